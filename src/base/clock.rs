@@ -1,0 +1,84 @@
+//! Time as a value. Pure code receives a [`Now`]; only `shard`, `server` and `control` read clocks.
+
+use std::time::Duration;
+
+/// Monotonic nanoseconds since an arbitrary start. Durations and deadlines are measured with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Tick(u64);
+
+impl Tick {
+    /// From nanoseconds since the arbitrary start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the arbitrary start.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This instant moved later by `by`, saturating.
+    #[must_use]
+    pub const fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos_of(by)))
+    }
+
+    /// Time from `earlier` until this instant; zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Wall-clock nanoseconds since the Unix epoch, UTC. Only for what the outside sees or seals:
+/// `SendTime`, token expiry, session end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixTime(u64);
+
+impl UnixTime {
+    /// From nanoseconds since the epoch.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// From whole seconds since the epoch, saturating.
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the epoch.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn secs(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    /// This time moved later by `by`, saturating.
+    #[must_use]
+    pub const fn after(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(nanos_of(by)))
+    }
+
+    /// Time from `earlier` until this time; zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// One reading of both clocks. Read once per loop turn and handed down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Monotonic.
+    pub tick: Tick,
+    /// Wall clock.
+    pub unix: UnixTime,
+}
+
+const fn nanos_of(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(duration.subsec_nanos() as u64)
+}

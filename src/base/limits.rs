@@ -1,0 +1,161 @@
+//! Every bound of the server in one place: name, unit, reason. What happens at a bound is decided
+//! where it is enforced and counted in a metric. Bounds check each other at compile time.
+//!
+//! tuning.md lists each of them (`tests/architecture.rs` compares).
+
+use std::time::Duration;
+
+// ---- Messaging: what a client may send (contract §1.4, §1.11) ----
+
+/// Longest message text, in Unicode code points; a room's `maximumMessageLength` may lower it.
+pub const CONTENT_CHARS_MAX: usize = 500;
+/// Message, token and event attributes: keys and values together, in UTF-8 bytes (contract: 1 KB).
+pub const ATTRIBUTES_BYTES_MAX: usize = 1024;
+/// `RequestId`, in bytes. SDKs send 36; four times that leaves room for tracing ids.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// `UserId`, in code points (contract §2).
+pub const USER_ID_CHARS_MAX: usize = 128;
+/// `Reason` of a deletion or a disconnect, in code points.
+pub const REASON_CHARS_MAX: usize = 256;
+/// `eventName`, in code points.
+pub const EVENT_NAME_CHARS_MAX: usize = 100;
+/// Largest WebSocket message a chat client may send, in bytes. Nothing legal exceeds about 6 KiB
+/// (500 characters of 4 bytes, 1 KB attributes, ids, escapes); the rest is room for unknown keys.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment bombs.
+pub const FRAGMENTS_MAX: u32 = 64;
+/// Nesting of a chat request's JSON. A legal one needs 2; checked before parsing.
+pub const JSON_DEPTH_MAX: usize = 16;
+/// Members of one JSON object in a chat request: bounds the duplicate-key check.
+pub const JSON_MEMBERS_MAX: usize = 64;
+
+// ---- Handshake ----
+
+/// Request head of the messaging listener, in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of one request head.
+pub const HEAD_FIELDS_MAX: usize = 100;
+/// Token text in `Sec-WebSocket-Protocol`, in bytes: a full 1 KB of attributes and a 128-character
+/// user id of four bytes each, sealed and base64url-encoded, is just under it.
+pub const TOKEN_BYTES_MAX: usize = 3 * 1024;
+/// From accept to `101`, TLS included; not extended by progress (slowloris).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes in progress on one shard. Beyond it a new connection is closed at once.
+pub const HANDSHAKES_MAX: usize = 4096;
+/// Connections waiting for accept in the kernel, per listener; the kernel caps it at `somaxconn`.
+pub const ACCEPT_BACKLOG: i32 = 4096;
+
+// ---- Tokens ----
+
+/// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
+/// Session length: bounds and default, in minutes (contract §2).
+pub const SESSION_MINUTES_MAX: u32 = 180;
+/// Default of `sessionDurationInMinutes`.
+pub const SESSION_MINUTES_DEFAULT: u32 = 60;
+/// Used tokens one shard remembers until they expire; 48 bytes each. 5 million is an hour of
+/// 1,400 handshakes a second. At the bound new handshakes are refused with 429.
+pub const USED_TOKENS_MAX: usize = 5_000_000;
+
+// ---- Room log and delivery (design: the room log) ----
+
+/// Largest server frame, in bytes: a message whose every character needs a six-byte escape.
+pub const FRAME_BYTES_MAX: usize = 16 * 1024;
+/// One contiguous stretch of a room log, in bytes; also the most one send carries.
+pub const SEGMENT_BYTES: usize = 256 * 1024;
+/// First stretch of a quiet room's log, in bytes: most rooms never need more.
+pub const SEGMENT_BYTES_MIN: usize = 4 * 1024;
+/// What a room log keeps for slow readers, in bytes. A cursor that falls out of it is a slow client.
+pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a room log keeps for slow readers, in age.
+pub const WINDOW_AGE_MAX: Duration = Duration::from_secs(10);
+/// Ceiling of the pace: the longest a busy room collects messages before one flush.
+pub const PACE_CEILING: Duration = Duration::from_millis(50);
+/// A send without progress for so long ends the connection.
+pub const SEND_STALL_MAX: Duration = Duration::from_secs(20);
+/// Frames waiting in one connection's private lane, in bytes. Beyond it the connection is closed.
+pub const LANE_BYTES_MAX: usize = 64 * 1024;
+/// Kernel send buffer asked for each connection, in bytes: without it 1,000 stalled readers pin
+/// gigabytes of kernel memory (the kernel's own ceiling is about 4 MB each).
+pub const SOCKET_SEND_BYTES: usize = 512 * 1024;
+/// Members on the home shard above which new members of a room are spread over all shards.
+pub const STRIPE_MEMBERS_MIN: usize = 512;
+
+// ---- Rings ----
+
+/// Submission queue entries of a shard's ring.
+pub const RING_ENTRIES: u32 = 4096;
+/// Completion queue entries: four sends' worth per submission slot; overflow is kept by the kernel.
+pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
+/// Receive buffers a shard lends to the kernel. Power of two. Exhaustion re-arms the receive.
+pub const RECEIVE_BUFFERS: u16 = 1024;
+/// One receive buffer, in bytes, parser padding included. A chat request is 200-700 bytes.
+pub const RECEIVE_BUFFER_BYTES: usize = 4096;
+/// Bytes behind a message that the JSON parser may read (their content does not matter).
+pub const PARSE_PADDING_BYTES: usize = 64;
+/// Sends submitted in one turn before receives and small rooms are served again.
+pub const SENDS_PER_TURN_MAX: usize = 512;
+
+// ---- Mailboxes ----
+
+/// Commands waiting between two shards. Full: the sender keeps the rest and retries next turn.
+pub const MAILBOX_COMMANDS: usize = 8192;
+/// Commands a sender keeps for one full mailbox before it refuses new work (ERROR 429).
+pub const MAILBOX_OVERFLOW_MAX: usize = 65_536;
+
+// ---- Liveness (contract §1.8) ----
+
+/// Between two pings to a connection that sent nothing else; keeps NAT entries open.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// Silence (no pong, no frame) after which a connection is taken for dead: two missed pongs.
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+/// From our Close frame to the peer's answer; then the socket is closed anyway.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ---- Rates, profile `aws` (contract §1.11, §6) ----
+
+/// Messaging requests of one connection, all actions, per second.
+pub const CONNECTION_REQUESTS_PER_SECOND: u32 = 10;
+/// `maximumMessageRatePerSecond` of a room: upper bound.
+pub const ROOM_RATE_MAX: u32 = 100;
+/// `maximumMessageRatePerSecond` of a room: default.
+pub const ROOM_RATE_DEFAULT: u32 = 10;
+/// `SEND_MESSAGE` of all rooms together, per second.
+pub const ACCOUNT_SENDS_PER_SECOND: u32 = 1000;
+/// `DELETE_MESSAGE` of all rooms together, WebSocket and HTTP, per second; the same for
+/// `DISCONNECT_USER`.
+pub const ACCOUNT_MODERATIONS_PER_SECOND: u32 = 100;
+/// Concurrent connections, all rooms.
+pub const CONNECTIONS_MAX_AWS: usize = 50_000;
+/// Rooms of one account.
+pub const ROOMS_MAX: usize = 50_000;
+
+// ---- Control plane ----
+
+/// Request body of the control listener, in bytes. The largest legal body is about 30 KB.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// From the first byte of a request to the end of its body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections of the control listener.
+pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
+/// Difference between `X-Amz-Date` and our clock that is still accepted.
+pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+
+const _: () = assert!(
+    FRAME_BYTES_MAX <= SEGMENT_BYTES,
+    "one frame fits one segment"
+);
+const _: () = assert!(
+    SEGMENT_BYTES <= WINDOW_BYTES_MAX,
+    "the window holds a segment"
+);
+const _: () = assert!(
+    FRAME_BYTES_MAX <= LANE_BYTES_MAX,
+    "one frame fits an empty lane"
+);
+const _: () = assert!(
+    RECEIVE_BUFFERS.is_power_of_two(),
+    "the kernel's buffer ring wants it"
+);
+const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
+const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);

@@ -1,0 +1,7 @@
+//! What every layer shares: limits, ids, time, rate budgets and slot tables. Knows nothing of sockets.
+
+pub mod clock;
+pub mod id;
+pub mod limits;
+pub mod rate;
+pub mod table;

@@ -1,0 +1,83 @@
+//! Rate budgets: GCRA (the token bucket kept as one instant), eight bytes a budget.
+
+use super::clock::Tick;
+
+/// So many per second, with a burst of one second's worth. `None` in a setting means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    interval_nanos: u64,
+    burst_nanos: u64,
+}
+
+impl Rate {
+    /// `per_second` requests each second; a fresh budget allows that many at once.
+    ///
+    /// # Panics
+    ///
+    /// If `per_second` is zero: settings are validated before.
+    pub const fn per_second(per_second: u32) -> Self {
+        assert!(per_second > 0, "a rate is at least one per second");
+        let interval_nanos = 1_000_000_000 / per_second as u64;
+        Self {
+            interval_nanos,
+            burst_nanos: interval_nanos * (per_second as u64 - 1),
+        }
+    }
+}
+
+/// What is left of a [`Rate`]: the theoretical arrival time of the next request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget(u64);
+
+impl Budget {
+    /// Takes one request's worth. `false`: over the rate, and nothing was taken.
+    #[must_use]
+    pub fn take(&mut self, rate: Rate, now: Tick) -> bool {
+        let arrival = self.0.max(now.nanos());
+        if arrival - now.nanos() > rate.burst_nanos {
+            return false;
+        }
+        self.0 = arrival + rate.interval_nanos;
+        true
+    }
+}
+
+/// A budget several threads charge (the account-wide rates). Lock-free; used only where the rate is
+/// low enough (thousands a second) that the cache line is quiet.
+#[derive(Debug, Default)]
+pub struct SharedBudget(std::sync::atomic::AtomicU64);
+
+impl SharedBudget {
+    /// As [`Budget::take`].
+    #[must_use]
+    pub fn take(&self, rate: Rate, now: Tick) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.0
+            .try_update(Relaxed, Relaxed, |arrival| {
+                let mut budget = Budget(arrival);
+                budget.take(rate, now).then_some(budget.0)
+            })
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Goal: ten at once, the eleventh refused, and one more after a tenth of a second.
+    #[test]
+    fn a_fresh_budget_allows_one_second_at_once() {
+        let rate = Rate::per_second(10);
+        let mut budget = Budget::default();
+        let start = Tick::from_nanos(5_000_000_000);
+        for _ in 0..10 {
+            assert!(budget.take(rate, start));
+        }
+        assert!(!budget.take(rate, start));
+        let later = start.after(Duration::from_millis(100));
+        assert!(budget.take(rate, later));
+        assert!(!budget.take(rate, later));
+    }
+}

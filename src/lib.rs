@@ -1,0 +1,24 @@
+//! Uproar: a self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
+//!
+//! Layers, lowest first; a module uses only lower ranks (`tests/architecture.rs` holds them to it):
+//!
+//! | rank | modules | subject |
+//! |---|---|---|
+//! | 6 | `cli`, `server` | edge: flags, start-up, signals |
+//! | 5 | `config` | files, environment and flags to validated settings |
+//! | 4 | `control` | HTTP API, storage |
+//! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
+//! | 2 | `session`, `room` | pure state machines: bytes and time in, effects out |
+//! | 1 | `net`, `protocol` | bytes in and out; bytes to meaning |
+//! | 0 | `base` | limits, ids, clock, tables |
+
+pub mod base;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod net;
+pub mod protocol;
+pub mod room;
+pub mod server;
+pub mod session;
+pub mod shard;

@@ -1,0 +1,3 @@
+//! One core: its ring, its connections, its rooms, its mailboxes.
+
+pub mod gateway;
