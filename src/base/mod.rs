@@ -4,4 +4,6 @@ pub mod clock;
 pub mod id;
 pub mod limits;
 pub mod rate;
+pub mod segment;
 pub mod table;
+pub mod wheel;

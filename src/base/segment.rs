@@ -1,0 +1,260 @@
+//! Contiguous memory of a room log: written once at the tail, cut into shared pieces, sent as runs.
+//!
+//! A [`Segment`] is one allocation. [`Segment::cut`] turns what was written since the last cut into
+//! an immutable [`Piece`]; pieces of one segment follow each other in memory, so that any stretch of
+//! them is one [`Run`]: one pointer, one length, one reference count, whatever number of messages.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENTS_SPARE};
+
+/// A fresh number for each allocation: two pieces with one number share one allocation.
+fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The open end of a room log.
+#[derive(Debug, Default)]
+pub struct Segment {
+    // Invariant: everything in `tail` and every piece cut from it lies in the allocation `number`.
+    tail: BytesMut,
+    number: u64,
+    capacity: usize,
+    room_left: usize,
+}
+
+impl Segment {
+    /// Bytes written and not yet cut.
+    pub fn pending(&self) -> usize {
+        self.tail.len()
+    }
+
+    /// Lets `write` append at most `bytes_max` bytes. `false`: they would not fit; cut, then
+    /// [`SegmentPool::renew`] first.
+    #[must_use]
+    pub fn write(&mut self, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> bool {
+        if self.tail.len() + bytes_max > self.room_left {
+            return false;
+        }
+        let before = self.tail.as_ptr();
+        write(&mut self.tail);
+        if self.tail.len() > self.room_left || (self.tail.as_ptr() != before) {
+            // The writer broke its promise and the tail moved to a new allocation: name it anew.
+            // Correct, only slower.
+            self.number = next_number();
+            self.room_left = self.tail.capacity();
+            self.capacity = self.room_left;
+        }
+        true
+    }
+
+    /// Everything written since the last cut; `None` if nothing was.
+    pub fn cut(&mut self) -> Option<Piece> {
+        if self.tail.is_empty() {
+            return None;
+        }
+        self.room_left -= self.tail.len();
+        Some(Piece {
+            bytes: self.tail.split().freeze(),
+            number: self.number,
+        })
+    }
+}
+
+/// Retired segments whose pieces may still be in use, kept so that a busy room reuses memory
+/// instead of allocating.
+#[derive(Debug, Default)]
+pub struct SegmentPool {
+    retired: std::collections::VecDeque<BytesMut>,
+}
+
+impl SegmentPool {
+    /// Replaces `segment`, whose pending bytes were cut, by one with room for `bytes_min` bytes:
+    /// twice the old size up to [`SEGMENT_BYTES`], recycled when the oldest retired one is free.
+    ///
+    /// # Panics
+    ///
+    /// If something is pending: cut first.
+    pub fn renew(&mut self, segment: &mut Segment, bytes_min: usize) {
+        assert!(
+            segment.tail.is_empty(),
+            "a segment is cut before it is replaced"
+        );
+        let capacity = (segment.capacity * 2)
+            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
+            .max(bytes_min);
+        let old = std::mem::take(&mut segment.tail);
+        if segment.capacity == SEGMENT_BYTES {
+            if self.retired.len() == SEGMENTS_SPARE {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(old);
+        }
+        let recycled = if capacity == SEGMENT_BYTES {
+            self.recycle()
+        } else {
+            None
+        };
+        segment.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
+        segment.number = next_number();
+        segment.capacity = capacity;
+        segment.room_left = segment.tail.capacity();
+    }
+
+    /// A retired segment of which no piece is alive any more; the oldest are looked at first, and a
+    /// pinned one goes to the back.
+    fn recycle(&mut self) -> Option<BytesMut> {
+        for _ in 0..self.retired.len().min(4) {
+            let mut oldest = self.retired.pop_front()?;
+            if oldest.try_reclaim(SEGMENT_BYTES) {
+                return Some(oldest);
+            }
+            self.retired.push_back(oldest);
+        }
+        None
+    }
+}
+
+/// An immutable stretch of a segment: what one flush of a room appended. Cheap to clone, and sent
+/// to other shards as it is.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    bytes: Bytes,
+    number: u64,
+}
+
+impl Piece {
+    /// A piece of its own, outside any log: frames for one connection.
+    pub fn alone(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            number: next_number(),
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Bytes that lie one behind the other in one allocation, held alive by one reference count.
+#[derive(Debug)]
+pub struct Run {
+    // Keeps the whole allocation alive; its first byte is the run's first byte.
+    first: Bytes,
+    number: u64,
+    len: usize,
+}
+
+impl Run {
+    /// A run of one piece.
+    pub fn of(piece: &Piece) -> Self {
+        Self {
+            first: piece.bytes.clone(),
+            number: piece.number,
+            len: piece.len(),
+        }
+    }
+
+    /// Adds `next` if it lies right behind this run in the same allocation.
+    #[must_use]
+    pub fn join(&mut self, next: &Piece) -> bool {
+        let adjacent = self.number == next.number
+            && self.as_ptr().addr() + self.len == next.bytes.as_ptr().addr();
+        if adjacent {
+            self.len += next.len();
+        }
+        adjacent
+    }
+
+    /// The first byte. All [`Run::len`] bytes from here are initialised, immutable and alive while
+    /// this run lives.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.first.as_ptr()
+    }
+
+    /// Length in bytes; may reach past the first piece.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(segment: &mut Segment, text: &[u8]) -> bool {
+        segment.write(text.len(), |out| out.extend_from_slice(text))
+    }
+
+    /// Goal: pieces of one segment make one run; pieces of two segments never do.
+    #[test]
+    fn pieces_join_only_within_their_segment() {
+        let (mut pool, mut segment) = (SegmentPool::default(), Segment::default());
+        assert!(!write(&mut segment, b"x"), "an empty segment has no room");
+        pool.renew(&mut segment, 0);
+        assert!(write(&mut segment, b"one"));
+        let one = segment.cut().expect("three bytes were written");
+        assert!(segment.cut().is_none());
+        assert!(write(&mut segment, b"two"));
+        let two = segment.cut().expect("three bytes were written");
+        let mut run = Run::of(&one);
+        assert!(run.join(&two));
+        assert_eq!(run.len(), 6);
+        assert!(!run.join(&one), "not adjacent");
+        pool.renew(&mut segment, 0);
+        assert!(write(&mut segment, b"three"));
+        let three = segment.cut().expect("five bytes were written");
+        assert!(!run.join(&three));
+        assert!(!run.join(&Piece::alone(Bytes::from_static(b"four"))));
+    }
+
+    /// Goal: a busy room's memory is recycled once its pieces are gone, and never before.
+    #[test]
+    fn full_segments_are_recycled_when_free() {
+        let (mut pool, mut segment) = (SegmentPool::default(), Segment::default());
+        let fill = vec![7; SEGMENT_BYTES / 4 - 100];
+        let mut addresses = std::collections::HashSet::new();
+        let mut held = None;
+        for round in 0..100 {
+            while write(&mut segment, &fill) {
+                let piece = segment.cut().expect("just written");
+                addresses.insert(piece.bytes.as_ptr());
+                if round == 50 {
+                    held = Some(piece);
+                }
+            }
+            pool.renew(&mut segment, fill.len());
+        }
+        assert!(
+            addresses.len() < 40,
+            "{} distinct addresses",
+            addresses.len()
+        );
+        assert!(
+            held.expect("kept in round 50")
+                .bytes
+                .iter()
+                .all(|byte| *byte == 7)
+        );
+    }
+}
