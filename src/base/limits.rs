@@ -45,6 +45,12 @@ pub const HANDSHAKES_MAX: usize = 4096;
 /// Connections waiting for accept in the kernel, per listener; the kernel caps it at `somaxconn`.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 
+/// Ciphertext of one TLS connection without a complete record: two records of 16 KiB and their
+/// framing; handshake messages are far shorter.
+pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
+/// First guess for what TLS adds to a send; grows as rustls asks.
+pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
+
 // ---- Tokens ----
 
 /// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.

@@ -95,7 +95,8 @@ impl<T> Table<T> {
     ///
     /// Above 2^32 entries, which the connection limit rules out.
     pub fn insert(&mut self, value: T) -> Slot<T> {
-        self.generation = self.generation.wrapping_add(1);
+        // 30 bits: a slot and two bits of operation kind share one completion word.
+        self.generation = self.generation.wrapping_add(1) & 0x3FFF_FFFF;
         let generation = self.generation;
         let index = u32::try_from(self.slab.insert((generation, value)))
             .expect("connection limits keep tables below 2^32 entries");

@@ -1,1 +1,8 @@
-//! net
+//! Bytes in and out: the shard's ring, sockets, TLS. The only layer with `unsafe`.
+
+pub mod buffers;
+pub mod ring;
+pub mod socket;
+pub mod stream;
+pub mod tls;
+pub mod wire;

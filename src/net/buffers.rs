@@ -1,0 +1,126 @@
+//! Receive buffers lent to the kernel: one provided-buffer ring a shard.
+#![expect(unsafe_code, reason = "memory shared with the kernel")]
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::io;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+use crate::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+
+const PAGE_BYTES: usize = 4096;
+const GROUP: u16 = 0;
+
+/// The buffers and the ring through which the kernel takes them. Lives as long as its thread: the
+/// memory is never freed, because the kernel may write to it until the process ends.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    entries: *mut BufRingEntry,
+    memory: *mut u8,
+    tail: u16,
+}
+
+/// One buffer the kernel filled. Exclusive until given back with [`Buffers::recycle`].
+#[derive(Debug)]
+pub struct Filled {
+    id: u16,
+    /// The whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
+    pub bytes: &'static mut [u8],
+    /// Received bytes.
+    pub len: usize,
+}
+
+impl Buffers {
+    /// Registers `RECEIVE_BUFFERS` buffers with the ring behind `submitter`.
+    pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
+        let count = usize::from(RECEIVE_BUFFERS);
+        let entries = allocate(count * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        let memory = allocate(count * RECEIVE_BUFFER_BYTES);
+        let address = u64::try_from(entries.addr()).expect("addresses have 64 bits");
+        // SAFETY: `entries` is page-aligned, zeroed, long enough for `RECEIVE_BUFFERS` entries, and
+        // never freed.
+        unsafe { submitter.register_buf_ring_with_flags(address, RECEIVE_BUFFERS, GROUP, 0) }?;
+        let mut buffers = Self {
+            entries,
+            memory,
+            tail: 0,
+        };
+        for id in 0..RECEIVE_BUFFERS {
+            buffers.add(id);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// The group id receives name.
+    pub(super) const fn group() -> u16 {
+        GROUP
+    }
+
+    /// Buffer `id`, of which a completion just said that the kernel put `len` bytes into it.
+    ///
+    /// # Panics
+    ///
+    /// If the kernel names a buffer or a length we never gave it.
+    pub(super) fn filled(&mut self, id: u16, len: usize) -> Filled {
+        assert!(id < RECEIVE_BUFFERS, "buffer {id} of {RECEIVE_BUFFERS}");
+        assert!(
+            len <= RECEIVE_BUFFER_BYTES - PARSE_PADDING_BYTES,
+            "{len} bytes in one buffer"
+        );
+        let start = self
+            .memory
+            .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES);
+        // SAFETY: the buffer lies within `memory`, which is initialised and never freed. The
+        // completion handed it over: neither the kernel nor another `Filled` touches it until
+        // `recycle` consumes this one, because each `add` yields at most one completion.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, RECEIVE_BUFFER_BYTES) };
+        Filled { id, bytes, len }
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub(super) fn recycle(&mut self, filled: Filled) {
+        let Filled { id, .. } = filled;
+        self.add(id);
+        self.publish();
+    }
+
+    fn add(&mut self, id: u16) {
+        let start = self
+            .memory
+            .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES);
+        let position = usize::from(self.tail & (RECEIVE_BUFFERS - 1));
+        let entry = self.entries.wrapping_add(position);
+        // SAFETY: `position` is below the number of entries, and the kernel does not read an entry
+        // at or behind the tail before `publish`.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(u64::try_from(start.addr()).expect("addresses have 64 bits"));
+        entry.set_len(
+            u32::try_from(RECEIVE_BUFFER_BYTES - PARSE_PADDING_BYTES).expect("a small constant"),
+        );
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&self) {
+        // SAFETY: `entries` is the first entry of the registered ring; the tail lives in its
+        // reserved field, which `add` never writes.
+        let tail = unsafe { BufRingEntry::tail(self.entries) };
+        // SAFETY: aligned, never freed, and shared with the kernel only through atomic access.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Page-aligned zeroed memory that is never freed.
+fn allocate(bytes: usize) -> *mut u8 {
+    let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("constants make a valid layout");
+    // SAFETY: the layout's size is not zero.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        handle_alloc_error(layout);
+    }
+    memory
+}

@@ -1,0 +1,95 @@
+//! Accept and handshake I/O on tokio-uring; nothing else in the tree knows that crate.
+//!
+//! Dropping an operation of this runtime does not cancel it: never race one against a timer and drop
+//! the loser. Deadlines [`Stream::shutdown`] the socket, and the operation completes.
+#![expect(
+    unsafe_code,
+    reason = "a descriptor is taken out of the runtime's socket type"
+)]
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// Runs `future` on a new tokio-uring runtime of this thread.
+pub fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
+    Ok(runtime.block_on(future))
+}
+
+/// Runs `task` beside the others of this thread.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(tokio_uring::spawn(task));
+}
+
+/// A listener on this thread's runtime.
+pub struct Listener(tokio_uring::net::TcpListener);
+
+impl Listener {
+    /// Takes over a bound and listening socket.
+    pub fn new(listener: TcpListener) -> Self {
+        Self(tokio_uring::net::TcpListener::from_std(listener))
+    }
+
+    /// The next connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a dropped accept leaks its descriptor. Called only from a loop that runs until the
+    /// process ends.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok((Stream(stream), peer))
+    }
+}
+
+/// A connection during its handshake.
+pub struct Stream(tokio_uring::net::TcpStream);
+
+impl Stream {
+    /// Reads into `buffer` behind its content; returns the count, 0 at the end of the stream.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: the buffer and the bytes are lost.
+    pub async fn read(
+        &self,
+        mut buffer: Vec<u8>,
+        bytes_max: usize,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        use tokio_uring::buf::BoundedBuf;
+        let start = buffer.len();
+        buffer.reserve(bytes_max);
+        let (result, slice) = self.0.read(buffer.slice(start..start + bytes_max)).await;
+        (result, slice.into_inner())
+    }
+
+    /// Writes all of `buffer`.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: an unknown part was written.
+    pub async fn write_all(&self, buffer: Vec<u8>) -> io::Result<()> {
+        self.0.write_all(buffer).await.0
+    }
+
+    /// Ends both directions; operations under way complete.
+    pub fn shutdown(&self) {
+        // A failure means that the peer was faster.
+        let _gone = self.0.shutdown(Shutdown::Both);
+    }
+
+    /// The connection's own descriptor, out of the runtime.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        // SAFETY: `self` keeps the descriptor open until this function returns.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        borrowed.try_clone_to_owned()
+    }
+
+    /// Sets the options of an established connection.
+    pub fn prepare(&self) -> io::Result<()> {
+        // SAFETY: as in `into_fd`.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        super::socket::prepare(borrowed)
+    }
+}

@@ -1,0 +1,320 @@
+//! One TLS connection as a state machine between ciphertext and plaintext buffers (RFC 8446).
+//!
+//! rustls' unbuffered API keeps no plaintext queues: memory is the connection's keys and, only while
+//! a record is incomplete, its ciphertext. Plaintext to send is encrypted when its send goes out.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+
+use crate::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
+
+/// Why a TLS connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The peer broke the protocol, or offers nothing we accept.
+    #[error("TLS: {0}")]
+    Protocol(#[from] rustls::Error),
+    /// More ciphertext than any record or handshake needs.
+    #[error("TLS: {TLS_INCOMING_BYTES_MAX} bytes received without a complete record")]
+    TooLong,
+    /// Encryption is not possible in this state.
+    #[error("TLS: cannot encrypt: {0}")]
+    Encrypt(&'static str),
+}
+
+/// What is known after some ciphertext was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The handshake needs more bytes from the peer.
+    Handshaking,
+    /// Application data may flow.
+    Established,
+    /// The peer said goodbye (`close_notify`).
+    Closed,
+}
+
+/// One server-side connection.
+pub struct Tls {
+    connection: UnbufferedServerConnection,
+    // Ciphertext of an incomplete record; empty otherwise.
+    incoming: Vec<u8>,
+}
+
+impl Tls {
+    /// A connection waiting for its ClientHello.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self {
+            connection,
+            incoming: Vec::new(),
+        })
+    }
+
+    /// Takes ciphertext; appends application data to `plain` and what must be sent to `out`.
+    /// On an error `out` may hold an alert worth sending.
+    pub fn receive(
+        &mut self,
+        ciphertext: &mut [u8],
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<Progress, TlsError> {
+        if self.incoming.is_empty() {
+            let (progress, used) = drive(&mut self.connection, ciphertext, plain, out)?;
+            self.incoming.extend_from_slice(&ciphertext[used..]);
+            return Ok(progress);
+        }
+        if self.incoming.len() + ciphertext.len() > TLS_INCOMING_BYTES_MAX {
+            return Err(TlsError::TooLong);
+        }
+        self.incoming.extend_from_slice(ciphertext);
+        let (progress, used) = drive(&mut self.connection, &mut self.incoming, plain, out)?;
+        if used == self.incoming.len() {
+            self.incoming = Vec::new();
+        } else {
+            self.incoming.drain(..used);
+        }
+        Ok(progress)
+    }
+
+    /// Appends `plain` to `out` as records of up to 16 KiB.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        let ConnectionState::WriteTraffic(mut traffic) = state? else {
+            return Err(TlsError::Encrypt("the connection is not established"));
+        };
+        append(out, plain.len() + TLS_RECORD_OVERHEAD_BYTES, |space| {
+            traffic.encrypt(plain, space).map_err(|error| match error {
+                EncryptError::InsufficientSize(size) => Some(size),
+                EncryptError::EncryptExhausted => None,
+            })
+        })
+        .ok_or(TlsError::Encrypt("the keys are used up"))
+    }
+
+    /// Appends a `close_notify` alert.
+    pub fn seal_close(&mut self, out: &mut Vec<u8>) {
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+            let _sealed = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
+                traffic
+                    .queue_close_notify(space)
+                    .map_err(|error| match error {
+                        EncryptError::InsufficientSize(size) => Some(size),
+                        EncryptError::EncryptExhausted => None,
+                    })
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("incoming", &self.incoming.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs the state machine until it needs more bytes; returns how many of `ciphertext` it used.
+fn drive(
+    connection: &mut UnbufferedServerConnection,
+    ciphertext: &mut [u8],
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<(Progress, usize), TlsError> {
+    let mut used = 0;
+    let mut closed = false;
+    loop {
+        let UnbufferedStatus { discard, state, .. } =
+            connection.process_tls_records(&mut ciphertext[used..]);
+        let mut after = discard;
+        let outcome = step(state, &mut closed, &mut after, plain, out);
+        used += after;
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(progress)) => return Ok((progress, used)),
+            Err(error) => {
+                // An alert for the peer, if rustls prepared one.
+                let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
+                if let Ok(ConnectionState::EncodeTlsData(mut alert)) = state {
+                    let _encoded = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
+                        alert.encode(space).map_err(insufficient)
+                    });
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn step(
+    state: Result<ConnectionState<'_, '_, ServerConnectionData>, rustls::Error>,
+    closed: &mut bool,
+    discard: &mut usize,
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<Option<Progress>, TlsError> {
+    match state? {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                *discard += record.discard;
+                plain.extend_from_slice(record.payload);
+            }
+            Ok(None)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            let _encoded = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
+                data.encode(space).map_err(insufficient)
+            });
+            Ok(None)
+        }
+        ConnectionState::TransmitTlsData(data) => {
+            // `out` is sent before anything sealed later: the caller keeps the order.
+            data.done();
+            Ok(None)
+        }
+        ConnectionState::BlockedHandshake => Ok(Some(Progress::Handshaking)),
+        ConnectionState::WriteTraffic(_) => Ok(Some(if *closed {
+            Progress::Closed
+        } else {
+            Progress::Established
+        })),
+        ConnectionState::PeerClosed => {
+            *closed = true;
+            Ok(None)
+        }
+        ConnectionState::Closed => Ok(Some(Progress::Closed)),
+        // Early data is off in our configuration; new states of a later rustls end the connection.
+        _ => Err(TlsError::Encrypt("unexpected state")),
+    }
+}
+
+fn insufficient(error: EncodeError) -> Option<InsufficientSizeError> {
+    match error {
+        EncodeError::InsufficientSize(size) => Some(size),
+        EncodeError::AlreadyEncoded => None,
+    }
+}
+
+/// Lets `write` fill space behind `out`, growing it as asked; `None` if it refused for good.
+fn append(
+    out: &mut Vec<u8>,
+    bytes_guess: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> Option<()> {
+    let start = out.len();
+    let mut space = bytes_guess;
+    loop {
+        out.resize(start + space, 0);
+        match write(&mut out[start..]) {
+            Ok(written) => {
+                out.truncate(start + written);
+                return Some(());
+            }
+            Err(Some(InsufficientSizeError { required_size })) if required_size > space => {
+                space = required_size;
+            }
+            Err(_) => {
+                out.truncate(start);
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use std::io::{Read, Write};
+
+    fn pair() -> (Tls, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("made");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has both versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("the pair matches");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a valid certificate");
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has both versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a DNS name");
+        (
+            Tls::new(Arc::new(server)).expect("a valid configuration"),
+            ClientConnection::new(Arc::new(client), name).expect("a valid configuration"),
+        )
+    }
+
+    fn exchange(server: &mut Tls, client: &mut ClientConnection, chunk: usize) -> Vec<u8> {
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let mut sent = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut sent).expect("a vector takes all");
+            }
+            for part in sent.chunks_mut(chunk) {
+                server
+                    .receive(part, &mut plain, &mut out)
+                    .expect("an honest client");
+            }
+            let mut received = &out[..];
+            while !received.is_empty() {
+                client.read_tls(&mut received).expect("a slice gives all");
+                client.process_new_packets().expect("an honest server");
+            }
+            out.clear();
+        }
+        plain
+    }
+
+    /// Goal: handshake and data work however the ciphertext is cut; sealed data arrives whole.
+    #[test]
+    fn data_flows_both_ways_in_any_chunks() {
+        for chunk in [1, 7, 1000, 1 << 20] {
+            let (mut server, mut client) = pair();
+            exchange(&mut server, &mut client, chunk);
+            client.writer().write_all(b"hello").expect("buffered");
+            assert_eq!(exchange(&mut server, &mut client, chunk), b"hello");
+            assert!(
+                server.incoming.capacity() == 0,
+                "nothing is kept between records"
+            );
+            let sent = vec![7; 100_000];
+            let mut sealed = Vec::new();
+            server.seal(&sent, &mut sealed).expect("established");
+            let mut sealed = &sealed[..];
+            let mut got = Vec::new();
+            while !sealed.is_empty() {
+                client.read_tls(&mut sealed).expect("a slice gives all");
+                client.process_new_packets().expect("an honest server");
+                let _would_block = client.reader().read_to_end(&mut got);
+            }
+            assert!(got == sent, "{} of {}", got.len(), sent.len());
+        }
+    }
+
+    /// Goal: noise is refused with an error, and an alert goes out.
+    #[test]
+    fn noise_is_refused() {
+        let (mut server, _client) = pair();
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        let mut noise = *b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert!(server.receive(&mut noise, &mut plain, &mut out).is_err());
+        assert!(plain.is_empty());
+    }
+}

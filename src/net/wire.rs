@@ -1,0 +1,98 @@
+//! What a shard's core asks of the kernel: the seam between the state machines and the ring.
+//!
+//! [`super::ring::Ring`] implements it with io_uring; the simulation implements it with queues and a
+//! seed. The core never sees a descriptor.
+
+use crate::base::segment::Run;
+
+/// Names a connection in completions: the bits of its slot, below 2^62.
+pub type Key = u64;
+
+/// Bytes under way to the kernel. Owned by the wire until the send completes.
+#[derive(Debug)]
+pub struct Outgoing {
+    payload: Payload,
+    done: usize,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Shared(Run),
+    Owned(Vec<u8>),
+}
+
+impl Outgoing {
+    /// A stretch of a room log, shared with every other member: no copy.
+    pub fn shared(run: Run) -> Self {
+        Self {
+            payload: Payload::Shared(run),
+            done: 0,
+        }
+    }
+
+    /// Bytes of this connection alone: private lane, TLS records.
+    pub fn owned(bytes: Vec<u8>) -> Self {
+        Self {
+            payload: Payload::Owned(bytes),
+            done: 0,
+        }
+    }
+
+    /// First byte not yet sent. [`Outgoing::remaining`] bytes from here are initialised, immutable
+    /// and alive while this value lives, wherever it is moved to.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        let start = match &self.payload {
+            Payload::Shared(run) => run.as_ptr(),
+            Payload::Owned(bytes) => bytes.as_ptr(),
+        };
+        start.wrapping_add(self.done)
+    }
+
+    /// Bytes not yet sent.
+    pub fn remaining(&self) -> usize {
+        let len = match &self.payload {
+            Payload::Shared(run) => run.len(),
+            Payload::Owned(bytes) => bytes.len(),
+        };
+        len - self.done
+    }
+
+    /// Marks `sent` more bytes as sent.
+    pub fn advance(&mut self, sent: usize) {
+        debug_assert!(sent <= self.remaining(), "a send never exceeds its request");
+        self.done += sent.min(self.remaining());
+    }
+
+    /// The buffer of an owned payload, to be used again.
+    pub fn into_owned(self) -> Option<Vec<u8>> {
+        match self.payload {
+            Payload::Shared(_) => None,
+            Payload::Owned(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// Which directions of a connection to shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// No more sends; what is queued in the kernel still goes out, then FIN.
+    Write,
+    /// Both directions; every operation under way completes.
+    Both,
+}
+
+/// The kernel as the core sees it. All calls only queue; results arrive as completions.
+pub trait Wire {
+    /// An established connection; dropping it closes it, which the core does only when neither a
+    /// receive nor a send is under way.
+    type Socket;
+
+    /// Receives until an error or the end; each completion says whether more will come.
+    fn receive(&mut self, socket: &Self::Socket, key: Key);
+
+    /// Sends; at most one at a time for each connection. The completion may be partial.
+    fn send(&mut self, socket: &Self::Socket, key: Key, outgoing: Outgoing);
+
+    /// Shuts down; operations under way complete with what they have.
+    fn shutdown(&mut self, socket: &Self::Socket, how: Shutdown);
+}
