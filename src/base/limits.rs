@@ -113,6 +113,8 @@ pub const MAILBOX_OVERFLOW_MAX: usize = 65_536;
 
 // ---- Liveness (contract §1.8) ----
 
+/// Granule of the connection timers; deadlines are met within two of them.
+pub const CHECK_GRANULE: Duration = Duration::from_millis(250);
 /// Between two pings to a connection that sent nothing else; keeps NAT entries open.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// Silence (no pong, no frame) after which a connection is taken for dead: two missed pongs.

@@ -56,6 +56,8 @@ pub struct Ring {
     lent: slab::Slab<(Key, Outgoing)>,
     // Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
+    // Sends queued since the count was last taken.
+    queued_sends: u32,
     event: OwnedFd,
 }
 
@@ -71,6 +73,7 @@ impl Ring {
             .setup_cqsize(RING_COMPLETIONS)
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .build(RING_ENTRIES)?;
         let buffers = Buffers::register(&uring.submitter())?;
@@ -100,6 +103,9 @@ impl Ring {
         } else {
             completions.disable_eventfd();
         }
+        // Pairs with the kernel's: it queues work, then looks at the switch; we set the switch, then
+        // look for work.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Submits everything queued and runs the kernel's deferred work: the one syscall of a turn.
@@ -169,11 +175,13 @@ impl Ring {
         }
     }
 
-    /// Whether completions wait.
+    /// Whether completions wait, or work that the next [`Ring::enter`] turns into completions.
     pub fn has_completions(&mut self) -> bool {
         let mut completions = self.uring.completion();
         completions.sync();
-        !completions.is_empty()
+        let waiting = !completions.is_empty();
+        drop(completions);
+        waiting || self.uring.submission().taskrun()
     }
 
     /// Completions the kernel could not place in the queue and kept aside.
@@ -184,6 +192,11 @@ impl Ring {
     /// Gives a receive buffer back to the kernel.
     pub fn recycle(&mut self, filled: Filled) {
         self.buffers.recycle(filled);
+    }
+
+    /// Sends queued since the last call.
+    pub fn take_queued_sends(&mut self) -> u32 {
+        std::mem::take(&mut self.queued_sends)
     }
 
     /// Sends under way.
@@ -231,6 +244,7 @@ impl Wire for Ring {
             .flags(MSG_NOSIGNAL)
             .build()
             .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
+        self.queued_sends += 1;
         self.queue(entry);
     }
 

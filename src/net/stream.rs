@@ -73,6 +73,17 @@ impl Stream {
         self.0.write_all(buffer).await.0
     }
 
+    /// A connection that comes back from a shard's ring.
+    pub fn from_fd(socket: OwnedFd) -> Self {
+        Self(tokio_uring::net::TcpStream::from_std(std::net::TcpStream::from(socket)))
+    }
+
+    /// Ends our direction: FIN behind what was written.
+    pub fn shutdown_write(&self) {
+        // A failure means that the peer was faster.
+        let _gone = self.0.shutdown(Shutdown::Write);
+    }
+
     /// Ends both directions; operations under way complete.
     pub fn shutdown(&self) {
         // A failure means that the peer was faster.

@@ -43,6 +43,8 @@ pub struct Tls {
     connection: UnbufferedServerConnection,
     // Ciphertext of an incomplete record; empty otherwise.
     incoming: Vec<u8>,
+    // Records rustls made by itself (alerts, key updates); they go out before anything sealed later.
+    queued: Vec<u8>,
 }
 
 impl Tls {
@@ -79,6 +81,16 @@ impl Tls {
             self.incoming.drain(..used);
         }
         Ok(progress)
+    }
+
+    /// Keeps records of rustls' own making until the next send.
+    pub fn queue(&mut self, records: &[u8]) {
+        self.queued.extend_from_slice(records);
+    }
+
+    /// Takes what [`Tls::queue`] kept.
+    pub fn take_queued(&mut self) -> Option<Vec<u8>> {
+        (!self.queued.is_empty()).then(|| std::mem::take(&mut self.queued))
     }
 
     /// Appends `plain` to `out` as records of up to 16 KiB.

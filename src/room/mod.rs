@@ -1,4 +1,12 @@
 //! Rooms as pure state machines: order, rate, ids, the log and its cursors.
+//!
+//! A room has two halves. [`order::Room`] lives on the room's home shard only: it decides what is
+//! said, in which order, and encodes it once. [`audience::Audience`] lives on every shard that has
+//! members: the room's log as far as that shard needs it, and a cursor for each member.
+
+pub mod audience;
+pub mod log;
+pub mod order;
 
 /// What the control plane sets for a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,1 +1,262 @@
-//! session
+//! One connection's protocol state: frames in, effects out (IVS Chat messaging, RFC 6455).
+//!
+//! Owns: the frame decoder, what the token granted, the connection's rate budget, its deadlines.
+//! Never: sockets, rooms, clocks. Time and bytes are arguments, effects go to a closure.
+
+mod close;
+mod desk;
+
+use std::time::Duration;
+
+pub use close::{Ending, closing_reason_json};
+pub use desk::Desk;
+
+use crate::base::clock::{Now, Tick, UnixTime};
+use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
+use crate::base::rate::{Budget, Rate};
+use crate::protocol::chat::{ErrorCode, Request, texts};
+use crate::protocol::token::{Capabilities, Capability};
+use crate::protocol::ws::{Decoder, Item, Violation};
+
+/// What a session asks of its connection.
+#[derive(Debug)]
+pub enum Effect<'a> {
+    /// A valid request its token allows: carry it to the room.
+    Publish {
+        /// What is asked.
+        request: Request<'a>,
+        /// `Sender` as it appears in a message.
+        sender_json: &'a str,
+    },
+    /// Tell the client that its request failed.
+    Refuse {
+        /// Class of failure.
+        code: ErrorCode,
+        /// For people.
+        message: &'a str,
+        /// Of the failed request; empty if it had none.
+        request_id: &'a str,
+    },
+    /// Answer a ping.
+    Pong(&'a [u8]),
+    /// Send a Close frame, then end the connection.
+    Close(Ending<'a>),
+    /// The client's side of the closing handshake is done.
+    PeerClosed,
+    /// Conformance echo mode only: send the message back.
+    Echo {
+        /// Text or binary.
+        text: bool,
+        /// The message.
+        payload: &'a [u8],
+    },
+}
+
+/// What is due on a session's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing before this instant.
+    Later(Tick),
+    /// Send a ping; nothing was heard for a ping interval.
+    Ping(Tick),
+    /// The peer is silent for too long: drop the connection.
+    Idle,
+    /// The session's time is over: ERROR 401, then Close.
+    SessionEnd,
+}
+
+/// The protocol state of one connection; about 60 bytes, and the sender's JSON.
+#[derive(Debug)]
+pub struct Session {
+    decoder: Decoder,
+    sender_json: Box<str>,
+    budget: Budget,
+    // Coarse times keep idle connections small.
+    heard: Tick,
+    ends: UnixTime,
+    capabilities: Capabilities,
+    // We sent or received a Close frame: nothing the client says counts any more.
+    closing: bool,
+}
+
+/// What a token granted.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// `Sender` as it appears in every message.
+    pub sender_json: Box<str>,
+    /// What the client may do.
+    pub capabilities: Capabilities,
+    /// When the session ends.
+    pub ends: UnixTime,
+}
+
+impl Session {
+    /// A session that starts `now`.
+    pub fn new(grant: Grant, now: Tick) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            sender_json: grant.sender_json,
+            budget: Budget::default(),
+            heard: now,
+            ends: grant.ends,
+            capabilities: grant.capabilities,
+            closing: false,
+        }
+    }
+
+    /// `Sender` as it appears in this user's messages.
+    pub fn sender_json(&self) -> &str {
+        &self.sender_json
+    }
+
+    /// Whether the closing handshake has begun.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// From now on nothing the client says counts.
+    pub fn begin_close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Takes `buffer[..len]`, just received; at least `PARSE_PADDING_BYTES` more may be read.
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        len: usize,
+        desk: &mut Desk,
+        content_chars_max: usize,
+        now: Now,
+        effect: &mut dyn FnMut(Effect<'_>),
+    ) {
+        self.heard = now.tick;
+        let mut start = 0;
+        while start < len {
+            let step = match self.decoder.step(buffer, start, len, &desk.bounds) {
+                Ok(step) => step,
+                Err(violation) => {
+                    if !self.closing {
+                        self.closing = true;
+                        desk.violations += 1;
+                        refuse_violation(violation, effect);
+                    }
+                    self.decoder = Decoder::default();
+                    return;
+                }
+            };
+            start += step.consumed;
+            let Some(item) = step.item else { continue };
+            if self.closing && !matches!(item, Item::Close { .. }) {
+                continue;
+            }
+            match item {
+                Item::Text(payload) if desk.echo => {
+                    effect(Effect::Echo { text: true, payload: payload.bytes() });
+                }
+                Item::Binary(payload) if desk.echo => {
+                    effect(Effect::Echo { text: false, payload: payload.bytes() });
+                }
+                Item::Text(payload) => {
+                    let (padded, len) = payload.into_padded();
+                    let rate = desk.connection_rate;
+                    match desk.parser.parse(padded, len, content_chars_max) {
+                        Ok(request) => {
+                            let sender_json = &*self.sender_json;
+                            match judge(&mut self.budget, self.capabilities, rate, &request, now) {
+                                Ok(()) => effect(Effect::Publish { request, sender_json }),
+                                Err((code, message, request_id)) => {
+                                    effect(Effect::Refuse { code, message, request_id });
+                                }
+                            }
+                        }
+                        Err(refusal) => {
+                            if over(&mut self.budget, rate, now) {
+                                refuse_rate(refusal.request_id, effect);
+                            } else {
+                                effect(Effect::Refuse {
+                                    code: refusal.code,
+                                    message: refusal.message,
+                                    request_id: refusal.request_id,
+                                });
+                            }
+                        }
+                    }
+                }
+                Item::Binary(_) => {
+                    let message = texts::BINARY;
+                    effect(Effect::Refuse { code: ErrorCode::BadRequest, message, request_id: "" });
+                }
+                Item::Ping(payload) => effect(Effect::Pong(payload)),
+                Item::Pong(_) => {}
+                Item::Close { code, .. } => {
+                    if !self.closing {
+                        self.closing = true;
+                        effect(Effect::Close(Ending::Answer { code }));
+                    }
+                    effect(Effect::PeerClosed);
+                    return;
+                }
+            }
+        }
+        self.decoder.release();
+    }
+
+    /// What is due now, and when to ask again.
+    pub fn due(&self, now: Now) -> Due {
+        if now.unix >= self.ends {
+            return Due::SessionEnd;
+        }
+        let silent = now.tick.since(self.heard);
+        if silent >= IDLE_MAX {
+            return Due::Idle;
+        }
+        let end = now.tick.after(self.ends.since(now.unix));
+        let next = |wait: Duration| self.heard.after(wait).min(end);
+        if silent < PING_INTERVAL {
+            return Due::Later(next(PING_INTERVAL));
+        }
+        if silent < PING_INTERVAL * 2 {
+            return Due::Ping(next(PING_INTERVAL * 2));
+        }
+        Due::Ping(next(IDLE_MAX))
+    }
+}
+
+/// Rate first, then capability: a client over its rate learns nothing else.
+fn judge<'a>(
+    budget: &mut Budget,
+    capabilities: Capabilities,
+    rate: Option<Rate>,
+    request: &Request<'a>,
+    now: Now,
+) -> Result<(), (ErrorCode, &'static str, &'a str)> {
+    let (needed, request_id) = match *request {
+        Request::SendMessage { request_id, .. } => (Capability::SendMessage, request_id),
+        Request::DeleteMessage { request_id, .. } => (Capability::DeleteMessage, request_id),
+        Request::DisconnectUser { request_id, .. } => (Capability::DisconnectUser, request_id),
+    };
+    if over(budget, rate, now) {
+        return Err((ErrorCode::TooManyRequests, texts::RATE, request_id));
+    }
+    if !capabilities.contains(needed) {
+        return Err((ErrorCode::Forbidden, texts::CAPABILITY, request_id));
+    }
+    Ok(())
+}
+
+fn over(budget: &mut Budget, rate: Option<Rate>, now: Now) -> bool {
+    rate.is_some_and(|rate| !budget.take(rate, now.tick))
+}
+
+fn refuse_rate(request_id: &str, effect: &mut dyn FnMut(Effect<'_>)) {
+    let message = texts::RATE;
+    effect(Effect::Refuse { code: ErrorCode::TooManyRequests, message, request_id });
+}
+
+fn refuse_violation(violation: Violation, effect: &mut dyn FnMut(Effect<'_>)) {
+    if violation.close_code() == close::TOO_BIG {
+        let message = texts::FRAME_TOO_BIG;
+        effect(Effect::Refuse { code: ErrorCode::PayloadTooLarge, message, request_id: "" });
+    }
+    effect(Effect::Close(Ending::Violation(violation)));
+}

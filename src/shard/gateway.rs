@@ -1,5 +1,15 @@
 //! The control thread's door to the shards: room settings in, moderation and events in, answers out.
 
+use std::cell::RefCell;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::command::{Answer, Command};
+use super::mailbox::Post;
+use super::settings::ShardSettings;
 use crate::base::id::{FrameId, RoomId};
 use crate::room::RoomSettings;
 
@@ -12,53 +22,94 @@ pub enum Refused {
     /// The account-wide rate of this action is used up.
     #[error("rate limit exceeded")]
     Rate,
-    /// The shard's mailbox is full.
-    #[error("the room's shard has more work than its mailbox holds")]
+    /// The shard's mailbox is full, or the server is stopping.
+    #[error("the room's shard takes no more work now")]
     Busy,
 }
 
 /// Cheap to clone; used only on the control thread.
-#[derive(Debug, Clone)]
-pub struct Gateway {}
+#[derive(Clone)]
+pub struct Gateway {
+    posts: Rc<RefCell<Vec<Post<Command<OwnedFd>>>>>,
+    settings: Rc<ShardSettings>,
+}
 
 impl Gateway {
-    /// Makes the room known to its home shard, or changes its settings. Done when it answers.
-    pub async fn put_room(&self, _room: RoomId, _settings: RoomSettings) -> Result<(), Refused> {
-        Ok(())
+    /// With one mailbox to each shard, in order.
+    pub fn new(posts: Vec<Post<Command<OwnedFd>>>, settings: ShardSettings) -> Self {
+        Self { posts: Rc::new(RefCell::new(posts)), settings: Rc::new(settings) }
     }
 
-    /// Forgets the room and closes its connections (contract §1.7).
-    pub async fn delete_room(&self, _room: RoomId) -> Result<(), Refused> {
-        Ok(())
+    /// Makes the room known to its home shard, or changes its settings. Done when it answers.
+    pub async fn put_room(&self, room: RoomId, settings: RoomSettings) -> Result<(), Refused> {
+        self.ask(room, |answer| Command::PutRoom(room, settings, answer)).await
+    }
+
+    /// Forgets the room and closes its connections (code 1000).
+    pub async fn delete_room(&self, room: RoomId) -> Result<(), Refused> {
+        self.ask(room, |answer| Command::DeleteRoom(room, answer)).await
     }
 
     /// Broadcasts an application event. `attributes_json` is a JSON object as it goes on the wire.
     pub async fn send_event(
         &self,
-        _room: RoomId,
-        _name: &str,
-        _attributes_json: &str,
+        room: RoomId,
+        name: &str,
+        attributes_json: &str,
     ) -> Result<FrameId, Refused> {
-        Err(Refused::NoSuchRoom)
+        let (name, attributes_json) = (name.into(), attributes_json.into());
+        self.ask(room, |answer| Command::SendEvent(room, name, attributes_json, answer)).await
     }
 
     /// Broadcasts `aws:DELETE_MESSAGE`; the answer is the event's id.
     pub async fn delete_message(
         &self,
-        _room: RoomId,
-        _message_id: &str,
-        _reason: &str,
+        room: RoomId,
+        message_id: &str,
+        reason: &str,
     ) -> Result<FrameId, Refused> {
-        Err(Refused::NoSuchRoom)
+        let (message_id, reason) = (message_id.into(), reason.into());
+        self.ask(room, |answer| Command::DeleteMessage(room, message_id, reason, answer)).await
     }
 
     /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room.
     pub async fn disconnect_user(
         &self,
-        _room: RoomId,
-        _user_id: &str,
-        _reason: &str,
+        room: RoomId,
+        user_id: &str,
+        reason: &str,
     ) -> Result<FrameId, Refused> {
-        Err(Refused::NoSuchRoom)
+        let (user_id, reason) = (user_id.into(), reason.into());
+        self.ask(room, |answer| Command::DisconnectUser(room, user_id, reason, answer)).await
+    }
+
+    /// Tells every shard to cut its connections and stop.
+    pub fn stop(&self) {
+        for post in self.posts.borrow_mut().iter_mut() {
+            // A full mailbox belongs to a shard that is beyond asking; the process ends anyway.
+            let _full = post.push(Command::Stop);
+            post.flush();
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        room: RoomId,
+        command: impl FnOnce(Answer<T>) -> Command<OwnedFd>,
+    ) -> Result<T, Refused> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut posts = self.posts.borrow_mut();
+            let post = posts.get_mut(self.settings.home(room)).ok_or(Refused::Busy)?;
+            post.push(command(answer)).map_err(|_full| Refused::Busy)?;
+            post.flush();
+        }
+        answered.await.map_err(|_stopped| Refused::Busy)?
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("shards", &self.settings.shard_count).finish()
     }
 }

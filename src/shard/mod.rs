@@ -1,3 +1,21 @@
-//! One core: its ring, its connections, its rooms, its mailboxes.
+//! One core: its ring, its connections, its rooms, its mailboxes. Shards share no mutable state but
+//! mailboxes and counters.
+//!
+//! [`core::Core`] is the machine: completions and commands in, submissions and commands out. It knows
+//! no descriptor and no clock, so that the simulation drives the code that ships. [`run`] gives it a
+//! thread, a ring and the time; [`handshake`] brings it connections.
 
+pub mod command;
+pub mod connection;
+pub mod core;
+pub mod doorbell;
 pub mod gateway;
+pub mod handshake;
+pub mod journal;
+pub mod local;
+pub mod mailbox;
+pub mod mesh;
+pub mod metrics;
+pub mod run;
+pub mod settings;
+pub mod tokens;

@@ -1,0 +1,235 @@
+//! The members of one room on one shard: a cursor each, and the walk that serves them.
+//!
+//! Owns: member entries, the shard's part of the room log, how far the current flush has come.
+//! Never: sockets, connections; it knows a member by its [`Key`].
+
+use super::log::{Cursor, Log, Next, Window};
+use crate::base::clock::Tick;
+use crate::base::segment::Piece;
+use crate::net::wire::Key;
+
+/// A member's place in the audience; changes when another member leaves (see [`Audience::leave`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberIndex(u32);
+
+/// One member: what the walk needs, and no more, so that it reads memory in order.
+#[derive(Debug)]
+struct Member {
+    key: Key,
+    cursor: Cursor,
+    // Narrows the search for a user's connections; the connection has the name itself.
+    user_hash: u32,
+    in_flight: bool,
+}
+
+/// What becomes of a member whose cursor fell out of the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlowPolicy {
+    /// It goes on at the oldest kept frame; what it missed is counted.
+    #[default]
+    Skip,
+    /// Its connection is dropped.
+    Disconnect,
+}
+
+/// The room as one shard sees it.
+#[derive(Debug, Default)]
+pub struct Audience {
+    members: Vec<Member>,
+    log: Log,
+    // The walk of the current flush: next member, and how many are still to be looked at.
+    walk_position: usize,
+    walk_left: usize,
+}
+
+impl Audience {
+    /// Members here.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Adds a member who gets everything appended from now on.
+    ///
+    /// # Panics
+    ///
+    /// Above 2^32 members, which the connection limit rules out.
+    pub fn join(&mut self, key: Key, user_hash: u32) -> MemberIndex {
+        let index = u32::try_from(self.members.len()).expect("connections are below 2^32");
+        let cursor = self.log.head();
+        self.members.push(Member { key, cursor, user_hash, in_flight: false });
+        MemberIndex(index)
+    }
+
+    /// Removes a member. The returned key's member now has the freed index: tell its connection.
+    #[must_use]
+    pub fn leave(&mut self, index: MemberIndex) -> Option<Key> {
+        let at = usize::try_from(index.0).expect("an index into memory");
+        self.members.swap_remove(at);
+        if self.members.is_empty() {
+            self.log.clear();
+        }
+        let moved = self.members.get(at)?;
+        // The moved member may stand before the walk's position now: look at everybody again.
+        if self.walk_left > 0 {
+            self.walk_left = self.members.len();
+        }
+        Some(moved.key)
+    }
+
+    /// Appends a batch and starts the walk over the members.
+    pub fn append(&mut self, piece: Piece, frames: u32, window: Window, now: Tick) {
+        self.log.append(piece, frames, window, now);
+        self.walk_left = self.members.len();
+    }
+
+    /// Ages the log.
+    pub fn expire(&mut self, window: Window, now: Tick) {
+        self.log.expire(window, now);
+    }
+
+    /// The next member of the walk that has something to get and nothing under way.
+    pub fn walk(&mut self) -> Option<(MemberIndex, Key)> {
+        while self.walk_left > 0 {
+            self.walk_left -= 1;
+            if self.walk_position >= self.members.len() {
+                self.walk_position = 0;
+            }
+            let at = self.walk_position;
+            self.walk_position += 1;
+            let member = self.members.get(at)?;
+            if !member.in_flight && member.cursor < self.log.head() {
+                let index = u32::try_from(at).expect("join admits only 2^32 members");
+                return Some((MemberIndex(index), member.key));
+            }
+        }
+        None
+    }
+
+    /// Whether the walk has members left to look at.
+    pub fn is_walking(&self) -> bool {
+        self.walk_left > 0
+    }
+
+    /// What a member gets next.
+    pub fn next(&self, index: MemberIndex) -> Next {
+        self.log.next(self.member(index).cursor)
+    }
+
+    /// As [`Log::copy`], from the member's cursor.
+    pub fn copy(&self, index: MemberIndex, bytes_max: usize, take: impl FnMut(&[u8])) -> Cursor {
+        self.log.copy(self.member(index).cursor, bytes_max, take)
+    }
+
+    /// Where a member stands.
+    pub fn cursor(&self, index: MemberIndex) -> Cursor {
+        self.member(index).cursor
+    }
+
+    /// Moves a member's cursor.
+    pub fn set_cursor(&mut self, index: MemberIndex, cursor: Cursor) {
+        self.member_mut(index).cursor = cursor;
+    }
+
+    /// Whether a send of this member is under way.
+    pub fn in_flight(&self, index: MemberIndex) -> bool {
+        self.member(index).in_flight
+    }
+
+    /// Notes whether a send of this member is under way.
+    pub fn set_in_flight(&mut self, index: MemberIndex, in_flight: bool) {
+        self.member_mut(index).in_flight = in_flight;
+    }
+
+    /// Members whose user may be the one with this hash.
+    pub fn with_user_hash(&self, user_hash: u32) -> impl Iterator<Item = Key> {
+        self.members
+            .iter()
+            .filter(move |member| member.user_hash == user_hash)
+            .map(|member| member.key)
+    }
+
+    /// Every member.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.members.iter().map(|member| member.key)
+    }
+
+    fn member(&self, index: MemberIndex) -> &Member {
+        &self.members[usize::try_from(index.0).expect("an index into memory")]
+    }
+
+    fn member_mut(&mut self, index: MemberIndex) -> &mut Member {
+        &mut self.members[usize::try_from(index.0).expect("an index into memory")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use std::time::Duration;
+
+    const WINDOW: Window = Window { bytes_max: 1 << 20, age_max: Duration::from_secs(60) };
+
+    fn append(audience: &mut Audience) {
+        let piece = Piece::alone(Bytes::from_static(b"frame"));
+        audience.append(piece, 1, WINDOW, Tick::default());
+    }
+
+    fn serve(audience: &mut Audience) -> Vec<Key> {
+        let mut served = Vec::new();
+        while let Some((index, key)) = audience.walk() {
+            let Next::Run(_, after) = audience.next(index) else { panic!("the walk promised") };
+            audience.set_cursor(index, after);
+            served.push(key);
+        }
+        served
+    }
+
+    /// Goal: a flush reaches every member once, whoever leaves meanwhile; a newcomer gets only what
+    /// comes after it.
+    #[test]
+    fn a_walk_reaches_every_member_although_some_leave() {
+        let mut audience = Audience::default();
+        let mut places: Vec<_> = (0..10).map(|key| audience.join(key, 0)).collect();
+        append(&mut audience);
+        let mut served = Vec::new();
+        for _ in 0..4 {
+            let (index, key) = audience.walk().expect("ten members are behind");
+            let Next::Run(_, after) = audience.next(index) else { panic!("the walk promised") };
+            audience.set_cursor(index, after);
+            served.push(key);
+        }
+        // Member 1 was served and leaves; member 9 takes its place, before the walk's position.
+        let moved = audience.leave(places[1]).expect("the last one moved");
+        assert_eq!(moved, 9);
+        places[9] = places[1];
+        audience.join(10, 0);
+        served.extend(serve(&mut audience));
+        served.sort_unstable();
+        assert_eq!(served, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        append(&mut audience);
+        assert_eq!(serve(&mut audience).len(), 10, "nine old members and the newcomer");
+    }
+
+    /// Goal: a member with a send under way is left to its completion.
+    #[test]
+    fn the_walk_passes_members_in_flight() {
+        let mut audience = Audience::default();
+        let (first, _second) = (audience.join(1, 0), audience.join(2, 0));
+        append(&mut audience);
+        audience.set_in_flight(first, true);
+        assert_eq!(serve(&mut audience), [2]);
+        audience.set_in_flight(first, false);
+        assert!(matches!(audience.next(first), Next::Run(..)));
+    }
+}

@@ -1,0 +1,175 @@
+//! The authority over one room, on its home shard: order, rate, ids, times, and one encoding for all.
+//!
+//! Owns: the room's rate budget and the open end of its log.
+//! Never: members, sockets, clocks.
+
+use std::time::Duration;
+
+use super::RoomSettings;
+use crate::base::clock::{Now, Tick};
+use crate::base::id::{FrameId, FrameIds};
+use crate::base::rate::{Budget, Rate};
+use crate::base::segment::{Piece, Segment, SegmentPool};
+use crate::protocol::chat::encode;
+
+/// What a room needs from its shard to append: ids, memory, time.
+#[derive(Debug)]
+pub struct Press<'a> {
+    /// Source of frame ids.
+    pub ids: &'a mut FrameIds,
+    /// Memory for the log.
+    pub pool: &'a mut SegmentPool,
+    /// The turn's time.
+    pub now: Now,
+}
+
+/// A message to be said; all text as it goes on the wire, unescaped unless named JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// The message text.
+    pub content: &'a str,
+    /// JSON object, or `null`.
+    pub attributes_json: &'a str,
+    /// The sender's own id for the request; empty if none.
+    pub request_id: &'a str,
+    /// `Sender` as JSON.
+    pub sender_json: &'a str,
+}
+
+/// The room's rate is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverRate;
+
+/// What a flush hands out: frames one behind the other, and how many.
+pub type Batch = (Piece, u32);
+
+/// One room.
+#[derive(Debug)]
+pub struct Room {
+    settings: RoomSettings,
+    budget: Budget,
+    segment: Segment,
+    // Frames in the segment's pending part.
+    pending_frames: u32,
+    // Batches cut because a segment was full, still to be flushed before the pending part.
+    cut: Vec<Batch>,
+    flushed: Tick,
+    urgent: bool,
+}
+
+impl Room {
+    /// A room nobody has spoken in.
+    pub fn new(settings: RoomSettings) -> Self {
+        Self {
+            settings,
+            budget: Budget::default(),
+            segment: Segment::default(),
+            pending_frames: 0,
+            cut: Vec::new(),
+            flushed: Tick::default(),
+            urgent: false,
+        }
+    }
+
+    /// What the control plane set.
+    pub fn settings(&self) -> RoomSettings {
+        self.settings
+    }
+
+    /// Changes what the control plane set; for messages from now on.
+    pub fn set_settings(&mut self, settings: RoomSettings) {
+        self.settings = settings;
+    }
+
+    /// Says a message: gives it its place, id and time, and encodes it for everybody. Charges the
+    /// room's rate if `limited`.
+    pub fn say(
+        &mut self,
+        press: &mut Press<'_>,
+        said: Said<'_>,
+        limited: bool,
+    ) -> Result<FrameId, OverRate> {
+        let rate = Rate::per_second(self.settings.messages_per_second.max(1));
+        if limited && !self.budget.take(rate, press.now.tick) {
+            return Err(OverRate);
+        }
+        let message = encode::Message {
+            id: press.ids.next_id(),
+            request_id: said.request_id,
+            attributes_json: said.attributes_json,
+            content: said.content,
+            sent: press.now.unix,
+            sender_json: said.sender_json,
+        };
+        let id = message.id;
+        self.append(press, message.bytes_max(), |out| encode::message(out, &message));
+        Ok(id)
+    }
+
+    /// Announces an event. Events are not charged to the room's rate and do not wait for the pace.
+    pub fn announce(
+        &mut self,
+        press: &mut Press<'_>,
+        name: &str,
+        attributes_json: &str,
+        request_id: &str,
+    ) -> FrameId {
+        let event = encode::Event {
+            id: press.ids.next_id(),
+            request_id,
+            name,
+            attributes_json,
+            sent: press.now.unix,
+        };
+        let id = event.id;
+        self.append(press, event.bytes_max(), |out| encode::event(out, &event));
+        self.urgent = true;
+        id
+    }
+
+    /// When the room should be flushed: `None` while nothing waits. `interval` is what the pace
+    /// grants since the last flush; moderation and events do not wait for it.
+    pub fn flush_due(&self, interval: Duration, now: Tick) -> Option<Tick> {
+        if self.pending_frames == 0 && self.cut.is_empty() {
+            return None;
+        }
+        Some(if self.urgent { now } else { self.flushed.after(interval) })
+    }
+
+    /// Hands out everything said since the last flush, in order.
+    pub fn flush(&mut self, now: Tick, mut take: impl FnMut(Batch)) {
+        self.cut_pending();
+        self.flushed = now;
+        self.urgent = false;
+        self.cut.drain(..).for_each(&mut take);
+    }
+
+    /// Gives up the memory of the log's open end: the room is quiet.
+    pub fn rest(&mut self) {
+        if self.pending_frames == 0 && self.cut.is_empty() {
+            self.segment = Segment::default();
+            self.cut = Vec::new();
+        }
+    }
+
+    fn append(
+        &mut self,
+        press: &mut Press<'_>,
+        bytes_max: usize,
+        mut write: impl FnMut(&mut bytes::BytesMut),
+    ) {
+        if !self.segment.write(bytes_max, &mut write) {
+            self.cut_pending();
+            press.pool.renew(&mut self.segment, bytes_max);
+            let fits = self.segment.write(bytes_max, &mut write);
+            assert!(fits, "a renewed segment has the room it was asked for");
+        }
+        self.pending_frames += 1;
+    }
+
+    fn cut_pending(&mut self) {
+        if let Some(piece) = self.segment.cut() {
+            self.cut.push((piece, std::mem::take(&mut self.pending_frames)));
+        }
+    }
+}

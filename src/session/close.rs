@@ -1,0 +1,54 @@
+//! Why a connection ends, and what its Close frame says.
+
+use bytes::BytesMut;
+
+use crate::protocol::ws::{self, Violation};
+
+/// RFC 6455 §7.4.1.
+pub(super) const TOO_BIG: u16 = 1009;
+const NORMAL: u16 = 1000;
+
+/// A reason to send a Close frame. Kicks, session end and room deletion close with 1000: any other
+/// code may make a kicked Firefox user reconnect (IVS Chat's JavaScript SDK special-cases 1000).
+#[derive(Debug)]
+pub enum Ending<'a> {
+    /// The client sent Close first: answer with its own code.
+    Answer {
+        /// The client's code, if it gave one.
+        code: Option<u16>,
+    },
+    /// The client broke RFC 6455.
+    Violation(Violation),
+    /// Disconnected by a moderator or the API: the plain reason.
+    Disconnected {
+        /// As given; cut to what a Close frame holds.
+        reason: &'a str,
+    },
+    /// The session's time is over: a JSON reason, as IVS Chat's clients expect.
+    SessionOver,
+    /// The room was deleted.
+    RoomDeleted,
+}
+
+impl Ending<'_> {
+    /// Appends the Close frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Ending::Answer { code: Some(code) } => ws::close(out, *code, ""),
+            Ending::Answer { code: None } => ws::close_empty(out),
+            Ending::Violation(violation) => {
+                ws::close(out, violation.close_code(), &violation.to_string());
+            }
+            Ending::Disconnected { reason } => ws::close(out, NORMAL, reason),
+            Ending::SessionOver => ws::close(out, NORMAL, closing_reason_json()),
+            Ending::RoomDeleted => ws::close(out, NORMAL, "Room deleted"),
+        }
+    }
+}
+
+/// The Close reason of a session whose time is over; at most 123 bytes.
+pub const fn closing_reason_json() -> &'static str {
+    r#"{"Type":"ERROR","ErrorCode":401,"ErrorMessage":"Session expired"}"#
+}
+
+const _: () = assert!(closing_reason_json().len() <= 123, "RFC 6455 §5.5: 125 bytes with the code");

@@ -1,0 +1,36 @@
+//! What all sessions of a shard share: the parser's buffers and the configured bounds.
+
+use crate::base::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
+use crate::base::rate::Rate;
+use crate::protocol::chat::Parser;
+use crate::protocol::ws::Bounds;
+
+/// One a shard; lent to each session while it reads.
+#[derive(Debug)]
+pub struct Desk {
+    /// Reused by every request: no allocation in steady state.
+    pub parser: Parser,
+    /// What a WebSocket message may be.
+    pub bounds: Bounds,
+    /// Requests of one connection; `None`: not limited.
+    pub connection_rate: Option<Rate>,
+    /// Conformance mode: send every message back instead of reading it.
+    pub echo: bool,
+    /// RFC 6455 violations seen.
+    pub violations: u64,
+}
+
+impl Desk {
+    /// For chat.
+    pub fn chat(connection_rate: Option<Rate>) -> Self {
+        let bounds =
+            Bounds { message_bytes_max: MESSAGE_BYTES_MAX, fragments_max: FRAGMENTS_MAX };
+        Self { parser: Parser::default(), bounds, connection_rate, echo: false, violations: 0 }
+    }
+
+    /// For the conformance suite, which sends 16 MiB messages and 70,000 fragments.
+    pub fn echo() -> Self {
+        let bounds = Bounds { message_bytes_max: 64 << 20, fragments_max: 1 << 20 };
+        Self { parser: Parser::default(), bounds, connection_rate: None, echo: true, violations: 0 }
+    }
+}

@@ -1,0 +1,164 @@
+//! What shards ask of each other, and the control thread of them.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::gateway::Refused;
+use super::settings::ShardId;
+use crate::base::clock::UnixTime;
+use crate::base::id::{FrameId, RoomId};
+use crate::base::segment::Piece;
+use crate::net::tls::Tls;
+use crate::protocol::token::TokenId;
+use crate::room::RoomSettings;
+use crate::session::Grant;
+
+/// A connection whose token was opened, on its way to its place.
+#[derive(Debug)]
+pub struct Newcomer<S> {
+    /// The connection.
+    pub socket: S,
+    /// Established TLS, if any.
+    pub tls: Option<Box<Tls>>,
+    /// The `101` answer, to be sent first.
+    pub greeting: Vec<u8>,
+    /// What the client sent behind its request head (plaintext).
+    pub leftover: Vec<u8>,
+    /// What the token grants.
+    pub grant: Grant,
+    /// The token's room.
+    pub room: RoomId,
+    /// For single use.
+    pub token: TokenId,
+    /// When the token stops being usable: so long it is remembered.
+    pub token_expires: UnixTime,
+    /// Narrows the search for a user's connections.
+    pub user_hash: u32,
+}
+
+/// Why a newcomer is turned away; the handshake answers with a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Turned {
+    /// The token was used before.
+    #[error("The chat token has already been used; a token opens one connection")]
+    TokenUsed,
+    /// The room does not exist.
+    #[error("The room does not exist")]
+    NoSuchRoom,
+    /// The server holds as many connections as it may.
+    #[error("The server holds as many connections as its limit allows")]
+    TooManyConnections,
+    /// Too many used tokens to remember one more.
+    #[error("Too many tokens were used within their lifetime; retry later")]
+    TooManyTokens,
+    /// The use of the token could not be written down.
+    #[error("The token's use could not be recorded")]
+    NotRecorded,
+}
+
+/// A publish request on its way to the room's home shard. The texts lie one behind the other in
+/// `text`, which is cut from a reused buffer.
+#[derive(Debug)]
+pub struct Posted {
+    /// Content or id or user id; attributes or reason; request id; sender.
+    text: Bytes,
+    ends: [u32; 3],
+    /// What is asked.
+    pub action: Action,
+    /// The shard and connection to tell of a refusal.
+    pub from: (ShardId, u64),
+}
+
+/// The three publish actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// `SEND_MESSAGE`: content, attributes as JSON.
+    Send,
+    /// `DELETE_MESSAGE`: message id, reason.
+    Delete,
+    /// `DISCONNECT_USER`: user id, reason.
+    Disconnect,
+}
+
+/// The four texts of a publish request: what, its companion, request id, sender as JSON.
+pub type Texts<'a> = [&'a str; 4];
+
+impl Posted {
+    /// Copies the texts into `buffer` and cuts them off.
+    pub fn new(
+        buffer: &mut bytes::BytesMut,
+        action: Action,
+        texts: Texts<'_>,
+        from: (ShardId, u64),
+    ) -> Self {
+        buffer.reserve(texts.iter().map(|text| text.len()).sum());
+        let mut ends = [0; 3];
+        for (index, text) in texts.iter().enumerate() {
+            buffer.extend_from_slice(text.as_bytes());
+            if let Some(end) = ends.get_mut(index) {
+                *end = u32::try_from(buffer.len()).expect("requests are bounded");
+            }
+        }
+        Self { text: buffer.split().freeze(), ends, action, from }
+    }
+
+    /// The texts, in the order of [`Posted::new`].
+    pub fn texts(&self) -> Texts<'_> {
+        let text = std::str::from_utf8(&self.text).expect("made of strings");
+        let [a, b, c] = self.ends.map(|end| usize::try_from(end).expect("an index into memory"));
+        [&text[..a], &text[a..b], &text[b..c], &text[c..]]
+    }
+}
+
+/// Answer to the control thread.
+pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// A shard's work.
+#[derive(Debug)]
+pub enum Command<S> {
+    /// To a home shard: may this connection enter?
+    Join(Box<Newcomer<S>>),
+    /// To the chosen shard: it may, and its place is here.
+    Install(Box<Newcomer<S>>, RoomSettings),
+    /// To a home shard: a member's request.
+    Post(RoomId, Posted),
+    /// To a shard with members: append to the room log and fan out.
+    Batch(RoomId, Piece, u32),
+    /// To a member's shard: a frame for one connection.
+    Tell(u64, Bytes),
+    /// To a shard with members: close this user's connections.
+    Evict(RoomId, Box<str>, Box<str>),
+    /// To a home shard: so many members fewer on the sending shard.
+    Left(RoomId, ShardId, u32),
+    /// From the control thread: the room exists, with these settings.
+    PutRoom(RoomId, RoomSettings, Answer<()>),
+    /// From the home shard: changed settings.
+    Adopt(RoomId, RoomSettings),
+    /// From the control thread: the room is gone.
+    DeleteRoom(RoomId, Answer<()>),
+    /// From the home shard: the room is gone.
+    Vanish(RoomId),
+    /// From the control thread: an application event; name, attributes as JSON.
+    SendEvent(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    /// From the control thread: message id, reason.
+    DeleteMessage(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    /// From the control thread: user id, reason.
+    DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    /// From the control thread: cut every connection, without a Close frame, and stop.
+    Stop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: texts come out as they went in, empty ones too, from one reused buffer.
+    #[test]
+    fn posted_texts_survive() {
+        let mut buffer = bytes::BytesMut::with_capacity(64);
+        for texts in [["héllo", "null", "", "{}"], ["", "", "r", "{\"UserId\":\"u\"}"]] {
+            let posted = Posted::new(&mut buffer, Action::Send, texts, (0, 1));
+            assert_eq!(posted.texts(), texts);
+        }
+    }
+}

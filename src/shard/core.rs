@@ -1,0 +1,443 @@
+//! The shard's machine: completions, commands and time in; submissions and commands out.
+//!
+//! Owns: connections, rooms, timers, used tokens, the sending ends of the mailboxes.
+//! Never: clocks, descriptors, threads. [`Core::settle`] ends a turn: newcomers are admitted, due
+//! rooms flushed, members served.
+
+mod admit;
+mod deliver;
+mod flush;
+mod moderate;
+mod receive;
+
+pub use moderate::user_hash;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::command::{Command, Newcomer, Turned};
+use super::connection::{Connection, Phase};
+use super::journal::Record;
+use super::local::Local;
+use super::mailbox::Post;
+use super::metrics::{Figure, ShardMetrics};
+use super::settings::{ShardId, ShardSettings, SharedBudgets};
+use super::tokens::UsedTokens;
+use crate::base::clock::{Now, Tick};
+use crate::base::id::{FrameIds, RoomId};
+use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, SEND_STALL_MAX};
+use crate::base::segment::SegmentPool;
+use crate::base::table::{Slot, Table};
+use crate::base::wheel::Wheel;
+use crate::net::wire::{Shutdown, Wire};
+use crate::protocol::ws;
+use crate::session::{Desk, Due, Ending};
+
+/// What a core is made with.
+pub struct Parts<W: Wire> {
+    /// This shard's number.
+    pub id: ShardId,
+    /// Settings of all shards.
+    pub settings: ShardSettings,
+    /// The kernel, or its stand-in.
+    pub wire: W,
+    /// Mailboxes to the shards, in order; the one to itself is never used.
+    pub posts: Vec<Post<Command<W::Socket>>>,
+    /// Where token uses are written down before a connection is admitted.
+    pub record: Box<dyn Record + Send>,
+    /// Tokens used before, as read back.
+    pub used: UsedTokens,
+    /// This shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// All shards' counters, for the limit on connections.
+    pub all_metrics: Vec<Arc<ShardMetrics>>,
+    /// Rates of the account.
+    pub budgets: SharedBudgets,
+    /// Seed of frame ids.
+    pub seed: u64,
+}
+
+/// When the shard's loop should come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// At once: members wait to be served.
+    Now,
+    /// At this instant, or earlier if something happens.
+    Wait(Tick),
+}
+
+/// One shard.
+pub struct Core<W: Wire> {
+    id: ShardId,
+    settings: ShardSettings,
+    /// The kernel, or its stand-in.
+    pub wire: W,
+    posts: Vec<Post<Command<W::Socket>>>,
+    record: Box<dyn Record + Send>,
+    used: UsedTokens,
+    metrics: Arc<ShardMetrics>,
+    all_metrics: Vec<Arc<ShardMetrics>>,
+    budgets: SharedBudgets,
+
+    now: Now,
+    ids: FrameIds,
+    pool: SegmentPool,
+    desk: Desk,
+    connections: Table<Connection<W::Socket>>,
+    locals: Table<Local>,
+    rooms: HashMap<RoomId, Slot<Local>>,
+    wheel: Wheel<Slot<Connection<W::Socket>>>,
+
+    // Newcomers of this turn, to be decided together.
+    joins: Vec<Box<Newcomer<W::Socket>>>,
+    turned: Vec<(Box<Newcomer<W::Socket>>, Turned)>,
+    // Rooms with something to flush; rooms being served; rooms whose log must be aged.
+    speaking: Vec<Slot<Local>>,
+    walking: VecDeque<Slot<Local>>,
+    logged: Vec<Slot<Local>>,
+    next_aging: Tick,
+    send_cost: Duration,
+    stopping: bool,
+
+    // Reused buffers.
+    due: Vec<Slot<Connection<W::Socket>>>,
+    posting: BytesMut,
+    plain: Vec<u8>,
+    sealed: Vec<Vec<u8>>,
+}
+
+impl<W: Wire> Core<W> {
+    /// A shard without rooms and connections.
+    pub fn new(parts: Parts<W>, now: Now) -> Self {
+        let desk = if parts.settings.echo {
+            Desk::echo()
+        } else {
+            Desk::chat(parts.settings.connection_rate)
+        };
+        Self {
+            id: parts.id,
+            settings: parts.settings,
+            wire: parts.wire,
+            posts: parts.posts,
+            record: parts.record,
+            used: parts.used,
+            metrics: parts.metrics,
+            all_metrics: parts.all_metrics,
+            budgets: parts.budgets,
+            now,
+            ids: FrameIds::seeded(parts.seed),
+            pool: SegmentPool::default(),
+            desk,
+            connections: Table::default(),
+            locals: Table::default(),
+            rooms: HashMap::new(),
+            wheel: Wheel::new(CHECK_GRANULE, now.tick),
+            joins: Vec::new(),
+            turned: Vec::new(),
+            speaking: Vec::new(),
+            walking: VecDeque::new(),
+            logged: Vec::new(),
+            next_aging: now.tick,
+            send_cost: SEND_COST_GUESS,
+            stopping: false,
+            due: Vec::new(),
+            posting: BytesMut::new(),
+            plain: Vec::new(),
+            sealed: Vec::new(),
+        }
+    }
+
+    /// Begins a turn: everything until the next call happens at `now`.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+        self.metrics.turns.inc();
+    }
+
+    /// Ends a turn: timers, newcomers, flushes, sends. Afterwards the caller submits what the wire
+    /// has queued and calls [`Core::post`].
+    pub fn settle(&mut self) -> Plan {
+        self.fire_timers();
+        self.admit_all();
+        let flush_due = self.flush_rooms();
+        self.serve();
+        self.metrics.connections.set(self.connections.len() as u64);
+        if !self.walking.is_empty() {
+            return Plan::Now;
+        }
+        let mut wake = self.wheel.next_turn();
+        if let Some(due) = flush_due {
+            wake = wake.min(due);
+        }
+        Plan::Wait(wake)
+    }
+
+    /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
+    pub fn post(&mut self) -> bool {
+        let mut waits = false;
+        for (shard, post) in self.posts.iter_mut().enumerate() {
+            if shard != self.id {
+                waits |= post.flush();
+            }
+        }
+        waits
+    }
+
+    /// Takes a newcomer that was turned away; the caller answers it.
+    pub fn next_turned(&mut self) -> Option<(Box<Newcomer<W::Socket>>, Turned)> {
+        self.turned.pop()
+    }
+
+    /// Connections here.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether the shard was told to stop and holds no connection any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.connections.is_empty()
+    }
+
+    /// Whether the shard was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Tells the core what the last submissions cost, for the pace: `sends` sends in `elapsed`.
+    pub fn note_cost(&mut self, sends: u32, elapsed: Duration) {
+        if sends >= SEND_COST_SAMPLE_MIN {
+            let sample = elapsed / sends;
+            self.send_cost = (self.send_cost * 7 + sample) / 8;
+            let nanos = u64::try_from(self.send_cost.as_nanos()).unwrap_or(u64::MAX);
+            self.metrics.send_cost_nanos.set(nanos);
+        }
+    }
+
+    /// Brings a newcomer to its room's home shard.
+    pub fn enter(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
+        let home = self.settings.home(newcomer.room);
+        if home == self.id {
+            self.joins.push(newcomer);
+        } else {
+            // Dropped with the command if the mailbox is full: the client sees a lost connection.
+            self.send_to(home, Command::Join(newcomer));
+        }
+    }
+
+    /// Does what another shard or the control thread asks.
+    pub fn command(&mut self, command: Command<W::Socket>) {
+        match command {
+            Command::Join(newcomer) => self.joins.push(newcomer),
+            Command::Install(newcomer, settings) => self.install(*newcomer, settings),
+            Command::Post(room, posted) => self.take_post(room, &posted),
+            Command::Batch(room, piece, frames) => self.take_batch(room, piece, frames),
+            Command::Tell(connection, frame) => self.tell(Slot::from_bits(connection), &frame),
+            Command::Evict(room, user_id, reason) => self.evict(room, &user_id, &reason),
+            Command::Left(room, shard, count) => self.member_left(room, shard, count),
+            Command::PutRoom(room, settings, answer) => {
+                self.put_room(room, settings);
+                let _nobody_waits = answer.send(Ok(()));
+            }
+            Command::Adopt(room, settings) => self.adopt(room, settings),
+            Command::DeleteRoom(room, answer) => {
+                let _nobody_waits = answer.send(self.delete_room(room));
+            }
+            Command::Vanish(room) => self.vanish(room),
+            Command::SendEvent(room, name, attributes_json, answer) => {
+                let _nobody_waits = answer.send(self.send_event(room, &name, &attributes_json));
+            }
+            Command::DeleteMessage(room, id, reason, answer) => {
+                let action = super::command::Action::Delete;
+                let _nobody_waits = answer.send(self.moderate(room, action, &id, &reason));
+            }
+            Command::DisconnectUser(room, user_id, reason, answer) => {
+                let action = super::command::Action::Disconnect;
+                let _nobody_waits = answer.send(self.moderate(room, action, &user_id, &reason));
+            }
+            Command::Stop => self.stop(),
+        }
+    }
+
+    /// A mailbox's content for another shard.
+    fn send_to(&mut self, shard: ShardId, command: Command<W::Socket>) -> bool {
+        let sent = self.posts.get_mut(shard).is_some_and(|post| post.push(command).is_ok());
+        if !sent {
+            self.metrics.mailbox_full.inc();
+        }
+        sent
+    }
+
+    fn fire_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(self.now.tick, &mut due);
+        for slot in due.drain(..) {
+            self.check(slot);
+        }
+        self.due = due;
+        if self.now.tick >= self.next_aging {
+            self.next_aging = self.now.tick.after(AGING_INTERVAL);
+            self.used.expire(self.now.unix);
+            self.metrics.tokens_remembered.set(self.used.len() as u64);
+            self.age_logs();
+        }
+    }
+
+    /// Looks at one connection's deadlines.
+    fn check(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if now.tick < connection.next_check {
+            return;
+        }
+        connection.next_check = Tick::from_nanos(u64::MAX);
+        match connection.phase {
+            Phase::Dead => return,
+            Phase::Closing(deadline) if now.tick >= deadline => {
+                self.kill(slot, |metrics| &metrics.closed_client);
+                return;
+            }
+            Phase::Closing(deadline) => {
+                self.schedule(slot, deadline);
+                return;
+            }
+            Phase::Open => {}
+        }
+        if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
+            self.kill(slot, |metrics| &metrics.closed_slow);
+            return;
+        }
+        let stalls =
+            connection.sending.then(|| connection.progress.after(SEND_STALL_MAX));
+        match connection.session.due(now) {
+            Due::Later(next) => self.schedule(slot, stalls.map_or(next, |stall| stall.min(next))),
+            Due::Ping(next) => {
+                let pushed = connection.lane().push(ws::ping);
+                if pushed.is_err() {
+                    self.kill(slot, |metrics| &metrics.closed_slow);
+                    return;
+                }
+                self.schedule(slot, stalls.map_or(next, |stall| stall.min(next)));
+                self.deliver(slot);
+            }
+            Due::Idle => self.kill(slot, |metrics| &metrics.closed_idle),
+            Due::SessionEnd => self.end_session(slot),
+        }
+    }
+
+    fn schedule(&mut self, slot: Slot<Connection<W::Socket>>, due: Tick) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if due < connection.next_check {
+            connection.next_check = due;
+            self.wheel.insert(due, slot);
+        }
+    }
+
+    /// Begins the closing handshake: the Close frame goes out behind the room log as it stands.
+    fn finish(
+        &mut self,
+        slot: Slot<Connection<W::Socket>>,
+        ending: &Ending<'_>,
+        reason: impl FnOnce(&ShardMetrics) -> &Figure,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let local = self.locals.get(connection.local);
+        let after = local.map_or_else(Default::default, |local| local.audience.log().head());
+        connection.session.begin_close();
+        connection.peer_done |= matches!(ending, Ending::Answer { .. } | Ending::Violation(_));
+        connection.lane().finish(after, |out| ending.encode(out));
+        let deadline = self.now.tick.after(CLOSE_TIMEOUT);
+        connection.phase = Phase::Closing(deadline);
+        reason(&self.metrics).inc();
+        self.schedule(slot, deadline);
+        self.deliver(slot);
+    }
+
+    /// Cuts a connection: no Close frame, everything under way completes, then the entry goes.
+    fn kill(
+        &mut self,
+        slot: Slot<Connection<W::Socket>>,
+        reason: impl FnOnce(&ShardMetrics) -> &Figure,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.phase == Phase::Dead {
+            return;
+        }
+        if connection.phase == Phase::Open {
+            reason(&self.metrics).inc();
+        }
+        connection.phase = Phase::Dead;
+        self.wire.shutdown(&connection.socket, Shutdown::Both);
+        self.leave(slot);
+        self.bury(slot);
+    }
+
+    /// Removes a dead connection once nothing of it is under way; this closes the socket.
+    fn bury(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        if connection.phase == Phase::Dead && !connection.receiving && !connection.sending {
+            self.connections.remove(slot);
+        }
+    }
+
+    /// Takes a connection out of its room's audience.
+    fn leave(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(member) = connection.member.take() else { return };
+        let local_slot = connection.local;
+        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let room = local.id;
+        let moved = local.audience.leave(member);
+        let emptied = local.audience.is_empty() && local.home.is_none();
+        let away = local.home.is_none();
+        if let Some(home) = &mut local.home {
+            decrease(&mut home.members, self.id, 1);
+        }
+        if let Some(key) = moved
+            && let Some(other) = self.connections.get_mut(Slot::from_bits(key))
+        {
+            other.member = Some(member);
+        }
+        if away {
+            self.send_to(self.settings.home(room), Command::Left(room, self.id, 1));
+        }
+        if emptied {
+            self.locals.remove(local_slot);
+            self.rooms.remove(&room);
+        }
+    }
+
+    fn member_left(&mut self, room: RoomId, shard: ShardId, count: u32) {
+        if let Some(slot) = self.rooms.get(&room)
+            && let Some(Local { home: Some(home), .. }) = self.locals.get_mut(*slot)
+        {
+            decrease(&mut home.members, shard, count);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        let all: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in all {
+            self.kill(slot, |metrics| &metrics.closed_drain);
+        }
+    }
+}
+
+fn decrease(members: &mut [u32], shard: ShardId, count: u32) {
+    if let Some(members) = members.get_mut(shard) {
+        debug_assert!(*members >= count, "a shard reports no more departures than arrivals");
+        *members = members.saturating_sub(count);
+    }
+}
+
+/// Until the first measurement: one send to one of a thousand sockets.
+const SEND_COST_GUESS: Duration = Duration::from_micros(7);
+/// Fewer sends than these say little about the cost of one.
+const SEND_COST_SAMPLE_MIN: u32 = 32;
+/// How often logs and used tokens are aged.
+const AGING_INTERVAL: Duration = Duration::from_secs(1);

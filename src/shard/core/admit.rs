@@ -1,0 +1,144 @@
+//! Newcomers: single use, limits, placement, installation.
+
+use super::{Core, Tick};
+use crate::net::wire::Wire;
+use crate::room::RoomSettings;
+use crate::session::Session;
+use crate::shard::command::{Command, Newcomer, Turned};
+use crate::shard::connection::{Connection, Phase};
+use crate::shard::journal::TokenUse;
+use crate::shard::local::Local;
+use crate::shard::tokens::Redeemed;
+
+impl<W: Wire> Core<W> {
+    /// Decides this turn's newcomers together: one write of the journal for all, before any `101`.
+    pub(super) fn admit_all(&mut self) {
+        if self.joins.is_empty() {
+            return;
+        }
+        let joins = std::mem::take(&mut self.joins);
+        let mut admitted = Vec::with_capacity(joins.len());
+        let mut uses = Vec::with_capacity(joins.len());
+        for newcomer in joins {
+            match self.judge(&newcomer, admitted.len()) {
+                Ok(()) => {
+                    let Newcomer { token, room, token_expires: expires, .. } = *newcomer;
+                    uses.push(TokenUse { token, room, expires });
+                    admitted.push(newcomer);
+                }
+                Err(turned) => self.turn_away(newcomer, turned),
+            }
+        }
+        if let Err(error) = self.record.record(&uses) {
+            self.metrics.journal_errors.inc();
+            tracing::error!(%error, "token uses cannot be written down: refusing connections");
+            for newcomer in admitted {
+                self.turn_away(newcomer, Turned::NotRecorded);
+            }
+            return;
+        }
+        for newcomer in admitted {
+            self.place(newcomer);
+        }
+    }
+
+    fn judge(&mut self, newcomer: &Newcomer<W::Socket>, admitted: usize) -> Result<(), Turned> {
+        if !self.rooms.contains_key(&newcomer.room) {
+            return Err(Turned::NoSuchRoom);
+        }
+        let everywhere: u64 =
+            self.all_metrics.iter().map(|shard| shard.connections.get()).sum();
+        let limit = u64::try_from(self.settings.connections_max).unwrap_or(u64::MAX);
+        if everywhere + u64::try_from(admitted).expect("fits") >= limit {
+            return Err(Turned::TooManyConnections);
+        }
+        match self.used.redeem(newcomer.token, newcomer.token_expires) {
+            Redeemed::First => Ok(()),
+            Redeemed::Again => Err(Turned::TokenUsed),
+            Redeemed::Full => Err(Turned::TooManyTokens),
+        }
+    }
+
+    /// Turns a newcomer away: counted here, answered by the loop.
+    fn turn_away(&mut self, newcomer: Box<Newcomer<W::Socket>>, turned: Turned) {
+        let figure = match turned {
+            Turned::TokenUsed => &self.metrics.rejected_used,
+            Turned::NoSuchRoom => &self.metrics.rejected_room,
+            Turned::TooManyConnections | Turned::TooManyTokens | Turned::NotRecorded => {
+                &self.metrics.rejected_limit
+            }
+        };
+        figure.inc();
+        self.turned.push((newcomer, turned));
+    }
+
+    fn place(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
+        let slot = self.rooms.get(&newcomer.room);
+        let local = slot.and_then(|slot| self.locals.get_mut(*slot));
+        let Some(Local { home: Some(home), settings, .. }) = local else {
+            // Deleted within this turn.
+            self.turn_away(newcomer, Turned::NoSuchRoom);
+            return;
+        };
+        let shard = home.place(self.id, self.settings.stripe_members_min);
+        if let Some(members) = home.members.get_mut(shard) {
+            *members += 1;
+        }
+        let settings = *settings;
+        if shard == self.id {
+            self.install(*newcomer, settings);
+        } else {
+            let room = newcomer.room;
+            if !self.send_to(shard, Command::Install(newcomer, settings)) {
+                // The newcomer was dropped with the command, which closes its connection.
+                self.member_left(room, shard, 1);
+            }
+        }
+    }
+
+    /// Makes the connection a member here: greeting first, then everything said from now on.
+    pub(super) fn install(&mut self, newcomer: Newcomer<W::Socket>, settings: RoomSettings) {
+        let Newcomer { socket, tls, greeting, mut leftover, grant, room, user_hash, .. } = newcomer;
+        let locals = &mut self.locals;
+        let local_slot = *self
+            .rooms
+            .entry(room)
+            .or_insert_with(|| locals.insert(Local::new(room, settings, None)));
+        let ends = grant.ends;
+        let mut connection = Connection {
+            socket,
+            local: local_slot,
+            member: None,
+            session: Session::new(grant, self.now.tick),
+            lane: None,
+            tls,
+            receiving: true,
+            sending: false,
+            phase: Phase::Open,
+            peer_done: false,
+            progress: self.now.tick,
+            next_check: Tick::from_nanos(u64::MAX),
+        };
+        let greeted = connection.lane().push(|out| out.extend_from_slice(&greeting));
+        debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
+        let slot = self.connections.insert(connection);
+        let connection = self.connections.get_mut(slot).expect("just inserted");
+        if let Some(local) = self.locals.get_mut(local_slot) {
+            connection.member = Some(local.audience.join(slot.to_bits(), user_hash));
+        }
+        self.wire.receive(&connection.socket, slot.to_bits());
+        self.metrics.opened.inc();
+        let until_end = ends.since(self.now.unix);
+        let first = self.now.tick.after(until_end.min(crate::base::limits::PING_INTERVAL));
+        self.schedule(slot, first);
+        self.deliver(slot);
+        if !leftover.is_empty() {
+            let len = leftover.len();
+            leftover.resize(len + crate::base::limits::PARSE_PADDING_BYTES, 0);
+            self.take_plain(slot, &mut leftover, len);
+        }
+        if self.stopping {
+            self.kill(slot, |metrics| &metrics.closed_drain);
+        }
+    }
+}

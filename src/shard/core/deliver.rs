@@ -1,0 +1,239 @@
+//! What one connection gets next: its private lane, its room's log, its Close frame, in that order at
+//! frame boundaries; at most one send under way.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Core;
+use crate::base::limits::SEGMENT_BYTES;
+use crate::base::table::Slot;
+use crate::net::wire::{Outgoing, Shutdown, Wire};
+use crate::room::audience::SlowPolicy;
+use crate::room::log::Next;
+use crate::shard::connection::{Connection, Phase};
+use crate::shard::local::Local;
+
+impl<W: Wire> Core<W> {
+    /// Sends what is due to a connection, unless a send is under way.
+    pub(super) fn deliver(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.sending || connection.phase == Phase::Dead {
+            return;
+        }
+        if let Some(queued) = connection.tls.as_mut().and_then(|tls| tls.take_queued()) {
+            self.send(slot, Outgoing::owned(queued));
+            return;
+        }
+        if let Some(frames) = connection.take_lane_frames() {
+            self.send_own(slot, &frames);
+            return;
+        }
+        let Some(member) = connection.member else {
+            self.deliver_finish(slot);
+            return;
+        };
+        let local_slot = connection.local;
+        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let cursor = local.audience.cursor(member);
+        let finish = connection.lane.as_mut().and_then(|lane| lane.take_finish(cursor));
+        if let Some(frame) = finish {
+            connection.lane = None;
+            self.leave(slot);
+            self.send_own(slot, &frame);
+            return;
+        }
+        match local.audience.next(member) {
+            Next::UpToDate => {}
+            Next::Behind { frames, resume } => {
+                self.metrics.frames_skipped.add(frames);
+                match self.settings.slow_policy {
+                    SlowPolicy::Skip => {
+                        local.audience.set_cursor(member, resume);
+                        self.deliver(slot);
+                    }
+                    SlowPolicy::Disconnect => self.kill(slot, |metrics| &metrics.closed_slow),
+                }
+            }
+            Next::Run(run, after) => {
+                if connection.tls.is_some() {
+                    self.send_sealed_log(slot);
+                    return;
+                }
+                self.metrics.frames_delivered.add(after.frames_since(cursor));
+                local.audience.set_cursor(member, after);
+                local.audience.set_in_flight(member, true);
+                connection.sending = true;
+                connection.progress = self.now.tick;
+                self.metrics.sends.inc();
+                self.wire.send(&connection.socket, slot.to_bits(), Outgoing::shared(run));
+            }
+        }
+    }
+
+    /// The Close frame of a connection that left its room already.
+    fn deliver_finish(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let finish = connection.lane.as_mut().and_then(|lane| lane.take_finish_now());
+        if let Some(frame) = finish {
+            connection.lane = None;
+            self.send_own(slot, &frame);
+        }
+    }
+
+    /// Seals what the member's cursor covers, one run of records for one send.
+    fn send_sealed_log(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let (Some(member), Some(local)) =
+            (connection.member, self.locals.get_mut(connection.local))
+        else {
+            return;
+        };
+        let cursor = local.audience.cursor(member);
+        let after =
+            local.audience.copy(member, SEGMENT_BYTES, |bytes| plain.extend_from_slice(bytes));
+        local.audience.set_cursor(member, after);
+        self.metrics.frames_delivered.add(after.frames_since(cursor));
+        self.seal_and_send(slot, &plain);
+        self.plain = plain;
+    }
+
+    /// Sends frames of this connection alone.
+    fn send_own(&mut self, slot: Slot<Connection<W::Socket>>, frames: &BytesMut) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.tls.is_some() {
+            self.seal_and_send(slot, frames);
+        } else {
+            self.send(slot, Outgoing::owned(frames.to_vec()));
+        }
+    }
+
+    fn seal_and_send(&mut self, slot: Slot<Connection<W::Socket>>, plain: &[u8]) {
+        let Some(Connection { tls: Some(tls), .. }) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let mut sealed = self.sealed.pop().unwrap_or_default();
+        sealed.clear();
+        if tls.seal(plain, &mut sealed).is_err() {
+            self.kill(slot, |metrics| &metrics.closed_protocol);
+            return;
+        }
+        self.send(slot, Outgoing::owned(sealed));
+    }
+
+    fn send(&mut self, slot: Slot<Connection<W::Socket>>, outgoing: Outgoing) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.sending = true;
+        connection.progress = self.now.tick;
+        if let (Some(member), Some(local)) =
+            (connection.member, self.locals.get_mut(connection.local))
+        {
+            local.audience.set_in_flight(member, true);
+        }
+        self.metrics.sends.inc();
+        self.wire.send(&connection.socket, slot.to_bits(), outgoing);
+    }
+
+    /// A send completed, perhaps short.
+    pub fn sent(&mut self, key: u64, mut outgoing: Outgoing, result: &io::Result<usize>) {
+        let slot = Slot::from_bits(key);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let sent = result.as_ref().copied().unwrap_or(0);
+        self.metrics.bytes_sent.add(sent as u64);
+        outgoing.advance(sent);
+        if sent > 0 && outgoing.remaining() > 0 && connection.phase != Phase::Dead {
+            // Short: the rest goes first, so cursors stand at frame boundaries only.
+            connection.progress = self.now.tick;
+            self.wire.send(&connection.socket, key, outgoing);
+            return;
+        }
+        let whole = outgoing.remaining() == 0;
+        connection.sending = false;
+        if let (Some(member), Some(local)) =
+            (connection.member, self.locals.get_mut(connection.local))
+        {
+            local.audience.set_in_flight(member, false);
+        }
+        if let Some(buffer) = outgoing.into_owned()
+            && self.sealed.len() < SEALED_SPARE
+            && buffer.capacity() >= SEALED_BYTES_MIN
+        {
+            self.sealed.push(buffer);
+        }
+        if !whole {
+            self.kill(slot, |metrics| &metrics.closed_client);
+            self.bury(slot);
+            return;
+        }
+        self.deliver(slot);
+        self.end_stream(slot);
+        self.bury(slot);
+    }
+
+    /// Behind the last byte of a closing handshake: FIN. The peer's FIN completes the receive.
+    fn end_stream(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if matches!(connection.phase, Phase::Closing(_))
+            && connection.peer_done
+            && !connection.sending
+            && connection.lane.is_none()
+        {
+            self.wire.shutdown(&connection.socket, Shutdown::Write);
+        }
+    }
+
+    /// A frame for one connection, from its room's home shard.
+    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Socket>>, frame: &Bytes) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        if connection.lane().push(|out| out.extend_from_slice(frame)).is_err() {
+            self.kill(slot, |metrics| &metrics.closed_slow);
+            return;
+        }
+        self.deliver(slot);
+    }
+
+    /// Serves members of rooms with something new: a slice of each room in turn, so that a huge room
+    /// delays a small one by a slice only.
+    pub(super) fn serve(&mut self) {
+        let mut sends_left = crate::base::limits::SENDS_PER_TURN_MAX;
+        while sends_left > 0
+            && let Some(local_slot) = self.walking.pop_front()
+        {
+            let mut slice = SLICE_SENDS.min(sends_left);
+            while slice > 0 {
+                let Some(local) = self.locals.get_mut(local_slot) else { break };
+                let Some((_, key)) = local.audience.walk() else { break };
+                self.deliver(Slot::from_bits(key));
+                slice -= 1;
+                sends_left -= 1;
+            }
+            if let Some(local) = self.locals.get_mut(local_slot) {
+                local.walking = local.audience.is_walking();
+                if local.walking {
+                    self.walking.push_back(local_slot);
+                }
+            }
+        }
+    }
+
+    /// Notes that a room's members have something to get.
+    pub(super) fn note_walking(&mut self, local_slot: Slot<Local>) {
+        if let Some(local) = self.locals.get_mut(local_slot)
+            && !local.walking
+        {
+            local.walking = true;
+            self.walking.push_back(local_slot);
+        }
+    }
+}
+
+/// Sends of one room before the next room's turn.
+const SLICE_SENDS: usize = 64;
+/// TLS send buffers kept for reuse, and the size from which keeping one is worth it.
+const SEALED_SPARE: usize = 256;
+const SEALED_BYTES_MIN: usize = 1024;

@@ -1,0 +1,252 @@
+//! Bytes from a client: TLS, frames, requests, and what becomes of them.
+
+use std::io;
+
+use super::Core;
+use crate::base::limits::PARSE_PADDING_BYTES;
+use crate::base::table::Slot;
+use crate::net::tls::Progress;
+use crate::net::wire::{Shutdown, Wire};
+use crate::protocol::chat::{ErrorCode, Request, encode, texts};
+use crate::protocol::ws;
+use crate::room::order::Press;
+use crate::session::{Effect, Ending};
+use crate::shard::command::{Action, Command, Posted, Texts};
+use crate::shard::connection::{Connection, Phase};
+use crate::shard::metrics::ShardMetrics;
+
+/// `ENOBUFS`: no receive buffer was free; the receive is armed again.
+const ENOBUFS: i32 = 105;
+
+/// What a session's effects leave to do once the session is free again.
+#[derive(Default)]
+struct Aftermath {
+    deliver: bool,
+    overflow: bool,
+    closed: bool,
+    spoke: bool,
+    ending: Option<OwnedEnding>,
+}
+
+/// An ending that outlives the received bytes.
+enum OwnedEnding {
+    Answer(Option<u16>),
+    Violation(ws::Violation),
+}
+
+impl<W: Wire> Core<W> {
+    /// A receive completed: `bytes` holds `len` received bytes and padding behind them.
+    pub fn received(
+        &mut self,
+        key: u64,
+        bytes: Option<(&mut [u8], usize)>,
+        result: &io::Result<usize>,
+        more: bool,
+    ) {
+        let slot = Slot::from_bits(key);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if !more {
+            connection.receiving = false;
+        }
+        match (bytes, result) {
+            (Some((buffer, len)), Ok(1..)) => {
+                self.metrics.bytes_received.add(len as u64);
+                if connection.phase != Phase::Dead {
+                    if connection.tls.is_some() {
+                        self.take_sealed(slot, buffer, len);
+                    } else {
+                        self.take_plain(slot, buffer, len);
+                    }
+                }
+            }
+            (_, Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {}
+            _ => {
+                // The end of the stream, or an error: either way the client is gone.
+                self.kill(slot, |metrics| &metrics.closed_client);
+                self.bury(slot);
+                return;
+            }
+        }
+        self.rearm(slot);
+        self.bury(slot);
+    }
+
+    fn rearm(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if !connection.receiving && connection.phase != Phase::Dead {
+            connection.receiving = true;
+            self.metrics.receive_rearmed.inc();
+            self.wire.receive(&connection.socket, slot.to_bits());
+        }
+    }
+
+    fn take_sealed(&mut self, slot: Slot<Connection<W::Socket>>, buffer: &mut [u8], len: usize) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let mut answer = Vec::new();
+        let Some(Connection { tls: Some(tls), .. }) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let outcome = tls.receive(&mut buffer[..len], &mut plain, &mut answer);
+        if !answer.is_empty() {
+            tls.queue(&answer);
+            self.deliver(slot);
+        }
+        let plain_len = plain.len();
+        if plain_len > 0 {
+            plain.resize(plain_len + PARSE_PADDING_BYTES, 0);
+            self.take_plain(slot, &mut plain, plain_len);
+        }
+        self.plain = plain;
+        match outcome {
+            Ok(Progress::Established | Progress::Handshaking) => {}
+            Ok(Progress::Closed) => self.kill(slot, |metrics| &metrics.closed_client),
+            Err(_) => self.kill(slot, |metrics| &metrics.closed_protocol),
+        }
+    }
+
+    /// Frames and requests out of plaintext, and their effects.
+    pub(super) fn take_plain(
+        &mut self,
+        slot: Slot<Connection<W::Socket>>,
+        buffer: &mut [u8],
+        len: usize,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let local_slot = connection.local;
+        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let mut after = Aftermath::default();
+        let content_chars_max = usize::from(local.settings.content_chars_max);
+        let Connection { session, lane, .. } = connection;
+        let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
+        let (ids, pool, posts, posting) =
+            (&mut self.ids, &mut self.pool, &mut self.posts, &mut self.posting);
+        let (here, now) = (self.id, self.now);
+        let mut refuse = |after: &mut Aftermath, lane: &mut Option<Box<_>>, id, code, message: &str, request_id: &str| {
+            count_refusal(metrics, code);
+            let lane: &mut Box<crate::shard::connection::Lane> = lane.get_or_insert_with(Box::default);
+            let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
+            after.overflow |= pushed.is_err();
+            after.deliver = true;
+        };
+        session.receive(buffer, len, &mut self.desk, content_chars_max, now, &mut |effect| {
+            match effect {
+                Effect::Publish { request, sender_json } => {
+                    let (action, texts) = split(&request, sender_json);
+                    count_request(metrics, action);
+                    let fault = if let Some(home) = &mut local.home {
+                        let mut press = Press { ids: &mut *ids, pool: &mut *pool, now };
+                        let done = home.act(&mut press, action, texts, settings, budgets);
+                        after.spoke |= done.is_ok();
+                        done.err()
+                    } else {
+                        let from = (here, slot.to_bits());
+                        let posted = Posted::new(posting, action, texts, from);
+                        let command = Command::Post(local.id, posted);
+                        let post = posts.get_mut(settings.home(local.id));
+                        let sent = post.is_some_and(|post| post.push(command).is_ok());
+                        (!sent).then_some((ErrorCode::TooManyRequests, texts::RATE))
+                    };
+                    if let Some((code, message)) = fault {
+                        refuse(&mut after, lane, ids.next_id(), code, message, texts[2]);
+                    }
+                }
+                Effect::Refuse { code, message, request_id } => {
+                    refuse(&mut after, lane, ids.next_id(), code, message, request_id);
+                }
+                Effect::Pong(payload) => {
+                    lane.get_or_insert_with(Box::default).pong(|out| ws::pong(out, payload));
+                    after.deliver = true;
+                }
+                Effect::Echo { text, payload } => {
+                    lane.get_or_insert_with(Box::default).push_echo(text, payload);
+                    after.deliver = true;
+                }
+                Effect::Close(Ending::Answer { code }) => {
+                    after.ending = Some(OwnedEnding::Answer(code));
+                }
+                Effect::Close(Ending::Violation(violation)) => {
+                    after.ending = Some(OwnedEnding::Violation(violation));
+                }
+                Effect::Close(
+                    Ending::Disconnected { .. } | Ending::SessionOver | Ending::RoomDeleted,
+                ) => {}
+                Effect::PeerClosed => after.closed = true,
+            }
+        });
+        if after.spoke {
+            self.note_speaking(local_slot);
+        }
+        self.follow_up(slot, after);
+    }
+
+    fn follow_up(&mut self, slot: Slot<Connection<W::Socket>>, after: Aftermath) {
+        match after.ending {
+            Some(OwnedEnding::Answer(code)) => {
+                self.finish(slot, &Ending::Answer { code }, |metrics| &metrics.closed_client);
+            }
+            Some(OwnedEnding::Violation(violation)) => {
+                let ending = Ending::Violation(violation);
+                self.finish(slot, &ending, |metrics| &metrics.closed_protocol);
+            }
+            None => {}
+        }
+        if after.overflow {
+            self.kill(slot, |metrics| &metrics.closed_slow);
+            return;
+        }
+        if after.deliver {
+            self.deliver(slot);
+        }
+        if after.closed {
+            self.peer_closed(slot);
+        }
+    }
+
+    /// The client answered our Close, or we answered its: end the stream behind what is under way.
+    fn peer_closed(&mut self, slot: Slot<Connection<W::Socket>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.peer_done = true;
+        if matches!(connection.phase, Phase::Closing(_))
+            && !connection.sending
+            && connection.lane.is_none()
+        {
+            self.wire.shutdown(&connection.socket, Shutdown::Write);
+        }
+    }
+}
+
+fn split<'a>(request: &Request<'a>, sender_json: &'a str) -> (Action, Texts<'a>) {
+    match *request {
+        Request::SendMessage { content, attributes_json, request_id } => {
+            (Action::Send, [content, attributes_json, request_id, sender_json])
+        }
+        Request::DeleteMessage { id, reason, request_id } => {
+            (Action::Delete, [id, reason, request_id, sender_json])
+        }
+        Request::DisconnectUser { user_id, reason, request_id } => {
+            (Action::Disconnect, [user_id, reason, request_id, sender_json])
+        }
+    }
+}
+
+fn count_request(metrics: &ShardMetrics, action: Action) {
+    match action {
+        Action::Send => metrics.received_send.inc(),
+        Action::Delete => metrics.received_delete.inc(),
+        Action::Disconnect => metrics.received_disconnect.inc(),
+    }
+}
+
+pub(super) fn count_refusal(metrics: &ShardMetrics, code: ErrorCode) {
+    match code {
+        ErrorCode::BadRequest => metrics.rejected_400.inc(),
+        ErrorCode::Forbidden => metrics.rejected_403.inc(),
+        ErrorCode::NotFound => metrics.rejected_404.inc(),
+        ErrorCode::PayloadTooLarge => metrics.rejected_413.inc(),
+        ErrorCode::TooManyRequests => metrics.rejected_429.inc(),
+        ErrorCode::Unauthorized | ErrorCode::NotAcceptable | ErrorCode::Internal => {
+            metrics.rejected_other.inc();
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! From accept to placement: TLS, the request head, the token. Sequential and short-lived, so it is
+//! async code on tokio-uring.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::{Newcomer, Turned};
+use super::core::{Core, user_hash};
+use super::doorbell::Doorbell;
+use super::metrics::{Figure, ShardMetrics};
+use super::run::Clock;
+use crate::base::clock::UnixTime;
+use crate::base::id::{FrameIds, RoomId};
+use crate::base::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::net::ring::Ring;
+use crate::net::stream::{Listener, Stream};
+use crate::net::tls::{Progress, Tls, TlsError};
+use crate::protocol::chat::{ErrorCode, encode};
+use crate::protocol::http::{self, HeadFault, HeadScanner, Request, Upgrade};
+use crate::protocol::token::{Capabilities, Keyring, TokenError, TokenId};
+use crate::session::Grant;
+
+/// Answers plain HTTP requests of the messaging listener: the demo page, where there is one.
+pub trait Pages: Send + Sync {
+    /// Appends the whole HTTP answer to `out`, or returns `false` for 404.
+    fn answer(&self, method: &str, target: &str, out: &mut Vec<u8>) -> bool;
+}
+
+/// What all shards' handshakes share.
+#[derive(Clone)]
+pub struct Entrance {
+    /// Opens tokens.
+    pub keyring: Arc<Keyring>,
+    /// TLS, if the listener speaks it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// `Origin` values that may connect; empty: any. The token is the only credential either way.
+    pub origins: Arc<[String]>,
+    /// Plain pages.
+    pub pages: Option<Arc<dyn Pages>>,
+    /// Conformance mode: everybody enters, without a token.
+    pub echo: bool,
+}
+
+/// One shard's entrance.
+pub(super) struct Door {
+    pub(super) entrance: Entrance,
+    pub(super) core: Rc<RefCell<Core<Ring>>>,
+    pub(super) bell: Arc<Doorbell>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) clock: Clock,
+    pub(super) ids: RefCell<FrameIds>,
+    pub(super) in_progress: Cell<usize>,
+}
+
+/// Why no connection came of a handshake.
+#[derive(Debug, thiserror::Error)]
+enum Rejected {
+    #[error("{0}")]
+    Head(#[from] HeadFault),
+    #[error("A chat token is required in Sec-WebSocket-Protocol")]
+    MissingToken,
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    #[error("Origin is not allowed")]
+    Origin,
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("a page was asked for")]
+    Page,
+}
+
+/// Accepts for ever. Failures (no descriptors left, above all) are counted and waited out: the
+/// connections stay in the kernel's queue.
+pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                if door.in_progress.get() >= HANDSHAKES_MAX {
+                    door.metrics.rejected_limit.inc();
+                    continue;
+                }
+                door.in_progress.set(door.in_progress.get() + 1);
+                let door = Rc::clone(&door);
+                crate::net::stream::spawn(async move {
+                    receive_one(stream, &door).await;
+                    door.in_progress.set(door.in_progress.get() - 1);
+                });
+            }
+            Err(error) => {
+                door.metrics.accept_errors.inc();
+                tracing::warn!(%error, "accept failed; retrying in 50 ms");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+async fn receive_one(stream: Stream, door: &Door) {
+    let outcome = {
+        let mut handshake = std::pin::pin!(shake(&stream, door));
+        tokio::select! {
+            biased;
+            outcome = &mut handshake => outcome,
+            () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => {
+                // The operation under way completes with an error; dropping it would leak it.
+                stream.shutdown();
+                let _ended = handshake.await;
+                door.metrics.rejected_timeout.inc();
+                return;
+            }
+        }
+    };
+    let guest = match outcome {
+        Ok(guest) => guest,
+        Err(rejected) => {
+            if let Some(figure) = rejected.figure(&door.metrics) {
+                figure.inc();
+                tracing::debug!(%rejected, "handshake refused");
+            }
+            return;
+        }
+    };
+    match stream.prepare().and_then(|()| stream.into_fd()) {
+        Ok(socket) => {
+            door.core.borrow_mut().enter(guest.into_newcomer(socket));
+            door.bell.ring();
+        }
+        Err(error) => {
+            door.metrics.accept_errors.inc();
+            tracing::warn!(%error, "an accepted connection could not be set up");
+        }
+    }
+}
+
+/// A newcomer but for its socket.
+struct Guest {
+    tls: Option<Box<Tls>>,
+    greeting: Vec<u8>,
+    leftover: Vec<u8>,
+    pass: Pass,
+}
+
+/// What the token says.
+struct Pass {
+    grant: Grant,
+    room: RoomId,
+    token: TokenId,
+    token_expires: UnixTime,
+    user_hash: u32,
+}
+
+impl Guest {
+    fn into_newcomer(self, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
+        let Self { tls, greeting, leftover, pass } = self;
+        let Pass { grant, room, token, token_expires, user_hash } = pass;
+        Box::new(Newcomer {
+            socket,
+            tls,
+            greeting,
+            leftover,
+            grant,
+            room,
+            token,
+            token_expires,
+            user_hash,
+        })
+    }
+}
+
+/// Reads the head, opens the token; answers refusals and plain pages itself.
+async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
+    let mut visit = Visit { stream, tls: None, plain: Vec::new() };
+    if let Some(config) = &door.entrance.tls {
+        visit.tls = Some(Box::new(Tls::new(Arc::clone(config))?));
+    }
+    let mut scanner = HeadScanner::default();
+    let judged = loop {
+        match scanner.scan(&visit.plain) {
+            Ok(Some(end)) => break judge(&visit.plain, end, door),
+            Ok(None) => visit.read().await?,
+            Err(fault) => break Err(fault.into()),
+        }
+    };
+    match judged {
+        Ok((greeting, pass, end)) => {
+            let leftover = visit.plain.split_off(end);
+            Ok(Guest { tls: visit.tls, greeting, leftover, pass })
+        }
+        Err(rejected) => {
+            let mut answer = Vec::new();
+            rejected.answer(door, &visit.plain, &mut answer);
+            visit.write(answer).await?;
+            visit.end().await;
+            Err(rejected)
+        }
+    }
+}
+
+/// What a complete head deserves: the `101` and what the token says, or a refusal.
+fn judge(plain: &[u8], end: usize, door: &Door) -> Result<(Vec<u8>, Pass, usize), Rejected> {
+    let upgrade = match http::parse(&plain[..end])? {
+        Request::Upgrade(upgrade) => upgrade,
+        Request::Plain { .. } => return Err(Rejected::Page),
+    };
+    let origins = &door.entrance.origins;
+    if let Some(origin) = upgrade.origin
+        && !origins.is_empty()
+        && !origins.iter().any(|allowed| allowed == origin)
+    {
+        return Err(Rejected::Origin);
+    }
+    let pass = if door.entrance.echo { echo_pass(door) } else { open(&upgrade, door)? };
+    let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
+    http::switching_protocols(&mut greeting, upgrade.key, upgrade.token);
+    Ok((greeting, pass, end))
+}
+
+fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
+    let token = upgrade.token.ok_or(Rejected::MissingToken)?;
+    let mut scratch = Vec::new();
+    let opened = door.entrance.keyring.open(token, &mut scratch, door.clock.now().unix)?;
+    let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
+    Ok(Pass {
+        grant: Grant {
+            sender_json: sender_json.into_boxed_str(),
+            capabilities: opened.capabilities(),
+            ends: opened.session_end(),
+        },
+        room: opened.room(),
+        token: opened.token_id(),
+        token_expires: opened.expires(),
+        user_hash: user_hash(opened.user_id()),
+    })
+}
+
+/// The one room of the conformance mode.
+pub const ECHO_ROOM: &str = "ConformEcho0";
+
+fn echo_pass(door: &Door) -> Pass {
+    let serial = door.ids.borrow_mut().next_id();
+    let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
+    token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
+    let far = door.clock.now().unix.after(Duration::from_secs(24 * 60 * 60));
+    Pass {
+        grant: Grant {
+            sender_json: "{}".into(),
+            capabilities: Capabilities::default(),
+            ends: far,
+        },
+        room: RoomId::parse(ECHO_ROOM).expect("twelve letters and digits"),
+        token: TokenId::from_bytes(token),
+        token_expires: far,
+        user_hash: 0,
+    }
+}
+
+/// Answers a newcomer that its room's home shard turned away, and closes the connection.
+pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, door: Rc<Door>) {
+    let Newcomer { socket, tls, .. } = *newcomer;
+    let stream = Stream::from_fd(socket);
+    let code = match turned {
+        Turned::TokenUsed => ErrorCode::Unauthorized,
+        Turned::NoSuchRoom => ErrorCode::NotFound,
+        Turned::TooManyConnections | Turned::TooManyTokens => ErrorCode::TooManyRequests,
+        Turned::NotRecorded => ErrorCode::Internal,
+    };
+    let mut answer = Vec::new();
+    let id = door.ids.borrow_mut().next_id();
+    http::refusal(&mut answer, code.number(), id, code.number(), &turned.to_string());
+    let mut visit = Visit { stream: &stream, tls, plain: Vec::new() };
+    let mut work = std::pin::pin!(async {
+        let _gone = visit.write(answer).await;
+        visit.end().await;
+    });
+    tokio::select! {
+        biased;
+        () = &mut work => {}
+        () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => {
+            stream.shutdown();
+            work.await;
+        }
+    }
+}
+
+/// A connection during its handshake, plaintext whether it speaks TLS or not.
+struct Visit<'a> {
+    stream: &'a Stream,
+    tls: Option<Box<Tls>>,
+    plain: Vec<u8>,
+}
+
+impl Visit<'_> {
+    /// Reads until at least one more plaintext byte is there.
+    async fn read(&mut self) -> Result<(), Rejected> {
+        loop {
+            let Some(tls) = &mut self.tls else {
+                let plain = std::mem::take(&mut self.plain);
+                let (result, plain) = self.stream.read(plain, READ_BYTES).await;
+                self.plain = plain;
+                return match result? {
+                    0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                    _ => Ok(()),
+                };
+            };
+            let (result, mut ciphertext) = self.stream.read(Vec::new(), READ_BYTES).await;
+            if result? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            let (before, mut out) = (self.plain.len(), Vec::new());
+            let progress = tls.receive(&mut ciphertext, &mut self.plain, &mut out);
+            if !out.is_empty() {
+                self.stream.write_all(out).await?;
+            }
+            match progress? {
+                Progress::Closed => {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                Progress::Established | Progress::Handshaking => {}
+            }
+            if self.plain.len() > before {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Rejected> {
+        let bytes = match &mut self.tls {
+            None => bytes,
+            Some(tls) => {
+                let mut sealed = Vec::new();
+                tls.seal(&bytes, &mut sealed)?;
+                tls.seal_close(&mut sealed);
+                sealed
+            }
+        };
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Ends our side and waits for the client's end, so that the answer is not lost in a reset. What
+    /// it still sends is read and dropped, up to a bound; the handshake deadline is over all.
+    async fn end(&mut self) {
+        self.stream.shutdown_write();
+        for _ in 0..DISCARD_READS_MAX {
+            let (result, _dropped) = self.stream.read(Vec::new(), READ_BYTES).await;
+            if !matches!(result, Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
+impl Rejected {
+    /// The HTTP answer.
+    fn answer(&self, door: &Door, plain: &[u8], out: &mut Vec<u8>) {
+        let (status, code) = match self {
+            Rejected::Page => {
+                door.page(plain, out);
+                return;
+            }
+            Rejected::Head(fault) => (fault.status(), ErrorCode::BadRequest),
+            Rejected::MissingToken | Rejected::Token(_) => (401, ErrorCode::Unauthorized),
+            Rejected::Origin => (403, ErrorCode::Forbidden),
+            Rejected::Tls(_) | Rejected::Io(_) => return,
+        };
+        let id = door.ids.borrow_mut().next_id();
+        http::refusal(out, status, id, code.number(), &self.to_string());
+    }
+
+    fn figure<'a>(&self, metrics: &'a ShardMetrics) -> Option<&'a Figure> {
+        match self {
+            Rejected::Head(_) => Some(&metrics.rejected_malformed),
+            Rejected::MissingToken => Some(&metrics.rejected_missing),
+            Rejected::Token(TokenError::Expired { .. }) => Some(&metrics.rejected_expired),
+            Rejected::Token(_) => Some(&metrics.rejected_token),
+            Rejected::Origin => Some(&metrics.rejected_origin),
+            Rejected::Tls(_) => Some(&metrics.rejected_tls),
+            Rejected::Io(_) => Some(&metrics.rejected_gone),
+            Rejected::Page => None,
+        }
+    }
+}
+
+impl Door {
+    fn page(&self, plain: &[u8], out: &mut Vec<u8>) {
+        let page = |out: &mut Vec<u8>| {
+            let Ok(Request::Plain { method, target, .. }) = http::parse(plain) else {
+                return false;
+            };
+            self.entrance.pages.as_ref().is_some_and(|pages| pages.answer(method, target, out))
+        };
+        if !page(out) {
+            http::plain(out, 404, "text/plain; charset=utf-8", NOT_FOUND);
+        }
+    }
+}
+
+const NOT_FOUND: &[u8] = b"Uproar messaging endpoint: connect with WebSocket and a chat token.\n";
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// One read of the handshake: a browser's head with a token is about 1.5 KB.
+const READ_BYTES: usize = 4096;
+/// Reads after a refusal before the connection is closed anyway.
+const DISCARD_READS_MAX: usize = 16;

@@ -1,0 +1,173 @@
+//! Starts the shards: one thread for each, a mailbox for each ordered pair, one shared port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use super::command::Command;
+use super::core::Parts;
+use super::doorbell::Doorbell;
+use super::handshake::Entrance;
+use super::journal::{self, Journal, NoRecord, Record, TokenUse};
+use super::mailbox::{Post, mailbox};
+use super::metrics::ShardMetrics;
+use super::run::{Clock, NoWire, Setup, run};
+use super::settings::{ShardId, ShardSettings, SharedBudgets};
+use super::tokens::UsedTokens;
+use crate::net::socket;
+
+/// How to start the shards.
+pub struct Plan<'a> {
+    /// Settings of all.
+    pub settings: ShardSettings,
+    /// Where viewers connect; port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where token uses are written down; `None`: nowhere.
+    pub journals: Option<&'a Path>,
+    /// What handshakes need.
+    pub entrance: Entrance,
+    /// Pin each shard to a CPU.
+    pub pin: bool,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Running shards.
+pub struct Shards {
+    /// The control thread's mailboxes to them.
+    pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Their counters.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    /// Where they listen.
+    pub address: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Shards {
+    /// Waits until every shard has stopped.
+    pub fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard panicked");
+            }
+        }
+    }
+
+    /// Whether a shard's thread ended, which it does only when told to stop or by a bug.
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+/// Starts every shard and waits until each has its ring.
+///
+/// # Errors
+///
+/// The first failure: port in use, journal not writable, no random source, a ring refused.
+pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
+    let count = plan.settings.shard_count;
+    let address = socket::probe(plan.listen)?;
+    let mut records = records(&plan)?;
+    let bells = (0..count).map(|_| Doorbell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
+    let budgets = SharedBudgets::default();
+    let cpus = cpus();
+
+    // One row of posts for each sender, the control thread last; one column of mail for each shard.
+    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..=count).map(|_| Vec::new()).collect();
+    let mut columns: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for row in &mut rows {
+        for (column, bell) in columns.iter_mut().zip(&bells) {
+            let (post, mail) = mailbox(bell);
+            row.push(post);
+            column.push(mail);
+        }
+    }
+    let control_posts = rows.pop().expect("count + 1 rows were made");
+
+    let (ready, readiness) = mpsc::channel();
+    let mut threads = Vec::with_capacity(count);
+    for (id, (posts, mail)) in rows.into_iter().zip(columns).enumerate() {
+        let (record, used) = records.remove(0);
+        let parts = Parts {
+            id,
+            settings: plan.settings.clone(),
+            wire: NoWire,
+            posts,
+            record,
+            used,
+            metrics: Arc::clone(&metrics[id]),
+            all_metrics: metrics.clone(),
+            budgets: Arc::clone(&budgets),
+            seed: getrandom::u64()?,
+        };
+        let setup = Setup {
+            parts,
+            cpu: plan.pin.then(|| cpus.get(id % cpus.len().max(1)).copied()).flatten(),
+            mail,
+            bell: Arc::clone(&bells[id]),
+            listener: socket::listen_shared(address)?,
+            entrance: plan.entrance.clone(),
+            clock: plan.clock,
+        };
+        let ready = ready.clone();
+        let thread = std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
+            run(setup, move |result| {
+                // The starter may have given up on an earlier shard's failure.
+                let _gone = ready.send(result);
+            });
+        })?;
+        threads.push(thread);
+    }
+    drop(ready);
+    for _ in 0..count {
+        readiness.recv().map_err(|_panicked| io::Error::other("a shard ended at start"))??;
+    }
+    Ok(Shards { posts: control_posts, metrics, address, threads })
+}
+
+type Memory = (Box<dyn Record + Send>, UsedTokens);
+
+/// Each shard's journal and what it remembers: old journals are read, dealt out by room, written anew.
+fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
+    let count = plan.settings.shard_count;
+    let Some(directory) = plan.journals else {
+        let nothing = || (Box::new(NoRecord) as Box<dyn Record + Send>, UsedTokens::default());
+        return Ok(std::iter::repeat_with(nothing).take(count).collect());
+    };
+    std::fs::create_dir_all(directory)?;
+    let now = plan.clock.now().unix;
+    let (uses, old) = journal::read_all(directory, now)?;
+    let generation = now.nanos();
+    let mut memories = Vec::with_capacity(count);
+    for shard in 0..count {
+        let own: Vec<TokenUse> = of_shard(&uses, shard, &plan.settings).collect();
+        let mut used = UsedTokens::default();
+        for token_use in &own {
+            let _known = used.redeem(token_use.token, token_use.expires);
+        }
+        let path = directory.join(format!("{generation}-{shard}.journal"));
+        memories.push((Box::new(Journal::create(&path, &own)?) as Box<dyn Record + Send>, used));
+    }
+    for path in old {
+        std::fs::remove_file(path)?;
+    }
+    Ok(memories)
+}
+
+fn of_shard<'a>(
+    uses: &'a [TokenUse],
+    shard: ShardId,
+    settings: &'a ShardSettings,
+) -> impl Iterator<Item = TokenUse> + 'a {
+    uses.iter().copied().filter(move |token_use| settings.home(token_use.room) == shard)
+}
+
+/// The CPUs this process may use.
+fn cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}

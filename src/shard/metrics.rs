@@ -1,0 +1,104 @@
+//! Counters of a shard: written by its thread alone, read by whoever renders `/metrics`.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A figure with one writer.
+#[derive(Debug, Default)]
+pub struct Figure(AtomicU64);
+
+impl Figure {
+    /// Adds `by`; one writer, so no locked instruction is needed.
+    pub fn add(&self, by: u64) {
+        self.0.store(self.get().wrapping_add(by), Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The figure.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($field:ident: $kind:literal $name:literal $labels:literal, $help:literal;)*) => {
+        /// All figures of one shard.
+        #[derive(Debug, Default)]
+        pub struct ShardMetrics {
+            $(#[doc = $help] pub $field: Figure,)*
+        }
+
+        /// Appends the figures of all shards, summed, in Prometheus' text format.
+        pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
+            let mut described = "";
+            $(
+                if described != $name {
+                    described = $name;
+                    let _infallible = writeln!(out, "# HELP uproar_{} {}", $name, $help);
+                    let _infallible = writeln!(out, "# TYPE uproar_{} {}", $name, $kind);
+                }
+                let sum: u64 = shards.iter().map(|shard| shard.$field.get()).sum();
+                let _infallible = writeln!(out, "uproar_{}{} {sum}", $name, $labels);
+            )*
+            let _last = described;
+        }
+    };
+}
+
+metrics! {
+    connections: "gauge" "connections" "", "Established connections.";
+    opened: "counter" "connections_opened_total" "", "Connections that were established.";
+    closed_client: "counter" "connections_closed_total" "{reason=\"client\"}", "Connections that ended.";
+    closed_session: "counter" "connections_closed_total" "{reason=\"session_expired\"}", "Connections that ended.";
+    closed_kicked: "counter" "connections_closed_total" "{reason=\"kicked\"}", "Connections that ended.";
+    closed_slow: "counter" "connections_closed_total" "{reason=\"slow\"}", "Connections that ended.";
+    closed_idle: "counter" "connections_closed_total" "{reason=\"idle\"}", "Connections that ended.";
+    closed_protocol: "counter" "connections_closed_total" "{reason=\"protocol_error\"}", "Connections that ended.";
+    closed_room: "counter" "connections_closed_total" "{reason=\"room_deleted\"}", "Connections that ended.";
+    closed_limit: "counter" "connections_closed_total" "{reason=\"limit\"}", "Connections that ended.";
+    closed_drain: "counter" "connections_closed_total" "{reason=\"drain\"}", "Connections that ended.";
+    rejected_malformed: "counter" "handshakes_rejected_total" "{reason=\"malformed\"}", "Handshakes refused.";
+    rejected_missing: "counter" "handshakes_rejected_total" "{reason=\"missing_token\"}", "Handshakes refused.";
+    rejected_token: "counter" "handshakes_rejected_total" "{reason=\"bad_token\"}", "Handshakes refused.";
+    rejected_expired: "counter" "handshakes_rejected_total" "{reason=\"expired_token\"}", "Handshakes refused.";
+    rejected_used: "counter" "handshakes_rejected_total" "{reason=\"used_token\"}", "Handshakes refused.";
+    rejected_room: "counter" "handshakes_rejected_total" "{reason=\"no_room\"}", "Handshakes refused.";
+    rejected_limit: "counter" "handshakes_rejected_total" "{reason=\"limit\"}", "Handshakes refused.";
+    rejected_origin: "counter" "handshakes_rejected_total" "{reason=\"origin\"}", "Handshakes refused.";
+    rejected_timeout: "counter" "handshakes_rejected_total" "{reason=\"timeout\"}", "Handshakes refused.";
+    rejected_tls: "counter" "handshakes_rejected_total" "{reason=\"tls\"}", "Handshakes refused.";
+    rejected_gone: "counter" "handshakes_rejected_total" "{reason=\"gone\"}", "Handshakes refused.";
+    accept_errors: "counter" "accept_errors_total" "", "Accepts that failed, for want of descriptors above all.";
+    received_send: "counter" "messages_received_total" "{action=\"send\"}", "Publish requests accepted.";
+    received_delete: "counter" "messages_received_total" "{action=\"delete\"}", "Publish requests accepted.";
+    received_disconnect: "counter" "messages_received_total" "{action=\"disconnect\"}", "Publish requests accepted.";
+    rejected_400: "counter" "messages_rejected_total" "{code=\"400\"}", "Publish requests refused.";
+    rejected_403: "counter" "messages_rejected_total" "{code=\"403\"}", "Publish requests refused.";
+    rejected_404: "counter" "messages_rejected_total" "{code=\"404\"}", "Publish requests refused.";
+    rejected_413: "counter" "messages_rejected_total" "{code=\"413\"}", "Publish requests refused.";
+    rejected_429: "counter" "messages_rejected_total" "{code=\"429\"}", "Publish requests refused.";
+    rejected_other: "counter" "messages_rejected_total" "{code=\"other\"}", "Publish requests refused.";
+    bytes_received: "counter" "bytes_received_total" "", "Bytes received on established connections.";
+    bytes_sent: "counter" "bytes_sent_total" "", "Bytes the kernel took.";
+    frames_delivered: "counter" "messages_delivered_total" "", "Frames of room logs handed to the kernel, counted for each receiver.";
+    frames_skipped: "counter" "messages_shed_total" "{policy=\"skip\"}", "Frames that slow clients did not get.";
+    sends: "counter" "sends_total" "", "Send operations submitted.";
+    turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
+    receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
+    send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one send, summed over shards.";
+    tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
+    mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
+    cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
+    journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";
+    rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
+}

@@ -1,0 +1,268 @@
+//! A shard's thread: pins it, gives the core its ring, its mail and the time, and sleeps well.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rtrb::Consumer;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::command::Command;
+use super::core::{Core, Parts, Plan};
+use super::doorbell::Doorbell;
+use super::handshake::{self, Door, Entrance};
+use crate::base::clock::{Now, Tick, UnixTime};
+use crate::base::id::FrameIds;
+use crate::net::ring::{Completion, Ring};
+use crate::net::stream::{self, Listener};
+
+/// Reads both clocks. One for the whole process, so that ticks of different threads compare.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Ticks count from here.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Now { tick: self.tick(Instant::now()), unix: UnixTime::from_nanos(nanos(since_epoch)) }
+    }
+
+    fn tick(&self, instant: Instant) -> Tick {
+        // An hour's head start: nothing is due "before the start".
+        Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
+    }
+
+    fn instant(&self, tick: Tick) -> Instant {
+        self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
+    }
+}
+
+const HEAD_START: Duration = Duration::from_secs(60 * 60);
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Everything a shard's thread is started with, but for the ring, which it makes itself.
+pub struct Setup {
+    /// The core's parts, without a wire.
+    pub parts: Parts<NoWire>,
+    /// The CPU to stay on, if pinning is wanted.
+    pub cpu: Option<usize>,
+    /// Mail from the other shards and the control thread.
+    pub mail: Vec<Consumer<Command<OwnedFd>>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
+    /// The shared port.
+    pub listener: TcpListener,
+    /// What handshakes need.
+    pub entrance: Entrance,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Stands in for the ring until its thread makes it.
+#[derive(Debug)]
+pub struct NoWire;
+
+impl crate::net::wire::Wire for NoWire {
+    type Socket = OwnedFd;
+    fn receive(&mut self, _: &OwnedFd, _: u64) {}
+    fn send(&mut self, _: &OwnedFd, _: u64, _: crate::net::wire::Outgoing) {}
+    fn shutdown(&mut self, _: &OwnedFd, _: crate::net::wire::Shutdown) {}
+}
+
+/// Runs a shard until it is told to stop. `ready` hears whether the ring could be set up.
+pub fn run(setup: Setup, ready: impl FnOnce(io::Result<()>)) {
+    if let Some(cpu) = setup.cpu {
+        pin(cpu);
+    }
+    let ring = match Ring::new() {
+        Ok(ring) => ring,
+        Err(error) => return ready(Err(error)),
+    };
+    let outcome = stream::block_on(async move {
+        ready(Ok(()));
+        drive(setup, ring).await
+    });
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) | Err(error) => tracing::error!(%error, "a shard stopped"),
+    }
+}
+
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "a shard could not be pinned to its CPU");
+    }
+}
+
+async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
+    let Setup { parts, mut mail, bell, listener, entrance, clock, .. } = setup;
+    let ring_event = Event::new(ring.event())?;
+    let bell_event = Event::new(bell.event())?;
+    let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
+    let core = Rc::new(RefCell::new(Core::new(with_ring(parts, ring), clock.now())));
+    let door = Rc::new(Door {
+        entrance,
+        core: Rc::clone(&core),
+        bell: Arc::clone(&bell),
+        metrics,
+        clock,
+        ids: RefCell::new(FrameIds::seeded(!seed)),
+        in_progress: Cell::new(0),
+    });
+    stream::spawn(handshake::accept_all(Listener::new(listener), Rc::clone(&door)));
+    core.borrow_mut().wire.signal(false);
+    loop {
+        let plan = turns(&core, &mut mail, clock)?;
+        while let Some((newcomer, turned)) = next_turned(&core) {
+            stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
+        }
+        if core.borrow().is_stopped() {
+            return Ok(());
+        }
+        match plan {
+            Plan::Now => {
+                // Really park, if only for an instant: tokio-uring submits its operations then.
+                bell.press();
+                bell_event.wait().await?;
+            }
+            Plan::Wait(until) => {
+                core.borrow_mut().wire.signal(true);
+                bell.sleep().announce();
+                let missed = core.borrow_mut().wire.has_completions()
+                    || mail.iter().any(|consumer| !consumer.is_empty());
+                if missed {
+                    bell.press();
+                }
+                let until = tokio::time::Instant::from_std(clock.instant(until));
+                tokio::select! {
+                    result = ring_event.wait() => result?,
+                    result = bell_event.wait() => result?,
+                    () = tokio::time::sleep_until(until) => {}
+                }
+                bell.sleep().awake();
+                core.borrow_mut().wire.signal(false);
+            }
+        }
+    }
+}
+
+/// A few turns of the core, while there is work at hand; then handshakes get theirs.
+fn turns(
+    core: &RefCell<Core<Ring>>,
+    mail: &mut [Consumer<Command<OwnedFd>>],
+    clock: Clock,
+) -> io::Result<Plan> {
+    let mut core = core.borrow_mut();
+    let mut plan = Plan::Now;
+    for _ in 0..TURNS_MAX {
+        core.begin(clock.now());
+        for consumer in &mut *mail {
+            for _ in 0..COMMANDS_PER_TURN_MAX {
+                let Ok(command) = consumer.pop() else { break };
+                core.command(command);
+            }
+        }
+        for _ in 0..COMPLETIONS_PER_TURN_MAX {
+            let Some(completion) = core.wire.next_completion() else { break };
+            complete(&mut core, completion);
+        }
+        plan = core.settle();
+        enter(&mut core)?;
+        let kept = core.post();
+        let more = kept
+            || core.wire.has_completions()
+            || mail.iter().any(|consumer| !consumer.is_empty());
+        if plan != Plan::Now && !more {
+            return Ok(plan);
+        }
+        if more {
+            plan = Plan::Now;
+        }
+    }
+    Ok(plan)
+}
+
+fn complete(core: &mut Core<Ring>, completion: Completion) {
+    match completion {
+        Completion::Received { key, filled: Some(mut filled), result, more } => {
+            let len = filled.len;
+            core.received(key, Some((&mut *filled.bytes, len)), &result, more);
+            core.wire.recycle(filled);
+        }
+        Completion::Received { key, filled: None, result, more } => {
+            core.received(key, None, &result, more);
+        }
+        Completion::Sent { key, outgoing, result } => core.sent(key, outgoing, &result),
+    }
+}
+
+/// Submits, and tells the core what a send costs: submission is where the kernel does the work.
+fn enter(core: &mut Core<Ring>) -> io::Result<()> {
+    let sends = core.wire.take_queued_sends();
+    if sends == 0 {
+        return core.wire.enter();
+    }
+    let before = Instant::now();
+    core.wire.enter()?;
+    core.note_cost(sends, before.elapsed());
+    Ok(())
+}
+
+fn next_turned(
+    core: &RefCell<Core<Ring>>,
+) -> Option<(Box<super::command::Newcomer<OwnedFd>>, super::command::Turned)> {
+    core.borrow_mut().next_turned()
+}
+
+fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
+    let Parts { id, settings, wire: NoWire, posts, record, used, .. } = parts;
+    let Parts { metrics, all_metrics, budgets, seed, .. } = parts;
+    Parts { id, settings, wire: ring, posts, record, used, metrics, all_metrics, budgets, seed }
+}
+
+/// An eventfd in this thread's runtime.
+struct Event(AsyncFd<OwnedFd>);
+
+impl Event {
+    fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(AsyncFd::with_interest(event.try_clone_to_owned()?, Interest::READABLE)?))
+    }
+
+    /// Waits until it is readable and empties it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is read before the wait is over.
+    async fn wait(&self) -> io::Result<()> {
+        let mut guard = self.0.readable().await?;
+        let mut count = [0; 8];
+        // Fails only when another wake-up was read together with this one.
+        let _empty = rustix::io::read(self.0.get_ref(), &mut count);
+        guard.clear_ready();
+        Ok(())
+    }
+}
+
+/// Turns in a row before handshakes and timers of the runtime are served.
+const TURNS_MAX: u32 = 4;
+/// Commands of one mailbox in one turn.
+const COMMANDS_PER_TURN_MAX: usize = 1024;
+/// Completions in one turn.
+const COMPLETIONS_PER_TURN_MAX: usize = 4096;
