@@ -1,6 +1,7 @@
 //! Bytes in and out: the shard's ring, sockets, TLS. The only layer with `unsafe`.
 
 pub mod buffers;
+pub mod event;
 pub mod ring;
 pub mod socket;
 pub mod stream;

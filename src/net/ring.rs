@@ -85,6 +85,7 @@ impl Ring {
             buffers,
             lent: slab::Slab::new(),
             backlog,
+            queued_sends: 0,
             event,
         })
     }

@@ -75,7 +75,9 @@ impl Stream {
 
     /// A connection that comes back from a shard's ring.
     pub fn from_fd(socket: OwnedFd) -> Self {
-        Self(tokio_uring::net::TcpStream::from_std(std::net::TcpStream::from(socket)))
+        Self(tokio_uring::net::TcpStream::from_std(
+            std::net::TcpStream::from(socket),
+        ))
     }
 
     /// Ends our direction: FIN behind what was written.

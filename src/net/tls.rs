@@ -54,6 +54,7 @@ impl Tls {
         Ok(Self {
             connection,
             incoming: Vec::new(),
+            queued: Vec::new(),
         })
     }
 

@@ -66,7 +66,12 @@ impl Audience {
     pub fn join(&mut self, key: Key, user_hash: u32) -> MemberIndex {
         let index = u32::try_from(self.members.len()).expect("connections are below 2^32");
         let cursor = self.log.head();
-        self.members.push(Member { key, cursor, user_hash, in_flight: false });
+        self.members.push(Member {
+            key,
+            cursor,
+            user_hash,
+            in_flight: false,
+        });
         MemberIndex(index)
     }
 
@@ -178,7 +183,10 @@ mod tests {
     use bytes::Bytes;
     use std::time::Duration;
 
-    const WINDOW: Window = Window { bytes_max: 1 << 20, age_max: Duration::from_secs(60) };
+    const WINDOW: Window = Window {
+        bytes_max: 1 << 20,
+        age_max: Duration::from_secs(60),
+    };
 
     fn append(audience: &mut Audience) {
         let piece = Piece::alone(Bytes::from_static(b"frame"));
@@ -188,7 +196,9 @@ mod tests {
     fn serve(audience: &mut Audience) -> Vec<Key> {
         let mut served = Vec::new();
         while let Some((index, key)) = audience.walk() {
-            let Next::Run(_, after) = audience.next(index) else { panic!("the walk promised") };
+            let Next::Run(_, after) = audience.next(index) else {
+                panic!("the walk promised")
+            };
             audience.set_cursor(index, after);
             served.push(key);
         }
@@ -205,7 +215,9 @@ mod tests {
         let mut served = Vec::new();
         for _ in 0..4 {
             let (index, key) = audience.walk().expect("ten members are behind");
-            let Next::Run(_, after) = audience.next(index) else { panic!("the walk promised") };
+            let Next::Run(_, after) = audience.next(index) else {
+                panic!("the walk promised")
+            };
             audience.set_cursor(index, after);
             served.push(key);
         }
@@ -218,7 +230,11 @@ mod tests {
         served.sort_unstable();
         assert_eq!(served, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         append(&mut audience);
-        assert_eq!(serve(&mut audience).len(), 10, "nine old members and the newcomer");
+        assert_eq!(
+            serve(&mut audience).len(),
+            10,
+            "nine old members and the newcomer"
+        );
     }
 
     /// Goal: a member with a send under way is left to its completion.

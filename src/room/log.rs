@@ -77,7 +77,11 @@ impl Log {
     /// Appends `frames` frames and trims to `window`, keeping the new batch in any case.
     pub fn append(&mut self, piece: Piece, frames: u32, window: Window, now: Tick) {
         self.bytes += piece.len();
-        self.batches.push_back(Batch { start: self.head, piece, appended: now });
+        self.batches.push_back(Batch {
+            start: self.head,
+            piece,
+            appended: now,
+        });
         self.head += u64::from(frames);
         while self.bytes > window.bytes_max && self.batches.len() > 1 {
             self.drop_oldest();
@@ -110,7 +114,10 @@ impl Log {
         }
         let Some(index) = self.find(cursor) else {
             let resume = self.batches.front().map_or(self.head, |batch| batch.start);
-            return Next::Behind { frames: resume - cursor.0, resume: Cursor(resume) };
+            return Next::Behind {
+                frames: resume - cursor.0,
+                resume: Cursor(resume),
+            };
         };
         let mut batches = self.batches.range(index..);
         let first = batches.next().expect("find returns an index of a batch");
@@ -127,7 +134,9 @@ impl Log {
     /// must copy them (TLS); afterwards it stands at the returned cursor. Call after [`Log::next`]
     /// answered with a run.
     pub fn copy(&self, cursor: Cursor, bytes_max: usize, mut take: impl FnMut(&[u8])) -> Cursor {
-        let Some(index) = self.find(cursor) else { return cursor };
+        let Some(index) = self.find(cursor) else {
+            return cursor;
+        };
         let mut bytes = 0;
         for batch in self.batches.range(index..) {
             if bytes > 0 && bytes + batch.piece.len() > bytes_max {
@@ -145,7 +154,9 @@ impl Log {
         if newest.start == cursor.0 {
             return Some(self.batches.len() - 1);
         }
-        self.batches.binary_search_by(|batch| batch.start.cmp(&cursor.0)).ok()
+        self.batches
+            .binary_search_by(|batch| batch.start.cmp(&cursor.0))
+            .ok()
     }
 
     fn drop_oldest(&mut self) {
@@ -160,7 +171,10 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
-    const WINDOW: Window = Window { bytes_max: 10, age_max: Duration::from_secs(1) };
+    const WINDOW: Window = Window {
+        bytes_max: 10,
+        age_max: Duration::from_secs(1),
+    };
 
     fn piece(text: &'static str) -> Piece {
         Piece::alone(Bytes::from_static(text.as_bytes()))
@@ -175,13 +189,24 @@ mod tests {
         assert!(matches!(log.next(start), Next::UpToDate));
         log.append(piece("aaaa"), 2, WINDOW, Tick::default());
         log.append(piece("bbbb"), 3, WINDOW, Tick::default());
-        let Next::Run(run, after) = log.next(start) else { panic!("two batches are kept") };
-        assert_eq!((run.len(), after), (4, Cursor(2)), "the two lie in different allocations");
+        let Next::Run(run, after) = log.next(start) else {
+            panic!("two batches are kept")
+        };
+        assert_eq!(
+            (run.len(), after),
+            (4, Cursor(2)),
+            "the two lie in different allocations"
+        );
         log.append(piece("cccc"), 1, WINDOW, Tick::default());
-        let Next::Behind { frames, resume } = log.next(start) else { panic!("12 bytes of 10") };
+        let Next::Behind { frames, resume } = log.next(start) else {
+            panic!("12 bytes of 10")
+        };
         assert_eq!((frames, resume), (2, Cursor(2)));
         let mut copied = Vec::new();
-        assert_eq!(log.copy(resume, 100, |bytes| copied.extend_from_slice(bytes)), log.head());
+        assert_eq!(
+            log.copy(resume, 100, |bytes| copied.extend_from_slice(bytes)),
+            log.head()
+        );
         assert_eq!(copied, b"bbbbcccc");
         log.expire(WINDOW, Tick::default().after(Duration::from_secs(2)));
         assert_eq!(log.bytes(), 0);

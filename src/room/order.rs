@@ -102,7 +102,9 @@ impl Room {
             sender_json: said.sender_json,
         };
         let id = message.id;
-        self.append(press, message.bytes_max(), |out| encode::message(out, &message));
+        self.append(press, message.bytes_max(), |out| {
+            encode::message(out, &message)
+        });
         Ok(id)
     }
 
@@ -133,7 +135,11 @@ impl Room {
         if self.pending_frames == 0 && self.cut.is_empty() {
             return None;
         }
-        Some(if self.urgent { now } else { self.flushed.after(interval) })
+        Some(if self.urgent {
+            now
+        } else {
+            self.flushed.after(interval)
+        })
     }
 
     /// Hands out everything said since the last flush, in order.
@@ -169,7 +175,8 @@ impl Room {
 
     fn cut_pending(&mut self) {
         if let Some(piece) = self.segment.cut() {
-            self.cut.push((piece, std::mem::take(&mut self.pending_frames)));
+            self.cut
+                .push((piece, std::mem::take(&mut self.pending_frames)));
         }
     }
 }

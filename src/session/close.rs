@@ -51,4 +51,7 @@ pub const fn closing_reason_json() -> &'static str {
     r#"{"Type":"ERROR","ErrorCode":401,"ErrorMessage":"Session expired"}"#
 }
 
-const _: () = assert!(closing_reason_json().len() <= 123, "RFC 6455 §5.5: 125 bytes with the code");
+const _: () = assert!(
+    closing_reason_json().len() <= 123,
+    "RFC 6455 §5.5: 125 bytes with the code"
+);

@@ -23,14 +23,31 @@ pub struct Desk {
 impl Desk {
     /// For chat.
     pub fn chat(connection_rate: Option<Rate>) -> Self {
-        let bounds =
-            Bounds { message_bytes_max: MESSAGE_BYTES_MAX, fragments_max: FRAGMENTS_MAX };
-        Self { parser: Parser::default(), bounds, connection_rate, echo: false, violations: 0 }
+        let bounds = Bounds {
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            fragments_max: FRAGMENTS_MAX,
+        };
+        Self {
+            parser: Parser::default(),
+            bounds,
+            connection_rate,
+            echo: false,
+            violations: 0,
+        }
     }
 
     /// For the conformance suite, which sends 16 MiB messages and 70,000 fragments.
     pub fn echo() -> Self {
-        let bounds = Bounds { message_bytes_max: 64 << 20, fragments_max: 1 << 20 };
-        Self { parser: Parser::default(), bounds, connection_rate: None, echo: true, violations: 0 }
+        let bounds = Bounds {
+            message_bytes_max: 64 << 20,
+            fragments_max: 1 << 20,
+        };
+        Self {
+            parser: Parser::default(),
+            bounds,
+            connection_rate: None,
+            echo: true,
+            violations: 0,
+        }
     }
 }

@@ -151,10 +151,16 @@ impl Session {
             }
             match item {
                 Item::Text(payload) if desk.echo => {
-                    effect(Effect::Echo { text: true, payload: payload.bytes() });
+                    effect(Effect::Echo {
+                        text: true,
+                        payload: payload.bytes(),
+                    });
                 }
                 Item::Binary(payload) if desk.echo => {
-                    effect(Effect::Echo { text: false, payload: payload.bytes() });
+                    effect(Effect::Echo {
+                        text: false,
+                        payload: payload.bytes(),
+                    });
                 }
                 Item::Text(payload) => {
                     let (padded, len) = payload.into_padded();
@@ -163,9 +169,16 @@ impl Session {
                         Ok(request) => {
                             let sender_json = &*self.sender_json;
                             match judge(&mut self.budget, self.capabilities, rate, &request, now) {
-                                Ok(()) => effect(Effect::Publish { request, sender_json }),
+                                Ok(()) => effect(Effect::Publish {
+                                    request,
+                                    sender_json,
+                                }),
                                 Err((code, message, request_id)) => {
-                                    effect(Effect::Refuse { code, message, request_id });
+                                    effect(Effect::Refuse {
+                                        code,
+                                        message,
+                                        request_id,
+                                    });
                                 }
                             }
                         }
@@ -184,7 +197,11 @@ impl Session {
                 }
                 Item::Binary(_) => {
                     let message = texts::BINARY;
-                    effect(Effect::Refuse { code: ErrorCode::BadRequest, message, request_id: "" });
+                    effect(Effect::Refuse {
+                        code: ErrorCode::BadRequest,
+                        message,
+                        request_id: "",
+                    });
                 }
                 Item::Ping(payload) => effect(Effect::Pong(payload)),
                 Item::Pong(_) => {}
@@ -250,13 +267,21 @@ fn over(budget: &mut Budget, rate: Option<Rate>, now: Now) -> bool {
 
 fn refuse_rate(request_id: &str, effect: &mut dyn FnMut(Effect<'_>)) {
     let message = texts::RATE;
-    effect(Effect::Refuse { code: ErrorCode::TooManyRequests, message, request_id });
+    effect(Effect::Refuse {
+        code: ErrorCode::TooManyRequests,
+        message,
+        request_id,
+    });
 }
 
 fn refuse_violation(violation: Violation, effect: &mut dyn FnMut(Effect<'_>)) {
     if violation.close_code() == close::TOO_BIG {
         let message = texts::FRAME_TOO_BIG;
-        effect(Effect::Refuse { code: ErrorCode::PayloadTooLarge, message, request_id: "" });
+        effect(Effect::Refuse {
+            code: ErrorCode::PayloadTooLarge,
+            message,
+            request_id: "",
+        });
     }
     effect(Effect::Close(Ending::Violation(violation)));
 }

@@ -99,13 +99,20 @@ impl Posted {
                 *end = u32::try_from(buffer.len()).expect("requests are bounded");
             }
         }
-        Self { text: buffer.split().freeze(), ends, action, from }
+        Self {
+            text: buffer.split().freeze(),
+            ends,
+            action,
+            from,
+        }
     }
 
     /// The texts, in the order of [`Posted::new`].
     pub fn texts(&self) -> Texts<'_> {
         let text = std::str::from_utf8(&self.text).expect("made of strings");
-        let [a, b, c] = self.ends.map(|end| usize::try_from(end).expect("an index into memory"));
+        let [a, b, c] = self
+            .ends
+            .map(|end| usize::try_from(end).expect("an index into memory"));
         [&text[..a], &text[a..b], &text[b..c], &text[c..]]
     }
 }
@@ -156,7 +163,10 @@ mod tests {
     #[test]
     fn posted_texts_survive() {
         let mut buffer = bytes::BytesMut::with_capacity(64);
-        for texts in [["héllo", "null", "", "{}"], ["", "", "r", "{\"UserId\":\"u\"}"]] {
+        for texts in [
+            ["héllo", "null", "", "{}"],
+            ["", "", "r", "{\"UserId\":\"u\"}"],
+        ] {
             let posted = Posted::new(&mut buffer, Action::Send, texts, (0, 1));
             assert_eq!(posted.texts(), texts);
         }

@@ -107,8 +107,13 @@ impl Lane {
 
     /// The Close frame, once `cursor` has come far enough.
     pub fn take_finish(&mut self, cursor: Cursor) -> Option<BytesMut> {
-        let due = self.finish.as_ref().is_some_and(|finish| cursor >= finish.after);
-        due.then(|| self.finish.take()).flatten().map(|finish| finish.frame)
+        let due = self
+            .finish
+            .as_ref()
+            .is_some_and(|finish| cursor >= finish.after);
+        due.then(|| self.finish.take())
+            .flatten()
+            .map(|finish| finish.frame)
     }
 
     /// The Close frame, whatever the cursor.

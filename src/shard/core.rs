@@ -262,11 +262,22 @@ impl<W: Wire> Core<W> {
 
     /// A mailbox's content for another shard.
     fn send_to(&mut self, shard: ShardId, command: Command<W::Socket>) -> bool {
-        let sent = self.posts.get_mut(shard).is_some_and(|post| post.push(command).is_ok());
+        let sent = self
+            .posts
+            .get_mut(shard)
+            .is_some_and(|post| post.push(command).is_ok());
         if !sent {
             self.metrics.mailbox_full.inc();
         }
         sent
+    }
+
+    fn send_to_others(&mut self, command: impl Fn() -> Command<W::Socket>) {
+        for shard in 0..self.settings.shard_count {
+            if shard != self.id {
+                self.send_to(shard, command());
+            }
+        }
     }
 
     fn fire_timers(&mut self) {
@@ -287,7 +298,9 @@ impl<W: Wire> Core<W> {
     /// Looks at one connection's deadlines.
     fn check(&mut self, slot: Slot<Connection<W::Socket>>) {
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if now.tick < connection.next_check {
             return;
         }
@@ -308,8 +321,9 @@ impl<W: Wire> Core<W> {
             self.kill(slot, |metrics| &metrics.closed_slow);
             return;
         }
-        let stalls =
-            connection.sending.then(|| connection.progress.after(SEND_STALL_MAX));
+        let stalls = connection
+            .sending
+            .then(|| connection.progress.after(SEND_STALL_MAX));
         match connection.session.due(now) {
             Due::Later(next) => self.schedule(slot, stalls.map_or(next, |stall| stall.min(next))),
             Due::Ping(next) => {
@@ -327,7 +341,9 @@ impl<W: Wire> Core<W> {
     }
 
     fn schedule(&mut self, slot: Slot<Connection<W::Socket>>, due: Tick) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if due < connection.next_check {
             connection.next_check = due;
             self.wheel.insert(due, slot);
@@ -341,7 +357,9 @@ impl<W: Wire> Core<W> {
         ending: &Ending<'_>,
         reason: impl FnOnce(&ShardMetrics) -> &Figure,
     ) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.phase != Phase::Open {
             return;
         }
@@ -363,7 +381,9 @@ impl<W: Wire> Core<W> {
         slot: Slot<Connection<W::Socket>>,
         reason: impl FnOnce(&ShardMetrics) -> &Figure,
     ) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.phase == Phase::Dead {
             return;
         }
@@ -378,7 +398,9 @@ impl<W: Wire> Core<W> {
 
     /// Removes a dead connection once nothing of it is under way; this closes the socket.
     fn bury(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
         if connection.phase == Phase::Dead && !connection.receiving && !connection.sending {
             self.connections.remove(slot);
         }
@@ -386,10 +408,16 @@ impl<W: Wire> Core<W> {
 
     /// Takes a connection out of its room's audience.
     fn leave(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(member) = connection.member.take() else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(member) = connection.member.take() else {
+            return;
+        };
         let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let Some(local) = self.locals.get_mut(local_slot) else {
+            return;
+        };
         let room = local.id;
         let moved = local.audience.leave(member);
         let emptied = local.audience.is_empty() && local.home.is_none();
@@ -413,7 +441,9 @@ impl<W: Wire> Core<W> {
 
     fn member_left(&mut self, room: RoomId, shard: ShardId, count: u32) {
         if let Some(slot) = self.rooms.get(&room)
-            && let Some(Local { home: Some(home), .. }) = self.locals.get_mut(*slot)
+            && let Some(Local {
+                home: Some(home), ..
+            }) = self.locals.get_mut(*slot)
         {
             decrease(&mut home.members, shard, count);
         }
@@ -430,7 +460,10 @@ impl<W: Wire> Core<W> {
 
 fn decrease(members: &mut [u32], shard: ShardId, count: u32) {
     if let Some(members) = members.get_mut(shard) {
-        debug_assert!(*members >= count, "a shard reports no more departures than arrivals");
+        debug_assert!(
+            *members >= count,
+            "a shard reports no more departures than arrivals"
+        );
         *members = members.saturating_sub(count);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The receiver says that it will sleep, then looks at its queues again; the sender pushes, then looks
 //! whether the receiver sleeps. A sequentially consistent fence between the two steps on both sides
-//! makes one of them see the other. `tests/loom.rs` walks every interleaving.
+//! makes one of them see the other. `tests/loom` walks every interleaving.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -17,7 +17,9 @@ pub struct Sleep {
 
 impl Default for Sleep {
     fn default() -> Self {
-        Self { asleep: AtomicBool::new(false) }
+        Self {
+            asleep: AtomicBool::new(false),
+        }
     }
 }
 
@@ -63,7 +65,10 @@ mod bell {
         /// A silent bell.
         pub fn new() -> io::Result<Self> {
             let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-            Ok(Self { sleep: Sleep::default(), event })
+            Ok(Self {
+                sleep: Sleep::default(),
+                event,
+            })
         }
 
         /// Sender: wakes the receiver if it sleeps.

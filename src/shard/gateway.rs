@@ -37,17 +37,22 @@ pub struct Gateway {
 impl Gateway {
     /// With one mailbox to each shard, in order.
     pub fn new(posts: Vec<Post<Command<OwnedFd>>>, settings: ShardSettings) -> Self {
-        Self { posts: Rc::new(RefCell::new(posts)), settings: Rc::new(settings) }
+        Self {
+            posts: Rc::new(RefCell::new(posts)),
+            settings: Rc::new(settings),
+        }
     }
 
     /// Makes the room known to its home shard, or changes its settings. Done when it answers.
     pub async fn put_room(&self, room: RoomId, settings: RoomSettings) -> Result<(), Refused> {
-        self.ask(room, |answer| Command::PutRoom(room, settings, answer)).await
+        self.ask(room, |answer| Command::PutRoom(room, settings, answer))
+            .await
     }
 
     /// Forgets the room and closes its connections (code 1000).
     pub async fn delete_room(&self, room: RoomId) -> Result<(), Refused> {
-        self.ask(room, |answer| Command::DeleteRoom(room, answer)).await
+        self.ask(room, |answer| Command::DeleteRoom(room, answer))
+            .await
     }
 
     /// Broadcasts an application event. `attributes_json` is a JSON object as it goes on the wire.
@@ -58,7 +63,10 @@ impl Gateway {
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
         let (name, attributes_json) = (name.into(), attributes_json.into());
-        self.ask(room, |answer| Command::SendEvent(room, name, attributes_json, answer)).await
+        self.ask(room, |answer| {
+            Command::SendEvent(room, name, attributes_json, answer)
+        })
+        .await
     }
 
     /// Broadcasts `aws:DELETE_MESSAGE`; the answer is the event's id.
@@ -69,7 +77,10 @@ impl Gateway {
         reason: &str,
     ) -> Result<FrameId, Refused> {
         let (message_id, reason) = (message_id.into(), reason.into());
-        self.ask(room, |answer| Command::DeleteMessage(room, message_id, reason, answer)).await
+        self.ask(room, |answer| {
+            Command::DeleteMessage(room, message_id, reason, answer)
+        })
+        .await
     }
 
     /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room.
@@ -80,7 +91,10 @@ impl Gateway {
         reason: &str,
     ) -> Result<FrameId, Refused> {
         let (user_id, reason) = (user_id.into(), reason.into());
-        self.ask(room, |answer| Command::DisconnectUser(room, user_id, reason, answer)).await
+        self.ask(room, |answer| {
+            Command::DisconnectUser(room, user_id, reason, answer)
+        })
+        .await
     }
 
     /// Tells every shard to cut its connections and stop.
@@ -100,7 +114,9 @@ impl Gateway {
         let (answer, answered) = oneshot::channel();
         {
             let mut posts = self.posts.borrow_mut();
-            let post = posts.get_mut(self.settings.home(room)).ok_or(Refused::Busy)?;
+            let post = posts
+                .get_mut(self.settings.home(room))
+                .ok_or(Refused::Busy)?;
             post.push(command(answer)).map_err(|_full| Refused::Busy)?;
             post.flush();
         }
@@ -110,6 +126,8 @@ impl Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("shards", &self.settings.shard_count).finish()
+        f.debug_struct("Gateway")
+            .field("shards", &self.settings.shard_count)
+            .finish()
     }
 }

@@ -157,8 +157,19 @@ struct Pass {
 
 impl Guest {
     fn into_newcomer(self, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
-        let Self { tls, greeting, leftover, pass } = self;
-        let Pass { grant, room, token, token_expires, user_hash } = pass;
+        let Self {
+            tls,
+            greeting,
+            leftover,
+            pass,
+        } = self;
+        let Pass {
+            grant,
+            room,
+            token,
+            token_expires,
+            user_hash,
+        } = pass;
         Box::new(Newcomer {
             socket,
             tls,
@@ -175,7 +186,11 @@ impl Guest {
 
 /// Reads the head, opens the token; answers refusals and plain pages itself.
 async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
-    let mut visit = Visit { stream, tls: None, plain: Vec::new() };
+    let mut visit = Visit {
+        stream,
+        tls: None,
+        plain: Vec::new(),
+    };
     if let Some(config) = &door.entrance.tls {
         visit.tls = Some(Box::new(Tls::new(Arc::clone(config))?));
     }
@@ -190,7 +205,12 @@ async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
     match judged {
         Ok((greeting, pass, end)) => {
             let leftover = visit.plain.split_off(end);
-            Ok(Guest { tls: visit.tls, greeting, leftover, pass })
+            Ok(Guest {
+                tls: visit.tls,
+                greeting,
+                leftover,
+                pass,
+            })
         }
         Err(rejected) => {
             let mut answer = Vec::new();
@@ -215,7 +235,11 @@ fn judge(plain: &[u8], end: usize, door: &Door) -> Result<(Vec<u8>, Pass, usize)
     {
         return Err(Rejected::Origin);
     }
-    let pass = if door.entrance.echo { echo_pass(door) } else { open(&upgrade, door)? };
+    let pass = if door.entrance.echo {
+        echo_pass(door)
+    } else {
+        open(&upgrade, door)?
+    };
     let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
     http::switching_protocols(&mut greeting, upgrade.key, upgrade.token);
     Ok((greeting, pass, end))
@@ -224,7 +248,10 @@ fn judge(plain: &[u8], end: usize, door: &Door) -> Result<(Vec<u8>, Pass, usize)
 fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
     let token = upgrade.token.ok_or(Rejected::MissingToken)?;
     let mut scratch = Vec::new();
-    let opened = door.entrance.keyring.open(token, &mut scratch, door.clock.now().unix)?;
+    let opened = door
+        .entrance
+        .keyring
+        .open(token, &mut scratch, door.clock.now().unix)?;
     let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
     Ok(Pass {
         grant: Grant {
@@ -246,7 +273,11 @@ fn echo_pass(door: &Door) -> Pass {
     let serial = door.ids.borrow_mut().next_id();
     let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
-    let far = door.clock.now().unix.after(Duration::from_secs(24 * 60 * 60));
+    let far = door
+        .clock
+        .now()
+        .unix
+        .after(Duration::from_secs(24 * 60 * 60));
     Pass {
         grant: Grant {
             sender_json: "{}".into(),
@@ -272,8 +303,18 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
     };
     let mut answer = Vec::new();
     let id = door.ids.borrow_mut().next_id();
-    http::refusal(&mut answer, code.number(), id, code.number(), &turned.to_string());
-    let mut visit = Visit { stream: &stream, tls, plain: Vec::new() };
+    http::refusal(
+        &mut answer,
+        code.number(),
+        id,
+        code.number(),
+        &turned.to_string(),
+    );
+    let mut visit = Visit {
+        stream: &stream,
+        tls,
+        plain: Vec::new(),
+    };
     let mut work = std::pin::pin!(async {
         let _gone = visit.write(answer).await;
         visit.end().await;
@@ -392,7 +433,10 @@ impl Door {
             let Ok(Request::Plain { method, target, .. }) = http::parse(plain) else {
                 return false;
             };
-            self.entrance.pages.as_ref().is_some_and(|pages| pages.answer(method, target, out))
+            self.entrance
+                .pages
+                .as_ref()
+                .is_some_and(|pages| pages.answer(method, target, out))
         };
         if !page(out) {
             http::plain(out, 404, "text/plain; charset=utf-8", NOT_FOUND);

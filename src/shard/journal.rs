@@ -51,8 +51,14 @@ pub struct Journal {
 impl Journal {
     /// A new, empty journal at `path` with `uses` in it.
     pub fn create(path: &Path, uses: &[TokenUse]) -> io::Result<Self> {
-        let file = OpenOptions::new().create_new(true).append(true).open(path)?;
-        let mut journal = Self { file, buffer: Vec::new() };
+        let file = OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(path)?;
+        let mut journal = Self {
+            file,
+            buffer: Vec::new(),
+        };
         journal.record(uses)?;
         journal.file.sync_data()?;
         Ok(journal)
@@ -84,7 +90,10 @@ pub fn read_all(directory: &Path, now: UnixTime) -> io::Result<(Vec<TokenUse>, V
     let (mut uses, mut paths) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "journal") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "journal")
+        {
             let mut content = Vec::new();
             File::open(&path)?.read_to_end(&mut content)?;
             uses.extend(content.chunks_exact(RECORD_BYTES).filter_map(parse));

@@ -45,7 +45,15 @@ impl Local {
     /// A room without members.
     pub fn new(id: RoomId, settings: RoomSettings, home: Option<Box<Home>>) -> Self {
         let audience = Audience::default();
-        Self { id, settings, audience, home, speaking: false, walking: false, logged: false }
+        Self {
+            id,
+            settings,
+            audience,
+            home,
+            speaking: false,
+            walking: false,
+            logged: false,
+        }
     }
 }
 
@@ -53,12 +61,19 @@ impl Home {
     /// A room nobody is in.
     pub fn new(settings: RoomSettings, shard_count: usize) -> Self {
         let room = Room::new(settings);
-        Self { room, members: vec![0; shard_count], evictions: Vec::new() }
+        Self {
+            room,
+            members: vec![0; shard_count],
+            evictions: Vec::new(),
+        }
     }
 
     /// Members on all shards.
     pub fn member_count(&self) -> usize {
-        self.members.iter().map(|count| usize::try_from(*count).expect("32 bits fit")).sum()
+        self.members
+            .iter()
+            .map(|count| usize::try_from(*count).expect("32 bits fit"))
+            .sum()
     }
 
     /// The shard for one more member: here while the room is small, then the emptiest.
@@ -66,7 +81,11 @@ impl Home {
         if self.member_count() < stripe_members_min {
             return here;
         }
-        let emptiest = self.members.iter().enumerate().min_by_key(|(_, count)| **count);
+        let emptiest = self
+            .members
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, count)| **count);
         emptiest.map_or(here, |(shard, _)| shard)
     }
 
@@ -104,12 +123,16 @@ impl Home {
             }
             Action::Delete => {
                 let attributes = encode::deleted_attributes(what, companion);
-                Ok(self.room.announce(press, encode::DELETED, &attributes, request_id))
+                Ok(self
+                    .room
+                    .announce(press, encode::DELETED, &attributes, request_id))
             }
             Action::Disconnect => {
                 let attributes = encode::disconnected_attributes(what, companion);
                 self.evictions.push((what.into(), companion.into()));
-                Ok(self.room.announce(press, encode::DISCONNECTED, &attributes, request_id))
+                Ok(self
+                    .room
+                    .announce(press, encode::DISCONNECTED, &attributes, request_id))
             }
         }
     }

@@ -64,7 +64,12 @@ impl<T> Post<T> {
 /// A mailbox: the sender's side and the receiver's. `bell` is the receiver's.
 pub fn mailbox<T>(bell: &Arc<Doorbell>) -> (Post<T>, Consumer<T>) {
     let (queue, consumer) = RingBuffer::new(MAILBOX_COMMANDS);
-    let post = Post { queue, kept: VecDeque::new(), bell: Arc::clone(bell), rung: true };
+    let post = Post {
+        queue,
+        kept: VecDeque::new(),
+        bell: Arc::clone(bell),
+        rung: true,
+    };
     (post, consumer)
 }
 

@@ -71,7 +71,9 @@ pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
     let count = plan.settings.shard_count;
     let address = socket::probe(plan.listen)?;
     let mut records = records(&plan)?;
-    let bells = (0..count).map(|_| Doorbell::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let bells = (0..count)
+        .map(|_| Doorbell::new().map(Arc::new))
+        .collect::<io::Result<Vec<_>>>()?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
     let budgets = SharedBudgets::default();
     let cpus = cpus();
@@ -106,7 +108,10 @@ pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
         };
         let setup = Setup {
             parts,
-            cpu: plan.pin.then(|| cpus.get(id % cpus.len().max(1)).copied()).flatten(),
+            cpu: plan
+                .pin
+                .then(|| cpus.get(id % cpus.len().max(1)).copied())
+                .flatten(),
             mail,
             bell: Arc::clone(&bells[id]),
             listener: socket::listen_shared(address)?,
@@ -114,19 +119,28 @@ pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
             clock: plan.clock,
         };
         let ready = ready.clone();
-        let thread = std::thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
-            run(setup, move |result| {
-                // The starter may have given up on an earlier shard's failure.
-                let _gone = ready.send(result);
-            });
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{id}"))
+            .spawn(move || {
+                run(setup, move |result| {
+                    // The starter may have given up on an earlier shard's failure.
+                    let _gone = ready.send(result);
+                });
+            })?;
         threads.push(thread);
     }
     drop(ready);
     for _ in 0..count {
-        readiness.recv().map_err(|_panicked| io::Error::other("a shard ended at start"))??;
+        readiness
+            .recv()
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))??;
     }
-    Ok(Shards { posts: control_posts, metrics, address, threads })
+    Ok(Shards {
+        posts: control_posts,
+        metrics,
+        address,
+        threads,
+    })
 }
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);
@@ -135,7 +149,12 @@ type Memory = (Box<dyn Record + Send>, UsedTokens);
 fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
     let count = plan.settings.shard_count;
     let Some(directory) = plan.journals else {
-        let nothing = || (Box::new(NoRecord) as Box<dyn Record + Send>, UsedTokens::default());
+        let nothing = || {
+            (
+                Box::new(NoRecord) as Box<dyn Record + Send>,
+                UsedTokens::default(),
+            )
+        };
         return Ok(std::iter::repeat_with(nothing).take(count).collect());
     };
     std::fs::create_dir_all(directory)?;
@@ -150,7 +169,10 @@ fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
             let _known = used.redeem(token_use.token, token_use.expires);
         }
         let path = directory.join(format!("{generation}-{shard}.journal"));
-        memories.push((Box::new(Journal::create(&path, &own)?) as Box<dyn Record + Send>, used));
+        memories.push((
+            Box::new(Journal::create(&path, &own)?) as Box<dyn Record + Send>,
+            used,
+        ));
     }
     for path in old {
         std::fs::remove_file(path)?;
@@ -163,11 +185,17 @@ fn of_shard<'a>(
     shard: ShardId,
     settings: &'a ShardSettings,
 ) -> impl Iterator<Item = TokenUse> + 'a {
-    uses.iter().copied().filter(move |token_use| settings.home(token_use.room) == shard)
+    uses.iter()
+        .copied()
+        .filter(move |token_use| settings.home(token_use.room) == shard)
 }
 
 /// The CPUs this process may use.
 fn cpus() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect()
 }

@@ -3,14 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rtrb::Consumer;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::command::Command;
 use super::core::{Core, Parts, Plan};
@@ -18,6 +16,7 @@ use super::doorbell::Doorbell;
 use super::handshake::{self, Door, Entrance};
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
+use crate::net::event::Event;
 use crate::net::ring::{Completion, Ring};
 use crate::net::stream::{self, Listener};
 
@@ -30,13 +29,18 @@ pub struct Clock {
 impl Clock {
     /// Ticks count from here.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// Both clocks.
     pub fn now(&self) -> Now {
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Now { tick: self.tick(Instant::now()), unix: UnixTime::from_nanos(nanos(since_epoch)) }
+        Now {
+            tick: self.tick(Instant::now()),
+            unix: UnixTime::from_nanos(nanos(since_epoch)),
+        }
     }
 
     fn tick(&self, instant: Instant) -> Tick {
@@ -112,7 +116,15 @@ fn pin(cpu: usize) {
 }
 
 async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
-    let Setup { parts, mut mail, bell, listener, entrance, clock, .. } = setup;
+    let Setup {
+        parts,
+        mut mail,
+        bell,
+        listener,
+        entrance,
+        clock,
+        ..
+    } = setup;
     let ring_event = Event::new(ring.event())?;
     let bell_event = Event::new(bell.event())?;
     let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
@@ -126,7 +138,10 @@ async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
         ids: RefCell::new(FrameIds::seeded(!seed)),
         in_progress: Cell::new(0),
     });
-    stream::spawn(handshake::accept_all(Listener::new(listener), Rc::clone(&door)));
+    stream::spawn(handshake::accept_all(
+        Listener::new(listener),
+        Rc::clone(&door),
+    ));
     core.borrow_mut().wire.signal(false);
     loop {
         let plan = turns(&core, &mut mail, clock)?;
@@ -180,15 +195,16 @@ fn turns(
             }
         }
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
-            let Some(completion) = core.wire.next_completion() else { break };
+            let Some(completion) = core.wire.next_completion() else {
+                break;
+            };
             complete(&mut core, completion);
         }
         plan = core.settle();
         enter(&mut core)?;
         let kept = core.post();
-        let more = kept
-            || core.wire.has_completions()
-            || mail.iter().any(|consumer| !consumer.is_empty());
+        let more =
+            kept || core.wire.has_completions() || mail.iter().any(|consumer| !consumer.is_empty());
         if plan != Plan::Now && !more {
             return Ok(plan);
         }
@@ -201,15 +217,29 @@ fn turns(
 
 fn complete(core: &mut Core<Ring>, completion: Completion) {
     match completion {
-        Completion::Received { key, filled: Some(mut filled), result, more } => {
+        Completion::Received {
+            key,
+            filled: Some(filled),
+            result,
+            more,
+        } => {
             let len = filled.len;
             core.received(key, Some((&mut *filled.bytes, len)), &result, more);
             core.wire.recycle(filled);
         }
-        Completion::Received { key, filled: None, result, more } => {
+        Completion::Received {
+            key,
+            filled: None,
+            result,
+            more,
+        } => {
             core.received(key, None, &result, more);
         }
-        Completion::Sent { key, outgoing, result } => core.sent(key, outgoing, &result),
+        Completion::Sent {
+            key,
+            outgoing,
+            result,
+        } => core.sent(key, outgoing, &result),
     }
 }
 
@@ -227,36 +257,41 @@ fn enter(core: &mut Core<Ring>) -> io::Result<()> {
 
 fn next_turned(
     core: &RefCell<Core<Ring>>,
-) -> Option<(Box<super::command::Newcomer<OwnedFd>>, super::command::Turned)> {
+) -> Option<(
+    Box<super::command::Newcomer<OwnedFd>>,
+    super::command::Turned,
+)> {
     core.borrow_mut().next_turned()
 }
 
 fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
-    let Parts { id, settings, wire: NoWire, posts, record, used, .. } = parts;
-    let Parts { metrics, all_metrics, budgets, seed, .. } = parts;
-    Parts { id, settings, wire: ring, posts, record, used, metrics, all_metrics, budgets, seed }
-}
-
-/// An eventfd in this thread's runtime.
-struct Event(AsyncFd<OwnedFd>);
-
-impl Event {
-    fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self(AsyncFd::with_interest(event.try_clone_to_owned()?, Interest::READABLE)?))
-    }
-
-    /// Waits until it is readable and empties it.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: nothing is read before the wait is over.
-    async fn wait(&self) -> io::Result<()> {
-        let mut guard = self.0.readable().await?;
-        let mut count = [0; 8];
-        // Fails only when another wake-up was read together with this one.
-        let _empty = rustix::io::read(self.0.get_ref(), &mut count);
-        guard.clear_ready();
-        Ok(())
+    let Parts {
+        id,
+        settings,
+        wire: NoWire,
+        posts,
+        record,
+        used,
+        ..
+    } = parts;
+    let Parts {
+        metrics,
+        all_metrics,
+        budgets,
+        seed,
+        ..
+    } = parts;
+    Parts {
+        id,
+        settings,
+        wire: ring,
+        posts,
+        record,
+        used,
+        metrics,
+        all_metrics,
+        budgets,
+        seed,
     }
 }
 

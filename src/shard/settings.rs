@@ -63,7 +63,10 @@ impl ShardSettings {
             account_sends: None,
             account_moderations: None,
             connections_max: CONNECTIONS_MAX_AWS,
-            window: Window { bytes_max: WINDOW_BYTES_MAX, age_max: WINDOW_AGE_MAX },
+            window: Window {
+                bytes_max: WINDOW_BYTES_MAX,
+                age_max: WINDOW_AGE_MAX,
+            },
             pace_ceiling: PACE_CEILING,
             slow_policy: SlowPolicy::Skip,
             stripe_members_min: STRIPE_MEMBERS_MIN,
@@ -73,9 +76,12 @@ impl ShardSettings {
 
     /// The shard that orders `room`: a stable hash (FNV-1a) of its id.
     pub fn home(&self, room: RoomId) -> ShardId {
-        let hash = room.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = room
+            .as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         let count = u64::try_from(self.shard_count).expect("a few shards");
         usize::try_from((hash >> 32) % count).expect("below the shard count")
     }

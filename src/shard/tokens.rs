@@ -35,7 +35,10 @@ impl UsedTokens {
             return Redeemed::Full;
         }
         self.used.insert(token);
-        self.by_minute.entry(minute(expires)).or_default().push(token);
+        self.by_minute
+            .entry(minute(expires))
+            .or_default()
+            .push(token);
         Redeemed::First
     }
 

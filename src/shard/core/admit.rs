@@ -22,8 +22,17 @@ impl<W: Wire> Core<W> {
         for newcomer in joins {
             match self.judge(&newcomer, admitted.len()) {
                 Ok(()) => {
-                    let Newcomer { token, room, token_expires: expires, .. } = *newcomer;
-                    uses.push(TokenUse { token, room, expires });
+                    let Newcomer {
+                        token,
+                        room,
+                        token_expires: expires,
+                        ..
+                    } = *newcomer;
+                    uses.push(TokenUse {
+                        token,
+                        room,
+                        expires,
+                    });
                     admitted.push(newcomer);
                 }
                 Err(turned) => self.turn_away(newcomer, turned),
@@ -46,8 +55,11 @@ impl<W: Wire> Core<W> {
         if !self.rooms.contains_key(&newcomer.room) {
             return Err(Turned::NoSuchRoom);
         }
-        let everywhere: u64 =
-            self.all_metrics.iter().map(|shard| shard.connections.get()).sum();
+        let everywhere: u64 = self
+            .all_metrics
+            .iter()
+            .map(|shard| shard.connections.get())
+            .sum();
         let limit = u64::try_from(self.settings.connections_max).unwrap_or(u64::MAX);
         if everywhere + u64::try_from(admitted).expect("fits") >= limit {
             return Err(Turned::TooManyConnections);
@@ -75,7 +87,12 @@ impl<W: Wire> Core<W> {
     fn place(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
         let slot = self.rooms.get(&newcomer.room);
         let local = slot.and_then(|slot| self.locals.get_mut(*slot));
-        let Some(Local { home: Some(home), settings, .. }) = local else {
+        let Some(Local {
+            home: Some(home),
+            settings,
+            ..
+        }) = local
+        else {
             // Deleted within this turn.
             self.turn_away(newcomer, Turned::NoSuchRoom);
             return;
@@ -98,7 +115,16 @@ impl<W: Wire> Core<W> {
 
     /// Makes the connection a member here: greeting first, then everything said from now on.
     pub(super) fn install(&mut self, newcomer: Newcomer<W::Socket>, settings: RoomSettings) {
-        let Newcomer { socket, tls, greeting, mut leftover, grant, room, user_hash, .. } = newcomer;
+        let Newcomer {
+            socket,
+            tls,
+            greeting,
+            mut leftover,
+            grant,
+            room,
+            user_hash,
+            ..
+        } = newcomer;
         let locals = &mut self.locals;
         let local_slot = *self
             .rooms
@@ -119,7 +145,9 @@ impl<W: Wire> Core<W> {
             progress: self.now.tick,
             next_check: Tick::from_nanos(u64::MAX),
         };
-        let greeted = connection.lane().push(|out| out.extend_from_slice(&greeting));
+        let greeted = connection
+            .lane()
+            .push(|out| out.extend_from_slice(&greeting));
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         let slot = self.connections.insert(connection);
         let connection = self.connections.get_mut(slot).expect("just inserted");
@@ -129,7 +157,10 @@ impl<W: Wire> Core<W> {
         self.wire.receive(&connection.socket, slot.to_bits());
         self.metrics.opened.inc();
         let until_end = ends.since(self.now.unix);
-        let first = self.now.tick.after(until_end.min(crate::base::limits::PING_INTERVAL));
+        let first = self
+            .now
+            .tick
+            .after(until_end.min(crate::base::limits::PING_INTERVAL));
         self.schedule(slot, first);
         self.deliver(slot);
         if !leftover.is_empty() {

@@ -17,7 +17,9 @@ use crate::shard::local::Local;
 impl<W: Wire> Core<W> {
     /// Sends what is due to a connection, unless a send is under way.
     pub(super) fn deliver(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.sending || connection.phase == Phase::Dead {
             return;
         }
@@ -34,9 +36,14 @@ impl<W: Wire> Core<W> {
             return;
         };
         let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let Some(local) = self.locals.get_mut(local_slot) else {
+            return;
+        };
         let cursor = local.audience.cursor(member);
-        let finish = connection.lane.as_mut().and_then(|lane| lane.take_finish(cursor));
+        let finish = connection
+            .lane
+            .as_mut()
+            .and_then(|lane| lane.take_finish(cursor));
         if let Some(frame) = finish {
             connection.lane = None;
             self.leave(slot);
@@ -60,21 +67,29 @@ impl<W: Wire> Core<W> {
                     self.send_sealed_log(slot);
                     return;
                 }
-                self.metrics.frames_delivered.add(after.frames_since(cursor));
+                self.metrics
+                    .frames_delivered
+                    .add(after.frames_since(cursor));
                 local.audience.set_cursor(member, after);
                 local.audience.set_in_flight(member, true);
                 connection.sending = true;
                 connection.progress = self.now.tick;
                 self.metrics.sends.inc();
-                self.wire.send(&connection.socket, slot.to_bits(), Outgoing::shared(run));
+                self.wire
+                    .send(&connection.socket, slot.to_bits(), Outgoing::shared(run));
             }
         }
     }
 
     /// The Close frame of a connection that left its room already.
     fn deliver_finish(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let finish = connection.lane.as_mut().and_then(|lane| lane.take_finish_now());
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let finish = connection
+            .lane
+            .as_mut()
+            .and_then(|lane| lane.take_finish_now());
         if let Some(frame) = finish {
             connection.lane = None;
             self.send_own(slot, &frame);
@@ -85,24 +100,31 @@ impl<W: Wire> Core<W> {
     fn send_sealed_log(&mut self, slot: Slot<Connection<W::Socket>>) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let (Some(member), Some(local)) =
             (connection.member, self.locals.get_mut(connection.local))
         else {
             return;
         };
         let cursor = local.audience.cursor(member);
-        let after =
-            local.audience.copy(member, SEGMENT_BYTES, |bytes| plain.extend_from_slice(bytes));
+        let after = local.audience.copy(member, SEGMENT_BYTES, |bytes| {
+            plain.extend_from_slice(bytes)
+        });
         local.audience.set_cursor(member, after);
-        self.metrics.frames_delivered.add(after.frames_since(cursor));
+        self.metrics
+            .frames_delivered
+            .add(after.frames_since(cursor));
         self.seal_and_send(slot, &plain);
         self.plain = plain;
     }
 
     /// Sends frames of this connection alone.
     fn send_own(&mut self, slot: Slot<Connection<W::Socket>>, frames: &BytesMut) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.tls.is_some() {
             self.seal_and_send(slot, frames);
         } else {
@@ -124,7 +146,9 @@ impl<W: Wire> Core<W> {
     }
 
     fn send(&mut self, slot: Slot<Connection<W::Socket>>, outgoing: Outgoing) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         connection.sending = true;
         connection.progress = self.now.tick;
         if let (Some(member), Some(local)) =
@@ -139,7 +163,9 @@ impl<W: Wire> Core<W> {
     /// A send completed, perhaps short.
     pub fn sent(&mut self, key: u64, mut outgoing: Outgoing, result: &io::Result<usize>) {
         let slot = Slot::from_bits(key);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let sent = result.as_ref().copied().unwrap_or(0);
         self.metrics.bytes_sent.add(sent as u64);
         outgoing.advance(sent);
@@ -174,7 +200,9 @@ impl<W: Wire> Core<W> {
 
     /// Behind the last byte of a closing handshake: FIN. The peer's FIN completes the receive.
     fn end_stream(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if matches!(connection.phase, Phase::Closing(_))
             && connection.peer_done
             && !connection.sending
@@ -186,11 +214,17 @@ impl<W: Wire> Core<W> {
 
     /// A frame for one connection, from its room's home shard.
     pub(super) fn tell(&mut self, slot: Slot<Connection<W::Socket>>, frame: &Bytes) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.phase != Phase::Open {
             return;
         }
-        if connection.lane().push(|out| out.extend_from_slice(frame)).is_err() {
+        if connection
+            .lane()
+            .push(|out| out.extend_from_slice(frame))
+            .is_err()
+        {
             self.kill(slot, |metrics| &metrics.closed_slow);
             return;
         }
@@ -206,8 +240,12 @@ impl<W: Wire> Core<W> {
         {
             let mut slice = SLICE_SENDS.min(sends_left);
             while slice > 0 {
-                let Some(local) = self.locals.get_mut(local_slot) else { break };
-                let Some((_, key)) = local.audience.walk() else { break };
+                let Some(local) = self.locals.get_mut(local_slot) else {
+                    break;
+                };
+                let Some((_, key)) = local.audience.walk() else {
+                    break;
+                };
                 self.deliver(Slot::from_bits(key));
                 slice -= 1;
                 sends_left -= 1;

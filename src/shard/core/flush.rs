@@ -27,12 +27,21 @@ impl<W: Wire> Core<W> {
         let mut next: Option<Tick> = None;
         let mut speaking = std::mem::take(&mut self.speaking);
         speaking.retain(|local_slot| {
-            let Some(Local { home: Some(home), audience, speaking, .. }) =
-                self.locals.get_mut(*local_slot)
+            let Some(Local {
+                home: Some(home),
+                audience,
+                speaking,
+                ..
+            }) = self.locals.get_mut(*local_slot)
             else {
                 return false;
             };
-            let interval = interval(self.send_cost, self.settings.pace_ceiling, home, audience.len());
+            let interval = interval(
+                self.send_cost,
+                self.settings.pace_ceiling,
+                home,
+                audience.len(),
+            );
             match home.room.flush_due(interval, self.now.tick) {
                 Some(due) if due > self.now.tick => {
                     next = Some(next.map_or(due, |earliest: Tick| earliest.min(due)));
@@ -56,19 +65,32 @@ impl<W: Wire> Core<W> {
 
     fn flush(&mut self, local_slot: Slot<Local>) {
         let (now, window) = (self.now.tick, self.settings.window);
-        let Some(Local { id, home: Some(home), audience, .. }) = self.locals.get_mut(local_slot)
+        let Some(Local {
+            id,
+            home: Some(home),
+            audience,
+            ..
+        }) = self.locals.get_mut(local_slot)
         else {
             return;
         };
-        let Home { room, members, evictions } = &mut **home;
+        let Home {
+            room,
+            members,
+            evictions,
+        } = &mut **home;
         let (room_id, here, posts, metrics) = (*id, self.id, &mut self.posts, &self.metrics);
         room.flush(now, |(piece, frames)| {
-            let elsewhere =
-                members.iter().zip(posts.iter_mut()).enumerate().filter(|(shard, (count, _))| {
-                    *shard != here && **count > 0
-                });
+            let elsewhere = members
+                .iter()
+                .zip(posts.iter_mut())
+                .enumerate()
+                .filter(|(shard, (count, _))| *shard != here && **count > 0);
             for (_, (_, post)) in elsewhere {
-                if post.push(Command::Batch(room_id, piece.clone(), frames)).is_err() {
+                if post
+                    .push(Command::Batch(room_id, piece.clone(), frames))
+                    .is_err()
+                {
                     metrics.mailbox_full.inc();
                 }
             }
@@ -80,18 +102,20 @@ impl<W: Wire> Core<W> {
         self.note_walking(local_slot);
         self.note_logged(local_slot);
         for (user_id, reason) in evictions {
-            for shard in (0..self.settings.shard_count).filter(|shard| *shard != here) {
-                self.send_to(shard, Command::Evict(room_id, user_id.clone(), reason.clone()));
-            }
+            self.send_to_others(|| Command::Evict(room_id, user_id.clone(), reason.clone()));
             self.evict(room_id, &user_id, &reason);
         }
     }
 
     /// A batch from the room's home shard.
     pub(super) fn take_batch(&mut self, room: RoomId, piece: Piece, frames: u32) {
-        let Some(local_slot) = self.rooms.get(&room).copied() else { return };
+        let Some(local_slot) = self.rooms.get(&room).copied() else {
+            return;
+        };
         if let Some(local) = self.locals.get_mut(local_slot) {
-            local.audience.append(piece, frames, self.settings.window, self.now.tick);
+            local
+                .audience
+                .append(piece, frames, self.settings.window, self.now.tick);
         }
         self.note_walking(local_slot);
         self.note_logged(local_slot);
@@ -110,7 +134,9 @@ impl<W: Wire> Core<W> {
     pub(super) fn age_logs(&mut self) {
         let (now, window, locals) = (self.now.tick, self.settings.window, &mut self.locals);
         self.logged.retain(|local_slot| {
-            let Some(local) = locals.get_mut(*local_slot) else { return false };
+            let Some(local) = locals.get_mut(*local_slot) else {
+                return false;
+            };
             local.audience.expire(window, now);
             local.logged = local.audience.log().bytes() > 0;
             if !local.logged
@@ -126,10 +152,18 @@ impl<W: Wire> Core<W> {
 /// How long a room collects before it is flushed: twice what the flush costs, so that it takes half
 /// of the core at most; nothing at all for a room that costs little.
 fn interval(send_cost: Duration, ceiling: Duration, home: &Home, here: usize) -> Duration {
-    let most = home.members.iter().max().map_or(0, |count| usize::try_from(*count).unwrap_or(0));
+    let most = home
+        .members
+        .iter()
+        .max()
+        .map_or(0, |count| usize::try_from(*count).unwrap_or(0));
     let members = u32::try_from(most.max(here)).unwrap_or(u32::MAX);
     let cost = send_cost.saturating_mul(members);
-    if cost < PACE_FREE { Duration::ZERO } else { cost.saturating_mul(2).min(ceiling) }
+    if cost < PACE_FREE {
+        Duration::ZERO
+    } else {
+        cost.saturating_mul(2).min(ceiling)
+    }
 }
 
 /// A flush that costs less is done in the same turn.

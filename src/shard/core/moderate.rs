@@ -19,14 +19,16 @@ use crate::shard::local::{Home, Local};
 
 impl<W: Wire> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local) = self.rooms.get(&room).and_then(|slot| self.locals.get_mut(*slot)) {
+        if let Some(local) = self
+            .rooms
+            .get(&room)
+            .and_then(|slot| self.locals.get_mut(*slot))
+        {
             local.settings = settings;
             if let Some(home) = &mut local.home {
                 home.room.set_settings(settings);
             }
-            for shard in (0..self.settings.shard_count).filter(|shard| *shard != self.id) {
-                self.send_to(shard, Command::Adopt(room, settings));
-            }
+            self.send_to_others(|| Command::Adopt(room, settings));
             return;
         }
         let home = Box::new(Home::new(settings, self.settings.shard_count));
@@ -36,7 +38,11 @@ impl<W: Wire> Core<W> {
     }
 
     pub(super) fn adopt(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local) = self.rooms.get(&room).and_then(|slot| self.locals.get_mut(*slot)) {
+        if let Some(local) = self
+            .rooms
+            .get(&room)
+            .and_then(|slot| self.locals.get_mut(*slot))
+        {
             local.settings = settings;
         }
     }
@@ -45,18 +51,22 @@ impl<W: Wire> Core<W> {
         if !self.rooms.contains_key(&room) {
             return Err(Refused::NoSuchRoom);
         }
-        for shard in (0..self.settings.shard_count).filter(|shard| *shard != self.id) {
-            self.send_to(shard, Command::Vanish(room));
-        }
-        self.metrics.rooms.set(self.metrics.rooms.get().saturating_sub(1));
+        self.send_to_others(|| Command::Vanish(room));
+        self.metrics
+            .rooms
+            .set(self.metrics.rooms.get().saturating_sub(1));
         self.vanish(room);
         Ok(())
     }
 
     /// Closes the room's connections here and forgets it.
     pub(super) fn vanish(&mut self, room: RoomId) {
-        let Some(local_slot) = self.rooms.remove(&room) else { return };
-        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let Some(local_slot) = self.rooms.remove(&room) else {
+            return;
+        };
+        let Some(local) = self.locals.get_mut(local_slot) else {
+            return;
+        };
         // The room is nobody's home from now on: departures are not reported.
         local.home = Some(Box::new(Home::new(local.settings, 0)));
         let members: Vec<_> = local.audience.keys().collect();
@@ -88,10 +98,17 @@ impl<W: Wire> Core<W> {
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
         let local_slot = *self.rooms.get(&room).ok_or(Refused::NoSuchRoom)?;
-        let Some(Local { home: Some(home), .. }) = self.locals.get_mut(local_slot) else {
+        let Some(Local {
+            home: Some(home), ..
+        }) = self.locals.get_mut(local_slot)
+        else {
             return Err(Refused::NoSuchRoom);
         };
-        let mut press = Press { ids: &mut self.ids, pool: &mut self.pool, now: self.now };
+        let mut press = Press {
+            ids: &mut self.ids,
+            pool: &mut self.pool,
+            now: self.now,
+        };
         let id = home.room.announce(&mut press, name, attributes_json, "");
         self.note_speaking(local_slot);
         Ok(id)
@@ -105,16 +122,17 @@ impl<W: Wire> Core<W> {
         what: &str,
         reason: &str,
     ) -> Result<FrameId, Refused> {
-        self.act(room, action, [what, reason, "", ""]).map_err(|(code, _)| match code {
-            ErrorCode::NotFound => Refused::NoSuchRoom,
-            ErrorCode::TooManyRequests => Refused::Rate,
-            ErrorCode::BadRequest
-            | ErrorCode::Unauthorized
-            | ErrorCode::Forbidden
-            | ErrorCode::NotAcceptable
-            | ErrorCode::PayloadTooLarge
-            | ErrorCode::Internal => Refused::Busy,
-        })
+        self.act(room, action, [what, reason, "", ""])
+            .map_err(|(code, _)| match code {
+                ErrorCode::NotFound => Refused::NoSuchRoom,
+                ErrorCode::TooManyRequests => Refused::Rate,
+                ErrorCode::BadRequest
+                | ErrorCode::Unauthorized
+                | ErrorCode::Forbidden
+                | ErrorCode::NotAcceptable
+                | ErrorCode::PayloadTooLarge
+                | ErrorCode::Internal => Refused::Busy,
+            })
     }
 
     fn act(
@@ -125,10 +143,17 @@ impl<W: Wire> Core<W> {
     ) -> Result<FrameId, (ErrorCode, &'static str)> {
         let missing = (ErrorCode::NotFound, texts::NO_ROOM);
         let local_slot = *self.rooms.get(&room).ok_or(missing)?;
-        let Some(Local { home: Some(home), .. }) = self.locals.get_mut(local_slot) else {
+        let Some(Local {
+            home: Some(home), ..
+        }) = self.locals.get_mut(local_slot)
+        else {
             return Err(missing);
         };
-        let mut press = Press { ids: &mut self.ids, pool: &mut self.pool, now: self.now };
+        let mut press = Press {
+            ids: &mut self.ids,
+            pool: &mut self.pool,
+            now: self.now,
+        };
         let id = home.act(&mut press, action, texts, &self.settings, &self.budgets)?;
         self.note_speaking(local_slot);
         Ok(id)
@@ -136,10 +161,16 @@ impl<W: Wire> Core<W> {
 
     /// Closes every connection of a user here, behind the event that says so.
     pub(super) fn evict(&mut self, room: RoomId, user_id: &str, reason: &str) {
-        let local = self.rooms.get(&room).and_then(|slot| self.locals.get(*slot));
+        let local = self
+            .rooms
+            .get(&room)
+            .and_then(|slot| self.locals.get(*slot));
         let Some(local) = local else { return };
-        let suspects: Vec<Slot<Connection<W::Socket>>> =
-            local.audience.with_user_hash(user_hash(user_id)).map(Slot::from_bits).collect();
+        let suspects: Vec<Slot<Connection<W::Socket>>> = local
+            .audience
+            .with_user_hash(user_hash(user_id))
+            .map(Slot::from_bits)
+            .collect();
         for slot in suspects {
             let is_user = self.connections.get(slot).is_some_and(|connection| {
                 encode::is_sender(connection.session.sender_json(), user_id)
@@ -156,13 +187,17 @@ impl<W: Wire> Core<W> {
     /// Close.
     pub(super) fn end_session(&mut self, slot: Slot<Connection<W::Socket>>) {
         let id = self.ids.next_id();
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let told = connection.lane().push(|out| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
         });
         // A full lane means that the client does not read: the Close frame says it again.
         let _full = told;
-        self.finish(slot, &Ending::SessionOver, |metrics| &metrics.closed_session);
+        self.finish(slot, &Ending::SessionOver, |metrics| {
+            &metrics.closed_session
+        });
     }
 }
 

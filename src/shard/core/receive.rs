@@ -44,7 +44,9 @@ impl<W: Wire> Core<W> {
         more: bool,
     ) {
         let slot = Slot::from_bits(key);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if !more {
             connection.receiving = false;
         }
@@ -72,7 +74,9 @@ impl<W: Wire> Core<W> {
     }
 
     fn rearm(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if !connection.receiving && connection.phase != Phase::Dead {
             connection.receiving = true;
             self.metrics.receive_rearmed.inc();
@@ -112,30 +116,56 @@ impl<W: Wire> Core<W> {
         buffer: &mut [u8],
         len: usize,
     ) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else { return };
+        let Some(local) = self.locals.get_mut(local_slot) else {
+            return;
+        };
         let mut after = Aftermath::default();
         let content_chars_max = usize::from(local.settings.content_chars_max);
         let Connection { session, lane, .. } = connection;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
-        let (ids, pool, posts, posting) =
-            (&mut self.ids, &mut self.pool, &mut self.posts, &mut self.posting);
+        let (ids, pool, posts, posting) = (
+            &mut self.ids,
+            &mut self.pool,
+            &mut self.posts,
+            &mut self.posting,
+        );
         let (here, now) = (self.id, self.now);
-        let mut refuse = |after: &mut Aftermath, lane: &mut Option<Box<_>>, id, code, message: &str, request_id: &str| {
+        let refuse = |after: &mut Aftermath,
+                          lane: &mut Option<Box<_>>,
+                          id,
+                          code,
+                          message: &str,
+                          request_id: &str| {
             count_refusal(metrics, code);
-            let lane: &mut Box<crate::shard::connection::Lane> = lane.get_or_insert_with(Box::default);
+            let lane: &mut Box<crate::shard::connection::Lane> =
+                lane.get_or_insert_with(Box::default);
             let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
             after.overflow |= pushed.is_err();
             after.deliver = true;
         };
-        session.receive(buffer, len, &mut self.desk, content_chars_max, now, &mut |effect| {
-            match effect {
-                Effect::Publish { request, sender_json } => {
+        session.receive(
+            buffer,
+            len,
+            &mut self.desk,
+            content_chars_max,
+            now,
+            &mut |effect| match effect {
+                Effect::Publish {
+                    request,
+                    sender_json,
+                } => {
                     let (action, texts) = split(&request, sender_json);
                     count_request(metrics, action);
                     let fault = if let Some(home) = &mut local.home {
-                        let mut press = Press { ids: &mut *ids, pool: &mut *pool, now };
+                        let mut press = Press {
+                            ids: &mut *ids,
+                            pool: &mut *pool,
+                            now,
+                        };
                         let done = home.act(&mut press, action, texts, settings, budgets);
                         after.spoke |= done.is_ok();
                         done.err()
@@ -151,15 +181,21 @@ impl<W: Wire> Core<W> {
                         refuse(&mut after, lane, ids.next_id(), code, message, texts[2]);
                     }
                 }
-                Effect::Refuse { code, message, request_id } => {
+                Effect::Refuse {
+                    code,
+                    message,
+                    request_id,
+                } => {
                     refuse(&mut after, lane, ids.next_id(), code, message, request_id);
                 }
                 Effect::Pong(payload) => {
-                    lane.get_or_insert_with(Box::default).pong(|out| ws::pong(out, payload));
+                    lane.get_or_insert_with(Box::default)
+                        .pong(|out| ws::pong(out, payload));
                     after.deliver = true;
                 }
                 Effect::Echo { text, payload } => {
-                    lane.get_or_insert_with(Box::default).push_echo(text, payload);
+                    lane.get_or_insert_with(Box::default)
+                        .push_echo(text, payload);
                     after.deliver = true;
                 }
                 Effect::Close(Ending::Answer { code }) => {
@@ -172,8 +208,8 @@ impl<W: Wire> Core<W> {
                     Ending::Disconnected { .. } | Ending::SessionOver | Ending::RoomDeleted,
                 ) => {}
                 Effect::PeerClosed => after.closed = true,
-            }
-        });
+            },
+        );
         if after.spoke {
             self.note_speaking(local_slot);
         }
@@ -183,7 +219,9 @@ impl<W: Wire> Core<W> {
     fn follow_up(&mut self, slot: Slot<Connection<W::Socket>>, after: Aftermath) {
         match after.ending {
             Some(OwnedEnding::Answer(code)) => {
-                self.finish(slot, &Ending::Answer { code }, |metrics| &metrics.closed_client);
+                self.finish(slot, &Ending::Answer { code }, |metrics| {
+                    &metrics.closed_client
+                });
             }
             Some(OwnedEnding::Violation(violation)) => {
                 let ending = Ending::Violation(violation);
@@ -205,7 +243,9 @@ impl<W: Wire> Core<W> {
 
     /// The client answered our Close, or we answered its: end the stream behind what is under way.
     fn peer_closed(&mut self, slot: Slot<Connection<W::Socket>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         connection.peer_done = true;
         if matches!(connection.phase, Phase::Closing(_))
             && !connection.sending
@@ -218,15 +258,27 @@ impl<W: Wire> Core<W> {
 
 fn split<'a>(request: &Request<'a>, sender_json: &'a str) -> (Action, Texts<'a>) {
     match *request {
-        Request::SendMessage { content, attributes_json, request_id } => {
-            (Action::Send, [content, attributes_json, request_id, sender_json])
-        }
-        Request::DeleteMessage { id, reason, request_id } => {
-            (Action::Delete, [id, reason, request_id, sender_json])
-        }
-        Request::DisconnectUser { user_id, reason, request_id } => {
-            (Action::Disconnect, [user_id, reason, request_id, sender_json])
-        }
+        Request::SendMessage {
+            content,
+            attributes_json,
+            request_id,
+        } => (
+            Action::Send,
+            [content, attributes_json, request_id, sender_json],
+        ),
+        Request::DeleteMessage {
+            id,
+            reason,
+            request_id,
+        } => (Action::Delete, [id, reason, request_id, sender_json]),
+        Request::DisconnectUser {
+            user_id,
+            reason,
+            request_id,
+        } => (
+            Action::Disconnect,
+            [user_id, reason, request_id, sender_json],
+        ),
     }
 }
 

@@ -1,0 +1,61 @@
+//! A WebSocket echo server through the same ring, frame and session code as the chat server, for
+//! RFC 6455 conformance suites: no token, no room, every message comes back.
+//!
+//! `cargo run --release --example echo -- --listen 127.0.0.1:9001`
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Parser;
+use uproar::base::id::RoomId;
+use uproar::protocol::token::Keyring;
+use uproar::room::RoomSettings;
+use uproar::shard::gateway::Gateway;
+use uproar::shard::handshake::{ECHO_ROOM, Entrance};
+use uproar::shard::mesh::{Plan, start};
+use uproar::shard::run::Clock;
+use uproar::shard::settings::ShardSettings;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    listen: SocketAddr,
+    /// How many shards.
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    let settings = ShardSettings { echo: true, ..ShardSettings::open(arguments.shards) };
+    let entrance = Entrance {
+        keyring: Arc::new(Keyring::default()),
+        tls: None,
+        origins: Arc::new([]),
+        pages: None,
+        echo: true,
+    };
+    let mut shards = start(Plan {
+        settings: settings.clone(),
+        listen: arguments.listen,
+        journals: None,
+        entrance,
+        pin: false,
+        clock: Clock::start(),
+    })?;
+    let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
+    let gateway = Gateway::new(std::mem::take(&mut shards.posts), settings);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let anything = RoomSettings { content_chars_max: 500, messages_per_second: 100 };
+        gateway.put_room(room, anything).await?;
+        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+        tracing::info!(address = %shards.address, "echoing");
+        tokio::signal::ctrl_c().await?;
+        gateway.stop();
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
+    shards.join();
+    Ok(())
+}

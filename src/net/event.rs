@@ -1,0 +1,37 @@
+//! An eventfd awaited in this thread's runtime.
+#![expect(unsafe_code, reason = "the runtime watches a descriptor")]
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Readable when somebody wrote to the eventfd.
+#[derive(Debug)]
+pub struct Event(AsyncFd<OwnedFd>);
+
+impl Event {
+    /// Watches a duplicate of `event`.
+    pub fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
+        let event = event.try_clone_to_owned()?;
+        // SAFETY: the descriptor moves into the `AsyncFd`, which alone closes it, after it has
+        // deregistered it.
+        let registered = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
+        Ok(Self(registered?))
+    }
+
+    /// Waits until it is readable and empties it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is read before the wait is over.
+    pub async fn wait(&self) -> io::Result<()> {
+        let mut guard = self.0.readable().await?;
+        let mut count = [0; 8];
+        // Fails only when another wake-up was read together with this one.
+        let _empty = rustix::io::read(self.0.get_ref(), &mut count);
+        guard.clear_ready();
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Empty: the tests include the one source file they check.
