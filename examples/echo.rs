@@ -28,7 +28,10 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let settings = ShardSettings { echo: true, ..ShardSettings::open(arguments.shards) };
+    let settings = ShardSettings {
+        echo: true,
+        ..ShardSettings::open(arguments.shards)
+    };
     let entrance = Entrance {
         keyring: Arc::new(Keyring::default()),
         tls: None,
@@ -46,11 +49,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let gateway = Gateway::new(std::mem::take(&mut shards.posts), settings);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        let anything = RoomSettings { content_chars_max: 500, messages_per_second: 100 };
+        let anything = RoomSettings {
+            content_chars_max: 500,
+            messages_per_second: 100,
+        };
         gateway.put_room(room, anything).await?;
-        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .init();
         tracing::info!(address = %shards.address, "echoing");
         tokio::signal::ctrl_c().await?;
         gateway.stop();

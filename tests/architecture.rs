@@ -44,7 +44,11 @@ fn used_modules(text: &str) -> Vec<String> {
         .join("\n");
     code.split("crate::")
         .skip(1)
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        })
         .collect()
 }
 
@@ -55,7 +59,13 @@ fn modules_use_only_lower_ranks() {
     let mut seen = 0;
     for path in sources(&source_root()) {
         let relative = path.strip_prefix(source_root()).unwrap();
-        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        let module = relative
+            .iter()
+            .next()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
         let Some(own) = rank(module) else {
             assert!(["lib", "main"].contains(&module), "{module} has no rank");
             continue;
@@ -82,7 +92,11 @@ fn unsafe_code_stands_only_in_net() {
         let text = fs::read_to_string(&path).unwrap();
         if text.contains("unsafe_code") {
             let relative = path.strip_prefix(source_root()).unwrap();
-            assert!(relative.starts_with("net"), "{} lifts unsafe_code", relative.display());
+            assert!(
+                relative.starts_with("net"),
+                "{} lifts unsafe_code",
+                relative.display()
+            );
         }
     }
 }
@@ -93,11 +107,16 @@ fn every_limit_is_in_tuning_md() {
     let limits = fs::read_to_string(source_root().join("base/limits.rs")).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tuning = fs::read_to_string(root.join("tuning.md")).unwrap();
-    let names = limits.lines().filter_map(|line| line.strip_prefix("pub const "));
+    let names = limits
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const "));
     let mut count = 0;
     for name in names.map(|rest| rest.split(':').next().unwrap()) {
         count += 1;
-        assert!(tuning.contains(&format!("`{name}`")), "tuning.md does not name {name}");
+        assert!(
+            tuning.contains(&format!("`{name}`")),
+            "tuning.md does not name {name}"
+        );
     }
     assert!(count > 40, "only {count} limits were found");
 }

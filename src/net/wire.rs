@@ -3,6 +3,11 @@
 //! [`super::ring::Ring`] implements it with io_uring; the simulation implements it with queues and a
 //! seed. The core never sees a descriptor.
 
+#![expect(
+    unsafe_code,
+    reason = "a run reaches past the handle that keeps it alive"
+)]
+
 use crate::base::segment::Run;
 
 /// Names a connection in completions: the bits of its slot, below 2^62.
@@ -55,6 +60,13 @@ impl Outgoing {
             Payload::Owned(bytes) => bytes.len(),
         };
         len - self.done
+    }
+
+    /// A copy of the first `bytes_max` bytes not yet sent: for wires that are not the kernel.
+    pub fn copy(&self, bytes_max: usize) -> Vec<u8> {
+        let len = self.remaining().min(bytes_max);
+        // SAFETY: `as_ptr` promises that so many bytes are initialised and alive.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), len) }.to_vec()
     }
 
     /// Marks `sent` more bytes as sent.

@@ -1,32 +1,445 @@
-//! stub
+//! The messaging listener's HTTP/1.1: request heads in, upgrade answers and refusals out.
+//!
+//! Strict where leniency has cost others: folded lines, bare line ends, bodies on an upgrade, repeated
+//! or odd headers are refused with 400 and the connection is closed, so nothing behind a head is ever
+//! taken for a second request.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::base::id::FrameId;
-#[derive(Debug, Default)]
-pub struct HeadScanner;
-impl HeadScanner {
-    pub fn scan(&mut self, _b: &[u8]) -> Result<Option<usize>, HeadFault> {
-        unimplemented!()
-    }
+use crate::base::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, TOKEN_BYTES_MAX};
+
+/// Why a request head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadFault {
+    /// Longer than `HEAD_BYTES_MAX`.
+    #[error("Request head is longer than {HEAD_BYTES_MAX} bytes")]
+    TooLong,
+    /// More than `HEAD_FIELDS_MAX` fields.
+    #[error("Request head has more than {HEAD_FIELDS_MAX} fields")]
+    TooManyFields,
+    /// Not HTTP/1.1 as RFC 9112 writes it.
+    #[error("Malformed HTTP request head")]
+    Malformed,
+    /// HTTP/1.0 and others cannot upgrade.
+    #[error("HTTP/1.1 is required")]
+    Version,
+    /// Only GET upgrades; GET and HEAD fetch pages.
+    #[error("Method is not allowed")]
+    Method,
+    /// A field that must be there once is missing or repeated.
+    #[error("Header {0} must appear exactly once")]
+    NotOnce(&'static str),
+    /// A body on a request that has none.
+    #[error("Request must not have a body")]
+    Body,
+    /// `Upgrade` without the rest of RFC 6455 §4.2.1.
+    #[error("Malformed WebSocket handshake: {0}")]
+    Handshake(&'static str),
+    /// Not version 13.
+    #[error("Only WebSocket version 13 is spoken")]
+    WebSocketVersion,
+    /// Not a token of RFC 9110 §5.6.2, or more than one, or longer than `TOKEN_BYTES_MAX`.
+    #[error(
+        "Sec-WebSocket-Protocol must be one chat token of at most {TOKEN_BYTES_MAX} characters"
+    )]
+    Token,
 }
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct HeadFault;
+
 impl HeadFault {
-    pub fn status(&self) -> u16 {
-        0
+    /// The HTTP status of the refusal.
+    pub fn status(self) -> u16 {
+        match self {
+            HeadFault::TooLong | HeadFault::TooManyFields => 431,
+            HeadFault::Version => 505,
+            HeadFault::Method => 405,
+            HeadFault::WebSocketVersion => 426,
+            HeadFault::Malformed
+            | HeadFault::NotOnce(_)
+            | HeadFault::Body
+            | HeadFault::Handshake(_)
+            | HeadFault::Token => 400,
+        }
     }
 }
-pub struct Upgrade<'a> {
-    pub key: &'a str,
-    pub token: Option<&'a str>,
-    pub origin: Option<&'a str>,
+
+/// Looks for the end of a head in bytes that arrive in any pieces, without looking twice at any.
+#[derive(Debug, Default)]
+pub struct HeadScanner {
+    scanned: usize,
 }
+
+impl HeadScanner {
+    /// The head's length, blank line included, once `received` holds it; `received` is everything so
+    /// far.
+    pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadFault> {
+        const END: &[u8] = b"\r\n\r\n";
+        let from = self
+            .scanned
+            .saturating_sub(END.len() - 1)
+            .min(received.len());
+        let found = received[from..]
+            .windows(END.len())
+            .position(|window| window == END);
+        let end = found.map(|at| from + at + END.len());
+        if end.unwrap_or(received.len()) > HEAD_BYTES_MAX {
+            return Err(HeadFault::TooLong);
+        }
+        // A client that speaks something else should not have to wait for the deadline.
+        if received
+            .first()
+            .is_some_and(|first| !first.is_ascii_uppercase())
+        {
+            return Err(HeadFault::Malformed);
+        }
+        self.scanned = received.len();
+        Ok(end)
+    }
+}
+
+/// What a head asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
+    /// A WebSocket handshake.
     Upgrade(Upgrade<'a>),
-    Plain { method: &'a str, target: &'a str },
+    /// Anything else that is well formed.
+    Plain {
+        /// `GET` or `HEAD`.
+        method: &'a str,
+        /// Path and query.
+        target: &'a str,
+    },
 }
-pub fn parse(_h: &[u8]) -> Result<Request<'_>, HeadFault> {
-    unimplemented!()
+
+/// A WebSocket handshake (RFC 6455 §4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upgrade<'a> {
+    /// `Sec-WebSocket-Key`.
+    pub key: &'a str,
+    /// The one subprotocol offered: the chat token.
+    pub token: Option<&'a str>,
+    /// `Origin`, which browsers send.
+    pub origin: Option<&'a str>,
+    /// Path and query.
+    pub target: &'a str,
 }
-pub fn switching_protocols(_o: &mut Vec<u8>, _k: &str, _t: Option<&str>) {}
-pub fn refusal(_o: &mut Vec<u8>, _s: u16, _i: FrameId, _c: u16, _m: &str) {}
-pub fn plain(_o: &mut Vec<u8>, _s: u16, _c: &str, _b: &[u8]) {}
+
+/// Parses a whole head, as [`HeadScanner`] delimits it.
+pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
+    check_lines(head)?;
+    let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(HeadFault::Malformed),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
+        Err(httparse::Error::Version) => return Err(HeadFault::Version),
+        Err(_) => return Err(HeadFault::Malformed),
+    }
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(HeadFault::Malformed);
+    };
+    let fields = Fields(request.headers);
+    if version != 1 {
+        return Err(HeadFault::Version);
+    }
+    fields.once("Host")?;
+    if fields.has("Transfer-Encoding") || fields.all("Content-Length").any(|value| value != b"0") {
+        return Err(HeadFault::Body);
+    }
+    if fields.all("Content-Length").count() > 1 {
+        return Err(HeadFault::NotOnce("Content-Length"));
+    }
+    if !matches!(method, "GET" | "HEAD") {
+        return Err(HeadFault::Method);
+    }
+    if !fields.lists("Upgrade", "websocket") {
+        return Ok(Request::Plain { method, target });
+    }
+    if method != "GET" {
+        return Err(HeadFault::Method);
+    }
+    upgrade(&fields, target).map(Request::Upgrade)
+}
+
+fn upgrade<'a>(fields: &Fields<'_, 'a>, target: &'a str) -> Result<Upgrade<'a>, HeadFault> {
+    if !fields.lists("Connection", "upgrade") {
+        return Err(HeadFault::Handshake("Connection must list Upgrade"));
+    }
+    if fields.once("Sec-WebSocket-Version")? != b"13" {
+        return Err(HeadFault::WebSocketVersion);
+    }
+    let key = text(fields.once("Sec-WebSocket-Key")?)
+        .filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
+        .ok_or(HeadFault::Handshake(
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        ))?;
+    let token = match fields
+        .at_most_once("Sec-WebSocket-Protocol")
+        .map_err(|_| HeadFault::Token)?
+    {
+        None | Some(b"") => None,
+        Some(value) => Some(token(value).ok_or(HeadFault::Token)?),
+    };
+    let origin = fields.at_most_once("Origin")?.and_then(text);
+    Ok(Upgrade {
+        key,
+        token,
+        origin,
+        target,
+    })
+}
+
+/// Refuses what parsers disagree about before one of them decides: bare CR or LF, NUL, folded lines.
+fn check_lines(head: &[u8]) -> Result<(), HeadFault> {
+    let body = head.strip_suffix(b"\r\n\r\n").ok_or(HeadFault::Malformed)?;
+    let mut rest = body;
+    loop {
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        let Some(end) = end else { return Ok(()) };
+        match rest.get(end..end + 3) {
+            Some([b'\r', b'\n', next]) if !matches!(next, b' ' | b'\t' | b'\r' | b'\n') => {
+                rest = &rest[end + 2..];
+            }
+            _ => return Err(HeadFault::Malformed),
+        }
+    }
+}
+
+fn text(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.is_ascii())
+}
+
+/// One token of RFC 9110 §5.6.2 and nothing around it.
+fn token(value: &[u8]) -> Option<&str> {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    (value.len() <= TOKEN_BYTES_MAX && value.iter().all(is_token))
+        .then(|| text(value))
+        .flatten()
+}
+
+struct Fields<'f, 'a>(&'f [httparse::Header<'a>]);
+
+impl<'a> Fields<'_, 'a> {
+    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        self.0
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|f| f.value)
+    }
+
+    fn has(&self, name: &'static str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    fn at_most_once(&self, name: &'static str) -> Result<Option<&'a [u8]>, HeadFault> {
+        let mut all = self.all(name);
+        let first = all.next();
+        if all.next().is_some() {
+            Err(HeadFault::NotOnce(name))
+        } else {
+            Ok(first)
+        }
+    }
+
+    fn once(&self, name: &'static str) -> Result<&'a [u8], HeadFault> {
+        self.at_most_once(name)?.ok_or(HeadFault::NotOnce(name))
+    }
+
+    /// Whether a comma-separated field lists `item`, in any letter case.
+    fn lists(&self, name: &'static str, item: &str) -> bool {
+        self.all(name).any(|value| {
+            value
+                .split(|byte| *byte == b',')
+                .any(|part| part.trim_ascii().eq_ignore_ascii_case(item.as_bytes()))
+        })
+    }
+}
+
+/// Appends the `101` answer: the token comes back verbatim, once; without it every browser and every
+/// Node client fails the handshake.
+pub fn switching_protocols(out: &mut Vec<u8>, key: &str, token: Option<&str>) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+    out.extend_from_slice(accept.as_bytes());
+    if let Some(token) = token {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+        out.extend_from_slice(token.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Appends a refusal in the shape of IVS Chat's error frames; the connection closes behind it.
+pub fn refusal(out: &mut Vec<u8>, status: u16, id: FrameId, code: u16, message: &str) {
+    let mut body = format!(
+        r#"{{"Type":"ERROR","Id":"{id}","RequestId":"","ErrorCode":{code},"ErrorMessage":""#
+    );
+    for character in message.chars() {
+        match character {
+            '"' | '\\' => body.extend(['\\', character]),
+            '\0'..' ' => body.push(' '),
+            _ => body.push(character),
+        }
+    }
+    body.push_str("\"}");
+    plain(out, status, "application/json", body.as_bytes());
+}
+
+/// Appends a whole answer; the connection closes behind it.
+pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+    if status == 426 {
+        head.push_str("Sec-WebSocket-Version: 13\r\n");
+    }
+    let length = body.len();
+    let _infallible = write!(
+        head,
+        "Content-Type: {content_type}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(body);
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn head(extra: &str) -> String {
+        format!(
+            "GET /chat?x=1 HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{extra}\r\n"
+        )
+    }
+
+    /// Goal: the handshakes of the official clients are understood.
+    #[test]
+    fn a_handshake_with_a_token_is_understood() {
+        let text = head("sec-websocket-protocol: AQICAHtok_en-1!#0\r\nOrigin: http://x\r\n");
+        let Ok(Request::Upgrade(upgrade)) = parse(text.as_bytes()) else {
+            panic!("valid")
+        };
+        assert_eq!(upgrade.token, Some("AQICAHtok_en-1!#0"));
+        assert_eq!(
+            (upgrade.origin, upgrade.target),
+            (Some("http://x"), "/chat?x=1")
+        );
+        let mut out = Vec::new();
+        switching_protocols(&mut out, upgrade.key, upgrade.token);
+        let out = String::from_utf8(out).expect("ASCII");
+        assert!(
+            out.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+            "{out}"
+        );
+        assert_eq!(out.matches("AQICAHtok_en-1!#0").count(), 1);
+    }
+
+    /// Goal: everything parsers are known to disagree about is refused, with the right status.
+    #[test]
+    fn doubtful_heads_are_refused() {
+        let long = format!("X: {}\r\n", "a".repeat(HEAD_BYTES_MAX));
+        let many = "X: y\r\n".repeat(HEAD_FIELDS_MAX);
+        let token = format!(
+            "Sec-WebSocket-Protocol: {}\r\n",
+            "a".repeat(TOKEN_BYTES_MAX + 1)
+        );
+        let cases: &[(&str, u16)] = &[
+            ("Sec-WebSocket-Protocol: a, b\r\n", 400),
+            (
+                "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n",
+                400,
+            ),
+            ("Sec-WebSocket-Protocol: a b\r\n", 400),
+            ("Sec-WebSocket-Protocol: t\u{e9}\r\n", 400),
+            ("Sec-WebSocket-Protocol: ,,,,\r\n", 400),
+            ("Content-Length: 5\r\n", 400),
+            ("Content-Length: 0\r\nContent-Length: 0\r\n", 400),
+            ("Transfer-Encoding: chunked\r\n", 400),
+            ("X: a\r\n folded\r\n", 400),
+            ("X: a\nY: b\r\n", 400),
+            ("X: a\rY: b\r\n", 400),
+            ("X: a\0b\r\n", 400),
+            ("X : a\r\n", 400),
+            ("Host: twice\r\n", 400),
+            (&many, 431),
+            (&token, 400),
+        ];
+        for (extra, status) in cases {
+            let fault = parse(head(extra).as_bytes()).expect_err(extra);
+            assert_eq!(fault.status(), *status, "{extra}");
+        }
+        let mut scanner = HeadScanner::default();
+        let fault = scanner.scan(head(&long).as_bytes()).expect_err("too long");
+        assert_eq!(fault.status(), 431);
+        let version = head("").replace("Version: 13", "Version: 12");
+        assert_eq!(
+            parse(version.as_bytes()).expect_err("version").status(),
+            426
+        );
+        let old = head("").replace("HTTP/1.1", "HTTP/1.0");
+        assert_eq!(parse(old.as_bytes()).expect_err("1.0").status(), 505);
+        let key = head("").replace(KEY, "short");
+        assert_eq!(parse(key.as_bytes()).expect_err("key").status(), 400);
+        let post = head("").replace("GET", "POST");
+        assert_eq!(parse(post.as_bytes()).expect_err("method").status(), 405);
+    }
+
+    proptest! {
+        /// Goal: the scanner finds the same end however the bytes arrive.
+        #[test]
+        fn the_end_is_found_in_any_pieces(chunk in 1_usize..40, tail in "[a-z\r\n]{0,20}") {
+            let text = head("") + &tail;
+            let mut scanner = HeadScanner::default();
+            let mut found = None;
+            for end in (chunk..text.len() + chunk).step_by(chunk) {
+                found = scanner.scan(&text.as_bytes()[..end.min(text.len())]).expect("short");
+                if found.is_some() {
+                    break;
+                }
+            }
+            prop_assert_eq!(found, Some(head("").len()));
+        }
+
+        /// Goal: no bytes panic the parser.
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _refused_or_not = parse(&bytes);
+            let mut text = head("").into_bytes();
+            let at = bytes.len() % text.len();
+            text.splice(at..at, bytes);
+            let _refused_or_not = parse(&text);
+        }
+    }
+}

@@ -1,108 +1,89 @@
-//! stub
-pub mod encode {
-    use super::ErrorCode;
-    use crate::base::{clock::UnixTime, id::FrameId};
-    use bytes::BytesMut;
-    pub struct Message<'a> {
-        pub id: FrameId,
-        pub request_id: &'a str,
-        pub attributes_json: &'a str,
-        pub content: &'a str,
-        pub sent: UnixTime,
-        pub sender_json: &'a str,
-    }
-    impl Message<'_> {
-        pub fn bytes_max(&self) -> usize {
-            0
-        }
-    }
-    pub struct Event<'a> {
-        pub id: FrameId,
-        pub request_id: &'a str,
-        pub name: &'a str,
-        pub attributes_json: &'a str,
-        pub sent: UnixTime,
-    }
-    impl Event<'_> {
-        pub fn bytes_max(&self) -> usize {
-            0
-        }
-    }
-    pub fn message(_o: &mut BytesMut, _m: &Message<'_>) {}
-    pub fn event(_o: &mut BytesMut, _m: &Event<'_>) {}
-    pub fn error(_o: &mut BytesMut, _i: FrameId, _r: &str, _c: ErrorCode, _m: &str) {}
-    pub const DELETED: &str = "";
-    pub const DISCONNECTED: &str = "";
-    pub fn deleted_attributes(_i: &str, _r: &str) -> String {
-        String::new()
-    }
-    pub fn disconnected_attributes(_i: &str, _r: &str) -> String {
-        String::new()
-    }
-    pub fn sender_json<'a>(_u: &str, _a: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-        String::new()
-    }
-    pub fn is_sender(_s: &str, _u: &str) -> bool {
-        false
-    }
-}
-pub mod texts {
-    pub const RATE: &str = "rate limit exceeded";
-    pub const CAPABILITY: &str = "";
-    pub const BINARY: &str = "";
-    pub const FRAME_TOO_BIG: &str = "";
-    pub const NO_ROOM: &str = "";
-    pub const SESSION_OVER: &str = "";
-}
+//! IVS Chat messaging: publish requests in, subscribe frames out.
+
+pub mod encode;
+mod json;
+mod request;
+mod time;
+
+pub use request::{Parser, Refusal, Request};
+
+/// `ErrorCode` of an ERROR frame: a closed set, which clients know by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
+    /// 400: malformed or invalid; message longer than allowed.
     BadRequest,
+    /// 401: the session is over. The SDKs fetch a new token and reconnect.
     Unauthorized,
+    /// 403: the token lacks the capability.
     Forbidden,
+    /// 404: no such room.
     NotFound,
+    /// 406: denied by message review.
     NotAcceptable,
+    /// 413: fields too large.
     PayloadTooLarge,
+    /// 429: over a rate.
     TooManyRequests,
+    /// 500: anything else.
     Internal,
 }
+
 impl ErrorCode {
-    pub fn number(self) -> u16 {
-        0
+    /// The number on the wire.
+    pub const fn number(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest => 400,
+            ErrorCode::Unauthorized => 401,
+            ErrorCode::Forbidden => 403,
+            ErrorCode::NotFound => 404,
+            ErrorCode::NotAcceptable => 406,
+            ErrorCode::PayloadTooLarge => 413,
+            ErrorCode::TooManyRequests => 429,
+            ErrorCode::Internal => 500,
+        }
     }
 }
-#[derive(Debug)]
-pub enum Request<'a> {
-    SendMessage {
-        content: &'a str,
-        attributes_json: &'a str,
-        request_id: &'a str,
-    },
-    DeleteMessage {
-        id: &'a str,
-        reason: &'a str,
-        request_id: &'a str,
-    },
-    DisconnectUser {
-        user_id: &'a str,
-        reason: &'a str,
-        request_id: &'a str,
-    },
-}
-#[derive(Debug)]
-pub struct Refusal<'a> {
-    pub code: ErrorCode,
-    pub message: &'static str,
-    pub request_id: &'a str,
-}
-#[derive(Debug, Default)]
-pub struct Parser;
-impl Parser {
-    pub fn parse<'a>(
-        &'a mut self,
-        _p: &'a mut [u8],
-        _l: usize,
-        _c: usize,
-    ) -> Result<Request<'a>, Refusal<'a>> {
-        unimplemented!()
-    }
+
+/// `ErrorMessage` texts. Applications compare the first two literally: never change them.
+pub mod texts {
+    /// 400 for long content; exact.
+    pub const TOO_LONG: &str = "Message exceeds maximum length";
+    /// 429; exact.
+    pub const RATE: &str = "rate limit exceeded";
+    /// 403.
+    pub const CAPABILITY: &str = "The chat token lacks the capability for this action";
+    /// 404.
+    pub const NO_ROOM: &str = "The room does not exist";
+    /// 401.
+    pub const SESSION_OVER: &str = "Session expired";
+    /// 400.
+    pub const BINARY: &str = "Requests are JSON text frames, not binary ones";
+    /// 413.
+    pub const FRAME_TOO_BIG: &str = "Request is larger than 16 KiB";
+    /// 400.
+    pub const NOT_JSON: &str = "Request is not valid JSON";
+    /// 400.
+    pub const NOT_OBJECT: &str = "Request must be a JSON object";
+    /// 400.
+    pub const TOO_DEEP: &str = "Request is nested too deeply";
+    /// 400.
+    pub const TOO_MANY_MEMBERS: &str = "Request has too many members";
+    /// 400.
+    pub const DUPLICATE: &str = "Request has a duplicate key";
+    /// 400.
+    pub const REQUEST_ID: &str = "RequestId must be a string of at most 128 bytes";
+    /// 400.
+    pub const ACTION: &str = "Action must be SEND_MESSAGE, DELETE_MESSAGE or DISCONNECT_USER";
+    /// 400.
+    pub const CONTENT: &str = "Content must be a non-empty string";
+    /// 400.
+    pub const ATTRIBUTES: &str = "Attributes must be an object of strings";
+    /// 413.
+    pub const ATTRIBUTES_SIZE: &str = "Attributes exceed 1 KB";
+    /// 400.
+    pub const ID: &str = "Id must be 12 letters and digits";
+    /// 400.
+    pub const REASON: &str = "Reason must be a string of at most 256 characters";
+    /// 400.
+    pub const USER_ID: &str = "UserId must be a string of 1 to 128 characters";
 }

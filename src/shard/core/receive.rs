@@ -135,11 +135,11 @@ impl<W: Wire> Core<W> {
         );
         let (here, now) = (self.id, self.now);
         let refuse = |after: &mut Aftermath,
-                          lane: &mut Option<Box<_>>,
-                          id,
-                          code,
-                          message: &str,
-                          request_id: &str| {
+                      lane: &mut Option<Box<_>>,
+                      id,
+                      code,
+                      message: &str,
+                      request_id: &str| {
             count_refusal(metrics, code);
             let lane: &mut Box<crate::shard::connection::Lane> =
                 lane.get_or_insert_with(Box::default);

@@ -1,0 +1,602 @@
+//! Client frames out of a byte stream, in place where that is possible.
+//!
+//! A whole, unfragmented frame inside the received buffer is unmasked where it lies. Anything else is
+//! collected in an assembly that exists only meanwhile and grows only with what really arrived, never
+//! with what a header claims.
+
+use std::io::Cursor;
+
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use super::mask::unmask;
+use super::utf8::Utf8;
+use super::violation::Violation;
+use crate::base::limits::PARSE_PADDING_BYTES;
+
+/// Two bytes, eight of length, four of key.
+const HEADER_BYTES_MAX: usize = 14;
+/// RFC 6455 §5.5.
+const CONTROL_BYTES_MAX: u64 = 125;
+
+/// What a message may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// All fragments together, in bytes.
+    pub message_bytes_max: usize,
+    /// Frames of one message.
+    pub fragments_max: u32,
+}
+
+/// A message's payload, unmasked and with padding behind it that a parser may read.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    padded: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Payload<'a> {
+    /// The payload.
+    pub fn bytes(&self) -> &[u8] {
+        &self.padded[..self.len]
+    }
+
+    /// The payload's memory, and its length within it; at least `PARSE_PADDING_BYTES` follow.
+    pub fn into_padded(self) -> (&'a mut [u8], usize) {
+        (self.padded, self.len)
+    }
+}
+
+/// What a client said.
+#[derive(Debug)]
+pub enum Item<'a> {
+    /// A whole text message; valid UTF-8.
+    Text(Payload<'a>),
+    /// A whole binary message.
+    Binary(Payload<'a>),
+    /// A ping with its payload.
+    Ping(&'a [u8]),
+    /// A pong with its payload.
+    Pong(&'a [u8]),
+    /// The client's Close frame.
+    Close {
+        /// Its code, if it has one.
+        code: Option<u16>,
+        /// Its reason.
+        reason: &'a str,
+    },
+}
+
+/// What one step took.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// Received bytes used up.
+    pub consumed: usize,
+    /// What they completed, if anything.
+    pub item: Option<Item<'a>>,
+}
+
+/// One connection's decoder: a pointer while nothing is incomplete.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    assembly: Option<Box<Assembly>>,
+}
+
+/// A message or a frame that has not arrived whole.
+#[derive(Debug, Default)]
+struct Assembly {
+    head: [u8; HEADER_BYTES_MAX],
+    head_len: usize,
+    // The frame whose payload is arriving.
+    frame: Option<Frame>,
+    // The message under way: its kind, what arrived of it, how many frames.
+    message: Option<Data>,
+    bytes: Vec<u8>,
+    utf8: Utf8,
+    fragments: u32,
+    control: Vec<u8>,
+    // The message in `bytes` was handed out; drop it before the next.
+    spent: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    opcode: OpCode,
+    is_final: bool,
+    mask: [u8; 4],
+    len: usize,
+    received: usize,
+}
+
+impl Decoder {
+    /// Takes at most one item out of `buffer[start..end]`, the received bytes not yet used. What lies
+    /// behind `end` is padding. Progress is made whenever `start < end`.
+    ///
+    /// # Errors
+    ///
+    /// The stream is broken: nothing more can be taken from it.
+    ///
+    /// # Panics
+    ///
+    /// If fewer than `PARSE_PADDING_BYTES` lie behind `end`.
+    pub fn step<'a>(
+        &'a mut self,
+        buffer: &'a mut [u8],
+        start: usize,
+        end: usize,
+        bounds: &Bounds,
+    ) -> Result<Step<'a>, Violation> {
+        assert!(
+            end + PARSE_PADDING_BYTES <= buffer.len(),
+            "padding behind the received bytes"
+        );
+        if self
+            .assembly
+            .as_ref()
+            .is_some_and(|assembly| assembly.is_spent())
+        {
+            self.assembly = None;
+        }
+        if self.assembly.is_none()
+            && let Some((frame, header_len)) = parse(&buffer[start..end])?
+        {
+            admit(&frame, None, 0, 0, bounds)?;
+            let total = header_len + frame.len;
+            if frame.is_final && total <= end - start {
+                return in_place(buffer, start + header_len, frame).map(|item| Step {
+                    consumed: total,
+                    item: Some(item),
+                });
+            }
+        }
+        self.assembly
+            .get_or_insert_default()
+            .step(&mut buffer[start..end], bounds)
+    }
+
+    /// Gives up the memory of a message that was handed out. Call when a received buffer is used up.
+    pub fn release(&mut self) {
+        if self
+            .assembly
+            .as_ref()
+            .is_some_and(|assembly| assembly.is_spent())
+        {
+            self.assembly = None;
+        }
+    }
+
+    /// Whether the stream stands at a message boundary with nothing incomplete.
+    pub fn is_idle(&self) -> bool {
+        self.assembly
+            .as_ref()
+            .is_none_or(|assembly| assembly.is_spent())
+    }
+}
+
+impl Assembly {
+    fn is_spent(&self) -> bool {
+        self.message.is_none() && self.frame.is_none() && self.head_len == 0
+    }
+
+    fn step(&mut self, received: &mut [u8], bounds: &Bounds) -> Result<Step<'_>, Violation> {
+        if std::mem::take(&mut self.spent) {
+            self.bytes = Vec::new();
+        }
+        let mut consumed = 0;
+        if self.frame.is_none() {
+            consumed = self.take_head(received, bounds)?;
+        }
+        let Some(frame) = &mut self.frame else {
+            return Ok(Step {
+                consumed,
+                item: None,
+            });
+        };
+        let wanted = frame.len - frame.received;
+        let available = &mut received[consumed..];
+        let taken = wanted.min(available.len());
+        let chunk = &mut available[..taken];
+        unmask(chunk, frame.mask, frame.received);
+        frame.received += taken;
+        consumed += taken;
+        let (done, opcode) = (frame.received == frame.len, frame.opcode);
+        match opcode {
+            OpCode::Control(_) => self.control.extend_from_slice(chunk),
+            OpCode::Data(_) => {
+                if self.message == Some(Data::Text) {
+                    self.utf8.check(chunk).map_err(|_| Violation::Utf8)?;
+                }
+                self.bytes.extend_from_slice(chunk);
+            }
+        }
+        if !done {
+            return Ok(Step {
+                consumed,
+                item: None,
+            });
+        }
+        let item = self.finish()?;
+        Ok(Step { consumed, item })
+    }
+
+    /// Collects the header; returns how many of `received` it used.
+    fn take_head(&mut self, received: &[u8], bounds: &Bounds) -> Result<usize, Violation> {
+        let before = self.head_len;
+        let taken = (HEADER_BYTES_MAX - before).min(received.len());
+        self.head[before..before + taken].copy_from_slice(&received[..taken]);
+        self.head_len += taken;
+        let Some((frame, header_len)) = parse(&self.head[..self.head_len])? else {
+            return Ok(taken);
+        };
+        admit(
+            &frame,
+            self.message,
+            self.bytes.len(),
+            self.fragments,
+            bounds,
+        )?;
+        self.head_len = 0;
+        self.control.clear();
+        if let OpCode::Data(data) = frame.opcode {
+            self.fragments += 1;
+            if data != Data::Continue {
+                self.message = Some(data);
+            }
+        }
+        self.frame = Some(frame);
+        Ok(header_len - before)
+    }
+
+    /// The frame is whole.
+    fn finish(&mut self) -> Result<Option<Item<'_>>, Violation> {
+        let frame = self.frame.take().expect("step has a frame");
+        let control = match frame.opcode {
+            OpCode::Control(control) => control,
+            OpCode::Data(_) if !frame.is_final => return Ok(None),
+            OpCode::Data(_) => {
+                let kind = self.message.take();
+                self.fragments = 0;
+                if !std::mem::take(&mut self.utf8).is_complete() {
+                    return Err(Violation::Utf8);
+                }
+                let len = self.bytes.len();
+                self.bytes.resize(len + PARSE_PADDING_BYTES, 0);
+                self.spent = true;
+                let payload = Payload {
+                    padded: &mut self.bytes,
+                    len,
+                };
+                return Ok(Some(match kind {
+                    Some(Data::Text) => Item::Text(payload),
+                    _ => Item::Binary(payload),
+                }));
+            }
+        };
+        control_item(control, &self.control).map(Some)
+    }
+}
+
+/// An unfragmented frame that lies whole in `buffer` at `start`.
+fn in_place(buffer: &mut [u8], start: usize, frame: Frame) -> Result<Item<'_>, Violation> {
+    let padded = &mut buffer[start..];
+    let payload = &mut padded[..frame.len];
+    unmask(payload, frame.mask, 0);
+    match frame.opcode {
+        OpCode::Control(control) => control_item(control, &padded[..frame.len]),
+        OpCode::Data(Data::Text) => {
+            if std::str::from_utf8(payload).is_err() {
+                return Err(Violation::Utf8);
+            }
+            Ok(Item::Text(Payload {
+                padded,
+                len: frame.len,
+            }))
+        }
+        OpCode::Data(_) => Ok(Item::Binary(Payload {
+            padded,
+            len: frame.len,
+        })),
+    }
+}
+
+fn control_item(control: Control, payload: &[u8]) -> Result<Item<'_>, Violation> {
+    match control {
+        Control::Ping => Ok(Item::Ping(payload)),
+        Control::Pong => Ok(Item::Pong(payload)),
+        Control::Close => close_item(payload),
+        Control::Reserved(_) => Err(Violation::ReservedOpcode),
+    }
+}
+
+fn close_item(payload: &[u8]) -> Result<Item<'_>, Violation> {
+    if payload.is_empty() {
+        return Ok(Item::Close {
+            code: None,
+            reason: "",
+        });
+    }
+    let (code, reason) = payload
+        .split_first_chunk::<2>()
+        .ok_or(Violation::CloseTooShort)?;
+    let code = u16::from_be_bytes(*code);
+    if !CloseCode::from(code).is_allowed() {
+        return Err(Violation::CloseCode);
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
+    Ok(Item::Close {
+        code: Some(code),
+        reason,
+    })
+}
+
+/// A header out of `bytes`, and its length; `None` if it is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
+    // Reserved bits and opcodes are refused from the first two bytes, however the rest arrives.
+    let mut cursor = Cursor::new(bytes);
+    let parsed = match FrameHeader::parse(&mut cursor) {
+        Ok(parsed) => parsed,
+        Err(Error::Protocol(ProtocolError::InvalidOpcode(_))) => {
+            return Err(Violation::ReservedOpcode);
+        }
+        Err(_) => return Err(Violation::TooBig),
+    };
+    let Some((header, len)) = parsed else {
+        return Ok(None);
+    };
+    if header.rsv1 || header.rsv2 || header.rsv3 {
+        return Err(Violation::ReservedBits);
+    }
+    if let OpCode::Control(_) = header.opcode {
+        if len > CONTROL_BYTES_MAX {
+            return Err(Violation::ControlTooLong);
+        }
+        if !header.is_final {
+            return Err(Violation::ControlFragmented);
+        }
+    }
+    match header.opcode {
+        OpCode::Control(Control::Reserved(_)) | OpCode::Data(Data::Reserved(_)) => {
+            return Err(Violation::ReservedOpcode);
+        }
+        OpCode::Control(_) | OpCode::Data(_) => {}
+    }
+    let mask = header.mask.ok_or(Violation::Unmasked)?;
+    let len = usize::try_from(len).map_err(|_| Violation::TooBig)?;
+    let frame = Frame {
+        opcode: header.opcode,
+        is_final: header.is_final,
+        mask,
+        len,
+        received: 0,
+    };
+    let header_len = usize::try_from(cursor.position()).expect("at most 14");
+    Ok(Some((frame, header_len)))
+}
+
+/// Whether a frame may follow what there is, judged by its header alone.
+fn admit(
+    frame: &Frame,
+    message: Option<Data>,
+    bytes: usize,
+    fragments: u32,
+    bounds: &Bounds,
+) -> Result<(), Violation> {
+    let OpCode::Data(data) = frame.opcode else {
+        return Ok(());
+    };
+    match (data, message) {
+        (Data::Continue, None) => return Err(Violation::NothingToContinue),
+        (Data::Text | Data::Binary, Some(_)) => return Err(Violation::InsideFragmented),
+        _ => {}
+    }
+    if frame.len > bounds.message_bytes_max.saturating_sub(bytes) {
+        return Err(Violation::TooBig);
+    }
+    if fragments >= bounds.fragments_max {
+        return Err(Violation::TooManyFragments);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tungstenite::Message;
+    use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
+
+    const BOUNDS: Bounds = Bounds {
+        message_bytes_max: 16 * 1024,
+        fragments_max: 64,
+    };
+
+    /// What a stream says, owned: kind and payload of each item, then the violation if there is one.
+    fn decode(stream: &[u8], chunks: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+        let (mut decoder, mut items) = (Decoder::default(), Vec::new());
+        let mut sizes = chunks.iter().cycle();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let len = (*sizes.next().expect("endless")).clamp(1, rest.len());
+            let mut buffer = rest[..len].to_vec();
+            rest = &rest[len..];
+            // Padding that would be taken for more if it were looked at.
+            buffer.resize(len + PARSE_PADDING_BYTES, b'{');
+            let mut start = 0;
+            while start < len {
+                let step = match decoder.step(&mut buffer, start, len, &BOUNDS) {
+                    Ok(step) => step,
+                    Err(violation) => return (items, Some(violation)),
+                };
+                assert!(
+                    step.consumed > 0 && start + step.consumed <= len,
+                    "progress in bounds"
+                );
+                start += step.consumed;
+                items.extend(step.item.map(|item| match item {
+                    Item::Text(payload) => ('t', payload.bytes().to_vec()),
+                    Item::Binary(payload) => ('b', payload.bytes().to_vec()),
+                    Item::Ping(payload) => ('i', payload.to_vec()),
+                    Item::Pong(payload) => ('o', payload.to_vec()),
+                    Item::Close { code, reason } => ('c', format!("{code:?}{reason}").into_bytes()),
+                }));
+            }
+            decoder.release();
+            assert!(
+                !decoder.is_idle() || decoder.assembly.is_none(),
+                "idle costs nothing"
+            );
+        }
+        (items, None)
+    }
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            len @ 0..126 => frame.push(0x80 | u8::try_from(len).expect("short")),
+            len => {
+                frame.push(0x80 | 126);
+                frame.extend(u16::try_from(len).expect("short").to_be_bytes());
+            }
+        }
+        let mask = [1, 2, 3, 4];
+        frame.extend(mask);
+        frame.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        frame
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            ".{0,300}".prop_map(Message::text),
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(Message::binary),
+            prop::collection::vec(any::<u8>(), 0..125).prop_map(|p| Message::Ping(p.into())),
+            prop::collection::vec(any::<u8>(), 0..125).prop_map(|p| Message::Pong(p.into())),
+        ]
+    }
+
+    proptest! {
+        /// Goal: what tungstenite's client writes, we read the same, in any chunks.
+        #[test]
+        fn streams_of_tungstenite_are_understood(
+            messages in prop::collection::vec(message(), 1..8),
+            chunks in prop::collection::vec(1_usize..400, 1..6),
+        ) {
+            let mut client = WebSocket::from_raw_socket(
+                Cursor::new(Vec::new()), Role::Client, Some(WebSocketConfig::default()),
+            );
+            let mut expected = Vec::new();
+            for message in messages {
+                expected.push(match &message {
+                    Message::Text(text) => ('t', text.as_bytes().to_vec()),
+                    Message::Binary(bytes) => ('b', bytes.to_vec()),
+                    Message::Ping(bytes) => ('i', bytes.to_vec()),
+                    Message::Pong(bytes) => ('o', bytes.to_vec()),
+                    _ => unreachable!("not generated"),
+                });
+                client.send(message).expect("a vector takes all");
+            }
+            let stream = client.get_ref().get_ref().clone();
+            prop_assert_eq!(decode(&stream, &chunks), (expected, None));
+        }
+
+        /// Goal: fragments and control frames between them give the same message, in any chunks.
+        #[test]
+        fn fragments_are_joined(
+            text in ".{0,200}",
+            cuts in prop::collection::vec(0_usize..600, 0..6),
+            chunks in prop::collection::vec(1_usize..50, 1..6),
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let (mut stream, mut start, mut pings) = (Vec::new(), 0, 0);
+            for (index, cut) in cuts.iter().enumerate() {
+                stream.extend(frame(if index == 0 { 0x01 } else { 0x00 }, &bytes[start..*cut]));
+                stream.extend(frame(0x89, b"p"));
+                (start, pings) = (*cut, pings + 1);
+            }
+            stream.extend(frame(if cuts.is_empty() { 0x81 } else { 0x80 }, &bytes[start..]));
+            let mut expected = vec![('i', b"p".to_vec()); pings];
+            expected.push(('t', bytes.to_vec()));
+            prop_assert_eq!(decode(&stream, &chunks), (expected, None));
+        }
+
+        /// Goal: no bytes panic, and chunks never change what they mean.
+        #[test]
+        fn any_bytes_mean_the_same_in_any_chunks(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            start in prop_oneof![Just(0x81_u8), Just(0x82), Just(0x01), Just(0x89), Just(0x88)],
+            chunks in prop::collection::vec(1_usize..20, 1..6),
+        ) {
+            let mut stream = frame(start, &bytes[..bytes.len().min(100)]);
+            stream.extend(&bytes);
+            let (whole, violation) = decode(&stream, &[stream.len()]);
+            let (items, in_chunks) = decode(&stream, &chunks);
+            prop_assert_eq!(violation, in_chunks);
+            prop_assert_eq!(whole, items);
+        }
+    }
+
+    /// Goal: each breach has its close code, from the header alone where a length is claimed.
+    #[test]
+    fn breaches_have_their_close_codes() {
+        let huge = |len: u64| {
+            let mut frame = vec![0x82, 0xFF];
+            frame.extend(len.to_be_bytes());
+            frame.extend([0; 4]);
+            frame
+        };
+        let bomb = frame(0x01, b"")
+            .into_iter()
+            .chain(frame(0x00, b"").repeat(64))
+            .collect();
+        let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+            ("unmasked", vec![0x81, 0x01, b'x'], 1002),
+            ("reserved bit", frame(0xC1, b"x"), 1002),
+            ("reserved opcode", frame(0x83, b"x"), 1002),
+            ("reserved control opcode", frame(0x8B, b"x"), 1002),
+            ("long ping", frame(0x89, &[0; 126]), 1002),
+            ("fragmented ping", frame(0x09, b""), 1002),
+            ("continuation first", frame(0x80, b"x"), 1002),
+            (
+                "text inside",
+                [frame(0x01, b"x"), frame(0x81, b"y")].concat(),
+                1002,
+            ),
+            ("close of one byte", frame(0x88, &[3]), 1002),
+            (
+                "close code 1005",
+                frame(0x88, &1005_u16.to_be_bytes()),
+                1002,
+            ),
+            ("close code 999", frame(0x88, &999_u16.to_be_bytes()), 1002),
+            ("close reason", frame(0x88, &[0x03, 0xE8, 0xFF]), 1007),
+            ("text", frame(0x81, &[0xED, 0xA0, 0x80]), 1007),
+            ("half a character", frame(0x81, &[0xC3]), 1007),
+            (
+                "half a character in fragments",
+                [frame(0x01, &[0xC3]), frame(0x80, b"x")].concat(),
+                1007,
+            ),
+            ("16 KiB and one", frame(0x82, &[0; 16 * 1024 + 1]), 1009),
+            ("2^62", huge(1 << 62), 1009),
+            ("2^63", huge(1 << 63), 1009),
+            ("2^64 - 1", huge(u64::MAX), 1009),
+            ("2^32 + 2", huge((1 << 32) + 2), 1009),
+            ("1 GiB", huge(1 << 30), 1009),
+            ("empty fragments", bomb, 1008),
+        ];
+        for (name, stream, code) in cases {
+            for chunk in [1, stream.len()] {
+                let (_, violation) = decode(&stream, &[chunk]);
+                let violation = violation.unwrap_or_else(|| panic!("{name} passes"));
+                assert_eq!(violation.close_code(), code, "{name}: {violation}");
+            }
+        }
+    }
+}

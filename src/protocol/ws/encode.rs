@@ -1,0 +1,123 @@
+//! Server frames: unmasked, so that one encoding serves every receiver (RFC 6455 §5.1).
+
+use bytes::BytesMut;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// A Close frame's reason: 125 bytes of payload less the code (§5.5).
+const REASON_BYTES_MAX: usize = 123;
+/// Header of a frame of 126 to 65,535 bytes.
+const MEDIUM_HEADER_BYTES: usize = 4;
+
+/// Appends a text frame whose payload `write` appends, without knowing its length before: the payload
+/// is written behind room for the usual header and moved only if it turns out short or huge.
+pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; MEDIUM_HEADER_BYTES]);
+    write(out);
+    let payload = start + MEDIUM_HEADER_BYTES;
+    let len = out.len() - payload;
+    let mut header = [0; 10];
+    let header_len = header_into(&mut header, OpCode::Data(Data::Text), len);
+    if header_len > MEDIUM_HEADER_BYTES {
+        out.extend_from_slice(&[0; 6]);
+    }
+    if header_len != MEDIUM_HEADER_BYTES {
+        out.copy_within(payload..payload + len, start + header_len);
+        out.truncate(start + header_len + len);
+    }
+    out[start..start + header_len].copy_from_slice(&header[..header_len]);
+}
+
+/// Appends a whole text or binary message.
+pub fn message(out: &mut BytesMut, text: bool, payload: &[u8]) {
+    let opcode = OpCode::Data(if text { Data::Text } else { Data::Binary });
+    frame(out, opcode, payload);
+}
+
+/// Appends an empty Ping.
+pub fn ping(out: &mut BytesMut) {
+    frame(out, OpCode::Control(Control::Ping), b"");
+}
+
+/// Appends the Pong to a Ping's payload.
+pub fn pong(out: &mut BytesMut, payload: &[u8]) {
+    frame(out, OpCode::Control(Control::Pong), payload);
+}
+
+/// Appends a Close frame; the reason is cut to 123 bytes at a character boundary.
+pub fn close(out: &mut BytesMut, code: u16, reason: &str) {
+    let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+    let mut payload = [0; 2 + REASON_BYTES_MAX];
+    payload[..2].copy_from_slice(&code.to_be_bytes());
+    payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
+    frame(
+        out,
+        OpCode::Control(Control::Close),
+        &payload[..2 + reason.len()],
+    );
+}
+
+/// Appends a Close frame without a code.
+pub fn close_empty(out: &mut BytesMut) {
+    frame(out, OpCode::Control(Control::Close), b"");
+}
+
+fn frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8]) {
+    let mut header = [0; 10];
+    let len = header_into(&mut header, opcode, payload.len());
+    out.extend_from_slice(&header[..len]);
+    out.extend_from_slice(payload);
+}
+
+fn header_into(header: &mut [u8; 10], opcode: OpCode, len: usize) -> usize {
+    let len = u64::try_from(len).expect("64 bits hold a length");
+    let format = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
+    };
+    let mut space = &mut header[..];
+    format
+        .format(len, &mut space)
+        .expect("an unmasked header has at most ten bytes");
+    10 - space.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// Goal: headers have the minimal form around both borders. Oracle: tungstenite's parser.
+    #[test]
+    fn text_frames_have_minimal_headers() {
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let mut out = BytesMut::from(&b"before"[..]);
+            let payload = vec![b'x'; len];
+            text_frame(&mut out, |out| out.extend_from_slice(&payload));
+            let mut cursor = Cursor::new(&out[6..]);
+            let (header, parsed) = FrameHeader::parse(&mut cursor)
+                .expect("valid")
+                .expect("complete");
+            assert!(header.is_final && header.mask.is_none());
+            assert_eq!(header.opcode, OpCode::Data(Data::Text));
+            assert_eq!(parsed, len as u64);
+            assert_eq!(
+                cursor.position(),
+                header.len(parsed) as u64,
+                "minimal form of {len}"
+            );
+            let start = 6 + usize::try_from(cursor.position()).expect("small");
+            assert!(out[start..] == payload[..], "payload of {len}");
+        }
+    }
+
+    /// Goal: a long reason is cut between characters and the frame stays a control frame.
+    #[test]
+    fn close_reasons_are_cut_between_characters() {
+        let mut out = BytesMut::new();
+        close(&mut out, 1000, &"é".repeat(100));
+        assert_eq!(&out[..4], &[0x88, 124, 0x03, 0xE8]);
+        assert_eq!(out.len(), 2 + 2 + 122);
+    }
+}

@@ -1,0 +1,574 @@
+//! Sessions, rooms and shards on a fake ring and a fake clock, driven by a seed.
+//!
+//! The code that ships runs here unchanged: [`Core`] with real mailboxes between two shards. The fake
+//! ring completes sends late, short and in any order, cuts received bytes anywhere, and drops
+//! connections at bad moments. Run one seed: `UPROAR_SEED=7 cargo test --test all simulation`.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtrb::Consumer;
+use uproar::base::clock::{Now, Tick, UnixTime};
+use uproar::base::id::RoomId;
+use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+use uproar::protocol::chat::encode;
+use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
+use uproar::room::RoomSettings;
+use uproar::session::Grant;
+use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::core::{Core, Parts, user_hash};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::journal::NoRecord;
+use uproar::shard::mailbox::mailbox;
+use uproar::shard::metrics::ShardMetrics;
+use uproar::shard::settings::ShardSettings;
+use uproar::shard::tokens::UsedTokens;
+
+const SHARDS: usize = 2;
+const STEPS: usize = 1_500;
+
+/// What the client side of one connection sees and does.
+#[derive(Default)]
+struct Peer {
+    /// Bytes for the server, not yet received by it.
+    to_server: VecDeque<u8>,
+    /// Bytes from the server.
+    from_server: Vec<u8>,
+    /// The client ended the stream.
+    finished: bool,
+    /// The server shut down or closed.
+    cut: bool,
+    /// The client reads nothing.
+    stalled: bool,
+}
+
+type Net = Rc<RefCell<Vec<Peer>>>;
+
+/// A fake descriptor: dropping it is the server's close.
+struct Socket {
+    id: usize,
+    net: Net,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.net.borrow_mut()[self.id].cut = true;
+    }
+}
+
+/// The fake ring of one shard.
+#[derive(Default)]
+struct FakeRing {
+    receives: HashMap<Key, usize>,
+    sends: Vec<(Key, usize, Outgoing)>,
+    net: Net,
+}
+
+impl Wire for FakeRing {
+    type Socket = Socket;
+
+    fn receive(&mut self, socket: &Socket, key: Key) {
+        let before = self.receives.insert(key, socket.id);
+        assert!(before.is_none(), "two receives under way on one connection");
+    }
+
+    fn send(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
+        let twice = self.sends.iter().any(|(other, ..)| *other == key);
+        assert!(!twice, "two sends under way on one connection");
+        assert!(outgoing.remaining() > 0, "an empty send");
+        self.sends.push((key, socket.id, outgoing));
+    }
+
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
+        let peer = &mut self.net.borrow_mut()[socket.id];
+        peer.cut |= how == Shutdown::Both;
+        // A client answers the server's FIN with its own.
+        peer.finished = true;
+    }
+}
+
+struct Shard {
+    core: Core<FakeRing>,
+    mail: Vec<Consumer<Command<Socket>>>,
+}
+
+/// A client, and what it must find in its stream.
+struct Client {
+    peer: usize,
+    user: String,
+    may_send: bool,
+    observer: bool,
+    asked: HashSet<String>,
+    gone: bool,
+}
+
+struct World {
+    rng: fastrand::Rng,
+    net: Net,
+    shards: Vec<Shard>,
+    clients: Vec<Client>,
+    now: Now,
+    room: RoomId,
+    tokens: u64,
+    requests: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let settings = ShardSettings {
+            stripe_members_min: 2,
+            pace_ceiling: Duration::from_millis(20),
+            ..ShardSettings::open(SHARDS)
+        };
+        let net = Net::default();
+        let now = Now {
+            tick: Tick::from_nanos(3_600_000_000_000),
+            unix: UnixTime::from_secs(1_800_000_000),
+        };
+        let bells: Vec<_> = (0..SHARDS)
+            .map(|_| Arc::new(Doorbell::new().unwrap()))
+            .collect();
+        let metrics: Vec<Arc<ShardMetrics>> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let mut posts: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        let mut mails: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
+        for row in &mut posts {
+            for (shard, mail) in mails.iter_mut().enumerate() {
+                let (post, consumer) = mailbox(&bells[shard]);
+                row.push(post);
+                mail.push(consumer);
+            }
+        }
+        let shards = posts
+            .into_iter()
+            .zip(mails)
+            .enumerate()
+            .map(|(id, (posts, mail))| {
+                let parts = Parts {
+                    id,
+                    settings: settings.clone(),
+                    wire: FakeRing {
+                        net: Rc::clone(&net),
+                        ..FakeRing::default()
+                    },
+                    posts,
+                    record: Box::new(NoRecord),
+                    used: UsedTokens::default(),
+                    metrics: Arc::clone(&metrics[id]),
+                    all_metrics: metrics.clone(),
+                    budgets: Arc::default(),
+                    seed: seed.wrapping_mul(31) + id as u64,
+                };
+                Shard {
+                    core: Core::new(parts, now),
+                    mail,
+                }
+            })
+            .collect();
+        let room = RoomId::from_random(u128::from(seed) << 40 | 12_345);
+        let mut world = Self {
+            rng: fastrand::Rng::with_seed(seed),
+            net,
+            shards,
+            clients: Vec::new(),
+            now,
+            room,
+            tokens: 0,
+            requests: 0,
+        };
+        let home = settings.home(room);
+        let limits = RoomSettings {
+            content_chars_max: 500,
+            messages_per_second: 100,
+        };
+        let (answer, _answered) = tokio::sync::oneshot::channel();
+        world.shards[home]
+            .core
+            .command(Command::PutRoom(room, limits, answer));
+        world
+    }
+
+    fn connect(&mut self, may_send: bool, observer: bool) {
+        self.tokens += 1;
+        let token = self.tokens;
+        let shard = self.rng.usize(..SHARDS);
+        self.present(token, shard, may_send, observer);
+    }
+
+    /// Presents a token at a shard; whether it opens is the server's business.
+    fn present(&mut self, token: u64, shard: usize, may_send: bool, observer: bool) {
+        let peer = self.net.borrow().len();
+        self.net.borrow_mut().push(Peer::default());
+        let user = format!("user-{}", self.rng.u32(..6));
+        let user = if observer {
+            "observer".to_owned()
+        } else {
+            user
+        };
+        let mut bytes = [0; TOKEN_ID_BYTES];
+        bytes[..8].copy_from_slice(&token.to_le_bytes());
+        let mut capabilities = Capabilities::default();
+        if may_send {
+            capabilities.insert(Capability::SendMessage);
+            capabilities.insert(Capability::DeleteMessage);
+            capabilities.insert(Capability::DisconnectUser);
+        }
+        let newcomer = Newcomer {
+            socket: Socket {
+                id: peer,
+                net: Rc::clone(&self.net),
+            },
+            tls: None,
+            greeting: b"HELLO\n".to_vec(),
+            leftover: Vec::new(),
+            grant: Grant {
+                sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
+                capabilities,
+                ends: self.now.unix.after(Duration::from_secs(3_600)),
+            },
+            room: self.room,
+            token: TokenId::from_bytes(bytes),
+            token_expires: self.now.unix.after(Duration::from_secs(3_600)),
+            user_hash: user_hash(&user),
+        };
+        self.shards[shard].core.enter(Box::new(newcomer));
+        let asked = HashSet::new();
+        self.clients.push(Client {
+            peer,
+            user,
+            may_send,
+            observer,
+            asked,
+            gone: false,
+        });
+    }
+
+    fn say(&mut self, client: usize) {
+        self.requests += 1;
+        let id = format!("r{}", self.requests);
+        let kind = self.rng.u32(..20);
+        let victim = format!("user-{}", self.rng.u32(..6));
+        let text = match kind {
+            0 => format!(
+                r#"{{"Action":"DISCONNECT_USER","UserId":"{victim}","Reason":"x","RequestId":"{id}"}}"#
+            ),
+            1 => format!(r#"{{"Action":"DELETE_MESSAGE","Id":"abcdefghijkl","RequestId":"{id}"}}"#),
+            2 => format!(r#"{{"Action":"NOTHING","RequestId":"{id}"}}"#),
+            _ => {
+                let padding = "x".repeat(self.rng.usize(..400));
+                format!(r#"{{"Action":"SEND_MESSAGE","Content":"{padding}.","RequestId":"{id}"}}"#)
+            }
+        };
+        let frame = client_frame(text.as_bytes(), self.rng.u32(..).to_le_bytes());
+        let client = &mut self.clients[client];
+        self.net.borrow_mut()[client.peer].to_server.extend(frame);
+        client.asked.insert(id);
+    }
+
+    /// One step of the world: something happens, then every shard takes a turn.
+    fn step(&mut self) {
+        let alive: Vec<usize> = (0..self.clients.len())
+            .filter(|index| !self.clients[*index].gone)
+            .collect();
+        match self.rng.u32(..100) {
+            0..60 => {
+                if let Some(client) = self.rng.choice(&alive) {
+                    self.say(*client);
+                }
+            }
+            60..68 => {
+                let may_send = self.rng.u32(..4) > 0;
+                self.connect(may_send, false);
+            }
+            68..70 => {
+                // One token at both shards in one turn.
+                self.tokens += 1;
+                for shard in 0..SHARDS {
+                    self.present(self.tokens, shard, true, false);
+                }
+            }
+            70..74 => {
+                if let Some(client) = self.rng.choice(&alive)
+                    && !self.clients[*client].observer
+                {
+                    self.clients[*client].gone = true;
+                    self.net.borrow_mut()[self.clients[*client].peer].finished = true;
+                }
+            }
+            74..78 => {
+                if let Some(client) = self.rng.choice(&alive)
+                    && !self.clients[*client].observer
+                {
+                    let peer = &mut self.net.borrow_mut()[self.clients[*client].peer];
+                    peer.stalled = !peer.stalled;
+                }
+            }
+            _ => {}
+        }
+        let pause = Duration::from_micros(self.rng.u64(..3_000));
+        self.now = Now {
+            tick: self.now.tick.after(pause),
+            unix: self.now.unix.after(pause),
+        };
+        for shard in 0..SHARDS {
+            self.turn(shard, false);
+        }
+    }
+
+    fn turn(&mut self, shard: usize, all: bool) {
+        let Self {
+            rng,
+            net,
+            shards,
+            now,
+            ..
+        } = self;
+        let Shard { core, mail } = &mut shards[shard];
+        core.begin(*now);
+        for consumer in mail {
+            while let Ok(command) = consumer.pop() {
+                core.command(command);
+            }
+        }
+        let mut sends = std::mem::take(&mut core.wire.sends);
+        let mut later = Vec::new();
+        rng.shuffle(&mut sends);
+        for (key, id, outgoing) in sends {
+            let (cut, stalled) = {
+                let peer = &net.borrow()[id];
+                (peer.cut, peer.stalled)
+            };
+            if cut {
+                core.sent(key, outgoing, &Err(std::io::ErrorKind::BrokenPipe.into()));
+            } else if (stalled || rng.u32(..4) == 0) && !all {
+                later.push((key, id, outgoing));
+            } else {
+                let short = rng.u32(..3) == 0 && outgoing.remaining() > 1;
+                let len = outgoing.remaining();
+                let taken = if short { rng.usize(1..len) } else { len };
+                net.borrow_mut()[id]
+                    .from_server
+                    .extend(outgoing.copy(taken));
+                core.sent(key, outgoing, &Ok(taken));
+            }
+        }
+        core.wire.sends.extend(later);
+        let mut keys: Vec<(Key, usize)> = core
+            .wire
+            .receives
+            .iter()
+            .map(|(key, id)| (*key, *id))
+            .collect();
+        keys.sort_unstable();
+        rng.shuffle(&mut keys);
+        for (key, id) in keys {
+            let chunk: Vec<u8> = {
+                let peer = &mut net.borrow_mut()[id];
+                if peer.to_server.is_empty() && !peer.finished && !peer.cut {
+                    continue;
+                }
+                let len = rng.usize(..=peer.to_server.len().min(3_000));
+                peer.to_server.drain(..len).collect()
+            };
+            let (finished, cut) = {
+                let peer = &net.borrow()[id];
+                (peer.finished && peer.to_server.is_empty(), peer.cut)
+            };
+            if !chunk.is_empty() && !cut {
+                let more = rng.u32(..8) > 0;
+                if !more {
+                    core.wire.receives.remove(&key);
+                }
+                let len = chunk.len();
+                let mut buffer = chunk;
+                buffer.resize(len + 64, 0xAA);
+                core.received(key, Some((&mut buffer, len)), &Ok(len), more);
+            } else if finished || cut {
+                core.wire.receives.remove(&key);
+                core.received(key, None, &Ok(0), false);
+            }
+        }
+        let _plan = core.settle();
+        while let Some((newcomer, _why)) = core.next_turned() {
+            drop(newcomer);
+        }
+        core.post();
+    }
+
+    /// Lets everything under way arrive.
+    fn quiesce(&mut self) {
+        for peer in self.net.borrow_mut().iter_mut() {
+            peer.stalled = false;
+        }
+        for _ in 0..200 {
+            let pause = Duration::from_millis(5);
+            self.now = Now {
+                tick: self.now.tick.after(pause),
+                unix: self.now.unix.after(pause),
+            };
+            for shard in 0..SHARDS {
+                self.turn(shard, true);
+            }
+        }
+    }
+}
+
+fn client_frame(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | u8::try_from(len).unwrap()),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    frame
+}
+
+/// The text frames of a server stream; panics on anything a server may not send.
+fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
+    let (mut texts, mut closed) = (Vec::new(), false);
+    while stream.len() >= 2 {
+        let (header, len) = match stream[1] {
+            126 => (4, usize::from(u16::from_be_bytes([stream[2], stream[3]]))),
+            len @ 0..126 => (2, usize::from(len)),
+            _ => panic!("a masked or huge server frame"),
+        };
+        if stream.len() < header + len {
+            break;
+        }
+        let payload = &stream[header..header + len];
+        match stream[0] {
+            0x81 => texts.push(serde_json::from_slice(payload).expect("a frame is JSON")),
+            0x88 => closed = true,
+            0x89 | 0x8A => {}
+            other => panic!("server frame {other:#x}"),
+        }
+        stream = &stream[header + len..];
+    }
+    (texts, closed)
+}
+
+fn run(seed: u64) -> (usize, usize) {
+    let mut world = World::new(seed);
+    world.connect(false, true);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.quiesce();
+    check(&world, seed)
+}
+
+fn check(world: &World, seed: u64) -> (usize, usize) {
+    let net = world.net.borrow();
+    let ids = |client: &Client| -> Option<(Vec<String>, Vec<serde_json::Value>, bool)> {
+        let stream = net[client.peer].from_server.strip_prefix(b"HELLO\n")?;
+        let (texts, closed) = frames(stream);
+        let room = texts
+            .iter()
+            .filter(|text| text["Type"] != "ERROR")
+            .map(|text| text["Id"].as_str().expect("an id").to_owned())
+            .collect();
+        Some((room, texts, closed))
+    };
+    let observer = world.clients.iter().find(|client| client.observer).unwrap();
+    let (order, observed, _) = ids(observer).expect("the observer is connected");
+    let distinct: HashSet<&String> = order.iter().collect();
+    assert_eq!(distinct.len(), order.len(), "seed {seed}: an id came twice");
+    let mut admitted = 0;
+    for client in &world.clients {
+        let Some((own, texts, closed)) = ids(client) else {
+            continue;
+        };
+        admitted += 1;
+        if let Some(first) = own.first() {
+            let start = order.iter().position(|id| id == first);
+            let start = start.unwrap_or_else(|| panic!("seed {seed}: {first} in nobody's order"));
+            let end = start + own.len();
+            assert!(
+                order.get(start..end) == Some(&own[..]),
+                "seed {seed}: {} did not get a contiguous part of the room's order",
+                client.user
+            );
+            let alive = !closed && !client.gone && !net[client.peer].cut;
+            assert!(
+                !alive || end == order.len(),
+                "seed {seed}: a member lost the newest frames"
+            );
+        }
+        if !client.may_send {
+            let echoed = observed.iter().find(|text| {
+                text["Type"] != "ERROR"
+                    && text["RequestId"].as_str().is_some_and(|id| client.asked.contains(id))
+            });
+            assert!(echoed.is_none(), "seed {seed}: a viewer's request came through: {echoed:?}");
+        }
+        if !closed && !client.gone && !net[client.peer].cut {
+            let answered: HashSet<&str> = texts
+                .iter()
+                .filter_map(|text| text["RequestId"].as_str())
+                .collect();
+            for asked in &client.asked {
+                assert!(
+                    answered.contains(asked.as_str()),
+                    "seed {seed}: {asked} has no answer"
+                );
+            }
+        }
+    }
+    (order.len(), admitted)
+}
+
+/// Goal: one order for all, nothing lost or doubled, every request answered, viewers stay silent.
+/// Method: 40 seeds of 1,500 steps (or the one in `UPROAR_SEED`), then compare all streams.
+#[test]
+fn simulated_rooms_keep_their_promises() {
+    if let Ok(seed) = std::env::var("UPROAR_SEED") {
+        run(seed.parse().expect("a number"));
+        return;
+    }
+    let (mut frames, mut clients) = (0, 0);
+    for seed in 0..40 {
+        let (said, admitted) = run(seed);
+        frames += said;
+        clients += admitted;
+    }
+    assert!(
+        frames > 5_000 && clients > 1_000,
+        "the simulation idles: {frames}, {clients}"
+    );
+}
+
+/// Goal: a token opens one connection, whichever shards it is presented at, in one turn or later.
+#[test]
+fn a_token_presented_everywhere_opens_once() {
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        for round in 0..3 {
+            for shard in 0..SHARDS {
+                for _ in 0..4 {
+                    world.present(7, shard, true, false);
+                }
+            }
+            if round > 0 {
+                world.quiesce();
+            }
+        }
+        world.quiesce();
+        let net = world.net.borrow();
+        let greeted = net
+            .iter()
+            .filter(|peer| peer.from_server.starts_with(b"HELLO\n"))
+            .count();
+        assert_eq!(greeted, 1, "seed {seed}");
+    }
+}
