@@ -83,6 +83,8 @@ pub const PACE_CEILING: Duration = Duration::from_millis(50);
 pub const SEND_STALL_MAX: Duration = Duration::from_secs(20);
 /// Frames waiting in one connection's private lane, in bytes. Beyond it the connection is closed.
 pub const LANE_BYTES_MAX: usize = 64 * 1024;
+/// Frames waiting in a private lane, in bytes, from which on only the newest ping is answered.
+pub const PONGS_BYTES_MAX: usize = 4 * 1024;
 /// Kernel send buffer asked for each connection, in bytes: without it 1,000 stalled readers pin
 /// gigabytes of kernel memory (the kernel's own ceiling is about 4 MB each).
 pub const SOCKET_SEND_BYTES: usize = 512 * 1024;

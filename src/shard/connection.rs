@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::local::Local;
 use crate::base::clock::Tick;
-use crate::base::limits::LANE_BYTES_MAX;
+use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
 use crate::base::table::Slot;
 use crate::net::tls::Tls;
 use crate::room::audience::MemberIndex;
@@ -55,7 +55,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Lane {
     frames: BytesMut,
-    // Only the newest ping must be answered (RFC 6455 §5.5.3), so a flood of pings takes no memory.
+    // Only the newest ping must be answered (RFC 6455 §5.5.3): what a flood of them is reduced to.
     pong: BytesMut,
     finish: Option<Finish>,
 }
@@ -81,10 +81,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Replaces the pong that waits.
+    /// Appends a pong; while much waits already, only the newest ping is answered.
     pub fn pong(&mut self, write: impl FnOnce(&mut BytesMut)) {
-        self.pong.clear();
-        write(&mut self.pong);
+        if self.frames.len() < PONGS_BYTES_MAX {
+            write(&mut self.frames);
+        } else {
+            self.pong.clear();
+            write(&mut self.pong);
+        }
     }
 
     /// Sets the Close frame; a second one is ignored.
