@@ -508,9 +508,14 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
         if !client.may_send {
             let echoed = observed.iter().find(|text| {
                 text["Type"] != "ERROR"
-                    && text["RequestId"].as_str().is_some_and(|id| client.asked.contains(id))
+                    && text["RequestId"]
+                        .as_str()
+                        .is_some_and(|id| client.asked.contains(id))
             });
-            assert!(echoed.is_none(), "seed {seed}: a viewer's request came through: {echoed:?}");
+            assert!(
+                echoed.is_none(),
+                "seed {seed}: a viewer's request came through: {echoed:?}"
+            );
         }
         if !closed && !client.gone && !net[client.peer].cut {
             let answered: HashSet<&str> = texts
