@@ -1,1 +1,106 @@
-//! control
+//! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
+
+pub mod access;
+pub mod arn;
+pub mod fault;
+mod http;
+mod input;
+pub mod op;
+pub mod registry;
+pub mod store;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::base::rate::Budget;
+use crate::protocol::token::Keyring;
+use crate::shard::gateway::Gateway;
+use crate::shard::run::Clock;
+
+use access::Keys;
+use arn::Realm;
+use op::Operation;
+use registry::Registry;
+use store::{Store, StoreError};
+
+/// What the control plane is started with.
+pub struct ControlSettings {
+    /// Region and account of every ARN.
+    pub realm: Realm,
+    /// Access keys.
+    pub keys: Keys,
+    /// Calls of one operation per second; `None`: not limited.
+    pub rates: fn(Operation) -> Option<u32>,
+    /// How long a token may be used to connect.
+    pub token_life: Duration,
+}
+
+/// Renders the shards' part of `/metrics`.
+pub type Metrics = Box<dyn Fn(&mut String)>;
+
+/// The control plane, one on its thread.
+pub struct Control {
+    settings: ControlSettings,
+    registry: Registry,
+    gateway: Gateway,
+    keyring: Arc<Keyring>,
+    clock: Clock,
+    ready: Arc<AtomicBool>,
+    metrics: Metrics,
+    budgets: RefCell<BTreeMap<Operation, Budget>>,
+    requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+}
+
+impl Control {
+    /// Reads every stored room and tells the shards of it.
+    pub async fn start(
+        settings: ControlSettings,
+        store: Store,
+        gateway: Gateway,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+        ready: Arc<AtomicBool>,
+        metrics: Metrics,
+    ) -> Result<Rc<Self>, StoreError> {
+        let registry = Registry::load(store)?;
+        for room in registry.all() {
+            if gateway.put_room(room.id(), room.settings()).await.is_err() {
+                tracing::error!(room = %room.id(), "a shard did not take a stored room");
+            }
+        }
+        Ok(Rc::new(Self {
+            settings,
+            registry,
+            gateway,
+            keyring,
+            clock,
+            ready,
+            metrics,
+            budgets: RefCell::default(),
+            requests: RefCell::default(),
+        }))
+    }
+
+    /// Serves until `stop` is ready. Call within a `LocalSet`.
+    pub async fn serve(
+        self: Rc<Self>,
+        listener: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        stop: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        http::serve(self, listener, tls, stop).await
+    }
+
+    /// The ARN of the oldest room called `name`, made if there is none.
+    pub async fn room_called(&self, name: &str) -> Result<String, fault::Fault> {
+        if let Some(room) = self.registry.named(name) {
+            return Ok(self.settings.realm.room(room.id()));
+        }
+        op::rooms::create_called(self, name).await
+    }
+}

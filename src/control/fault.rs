@@ -1,0 +1,124 @@
+//! The exceptions of the API: names, statuses and members as the SDKs expect them.
+
+use serde_json::{Value, json};
+
+use crate::protocol::sigv4::SignatureFault;
+
+/// One failed field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldFault {
+    /// Member name.
+    pub name: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// 400 `FIELD_VALIDATION_FAILED`.
+    Fields(Vec<FieldFault>),
+    /// 400 `OTHER`: the body as a whole.
+    Body(&'static str),
+    /// 404 without a type the model knows: no such path.
+    UnknownOperation,
+    /// 405.
+    Method,
+    /// 413.
+    BodyTooLarge,
+    /// 408: the body came too slowly.
+    BodyTooSlow,
+    /// 401-403 by SigV4.
+    Signature(SignatureFault),
+    /// 404.
+    NotFound {
+        /// What was asked for.
+        resource_id: String,
+    },
+    /// 402.
+    Quota {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// 429.
+    Throttled {
+        /// Calls per second.
+        limit: u32,
+    },
+    /// 500; the cause was logged.
+    Internal,
+}
+
+impl Fault {
+    /// One wrong field.
+    pub fn field(name: &str, message: impl Into<String>) -> Self {
+        Self::Fields(vec![FieldFault {
+            name: name.to_owned(),
+            message: message.into(),
+        }])
+    }
+
+    /// The exception's name and HTTP status.
+    pub fn kind(&self) -> (&'static str, u16) {
+        match self {
+            Self::Fields(_) | Self::Body(_) => ("ValidationException", 400),
+            Self::UnknownOperation => ("UnknownOperationException", 404),
+            Self::Method => ("UnsupportedOperationException", 405),
+            Self::BodyTooLarge => ("RequestEntityTooLargeException", 413),
+            Self::BodyTooSlow => ("RequestTimeoutException", 408),
+            Self::Signature(fault) => match fault {
+                SignatureFault::Missing => ("MissingAuthenticationTokenException", 403),
+                SignatureFault::Incomplete(_) => ("IncompleteSignatureException", 400),
+                SignatureFault::UnknownKey => ("UnrecognizedClientException", 403),
+                SignatureFault::Scope(_) | SignatureFault::Mismatch => {
+                    ("InvalidSignatureException", 403)
+                }
+            },
+            Self::NotFound { .. } => ("ResourceNotFoundException", 404),
+            Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
+            Self::Throttled { .. } => ("ThrottlingException", 429),
+            Self::Internal => ("InternalServerException", 500),
+        }
+    }
+
+    /// The answer's body. `resourceType` has one value in the API, whatever the resource.
+    pub fn body(&self) -> Value {
+        match self {
+            Self::Fields(fields) => {
+                let list: Vec<Value> = fields
+                    .iter()
+                    .map(|field| json!({"name": field.name, "message": field.message}))
+                    .collect();
+                let first = fields.first();
+                let message = first.map_or_else(String::new, |first| {
+                    format!("{}: {}", first.name, first.message)
+                });
+                json!({"message": message, "reason": "FIELD_VALIDATION_FAILED", "fieldList": list})
+            }
+            Self::Body(message) => json!({"message": message, "reason": "OTHER"}),
+            Self::UnknownOperation => json!({"message": "Unknown operation"}),
+            Self::Method => json!({"message": "Method is not allowed for this path"}),
+            Self::BodyTooLarge => json!({"message": "Request body is larger than 64 KiB"}),
+            Self::BodyTooSlow => json!({"message": "Request body took longer than 10 s"}),
+            Self::Signature(fault) => json!({"message": fault.to_string()}),
+            Self::NotFound { resource_id } => json!({
+                "message": "Resource does not exist",
+                "resourceId": resource_id,
+                "resourceType": "ROOM",
+            }),
+            Self::Quota { limit } => json!({
+                "message": format!("Quota of {limit} rooms is used up"),
+                "resourceId": "room",
+                "resourceType": "ROOM",
+                "limit": limit,
+            }),
+            Self::Throttled { limit } => json!({
+                "message": format!("Rate exceeded: {limit} calls per second"),
+                "resourceId": "account",
+                "resourceType": "ROOM",
+                "limit": limit,
+            }),
+            Self::Internal => json!({"message": "Internal server error"}),
+        }
+    }
+}

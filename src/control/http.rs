@@ -1,0 +1,301 @@
+//! HTTP/1.1 and HTTP/2 around the operations: bodies, signatures, CORS, ids, the request log.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, HOST,
+    HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use super::Control;
+use super::fault::Fault;
+use super::op::{Operation, call};
+use crate::base::limits::{
+    BODY_BYTES_MAX, BODY_TIMEOUT, CONTROL_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
+    HEAD_FIELDS_MAX,
+};
+use crate::protocol::sigv4::Received;
+
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Browsers may send these; `*` does not cover `authorization`.
+const ALLOWED_HEADERS: &str = "*,authorization,content-type,x-amz-content-sha256,x-amz-date,\
+     x-amz-security-token,x-amz-user-agent,x-amz-target,amz-sdk-invocation-id,amz-sdk-request";
+const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType";
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+type Answered = Response<Full<Bytes>>;
+
+/// Spawns onto the control thread's `LocalSet`.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+pub(super) async fn serve(
+    control: Rc<Control>,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let acceptor = tls.map(TlsAcceptor::from);
+    let open = Rc::new(Cell::new(0_usize));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => return Ok(()),
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "control: accept failed; retrying in 50 ms");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        if open.get() >= CONTROL_CONNECTIONS_MAX {
+            tracing::warn!(
+                limit = CONTROL_CONNECTIONS_MAX,
+                "control: too many connections"
+            );
+            continue;
+        }
+        let _nagle_stays = stream.set_nodelay(true);
+        open.set(open.get() + 1);
+        let (control, acceptor, open) = (Rc::clone(&control), acceptor.clone(), Rc::clone(&open));
+        tokio::task::spawn_local(async move {
+            match acceptor {
+                None => converse(control, stream).await,
+                Some(acceptor) => {
+                    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+                    if let Ok(Ok(stream)) = shaken.await {
+                        converse(control, stream).await;
+                    }
+                }
+            }
+            open.set(open.get() - 1);
+        });
+    }
+}
+
+async fn converse(control: Rc<Control>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+    let service = service_fn(move |request| {
+        let control = Rc::clone(&control);
+        async move { Ok::<_, Infallible>(answer(&control, request).await) }
+    });
+    let mut builder = auto::Builder::new(Local);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .max_headers(HEAD_FIELDS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("16 KiB"))
+        .max_concurrent_streams(256);
+    if let Err(error) = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        tracing::debug!(%error, "control: connection ended");
+    }
+}
+
+async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
+    let started = Instant::now();
+    let request_id = request_id();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    if parts.method == Method::OPTIONS {
+        return with_headers(Response::new(Full::default()), &request_id);
+    }
+    if parts.method == Method::GET
+        && let Some(page) = probe(control, path)
+    {
+        return with_headers(page, &request_id);
+    }
+    let mut caller = String::new();
+    let operation = Operation::route(&parts.method, path);
+    let outcome = match operation {
+        Ok(operation) => match read(body).await {
+            Ok(body) => authentic_call(control, operation, &parts, &body, &mut caller).await,
+            Err(fault) => Err(fault),
+        },
+        Err(ref fault) => Err(fault.clone()),
+    };
+    let name = operation.map_or("unknown", Operation::name);
+    let (status, response) = match outcome {
+        Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
+        Err(fault) => {
+            let (kind, status) = fault.kind();
+            (
+                status,
+                json_response(status, Some(&fault.body()), Some(kind)),
+            )
+        }
+    };
+    *control
+        .requests
+        .borrow_mut()
+        .entry((name, status))
+        .or_default() += 1;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(operation = name, key = ?caller, status, micros, %request_id, "api");
+    with_headers(response, &request_id)
+}
+
+async fn authentic_call(
+    control: &Control,
+    operation: Operation,
+    parts: &hyper::http::request::Parts,
+    body: &[u8],
+    caller: &mut String,
+) -> Result<super::op::Answer, Fault> {
+    let mut headers: Vec<(&str, &[u8])> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // HTTP/2 carries the host as `:authority`.
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    if let Some(authority) = authority
+        && !parts.headers.contains_key(HOST)
+    {
+        headers.push(("host", authority));
+    }
+    let received = Received {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &headers,
+        body,
+    };
+    let now = control.clock.now().unix;
+    let key_id = control
+        .settings
+        .keys
+        .authenticate(&received, &control.settings.realm, now)
+        .map_err(Fault::Signature)?;
+    key_id.clone_into(caller);
+    call(control, operation, body).await
+}
+
+/// Reads a bounded body within a deadline; a declared length is judged before a byte is read.
+async fn read(body: Incoming) -> Result<Bytes, Fault> {
+    let declared = body.size_hint().lower();
+    if declared > u64::try_from(BODY_BYTES_MAX).expect("64 KiB") {
+        return Err(Fault::BodyTooLarge);
+    }
+    let collected =
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect());
+    match collected.await {
+        Err(_elapsed) => Err(Fault::BodyTooSlow),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault::BodyTooLarge),
+        Ok(Err(_)) => Err(Fault::Body("Request body could not be read")),
+    }
+}
+
+/// Health and metrics, unsigned: the control listener is private.
+fn probe(control: &Control, path: &str) -> Option<Answered> {
+    let ready = || control.ready.load(Ordering::Acquire);
+    let (status, text) = match path {
+        "/livez" => (200, "ok\n".to_owned()),
+        "/readyz" | "/startupz" if ready() => (200, "ready\n".to_owned()),
+        "/readyz" | "/startupz" => (503, "not ready\n".to_owned()),
+        "/metrics" => (200, metrics(control)),
+        _ => return None,
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
+    let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    Some(response)
+}
+
+fn metrics(control: &Control) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(8192);
+    (control.metrics)(&mut out);
+    out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");
+    out.push_str("# TYPE uproar_api_requests_total counter\n");
+    for ((operation, status), count) in control.requests.borrow().iter() {
+        let _infallible = writeln!(
+            out,
+            "uproar_api_requests_total{{operation=\"{operation}\",status=\"{status}\"}} {count}"
+        );
+    }
+    out
+}
+
+fn json_response(
+    status: u16,
+    body: Option<&serde_json::Value>,
+    error_type: Option<&'static str>,
+) -> Answered {
+    let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+    let mut response = Response::new(Full::new(bytes));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(kind) = error_type {
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(kind));
+    }
+    response
+}
+
+fn with_headers(mut response: Answered, request_id: &str) -> Answered {
+    let headers = response.headers_mut();
+    let fixed = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS),
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET,POST,DELETE,OPTIONS"),
+        (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS),
+        (ACCESS_CONTROL_MAX_AGE, "86400"),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// Shaped like a version 4 UUID.
+fn request_id() -> String {
+    let random = fastrand::u128(..);
+    let (a, b, c) = (random >> 96, random >> 80 & 0xFFFF, random >> 64 & 0xFFF);
+    let (d, e) = (random >> 48 & 0x3FFF | 0x8000, random & 0xFFFF_FFFF_FFFF);
+    format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}")
+}

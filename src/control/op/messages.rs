@@ -1,0 +1,79 @@
+//! SendEvent, DeleteMessage, DisconnectUser: through the room's home shard, in the room's order.
+
+use serde_json::json;
+
+use super::{Answer, Operation, rooms};
+use crate::base::id::FrameId;
+use crate::base::limits::{
+    ATTRIBUTES_BYTES_MAX, EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX,
+};
+use crate::control::Control;
+use crate::control::fault::Fault;
+use crate::control::input::{Input, any};
+use crate::protocol::chat::encode::attributes_json;
+use crate::shard::gateway::Refused;
+
+pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    // Names of the service's own events cannot be forged.
+    let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, |name| {
+        !name.starts_with("aws:")
+    });
+    let attributes = input
+        .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
+    let id = control
+        .gateway
+        .send_event(room, &name, &attributes)
+        .await
+        .map_err(|refused| fault(refused, Operation::SendEvent, &arn))?;
+    Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+pub(super) async fn delete_message(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let id = input.required_text("id", 12..=12, |id| FrameId::parse(id).is_some());
+    let reason = input
+        .text("reason", 1..=REASON_CHARS_MAX, any)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let id = control
+        .gateway
+        .delete_message(room, &id, &reason)
+        .await
+        .map_err(|refused| fault(refused, Operation::DeleteMessage, &arn))?;
+    Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
+    let reason = input
+        .text("reason", 1..=REASON_CHARS_MAX, any)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    control
+        .gateway
+        .disconnect_user(room, &user_id, &reason)
+        .await
+        .map_err(|refused| fault(refused, Operation::DisconnectUser, &arn))?;
+    Ok((200, None))
+}
+
+fn fault(refused: Refused, operation: Operation, arn: &str) -> Fault {
+    match refused {
+        Refused::NoSuchRoom => rooms::not_found(arn),
+        Refused::Rate => Fault::Throttled {
+            limit: operation.aws_rate(),
+        },
+        Refused::Busy => {
+            tracing::error!(operation = operation.name(), "a shard's mailbox is full");
+            Fault::Internal
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! CreateChatToken.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Answer, rooms};
+use crate::base::clock::UnixTime;
+use crate::base::limits::{
+    ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
+};
+use crate::control::Control;
+use crate::control::fault::Fault;
+use crate::control::input::{Input, any};
+use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
+
+pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
+    let is_capability = |name: &str| Capability::parse(name).is_some();
+    let capabilities = input
+        .list("capabilities", usize::MAX, is_capability)
+        .unwrap_or_default();
+    let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
+    let attributes = input
+        .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    // Whole seconds, as the service has them.
+    let now = UnixTime::from_secs(control.clock.now().unix.secs());
+    let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
+    let session_end = now.after(Duration::from_secs(60 * minutes));
+    let claims = Claims {
+        room,
+        user_id,
+        attributes: attributes.into_iter().collect(),
+        capabilities: capabilities
+            .iter()
+            .filter_map(|name| Capability::parse(name))
+            .collect(),
+        expires: now.after(control.settings.token_life).min(session_end),
+        session_end,
+    };
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|error| {
+        tracing::error!(%error, "no random bytes for a token");
+        Fault::Internal
+    })?;
+    Ok((
+        200,
+        Some(json!({
+            "token": control.keyring.seal(&claims, nonce),
+            "tokenExpirationTime": time(claims.expires),
+            "sessionExpirationTime": time(claims.session_end),
+        })),
+    ))
+}
+
+fn time(time: UnixTime) -> String {
+    let secs = i64::try_from(time.secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(secs)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
+}
