@@ -142,6 +142,14 @@ pub const CONNECTIONS_MAX_AWS: usize = 50_000;
 /// Rooms of one account.
 pub const ROOMS_MAX: usize = 50_000;
 
+// ---- Process ----
+
+/// Descriptors kept for everything but viewers: listeners, rings, database, API connections,
+/// handshakes, which hold two for an instant.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// Limit on open files below which the server does not start.
+pub const DESCRIPTORS_MIN: u64 = 512;
+
 // ---- Control plane ----
 
 /// Request body of the control listener, in bytes. The largest legal body is about 30 KB.
@@ -168,6 +176,10 @@ const _: () = assert!(
 const _: () = assert!(
     RECEIVE_BUFFERS.is_power_of_two(),
     "the kernel's buffer ring wants it"
+);
+const _: () = assert!(
+    DESCRIPTORS_RESERVED < DESCRIPTORS_MIN,
+    "room for some viewers"
 );
 const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);

@@ -1,5 +1,140 @@
-//! Command line.
+//! The command line.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is what speaks to people"
+)]
+
+mod banner;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Flags, Mode, SAMPLE, Settings};
+use crate::server::{self, StartError};
+
+/// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    before_help = "Examples:\n  uproar dev                                  chat on this machine in seconds\n  \
+                   uproar serve --config /etc/uproar.toml      the real server\n  \
+                   uproar token create --room ARN --user bob   a chat token, made offline"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run: everything made ready on loopback, for laptops and CI
+    Dev {
+        #[command(flatten)]
+        flags: Flags,
+        /// Speak TLS with a throw-away certificate (DATA_DIR/dev-cert.pem)
+        #[arg(long)]
+        tls: bool,
+    },
+    /// Run: the server; SIGTERM stops it
+    Serve {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Tokens: make them without asking the server
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
+    /// Config: show every key, check a file
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print a file with every key, its meaning and its default
+    Sample,
+    /// Check a file: exit 0 if `serve` would take it, 2 if not
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Run(String),
+}
+
+impl Failure {
+    /// 1 run-time failure, 2 usage or configuration, 3 cannot bind.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Start(error) => error.exit_code(),
+            Self::Run(_) => 1,
+        }
+    }
+}
+
 /// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("uproar: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev { flags, tls } => serve(Mode::Dev { tls }, &flags),
+        Command::Serve { flags } => serve(Mode::Serve, &flags),
+        Command::Token { command } => token::run(&command),
+        Command::Config {
+            command: ConfigCommand::Sample,
+        } => {
+            print!("{SAMPLE}");
+            Ok(())
+        }
+        Command::Config {
+            command: ConfigCommand::Check { file },
+        } => {
+            let flags = Flags {
+                config: Some(file),
+                ..Flags::default()
+            };
+            config::load(Mode::Serve, &flags, std::env::vars())?;
+            println!("valid");
+            Ok(())
+        }
+    }
+}
+
+fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
+    let settings: Settings = config::load(mode, flags, std::env::vars())?;
+    server::logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
+    let data_dir = settings.data_dir.clone();
+    server::run(settings, |ready| {
+        if matches!(mode, Mode::Dev { .. }) {
+            banner::print(ready, &data_dir);
+        }
+    })?;
+    Ok(())
 }

@@ -14,6 +14,13 @@ pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     open(address, false)?.local_addr()
 }
 
+/// A listener that has its port alone.
+pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = open(address, false)?;
+    listen(&listener, ACCEPT_BACKLOG)?;
+    Ok(listener)
+}
+
 /// A listener that shares its port with the listeners of the other shards.
 pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, true)?;

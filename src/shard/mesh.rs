@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -62,15 +62,30 @@ impl Shards {
     }
 }
 
+/// Why the shards did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The messaging port.
+    #[error("cannot listen: {0}")]
+    Listen(io::Error),
+    /// A shard's ring.
+    #[error("io_uring: {0}")]
+    Ring(io::Error),
+    /// A journal of used tokens.
+    #[error("{0}: {1}")]
+    Journal(PathBuf, io::Error),
+    /// Threads, descriptors, random bytes.
+    #[error("{0}")]
+    Other(#[from] io::Error),
+}
+
 /// Starts every shard and waits until each has its ring.
-///
-/// # Errors
-///
-/// The first failure: port in use, journal not writable, no random source, a ring refused.
-pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
+pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let count = plan.settings.shard_count;
-    let address = socket::probe(plan.listen)?;
-    let mut records = records(&plan)?;
+    let address = socket::probe(plan.listen).map_err(StartFault::Listen)?;
+    let mut records = records(&plan).map_err(|cause| {
+        StartFault::Journal(plan.journals.unwrap_or(Path::new("")).to_owned(), cause)
+    })?;
     let bells = (0..count)
         .map(|_| Doorbell::new().map(Arc::new))
         .collect::<io::Result<Vec<_>>>()?;
@@ -104,7 +119,7 @@ pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
             metrics: Arc::clone(&metrics[id]),
             all_metrics: metrics.clone(),
             budgets: Arc::clone(&budgets),
-            seed: getrandom::u64()?,
+            seed: getrandom::u64().map_err(io::Error::from)?,
         };
         let setup = Setup {
             parts,
@@ -114,7 +129,7 @@ pub fn start(plan: Plan<'_>) -> io::Result<Shards> {
                 .flatten(),
             mail,
             bell: Arc::clone(&bells[id]),
-            listener: socket::listen_shared(address)?,
+            listener: socket::listen_shared(address).map_err(StartFault::Listen)?,
             entrance: plan.entrance.clone(),
             clock: plan.clock,
         };

@@ -1,0 +1,60 @@
+//! What `uproar dev` prints once it is ready: everything to paste next.
+
+use std::path::Path;
+
+use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET};
+use crate::server::Ready;
+
+pub(super) fn print(ready: &Ready, data_dir: &Path) {
+    let (ws, http) = if ready.tls {
+        ("wss", "https")
+    } else {
+        ("ws", "http")
+    };
+    let messaging = format!("{ws}://{}", ready.messaging);
+    let control = format!("{http}://{}", ready.control);
+    let page = format!("{http}://{}/", ready.messaging);
+    let room = ready.room.as_deref().unwrap_or_default();
+    let certificate = data_dir.join("dev-cert.pem");
+    let trust = if ready.tls {
+        format!(
+            "\n  export AWS_CA_BUNDLE={0} NODE_EXTRA_CA_CERTS={0}",
+            certificate.display()
+        )
+    } else {
+        String::new()
+    };
+    println!(
+        "
+  Uproar is ready.
+
+  Chat now         {page}   (open it twice)
+  Messaging        {messaging}
+  Control plane    {control}
+  Room 'lobby'     {room}
+
+  Shell, for the AWS CLI and every SDK:
+  export AWS_ENDPOINT_URL_IVSCHAT={control} AWS_REGION={DEV_REGION}
+  export AWS_ACCESS_KEY_ID={DEV_KEY_ID} AWS_SECRET_ACCESS_KEY={DEV_SECRET}{trust}
+  aws ivschat list-rooms
+
+  Python (pip install boto3):
+  import boto3
+  c = boto3.client('ivschat', region_name='{DEV_REGION}', endpoint_url='{control}',
+                   aws_access_key_id='{DEV_KEY_ID}', aws_secret_access_key='{DEV_SECRET}')
+  t = c.create_chat_token(roomIdentifier='{room}', userId='bob', capabilities=['SEND_MESSAGE'])
+
+  JavaScript (npm install amazon-ivs-chat-messaging):
+  const room = new ChatRoom({{ regionOrUrl: '{messaging}', tokenProvider: async () => ({{ token }}) }});
+  room.addListener('message', m => console.log(m.sender.userId, m.content)); room.connect();
+
+  A token          uproar token create --room {room} --user bob --capability SEND_MESSAGE{}
+  Stop             Ctrl-C
+",
+        if data_dir == crate::config::dev_data_dir() {
+            String::new()
+        } else {
+            format!(" --data-dir {}", data_dir.display())
+        }
+    );
+}

@@ -1,0 +1,133 @@
+//! `uproar token`: tokens sealed offline with the server's key file.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::Subcommand;
+
+use super::Failure;
+use crate::base::clock::UnixTime;
+use crate::base::id::RoomId;
+use crate::base::limits::{
+    ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, TOKEN_LIFE,
+    USER_ID_CHARS_MAX,
+};
+use crate::config::dev_data_dir;
+use crate::protocol::token::{Capability, Claims};
+use crate::server::{load_keyring, nonce};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Print one token a line
+    Create(Create),
+}
+
+/// What the tokens say.
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    /// Room ARN, as CreateRoom and ListRooms give it
+    #[arg(long)]
+    room: String,
+    /// User id; with --count N > 1 the users are U-0, U-1, …
+    #[arg(long)]
+    user: String,
+    /// What the user may do besides receiving; repeat for more
+    #[arg(long = "capability", value_name = "CAPABILITY", value_parser = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"])]
+    capabilities: Vec<String>,
+    /// Shown as Sender.Attributes; repeat for more
+    #[arg(long = "attribute", value_name = "KEY=VALUE")]
+    attributes: Vec<String>,
+    /// How many tokens
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// Length of the session, from now
+    #[arg(long, default_value_t = SESSION_MINUTES_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(SESSION_MINUTES_MAX)))]
+    session_minutes: u32,
+    /// Length of the session in seconds, for tests of its end
+    #[arg(long, hide = true, conflicts_with = "session_minutes")]
+    session_seconds: Option<u64>,
+    /// The server's data directory [default: that of `uproar dev`]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
+    let TokenCommand::Create(create) = command;
+    let data_dir = create.data_dir.clone().unwrap_or_else(dev_data_dir);
+    let keyring = load_keyring(&data_dir)?;
+    let mut claims = create.claims()?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    for index in 0..create.count {
+        if create.count > 1 {
+            claims.user_id = format!("{}-{index}", create.user);
+        }
+        let nonce = nonce().map_err(|error| Failure::Run(format!("no random bytes: {error}")))?;
+        match writeln!(out, "{}", keyring.seal(&claims, nonce)) {
+            Ok(()) => {}
+            // A reader that has enough (`| head`) is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(Failure::Run(error.to_string())),
+        }
+    }
+    out.flush().or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Failure::Run(error.to_string())),
+    })
+}
+
+impl Create {
+    fn claims(&self) -> Result<Claims, Failure> {
+        let usage = |text: String| Failure::Usage(text);
+        let id = self
+            .room
+            .rsplit_once(":room/")
+            .and_then(|(_, id)| RoomId::parse(id));
+        let room = id.ok_or_else(|| {
+            usage(format!(
+                "--room {}: expected a room ARN, arn:aws:ivschat:…:room/<id>",
+                self.room
+            ))
+        })?;
+        let widest = self.user.chars().count() + if self.count > 1 { 20 } else { 0 };
+        if self.user.is_empty() || widest > USER_ID_CHARS_MAX {
+            return Err(usage(format!(
+                "--user: 1 to {USER_ID_CHARS_MAX} characters, number included"
+            )));
+        }
+        let mut attributes = Vec::new();
+        for pair in &self.attributes {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| usage(format!("--attribute {pair}: expected KEY=VALUE")))?;
+            attributes.push((key.to_owned(), value.to_owned()));
+        }
+        let bytes: usize = attributes
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if bytes > ATTRIBUTES_BYTES_MAX {
+            return Err(usage(format!(
+                "--attribute: {bytes} bytes of {ATTRIBUTES_BYTES_MAX}"
+            )));
+        }
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = UnixTime::from_secs(since_epoch.as_secs());
+        let seconds = self
+            .session_seconds
+            .unwrap_or(60 * u64::from(self.session_minutes));
+        let session_end = now.after(Duration::from_secs(seconds));
+        let names = self
+            .capabilities
+            .iter()
+            .filter_map(|name| Capability::parse(name));
+        Ok(Claims {
+            room,
+            user_id: self.user.clone(),
+            attributes,
+            capabilities: names.collect(),
+            expires: now.after(TOKEN_LIFE).min(session_end),
+            session_end,
+        })
+    }
+}

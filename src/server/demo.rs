@@ -1,0 +1,116 @@
+//! The demo page of `uproar dev`: chat in two browser tabs, nothing to install.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::base::clock::UnixTime;
+use crate::base::id::RoomId;
+use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
+use crate::config::Settings;
+use crate::protocol::http;
+use crate::protocol::sigv4::percent_decode;
+use crate::protocol::token::{Capability, Claims, Keyring};
+use crate::shard::handshake::Pages;
+use crate::shard::run::Clock;
+
+/// Path, content type, content.
+const FILES: &[(&str, &str, &[u8])] = &[
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_bytes!("demo/index.html"),
+    ),
+    (
+        "/demo/chat.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("demo/chat.js"),
+    ),
+    (
+        "/demo/chat.css",
+        "text/css; charset=utf-8",
+        include_bytes!("demo/chat.css"),
+    ),
+];
+
+/// Serves the page, and tokens for the ready room to whoever asks: dev binds to loopback.
+#[derive(Debug)]
+pub(super) struct Demo {
+    keyring: Arc<Keyring>,
+    clock: Clock,
+    token_life: Duration,
+    control: String,
+    room: OnceLock<(RoomId, String)>,
+}
+
+impl Demo {
+    pub(super) fn new(keyring: Arc<Keyring>, clock: Clock, settings: &Settings) -> Self {
+        let control = settings.control_listen.to_string();
+        Self {
+            keyring,
+            clock,
+            token_life: settings.token_life,
+            control,
+            room: OnceLock::new(),
+        }
+    }
+
+    /// The ready room, once it is there.
+    pub(super) fn set_room(&self, arn: &str) {
+        let id = arn.rsplit('/').next().and_then(RoomId::parse);
+        if let Some(id) = id {
+            // Set once, at start.
+            let _first = self.room.set((id, arn.to_owned()));
+        }
+    }
+
+    fn token(&self, query: &str) -> Option<String> {
+        let (room, arn) = self.room.get()?;
+        let value = |name: &str| {
+            let pair = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            pair.and_then(|value| String::from_utf8(percent_decode(value)).ok())
+        };
+        let user_id = value("user")?;
+        if !(1..=USER_ID_CHARS_MAX).contains(&user_id.chars().count()) {
+            return None;
+        }
+        let capabilities = match value("role").as_deref() {
+            Some("moderator") => Capability::ALL.into_iter().collect(),
+            _ => [Capability::SendMessage].into_iter().collect(),
+        };
+        let now = UnixTime::from_secs(self.clock.now().unix.secs());
+        let session_end = now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_DEFAULT)));
+        let claims = Claims {
+            room: *room,
+            attributes: vec![("displayName".to_owned(), user_id.clone())],
+            user_id,
+            capabilities,
+            expires: now.after(self.token_life).min(session_end),
+            session_end,
+        };
+        let token = self.keyring.seal(&claims, super::nonce().ok()?);
+        let (expires, control) = (claims.expires.secs(), &self.control);
+        Some(format!(
+            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"http://{control}"}}"#
+        ))
+    }
+}
+
+impl Pages for Demo {
+    fn answer(&self, _method: &str, target: &str, out: &mut Vec<u8>) -> bool {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path == "/demo/token" {
+            match self.token(query) {
+                Some(json) => http::plain(out, 200, "application/json", json.as_bytes()),
+                None => http::plain(out, 400, "text/plain", b"user=NAME&role=viewer|moderator\n"),
+            }
+            return true;
+        }
+        let file = FILES.iter().find(|(name, ..)| *name == path);
+        if let Some((_, content_type, content)) = file {
+            http::plain(out, 200, content_type, content);
+        }
+        file.is_some()
+    }
+}

@@ -1,0 +1,94 @@
+//! What must hold before anything is started: the data directory, and enough descriptors.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
+
+use super::StartError;
+use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_RESERVED};
+
+/// Held as long as the server lives: no second one takes the same directory, nor, through
+/// `SO_REUSEPORT`, silently half of its connections.
+#[derive(Debug)]
+pub(super) struct Directory {
+    _lock: File,
+}
+
+/// Makes and locks the data directory; `fresh` empties it first (dev's temporary one).
+pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, StartError> {
+    let fail = |cause| StartError::Directory {
+        path: path.to_owned(),
+        cause,
+    };
+    match DirBuilder::new().mode(0o700).recursive(!fresh).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(fail(error)),
+    }
+    let metadata = path.symlink_metadata().map_err(fail)?;
+    if fresh && (!metadata.is_dir() || metadata.uid() != getuid().as_raw()) {
+        return Err(fail(io::Error::other("it belongs to somebody else")));
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let lock = options.open(path.join("lock")).map_err(fail)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StartError::Locked {
+                path: path.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(fail(error)),
+    }
+    if fresh {
+        for entry in path.read_dir().map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if entry.file_name() == "lock" {
+                continue;
+            }
+            let is_dir = entry.file_type().map_err(fail)?.is_dir();
+            let entry = entry.path();
+            let removed = if is_dir {
+                std::fs::remove_dir_all(entry)
+            } else {
+                std::fs::remove_file(entry)
+            };
+            removed.map_err(fail)?;
+        }
+    }
+    Ok(Directory { _lock: lock })
+}
+
+/// Raises the limit on open files as far as it goes, and returns how many connections it allows, at
+/// most `wanted`.
+pub(super) fn descriptors(wanted: usize) -> Result<usize, StartError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Without the right to raise it, the current limit stands.
+    let _as_it_is = setrlimit(Resource::Nofile, raised);
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if current < DESCRIPTORS_MIN {
+        return Err(StartError::Descriptors {
+            limit: current,
+            needed: DESCRIPTORS_MIN,
+        });
+    }
+    let allowed = usize::try_from(current - DESCRIPTORS_RESERVED).unwrap_or(usize::MAX);
+    if allowed < wanted {
+        tracing::warn!(
+            allowed,
+            wanted,
+            open_files = current,
+            "the limit on open files allows fewer connections than quotas.connections; \
+             raise LimitNOFILE= to have them all"
+        );
+    }
+    Ok(wanted.min(allowed))
+}
