@@ -1,0 +1,250 @@
+// What every test of this directory needs: a server of its own, the official chat client, the official
+// API client, and waiting with a deadline. Knows the command line, not the server's insides.
+
+import { spawn, execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, existsSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { CreateChatTokenCommand, CreateRoomCommand, IvschatClient } from "@aws-sdk/client-ivschat";
+import { ChatRoom, SendMessageRequest } from "amazon-ivs-chat-messaging";
+import { WebSocket } from "ws";
+
+// The chat client takes the browser's constructor; Node 20 has none.
+globalThis.WebSocket = WebSocket;
+
+const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
+export const binary =
+  process.env.UPROAR_BIN ??
+  path.join(process.env.CARGO_TARGET_DIR ?? path.join(repository, "target"), "release", "uproar");
+export const everything = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"];
+export const credentials = {
+  accessKeyId: "AKIDUPROARDEV0000000",
+  secretAccessKey: "uproar-dev-secret-not-for-production",
+};
+const START_MS_MAX = 20_000;
+const WAIT_MS = 5_000;
+
+export async function freePort() {
+  const probe = net.createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
+}
+
+/** Waits until `holds()` is truthy and returns that value. */
+export async function until(holds, what, milliseconds = WAIT_MS) {
+  const deadline = Date.now() + milliseconds;
+  for (;;) {
+    const value = holds();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not within ${milliseconds} ms: ${what}`);
+    await sleep(5);
+  }
+}
+
+export class Server {
+  /** `uproar dev` on free ports; resolves once it is ready. */
+  static async start({ quotas = "open", extra = [], dataDir, messagingPort } = {}) {
+    if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release`);
+    const server = new Server();
+    server.dataDir = dataDir ?? mkdtempSync(path.join(os.tmpdir(), "uproar-node-"));
+    server.messagingPort = messagingPort ?? (await freePort());
+    server.controlPort = await freePort();
+    server.output = "";
+    server.process = spawn(
+      binary,
+      [
+        ...["dev", "--messaging-listen", `127.0.0.1:${server.messagingPort}`],
+        ...["--control-listen", `127.0.0.1:${server.controlPort}`],
+        ...["--data-dir", server.dataDir, "--shards", "2", "--quotas", quotas, ...extra],
+      ],
+      { stdio: ["ignore", "pipe", "pipe"] },
+    );
+    for (const stream of [server.process.stdout, server.process.stderr]) {
+      stream.on("data", (chunk) => (server.output = (server.output + chunk).slice(-20_000)));
+    }
+    server.exited = once(server.process, "exit").then(([code]) => code);
+    const tls = extra.includes("--tls");
+    const deadline = Date.now() + START_MS_MAX;
+    while (!(await server.ready(tls))) {
+      if (server.process.exitCode !== null || Date.now() > deadline) {
+        server.process.kill("SIGKILL");
+        throw new Error(`uproar did not start:\n${server.output}`);
+      }
+      await sleep(20);
+    }
+    server.url = `${tls ? "wss" : "ws"}://127.0.0.1:${server.messagingPort}`;
+    server.controlUrl = `http://127.0.0.1:${server.controlPort}`;
+    server.api = new IvschatClient({
+      region: "us-west-2",
+      endpoint: server.controlUrl,
+      credentials,
+      maxAttempts: 1,
+    });
+    return server;
+  }
+
+  async ready() {
+    try {
+      return (await fetch(`http://127.0.0.1:${this.controlPort}/readyz`)).status === 200;
+    } catch {
+      return false;
+    }
+  }
+
+  /** SIGTERM; fails unless the exit code is 0. */
+  async stop() {
+    this.process.kill("SIGTERM");
+    const timeout = setTimeout(() => this.process.kill("SIGKILL"), 15_000);
+    const code = await this.exited;
+    clearTimeout(timeout);
+    if (code !== 0) throw new Error(`exit ${code} after SIGTERM:\n${this.output}`);
+    if (this.output.includes("panicked")) throw new Error(this.output);
+  }
+
+  /** A new room's ARN. */
+  async room(settings = { maximumMessageRatePerSecond: 100 }) {
+    return (await this.api.send(new CreateRoomCommand(settings))).arn;
+  }
+
+  /** What the official chat client wants from its `tokenProvider`. */
+  async token(arn, userId, { capabilities = everything, attributes, minutes } = {}) {
+    const made = await this.api.send(
+      new CreateChatTokenCommand({
+        roomIdentifier: arn,
+        userId,
+        capabilities,
+        attributes,
+        sessionDurationInMinutes: minutes,
+      }),
+    );
+    return {
+      token: made.token,
+      tokenExpirationTime: made.tokenExpirationTime,
+      sessionExpirationTime: made.sessionExpirationTime,
+    };
+  }
+
+  /** `count` tokens by the command line. */
+  async mint(arn, count, ...rest) {
+    const { stdout } = await promisify(execFile)(
+      binary,
+      [
+        ...["token", "create", "--data-dir", this.dataDir, "--room", arn, "--user", "crowd"],
+        ...["--count", String(count), ...rest],
+      ],
+      { maxBuffer: 256 << 20 },
+    );
+    return stdout.trim().split("\n");
+  }
+
+  /** A connected official chat client that records everything it is told. */
+  async join(arn, userId, options = {}) {
+    const member = this.member(arn, userId, options);
+    member.room.connect();
+    await until(() => member.room.state === "connected", `${userId} connects`);
+    return member;
+  }
+
+  member(arn, userId, { url = this.url, provider, ...options } = {}) {
+    const member = {
+      states: [],
+      messages: [],
+      events: [],
+      deletions: [],
+      disconnections: [],
+      tokens: 0,
+    };
+    const fetchToken = provider ?? (() => this.token(arn, userId, options));
+    member.room = new ChatRoom({
+      regionOrUrl: url,
+      tokenProvider: () => {
+        member.tokens += 1;
+        return fetchToken(member.tokens);
+      },
+    });
+    member.logs = [];
+    member.room.logger = {
+      debug() {},
+      info() {},
+      error: (...words) => member.logs.push(words),
+    };
+    member.room.addListener("connecting", () => member.states.push("connecting"));
+    member.room.addListener("connect", () => member.states.push("connect"));
+    member.room.addListener("disconnect", (why) => member.states.push(`disconnect:${why}`));
+    member.room.addListener("message", (message) => member.messages.push(message));
+    member.room.addListener("event", (event) => member.events.push(event));
+    member.room.addListener("messageDelete", (event) => member.deletions.push(event));
+    member.room.addListener("userDisconnect", (event) => member.disconnections.push(event));
+    member.send = (content, attributes) =>
+      member.room.sendMessage(new SendMessageRequest(content, attributes));
+    member.leave = () => member.room.state === "disconnected" || member.room.disconnect();
+    return member;
+  }
+}
+
+/** The typed ERROR a request is rejected with. */
+export async function refusal(promise) {
+  const late = sleep(WAIT_MS).then(() => {
+    throw new Error("neither resolved nor rejected");
+  });
+  return Promise.race([
+    late,
+    promise.then(
+      (value) => {
+        throw new Error(`not refused: ${JSON.stringify(value)}`);
+      },
+      (error) => error,
+    ),
+  ]);
+}
+
+/** `promise`, or a failure after `milliseconds`: an unanswered request hangs for ever otherwise. */
+export function within(promise, milliseconds = WAIT_MS) {
+  return Promise.race([
+    promise,
+    sleep(milliseconds, undefined, { ref: false }).then(() => {
+      throw new Error(`no answer within ${milliseconds} ms`);
+    }),
+  ]);
+}
+
+/** A TCP proxy whose connections can be cut without a Close frame, as a lost network does. */
+export async function flakyProxy(targetPort) {
+  const pairs = new Set();
+  const listener = net.createServer((down) => {
+    const up = net.connect(targetPort, "127.0.0.1");
+    const pair = [down, up];
+    pairs.add(pair);
+    down.pipe(up);
+    up.pipe(down);
+    for (const socket of pair) {
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        pairs.delete(pair);
+        down.destroy();
+        up.destroy();
+      });
+    }
+  });
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  return {
+    url: `ws://127.0.0.1:${listener.address().port}`,
+    cut() {
+      for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
+    },
+    close() {
+      this.cut();
+      listener.close();
+    },
+  };
+}

@@ -1,0 +1,108 @@
+// How a session ends and comes back: lost network, restart, expiry, token refresh.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { DeleteRoomCommand } from "@aws-sdk/client-ivschat";
+import { WebSocket } from "ws";
+
+import { Server, flakyProxy, until, within } from "./harness.mjs";
+
+describe("reconnection of the official client", { concurrency: true }, () => {
+  let server;
+  before(async () => (server = await Server.start()));
+  after(() => server.stop());
+
+  test("a lost network is bridged with a new token", async () => {
+    const arn = await server.room();
+    const proxy = await flakyProxy(server.messagingPort);
+    const alice = await server.join(arn, "alice", { url: proxy.url });
+    const bob = await server.join(arn, "bob");
+    proxy.cut();
+    await until(() => alice.states.length === 4, "alice is back");
+    assert.deepEqual(alice.states, ["connecting", "connect", "connecting", "connect"]);
+    assert.equal(alice.tokens, 2);
+    await within(bob.send("welcome back"));
+    await until(() => alice.messages.length === 1, "alice hears it");
+    alice.leave();
+    bob.leave();
+    proxy.close();
+  });
+
+  test("a session of one minute ends with ERROR 401; the client comes back with a new token", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice", {
+      provider: async (attempt) => {
+        const { token } = await server.token(arn, "alice", { minutes: attempt === 1 ? 1 : 60 });
+        return { token };
+      },
+    });
+    const raw = new WebSocket(server.url, (await server.token(arn, "raw", { minutes: 1 })).token);
+    const frames = [];
+    raw.on("message", (data) => frames.push(JSON.parse(data)));
+    const closed = new Promise((done) => raw.on("close", (code, reason) => done([code, `${reason}`])));
+    await sleep(55_000);
+    assert.equal(alice.tokens, 1, "the session lives for the minute it was given");
+    assert.equal(frames.length, 0);
+    await until(() => alice.states.length >= 4, "alice is back", 15_000);
+    assert.deepEqual(alice.states, ["connecting", "connect", "connecting", "connect"]);
+    await within(alice.send("a new session"));
+    const [code, reason] = await within(closed, 10_000);
+    assert.equal(frames[0].Type, "ERROR");
+    assert.equal(frames[0].ErrorCode, 401);
+    assert.equal(frames[0].RequestId, "");
+    assert.equal(code, 1000);
+    assert.equal(JSON.parse(reason).ErrorCode, 401);
+    assert.equal(JSON.parse(reason).Type, "ERROR");
+    assert.ok(JSON.parse(reason).ErrorMessage);
+    alice.leave();
+  });
+
+  test("a token refresh swaps connections; no message is lost or doubled", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice", {
+      // The client refreshes 30 s before the expiry it is told, so two seconds after it connected.
+      provider: async () => ({
+        token: (await server.token(arn, "alice")).token,
+        tokenExpirationTime: new Date(Date.now() + 32_000),
+      }),
+    });
+    const bob = await server.join(arn, "bob");
+    for (let i = 0; i < 60; i++) {
+      await within(bob.send(`m${i}`));
+      await sleep(80);
+    }
+    assert.ok(alice.tokens >= 3, `${alice.tokens} tokens: it refreshed twice at least`);
+    await until(() => alice.messages.length >= 60, "all arrive");
+    assert.deepEqual(
+      alice.messages.map((message) => message.content),
+      Array.from({ length: 60 }, (_, i) => `m${i}`),
+    );
+    assert.deepEqual(alice.states, ["connecting", "connect"], "the application noticed nothing");
+    alice.leave();
+    bob.leave();
+  });
+
+  test("a deleted room ends its sessions for good", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice");
+    await server.api.send(new DeleteRoomCommand({ identifier: arn }));
+    await until(() => alice.room.state === "disconnected", "alice is out");
+    assert.equal(alice.states.at(-1), "disconnect:serverDisconnect");
+  });
+
+  test("a server that stops sends no Close frame, so clients try to come back", async () => {
+    const own = await Server.start();
+    const arn = await own.room();
+    const alice = await own.join(arn, "alice");
+    const raw = new WebSocket(own.url, (await own.token(arn, "raw")).token);
+    const closed = new Promise((done) => raw.on("close", (code) => done(code)).on("error", () => {}));
+    await new Promise((open) => raw.on("open", open));
+    await own.stop();
+    assert.equal(await within(closed), 1006);
+    await until(() => alice.states.at(-1) !== "connect", "alice noticed");
+    assert.equal(alice.states[2], "connecting", "it was no final close");
+    alice.leave();
+  });
+});

@@ -1,0 +1,77 @@
+// `uproar dev --tls`: the official client over wss, with the certificate the server made as its only
+// trust anchor. Node reads NODE_EXTRA_CA_CERTS at start, so the client runs in a child of its own.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import tls from "node:tls";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { Server } from "./harness.mjs";
+
+const client = path.join(path.dirname(fileURLToPath(import.meta.url)), "tls-client.mjs");
+
+describe("wss with a throw-away certificate", () => {
+  let server, certificate;
+  before(async () => {
+    server = await Server.start({ extra: ["--tls"] });
+    certificate = path.join(server.dataDir, "dev-cert.pem");
+  });
+  after(() => server.stop());
+
+  async function chat(environment) {
+    const arn = await server.room();
+    const tokens = [await server.token(arn, "alice"), await server.token(arn, "bob")];
+    return promisify(execFile)(process.execPath, [client, server.url, JSON.stringify(tokens)], {
+      env: { ...process.env, ...environment },
+      timeout: 20_000,
+    });
+  }
+
+  test("a client that trusts the certificate chats", async () => {
+    assert.ok(existsSync(certificate));
+    const { stdout } = await chat({ NODE_EXTRA_CA_CERTS: certificate });
+    assert.equal(stdout.trim(), "60 heard in order");
+  });
+
+  test("a client that does not trust it is not connected", async () => {
+    await assert.rejects(chat({ NODE_EXTRA_CA_CERTS: "" }), /socketError/);
+  });
+
+  test("old protocol versions are refused, new ones are not", async () => {
+    const handshake = (version) =>
+      new Promise((done, fail) => {
+        const socket = tls.connect(
+          {
+            host: "127.0.0.1",
+            port: server.messagingPort,
+            minVersion: version,
+            maxVersion: version,
+            rejectUnauthorized: false,
+            ciphers: "DEFAULT@SECLEVEL=0",
+          },
+          () => {
+            done(socket.getProtocol());
+            socket.destroy();
+          },
+        );
+        socket.on("error", fail);
+      });
+    assert.equal(await handshake("TLSv1.3"), "TLSv1.3");
+    assert.equal(await handshake("TLSv1.2"), "TLSv1.2");
+    await assert.rejects(handshake("TLSv1.1"));
+    await assert.rejects(handshake("TLSv1"));
+  });
+
+  test("plain text on the TLS port is cut and harms nobody", async () => {
+    await assert.rejects(
+      fetch(`http://127.0.0.1:${server.messagingPort}/`, { signal: AbortSignal.timeout(15_000) }),
+      (error) => error.name !== "TimeoutError",
+    );
+    const { stdout } = await chat({ NODE_EXTRA_CA_CERTS: certificate });
+    assert.equal(stdout.trim(), "60 heard in order");
+  });
+});

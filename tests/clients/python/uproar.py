@@ -1,0 +1,183 @@
+"""One Uproar process under test: start it, wait until it serves, talk to it, stop it by process id.
+
+Used by every test of this directory. Knows the command line and the development credentials, and
+nothing about the server's insides.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+BINARY = Path(
+    os.environ.get("UPROAR_BIN")
+    or Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "uproar"
+)
+REGION = "us-west-2"
+ACCOUNT = "123456789012"
+ACCESS_KEY = "AKIDUPROARDEV0000000"
+SECRET_KEY = "uproar-dev-secret-not-for-production"
+ALL_CAPABILITIES = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"]
+
+# A start is 0.1 s here; a loaded two-core CI machine has been seen to need a few seconds.
+START_SECONDS_MAX = 20.0
+# SIGTERM to exit: the server has no reason to wait for anyone this long.
+STOP_SECONDS_MAX = 15.0
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on. The next taker could be somebody else; unlikely enough."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`uproar dev` with its own ports and data directory."""
+
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        quotas: str = "open",
+        extra: tuple[str, ...] = (),
+        wrapper: tuple[str, ...] = (),
+        messaging_port: int | None = None,
+        control_port: int | None = None,
+    ) -> None:
+        self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="uproar-test-"))
+        self.messaging_port = messaging_port or free_port()
+        self.control_port = control_port or free_port()
+        self.log_path = Path(tempfile.mkstemp(prefix="uproar-log-", suffix=".txt")[1])
+        self.command = [
+            *wrapper,
+            str(BINARY),
+            "dev",
+            "--messaging-listen",
+            f"127.0.0.1:{self.messaging_port}",
+            "--control-listen",
+            f"127.0.0.1:{self.control_port}",
+            "--data-dir",
+            str(self.data_dir),
+            "--shards",
+            "2",
+            "--quotas",
+            quotas,
+            *extra,
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # -- life --
+
+    def launch(self) -> Server:
+        """Starts the process and returns at once."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        return self
+
+    def start(self) -> Server:
+        """Starts the process and waits for `/readyz`."""
+        self.launch()
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"uproar exited {self.process.returncode}:\n{self.log()}")
+            if self.ready():
+                return self
+            time.sleep(0.02)
+        self.kill()
+        raise RuntimeError(f"uproar is not ready after {START_SECONDS_MAX} s:\n{self.log()}")
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.control_url}/readyz", timeout=1) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code. A server that does not leave is killed and that is an error."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise RuntimeError(f"uproar ignored SIGTERM:\n{self.log()}") from None
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL: no clean-up, as in a crash."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS_MAX)
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")[-8000:]
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- clients --
+
+    @property
+    def control_url(self) -> str:
+        return f"http://127.0.0.1:{self.control_port}"
+
+    def boto(self, **overrides: object):
+        """The official Python client. One attempt per call, so that a refusal is seen as it is."""
+        settings = {
+            "region_name": REGION,
+            "endpoint_url": self.control_url,
+            "aws_access_key_id": ACCESS_KEY,
+            "aws_secret_access_key": SECRET_KEY,
+            "config": Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20),
+            **overrides,
+        }
+        return boto3.session.Session().client("ivschat", **settings)
+
+    def token(self, room_arn: str, user: str = "u", capabilities=ALL_CAPABILITIES, **rest) -> str:
+        return self.boto_cached.create_chat_token(
+            roomIdentifier=room_arn, userId=user, capabilities=list(capabilities), **rest
+        )["token"]
+
+    @property
+    def boto_cached(self):
+        if not hasattr(self, "_boto"):
+            self._boto = self.boto()
+        return self._boto
+
+    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Another `uproar` sub-command."""
+        return subprocess.run(
+            [str(BINARY), *arguments], capture_output=True, text=True, timeout=timeout
+        )
+
+    def descriptors(self) -> int:
+        """Open file descriptors of the server process."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the server process."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmRSS line")
