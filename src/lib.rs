@@ -4,7 +4,8 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 6 | `cli`, `server` | edge: flags, start-up, signals |
+//! | 7 | `cli` | edge: flags |
+//! | 6 | `server` | start-up, wiring, signals |
 //! | 5 | `config` | files, environment and flags to validated settings |
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |

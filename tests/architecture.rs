@@ -11,7 +11,8 @@ const RANKS: &[&[&str]] = &[
     &["shard"],
     &["control"],
     &["config"],
-    &["cli", "server"],
+    &["server"],
+    &["cli"],
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
