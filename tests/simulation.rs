@@ -167,7 +167,7 @@ impl World {
                 }
             })
             .collect();
-        let room = RoomId::from_random(u128::from(seed) << 40 | 12_345);
+        let room = RoomId::from_random(u128::from(seed) << 40 | 0x3039);
         let mut world = Self {
             rng: fastrand::Rng::with_seed(seed),
             net,
@@ -226,11 +226,11 @@ impl World {
             grant: Grant {
                 sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
                 capabilities,
-                ends: self.now.unix.after(Duration::from_secs(3_600)),
+                ends: self.now.unix.after(Duration::from_hours(1)),
             },
             room: self.room,
             token: TokenId::from_bytes(bytes),
-            token_expires: self.now.unix.after(Duration::from_secs(3_600)),
+            token_expires: self.now.unix.after(Duration::from_hours(1)),
             user_hash: user_hash(&user),
         };
         self.shards[shard].core.enter(Box::new(newcomer));
@@ -420,7 +420,7 @@ fn client_frame(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | u8::try_from(len).unwrap()),
         len => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7E);
             frame.extend(u16::try_from(len).unwrap().to_be_bytes());
         }
     }

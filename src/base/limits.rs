@@ -54,7 +54,7 @@ pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 // ---- Tokens ----
 
 /// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(60 * 60);
+pub const TOKEN_LIFE: Duration = Duration::from_hours(1);
 /// Session length: bounds and default, in minutes (contract §2).
 pub const SESSION_MINUTES_MAX: u32 = 180;
 /// Default of `sessionDurationInMinutes`.
@@ -120,7 +120,7 @@ pub const CHECK_GRANULE: Duration = Duration::from_millis(250);
 /// Between two pings to a connection that sent nothing else; keeps NAT entries open.
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// Silence (no pong, no frame) after which a connection is taken for dead: two missed pongs.
-pub const IDLE_MAX: Duration = Duration::from_secs(60);
+pub const IDLE_MAX: Duration = Duration::from_mins(1);
 /// From our Close frame to the peer's answer; then the socket is closed anyway.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -159,7 +159,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of the control listener.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
 /// Difference between `X-Amz-Date` and our clock that is still accepted.
-pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
 const _: () = assert!(
     FRAME_BYTES_MAX <= SEGMENT_BYTES,

@@ -296,7 +296,14 @@ fn with_headers(mut response: Answered, request_id: &str) -> Answered {
 /// Shaped like a version 4 UUID.
 fn request_id() -> String {
     let random = fastrand::u128(..);
-    let (a, b, c) = (random >> 96, random >> 80 & 0xFFFF, random >> 64 & 0xFFF);
-    let (d, e) = (random >> 48 & 0x3FFF | 0x8000, random & 0xFFFF_FFFF_FFFF);
-    format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}")
+    let versioned = random & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{versioned:032x}");
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    parts.join("-")
 }

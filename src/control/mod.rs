@@ -34,8 +34,8 @@ pub struct ControlSettings {
     pub realm: Realm,
     /// Access keys.
     pub keys: Keys,
-    /// Calls of one operation per second; `None`: not limited.
-    pub rates: fn(Operation) -> Option<u32>,
+    /// Calls of an operation per second; `None`: not limited.
+    pub rates: Option<fn(Operation) -> u32>,
     /// How long a token may be used to connect.
     pub token_life: Duration,
 }

@@ -108,9 +108,10 @@ pub(super) async fn call(
 }
 
 fn throttle(control: &Control, operation: Operation) -> Result<(), Fault> {
-    let Some(limit) = (control.settings.rates)(operation) else {
+    let Some(rates) = control.settings.rates else {
         return Ok(());
     };
+    let limit = rates(operation);
     let now = control.clock.now().tick;
     let mut budgets = control.budgets.borrow_mut();
     let budget = budgets.entry(operation).or_default();

@@ -36,6 +36,7 @@ impl Buffers {
     /// Registers `RECEIVE_BUFFERS` buffers with the ring behind `submitter`.
     pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
         let count = usize::from(RECEIVE_BUFFERS);
+        #[expect(clippy::cast_ptr_alignment, reason = "`allocate` returns whole pages")]
         let entries = allocate(count * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
         let memory = allocate(count * RECEIVE_BUFFER_BYTES);
         let address = u64::try_from(entries.addr()).expect("addresses have 64 bits");

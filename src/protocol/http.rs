@@ -53,15 +53,13 @@ impl HeadFault {
     /// The HTTP status of the refusal.
     pub fn status(self) -> u16 {
         match self {
-            HeadFault::TooLong | HeadFault::TooManyFields => 431,
-            HeadFault::Version => 505,
-            HeadFault::Method => 405,
-            HeadFault::WebSocketVersion => 426,
-            HeadFault::Malformed
-            | HeadFault::NotOnce(_)
-            | HeadFault::Body
-            | HeadFault::Handshake(_)
-            | HeadFault::Token => 400,
+            Self::TooLong | Self::TooManyFields => 431,
+            Self::Version => 505,
+            Self::Method => 405,
+            Self::WebSocketVersion => 426,
+            Self::Malformed | Self::NotOnce(_) | Self::Body | Self::Handshake(_) | Self::Token => {
+                400
+            }
         }
     }
 }
@@ -134,10 +132,9 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(HeadFault::Malformed),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
         Err(httparse::Error::Version) => return Err(HeadFault::Version),
-        Err(_) => return Err(HeadFault::Malformed),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(HeadFault::Malformed),
     }
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)

@@ -185,7 +185,7 @@ mod tests {
 
     const WINDOW: Window = Window {
         bytes_max: 1 << 20,
-        age_max: Duration::from_secs(60),
+        age_max: Duration::from_mins(1),
     };
 
     fn append(audience: &mut Audience) {

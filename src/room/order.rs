@@ -103,7 +103,7 @@ impl Room {
         };
         let id = message.id;
         self.append(press, message.bytes_max(), |out| {
-            encode::message(out, &message)
+            encode::message(out, &message);
         });
         Ok(id)
     }

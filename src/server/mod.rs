@@ -138,11 +138,7 @@ impl Start {
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
             keys: Keys::new(settings.keys.clone()),
-            rates: if settings.api_rates {
-                aws_rate
-            } else {
-                |_| None
-            },
+            rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
@@ -190,10 +186,6 @@ impl Start {
         shards.join();
         outcome
     }
-}
-
-fn aws_rate(operation: Operation) -> Option<u32> {
-    Some(operation.aws_rate())
 }
 
 fn is_dev_default(settings: &Settings) -> bool {

@@ -128,6 +128,6 @@ impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
             .field("shards", &self.settings.shard_count)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

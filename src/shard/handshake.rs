@@ -273,11 +273,7 @@ fn echo_pass(door: &Door) -> Pass {
     let serial = door.ids.borrow_mut().next_id();
     let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
-    let far = door
-        .clock
-        .now()
-        .unix
-        .after(Duration::from_secs(24 * 60 * 60));
+    let far = door.clock.now().unix.after(Duration::from_hours(24));
     Pass {
         grant: Grant {
             sender_json: "{}".into(),
@@ -400,14 +396,14 @@ impl Rejected {
     /// The HTTP answer.
     fn answer(&self, door: &Door, plain: &[u8], out: &mut Vec<u8>) {
         let (status, code) = match self {
-            Rejected::Page => {
+            Self::Page => {
                 door.page(plain, out);
                 return;
             }
-            Rejected::Head(fault) => (fault.status(), ErrorCode::BadRequest),
-            Rejected::MissingToken | Rejected::Token(_) => (401, ErrorCode::Unauthorized),
-            Rejected::Origin => (403, ErrorCode::Forbidden),
-            Rejected::Tls(_) | Rejected::Io(_) => return,
+            Self::Head(fault) => (fault.status(), ErrorCode::BadRequest),
+            Self::MissingToken | Self::Token(_) => (401, ErrorCode::Unauthorized),
+            Self::Origin => (403, ErrorCode::Forbidden),
+            Self::Tls(_) | Self::Io(_) => return,
         };
         let id = door.ids.borrow_mut().next_id();
         http::refusal(out, status, id, code.number(), &self.to_string());
@@ -415,14 +411,14 @@ impl Rejected {
 
     fn figure<'a>(&self, metrics: &'a ShardMetrics) -> Option<&'a Figure> {
         match self {
-            Rejected::Head(_) => Some(&metrics.rejected_malformed),
-            Rejected::MissingToken => Some(&metrics.rejected_missing),
-            Rejected::Token(TokenError::Expired { .. }) => Some(&metrics.rejected_expired),
-            Rejected::Token(_) => Some(&metrics.rejected_token),
-            Rejected::Origin => Some(&metrics.rejected_origin),
-            Rejected::Tls(_) => Some(&metrics.rejected_tls),
-            Rejected::Io(_) => Some(&metrics.rejected_gone),
-            Rejected::Page => None,
+            Self::Head(_) => Some(&metrics.rejected_malformed),
+            Self::MissingToken => Some(&metrics.rejected_missing),
+            Self::Token(TokenError::Expired { .. }) => Some(&metrics.rejected_expired),
+            Self::Token(_) => Some(&metrics.rejected_token),
+            Self::Origin => Some(&metrics.rejected_origin),
+            Self::Tls(_) => Some(&metrics.rejected_tls),
+            Self::Io(_) => Some(&metrics.rejected_gone),
+            Self::Page => None,
         }
     }
 }

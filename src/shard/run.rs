@@ -53,7 +53,7 @@ impl Clock {
     }
 }
 
-const HEAD_START: Duration = Duration::from_secs(60 * 60);
+const HEAD_START: Duration = Duration::from_hours(1);
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

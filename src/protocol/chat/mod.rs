@@ -32,14 +32,14 @@ impl ErrorCode {
     /// The number on the wire.
     pub const fn number(self) -> u16 {
         match self {
-            ErrorCode::BadRequest => 400,
-            ErrorCode::Unauthorized => 401,
-            ErrorCode::Forbidden => 403,
-            ErrorCode::NotFound => 404,
-            ErrorCode::NotAcceptable => 406,
-            ErrorCode::PayloadTooLarge => 413,
-            ErrorCode::TooManyRequests => 429,
-            ErrorCode::Internal => 500,
+            Self::BadRequest => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::NotAcceptable => 406,
+            Self::PayloadTooLarge => 413,
+            Self::TooManyRequests => 429,
+            Self::Internal => 500,
         }
     }
 }

@@ -353,7 +353,7 @@ fn has_duplicates(pairs: &[[Node<'_>; 2]], order: &mut Vec<u32>) -> bool {
     order.windows(2).any(|pair| key(&pair[0]) == key(&pair[1]))
 }
 
-fn string<'a>(node: Node<'a>) -> Option<&'a str> {
+fn string(node: Node<'_>) -> Option<&str> {
     match node {
         Node::String(text) => Some(text),
         Node::Object { .. } | Node::Array { .. } | Node::Static(_) => None,
@@ -439,7 +439,8 @@ mod tests {
     fn invalid_requests_are_refused() {
         let parser = &mut Parser::default();
         let deep = format!("{}1{}", "[".repeat(17), "]".repeat(17));
-        let members: String = (0..65).map(|n| format!("\"k{n}\":1,")).collect();
+        let members: Vec<String> = (0..65).map(|n| format!("\"k{n}\":1,")).collect();
+        let members = members.concat();
         let members = format!("{{{members}\"Action\":\"X\"}}");
         let large = format!(
             r#"{{"Action":"SEND_MESSAGE","Content":"x","RequestId":"r","Attributes":{{"k":"{}"}}}}"#,

@@ -26,7 +26,7 @@ pub(super) fn rfc3339(out: &mut impl BufMut, time: UnixTime) {
     let mut fraction = time.nanos() % 1_000_000_000;
     if fraction != 0 {
         let mut width = 9;
-        while fraction % 10 == 0 {
+        while fraction.is_multiple_of(10) {
             fraction /= 10;
             width -= 1;
         }

@@ -110,7 +110,7 @@ impl Keyring {
         for key in &self.keys {
             let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(&key.bytes[..]));
             text.push_str(&encoded);
-            text.push_str(&format!(" {}\n", key.created.secs()));
+            text.extend([" ", &key.created.secs().to_string(), "\n"]);
         }
         text
     }
@@ -280,9 +280,8 @@ mod tests {
         for end in 0..token.len() {
             refused(&ring, &token[..end]);
         }
-        const ALPHABET: &str =
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=!# ";
-        for other in ALPHABET.chars() {
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/=!# ";
+        for other in alphabet.chars() {
             refused(&ring, &format!("{token}{other}"));
             let last = &token[token.len() - 1..];
             if !last.starts_with(other) {

@@ -455,7 +455,7 @@ mod tests {
         match payload.len() {
             len @ 0..126 => frame.push(0x80 | u8::try_from(len).expect("short")),
             len => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7E);
                 frame.extend(u16::try_from(len).expect("short").to_be_bytes());
             }
         }
@@ -516,7 +516,7 @@ mod tests {
             cuts.sort_unstable();
             let (mut stream, mut start, mut pings) = (Vec::new(), 0, 0);
             for (index, cut) in cuts.iter().enumerate() {
-                stream.extend(frame(if index == 0 { 0x01 } else { 0x00 }, &bytes[start..*cut]));
+                stream.extend(frame(u8::from(index == 0), &bytes[start..*cut]));
                 stream.extend(frame(0x89, b"p"));
                 (start, pings) = (*cut, pings + 1);
             }
@@ -583,7 +583,7 @@ mod tests {
                 [frame(0x01, &[0xC3]), frame(0x80, b"x")].concat(),
                 1007,
             ),
-            ("16 KiB and one", frame(0x82, &[0; 16 * 1024 + 1]), 1009),
+            ("16 KiB and one", frame(0x82, &vec![0; 16 * 1024 + 1]), 1009),
             ("2^62", huge(1 << 62), 1009),
             ("2^63", huge(1 << 63), 1009),
             ("2^64 - 1", huge(u64::MAX), 1009),

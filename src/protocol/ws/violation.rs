@@ -47,18 +47,18 @@ impl Violation {
     /// The code of the Close frame.
     pub fn close_code(self) -> u16 {
         let code = match self {
-            Violation::Unmasked
-            | Violation::ReservedBits
-            | Violation::ReservedOpcode
-            | Violation::ControlTooLong
-            | Violation::ControlFragmented
-            | Violation::NothingToContinue
-            | Violation::InsideFragmented
-            | Violation::CloseTooShort
-            | Violation::CloseCode => CloseCode::Protocol,
-            Violation::Utf8 => CloseCode::Invalid,
-            Violation::TooBig => CloseCode::Size,
-            Violation::TooManyFragments => CloseCode::Policy,
+            Self::Unmasked
+            | Self::ReservedBits
+            | Self::ReservedOpcode
+            | Self::ControlTooLong
+            | Self::ControlFragmented
+            | Self::NothingToContinue
+            | Self::InsideFragmented
+            | Self::CloseTooShort
+            | Self::CloseCode => CloseCode::Protocol,
+            Self::Utf8 => CloseCode::Invalid,
+            Self::TooBig => CloseCode::Size,
+            Self::TooManyFragments => CloseCode::Policy,
         };
         code.into()
     }

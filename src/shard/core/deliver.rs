@@ -110,7 +110,7 @@ impl<W: Wire> Core<W> {
         };
         let cursor = local.audience.cursor(member);
         let after = local.audience.copy(member, SEGMENT_BYTES, |bytes| {
-            plain.extend_from_slice(bytes)
+            plain.extend_from_slice(bytes);
         });
         local.audience.set_cursor(member, after);
         self.metrics

@@ -190,11 +190,10 @@ impl<W: Wire> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let told = connection.lane().push(|out| {
+        // A full lane means that the client does not read: the Close frame says it again.
+        let _full = connection.lane().push(|out| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
         });
-        // A full lane means that the client does not read: the Close frame says it again.
-        let _full = told;
         self.finish(slot, &Ending::SessionOver, |metrics| {
             &metrics.closed_session
         });

@@ -20,6 +20,10 @@ const ENOBUFS: i32 = 105;
 
 /// What a session's effects leave to do once the session is free again.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent notes, not a state"
+)]
 struct Aftermath {
     deliver: bool,
     overflow: bool,
