@@ -85,7 +85,7 @@ pub(super) struct Idle {
     #[command(flatten)]
     target: Target,
     /// Viewers
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 18_000, value_name = "N")]
     connections: usize,
     /// Length of their user ids, in bytes
     #[arg(long, default_value_t = 40, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(8..=128))]
@@ -270,8 +270,8 @@ impl Idle {
             found.connections, self.user_id
         );
         println!(
-            "server memory    {:.0} bytes each (Pss of its process)",
-            found.user_bytes
+            "server memory    {:.0} bytes each above the empty server (Pss of its process), {:.0} for one more",
+            found.user_bytes, found.user_bytes_more
         );
         println!(
             "kernel memory    {:.0} bytes each (Slab, both ends)",

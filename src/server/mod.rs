@@ -47,6 +47,7 @@ pub struct Ready {
 
 /// Runs until SIGTERM or SIGINT. `on_ready` hears once that both listeners accept.
 pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+    preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory =
         preflight::data_directory(&settings.data_dir, dev && is_dev_default(&settings))?;
