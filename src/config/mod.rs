@@ -325,7 +325,7 @@ fn shard_settings(
         bytes_max >= FRAME_BYTES_MAX,
         "delivery.window_bytes",
         bytes_max,
-        "at least 16384, one frame",
+        "at least 20480, one frame",
     )?;
     let age = delivery
         .window_age_ms
