@@ -1,5 +1,5 @@
-//! Ids of twelve characters `[a-zA-Z0-9]` (71 bits): rooms, messages, events, errors, operations
-//! (contract: "exactly 12").
+//! Ids of twelve characters `[a-zA-Z0-9]` (71 bits): rooms, logging configurations, messages, events,
+//! errors, operations (contract: "exactly 12").
 
 use std::fmt;
 
@@ -82,6 +82,10 @@ macro_rules! id_type {
 id_type! {
     /// A room, the last part of its ARN. Unpredictable: made from the system's random source.
     RoomId
+}
+id_type! {
+    /// A logging configuration, the last part of its ARN.
+    LoggingId
 }
 id_type! {
     /// A message, event or error frame, or an API operation: one id space. Unique, not secret.
