@@ -24,7 +24,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     } else {
         String::new()
     };
-    println!(
+    super::show(&format!(
         "
   Uproar is ready.
 
@@ -56,5 +56,5 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
         } else {
             format!(" --data-dir {}", data_dir.display())
         }
-    );
+    ));
 }
