@@ -1,6 +1,7 @@
 //! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
 
 pub mod access;
+pub mod archive;
 pub mod arn;
 pub mod fault;
 mod http;
