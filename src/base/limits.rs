@@ -71,10 +71,11 @@ pub const FRAME_BYTES_MAX: usize = 16 * 1024;
 pub const SEGMENT_BYTES: usize = 256 * 1024;
 /// First stretch of a quiet room's log, in bytes: most rooms never need more.
 pub const SEGMENT_BYTES_MIN: usize = 4 * 1024;
-/// Retired segments a shard keeps for reuse: 16 of 256 KiB.
-pub const SEGMENTS_SPARE: usize = 16;
 /// What a room log keeps for slow readers, in bytes. A cursor that falls out of it is a slow client.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Full segments a busy room keeps for reuse until it falls silent: those the window pins, and as
+/// many again as sends to slow clients may pin a little longer.
+pub const SEGMENTS_SPARE: usize = WINDOW_BYTES_MAX / SEGMENT_BYTES + 8;
 /// What a room log keeps for slow readers, in age.
 pub const WINDOW_AGE_MAX: Duration = Duration::from_secs(10);
 /// Ceiling of the pace: the longest a busy room collects messages before one flush.

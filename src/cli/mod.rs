@@ -6,6 +6,7 @@
 )]
 
 mod banner;
+mod bench;
 mod token;
 
 use std::path::PathBuf;
@@ -48,6 +49,11 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: token::TokenCommand,
+    },
+    /// Benchmark: fan-out and memory, measured from outside
+    Bench {
+        #[command(subcommand)]
+        command: bench::BenchCommand,
     },
     /// Config: show every key, check a file
     Config {
@@ -107,6 +113,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev { flags, tls } => serve(Mode::Dev { tls }, &flags),
         Command::Serve { flags } => serve(Mode::Serve, &flags),
         Command::Token { command } => token::run(&command),
+        Command::Bench { command } => bench::run(&command),
         Command::Config {
             command: ConfigCommand::Sample,
         } => {

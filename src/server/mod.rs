@@ -30,6 +30,7 @@ use crate::shard::run::Clock;
 
 pub use error::StartError;
 pub use keys::{load_keyring, nonce};
+pub use preflight::raise_descriptor_limit;
 
 /// What a server that has just become ready says of itself.
 #[derive(Debug, Clone)]
