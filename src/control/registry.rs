@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 use super::store::{Store, StoreError, Write};
 use crate::base::id::RoomId;
-use crate::room::RoomSettings;
+use crate::room::{ArchiveTargets, RoomSettings};
 
 /// A message review handler as the API keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,7 @@ impl RoomRecord {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
+            archive: ArchiveTargets::default(),
         }
     }
 }

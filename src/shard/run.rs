@@ -270,6 +270,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: NoWire,
         posts,
+        archive,
         record,
         used,
         ..
@@ -286,6 +287,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: ring,
         posts,
+        archive,
         record,
         used,
         metrics,

@@ -49,15 +49,15 @@ pub fn append(
 
 /// The entry that begins at `start`, and where the next one does. `None` at the end and at damage.
 pub fn read(bytes: &[u8], start: usize) -> Option<(Located, usize)> {
-    let (header, _) = bytes.get(start..)?.split_first_chunk::<HEADER_BYTES>()?;
-    let [a, b, c, d, e, f, g, h] = *header;
-    let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
+    let (len, rest) = bytes.get(start..)?.split_first_chunk::<4>()?;
+    let (sum, _) = rest.split_first_chunk::<4>()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
     if !(PREFIX_BYTES..=LOG_ENTRY_BYTES_MAX).contains(&len) {
         return None;
     }
     let body = start + HEADER_BYTES;
     let entry = bytes.get(body..body + len)?;
-    if checksum(entry) != u32::from_le_bytes([e, f, g, h]) {
+    if checksum(entry) != u32::from_le_bytes(*sum) {
         return None;
     }
     let (room, rest) = entry.split_first_chunk::<ID_CHARS>()?;
@@ -142,7 +142,7 @@ mod tests {
             let whole = ends.iter().filter(|end| **end <= at).count();
             prop_assert_eq!(read_all(&bytes[..at]).count(), whole);
 
-            let mut damaged = bytes.clone();
+            let mut damaged = bytes;
             damaged[at] ^= 1 << bit;
             let read: Vec<_> = read_all(&damaged)
                 .map(|(located, _)| (located.event_ms, damaged[located.json].to_vec()))
