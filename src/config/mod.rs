@@ -3,6 +3,7 @@
 //! Precedence: flag, environment (`UPROAR_SECTION__KEY`), file, default. An unknown key is an error at
 //! start, not a mystery at night.
 
+mod logging;
 mod raw;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::base::limits::{
 };
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
+use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
@@ -117,6 +119,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// TLS of both listeners.
     pub tls: Option<TlsFiles>,
+    /// How chat logs are kept and delivered.
+    pub archive: ArchiveSettings,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line; `None`: unless on a terminal.
@@ -284,12 +288,14 @@ fn resolve(mode: Mode, raw: Raw) -> Result<Settings, ConfigError> {
             });
         }
     };
+    let realm = Realm { region, account };
+    let archive = logging::resolve(raw.logging, &realm, &data_dir)?;
     Ok(Settings {
         mode,
         messaging_listen,
         control_listen,
         data_dir,
-        realm: Realm { region, account },
+        realm,
         keys,
         shard,
         pin: raw.server.pin.unwrap_or(shards <= cores),
@@ -297,6 +303,7 @@ fn resolve(mode: Mode, raw: Raw) -> Result<Settings, ConfigError> {
         token_life: Duration::from_secs(60 * token_minutes),
         origins: raw.messaging.origins,
         tls,
+        archive,
         log_filter: raw.log.filter.unwrap_or_else(|| "info".to_owned()),
         log_json: raw.log.json,
     })

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::ConfigError;
+use super::logging::Logging;
 
 /// Every key, with its default and meaning: `uproar config sample`.
 pub const SAMPLE: &str = include_str!("sample.toml");
@@ -24,6 +25,7 @@ pub struct Raw {
     pub quotas: Quotas,
     pub delivery: Delivery,
     pub tokens: Tokens,
+    pub logging: Logging,
     pub log: Log,
 }
 

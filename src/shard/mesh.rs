@@ -44,8 +44,8 @@ pub struct Plan<'a> {
 pub struct Shards {
     /// The control thread's mailboxes to them.
     pub posts: Vec<Post<Command<OwnedFd>>>,
-    /// The archive's end of the mesh.
-    pub archive: ArchiveEnd,
+    /// The archive's end of the mesh, if rooms can be logged.
+    pub archive: Option<ArchiveEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
@@ -181,7 +181,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     }
     Ok(Shards {
         posts: control_posts,
-        archive,
+        archive: plan.archive.then_some(archive),
         metrics,
         address,
         threads,

@@ -11,7 +11,7 @@ use crate::base::limits::LOGGING_CONFIGURATIONS_MAX;
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::{Input, bucket_pattern, log_group_pattern, stream_pattern};
-use crate::control::record::{Destination, LoggingRecord, LoggingState};
+use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
 
 const DESTINATION: &str = "destinationConfiguration";
 
@@ -32,6 +32,10 @@ pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer
         .registry
         .insert(record.clone(), LOGGING_CONFIGURATIONS_MAX);
     kept.await?;
+    control
+        .settings
+        .archive
+        .put(record.id(), record.destination.clone());
     Ok((200, Some(show(control, &record).into())))
 }
 
@@ -59,7 +63,7 @@ pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer
     let registry = &control.registry;
     let changed = registry.change_logging(&arn, id, now_ms(control), change);
     let record = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
-    control.logging_configuration_changed(id);
+    control.settings.archive.put(id, record.destination.clone());
     Ok((200, Some(show(control, &record).into())))
 }
 
@@ -68,6 +72,7 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
     input.finish()?;
     let id = find::<LoggingRecord>(control, "identifier", &arn)?;
     if control.registry.remove_logging(&arn, id).await? {
+        control.settings.archive.remove(id);
         Ok((204, None))
     } else {
         Err(Fault::not_found(&arn))
