@@ -186,6 +186,7 @@ impl Intake {
                         tracing::error!(configuration = %outlet.id, records = done.given_up, "chat logs: the spool is full; its oldest records are given up");
                         metrics.lost(kind, Loss::SpoolFull, done.given_up);
                     }
+                    outlet.gauge(metrics);
                     outlet.spooled.notify_one();
                 }
                 Err((records, error)) => {
@@ -266,13 +267,12 @@ impl Intake {
         }
     }
 
-    /// Once in a while: syncs, gauges, spools that could not be opened.
+    /// Once in a while: syncs, and spools that could not be opened.
     fn tend(&mut self) {
         for (id, destination) in self.unopened.clone() {
             self.put(id, destination);
         }
         for running in self.outlets.values_mut() {
-            running.outlet.gauge(&self.common.metrics);
             let syncing = running
                 .sync
                 .as_ref()
