@@ -31,10 +31,7 @@ use super::arn::Realm;
 use super::client::{Client, Endpoint};
 use super::record::Destination;
 use crate::base::id::LoggingId;
-use crate::base::limits::{
-    LOG_AGE_MAX, LOG_ANSWER_BYTES_MAX, LOG_OBJECT_WINDOW, LOG_REQUEST_TIMEOUT, LOG_SPOOL_BYTES_MAX,
-    LOG_STREAM_LINGER,
-};
+use crate::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
 use crate::protocol::sigv4::sign::Credentials;
 use crate::shard::mesh::ArchiveEnd;
 use crate::shard::run::Clock;
@@ -67,23 +64,6 @@ pub struct ArchiveSettings {
 }
 
 impl ArchiveSettings {
-    /// Everything to files below `data_dir`, with the usual bounds.
-    pub fn local(realm: Realm, data_dir: &std::path::Path) -> Self {
-        Self {
-            realm,
-            spool: data_dir.join("spool"),
-            directory: data_dir.join("chat-logs"),
-            spool_bytes_max: LOG_SPOOL_BYTES_MAX,
-            age_max: LOG_AGE_MAX,
-            window: LOG_OBJECT_WINDOW,
-            linger: LOG_STREAM_LINGER,
-            s3: None,
-            cloudwatch: None,
-            firehose: None,
-            credentials: None,
-        }
-    }
-
     fn window_ms(&self) -> u64 {
         u64::try_from(self.window.as_millis())
             .unwrap_or(u64::MAX)
