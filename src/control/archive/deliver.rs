@@ -36,6 +36,8 @@ pub(super) struct Outlet {
     /// Rung when records were spooled.
     pub(super) spooled: Notify,
     redirected: Notify,
+    /// The last write to the spool failed: said once, not for each frame.
+    pub(super) unwritable: Cell<bool>,
     // Its share of the gauges.
     share: Cell<(u64, u64)>,
 }
@@ -63,6 +65,7 @@ impl Outlet {
             generation: Cell::new(0),
             spooled: Notify::new(),
             redirected: Notify::new(),
+            unwritable: Cell::new(false),
             share: Cell::default(),
         }
     }

@@ -182,6 +182,9 @@ impl Intake {
                 Ok(done) if done.written == 0 => {}
                 Ok(done) => {
                     metrics.spooled(kind, done.written);
+                    if outlet.unwritable.take() {
+                        tracing::info!(configuration = %outlet.id, "chat logs: the spool can be written again");
+                    }
                     if done.given_up > 0 {
                         tracing::error!(configuration = %outlet.id, records = done.given_up, "chat logs: the spool is full; its oldest records are given up");
                         metrics.lost(kind, Loss::SpoolFull, done.given_up);
@@ -190,7 +193,9 @@ impl Intake {
                     outlet.spooled.notify_one();
                 }
                 Err((records, error)) => {
-                    tracing::error!(configuration = %outlet.id, records, %error, "chat logs: the spool cannot be written");
+                    if !outlet.unwritable.replace(true) {
+                        tracing::error!(configuration = %outlet.id, records, %error, "chat logs: the spool cannot be written; records are lost");
+                    }
                     metrics.lost(kind, Loss::Disk, records);
                 }
             }
@@ -234,8 +239,9 @@ impl Intake {
                 self.unopened.remove(&id);
             }
             Err(error) => {
-                tracing::error!(configuration = %id, %error, "chat logs: a spool cannot be opened");
-                self.unopened.insert(id, destination);
+                if self.unopened.insert(id, destination).is_none() {
+                    tracing::error!(configuration = %id, %error, "chat logs: a spool cannot be opened; tried again each second");
+                }
             }
         }
     }
