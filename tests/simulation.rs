@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::id::RoomId;
+use uproar::base::id::{LoggingId, RoomId};
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
@@ -21,6 +21,7 @@ use uproar::session::Grant;
 use uproar::shard::command::{Command, Newcomer};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
+use uproar::shard::handover::Entry;
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::metrics::ShardMetrics;
@@ -93,6 +94,28 @@ impl Wire for FakeRing {
 struct Shard {
     core: Core<FakeRing>,
     mail: Vec<Consumer<Command<Socket>>>,
+    to_archive: Consumer<Entry>,
+}
+
+/// How the archive of a seed behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Archive {
+    /// The room is not logged.
+    Off,
+    /// It answers, sooner or later, always before the deadline.
+    Prompt,
+    /// It stalls far beyond the deadline, again and again.
+    Stalling,
+}
+
+impl Archive {
+    fn of(seed: u64) -> Self {
+        match seed % 4 {
+            1 => Self::Prompt,
+            3 => Self::Stalling,
+            _ => Self::Off,
+        }
+    }
 }
 
 /// A client, and what it must find in its stream.
@@ -114,6 +137,9 @@ struct World {
     room: RoomId,
     tokens: u64,
     requests: u64,
+    archive: Archive,
+    /// Frames in the spool.
+    spooled: Vec<u8>,
 }
 
 impl World {
@@ -146,6 +172,8 @@ impl World {
             .zip(mails)
             .enumerate()
             .map(|(id, (posts, mail))| {
+                let bell = Arc::new(Doorbell::new().unwrap());
+                let (archive, to_archive) = mailbox(&bell);
                 let parts = Parts {
                     id,
                     settings: settings.clone(),
@@ -154,6 +182,7 @@ impl World {
                         ..FakeRing::default()
                     },
                     posts,
+                    archive: Some(archive),
                     record: Box::new(NoRecord),
                     used: UsedTokens::default(),
                     metrics: Arc::clone(&metrics[id]),
@@ -164,6 +193,7 @@ impl World {
                 Shard {
                     core: Core::new(parts, now),
                     mail,
+                    to_archive,
                 }
             })
             .collect();
@@ -177,11 +207,17 @@ impl World {
             room,
             tokens: 0,
             requests: 0,
+            archive: Archive::of(seed),
+            spooled: Vec::new(),
         };
         let home = settings.home(room);
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            archive: (world.archive != Archive::Off)
+                .then(|| LoggingId::from_random(1))
+                .into_iter()
+                .collect(),
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
         world.shards[home]
@@ -312,8 +348,31 @@ impl World {
             tick: self.now.tick.after(pause),
             unix: self.now.unix.after(pause),
         };
+        let spools = match self.archive {
+            Archive::Off | Archive::Prompt => self.rng.u32(..3) == 0,
+            Archive::Stalling => self.rng.u32(..400) == 0,
+        };
+        if spools {
+            self.spool();
+        }
         for shard in 0..SHARDS {
             self.turn(shard, false);
+        }
+    }
+
+    /// The archive takes some of what was handed over, and says so.
+    fn spool(&mut self) {
+        for Shard {
+            core, to_archive, ..
+        } in &mut self.shards
+        {
+            let mut count = 0;
+            for _ in 0..self.rng.usize(..20) {
+                let Ok(entry) = to_archive.pop() else { break };
+                self.spooled.extend_from_slice(&entry.frames);
+                count += 1;
+            }
+            core.command(Command::Spooled(count));
         }
     }
 
@@ -325,7 +384,7 @@ impl World {
             now,
             ..
         } = self;
-        let Shard { core, mail } = &mut shards[shard];
+        let Shard { core, mail, .. } = &mut shards[shard];
         core.begin(*now);
         for consumer in mail {
             while let Ok(command) = consumer.pop() {
@@ -408,6 +467,7 @@ impl World {
                 tick: self.now.tick.after(pause),
                 unix: self.now.unix.after(pause),
             };
+            self.spool();
             for shard in 0..SHARDS {
                 self.turn(shard, true);
             }
@@ -439,6 +499,7 @@ fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
     let (mut texts, mut closed) = (Vec::new(), false);
     while stream.len() >= 2 {
         let (header, len) = match stream[1] {
+            126 if stream.len() < 4 => break,
             126 => (4, usize::from(u16::from_be_bytes([stream[2], stream[3]]))),
             len @ 0..126 => (2, usize::from(len)),
             _ => panic!("a masked or huge server frame"),
@@ -461,11 +522,42 @@ fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
 fn run(seed: u64) -> (usize, usize) {
     let mut world = World::new(seed);
     world.connect(false, true);
-    for _ in 0..STEPS {
+    for step in 0..STEPS {
         world.step();
+        if world.archive == Archive::Prompt && step % 200 == 0 {
+            check_spooled(&world, seed);
+        }
     }
     world.quiesce();
     check(&world, seed)
+}
+
+/// The ids of a server stream's messages and events.
+fn ids_of(stream: &[u8]) -> Vec<String> {
+    let (texts, _) = frames(stream);
+    let ids = texts
+        .iter()
+        .filter(|text| text["Type"] != "ERROR")
+        .map(|text| text["Id"].as_str().expect("an id").to_owned());
+    ids.collect()
+}
+
+/// Whatever somebody was sent is in the spool; returns the spool's order.
+fn check_spooled(world: &World, seed: u64) -> Vec<String> {
+    let spooled = ids_of(&world.spooled);
+    let known: HashSet<&String> = spooled.iter().collect();
+    for peer in world.net.borrow().iter() {
+        let Some(stream) = peer.from_server.strip_prefix(b"HELLO\n") else {
+            continue;
+        };
+        for id in ids_of(stream) {
+            assert!(
+                known.contains(&id),
+                "seed {seed}: {id} was sent, not spooled"
+            );
+        }
+    }
+    spooled
 }
 
 fn check(world: &World, seed: u64) -> (usize, usize) {
@@ -482,6 +574,13 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
     };
     let observer = world.clients.iter().find(|client| client.observer).unwrap();
     let (order, observed, _) = ids(observer).expect("the observer is connected");
+    if world.archive != Archive::Off {
+        let spooled = check_spooled(world, seed);
+        assert!(
+            spooled.ends_with(&order),
+            "seed {seed}: the log is not the room's order"
+        );
+    }
     let distinct: HashSet<&String> = order.iter().collect();
     assert_eq!(distinct.len(), order.len(), "seed {seed}: an id came twice");
     let mut admitted = 0;

@@ -178,8 +178,6 @@ pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
 // ---- Chat logs (contract §5) ----
 
-/// Logging configurations of one room.
-pub const LOGGING_PER_ROOM_MAX: usize = 3;
 /// Frames one shard has handed to the archive and not yet heard of, in bytes. At the bound frames are
 /// delivered but not logged, and counted.
 pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -49,8 +49,10 @@ impl Sources {
 /// The sample with every key switched on: which keys there are, and of which type.
 pub(super) static SCHEMA: LazyLock<Table> = LazyLock::new(|| {
     let is_key = |line: &str| {
-        line.split_once(" = ")
-            .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        line.split_once(" = ").is_some_and(|(name, _)| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
     };
     let lines = SAMPLE.lines().map(|line| {
         let bare = line.strip_prefix("# ").filter(|rest| is_key(rest));

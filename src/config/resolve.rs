@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -70,6 +70,11 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let realm = Realm {
+        region: server.region,
+        account: server.account,
+    };
+    let archive = logging::resolve(raw.logging, &realm, &server.data_dir, &check)?;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
@@ -78,15 +83,13 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         data_dir: server.data_dir,
         keys: keys(raw.keys, dev, &check)?,
         shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
-        realm: Realm {
-            region: server.region,
-            account: server.account,
-        },
+        realm,
         pin: server.pin,
         api_rates: raw.quotas.api_rates,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
         tls: tls(raw.tls, &check)?,
+        archive,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
@@ -190,10 +193,10 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-struct Check<'a>(&'a Sources);
+pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {
-    fn holds(
+    pub(super) fn holds(
         &self,
         holds: bool,
         key: &'static str,

@@ -1,11 +1,12 @@
 //! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
 
 pub mod access;
+pub mod archive;
 pub mod arn;
+pub mod client;
 pub mod fault;
 mod http;
 mod input;
-pub mod logging;
 pub mod op;
 pub mod record;
 pub mod registry;
@@ -26,6 +27,7 @@ use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
 
 use access::Keys;
+use archive::Archive;
 use arn::Realm;
 use op::Operation;
 use record::Record;
@@ -42,6 +44,8 @@ pub struct ControlSettings {
     pub rates: Option<fn(Operation) -> u32>,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Where chat logs go.
+    pub archive: Archive,
 }
 
 /// Renders the shards' part of `/metrics`.
@@ -56,7 +60,6 @@ pub struct Control {
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
-    logging: logging::Logging,
     budgets: RefCell<BTreeMap<Operation, Budget>>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -73,6 +76,13 @@ impl Control {
         metrics: Metrics,
     ) -> Result<Rc<Self>, StoreError> {
         let registry = Registry::load(store)?;
+        let configurations = registry.logging.all();
+        let configurations = configurations.into_iter();
+        settings.archive.load(
+            configurations
+                .map(|record| (record.id(), record.destination))
+                .collect(),
+        );
         for room in registry.rooms.all() {
             if gateway.put_room(room.id(), room.settings()).await.is_err() {
                 tracing::error!(room = %room.id(), "a shard did not take a stored room");
@@ -86,7 +96,6 @@ impl Control {
             clock,
             ready,
             metrics,
-            logging: logging::Logging::default(),
             budgets: RefCell::default(),
             requests: RefCell::default(),
         }))

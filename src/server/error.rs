@@ -80,6 +80,12 @@ pub enum StartError {
         /// Why.
         cause: StoreError,
     },
+    /// Chat logs cannot be kept or delivered.
+    #[error("chat logs: {cause}. See [logging] in the configuration")]
+    Archive {
+        /// Why.
+        cause: io::Error,
+    },
     /// A stored room cannot be read.
     #[error("{0}. Restore the data directory from a backup")]
     Load(StoreError),
@@ -113,6 +119,7 @@ impl StartError {
             | Self::Descriptors { .. }
             | Self::Keys { .. }
             | Self::Store { .. }
+            | Self::Archive { .. }
             | Self::Load(_)
             | Self::Room(_)
             | Self::Tls { .. }

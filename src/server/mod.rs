@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
+use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
 use crate::control::store::Store;
 use crate::control::{Control, ControlSettings};
@@ -77,15 +78,19 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let control_address = control_listener
         .local_addr()
         .unwrap_or(settings.control_listen);
-    let shards = mesh::start(mesh::Plan {
+    let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
         listen: settings.messaging_listen,
         journals: Some(&settings.data_dir.join("used-tokens")),
         entrance,
+        archive: true,
         pin: settings.pin,
         clock,
     })
     .map_err(|cause| StartError::of_shards(cause, settings.messaging_listen))?;
+    let end = shards.archive.take().expect("asked for, and taken once");
+    let archive = archive::start(settings.archive.clone(), end, clock)
+        .map_err(|cause| StartError::Archive { cause })?;
 
     let start = Start {
         settings,
@@ -94,6 +99,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         keyring,
         clock,
         store,
+        archive,
         pages,
     };
     let serves = Serves {
@@ -114,6 +120,7 @@ struct Start {
     keyring: Arc<Keyring>,
     clock: Clock,
     store: Store,
+    archive: ArchiveThread,
     pages: Option<Arc<demo::Demo>>,
 }
 
@@ -133,6 +140,7 @@ impl Start {
             keyring,
             clock,
             store,
+            archive,
             pages,
         } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -147,6 +155,7 @@ impl Start {
             keys: Keys::new(settings.keys.clone()),
             rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
+            archive: archive.archive(),
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
             let control = Control::start(
@@ -191,6 +200,7 @@ impl Start {
             served.map_err(StartError::Runtime)
         });
         shards.join();
+        archive.stop();
         outcome
     }
 }

@@ -151,6 +151,8 @@ pub enum Command<S> {
     DeleteMessage(RoomId, Box<str>, Box<str>, Answer<FrameId>),
     /// From the control thread: user id, reason.
     DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    /// From the archive: so many more of this shard's entries are in the spool.
+    Spooled(u32),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
 }

@@ -1,6 +1,6 @@
 //! A room as one shard holds it: its audience here and, on the home shard, the authority.
 
-use super::command::{Action, Texts};
+use super::command::{Action, Answer, Texts};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use crate::base::id::{FrameId, RoomId};
 use crate::protocol::chat::{ErrorCode, encode, texts};
@@ -36,6 +36,8 @@ pub struct Home {
     pub members: Vec<u32>,
     /// Users to evict once their event was flushed: user id, reason.
     pub evictions: Vec<(Box<str>, Box<str>)>,
+    /// Callers of the API to answer once a logged room's event is in the spool.
+    pub answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 
 /// Why the home shard refuses a request.
@@ -65,6 +67,7 @@ impl Home {
             room,
             members: vec![0; shard_count],
             evictions: Vec::new(),
+            answers: Vec::new(),
         }
     }
 

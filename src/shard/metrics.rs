@@ -100,5 +100,7 @@ metrics! {
     mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
     cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
     journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";
+    log_late: "counter" "log_frames_late_total" "", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
+    log_missed: "counter" "log_frames_missed_total" "", "Frames delivered but not logged: the archive did not keep up.";
     rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
 }

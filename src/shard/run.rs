@@ -267,6 +267,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: NoWire,
         posts,
+        archive,
         record,
         used,
         ..
@@ -283,6 +284,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: ring,
         posts,
+        archive,
         record,
         used,
         metrics,
