@@ -5,7 +5,7 @@
 //! | rank | modules | subject |
 //! |---|---|---|
 //! | 7 | `cli` | edge: flags |
-//! | 6 | `server` | start-up, wiring, signals |
+//! | 6 | `server`, `bench` | start-up, wiring, signals; measuring from outside |
 //! | 5 | `config` | files, environment and flags to validated settings |
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
@@ -14,6 +14,7 @@
 //! | 0 | `base` | limits, ids, clock, tables |
 
 pub mod base;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -4,6 +4,7 @@
 //! an immutable [`Piece`]; pieces of one segment follow each other in memory, so that any stretch of
 //! them is one [`Run`]: one pointer, one length, one reference count, whatever number of messages.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,9 @@ pub struct Segment {
     number: u64,
     capacity: usize,
     room_left: usize,
+    // Full allocations whose pieces may still be in use, oldest first: a busy room uses them again
+    // instead of allocating.
+    retired: VecDeque<BytesMut>,
 }
 
 impl Segment {
@@ -33,7 +37,7 @@ impl Segment {
     }
 
     /// Lets `write` append at most `bytes_max` bytes. `false`: they would not fit; cut, then
-    /// [`SegmentPool::renew`] first.
+    /// [`Segment::renew`] first.
     #[must_use]
     pub fn write(&mut self, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> bool {
         if self.tail.len() + bytes_max > self.room_left {
@@ -62,32 +66,23 @@ impl Segment {
             number: self.number,
         })
     }
-}
 
-/// Retired segments whose pieces may still be in use, kept so that a busy room reuses memory
-/// instead of allocating.
-#[derive(Debug, Default)]
-pub struct SegmentPool {
-    retired: std::collections::VecDeque<BytesMut>,
-}
-
-impl SegmentPool {
-    /// Replaces `segment`, whose pending bytes were cut, by one with room for `bytes_min` bytes:
-    /// twice the old size up to [`SEGMENT_BYTES`], recycled when the oldest retired one is free.
+    /// Goes on in a new allocation with room for `bytes_min` bytes: twice the old size up to
+    /// [`SEGMENT_BYTES`], a recycled one when the oldest retired one is free.
     ///
     /// # Panics
     ///
     /// If something is pending: cut first.
-    pub fn renew(&mut self, segment: &mut Segment, bytes_min: usize) {
+    pub fn renew(&mut self, bytes_min: usize) {
         assert!(
-            segment.tail.is_empty(),
+            self.tail.is_empty(),
             "a segment is cut before it is replaced"
         );
-        let capacity = (segment.capacity * 2)
+        let capacity = (self.capacity * 2)
             .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
             .max(bytes_min);
-        let old = std::mem::take(&mut segment.tail);
-        if segment.capacity == SEGMENT_BYTES {
+        let old = std::mem::take(&mut self.tail);
+        if self.capacity == SEGMENT_BYTES {
             if self.retired.len() == SEGMENTS_SPARE {
                 self.retired.pop_front();
             }
@@ -98,23 +93,19 @@ impl SegmentPool {
         } else {
             None
         };
-        segment.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
-        segment.number = next_number();
-        segment.capacity = capacity;
-        segment.room_left = segment.tail.capacity();
+        self.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
+        self.number = next_number();
+        self.capacity = capacity;
+        self.room_left = self.tail.capacity();
     }
 
-    /// A retired segment of which no piece is alive any more; the oldest are looked at first, and a
-    /// pinned one goes to the back.
+    /// The first retired allocation of which no piece is alive any more.
     fn recycle(&mut self) -> Option<BytesMut> {
-        for _ in 0..self.retired.len().min(4) {
-            let mut oldest = self.retired.pop_front()?;
-            if oldest.try_reclaim(SEGMENT_BYTES) {
-                return Some(oldest);
-            }
-            self.retired.push_back(oldest);
-        }
-        None
+        let free = self
+            .retired
+            .iter_mut()
+            .position(|retired| retired.try_reclaim(SEGMENT_BYTES))?;
+        self.retired.remove(free)
     }
 }
 
@@ -209,9 +200,9 @@ mod tests {
     /// Goal: pieces of one segment make one run; pieces of two segments never do.
     #[test]
     fn pieces_join_only_within_their_segment() {
-        let (mut pool, mut segment) = (SegmentPool::default(), Segment::default());
+        let mut segment = Segment::default();
         assert!(!write(&mut segment, b"x"), "an empty segment has no room");
-        pool.renew(&mut segment, 0);
+        segment.renew(0);
         assert!(write(&mut segment, b"one"));
         let one = segment.cut().expect("three bytes were written");
         assert!(segment.cut().is_none());
@@ -221,7 +212,7 @@ mod tests {
         assert!(run.join(&two));
         assert_eq!(run.len(), 6);
         assert!(!run.join(&one), "not adjacent");
-        pool.renew(&mut segment, 0);
+        segment.renew(0);
         assert!(write(&mut segment, b"three"));
         let three = segment.cut().expect("five bytes were written");
         assert!(!run.join(&three));
@@ -231,7 +222,7 @@ mod tests {
     /// Goal: a busy room's memory is recycled once its pieces are gone, and never before.
     #[test]
     fn full_segments_are_recycled_when_free() {
-        let (mut pool, mut segment) = (SegmentPool::default(), Segment::default());
+        let mut segment = Segment::default();
         let fill = vec![7; SEGMENT_BYTES / 4 - 100];
         let mut addresses = std::collections::HashSet::new();
         let mut held = None;
@@ -243,7 +234,7 @@ mod tests {
                     held = Some(piece);
                 }
             }
-            pool.renew(&mut segment, fill.len());
+            segment.renew(fill.len());
         }
         assert!(
             addresses.len() < 40,

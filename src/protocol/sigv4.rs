@@ -1,4 +1,5 @@
-//! AWS Signature Version 4, the verifying side, for JSON services (contract §3.2).
+//! AWS Signature Version 4, the verifying side, for JSON services (contract §3.2); [`sign`] is the
+//! other side.
 //!
 //! The canonical request is built from what was received: the path percent-encoded once more, the
 //! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host`,
@@ -6,6 +7,7 @@
 //! declared unsigned are refused, as the service always signs its body.
 
 mod canonical;
+pub mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +20,7 @@ use subtle::ConstantTimeEq;
 use crate::base::clock::UnixTime;
 use crate::base::limits::SIGNATURE_SKEW_MAX;
 
+use canonical::Path;
 pub use canonical::percent_decode;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -101,6 +104,27 @@ impl SigningKey {
             key = keyed(&key.finalize().into_bytes());
         }
         Self(key)
+    }
+
+    /// The signature of a canonical request.
+    fn sign(&self, canonical: &[u8], time: &str, date: &str, scope: Scope<'_>) -> Hex {
+        let mut mac = self.0.clone();
+        for part in [
+            ALGORITHM,
+            "\n",
+            time,
+            "\n",
+            date,
+            "/",
+            scope.region,
+            "/",
+            scope.service,
+            "/aws4_request\n",
+            hex(&Sha256::digest(canonical).into()).as_str(),
+        ] {
+            mac.update(part.as_bytes());
+        }
+        hex(&mac.finalize().into_bytes().into())
     }
 }
 
@@ -186,24 +210,13 @@ impl<'a> Claim<'a> {
         self.applies(scope, now)?;
         self.covers(received)?;
         let payload_hash = payload_hash(received)?;
-        let canonical = canonical::request(received, self.signed_headers, &payload_hash);
-        let mut mac = key.0.clone();
-        for part in [
-            ALGORITHM,
-            "\n",
-            self.time,
-            "\n",
-            self.date,
-            "/",
-            self.region,
-            "/",
-            self.service,
-            "/aws4_request\n",
-            hex(&Sha256::digest(&canonical).into()).as_str(),
-        ] {
-            mac.update(part.as_bytes());
-        }
-        let expected = hex(&mac.finalize().into_bytes().into());
+        let canonical =
+            canonical::request(received, self.signed_headers, &payload_hash, Path::Escaped);
+        let own = Scope {
+            region: self.region,
+            service: self.service,
+        };
+        let expected = key.sign(&canonical, self.time, self.date, own);
         let equal = expected.as_bytes().ct_eq(self.signature.as_bytes());
         if bool::from(equal) {
             Ok(())

@@ -9,16 +9,14 @@ use super::RoomSettings;
 use crate::base::clock::{Now, Tick};
 use crate::base::id::{FrameId, FrameIds};
 use crate::base::rate::{Budget, Rate};
-use crate::base::segment::{Piece, Segment, SegmentPool};
+use crate::base::segment::{Piece, Segment};
 use crate::protocol::chat::encode;
 
-/// What a room needs from its shard to append: ids, memory, time.
+/// What a room needs from its shard to append: ids, time.
 #[derive(Debug)]
 pub struct Press<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
-    /// Memory for the log.
-    pub pool: &'a mut SegmentPool,
     /// The turn's time.
     pub now: Now,
 }
@@ -102,7 +100,7 @@ impl Room {
             sender_json: said.sender_json,
         };
         let id = message.id;
-        self.append(press, message.bytes_max(), |out| {
+        self.append(message.bytes_max(), |out| {
             encode::message(out, &message);
         });
         Ok(id)
@@ -124,7 +122,7 @@ impl Room {
             sent: press.now.unix,
         };
         let id = event.id;
-        self.append(press, event.bytes_max(), |out| encode::event(out, &event));
+        self.append(event.bytes_max(), |out| encode::event(out, &event));
         self.urgent = true;
         id
     }
@@ -158,15 +156,10 @@ impl Room {
         }
     }
 
-    fn append(
-        &mut self,
-        press: &mut Press<'_>,
-        bytes_max: usize,
-        mut write: impl FnMut(&mut bytes::BytesMut),
-    ) {
+    fn append(&mut self, bytes_max: usize, mut write: impl FnMut(&mut bytes::BytesMut)) {
         if !self.segment.write(bytes_max, &mut write) {
             self.cut_pending();
-            press.pool.renew(&mut self.segment, bytes_max);
+            self.segment.renew(bytes_max);
             let fits = self.segment.write(bytes_max, &mut write);
             assert!(fits, "a renewed segment has the room it was asked for");
         }

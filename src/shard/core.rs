@@ -29,7 +29,6 @@ use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
 use crate::base::id::{FrameIds, RoomId};
 use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, SEND_STALL_MAX};
-use crate::base::segment::SegmentPool;
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
 use crate::net::wire::{Shutdown, Wire};
@@ -84,7 +83,6 @@ pub struct Core<W: Wire> {
 
     now: Now,
     ids: FrameIds,
-    pool: SegmentPool,
     desk: Desk,
     connections: Table<Connection<W::Socket>>,
     locals: Table<Local>,
@@ -129,7 +127,6 @@ impl<W: Wire> Core<W> {
             budgets: parts.budgets,
             now,
             ids: FrameIds::seeded(parts.seed),
-            pool: SegmentPool::default(),
             desk,
             connections: Table::default(),
             locals: Table::default(),
@@ -451,7 +448,7 @@ impl<W: Wire> Core<W> {
 
     fn stop(&mut self) {
         self.stopping = true;
-        let all: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
+        let all: Vec<_> = self.connections.slots().collect();
         for slot in all {
             self.kill(slot, |metrics| &metrics.closed_drain);
         }

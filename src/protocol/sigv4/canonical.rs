@@ -5,16 +5,29 @@ use super::{Hex, Received};
 /// Bytes of a usual canonical request; a longer one grows.
 const BYTES_USUAL: usize = 1024;
 
+/// How the path is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Escaped once more than on the wire, without dot segments: every service but S3.
+    Escaped,
+    /// As on the wire: S3.
+    AsSent,
+}
+
 /// Method, path, query, signed headers, their names, the body's hash; a line each.
 pub(super) fn request(
     received: &Received<'_>,
     signed_headers: &str,
     payload_hash: &Hex,
+    how: Path,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(BYTES_USUAL);
     out.extend_from_slice(received.method.as_bytes());
     out.push(b'\n');
-    path(&mut out, received.path);
+    match how {
+        Path::Escaped => path(&mut out, received.path),
+        Path::AsSent => out.extend_from_slice(received.path.as_bytes()),
+    }
     out.push(b'\n');
     query(&mut out, received.query);
     out.push(b'\n');
@@ -116,7 +129,7 @@ pub fn percent_decode(text: &str) -> Vec<u8> {
 }
 
 /// Percent-encodes all but unreserved characters (RFC 3986 §2.3) and those of `keep`.
-fn escape(out: &mut Vec<u8>, bytes: &[u8], keep: &[u8]) {
+pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8], keep: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || keep.contains(byte) {

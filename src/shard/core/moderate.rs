@@ -106,7 +106,6 @@ impl<W: Wire> Core<W> {
         };
         let mut press = Press {
             ids: &mut self.ids,
-            pool: &mut self.pool,
             now: self.now,
         };
         let id = home.room.announce(&mut press, name, attributes_json, "");
@@ -151,7 +150,6 @@ impl<W: Wire> Core<W> {
         };
         let mut press = Press {
             ids: &mut self.ids,
-            pool: &mut self.pool,
             now: self.now,
         };
         let id = home.act(&mut press, action, texts, &self.settings, &self.budgets)?;

@@ -131,12 +131,7 @@ impl<W: Wire> Core<W> {
         let content_chars_max = usize::from(local.settings.content_chars_max);
         let Connection { session, lane, .. } = connection;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
-        let (ids, pool, posts, posting) = (
-            &mut self.ids,
-            &mut self.pool,
-            &mut self.posts,
-            &mut self.posting,
-        );
+        let (ids, posts, posting) = (&mut self.ids, &mut self.posts, &mut self.posting);
         let (here, now) = (self.id, self.now);
         let refuse = |after: &mut Aftermath,
                       lane: &mut Option<Box<_>>,
@@ -167,7 +162,6 @@ impl<W: Wire> Core<W> {
                     let fault = if let Some(home) = &mut local.home {
                         let mut press = Press {
                             ids: &mut *ids,
-                            pool: &mut *pool,
                             now,
                         };
                         let done = home.act(&mut press, action, texts, settings, budgets);

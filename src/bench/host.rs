@@ -1,0 +1,245 @@
+//! The server under test: a child process of our own on free ports, or one that runs already.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+use zeroize::Zeroizing;
+
+use super::BenchError;
+use super::machine::{self, Usage};
+use crate::base::clock::UnixTime;
+use crate::base::id::RoomId;
+use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
+use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, keyring_path};
+use crate::protocol::sigv4::Scope;
+use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
+use crate::protocol::token::{Capability, Claims, Keyring, NONCE_BYTES};
+
+/// For the child to become ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server that runs already.
+#[derive(Debug, Clone)]
+pub struct Attach {
+    /// Its messaging listener.
+    pub messaging: SocketAddr,
+    /// Its data directory, for the sealing keys.
+    pub data_dir: PathBuf,
+    /// Rooms to use.
+    pub rooms: Vec<RoomId>,
+    /// Its process, for processor time and memory.
+    pub pid: Option<u32>,
+}
+
+/// The server under test.
+#[derive(Debug)]
+pub struct Host {
+    child: Option<Child>,
+    directory: Option<PathBuf>,
+    /// Its messaging listener.
+    pub messaging: SocketAddr,
+    /// Its control listener, if it is ours.
+    pub control: Option<SocketAddr>,
+    /// Its rooms.
+    pub rooms: Vec<RoomId>,
+    keyring: Keyring,
+    pid: Option<u32>,
+}
+
+impl Host {
+    /// Uses a running server.
+    pub fn attach(attach: Attach) -> Result<Self, BenchError> {
+        Ok(Self {
+            child: None,
+            directory: None,
+            messaging: attach.messaging,
+            control: None,
+            rooms: attach.rooms,
+            keyring: read_keyring(&attach.data_dir)?,
+            pid: attach.pid,
+        })
+    }
+
+    /// Starts this very program as `dev --quotas open` with `shards` shards and makes `rooms` rooms.
+    /// `extra` goes to the command line as it is.
+    pub fn start(shards: usize, rooms: usize, extra: &[String]) -> Result<Self, BenchError> {
+        let directory = std::env::temp_dir().join(format!("uproar-bench-{}", std::process::id()));
+        fs::create_dir_all(&directory)?;
+        let (messaging, control) = (free_port()?, free_port()?);
+        let log = File::create(directory.join("log"))?;
+        // Inherited: the server, its control thread included, stays on so many processors.
+        machine::pin(0..shards);
+        let child = Command::new(std::env::current_exe()?)
+            .args(["dev", "--quotas", "open"])
+            .args(["--shards", &shards.to_string()])
+            .args(["--messaging-listen", &messaging.to_string()])
+            .args(["--control-listen", &control.to_string()])
+            .arg("--data-dir")
+            .arg(directory.join("data"))
+            .args(extra)
+            .env("UPROAR_LOG__FILTER", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        machine::pin_to_last();
+        let pid = child.id();
+        let mut host = Self {
+            child: Some(child),
+            directory: Some(directory.clone()),
+            messaging,
+            control: Some(control),
+            rooms: Vec::new(),
+            keyring: Keyring::default(),
+            pid: Some(pid),
+        };
+        host.wait_ready(control, &directory)?;
+        host.keyring = read_keyring(&directory.join("data"))?;
+        for _ in 0..rooms {
+            host.rooms.push(create_room(control)?);
+        }
+        Ok(host)
+    }
+
+    fn wait_ready(&mut self, control: SocketAddr, directory: &Path) -> Result<(), BenchError> {
+        let started = Instant::now();
+        loop {
+            let request = format!("GET /readyz HTTP/1.1\r\nHost: {control}\r\n{CLOSE}\r\n");
+            let ready = ask(control, &request);
+            if ready.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return Ok(());
+            }
+            let ended = self.child.as_mut().map(Child::try_wait).transpose()?;
+            if ended.flatten().is_some() || started.elapsed() > PATIENCE {
+                let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+                return Err(BenchError::Server(format!("did not become ready\n{log}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A token for `user` in room number `room`, with every right.
+    pub fn token(&self, room: usize, user: &str) -> Result<String, BenchError> {
+        let now = wall_clock();
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(std::io::Error::from)?;
+        let claims = Claims {
+            room: self.rooms[room],
+            user_id: user.to_owned(),
+            attributes: Vec::new(),
+            capabilities: Capability::ALL.into_iter().collect(),
+            expires: now.after(TOKEN_LIFE),
+            session_end: now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_MAX))),
+        };
+        Ok(self.keyring.seal(&claims, nonce))
+    }
+
+    /// ARN of room number `room` of a server of our own.
+    pub fn arn(&self, room: usize) -> String {
+        format!(
+            "arn:aws:ivschat:{DEV_REGION}:{DEV_ACCOUNT}:room/{}",
+            self.rooms[room]
+        )
+    }
+
+    /// What the server's process has used up; `None` if it is not known which that is.
+    pub fn usage(&self) -> Option<Usage> {
+        self.pid.map(Usage::of)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        // A child that ended already is fine, too.
+        let _signalled = pid.map(|pid| kill_process(pid, Signal::TERM));
+        let started = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _killed = child.kill();
+        let _reaped = child.wait();
+        if let Some(directory) = &self.directory {
+            let _removed = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn read_keyring(data_dir: &Path) -> Result<Keyring, BenchError> {
+    let path = keyring_path(data_dir);
+    let text = fs::read_to_string(&path)
+        .map_err(|error| BenchError::Server(format!("{}: {error}", path.display())))?;
+    Keyring::parse(&text)
+        .map_err(|error| BenchError::Server(format!("{}: {error}", path.display())))
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<SocketAddr, BenchError> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+const CLOSE: &str = "Connection: close\r\n";
+
+fn create_room(control: SocketAddr) -> Result<RoomId, BenchError> {
+    let body = r#"{"name":"bench"}"#;
+    let head = signed_head(control, "/CreateRoom", CLOSE, body.as_bytes());
+    let answer = ask(control, &(head + body))?;
+    let id = answer
+        .split_once(":room/")
+        .and_then(|(_, rest)| RoomId::parse(rest.split('"').next()?));
+    id.ok_or_else(|| BenchError::Server(format!("CreateRoom answered {answer}")))
+}
+
+/// The head of a POST with dev's access key, to be followed by `body`. `unsigned` are header lines.
+pub(super) fn signed_head(control: SocketAddr, path: &str, unsigned: &str, body: &[u8]) -> String {
+    let host = control.to_string();
+    let request = Outgoing {
+        method: "POST",
+        path,
+        query: "",
+        host: &host,
+        headers: &[],
+        body,
+    };
+    let credentials = Credentials {
+        key_id: DEV_KEY_ID.to_owned(),
+        secret: Zeroizing::new(DEV_SECRET.to_owned()),
+        session_token: None,
+    };
+    let scope = Scope {
+        region: DEV_REGION,
+        service: "ivschat",
+    };
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n{unsigned}",
+        body.len()
+    );
+    for (name, value) in sign(&request, &credentials, scope, wall_clock()) {
+        head.extend([name, ": ", &value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    head
+}
+
+fn wall_clock() -> UnixTime {
+    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    UnixTime::from_secs(since_epoch.as_secs())
+}
+
+/// One request, which must ask for `Connection: close`, on a connection of its own.
+fn ask(server: SocketAddr, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,198 @@
+//! A sampled receiver: every frame parsed for its number and age.
+//!
+//! The content of a bench message is `<number><nanoseconds><padding>`, both as 16 hex digits: the
+//! number counts a room's messages, the nanoseconds are when the message was meant to be sent, so that
+//! a sender that falls behind shows up as latency (no coordinated omission).
+
+use std::io::{self, Read};
+use std::net::TcpStream;
+
+use hdrhistogram::Histogram;
+
+/// What stands in front of the content in a MESSAGE frame.
+const MARK: &[u8] = b"\"Content\":\"";
+const HEX: usize = 16;
+
+/// Length of the smallest content a bench message can have.
+pub const CONTENT_BYTES_MIN: usize = 2 * HEX;
+
+/// The content of message `number`, meant to be sent at `nanos`, padded to `bytes`.
+pub fn content(out: &mut String, number: u64, nanos: u64, bytes: usize) {
+    use std::fmt::Write;
+    let _infallible = write!(out, "{number:016x}{nanos:016x}");
+    out.extend(std::iter::repeat_n(
+        'x',
+        bytes.saturating_sub(CONTENT_BYTES_MIN),
+    ));
+}
+
+/// What one sampled receiver saw.
+#[derive(Debug)]
+pub struct Sample {
+    /// Its socket, non-blocking.
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+    filled: usize,
+    /// The next number expected.
+    pub next: u64,
+    /// Numbers that never came.
+    pub lost: u64,
+    /// Numbers that came again, or too late.
+    pub repeated: u64,
+    /// Bytes of whole frames, headers included.
+    pub bytes: u64,
+    /// MESSAGE frames.
+    pub messages: u64,
+    /// Answers that are errors: the server refused a message.
+    pub errors: u64,
+    /// A ping waits for its pong.
+    pub pinged: bool,
+}
+
+impl Sample {
+    /// From a connection that has just shaken hands.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            buffer: vec![0; 256 * 1024],
+            filled: 0,
+            next: 0,
+            lost: 0,
+            repeated: 0,
+            bytes: 0,
+            messages: 0,
+            errors: 0,
+            pinged: false,
+        })
+    }
+
+    /// Reads what is there; notes the age of each message in microseconds, at `clock` after each read.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the server closed the connection; the kernel's.
+    pub fn read(
+        &mut self,
+        clock: impl Fn() -> u64,
+        ages: &mut Histogram<u64>,
+        count_from: u64,
+    ) -> io::Result<()> {
+        loop {
+            let spare = &mut self.buffer[self.filled..];
+            let len = match self.stream.read(spare) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let was_full = len == spare.len();
+            self.filled += len;
+            self.parse(clock(), ages, count_from)?;
+            if !was_full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn parse(&mut self, now: u64, ages: &mut Histogram<u64>, count_from: u64) -> io::Result<()> {
+        let mut start = 0;
+        while let Some((opcode, head, len)) = header(&self.buffer[start..self.filled]) {
+            let end = start + head + len;
+            if end > self.filled {
+                break;
+            }
+            let payload = &self.buffer[start + head..end];
+            match opcode {
+                8 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                9 => self.pinged = true,
+                _ => match numbers(payload) {
+                    Some((number, sent)) => {
+                        self.bytes += (head + len) as u64;
+                        self.messages += 1;
+                        if number < self.next {
+                            self.repeated += 1;
+                        } else {
+                            self.lost += number - self.next;
+                            self.next = number + 1;
+                        }
+                        if number >= count_from {
+                            ages.saturating_record(now.saturating_sub(sent) / 1000);
+                        }
+                    }
+                    None => self.errors += 1,
+                },
+            }
+            start = end;
+        }
+        self.buffer.copy_within(start..self.filled, 0);
+        self.filled -= start;
+        Ok(())
+    }
+}
+
+/// Opcode, length of the header, length of the payload of an unmasked frame.
+fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+    let opcode = bytes.first()? & 0x0F;
+    match *bytes.get(1)? {
+        126 => {
+            let len = bytes.get(2..4)?.try_into().expect("two bytes");
+            Some((opcode, 4, usize::from(u16::from_be_bytes(len))))
+        }
+        127 => {
+            let len = bytes.get(2..10)?.try_into().expect("eight bytes");
+            Some((opcode, 10, usize::try_from(u64::from_be_bytes(len)).ok()?))
+        }
+        len => Some((opcode, 2, usize::from(len))),
+    }
+}
+
+/// Number and time in a MESSAGE frame's content.
+fn numbers(payload: &[u8]) -> Option<(u64, u64)> {
+    let at = payload
+        .windows(MARK.len())
+        .position(|window| window == MARK)?
+        + MARK.len();
+    let hex = |range| {
+        let digits = std::str::from_utf8(payload.get(range)?).ok()?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    Some((hex(at..at + HEX)?, hex(at + HEX..at + 2 * HEX)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    /// Goal: loss, repetition and age are seen, across reads that cut frames anywhere.
+    #[test]
+    fn loss_and_repetition_are_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("loopback");
+        let (mut server, _) = listener.accept().expect("just connected");
+        let mut sample = Sample::new(client).expect("non-blocking");
+        let mut ages = Histogram::new_with_bounds(1, 10_000, 3).expect("valid");
+        let mut wire = Vec::new();
+        for number in [0_u64, 1, 4, 4, 5] {
+            let mut text = String::from(r#"{"Type":"MESSAGE","Content":""#);
+            content(&mut text, number, 1_000_000, 200);
+            text.push_str(r#""}"#);
+            wire.extend([0x81, 126]);
+            wire.extend(u16::try_from(text.len()).expect("short").to_be_bytes());
+            wire.extend(text.as_bytes());
+        }
+        for part in wire.chunks(100) {
+            server.write_all(part).expect("loopback");
+            // Loopback hands bytes over within the write.
+            sample.read(|| 3_000_000, &mut ages, 0).expect("open");
+        }
+        while sample.messages < 5 {
+            sample.read(|| 3_000_000, &mut ages, 0).expect("open");
+        }
+        assert_eq!((sample.next, sample.lost, sample.repeated), (6, 2, 1));
+        assert_eq!(sample.bytes, wire.len() as u64);
+        assert_eq!((ages.len(), ages.min()), (5, 2000));
+    }
+}

@@ -1,0 +1,99 @@
+//! One viewer: a WebSocket connection made with a chat token.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+/// Longest answer to an upgrade request.
+const ANSWER_BYTES_MAX: usize = 4096;
+/// For connecting and for the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Viewers that share one source address: below the 28,232 ports of Linux's default range.
+const VIEWERS_PER_ADDRESS: usize = 20_000;
+
+/// Opens a connection to `server` as viewer number `index` and shakes hands; `token` goes into
+/// `Sec-WebSocket-Protocol`. The socket is blocking.
+///
+/// # Errors
+///
+/// The kernel's, or `ConnectionRefused` with the server's status line.
+pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result<TcpStream> {
+    let mut stream = dial(server, index)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut key = [0; 16];
+    fastrand::fill(&mut key);
+    let key = STANDARD.encode(key);
+    let protocol = token.map_or_else(String::new, |token| {
+        format!("Sec-WebSocket-Protocol: {token}\r\n")
+    });
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    let mut answer = [0; ANSWER_BYTES_MAX];
+    let mut len = 0;
+    // Byte by byte at the end only: nothing behind the head may be swallowed.
+    while !answer[..len].ends_with(b"\r\n\r\n") {
+        let Some(place) = answer.get_mut(len..=len) else {
+            return Err(io::Error::other("the answer to the upgrade is too long"));
+        };
+        stream.read_exact(place)?;
+        len += 1;
+    }
+    if answer.starts_with(b"HTTP/1.1 101 ") {
+        return Ok(stream);
+    }
+    let status = answer.split(|byte| *byte == b'\r').next();
+    let status = String::from_utf8_lossy(status.unwrap_or_default());
+    Err(io::Error::new(
+        io::ErrorKind::ConnectionRefused,
+        format!("the server answered {status}"),
+    ))
+}
+
+/// Connects from an address of its own for every 20,000 viewers, if the server is on loopback.
+fn dial(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let SocketAddr::V4(v4) = server else {
+        return TcpStream::connect_timeout(&server, PATIENCE);
+    };
+    if !v4.ip().is_loopback() {
+        return TcpStream::connect_timeout(&server, PATIENCE);
+    }
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let block = u8::try_from(index / VIEWERS_PER_ADDRESS % 250).expect("below 250");
+    let source = SocketAddrV4::new(Ipv4Addr::new(127, 0, block + 1, 1), 0);
+    if block > 0 {
+        bind(&socket, &source)?;
+    }
+    connect(&socket, &v4)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// Appends a masked frame (RFC 6455 §5.2), as clients must send them.
+pub fn frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    out.push(0x80 | opcode);
+    match u16::try_from(payload.len()) {
+        Ok(len @ 0..126) => out.push(0x80 | len.to_le_bytes()[0]),
+        Ok(len) => {
+            out.push(0x80 | 0x7E);
+            out.extend(len.to_be_bytes());
+        }
+        Err(error) => panic!("the bench sends short frames: {error}"),
+    }
+    let mask = fastrand::u32(..).to_ne_bytes();
+    out.extend(mask);
+    let masked = payload.iter().zip(mask.iter().cycle());
+    out.extend(masked.map(|(byte, mask)| byte ^ mask));
+}
+
+/// Opcode of a text frame.
+pub const TEXT: u8 = 1;
+/// Opcode of a pong.
+pub const PONG: u8 = 10;
