@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use clap::Parser;
 use uproar::base::id::RoomId;
-use uproar::protocol::token::Keyring;
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::gateway::Gateway;
 use uproar::shard::handshake::{ECHO_ROOM, Entrance};
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..ShardSettings::open(arguments.shards)
     };
     let entrance = Entrance {
-        keyring: Arc::new(Keyring::default()),
+        keyring: Arc::default(),
         tls: None,
         origins: Arc::new([]),
         pages: None,

@@ -55,6 +55,8 @@ pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
 /// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.
 pub const TOKEN_LIFE: Duration = Duration::from_hours(1);
+/// Longest `tokens.life_minutes` may make it: so long a replaced sealing key is kept.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(24);
 /// Session length: bounds and default, in minutes (contract §2).
 pub const SESSION_MINUTES_MAX: u32 = 180;
 /// Default of `sessionDurationInMinutes`.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
 use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging};
-use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
 use crate::control::arn::Realm;
@@ -56,7 +56,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         "twelve digits",
     )?;
     check.holds(
-        (2..=24 * 60).contains(&minutes),
+        (2..=TOKEN_LIFE_MAX.as_secs() / 60).contains(&minutes),
         "tokens.life_minutes",
         minutes,
         "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",

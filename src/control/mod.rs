@@ -22,8 +22,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::rate::Budget;
-use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
+use crate::shard::handshake::LiveKeyring;
 use crate::shard::run::Clock;
 
 use access::Keys;
@@ -56,7 +56,7 @@ pub struct Control {
     settings: ControlSettings,
     registry: Registry,
     gateway: Gateway,
-    keyring: Arc<Keyring>,
+    keyring: LiveKeyring,
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
@@ -70,7 +70,7 @@ impl Control {
         settings: ControlSettings,
         store: Store,
         gateway: Gateway,
-        keyring: Arc<Keyring>,
+        keyring: LiveKeyring,
         clock: Clock,
         ready: Arc<AtomicBool>,
         metrics: Metrics,

@@ -5,6 +5,7 @@ mod error;
 mod keys;
 pub mod logging;
 mod preflight;
+mod reload;
 mod tls;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -22,15 +24,14 @@ use crate::control::op::Operation;
 use crate::control::store::Store;
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
-use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::{Entrance, Pages};
+use crate::shard::handshake::{Entrance, LiveKeyring, Pages};
 use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
 
 pub use error::StartError;
-pub use keys::{load_keyring, nonce};
+pub use keys::{load_keyring, nonce, rotate_keyring};
 pub use preflight::raise_descriptor_limit;
 
 /// What a server that has just become ready says of itself.
@@ -59,7 +60,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let connections_max =
         preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
     let clock = Clock::start();
-    let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
+    let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+    let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
     let database = settings.data_dir.join("rooms.redb");
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
@@ -97,6 +99,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         shards,
         shard_settings,
         keyring,
+        certificate: tls.certificate,
         clock,
         store,
         archive,
@@ -117,7 +120,8 @@ struct Start {
     settings: Settings,
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
-    keyring: Arc<Keyring>,
+    keyring: LiveKeyring,
+    certificate: Option<Arc<tls::LiveCertificate>>,
     clock: Clock,
     store: Store,
     archive: ArchiveThread,
@@ -138,11 +142,19 @@ impl Start {
             mut shards,
             shard_settings,
             keyring,
+            certificate,
             clock,
             store,
             archive,
             pages,
         } = self;
+        let reloads = Arc::new(reload::Reloads::default());
+        let watch = reload::Watch::new(
+            &settings.data_dir,
+            Arc::clone(&keyring),
+            certificate,
+            Arc::clone(&reloads),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -165,7 +177,10 @@ impl Start {
                 keyring,
                 clock,
                 Arc::clone(&ready),
-                Box::new(move |out| metrics::render(&shard_metrics, out)),
+                Box::new(move |out| {
+                    metrics::render(&shard_metrics, out);
+                    reloads.render(out);
+                }),
             )
             .await
             .map_err(StartError::Load)?;
@@ -190,14 +205,16 @@ impl Start {
                 room,
             });
             tracing::info!(messaging = %shards.address, control = %serves.address, tls, "ready");
-            let served = Rc::clone(&control)
-                .serve(serves.listener, serves.tls, stop)
-                .await;
+            let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop);
+            let served = tokio::select! {
+                served = serving => served.map_err(StartError::Runtime),
+                ended = watch.run() => ended,
+            };
             tracing::info!(
                 "stopping: connections are cut without a Close frame, so that clients reconnect"
             );
             gateway.stop();
-            served.map_err(StartError::Runtime)
+            served
         });
         shards.join();
         archive.stop();
