@@ -142,7 +142,7 @@ fn from_file(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
         match value {
             Value::Table(values) => {
                 if !matches!(SCHEMA.get(&section), Some(Value::Table(_))) {
-                    return Err(names::unknown_key(&section, source));
+                    return Err(names::unknown_section(&section, source));
                 }
                 for (name, value) in values {
                     entries.push(Entry {

@@ -196,13 +196,14 @@ fn mistakes_are_named() {
         (
             DEV,
             "[mesaging]\nlisten = 1",
-            &["mesaging", "mean messaging"],
+            &["[mesaging] is", "mean [messaging]?"],
         ),
         (
             DEV,
             "[server]\nwindow_bytes = 1",
             &["mean delivery.window_bytes?"],
         ),
+        (DEV, "[zzz]", &["[zzz] is not known"]),
         (DEV, "[server]\nzzz = 1", &["server.zzz is not known"]),
         (DEV, "[server]\nshards = ", &["uproar.toml", "line 2"]),
         (

@@ -56,7 +56,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let connections_max = preflight::descriptors(settings.shard.connections_max)?;
+    let connections_max =
+        preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
     let clock = Clock::start();
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
     let tls = tls::configure(&settings)?;
@@ -205,7 +206,11 @@ impl Start {
 }
 
 fn bind_control(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    socket::listen_alone(address).map_err(|cause| StartError::Bind { address, cause })
+    socket::listen_alone(address).map_err(|cause| StartError::Bind {
+        address,
+        flag: "--control-listen",
+        cause,
+    })
 }
 
 /// Ready at the first SIGTERM or SIGINT.

@@ -177,7 +177,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     for _ in 0..count {
         readiness
             .recv()
-            .map_err(|_panicked| io::Error::other("a shard ended at start"))??;
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
+            .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
         posts: control_posts,
