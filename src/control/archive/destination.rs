@@ -93,14 +93,19 @@ pub fn parcels(
     };
     match destination {
         Destination::S3 { bucket_name } => {
-            let hash = layout::object_hash(id, stretch.first);
-            batch::objects(records, settings.window_ms())
-                .into_iter()
-                .map(|(room, start_ms, picks)| Parcel::Object {
+            let parcel = |(room, start_ms, picks): (_, _, Picks)| {
+                // Each record is the first of one object at most.
+                let number = stretch.first + picks.first().map_or(0, |index| *index as u64);
+                let hash = layout::object_hash(id, number);
+                Parcel::Object {
                     bucket: bucket_name.clone(),
                     key: layout::object_key(&settings.realm, room, start_ms, hash),
                     picks,
-                })
+                }
+            };
+            batch::objects(records, settings.window_ms())
+                .into_iter()
+                .map(parcel)
                 .collect()
         }
         Destination::CloudWatchLogs {
@@ -412,6 +417,7 @@ fn whole_lines(file: &mut File, len: u64) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::spool::stretch_of;
     use super::*;
 
     /// Goal: a torn last line is cut off before the next is written; whole ones stay.
@@ -429,6 +435,47 @@ mod tests {
         append(&path, b"line\n").expect("writes");
         assert_eq!(fs::read(&path).expect("reads"), b"line\n");
         fs::remove_dir_all(directory).expect("removes");
+    }
+
+    /// Goal: no object of a spool replaces another, however many windows share a minute and however
+    /// many stretches a window.
+    #[test]
+    fn objects_have_keys_of_their_own() {
+        let settings = ArchiveSettings {
+            realm: crate::control::arn::Realm {
+                region: "us-west-2".to_owned(),
+                account: "123456789012".to_owned(),
+            },
+            spool: PathBuf::new(),
+            directory: PathBuf::new(),
+            spool_bytes_max: 0,
+            age_max: std::time::Duration::ZERO,
+            window: std::time::Duration::from_secs(1),
+            linger: std::time::Duration::ZERO,
+            s3: None,
+            cloudwatch: None,
+            firehose: None,
+            credentials: None,
+        };
+        let id = LoggingId::from_random(1);
+        let destination = Destination::S3 {
+            bucket_name: "bucket".to_owned(),
+        };
+        let mut keys = std::collections::HashSet::new();
+        let mut objects = 0;
+        for first in [0, 10, 20] {
+            let records: Vec<(u64, &str)> = (0..10).map(|index| (index * 400, "{}")).collect();
+            let mut stretch = stretch_of(&records);
+            stretch.first = first;
+            for parcel in parcels(&settings, id, &destination, &stretch) {
+                let Parcel::Object { key, .. } = parcel else {
+                    panic!("an object was asked for");
+                };
+                objects += 1;
+                keys.insert(key);
+            }
+        }
+        assert_eq!((objects, keys.len()), (12, 12));
     }
 
     /// Goal: answers are told apart by what an operator would do about them.

@@ -21,9 +21,9 @@ pub fn object_key(realm: &Realm, room: RoomId, start_ms: u64, hash: u32) -> Stri
     )
 }
 
-/// Differs for any two stretches of one spool whose sequence numbers are less than 2^32 apart, and is
-/// the same whenever a stretch is delivered again.
-pub fn object_hash(configuration: LoggingId, first: u64) -> u32 {
+/// Of the number of an object's first record in its spool. Differs for any two numbers less than 2^32
+/// apart, and is the same whenever the object is made again.
+pub fn object_hash(configuration: LoggingId, number: u64) -> u32 {
     let base = configuration
         .as_bytes()
         .iter()
@@ -31,7 +31,7 @@ pub fn object_hash(configuration: LoggingId, first: u64) -> u32 {
             (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
         });
     // An odd factor is a bijection of 32 bits.
-    let low = u32::try_from(first & u64::from(u32::MAX)).expect("masked");
+    let low = u32::try_from(number & u64::from(u32::MAX)).expect("masked");
     base ^ low.wrapping_mul(0x9E37_79B1)
 }
 
@@ -124,9 +124,9 @@ mod tests {
 
         /// Goal: objects of one spool do not overwrite each other.
         #[test]
-        fn hashes_differ(first: u64, distance in 1_u64..u64::from(u32::MAX)) {
+        fn hashes_differ(number: u64, distance in 1_u64..u64::from(u32::MAX)) {
             let id = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
-            prop_assert_ne!(object_hash(id, first), object_hash(id, first.wrapping_add(distance)));
+            prop_assert_ne!(object_hash(id, number), object_hash(id, number.wrapping_add(distance)));
         }
     }
 }

@@ -6,16 +6,25 @@ IAM's API, so a server that signs wrongly is refused as AWS would refuse it.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import gzip
 import json
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import boto3
 from botocore.config import Config
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from uproar import REGION, free_port
 
@@ -113,6 +122,79 @@ class Aws:
             )["events"]
         except logs.exceptions.ResourceNotFoundException:
             return []
+
+
+class TlsProxy:
+    """Ends TLS in front of a local port, with a certificate of an authority made for the occasion."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.port, self.target = free_port(), port
+        self.url = f"https://localhost:{self.port}"
+        self.authority = directory / "authority.pem"
+        certificate, key = directory / "proxy.pem", directory / "proxy.key"
+        make_certificate(self.authority, certificate, key)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+
+    def __enter__(self) -> TlsProxy:
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                raw, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(raw,), daemon=True).start()
+
+    def serve(self, raw: socket.socket) -> None:
+        with contextlib.suppress(OSError), raw:
+            inside = self.context.wrap_socket(raw, server_side=True)
+            with inside, socket.create_connection(("127.0.0.1", self.target)) as outside:
+                back = threading.Thread(target=copy, args=(outside, inside), daemon=True)
+                back.start()
+                copy(inside, outside)
+                back.join()
+
+
+def copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def make_certificate(authority: Path, certificate: Path, key: Path) -> None:
+    """An authority, and a certificate for localhost signed by it."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+
+    def builder(name: str, issuer: str, owner: ec.EllipticCurvePrivateKey, is_authority: bool):
+        named = lambda text: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+        return (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named(issuer))
+            .public_key(owner.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+        )
+
+    pem = serialization.Encoding.PEM
+    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    signed = builder("test authority", "test authority", root, True).sign(root, hashes.SHA256())
+    authority.write_bytes(signed.public_bytes(pem))
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    own = builder("localhost", "test authority", leaf, False).add_extension(names, critical=False)
+    certificate.write_bytes(own.sign(root, hashes.SHA256()).public_bytes(pem))
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key.write_bytes(leaf.private_bytes(pem, *plain))
 
 
 def logging_environment(aws: Aws | None, **more: object) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from aws import Aws, eventually, logging_environment
+from aws import Aws, TlsProxy, eventually, logging_environment
 from rawws import WebSocket
 from uproar import ACCOUNT, REGION, Server, free_port
 
@@ -323,6 +323,61 @@ def test_what_was_seen_survives_a_kill_and_a_dead_destination(aws, tmp_path, rou
             by_id = {record["payload"]["Id"]: record for record in found}
             for frame in echoed:
                 assert by_id[frame["Id"]] == expected(frame)
+
+
+def test_objects_hold_each_record_once_through_kills_in_delivery(aws, tmp_path):
+    """Goal: a repeated delivery to object storage replaces objects, it does not double records.
+    Method: objects of one second, a speaker that never pauses, seven kills at different moments of a
+    delivery; in the end every echoed message stands in exactly one object."""
+    rooms: list[dict] = []
+    echoed: list[dict] = []
+    for pause in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9):
+        server = Server(tmp_path, quotas="open", wrapper=logging_environment(aws)).start()
+        if not rooms:
+            rooms.append(logged_room(server.boto_cached, "s3"))
+        speaker = WebSocket(server.messaging_port, server.token(rooms[0]["arn"], "speaker"))
+        until = time.monotonic() + 1.2 + pause
+        while time.monotonic() < until:
+            speaker.say(rooms[0]["id"])
+            echoed.append(speaker.receive())
+            time.sleep(0.0005)
+        server.kill()
+        speaker.close()
+    wanted = {frame["Id"]: expected(frame) for frame in echoed}
+    with Server(tmp_path, quotas="open", wrapper=logging_environment(aws)) as server:
+        found = eventually(lambda: in_bucket(aws, rooms[0]), lambda found: len(found) >= len(wanted), 60)
+        eventually(
+            lambda: metric(server, "log_records_waiting", destination="s3"), lambda left: left == 0
+        )
+        found = in_bucket(aws, rooms[0])
+    by_id = {record["payload"]["Id"]: record for record in found}
+    assert len(by_id) == len(found), "no record twice"
+    assert wanted.items() <= by_id.items()
+    # A message said as the process died may be in the log without its echo: one for each kill.
+    assert len(by_id) - len(wanted) <= 7
+
+
+def test_an_https_endpoint_is_verified_with_the_systems_certificates(aws, tmp_path):
+    """Method: a proxy in front of the services ends TLS with a certificate of its own authority, which
+    the server trusts through SSL_CERT_FILE; without that, nothing is delivered and it is counted."""
+    with TlsProxy(tmp_path, aws.port) as proxy:
+        urls = {f"{kind}_endpoint": proxy.url for kind in KINDS}
+        distrusting = logging_environment(aws, **urls)
+        trusting = (*distrusting, f"SSL_CERT_FILE={proxy.authority}")
+        with Server(tmp_path / "data", quotas="open", wrapper=distrusting) as server:
+            room = logged_room(server.boto_cached, "s3", "cloudwatch", "firehose")
+            frames = chat(server, room, 3)
+            for kind in KINDS:
+                eventually(
+                    lambda kind=kind: metric(
+                        server, "log_delivery_errors_total", destination=kind, reason="unreachable"
+                    ),
+                    lambda count: count > 0,
+                )
+        with Server(tmp_path / "data", quotas="open", wrapper=trusting):
+            for look in (in_bucket, in_group, in_firehose):
+                found = eventually(lambda look=look: look(aws, room), lambda found: len(found) >= 3)
+                assert found == [expected(frame) for frame in frames]
 
 
 def test_an_event_the_api_acknowledged_survives_a_kill(aws, tmp_path):
