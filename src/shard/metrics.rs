@@ -38,8 +38,7 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: Figure,)*
         }
 
-        /// Appends the figures of all shards, summed, in Prometheus' text format.
-        pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
+        fn render_sums(shards: &[Arc<ShardMetrics>], out: &mut String) {
             let mut described = "";
             $(
                 if described != $name {
@@ -53,6 +52,18 @@ macro_rules! metrics {
             let _last = described;
         }
     };
+}
+
+/// Appends the figures of all shards in Prometheus' text format: sums, and connections by shard,
+/// which show how evenly the crowd is spread.
+pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
+    render_sums(shards, out);
+    out.push_str("# HELP uproar_shard_connections Established connections of one shard.\n");
+    out.push_str("# TYPE uproar_shard_connections gauge\n");
+    for (shard, metrics) in shards.iter().enumerate() {
+        let open = metrics.connections.get();
+        let _infallible = writeln!(out, "uproar_shard_connections{{shard=\"{shard}\"}} {open}");
+    }
 }
 
 metrics! {
