@@ -84,6 +84,10 @@ id_type! {
     RoomId
 }
 id_type! {
+    /// A logging configuration, the last part of its ARN.
+    LoggingId
+}
+id_type! {
     /// A message, event or error frame, or an API operation: one id space. Unique, not secret.
     FrameId
 }

@@ -162,6 +162,55 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
 /// Difference between `X-Amz-Date` and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
+// ---- Chat logs (contract §5) ----
+
+/// Logging configurations of one room.
+pub const LOGGING_PER_ROOM_MAX: usize = 3;
+/// Frames one shard has handed to the archive and not yet heard of, in bytes. At the bound frames are
+/// delivered but not logged, and counted.
+pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest a logged room's frames wait for the spool before they are delivered all the same: a disk
+/// that stalls must not stall the chat.
+pub const LOG_HOLD_MAX: Duration = Duration::from_millis(250);
+/// One spool entry, in bytes: the largest frame in its envelope. A longer one on disk is damage.
+pub const LOG_ENTRY_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+/// One file of a spool, in bytes: what is given up at a time when a spool is full.
+pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// What one configuration's spool keeps while its destination does not take it, in bytes. Beyond it the
+/// oldest segment is dropped and its undelivered records counted.
+pub const LOG_SPOOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// How long undelivered records are kept; CloudWatch Logs takes none older than 14 days.
+pub const LOG_AGE_MAX: Duration = Duration::from_hours(72);
+/// Records read from a spool at once, in bytes: what one delivery holds in memory, and the most an
+/// object holds before compression.
+pub const LOG_STRETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Time covered by one object of a room; as the managed service, "5 minutes on average".
+pub const LOG_OBJECT_WINDOW: Duration = Duration::from_mins(5);
+/// How long records for CloudWatch Logs and Firehose are collected; the managed service takes 10 s.
+pub const LOG_STREAM_LINGER: Duration = Duration::from_secs(5);
+/// How often spools are synced to disk: what a loss of power can cost. SIGKILL costs nothing.
+pub const LOG_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// First pause after a failed delivery; doubles up to [`LOG_RETRY_MAX`].
+pub const LOG_RETRY_MIN: Duration = Duration::from_millis(250);
+/// Longest pause after a failed delivery.
+pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
+/// One request to a destination, connecting included.
+pub const LOG_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Answer of a destination that is read, in bytes.
+pub const LOG_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Events of one `PutLogEvents` (CloudWatch Logs).
+pub const PUT_LOG_EVENTS_MAX: usize = 10_000;
+/// Messages of one `PutLogEvents`, in bytes, [`PUT_LOG_EVENT_OVERHEAD_BYTES`] added for each.
+pub const PUT_LOG_EVENTS_BYTES_MAX: usize = 1_048_576;
+/// What CloudWatch Logs adds to each event's length.
+pub const PUT_LOG_EVENT_OVERHEAD_BYTES: usize = 26;
+/// Time between the oldest and the newest event of one `PutLogEvents`.
+pub const PUT_LOG_EVENTS_SPAN_MAX: Duration = Duration::from_hours(24);
+/// Records of one `PutRecordBatch` (Firehose).
+pub const PUT_RECORDS_MAX: usize = 500;
+/// Records of one `PutRecordBatch`, in bytes; 4 MiB less room for their encoding.
+pub const PUT_RECORDS_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 const _: () = assert!(
     FRAME_BYTES_MAX <= SEGMENT_BYTES,
     "one frame fits one segment"
@@ -184,3 +233,15 @@ const _: () = assert!(
 );
 const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);
+const _: () = assert!(
+    LOG_ENTRY_BYTES_MAX <= LOG_STRETCH_BYTES_MAX && LOG_ENTRY_BYTES_MAX <= PUT_LOG_EVENTS_BYTES_MAX,
+    "any record fits a delivery"
+);
+const _: () = assert!(
+    SEGMENT_BYTES <= LOG_HANDED_BYTES_MAX,
+    "a segment can be handed over"
+);
+const _: () = assert!(
+    2 * LOG_SEGMENT_BYTES <= LOG_SPOOL_BYTES_MAX,
+    "a spool has a segment to write and one to drop"
+);

@@ -5,6 +5,8 @@
 //! `x-amz-date` and every other `x-amz-*` header they send; credentials in the query and bodies
 //! declared unsigned are refused, as the service always signs its body.
 
+pub mod sign;
+
 use std::fmt::Write;
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,5 +1,7 @@
 //! Server frames: unmasked, so that one encoding serves every receiver (RFC 6455 §5.1).
 
+use std::io::Cursor;
+
 use bytes::BytesMut;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -27,6 +29,23 @@ pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         out.truncate(start + header_len + len);
     }
     out[start..start + header_len].copy_from_slice(&header[..header_len]);
+}
+
+/// The payloads of whole server frames that lie one behind the other, as [`text_frame`] wrote them.
+/// Ends early at anything else.
+pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut reader = Cursor::new(frames);
+        let (header, len) = FrameHeader::parse(&mut reader).ok()??;
+        if header.mask.is_some() {
+            return None;
+        }
+        let start = usize::try_from(reader.position()).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        let payload = frames.get(start..end)?;
+        frames = &frames[end..];
+        Some(payload)
+    })
 }
 
 /// Appends a whole text or binary message.
@@ -86,7 +105,6 @@ fn header_into(header: &mut [u8; 10], opcode: OpCode, len: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
 
     /// Goal: headers have the minimal form around both borders. Oracle: tungstenite's parser.
     #[test]
@@ -110,6 +128,20 @@ mod tests {
             let start = 6 + usize::try_from(cursor.position()).expect("small");
             assert!(out[start..] == payload[..], "payload of {len}");
         }
+    }
+
+    /// Goal: frames written one behind the other are read back, and a torn one ends the reading.
+    #[test]
+    fn payloads_read_back() {
+        let lens = [0, 1, 125, 126, 65_535, 65_536, 3];
+        let mut out = BytesMut::new();
+        for len in lens {
+            text_frame(&mut out, |out| out.extend_from_slice(&vec![b'x'; len]));
+        }
+        let read: Vec<usize> = payloads(&out).map(<[u8]>::len).collect();
+        assert_eq!(read, lens);
+        assert_eq!(payloads(&out[..out.len() - 1]).count(), lens.len() - 1);
+        assert_eq!(payloads(b"").count(), 0);
     }
 
     /// Goal: a long reason is cut between characters and the frame stays a control frame.

@@ -7,5 +7,5 @@ mod utf8;
 mod violation;
 
 pub use decoder::{Bounds, Decoder, Item, Payload, Step};
-pub use encode::{close, close_empty, message, ping, pong, text_frame};
+pub use encode::{close, close_empty, message, payloads, ping, pong, text_frame};
 pub use violation::Violation;
