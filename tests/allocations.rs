@@ -88,6 +88,10 @@ impl Wire for Kernel {
         self.sends.push((key, outgoing));
     }
 
+    fn peer(&self, (): &()) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
 }
 
@@ -117,6 +121,7 @@ impl World {
             },
             wire: Kernel::default(),
             posts: vec![post],
+            reviews: mailbox(&bell).0,
             record: Box::new(NoRecord),
             used: UsedTokens::default(),
             metrics: Arc::clone(&metrics),
@@ -133,6 +138,7 @@ impl World {
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            review: None,
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
         world.core.command(Command::PutRoom(room, limits, answer));

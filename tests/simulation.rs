@@ -82,6 +82,10 @@ impl Wire for FakeRing {
         self.sends.push((key, socket.id, outgoing));
     }
 
+    fn peer(&self, _: &Socket) -> Option<std::net::IpAddr> {
+        Some([203, 0, 113, 7].into())
+    }
+
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let peer = &mut self.net.borrow_mut()[socket.id];
         peer.cut |= how == Shutdown::Both;
@@ -182,6 +186,7 @@ impl World {
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            review: None,
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
         world.shards[home]

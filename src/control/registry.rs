@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::store::{Store, StoreError, Write};
 use crate::base::id::RoomId;
 use crate::room::RoomSettings;
+use crate::room::review::Fallback;
 
 /// A message review handler as the API keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,16 @@ pub struct Handler {
     pub uri: String,
     /// `ALLOW` or `DENY`.
     pub fallback: String,
+}
+
+impl Handler {
+    fn fallback(&self) -> Fallback {
+        if self.fallback == "DENY" {
+            Fallback::Deny
+        } else {
+            Fallback::Allow
+        }
+    }
 }
 
 /// A room as the API keeps it. Members never set stay absent.
@@ -68,6 +79,7 @@ impl RoomRecord {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
+            review: self.handler.as_ref().map(Handler::fallback),
         }
     }
 }

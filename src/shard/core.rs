@@ -9,6 +9,7 @@ mod deliver;
 mod flush;
 mod moderate;
 mod receive;
+mod review;
 
 pub use moderate::user_hash;
 
@@ -24,6 +25,7 @@ use super::journal::Record;
 use super::local::Local;
 use super::mailbox::Post;
 use super::metrics::{Figure, ShardMetrics};
+use super::review::{Docket, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
@@ -45,6 +47,8 @@ pub struct Parts<W: Wire> {
     pub wire: W,
     /// Mailboxes to the shards, in order; the one to itself is never used.
     pub posts: Vec<Post<Command<W::Socket>>>,
+    /// Mailbox to the control thread: messages to be reviewed.
+    pub reviews: Post<ReviewRequest>,
     /// Where token uses are written down before a connection is admitted.
     pub record: Box<dyn Record + Send>,
     /// Tokens used before, as read back.
@@ -75,6 +79,7 @@ pub struct Core<W: Wire> {
     /// The kernel, or its stand-in.
     pub wire: W,
     posts: Vec<Post<Command<W::Socket>>>,
+    docket: Docket,
     record: Box<dyn Record + Send>,
     used: UsedTokens,
     metrics: Arc<ShardMetrics>,
@@ -120,6 +125,7 @@ impl<W: Wire> Core<W> {
             settings: parts.settings,
             wire: parts.wire,
             posts: parts.posts,
+            docket: Docket::new(parts.reviews),
             record: parts.record,
             used: parts.used,
             metrics: parts.metrics,
@@ -158,6 +164,7 @@ impl<W: Wire> Core<W> {
     pub fn settle(&mut self) -> Plan {
         self.fire_timers();
         self.admit_all();
+        let review_due = self.release_reviewed();
         let flush_due = self.flush_rooms();
         self.serve();
         self.metrics.connections.set(self.connections.len() as u64);
@@ -165,7 +172,7 @@ impl<W: Wire> Core<W> {
             return Plan::Now;
         }
         let mut wake = self.wheel.next_turn();
-        if let Some(due) = flush_due {
+        for due in [flush_due, review_due].into_iter().flatten() {
             wake = wake.min(due);
         }
         Plan::Wait(wake)
@@ -173,7 +180,7 @@ impl<W: Wire> Core<W> {
 
     /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
     pub fn post(&mut self) -> bool {
-        let mut waits = false;
+        let mut waits = self.docket.flush();
         for (shard, post) in self.posts.iter_mut().enumerate() {
             if shard != self.id {
                 waits |= post.flush();
@@ -253,6 +260,7 @@ impl<W: Wire> Core<W> {
                 let action = super::command::Action::Disconnect;
                 let _nobody_waits = answer.send(self.moderate(room, action, &user_id, &reason));
             }
+            Command::Verdict(room, ticket, verdict) => self.take_verdict(room, ticket, verdict),
             Command::Stop => self.stop(),
         }
     }

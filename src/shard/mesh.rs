@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use rtrb::Consumer;
+
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
@@ -14,6 +16,7 @@ use super::handshake::Entrance;
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;
+use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
@@ -35,10 +38,20 @@ pub struct Plan<'a> {
     pub clock: Clock,
 }
 
+/// The control thread's end of the mailboxes for reviews.
+pub struct ReviewMail {
+    /// One for each shard.
+    pub mail: Vec<Consumer<ReviewRequest>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
+}
+
 /// Running shards.
 pub struct Shards {
     /// The control thread's mailboxes to them.
     pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Messages that the control thread is asked to have reviewed.
+    pub reviews: ReviewMail,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
@@ -103,17 +116,24 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             column.push(mail);
         }
     }
+    let mut reviews = ReviewMail {
+        mail: Vec::with_capacity(count),
+        bell: Arc::new(Doorbell::new()?),
+    };
     let control_posts = rows.pop().expect("count + 1 rows were made");
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
     for (id, (posts, mail)) in rows.into_iter().zip(columns).enumerate() {
         let (record, used) = records.remove(0);
+        let (review_post, review_mail) = mailbox(&reviews.bell);
+        reviews.mail.push(review_mail);
         let parts = Parts {
             id,
             settings: plan.settings.clone(),
             wire: NoWire,
             posts,
+            reviews: review_post,
             record,
             used,
             metrics: Arc::clone(&metrics[id]),
@@ -152,6 +172,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     }
     Ok(Shards {
         posts: control_posts,
+        reviews,
         metrics,
         address,
         threads,

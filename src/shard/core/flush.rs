@@ -78,6 +78,7 @@ impl<W: Wire> Core<W> {
             room,
             members,
             evictions,
+            ..
         } = &mut **home;
         let (room_id, here, posts, metrics) = (*id, self.id, &mut self.posts, &self.metrics);
         room.flush(now, |(piece, frames)| {
