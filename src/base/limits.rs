@@ -142,6 +142,8 @@ pub const ACCOUNT_MODERATIONS_PER_SECOND: u32 = 100;
 pub const CONNECTIONS_MAX_AWS: usize = 50_000;
 /// Rooms of one account.
 pub const ROOMS_MAX: usize = 50_000;
+/// Logging configurations of one account.
+pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 
 // ---- Process ----
 
@@ -157,6 +159,14 @@ pub const DESCRIPTORS_MIN: u64 = 512;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Logging configurations one room may name.
+pub const ROOM_LOGGING_MAX: usize = 3;
+/// Tags of one resource.
+pub const TAGS_MAX: usize = 50;
+/// Resources on one page of a listing; also the default.
+pub const PAGE_ITEMS_MAX: u32 = 50;
+/// Writes that share one commit, hence one sync.
+pub const COMMIT_WRITES_MAX: usize = 256;
 /// Connections of the control listener.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
 /// Difference between `X-Amz-Date` and our clock that is still accepted.
@@ -196,8 +206,6 @@ pub const REVIEW_IDLE_MAX: Duration = Duration::from_secs(30);
 
 // ---- Chat logs (contract §5) ----
 
-/// Logging configurations of one room.
-pub const LOGGING_PER_ROOM_MAX: usize = 3;
 /// Frames one shard has handed to the archive and not yet heard of, in bytes. At the bound frames are
 /// delivered but not logged, and counted.
 pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;

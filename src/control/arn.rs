@@ -1,10 +1,53 @@
-//! ARNs of this server's resources.
+//! ARNs of this server's resources: `arn:aws:ivschat:<region>:<account>:<kind>/<id>` (contract §3.3).
+
+use std::fmt::Display;
+use std::hash::Hash;
 
 use super::fault::Fault;
-use crate::base::id::RoomId;
+use crate::base::id::{LoggingId, RoomId};
 
 /// Longest ARN the API takes, in characters.
 const ARN_CHARS_MAX: usize = 128;
+
+/// An id that is the last part of an ARN.
+pub trait ResourceId: Copy + Ord + Hash + Display {
+    /// The part of the ARN before the id.
+    const KIND: &'static str;
+
+    /// `None` unless `text` is an id.
+    fn parse(text: &str) -> Option<Self>;
+
+    /// From uniform random bits.
+    fn from_random(bits: u128) -> Self;
+}
+
+macro_rules! resource_id {
+    ($type:ident, $kind:literal) => {
+        impl ResourceId for $type {
+            const KIND: &'static str = $kind;
+
+            fn parse(text: &str) -> Option<Self> {
+                Self::parse(text)
+            }
+
+            fn from_random(bits: u128) -> Self {
+                Self::from_random(bits)
+            }
+        }
+    };
+}
+
+resource_id!(RoomId, "room");
+resource_id!(LoggingId, "logging-configuration");
+
+/// A resource that can have tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taggable {
+    /// A room.
+    Room(RoomId),
+    /// A logging configuration.
+    Logging(LoggingId),
+}
 
 /// Region and account: every ARN of this server has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,50 +59,44 @@ pub struct Realm {
 }
 
 impl Realm {
-    /// A room's ARN.
-    pub fn room(&self, room: RoomId) -> String {
-        format!(
-            "arn:aws:ivschat:{}:{}:room/{room}",
-            self.region, self.account
-        )
+    /// A resource's ARN.
+    pub fn arn<I: ResourceId>(&self, id: I) -> String {
+        let (region, account, kind) = (&self.region, &self.account, I::KIND);
+        format!("arn:aws:ivschat:{region}:{account}:{kind}/{id}")
     }
 
-    /// The room an ARN names. Well-formed ARNs of other regions, accounts and lengths of id name
-    /// rooms that do not exist, and are not told apart from deleted ones.
+    /// The id of an ARN of one kind. Well-formed ARNs of other regions, accounts and lengths of id name
+    /// resources that do not exist, and are not told apart from deleted ones.
     ///
     /// # Errors
     ///
     /// `ValidationException` for a malformed ARN.
-    pub fn parse_room(&self, field: &str, arn: &str) -> Result<Option<RoomId>, Fault> {
-        let malformed = || {
-            Fault::field(
-                field,
-                "must be a room ARN: arn:aws:ivschat:<region>:<account>:room/<id>",
-            )
+    pub fn parse<I: ResourceId>(&self, field: &str, arn: &str) -> Result<Option<I>, Fault> {
+        let Some(parts) = Parts::of(arn).filter(|parts| parts.kind == I::KIND) else {
+            let kind = I::KIND;
+            let must = format!("must be an ARN: arn:aws:ivschat:<region>:<account>:{kind}/<id>");
+            return Err(Fault::field(field, must));
         };
-        if arn.is_empty() || arn.chars().count() > ARN_CHARS_MAX {
-            return Err(malformed());
-        }
-        let rest = arn.strip_prefix("arn:aws:ivschat:").ok_or_else(malformed)?;
-        let mut parts = rest.splitn(3, ':');
-        let (Some(region), Some(account), Some(resource)) =
-            (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(malformed());
-        };
-        let id = resource.strip_prefix("room/").ok_or_else(malformed)?;
-        let region_ok = !region.is_empty()
-            && region
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let account_ok = !account.is_empty() && account.bytes().all(|b| b.is_ascii_digit());
-        let id_ok = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if !(region_ok && account_ok && id_ok) {
-            return Err(malformed());
-        }
-        let ours = region == self.region && account == self.account;
-        Ok(ours.then(|| RoomId::parse(id)).flatten())
+        Ok(self.owns(&parts).then(|| I::parse(parts.id)).flatten())
     }
+
+    /// As [`Realm::parse`], of any kind that has tags.
+    pub fn parse_taggable(&self, field: &str, arn: &str) -> Result<Option<Taggable>, Fault> {
+        if Parts::of(arn).is_some_and(|parts| parts.kind == LoggingId::KIND) {
+            Ok(self.parse(field, arn)?.map(Taggable::Logging))
+        } else {
+            Ok(self.parse(field, arn)?.map(Taggable::Room))
+        }
+    }
+
+    fn owns(&self, parts: &Parts<'_>) -> bool {
+        parts.region == self.region && parts.account == self.account
+    }
+}
+
+/// Whether the text is an ARN of this kind, of whatever region and account.
+pub fn is_arn<I: ResourceId>(text: &str) -> bool {
+    Parts::of(text).is_some_and(|parts| parts.kind == I::KIND)
 }
 
 /// The last part of an ARN: what `resourceId` of an exception carries.
@@ -67,11 +104,41 @@ pub fn resource_id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
 
+struct Parts<'a> {
+    region: &'a str,
+    account: &'a str,
+    kind: &'a str,
+    id: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    /// `None` if the pattern does not hold.
+    fn of(arn: &'a str) -> Option<Self> {
+        let all = |text: &str, admits: fn(u8) -> bool| !text.is_empty() && text.bytes().all(admits);
+        let rest = arn.strip_prefix("arn:aws:ivschat:")?;
+        let (region, rest) = rest.split_once(':')?;
+        let (account, resource) = rest.split_once(':')?;
+        let (kind, id) = resource.split_once('/')?;
+        let holds = arn.len() <= ARN_CHARS_MAX
+            && all(region, |b| {
+                b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'
+            })
+            && all(account, |b| b.is_ascii_digit())
+            && all(id, |b| b.is_ascii_alphanumeric() || b == b'-');
+        holds.then_some(Self {
+            region,
+            account,
+            kind,
+            id,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Goal: our rooms are found, foreign ones do not exist, anything else is malformed.
+    /// Goal: our resources are found, foreign ones do not exist, anything else is malformed.
     #[test]
     fn arns_are_ours_foreign_or_malformed() {
         let realm = Realm {
@@ -79,23 +146,37 @@ mod tests {
             account: "123456789012".into(),
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
-        assert_eq!(realm.parse_room("x", &realm.room(id)), Ok(Some(id)));
+        let logging = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
+        let parse = |arn: &str| realm.parse::<RoomId>("x", arn);
+        assert_eq!(parse(&realm.arn(id)), Ok(Some(id)));
         for foreign in [
             "arn:aws:ivschat:us-east-1:123456789012:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:999999999999:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:123456789012:room/short",
         ] {
-            assert_eq!(realm.parse_room("x", foreign), Ok(None), "{foreign}");
+            assert_eq!(parse(foreign), Ok(None), "{foreign}");
+            assert_eq!(realm.parse_taggable("x", foreign), Ok(None), "{foreign}");
         }
         for malformed in [
             "",
             "TC6fLHr7ycLt",
             "arn:aws:ivs:us-west-2:123456789012:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:12345678901x:room/TC6fLHr7ycLt",
+            "arn:aws:ivschat:US:123456789012:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:123456789012:room/TC6f/ycLt",
             "arn:aws:ivschat:us-west-2:123456789012:stage/TC6fLHr7ycLt",
         ] {
-            assert!(realm.parse_room("x", malformed).is_err(), "{malformed}");
+            assert!(parse(malformed).is_err(), "{malformed}");
+            assert!(realm.parse_taggable("x", malformed).is_err(), "{malformed}");
         }
+        assert!(parse(&realm.arn(logging)).is_err(), "not a room's");
+        assert_eq!(
+            realm.parse_taggable("x", &realm.arn(logging)),
+            Ok(Some(Taggable::Logging(logging)))
+        );
+        assert_eq!(
+            realm.parse_taggable("x", &realm.arn(id)),
+            Ok(Some(Taggable::Room(id)))
+        );
     }
 }

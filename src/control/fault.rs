@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::arn::resource_id;
 use crate::protocol::sigv4::SignatureFault;
 
 /// One failed field.
@@ -35,10 +36,19 @@ pub enum Fault {
         /// What was asked for.
         resource_id: String,
     },
+    /// 409.
+    Conflict {
+        /// What was to be changed.
+        resource_id: String,
+        /// What stands against it.
+        message: &'static str,
+    },
     /// 402.
     Quota {
         /// How many there may be.
         limit: usize,
+        /// Of what.
+        of: &'static str,
     },
     /// 429.
     Throttled {
@@ -58,6 +68,21 @@ impl Fault {
         }])
     }
 
+    /// No resource has this ARN.
+    pub fn not_found(arn: &str) -> Self {
+        Self::NotFound {
+            resource_id: resource_id(arn).to_owned(),
+        }
+    }
+
+    /// The resource of this ARN cannot be changed like that, now.
+    pub fn conflict(arn: &str, message: &'static str) -> Self {
+        Self::Conflict {
+            resource_id: resource_id(arn).to_owned(),
+            message,
+        }
+    }
+
     /// The exception's name and HTTP status.
     pub fn kind(&self) -> (&'static str, u16) {
         match self {
@@ -75,6 +100,7 @@ impl Fault {
                 }
             },
             Self::NotFound { .. } => ("ResourceNotFoundException", 404),
+            Self::Conflict { .. } => ("ConflictException", 409),
             Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
             Self::Throttled { .. } => ("ThrottlingException", 429),
             Self::Internal => ("InternalServerException", 500),
@@ -106,9 +132,17 @@ impl Fault {
                 "resourceId": resource_id,
                 "resourceType": "ROOM",
             }),
-            Self::Quota { limit } => json!({
-                "message": format!("Quota of {limit} rooms is used up"),
-                "resourceId": "room",
+            Self::Conflict {
+                resource_id,
+                message,
+            } => json!({
+                "message": message,
+                "resourceId": resource_id,
+                "resourceType": "ROOM",
+            }),
+            Self::Quota { limit, of } => json!({
+                "message": format!("Quota of {limit} {of} is used up"),
+                "resourceId": "account",
                 "resourceType": "ROOM",
                 "limit": limit,
             }),

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Control;
 use super::fault::Fault;
-use super::op::{Operation, call};
+use super::op::{self, Operation};
 use crate::base::limits::{
     BODY_BYTES_MAX, BODY_TIMEOUT, CONTROL_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
     HEAD_FIELDS_MAX,
@@ -140,10 +140,10 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
         return with_headers(page, &request_id);
     }
     let mut caller = String::new();
-    let operation = Operation::route(&parts.method, path);
+    let operation = Operation::find(&parts.method, path);
     let outcome = match operation {
         Ok(operation) => match read(body).await {
-            Ok(body) => authentic_call(control, operation, &parts, &body, &mut caller).await,
+            Ok(body) => call(control, operation, &parts, body, &mut caller).await,
             Err(fault) => Err(fault),
         },
         Err(ref fault) => Err(fault.clone()),
@@ -170,13 +170,13 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
     with_headers(response, &request_id)
 }
 
-async fn authentic_call(
-    control: &Control,
+async fn call(
+    control: &Rc<Control>,
     operation: Operation,
     parts: &hyper::http::request::Parts,
-    body: &[u8],
+    body: Bytes,
     caller: &mut String,
-) -> Result<super::op::Answer, Fault> {
+) -> Result<op::Answer, Fault> {
     let mut headers: Vec<(&str, &[u8])> = parts
         .headers
         .iter()
@@ -197,7 +197,7 @@ async fn authentic_call(
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
         headers: &headers,
-        body,
+        body: &body,
     };
     let now = control.clock.now().unix;
     let key_id = control
@@ -206,7 +206,13 @@ async fn authentic_call(
         .authenticate(&received, &control.settings.realm, now)
         .map_err(Fault::Signature)?;
     key_id.clone_into(caller);
-    call(control, operation, body).await
+    let uri = parts.uri.clone();
+    let request = op::Request {
+        operation,
+        uri,
+        body,
+    };
+    op::call(control, request).await
 }
 
 /// Reads a bounded body within a deadline; a declared length is judged before a byte is read.

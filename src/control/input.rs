@@ -63,11 +63,16 @@ impl Input {
         chars: RangeInclusive<usize>,
         valid: impl Fn(&str) -> bool,
     ) -> String {
-        if self.members.get(name).is_none_or(Value::is_null) {
+        if !self.has(name) {
             self.fault(name, "is required");
             return String::new();
         }
         self.text(name, chars, valid).unwrap_or_default()
+    }
+
+    /// Whether a member is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// An integer in a range.
@@ -181,6 +186,18 @@ impl Input {
         }
     }
 
+    /// As [`Input::finish`], with a member that must be there.
+    pub(super) fn finish_with<T>(mut self, name: &str, value: Option<T>) -> Result<T, Fault> {
+        let Some(value) = value else {
+            let explained = |fault: &FieldFault| fault.name.starts_with(name);
+            if !self.faults.iter().any(explained) {
+                self.fault(name, "is required");
+            }
+            return Err(Fault::Fields(self.faults));
+        };
+        self.finish().map(|()| value)
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
@@ -214,15 +231,20 @@ pub(super) fn lambda_pattern(text: &str) -> bool {
     text.is_empty() || arn().is_some()
 }
 
-/// `arn:aws:ivschat:[a-z0-9-]+:[0-9]+:logging-configuration/[a-zA-Z0-9-]+`.
-pub(super) fn logging_arn_pattern(text: &str) -> bool {
-    let parsed = || {
-        let rest = text.strip_prefix("arn:aws:ivschat:")?;
-        let (_, rest) = rest.split_once(':')?;
-        let (account, resource) = rest.split_once(':')?;
-        let id = resource.strip_prefix("logging-configuration/")?;
-        let account_ok = !account.is_empty() && account.bytes().all(|b| b.is_ascii_digit());
-        (account_ok && !id.is_empty()).then_some(())
-    };
-    text.len() <= 128 && parsed().is_some()
+/// `[a-z0-9-.]+`, an S3 bucket.
+pub(super) fn bucket_pattern(text: &str) -> bool {
+    let admits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    text.bytes().all(admits)
+}
+
+/// `[\.\-_/#A-Za-z0-9]+`, a log group.
+pub(super) fn log_group_pattern(text: &str) -> bool {
+    let admits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte);
+    text.bytes().all(admits)
+}
+
+/// `[a-zA-Z0-9_.-]+`, a Firehose stream.
+pub(super) fn stream_pattern(text: &str) -> bool {
+    let admits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    text.bytes().all(admits)
 }

@@ -1,12 +1,16 @@
 //! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
 
 pub mod access;
+pub mod archive;
 pub mod arn;
 pub mod fault;
 mod http;
 mod input;
+pub mod logging;
 pub mod op;
+pub mod record;
 pub mod registry;
+pub mod shelf;
 pub mod store;
 
 use std::cell::RefCell;
@@ -25,6 +29,7 @@ use crate::shard::run::Clock;
 use access::Keys;
 use arn::Realm;
 use op::Operation;
+use record::Record;
 use registry::Registry;
 use store::{Store, StoreError};
 
@@ -52,6 +57,7 @@ pub struct Control {
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
+    logging: logging::Logging,
     budgets: RefCell<BTreeMap<Operation, Budget>>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -68,7 +74,7 @@ impl Control {
         metrics: Metrics,
     ) -> Result<Rc<Self>, StoreError> {
         let registry = Registry::load(store)?;
-        for room in registry.all() {
+        for room in registry.rooms.all() {
             if gateway.put_room(room.id(), room.settings()).await.is_err() {
                 tracing::error!(room = %room.id(), "a shard did not take a stored room");
             }
@@ -81,6 +87,7 @@ impl Control {
             clock,
             ready,
             metrics,
+            logging: logging::Logging::default(),
             budgets: RefCell::default(),
             requests: RefCell::default(),
         }))
@@ -98,8 +105,8 @@ impl Control {
 
     /// The ARN of the oldest room called `name`, made if there is none.
     pub async fn room_called(&self, name: &str) -> Result<String, fault::Fault> {
-        if let Some(room) = self.registry.named(name) {
-            return Ok(self.settings.realm.room(room.id()));
+        if let Some(room) = self.registry.rooms.named(name) {
+            return Ok(self.settings.realm.arn(room.id()));
         }
         op::rooms::create_called(self, name).await
     }

@@ -1,10 +1,17 @@
 //! The operations of the API, one table.
 
-pub mod messages;
+mod listing;
+mod logging;
+mod messages;
+mod resource;
 pub mod rooms;
-pub mod tokens;
+mod tags;
+mod tokens;
 
-use hyper::Method;
+use std::rc::Rc;
+
+use hyper::body::Bytes;
+use hyper::{Method, Uri};
 use serde_json::Value;
 
 use super::Control;
@@ -12,98 +19,148 @@ use super::fault::Fault;
 use super::input::Input;
 use crate::base::rate::Rate;
 
-/// An operation, named as the API names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the API's own names")]
-pub enum Operation {
-    CreateChatToken,
-    CreateRoom,
-    DeleteMessage,
-    DeleteRoom,
-    DisconnectUser,
-    GetRoom,
-    ListRooms,
-    SendEvent,
-    UpdateRoom,
+/// What precedes a resource's ARN in the path of the tag operations.
+const TAGS_PATH: &str = "/tags/";
+
+macro_rules! operations {
+    ($($name:ident $method:ident $path:literal $aws_rate:literal)*) => {
+        /// An operation, named as the API names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "the API's own names")]
+        pub enum Operation {
+            $($name,)*
+        }
+
+        impl Operation {
+            /// Every operation.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The API's name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Calls per second of one account at the managed service (contract §6).
+            pub const fn aws_rate(self) -> u32 {
+                match self {
+                    $(Self::$name => $aws_rate,)*
+                }
+            }
+
+            /// Method and path; what follows a path that ends in `/` is the resource.
+            const fn route(self) -> (&'static Method, &'static str) {
+                match self {
+                    $(Self::$name => (&Method::$method, $path),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    CreateChatToken            POST   "/CreateChatToken"            200
+    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration" 3
+    CreateRoom                 POST   "/CreateRoom"                 5
+    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration" 3
+    DeleteMessage              POST   "/DeleteMessage"              100
+    DeleteRoom                 POST   "/DeleteRoom"                 5
+    DisconnectUser             POST   "/DisconnectUser"             100
+    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"    3
+    GetRoom                    POST   "/GetRoom"                    5
+    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"  3
+    ListRooms                  POST   "/ListRooms"                  5
+    ListTagsForResource        GET    "/tags/"                      10
+    SendEvent                  POST   "/SendEvent"                  100
+    TagResource                POST   "/tags/"                      10
+    UntagResource              DELETE "/tags/"                      10
+    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration" 3
+    UpdateRoom                 POST   "/UpdateRoom"                 5
 }
 
 /// A successful answer: status and body.
 pub(super) type Answer = (u16, Option<Value>);
 
+/// An authenticated call.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) operation: Operation,
+    pub(super) uri: Uri,
+    pub(super) body: Bytes,
+}
+
 impl Operation {
-    /// Every operation.
-    pub const ALL: [Self; 9] = [
-        Self::CreateChatToken,
-        Self::CreateRoom,
-        Self::DeleteMessage,
-        Self::DeleteRoom,
-        Self::DisconnectUser,
-        Self::GetRoom,
-        Self::ListRooms,
-        Self::SendEvent,
-        Self::UpdateRoom,
-    ];
-
-    /// By method and path: all of them are `POST /<name>`.
-    pub(super) fn route(method: &Method, path: &str) -> Result<Self, Fault> {
-        let name = path.strip_prefix('/').unwrap_or_default();
-        let operation = Self::ALL
-            .into_iter()
-            .find(|operation| operation.name() == name);
-        match operation {
-            Some(operation) if method == Method::POST => Ok(operation),
-            Some(_) => Err(Fault::Method),
-            None => Err(Fault::UnknownOperation),
+    /// By method and path.
+    pub(super) fn find(method: &Method, path: &str) -> Result<Self, Fault> {
+        let path = if path.starts_with(TAGS_PATH) {
+            TAGS_PATH
+        } else {
+            path
+        };
+        let mut wrong = Fault::UnknownOperation;
+        for operation in Self::ALL {
+            let (its_method, its_path) = operation.route();
+            if its_path == path {
+                if its_method == method {
+                    return Ok(*operation);
+                }
+                wrong = Fault::Method;
+            }
         }
+        Err(wrong)
     }
 
-    /// The API's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CreateChatToken => "CreateChatToken",
-            Self::CreateRoom => "CreateRoom",
-            Self::DeleteMessage => "DeleteMessage",
-            Self::DeleteRoom => "DeleteRoom",
-            Self::DisconnectUser => "DisconnectUser",
-            Self::GetRoom => "GetRoom",
-            Self::ListRooms => "ListRooms",
-            Self::SendEvent => "SendEvent",
-            Self::UpdateRoom => "UpdateRoom",
-        }
-    }
-
-    /// Calls per second of one account at the managed service.
-    pub const fn aws_rate(self) -> u32 {
-        match self {
-            Self::CreateChatToken => 200,
-            Self::SendEvent | Self::DeleteMessage | Self::DisconnectUser => 100,
-            Self::CreateRoom
-            | Self::GetRoom
-            | Self::UpdateRoom
-            | Self::DeleteRoom
-            | Self::ListRooms => 5,
-        }
+    /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile.
+    const fn waits(self) -> bool {
+        !matches!(
+            self,
+            Self::CreateChatToken
+                | Self::GetRoom
+                | Self::ListRooms
+                | Self::GetLoggingConfiguration
+                | Self::ListLoggingConfigurations
+                | Self::ListTagsForResource
+        )
     }
 }
 
-/// Does one authenticated call.
-pub(super) async fn call(
-    control: &Control,
-    operation: Operation,
-    body: &[u8],
-) -> Result<Answer, Fault> {
-    throttle(control, operation)?;
-    let input = Input::parse(body)?;
-    match operation {
-        Operation::CreateChatToken => tokens::create_chat_token(control, input),
-        Operation::CreateRoom => rooms::create(control, input).await,
-        Operation::GetRoom => rooms::get(control, input),
-        Operation::UpdateRoom => rooms::update(control, input).await,
-        Operation::DeleteRoom => rooms::delete(control, input).await,
-        Operation::ListRooms => rooms::list(control, input),
-        Operation::SendEvent => messages::send_event(control, input).await,
-        Operation::DeleteMessage => messages::delete_message(control, input).await,
-        Operation::DisconnectUser => messages::disconnect_user(control, input).await,
+/// Does one authenticated call. What it changes is changed as a whole, whether or not its caller stays.
+pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answer, Fault> {
+    throttle(control, request.operation)?;
+    if !request.operation.waits() {
+        return dispatch(control, request).await;
+    }
+    // A caller that leaves drops this future, not the task: memory and shards follow the disk.
+    let control = Rc::clone(control);
+    let task = tokio::task::spawn_local(async move { dispatch(&control, request).await });
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an operation ended without an answer");
+        Err(Fault::Internal)
+    })
+}
+
+async fn dispatch(control: &Control, request: Request) -> Result<Answer, Fault> {
+    use Operation as O;
+    let input = || Input::parse(&request.body);
+    match request.operation {
+        O::CreateChatToken => tokens::create_chat_token(control, input()?),
+        O::CreateRoom => rooms::create(control, input()?).await,
+        O::GetRoom => rooms::get(control, input()?),
+        O::UpdateRoom => rooms::update(control, input()?).await,
+        O::DeleteRoom => rooms::delete(control, input()?).await,
+        O::ListRooms => rooms::list(control, input()?),
+        O::SendEvent => messages::send_event(control, input()?).await,
+        O::DeleteMessage => messages::delete_message(control, input()?).await,
+        O::DisconnectUser => messages::disconnect_user(control, input()?).await,
+        O::CreateLoggingConfiguration => logging::create(control, input()?).await,
+        O::GetLoggingConfiguration => logging::get(control, input()?),
+        O::UpdateLoggingConfiguration => logging::update(control, input()?).await,
+        O::DeleteLoggingConfiguration => logging::delete(control, input()?).await,
+        O::ListLoggingConfigurations => logging::list(control, input()?),
+        O::ListTagsForResource => tags::list(control, &request),
+        O::TagResource => tags::tag(control, &request).await,
+        O::UntagResource => tags::untag(control, &request).await,
     }
 }
 

@@ -1,236 +1,257 @@
-//! The rooms, in memory for reading and in the store for keeping.
+//! Rooms and logging configurations: in memory for reading, in the store for keeping, and the rules
+//! that hold between them.
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
+use super::arn::{Realm, resource_id};
 use super::fault::Fault;
+use super::record::{LoggingRecord, LoggingState, Record, RoomRecord};
+use super::shelf::Shelf;
 use super::store::{Store, StoreError, Write};
-use crate::base::id::RoomId;
-use crate::room::RoomSettings;
-use crate::room::review::Fallback;
+use crate::base::id::LoggingId;
 
-/// A message review handler as the API keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handler {
-    /// Lambda ARN.
-    pub uri: String,
-    /// `ALLOW` or `DENY`.
-    pub fallback: String,
-}
-
-impl Handler {
-    fn fallback(&self) -> Fallback {
-        if self.fallback == "DENY" {
-            Fallback::Deny
-        } else {
-            Fallback::Allow
-        }
-    }
-}
-
-/// A room as the API keeps it. Members never set stay absent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomRecord {
-    id: String,
-    /// Not unique.
-    pub name: Option<String>,
-    /// Milliseconds since the epoch.
-    pub created_ms: u64,
-    /// Milliseconds since the epoch.
-    pub updated_ms: u64,
-    /// `maximumMessageRatePerSecond`.
-    pub message_rate: u32,
-    /// `maximumMessageLength`.
-    pub message_length: u32,
-    /// `messageReviewHandler`.
-    pub handler: Option<Handler>,
-    /// `tags`.
-    pub tags: BTreeMap<String, String>,
-    /// `loggingConfigurationIdentifiers`; absent if never set.
-    pub logging: Option<Vec<String>>,
-}
-
-impl RoomRecord {
-    /// A room with nothing but limits.
-    pub fn new(id: RoomId, now_ms: u64, message_rate: u32, message_length: u32) -> Self {
-        Self {
-            id: id.to_string(),
-            name: None,
-            created_ms: now_ms,
-            updated_ms: now_ms,
-            message_rate,
-            message_length,
-            handler: None,
-            tags: BTreeMap::new(),
-            logging: None,
-        }
-    }
-
-    /// Its id.
-    pub fn id(&self) -> RoomId {
-        RoomId::parse(&self.id).expect("records are made with ids, and read back only with them")
-    }
-
-    /// What its shard must know.
-    pub fn settings(&self) -> RoomSettings {
-        RoomSettings {
-            content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
-            messages_per_second: self.message_rate,
-            review: self.handler.as_ref().map(Handler::fallback),
-        }
-    }
-}
-
-/// Where a page of a listing ended: update time and id.
-pub type Mark = (u64, RoomId);
-
-/// Every room.
+/// Everything the control plane keeps.
 #[derive(Debug)]
 pub struct Registry {
     store: Store,
-    rooms: RefCell<HashMap<RoomId, RoomRecord>>,
-    // Newest update first, as the API lists them.
-    order: RefCell<BTreeSet<(Reverse<u64>, RoomId)>>,
-    // Held over the whole of a change, so that two changes of one room do not interleave.
-    changing: tokio::sync::Mutex<()>,
+    /// Rooms.
+    pub rooms: Shelf<RoomRecord>,
+    /// Logging configurations.
+    pub logging: Shelf<LoggingRecord>,
+    // Logging configurations that rooms are being attached to.
+    attaching: RefCell<HashMap<LoggingId, usize>>,
+}
+
+/// A record whose shelf the registry has.
+pub trait Shelved: Record {
+    /// Its shelf.
+    fn shelf(registry: &Registry) -> &Shelf<Self>;
+}
+
+impl Shelved for RoomRecord {
+    fn shelf(registry: &Registry) -> &Shelf<Self> {
+        &registry.rooms
+    }
+}
+
+impl Shelved for LoggingRecord {
+    fn shelf(registry: &Registry) -> &Shelf<Self> {
+        &registry.logging
+    }
+}
+
+/// Logging configurations that cannot be deleted while a room that names them is being written.
+#[derive(Debug)]
+#[must_use]
+pub struct Attaching<'a> {
+    registry: &'a Registry,
+    ids: Vec<LoggingId>,
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        let mut attaching = self.registry.attaching.borrow_mut();
+        for id in &self.ids {
+            if let Some(count) = attaching.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    attaching.remove(id);
+                }
+            }
+        }
+    }
 }
 
 impl Registry {
-    /// Reads the stored rooms.
+    /// Reads what is stored.
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
-        let (mut rooms, mut order) = (HashMap::new(), BTreeSet::new());
-        for (id, value) in store.take_rooms() {
-            let broken = |cause: String| StoreError::Value {
-                id: id.clone(),
-                cause,
-            };
-            let room: RoomRecord =
-                serde_json::from_slice(&value).map_err(|error| broken(error.to_string()))?;
-            let id = RoomId::parse(&room.id).ok_or_else(|| broken("bad id".to_owned()))?;
-            order.insert((Reverse(room.updated_ms), id));
-            rooms.insert(id, room);
-        }
-        let (rooms, order) = (RefCell::new(rooms), RefCell::new(order));
+        let rooms = Shelf::load(store.take(RoomRecord::TABLE))?;
+        let logging = Shelf::load(store.take(LoggingRecord::TABLE))?;
         Ok(Self {
             store,
             rooms,
-            order,
-            changing: tokio::sync::Mutex::default(),
+            logging,
+            attaching: RefCell::default(),
         })
     }
 
-    /// Every room.
-    pub fn all(&self) -> Vec<RoomRecord> {
-        self.rooms.borrow().values().cloned().collect()
+    /// Keeps a new record, unless there are `count_max` of its kind.
+    pub async fn insert<R: Shelved>(&self, record: R, count_max: usize) -> Result<(), Fault> {
+        let shelf = R::shelf(self);
+        let _place = shelf.reserve(count_max).ok_or(Fault::Quota {
+            limit: count_max,
+            of: R::TABLE.name(),
+        })?;
+        self.put(record).await
     }
 
-    /// How many rooms there are.
-    pub fn count(&self) -> usize {
-        self.rooms.borrow().len()
-    }
-
-    /// One room.
-    pub fn get(&self, id: RoomId) -> Option<RoomRecord> {
-        self.rooms.borrow().get(&id).cloned()
-    }
-
-    /// Whether there is such a room.
-    pub fn contains(&self, id: RoomId) -> bool {
-        self.rooms.borrow().contains_key(&id)
-    }
-
-    /// The oldest room of this name.
-    pub fn named(&self, name: &str) -> Option<RoomRecord> {
-        let rooms = self.rooms.borrow();
-        let named = rooms
-            .values()
-            .filter(|room| room.name.as_deref() == Some(name));
-        named.min_by_key(|room| room.created_ms).cloned()
-    }
-
-    /// Up to `count_max` rooms behind `after` that `wanted` admits, and whether more follow.
-    pub fn page(
+    /// Changes a record and its update time; `None` if it does not exist.
+    pub async fn change<R: Shelved>(
         &self,
-        after: Option<Mark>,
-        count_max: usize,
-        wanted: impl Fn(&RoomRecord) -> bool,
-    ) -> (Vec<RoomRecord>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let (rooms, order) = (self.rooms.borrow(), self.order.borrow());
-        let start = after.map_or(Unbounded, |(updated, id)| Excluded((Reverse(updated), id)));
-        let mut found = order
-            .range((start, Unbounded))
-            .filter_map(|(_, id)| rooms.get(id))
-            .filter(|room| wanted(room));
-        let page: Vec<_> = found.by_ref().take(count_max).cloned().collect();
-        let more = found.next().is_some();
-        (page, more)
-    }
-
-    /// Keeps a new room.
-    pub async fn insert(&self, room: RoomRecord) -> Result<(), Fault> {
-        self.put(room).await
-    }
-
-    /// Changes a room; `None` if it does not exist.
-    pub async fn change(
-        &self,
-        id: RoomId,
+        id: R::Id,
         now_ms: u64,
-        change: impl FnOnce(&mut RoomRecord),
-    ) -> Result<Option<RoomRecord>, Fault> {
-        let _one_at_a_time = self.changing.lock().await;
-        let Some(mut room) = self.get(id) else {
+        change: impl FnOnce(&mut R),
+    ) -> Result<Option<R>, Fault> {
+        self.edit(id, |record: &mut R| {
+            change(record);
+            record.head_mut().touch(now_ms);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes a record unless `edit` objects; `None` if it does not exist.
+    pub async fn edit<R: Shelved>(
+        &self,
+        id: R::Id,
+        edit: impl FnOnce(&mut R) -> Result<(), Fault>,
+    ) -> Result<Option<R>, Fault> {
+        let _one_at_a_time = R::shelf(self).changing(id).await;
+        let Some(mut record) = R::shelf(self).get(id) else {
             return Ok(None);
         };
-        change(&mut room);
-        // Time may step back; the order of updates does not.
-        room.updated_ms = now_ms.max(room.updated_ms);
-        self.put(room.clone()).await?;
-        Ok(Some(room))
+        edit(&mut record)?;
+        self.put(record.clone()).await?;
+        Ok(Some(record))
     }
 
     /// Removes a room; `false` if it does not exist.
-    pub async fn remove(&self, id: RoomId) -> Result<bool, Fault> {
-        let _one_at_a_time = self.changing.lock().await;
-        if !self.contains(id) {
+    pub async fn remove_room(&self, id: <RoomRecord as Record>::Id) -> Result<bool, Fault> {
+        let _one_at_a_time = self.rooms.changing(id).await;
+        if !self.rooms.contains(id) {
             return Ok(false);
         }
-        let write = Write::DeleteRoom { id: id.to_string() };
-        self.store
-            .write(write)
-            .await
-            .map_err(|_logged| Fault::Internal)?;
-        if let Some(room) = self.rooms.borrow_mut().remove(&id) {
-            self.order
-                .borrow_mut()
-                .remove(&(Reverse(room.updated_ms), id));
-        }
+        self.remove::<RoomRecord>(id).await?;
         Ok(true)
     }
 
-    async fn put(&self, room: RoomRecord) -> Result<(), Fault> {
-        let value = serde_json::to_vec(&room).expect("a record of strings and numbers");
-        let write = Write::PutRoom {
-            id: room.id.clone(),
-            value,
-        };
-        self.store
-            .write(write)
-            .await
-            .map_err(|_logged| Fault::Internal)?;
-        let id = room.id();
-        let mut order = self.order.borrow_mut();
-        order.insert((Reverse(room.updated_ms), id));
-        let updated_ms = room.updated_ms;
-        if let Some(before) = self.rooms.borrow_mut().insert(id, room)
-            && before.updated_ms != updated_ms
-        {
-            order.remove(&(Reverse(before.updated_ms), id));
+    /// Holds the logging configurations that a room is about to name.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceNotFoundException`, and `ConflictException` for one that is being deleted.
+    pub fn attach(&self, realm: &Realm, arns: &[String]) -> Result<Attaching<'_>, Fault> {
+        const FIELD: &str = "loggingConfigurationIdentifiers";
+        let mut ids = Vec::new();
+        for arn in arns {
+            let id = realm.parse(FIELD, arn)?;
+            let record = id.and_then(|id| self.logging.get(id));
+            let record = record.ok_or_else(|| Fault::not_found(arn))?;
+            if record.state == LoggingState::Deleting {
+                return Err(Fault::conflict(
+                    arn,
+                    "The logging configuration is being deleted",
+                ));
+            }
+            ids.push(record.id());
         }
+        let mut attaching = self.attaching.borrow_mut();
+        for id in &ids {
+            *attaching.entry(*id).or_default() += 1;
+        }
+        Ok(Attaching {
+            registry: self,
+            ids,
+        })
+    }
+
+    /// Changes a logging configuration; `None` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// `ConflictException` while another change of it is being written.
+    pub async fn change_logging(
+        &self,
+        arn: &str,
+        id: LoggingId,
+        now_ms: u64,
+        change: impl FnOnce(&mut LoggingRecord),
+    ) -> Result<Option<LoggingRecord>, Fault> {
+        self.settled(arn, id)?;
+        let _one_at_a_time = self.logging.changing(id).await;
+        let Some(mut record) = self.logging.get(id) else {
+            return Ok(None);
+        };
+        let _until_written = self.transition(id, LoggingState::Updating);
+        change(&mut record);
+        record.head.touch(now_ms);
+        self.put(record.clone()).await?;
+        Ok(Some(record))
+    }
+
+    /// Removes a logging configuration; `false` if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// `ConflictException` while a room names it, or another change of it is being written.
+    pub async fn remove_logging(&self, arn: &str, id: LoggingId) -> Result<bool, Fault> {
+        self.settled(arn, id)?;
+        let _one_at_a_time = self.logging.changing(id).await;
+        if !self.logging.contains(id) {
+            return Ok(false);
+        }
+        let names_it = |room: &RoomRecord| {
+            let mut named = room.logging.iter().flatten();
+            named.any(|named| resource_id(named) == id.as_str())
+        };
+        if self.rooms.any(names_it) || self.attaching.borrow().contains_key(&id) {
+            let why = "The logging configuration is in use: a room names it";
+            return Err(Fault::conflict(arn, why));
+        }
+        let _until_written = self.transition(id, LoggingState::Deleting);
+        self.remove::<LoggingRecord>(id).await?;
+        Ok(true)
+    }
+
+    /// Nothing else is being done to it just now.
+    fn settled(&self, arn: &str, id: LoggingId) -> Result<(), Fault> {
+        match self.logging.get(id) {
+            Some(record) if record.state != LoggingState::Active => {
+                let why = "Another change of the logging configuration is under way";
+                Err(Fault::conflict(arn, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Call with the right to change it, so that nothing puts the record while it is marked.
+    fn transition(&self, id: LoggingId, state: LoggingState) -> Transition<'_> {
+        let shelf = &self.logging;
+        shelf.mark(id, |record| record.state = state);
+        Transition { shelf, id }
+    }
+
+    async fn put<R: Shelved>(&self, record: R) -> Result<(), Fault> {
+        let value = serde_json::to_vec(&record).expect("a record of strings and numbers");
+        self.write::<R>(record.head().id.clone(), Some(value))
+            .await?;
+        R::shelf(self).put(record);
         Ok(())
+    }
+
+    async fn remove<R: Shelved>(&self, id: R::Id) -> Result<(), Fault> {
+        self.write::<R>(id.to_string(), None).await?;
+        R::shelf(self).remove(id);
+        Ok(())
+    }
+
+    async fn write<R: Shelved>(&self, id: String, value: Option<Vec<u8>>) -> Result<(), Fault> {
+        let table = R::TABLE;
+        let written = self.store.write(Write { table, id, value }).await;
+        written.map_err(|_logged| Fault::Internal)
+    }
+}
+
+/// A change of a logging configuration that is under way; `ACTIVE` again when dropped.
+struct Transition<'a> {
+    shelf: &'a Shelf<LoggingRecord>,
+    id: LoggingId,
+}
+
+impl Drop for Transition<'_> {
+    fn drop(&mut self) {
+        let active = |record: &mut LoggingRecord| record.state = LoggingState::Active;
+        self.shelf.mark(self.id, active);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! One writer thread takes what waits and commits it together, so that many writes share one sync.
 
+mod schema;
+
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -9,11 +11,7 @@ use std::thread;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::oneshot;
 
-const ROOMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rooms");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const SCHEMA: u64 = 1;
-/// Writes that share one commit.
-const GROUP_MAX: usize = 256;
+use crate::base::limits::COMMIT_WRITES_MAX;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +19,21 @@ pub enum StoreError {
     /// The database refused.
     #[error("database: {0}")]
     Database(Box<redb::Error>),
-    /// Made by another version.
+    /// Made by a later version.
     #[error(
-        "the database has schema {found}, this server knows {SCHEMA}: use the version that wrote it"
+        "the database has schema {found}, this server knows up to {}: use the version that wrote it",
+        schema::CURRENT
     )]
     Schema {
         /// In the file.
         found: u64,
     },
     /// A stored value cannot be read.
-    #[error("room {id} cannot be read: {cause}")]
+    #[error("{table} {id} cannot be read: {cause}")]
     Value {
-        /// Which.
+        /// Which table.
+        table: &'static str,
+        /// Which record.
         id: String,
         /// Why.
         cause: String,
@@ -48,69 +49,80 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
+/// One kind of record, each by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Rooms.
+    Rooms,
+    /// Logging configurations.
+    Logging,
+}
+
+impl Table {
+    const ALL: [Self; 2] = [Self::Rooms, Self::Logging];
+
+    /// Its name in the database, and in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rooms => "rooms",
+            Self::Logging => "logging-configurations",
+        }
+    }
+
+    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}
+
+/// One change.
+#[derive(Debug)]
+pub struct Write {
+    /// Where.
+    pub table: Table,
+    /// Which record.
+    pub id: String,
+    /// What it is from now on; `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
 /// A write, and who waits for it.
 struct Job {
     write: Write,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// One change.
-#[derive(Debug)]
-pub enum Write {
-    /// Insert or replace.
-    PutRoom {
-        /// Room id.
-        id: String,
-        /// Encoded record.
-        value: Vec<u8>,
-    },
-    /// Remove.
-    DeleteRoom {
-        /// Room id.
-        id: String,
-    },
-}
-
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
-    rooms: Vec<(String, Vec<u8>)>,
+    found: Vec<(Table, String, Vec<u8>)>,
     jobs: mpsc::Sender<Job>,
 }
 
 impl Store {
-    /// Opens or makes the database and reads what it holds.
+    /// Opens or makes the database, brings it to the current schema and reads what it holds.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::create(path)?;
-        let write = database.begin_write()?;
-        {
-            let mut meta = write.open_table(META)?;
-            let found = meta.get("schema")?.map(|value| value.value());
-            match found {
-                None => drop(meta.insert("schema", SCHEMA)?),
-                Some(SCHEMA) => {}
-                Some(found) => return Err(StoreError::Schema { found }),
-            }
-            write.open_table(ROOMS)?;
-        }
-        write.commit()?;
+        schema::migrate(&database)?;
         let read = database.begin_read()?;
-        let mut rooms = Vec::new();
-        for entry in read.open_table(ROOMS)?.iter()? {
-            let (id, value) = entry?;
-            rooms.push((id.value().to_owned(), value.value().to_vec()));
+        let mut found = Vec::new();
+        for table in Table::ALL {
+            for entry in read.open_table(table.definition())?.iter()? {
+                let (id, value) = entry?;
+                found.push((table, id.value().to_owned(), value.value().to_vec()));
+            }
         }
         let (jobs, queue) = mpsc::channel();
         let spawned = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || write_all(&database, &queue));
         spawned.map_err(|error| StoreError::from(redb::StorageError::Io(error)))?;
-        Ok(Self { rooms, jobs })
+        Ok(Self { found, jobs })
     }
 
-    /// What the database held when it was opened; once.
-    pub fn take_rooms(&mut self) -> Vec<(String, Vec<u8>)> {
-        std::mem::take(&mut self.rooms)
+    /// What a table held when the database was opened; once.
+    pub fn take(&mut self, table: Table) -> Vec<(String, Vec<u8>)> {
+        let of_table = self.found.extract_if(.., |(other, _, _)| *other == table);
+        of_table.map(|(_, id, value)| (id, value)).collect()
     }
 
     /// Writes; on disk when it answers.
@@ -126,7 +138,7 @@ impl Store {
 fn write_all(database: &Database, queue: &mpsc::Receiver<Job>) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
-        jobs.extend(queue.try_iter().take(GROUP_MAX - 1));
+        jobs.extend(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
         let outcome = commit(database, &jobs);
         if let Err(error) = &outcome {
             tracing::error!(%error, writes = jobs.len(), "a commit failed; nothing of it took effect");
@@ -143,16 +155,14 @@ fn write_all(database: &Database, queue: &mpsc::Receiver<Job>) {
 }
 
 fn commit(database: &Database, jobs: &[Job]) -> Result<(), StoreError> {
-    let write = database.begin_write()?;
-    {
-        let mut rooms = write.open_table(ROOMS)?;
-        for job in jobs {
-            match &job.write {
-                Write::PutRoom { id, value } => drop(rooms.insert(&**id, &**value)?),
-                Write::DeleteRoom { id } => drop(rooms.remove(&**id)?),
-            }
+    let transaction = database.begin_write()?;
+    for Job { write, .. } in jobs {
+        let mut table = transaction.open_table(write.table.definition())?;
+        match &write.value {
+            Some(value) => drop(table.insert(&*write.id, &**value)?),
+            None => drop(table.remove(&*write.id)?),
         }
     }
-    write.commit()?;
+    transaction.commit()?;
     Ok(())
 }

@@ -104,11 +104,16 @@ impl<T> Pending<T> {
     }
 
     /// Takes a verdict; `None`: the review came to nothing, the fallback decides. A verdict for a
-    /// message that is decided already counts for nothing.
-    pub fn decide(&mut self, ticket: Ticket, verdict: Option<Verdict>) -> Option<Denied<T>> {
+    /// message whose deadline has passed, or that is decided already, counts for nothing.
+    pub fn decide(
+        &mut self,
+        ticket: Ticket,
+        verdict: Option<Verdict>,
+        now: Tick,
+    ) -> Option<Denied<T>> {
         let index = ticket.0.checked_sub(self.first)?;
         let entry = self.entries.get_mut(usize::try_from(index).ok()?)?;
-        entry.decide(verdict)
+        entry.decide(verdict, now)
     }
 
     /// Lets the fallback decide messages whose deadline has passed; the denied go to `denied`. A
@@ -121,7 +126,7 @@ impl<T> Pending<T> {
                 Entry::Waiting { deadline, .. } if *deadline > now => break,
                 Entry::Waiting { .. } => {
                     count += 1;
-                    if let Some(refused) = entry.decide(None) {
+                    if let Some(refused) = entry.decide(None, now) {
                         denied(refused);
                     }
                 }
@@ -154,17 +159,20 @@ impl<T> Pending<T> {
 }
 
 impl<T> Entry<T> {
-    fn decide(&mut self, verdict: Option<Verdict>) -> Option<Denied<T>> {
-        let (message, fallback) = match std::mem::replace(self, Self::Gone) {
+    fn decide(&mut self, verdict: Option<Verdict>, now: Tick) -> Option<Denied<T>> {
+        let (message, fallback, deadline) = match std::mem::replace(self, Self::Gone) {
             Self::Waiting {
-                message, fallback, ..
-            } => (message, fallback),
+                message,
+                deadline,
+                fallback,
+            } => (message, fallback, deadline),
             decided @ (Self::Allowed(..) | Self::Gone) => {
                 *self = decided;
                 return None;
             }
         };
-        let reason = match (verdict, fallback) {
+        let in_time = verdict.filter(|_| now < deadline);
+        let reason = match (in_time, fallback) {
             (Some(Verdict::Allow(rewrite)), _) => {
                 *self = Self::Allowed(message, Some(rewrite));
                 return None;
@@ -210,24 +218,27 @@ mod tests {
                 .expect("space")
         });
         assert_eq!(
-            pending.decide(c, Some(Verdict::Allow(rewrite("C")))),
+            pending.decide(c, Some(Verdict::Allow(rewrite("C"))), at(1)),
             None,
             "allowed, but third"
         );
         assert_eq!(pending.release(), None);
         let denied = pending
-            .decide(a, Some(Verdict::Deny("no".into())))
+            .decide(a, Some(Verdict::Deny("no".into())), at(1))
             .expect("denied");
         assert_eq!((denied.message, &*denied.reason), ("a", "no"));
         assert_eq!(pending.release(), None, "b is undecided");
         assert_eq!(pending.next_deadline(), Some(at(200)));
-        assert_eq!(pending.decide(b, None), None);
-        assert_eq!(pending.decide(b, Some(Verdict::Deny("late".into()))), None);
+        assert_eq!(pending.decide(b, None, at(1)), None);
+        assert_eq!(
+            pending.decide(b, Some(Verdict::Deny("late".into())), at(1)),
+            None
+        );
         assert_eq!(pending.release(), Some(("b", None)));
         assert_eq!(pending.release(), Some(("c", Some(rewrite("C")))));
         assert_eq!(pending.release(), None);
         assert_eq!(
-            pending.decide(b, Some(Verdict::Deny("gone".into()))),
+            pending.decide(b, Some(Verdict::Deny("gone".into())), at(1)),
             None,
             "left long ago"
         );
@@ -311,7 +322,7 @@ mod tests {
                             1 => Some(Verdict::Allow(rewrite("x"))),
                             _ => Some(Verdict::Deny("no".into())),
                         };
-                        let refused = pending.decide(Ticket(ticket), said);
+                        let refused = pending.decide(Ticket(ticket), said, at(now));
                         denied.extend(refused.map(|refused| refused.message));
                         let entry = usize::try_from(ticket).ok().and_then(|at| expected.get_mut(at));
                         if let Some((_, fallback, outcome)) = entry {

@@ -76,6 +76,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         listen: settings.messaging_listen,
         journals: Some(&settings.data_dir.join("used-tokens")),
         entrance,
+        archive: true,
         pin: settings.pin,
         clock,
     })

@@ -163,6 +163,8 @@ pub enum Command<S> {
     DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
     /// From the control thread: what a review came to; `None`: nothing, the fallback decides.
     Verdict(RoomId, Ticket, Option<Verdict>),
+    /// From the archive: so many more of this shard's entries are in the spool.
+    Spooled(u32),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
 }

@@ -1,6 +1,6 @@
 //! A room as one shard holds it: its audience here and, on the home shard, the authority.
 
-use super::command::{Action, Texts};
+use super::command::{Action, Answer, Texts};
 use super::review::Held;
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use crate::base::clock::Tick;
@@ -41,6 +41,8 @@ pub struct Home {
     pub evictions: Vec<(Box<str>, Box<str>)>,
     /// Messages under review; there while the room is reviewed, and until the last one has left.
     pub pending: Option<Box<Pending<Held>>>,
+    /// Callers of the API to answer once a logged room's event is in the spool.
+    pub answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 
 /// Why the home shard refuses a request.
@@ -70,6 +72,7 @@ impl Home {
             room,
             members: vec![0; shard_count],
             evictions: Vec::new(),
+            answers: Vec::new(),
             pending: settings.review.map(|_| Box::default()),
         }
     }

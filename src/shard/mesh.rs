@@ -12,6 +12,7 @@ use rtrb::Consumer;
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
+use super::handover::Entry;
 use super::handshake::Entrance;
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
@@ -32,6 +33,8 @@ pub struct Plan<'a> {
     pub journals: Option<&'a Path>,
     /// What handshakes need.
     pub entrance: Entrance,
+    /// Whether rooms can be logged.
+    pub archive: bool,
     /// Pin each shard to a CPU.
     pub pin: bool,
     /// The clock.
@@ -52,11 +55,23 @@ pub struct Shards {
     pub posts: Vec<Post<Command<OwnedFd>>>,
     /// Messages that the control thread is asked to have reviewed.
     pub reviews: ReviewMail,
+    /// The archive's end of the mesh.
+    pub archive: ArchiveEnd,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
     pub address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Mailboxes between the shards and the archive.
+pub struct ArchiveEnd {
+    /// From each shard, in order; empty if rooms are not logged.
+    pub mail: Vec<Consumer<Entry>>,
+    /// To each shard, in order.
+    pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
 }
 
 impl Shards {
@@ -106,8 +121,9 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let budgets = SharedBudgets::default();
     let cpus = cpus();
 
-    // One row of posts for each sender, the control thread last; one column of mail for each shard.
-    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..=count).map(|_| Vec::new()).collect();
+    // One row of posts for each sender, the archive and the control thread last; one column of mail
+    // for each shard.
+    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..count + 2).map(|_| Vec::new()).collect();
     let mut columns: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
     for row in &mut rows {
         for (column, bell) in columns.iter_mut().zip(&bells) {
@@ -120,7 +136,12 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         mail: Vec::with_capacity(count),
         bell: Arc::new(Doorbell::new()?),
     };
-    let control_posts = rows.pop().expect("count + 1 rows were made");
+    let control_posts = rows.pop().expect("count + 2 rows were made");
+    let mut archive = ArchiveEnd {
+        mail: Vec::new(),
+        posts: rows.pop().expect("count + 2 rows were made"),
+        bell: Arc::new(Doorbell::new()?),
+    };
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
@@ -128,12 +149,18 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         let (record, used) = records.remove(0);
         let (review_post, review_mail) = mailbox(&reviews.bell);
         reviews.mail.push(review_mail);
+        let archive_post = plan.archive.then(|| {
+            let (post, mail) = mailbox(&archive.bell);
+            archive.mail.push(mail);
+            post
+        });
         let parts = Parts {
             id,
             settings: plan.settings.clone(),
             wire: NoWire,
             posts,
             reviews: review_post,
+            archive: archive_post,
             record,
             used,
             metrics: Arc::clone(&metrics[id]),
@@ -173,6 +200,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     Ok(Shards {
         posts: control_posts,
         reviews,
+        archive,
         metrics,
         address,
         threads,

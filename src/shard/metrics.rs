@@ -106,5 +106,7 @@ metrics! {
     review_denied: "counter" "review_messages_total" "{outcome=\"denied\"}", "Messages of reviewed rooms that were decided.";
     review_expired: "counter" "review_deadlines_total" "", "Messages that the room's fallback decided because no verdict came in time.";
     review_shed: "counter" "review_shed_total" "", "Messages that the fallback decided at once: the mailbox to the control thread was full.";
+    log_late: "counter" "log_frames_late_total" "", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
+    log_missed: "counter" "log_frames_missed_total" "", "Frames delivered but not logged: the archive did not keep up.";
     rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
 }

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod core;
 pub mod doorbell;
 pub mod gateway;
+pub mod handover;
 pub mod handshake;
 pub mod journal;
 pub mod local;

@@ -223,6 +223,7 @@ mod tests {
             content_chars_max: 500,
             messages_per_second: 10,
             review: None,
+            archive: crate::room::ArchiveTargets::default(),
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
         let [a, b] = [(); 2].map(|()| table.insert(Local::new(id, settings, None)));

@@ -275,6 +275,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         wire: NoWire,
         posts,
         reviews,
+        archive,
         record,
         used,
         ..
@@ -292,6 +293,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         wire: ring,
         posts,
         reviews,
+        archive,
         record,
         used,
         metrics,

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Answer, Operation, rooms};
+use super::resource::{arn, find};
+use super::{Answer, Operation};
 use crate::base::id::FrameId;
 use crate::base::limits::{
     ATTRIBUTES_BYTES_MAX, EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX,
@@ -10,11 +11,12 @@ use crate::base::limits::{
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::{Input, any};
+use crate::control::record::RoomRecord;
 use crate::protocol::chat::encode::attributes_json;
 use crate::shard::gateway::Refused;
 
 pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<Answer, Fault> {
-    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let arn = arn(&mut input, "roomIdentifier");
     // Names of the service's own events cannot be forged.
     let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, |name| {
         !name.starts_with("aws:")
@@ -23,7 +25,7 @@ pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<An
         .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
         .unwrap_or_default();
     input.finish()?;
-    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
     let id = control
         .gateway
@@ -34,13 +36,13 @@ pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<An
 }
 
 pub(super) async fn delete_message(control: &Control, mut input: Input) -> Result<Answer, Fault> {
-    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let arn = arn(&mut input, "roomIdentifier");
     let id = input.required_text("id", 12..=12, |id| FrameId::parse(id).is_some());
     let reason = input
         .text("reason", 1..=REASON_CHARS_MAX, any)
         .unwrap_or_default();
     input.finish()?;
-    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     let id = control
         .gateway
         .delete_message(room, &id, &reason)
@@ -50,13 +52,13 @@ pub(super) async fn delete_message(control: &Control, mut input: Input) -> Resul
 }
 
 pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Result<Answer, Fault> {
-    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let arn = arn(&mut input, "roomIdentifier");
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
     let reason = input
         .text("reason", 1..=REASON_CHARS_MAX, any)
         .unwrap_or_default();
     input.finish()?;
-    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     control
         .gateway
         .disconnect_user(room, &user_id, &reason)
@@ -67,7 +69,7 @@ pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Resu
 
 fn fault(refused: Refused, operation: Operation, arn: &str) -> Fault {
     match refused {
-        Refused::NoSuchRoom => rooms::not_found(arn),
+        Refused::NoSuchRoom => Fault::not_found(arn),
         Refused::Rate => Fault::Throttled {
             limit: operation.aws_rate(),
         },

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Answer, rooms};
+use super::Answer;
+use super::resource::{arn, find};
 use crate::base::clock::UnixTime;
 use crate::base::limits::{
     ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
@@ -12,10 +13,11 @@ use crate::base::limits::{
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::{Input, any};
+use crate::control::record::RoomRecord;
 use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
 
 pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<Answer, Fault> {
-    let arn = input.required_text("roomIdentifier", 1..=128, any);
+    let arn = arn(&mut input, "roomIdentifier");
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
     let is_capability = |name: &str| Capability::parse(name).is_some();
     let capabilities = input
@@ -26,7 +28,7 @@ pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<A
         .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
         .unwrap_or_default();
     input.finish()?;
-    let room = rooms::find(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     // Whole seconds, as the service has them.
     let now = UnixTime::from_secs(control.clock.now().unix.secs());
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));

@@ -20,14 +20,20 @@ use crate::shard::review::Intake;
 
 impl<W: Wire> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local) = self
-            .rooms
-            .get(&room)
-            .and_then(|slot| self.locals.get_mut(*slot))
+        if let Some(local_slot) = self.rooms.get(&room).copied()
+            && let Some(local) = self.locals.get(local_slot)
         {
-            local.settings = settings;
-            if let Some(home) = &mut local.home {
-                home.set_settings(settings);
+            let relogged = local.settings.archive != settings.archive;
+            if relogged {
+                // What was said until now goes where it was to go, in order.
+                self.flush(local_slot);
+                self.release_held();
+            }
+            if let Some(local) = self.locals.get_mut(local_slot) {
+                local.settings = settings;
+                if let Some(home) = &mut local.home {
+                    home.set_settings(settings);
+                }
             }
             self.send_to_others(|| Command::Adopt(room, settings));
             return;

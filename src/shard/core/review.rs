@@ -26,7 +26,7 @@ impl<W: Wire> Core<W> {
             .and_then(|local| local.home.as_mut())
             .and_then(|home| home.pending.as_mut());
         let Some(pending) = pending else { return };
-        let denied = pending.decide(ticket, verdict);
+        let denied = pending.decide(ticket, verdict, self.now.tick);
         self.docket.note(local_slot);
         if let Some(denied) = denied {
             self.tell_denied(&denied);

@@ -1,0 +1,67 @@
+//! Pages of a listing: `maxResults`, `nextToken`, newest update first.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::Answer;
+use crate::base::limits::PAGE_ITEMS_MAX;
+use crate::control::arn::ResourceId;
+use crate::control::input::{Input, any};
+use crate::control::record::Record;
+use crate::control::shelf::{Mark, Shelf};
+
+const TOKEN_CHARS_MAX: usize = 1024;
+
+/// Which page is asked for.
+pub(super) struct Page<I> {
+    after: Option<Mark<I>>,
+    count_max: usize,
+}
+
+impl<I: ResourceId> Page<I> {
+    /// Reads `maxResults` and `nextToken`.
+    pub(super) fn read(input: &mut Input) -> Self {
+        let count_max = input.integer("maxResults", 1..=PAGE_ITEMS_MAX);
+        let token = input.text("nextToken", 0..=TOKEN_CHARS_MAX, any);
+        let after = token.filter(|token| !token.is_empty()).and_then(|token| {
+            let mark = read_mark(&token);
+            if mark.is_none() {
+                input.fault("nextToken", "was not given by this server");
+            }
+            mark
+        });
+        let count_max = count_max.unwrap_or(PAGE_ITEMS_MAX);
+        let count_max = usize::try_from(count_max).expect("at most 50");
+        Self { after, count_max }
+    }
+
+    /// The page, its records under `member`.
+    pub(super) fn answer<R: Record<Id = I>>(
+        self,
+        shelf: &Shelf<R>,
+        member: &str,
+        wanted: impl Fn(&R) -> bool,
+        show: impl Fn(&R) -> Map<String, Value>,
+    ) -> Answer {
+        let (page, more) = shelf.page(self.after, self.count_max, wanted);
+        let mut answer = Map::new();
+        if more && let Some(last) = page.last() {
+            let token = write_mark((last.head().updated_ms, last.id()));
+            answer.insert("nextToken".to_owned(), token.into());
+        }
+        let shown: Vec<Value> = page.iter().map(|record| show(record).into()).collect();
+        answer.insert(member.to_owned(), shown.into());
+        (200, Some(answer.into()))
+    }
+}
+
+fn write_mark<I: ResourceId>((updated_ms, id): Mark<I>) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{updated_ms}:{id}"))
+}
+
+fn read_mark<I: ResourceId>(token: &str) -> Option<Mark<I>> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    let (updated_ms, id) = text.split_once(':')?;
+    Some((updated_ms.parse().ok()?, I::parse(id)?))
+}

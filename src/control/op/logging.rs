@@ -1,0 +1,120 @@
+//! CreateLoggingConfiguration, GetLoggingConfiguration, UpdateLoggingConfiguration,
+//! DeleteLoggingConfiguration, ListLoggingConfigurations.
+
+use serde_json::{Map, Value, json};
+
+use super::listing::Page;
+use super::resource::{self, arn, find, name, new_head, now_ms};
+use super::{Answer, tags};
+use crate::base::id::LoggingId;
+use crate::base::limits::LOGGING_CONFIGURATIONS_MAX;
+use crate::control::Control;
+use crate::control::fault::Fault;
+use crate::control::input::{Input, bucket_pattern, log_group_pattern, stream_pattern};
+use crate::control::record::{Destination, LoggingRecord, LoggingState};
+
+const DESTINATION: &str = "destinationConfiguration";
+
+pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let name = name(&mut input);
+    let tags = tags::read(&mut input);
+    let destination = destination(&mut input);
+    let destination = input.finish_with(DESTINATION, destination)?;
+    let mut head = new_head::<LoggingId>(control)?;
+    head.name = name;
+    head.tags = tags.unwrap_or_default();
+    let record = LoggingRecord {
+        head,
+        destination,
+        state: LoggingState::Active,
+    };
+    let kept = control
+        .registry
+        .insert(record.clone(), LOGGING_CONFIGURATIONS_MAX);
+    kept.await?;
+    Ok((200, Some(show(control, &record).into())))
+}
+
+pub(super) fn get(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = arn(&mut input, "identifier");
+    input.finish()?;
+    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
+    let record = control.registry.logging.get(id);
+    let record = record.ok_or_else(|| Fault::not_found(&arn))?;
+    Ok((200, Some(show(control, &record).into())))
+}
+
+pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = arn(&mut input, "identifier");
+    let name = name(&mut input);
+    let destination = destination(&mut input);
+    input.finish()?;
+    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
+    let change = |record: &mut LoggingRecord| {
+        record.head.name = name.or(record.head.name.take());
+        if let Some(destination) = destination {
+            record.destination = destination;
+        }
+    };
+    let registry = &control.registry;
+    let changed = registry.change_logging(&arn, id, now_ms(control), change);
+    let record = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
+    control.logging_configuration_changed(id);
+    Ok((200, Some(show(control, &record).into())))
+}
+
+pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let arn = arn(&mut input, "identifier");
+    input.finish()?;
+    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
+    if control.registry.remove_logging(&arn, id).await? {
+        Ok((204, None))
+    } else {
+        Err(Fault::not_found(&arn))
+    }
+}
+
+pub(super) fn list(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+    let page = Page::read(&mut input);
+    input.finish()?;
+    let shelf = &control.registry.logging;
+    let show = |record: &LoggingRecord| show(control, record);
+    Ok(page.answer(shelf, "loggingConfigurations", |_| true, show))
+}
+
+/// A union: exactly one of its members.
+fn destination(input: &mut Input) -> Option<Destination> {
+    let read = |union: &mut Input| {
+        let s3 = union.object("s3", |s3| Destination::S3 {
+            bucket_name: s3.required_text("bucketName", 3..=63, bucket_pattern),
+        });
+        let cloud_watch_logs = union.object("cloudWatchLogs", |logs| Destination::CloudWatchLogs {
+            log_group_name: logs.required_text("logGroupName", 1..=512, log_group_pattern),
+        });
+        let firehose = union.object("firehose", |firehose| Destination::Firehose {
+            delivery_stream_name: firehose.required_text(
+                "deliveryStreamName",
+                1..=64,
+                stream_pattern,
+            ),
+        });
+        [s3, cloud_watch_logs, firehose]
+    };
+    let mut given = input.object(DESTINATION, read)?.into_iter().flatten();
+    let (first, second) = (given.next(), given.next());
+    if first.is_some() && second.is_none() {
+        return first;
+    }
+    input.fault(
+        DESTINATION,
+        "must have exactly one of s3, cloudWatchLogs, firehose",
+    );
+    None
+}
+
+fn show(control: &Control, record: &LoggingRecord) -> Map<String, Value> {
+    let mut members = resource::show(control, record);
+    members.insert(DESTINATION.to_owned(), json!(record.destination));
+    members.insert("state".to_owned(), record.state.as_str().into());
+    members
+}

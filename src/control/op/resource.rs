@@ -1,0 +1,69 @@
+//! What rooms and logging configurations have in common: how they are found, made and shown.
+
+use serde_json::{Map, Value, json};
+
+use crate::control::Control;
+use crate::control::arn::ResourceId;
+use crate::control::fault::Fault;
+use crate::control::input::{Input, any, name_pattern};
+use crate::control::record::{Head, Record};
+use crate::control::registry::Shelved;
+
+const NAME_CHARS_MAX: usize = 128;
+const ARN_CHARS_MAX: usize = 128;
+
+/// The member `name`.
+pub(super) fn name(input: &mut Input) -> Option<String> {
+    input.text("name", 0..=NAME_CHARS_MAX, name_pattern)
+}
+
+/// An ARN that must be there; [`find`] judges it.
+pub(super) fn arn(input: &mut Input, field: &str) -> String {
+    input.required_text(field, 1..=ARN_CHARS_MAX, any)
+}
+
+/// The resource an ARN names, existing or not found.
+pub(super) fn find<R: Shelved>(control: &Control, field: &str, arn: &str) -> Result<R::Id, Fault> {
+    let id = control.settings.realm.parse(field, arn)?;
+    id.filter(|id| R::shelf(&control.registry).contains(*id))
+        .ok_or_else(|| Fault::not_found(arn))
+}
+
+/// A new id, now, and nothing else.
+pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<Head, Fault> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "no random bytes for an id");
+        Fault::Internal
+    })?;
+    let id = I::from_random(u128::from_ne_bytes(random));
+    Ok(Head::new(id, now_ms(control)))
+}
+
+/// Members every resource shows; those never set are absent.
+pub(super) fn show<R: Record>(control: &Control, record: &R) -> Map<String, Value> {
+    let head = record.head();
+    let mut members = Map::new();
+    let mut show = |name: &str, value: Value| drop(members.insert(name.to_owned(), value));
+    show("arn", control.settings.realm.arn(record.id()).into());
+    show("id", head.id.as_str().into());
+    if let Some(name) = &head.name {
+        show("name", name.as_str().into());
+    }
+    show("createTime", time(head.created_ms).into());
+    show("updateTime", time(head.updated_ms).into());
+    show("tags", json!(head.tags));
+    members
+}
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms(control: &Control) -> u64 {
+    control.clock.now().unix.nanos() / 1_000_000
+}
+
+/// RFC 3339 with milliseconds.
+fn time(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    let timestamp = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
+    format!("{timestamp:.3}")
+}

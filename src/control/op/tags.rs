@@ -1,0 +1,136 @@
+//! ListTagsForResource, TagResource, UntagResource.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::{Answer, Request, TAGS_PATH};
+use crate::base::limits::TAGS_MAX;
+use crate::control::Control;
+use crate::control::arn::Taggable;
+use crate::control::fault::Fault;
+use crate::control::input::Input;
+use crate::control::record::{LoggingRecord, RoomRecord};
+use crate::protocol::sigv4::percent_decode;
+
+const KEY_CHARS_MAX: usize = 128;
+const VALUE_CHARS_MAX: usize = 256;
+
+type Tags = BTreeMap<String, String>;
+
+/// The member `tags`.
+pub(super) fn read(input: &mut Input) -> Option<Tags> {
+    input.map("tags", TAGS_MAX, usize::MAX, |key, value| {
+        is_key(key) && value.chars().count() <= VALUE_CHARS_MAX
+    })
+}
+
+pub(super) fn list(control: &Control, request: &Request) -> Result<Answer, Fault> {
+    let arn = arn(request)?;
+    let registry = &control.registry;
+    let tags = match find(control, &arn)? {
+        Taggable::Room(id) => registry.rooms.get(id).map(|room| room.head.tags),
+        Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.head.tags),
+    };
+    let tags = tags.ok_or_else(|| Fault::not_found(&arn))?;
+    Ok((200, Some(json!({"tags": tags}))))
+}
+
+pub(super) async fn tag(control: &Control, request: &Request) -> Result<Answer, Fault> {
+    let arn = arn(request)?;
+    let mut input = Input::parse(&request.body)?;
+    if !input.has("tags") {
+        input.fault("tags", "is required");
+    }
+    let new = read(&mut input).unwrap_or_default();
+    input.finish()?;
+    let add = |tags: &mut Tags| {
+        tags.extend(new);
+        if tags.len() <= TAGS_MAX {
+            Ok(())
+        } else {
+            Err(Fault::field(
+                "tags",
+                format!("a resource may have {TAGS_MAX}"),
+            ))
+        }
+    };
+    edit(control, &arn, add).await
+}
+
+pub(super) async fn untag(control: &Control, request: &Request) -> Result<Answer, Fault> {
+    let arn = arn(request)?;
+    let keys = keys(request)?;
+    let take = |tags: &mut Tags| {
+        tags.retain(|key, _| !keys.contains(key));
+        Ok(())
+    };
+    edit(control, &arn, take).await
+}
+
+/// Tags are no part of what the update time tells of.
+async fn edit(
+    control: &Control,
+    arn: &str,
+    edit: impl FnOnce(&mut Tags) -> Result<(), Fault>,
+) -> Result<Answer, Fault> {
+    let registry = &control.registry;
+    let found = match find(control, arn)? {
+        Taggable::Room(id) => {
+            let edited = registry.edit(id, |room: &mut RoomRecord| edit(&mut room.head.tags));
+            edited.await?.is_some()
+        }
+        Taggable::Logging(id) => {
+            let edited = registry.edit(id, |logging: &mut LoggingRecord| {
+                edit(&mut logging.head.tags)
+            });
+            edited.await?.is_some()
+        }
+    };
+    if found {
+        Ok((200, Some(json!({}))))
+    } else {
+        Err(Fault::not_found(arn))
+    }
+}
+
+fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
+    let realm = &control.settings.realm;
+    let found = realm.parse_taggable("resourceArn", arn)?;
+    found.ok_or_else(|| Fault::not_found(arn))
+}
+
+/// The ARN is the rest of the path, with or without escapes.
+fn arn(request: &Request) -> Result<String, Fault> {
+    let path = request.uri.path();
+    let escaped = path.strip_prefix(TAGS_PATH).unwrap_or_default();
+    String::from_utf8(percent_decode(escaped))
+        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))
+}
+
+/// `tagKeys`, once for each key.
+fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
+    let wrong = |must: String| Fault::field("tagKeys", must);
+    let query = request.uri.query().unwrap_or_default();
+    let mut keys = BTreeSet::new();
+    for pair in query.split('&') {
+        let Some(escaped) = pair.strip_prefix("tagKeys=") else {
+            continue;
+        };
+        let key = String::from_utf8(percent_decode(escaped)).ok();
+        let key = key.filter(|key| is_key(key)).ok_or_else(|| {
+            wrong(format!(
+                "has a key that is not 1 to {KEY_CHARS_MAX} characters"
+            ))
+        })?;
+        keys.insert(key);
+    }
+    if keys.len() > TAGS_MAX {
+        return Err(wrong(format!("may have {TAGS_MAX} keys")));
+    }
+    Ok(keys)
+}
+
+fn is_key(key: &str) -> bool {
+    (1..=KEY_CHARS_MAX).contains(&key.chars().count())
+}

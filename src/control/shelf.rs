@@ -1,0 +1,159 @@
+//! All records of one kind, in memory, in the order in which the API lists them.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::arn::ResourceId;
+use super::record::Record;
+use super::store::StoreError;
+
+/// Changes of this many records may be under way at once, so that their writes share a commit.
+const STRIPES: usize = 64;
+
+/// Where a page of a listing ended: update time and id.
+pub type Mark<I> = (u64, I);
+
+/// Records of one kind.
+#[derive(Debug)]
+pub struct Shelf<R: Record> {
+    records: RefCell<HashMap<R::Id, R>>,
+    // Newest update first.
+    order: RefCell<BTreeSet<(Reverse<u64>, R::Id)>>,
+    // Records that are being made: they count for the quota already.
+    coming: Cell<usize>,
+    changing: [Mutex<()>; STRIPES],
+    hasher: RandomState,
+}
+
+/// A place for a record that is being made; given back when dropped.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Cell<usize>);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl<R: Record> Shelf<R> {
+    /// With what a table of the store held.
+    pub fn load(stored: Vec<(String, Vec<u8>)>) -> Result<Self, StoreError> {
+        let shelf = Self {
+            records: RefCell::default(),
+            order: RefCell::default(),
+            coming: Cell::default(),
+            changing: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+        };
+        for (id, value) in stored {
+            let broken = |cause: String| StoreError::Value {
+                table: R::TABLE.name(),
+                id: id.clone(),
+                cause,
+            };
+            let record: R =
+                serde_json::from_slice(&value).map_err(|error| broken(error.to_string()))?;
+            if R::Id::parse(&record.head().id).is_none() || record.head().id != id {
+                return Err(broken("its id is wrong".to_owned()));
+            }
+            shelf.put(record);
+        }
+        Ok(shelf)
+    }
+
+    /// Every record.
+    pub fn all(&self) -> Vec<R> {
+        self.records.borrow().values().cloned().collect()
+    }
+
+    /// Whether a record is such.
+    pub fn any(&self, is_such: impl FnMut(&R) -> bool) -> bool {
+        self.records.borrow().values().any(is_such)
+    }
+
+    /// One record.
+    pub fn get(&self, id: R::Id) -> Option<R> {
+        self.records.borrow().get(&id).cloned()
+    }
+
+    /// Whether there is such a record.
+    pub fn contains(&self, id: R::Id) -> bool {
+        self.records.borrow().contains_key(&id)
+    }
+
+    /// The oldest record of this name.
+    pub fn named(&self, name: &str) -> Option<R> {
+        let records = self.records.borrow();
+        let named = records
+            .values()
+            .filter(|record| record.head().name.as_deref() == Some(name));
+        named.min_by_key(|record| record.head().created_ms).cloned()
+    }
+
+    /// Up to `count_max` records behind `after` that `wanted` admits, and whether more follow.
+    pub fn page(
+        &self,
+        after: Option<Mark<R::Id>>,
+        count_max: usize,
+        wanted: impl Fn(&R) -> bool,
+    ) -> (Vec<R>, bool) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (records, order) = (self.records.borrow(), self.order.borrow());
+        let start = after.map_or(Unbounded, |(updated_ms, id)| {
+            Excluded((Reverse(updated_ms), id))
+        });
+        let mut found = order
+            .range((start, Unbounded))
+            .filter_map(|(_, id)| records.get(id))
+            .filter(|record| wanted(record));
+        let page: Vec<_> = found.by_ref().take(count_max).cloned().collect();
+        let more = found.next().is_some();
+        (page, more)
+    }
+
+    /// A place for one more record; `None` if there are `count_max` already.
+    pub fn reserve(&self, count_max: usize) -> Option<Place<'_>> {
+        if self.records.borrow().len() + self.coming.get() >= count_max {
+            return None;
+        }
+        self.coming.set(self.coming.get() + 1);
+        Some(Place(&self.coming))
+    }
+
+    /// Held over the whole of a change, so that two changes of one record do not interleave.
+    pub async fn changing(&self, id: R::Id) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one(id);
+        let stripes = u64::try_from(STRIPES).expect("64");
+        let stripe = usize::try_from(hash % stripes).expect("below 64");
+        self.changing[stripe].lock().await
+    }
+
+    /// Changes a record in memory only, and not its update time.
+    pub fn mark(&self, id: R::Id, change: impl FnOnce(&mut R)) {
+        if let Some(record) = self.records.borrow_mut().get_mut(&id) {
+            change(record);
+        }
+    }
+
+    /// Inserts or replaces.
+    pub fn put(&self, record: R) {
+        let (id, updated_ms) = (record.id(), record.head().updated_ms);
+        let mut order = self.order.borrow_mut();
+        if let Some(before) = self.records.borrow_mut().insert(id, record) {
+            order.remove(&(Reverse(before.head().updated_ms), id));
+        }
+        order.insert((Reverse(updated_ms), id));
+    }
+
+    /// Takes a record away.
+    pub fn remove(&self, id: R::Id) {
+        if let Some(before) = self.records.borrow_mut().remove(&id) {
+            let entry = (Reverse(before.head().updated_ms), id);
+            self.order.borrow_mut().remove(&entry);
+        }
+    }
+}

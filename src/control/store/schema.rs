@@ -1,0 +1,135 @@
+//! The database's schema, and the way to it from every earlier one.
+
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{StoreError, Table};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const VERSION: &str = "schema";
+
+/// A step from one schema to the next.
+type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
+
+/// The step at index n leads from schema n to n + 1. Schema 0 is an empty file.
+const STEPS: [Step; 2] = [
+    |write| add(write, Table::Rooms),
+    |write| add(write, Table::Logging),
+];
+
+/// What this server writes.
+pub(super) const CURRENT: u64 = STEPS.len() as u64;
+
+/// Takes every step that is left, all in one transaction.
+pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
+    let write = database.begin_write()?;
+    let found = {
+        let meta = write.open_table(META)?;
+        let found = meta.get(VERSION)?;
+        found.map_or(0, |version| version.value())
+    };
+    let taken = usize::try_from(found).unwrap_or(usize::MAX);
+    let left = STEPS.get(taken..).ok_or(StoreError::Schema { found })?;
+    for step in left {
+        step(&write)?;
+    }
+    write.open_table(META)?.insert(VERSION, CURRENT)?;
+    write.commit()?;
+    if found > 0 && found < CURRENT {
+        tracing::info!(from = found, to = CURRENT, "the database was migrated");
+    }
+    Ok(())
+}
+
+/// Opening a table makes it.
+fn add(write: &WriteTransaction, table: Table) -> Result<(), StoreError> {
+    write.open_table(table.definition())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase;
+
+    use super::*;
+    use crate::control::store::Store;
+
+    /// A database as the first version left it, with one room.
+    fn of_schema_1(path: &std::path::Path) {
+        const ROOM: &str = r#"{"id":"TC6fLHr7ycLt","name":"old","created_ms":5,"updated_ms":6,
+            "message_rate":10,"message_length":500,"handler":null,"tags":{"k":"v"},"logging":null}"#;
+        let database = Database::create(path).expect("creates");
+        let write = database.begin_write().expect("begins");
+        {
+            let mut meta = write.open_table(META).expect("opens");
+            meta.insert("schema", 1).expect("writes");
+            let rooms = TableDefinition::<&str, &[u8]>::new("rooms");
+            let mut rooms = write.open_table(rooms).expect("opens");
+            rooms
+                .insert("TC6fLHr7ycLt", ROOM.as_bytes())
+                .expect("writes");
+        }
+        write.commit().expect("commits");
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let name = format!("uproar-schema-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _absent = std::fs::remove_file(&path);
+        path
+    }
+
+    /// Goal: what an older server kept is there after an upgrade, and the file is of today's schema.
+    #[test]
+    fn a_database_of_schema_1_is_migrated_and_keeps_its_rooms() {
+        let path = scratch("old");
+        of_schema_1(&path);
+        let database = Database::open(&path).expect("opens");
+        migrate(&database).expect("migrates");
+        let read = database.begin_read().expect("begins");
+        let version = read
+            .open_table(META)
+            .expect("opens")
+            .get(VERSION)
+            .expect("reads");
+        assert_eq!(version.map(|version| version.value()), Some(CURRENT));
+        for table in Table::ALL {
+            read.open_table(table.definition())
+                .expect("every table exists");
+        }
+        drop((read, database));
+        let mut store = Store::open(&path).expect("opens");
+        let registry_sees = store.take(Table::Rooms);
+        assert_eq!(registry_sees.len(), 1);
+        let room: crate::control::record::RoomRecord =
+            serde_json::from_slice(&registry_sees[0].1).expect("today's record");
+        assert_eq!(room.head.name.as_deref(), Some("old"));
+        assert_eq!(room.head.tags.get("k").map(String::as_str), Some("v"));
+        std::fs::remove_file(&path).expect("removes");
+    }
+
+    /// Goal: a file of a later server is left alone.
+    #[test]
+    fn a_later_schema_is_refused() {
+        let path = scratch("new");
+        let database = Database::create(&path).expect("creates");
+        let write = database.begin_write().expect("begins");
+        write
+            .open_table(META)
+            .expect("opens")
+            .insert(VERSION, CURRENT + 1)
+            .expect("writes");
+        write.commit().expect("commits");
+        let refused = migrate(&database).expect_err("unknown");
+        assert!(matches!(refused, StoreError::Schema { found } if found == CURRENT + 1));
+        let read = database.begin_read().expect("begins");
+        assert_eq!(
+            read.open_table(META)
+                .expect("opens")
+                .iter()
+                .expect("reads")
+                .count(),
+            1
+        );
+        std::fs::remove_file(&path).expect("removes");
+    }
+}
