@@ -1,8 +1,13 @@
-//! Slot tables: a slab whose keys carry a generation, so that a stale key finds nothing.
+//! Slot tables: slabs whose keys carry a generation, so that a stale key finds nothing.
+//!
+//! A table grows by a page at a time: no entry is ever copied, so that the millionth connection costs
+//! no pause, and at most a page is allocated and not used.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+
+use slab::Slab;
 
 /// Index and generation of an entry in a [`Table<T>`]. The type parameter keeps the slots of two
 /// tables apart.
@@ -62,17 +67,26 @@ impl<T> fmt::Debug for Slot<T> {
     }
 }
 
-/// A slab with generations. Insert, remove and look-up are O(1).
+/// Entries of one page.
+const PAGE: usize = 1024;
+const PAGE_BITS: u32 = PAGE.trailing_zeros();
+
+/// Entries in pages, addressed by [`Slot`].
 #[derive(Debug)]
 pub struct Table<T> {
-    slab: slab::Slab<(u32, T)>,
+    pages: Vec<Slab<(u32, T)>>,
+    // Pages with a free place; the last one is filled first.
+    vacant: Vec<u32>,
+    len: usize,
     generation: u32,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
-            slab: slab::Slab::new(),
+            pages: Vec::new(),
+            vacant: Vec::new(),
+            len: 0,
             generation: 0,
         }
     }
@@ -81,12 +95,12 @@ impl<T> Default for Table<T> {
 impl<T> Table<T> {
     /// Entries alive.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.len
     }
 
     /// Whether no entry is alive.
     pub fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.len == 0
     }
 
     /// Adds an entry.
@@ -98,7 +112,24 @@ impl<T> Table<T> {
         // 30 bits: a slot and two bits of operation kind share one completion word.
         self.generation = self.generation.wrapping_add(1) & 0x3FFF_FFFF;
         let generation = self.generation;
-        let index = u32::try_from(self.slab.insert((generation, value)))
+        let number = self.vacant.last().copied().unwrap_or_else(|| {
+            let number = u32::try_from(self.pages.len()).expect("pages are fewer than entries");
+            self.pages.push(Slab::new());
+            self.vacant.push(number);
+            number
+        });
+        let page = &mut self.pages[number as usize];
+        if page.capacity() == 0 {
+            page.reserve_exact(PAGE);
+        }
+        let place = page.insert((generation, value));
+        if page.len() == PAGE {
+            self.vacant.pop();
+        }
+        self.len += 1;
+        let index = u32::try_from(place)
+            .ok()
+            .and_then(|place| number.checked_mul(1 << PAGE_BITS)?.checked_add(place))
             .expect("connection limits keep tables below 2^32 entries");
         Slot {
             index,
@@ -109,53 +140,57 @@ impl<T> Table<T> {
 
     /// The entry, unless it was removed.
     pub fn get(&self, slot: Slot<T>) -> Option<&T> {
-        self.slab
-            .get(slot.index as usize)
+        let (page, place) = split(slot);
+        self.pages
+            .get(page)?
+            .get(place)
             .filter(|(generation, _)| *generation == slot.generation)
             .map(|(_, value)| value)
     }
 
     /// The entry, unless it was removed.
     pub fn get_mut(&mut self, slot: Slot<T>) -> Option<&mut T> {
-        self.slab
-            .get_mut(slot.index as usize)
+        let (page, place) = split(slot);
+        self.pages
+            .get_mut(page)?
+            .get_mut(place)
             .filter(|(generation, _)| *generation == slot.generation)
             .map(|(_, value)| value)
     }
 
-    /// Takes the entry out, unless it was removed before.
+    /// Takes the entry out, unless it was removed before. The memory of a page is given back with its
+    /// last entry.
     pub fn remove(&mut self, slot: Slot<T>) -> Option<T> {
         self.get(slot)?;
-        Some(self.slab.remove(slot.index as usize).1)
+        let (number, place) = split(slot);
+        let page = &mut self.pages[number];
+        if page.len() == PAGE {
+            self.vacant.push(slot.index >> PAGE_BITS);
+        }
+        let (_, value) = page.remove(place);
+        if page.is_empty() {
+            *page = Slab::new();
+        }
+        self.len -= 1;
+        Some(value)
     }
 
-    /// The living entry at `index`, whatever its generation.
-    pub fn slot_at(&self, index: u32) -> Option<Slot<T>> {
-        self.slab.get(index as usize).map(|(generation, _)| Slot {
-            index,
-            generation: *generation,
-            of: PhantomData,
+    /// Every living slot.
+    pub fn slots(&self) -> impl Iterator<Item = Slot<T>> {
+        self.pages.iter().zip(0_u32..).flat_map(|(page, number)| {
+            page.iter().map(move |(place, (generation, _))| Slot {
+                index: number << PAGE_BITS | u32::try_from(place).expect("below PAGE"),
+                generation: *generation,
+                of: PhantomData,
+            })
         })
     }
+}
 
-    /// Every living entry with its slot.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot<T>, &T)> {
-        self.slab.iter().map(|(index, (generation, value))| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "insert admits only u32 indices"
-            )]
-            let index = index as u32;
-            (
-                Slot {
-                    index,
-                    generation: *generation,
-                    of: PhantomData,
-                },
-                value,
-            )
-        })
-    }
+/// Page and place within it.
+fn split<T>(slot: Slot<T>) -> (usize, usize) {
+    let index = slot.index as usize;
+    (index >> PAGE_BITS, index % PAGE)
 }
 
 #[cfg(test)]
@@ -173,5 +208,31 @@ mod tests {
         assert_eq!(table.get(old), None);
         assert_eq!(table.get(new), Some(&'b'));
         assert_eq!(Slot::<char>::from_bits(new.to_bits()), new);
+    }
+
+    /// Goal: pages fill, empty and fill again, and every entry is found under its slot meanwhile.
+    /// Method: random insertions and removals against a map.
+    #[test]
+    fn pages_fill_and_empty() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut table, mut model) = (Table::default(), std::collections::HashMap::new());
+        for round in 0..60_000_u32 {
+            let growing = round / 10_000 % 2 == 0;
+            if rng.u32(..10) < if growing { 8 } else { 2 } {
+                model.insert(table.insert(round), round);
+            } else if let Some(slot) = model.keys().next().copied() {
+                assert_eq!(table.remove(slot), model.remove(&slot));
+                assert_eq!(table.remove(slot), None);
+            }
+            assert_eq!(table.len(), model.len());
+        }
+        assert!(
+            table
+                .slots()
+                .all(|slot| table.get(slot) == model.get(&slot))
+        );
+        assert_eq!(table.slots().count(), model.len());
+        let pages = table.pages.len();
+        assert!(pages <= 8, "{pages} pages for at most 7,000 entries");
     }
 }

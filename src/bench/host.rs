@@ -8,14 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
+use zeroize::Zeroizing;
 
 use super::BenchError;
-use super::machine::Usage;
+use super::machine::{self, Usage};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
-use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, keyring_path};
-use crate::protocol::sigv4::{self, Received, Scope};
+use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, keyring_path};
+use crate::protocol::sigv4::Scope;
+use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
 use crate::protocol::token::{Capability, Claims, Keyring, NONCE_BYTES};
 
 /// For the child to become ready, and to end.
@@ -41,6 +43,8 @@ pub struct Host {
     directory: Option<PathBuf>,
     /// Its messaging listener.
     pub messaging: SocketAddr,
+    /// Its control listener, if it is ours.
+    pub control: Option<SocketAddr>,
     /// Its rooms.
     pub rooms: Vec<RoomId>,
     keyring: Keyring,
@@ -54,6 +58,7 @@ impl Host {
             child: None,
             directory: None,
             messaging: attach.messaging,
+            control: None,
             rooms: attach.rooms,
             keyring: read_keyring(&attach.data_dir)?,
             pid: attach.pid,
@@ -67,6 +72,8 @@ impl Host {
         fs::create_dir_all(&directory)?;
         let (messaging, control) = (free_port()?, free_port()?);
         let log = File::create(directory.join("log"))?;
+        // Inherited: the server, its control thread included, stays on so many processors.
+        machine::pin(0..shards);
         let child = Command::new(std::env::current_exe()?)
             .args(["dev", "--quotas", "open"])
             .args(["--shards", &shards.to_string()])
@@ -80,11 +87,13 @@ impl Host {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
+        machine::pin_to_last();
         let pid = child.id();
         let mut host = Self {
             child: Some(child),
             directory: Some(directory.clone()),
             messaging,
+            control: Some(control),
             rooms: Vec::new(),
             keyring: Keyring::default(),
             pid: Some(pid),
@@ -100,7 +109,8 @@ impl Host {
     fn wait_ready(&mut self, control: SocketAddr, directory: &Path) -> Result<(), BenchError> {
         let started = Instant::now();
         loop {
-            let ready = http(control, "GET", "/readyz", "", b"");
+            let request = format!("GET /readyz HTTP/1.1\r\nHost: {control}\r\n{CLOSE}\r\n");
+            let ready = ask(control, &request);
             if ready.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                 return Ok(());
             }
@@ -115,8 +125,7 @@ impl Host {
 
     /// A token for `user` in room number `room`, with every right.
     pub fn token(&self, room: usize, user: &str) -> Result<String, BenchError> {
-        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = UnixTime::from_secs(since_epoch.as_secs());
+        let now = wall_clock();
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(std::io::Error::from)?;
         let claims = Claims {
@@ -128,6 +137,14 @@ impl Host {
             session_end: now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_MAX))),
         };
         Ok(self.keyring.seal(&claims, nonce))
+    }
+
+    /// ARN of room number `room` of a server of our own.
+    pub fn arn(&self, room: usize) -> String {
+        format!(
+            "arn:aws:ivschat:{DEV_REGION}:{DEV_ACCOUNT}:room/{}",
+            self.rooms[room]
+        )
     }
 
     /// What the server's process has used up; `None` if it is not known which that is.
@@ -169,49 +186,59 @@ fn free_port() -> Result<SocketAddr, BenchError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+const CLOSE: &str = "Connection: close\r\n";
+
 fn create_room(control: SocketAddr) -> Result<RoomId, BenchError> {
-    let body = br#"{"name":"bench"}"#;
-    let now = jiff::Timestamp::now();
-    let time = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let host = control.to_string();
-    let headers: [(&str, &[u8]); 2] = [("host", host.as_bytes()), ("x-amz-date", time.as_bytes())];
-    let request = Received {
-        method: "POST",
-        path: "/CreateRoom",
-        query: "",
-        headers: &headers,
-        body,
-    };
-    let scope = Scope {
-        region: DEV_REGION,
-        service: "ivschat",
-    };
-    let authorization = sigv4::authorization(&request, scope, DEV_KEY_ID, DEV_SECRET)
-        .expect("host and date are there");
-    let signed = format!("X-Amz-Date: {time}\r\nAuthorization: {authorization}\r\n");
-    let answer = http(control, "POST", "/CreateRoom", &signed, body)?;
+    let body = r#"{"name":"bench"}"#;
+    let head = signed_head(control, "/CreateRoom", CLOSE, body.as_bytes());
+    let answer = ask(control, &(head + body))?;
     let id = answer
         .split_once(":room/")
         .and_then(|(_, rest)| RoomId::parse(rest.split('"').next()?));
     id.ok_or_else(|| BenchError::Server(format!("CreateRoom answered {answer}")))
 }
 
-fn http(
-    server: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &[u8],
-) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{headers}\
-         Content-Length: {}\r\n\r\n",
+/// The head of a POST with dev's access key, to be followed by `body`. `unsigned` are header lines.
+pub(super) fn signed_head(control: SocketAddr, path: &str, unsigned: &str, body: &[u8]) -> String {
+    let host = control.to_string();
+    let request = Outgoing {
+        method: "POST",
+        path,
+        query: "",
+        host: &host,
+        headers: &[],
+        body,
+    };
+    let credentials = Credentials {
+        key_id: DEV_KEY_ID.to_owned(),
+        secret: Zeroizing::new(DEV_SECRET.to_owned()),
+        session_token: None,
+    };
+    let scope = Scope {
+        region: DEV_REGION,
+        service: "ivschat",
+    };
+    let mut head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n{unsigned}",
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    for (name, value) in sign(&request, &credentials, scope, wall_clock()) {
+        head.extend([name, ": ", &value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    head
+}
+
+fn wall_clock() -> UnixTime {
+    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    UnixTime::from_secs(since_epoch.as_secs())
+}
+
+/// One request, which must ask for `Connection: close`, on a connection of its own.
+fn ask(server: SocketAddr, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

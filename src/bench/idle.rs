@@ -1,6 +1,6 @@
 //! `uproar bench idle`: what a connection costs while nobody speaks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,11 @@ use super::{machine, viewer};
 pub struct Idle {
     /// Connections held.
     pub connections: usize,
-    /// Of the server's process, for each connection, in bytes.
+    /// Memory of the server's process above the same process without connections, for each
+    /// connection, in bytes. What the server allocates once for its first connections is in it.
     pub user_bytes: f64,
+    /// The same for the second half of the connections alone: what one more costs.
+    pub user_bytes_more: f64,
     /// Slab of the whole machine, for each connection, both ends together, in bytes.
     pub kernel_bytes: f64,
     /// Handshakes a second, one after the other from one thread.
@@ -28,38 +31,39 @@ pub fn run(
     user_id_bytes: usize,
     mut connected: impl FnMut(),
 ) -> Result<Idle, BenchError> {
+    let memory = || {
+        std::thread::sleep(SETTLE);
+        let usage = host.usage().filter(|usage| usage.memory > 0);
+        let usage = usage.ok_or_else(|| {
+            BenchError::Server("idle needs the server's process id: --pid".to_owned())
+        });
+        usage.map(|usage| usage.memory as f64)
+    };
+    let (empty, kernel_empty) = (memory()?, machine::kernel_memory() as f64);
     let mut streams = Vec::with_capacity(connections);
-    let open = |index: usize| -> Result<_, BenchError> {
+    let mut half = empty;
+    let mut busy = Duration::ZERO;
+    for index in 0..connections {
+        if index == connections / 2 {
+            half = memory()?;
+        }
         let user = format!("{index:0user_id_bytes$}");
         let token = host.token(index % host.rooms.len(), &user)?;
-        viewer::open(host.messaging, Some(&token), index)
-            .map_err(|cause| BenchError::Connect { index, cause })
-    };
-    // The first ones pay for what the server allocates once.
-    let warmup = (connections / 10).max(1);
-    for index in 0..warmup {
-        streams.push(open(index)?);
+        let started = Instant::now();
+        let stream = viewer::open(host.messaging, Some(&token), index)
+            .map_err(|cause| BenchError::Connect { index, cause })?;
+        busy += started.elapsed();
+        streams.push(stream);
         connected();
     }
-    std::thread::sleep(SETTLE);
-    let (before, kernel_before) = (host.usage(), machine::kernel_memory());
-    let started = std::time::Instant::now();
-    for index in warmup..connections {
-        streams.push(open(index)?);
-        connected();
-    }
-    let elapsed = started.elapsed();
-    std::thread::sleep(SETTLE);
-    let (after, kernel_after) = (host.usage(), machine::kernel_memory());
-    let measured = (connections - warmup).max(1) as f64;
-    let (before, after) = before.zip(after).ok_or_else(|| {
-        BenchError::Server("idle needs the server's process id: --pid".to_owned())
-    })?;
+    let (all, kernel_all) = (memory()?, machine::kernel_memory() as f64);
+    let count = connections as f64;
     Ok(Idle {
         connections,
-        user_bytes: (after.memory as f64 - before.memory as f64) / measured,
-        kernel_bytes: (kernel_after as f64 - kernel_before as f64) / measured,
-        handshakes_per_second: measured / elapsed.as_secs_f64(),
+        user_bytes: (all - empty) / count,
+        user_bytes_more: (all - half) / (count - (connections / 2) as f64),
+        kernel_bytes: (kernel_all - kernel_empty) / count,
+        handshakes_per_second: count / busy.as_secs_f64(),
     })
 }
 
@@ -69,6 +73,7 @@ impl Idle {
         json!({
             "connections": self.connections,
             "user_bytes_per_connection": self.user_bytes.round(),
+            "user_bytes_of_one_more": self.user_bytes_more.round(),
             "kernel_bytes_per_connection_both_ends": self.kernel_bytes.round(),
             "handshakes_per_second": self.handshakes_per_second.round(),
         })
@@ -76,4 +81,4 @@ impl Idle {
 }
 
 /// For the allocator and the kernel to settle.
-const SETTLE: Duration = Duration::from_millis(1500);
+const SETTLE: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ pub fn describe() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown processor", |(_, name)| name.trim());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
@@ -66,13 +66,27 @@ fn kilobytes(text: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Pins this thread to the last CPU, away from the shards, which are pinned from the first on.
-pub fn pin_to_last_cpu() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores > 1 {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(cores - 1);
-        // Unpinned figures are noisier, not wrong.
-        let _best_effort = rustix::thread::sched_setaffinity(None, &set);
+/// Processors of the machine, whatever this thread is pinned to.
+fn cores() -> usize {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let count = cpu
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    count.max(1)
+}
+
+/// Pins this thread, and what it starts, to some of the processors, as far as they exist.
+pub(super) fn pin(wanted: std::ops::Range<usize>) {
+    let mut set = rustix::thread::CpuSet::new();
+    for cpu in wanted.start.min(cores() - 1)..wanted.end.min(cores()) {
+        set.set(cpu);
     }
+    // Unpinned figures are noisier, not wrong.
+    let _best_effort = rustix::thread::sched_setaffinity(None, &set);
+}
+
+/// Pins this thread to the last processor, away from the shards, which are pinned from the first on.
+pub(super) fn pin_to_last() {
+    pin(cores() - 1..cores());
 }

@@ -16,6 +16,7 @@ pub mod idle;
 mod load;
 pub mod machine;
 pub mod sample;
+pub mod tokens;
 pub mod viewer;
 
 use std::io;

@@ -34,7 +34,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
   Room 'lobby'     {room}
 
   Shell, for the AWS CLI and every SDK:
-  export AWS_ENDPOINT_URL_IVSCHAT={control} AWS_REGION={DEV_REGION}
+  export AWS_ENDPOINT_URL_IVSCHAT={control} AWS_REGION={DEV_REGION} AWS_DEFAULT_REGION={DEV_REGION}
   export AWS_ACCESS_KEY_ID={DEV_KEY_ID} AWS_SECRET_ACCESS_KEY={DEV_SECRET}{trust}
   aws ivschat list-rooms
 

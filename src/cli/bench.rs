@@ -13,7 +13,7 @@ use crate::base::id::RoomId;
 use crate::bench::fanout::{self, Plan, Row};
 use crate::bench::host::{Attach, Host};
 use crate::bench::sample::CONTENT_BYTES_MIN;
-use crate::bench::{BenchError, idle, machine};
+use crate::bench::{BenchError, idle, machine, tokens};
 use crate::config::dev_data_dir;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,8 @@ pub(super) enum BenchCommand {
     Fanout(Fanout),
     /// Memory of a connection while nobody speaks
     Idle(Idle),
+    /// Signed CreateChatToken calls a second over kept-alive connections
+    Tokens(Tokens),
 }
 
 /// The server under test. Without --target one is started for the time of the measurement.
@@ -85,20 +87,32 @@ pub(super) struct Idle {
     #[command(flatten)]
     target: Target,
     /// Viewers
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 18_000, value_name = "N")]
     connections: usize,
     /// Length of their user ids, in bytes
     #[arg(long, default_value_t = 40, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(8..=128))]
     user_id: u16,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Tokens {
+    #[command(flatten)]
+    target: Target,
+    /// Kept-alive connections, one call under way on each
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: u16,
+    /// Length of the measurement
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+}
+
 pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
-    // Before pinning: afterwards this thread has one core only.
     let machine = machine::describe();
     crate::server::raise_descriptor_limit();
     let outcome = match command {
         BenchCommand::Fanout(fanout) => fanout.run(&machine),
         BenchCommand::Idle(idle) => idle.run(&machine),
+        BenchCommand::Tokens(tokens) => tokens.run(&machine),
     };
     outcome.map_err(|error| match error {
         BenchFailure::Usage(text) => Failure::Usage(text),
@@ -120,9 +134,7 @@ impl From<BenchError> for BenchFailure {
 impl Target {
     fn host(&self, rooms: usize) -> Result<Host, BenchFailure> {
         let Some(messaging) = self.messaging else {
-            let host = Host::start(self.shards, rooms, &self.extra)?;
-            machine::pin_to_last_cpu();
-            return Ok(host);
+            return Ok(Host::start(self.shards, rooms, &self.extra)?);
         };
         let mut ids = Vec::new();
         for arn in &self.room {
@@ -270,8 +282,8 @@ impl Idle {
             found.connections, self.user_id
         );
         println!(
-            "server memory    {:.0} bytes each (Pss of its process)",
-            found.user_bytes
+            "server memory    {:.0} bytes each above the empty server (Pss of its process), {:.0} for one more",
+            found.user_bytes, found.user_bytes_more
         );
         println!(
             "kernel memory    {:.0} bytes each (Slab, both ends)",
@@ -281,6 +293,31 @@ impl Idle {
             "handshakes       {:.0} a second, one after the other",
             found.handshakes_per_second
         );
+        Ok(())
+    }
+}
+
+impl Tokens {
+    fn run(&self, machine: &str) -> Result<(), BenchFailure> {
+        let host = self.target.host(1)?;
+        let connections = usize::from(self.connections);
+        let found = tokens::run(&host, connections, Duration::from_secs(self.seconds))?;
+        if self.target.json {
+            let mut result = found.json();
+            result["machine"] = machine.into();
+            println!("{result}");
+            return Ok(());
+        }
+        let [p50, p99, max] = found.percentiles;
+        println!("machine     {machine}");
+        println!(
+            "tokens      {:.0} a second over {connections} connections",
+            found.per_second
+        );
+        println!("latency     p50 {p50} us, p99 {p99} us, max {max} us");
+        if let Some(cpu) = found.cpu_micros {
+            println!("processor   {cpu:.1} us of the server each");
+        }
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Flags, Mode, SAMPLE, Settings};
+use crate::config::{self, ConfigError, Flags, Mode, SAMPLE};
 use crate::server::{self, StartError};
 
 /// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
@@ -127,7 +127,8 @@ fn run(command: Command) -> Result<(), Failure> {
                 config: Some(file),
                 ..Flags::default()
             };
-            config::load(Mode::Serve, &flags, std::env::vars())?;
+            let (settings, _) = config::load(Mode::Serve, &flags, environment())?;
+            server::check(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
             println!("valid");
             Ok(())
         }
@@ -135,7 +136,11 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
-    let settings: Settings = config::load(mode, flags, std::env::vars())?;
+    let (settings, effective) = config::load(mode, flags, environment())?;
+    if flags.print_config {
+        print!("{effective}");
+        return Ok(());
+    }
     server::logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
     let data_dir = settings.data_dir.clone();
     server::run(settings, |ready| {
@@ -144,4 +149,10 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         }
     })?;
     Ok(())
+}
+
+/// Variables that are text; `std::env::vars` would panic at any other, whosever it is.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -1,60 +1,124 @@
-//! What file and environment say, before anything is checked.
+//! The shape of the configuration: every key with its type, nothing checked yet.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use toml::{Table, Value};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::ConfigError;
-
-/// Every key, with its default and meaning: `uproar config sample`.
-pub const SAMPLE: &str = include_str!("sample.toml");
-
-/// The file's shape.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "sample.toml documents every key")]
-pub struct Raw {
-    pub server: Server,
-    pub messaging: Messaging,
-    pub control: Control,
-    pub keys: Vec<Key>,
-    pub tls: Tls,
-    pub quotas: Quotas,
-    pub delivery: Delivery,
-    pub tokens: Tokens,
-    pub log: Log,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Server {
-    pub region: Option<String>,
-    pub account: Option<String>,
-    pub data_dir: Option<PathBuf>,
-    pub shards: Option<usize>,
-    pub pin: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Messaging {
-    pub listen: Option<SocketAddr>,
-    pub origins: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Control {
-    pub listen: Option<SocketAddr>,
-}
-
-#[derive(Deserialize)]
+/// All sections. [`super::SAMPLE`] documents every key.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
-    pub id: String,
-    pub secret: String,
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) messaging: Messaging,
+    pub(super) control: Control,
+    pub(super) tls: Tls,
+    pub(super) quotas: Quotas,
+    pub(super) delivery: Delivery,
+    pub(super) tokens: Tokens,
+    pub(super) log: Log,
+    pub(super) keys: Vec<Key>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) region: String,
+    pub(super) account: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) shards: usize,
+    pub(super) pin: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Messaging {
+    pub(super) listen: SocketAddr,
+    pub(super) origins: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) listen: SocketAddr,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quotas {
+    pub(super) profile: Profile,
+    pub(super) connection_requests: u32,
+    pub(super) room_rates: bool,
+    pub(super) account_sends: u32,
+    pub(super) account_moderations: u32,
+    pub(super) api_rates: bool,
+    pub(super) connections: usize,
+}
+
+/// Decides the defaults of the other keys of `[quotas]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// The managed service's rates.
+    Aws,
+    /// Per-connection, per-room and API rates lifted, account-wide message rates among them; every
+    /// other limit as it is.
+    Open,
+}
+
+impl Profile {
+    /// As in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Open => "open",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delivery {
+    pub(super) window_bytes: usize,
+    pub(super) window_age_ms: u64,
+    pub(super) pace_ceiling_ms: u64,
+    pub(super) slow_client: SlowClient,
+    pub(super) spread_members: usize,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SlowClient {
+    Skip,
+    Disconnect,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tokens {
+    pub(super) life_minutes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) filter: String,
+    pub(super) json: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) id: String,
+    #[serde(serialize_with = "hidden")]
+    pub(super) secret: String,
 }
 
 impl std::fmt::Debug for Key {
@@ -63,79 +127,6 @@ impl std::fmt::Debug for Key {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    pub certificate: Option<PathBuf>,
-    pub key: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quotas {
-    pub profile: Option<super::Quotas>,
-    pub connection_requests: Option<u32>,
-    pub room_rates: Option<bool>,
-    pub account_sends: Option<u32>,
-    pub account_moderations: Option<u32>,
-    pub connections: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Delivery {
-    pub window_bytes: Option<usize>,
-    pub window_age_ms: Option<u64>,
-    pub pace_ceiling_ms: Option<u64>,
-    pub slow_client: Option<String>,
-    pub spread_members: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tokens {
-    pub life_minutes: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    pub filter: Option<String>,
-    pub json: Option<bool>,
-}
-
-impl Raw {
-    /// Lays `UPROAR_SECTION__KEY` over the file's text. A value that is TOML is taken as such, anything
-    /// else as a string.
-    pub fn parse(
-        text: &str,
-        environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let mut table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| ConfigError::Syntax(error.to_string()))?;
-        for (name, value) in environment {
-            let Some((section, key)) = name
-                .strip_prefix("UPROAR_")
-                .and_then(|path| path.split_once("__"))
-            else {
-                continue;
-            };
-            let section = table
-                .entry(section.to_ascii_lowercase())
-                .or_insert_with(|| Value::Table(Table::new()));
-            let Value::Table(section) = section else {
-                return Err(ConfigError::Syntax(format!(
-                    "{name}: lists are set in the file only"
-                )));
-            };
-            let parsed = format!("v = {value}").parse::<Table>().ok();
-            let parsed = parsed.and_then(|mut table| table.remove("v"));
-            section.insert(
-                key.to_ascii_lowercase(),
-                parsed.unwrap_or(Value::String(value)),
-            );
-        }
-        Self::deserialize(table).map_err(|error| ConfigError::Syntax(error.to_string()))
-    }
+fn hidden<S: Serializer>(_secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("(hidden)")
 }

@@ -82,10 +82,13 @@ impl Realm {
 
     /// As [`Realm::parse`], of any kind that has tags.
     pub fn parse_taggable(&self, field: &str, arn: &str) -> Result<Option<Taggable>, Fault> {
-        if Parts::of(arn).is_some_and(|parts| parts.kind == LoggingId::KIND) {
-            Ok(self.parse(field, arn)?.map(Taggable::Logging))
-        } else {
-            Ok(self.parse(field, arn)?.map(Taggable::Room))
+        match Parts::of(arn).map(|parts| parts.kind) {
+            Some(RoomId::KIND) => Ok(self.parse(field, arn)?.map(Taggable::Room)),
+            Some(LoggingId::KIND) => Ok(self.parse(field, arn)?.map(Taggable::Logging)),
+            _ => {
+                let must = "must be the ARN of a room or of a logging configuration";
+                Err(Fault::field(field, must))
+            }
         }
     }
 

@@ -1,12 +1,19 @@
 //! An operation's input, member by member. The SDKs check little (boto3 no patterns and no maxima,
 //! JavaScript nothing), so everything is checked here, and every fault of a request is reported at once.
 
+mod json;
+pub(super) mod pattern;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use json::Json;
+use pattern::Pattern;
+
 use super::fault::{Fault, FieldFault};
+use crate::base::limits::ATTRIBUTES_BYTES_MAX;
 
 /// A JSON object being read. `null` is the same as absent; unknown members are ignored.
 #[derive(Debug)]
@@ -22,8 +29,8 @@ impl Input {
             Map::new()
         } else {
             match serde_json::from_slice(body) {
-                Ok(Value::Object(members)) => members,
-                Ok(_) => return Err(Fault::Body("Request body must be a JSON object")),
+                Ok(Json(Value::Object(members))) => members,
+                Ok(Json(_)) => return Err(Fault::Body("Request body must be a JSON object")),
                 Err(_) => return Err(Fault::Body("Request body is not valid JSON")),
             }
         };
@@ -33,25 +40,24 @@ impl Input {
         })
     }
 
-    /// A string of so many code points, for which `valid` holds.
+    /// A string of so many code points and of a pattern.
     pub(super) fn text(
         &mut self,
         name: &str,
         chars: RangeInclusive<usize>,
-        valid: impl Fn(&str) -> bool,
+        pattern: Pattern,
     ) -> Option<String> {
-        match self.take(name)? {
-            Value::String(text) if chars.contains(&text.chars().count()) && valid(&text) => {
-                return Some(text);
-            }
-            Value::String(_) => {
-                let (least, most) = (chars.start(), chars.end());
-                self.fault(
-                    name,
-                    format!("must have {least} to {most} characters of its pattern"),
-                );
-            }
-            _ => self.fault(name, "must be a string"),
+        let Value::String(text) = self.take(name)? else {
+            self.fault(name, "must be a string");
+            return None;
+        };
+        let (least, most) = (chars.start(), chars.end());
+        if !chars.contains(&text.chars().count()) {
+            self.fault(name, format!("must have {least} to {most} characters"));
+        } else if !(pattern.admits)(&text) {
+            self.fault(name, format!("must match {}", pattern.text));
+        } else {
+            return Some(text);
         }
         None
     }
@@ -61,13 +67,13 @@ impl Input {
         &mut self,
         name: &str,
         chars: RangeInclusive<usize>,
-        valid: impl Fn(&str) -> bool,
+        pattern: Pattern,
     ) -> String {
         if !self.has(name) {
             self.fault(name, "is required");
             return String::new();
         }
-        self.text(name, chars, valid).unwrap_or_default()
+        self.text(name, chars, pattern).unwrap_or_default()
     }
 
     /// Whether a member is there.
@@ -87,67 +93,89 @@ impl Input {
         integer
     }
 
-    /// A map of strings, each pair valid, at most `count_max` pairs and `bytes_max` bytes together.
+    /// A map of strings, each key and value of so many code points, at most `count_max` pairs and
+    /// `bytes_max` bytes together.
     pub(super) fn map(
         &mut self,
         name: &str,
-        count_max: usize,
-        bytes_max: usize,
-        valid: impl Fn(&str, &str) -> bool,
+        key_chars: RangeInclusive<usize>,
+        value_chars: RangeInclusive<usize>,
+        (count_max, bytes_max): (usize, usize),
     ) -> Option<BTreeMap<String, String>> {
         let Value::Object(object) = self.take(name)? else {
             self.fault(name, "must be an object of strings");
             return None;
         };
-        let count = object.len();
+        if object.len() > count_max {
+            self.fault(name, format!("may have {count_max} entries"));
+            return None;
+        }
         let mut map = BTreeMap::new();
+        let mut bytes = 0;
         for (key, value) in object {
-            match value {
-                Value::String(value) if valid(&key, &value) => drop(map.insert(key, value)),
-                _ => {
-                    self.fault(
-                        name,
-                        "has a key or value that is not a string of its pattern",
-                    );
+            let Value::String(value) = value else {
+                self.fault(name, "must be an object of strings");
+                return None;
+            };
+            for (text, chars, what) in [(&key, &key_chars, "key"), (&value, &value_chars, "value")]
+            {
+                let (least, most) = (chars.start(), chars.end());
+                if !chars.contains(&text.chars().count()) {
+                    let must = format!("has a {what} that has not {least} to {most} characters");
+                    self.fault(name, must);
                     return None;
                 }
             }
+            bytes += key.len() + value.len();
+            map.insert(key, value);
         }
-        let bytes: usize = map.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if count > count_max || bytes > bytes_max {
+        if bytes > bytes_max {
             self.fault(
                 name,
-                format!("may have {count_max} entries and {bytes_max} bytes"),
+                format!("may have {bytes_max} bytes, keys and values together"),
             );
             return None;
         }
         Some(map)
     }
 
-    /// A list of strings.
+    /// Attributes of a token or an event: 1 KB together.
+    pub(super) fn attributes(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
+        let any = 0..=usize::MAX;
+        self.map(name, any.clone(), any, (usize::MAX, ATTRIBUTES_BYTES_MAX))
+    }
+
+    /// A list of strings of a pattern.
     pub(super) fn list(
         &mut self,
         name: &str,
         count_max: usize,
-        valid: impl Fn(&str) -> bool,
+        pattern: Pattern,
     ) -> Option<Vec<String>> {
         let Value::Array(values) = self.take(name)? else {
             self.fault(name, "must be a list of strings");
             return None;
         };
-        let texts: Option<Vec<String>> = values
-            .into_iter()
-            .map(|value| match value {
-                Value::String(text) if valid(&text) => Some(text),
-                _ => None,
-            })
-            .collect();
-        match texts {
-            Some(texts) if texts.len() <= count_max => return Some(texts),
-            Some(_) => self.fault(name, format!("may have {count_max} entries")),
-            None => self.fault(name, "has an entry that is not a string of its pattern"),
+        if values.len() > count_max {
+            self.fault(name, format!("may have {count_max} entries"));
+            return None;
         }
-        None
+        let mut texts = Vec::with_capacity(values.len());
+        for value in values {
+            match value {
+                Value::String(text) if (pattern.admits)(&text) => texts.push(text),
+                Value::String(_) => {
+                    let must = format!("has an entry that does not match {}", pattern.text);
+                    self.fault(name, must);
+                    return None;
+                }
+                _ => {
+                    self.fault(name, "must be a list of strings");
+                    return None;
+                }
+            }
+        }
+        Some(texts)
     }
 
     /// A nested object; its faults are reported under `name.`.
@@ -201,50 +229,4 @@ impl Input {
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
-}
-
-/// Any text.
-pub(super) fn any(_: &str) -> bool {
-    true
-}
-
-/// `[a-zA-Z0-9-_]*`.
-pub(super) fn name_pattern(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
-/// `^$|^arn:aws:lambda:[a-z0-9-]+:[0-9]{12}:function:.+`.
-pub(super) fn lambda_pattern(text: &str) -> bool {
-    let arn = || {
-        let rest = text.strip_prefix("arn:aws:lambda:")?;
-        let (region, rest) = rest.split_once(':')?;
-        let (account, rest) = rest.split_once(':')?;
-        let name = rest.strip_prefix("function:")?;
-        let region_ok = !region.is_empty()
-            && region
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        let account_ok = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-        (region_ok && account_ok && !name.is_empty()).then_some(())
-    };
-    text.is_empty() || arn().is_some()
-}
-
-/// `[a-z0-9-.]+`, an S3 bucket.
-pub(super) fn bucket_pattern(text: &str) -> bool {
-    let admits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    text.bytes().all(admits)
-}
-
-/// `[\.\-_/#A-Za-z0-9]+`, a log group.
-pub(super) fn log_group_pattern(text: &str) -> bool {
-    let admits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte);
-    text.bytes().all(admits)
-}
-
-/// `[a-zA-Z0-9_.-]+`, a Firehose stream.
-pub(super) fn stream_pattern(text: &str) -> bool {
-    let admits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    text.bytes().all(admits)
 }

@@ -36,7 +36,10 @@ pub enum HeadFault {
     /// A body on a request that has none.
     #[error("Request must not have a body")]
     Body,
-    /// `Upgrade` without the rest of RFC 6455 §4.2.1.
+    /// Wants an upgrade, but not to WebSocket.
+    #[error("Only an upgrade to WebSocket is offered")]
+    OtherUpgrade,
+    /// `Upgrade: websocket` without the rest of RFC 6455 §4.2.1.
     #[error("Malformed WebSocket handshake: {0}")]
     Handshake(&'static str),
     /// Not version 13.
@@ -56,7 +59,7 @@ impl HeadFault {
             Self::TooLong | Self::TooManyFields => 431,
             Self::Version => 505,
             Self::Method => 405,
-            Self::WebSocketVersion => 426,
+            Self::OtherUpgrade | Self::WebSocketVersion => 426,
             Self::Malformed | Self::NotOnce(_) | Self::Body | Self::Handshake(_) | Self::Token => {
                 400
             }
@@ -64,7 +67,8 @@ impl HeadFault {
     }
 }
 
-/// Looks for the end of a head in bytes that arrive in any pieces, without looking twice at any.
+/// Looks for the end of a head in bytes that arrive in any pieces, without looking twice at any, and
+/// refuses as soon as it is seen what parsers disagree about: bare CR or LF, NUL, folded lines.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
     scanned: usize,
@@ -74,18 +78,6 @@ impl HeadScanner {
     /// The head's length, blank line included, once `received` holds it; `received` is everything so
     /// far.
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadFault> {
-        const END: &[u8] = b"\r\n\r\n";
-        let from = self
-            .scanned
-            .saturating_sub(END.len() - 1)
-            .min(received.len());
-        let found = received[from..]
-            .windows(END.len())
-            .position(|window| window == END);
-        let end = found.map(|at| from + at + END.len());
-        if end.unwrap_or(received.len()) > HEAD_BYTES_MAX {
-            return Err(HeadFault::TooLong);
-        }
         // A client that speaks something else should not have to wait for the deadline.
         if received
             .first()
@@ -93,8 +85,22 @@ impl HeadScanner {
         {
             return Err(HeadFault::Malformed);
         }
-        self.scanned = received.len();
-        Ok(end)
+        let within = &received[..received.len().min(HEAD_BYTES_MAX)];
+        for (at, byte) in within.iter().enumerate().skip(self.scanned) {
+            match (&within[..at], byte) {
+                ([.., b'\r', b'\n', b'\r'], b'\n') => return Ok(Some(at + 1)),
+                ([.., b'\r'], b'\n') => {}
+                (_, b'\n' | 0) | ([.., b'\r'], _) | ([.., b'\n'], b' ' | b'\t') => {
+                    return Err(HeadFault::Malformed);
+                }
+                _ => {}
+            }
+        }
+        self.scanned = within.len();
+        if received.len() > HEAD_BYTES_MAX {
+            return Err(HeadFault::TooLong);
+        }
+        Ok(None)
     }
 }
 
@@ -103,7 +109,7 @@ impl HeadScanner {
 pub enum Request<'a> {
     /// A WebSocket handshake.
     Upgrade(Upgrade<'a>),
-    /// Anything else that is well formed.
+    /// A page is asked for, and nothing in the head hints at an upgrade.
     Plain {
         /// `GET` or `HEAD`.
         method: &'a str,
@@ -127,7 +133,9 @@ pub struct Upgrade<'a> {
 
 /// Parses a whole head, as [`HeadScanner`] delimits it.
 pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
-    check_lines(head)?;
+    if HeadScanner::default().scan(head)? != Some(head.len()) {
+        return Err(HeadFault::Malformed);
+    }
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -155,11 +163,14 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
     if !matches!(method, "GET" | "HEAD") {
         return Err(HeadFault::Method);
     }
-    if !fields.lists("Upgrade", "websocket") {
+    if !fields.want_upgrade() {
         return Ok(Request::Plain { method, target });
     }
     if method != "GET" {
         return Err(HeadFault::Method);
+    }
+    if !fields.lists("Upgrade", "websocket") {
+        return Err(HeadFault::OtherUpgrade);
     }
     upgrade(&fields, target).map(Request::Upgrade)
 }
@@ -190,24 +201,6 @@ fn upgrade<'a>(fields: &Fields<'_, 'a>, target: &'a str) -> Result<Upgrade<'a>, 
         origin,
         target,
     })
-}
-
-/// Refuses what parsers disagree about before one of them decides: bare CR or LF, NUL, folded lines.
-fn check_lines(head: &[u8]) -> Result<(), HeadFault> {
-    let body = head.strip_suffix(b"\r\n\r\n").ok_or(HeadFault::Malformed)?;
-    let mut rest = body;
-    loop {
-        let end = rest
-            .iter()
-            .position(|byte| matches!(byte, b'\r' | b'\n' | 0));
-        let Some(end) = end else { return Ok(()) };
-        match rest.get(end..end + 3) {
-            Some([b'\r', b'\n', next]) if !matches!(next, b' ' | b'\t' | b'\r' | b'\n') => {
-                rest = &rest[end + 2..];
-            }
-            _ => return Err(HeadFault::Malformed),
-        }
-    }
 }
 
 fn text(value: &[u8]) -> Option<&str> {
@@ -250,6 +243,18 @@ impl<'a> Fields<'_, 'a> {
 
     fn once(&self, name: &'static str) -> Result<&'a [u8], HeadFault> {
         self.at_most_once(name)?.ok_or(HeadFault::NotOnce(name))
+    }
+
+    /// Whether any field belongs to an upgrade. Half a handshake is a broken client or a proxy that
+    /// dropped the rest; a page would hide that from both.
+    fn want_upgrade(&self) -> bool {
+        const WEB_SOCKET: &str = "Sec-WebSocket-";
+        self.has("Upgrade")
+            || self.lists("Connection", "upgrade")
+            || self.0.iter().any(|field| {
+                let start = field.name.get(..WEB_SOCKET.len());
+                start.is_some_and(|start| start.eq_ignore_ascii_case(WEB_SOCKET))
+            })
     }
 
     /// Whether a comma-separated field lists `item`, in any letter case.
@@ -296,19 +301,31 @@ pub fn refusal(out: &mut Vec<u8>, status: u16, id: FrameId, code: u16, message: 
 
 /// Appends a whole answer; the connection closes behind it.
 pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
-    let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
-    if status == 426 {
-        head.push_str("Sec-WebSocket-Version: 13\r\n");
-    }
+    // RFC 9110 §15.5.22 and RFC 6455 §4.4: what would be accepted instead.
+    let (instead, option) = match status {
+        426 => (
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            "Upgrade, ",
+        ),
+        _ => ("", ""),
+    };
+    let mut head = format!("HTTP/1.1 {status} {}\r\n{instead}", reason(status));
     let length = body.len();
     let _infallible = write!(
         head,
         "Content-Type: {content_type}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+         Content-Security-Policy: {CONTENT_SECURITY}\r\nReferrer-Policy: no-referrer\r\n\
+         X-Content-Type-Options: nosniff\r\nConnection: {option}close\r\n\r\n"
     );
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body);
 }
+
+/// A page takes scripts, styles and data from this listener only, and stands in nobody's frame. The
+/// schemes of WebSocket are named for browsers whose `'self'` does not cover them.
+const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 fn reason(status: u16) -> &'static str {
     match status {
@@ -405,12 +422,55 @@ mod tests {
             parse(version.as_bytes()).expect_err("version").status(),
             426
         );
+        let other = head("").replace("WebSocket\r\n", "h2c\r\n");
+        assert_eq!(parse(other.as_bytes()).expect_err("h2c").status(), 426);
         let old = head("").replace("HTTP/1.1", "HTTP/1.0");
         assert_eq!(parse(old.as_bytes()).expect_err("1.0").status(), 505);
         let key = head("").replace(KEY, "short");
         assert_eq!(parse(key.as_bytes()).expect_err("key").status(), 400);
         let post = head("").replace("GET", "POST");
         assert_eq!(parse(post.as_bytes()).expect_err("method").status(), 405);
+    }
+
+    /// Goal: a page answers only those who cannot have meant to connect.
+    #[test]
+    fn whoever_hints_at_an_upgrade_gets_no_page() {
+        let plain = "GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n";
+        let page = Request::Plain {
+            method: "GET",
+            target: "/",
+        };
+        assert_eq!(parse(plain.as_bytes()), Ok(page));
+        for hint in [
+            "Upgrade: h2c",
+            "Connection: upgrade",
+            "sec-websocket-protocol: t",
+            "Sec-WebSocket-Key: k",
+        ] {
+            let text = plain.replace("Host: h", &format!("Host: h\r\n{hint}"));
+            let fault = parse(text.as_bytes()).expect_err(hint);
+            assert_eq!(fault, HeadFault::OtherUpgrade, "{hint}");
+        }
+        let mut out = Vec::new();
+        super::plain(&mut out, 426, "text/plain", b"");
+        let out = String::from_utf8(out).expect("ASCII");
+        assert!(out.contains("\r\nUpgrade: websocket\r\n"), "{out}");
+        assert!(out.contains("\r\nConnection: Upgrade, close\r\n"), "{out}");
+    }
+
+    /// Goal: a doubtful line is refused when it is seen, not when the head ends or time runs out.
+    #[test]
+    fn a_doubtful_line_is_refused_before_the_head_ends() {
+        for doubt in ["\n", "\rX", "\0", "\r\n ", "\r\n\t", "\r\n\rX", "\r\n\n"] {
+            let text = format!("GET / HTTP/1.1\r\nX: y{doubt}");
+            let mut scanner = HeadScanner::default();
+            for end in 1..text.len() {
+                let so_far = scanner.scan(&text.as_bytes()[..end]);
+                assert_eq!(so_far, Ok(None), "{text:?} up to {end}");
+            }
+            let fault = scanner.scan(text.as_bytes());
+            assert_eq!(fault, Err(HeadFault::Malformed), "{text:?}");
+        }
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 for JSON services: verifying, and signing for our own tools.
+//! AWS Signature Version 4, the verifying side, for JSON services.
 //!
 //! The canonical request is built from what was received: the path percent-encoded once more, the
 //! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host`,
@@ -259,43 +259,6 @@ impl<'a> Claim<'a> {
         let _infallible = write!(out, "\n{}\n{payload_hash}", self.signed_headers);
         Ok(out)
     }
-}
-
-/// The `Authorization` value for a request that has every header it will be sent with, `host` and
-/// `x-amz-date` among them; all of them are signed.
-///
-/// # Errors
-///
-/// [`SignatureFault::Incomplete`] if one of the two is missing.
-pub fn authorization(
-    request: &Received<'_>,
-    scope: Scope<'_>,
-    key_id: &str,
-    secret: &str,
-) -> Result<String, SignatureFault> {
-    let time = request
-        .one("x-amz-date")
-        .ok_or(SignatureFault::Incomplete("X-Amz-Date is missing"))?;
-    let date = time.get(..8).unwrap_or_default();
-    let mut names: Vec<&str> = request.headers.iter().map(|(name, _)| *name).collect();
-    names.sort_unstable();
-    names.dedup();
-    let signed_headers = names.join(";");
-    let claim = Claim {
-        key_id,
-        date,
-        region: scope.region,
-        service: scope.service,
-        signed_headers: &signed_headers,
-        signature: "",
-        time,
-    };
-    let signature = claim.signature_of(request, &SigningKey::derive(secret, date, scope))?;
-    let (region, service) = (scope.region, scope.service);
-    Ok(format!(
-        "{ALGORITHM} Credential={key_id}/{date}/{region}/{service}/aws4_request, \
-         SignedHeaders={signed_headers}, Signature={signature}"
-    ))
 }
 
 impl<'a> Received<'a> {

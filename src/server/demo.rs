@@ -6,12 +6,15 @@ use std::time::Duration;
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
-use crate::config::Settings;
+use crate::config::{Mode, Settings};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
 use crate::protocol::token::{Capability, Claims, Keyring};
 use crate::shard::handshake::Pages;
 use crate::shard::run::Clock;
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Path, content type, content.
 const FILES: &[(&str, &str, &[u8])] = &[
@@ -20,11 +23,9 @@ const FILES: &[(&str, &str, &[u8])] = &[
         "text/html; charset=utf-8",
         include_bytes!("demo/index.html"),
     ),
-    (
-        "/demo/chat.js",
-        "text/javascript; charset=utf-8",
-        include_bytes!("demo/chat.js"),
-    ),
+    ("/demo/chat.js", SCRIPT, include_bytes!("demo/chat.js")),
+    ("/demo/client.js", SCRIPT, include_bytes!("demo/client.js")),
+    ("/demo/code.js", SCRIPT, include_bytes!("demo/code.js")),
     (
         "/demo/chat.css",
         "text/css; charset=utf-8",
@@ -44,7 +45,9 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn new(keyring: Arc<Keyring>, clock: Clock, settings: &Settings) -> Self {
-        let control = settings.control_listen.to_string();
+        let secure = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
+        let scheme = if secure { "https" } else { "http" };
+        let control = format!("{scheme}://{}", settings.control_listen);
         Self {
             keyring,
             clock,
@@ -63,17 +66,18 @@ impl Demo {
         }
     }
 
-    fn token(&self, query: &str) -> Option<String> {
-        let (room, arn) = self.room.get()?;
+    /// JSON with a token, or what is wrong with the query.
+    fn token(&self, query: &str) -> Result<String, &'static str> {
+        let (room, arn) = self.room.get().ok_or("The room is not ready yet\n")?;
         let value = |name: &str| {
             let pair = query
                 .split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
             pair.and_then(|value| String::from_utf8(percent_decode(value)).ok())
         };
-        let user_id = value("user")?;
+        let user_id = value("user").unwrap_or_default();
         if !(1..=USER_ID_CHARS_MAX).contains(&user_id.chars().count()) {
-            return None;
+            return Err("user must have 1 to 128 characters of UTF-8\n");
         }
         let capabilities = match value("role").as_deref() {
             Some("moderator") => Capability::ALL.into_iter().collect(),
@@ -89,10 +93,11 @@ impl Demo {
             expires: now.after(self.token_life).min(session_end),
             session_end,
         };
-        let token = self.keyring.seal(&claims, super::nonce().ok()?);
+        let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
+        let token = self.keyring.seal(&claims, nonce);
         let (expires, control) = (claims.expires.secs(), &self.control);
-        Some(format!(
-            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"http://{control}"}}"#
+        Ok(format!(
+            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"{control}"}}"#
         ))
     }
 }
@@ -102,8 +107,8 @@ impl Pages for Demo {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if path == "/demo/token" {
             match self.token(query) {
-                Some(json) => http::plain(out, 200, "application/json", json.as_bytes()),
-                None => http::plain(out, 400, "text/plain", b"user=NAME&role=viewer|moderator\n"),
+                Ok(json) => http::plain(out, 200, "application/json", json.as_bytes()),
+                Err(why) => http::plain(out, 400, TEXT, why.as_bytes()),
             }
             return true;
         }

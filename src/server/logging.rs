@@ -1,6 +1,6 @@
-//! Log lines: text on a terminal, one JSON object a line otherwise.
+//! Log lines: text for people, or one JSON object a line.
 
-use std::io::{self, IsTerminal};
+use std::io;
 
 use tracing_subscriber::EnvFilter;
 
@@ -9,12 +9,12 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 ///
 /// The filter's fault, in words.
-pub fn start(filter: &str, json: Option<bool>) -> Result<(), String> {
+pub fn start(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
-    let outcome = if json.unwrap_or(!io::stderr().is_terminal()) {
+    let outcome = if json {
         builder.json().flatten_event(true).try_init()
     } else {
         builder.try_init()

@@ -45,11 +45,16 @@ pub struct Ready {
     pub room: Option<String>,
 }
 
+/// Whether a start would accept what `settings` names: certificate and key. Changes nothing.
+pub fn check(settings: &Settings) -> Result<(), StartError> {
+    tls::configure(settings).map(drop)
+}
+
 /// Runs until SIGTERM or SIGINT. `on_ready` hears once that both listeners accept.
 pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+    preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
-    let directory =
-        preflight::data_directory(&settings.data_dir, dev && is_dev_default(&settings))?;
+    let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
     let connections_max = preflight::descriptors(settings.shard.connections_max)?;
     let clock = Clock::start();
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
@@ -188,10 +193,6 @@ impl Start {
         shards.join();
         outcome
     }
-}
-
-fn is_dev_default(settings: &Settings) -> bool {
-    settings.data_dir == crate::config::dev_data_dir()
 }
 
 fn bind_control(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {

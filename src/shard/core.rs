@@ -468,7 +468,7 @@ impl<W: Wire> Core<W> {
 
     fn stop(&mut self) {
         self.stopping = true;
-        let all: Vec<_> = self.connections.iter().map(|(slot, _)| slot).collect();
+        let all: Vec<_> = self.connections.slots().collect();
         for slot in all {
             self.kill(slot, |metrics| &metrics.closed_drain);
         }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::Answer;
 use crate::base::limits::PAGE_ITEMS_MAX;
 use crate::control::arn::ResourceId;
-use crate::control::input::{Input, any};
+use crate::control::input::Input;
+use crate::control::input::pattern::ANY;
 use crate::control::record::Record;
 use crate::control::shelf::{Mark, Shelf};
 
@@ -23,7 +24,7 @@ impl<I: ResourceId> Page<I> {
     /// Reads `maxResults` and `nextToken`.
     pub(super) fn read(input: &mut Input) -> Self {
         let count_max = input.integer("maxResults", 1..=PAGE_ITEMS_MAX);
-        let token = input.text("nextToken", 0..=TOKEN_CHARS_MAX, any);
+        let token = input.text("nextToken", 0..=TOKEN_CHARS_MAX, ANY);
         let after = token.filter(|token| !token.is_empty()).and_then(|token| {
             let mark = read_mark(&token);
             if mark.is_none() {

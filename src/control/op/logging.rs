@@ -10,7 +10,8 @@ use crate::base::id::LoggingId;
 use crate::base::limits::LOGGING_CONFIGURATIONS_MAX;
 use crate::control::Control;
 use crate::control::fault::Fault;
-use crate::control::input::{Input, bucket_pattern, log_group_pattern, stream_pattern};
+use crate::control::input::Input;
+use crate::control::input::pattern::{BUCKET, LOG_GROUP, STREAM};
 use crate::control::record::{Destination, LoggingRecord, LoggingState};
 
 const DESTINATION: &str = "destinationConfiguration";
@@ -86,17 +87,13 @@ pub(super) fn list(control: &Control, mut input: Input) -> Result<Answer, Fault>
 fn destination(input: &mut Input) -> Option<Destination> {
     let read = |union: &mut Input| {
         let s3 = union.object("s3", |s3| Destination::S3 {
-            bucket_name: s3.required_text("bucketName", 3..=63, bucket_pattern),
+            bucket_name: s3.required_text("bucketName", 3..=63, BUCKET),
         });
         let cloud_watch_logs = union.object("cloudWatchLogs", |logs| Destination::CloudWatchLogs {
-            log_group_name: logs.required_text("logGroupName", 1..=512, log_group_pattern),
+            log_group_name: logs.required_text("logGroupName", 1..=512, LOG_GROUP),
         });
         let firehose = union.object("firehose", |firehose| Destination::Firehose {
-            delivery_stream_name: firehose.required_text(
-                "deliveryStreamName",
-                1..=64,
-                stream_pattern,
-            ),
+            delivery_stream_name: firehose.required_text("deliveryStreamName", 1..=64, STREAM),
         });
         [s3, cloud_watch_logs, firehose]
     };

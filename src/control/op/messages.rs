@@ -4,26 +4,19 @@ use serde_json::json;
 
 use super::resource::{arn, find};
 use super::{Answer, Operation};
-use crate::base::id::FrameId;
-use crate::base::limits::{
-    ATTRIBUTES_BYTES_MAX, EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX,
-};
+use crate::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use crate::control::Control;
 use crate::control::fault::Fault;
-use crate::control::input::{Input, any};
+use crate::control::input::Input;
+use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::record::RoomRecord;
 use crate::protocol::chat::encode::attributes_json;
 use crate::shard::gateway::Refused;
 
 pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<Answer, Fault> {
     let arn = arn(&mut input, "roomIdentifier");
-    // Names of the service's own events cannot be forged.
-    let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, |name| {
-        !name.starts_with("aws:")
-    });
-    let attributes = input
-        .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
-        .unwrap_or_default();
+    let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
+    let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
     let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
@@ -37,9 +30,9 @@ pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<An
 
 pub(super) async fn delete_message(control: &Control, mut input: Input) -> Result<Answer, Fault> {
     let arn = arn(&mut input, "roomIdentifier");
-    let id = input.required_text("id", 12..=12, |id| FrameId::parse(id).is_some());
+    let id = input.required_text("id", 12..=12, MESSAGE_ID);
     let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, any)
+        .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
     let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
@@ -53,9 +46,9 @@ pub(super) async fn delete_message(control: &Control, mut input: Input) -> Resul
 
 pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Result<Answer, Fault> {
     let arn = arn(&mut input, "roomIdentifier");
-    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
+    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, any)
+        .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
     let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::control::Control;
 use crate::control::arn::ResourceId;
 use crate::control::fault::Fault;
-use crate::control::input::{Input, any, name_pattern};
+use crate::control::input::Input;
+use crate::control::input::pattern::{ANY, NAME};
 use crate::control::record::{Head, Record};
 use crate::control::registry::Shelved;
 
@@ -14,12 +15,12 @@ const ARN_CHARS_MAX: usize = 128;
 
 /// The member `name`.
 pub(super) fn name(input: &mut Input) -> Option<String> {
-    input.text("name", 0..=NAME_CHARS_MAX, name_pattern)
+    input.text("name", 0..=NAME_CHARS_MAX, NAME)
 }
 
 /// An ARN that must be there; [`find`] judges it.
 pub(super) fn arn(input: &mut Input, field: &str) -> String {
-    input.required_text(field, 1..=ARN_CHARS_MAX, any)
+    input.required_text(field, 1..=ARN_CHARS_MAX, ANY)
 }
 
 /// The resource an ARN names, existing or not found.

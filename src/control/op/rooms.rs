@@ -5,14 +5,14 @@ use serde_json::{Map, Value, json};
 use super::listing::Page;
 use super::resource::{self, arn, find, name, new_head, now_ms};
 use super::{Answer, tags};
-use crate::base::id::{LoggingId, RoomId};
+use crate::base::id::RoomId;
 use crate::base::limits::{
     CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_DEFAULT, ROOM_RATE_MAX, ROOMS_MAX,
 };
 use crate::control::Control;
-use crate::control::arn::is_arn;
 use crate::control::fault::Fault;
-use crate::control::input::{Input, lambda_pattern};
+use crate::control::input::Input;
+use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
 use crate::control::record::{Handler, Record, RoomRecord};
 use crate::control::registry::Attaching;
 
@@ -37,11 +37,10 @@ fn wanted(input: &mut Input) -> Wanted {
         message_rate: input.integer("maximumMessageRatePerSecond", 1..=ROOM_RATE_MAX),
         message_length: input.integer("maximumMessageLength", 1..=LENGTH_MAX),
         handler: input.object("messageReviewHandler", |handler| {
-            let uri = handler.text("uri", 0..=URI_CHARS_MAX, lambda_pattern);
-            let is_result = |text: &str| matches!(text, "ALLOW" | "DENY");
-            (uri, handler.text("fallbackResult", 0..=16, is_result))
+            let uri = handler.text("uri", 0..=URI_CHARS_MAX, LAMBDA_ARN);
+            (uri, handler.text("fallbackResult", 4..=5, FALLBACK_RESULT))
         }),
-        logging: input.list(LOGGING, ROOM_LOGGING_MAX, is_arn::<LoggingId>),
+        logging: input.list(LOGGING, ROOM_LOGGING_MAX, LOGGING_ARN),
     }
 }
 
@@ -166,12 +165,8 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
 
 pub(super) fn list(control: &Control, mut input: Input) -> Result<Answer, Fault> {
     let name = name(&mut input);
-    let handler = input.text("messageReviewHandlerUri", 0..=URI_CHARS_MAX, lambda_pattern);
-    let logging = input.text(
-        "loggingConfigurationIdentifier",
-        1..=128,
-        is_arn::<LoggingId>,
-    );
+    let handler = input.text("messageReviewHandlerUri", 0..=URI_CHARS_MAX, LAMBDA_ARN);
+    let logging = input.text("loggingConfigurationIdentifier", 1..=128, LOGGING_ARN);
     let page = Page::read(&mut input);
     input.finish()?;
     let wanted = |room: &RoomRecord| {

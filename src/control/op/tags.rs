@@ -1,6 +1,7 @@
 //! ListTagsForResource, TagResource, UntagResource.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde_json::json;
 
@@ -13,16 +14,15 @@ use crate::control::input::Input;
 use crate::control::record::{LoggingRecord, RoomRecord};
 use crate::protocol::sigv4::percent_decode;
 
-const KEY_CHARS_MAX: usize = 128;
+const KEY_CHARS: RangeInclusive<usize> = 1..=128;
 const VALUE_CHARS_MAX: usize = 256;
 
 type Tags = BTreeMap<String, String>;
 
 /// The member `tags`.
 pub(super) fn read(input: &mut Input) -> Option<Tags> {
-    input.map("tags", TAGS_MAX, usize::MAX, |key, value| {
-        is_key(key) && value.chars().count() <= VALUE_CHARS_MAX
-    })
+    let values = 0..=VALUE_CHARS_MAX;
+    input.map("tags", KEY_CHARS, values, (TAGS_MAX, usize::MAX))
 }
 
 pub(super) fn list(control: &Control, request: &Request) -> Result<Answer, Fault> {
@@ -118,9 +118,11 @@ fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
             continue;
         };
         let key = String::from_utf8(percent_decode(escaped)).ok();
-        let key = key.filter(|key| is_key(key)).ok_or_else(|| {
+        let key = key.filter(|key| KEY_CHARS.contains(&key.chars().count()));
+        let key = key.ok_or_else(|| {
+            let (least, most) = (KEY_CHARS.start(), KEY_CHARS.end());
             wrong(format!(
-                "has a key that is not 1 to {KEY_CHARS_MAX} characters"
+                "has a key that has not {least} to {most} characters"
             ))
         })?;
         keys.insert(key);
@@ -129,8 +131,4 @@ fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
         return Err(wrong(format!("may have {TAGS_MAX} keys")));
     }
     Ok(keys)
-}
-
-fn is_key(key: &str) -> bool {
-    (1..=KEY_CHARS_MAX).contains(&key.chars().count())
 }

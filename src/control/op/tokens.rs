@@ -7,26 +7,22 @@ use serde_json::json;
 use super::Answer;
 use super::resource::{arn, find};
 use crate::base::clock::UnixTime;
-use crate::base::limits::{
-    ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
-};
+use crate::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
 use crate::control::Control;
 use crate::control::fault::Fault;
-use crate::control::input::{Input, any};
+use crate::control::input::Input;
+use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
 
 pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<Answer, Fault> {
     let arn = arn(&mut input, "roomIdentifier");
-    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, any);
-    let is_capability = |name: &str| Capability::parse(name).is_some();
+    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let capabilities = input
-        .list("capabilities", usize::MAX, is_capability)
+        .list("capabilities", usize::MAX, CAPABILITY)
         .unwrap_or_default();
     let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
-    let attributes = input
-        .map("attributes", usize::MAX, ATTRIBUTES_BYTES_MAX, |_, _| true)
-        .unwrap_or_default();
+    let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
     let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
     // Whole seconds, as the service has them.

@@ -4,18 +4,29 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import {
+  ConflictException,
   CreateChatTokenCommand,
+  CreateLoggingConfigurationCommand,
   CreateRoomCommand,
+  DeleteLoggingConfigurationCommand,
   DeleteMessageCommand,
   DeleteRoomCommand,
   DisconnectUserCommand,
+  GetLoggingConfigurationCommand,
   GetRoomCommand,
   IvschatClient,
+  ListLoggingConfigurationsCommand,
   ListRoomsCommand,
+  ListTagsForResourceCommand,
   ResourceNotFoundException,
   SendEventCommand,
+  ServiceQuotaExceededException,
+  TagResourceCommand,
+  UntagResourceCommand,
+  UpdateLoggingConfigurationCommand,
   UpdateRoomCommand,
   ValidationException,
+  paginateListLoggingConfigurations,
   paginateListRooms,
 } from "@aws-sdk/client-ivschat";
 
@@ -107,6 +118,13 @@ describe("the AWS SDK for JavaScript", () => {
       new DeleteMessageCommand({ roomIdentifier: arn, id: "short" }),
       new DeleteMessageCommand({ roomIdentifier: arn, id: "AAAAAAAAAAAA", reason: "" }),
       new DisconnectUserCommand({ roomIdentifier: arn, userId: "" }),
+      new CreateLoggingConfigurationCommand({}),
+      new CreateLoggingConfigurationCommand({ destinationConfiguration: { s3: { bucketName: "ab" } } }),
+      new UpdateLoggingConfigurationCommand({ identifier: ghost }),
+      new GetLoggingConfigurationCommand({ identifier: "" }),
+      new ListLoggingConfigurationsCommand({ maxResults: 51 }),
+      new TagResourceCommand({ resourceArn: arn }),
+      new TagResourceCommand({ resourceArn: arn, tags: { k: 1 } }),
     ]) {
       const label = `${command.constructor.name} ${JSON.stringify(command.input)}`;
       await assert.rejects(api.send(command), (error) => {
@@ -129,6 +147,74 @@ describe("the AWS SDK for JavaScript", () => {
     }
     assert.equal(pages, 3);
     assert.deepEqual([...seen].sort(), [...made].sort());
+  });
+
+  test("a logging configuration lives through create, get, update, use, list and delete", async () => {
+    const s3 = { s3: { bucketName: "js-bucket" } };
+    const made = await api.send(
+      new CreateLoggingConfigurationCommand({ name: "js", destinationConfiguration: s3, tags: { a: "b" } }),
+    );
+    assert.match(made.arn, /:logging-configuration\/[a-zA-Z0-9]{12}$/);
+    assert.equal(made.state, "ACTIVE");
+    assert.ok(made.createTime instanceof Date && made.updateTime instanceof Date);
+    assert.deepEqual(made.destinationConfiguration, s3);
+    const identifier = made.arn;
+    const logGroup = { cloudWatchLogs: { logGroupName: "g" } };
+    const moved = await api.send(
+      new UpdateLoggingConfigurationCommand({ identifier, destinationConfiguration: logGroup }),
+    );
+    assert.deepEqual(moved.destinationConfiguration, logGroup);
+    assert.equal(moved.name, "js");
+    const found = await api.send(new GetLoggingConfigurationCommand({ identifier }));
+    assert.deepEqual(found.destinationConfiguration, logGroup);
+    const room = await api.send(new CreateRoomCommand({ loggingConfigurationIdentifiers: [identifier] }));
+    assert.deepEqual(room.loggingConfigurationIdentifiers, [identifier]);
+    await assert.rejects(api.send(new DeleteLoggingConfigurationCommand({ identifier })), (error) => {
+      assert.ok(error instanceof ConflictException);
+      assert.equal(error.$metadata.httpStatusCode, 409);
+      assert.equal(error.resourceId, made.id);
+      assert.equal(error.resourceType, "ROOM");
+      return true;
+    });
+    await api.send(new DeleteRoomCommand({ identifier: room.arn }));
+    const gone = await api.send(new DeleteLoggingConfigurationCommand({ identifier }));
+    assert.equal(gone.$metadata.httpStatusCode, 204);
+    const listed = await api.send(new ListLoggingConfigurationsCommand({}));
+    assert.deepEqual(listed.loggingConfigurations, []);
+  });
+
+  test("paginateListLoggingConfigurations visits each once; the eleventh exceeds the quota", async () => {
+    const destinationConfiguration = { firehose: { deliveryStreamName: "s" } };
+    const create = () => api.send(new CreateLoggingConfigurationCommand({ destinationConfiguration }));
+    const made = [];
+    for (let i = 0; i < 10; i++) made.push((await create()).arn);
+    await assert.rejects(create(), (error) => {
+      assert.ok(error instanceof ServiceQuotaExceededException);
+      assert.equal(error.$metadata.httpStatusCode, 402);
+      assert.equal(error.limit, 10);
+      return true;
+    });
+    const seen = [];
+    for await (const page of paginateListLoggingConfigurations({ client: api, pageSize: 3 }, {})) {
+      assert.ok(page.loggingConfigurations.length <= 3);
+      seen.push(...page.loggingConfigurations.map((found) => found.arn));
+      assert.ok(seen.length <= 10);
+    }
+    assert.deepEqual([...seen].sort(), [...made].sort());
+    for (const identifier of made) await api.send(new DeleteLoggingConfigurationCommand({ identifier }));
+  });
+
+  test("tags are listed, added and taken away", async () => {
+    const resourceArn = await server.room();
+    await api.send(new TagResourceCommand({ resourceArn, tags: { k: "v", "a b/ü+=&'()*!": "w" } }));
+    const list = () => api.send(new ListTagsForResourceCommand({ resourceArn }));
+    assert.deepEqual((await list()).tags, { k: "v", "a b/ü+=&'()*!": "w" });
+    const tagKeys = ["a b/ü+=&'()*!", "never"];
+    const out = await api.send(new UntagResourceCommand({ resourceArn, tagKeys }));
+    assert.equal(out.$metadata.httpStatusCode, 200);
+    assert.deepEqual((await list()).tags, { k: "v" });
+    const absent = new ListTagsForResourceCommand({ resourceArn: ghost });
+    await assert.rejects(api.send(absent), ResourceNotFoundException);
   });
 
   test("wrong credentials are refused by name", async () => {

@@ -78,3 +78,44 @@ def test_the_command_line_names_the_refusal(server):
     done = aws(server, "get-room", "--identifier", ghost)
     assert done.returncode != 0
     assert "(ResourceNotFoundException)" in done.stderr
+
+
+def test_the_command_line_speaks_every_operation(server):
+    """Goal: what the other test leaves out. Method: one life of a room and its logging."""
+    logging = answer(
+        server,
+        "create-logging-configuration",
+        *("--name", "cli", "--tags", "a=b"),
+        *("--destination-configuration", "cloudWatchLogs={logGroupName=/chat}"),
+    )
+    assert logging["state"] == "ACTIVE"
+    room = answer(
+        server,
+        "create-room",
+        *("--logging-configuration-identifiers", logging["arn"]),
+        *("--message-review-handler", "uri=,fallbackResult=DENY"),
+    )
+    assert room["loggingConfigurationIdentifiers"] == [logging["arn"]]
+    named = answer(server, "update-room", "--identifier", room["arn"], "--name", "cli-room")
+    assert answer(server, "get-room", "--identifier", room["arn"]) == named
+    answer(server, "tag-resource", "--resource-arn", room["arn"], "--tags", '{"k": "v", "a b": "w"}')
+    answer(server, "untag-resource", "--resource-arn", room["arn"], "--tag-keys", "a b", "x")
+    tags = answer(server, "list-tags-for-resource", "--resource-arn", room["arn"])
+    assert tags == {"tags": {"k": "v"}}
+    in_room = ("--room-identifier", room["arn"])
+    deletion = answer(server, "delete-message", *in_room, "--id", "aBcDeFgHiJkL", "--reason", "r")
+    assert len(deletion["id"]) == 12
+    assert answer(server, "disconnect-user", *in_room, "--user-id", "u") == {}
+    its = ("--identifier", logging["arn"])
+    stream = "firehose={deliveryStreamName=s}"
+    moved = answer(
+        server, "update-logging-configuration", *its, "--destination-configuration", stream
+    )
+    assert moved["destinationConfiguration"] == {"firehose": {"deliveryStreamName": "s"}}
+    assert answer(server, "get-logging-configuration", *its) == moved
+    listed = answer(server, "list-logging-configurations", "--max-results", "1")
+    assert listed["loggingConfigurations"] == [moved]
+    refused = aws(server, "delete-logging-configuration", *its)
+    assert refused.returncode != 0 and "(ConflictException)" in refused.stderr
+    assert answer(server, "delete-room", "--identifier", room["arn"]) == {}
+    assert answer(server, "delete-logging-configuration", *its) == {}

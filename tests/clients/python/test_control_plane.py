@@ -147,6 +147,11 @@ def test_list_rooms_without_a_size_returns_at_most_fifty(boto):
     assert len(boto.list_rooms(name=mark, nextToken=first["nextToken"])["rooms"]) == 2
 
 
+def test_pages_are_followed_by_hand_because_boto3_has_no_paginator_here(boto):
+    for operation in ("list_rooms", "list_logging_configurations"):
+        assert not boto.can_paginate(operation)
+
+
 def test_list_rooms_refuses_a_page_token_it_did_not_make(boto):
     error = refusal(boto.list_rooms, nextToken="garbage")
     assert code(error) == ("ValidationException", 400)

@@ -1,0 +1,73 @@
+//! The lowest layer: what holds where nobody says anything.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::raw::{
+    Control, Delivery, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls, Tokens,
+};
+use super::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
+use crate::base::limits::{
+    ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
+    CONNECTIONS_MAX_AWS, PACE_CEILING, STRIPE_MEMBERS_MIN, TOKEN_LIFE, WINDOW_AGE_MAX,
+    WINDOW_BYTES_MAX,
+};
+
+/// Defaults that depend on nothing but how the server is started, and on two higher values: the
+/// profile decides the rates, the number of shards whether they are pinned.
+pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> Raw {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = shards.unwrap_or(cores);
+    // Zero lifts a rate.
+    let rate = |of_aws: u32| match profile {
+        Profile::Aws => of_aws,
+        Profile::Open => 0,
+    };
+    let millis =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).expect("seconds");
+    Raw {
+        server: Server {
+            region: DEV_REGION.to_owned(),
+            account: DEV_ACCOUNT.to_owned(),
+            data_dir: match mode {
+                Mode::Serve => PathBuf::from("/var/lib/uproar"),
+                Mode::Dev { .. } => dev_data_dir(),
+            },
+            shards,
+            pin: shards <= cores,
+        },
+        messaging: Messaging {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            origins: Vec::new(),
+        },
+        control: Control {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+        },
+        tls: Tls::default(),
+        quotas: Quotas {
+            profile,
+            connection_requests: rate(CONNECTION_REQUESTS_PER_SECOND),
+            room_rates: profile == Profile::Aws,
+            account_sends: rate(ACCOUNT_SENDS_PER_SECOND),
+            account_moderations: rate(ACCOUNT_MODERATIONS_PER_SECOND),
+            api_rates: profile == Profile::Aws,
+            connections: CONNECTIONS_MAX_AWS,
+        },
+        delivery: Delivery {
+            window_bytes: WINDOW_BYTES_MAX,
+            window_age_ms: millis(WINDOW_AGE_MAX),
+            pace_ceiling_ms: millis(PACE_CEILING),
+            slow_client: SlowClient::Skip,
+            spread_members: STRIPE_MEMBERS_MIN,
+        },
+        tokens: Tokens {
+            life_minutes: TOKEN_LIFE.as_secs() / 60,
+        },
+        log: Log {
+            filter: "info".to_owned(),
+            json: !io::stderr().is_terminal(),
+        },
+        keys: Vec::new(),
+    }
+}

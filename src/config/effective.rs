@@ -1,0 +1,39 @@
+//! `--print-config`: a file with each value, and behind it where the value comes from.
+
+use std::fmt::{self, Write};
+
+use super::layers::Sources;
+use super::raw::Raw;
+
+/// Everything a start would use, as TOML. Secrets are hidden.
+#[derive(Debug)]
+pub struct Effective(String);
+
+impl Effective {
+    pub(super) fn new(raw: &Raw, sources: &Sources) -> Self {
+        let text = toml::to_string(raw).expect("strings, numbers and lists");
+        let mut section = String::new();
+        let mut out = String::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[') {
+                name.trim_matches(['[', ']']).clone_into(&mut section);
+                out.push_str(line);
+            } else if let Some((name, _)) = line.split_once(" = ") {
+                let key = if section == "keys" {
+                    section.clone()
+                } else {
+                    format!("{section}.{name}")
+                };
+                let _infallible = write!(out, "{line:<40} # {}", sources.of(&key));
+            }
+            out.push('\n');
+        }
+        Self(out)
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,74 @@
+//! Flags of `serve` and `dev`; they win over everything.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::Value;
+
+use super::raw::Profile;
+
+/// What can be said on the command line.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where viewers connect (WebSocket)
+    #[arg(long, value_name = "ADDRESS")]
+    pub messaging_listen: Option<SocketAddr>,
+    /// Where application servers call the API; keep it private
+    #[arg(long, value_name = "ADDRESS")]
+    pub control_listen: Option<SocketAddr>,
+    // Not a path: TOML has UTF-8 only, which clap sees to this way.
+    /// Where rooms, keys and used tokens are kept
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: Option<String>,
+    /// Shard threads, one a core [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u32>,
+    /// Rates: the managed service's, or none
+    #[arg(long, value_enum)]
+    pub quotas: Option<Profile>,
+    /// Print each value and where it comes from, then exit
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl Flags {
+    /// Key, flag and value of each flag that was given.
+    pub(super) fn values(&self) -> Vec<(&'static str, &'static str, Value)> {
+        let text = |text: &dyn ToString| Value::String(text.to_string());
+        let address = |address: &SocketAddr| text(address);
+        let listed = [
+            (
+                "messaging.listen",
+                "--messaging-listen",
+                self.messaging_listen.as_ref().map(address),
+            ),
+            (
+                "control.listen",
+                "--control-listen",
+                self.control_listen.as_ref().map(address),
+            ),
+            (
+                "server.data_dir",
+                "--data-dir",
+                self.data_dir.as_ref().map(|path| text(path)),
+            ),
+            (
+                "server.shards",
+                "--shards",
+                self.shards.map(|count| Value::Integer(count.into())),
+            ),
+            (
+                "quotas.profile",
+                "--quotas",
+                self.quotas.map(|profile| text(&profile.name())),
+            ),
+        ];
+        listed
+            .into_iter()
+            .filter_map(|(key, flag, value)| Some((key, flag, value?)))
+            .collect()
+    }
+}

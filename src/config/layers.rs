@@ -1,0 +1,202 @@
+//! Four layers, one above the other: default, file, environment, flag. Each value remembers its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::defaults::defaults;
+use super::raw::{Profile, Raw};
+use super::{ConfigError, Flags, Mode, SAMPLE, names};
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// An environment variable, by name.
+    Environment(String),
+    /// A flag, by name.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Source of each key that is no default, by its full name: `server.shards`.
+#[derive(Debug, Default)]
+pub(super) struct Sources(BTreeMap<String, Source>);
+
+impl Sources {
+    pub(super) fn of(&self, key: &str) -> Source {
+        self.0.get(key).cloned().unwrap_or(Source::Default)
+    }
+}
+
+/// The sample with every key switched on: which keys there are, and of which type.
+pub(super) static SCHEMA: LazyLock<Table> = LazyLock::new(|| {
+    let is_key = |line: &str| {
+        line.split_once(" = ")
+            .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let lines = SAMPLE.lines().map(|line| {
+        let bare = line.strip_prefix("# ").filter(|rest| is_key(rest));
+        bare.unwrap_or(line)
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.parse()
+        .expect("the sample is TOML, with or without its comments")
+});
+
+/// One value of one layer.
+struct Entry {
+    key: String,
+    value: Value,
+    source: Source,
+}
+
+/// Merges the layers. Unknown names are refused in each of them.
+pub(super) fn merge(
+    mode: Mode,
+    file: Option<(&Path, &str)>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<(Raw, Sources), ConfigError> {
+    let mut entries = match file {
+        Some((path, text)) => from_file(path, text)?,
+        None => Vec::new(),
+    };
+    for variable in environment {
+        entries.extend(from_environment(variable)?);
+    }
+    entries.extend(flags.values().into_iter().map(|(key, flag, value)| Entry {
+        key: key.to_owned(),
+        value,
+        source: Source::Flag(flag),
+    }));
+
+    let highest = |key: &str| entries.iter().rev().find(|entry| entry.key == key);
+    // What has the wrong type is refused below.
+    let profile = highest("quotas.profile").map(|entry| entry.value.as_str());
+    let profile = match profile.flatten() {
+        Some("open") => Profile::Open,
+        _ => Profile::Aws,
+    };
+    let shards = highest("server.shards").and_then(|entry| entry.value.as_integer());
+    let shards = shards.and_then(|count| usize::try_from(count).ok());
+    let mut table = Table::try_from(defaults(mode, profile, shards))
+        .expect("defaults are strings, numbers and lists");
+    let mut sources = Sources::default();
+    for Entry { key, value, source } in entries {
+        match key.split_once('.') {
+            Some((section, name)) => {
+                if let Some(Value::Table(section)) = table.get_mut(section) {
+                    section.insert(name.to_owned(), value);
+                }
+            }
+            None => {
+                table.insert(key.clone(), value);
+            }
+        }
+        sources.0.insert(key, source);
+    }
+    let raw = Raw::deserialize(table).map_err(|error| {
+        let detail = error.to_string().trim_end().replace('\n', " ");
+        let blamed = sources
+            .0
+            .iter()
+            .find(|(key, _)| detail.contains(&format!("`{key}`")));
+        ConfigError::Type {
+            origin: blamed.map(|(_, source)| source.clone()),
+            detail,
+        }
+    })?;
+    Ok((raw, sources))
+}
+
+fn from_file(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
+    let source = Source::File(path.to_owned());
+    let table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| ConfigError::Syntax {
+            origin: source.clone(),
+            detail: error.to_string().trim_end().to_owned(),
+        })?;
+    let mut entries = Vec::new();
+    for (section, value) in table {
+        match value {
+            Value::Table(values) => {
+                if !matches!(SCHEMA.get(&section), Some(Value::Table(_))) {
+                    return Err(names::unknown_key(&section, source));
+                }
+                for (name, value) in values {
+                    entries.push(Entry {
+                        key: format!("{section}.{name}"),
+                        value,
+                        source: source.clone(),
+                    });
+                }
+            }
+            value => entries.push(Entry {
+                key: section,
+                value,
+                source: source.clone(),
+            }),
+        }
+    }
+    for entry in &entries {
+        if !names::is_known(&entry.key) {
+            return Err(names::unknown_key(&entry.key, source));
+        }
+    }
+    Ok(entries)
+}
+
+/// `UPROAR_SECTION__KEY`. Other variables of ours, such as those of the tests, are left alone unless
+/// they look like one of these misspelt.
+fn from_environment((variable, text): (String, String)) -> Result<Option<Entry>, ConfigError> {
+    let Some(path) = variable.strip_prefix("UPROAR_") else {
+        return Ok(None);
+    };
+    let source = Source::Environment(variable.clone());
+    let key = path.to_ascii_lowercase().replacen("__", ".", 1);
+    if !key.contains('.') {
+        return names::refuse_near_variable(&variable, source).map(|()| None);
+    }
+    let Some(kind) = names::kind(&key) else {
+        return Err(names::unknown_variable(&variable, source));
+    };
+    let value = match kind {
+        Value::String(_) => Value::String(text),
+        Value::Array(_) => {
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            Value::Array(parts.map(Value::from).collect())
+        }
+        Value::Integer(_)
+        | Value::Boolean(_)
+        | Value::Float(_)
+        | Value::Datetime(_)
+        | Value::Table(_) => match text.parse::<i64>() {
+            Ok(number) => Value::Integer(number),
+            // Neither: refused by its type, with its name.
+            Err(_) => text.parse().map_or(Value::String(text), Value::Boolean),
+        },
+    };
+    Ok(Some(Entry { key, value, source }))
+}

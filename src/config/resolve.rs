@@ -1,0 +1,215 @@
+//! Checks every value; what comes out is valid.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::layers::{Source, Sources};
+use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::base::rate::Rate;
+use crate::control::access::AccessKey;
+use crate::control::arn::Realm;
+use crate::room::audience::SlowPolicy;
+use crate::room::log::Window;
+use crate::shard::settings::ShardSettings;
+
+/// Of the one key in `sample.toml`.
+pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";
+
+pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Settings, ConfigError> {
+    let check = Check(sources);
+    let dev = matches!(mode, Mode::Dev { .. });
+    let listeners = [
+        ("messaging.listen", raw.messaging.listen),
+        ("control.listen", raw.control.listen),
+    ];
+    for (key, address) in listeners {
+        check.holds(
+            !dev || address.ip().is_loopback(),
+            key,
+            address,
+            "a loopback address with `uproar dev`, whose access key is public; \
+             use `uproar serve` with keys of your own",
+        )?;
+    }
+    let (server, minutes) = (raw.server, raw.tokens.life_minutes);
+    check.holds(
+        (1..=1024).contains(&server.shards),
+        "server.shards",
+        server.shards,
+        "1 to 1024",
+    )?;
+    let is_region = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    check.holds(
+        !server.region.is_empty() && server.region.chars().all(is_region),
+        "server.region",
+        &server.region,
+        "lower-case letters, digits and dashes, as in us-west-2",
+    )?;
+    check.holds(
+        server.account.len() == 12 && server.account.bytes().all(|b| b.is_ascii_digit()),
+        "server.account",
+        &server.account,
+        "twelve digits",
+    )?;
+    check.holds(
+        (2..=24 * 60).contains(&minutes),
+        "tokens.life_minutes",
+        minutes,
+        "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
+    )?;
+    check.holds(
+        raw.log
+            .filter
+            .parse::<tracing_subscriber::EnvFilter>()
+            .is_ok(),
+        "log.filter",
+        &raw.log.filter,
+        "levels by module, as in info,uproar::shard=debug",
+    )?;
+    Ok(Settings {
+        mode,
+        messaging_listen: raw.messaging.listen,
+        control_listen: raw.control.listen,
+        data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
+        data_dir: server.data_dir,
+        keys: keys(raw.keys, dev, &check)?,
+        shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
+        realm: Realm {
+            region: server.region,
+            account: server.account,
+        },
+        pin: server.pin,
+        api_rates: raw.quotas.api_rates,
+        token_life: Duration::from_secs(60 * minutes),
+        origins: raw.messaging.origins,
+        tls: tls(raw.tls, &check)?,
+        log_filter: raw.log.filter,
+        log_json: raw.log.json,
+    })
+}
+
+fn keys(given: Vec<Key>, dev: bool, check: &Check<'_>) -> Result<Vec<AccessKey>, ConfigError> {
+    check.holds(
+        !given.is_empty(),
+        "keys",
+        "empty",
+        "at least one [[keys]] with id and secret, in the file",
+    )?;
+    for Key { id, secret } in &given {
+        check.holds(
+            id != DEV_KEY_ID || dev,
+            "keys.id",
+            id,
+            "a key of your own: this one is public",
+        )?;
+        let valid = (16..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        check.holds(valid, "keys.id", id, "16 to 128 letters and digits")?;
+        check.holds(
+            secret.len() >= 16,
+            "keys.secret",
+            format!("{} characters long", secret.len()),
+            "at least 16 characters",
+        )?;
+        check.holds(
+            secret != SAMPLE_SECRET,
+            "keys.secret",
+            "that of the sample",
+            "a secret of your own: that one is public",
+        )?;
+    }
+    let key = |Key { id, secret }| AccessKey {
+        id,
+        secret: Zeroizing::new(secret),
+    };
+    Ok(given.into_iter().map(key).collect())
+}
+
+fn shard(
+    shards: usize,
+    quotas: &Quotas,
+    delivery: &Delivery,
+    check: &Check<'_>,
+) -> Result<ShardSettings, ConfigError> {
+    check.holds(
+        quotas.connections > 0,
+        "quotas.connections",
+        quotas.connections,
+        "at least 1",
+    )?;
+    check.holds(
+        delivery.window_bytes >= FRAME_BYTES_MAX,
+        "delivery.window_bytes",
+        delivery.window_bytes,
+        "at least 20480, one frame",
+    )?;
+    check.holds(
+        delivery.window_age_ms > 0,
+        "delivery.window_age_ms",
+        delivery.window_age_ms,
+        "at least 1",
+    )?;
+    check.holds(
+        delivery.pace_ceiling_ms <= 1000,
+        "delivery.pace_ceiling_ms",
+        delivery.pace_ceiling_ms,
+        "0 (no pacing) to 1000",
+    )?;
+    let rate = |per_second: u32| (per_second > 0).then(|| Rate::per_second(per_second));
+    Ok(ShardSettings {
+        connection_rate: rate(quotas.connection_requests),
+        room_rates: quotas.room_rates,
+        account_sends: rate(quotas.account_sends),
+        account_moderations: rate(quotas.account_moderations),
+        connections_max: quotas.connections,
+        window: Window {
+            bytes_max: delivery.window_bytes,
+            age_max: Duration::from_millis(delivery.window_age_ms),
+        },
+        pace_ceiling: Duration::from_millis(delivery.pace_ceiling_ms),
+        slow_policy: match delivery.slow_client {
+            SlowClient::Skip => SlowPolicy::Skip,
+            SlowClient::Disconnect => SlowPolicy::Disconnect,
+        },
+        stripe_members_min: delivery.spread_members,
+        ..ShardSettings::open(shards)
+    })
+}
+
+fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
+    let (key, missing) = match (given.certificate, given.key) {
+        (Some(certificate), Some(key)) => return Ok(Some(TlsFiles { certificate, key })),
+        (None, None) => return Ok(None),
+        (Some(_), None) => ("tls.certificate", "accompanied by tls.key"),
+        (None, Some(_)) => ("tls.key", "accompanied by tls.certificate"),
+    };
+    check.holds(false, key, "alone", missing).map(|()| None)
+}
+
+/// Refuses a value with its name and where it comes from.
+struct Check<'a>(&'a Sources);
+
+impl Check<'_> {
+    fn holds(
+        &self,
+        holds: bool,
+        key: &'static str,
+        value: impl Display,
+        must: &'static str,
+    ) -> Result<(), ConfigError> {
+        if holds {
+            return Ok(());
+        }
+        // `keys` is one value, a list.
+        let whole = if key.starts_with("keys") { "keys" } else { key };
+        Err(ConfigError::Value {
+            key,
+            value: value.to_string(),
+            origin: self.0.of(whole),
+            must,
+        })
+    }
+}

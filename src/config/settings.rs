@@ -1,0 +1,55 @@
+//! Values that are known to be valid.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Mode;
+use crate::control::access::AccessKey;
+use crate::control::arn::Realm;
+use crate::shard::settings::ShardSettings;
+
+/// Certificate and key files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM chain.
+    pub certificate: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "switches, not a state")]
+pub struct Settings {
+    /// How the server was started.
+    pub mode: Mode,
+    /// Messaging listener.
+    pub messaging_listen: SocketAddr,
+    /// Control listener.
+    pub control_listen: SocketAddr,
+    /// Data directory.
+    pub data_dir: PathBuf,
+    /// Whether the data directory is dev's own, emptied at each start.
+    pub data_is_temporary: bool,
+    /// Region and account.
+    pub realm: Realm,
+    /// Access keys.
+    pub keys: Vec<AccessKey>,
+    /// Of all shards.
+    pub shard: ShardSettings,
+    /// Whether shards are pinned to CPUs.
+    pub pin: bool,
+    /// Whether API calls are limited to the managed service's rates.
+    pub api_rates: bool,
+    /// How long a token may be used to connect.
+    pub token_life: Duration,
+    /// `Origin` values that may connect; empty: any.
+    pub origins: Vec<String>,
+    /// TLS of both listeners.
+    pub tls: Option<TlsFiles>,
+    /// Log filter, as in `info,uproar=debug`.
+    pub log_filter: String,
+    /// One JSON object a line.
+    pub log_json: bool,
+}

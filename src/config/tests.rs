@@ -1,0 +1,264 @@
+use toml::{Table, Value};
+
+use super::layers::SCHEMA;
+use super::*;
+use crate::base::rate::Rate;
+use crate::shard::settings::ShardSettings;
+
+const DEV: Mode = Mode::Dev { tls: false };
+const KEY: &str = "[[keys]]\nid = \"AKIDEXAMPLE000000001\"\nsecret = \"0123456789abcdef\"\n";
+
+fn settle_text(
+    mode: Mode,
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<(Settings, String), ConfigError> {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let file = Some((Path::new("uproar.toml"), text));
+    let (settings, effective) = settle(mode, file, environment.iter().map(own), flags)?;
+    Ok((settings, effective.to_string()))
+}
+
+fn settings(mode: Mode, text: &str) -> Settings {
+    let (settings, _) = settle_text(mode, text, &[], &Flags::default()).expect("valid");
+    settings
+}
+
+/// Goal: flag over environment over file over default, and each value says which it was.
+#[test]
+fn the_highest_layer_wins_and_is_named() {
+    let text = "[messaging]\nlisten = \"127.0.0.1:9000\"\n[server]\naccount = \"000000000001\"\n\
+                shards = 5\n[tokens]\nlife_minutes = 30\n";
+    let environment = [
+        ("UPROAR_SERVER__SHARDS", "3"),
+        ("UPROAR_SERVER__ACCOUNT", "000000000002"),
+        (
+            "UPROAR_MESSAGING__ORIGINS",
+            "https://a.example, https://b.example",
+        ),
+        ("UPROAR_BIN", "somebody else's"),
+        ("HOME", "/"),
+    ];
+    let flags = Flags {
+        shards: Some(2),
+        ..Flags::default()
+    };
+    let (settings, printed) = settle_text(DEV, text, &environment, &flags).expect("valid");
+    assert_eq!(settings.messaging_listen.port(), 9000);
+    assert_eq!(settings.shard.shard_count, 2);
+    assert_eq!(settings.realm.account, "000000000002");
+    assert_eq!(settings.origins, ["https://a.example", "https://b.example"]);
+    for (key, value, source) in [
+        ("shards", "2", "flag --shards"),
+        (
+            "account",
+            "\"000000000002\"",
+            "environment UPROAR_SERVER__ACCOUNT",
+        ),
+        ("life_minutes", "30", "file uproar.toml"),
+        ("window_bytes", "4194304", "default"),
+    ] {
+        let found = printed.lines().any(|line| {
+            line.starts_with(&format!("{key} = {value}")) && line.ends_with(&format!("# {source}"))
+        });
+        assert!(found, "{key} = {value} # {source} in\n{printed}");
+    }
+    printed.parse::<Table>().expect("what is printed is TOML");
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let (_, printed) =
+        settle_text(Mode::Serve, KEY, &[], &Flags::default()).expect("one key is enough");
+    assert!(printed.contains("AKIDEXAMPLE000000001"), "{printed}");
+    assert!(!printed.contains("0123456789abcdef"), "{printed}");
+}
+
+/// Goal: the sample is the truth. Method: switch every key on; its values must be the defaults, but for
+/// those that depend on the machine and those that have none.
+#[test]
+fn the_sample_has_every_key_and_its_default() {
+    let own = |text: &str| {
+        assert!(text.contains(resolve::SAMPLE_SECRET));
+        text.replace(resolve::SAMPLE_SECRET, "0123456789abcdef")
+    };
+    let _valid = settings(Mode::Serve, &own(&SCHEMA.to_string()));
+    let _valid = settings(Mode::Serve, &own(SAMPLE));
+    let defaults = Table::try_from(defaults::defaults(Mode::Serve, Profile::Aws, None));
+    for (section, values) in defaults.expect("strings and numbers") {
+        let Value::Table(values) = values else {
+            continue;
+        };
+        for (name, value) in values {
+            let key = format!("{section}.{name}");
+            let sample = names::kind(&key).unwrap_or_else(|| panic!("{key} is not in the sample"));
+            if !["server.shards", "server.pin", "log.json"].contains(&&*key) {
+                assert_eq!(*sample, value, "{key}");
+            }
+        }
+    }
+}
+
+/// Goal: every key is in tuning.md, and can be set by its variable.
+#[test]
+fn every_key_is_documented_and_has_a_variable() {
+    let tuning = include_str!("../../tuning.md");
+    let mut count = 0;
+    for key in names::keys() {
+        count += 1;
+        assert!(
+            tuning.contains(&format!("`{key}`")),
+            "tuning.md lacks {key}"
+        );
+        let Some(value) = names::kind(&key) else {
+            continue;
+        };
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(_) => "https://a.example".to_owned(),
+            other => other.to_string(),
+        };
+        let name = format!("UPROAR_{}", key.replace('.', "__").to_ascii_uppercase());
+        let outcome = settle_text(DEV, "", &[(&name, &text)], &Flags::default());
+        let alone = ["tls.certificate", "tls.key"].contains(&&*key);
+        assert_eq!(
+            outcome.is_ok(),
+            !alone,
+            "{name}={text}: {:?}",
+            outcome.err()
+        );
+    }
+    assert!(count > 20, "only {count} keys");
+}
+
+/// Goal: `open` lifts rates and nothing else, and a key that is set wins over the profile.
+#[test]
+fn open_lifts_rates_only() {
+    let (aws, open) = (
+        settings(DEV, ""),
+        settings(DEV, "[quotas]\nprofile = \"open\""),
+    );
+    assert!(aws.api_rates && !open.api_rates);
+    assert_eq!(aws.shard.connection_rate, Some(Rate::per_second(10)));
+    let lifted = ShardSettings {
+        connection_rate: None,
+        room_rates: false,
+        account_sends: None,
+        account_moderations: None,
+        ..aws.shard
+    };
+    assert_eq!(format!("{:?}", open.shard), format!("{lifted:?}"));
+    let mixed = "[quotas]\nprofile = \"open\"\napi_rates = true\naccount_sends = 7";
+    let mixed = settings(DEV, mixed);
+    assert!(mixed.api_rates);
+    assert_eq!(mixed.shard.account_sends, Some(Rate::per_second(7)));
+}
+
+/// Goal: mistakes are named, with the key, its source and what was meant.
+#[test]
+fn mistakes_are_named() {
+    let cases: &[(Mode, &str, &[&str])] = &[
+        (
+            DEV,
+            "[messaging]\nlisten = \"0.0.0.0:8080\"",
+            &[
+                "messaging.listen",
+                "0.0.0.0:8080",
+                "uproar.toml",
+                "loopback",
+            ],
+        ),
+        (
+            DEV,
+            "[server]\nshards = 0",
+            &["server.shards is 0", "1 to 1024"],
+        ),
+        (
+            DEV,
+            "[server]\nshards = \"two\"",
+            &["server.shards", "uproar.toml"],
+        ),
+        (
+            DEV,
+            "[server]\nshards = -1",
+            &["server.shards", "uproar.toml"],
+        ),
+        (
+            DEV,
+            "[server]\nshrads = 1",
+            &["server.shrads", "mean server.shards?"],
+        ),
+        (DEV, "shards = 1", &["mean server.shards?"]),
+        (
+            DEV,
+            "[mesaging]\nlisten = 1",
+            &["mesaging", "mean messaging"],
+        ),
+        (
+            DEV,
+            "[server]\nwindow_bytes = 1",
+            &["mean delivery.window_bytes?"],
+        ),
+        (DEV, "[server]\nzzz = 1", &["server.zzz is not known"]),
+        (DEV, "[server]\nshards = ", &["uproar.toml", "line 2"]),
+        (
+            DEV,
+            "[delivery]\nslow_client = \"kill\"",
+            &["delivery.slow_client", "skip", "disconnect"],
+        ),
+        (
+            DEV,
+            "[delivery]\nwindow_age_ms = 0",
+            &["delivery.window_age_ms"],
+        ),
+        (DEV, "[tls]\nkey = \"k\"", &["tls.key", "tls.certificate"]),
+        (
+            DEV,
+            "[log]\nfilter = \"uproar=loud\"",
+            &["log.filter", "loud"],
+        ),
+        (
+            DEV,
+            "[tokens]\nlife_minutes = 1",
+            &["tokens.life_minutes is 1"],
+        ),
+        (DEV, "keys = 3", &["keys"]),
+        (
+            DEV,
+            "[[keys]]\nid = \"a\"\nsecert = \"b\"",
+            &["secert", "secret"],
+        ),
+        (Mode::Serve, "", &["keys is empty", "[[keys]]"]),
+        (Mode::Serve, SAMPLE, &["keys.secret is that of the sample"]),
+        (
+            Mode::Serve,
+            "[[keys]]\nid = \"AKIDUPROARDEV0000000\"\nsecret = \"0123456789abcdef\"",
+            &["public"],
+        ),
+    ];
+    for (mode, text, expected) in cases {
+        let error = settle_text(*mode, text, &[], &Flags::default()).expect_err(text);
+        let error = error.to_string();
+        for part in *expected {
+            assert!(error.contains(part), "{text}: {part:?} is not in: {error}");
+        }
+    }
+    let variables = [
+        ("UPROAR_QUOTAS__PROFILE", "opne", "open"),
+        (
+            "UPROAR_QUOTAS__PROFILE",
+            "opne",
+            "environment UPROAR_QUOTAS__PROFILE",
+        ),
+        ("UPROAR_SERVER__SHARDS", "two", "server.shards"),
+        ("UPROAR_SERVER__SHRADS", "2", "mean UPROAR_SERVER__SHARDS?"),
+        ("UPROAR_SERVER_SHARDS", "2", "mean UPROAR_SERVER__SHARDS?"),
+        ("UPROAR_KEYS__ID", "x", "UPROAR_KEYS__ID is not known"),
+    ];
+    for (name, value, expected) in variables {
+        let outcome = settle_text(DEV, "", &[(name, value)], &Flags::default());
+        let error = outcome.expect_err(name).to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+}

@@ -1,0 +1,102 @@
+//! The patterns of the API's strings (contract §3.3, §3.4).
+
+use super::super::arn::is_arn;
+use crate::base::id::{FrameId, LoggingId};
+use crate::protocol::token::Capability;
+
+/// What a string must look like.
+#[derive(Clone, Copy)]
+pub(in crate::control) struct Pattern {
+    /// For the caller to read.
+    pub(super) text: &'static str,
+    pub(super) admits: fn(&str) -> bool,
+}
+
+/// No pattern.
+pub(in crate::control) const ANY: Pattern = Pattern {
+    text: ".*",
+    admits: |_| true,
+};
+
+/// Of rooms and logging configurations.
+pub(in crate::control) const NAME: Pattern = Pattern {
+    text: "[a-zA-Z0-9-_]*",
+    admits: |text| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    },
+};
+
+/// A Lambda function, or nothing.
+pub(in crate::control) const LAMBDA_ARN: Pattern = Pattern {
+    text: "^$|^arn:aws:lambda:[a-z0-9-]+:[0-9]{12}:function:.+",
+    admits: |text| text.is_empty() || is_lambda_arn(text).is_some(),
+};
+
+/// A logging configuration.
+pub(in crate::control) const LOGGING_ARN: Pattern = Pattern {
+    text: "arn:aws:ivschat:[a-z0-9-]+:[0-9]+:logging-configuration/[a-zA-Z0-9-]+",
+    admits: is_arn::<LoggingId>,
+};
+
+/// What the review handler's failure means.
+pub(in crate::control) const FALLBACK_RESULT: Pattern = Pattern {
+    text: "ALLOW|DENY",
+    admits: |text| matches!(text, "ALLOW" | "DENY"),
+};
+
+/// What a token's holder may do.
+pub(in crate::control) const CAPABILITY: Pattern = Pattern {
+    text: "SEND_MESSAGE|DELETE_MESSAGE|DISCONNECT_USER",
+    admits: |text| Capability::parse(text).is_some(),
+};
+
+/// A message's id.
+pub(in crate::control) const MESSAGE_ID: Pattern = Pattern {
+    text: "[a-zA-Z0-9]+",
+    admits: |text| FrameId::parse(text).is_some(),
+};
+
+/// Names of the service's own events cannot be forged.
+pub(in crate::control) const EVENT_NAME: Pattern = Pattern {
+    text: "^(?!aws:).+",
+    admits: |text| !text.starts_with("aws:"),
+};
+
+/// An S3 bucket.
+pub(in crate::control) const BUCKET: Pattern = Pattern {
+    text: "[a-z0-9-.]+",
+    admits: |text| {
+        let admits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+        text.bytes().all(admits)
+    },
+};
+
+/// A CloudWatch log group.
+pub(in crate::control) const LOG_GROUP: Pattern = Pattern {
+    text: r"[\.\-_/#A-Za-z0-9]+",
+    admits: |text| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_/#".contains(&b))
+    },
+};
+
+/// A Firehose stream.
+pub(in crate::control) const STREAM: Pattern = Pattern {
+    text: "[a-zA-Z0-9_.-]+",
+    admits: |text| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    },
+};
+
+fn is_lambda_arn(text: &str) -> Option<()> {
+    let rest = text.strip_prefix("arn:aws:lambda:")?;
+    let (region, rest) = rest.split_once(':')?;
+    let (account, rest) = rest.split_once(':')?;
+    let name = rest.strip_prefix("function:")?;
+    let of_region = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let region_holds = !region.is_empty() && region.bytes().all(of_region);
+    let account_holds = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    (region_holds && account_holds && !name.is_empty()).then_some(())
+}

@@ -1,0 +1,115 @@
+// A small chat client: one room, one connection at a time, a fresh token for each.
+//
+// A lost connection and an ERROR 401 (the session is over) lead to a new one; a clean close is final: that is
+// how the server ends a kicked viewer, and what the official SDKs do.
+
+const RETRY_MS_MIN = 250;
+const RETRY_MS_MAX = 10_000;
+
+export class Client {
+  #fetchToken;
+  #told;
+  #socket = null;
+  #timer = 0;
+  #retryMs = RETRY_MS_MIN;
+  // RequestIds come back to everybody in the room: these are ours alone.
+  #prefix = Math.random().toString(36).slice(2);
+  #serial = 0;
+  // RequestId of each publish without an answer, and when it was sent.
+  #asked = new Map();
+
+  /**
+   * `fetchToken()` resolves to a token or throws, an error that is `final` if asking again is in vain.
+   * `told` has the functions `state(name, detail)`, `message(frame, roundTripMs?)`, `event(frame)` and
+   * `error(text)`.
+   */
+  constructor(fetchToken, told) {
+    this.#fetchToken = fetchToken;
+    this.#told = told;
+  }
+
+  async connect() {
+    this.#drop();
+    this.#told.state("connecting", "connecting");
+    const attempt = (this.#socket = {});
+    let token;
+    try {
+      token = await this.#fetchToken();
+    } catch (error) {
+      if (this.#socket !== attempt) return;
+      if (error.final) this.#end(error.message);
+      else this.#retry(error.message);
+      return;
+    }
+    if (this.#socket !== attempt) return;
+    const socket = new WebSocket(location.origin.replace(/^http/, "ws"), token);
+    this.#socket = socket;
+    // What a replaced socket still has to say concerns nobody.
+    const ours = (handle) => (event) => this.#socket === socket && handle(event);
+    socket.onopen = ours(() => {
+      this.#retryMs = RETRY_MS_MIN;
+      this.#told.state("connected", "connected");
+    });
+    socket.onmessage = ours(({ data }) => this.#receive(JSON.parse(data)));
+    socket.onclose = ours(({ code, reason, wasClean }) => {
+      if (wasClean || code === 1000) {
+        this.#end(reason ? `disconnected: ${reason}` : "disconnected");
+      } else {
+        this.#retry("connection lost");
+      }
+    });
+  }
+
+  say(content) {
+    this.#publish({ Action: "SEND_MESSAGE", Content: content });
+  }
+
+  delete(id, reason) {
+    this.#publish({ Action: "DELETE_MESSAGE", Id: id, Reason: reason });
+  }
+
+  kick(user, reason) {
+    this.#publish({ Action: "DISCONNECT_USER", UserId: user, Reason: reason });
+  }
+
+  #publish(request) {
+    const id = `${this.#prefix}-${++this.#serial}`;
+    this.#asked.set(id, performance.now());
+    this.#socket.send(JSON.stringify({ ...request, RequestId: id }));
+  }
+
+  #receive(frame) {
+    const asked = this.#asked.get(frame.RequestId);
+    this.#asked.delete(frame.RequestId);
+    if (frame.Type === "MESSAGE") {
+      this.#told.message(frame, asked && performance.now() - asked);
+    } else if (frame.Type === "EVENT") {
+      this.#told.event(frame);
+    } else if (frame.Type === "ERROR") {
+      this.#told.error(`${frame.ErrorMessage} (${frame.ErrorCode})`);
+      if (frame.ErrorCode === 401) this.connect();
+    }
+  }
+
+  #end(why) {
+    this.#drop();
+    this.#told.state("closed", why);
+  }
+
+  #retry(why) {
+    this.#drop();
+    const ms = this.#retryMs * (0.5 + Math.random());
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
+    this.#told.state("waiting", `${why}; again in ${(ms / 1000).toFixed(1)} s`);
+    this.#timer = setTimeout(() => this.connect(), ms);
+  }
+
+  // Forgets the connection, whatever its state.
+  #drop() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#asked.clear();
+    if (socket instanceof WebSocket) socket.close(1000);
+  }
+}
