@@ -11,6 +11,7 @@ mod layers;
 mod names;
 mod raw;
 mod resolve;
+mod review;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::review::Review;
+
 /// All sections. [`super::SAMPLE`] documents every key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +17,7 @@ pub(super) struct Raw {
     pub(super) tls: Tls,
     pub(super) quotas: Quotas,
     pub(super) delivery: Delivery,
+    pub(super) review: Review,
     pub(super) tokens: Tokens,
     pub(super) log: Log,
     pub(super) keys: Vec<Key>,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, review};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -70,6 +70,9 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
+    let (review_timeout, review) = review::resolve(raw.review, &check)?;
+    shard.review_timeout = review_timeout;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
@@ -77,7 +80,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_dir: server.data_dir,
         keys: keys(raw.keys, dev, &check)?,
-        shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
+        shard,
+        review,
         realm: Realm {
             region: server.region,
             account: server.account,
@@ -190,10 +194,10 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-struct Check<'a>(&'a Sources);
+pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {
-    fn holds(
+    pub(super) fn holds(
         &self,
         holds: bool,
         key: &'static str,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Mode;
 use crate::control::access::AccessKey;
 use crate::control::arn::Realm;
+use crate::control::review::ReviewSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -38,6 +39,8 @@ pub struct Settings {
     pub keys: Vec<AccessKey>,
     /// Of all shards.
     pub shard: ShardSettings,
+    /// Where message review handlers are.
+    pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
     /// Whether API calls are limited to the managed service's rates.

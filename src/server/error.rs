@@ -76,6 +76,11 @@ pub enum StartError {
     /// The ready room cannot be made.
     #[error("the ready room could not be made: {0}")]
     Room(String),
+    /// Message review needs them.
+    #[error(
+        "the system's certificates: {0}. Install ca-certificates, name a file in SSL_CERT_FILE, or use http:// in [review]"
+    )]
+    Certificates(io::Error),
     /// A certificate or key file.
     #[error("TLS: {path}: {cause}")]
     Tls {
@@ -102,6 +107,7 @@ impl StartError {
             | Self::Store { .. }
             | Self::Load(_)
             | Self::Room(_)
+            | Self::Certificates(_)
             | Self::Tls { .. }
             | Self::Runtime(_) => 1,
         }

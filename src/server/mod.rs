@@ -18,13 +18,14 @@ use tokio::task::LocalSet;
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::op::Operation;
+use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::Store;
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
 use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{Entrance, Pages};
-use crate::shard::mesh::{self, Shards};
+use crate::shard::mesh::{self, ReviewMail, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
 
@@ -55,7 +56,11 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let connections_max = preflight::descriptors(settings.shard.connections_max)?;
+    let review_connections = settings.review.connections_max();
+    let connections_max =
+        preflight::descriptors(settings.shard.connections_max + review_connections)?
+            .saturating_sub(review_connections)
+            .max(1);
     let clock = Clock::start();
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
     let tls = tls::configure(&settings)?;
@@ -141,6 +146,12 @@ impl Start {
             .map_err(StartError::Runtime)?;
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
         let shard_metrics = shards.metrics.clone();
+        let review_mail = ReviewMail {
+            mail: std::mem::take(&mut shards.reviews.mail),
+            bell: Arc::clone(&shards.reviews.bell),
+        };
+        let review_metrics = Rc::new(ReviewMetrics::default());
+        let shown_reviews = Rc::clone(&review_metrics);
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
@@ -156,10 +167,26 @@ impl Start {
                 keyring,
                 clock,
                 Arc::clone(&ready),
-                Box::new(move |out| metrics::render(&shard_metrics, out)),
+                Box::new(move |out| {
+                    metrics::render(&shard_metrics, out);
+                    shown_reviews.render(out);
+                }),
             )
             .await
             .map_err(StartError::Load)?;
+            let timeout = settings.shard.review_timeout;
+            let reviews = Reviews::new(
+                Rc::clone(&control),
+                settings.review,
+                timeout,
+                review_metrics,
+            )
+            .map_err(StartError::Certificates)?;
+            tokio::task::spawn_local(async move {
+                if let Err(error) = reviews.serve(review_mail).await {
+                    tracing::error!(%error, "no message is reviewed any more: fallbackResult decides");
+                }
+            });
             let room = match &pages {
                 Some(pages) => {
                     let arn = control

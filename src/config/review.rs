@@ -1,0 +1,143 @@
+//! `[review]`: where message review handlers are.
+
+use std::time::Duration;
+
+use hyper::Uri;
+use serde::{Deserialize, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::ConfigError;
+use super::resolve::Check;
+use crate::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
+use crate::control::review::{Lambda, ReviewSettings};
+use crate::protocol::sigv4::sign::Credentials;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Review {
+    timeout_ms: u64,
+    omitted_attributes: Omitted,
+    functions: Vec<String>,
+    lambda_endpoint: Option<String>,
+    lambda_key_id: Option<String>,
+    lambda_secret: Option<Secret>,
+    lambda_session_token: Option<Secret>,
+}
+
+/// Never printed.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(hidden)")
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Omitted {
+    Keep,
+    Drop,
+}
+
+impl Default for Review {
+    fn default() -> Self {
+        Self {
+            timeout_ms: u64::try_from(REVIEW_TIMEOUT.as_millis()).expect("below a second"),
+            omitted_attributes: Omitted::Keep,
+            functions: Vec::new(),
+            lambda_endpoint: None,
+            lambda_key_id: None,
+            lambda_secret: None,
+            lambda_session_token: None,
+        }
+    }
+}
+
+/// The time-out, for the shards, and the rest, for the control thread.
+pub(super) fn resolve(
+    given: Review,
+    check: &Check<'_>,
+) -> Result<(Duration, ReviewSettings), ConfigError> {
+    let timeout = Duration::from_millis(given.timeout_ms);
+    check.holds(
+        !timeout.is_zero() && timeout <= REVIEW_TIMEOUT_MAX,
+        "review.timeout_ms",
+        given.timeout_ms,
+        "1 to 10000",
+    )?;
+    let mut settings = ReviewSettings {
+        omitted_attributes_drop: matches!(given.omitted_attributes, Omitted::Drop),
+        ..ReviewSettings::default()
+    };
+    for pair in &given.functions {
+        let parsed = pair
+            .split_once('=')
+            .filter(|(function, _)| function.starts_with("arn:aws:lambda:"))
+            .and_then(|(function, url)| Some((function, parse(url)?)));
+        let must = "FUNCTION_ARN=URL, as in \
+                    arn:aws:lambda:us-west-2:123456789012:function:check=http://127.0.0.1:9000/check";
+        check.holds(parsed.is_some(), "review.functions", pair, must)?;
+        if let Some((function, uri)) = parsed {
+            settings.functions.insert(function.to_owned(), uri);
+        }
+    }
+    let credentials = credentials(&given, check)?;
+    if let Some(endpoint) = &given.lambda_endpoint {
+        let parsed = parse(endpoint).filter(|uri| uri.path() == "/" && uri.query().is_none());
+        let must = "http:// or https://, a host, perhaps a port, and nothing else";
+        check.holds(parsed.is_some(), "review.lambda_endpoint", endpoint, must)?;
+        settings.lambda = parsed.map(|endpoint| Lambda {
+            endpoint,
+            credentials,
+        });
+    }
+    Ok((timeout, settings))
+}
+
+fn credentials(given: &Review, check: &Check<'_>) -> Result<Option<Credentials>, ConfigError> {
+    match (&given.lambda_key_id, &given.lambda_secret) {
+        (Some(key_id), Some(secret)) => {
+            let token = given.lambda_session_token.as_ref();
+            Ok(Some(Credentials {
+                key_id: key_id.clone(),
+                secret: Zeroizing::new(secret.0.clone()),
+                session_token: token.map(|token| token.0.clone()),
+            }))
+        }
+        (None, None) => {
+            let alone = given.lambda_session_token.is_none();
+            let must = "accompanied by review.lambda_key_id and review.lambda_secret";
+            check.holds(alone, "review.lambda_session_token", "alone", must)?;
+            Ok(None)
+        }
+        (Some(_), None) => {
+            let must = "accompanied by review.lambda_secret";
+            check
+                .holds(false, "review.lambda_key_id", "alone", must)
+                .map(|()| None)
+        }
+        (None, Some(_)) => {
+            let must = "accompanied by review.lambda_key_id";
+            check
+                .holds(false, "review.lambda_secret", "alone", must)
+                .map(|()| None)
+        }
+    }
+}
+
+/// An absolute URL without credentials in it.
+fn parse(url: &str) -> Option<Uri> {
+    let uri: Uri = url.parse().ok()?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri.authority()?.as_str();
+    (is_http && !authority.contains('@')).then_some(uri)
+}
