@@ -194,7 +194,7 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-pub(super) struct Check<'a>(&'a Sources);
+pub(super) struct Check<'a>(pub(super) &'a Sources);
 
 impl Check<'_> {
     pub(super) fn holds(

@@ -141,3 +141,80 @@ fn parse(url: &str) -> Option<Uri> {
     let authority = uri.authority()?.as_str();
     (is_http && !authority.contains('@')).then_some(uri)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::layers::Sources;
+    use super::*;
+
+    fn settle(text: &str) -> Result<(Duration, ReviewSettings), String> {
+        let mut table = toml::Table::try_from(Review::default()).expect("numbers and lists");
+        table.extend(text.parse::<toml::Table>().expect("TOML"));
+        let review: Review = table.try_into().map_err(|error| format!("{error}"))?;
+        resolve(review, &Check(&Sources::default())).map_err(|error| error.to_string())
+    }
+
+    /// Goal: what is given is understood.
+    #[test]
+    fn handlers_are_found() {
+        let (timeout, settings) = settle("").expect("all keys have defaults");
+        assert_eq!(timeout, REVIEW_TIMEOUT);
+        assert!(settings.lambda.is_none() && settings.functions.is_empty());
+        let text = r#"
+            timeout_ms = 500
+            omitted_attributes = "drop"
+            functions = ["arn:aws:lambda:us-west-2:1:function:f=https://a.example:8443/x?y=z"]
+            lambda_endpoint = "https://lambda.us-west-2.amazonaws.com"
+            lambda_key_id = "AKID"
+            lambda_secret = "topmost"
+        "#;
+        let (timeout, settings) = settle(text).expect("valid");
+        assert_eq!(timeout, Duration::from_millis(500));
+        assert!(settings.omitted_attributes_drop);
+        let uri = &settings.functions["arn:aws:lambda:us-west-2:1:function:f"];
+        assert_eq!(
+            uri.path_and_query().map(ToString::to_string),
+            Some("/x?y=z".to_owned())
+        );
+        let lambda = settings.lambda.expect("an endpoint");
+        assert!(lambda.credentials.is_some());
+        assert!(!format!("{lambda:?}").contains("topmost"));
+    }
+
+    /// Goal: mistakes are named, with the key, and secrets are not printed.
+    #[test]
+    fn mistakes_are_named() {
+        for (text, expected) in [
+            ("timeout_ms = 0", "review.timeout_ms"),
+            ("timeout_ms = 10001", "review.timeout_ms"),
+            ("omitted_attributes = \"maybe\"", "keep"),
+            ("functions = [\"http://a.example/\"]", "review.functions"),
+            (
+                "functions = [\"arn:aws:lambda:r:1:function:f=a.example\"]",
+                "review.functions",
+            ),
+            (
+                "functions = [\"arn:aws:lambda:r:1:function:f=http://u:p@a.example/\"]",
+                "review.functions",
+            ),
+            (
+                "lambda_endpoint = \"localhost:9000\"",
+                "review.lambda_endpoint",
+            ),
+            (
+                "lambda_endpoint = \"http://a.example/path\"",
+                "review.lambda_endpoint",
+            ),
+            ("lambda_key_id = \"AKID\"", "review.lambda_key_id"),
+            ("lambda_secret = \"topmost\"", "review.lambda_secret"),
+            (
+                "lambda_session_token = \"topmost\"",
+                "review.lambda_session_token",
+            ),
+        ] {
+            let error = settle(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("topmost"), "{error}");
+        }
+    }
+}

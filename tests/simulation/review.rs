@@ -14,11 +14,11 @@ use uproar::shard::core::Core;
 use uproar::shard::review::ReviewRequest;
 
 /// Short, so that a run of two simulated seconds sees many deadlines.
-pub const TIMEOUT: Duration = Duration::from_millis(30);
+pub(super) const TIMEOUT: Duration = Duration::from_millis(30);
 
 /// What must become of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Delivered with this content, or with its own.
     Said(Option<String>),
     /// Not delivered; ERROR 406 with this text, or with whatever the server says on its own.
@@ -26,20 +26,20 @@ pub enum Outcome {
 }
 
 /// The handler, and what it has decided.
-pub struct Reviewer {
+pub(super) struct Reviewer {
     /// `None`: rooms of this seed are never reviewed.
     fallback: Option<Fallback>,
     attached: bool,
     open: Vec<(Tick, ReviewRequest)>,
     /// By message id.
-    pub outcomes: HashMap<String, Outcome>,
+    pub(super) outcomes: HashMap<String, Outcome>,
     /// Verdicts lost or too late.
-    pub unheard: usize,
+    pub(super) unheard: usize,
 }
 
 impl Reviewer {
     /// Two seeds in three have a handler.
-    pub fn of(seed: u64) -> Self {
+    pub(super) fn of(seed: u64) -> Self {
         let fallback = match seed % 3 {
             0 => None,
             1 => Some(Fallback::Allow),
@@ -55,17 +55,17 @@ impl Reviewer {
     }
 
     /// What the room's settings say now.
-    pub fn attached(&self) -> Option<Fallback> {
+    pub(super) fn attached(&self) -> Option<Fallback> {
         self.fallback.filter(|_| self.attached)
     }
 
     /// The room's owner detaches the handler, or attaches it again.
-    pub fn toggle(&mut self) {
+    pub(super) fn toggle(&mut self) {
         self.attached = !self.attached;
     }
 
     /// Within a turn of the shard: takes requests and gives verdicts that are due.
-    pub fn act<W: Wire>(
+    pub(super) fn act<W: Wire>(
         &mut self,
         rng: &mut fastrand::Rng,
         now: Tick,
@@ -131,7 +131,7 @@ impl Reviewer {
     }
 
     /// What the room heard is what was decided.
-    pub fn check(&self, observed: &[Value], seed: u64) {
+    pub(super) fn check(&self, observed: &[Value], seed: u64) {
         let mut heard: HashMap<&str, &Value> = HashMap::new();
         let mut last_time = "";
         let mut own: HashMap<&str, VecDeque<u64>> = HashMap::new();
@@ -175,7 +175,7 @@ impl Reviewer {
     }
 
     /// An ERROR 406 is the one that was decided.
-    pub fn check_denial(&self, error: &Value, seed: u64) {
+    pub(super) fn check_denial(&self, error: &Value, seed: u64) {
         let id = error["Id"].as_str().unwrap();
         let Some(Outcome::Denied(reason)) = self.outcomes.get(id) else {
             panic!("seed {seed}: {error} was not decided");

@@ -118,7 +118,7 @@ mod tests {
         let metrics = ReviewMetrics::default();
         metrics.note(Outcome::Allow, Duration::from_millis(1));
         metrics.note(Outcome::Allow, Duration::from_millis(3));
-        metrics.note(Outcome::Timeout, Duration::from_secs(60));
+        metrics.note(Outcome::Timeout, Duration::from_mins(1));
         let mut out = String::new();
         metrics.render(&mut out);
         for expected in [

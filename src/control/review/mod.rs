@@ -127,7 +127,7 @@ impl Reviews {
                 }
             }
             bell.sleep().announce();
-            if mail.iter().all(|consumer| consumer.is_empty()) {
+            if mail.iter().all(rtrb::Consumer::is_empty) {
                 event.wait().await?;
             } else {
                 tokio::task::yield_now().await;

@@ -162,15 +162,15 @@ mod tests {
         read_answer(json.as_bytes(), 10)
     }
 
-    fn allow(content: &str, attributes_json: Option<&str>) -> Result<Verdict, AnswerFault> {
-        Ok(Verdict::Allow(Rewrite {
+    fn allow(content: &str, attributes_json: Option<&str>) -> Verdict {
+        Verdict::Allow(Rewrite {
             content: content.into(),
             attributes_json: attributes_json.map(Into::into),
-        }))
+        })
     }
 
-    fn deny(reason: &str) -> Result<Verdict, AnswerFault> {
-        Ok(Verdict::Deny(reason.into()))
+    fn deny(reason: &str) -> Verdict {
+        Verdict::Deny(reason.into())
     }
 
     /// Goal: the question has the service's members, the address included.
@@ -204,31 +204,31 @@ mod tests {
         let cases = [
             (
                 r#"{"ReviewResult":"ALLOW","Content":"hi"}"#,
-                allow("hi", None),
+                Ok(allow("hi", None)),
             ),
             (
                 r#"{"ReviewResult":"ALLOW","Content":"hi","Attributes":{"a":"1"},"Sender":{"x":[1]}}"#,
-                allow("hi", Some(r#"{"a":"1"}"#)),
+                Ok(allow("hi", Some(r#"{"a":"1"}"#))),
             ),
             (
                 r#"{"ReviewResult":"ALLOW","Content":"hi","Attributes":{}}"#,
-                allow("hi", Some("{}")),
+                Ok(allow("hi", Some("{}"))),
             ),
             (
                 r#"{"reviewResult":"ALLOW","content":"ten é 🔥 ab","attributes":null}"#,
-                allow("ten é 🔥 ab", None),
+                Ok(allow("ten é 🔥 ab", None)),
             ),
-            (r#"{"ReviewResult":"DENY"}"#, deny("")),
+            (r#"{"ReviewResult":"DENY"}"#, Ok(deny(""))),
             (
                 r#"{"ReviewResult":"DENY","Content":"","Attributes":{"Reason":"spam"}}"#,
-                deny("spam"),
+                Ok(deny("spam")),
             ),
             (
                 r#"{"ReviewResult":"DENY","Attributes":{"Reason":7}}"#,
-                deny(""),
+                Ok(deny("")),
             ),
-            (r#"{"ReviewResult":"DENY","Attributes":"no"}"#, deny("")),
-            (&long_reason, deny(&"é".repeat(REVIEW_REASON_CHARS_MAX))),
+            (r#"{"ReviewResult":"DENY","Attributes":"no"}"#, Ok(deny(""))),
+            (&long_reason, Ok(deny(&"é".repeat(REVIEW_REASON_CHARS_MAX)))),
             (r#"{"ReviewResult":"ALLOW"}"#, Err(AnswerFault::Content)),
             (
                 r#"{"ReviewResult":"ALLOW","Content":""}"#,
