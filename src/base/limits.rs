@@ -152,7 +152,9 @@ pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 /// Descriptors kept for everything but viewers: listeners, rings, database, API connections,
 /// handshakes, which hold two for an instant.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
-/// Limit on open files below which the server does not start.
+/// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve counted.
+pub const DESCRIPTORS_PER_SHARD: u64 = 16;
+/// Limit on open files below which the server does not start, those of the shards aside.
 pub const DESCRIPTORS_MIN: u64 = 512;
 
 // ---- Control plane ----

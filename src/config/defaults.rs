@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::logging::Logging;
 use super::raw::{
     Control, Delivery, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls, Tokens,
 };
@@ -66,6 +67,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         tokens: Tokens {
             life_minutes: TOKEN_LIFE.as_secs() / 60,
         },
+        logging: Logging::default(),
         log: Log {
             filter: "info".to_owned(),
             json: !io::stderr().is_terminal(),

@@ -8,6 +8,7 @@ mod effective;
 mod error;
 mod flags;
 mod layers;
+mod logging;
 mod names;
 mod raw;
 mod resolve;

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, review};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -70,6 +70,11 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let realm = Realm {
+        region: server.region,
+        account: server.account,
+    };
+    let archive = logging::resolve(raw.logging, &realm, &server.data_dir, &check)?;
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
@@ -82,15 +87,13 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         keys: keys(raw.keys, dev, &check)?,
         shard,
         review,
-        realm: Realm {
-            region: server.region,
-            account: server.account,
-        },
+        realm,
         pin: server.pin,
         api_rates: raw.quotas.api_rates,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
         tls: tls(raw.tls, &check)?,
+        archive,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
@@ -194,7 +197,7 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-pub(super) struct Check<'a>(pub(super) &'a Sources);
+pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {
     pub(super) fn holds(

@@ -3,41 +3,35 @@
 use std::time::Duration;
 
 use hyper::Uri;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ConfigError;
+use super::raw::hidden;
 use super::resolve::Check;
 use crate::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
+use crate::control::client::Endpoint;
 use crate::control::review::{Lambda, ReviewSettings};
 use crate::protocol::sigv4::sign::Credentials;
 
-#[derive(Debug, Serialize, Deserialize)]
+/// The section as written.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Review {
     timeout_ms: u64,
     omitted_attributes: Omitted,
     functions: Vec<String>,
     lambda_endpoint: Option<String>,
-    lambda_key_id: Option<String>,
-    lambda_secret: Option<Secret>,
-    lambda_session_token: Option<Secret>,
+    lambda_access_key_id: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    lambda_secret_access_key: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    lambda_session_token: Option<String>,
 }
 
-/// Never printed.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for Review {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(hidden)")
+        f.write_str("Review { .. }")
     }
 }
 
@@ -55,8 +49,8 @@ impl Default for Review {
             omitted_attributes: Omitted::Keep,
             functions: Vec::new(),
             lambda_endpoint: None,
-            lambda_key_id: None,
-            lambda_secret: None,
+            lambda_access_key_id: None,
+            lambda_secret_access_key: None,
             lambda_session_token: None,
         }
     }
@@ -92,7 +86,7 @@ pub(super) fn resolve(
     }
     let credentials = credentials(&given, check)?;
     if let Some(endpoint) = &given.lambda_endpoint {
-        let parsed = parse(endpoint).filter(|uri| uri.path() == "/" && uri.query().is_none());
+        let parsed = Endpoint::parse(endpoint);
         let must = "http:// or https://, a host, perhaps a port, and nothing else";
         check.holds(parsed.is_some(), "review.lambda_endpoint", endpoint, must)?;
         settings.lambda = parsed.map(|endpoint| Lambda {
@@ -104,31 +98,29 @@ pub(super) fn resolve(
 }
 
 fn credentials(given: &Review, check: &Check<'_>) -> Result<Option<Credentials>, ConfigError> {
-    match (&given.lambda_key_id, &given.lambda_secret) {
-        (Some(key_id), Some(secret)) => {
-            let token = given.lambda_session_token.as_ref();
-            Ok(Some(Credentials {
-                key_id: key_id.clone(),
-                secret: Zeroizing::new(secret.0.clone()),
-                session_token: token.map(|token| token.0.clone()),
-            }))
-        }
+    match (&given.lambda_access_key_id, &given.lambda_secret_access_key) {
+        (Some(key_id), Some(secret)) => Ok(Some(Credentials {
+            key_id: key_id.clone(),
+            secret: Zeroizing::new(secret.clone()),
+            session_token: given.lambda_session_token.clone(),
+        })),
         (None, None) => {
             let alone = given.lambda_session_token.is_none();
-            let must = "accompanied by review.lambda_key_id and review.lambda_secret";
+            let must =
+                "accompanied by review.lambda_access_key_id and review.lambda_secret_access_key";
             check.holds(alone, "review.lambda_session_token", "alone", must)?;
             Ok(None)
         }
         (Some(_), None) => {
-            let must = "accompanied by review.lambda_secret";
+            let must = "accompanied by review.lambda_secret_access_key";
             check
-                .holds(false, "review.lambda_key_id", "alone", must)
+                .holds(false, "review.lambda_access_key_id", "alone", must)
                 .map(|()| None)
         }
         (None, Some(_)) => {
-            let must = "accompanied by review.lambda_key_id";
+            let must = "accompanied by review.lambda_access_key_id";
             check
-                .holds(false, "review.lambda_secret", "alone", must)
+                .holds(false, "review.lambda_secret_access_key", "alone", must)
                 .map(|()| None)
         }
     }
@@ -144,41 +136,40 @@ fn parse(url: &str) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layers::Sources;
+    use super::super::{Effective, Flags, Mode, Settings, settle};
     use super::*;
+    use std::path::Path;
 
-    fn settle(text: &str) -> Result<(Duration, ReviewSettings), String> {
-        let mut table = toml::Table::try_from(Review::default()).expect("numbers and lists");
-        table.extend(text.parse::<toml::Table>().expect("TOML"));
-        let review: Review = table.try_into().map_err(|error| format!("{error}"))?;
-        resolve(review, &Check(&Sources::default())).map_err(|error| error.to_string())
+    fn load(section: &str) -> Result<(Settings, Effective), String> {
+        let text = format!("[review]\n{section}");
+        let file = Some((Path::new("uproar.toml"), &*text));
+        let dev = Mode::Dev { tls: false };
+        settle(dev, file, std::iter::empty(), &Flags::default()).map_err(|error| error.to_string())
     }
 
     /// Goal: what is given is understood.
     #[test]
     fn handlers_are_found() {
-        let (timeout, settings) = settle("").expect("all keys have defaults");
-        assert_eq!(timeout, REVIEW_TIMEOUT);
-        assert!(settings.lambda.is_none() && settings.functions.is_empty());
+        let (settings, _) = load("").expect("all keys have defaults");
+        assert_eq!(settings.shard.review_timeout, REVIEW_TIMEOUT);
+        assert!(settings.review.lambda.is_none() && settings.review.functions.is_empty());
         let text = r#"
             timeout_ms = 500
             omitted_attributes = "drop"
             functions = ["arn:aws:lambda:us-west-2:1:function:f=https://a.example:8443/x?y=z"]
             lambda_endpoint = "https://lambda.us-west-2.amazonaws.com"
-            lambda_key_id = "AKID"
-            lambda_secret = "topmost"
+            lambda_access_key_id = "AKID"
+            lambda_secret_access_key = "topmost"
         "#;
-        let (timeout, settings) = settle(text).expect("valid");
-        assert_eq!(timeout, Duration::from_millis(500));
-        assert!(settings.omitted_attributes_drop);
-        let uri = &settings.functions["arn:aws:lambda:us-west-2:1:function:f"];
-        assert_eq!(
-            uri.path_and_query().map(ToString::to_string),
-            Some("/x?y=z".to_owned())
-        );
-        let lambda = settings.lambda.expect("an endpoint");
+        let (settings, printed) = load(text).expect("valid");
+        assert_eq!(settings.shard.review_timeout, Duration::from_millis(500));
+        let review = &settings.review;
+        assert!(review.omitted_attributes_drop);
+        let uri = &review.functions["arn:aws:lambda:us-west-2:1:function:f"];
+        assert_eq!(uri.to_string(), "https://a.example:8443/x?y=z");
+        let lambda = review.lambda.as_ref().expect("an endpoint");
         assert!(lambda.credentials.is_some());
-        assert!(!format!("{lambda:?}").contains("topmost"));
+        assert!(!format!("{settings:?}{printed}").contains("topmost"));
     }
 
     /// Goal: mistakes are named, with the key, and secrets are not printed.
@@ -205,14 +196,20 @@ mod tests {
                 "lambda_endpoint = \"http://a.example/path\"",
                 "review.lambda_endpoint",
             ),
-            ("lambda_key_id = \"AKID\"", "review.lambda_key_id"),
-            ("lambda_secret = \"topmost\"", "review.lambda_secret"),
+            (
+                "lambda_access_key_id = \"AKID\"",
+                "review.lambda_access_key_id",
+            ),
+            (
+                "lambda_secret_access_key = \"topmost\"",
+                "review.lambda_secret_access_key",
+            ),
             (
                 "lambda_session_token = \"topmost\"",
                 "review.lambda_session_token",
             ),
         ] {
-            let error = settle(text).expect_err(text);
+            let error = load(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
             assert!(!error.contains("topmost"), "{error}");
         }

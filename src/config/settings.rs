@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Mode;
 use crate::control::access::AccessKey;
+use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
 use crate::control::review::ReviewSettings;
 use crate::shard::settings::ShardSettings;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// TLS of both listeners.
     pub tls: Option<TlsFiles>,
+    /// How chat logs are kept and delivered.
+    pub archive: ArchiveSettings,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line.

@@ -95,7 +95,7 @@ impl Fault {
                 SignatureFault::Missing => ("MissingAuthenticationTokenException", 403),
                 SignatureFault::Incomplete(_) => ("IncompleteSignatureException", 400),
                 SignatureFault::UnknownKey => ("UnrecognizedClientException", 403),
-                SignatureFault::Scope(_) | SignatureFault::Mismatch => {
+                SignatureFault::Invalid(_) | SignatureFault::Mismatch => {
                     ("InvalidSignatureException", 403)
                 }
             },

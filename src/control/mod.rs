@@ -3,10 +3,10 @@
 pub mod access;
 pub mod archive;
 pub mod arn;
+pub mod client;
 pub mod fault;
 mod http;
 mod input;
-pub mod logging;
 pub mod op;
 pub mod record;
 pub mod registry;
@@ -28,6 +28,7 @@ use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
 
 use access::Keys;
+use archive::Archive;
 use arn::Realm;
 use op::Operation;
 use record::Record;
@@ -44,6 +45,8 @@ pub struct ControlSettings {
     pub rates: Option<fn(Operation) -> u32>,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Where chat logs go.
+    pub archive: Archive,
 }
 
 /// Renders the shards' part of `/metrics`.
@@ -58,7 +61,6 @@ pub struct Control {
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
-    logging: logging::Logging,
     budgets: RefCell<BTreeMap<Operation, Budget>>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -75,6 +77,13 @@ impl Control {
         metrics: Metrics,
     ) -> Result<Rc<Self>, StoreError> {
         let registry = Registry::load(store)?;
+        let configurations = registry.logging.all();
+        let configurations = configurations.into_iter();
+        settings.archive.load(
+            configurations
+                .map(|record| (record.id(), record.destination))
+                .collect(),
+        );
         for room in registry.rooms.all() {
             if gateway.put_room(room.id(), room.settings()).await.is_err() {
                 tracing::error!(room = %room.id(), "a shard did not take a stored room");
@@ -88,7 +97,6 @@ impl Control {
             clock,
             ready,
             metrics,
-            logging: logging::Logging::default(),
             budgets: RefCell::default(),
             requests: RefCell::default(),
         }))

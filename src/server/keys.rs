@@ -23,7 +23,9 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     };
     let boot_path = data_dir.join("boot-id");
     let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-    let same_boot = fs::read_to_string(&boot_path).is_ok_and(|before| before == boot);
+    // Where /proc is hidden every start counts as one after a reboot.
+    let same_boot =
+        !boot.is_empty() && fs::read_to_string(&boot_path).is_ok_and(|before| before == boot);
     fs::write(&boot_path, &boot).map_err(fail)?;
     if path.exists() && same_boot {
         return load_keyring(data_dir);

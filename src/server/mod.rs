@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
+use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::Store;
@@ -25,7 +26,7 @@ use crate::net::socket;
 use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{Entrance, Pages};
-use crate::shard::mesh::{self, ReviewMail, Shards};
+use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
 
@@ -56,11 +57,12 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let review_connections = settings.review.connections_max();
-    let connections_max =
-        preflight::descriptors(settings.shard.connections_max + review_connections)?
-            .saturating_sub(review_connections)
-            .max(1);
+    let handlers = settings.review.connections_max();
+    let connections_max = preflight::descriptors(
+        settings.shard.connections_max + handlers,
+        settings.shard.shard_count,
+    )?;
+    let connections_max = connections_max.saturating_sub(handlers).max(1);
     let clock = Clock::start();
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
     let tls = tls::configure(&settings)?;
@@ -81,7 +83,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let control_address = control_listener
         .local_addr()
         .unwrap_or(settings.control_listen);
-    let shards = mesh::start(mesh::Plan {
+    let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
         listen: settings.messaging_listen,
         journals: Some(&settings.data_dir.join("used-tokens")),
@@ -91,6 +93,9 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         clock,
     })
     .map_err(|cause| StartError::of_shards(cause, settings.messaging_listen))?;
+    let end = shards.archive.take().expect("asked for, and taken once");
+    let archive = archive::start(settings.archive.clone(), end, clock)
+        .map_err(|cause| StartError::Archive { cause })?;
 
     let start = Start {
         settings,
@@ -99,6 +104,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         keyring,
         clock,
         store,
+        archive,
         pages,
     };
     let serves = Serves {
@@ -119,6 +125,7 @@ struct Start {
     keyring: Arc<Keyring>,
     clock: Clock,
     store: Store,
+    archive: ArchiveThread,
     pages: Option<Arc<demo::Demo>>,
 }
 
@@ -138,6 +145,7 @@ impl Start {
             keyring,
             clock,
             store,
+            archive,
             pages,
         } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -146,10 +154,10 @@ impl Start {
             .map_err(StartError::Runtime)?;
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
         let shard_metrics = shards.metrics.clone();
-        let review_mail = ReviewMail {
-            mail: std::mem::take(&mut shards.reviews.mail),
-            bell: Arc::clone(&shards.reviews.bell),
-        };
+        let review_mail = shards
+            .reviews
+            .take()
+            .expect("shards have it, and it is taken once");
         let review_metrics = Rc::new(ReviewMetrics::default());
         let shown_reviews = Rc::clone(&review_metrics);
         let ready = Arc::new(AtomicBool::new(false));
@@ -158,6 +166,7 @@ impl Start {
             keys: Keys::new(settings.keys.clone()),
             rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
+            archive: archive.archive(),
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
             let control = Control::start(
@@ -218,12 +227,17 @@ impl Start {
             served.map_err(StartError::Runtime)
         });
         shards.join();
+        archive.stop();
         outcome
     }
 }
 
 fn bind_control(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    socket::listen_alone(address).map_err(|cause| StartError::Bind { address, cause })
+    socket::listen_alone(address).map_err(|cause| StartError::Bind {
+        address,
+        flag: "--control-listen",
+        cause,
+    })
 }
 
 /// Ready at the first SIGTERM or SIGINT.

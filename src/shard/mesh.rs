@@ -54,9 +54,9 @@ pub struct Shards {
     /// The control thread's mailboxes to them.
     pub posts: Vec<Post<Command<OwnedFd>>>,
     /// Messages that the control thread is asked to have reviewed.
-    pub reviews: ReviewMail,
-    /// The archive's end of the mesh.
-    pub archive: ArchiveEnd,
+    pub reviews: Option<ReviewMail>,
+    /// The archive's end of the mesh, if rooms can be logged.
+    pub archive: Option<ArchiveEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
@@ -195,12 +195,13 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     for _ in 0..count {
         readiness
             .recv()
-            .map_err(|_panicked| io::Error::other("a shard ended at start"))??;
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
+            .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
         posts: control_posts,
-        reviews,
-        archive,
+        reviews: Some(reviews),
+        archive: plan.archive.then_some(archive),
         metrics,
         address,
         threads,

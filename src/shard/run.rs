@@ -18,7 +18,7 @@ use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
 use crate::net::event::Event;
 use crate::net::ring::{Completion, Ring};
-use crate::net::stream::{self, Listener};
+use crate::net::stream::{self, Listener, Runtime};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -97,17 +97,14 @@ pub fn run(setup: Setup, ready: impl FnOnce(io::Result<()>)) {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
-    let ring = match Ring::new() {
-        Ok(ring) => ring,
+    let rings = Ring::new().and_then(|ring| Ok((ring, Runtime::new()?)));
+    let (ring, runtime) = match rings {
+        Ok(rings) => rings,
         Err(error) => return ready(Err(error)),
     };
-    let outcome = stream::block_on(async move {
-        ready(Ok(()));
-        drive(setup, ring).await
-    });
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) | Err(error) => tracing::error!(%error, "a shard stopped"),
+    ready(Ok(()));
+    if let Err(error) = runtime.block_on(drive(setup, ring)) {
+        tracing::error!(%error, "a shard stopped");
     }
 }
 

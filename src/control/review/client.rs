@@ -1,13 +1,12 @@
 //! One call of a handler: pooled HTTP/1.1 connections, TLS, signatures, a bound for the answer.
 
-use std::error::Error;
 use std::io;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use hyper::{Request, StatusCode};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -15,12 +14,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::settings::Target;
 use crate::base::clock::UnixTime;
 use crate::base::limits::{
-    REVIEW_ANSWER_BYTES_MAX, REVIEW_IDLE_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_TIMEOUT_MAX,
+    REVIEW_ANSWER_BYTES_MAX, REVIEW_IDLE_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX,
 };
+use crate::control::client::{AGENT, chain, connector};
 use crate::protocol::sigv4::Scope;
 use crate::protocol::sigv4::sign::{Outgoing, sign};
 
-const AGENT: &str = concat!("uproar/", env!("CARGO_PKG_VERSION"));
 const JSON: &str = "application/json";
 const INVOCATION_TYPE: (&str, &str) = ("x-amz-invocation-type", "RequestResponse");
 /// Lambda's answer is the error of the function, not what it returned.
@@ -55,30 +54,11 @@ pub(super) struct Client {
 impl Client {
     /// With the system's certificates, which are read only if `secure`.
     pub(super) fn new(secure: bool) -> io::Result<Self> {
-        let provider = rustls::crypto::ring::default_provider();
-        let config = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let config = if secure {
-            config.with_native_roots()?
-        } else {
-            config.with_root_certificates(rustls::RootCertStore::empty())
-        };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        // A call that is given up leaves its connection attempt behind: this bounds it.
-        connector.set_connect_timeout(Some(REVIEW_TIMEOUT_MAX));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(REVIEW_IDLE_MAX)
             .pool_max_idle_per_host(REVIEW_IN_FLIGHT_PER_HANDLER_MAX)
-            .build(connector);
+            .build(connector(secure)?);
         Ok(Self { http })
     }
 
@@ -147,15 +127,4 @@ fn request(
         }
     }
     request.body(Full::new(body.clone()))
-}
-
-/// An error and what caused it: the outermost words alone say little.
-fn chain(error: &dyn Error) -> String {
-    let mut out = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        out = format!("{out}: {error}");
-        cause = error.source();
-    }
-    out
 }

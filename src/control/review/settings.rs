@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hyper::Uri;
 
 use crate::base::limits::REVIEW_IN_FLIGHT_MAX;
+use crate::control::client::Endpoint;
 use crate::protocol::sigv4::sign::{Credentials, escape_path};
 
 /// How messages are reviewed.
@@ -21,8 +22,8 @@ pub struct ReviewSettings {
 /// A service with Lambda's Invoke API.
 #[derive(Debug, Clone)]
 pub struct Lambda {
-    /// Scheme, host, perhaps port.
-    pub endpoint: Uri,
+    /// Where.
+    pub endpoint: Endpoint,
     /// Whose calls these are; without them calls are not signed, which emulators may put up with.
     pub credentials: Option<Credentials>,
 }
@@ -38,11 +39,10 @@ pub(super) struct Target {
 impl ReviewSettings {
     /// Whether any handler speaks TLS.
     pub fn is_secure(&self) -> bool {
-        let lambda = self.lambda.as_ref().map(|lambda| &lambda.endpoint);
-        self.functions
-            .values()
-            .chain(lambda)
-            .any(|uri| uri.scheme_str() == Some("https"))
+        let is_secure = |uri: &Uri| uri.scheme_str() == Some("https");
+        let lambda = self.lambda.as_ref();
+        lambda.is_some_and(|lambda| lambda.endpoint.is_secure())
+            || self.functions.values().any(is_secure)
     }
 
     /// Connections to handlers at most.
@@ -63,12 +63,8 @@ impl ReviewSettings {
         } = self.lambda.as_ref()?;
         // A slash in a name must not lead to another path of the service.
         let name = escape_path(function).replace('/', "%2F");
-        let uri = Uri::builder()
-            .scheme(endpoint.scheme()?.clone())
-            .authority(endpoint.authority()?.clone())
-            .path_and_query(format!("/2015-03-31/functions/{name}/invocations"))
-            .build()
-            .ok()?;
+        let path = format!("/2015-03-31/functions/{name}/invocations");
+        let uri = endpoint.uri(&path).ok()?;
         let region = function.split(':').nth(3)?.to_owned();
         let signed = credentials.clone().map(|keys| (region, keys));
         Some(Target { uri, signed })
@@ -88,7 +84,7 @@ mod tests {
         let mut settings = ReviewSettings::default();
         assert!(settings.target(FUNCTION).is_none());
         settings.lambda = Some(Lambda {
-            endpoint: Uri::from_static("http://127.0.0.1:9001"),
+            endpoint: Endpoint::parse("http://127.0.0.1:9001").expect("an endpoint"),
             credentials: None,
         });
         let path = |settings: &ReviewSettings, function: &str| {

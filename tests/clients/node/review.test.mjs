@@ -53,7 +53,7 @@ async function start(handler, keys = "timeout_ms = 10000") {
   writeFileSync(
     file,
     `[review]\n${keys}\nfunctions = ${list}\nlambda_endpoint = "${handler.url}"\n` +
-      `lambda_key_id = "AKIDLAMBDA0000000000"\nlambda_secret = "lambda-secret-0123456789"\n`,
+      `lambda_access_key_id = "AKIDLAMBDA0000000000"\nlambda_secret_access_key = "lambda-secret-0123456789"\n`,
   );
   return Server.start({ extra: ["--config", file] });
 }

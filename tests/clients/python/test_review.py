@@ -31,8 +31,8 @@ def config(tmp, handler: ReviewHandler, **keys) -> Server:
         "timeout_ms": 10_000,
         "functions": mapped,
         "lambda_endpoint": handler.url,
-        "lambda_key_id": KEY,
-        "lambda_secret": SECRET,
+        "lambda_access_key_id": KEY,
+        "lambda_secret_access_key": SECRET,
         "lambda_session_token": TOKEN,
         **keys,
     }
@@ -271,7 +271,7 @@ def test_a_handler_that_hangs_or_is_gone_leaves_it_to_the_fallback(tmp_path):
 
 
 def test_a_function_that_nobody_placed_leaves_it_to_the_fallback(tmp_path, handler):
-    keys = dict.fromkeys(("lambda_endpoint", "lambda_key_id", "lambda_secret", "lambda_session_token"))
+    keys = dict.fromkeys(("lambda_endpoint", "lambda_access_key_id", "lambda_secret_access_key", "lambda_session_token"))
     with config(tmp_path, handler, **keys) as server:
         chat = Chat(server, "nowhere", "DENY")
         assert chat.say("x")["ErrorCode"] == 406

@@ -441,5 +441,25 @@ fn parse_cursor(text: &str) -> Option<Cursor> {
     })
 }
 
+/// A stretch of these times and texts.
+#[cfg(test)]
+pub(super) fn stretch_of(records: &[(u64, &str)]) -> Stretch {
+    let mut bytes = Vec::new();
+    for (event_ms, json) in records {
+        let room = RoomId::from_random(1);
+        entry::append(&mut bytes, room, |out| {
+            out.extend_from_slice(json.as_bytes());
+            Some(*event_ms)
+        });
+    }
+    let (records, ends) = entry::read_all(&bytes).unzip();
+    Stretch {
+        first: 0,
+        records,
+        bytes,
+        ends,
+    }
+}
+
 #[cfg(test)]
 mod tests;
