@@ -82,6 +82,7 @@ fn say(bencher: Bencher<'_, '_>) {
         content_chars_max: 500,
         messages_per_second: 100,
         archive: ArchiveTargets::default(),
+        review: None,
     });
     let mut ids = FrameIds::seeded(1);
     let content = "x".repeat(200);
@@ -97,7 +98,7 @@ fn say(bencher: Bencher<'_, '_>) {
             request_id: "2d719db0-630c-4918-9cee-6930c5087a2c",
             sender_json: SENDER,
         };
-        black_box(room.say(&mut press, said, false).expect("not limited"));
+        black_box(room.say(&mut press, said));
         room.flush(now.tick, |batch| drop(black_box(batch)));
     });
 }

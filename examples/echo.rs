@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     runtime.block_on(async {
         let anything = RoomSettings {
+            review: None,
             content_chars_max: 500,
             messages_per_second: 100,
             archive: ArchiveTargets::default(),

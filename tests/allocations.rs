@@ -88,6 +88,10 @@ impl Wire for Kernel {
         self.sends.push((key, outgoing));
     }
 
+    fn peer(&self, (): &()) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
 }
 
@@ -117,6 +121,7 @@ impl World {
             },
             wire: Kernel::default(),
             posts: vec![post],
+            reviews: mailbox(&bell).0,
             archive: None,
             record: Box::new(NoRecord),
             used: UsedTokens::default(),
@@ -134,6 +139,7 @@ impl World {
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            review: None,
             archive: ArchiveTargets::default(),
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();

@@ -12,6 +12,7 @@ mod logging;
 mod names;
 mod raw;
 mod resolve;
+mod review;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::logging::Logging;
+use super::review::Review;
 
 /// All sections. [`super::SAMPLE`] documents every key.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub(super) struct Raw {
     pub(super) tls: Tls,
     pub(super) quotas: Quotas,
     pub(super) delivery: Delivery,
+    pub(super) review: Review,
     pub(super) tokens: Tokens,
     pub(super) logging: Logging,
     pub(super) log: Log,

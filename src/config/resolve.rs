@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -75,6 +75,9 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         account: server.account,
     };
     let archive = logging::resolve(raw.logging, &realm, &server.data_dir, &check)?;
+    let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
+    let (review_timeout, review) = review::resolve(raw.review, &check)?;
+    shard.review_timeout = review_timeout;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
@@ -82,7 +85,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_dir: server.data_dir,
         keys: keys(raw.keys, dev, &check)?,
-        shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
+        shard,
+        review,
         realm,
         pin: server.pin,
         api_rates: raw.quotas.api_rates,

@@ -8,6 +8,7 @@ use super::Mode;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
+use crate::control::review::ReviewSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub keys: Vec<AccessKey>,
     /// Of all shards.
     pub shard: ShardSettings,
+    /// Where message review handlers are.
+    pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
     /// Whether API calls are limited to the managed service's rates.

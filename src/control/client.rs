@@ -20,7 +20,8 @@ use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
 
 /// Idle connections are closed after this; load balancers close theirs after a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-const AGENT: &str = concat!("uproar/", env!("CARGO_PKG_VERSION"));
+/// `User-Agent` of every call.
+pub(super) const AGENT: &str = concat!("uproar/", env!("CARGO_PKG_VERSION"));
 
 /// Where a service is: scheme, host, perhaps port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,15 @@ impl Endpoint {
             scheme,
             authority: authority.to_owned(),
         })
+    }
+
+    /// The address of an escaped path there.
+    pub(super) fn uri(&self, path: &str) -> Result<Uri, hyper::http::Error> {
+        Uri::builder()
+            .scheme(self.scheme)
+            .authority(&*self.authority)
+            .path_and_query(path)
+            .build()
     }
 
     /// Whether it speaks TLS.
@@ -103,6 +113,28 @@ pub enum CallError {
     Request,
 }
 
+/// HTTP/1.1 with the system's certificates, which are read only if `secure`.
+pub(super) fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector>> {
+    let builder = HttpsConnectorBuilder::new();
+    let builder = if secure {
+        builder.with_provider_and_native_roots(default_provider())?
+    } else {
+        let versions = rustls::ClientConfig::builder_with_provider(default_provider().into())
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?;
+        let nobody = rustls::RootCertStore::empty();
+        builder.with_tls_config(
+            versions
+                .with_root_certificates(nobody)
+                .with_no_client_auth(),
+        )
+    };
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
+}
+
 /// Makes calls. One for each thread.
 #[derive(Debug)]
 pub struct Client {
@@ -122,25 +154,10 @@ impl Client {
         answer_bytes_max: usize,
         secure: bool,
     ) -> io::Result<Self> {
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if secure {
-            builder.with_provider_and_native_roots(default_provider())?
-        } else {
-            let versions = rustls::ClientConfig::builder_with_provider(default_provider().into())
-                .with_safe_default_protocol_versions()
-                .map_err(io::Error::other)?;
-            let nobody = rustls::RootCertStore::empty();
-            builder.with_tls_config(
-                versions
-                    .with_root_certificates(nobody)
-                    .with_no_client_auth(),
-            )
-        };
-        let connector = builder.https_or_http().enable_http1().build();
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
+            .build(connector(secure)?);
         Ok(Self {
             http,
             credentials,
@@ -221,7 +238,7 @@ impl Client {
 }
 
 /// An error and what caused it: hyper's own words say only "client error".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut out = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -10,6 +10,7 @@ mod input;
 pub mod op;
 pub mod record;
 pub mod registry;
+pub mod review;
 pub mod shelf;
 pub mod store;
 

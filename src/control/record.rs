@@ -9,6 +9,7 @@ use super::arn::{ResourceId, resource_id};
 use super::store::Table;
 use crate::base::id::{LoggingId, RoomId};
 use crate::room::RoomSettings;
+use crate::room::review::Fallback;
 
 /// A kept resource.
 pub trait Record: Clone + Serialize + DeserializeOwned {
@@ -71,6 +72,16 @@ pub struct Handler {
     pub fallback: String,
 }
 
+impl Handler {
+    fn fallback(&self) -> Fallback {
+        if self.fallback == "DENY" {
+            Fallback::Deny
+        } else {
+            Fallback::Allow
+        }
+    }
+}
+
 /// A room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRecord {
@@ -99,6 +110,7 @@ impl RoomRecord {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
+            review: self.handler.as_ref().map(Handler::fallback),
             archive: self.logging_ids().collect(),
         }
     }

@@ -92,6 +92,11 @@ pub enum StartError {
     /// The ready room cannot be made.
     #[error("the ready room could not be made: {0}")]
     Room(String),
+    /// Message review needs them.
+    #[error(
+        "the system's certificates: {0}. Install ca-certificates, name a file in SSL_CERT_FILE, or use http:// in [review]"
+    )]
+    Certificates(io::Error),
     /// A certificate or key file.
     #[error(
         "TLS: {path}: {cause}. Needed are PEM files of a certificate chain and its private key, \
@@ -122,6 +127,7 @@ impl StartError {
             | Self::Archive { .. }
             | Self::Load(_)
             | Self::Room(_)
+            | Self::Certificates(_)
             | Self::Tls { .. }
             | Self::Runtime(_) => 1,
         }

@@ -21,6 +21,7 @@ use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
+use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::Store;
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
@@ -57,8 +58,12 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let connections_max =
-        preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
+    let handlers = settings.review.connections_max();
+    let connections_max = preflight::descriptors(
+        settings.shard.connections_max + handlers,
+        settings.shard.shard_count,
+    )?;
+    let connections_max = connections_max.saturating_sub(handlers).max(1);
     let clock = Clock::start();
     let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
@@ -161,6 +166,12 @@ impl Start {
             .map_err(StartError::Runtime)?;
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
         let shard_metrics = shards.metrics.clone();
+        let review_mail = shards
+            .reviews
+            .take()
+            .expect("shards have it, and it is taken once");
+        let review_metrics = Rc::new(ReviewMetrics::default());
+        let shown_reviews = Rc::clone(&review_metrics);
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
@@ -180,10 +191,24 @@ impl Start {
                 Box::new(move |out| {
                     metrics::render(&shard_metrics, out);
                     reloads.render(out);
+                    shown_reviews.render(out);
                 }),
             )
             .await
             .map_err(StartError::Load)?;
+            let timeout = settings.shard.review_timeout;
+            let reviews = Reviews::new(
+                Rc::clone(&control),
+                settings.review,
+                timeout,
+                review_metrics,
+            )
+            .map_err(StartError::Certificates)?;
+            tokio::task::spawn_local(async move {
+                if let Err(error) = reviews.serve(review_mail).await {
+                    tracing::error!(%error, "no message is reviewed any more: fallbackResult decides");
+                }
+            });
             let room = match &pages {
                 Some(pages) => {
                     let arn = control

@@ -10,6 +10,7 @@ mod deliver;
 mod flush;
 mod moderate;
 mod receive;
+mod review;
 
 pub use moderate::user_hash;
 
@@ -26,6 +27,7 @@ use super::journal::Record;
 use super::local::Local;
 use super::mailbox::Post;
 use super::metrics::{Figure, ShardMetrics};
+use super::review::{Docket, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
@@ -47,6 +49,8 @@ pub struct Parts<W: Wire> {
     pub wire: W,
     /// Mailboxes to the shards, in order; the one to itself is never used.
     pub posts: Vec<Post<Command<W::Socket>>>,
+    /// Mailbox to the control thread: messages to be reviewed.
+    pub reviews: Post<ReviewRequest>,
     /// The mailbox to the archive, if rooms are logged.
     pub archive: Option<Post<Entry>>,
     /// Where token uses are written down before a connection is admitted.
@@ -79,6 +83,7 @@ pub struct Core<W: Wire> {
     /// The kernel, or its stand-in.
     pub wire: W,
     posts: Vec<Post<Command<W::Socket>>>,
+    docket: Docket,
     handover: Handover<archive::Delivery>,
     record: Box<dyn Record + Send>,
     used: UsedTokens,
@@ -125,6 +130,7 @@ impl<W: Wire> Core<W> {
             settings: parts.settings,
             wire: parts.wire,
             posts: parts.posts,
+            docket: Docket::new(parts.reviews),
             handover: Handover::new(parts.archive),
             record: parts.record,
             used: parts.used,
@@ -164,6 +170,7 @@ impl<W: Wire> Core<W> {
     pub fn settle(&mut self) -> Plan {
         self.fire_timers();
         self.admit_all();
+        let review_due = self.release_reviewed();
         self.release_overdue();
         let flush_due = self.flush_rooms();
         self.serve();
@@ -172,7 +179,7 @@ impl<W: Wire> Core<W> {
             return Plan::Now;
         }
         let mut wake = self.wheel.next_turn();
-        for due in [flush_due, self.handover.deadline()] {
+        for due in [flush_due, review_due, self.handover.deadline()] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
@@ -181,6 +188,7 @@ impl<W: Wire> Core<W> {
     /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
     pub fn post(&mut self) -> bool {
         let mut waits = self.handover.flush();
+        waits |= self.docket.flush();
         for (shard, post) in self.posts.iter_mut().enumerate() {
             if shard != self.id {
                 waits |= post.flush();
@@ -263,6 +271,7 @@ impl<W: Wire> Core<W> {
                 let outcome = self.moderate(room, action, &user_id, &reason);
                 self.answer(room, answer, outcome);
             }
+            Command::Verdict(room, ticket, verdict) => self.take_verdict(room, ticket, verdict),
             Command::Spooled(count) => self.take_spooled(count),
             Command::Stop => self.stop(),
         }

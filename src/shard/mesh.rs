@@ -17,6 +17,7 @@ use super::handshake::Entrance;
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;
+use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
@@ -40,10 +41,20 @@ pub struct Plan<'a> {
     pub clock: Clock,
 }
 
+/// The control thread's end of the mailboxes for reviews.
+pub struct ReviewMail {
+    /// One for each shard.
+    pub mail: Vec<Consumer<ReviewRequest>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
+}
+
 /// Running shards.
 pub struct Shards {
     /// The control thread's mailboxes to them.
     pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Messages that the control thread is asked to have reviewed.
+    pub reviews: Option<ReviewMail>,
     /// The archive's end of the mesh, if rooms can be logged.
     pub archive: Option<ArchiveEnd>,
     /// Their counters.
@@ -121,6 +132,10 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             column.push(mail);
         }
     }
+    let mut reviews = ReviewMail {
+        mail: Vec::with_capacity(count),
+        bell: Arc::new(Doorbell::new()?),
+    };
     let control_posts = rows.pop().expect("count + 2 rows were made");
     let mut archive = ArchiveEnd {
         mail: Vec::new(),
@@ -132,6 +147,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let mut threads = Vec::with_capacity(count);
     for (id, (posts, mail)) in rows.into_iter().zip(columns).enumerate() {
         let (record, used) = records.remove(0);
+        let (review_post, review_mail) = mailbox(&reviews.bell);
+        reviews.mail.push(review_mail);
         let archive_post = plan.archive.then(|| {
             let (post, mail) = mailbox(&archive.bell);
             archive.mail.push(mail);
@@ -142,6 +159,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             settings: plan.settings.clone(),
             wire: NoWire,
             posts,
+            reviews: review_post,
             archive: archive_post,
             record,
             used,
@@ -182,6 +200,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     }
     Ok(Shards {
         posts: control_posts,
+        reviews: Some(reviews),
         archive: plan.archive.then_some(archive),
         metrics,
         address,

@@ -17,6 +17,7 @@ pub mod local;
 pub mod mailbox;
 pub mod mesh;
 pub mod metrics;
+pub mod review;
 pub mod run;
 pub mod settings;
 pub mod tokens;

@@ -48,7 +48,8 @@ impl Clock {
         Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
     }
 
-    fn instant(&self, tick: Tick) -> Instant {
+    /// The instant of a tick.
+    pub fn instant(&self, tick: Tick) -> Instant {
         self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
     }
 }
@@ -85,6 +86,9 @@ impl crate::net::wire::Wire for NoWire {
     type Socket = OwnedFd;
     fn receive(&mut self, _: &OwnedFd, _: u64) {}
     fn send(&mut self, _: &OwnedFd, _: u64, _: crate::net::wire::Outgoing) {}
+    fn peer(&self, _: &OwnedFd) -> Option<std::net::IpAddr> {
+        None
+    }
     fn shutdown(&mut self, _: &OwnedFd, _: crate::net::wire::Shutdown) {}
 }
 
@@ -267,6 +271,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: NoWire,
         posts,
+        reviews,
         archive,
         record,
         used,
@@ -284,6 +289,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: ring,
         posts,
+        reviews,
         archive,
         record,
         used,
