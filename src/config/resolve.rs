@@ -1,6 +1,7 @@
 //! Checks every value; what comes out is valid.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -11,6 +12,7 @@ use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
 use crate::base::limits::FRAME_BYTES_MAX;
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
+use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Realm;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
@@ -70,13 +72,14 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let data_dir = server.data_dir;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
-        data_dir: server.data_dir,
-        keys: keys(raw.keys, dev, &check)?,
+        keys: keys(raw.keys, &data_dir, dev, &check)?,
+        data_dir,
         shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
         realm: Realm {
             region: server.region,
@@ -92,12 +95,17 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     })
 }
 
-fn keys(given: Vec<Key>, dev: bool, check: &Check<'_>) -> Result<Vec<AccessKey>, ConfigError> {
+fn keys(
+    given: Vec<Key>,
+    data_dir: &Path,
+    dev: bool,
+    check: &Check<'_>,
+) -> Result<Vec<AccessKey>, ConfigError> {
     check.holds(
-        !given.is_empty(),
+        !given.is_empty() || KeyFile::of(data_dir).stamp().is_some(),
         "keys",
         "empty",
-        "at least one [[keys]] with id and secret, in the file",
+        "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",
     )?;
     for Key { id, secret } in &given {
         check.holds(

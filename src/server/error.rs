@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::control::access::keyfile::KeyFileError;
 use crate::control::store::StoreError;
 use crate::protocol::token::KeyringError;
 
@@ -70,6 +71,9 @@ pub enum StartError {
         /// Why.
         cause: StoreError,
     },
+    /// The access keys cannot be read.
+    #[error("access keys: {0}")]
+    AccessKeys(KeyFileError),
     /// A stored room cannot be read.
     #[error("{0}")]
     Load(StoreError),
@@ -100,6 +104,7 @@ impl StartError {
             | Self::Descriptors { .. }
             | Self::Keys { .. }
             | Self::Store { .. }
+            | Self::AccessKeys(_)
             | Self::Load(_)
             | Self::Room(_)
             | Self::Tls { .. }

@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
+use crate::control::access::keyfile::KeyFile;
 use crate::control::op::Operation;
 use crate::control::store::Store;
 use crate::control::{Control, ControlSettings};
@@ -60,6 +61,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
     let tls = tls::configure(&settings)?;
     let database = settings.data_dir.join("rooms.redb");
+    let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
+        .map_err(StartError::AccessKeys)?;
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
@@ -93,6 +96,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         keyring,
         clock,
         store,
+        keys,
         pages,
     };
     let serves = Serves {
@@ -113,6 +117,7 @@ struct Start {
     keyring: Arc<Keyring>,
     clock: Clock,
     store: Store,
+    keys: Keys,
     pages: Option<Arc<demo::Demo>>,
 }
 
@@ -132,6 +137,7 @@ impl Start {
             keyring,
             clock,
             store,
+            keys,
             pages,
         } = self;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -143,7 +149,7 @@ impl Start {
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
-            keys: Keys::new(settings.keys.clone()),
+            keys,
             rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
         };
