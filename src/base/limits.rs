@@ -165,6 +165,11 @@ pub const DESCRIPTORS_MIN: u64 = 512;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Access keys in the data directory; about 300 bytes each.
+pub const ACCESS_KEYS_MAX: usize = 10_000;
+/// Between two looks whether the access keys changed: what a revoked key has left. A look costs one
+/// system call; a key that is not known yet is looked for at once.
+pub const ACCESS_KEYS_CHECK: Duration = Duration::from_millis(100);
 /// Logging configurations one room may name.
 pub const ROOM_LOGGING_MAX: usize = 3;
 /// Tags of one resource.

@@ -7,6 +7,7 @@
 
 mod banner;
 mod bench;
+mod keys;
 mod token;
 
 use std::io::{self, Write};
@@ -57,6 +58,11 @@ enum Command {
     Token {
         #[command(subcommand)]
         command: token::TokenCommand,
+    },
+    /// Access keys of the API: create, list, revoke, also while the server runs
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
     /// Benchmark: fan-out and memory, measured from outside
     Bench {
@@ -121,6 +127,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev { flags, tls } => serve(Mode::Dev { tls }, &flags),
         Command::Serve { flags } => serve(Mode::Serve, &flags),
         Command::Token { command } => token::run(&command),
+        Command::Keys { command } => keys::run(&command),
         Command::Bench { command } => bench::run(&command),
         Command::Config {
             command: ConfigCommand::Sample,

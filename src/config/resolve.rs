@@ -1,6 +1,7 @@
 //! Checks every value; what comes out is valid.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -11,6 +12,7 @@ use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
+use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Realm;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
@@ -74,7 +76,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         region: server.region,
         account: server.account,
     };
-    let archive = logging::resolve(raw.logging, &realm, &server.data_dir, &check)?;
+    let data_dir = server.data_dir;
+    let archive = logging::resolve(raw.logging, &realm, &data_dir, &check)?;
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
@@ -83,8 +86,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
-        data_dir: server.data_dir,
-        keys: keys(raw.keys, dev, &check)?,
+        keys: keys(raw.keys, &data_dir, dev, &check)?,
+        data_dir,
         shard,
         review,
         realm,
@@ -99,12 +102,17 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     })
 }
 
-fn keys(given: Vec<Key>, dev: bool, check: &Check<'_>) -> Result<Vec<AccessKey>, ConfigError> {
+fn keys(
+    given: Vec<Key>,
+    data_dir: &Path,
+    dev: bool,
+    check: &Check<'_>,
+) -> Result<Vec<AccessKey>, ConfigError> {
     check.holds(
-        !given.is_empty(),
+        !given.is_empty() || KeyFile::of(data_dir).stamp().is_some(),
         "keys",
         "empty",
-        "at least one [[keys]] with id and secret, in the file",
+        "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",
     )?;
     for Key { id, secret } in &given {
         check.holds(

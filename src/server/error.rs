@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::preflight;
+use crate::control::access::keyfile::KeyFileError;
 use crate::control::store::StoreError;
 use crate::protocol::token::KeyringError;
 
@@ -86,6 +87,9 @@ pub enum StartError {
         /// Why.
         cause: io::Error,
     },
+    /// The access keys cannot be read.
+    #[error("access keys: {0}")]
+    AccessKeys(KeyFileError),
     /// A stored room cannot be read.
     #[error("{0}. Restore the data directory from a backup")]
     Load(StoreError),
@@ -125,6 +129,7 @@ impl StartError {
             | Self::Keys { .. }
             | Self::Store { .. }
             | Self::Archive { .. }
+            | Self::AccessKeys(_)
             | Self::Load(_)
             | Self::Room(_)
             | Self::Certificates(_)

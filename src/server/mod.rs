@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
+use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
 use crate::control::review::{ReviewMetrics, Reviews};
@@ -69,6 +70,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
     let database = settings.data_dir.join("rooms.redb");
+    let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
+        .map_err(StartError::AccessKeys)?;
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
@@ -108,6 +111,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         clock,
         store,
         archive,
+        keys,
         pages,
     };
     let serves = Serves {
@@ -130,6 +134,7 @@ struct Start {
     clock: Clock,
     store: Store,
     archive: ArchiveThread,
+    keys: Keys,
     pages: Option<Arc<demo::Demo>>,
 }
 
@@ -151,6 +156,7 @@ impl Start {
             clock,
             store,
             archive,
+            keys,
             pages,
         } = self;
         let reloads = Arc::new(reload::Reloads::default());
@@ -175,7 +181,7 @@ impl Start {
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
-            keys: Keys::new(settings.keys.clone()),
+            keys,
             rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
             archive: archive.archive(),
