@@ -51,11 +51,17 @@ impl ReviewMetrics {
     /// Counts a review that ended `elapsed` after its message came.
     pub(super) fn note(&self, outcome: Outcome, elapsed: Duration) {
         let place = OUTCOMES.iter().position(|(other, _)| *other == outcome);
-        let outcome = place.and_then(|place| self.outcomes.get(place));
+        if let Some(count) = place.and_then(|place| self.outcomes.get(place)) {
+            count.update(|count| count + 1);
+        }
+        if matches!(outcome, Outcome::Busy | Outcome::Unconfigured) {
+            // Nobody was called: their zeros would flatter the handlers.
+            return;
+        }
         let above = |bound: &u64| elapsed > Duration::from_millis(*bound);
         let bucket = BOUNDS_MS.iter().take_while(|bound| above(bound)).count();
-        for cell in outcome.into_iter().chain(self.buckets.get(bucket)) {
-            cell.update(|count| count + 1);
+        if let Some(count) = self.buckets.get(bucket) {
+            count.update(|count| count + 1);
         }
         self.seconds.update(|sum| sum + elapsed.as_secs_f64());
     }
@@ -119,11 +125,13 @@ mod tests {
         metrics.note(Outcome::Allow, Duration::from_millis(1));
         metrics.note(Outcome::Allow, Duration::from_millis(3));
         metrics.note(Outcome::Timeout, Duration::from_mins(1));
+        metrics.note(Outcome::Busy, Duration::ZERO);
         let mut out = String::new();
         metrics.render(&mut out);
         for expected in [
             "uproar_review_requests_total{result=\"allow\"} 2",
             "uproar_review_requests_total{result=\"timeout\"} 1",
+            "uproar_review_requests_total{result=\"busy\"} 1",
             "uproar_review_seconds_bucket{le=\"0.001\"} 1",
             "uproar_review_seconds_bucket{le=\"0.005\"} 2",
             "uproar_review_seconds_bucket{le=\"5.000\"} 2",
