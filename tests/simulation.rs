@@ -636,7 +636,10 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
             let alive = !closed && !client.gone && !net[client.peer].cut;
             assert!(
                 !alive || end == order.len(),
-                "seed {seed}: a member lost the newest frames"
+                "seed {seed}: {} lost the newest frames: {} of {}",
+                client.user,
+                end - start,
+                order.len() - start
             );
         }
         if !client.may_send {
