@@ -1,16 +1,18 @@
 //! Checks every value; what comes out is valid.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
-use crate::base::limits::FRAME_BYTES_MAX;
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
+use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
+use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Realm;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
@@ -56,7 +58,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         "twelve digits",
     )?;
     check.holds(
-        (2..=24 * 60).contains(&minutes),
+        (2..=TOKEN_LIFE_MAX.as_secs() / 60).contains(&minutes),
         "tokens.life_minutes",
         minutes,
         "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
@@ -70,34 +72,47 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let realm = Realm {
+        region: server.region,
+        account: server.account,
+    };
+    let data_dir = server.data_dir;
+    let archive = logging::resolve(raw.logging, &realm, &data_dir, &check)?;
+    let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
+    let (review_timeout, review) = review::resolve(raw.review, &check)?;
+    shard.review_timeout = review_timeout;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
-        data_dir: server.data_dir,
-        keys: keys(raw.keys, dev, &check)?,
-        shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
-        realm: Realm {
-            region: server.region,
-            account: server.account,
-        },
+        keys: keys(raw.keys, &data_dir, dev, &check)?,
+        data_dir,
+        shard,
+        review,
+        realm,
         pin: server.pin,
         api_rates: raw.quotas.api_rates,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
         tls: tls(raw.tls, &check)?,
+        archive,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
 }
 
-fn keys(given: Vec<Key>, dev: bool, check: &Check<'_>) -> Result<Vec<AccessKey>, ConfigError> {
+fn keys(
+    given: Vec<Key>,
+    data_dir: &Path,
+    dev: bool,
+    check: &Check<'_>,
+) -> Result<Vec<AccessKey>, ConfigError> {
     check.holds(
-        !given.is_empty(),
+        !given.is_empty() || KeyFile::of(data_dir).stamp().is_some(),
         "keys",
         "empty",
-        "at least one [[keys]] with id and secret, in the file",
+        "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",
     )?;
     for Key { id, secret } in &given {
         check.holds(
@@ -190,10 +205,10 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-struct Check<'a>(&'a Sources);
+pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {
-    fn holds(
+    pub(super) fn holds(
         &self,
         holds: bool,
         key: &'static str,

@@ -1,13 +1,27 @@
 //! Access keys, and the proof that a request was made with one of them.
+//!
+//! Keys of the configuration have every right. Keys of the data directory have what they were given;
+//! they are read again when the file changed, so that a key is good once `uproar keys create` printed
+//! it, and refused within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
 
-use std::cell::RefCell;
+pub mod grant;
+pub mod keyfile;
+mod private;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
 use super::arn::Realm;
-use crate::base::clock::UnixTime;
+use crate::base::clock::{Now, Tick};
+use crate::base::limits::ACCESS_KEYS_CHECK;
 use crate::protocol::sigv4::{Claim, Received, Scope, SignatureFault, SigningKey};
+use grant::Grant;
+use keyfile::{KeyFile, KeyFileError, Stamp};
 
 /// The service's signing name.
 const SERVICE: &str = "ivschat";
@@ -27,54 +41,121 @@ impl std::fmt::Debug for AccessKey {
     }
 }
 
-/// All access keys. The signing key of each key's current day is kept.
-#[derive(Debug, Default)]
+/// Who made a request.
+#[derive(Debug)]
+pub struct Caller {
+    key: AccessKey,
+    /// Rights.
+    pub grant: Grant,
+    // Of the last day a request was signed for.
+    signing: RefCell<Option<(String, SigningKey)>>,
+}
+
+impl Caller {
+    fn new(key: AccessKey, grant: Grant) -> Rc<Self> {
+        let signing = RefCell::default();
+        Rc::new(Self {
+            key,
+            grant,
+            signing,
+        })
+    }
+
+    /// Access key id.
+    pub fn id(&self) -> &str {
+        &self.key.id
+    }
+
+    /// Deriving costs five HMACs, and is done once a day.
+    fn signing_key(&self, date: &str, scope: Scope<'_>) -> SigningKey {
+        let mut kept = self.signing.borrow_mut();
+        if let Some((_, key)) = kept.as_ref().filter(|(day, _)| day == date) {
+            return key.clone();
+        }
+        let key = SigningKey::derive(&self.key.secret, date, scope);
+        *kept = Some((date.to_owned(), key.clone()));
+        key
+    }
+}
+
+type Callers = HashMap<String, Rc<Caller>>;
+
+/// All access keys.
+#[derive(Debug)]
 pub struct Keys {
-    secrets: HashMap<String, Zeroizing<String>>,
-    derived: RefCell<HashMap<String, (String, SigningKey)>>,
+    configured: Callers,
+    file: KeyFile,
+    stored: RefCell<Callers>,
+    stamp: Cell<Option<Stamp>>,
+    checked: Cell<Tick>,
 }
 
 impl Keys {
-    /// From the configuration.
-    pub fn new(keys: impl IntoIterator<Item = AccessKey>) -> Self {
-        let secrets = keys.into_iter().map(|key| (key.id, key.secret)).collect();
-        Self {
-            secrets,
-            derived: RefCell::default(),
-        }
+    /// Those of the configuration and those of the data directory.
+    pub fn load(
+        configured: impl IntoIterator<Item = AccessKey>,
+        file: KeyFile,
+    ) -> Result<Self, KeyFileError> {
+        let of_config = configured.into_iter();
+        let keys = Self {
+            configured: callers(of_config.map(|key| (key, Grant::ALL))),
+            stamp: Cell::new(file.stamp()),
+            stored: RefCell::new(callers(file.open()?)),
+            checked: Cell::default(),
+            file,
+        };
+        Ok(keys)
     }
 
-    /// The id of the key that signed the request.
-    pub fn authenticate<'a>(
+    /// Who signed the request.
+    pub fn authenticate(
         &self,
-        received: &Received<'a>,
+        received: &Received<'_>,
         realm: &Realm,
-        now: UnixTime,
-    ) -> Result<&'a str, SignatureFault> {
+        now: Now,
+    ) -> Result<Rc<Caller>, SignatureFault> {
         let claim = Claim::read(received)?;
         let scope = Scope {
             region: &realm.region,
             service: SERVICE,
         };
-        let secret = self
-            .secrets
-            .get(claim.key_id)
-            .ok_or(SignatureFault::UnknownKey)?;
-        let mut derived = self.derived.borrow_mut();
-        let known = derived
-            .get(claim.key_id)
-            .filter(|(date, _)| date == claim.date());
-        let key = if let Some((_, key)) = known {
-            key.clone()
-        } else {
-            let key = SigningKey::derive(secret, claim.date(), scope);
-            derived.insert(
-                claim.key_id.to_owned(),
-                (claim.date().to_owned(), key.clone()),
-            );
-            key
-        };
-        claim.verify(received, scope, &key, now)?;
-        Ok(claim.key_id)
+        let caller = self.find(claim.key_id, now.tick);
+        let caller = caller.ok_or(SignatureFault::UnknownKey)?;
+        let key = caller.signing_key(claim.date(), scope);
+        claim.verify(received, scope, &key, now.unix)?;
+        Ok(caller)
     }
+
+    fn find(&self, id: &str, now: Tick) -> Option<Rc<Caller>> {
+        if let Some(caller) = self.configured.get(id) {
+            return Some(Rc::clone(caller));
+        }
+        // A key nobody knows may be newer than the last look.
+        let known = self.stored.borrow().contains_key(id);
+        if !known || now.since(self.checked.get()) >= ACCESS_KEYS_CHECK {
+            self.checked.set(now);
+            self.refresh();
+        }
+        self.stored.borrow().get(id).map(Rc::clone)
+    }
+
+    fn refresh(&self) {
+        let stamp = self.file.stamp();
+        if stamp == self.stamp.get() {
+            return;
+        }
+        self.stamp.set(stamp);
+        match self.file.open() {
+            Ok(keys) => {
+                tracing::info!(count = keys.len(), "access keys read again");
+                self.stored.replace(callers(keys));
+            }
+            Err(error) => tracing::error!(%error, "access keys stay as they were"),
+        }
+    }
+}
+
+fn callers(keys: impl IntoIterator<Item = (AccessKey, Grant)>) -> Callers {
+    let caller = |(key, grant): (AccessKey, Grant)| (key.id.clone(), Caller::new(key, grant));
+    keys.into_iter().map(caller).collect()
 }

@@ -31,6 +31,15 @@ pub enum Fault {
     BodyTooSlow,
     /// 401-403 by SigV4.
     Signature(SignatureFault),
+    /// 403: the key has no right to this.
+    Denied {
+        /// Whose.
+        key: String,
+        /// To do what.
+        operation: &'static str,
+        /// To what; `None`: to no single resource.
+        resource: Option<String>,
+    },
     /// 404.
     NotFound {
         /// What was asked for.
@@ -95,10 +104,11 @@ impl Fault {
                 SignatureFault::Missing => ("MissingAuthenticationTokenException", 403),
                 SignatureFault::Incomplete(_) => ("IncompleteSignatureException", 400),
                 SignatureFault::UnknownKey => ("UnrecognizedClientException", 403),
-                SignatureFault::Scope(_) | SignatureFault::Mismatch => {
+                SignatureFault::Invalid(_) | SignatureFault::Mismatch => {
                     ("InvalidSignatureException", 403)
                 }
             },
+            Self::Denied { .. } => ("AccessDeniedException", 403),
             Self::NotFound { .. } => ("ResourceNotFoundException", 404),
             Self::Conflict { .. } => ("ConflictException", 409),
             Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
@@ -127,6 +137,16 @@ impl Fault {
             Self::BodyTooLarge => json!({"message": "Request body is larger than 64 KiB"}),
             Self::BodyTooSlow => json!({"message": "Request body took longer than 10 s"}),
             Self::Signature(fault) => json!({"message": fault.to_string()}),
+            Self::Denied {
+                key,
+                operation,
+                resource,
+            } => {
+                let on = resource.as_deref().unwrap_or("*");
+                json!({"message": format!(
+                    "Access key {key} is not authorized to perform: ivschat:{operation} on resource: {on}"
+                )})
+            }
             Self::NotFound { resource_id } => json!({
                 "message": "Resource does not exist",
                 "resourceId": resource_id,

@@ -139,11 +139,11 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
     {
         return with_headers(page, &request_id);
     }
-    let mut caller = String::new();
+    let mut key_id = String::new();
     let operation = Operation::find(&parts.method, path);
     let outcome = match operation {
         Ok(operation) => match read(body).await {
-            Ok(body) => call(control, operation, &parts, body, &mut caller).await,
+            Ok(body) => call(control, operation, &parts, body, &mut key_id).await,
             Err(fault) => Err(fault),
         },
         Err(ref fault) => Err(fault.clone()),
@@ -166,7 +166,7 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
         .or_default() += 1;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     // Only an authenticated key id gets here, so nothing a stranger chose is logged.
-    tracing::info!(operation = name, key = %caller, status, micros, %request_id, "api");
+    tracing::info!(operation = name, key = %key_id, status, micros, %request_id, "api");
     with_headers(response, &request_id)
 }
 
@@ -175,7 +175,7 @@ async fn call(
     operation: Operation,
     parts: &hyper::http::request::Parts,
     body: Bytes,
-    caller: &mut String,
+    key_id: &mut String,
 ) -> Result<op::Answer, Fault> {
     let mut headers: Vec<(&str, &[u8])> = parts
         .headers
@@ -199,15 +199,15 @@ async fn call(
         headers: &headers,
         body: &body,
     };
-    let now = control.clock.now().unix;
-    let key_id = control
-        .settings
+    let settings = &control.settings;
+    let caller = settings
         .keys
-        .authenticate(&received, &control.settings.realm, now)
+        .authenticate(&received, &settings.realm, control.clock.now())
         .map_err(Fault::Signature)?;
-    key_id.clone_into(caller);
+    caller.id().clone_into(key_id);
     let uri = parts.uri.clone();
     let request = op::Request {
+        caller,
         operation,
         uri,
         body,
@@ -252,6 +252,7 @@ fn metrics(control: &Control) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(8192);
     (control.metrics)(&mut out);
+    control.settings.archive.metrics().render(&mut out);
     out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");
     out.push_str("# TYPE uproar_api_requests_total counter\n");
     for ((operation, status), count) in control.requests.borrow().iter() {

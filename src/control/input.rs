@@ -40,6 +40,11 @@ impl Input {
         })
     }
 
+    /// A string as it is, unread.
+    pub(super) fn peek(&self, name: &str) -> Option<&str> {
+        self.members.get(name).and_then(Value::as_str)
+    }
+
     /// A string of so many code points and of a pattern.
     pub(super) fn text(
         &mut self,

@@ -15,6 +15,7 @@ use hyper::{Method, Uri};
 use serde_json::Value;
 
 use super::Control;
+use super::access::Caller;
 use super::fault::Fault;
 use super::input::Input;
 use crate::base::rate::Rate;
@@ -23,7 +24,7 @@ use crate::base::rate::Rate;
 const TAGS_PATH: &str = "/tags/";
 
 macro_rules! operations {
-    ($($name:ident $method:ident $path:literal $aws_rate:literal)*) => {
+    ($($name:ident $method:ident $path:literal $about:literal $aws_rate:literal)*) => {
         /// An operation, named as the API names it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "the API's own names")]
@@ -39,6 +40,13 @@ macro_rules! operations {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Which member is the ARN of the resource it is about; empty: none.
+            const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => $about,)*
                 }
             }
 
@@ -60,23 +68,23 @@ macro_rules! operations {
 }
 
 operations! {
-    CreateChatToken            POST   "/CreateChatToken"            200
-    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration" 3
-    CreateRoom                 POST   "/CreateRoom"                 5
-    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration" 3
-    DeleteMessage              POST   "/DeleteMessage"              100
-    DeleteRoom                 POST   "/DeleteRoom"                 5
-    DisconnectUser             POST   "/DisconnectUser"             100
-    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"    3
-    GetRoom                    POST   "/GetRoom"                    5
-    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"  3
-    ListRooms                  POST   "/ListRooms"                  5
-    ListTagsForResource        GET    "/tags/"                      10
-    SendEvent                  POST   "/SendEvent"                  100
-    TagResource                POST   "/tags/"                      10
-    UntagResource              DELETE "/tags/"                      10
-    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration" 3
-    UpdateRoom                 POST   "/UpdateRoom"                 5
+    CreateChatToken            POST   "/CreateChatToken"            "roomIdentifier" 200
+    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration" ""               3
+    CreateRoom                 POST   "/CreateRoom"                 ""               5
+    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration" "identifier"     3
+    DeleteMessage              POST   "/DeleteMessage"              "roomIdentifier" 100
+    DeleteRoom                 POST   "/DeleteRoom"                 "identifier"     5
+    DisconnectUser             POST   "/DisconnectUser"             "roomIdentifier" 100
+    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"    "identifier"     3
+    GetRoom                    POST   "/GetRoom"                    "identifier"     5
+    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"  ""               3
+    ListRooms                  POST   "/ListRooms"                  ""               5
+    ListTagsForResource        GET    "/tags/"                      "resourceArn"    10
+    SendEvent                  POST   "/SendEvent"                  "roomIdentifier" 100
+    TagResource                POST   "/tags/"                      "resourceArn"    10
+    UntagResource              DELETE "/tags/"                      "resourceArn"    10
+    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration" "identifier"     3
+    UpdateRoom                 POST   "/UpdateRoom"                 "identifier"     5
 }
 
 /// A successful answer: status and body.
@@ -85,6 +93,7 @@ pub(super) type Answer = (u16, Option<Value>);
 /// An authenticated call.
 #[derive(Debug)]
 pub(super) struct Request {
+    pub(super) caller: Rc<Caller>,
     pub(super) operation: Operation,
     pub(super) uri: Uri,
     pub(super) body: Bytes,
@@ -111,6 +120,12 @@ impl Operation {
         Err(wrong)
     }
 
+    /// By the API's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|operation| operation.name() == name)
+    }
+
     /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile.
     const fn waits(self) -> bool {
         !matches!(
@@ -125,8 +140,36 @@ impl Operation {
     }
 }
 
+impl Request {
+    /// The members of the body, of a call that its caller may make.
+    fn input(&self) -> Result<Input, Fault> {
+        let input = Input::parse(&self.body)?;
+        self.permit(input.peek(self.operation.about()))?;
+        Ok(input)
+    }
+
+    /// Refuses a caller who has no right to this resource, existing or not.
+    fn permit(&self, arn: Option<&str>) -> Result<(), Fault> {
+        if self.caller.grant.covers(arn) {
+            return Ok(());
+        }
+        Err(self.denied(arn))
+    }
+
+    fn denied(&self, arn: Option<&str>) -> Fault {
+        Fault::Denied {
+            key: self.caller.id().to_owned(),
+            operation: self.operation.name(),
+            resource: arn.map(str::to_owned),
+        }
+    }
+}
+
 /// Does one authenticated call. What it changes is changed as a whole, whether or not its caller stays.
 pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answer, Fault> {
+    if !request.caller.grant.allows(request.operation) {
+        return Err(request.denied(None));
+    }
     throttle(control, request.operation)?;
     if !request.operation.waits() {
         return dispatch(control, request).await;
@@ -142,22 +185,21 @@ pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answ
 
 async fn dispatch(control: &Control, request: Request) -> Result<Answer, Fault> {
     use Operation as O;
-    let input = || Input::parse(&request.body);
     match request.operation {
-        O::CreateChatToken => tokens::create_chat_token(control, input()?),
-        O::CreateRoom => rooms::create(control, input()?).await,
-        O::GetRoom => rooms::get(control, input()?),
-        O::UpdateRoom => rooms::update(control, input()?).await,
-        O::DeleteRoom => rooms::delete(control, input()?).await,
-        O::ListRooms => rooms::list(control, input()?),
-        O::SendEvent => messages::send_event(control, input()?).await,
-        O::DeleteMessage => messages::delete_message(control, input()?).await,
-        O::DisconnectUser => messages::disconnect_user(control, input()?).await,
-        O::CreateLoggingConfiguration => logging::create(control, input()?).await,
-        O::GetLoggingConfiguration => logging::get(control, input()?),
-        O::UpdateLoggingConfiguration => logging::update(control, input()?).await,
-        O::DeleteLoggingConfiguration => logging::delete(control, input()?).await,
-        O::ListLoggingConfigurations => logging::list(control, input()?),
+        O::CreateChatToken => tokens::create_chat_token(control, request.input()?),
+        O::CreateRoom => rooms::create(control, request.input()?).await,
+        O::GetRoom => rooms::get(control, request.input()?),
+        O::UpdateRoom => rooms::update(control, request.input()?).await,
+        O::DeleteRoom => rooms::delete(control, request.input()?).await,
+        O::ListRooms => rooms::list(control, request.input()?),
+        O::SendEvent => messages::send_event(control, request.input()?).await,
+        O::DeleteMessage => messages::delete_message(control, request.input()?).await,
+        O::DisconnectUser => messages::disconnect_user(control, request.input()?).await,
+        O::CreateLoggingConfiguration => logging::create(control, request.input()?).await,
+        O::GetLoggingConfiguration => logging::get(control, request.input()?),
+        O::UpdateLoggingConfiguration => logging::update(control, request.input()?).await,
+        O::DeleteLoggingConfiguration => logging::delete(control, request.input()?).await,
+        O::ListLoggingConfigurations => logging::list(control, request.input()?),
         O::ListTagsForResource => tags::list(control, &request),
         O::TagResource => tags::tag(control, &request).await,
         O::UntagResource => tags::untag(control, &request).await,

@@ -100,12 +100,14 @@ fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
     found.ok_or_else(|| Fault::not_found(arn))
 }
 
-/// The ARN is the rest of the path, with or without escapes.
+/// The ARN is the rest of the path, with or without escapes; the caller may touch it.
 fn arn(request: &Request) -> Result<String, Fault> {
     let path = request.uri.path();
     let escaped = path.strip_prefix(TAGS_PATH).unwrap_or_default();
-    String::from_utf8(percent_decode(escaped))
-        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))
+    let arn = String::from_utf8(percent_decode(escaped))
+        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))?;
+    request.permit(Some(&arn))?;
+    Ok(arn)
 }
 
 /// `tagKeys`, once for each key.

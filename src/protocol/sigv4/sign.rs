@@ -4,7 +4,8 @@
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{ALGORITHM, Scope, SigningKey, canonical_query, collapse, encode, hex, hmac};
+use super::canonical::{self, Path};
+use super::{ALGORITHM, Received, Scope, SigningKey, hex};
 use crate::base::clock::UnixTime;
 
 /// The one service whose paths are escaped once only.
@@ -46,9 +47,9 @@ pub struct Outgoing<'a> {
 
 /// Escapes a path for the wire; slashes stay.
 pub fn escape_path(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    encode(&mut out, path.as_bytes(), |byte| byte == b'/');
-    out
+    let mut out = Vec::with_capacity(path.len());
+    canonical::escape(&mut out, path.as_bytes(), b"/");
+    String::from_utf8(out).expect("escapes are ASCII")
 }
 
 /// The headers to add: time, body hash, session token, authorization.
@@ -60,50 +61,45 @@ pub fn sign(
 ) -> Vec<(&'static str, String)> {
     let time = time_text(now);
     let date = &time[..8];
-    let body_hash = hex(&Sha256::digest(request.body));
+    let body_hash = hex(&Sha256::digest(request.body).into());
     let mut added = vec![
-        ("x-amz-content-sha256", body_hash.clone()),
+        ("x-amz-content-sha256", body_hash.as_str().to_owned()),
         ("x-amz-date", time.clone()),
     ];
     if let Some(token) = &credentials.session_token {
         added.push(("x-amz-security-token", token.clone()));
     }
-    let mut signed: Vec<(&str, &str)> = request.headers.to_vec();
-    signed.push(("host", request.host));
-    signed.extend(added.iter().map(|(name, value)| (*name, value.as_str())));
-    signed.sort_unstable();
-    let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
+    let own = request.headers.iter().copied();
+    let added_text = added.iter().map(|(name, value)| (*name, value.as_str()));
+    let mut headers: Vec<(&str, &[u8])> = own
+        .chain([("host", request.host)])
+        .chain(added_text)
+        .map(|(name, value)| (name, value.as_bytes()))
+        .collect();
+    headers.sort_unstable();
+    let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
-
-    let mut canonical = format!("{}\n", request.method);
-    if scope.service == S3 {
-        canonical.push_str(request.path);
+    let received = Received {
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        headers: &headers,
+        body: request.body,
+    };
+    let path = if scope.service == S3 {
+        Path::AsSent
     } else {
-        encode(&mut canonical, request.path.as_bytes(), |byte| byte == b'/');
-    }
-    canonical.push('\n');
-    canonical_query(&mut canonical, request.query);
-    canonical.push('\n');
-    for (name, value) in signed {
-        canonical.push_str(name);
-        canonical.push(':');
-        collapse(&mut canonical, value.as_bytes());
-        canonical.push('\n');
-    }
-    canonical.push('\n');
-    canonical.push_str(&names);
-    canonical.push('\n');
-    canonical.push_str(&body_hash);
-
-    let scope_text = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
-    let digest = hex(&Sha256::digest(canonical.as_bytes()));
-    let to_sign = format!("{ALGORITHM}\n{time}\n{scope_text}\n{digest}");
+        Path::Escaped
+    };
+    let canonical = canonical::request(&received, &names, &body_hash, path);
     let key = SigningKey::derive(&credentials.secret, date, scope);
-    let signature = hex(&hmac(&key.0, to_sign.as_bytes()));
+    let signature = key.sign(&canonical, &time, date, scope);
+    let signature = signature.as_str();
+    let (region, service) = (scope.region, scope.service);
     let key_id = &credentials.key_id;
     added.push((
         "authorization",
-        format!("{ALGORITHM} Credential={key_id}/{scope_text}, SignedHeaders={names}, Signature={signature}"),
+        format!("{ALGORITHM} Credential={key_id}/{date}/{region}/{service}/aws4_request, SignedHeaders={names}, Signature={signature}"),
     ));
     added
 }

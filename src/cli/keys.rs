@@ -1,0 +1,196 @@
+//! `uproar keys`: access keys of the API, beside those of the configuration file.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::Failure;
+use crate::base::clock::UnixTime;
+use crate::config::dev_data_dir;
+use crate::control::access::keyfile::{KeyFile, KeyFileError, KeyRecord};
+use crate::control::op::Operation;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make a key and print it, once; a running server takes it at once
+    Create(Create),
+    /// Show every key of the data directory, without secrets
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Forget a key; a running server refuses it within a tenth of a second
+    Revoke {
+        /// Access key id
+        id: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Which server's keys.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// The server's data directory [default: that of `uproar dev`]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn file(&self) -> KeyFile {
+        let own = self.data_dir.clone();
+        KeyFile::of(&own.unwrap_or_else(dev_data_dir))
+    }
+}
+
+/// What the key may do.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("rights").required(true).multiple(true)))]
+pub(super) struct Create {
+    /// For whom: admin every operation; mint CreateChatToken only; moderate SendEvent, DeleteMessage, DisconnectUser
+    #[arg(long, value_enum, group = "rights")]
+    role: Option<Role>,
+    /// An operation it may call, beside those of its role; repeat for more
+    #[arg(long = "operation", value_name = "OPERATION", group = "rights", value_parser = operations())]
+    operations: Vec<String>,
+    /// ARN pattern of the rooms (or other resources) it may touch, * and ? as in IAM; repeat for more [default: all]
+    #[arg(long = "room", value_name = "PATTERN", value_parser = pattern)]
+    rooms: Vec<String>,
+    /// What people call it
+    #[arg(long, default_value = "", value_parser = name)]
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Role {
+    Admin,
+    Mint,
+    Moderate,
+}
+
+impl Role {
+    fn operations(self) -> &'static [Operation] {
+        match self {
+            Self::Admin => &[],
+            Self::Mint => &[Operation::CreateChatToken],
+            Self::Moderate => &[
+                Operation::SendEvent,
+                Operation::DeleteMessage,
+                Operation::DisconnectUser,
+            ],
+        }
+    }
+}
+
+fn operations() -> clap::builder::PossibleValuesParser {
+    Operation::ALL
+        .iter()
+        .map(|operation| operation.name())
+        .collect::<Vec<_>>()
+        .into()
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) || text.chars().count() > 64 {
+        return Err("expected at most 64 characters on one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    if text.starts_with("arn:aws:ivschat:") || text.starts_with('*') {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a pattern of ARNs, as in arn:aws:ivschat:*:*:room/TC6fLHr7ycLt".to_owned())
+    }
+}
+
+pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
+    match command {
+        KeysCommand::Create(create) => create.run(),
+        KeysCommand::List { place } => list(&place.file()),
+        KeysCommand::Revoke { id, place } => {
+            if place.file().revoke(id).map_err(failure)? {
+                Ok(())
+            } else {
+                Err(Failure::Run(format!(
+                    "there is no key {id} in the data directory; those of the configuration are removed there"
+                )))
+            }
+        }
+    }
+}
+
+impl Create {
+    fn run(&self) -> Result<(), Failure> {
+        let mut operations = self.operations.clone();
+        if let Some(role) = self.role {
+            operations.extend(
+                role.operations()
+                    .iter()
+                    .map(|operation| operation.name().to_owned()),
+            );
+            if role == Role::Admin {
+                operations.clear();
+            }
+        }
+        operations.sort_unstable();
+        operations.dedup();
+        let record = KeyRecord {
+            id: String::new(),
+            name: self.name.clone(),
+            created: 0,
+            operations,
+            resources: self.rooms.clone(),
+        };
+        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = UnixTime::from_secs(since_epoch.as_secs());
+        let key = self.place.file().create(record, now).map_err(failure)?;
+        print(&format!(
+            "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n",
+            key.id, &*key.secret
+        ))
+    }
+}
+
+fn list(file: &KeyFile) -> Result<(), Failure> {
+    let mut text = format!(
+        "{:<20}  {:<20}  {:<16}  {:<40}  {}\n",
+        "ID", "CREATED", "NAME", "OPERATIONS", "RESOURCES"
+    );
+    let all = |list: &[String]| match list {
+        [] => "all".to_owned(),
+        list => list.join(","),
+    };
+    for key in file.list().map_err(failure)? {
+        let created = i64::try_from(key.created).unwrap_or(i64::MAX);
+        let created = jiff::Timestamp::from_second(created).unwrap_or(jiff::Timestamp::MAX);
+        let (operations, resources) = (all(&key.operations), all(&key.resources));
+        let name = if key.name.is_empty() { "-" } else { &key.name };
+        let _infallible = writeln!(
+            text,
+            "{:<20}  {created:<20}  {name:<16}  {operations:<40}  {resources}",
+            key.id
+        );
+    }
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader that has enough (`| head`) is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failure(error: KeyFileError) -> Failure {
+    Failure::Run(error.to_string())
+}

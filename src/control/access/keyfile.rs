@@ -1,0 +1,312 @@
+//! Access keys in the data directory: `access-keys`, secrets sealed under `master-key`.
+//!
+//! SigV4 needs the secret itself, so it cannot be a hash. What protects it: both files are their owner's
+//! alone, and a copy of `access-keys` is worth nothing without `master-key`. What a key may do is bound
+//! to its secret by the seal, so that nobody without the master key can widen it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::grant::Grant;
+use super::{AccessKey, private};
+use crate::base::clock::UnixTime;
+use crate::base::limits::ACCESS_KEYS_MAX;
+use crate::control::op::Operation;
+
+const MASTER_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+/// Of a secret: 240 random bits, 40 characters.
+const SECRET_BYTES: usize = 30;
+const ID_PREFIX: &str = "AKUP";
+const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// Why the access keys cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file system refused.
+    #[error("{path}: {cause}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Others could read it.
+    #[error(
+        "{path} has mode {mode:04o} and owner {owner}: it must be a file of the data directory's owner \
+         with mode 0600. Anybody may have read it: revoke its keys and create new ones"
+    )]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// As found.
+        mode: u32,
+        /// As found.
+        owner: u32,
+    },
+    /// Not our format.
+    #[error(
+        "{path} is damaged: {cause}. Restore it from a backup, or remove it and create new keys"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// How.
+        cause: String,
+    },
+    /// Sealed with another master key, or changed by hand.
+    #[error("key {id} in {path} was not sealed under this master key, or was changed since")]
+    Seal {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        id: String,
+    },
+    /// Too many.
+    #[error("there are {ACCESS_KEYS_MAX} access keys already; revoke some")]
+    Full,
+}
+
+impl KeyFileError {
+    pub(super) fn io(path: &Path, cause: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}
+
+/// A key without its secret: what is listed, and what the seal binds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Access key id.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// Names of operations; empty: all.
+    pub operations: Vec<String>,
+    /// ARN patterns; empty: every resource.
+    pub resources: Vec<String>,
+}
+
+impl KeyRecord {
+    fn grant(&self) -> Result<Grant, String> {
+        let parse = |name: &String| Operation::parse(name).ok_or_else(|| name.clone());
+        let operations: BTreeSet<Operation> = self
+            .operations
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
+        let operations = (!operations.is_empty()).then_some(operations);
+        Ok(Grant::new(operations, self.resources.clone()))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(flatten)]
+    record: KeyRecord,
+    /// Nonce and sealed secret, base64url.
+    secret: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Document {
+    keys: Vec<Sealed>,
+}
+
+/// Tells one content of the file from the next: every change is a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    // Of content or mode.
+    changed_ns: i128,
+}
+
+/// The two files.
+#[derive(Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+    master_path: PathBuf,
+}
+
+impl KeyFile {
+    /// Of a data directory; nothing is read yet.
+    pub fn of(data_dir: &Path) -> Self {
+        Self {
+            path: data_dir.join("access-keys"),
+            master_path: data_dir.join("master-key"),
+        }
+    }
+
+    /// What the file is now; `None` if there is none.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000;
+        Some(Stamp {
+            inode: metadata.ino(),
+            changed_ns: changed_ns + i128::from(metadata.ctime_nsec()),
+        })
+    }
+
+    /// Every key, without secrets; needs no master key.
+    pub fn list(&self) -> Result<Vec<KeyRecord>, KeyFileError> {
+        let document = self.read()?;
+        Ok(document.keys.into_iter().map(|key| key.record).collect())
+    }
+
+    /// Every key with its secret and rights.
+    pub fn open(&self) -> Result<Vec<(AccessKey, Grant)>, KeyFileError> {
+        let document = self.read()?;
+        if document.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cipher = self.master()?;
+        let open = |key: Sealed| {
+            let grant = key.record.grant().map_err(|name| {
+                damaged(
+                    &self.path,
+                    format!("key {} names an unknown operation, {name}", key.record.id),
+                )
+            })?;
+            let secret = unseal(&cipher, &key).ok_or_else(|| KeyFileError::Seal {
+                path: self.path.clone(),
+                id: key.record.id.clone(),
+            })?;
+            let id = key.record.id;
+            Ok((AccessKey { id, secret }, grant))
+        };
+        document.keys.into_iter().map(open).collect()
+    }
+
+    /// Makes a key; its id and secret. The id and creation time of `record` are made here.
+    pub fn create(&self, mut record: KeyRecord, now: UnixTime) -> Result<AccessKey, KeyFileError> {
+        let _alone = private::lock(&self.path)?;
+        let mut document = self.read()?;
+        if document.keys.len() >= ACCESS_KEYS_MAX {
+            return Err(KeyFileError::Full);
+        }
+        let cipher = self.master()?;
+        let letters = self.random::<16>()?;
+        let letter = |byte: u8| char::from(ID_ALPHABET[usize::from(byte % 32)]);
+        record.id = ID_PREFIX.chars().chain(letters.map(letter)).collect();
+        record.created = now.secs();
+        let bytes = Zeroizing::new(self.random::<SECRET_BYTES>()?);
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..]));
+        let nonce = self.random::<NONCE_BYTES>()?;
+        let id = record.id.clone();
+        document.keys.push(seal(&cipher, record, &secret, nonce));
+        self.write(&document)?;
+        Ok(AccessKey { id, secret })
+    }
+
+    /// Forgets a key; `false` if there is none of this id.
+    pub fn revoke(&self, id: &str) -> Result<bool, KeyFileError> {
+        let _alone = private::lock(&self.path)?;
+        let mut document = self.read()?;
+        let before = document.keys.len();
+        document.keys.retain(|key| key.record.id != id);
+        if document.keys.len() == before {
+            return Ok(false);
+        }
+        self.write(&document)?;
+        Ok(true)
+    }
+
+    fn read(&self) -> Result<Document, KeyFileError> {
+        let Some(bytes) = private::read(&self.path)? else {
+            return Ok(Document::default());
+        };
+        serde_json::from_slice(&bytes).map_err(|error| damaged(&self.path, error.to_string()))
+    }
+
+    fn write(&self, document: &Document) -> Result<(), KeyFileError> {
+        let text = serde_json::to_string_pretty(document).expect("strings and numbers");
+        private::replace(&self.path, text.as_bytes())
+    }
+
+    /// Reads the master key; makes it if there is none, and nothing is sealed under a lost one.
+    fn master(&self) -> Result<Aes256Gcm, KeyFileError> {
+        let text = match private::read(&self.master_path)? {
+            Some(text) => Zeroizing::new(text),
+            None if self.path.exists() => {
+                let cause = io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "the access keys are sealed under it",
+                );
+                return Err(KeyFileError::io(&self.master_path, cause));
+            }
+            None => {
+                let bytes = Zeroizing::new(self.random::<MASTER_BYTES>()?);
+                let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..]).into_bytes());
+                private::replace(&self.master_path, &text)?;
+                text
+            }
+        };
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim_ascii())
+            .map(Zeroizing::new)
+            .ok();
+        let cipher = bytes.and_then(|bytes| Aes256Gcm::new_from_slice(&bytes).ok());
+        cipher.ok_or_else(|| {
+            damaged(
+                &self.master_path,
+                "expected 43 characters of base64url".to_owned(),
+            )
+        })
+    }
+
+    fn random<const N: usize>(&self) -> Result<[u8; N], KeyFileError> {
+        let mut bytes = [0; N];
+        getrandom::fill(&mut bytes).map_err(|error| KeyFileError::io(&self.path, error.into()))?;
+        Ok(bytes)
+    }
+}
+
+fn damaged(path: &Path, cause: String) -> KeyFileError {
+    KeyFileError::Damaged {
+        path: path.to_owned(),
+        cause,
+    }
+}
+
+/// The record is under the seal as associated data.
+fn bound(record: &KeyRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("strings and numbers")
+}
+
+fn seal(cipher: &Aes256Gcm, record: KeyRecord, secret: &str, nonce: [u8; NONCE_BYTES]) -> Sealed {
+    let aad = bound(&record);
+    let payload = Payload {
+        msg: secret.as_bytes(),
+        aad: &aad,
+    };
+    let sealed = cipher
+        .encrypt(&Nonce::from(nonce), payload)
+        .expect("a secret is far below AES-GCM's 64 GiB");
+    let secret = URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat());
+    Sealed { record, secret }
+}
+
+fn unseal(cipher: &Aes256Gcm, key: &Sealed) -> Option<Zeroizing<String>> {
+    let bytes = URL_SAFE_NO_PAD.decode(&key.secret).ok()?;
+    let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>()?;
+    let payload = Payload {
+        msg: sealed,
+        aad: &bound(&key.record),
+    };
+    let secret = cipher.decrypt(&Nonce::from(*nonce), payload).ok()?;
+    String::from_utf8(secret).ok().map(Zeroizing::new)
+}

@@ -1,0 +1,168 @@
+//! The key file: what it protects, and how the server follows it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+use crate::base::clock::UnixTime;
+use crate::control::op::Operation;
+use keyfile::KeyRecord;
+
+const NOW: UnixTime = UnixTime::from_secs(1_440_938_160);
+
+/// A data directory that is gone afterwards.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let name = format!("uproar-keys-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _absent = fs::remove_dir_all(&path);
+        fs::create_dir(&path).expect("creates");
+        Self(path)
+    }
+
+    fn file(&self) -> KeyFile {
+        KeyFile::of(&self.0)
+    }
+
+    fn create(&self, operations: &[Operation], resources: &[&str]) -> AccessKey {
+        let record = KeyRecord {
+            id: String::new(),
+            name: "of a test".to_owned(),
+            created: 0,
+            operations: operations.iter().map(|op| op.name().to_owned()).collect(),
+            resources: resources.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        self.file().create(record, NOW).expect("creates")
+    }
+
+    fn edit(&self, name: &str, edit: impl FnOnce(String) -> String) {
+        let path = self.0.join(name);
+        let text = fs::read_to_string(&path).expect("reads");
+        fs::write(&path, edit(text)).expect("writes");
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Goal: keys come back with their secrets and rights; the file alone does not give a secret away.
+#[test]
+fn keys_are_kept_sealed() {
+    let directory = Directory::new("kept");
+    assert_eq!(directory.file().open().expect("opens").len(), 0);
+    let mint = directory.create(&[Operation::CreateChatToken], &["*:room/A*"]);
+    let admin = directory.create(&[], &[]);
+    assert_ne!(mint.id, admin.id);
+    assert!(mint.id.len() == 20 && mint.id.bytes().all(|b| b.is_ascii_alphanumeric()));
+    assert_eq!(mint.secret.len(), 40);
+    let keys = directory.file().open().expect("opens");
+    assert_eq!(keys[0].0.id, mint.id);
+    assert_eq!(keys[0].0.secret, mint.secret);
+    assert!(!keys[0].1.allows(Operation::CreateRoom) && !keys[0].1.covers(None));
+    assert!(keys[1].1.allows(Operation::CreateRoom) && keys[1].1.covers(None));
+    let text = fs::read_to_string(directory.0.join("access-keys")).expect("reads");
+    assert!(text.contains(&mint.id) && !text.contains(&*mint.secret));
+    for name in ["access-keys", "master-key"] {
+        let mode = fs::metadata(directory.0.join(name))
+            .expect("is there")
+            .permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o600, "{name}");
+    }
+    assert!(directory.file().revoke(&mint.id).expect("revokes"));
+    assert!(!directory.file().revoke(&mint.id).expect("looks"));
+    let left = directory.file().list().expect("lists");
+    assert_eq!(left.len(), 1);
+    assert_eq!(
+        (left[0].id.as_str(), left[0].created),
+        (admin.id.as_str(), NOW.secs())
+    );
+}
+
+/// Goal: rights cannot be widened, nor secrets moved, by whoever has the file but not the master key.
+#[test]
+fn what_was_changed_by_hand_is_refused() {
+    let directory = Directory::new("changed");
+    let key = directory.create(&[Operation::CreateChatToken], &["*:room/A*"]);
+    let widenings: [&dyn Fn(String) -> String; 4] = [
+        &|text| text.replace("CreateChatToken", "DeleteRoom"),
+        &|text| text.replace("*:room/A*", "*"),
+        &|text| text.replace(&key.id, "AKUPAAAAAAAAAAAAAAAA"),
+        &|text| text.replace("of a test", "of nobody"),
+    ];
+    let good = fs::read_to_string(directory.0.join("access-keys")).expect("reads");
+    for widen in widenings {
+        directory.edit("access-keys", widen);
+        let refused = directory.file().open().expect_err("sealed");
+        assert!(matches!(refused, KeyFileError::Seal { .. }), "{refused}");
+        directory.edit("access-keys", |_| good.clone());
+    }
+    directory.edit("access-keys", |text| text.replace('{', "["));
+    let refused = directory.file().open().expect_err("no JSON");
+    assert!(matches!(refused, KeyFileError::Damaged { .. }), "{refused}");
+    directory.edit("access-keys", |_| good.clone());
+    fs::remove_file(directory.0.join("master-key")).expect("removes");
+    let refused = directory.file().open().expect_err("sealed for good");
+    assert!(refused.to_string().contains("master-key"), "{refused}");
+    assert!(
+        !directory.0.join("master-key").exists(),
+        "a lost key is not made up"
+    );
+}
+
+/// Goal: a file others can read is no secret.
+#[test]
+fn files_that_others_can_read_are_refused() {
+    let directory = Directory::new("open");
+    directory.create(&[], &[]);
+    for name in ["access-keys", "master-key"] {
+        let path = directory.0.join(name);
+        for mode in [0o640, 0o604, 0o660, 0o700 | 0o010] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("sets");
+            let refused = directory.file().open().expect_err("readable");
+            assert!(refused.to_string().contains(name), "{refused}");
+            assert!(matches!(refused, KeyFileError::Open { .. }), "{refused}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("sets");
+    }
+    directory.file().open().expect("private again");
+    let path = directory.0.join("access-keys");
+    let elsewhere = directory.0.join("elsewhere");
+    fs::rename(&path, &elsewhere).expect("moves");
+    std::os::unix::fs::symlink(&elsewhere, &path).expect("links");
+    let refused = directory.file().open().expect_err("a link");
+    assert!(matches!(refused, KeyFileError::Open { .. }), "{refused}");
+}
+
+/// Goal: a running server has a new key at once, forgets a revoked one after the next look, and keeps
+/// what it has when the file is damaged.
+#[test]
+fn a_running_server_follows_the_file() {
+    let directory = Directory::new("followed");
+    let configured = AccessKey {
+        id: "AKIDCONFIGURED000000".to_owned(),
+        secret: Zeroizing::new("secret".to_owned()),
+    };
+    let keys = Keys::load([configured.clone()], directory.file()).expect("loads");
+    let start = Tick::from_nanos(1_000_000_000);
+    assert!(keys.find(&configured.id, start).is_some());
+    assert!(keys.find("AKUPAAAAAAAAAAAAAAAA", start).is_none());
+    let first = directory.create(&[], &[]);
+    assert!(keys.find(&first.id, start).is_some(), "at once");
+    directory.edit("access-keys", |text| text + "!");
+    let second = start.after(ACCESS_KEYS_CHECK);
+    assert!(
+        keys.find(&first.id, second).is_some(),
+        "a damaged file changes nothing"
+    );
+    directory.edit("access-keys", |text| text.trim_end_matches('!').to_owned());
+    directory.file().revoke(&first.id).expect("revokes");
+    let third = second.after(ACCESS_KEYS_CHECK);
+    assert!(keys.find(&first.id, third).is_none());
+    assert!(keys.find(&configured.id, third).is_some());
+}
