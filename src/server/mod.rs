@@ -8,6 +8,7 @@ mod preflight;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::op::Operation;
-use crate::control::store::Store;
+use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
 use crate::protocol::token::Keyring;
@@ -32,6 +33,11 @@ use crate::shard::run::Clock;
 pub use error::StartError;
 pub use keys::{load_keyring, nonce};
 pub use preflight::raise_descriptor_limit;
+
+/// Takes a data directory as a server does, so that none runs on it meanwhile.
+pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
+    preflight::data_directory(data_dir, false)
+}
 
 /// What a server that has just become ready says of itself.
 #[derive(Debug, Clone)]
@@ -60,7 +66,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let clock = Clock::start();
     let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
     let tls = tls::configure(&settings)?;
-    let database = settings.data_dir.join("rooms.redb");
+    let database = path_in(&settings.data_dir);
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
         .map_err(StartError::AccessKeys)?;
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
