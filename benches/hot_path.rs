@@ -15,10 +15,10 @@ use uproar::base::wheel::Wheel;
 use uproar::protocol::chat::{Parser, encode};
 use uproar::protocol::token::{Capability, Claims, Key, Keyring};
 use uproar::protocol::ws::{Bounds, Decoder};
-use uproar::room::RoomSettings;
 use uproar::room::audience::Audience;
 use uproar::room::log::{Next, Window};
 use uproar::room::order::{Press, Room, Said};
+use uproar::room::{ArchiveTargets, RoomSettings};
 
 fn main() {
     divan::main();
@@ -81,6 +81,8 @@ fn say(bencher: Bencher<'_, '_>) {
     let mut room = Room::new(RoomSettings {
         content_chars_max: 500,
         messages_per_second: 100,
+        archive: ArchiveTargets::default(),
+        review: None,
     });
     let mut ids = FrameIds::seeded(1);
     let content = "x".repeat(200);
@@ -96,7 +98,7 @@ fn say(bencher: Bencher<'_, '_>) {
             request_id: "2d719db0-630c-4918-9cee-6930c5087a2c",
             sender_json: SENDER,
         };
-        black_box(room.say(&mut press, said, false).expect("not limited"));
+        black_box(room.say(&mut press, said));
         room.flush(now.tick, |batch| drop(black_box(batch)));
     });
 }

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use uproar::base::id::RoomId;
-use uproar::protocol::token::Keyring;
-use uproar::room::RoomSettings;
+use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::gateway::Gateway;
 use uproar::shard::handshake::{ECHO_ROOM, Entrance};
 use uproar::shard::mesh::{Plan, start};
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..ShardSettings::open(arguments.shards)
     };
     let entrance = Entrance {
-        keyring: Arc::new(Keyring::default()),
+        keyring: Arc::default(),
         tls: None,
         origins: Arc::new([]),
         pages: None,
@@ -44,6 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listen: arguments.listen,
         journals: None,
         entrance,
+        archive: false,
         pin: false,
         clock: Clock::start(),
     })?;
@@ -54,8 +54,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     runtime.block_on(async {
         let anything = RoomSettings {
+            review: None,
             content_chars_max: 500,
             messages_per_second: 100,
+            archive: ArchiveTargets::default(),
         };
         gateway.put_room(room, anything).await?;
         tracing_subscriber::fmt()

@@ -22,7 +22,7 @@ use uproar::base::id::RoomId;
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
-use uproar::room::RoomSettings;
+use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::session::Grant;
 use uproar::shard::command::{Command, Newcomer};
 use uproar::shard::core::{Core, Parts, user_hash};
@@ -88,6 +88,10 @@ impl Wire for Kernel {
         self.sends.push((key, outgoing));
     }
 
+    fn peer(&self, (): &()) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
 }
 
@@ -117,6 +121,8 @@ impl World {
             },
             wire: Kernel::default(),
             posts: vec![post],
+            reviews: mailbox(&bell).0,
+            archive: None,
             record: Box::new(NoRecord),
             used: UsedTokens::default(),
             metrics: Arc::clone(&metrics),
@@ -133,6 +139,8 @@ impl World {
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            review: None,
+            archive: ArchiveTargets::default(),
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
         world.core.command(Command::PutRoom(room, limits, answer));

@@ -4,6 +4,8 @@
 //! ring completes sends late, short and in any order, cuts received bytes anywhere, and drops
 //! connections at bad moments. Run one seed: `UPROAR_SEED=7 cargo test --test all simulation`.
 
+mod review;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::id::RoomId;
+use uproar::base::id::{LoggingId, RoomId};
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
@@ -21,9 +23,11 @@ use uproar::session::Grant;
 use uproar::shard::command::{Command, Newcomer};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
+use uproar::shard::handover::Entry;
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::metrics::ShardMetrics;
+use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
 
@@ -82,6 +86,10 @@ impl Wire for FakeRing {
         self.sends.push((key, socket.id, outgoing));
     }
 
+    fn peer(&self, _: &Socket) -> Option<std::net::IpAddr> {
+        Some([203, 0, 113, 7].into())
+    }
+
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let peer = &mut self.net.borrow_mut()[socket.id];
         peer.cut |= how == Shutdown::Both;
@@ -93,6 +101,29 @@ impl Wire for FakeRing {
 struct Shard {
     core: Core<FakeRing>,
     mail: Vec<Consumer<Command<Socket>>>,
+    to_archive: Consumer<Entry>,
+    to_reviewer: Consumer<ReviewRequest>,
+}
+
+/// How the archive of a seed behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Archive {
+    /// The room is not logged.
+    Off,
+    /// It answers, sooner or later, always before the deadline.
+    Prompt,
+    /// It stalls far beyond the deadline, again and again.
+    Stalling,
+}
+
+impl Archive {
+    fn of(seed: u64) -> Self {
+        match seed % 4 {
+            1 => Self::Prompt,
+            3 => Self::Stalling,
+            _ => Self::Off,
+        }
+    }
 }
 
 /// A client, and what it must find in its stream.
@@ -114,6 +145,10 @@ struct World {
     room: RoomId,
     tokens: u64,
     requests: u64,
+    archive: Archive,
+    /// Frames in the spool.
+    spooled: Vec<u8>,
+    reviewer: review::Reviewer,
 }
 
 impl World {
@@ -121,6 +156,7 @@ impl World {
         let settings = ShardSettings {
             stripe_members_min: 2,
             pace_ceiling: Duration::from_millis(20),
+            review_timeout: review::TIMEOUT,
             ..ShardSettings::open(SHARDS)
         };
         let net = Net::default();
@@ -146,6 +182,9 @@ impl World {
             .zip(mails)
             .enumerate()
             .map(|(id, (posts, mail))| {
+                let bell = Arc::new(Doorbell::new().unwrap());
+                let (archive, to_archive) = mailbox(&bell);
+                let (reviews, to_reviewer) = mailbox(&bell);
                 let parts = Parts {
                     id,
                     settings: settings.clone(),
@@ -154,6 +193,8 @@ impl World {
                         ..FakeRing::default()
                     },
                     posts,
+                    archive: Some(archive),
+                    reviews,
                     record: Box::new(NoRecord),
                     used: UsedTokens::default(),
                     metrics: Arc::clone(&metrics[id]),
@@ -164,6 +205,8 @@ impl World {
                 Shard {
                     core: Core::new(parts, now),
                     mail,
+                    to_archive,
+                    to_reviewer,
                 }
             })
             .collect();
@@ -177,17 +220,30 @@ impl World {
             room,
             tokens: 0,
             requests: 0,
+            archive: Archive::of(seed),
+            spooled: Vec::new(),
+            reviewer: review::Reviewer::of(seed),
         };
-        let home = settings.home(room);
+        world.put_room();
+        world
+    }
+
+    /// The control thread sets the room as it should be now.
+    fn put_room(&mut self) {
+        let home = ShardSettings::open(SHARDS).home(self.room);
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
+            review: self.reviewer.attached(),
+            archive: (self.archive != Archive::Off)
+                .then(|| LoggingId::from_random(1))
+                .into_iter()
+                .collect(),
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
-        world.shards[home]
+        self.shards[home]
             .core
-            .command(Command::PutRoom(room, limits, answer));
-        world
+            .command(Command::PutRoom(self.room, limits, answer));
     }
 
     fn connect(&mut self, may_send: bool, observer: bool) {
@@ -247,7 +303,7 @@ impl World {
 
     fn say(&mut self, client: usize) {
         self.requests += 1;
-        let id = format!("r{}", self.requests);
+        let id = format!("{client}:{}", self.requests);
         let kind = self.rng.u32(..20);
         let victim = format!("user-{}", self.rng.u32(..6));
         let text = match kind {
@@ -305,6 +361,10 @@ impl World {
                     peer.stalled = !peer.stalled;
                 }
             }
+            78..80 => {
+                self.reviewer.toggle();
+                self.put_room();
+            }
             _ => {}
         }
         let pause = Duration::from_micros(self.rng.u64(..3_000));
@@ -312,8 +372,31 @@ impl World {
             tick: self.now.tick.after(pause),
             unix: self.now.unix.after(pause),
         };
+        let spools = match self.archive {
+            Archive::Off | Archive::Prompt => self.rng.u32(..3) == 0,
+            Archive::Stalling => self.rng.u32(..400) == 0,
+        };
+        if spools {
+            self.spool();
+        }
         for shard in 0..SHARDS {
             self.turn(shard, false);
+        }
+    }
+
+    /// The archive takes some of what was handed over, and says so.
+    fn spool(&mut self) {
+        for Shard {
+            core, to_archive, ..
+        } in &mut self.shards
+        {
+            let mut count = 0;
+            for _ in 0..self.rng.usize(..20) {
+                let Ok(entry) = to_archive.pop() else { break };
+                self.spooled.extend_from_slice(&entry.frames);
+                count += 1;
+            }
+            core.command(Command::Spooled(count));
         }
     }
 
@@ -323,10 +406,20 @@ impl World {
             net,
             shards,
             now,
+            reviewer,
+            room,
             ..
         } = self;
-        let Shard { core, mail } = &mut shards[shard];
+        let Shard {
+            core,
+            mail,
+            to_reviewer,
+            ..
+        } = &mut shards[shard];
         core.begin(*now);
+        if shard == ShardSettings::open(SHARDS).home(*room) {
+            reviewer.act(rng, now.tick, to_reviewer, core);
+        }
         for consumer in mail {
             while let Ok(command) = consumer.pop() {
                 core.command(command);
@@ -408,6 +501,7 @@ impl World {
                 tick: self.now.tick.after(pause),
                 unix: self.now.unix.after(pause),
             };
+            self.spool();
             for shard in 0..SHARDS {
                 self.turn(shard, true);
             }
@@ -439,6 +533,7 @@ fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
     let (mut texts, mut closed) = (Vec::new(), false);
     while stream.len() >= 2 {
         let (header, len) = match stream[1] {
+            126 if stream.len() < 4 => break,
             126 => (4, usize::from(u16::from_be_bytes([stream[2], stream[3]]))),
             len @ 0..126 => (2, usize::from(len)),
             _ => panic!("a masked or huge server frame"),
@@ -458,14 +553,45 @@ fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
     (texts, closed)
 }
 
-fn run(seed: u64) -> (usize, usize) {
+fn run(seed: u64) -> World {
     let mut world = World::new(seed);
     world.connect(false, true);
-    for _ in 0..STEPS {
+    for step in 0..STEPS {
         world.step();
+        if world.archive == Archive::Prompt && step % 200 == 0 {
+            check_spooled(&world, seed);
+        }
     }
     world.quiesce();
-    check(&world, seed)
+    world
+}
+
+/// The ids of a server stream's messages and events.
+fn ids_of(stream: &[u8]) -> Vec<String> {
+    let (texts, _) = frames(stream);
+    let ids = texts
+        .iter()
+        .filter(|text| text["Type"] != "ERROR")
+        .map(|text| text["Id"].as_str().expect("an id").to_owned());
+    ids.collect()
+}
+
+/// Whatever somebody was sent is in the spool; returns the spool's order.
+fn check_spooled(world: &World, seed: u64) -> Vec<String> {
+    let spooled = ids_of(&world.spooled);
+    let known: HashSet<&String> = spooled.iter().collect();
+    for peer in world.net.borrow().iter() {
+        let Some(stream) = peer.from_server.strip_prefix(b"HELLO\n") else {
+            continue;
+        };
+        for id in ids_of(stream) {
+            assert!(
+                known.contains(&id),
+                "seed {seed}: {id} was sent, not spooled"
+            );
+        }
+    }
+    spooled
 }
 
 fn check(world: &World, seed: u64) -> (usize, usize) {
@@ -482,6 +608,14 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
     };
     let observer = world.clients.iter().find(|client| client.observer).unwrap();
     let (order, observed, _) = ids(observer).expect("the observer is connected");
+    if world.archive != Archive::Off {
+        let spooled = check_spooled(world, seed);
+        assert!(
+            spooled.ends_with(&order),
+            "seed {seed}: the log is not the room's order"
+        );
+    }
+    world.reviewer.check(&observed, seed);
     let distinct: HashSet<&String> = order.iter().collect();
     assert_eq!(distinct.len(), order.len(), "seed {seed}: an id came twice");
     let mut admitted = 0;
@@ -518,35 +652,53 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
             );
         }
         if !closed && !client.gone && !net[client.peer].cut {
-            let answered: HashSet<&str> = texts
-                .iter()
-                .filter_map(|text| text["RequestId"].as_str())
-                .collect();
+            let mut answers: HashMap<&str, u32> = HashMap::new();
+            for text in &texts {
+                *answers
+                    .entry(text["RequestId"].as_str().unwrap())
+                    .or_default() += 1;
+                if text["ErrorCode"] == 406 {
+                    world.reviewer.check_denial(text, seed);
+                }
+            }
             for asked in &client.asked {
-                assert!(
-                    answered.contains(asked.as_str()),
-                    "seed {seed}: {asked} has no answer"
-                );
+                let count = answers.get(asked.as_str()).copied().unwrap_or_default();
+                assert_eq!(count, 1, "seed {seed}: answers to {asked}");
             }
         }
     }
     (order.len(), admitted)
 }
 
-/// Goal: one order for all, nothing lost or doubled, every request answered, viewers stay silent.
+/// Goal: one order for all, nothing lost or doubled, every request answered once, viewers stay silent,
+/// and reviewed messages say what their handler decided, in the order of their arrival.
 /// Method: 40 seeds of 1,500 steps (or the one in `UPROAR_SEED`), then compare all streams.
 #[test]
 fn simulated_rooms_keep_their_promises() {
     if let Ok(seed) = std::env::var("UPROAR_SEED") {
-        run(seed.parse().expect("a number"));
+        let seed = seed.parse().expect("a number");
+        check(&run(seed), seed);
         return;
     }
     let (mut frames, mut clients) = (0, 0);
+    let (mut denied, mut allowed, mut unheard) = (0, 0, 0);
     for seed in 0..40 {
-        let (said, admitted) = run(seed);
+        let world = run(seed);
+        let (said, admitted) = check(&world, seed);
         frames += said;
         clients += admitted;
+        unheard += world.reviewer.unheard;
+        for outcome in world.reviewer.outcomes.values() {
+            match outcome {
+                review::Outcome::Said(_) => allowed += 1,
+                review::Outcome::Denied(_) => denied += 1,
+            }
+        }
     }
+    assert!(
+        denied > 1_000 && allowed > 1_000 && unheard > 1_000,
+        "reviews idle: {denied}, {allowed}, {unheard}"
+    );
     assert!(
         frames > 5_000 && clients > 1_000,
         "the simulation idles: {frames}, {clients}"

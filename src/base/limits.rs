@@ -55,6 +55,8 @@ pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
 /// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.
 pub const TOKEN_LIFE: Duration = Duration::from_hours(1);
+/// Longest `tokens.life_minutes` may make it: so long a replaced sealing key is kept.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(24);
 /// Session length: bounds and default, in minutes (contract §2).
 pub const SESSION_MINUTES_MAX: u32 = 180;
 /// Default of `sessionDurationInMinutes`.
@@ -152,7 +154,9 @@ pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 /// Descriptors kept for everything but viewers: listeners, rings, database, API connections,
 /// handshakes, which hold two for an instant.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
-/// Limit on open files below which the server does not start.
+/// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve counted.
+pub const DESCRIPTORS_PER_SHARD: u64 = 16;
+/// Limit on open files below which the server does not start, those of the shards aside.
 pub const DESCRIPTORS_MIN: u64 = 512;
 
 // ---- Control plane ----
@@ -181,10 +185,40 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
 /// Difference between `X-Amz-Date` and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
+// ---- Message review (contract §4) ----
+
+/// From a message's arrival to its verdict, waiting for a free request included; then the room's
+/// `fallbackResult` decides. As the managed service.
+pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(200);
+/// Longest time-out that may be configured: a sender waits so long for the answer.
+pub const REVIEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Messages one room holds until they are decided: five seconds at the highest room rate. At the
+/// bound new ones are refused with ERROR 429.
+pub const REVIEW_HELD_PER_ROOM_MAX: usize = 512;
+/// Messages all rooms of one shard hold, 16 MB of usual ones: 32 rooms at their bound. At the bound
+/// ERROR 429.
+pub const REVIEW_HELD_MAX: usize = 16_384;
+/// Requests under way to one handler: 6,400 messages a second at 10 ms each.
+pub const REVIEW_IN_FLIGHT_PER_HANDLER_MAX: usize = 64;
+/// Requests under way to all handlers, a connection each: four handlers that hang.
+pub const REVIEW_IN_FLIGHT_MAX: usize = 256;
+/// Reviews of one handler that wait for a free request. Beyond it the room's `fallbackResult` decides
+/// at once.
+pub const REVIEW_WAITING_PER_HANDLER_MAX: usize = 1024;
+/// Reviews of all handlers that wait or are under way; beyond it as above.
+pub const REVIEW_OPEN_MAX: usize = 8192;
+/// Handlers whose state is kept while they are idle; beyond it the idle ones are forgotten.
+pub const REVIEW_HANDLERS_MAX: usize = 1024;
+/// Answer of a handler, in bytes. A legal one is below 20 KB, escapes included; the rest is room for
+/// unknown members.
+pub const REVIEW_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// `Reason` of a denial, in code points; a longer one is cut.
+pub const REVIEW_REASON_CHARS_MAX: usize = 256;
+/// How long an idle connection to a handler is kept.
+pub const REVIEW_IDLE_MAX: Duration = Duration::from_secs(30);
+
 // ---- Chat logs (contract §5) ----
 
-/// Logging configurations of one room.
-pub const LOGGING_PER_ROOM_MAX: usize = 3;
 /// Frames one shard has handed to the archive and not yet heard of, in bytes. At the bound frames are
 /// delivered but not logged, and counted.
 pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -249,6 +283,12 @@ const _: () = assert!(
 const _: () = assert!(
     DESCRIPTORS_RESERVED < DESCRIPTORS_MIN,
     "room for some viewers"
+);
+const _: () = assert!(
+    REVIEW_IN_FLIGHT_PER_HANDLER_MAX < REVIEW_IN_FLIGHT_MAX
+        && REVIEW_WAITING_PER_HANDLER_MAX < REVIEW_OPEN_MAX
+        && REVIEW_HELD_PER_ROOM_MAX < REVIEW_HELD_MAX,
+    "one handler, or one room, leaves space for others"
 );
 const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);

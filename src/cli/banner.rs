@@ -15,6 +15,9 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     let control = format!("{http}://{}", ready.control);
     let page = format!("{http}://{}/", ready.messaging);
     let room = ready.room.as_deref().unwrap_or_default();
+    // Run by cargo, it is not on the path.
+    let program = std::env::current_exe().unwrap_or_else(|_| "uproar".into());
+    let program = program.display();
     let certificate = data_dir.join("dev-cert.pem");
     let trust = if ready.tls {
         format!(
@@ -24,7 +27,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     } else {
         String::new()
     };
-    println!(
+    super::show(&format!(
         "
   Uproar is ready.
 
@@ -48,7 +51,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
   const room = new ChatRoom({{ regionOrUrl: '{messaging}', tokenProvider: async () => ({{ token }}) }});
   room.addListener('message', m => console.log(m.sender.userId, m.content)); room.connect();
 
-  A token          uproar token create --room {room} --user bob --capability SEND_MESSAGE{}
+  A token          {program} token create --room {room} --user bob --capability SEND_MESSAGE{}
   Stop             Ctrl-C
 ",
         if data_dir == crate::config::dev_data_dir() {
@@ -56,5 +59,5 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
         } else {
             format!(" --data-dir {}", data_dir.display())
         }
-    );
+    ));
 }

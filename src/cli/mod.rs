@@ -11,6 +11,7 @@ mod keys;
 mod store;
 mod token;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,10 +20,15 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, ConfigError, Flags, Mode, SAMPLE};
 use crate::server::{self, StartError};
 
+/// Behind the help of every command that ends by itself or by a signal.
+const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
+                          2  wrong usage or configuration\n  3  a listener's address cannot be bound";
+
 /// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
 #[derive(Debug, Parser)]
 #[command(
     version,
+    after_help = EXIT_CODES,
     before_help = "Examples:\n  uproar dev                                  chat on this machine in seconds\n  \
                    uproar serve --config /etc/uproar.toml      the real server\n  \
                    uproar token create --room ARN --user bob   a chat token, made offline"
@@ -35,6 +41,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run: everything made ready on loopback, for laptops and CI
+    #[command(after_help = EXIT_CODES)]
     Dev {
         #[command(flatten)]
         flags: Flags,
@@ -43,6 +50,7 @@ enum Command {
         tls: bool,
     },
     /// Run: the server; SIGTERM stops it
+    #[command(after_help = EXIT_CODES)]
     Serve {
         #[command(flatten)]
         flags: Flags,
@@ -78,7 +86,7 @@ enum Command {
 enum ConfigCommand {
     /// Print a file with every key, its meaning and its default
     Sample,
-    /// Check a file: exit 0 if `serve` would take it, 2 if not
+    /// Check a file as `serve` would, environment included: exit 0 if it is valid, 2 if not
     Check {
         /// The file
         file: PathBuf,
@@ -131,7 +139,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config {
             command: ConfigCommand::Sample,
         } => {
-            print!("{SAMPLE}");
+            show(SAMPLE);
             Ok(())
         }
         Command::Config {
@@ -143,7 +151,7 @@ fn run(command: Command) -> Result<(), Failure> {
             };
             let (settings, _) = config::load(Mode::Serve, &flags, environment())?;
             server::check(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
-            println!("valid");
+            show("valid\n");
             Ok(())
         }
     }
@@ -152,7 +160,7 @@ fn run(command: Command) -> Result<(), Failure> {
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
     let (settings, effective) = config::load(mode, flags, environment())?;
     if flags.print_config {
-        print!("{effective}");
+        show(&effective.to_string());
         return Ok(());
     }
     server::logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
@@ -163,6 +171,11 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         }
     })?;
     Ok(())
+}
+
+/// Prints to standard output. A reader that has enough (`| head`) is no failure, and no panic.
+fn show(text: &str) {
+    let _gone = io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Variables that are text; `std::env::vars` would panic at any other, whosever it is.

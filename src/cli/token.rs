@@ -15,13 +15,27 @@ use crate::base::limits::{
 };
 use crate::config::dev_data_dir;
 use crate::protocol::token::{Capability, Claims};
-use crate::server::{load_keyring, nonce};
+use crate::server::{load_keyring, nonce, rotate_keyring};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Print one token a line
     Create(Create),
+    /// Seal tokens with a new key from now on; tokens already made stay good
+    RotateKey(RotateKey),
 }
+
+/// Where the key file is.
+#[derive(Debug, clap::Args)]
+pub(super) struct RotateKey {
+    /// The server's data directory [default: that of `uproar dev`]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+}
+
+/// From the moment the new key opens tokens until it seals them: a running server looks at the file
+/// every second.
+const ROTATION_LEAD: Duration = Duration::from_secs(3);
 
 /// What the tokens say.
 #[derive(Debug, clap::Args)]
@@ -53,7 +67,23 @@ pub(super) struct Create {
 }
 
 pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
-    let TokenCommand::Create(create) = command;
+    match command {
+        TokenCommand::Create(create) => print(create),
+        TokenCommand::RotateKey(rotate) => {
+            let data_dir = rotate.data_dir.clone().unwrap_or_else(dev_data_dir);
+            rotate_keyring(&data_dir, now(), ROTATION_LEAD)?;
+            println!("a new key seals tokens from now on; the old one opens them for 24 h more");
+            Ok(())
+        }
+    }
+}
+
+fn now() -> UnixTime {
+    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    UnixTime::from_secs(since_epoch.as_secs())
+}
+
+fn print(create: &Create) -> Result<(), Failure> {
     let data_dir = create.data_dir.clone().unwrap_or_else(dev_data_dir);
     let keyring = load_keyring(&data_dir)?;
     let mut claims = create.claims()?;
@@ -111,8 +141,7 @@ impl Create {
                 "--attribute: {bytes} bytes of {ATTRIBUTES_BYTES_MAX}"
             )));
         }
-        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = UnixTime::from_secs(since_epoch.as_secs());
+        let now = now();
         let seconds = self
             .session_seconds
             .unwrap_or(60 * u64::from(self.session_minutes));

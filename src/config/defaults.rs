@@ -4,9 +4,11 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::logging::Logging;
 use super::raw::{
     Control, Delivery, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls, Tokens,
 };
+use super::review::Review;
 use super::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use crate::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
@@ -61,9 +63,11 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             slow_client: SlowClient::Skip,
             spread_members: STRIPE_MEMBERS_MIN,
         },
+        review: Review::default(),
         tokens: Tokens {
             life_minutes: TOKEN_LIFE.as_secs() / 60,
         },
+        logging: Logging::default(),
         log: Log {
             filter: "info".to_owned(),
             json: !io::stderr().is_terminal(),

@@ -49,8 +49,10 @@ impl Sources {
 /// The sample with every key switched on: which keys there are, and of which type.
 pub(super) static SCHEMA: LazyLock<Table> = LazyLock::new(|| {
     let is_key = |line: &str| {
-        line.split_once(" = ")
-            .is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        line.split_once(" = ").is_some_and(|(name, _)| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
     };
     let lines = SAMPLE.lines().map(|line| {
         let bare = line.strip_prefix("# ").filter(|rest| is_key(rest));
@@ -140,7 +142,7 @@ fn from_file(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
         match value {
             Value::Table(values) => {
                 if !matches!(SCHEMA.get(&section), Some(Value::Table(_))) {
-                    return Err(names::unknown_key(&section, source));
+                    return Err(names::unknown_section(&section, source));
                 }
                 for (name, value) in values {
                     entries.push(Entry {

@@ -8,9 +8,11 @@ mod effective;
 mod error;
 mod flags;
 mod layers;
+mod logging;
 mod names;
 mod raw;
 mod resolve;
+mod review;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,14 @@ pub(super) fn unknown_key(key: &str, source: Source) -> ConfigError {
     }
 }
 
+pub(super) fn unknown_section(section: &str, origin: Source) -> ConfigError {
+    ConfigError::Unknown {
+        name: format!("[{section}]"),
+        nearest: nearest(section, SCHEMA.keys().cloned()).map(|name| format!("[{name}]")),
+        origin,
+    }
+}
+
 pub(super) fn unknown_variable(variable: &str, source: Source) -> ConfigError {
     ConfigError::Unknown {
         name: variable.to_owned(),

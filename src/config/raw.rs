@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::logging::Logging;
+use super::review::Review;
+
 /// All sections. [`super::SAMPLE`] documents every key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,7 +18,9 @@ pub(super) struct Raw {
     pub(super) tls: Tls,
     pub(super) quotas: Quotas,
     pub(super) delivery: Delivery,
+    pub(super) review: Review,
     pub(super) tokens: Tokens,
+    pub(super) logging: Logging,
     pub(super) log: Log,
     pub(super) keys: Vec<Key>,
 }
@@ -127,6 +132,6 @@ impl std::fmt::Debug for Key {
     }
 }
 
-fn hidden<S: Serializer>(_secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn hidden<T, S: Serializer>(_secret: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str("(hidden)")
 }

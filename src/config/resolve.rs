@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles};
-use crate::base::limits::FRAME_BYTES_MAX;
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
+use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
@@ -58,7 +58,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         "twelve digits",
     )?;
     check.holds(
-        (2..=24 * 60).contains(&minutes),
+        (2..=TOKEN_LIFE_MAX.as_secs() / 60).contains(&minutes),
         "tokens.life_minutes",
         minutes,
         "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
@@ -72,7 +72,15 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
+    let realm = Realm {
+        region: server.region,
+        account: server.account,
+    };
     let data_dir = server.data_dir;
+    let archive = logging::resolve(raw.logging, &realm, &data_dir, &check)?;
+    let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
+    let (review_timeout, review) = review::resolve(raw.review, &check)?;
+    shard.review_timeout = review_timeout;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
@@ -80,16 +88,15 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         keys: keys(raw.keys, &data_dir, dev, &check)?,
         data_dir,
-        shard: shard(server.shards, &raw.quotas, &raw.delivery, &check)?,
-        realm: Realm {
-            region: server.region,
-            account: server.account,
-        },
+        shard,
+        review,
+        realm,
         pin: server.pin,
         api_rates: raw.quotas.api_rates,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
         tls: tls(raw.tls, &check)?,
+        archive,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
@@ -198,10 +205,10 @@ fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
 }
 
 /// Refuses a value with its name and where it comes from.
-struct Check<'a>(&'a Sources);
+pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {
-    fn holds(
+    pub(super) fn holds(
         &self,
         holds: bool,
         key: &'static str,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::Mode;
 use crate::control::access::AccessKey;
+use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
+use crate::control::review::ReviewSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub keys: Vec<AccessKey>,
     /// Of all shards.
     pub shard: ShardSettings,
+    /// Where message review handlers are.
+    pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
     /// Whether API calls are limited to the managed service's rates.
@@ -48,6 +52,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// TLS of both listeners.
     pub tls: Option<TlsFiles>,
+    /// How chat logs are kept and delivered.
+    pub archive: ArchiveSettings,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line.

@@ -1,14 +1,16 @@
 //! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
 
 pub mod access;
+pub mod archive;
 pub mod arn;
+pub mod client;
 pub mod fault;
 mod http;
 mod input;
-pub mod logging;
 pub mod op;
 pub mod record;
 pub mod registry;
+pub mod review;
 pub mod shelf;
 pub mod store;
 
@@ -21,11 +23,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::rate::Budget;
-use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
+use crate::shard::handshake::LiveKeyring;
 use crate::shard::run::Clock;
 
 use access::Keys;
+use archive::Archive;
 use arn::Realm;
 use op::Operation;
 use record::Record;
@@ -42,6 +45,8 @@ pub struct ControlSettings {
     pub rates: Option<fn(Operation) -> u32>,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Where chat logs go.
+    pub archive: Archive,
 }
 
 /// Renders the shards' part of `/metrics`.
@@ -52,11 +57,10 @@ pub struct Control {
     settings: ControlSettings,
     registry: Registry,
     gateway: Gateway,
-    keyring: Arc<Keyring>,
+    keyring: LiveKeyring,
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
-    logging: logging::Logging,
     budgets: RefCell<BTreeMap<Operation, Budget>>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -67,12 +71,19 @@ impl Control {
         settings: ControlSettings,
         store: Store,
         gateway: Gateway,
-        keyring: Arc<Keyring>,
+        keyring: LiveKeyring,
         clock: Clock,
         ready: Arc<AtomicBool>,
         metrics: Metrics,
     ) -> Result<Rc<Self>, StoreError> {
         let registry = Registry::load(store)?;
+        let configurations = registry.logging.all();
+        let configurations = configurations.into_iter();
+        settings.archive.load(
+            configurations
+                .map(|record| (record.id(), record.destination))
+                .collect(),
+        );
         for room in registry.rooms.all() {
             if gateway.put_room(room.id(), room.settings()).await.is_err() {
                 tracing::error!(room = %room.id(), "a shard did not take a stored room");
@@ -86,7 +97,6 @@ impl Control {
             clock,
             ready,
             metrics,
-            logging: logging::Logging::default(),
             budgets: RefCell::default(),
             requests: RefCell::default(),
         }))

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::arn::ResourceId;
+use super::arn::{ResourceId, resource_id};
 use super::store::Table;
 use crate::base::id::{LoggingId, RoomId};
 use crate::room::RoomSettings;
+use crate::room::review::Fallback;
 
 /// A kept resource.
 pub trait Record: Clone + Serialize + DeserializeOwned {
@@ -71,6 +72,16 @@ pub struct Handler {
     pub fallback: String,
 }
 
+impl Handler {
+    fn fallback(&self) -> Fallback {
+        if self.fallback == "DENY" {
+            Fallback::Deny
+        } else {
+            Fallback::Allow
+        }
+    }
+}
+
 /// A room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRecord {
@@ -88,11 +99,19 @@ pub struct RoomRecord {
 }
 
 impl RoomRecord {
+    /// Its logging configurations.
+    fn logging_ids(&self) -> impl Iterator<Item = LoggingId> {
+        let arns = self.logging.iter().flatten();
+        arns.filter_map(|arn| LoggingId::parse(resource_id(arn)))
+    }
+
     /// What its shard must know.
     pub fn settings(&self) -> RoomSettings {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
+            review: self.handler.as_ref().map(Handler::fallback),
+            archive: self.logging_ids().collect(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -247,6 +248,12 @@ impl Wire for Ring {
             .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
         self.queued_sends += 1;
         self.queue(entry);
+    }
+
+    fn peer(&self, socket: &OwnedFd) -> Option<IpAddr> {
+        let address = rustix::net::getpeername(socket).ok().flatten()?;
+        let address = SocketAddr::try_from(address).ok()?;
+        Some(address.ip().to_canonical())
     }
 
     fn shutdown(&mut self, socket: &OwnedFd, how: Shutdown) {

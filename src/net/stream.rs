@@ -11,10 +11,23 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// Runs `future` on a new tokio-uring runtime of this thread.
-pub fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
-    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
-    Ok(runtime.block_on(future))
+/// A tokio-uring runtime of this thread.
+pub struct Runtime(tokio_uring::Runtime);
+
+impl Runtime {
+    /// Sets up its ring.
+    ///
+    /// # Errors
+    ///
+    /// As `Ring::new` of the shard's own ring.
+    pub fn new() -> io::Result<Self> {
+        tokio_uring::Runtime::new(&tokio_uring::builder()).map(Self)
+    }
+
+    /// Runs `future` to its end.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.0.block_on(future)
+    }
 }
 
 /// Runs `task` beside the others of this thread.

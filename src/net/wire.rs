@@ -8,6 +8,8 @@
     reason = "a run reaches past the handle that keeps it alive"
 )]
 
+use std::net::IpAddr;
+
 use crate::base::segment::Run;
 
 /// Names a connection in completions: the bits of its slot, below 2^62.
@@ -104,6 +106,9 @@ pub trait Wire {
 
     /// Sends; at most one at a time for each connection. The completion may be partial.
     fn send(&mut self, socket: &Self::Socket, key: Key, outgoing: Outgoing);
+
+    /// The other end's address, if the connection still has one: a system call.
+    fn peer(&self, socket: &Self::Socket) -> Option<IpAddr>;
 
     /// Shuts down; operations under way complete with what they have.
     fn shutdown(&mut self, socket: &Self::Socket, how: Shutdown);

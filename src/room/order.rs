@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::RoomSettings;
-use crate::base::clock::{Now, Tick};
+use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds};
 use crate::base::rate::{Budget, Rate};
 use crate::base::segment::{Piece, Segment};
@@ -79,31 +79,36 @@ impl Room {
         self.settings = settings;
     }
 
-    /// Says a message: gives it its place, id and time, and encodes it for everybody. Charges the
-    /// room's rate if `limited`.
-    pub fn say(
-        &mut self,
-        press: &mut Press<'_>,
-        said: Said<'_>,
-        limited: bool,
-    ) -> Result<FrameId, OverRate> {
+    /// Charges one message to the room's rate, all senders together.
+    pub fn charge(&mut self, now: Tick) -> Result<(), OverRate> {
         let rate = Rate::per_second(self.settings.messages_per_second.max(1));
-        if limited && !self.budget.take(rate, press.now.tick) {
-            return Err(OverRate);
+        if self.budget.take(rate, now) {
+            Ok(())
+        } else {
+            Err(OverRate)
         }
+    }
+
+    /// Says a message that just came: gives it its id and time.
+    pub fn say(&mut self, press: &mut Press<'_>, said: Said<'_>) -> FrameId {
+        let id = press.ids.next_id();
+        self.publish(id, press.now.unix, said);
+        id
+    }
+
+    /// Gives a message its place, and encodes it for everybody.
+    pub fn publish(&mut self, id: FrameId, sent: UnixTime, said: Said<'_>) {
         let message = encode::Message {
-            id: press.ids.next_id(),
+            id,
             request_id: said.request_id,
             attributes_json: said.attributes_json,
             content: said.content,
-            sent: press.now.unix,
+            sent,
             sender_json: said.sender_json,
         };
-        let id = message.id;
         self.append(message.bytes_max(), |out| {
             encode::message(out, &message);
         });
-        Ok(id)
     }
 
     /// Announces an event. Events are not charged to the room's rate and do not wait for the pace.

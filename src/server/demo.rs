@@ -1,6 +1,6 @@
 //! The demo page of `uproar dev`: chat in two browser tabs, nothing to install.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::clock::UnixTime;
@@ -9,8 +9,8 @@ use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use crate::config::{Mode, Settings};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
-use crate::protocol::token::{Capability, Claims, Keyring};
-use crate::shard::handshake::Pages;
+use crate::protocol::token::{Capability, Claims};
+use crate::shard::handshake::{LiveKeyring, Pages};
 use crate::shard::run::Clock;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -36,7 +36,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
 /// Serves the page, and tokens for the ready room to whoever asks: dev binds to loopback.
 #[derive(Debug)]
 pub(super) struct Demo {
-    keyring: Arc<Keyring>,
+    keyring: LiveKeyring,
     clock: Clock,
     token_life: Duration,
     control: String,
@@ -44,7 +44,7 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    pub(super) fn new(keyring: Arc<Keyring>, clock: Clock, settings: &Settings) -> Self {
+    pub(super) fn new(keyring: LiveKeyring, clock: Clock, settings: &Settings) -> Self {
         let secure = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
         let scheme = if secure { "https" } else { "http" };
         let control = format!("{scheme}://{}", settings.control_listen);
@@ -94,7 +94,7 @@ impl Demo {
             session_end,
         };
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
-        let token = self.keyring.seal(&claims, nonce);
+        let token = self.keyring.load().seal(&claims, nonce);
         let (expires, control) = (claims.expires.secs(), &self.control);
         Ok(format!(
             r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"{control}"}}"#

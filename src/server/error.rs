@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::preflight;
 use crate::control::access::keyfile::KeyFileError;
 use crate::control::store::StoreError;
 use crate::protocol::token::KeyringError;
@@ -12,9 +13,7 @@ use crate::protocol::token::KeyringError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be used.
-    #[error(
-        "data directory {path}: {cause}. Choose another with --data-dir, or give this user the right to write there"
-    )]
+    #[error("data directory {path}: {cause}. {}", directory_remedy(cause))]
     Directory {
         /// Which.
         path: PathBuf,
@@ -23,29 +22,37 @@ pub enum StartError {
     },
     /// Another server has it.
     #[error(
-        "data directory {path} is in use by another server. Stop that one, or choose another with --data-dir"
+        "data directory {path} is in use by another server{}. Stop that one, or choose another directory \
+         with --data-dir",
+        process(*holder)
     )]
     Locked {
         /// Which.
         path: PathBuf,
+        /// Its process, if it can be told.
+        holder: Option<u32>,
     },
     /// A port cannot be bound.
-    #[error("cannot listen on {address}: {cause}. {}", bind_remedy(cause))]
+    #[error("cannot listen on {address} ({flag}): {cause}. {}", bind_remedy(cause))]
     Bind {
         /// Which.
         address: SocketAddr,
+        /// What sets it.
+        flag: &'static str,
         /// Why.
         cause: io::Error,
     },
     /// `io_uring` is missing or forbidden.
-    #[error("io_uring cannot be used: {cause}. {}", ring_remedy(cause))]
+    #[error("io_uring cannot be used: {cause}. {remedy}")]
     Ring {
         /// Why.
         cause: io::Error,
+        /// What to change.
+        remedy: String,
     },
     /// Too few descriptors.
     #[error(
-        "the limit on open files is {limit}, at least {needed} are needed. Raise it: `ulimit -n {needed}`, or LimitNOFILE= in the unit"
+        "the limit on open files (nofile) is {limit}, at least {needed} are needed. Raise it: `ulimit -n {needed}`, or LimitNOFILE= in the unit"
     )]
     Descriptors {
         /// In force.
@@ -64,24 +71,41 @@ pub enum StartError {
         cause: KeyringError,
     },
     /// The database cannot be opened.
-    #[error("database {database}: {cause}")]
+    #[error(
+        "{database}: {cause}. If it is damaged, restore it from a backup; --data-dir with an empty \
+         directory starts without rooms"
+    )]
     Store {
         /// Which.
         database: PathBuf,
         /// Why.
         cause: StoreError,
     },
+    /// Chat logs cannot be kept or delivered.
+    #[error("chat logs: {cause}. See [logging] in the configuration")]
+    Archive {
+        /// Why.
+        cause: io::Error,
+    },
     /// The access keys cannot be read.
     #[error("access keys: {0}")]
     AccessKeys(KeyFileError),
     /// A stored room cannot be read.
-    #[error("{0}")]
+    #[error("{0}. Restore the data directory from a backup")]
     Load(StoreError),
     /// The ready room cannot be made.
     #[error("the ready room could not be made: {0}")]
     Room(String),
+    /// Message review needs them.
+    #[error(
+        "the system's certificates: {0}. Install ca-certificates, name a file in SSL_CERT_FILE, or use http:// in [review]"
+    )]
+    Certificates(io::Error),
     /// A certificate or key file.
-    #[error("TLS: {path}: {cause}")]
+    #[error(
+        "TLS: {path}: {cause}. Needed are PEM files of a certificate chain and its private key, \
+         unencrypted and readable by this user"
+    )]
     Tls {
         /// Which.
         path: PathBuf,
@@ -104,9 +128,11 @@ impl StartError {
             | Self::Descriptors { .. }
             | Self::Keys { .. }
             | Self::Store { .. }
+            | Self::Archive { .. }
             | Self::AccessKeys(_)
             | Self::Load(_)
             | Self::Room(_)
+            | Self::Certificates(_)
             | Self::Tls { .. }
             | Self::Runtime(_) => 1,
         }
@@ -116,8 +142,15 @@ impl StartError {
     pub(super) fn of_shards(cause: crate::shard::mesh::StartFault, address: SocketAddr) -> Self {
         use crate::shard::mesh::StartFault;
         match cause {
-            StartFault::Listen(cause) => Self::Bind { address, cause },
-            StartFault::Ring(cause) => Self::Ring { cause },
+            StartFault::Listen(cause) => Self::Bind {
+                address,
+                flag: "--messaging-listen",
+                cause,
+            },
+            StartFault::Ring(cause) => Self::Ring {
+                remedy: preflight::ring_remedy(&cause),
+                cause,
+            },
             StartFault::Journal(path, cause) => Self::Directory { path, cause },
             StartFault::Other(cause) => Self::Runtime(cause),
         }
@@ -137,15 +170,19 @@ fn bind_remedy(cause: &io::Error) -> &'static str {
     }
 }
 
-fn ring_remedy(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error() {
-        Some(12) => {
-            "Too little locked memory: raise it with `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit"
+fn directory_remedy(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            let user = rustix::process::geteuid().as_raw();
+            format!("Let user {user} write there, or choose another with --data-dir")
         }
-        Some(24) => "Too few descriptors: raise `ulimit -n`, or LimitNOFILE= in the unit",
-        Some(22) => "The kernel is too old: Linux 6.1 or later is needed",
-        _ => {
-            "It needs Linux 6.1 or later, sysctl kernel.io_uring_disabled=0, and in a container a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Make room there, or choose another with --data-dir".to_owned()
         }
+        _ => "Choose a directory on a local file system with --data-dir".to_owned(),
     }
+}
+
+fn process(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |id| format!(" (process {id})"))
 }

@@ -5,6 +5,7 @@ mod error;
 mod keys;
 pub mod logging;
 mod preflight;
+mod reload;
 mod tls;
 
 use std::net::SocketAddr;
@@ -13,25 +14,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
+use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
+use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
-use crate::protocol::token::Keyring;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::{Entrance, Pages};
+use crate::shard::handshake::{Entrance, LiveKeyring, Pages};
 use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
 
 pub use error::StartError;
-pub use keys::{load_keyring, nonce};
+pub use keys::{load_keyring, nonce, rotate_keyring};
 pub use preflight::raise_descriptor_limit;
 
 /// Takes a data directory as a server does, so that none runs on it meanwhile.
@@ -62,9 +65,15 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let connections_max = preflight::descriptors(settings.shard.connections_max)?;
+    let handlers = settings.review.connections_max();
+    let connections_max = preflight::descriptors(
+        settings.shard.connections_max + handlers,
+        settings.shard.shard_count,
+    )?;
+    let connections_max = connections_max.saturating_sub(handlers).max(1);
     let clock = Clock::start();
-    let keyring = Arc::new(keys::open_or_create(&settings.data_dir, clock.now().unix)?);
+    let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+    let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
     let database = path_in(&settings.data_dir);
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
@@ -85,23 +94,29 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let control_address = control_listener
         .local_addr()
         .unwrap_or(settings.control_listen);
-    let shards = mesh::start(mesh::Plan {
+    let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
         listen: settings.messaging_listen,
         journals: Some(&settings.data_dir.join("used-tokens")),
         entrance,
+        archive: true,
         pin: settings.pin,
         clock,
     })
     .map_err(|cause| StartError::of_shards(cause, settings.messaging_listen))?;
+    let end = shards.archive.take().expect("asked for, and taken once");
+    let archive = archive::start(settings.archive.clone(), end, clock)
+        .map_err(|cause| StartError::Archive { cause })?;
 
     let start = Start {
         settings,
         shards,
         shard_settings,
         keyring,
+        certificate: tls.certificate,
         clock,
         store,
+        archive,
         keys,
         pages,
     };
@@ -120,9 +135,11 @@ struct Start {
     settings: Settings,
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
-    keyring: Arc<Keyring>,
+    keyring: LiveKeyring,
+    certificate: Option<Arc<tls::LiveCertificate>>,
     clock: Clock,
     store: Store,
+    archive: ArchiveThread,
     keys: Keys,
     pages: Option<Arc<demo::Demo>>,
 }
@@ -141,23 +158,39 @@ impl Start {
             mut shards,
             shard_settings,
             keyring,
+            certificate,
             clock,
             store,
+            archive,
             keys,
             pages,
         } = self;
+        let reloads = Arc::new(reload::Reloads::default());
+        let watch = reload::Watch::new(
+            &settings.data_dir,
+            Arc::clone(&keyring),
+            certificate,
+            Arc::clone(&reloads),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
         let shard_metrics = shards.metrics.clone();
+        let review_mail = shards
+            .reviews
+            .take()
+            .expect("shards have it, and it is taken once");
+        let review_metrics = Rc::new(ReviewMetrics::default());
+        let shown_reviews = Rc::clone(&review_metrics);
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
             keys,
             rates: settings.api_rates.then_some(Operation::aws_rate),
             token_life: settings.token_life,
+            archive: archive.archive(),
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
             let control = Control::start(
@@ -167,10 +200,27 @@ impl Start {
                 keyring,
                 clock,
                 Arc::clone(&ready),
-                Box::new(move |out| metrics::render(&shard_metrics, out)),
+                Box::new(move |out| {
+                    metrics::render(&shard_metrics, out);
+                    reloads.render(out);
+                    shown_reviews.render(out);
+                }),
             )
             .await
             .map_err(StartError::Load)?;
+            let timeout = settings.shard.review_timeout;
+            let reviews = Reviews::new(
+                Rc::clone(&control),
+                settings.review,
+                timeout,
+                review_metrics,
+            )
+            .map_err(StartError::Certificates)?;
+            tokio::task::spawn_local(async move {
+                if let Err(error) = reviews.serve(review_mail).await {
+                    tracing::error!(%error, "no message is reviewed any more: fallbackResult decides");
+                }
+            });
             let room = match &pages {
                 Some(pages) => {
                     let arn = control
@@ -192,22 +242,29 @@ impl Start {
                 room,
             });
             tracing::info!(messaging = %shards.address, control = %serves.address, tls, "ready");
-            let served = Rc::clone(&control)
-                .serve(serves.listener, serves.tls, stop)
-                .await;
+            let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop);
+            let served = tokio::select! {
+                served = serving => served.map_err(StartError::Runtime),
+                ended = watch.run() => ended,
+            };
             tracing::info!(
                 "stopping: connections are cut without a Close frame, so that clients reconnect"
             );
             gateway.stop();
-            served.map_err(StartError::Runtime)
+            served
         });
         shards.join();
+        archive.stop();
         outcome
     }
 }
 
 fn bind_control(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    socket::listen_alone(address).map_err(|cause| StartError::Bind { address, cause })
+    socket::listen_alone(address).map_err(|cause| StartError::Bind {
+        address,
+        flag: "--control-listen",
+        cause,
+    })
 }
 
 /// Ready at the first SIGTERM or SIGINT.

@@ -1,14 +1,15 @@
-//! What must hold before anything is started: the data directory, and enough descriptors.
+//! What must hold before anything is started: the data directory, and enough descriptors. And why the
+//! kernel refuses a ring.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
 use super::StartError;
-use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_RESERVED};
+use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED};
 
 /// Held as long as the server lives: no second one takes the same directory, nor, through
 /// `SO_REUSEPORT`, silently half of its connections.
@@ -33,17 +34,23 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
         return Err(fail(io::Error::other("it belongs to somebody else")));
     }
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    let lock = options.open(path.join("lock")).map_err(fail)?;
+    options.create(true).truncate(false).read(true).write(true);
+    let mut lock = options.open(path.join("lock")).map_err(fail)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
+            // Who has it wrote its process id; not being able to read it changes nothing.
+            let mut holder = String::new();
+            let _unread = lock.read_to_string(&mut holder);
             return Err(StartError::Locked {
                 path: path.to_owned(),
+                holder: holder.trim().parse().ok(),
             });
         }
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
+    lock.set_len(0).map_err(fail)?;
+    writeln!(lock, "{}", std::process::id()).map_err(fail)?;
     if fresh {
         for entry in path.read_dir().map_err(fail)? {
             let entry = entry.map_err(fail)?;
@@ -53,9 +60,9 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
             let is_dir = entry.file_type().map_err(fail)?.is_dir();
             let entry = entry.path();
             let removed = if is_dir {
-                std::fs::remove_dir_all(entry)
+                fs::remove_dir_all(entry)
             } else {
-                std::fs::remove_file(entry)
+                fs::remove_file(entry)
             };
             removed.map_err(fail)?;
         }
@@ -85,15 +92,18 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Raises the limit on open files as far as it goes, and returns how many connections it allows, at
 /// most `wanted`.
-pub(super) fn descriptors(wanted: usize) -> Result<usize, StartError> {
+pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
     let current = raise_descriptor_limit();
-    if current < DESCRIPTORS_MIN {
+    let of_shards = DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
+    let needed = DESCRIPTORS_MIN + of_shards;
+    if current < needed {
         return Err(StartError::Descriptors {
             limit: current,
-            needed: DESCRIPTORS_MIN,
+            needed,
         });
     }
-    let allowed = usize::try_from(current - DESCRIPTORS_RESERVED).unwrap_or(usize::MAX);
+    let allowed = current - DESCRIPTORS_RESERVED - of_shards;
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     if allowed < wanted {
         tracing::warn!(
             allowed,
@@ -105,3 +115,44 @@ pub(super) fn descriptors(wanted: usize) -> Result<usize, StartError> {
     }
     Ok(wanted.min(allowed))
 }
+
+/// What to change so that the kernel grants a ring.
+pub(super) fn ring_remedy(cause: &io::Error) -> String {
+    match cause.raw_os_error() {
+        Some(ENOMEM) => format!(
+            "The limit on locked memory is {}, or the control group's memory is used up: raise them, as \
+             with LimitMEMLOCK=infinity (`ulimit -l`) and MemoryMax= in the unit",
+            getrlimit(Resource::Memlock)
+                .current
+                .map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes")),
+        ),
+        Some(EMFILE) => {
+            "Too few descriptors: raise LimitNOFILE= in the unit (`ulimit -n`)".to_owned()
+        }
+        Some(EINVAL) => {
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            format!(
+                "This kernel is {}; Linux 6.1 or later is needed",
+                release.trim()
+            )
+        }
+        _ => {
+            let disabled = fs::read_to_string(IO_URING_DISABLED).unwrap_or_default();
+            match disabled.trim() {
+                "2" => "It is switched off for everybody: `sysctl kernel.io_uring_disabled=0`".to_owned(),
+                "1" => "It is switched off for most (kernel.io_uring_disabled is 1): set it to 0, or \
+                        kernel.io_uring_group to a group of this user"
+                    .to_owned(),
+                _ => "A seccomp filter forbids it, as containers do by default: allow io_uring_setup, \
+                      io_uring_enter and io_uring_register (Docker: --security-opt seccomp=PROFILE; \
+                      systemd: SystemCallFilter=). Or the kernel was built without it, or is older than 6.1"
+                    .to_owned(),
+            }
+        }
+    }
+}
+
+const IO_URING_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
+const ENOMEM: i32 = 12;
+const EINVAL: i32 = 22;
+const EMFILE: i32 = 24;

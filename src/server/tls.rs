@@ -4,77 +4,116 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use super::StartError;
-use crate::config::{Mode, Settings};
+use crate::config::{Mode, Settings, TlsFiles};
 
 /// What the two listeners speak.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     pub(super) messaging: Option<Arc<ServerConfig>>,
     pub(super) control: Option<Arc<ServerConfig>>,
+    /// What to read again when it was renewed; a throw-away certificate never is.
+    pub(super) certificate: Option<Arc<LiveCertificate>>,
+}
+
+/// The certificate of both listeners, replaced while they run.
+#[derive(Debug)]
+pub(super) struct LiveCertificate {
+    files: TlsFiles,
+    current: Arc<Current>,
+}
+
+#[derive(Debug)]
+struct Current(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+impl LiveCertificate {
+    /// Certificate and key file.
+    pub(super) fn files(&self) -> [&Path; 2] {
+        [&self.files.certificate, &self.files.key]
+    }
+
+    /// Reads the files again; new connections get what they hold.
+    pub(super) fn reload(&self) -> Result<(), StartError> {
+        let certified = read(&self.files, &provider())?;
+        self.current.0.store(Arc::new(certified));
+        Ok(())
+    }
 }
 
 /// Reads or makes the certificate, if TLS is wanted.
 pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
-    let (chain, key) = match (&settings.tls, settings.mode) {
-        (Some(files), _) => {
-            let chain = read_chain(&files.certificate)?;
-            let key = PrivateKeyDer::from_pem_file(&files.key)
-                .map_err(|error| fault(&files.key, error))?;
-            (chain, key)
+    let provider = provider();
+    let certified = match (&settings.tls, settings.mode) {
+        (Some(files), _) => read(files, &provider)?,
+        (None, Mode::Dev { tls: true }) => {
+            throw_away(&settings.data_dir.join("dev-cert.pem"), &provider)?
         }
-        (None, Mode::Dev { tls: true }) => throw_away(&settings.data_dir.join("dev-cert.pem"))?,
         (None, Mode::Dev { tls: false } | Mode::Serve) => return Ok(Listeners::default()),
     };
+    let current = Arc::new(Current(ArcSwap::from_pointee(certified)));
     // Viewers speak WebSocket over HTTP/1.1, which has no ALPN here; the API also HTTP/2.
-    let mut messaging = build(settings, chain.clone(), key.clone_key())?;
+    let mut messaging = build(&current, &provider)?;
     messaging.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mut control = build(settings, chain, key)?;
+    let mut control = build(&current, &provider)?;
     control.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Listeners {
         messaging: Some(Arc::new(messaging)),
         control: Some(Arc::new(control)),
+        certificate: settings.tls.clone().map(|files| {
+            Arc::new(LiveCertificate {
+                files,
+                current: Arc::clone(&current),
+            })
+        }),
     })
 }
 
-type Chain = Vec<CertificateDer<'static>>;
-
-fn build(
-    settings: &Settings,
-    chain: Chain,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, StartError> {
-    let path = settings
-        .tls
-        .as_ref()
-        .map_or(settings.data_dir.as_path(), |files| &files.certificate);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fault(path, error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| fault(path, error))
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn read_chain(path: &Path) -> Result<Chain, StartError> {
-    let chain: Result<Chain, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|error| fault(path, error))?
-        .collect();
-    chain.map_err(|error| fault(path, error))
+fn build(
+    current: &Arc<Current>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ServerConfig, StartError> {
+    let config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fault(Path::new("TLS versions"), error))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+    Ok(config)
+}
+
+fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| fault(&files.certificate, error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, error))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| fault(&files.certificate, error))
 }
 
 /// A certificate for loopback, whose PEM file clients can be told to trust.
-fn throw_away(path: &Path) -> Result<(Chain, PrivateKeyDer<'static>), StartError> {
+fn throw_away(path: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| fault(path, error))?;
     fs::write(path, made.cert.pem()).map_err(|error| fault(path, error))?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    Ok((vec![made.cert.der().clone()], key.into()))
+    let chain = vec![made.cert.der().clone()];
+    CertifiedKey::from_der(chain, key.into(), provider).map_err(|error| fault(path, error))
 }
 
 fn fault(path: &Path, cause: impl ToString) -> StartError {

@@ -9,8 +9,10 @@ use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::base::segment::Piece;
 use crate::net::tls::Tls;
+use crate::protocol::chat::review::Verdict;
 use crate::protocol::token::TokenId;
 use crate::room::RoomSettings;
+use crate::room::review::Ticket;
 use crate::session::Grant;
 
 /// A connection whose token was opened, on its way to its place.
@@ -56,13 +58,13 @@ pub enum Turned {
     NotRecorded,
 }
 
-/// A publish request on its way to the room's home shard. The texts lie one behind the other in
-/// `text`, which is cut from a reused buffer.
-#[derive(Debug)]
+/// A publish request on its way to the room's home shard, and to its reviewer. The texts lie one
+/// behind the other in `text`, which is cut from a reused buffer.
+#[derive(Debug, Clone)]
 pub struct Posted {
-    /// Content or id or user id; attributes or reason; request id; sender.
+    /// Content or id or user id; attributes or reason; request id; sender; the sender's address.
     text: Bytes,
-    ends: [u32; 3],
+    ends: [u16; 4],
     /// What is asked.
     pub action: Action,
     /// The shard and connection to tell of a refusal.
@@ -84,21 +86,21 @@ pub enum Action {
 pub type Texts<'a> = [&'a str; 4];
 
 impl Posted {
-    /// Copies the texts into `buffer` and cuts them off.
+    /// Copies the texts into `buffer` and cuts them off. `ip` is the sender's address; empty unless
+    /// the room is reviewed.
     pub fn new(
         buffer: &mut bytes::BytesMut,
         action: Action,
         texts: Texts<'_>,
+        ip: &str,
         from: (ShardId, u64),
     ) -> Self {
-        buffer.reserve(texts.iter().map(|text| text.len()).sum());
-        let mut ends = [0; 3];
-        for (index, text) in texts.iter().enumerate() {
+        buffer.reserve(texts.iter().map(|text| text.len()).sum::<usize>() + ip.len());
+        let ends = texts.map(|text| {
             buffer.extend_from_slice(text.as_bytes());
-            if let Some(end) = ends.get_mut(index) {
-                *end = u32::try_from(buffer.len()).expect("requests are bounded");
-            }
-        }
+            u16::try_from(buffer.len()).expect("requests are far below 64 KiB")
+        });
+        buffer.extend_from_slice(ip.as_bytes());
         Self {
             text: buffer.split().freeze(),
             ends,
@@ -109,11 +111,19 @@ impl Posted {
 
     /// The texts, in the order of [`Posted::new`].
     pub fn texts(&self) -> Texts<'_> {
-        let text = std::str::from_utf8(&self.text).expect("made of strings");
-        let [a, b, c] = self
-            .ends
-            .map(|end| usize::try_from(end).expect("an index into memory"));
-        [&text[..a], &text[a..b], &text[b..c], &text[c..]]
+        let [a, b, c, d] = self.ends.map(usize::from);
+        let text = self.text();
+        [&text[..a], &text[a..b], &text[b..c], &text[c..d]]
+    }
+
+    /// The sender's address; empty if it is not known.
+    pub fn ip(&self) -> &str {
+        let [.., end] = self.ends.map(usize::from);
+        &self.text()[end..]
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).expect("made of strings")
     }
 }
 
@@ -151,6 +161,10 @@ pub enum Command<S> {
     DeleteMessage(RoomId, Box<str>, Box<str>, Answer<FrameId>),
     /// From the control thread: user id, reason.
     DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    /// From the control thread: what a review came to; `None`: nothing, the fallback decides.
+    Verdict(RoomId, Ticket, Option<Verdict>),
+    /// From the archive: so many more of this shard's entries are in the spool.
+    Spooled(u32),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
 }
@@ -163,12 +177,12 @@ mod tests {
     #[test]
     fn posted_texts_survive() {
         let mut buffer = bytes::BytesMut::with_capacity(64);
-        for texts in [
-            ["héllo", "null", "", "{}"],
-            ["", "", "r", "{\"UserId\":\"u\"}"],
+        for (texts, ip) in [
+            (["héllo", "null", "", "{}"], ""),
+            (["", "", "r", "{\"UserId\":\"u\"}"], "203.0.113.7"),
         ] {
-            let posted = Posted::new(&mut buffer, Action::Send, texts, (0, 1));
-            assert_eq!(posted.texts(), texts);
+            let posted = Posted::new(&mut buffer, Action::Send, texts, ip, (0, 1));
+            assert_eq!((posted.texts(), posted.ip()), (texts, ip));
         }
     }
 }

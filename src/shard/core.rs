@@ -5,10 +5,12 @@
 //! rooms flushed, members served.
 
 mod admit;
+mod archive;
 mod deliver;
 mod flush;
 mod moderate;
 mod receive;
+mod review;
 
 pub use moderate::user_hash;
 
@@ -20,10 +22,12 @@ use bytes::BytesMut;
 
 use super::command::{Command, Newcomer, Turned};
 use super::connection::{Connection, Phase};
+use super::handover::{Entry, Handover};
 use super::journal::Record;
 use super::local::Local;
 use super::mailbox::Post;
 use super::metrics::{Figure, ShardMetrics};
+use super::review::{Docket, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
@@ -45,6 +49,10 @@ pub struct Parts<W: Wire> {
     pub wire: W,
     /// Mailboxes to the shards, in order; the one to itself is never used.
     pub posts: Vec<Post<Command<W::Socket>>>,
+    /// Mailbox to the control thread: messages to be reviewed.
+    pub reviews: Post<ReviewRequest>,
+    /// The mailbox to the archive, if rooms are logged.
+    pub archive: Option<Post<Entry>>,
     /// Where token uses are written down before a connection is admitted.
     pub record: Box<dyn Record + Send>,
     /// Tokens used before, as read back.
@@ -75,6 +83,8 @@ pub struct Core<W: Wire> {
     /// The kernel, or its stand-in.
     pub wire: W,
     posts: Vec<Post<Command<W::Socket>>>,
+    docket: Docket,
+    handover: Handover<archive::Delivery>,
     record: Box<dyn Record + Send>,
     used: UsedTokens,
     metrics: Arc<ShardMetrics>,
@@ -120,6 +130,8 @@ impl<W: Wire> Core<W> {
             settings: parts.settings,
             wire: parts.wire,
             posts: parts.posts,
+            docket: Docket::new(parts.reviews),
+            handover: Handover::new(parts.archive),
             record: parts.record,
             used: parts.used,
             metrics: parts.metrics,
@@ -158,6 +170,8 @@ impl<W: Wire> Core<W> {
     pub fn settle(&mut self) -> Plan {
         self.fire_timers();
         self.admit_all();
+        let review_due = self.release_reviewed();
+        self.release_overdue();
         let flush_due = self.flush_rooms();
         self.serve();
         self.metrics.connections.set(self.connections.len() as u64);
@@ -165,15 +179,16 @@ impl<W: Wire> Core<W> {
             return Plan::Now;
         }
         let mut wake = self.wheel.next_turn();
-        if let Some(due) = flush_due {
-            wake = wake.min(due);
+        for due in [flush_due, review_due, self.handover.deadline()] {
+            wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
     }
 
     /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
     pub fn post(&mut self) -> bool {
-        let mut waits = false;
+        let mut waits = self.handover.flush();
+        waits |= self.docket.flush();
         for (shard, post) in self.posts.iter_mut().enumerate() {
             if shard != self.id {
                 waits |= post.flush();
@@ -243,16 +258,21 @@ impl<W: Wire> Core<W> {
             }
             Command::Vanish(room) => self.vanish(room),
             Command::SendEvent(room, name, attributes_json, answer) => {
-                let _nobody_waits = answer.send(self.send_event(room, &name, &attributes_json));
+                let outcome = self.send_event(room, &name, &attributes_json);
+                self.answer(room, answer, outcome);
             }
             Command::DeleteMessage(room, id, reason, answer) => {
                 let action = super::command::Action::Delete;
-                let _nobody_waits = answer.send(self.moderate(room, action, &id, &reason));
+                let outcome = self.moderate(room, action, &id, &reason);
+                self.answer(room, answer, outcome);
             }
             Command::DisconnectUser(room, user_id, reason, answer) => {
                 let action = super::command::Action::Disconnect;
-                let _nobody_waits = answer.send(self.moderate(room, action, &user_id, &reason));
+                let outcome = self.moderate(room, action, &user_id, &reason);
+                self.answer(room, answer, outcome);
             }
+            Command::Verdict(room, ticket, verdict) => self.take_verdict(room, ticket, verdict),
+            Command::Spooled(count) => self.take_spooled(count),
             Command::Stop => self.stop(),
         }
     }

@@ -11,7 +11,9 @@ use super::command::{Answer, Command};
 use super::mailbox::Post;
 use super::settings::ShardSettings;
 use crate::base::id::{FrameId, RoomId};
+use crate::protocol::chat::review::Verdict;
 use crate::room::RoomSettings;
+use crate::room::review::Ticket;
 
 /// Why a shard did not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +97,16 @@ impl Gateway {
             Command::DisconnectUser(room, user_id, reason, answer)
         })
         .await
+    }
+
+    /// Brings a review's outcome to the room. If the mailbox is full it is lost, and the room's
+    /// fallback decides at the deadline.
+    pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
+        let mut posts = self.posts.borrow_mut();
+        if let Some(post) = posts.get_mut(self.settings.home(room)) {
+            let _full = post.push(Command::Verdict(room, ticket, verdict));
+            post.flush();
+        }
     }
 
     /// Tells every shard to cut its connections and stop.

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::command::{Newcomer, Turned};
 use super::core::{Core, user_hash};
 use super::doorbell::Doorbell;
@@ -30,11 +32,14 @@ pub trait Pages: Send + Sync {
     fn answer(&self, method: &str, target: &str, out: &mut Vec<u8>) -> bool;
 }
 
+/// The sealing keys, replaced as a whole while handshakes read them.
+pub type LiveKeyring = Arc<ArcSwap<Keyring>>;
+
 /// What all shards' handshakes share.
 #[derive(Clone)]
 pub struct Entrance {
     /// Opens tokens.
-    pub keyring: Arc<Keyring>,
+    pub keyring: LiveKeyring,
     /// TLS, if the listener speaks it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// `Origin` values that may connect; empty: any. The token is the only credential either way.
@@ -251,6 +256,7 @@ fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
     let opened = door
         .entrance
         .keyring
+        .load()
         .open(token, &mut scratch, door.clock.now().unix)?;
     let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
     Ok(Pass {

@@ -1,12 +1,15 @@
 //! A room as one shard holds it: its audience here and, on the home shard, the authority.
 
-use super::command::{Action, Texts};
+use super::command::{Action, Answer, Texts};
+use super::review::Held;
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
+use crate::base::clock::Tick;
 use crate::base::id::{FrameId, RoomId};
 use crate::protocol::chat::{ErrorCode, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::audience::Audience;
 use crate::room::order::{Press, Room, Said};
+use crate::room::review::Pending;
 
 /// A room on this shard.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub struct Home {
     pub members: Vec<u32>,
     /// Users to evict once their event was flushed: user id, reason.
     pub evictions: Vec<(Box<str>, Box<str>)>,
+    /// Messages under review; there while the room is reviewed, and until the last one has left.
+    pub pending: Option<Box<Pending<Held>>>,
+    /// Callers of the API to answer once a logged room's event is in the spool.
+    pub answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 
 /// Why the home shard refuses a request.
@@ -65,6 +72,18 @@ impl Home {
             room,
             members: vec![0; shard_count],
             evictions: Vec::new(),
+            answers: Vec::new(),
+            pending: settings.review.map(|_| Box::default()),
+        }
+    }
+
+    /// Changes what the control plane set; for messages from now on.
+    pub fn set_settings(&mut self, settings: RoomSettings) {
+        self.room.set_settings(settings);
+        if settings.review.is_some() {
+            self.pending.get_or_insert_default();
+        } else {
+            self.pending.take_if(|pending| pending.is_empty());
         }
     }
 
@@ -89,8 +108,8 @@ impl Home {
         emptiest.map_or(here, |(shard, _)| shard)
     }
 
-    /// Does what a member or the API asks, in the room's order. Rates of the room and the account
-    /// are charged here: they hold across shards.
+    /// Does what a member or the API asks, in the room's order. Messages of a room that has
+    /// [`Home::pending`] ones must go through [`Home::hold`].
     pub fn act(
         &mut self,
         press: &mut Press<'_>,
@@ -100,15 +119,7 @@ impl Home {
         budgets: &AccountBudgets,
     ) -> Result<FrameId, RequestFault> {
         let [what, companion, request_id, sender_json] = texts;
-        let now = press.now.tick;
-        let (rate, budget) = match action {
-            Action::Send => (settings.account_sends, &budgets.sends),
-            Action::Delete => (settings.account_moderations, &budgets.deletions),
-            Action::Disconnect => (settings.account_moderations, &budgets.disconnects),
-        };
-        if rate.is_some_and(|rate| !budget.take(rate, now)) {
-            return Err((ErrorCode::TooManyRequests, texts::RATE));
-        }
+        self.charge(action, press.now.tick, settings, budgets)?;
         match action {
             Action::Send => {
                 let said = Said {
@@ -117,9 +128,7 @@ impl Home {
                     request_id,
                     sender_json,
                 };
-                self.room
-                    .say(press, said, settings.room_rates)
-                    .map_err(|_over| (ErrorCode::TooManyRequests, texts::RATE))
+                Ok(self.room.say(press, said))
             }
             Action::Delete => {
                 let attributes = encode::deleted_attributes(what, companion);
@@ -135,5 +144,28 @@ impl Home {
                     .announce(press, encode::DISCONNECTED, &attributes, request_id))
             }
         }
+    }
+
+    /// Charges the rates of the account and the room: they hold across shards.
+    pub(super) fn charge(
+        &mut self,
+        action: Action,
+        now: Tick,
+        settings: &ShardSettings,
+        budgets: &AccountBudgets,
+    ) -> Result<(), RequestFault> {
+        let (rate, budget) = match action {
+            Action::Send => (settings.account_sends, &budgets.sends),
+            Action::Delete => (settings.account_moderations, &budgets.deletions),
+            Action::Disconnect => (settings.account_moderations, &budgets.disconnects),
+        };
+        let over = (ErrorCode::TooManyRequests, texts::RATE);
+        if rate.is_some_and(|rate| !budget.take(rate, now)) {
+            return Err(over);
+        }
+        if action == Action::Send && settings.room_rates {
+            self.room.charge(now).map_err(|_over| over)?;
+        }
+        Ok(())
     }
 }

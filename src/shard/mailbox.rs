@@ -43,6 +43,18 @@ impl<T> Post<T> {
         Ok(())
     }
 
+    /// Sends `item` only if the mailbox has room for it now.
+    pub fn offer(&mut self, item: T) -> Result<(), Full<T>> {
+        if !self.kept.is_empty() {
+            return Err(Full(item));
+        }
+        self.queue
+            .push(item)
+            .map_err(|rtrb::PushError::Full(item)| Full(item))?;
+        self.rung = false;
+        Ok(())
+    }
+
     /// Moves kept items on and wakes the receiver if it sleeps. Call at the end of a turn.
     /// Returns whether anything is still kept.
     pub fn flush(&mut self) -> bool {
@@ -83,7 +95,11 @@ mod tests {
         let bell = Arc::new(Doorbell::new().expect("an eventfd"));
         let (mut post, mut consumer) = mailbox(&bell);
         let capacity = MAILBOX_COMMANDS + MAILBOX_OVERFLOW_MAX;
-        for item in 0..capacity {
+        for item in 0..MAILBOX_COMMANDS {
+            post.offer(item).expect("room in the queue");
+        }
+        assert!(matches!(post.offer(0), Err(Full(0))));
+        for item in MAILBOX_COMMANDS..capacity {
             post.push(item).expect("below the bound");
         }
         assert!(matches!(post.push(0), Err(Full(0))));

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use rtrb::Consumer;
+
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
+use super::handover::Entry;
 use super::handshake::Entrance;
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;
+use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
@@ -29,21 +33,45 @@ pub struct Plan<'a> {
     pub journals: Option<&'a Path>,
     /// What handshakes need.
     pub entrance: Entrance,
+    /// Whether rooms can be logged.
+    pub archive: bool,
     /// Pin each shard to a CPU.
     pub pin: bool,
     /// The clock.
     pub clock: Clock,
 }
 
+/// The control thread's end of the mailboxes for reviews.
+pub struct ReviewMail {
+    /// One for each shard.
+    pub mail: Vec<Consumer<ReviewRequest>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
+}
+
 /// Running shards.
 pub struct Shards {
     /// The control thread's mailboxes to them.
     pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Messages that the control thread is asked to have reviewed.
+    pub reviews: Option<ReviewMail>,
+    /// The archive's end of the mesh, if rooms can be logged.
+    pub archive: Option<ArchiveEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
     pub address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Mailboxes between the shards and the archive.
+pub struct ArchiveEnd {
+    /// From each shard, in order; empty if rooms are not logged.
+    pub mail: Vec<Consumer<Entry>>,
+    /// To each shard, in order.
+    pub posts: Vec<Post<Command<OwnedFd>>>,
+    /// Rung when mail arrives.
+    pub bell: Arc<Doorbell>,
 }
 
 impl Shards {
@@ -93,8 +121,9 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let budgets = SharedBudgets::default();
     let cpus = cpus();
 
-    // One row of posts for each sender, the control thread last; one column of mail for each shard.
-    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..=count).map(|_| Vec::new()).collect();
+    // One row of posts for each sender, the archive and the control thread last; one column of mail
+    // for each shard.
+    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..count + 2).map(|_| Vec::new()).collect();
     let mut columns: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
     for row in &mut rows {
         for (column, bell) in columns.iter_mut().zip(&bells) {
@@ -103,17 +132,35 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             column.push(mail);
         }
     }
-    let control_posts = rows.pop().expect("count + 1 rows were made");
+    let mut reviews = ReviewMail {
+        mail: Vec::with_capacity(count),
+        bell: Arc::new(Doorbell::new()?),
+    };
+    let control_posts = rows.pop().expect("count + 2 rows were made");
+    let mut archive = ArchiveEnd {
+        mail: Vec::new(),
+        posts: rows.pop().expect("count + 2 rows were made"),
+        bell: Arc::new(Doorbell::new()?),
+    };
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
     for (id, (posts, mail)) in rows.into_iter().zip(columns).enumerate() {
         let (record, used) = records.remove(0);
+        let (review_post, review_mail) = mailbox(&reviews.bell);
+        reviews.mail.push(review_mail);
+        let archive_post = plan.archive.then(|| {
+            let (post, mail) = mailbox(&archive.bell);
+            archive.mail.push(mail);
+            post
+        });
         let parts = Parts {
             id,
             settings: plan.settings.clone(),
             wire: NoWire,
             posts,
+            reviews: review_post,
+            archive: archive_post,
             record,
             used,
             metrics: Arc::clone(&metrics[id]),
@@ -148,10 +195,13 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     for _ in 0..count {
         readiness
             .recv()
-            .map_err(|_panicked| io::Error::other("a shard ended at start"))??;
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
+            .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
         posts: control_posts,
+        reviews: Some(reviews),
+        archive: plan.archive.then_some(archive),
         metrics,
         address,
         threads,

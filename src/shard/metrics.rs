@@ -38,8 +38,7 @@ macro_rules! metrics {
             $(#[doc = $help] pub $field: Figure,)*
         }
 
-        /// Appends the figures of all shards, summed, in Prometheus' text format.
-        pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
+        fn render_sums(shards: &[Arc<ShardMetrics>], out: &mut String) {
             let mut described = "";
             $(
                 if described != $name {
@@ -53,6 +52,18 @@ macro_rules! metrics {
             let _last = described;
         }
     };
+}
+
+/// Appends the figures of all shards in Prometheus' text format: sums, and connections by shard,
+/// which show how evenly the crowd is spread.
+pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
+    render_sums(shards, out);
+    out.push_str("# HELP uproar_shard_connections Established connections of one shard.\n");
+    out.push_str("# TYPE uproar_shard_connections gauge\n");
+    for (shard, metrics) in shards.iter().enumerate() {
+        let open = metrics.connections.get();
+        let _infallible = writeln!(out, "uproar_shard_connections{{shard=\"{shard}\"}} {open}");
+    }
 }
 
 metrics! {
@@ -85,6 +96,7 @@ metrics! {
     rejected_400: "counter" "messages_rejected_total" "{code=\"400\"}", "Publish requests refused.";
     rejected_403: "counter" "messages_rejected_total" "{code=\"403\"}", "Publish requests refused.";
     rejected_404: "counter" "messages_rejected_total" "{code=\"404\"}", "Publish requests refused.";
+    rejected_406: "counter" "messages_rejected_total" "{code=\"406\"}", "Publish requests refused.";
     rejected_413: "counter" "messages_rejected_total" "{code=\"413\"}", "Publish requests refused.";
     rejected_429: "counter" "messages_rejected_total" "{code=\"429\"}", "Publish requests refused.";
     rejected_other: "counter" "messages_rejected_total" "{code=\"other\"}", "Publish requests refused.";
@@ -100,5 +112,12 @@ metrics! {
     mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
     cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
     journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";
+    review_held: "gauge" "review_held_messages" "", "Messages of reviewed rooms that wait for their verdict, or behind one that does.";
+    review_allowed: "counter" "review_messages_total" "{outcome=\"allowed\"}", "Messages of reviewed rooms that were decided.";
+    review_denied: "counter" "review_messages_total" "{outcome=\"denied\"}", "Messages of reviewed rooms that were decided.";
+    review_expired: "counter" "review_deadlines_total" "", "Messages that the room's fallback decided because no verdict came in time.";
+    review_shed: "counter" "review_shed_total" "", "Messages that the fallback decided at once: the mailbox to the control thread was full.";
+    log_late: "counter" "log_frames_late_total" "", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
+    log_missed: "counter" "log_frames_missed_total" "", "Frames delivered but not logged: the archive did not keep up.";
     rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
 }

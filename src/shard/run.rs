@@ -18,7 +18,7 @@ use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
 use crate::net::event::Event;
 use crate::net::ring::{Completion, Ring};
-use crate::net::stream::{self, Listener};
+use crate::net::stream::{self, Listener, Runtime};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,8 @@ impl Clock {
         Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
     }
 
-    fn instant(&self, tick: Tick) -> Instant {
+    /// The instant of a tick.
+    pub fn instant(&self, tick: Tick) -> Instant {
         self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
     }
 }
@@ -85,6 +86,9 @@ impl crate::net::wire::Wire for NoWire {
     type Socket = OwnedFd;
     fn receive(&mut self, _: &OwnedFd, _: u64) {}
     fn send(&mut self, _: &OwnedFd, _: u64, _: crate::net::wire::Outgoing) {}
+    fn peer(&self, _: &OwnedFd) -> Option<std::net::IpAddr> {
+        None
+    }
     fn shutdown(&mut self, _: &OwnedFd, _: crate::net::wire::Shutdown) {}
 }
 
@@ -93,17 +97,14 @@ pub fn run(setup: Setup, ready: impl FnOnce(io::Result<()>)) {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
-    let ring = match Ring::new() {
-        Ok(ring) => ring,
+    let rings = Ring::new().and_then(|ring| Ok((ring, Runtime::new()?)));
+    let (ring, runtime) = match rings {
+        Ok(rings) => rings,
         Err(error) => return ready(Err(error)),
     };
-    let outcome = stream::block_on(async move {
-        ready(Ok(()));
-        drive(setup, ring).await
-    });
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) | Err(error) => tracing::error!(%error, "a shard stopped"),
+    ready(Ok(()));
+    if let Err(error) = runtime.block_on(drive(setup, ring)) {
+        tracing::error!(%error, "a shard stopped");
     }
 }
 
@@ -270,6 +271,8 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: NoWire,
         posts,
+        reviews,
+        archive,
         record,
         used,
         ..
@@ -286,6 +289,8 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
         settings,
         wire: ring,
         posts,
+        reviews,
+        archive,
         record,
         used,
         metrics,

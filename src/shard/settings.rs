@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::base::id::RoomId;
 use crate::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
-    CONNECTIONS_MAX_AWS, PACE_CEILING, STRIPE_MEMBERS_MIN, WINDOW_AGE_MAX, WINDOW_BYTES_MAX,
+    CONNECTIONS_MAX_AWS, PACE_CEILING, REVIEW_TIMEOUT, STRIPE_MEMBERS_MIN, WINDOW_AGE_MAX,
+    WINDOW_BYTES_MAX,
 };
 use crate::base::rate::{Rate, SharedBudget};
 use crate::room::audience::SlowPolicy;
@@ -38,6 +39,8 @@ pub struct ShardSettings {
     pub slow_policy: SlowPolicy,
     /// Members on the home shard above which a room is spread over all shards.
     pub stripe_members_min: usize,
+    /// From a message's arrival to its verdict; then the room's fallback decides.
+    pub review_timeout: Duration,
     /// Conformance mode: no token, every message is sent back.
     pub echo: bool,
 }
@@ -70,6 +73,7 @@ impl ShardSettings {
             pace_ceiling: PACE_CEILING,
             slow_policy: SlowPolicy::Skip,
             stripe_members_min: STRIPE_MEMBERS_MIN,
+            review_timeout: REVIEW_TIMEOUT,
             echo: false,
         }
     }

@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{BUCKET, LOG_GROUP, STREAM};
-use crate::control::record::{Destination, LoggingRecord, LoggingState};
+use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
 
 const DESTINATION: &str = "destinationConfiguration";
 
@@ -33,6 +33,10 @@ pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer
         .registry
         .insert(record.clone(), LOGGING_CONFIGURATIONS_MAX);
     kept.await?;
+    control
+        .settings
+        .archive
+        .put(record.id(), record.destination.clone());
     Ok((200, Some(show(control, &record).into())))
 }
 
@@ -60,7 +64,7 @@ pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer
     let registry = &control.registry;
     let changed = registry.change_logging(&arn, id, now_ms(control), change);
     let record = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
-    control.logging_configuration_changed(id);
+    control.settings.archive.put(id, record.destination.clone());
     Ok((200, Some(show(control, &record).into())))
 }
 
@@ -69,6 +73,7 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
     input.finish()?;
     let id = find::<LoggingRecord>(control, "identifier", &arn)?;
     if control.registry.remove_logging(&arn, id).await? {
+        control.settings.archive.remove(id);
         Ok((204, None))
     } else {
         Err(Fault::not_found(&arn))

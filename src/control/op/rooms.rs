@@ -119,7 +119,6 @@ async fn keep_new(
 
 /// Log delivery hears first: when the room speaks, it knows where to.
 async fn tell(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
-    control.logging.changed(room.id());
     let told = control.gateway.put_room(room.id(), room.settings()).await;
     told.map_err(|refused| {
         tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
@@ -159,7 +158,6 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
     }
     // The room is gone from disk; a shard that does not know it has nothing to close.
     let _unknown_there = control.gateway.delete_room(id).await;
-    control.logging.changed(id);
     Ok((204, None))
 }
 

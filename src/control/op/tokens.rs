@@ -48,7 +48,7 @@ pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<A
     Ok((
         200,
         Some(json!({
-            "token": control.keyring.seal(&claims, nonce),
+            "token": control.keyring.load().seal(&claims, nonce),
             "tokenExpirationTime": time(claims.expires),
             "sessionExpirationTime": time(claims.session_end),
         })),

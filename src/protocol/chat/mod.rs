@@ -3,6 +3,7 @@
 pub mod encode;
 mod json;
 mod request;
+pub mod review;
 mod time;
 
 pub use request::{Parser, Refusal, Request};
@@ -54,6 +55,8 @@ pub mod texts {
     pub const CAPABILITY: &str = "The chat token lacks the capability for this action";
     /// 404.
     pub const NO_ROOM: &str = "The room does not exist";
+    /// 406, unless the review handler gave a reason.
+    pub const DENIED: &str = "The message was not approved by the room's review handler";
     /// 401.
     pub const SESSION_OVER: &str = "Session expired";
     /// 400.

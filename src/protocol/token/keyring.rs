@@ -1,6 +1,7 @@
 //! The keys that seal and open tokens, with their schedules kept warm.
 
 use std::fmt;
+use std::time::Duration;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
@@ -82,6 +83,30 @@ impl Keyring {
     /// Adds a key, which seals from now on.
     pub fn push(&mut self, key: Key) {
         self.keys.push(key);
+    }
+
+    /// Adds a key that only opens as yet: the last one goes on sealing until [`Keyring::promote`].
+    pub fn push_behind(&mut self, key: Key) {
+        let place = self.keys.len().saturating_sub(1);
+        self.keys.insert(place, key);
+    }
+
+    /// Lets the key seal that [`Keyring::push_behind`] added.
+    pub fn promote(&mut self) {
+        if let [.., added, sealing] = &mut *self.keys {
+            std::mem::swap(added, sealing);
+        }
+    }
+
+    /// Drops the keys that no token needs any more: those replaced longer than `life_max` ago.
+    pub fn retire(&mut self, now: UnixTime, life_max: Duration) {
+        // A key was replaced when the next one was made.
+        let replaced: Vec<UnixTime> = self.keys.iter().skip(1).map(Key::created).collect();
+        let gone = replaced
+            .iter()
+            .take_while(|time| now.since(**time) > life_max)
+            .count();
+        self.keys.drain(..gone);
     }
 
     /// Reads the key file: one key a line, `<base64url> <created, Unix seconds>`; `#` starts a comment.
@@ -341,5 +366,36 @@ mod tests {
             Keyring::parse("# x\n").expect_err("empty"),
             KeyringError::Empty
         );
+    }
+
+    /// Goal: through a rotation every token stays good until its key's time is over.
+    #[test]
+    fn rotation_refuses_no_valid_token() {
+        let day = Duration::from_hours(24);
+        let made = |seed: u8, at: u64| Key::new([seed; KEY_BYTES], UnixTime::from_secs(at));
+        let opens = |ring: &Keyring, token: &str| {
+            let mut scratch = Vec::new();
+            ring.open(token, &mut scratch, UnixTime::from_secs(1))
+                .is_ok()
+        };
+        let mut ring = Keyring::default();
+        ring.push(made(1, 1_000));
+        let first = ring.seal(&claims("u", &[]), [1; NONCE_BYTES]);
+        ring.push_behind(made(2, 2_000));
+        let between = ring.seal(&claims("u", &[]), [2; NONCE_BYTES]);
+        assert_eq!(first[..7], between[..7], "the old key still seals");
+        ring.promote();
+        let second = ring.seal(&claims("u", &[]), [3; NONCE_BYTES]);
+        assert_ne!(first[..7], second[..7], "the new key seals");
+        let ring_then = Keyring::parse(&ring.to_text()).expect("our own");
+        for token in [&first, &between, &second] {
+            assert!(opens(&ring, token) && opens(&ring_then, token));
+        }
+        ring.retire(UnixTime::from_secs(2_000).after(day), day);
+        assert!(opens(&ring, &first), "replaced exactly a day ago");
+        ring.retire(UnixTime::from_secs(2_001).after(day), day);
+        assert!(!opens(&ring, &first) && opens(&ring, &second));
+        ring.retire(UnixTime::from_secs(9_000_000), day);
+        assert!(opens(&ring, &second), "the sealing key stays");
     }
 }

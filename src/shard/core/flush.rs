@@ -8,8 +8,14 @@ use crate::base::id::RoomId;
 use crate::base::segment::Piece;
 use crate::base::table::Slot;
 use crate::net::wire::Wire;
+use crate::room::audience::Audience;
+use crate::room::log::Window;
+use crate::room::order::Batch;
 use crate::shard::command::Command;
 use crate::shard::local::{Home, Local};
+use crate::shard::mailbox::Post;
+use crate::shard::metrics::ShardMetrics;
+use crate::shard::settings::ShardId;
 
 impl<W: Wire> Core<W> {
     /// Notes that a room at home here has something to flush.
@@ -63,7 +69,7 @@ impl<W: Wire> Core<W> {
         next
     }
 
-    fn flush(&mut self, local_slot: Slot<Local>) {
+    pub(super) fn flush(&mut self, local_slot: Slot<Local>) {
         let (now, window) = (self.now.tick, self.settings.window);
         let Some(Local {
             id,
@@ -74,31 +80,65 @@ impl<W: Wire> Core<W> {
         else {
             return;
         };
+        if !home.room.settings().archive.is_empty() && self.handover.is_on() {
+            return self.flush_logged(local_slot);
+        }
         let Home {
             room,
             members,
             evictions,
+            ..
         } = &mut **home;
-        let (room_id, here, posts, metrics) = (*id, self.id, &mut self.posts, &self.metrics);
-        room.flush(now, |(piece, frames)| {
-            let elsewhere = members
-                .iter()
-                .zip(posts.iter_mut())
-                .enumerate()
-                .filter(|(shard, (count, _))| *shard != here && **count > 0);
-            for (_, (_, post)) in elsewhere {
-                if post
-                    .push(Command::Batch(room_id, piece.clone(), frames))
-                    .is_err()
-                {
-                    metrics.mailbox_full.inc();
-                }
-            }
-            if !audience.is_empty() {
-                audience.append(piece, frames, window, now);
-            }
-        });
+        let room_id = *id;
+        let mut spread = Spread {
+            room: room_id,
+            here: self.id,
+            posts: &mut self.posts,
+            metrics: &self.metrics,
+            window,
+            now,
+        };
+        room.flush(now, |batch| spread.batch(members, audience, batch));
         let evictions = std::mem::take(evictions);
+        self.follow_flush(local_slot, room_id, evictions);
+    }
+
+    /// Hands one batch to every shard with members, then evicts whom its events name.
+    pub(super) fn fan_out(
+        &mut self,
+        local_slot: Slot<Local>,
+        piece: Piece,
+        frames: u32,
+        evictions: Vec<(Box<str>, Box<str>)>,
+    ) {
+        let Some(Local {
+            id,
+            home: Some(home),
+            audience,
+            ..
+        }) = self.locals.get_mut(local_slot)
+        else {
+            return;
+        };
+        let room_id = *id;
+        let mut spread = Spread {
+            room: room_id,
+            here: self.id,
+            posts: &mut self.posts,
+            metrics: &self.metrics,
+            window: self.settings.window,
+            now: self.now.tick,
+        };
+        spread.batch(&home.members, audience, (piece, frames));
+        self.follow_flush(local_slot, room_id, evictions);
+    }
+
+    fn follow_flush(
+        &mut self,
+        local_slot: Slot<Local>,
+        room_id: RoomId,
+        evictions: Vec<(Box<str>, Box<str>)>,
+    ) {
         self.note_walking(local_slot);
         self.note_logged(local_slot);
         for (user_id, reason) in evictions {
@@ -146,6 +186,36 @@ impl<W: Wire> Core<W> {
             }
             local.logged
         });
+    }
+}
+
+/// Where a room's batches go.
+struct Spread<'a, S> {
+    room: RoomId,
+    here: ShardId,
+    posts: &'a mut [Post<Command<S>>],
+    metrics: &'a ShardMetrics,
+    window: Window,
+    now: Tick,
+}
+
+impl<S> Spread<'_, S> {
+    /// To each shard with members, this one included.
+    fn batch(&mut self, members: &[u32], audience: &mut Audience, (piece, frames): Batch) {
+        let elsewhere = members
+            .iter()
+            .zip(self.posts.iter_mut())
+            .enumerate()
+            .filter(|(shard, (count, _))| *shard != self.here && **count > 0);
+        for (_, (_, post)) in elsewhere {
+            let command = Command::Batch(self.room, piece.clone(), frames);
+            if post.push(command).is_err() {
+                self.metrics.mailbox_full.inc();
+            }
+        }
+        if !audience.is_empty() {
+            audience.append(piece, frames, self.window, self.now);
+        }
     }
 }
 

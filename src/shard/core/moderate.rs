@@ -12,21 +12,28 @@ use crate::protocol::chat::{ErrorCode, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::order::Press;
 use crate::session::Ending;
-use crate::shard::command::{Action, Command, Posted};
+use crate::shard::command::{Action, Command, Posted, Texts};
 use crate::shard::connection::Connection;
 use crate::shard::gateway::Refused;
-use crate::shard::local::{Home, Local};
+use crate::shard::local::{Home, Local, RequestFault};
+use crate::shard::review::Intake;
 
 impl<W: Wire> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local) = self
-            .rooms
-            .get(&room)
-            .and_then(|slot| self.locals.get_mut(*slot))
+        if let Some(local_slot) = self.rooms.get(&room).copied()
+            && let Some(local) = self.locals.get(local_slot)
         {
-            local.settings = settings;
-            if let Some(home) = &mut local.home {
-                home.room.set_settings(settings);
+            let relogged = local.settings.archive != settings.archive;
+            if relogged {
+                // What was said until now goes where it was to go, in order.
+                self.flush(local_slot);
+                self.release_held();
+            }
+            if let Some(local) = self.locals.get_mut(local_slot) {
+                local.settings = settings;
+                if let Some(home) = &mut local.home {
+                    home.set_settings(settings);
+                }
             }
             self.send_to_others(|| Command::Adopt(room, settings));
             return;
@@ -68,7 +75,11 @@ impl<W: Wire> Core<W> {
             return;
         };
         // The room is nobody's home from now on: departures are not reported.
-        local.home = Some(Box::new(Home::new(local.settings, 0)));
+        let nobodys = Some(Box::new(Home::new(local.settings, 0)));
+        let before = std::mem::replace(&mut local.home, nobodys);
+        if let Some(pending) = before.and_then(|home| home.pending) {
+            self.docket.left(pending.len());
+        }
         let members: Vec<_> = local.audience.keys().collect();
         for key in members {
             let slot = Slot::from_bits(key);
@@ -80,14 +91,32 @@ impl<W: Wire> Core<W> {
 
     /// A request of a member on another shard.
     pub(super) fn take_post(&mut self, room: RoomId, posted: &Posted) {
-        let (shard, connection) = posted.from;
-        let done = self.act(room, posted.action, posted.texts());
-        let Err((code, message)) = done else { return };
+        let done = self.act(room, posted.action, posted.texts(), Some(posted));
+        if let Err((code, message)) = done {
+            let id = self.ids.next_id();
+            self.refuse_sender(posted, id, code, message);
+        }
+    }
+
+    /// Tells whoever posted a request that it failed.
+    pub(super) fn refuse_sender(
+        &mut self,
+        posted: &Posted,
+        id: FrameId,
+        code: ErrorCode,
+        message: &str,
+    ) {
         count_refusal(&self.metrics, code);
-        let mut frame = BytesMut::new();
+        let (shard, connection) = posted.from;
         let [_, _, request_id, _] = posted.texts();
-        encode::error(&mut frame, self.ids.next_id(), request_id, code, message);
-        self.send_to(shard, Command::Tell(connection, frame.freeze()));
+        let mut frame = BytesMut::new();
+        encode::error(&mut frame, id, request_id, code, message);
+        let frame = frame.freeze();
+        if shard == self.id {
+            self.tell(Slot::from_bits(connection), &frame);
+        } else {
+            self.send_to(shard, Command::Tell(connection, frame));
+        }
     }
 
     /// An application event of the API.
@@ -121,7 +150,7 @@ impl<W: Wire> Core<W> {
         what: &str,
         reason: &str,
     ) -> Result<FrameId, Refused> {
-        self.act(room, action, [what, reason, "", ""])
+        self.act(room, action, [what, reason, "", ""], None)
             .map_err(|(code, _)| match code {
                 ErrorCode::NotFound => Refused::NoSuchRoom,
                 ErrorCode::TooManyRequests => Refused::Rate,
@@ -138,8 +167,9 @@ impl<W: Wire> Core<W> {
         &mut self,
         room: RoomId,
         action: Action,
-        texts: crate::shard::command::Texts<'_>,
-    ) -> Result<FrameId, (ErrorCode, &'static str)> {
+        texts: Texts<'_>,
+        posted: Option<&Posted>,
+    ) -> Result<FrameId, RequestFault> {
         let missing = (ErrorCode::NotFound, texts::NO_ROOM);
         let local_slot = *self.rooms.get(&room).ok_or(missing)?;
         let Some(Local {
@@ -148,6 +178,20 @@ impl<W: Wire> Core<W> {
         else {
             return Err(missing);
         };
+        if action == Action::Send
+            && home.pending.is_some()
+            && let Some(posted) = posted
+        {
+            let mut intake = Intake {
+                ids: &mut self.ids,
+                docket: &mut self.docket,
+                settings: &self.settings,
+                budgets: &self.budgets,
+                metrics: &self.metrics,
+                now: self.now,
+            };
+            return home.hold((room, local_slot), posted, &mut intake);
+        }
         let mut press = Press {
             ids: &mut self.ids,
             now: self.now,

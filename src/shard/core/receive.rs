@@ -14,6 +14,7 @@ use crate::session::{Effect, Ending};
 use crate::shard::command::{Action, Command, Posted, Texts};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::metrics::ShardMetrics;
+use crate::shard::review::Intake;
 
 /// `ENOBUFS`: no receive buffer was free; the receive is armed again.
 const ENOBUFS: i32 = 105;
@@ -129,7 +130,18 @@ impl<W: Wire> Core<W> {
         };
         let mut after = Aftermath::default();
         let content_chars_max = usize::from(local.settings.content_chars_max);
-        let Connection { session, lane, .. } = connection;
+        let Connection {
+            session,
+            lane,
+            socket,
+            ..
+        } = connection;
+        // Only a review handler learns the sender's address.
+        let ip = match local.settings.review.and_then(|_| self.wire.peer(socket)) {
+            Some(ip) => ip.to_string(),
+            None => String::new(),
+        };
+        let docket = &mut self.docket;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
         let (ids, posts, posting) = (&mut self.ids, &mut self.posts, &mut self.posting);
         let (here, now) = (self.id, self.now);
@@ -159,7 +171,23 @@ impl<W: Wire> Core<W> {
                 } => {
                     let (action, texts) = split(&request, sender_json);
                     count_request(metrics, action);
-                    let fault = if let Some(home) = &mut local.home {
+                    let from = (here, slot.to_bits());
+                    let fault = if let Some(home) = &mut local.home
+                        && action == Action::Send
+                        && home.pending.is_some()
+                    {
+                        let mut intake = Intake {
+                            ids: &mut *ids,
+                            docket: &mut *docket,
+                            settings,
+                            budgets,
+                            metrics,
+                            now,
+                        };
+                        let posted = Posted::new(posting, action, texts, &ip, from);
+                        home.hold((local.id, local_slot), &posted, &mut intake)
+                            .err()
+                    } else if let Some(home) = &mut local.home {
                         let mut press = Press {
                             ids: &mut *ids,
                             now,
@@ -168,8 +196,7 @@ impl<W: Wire> Core<W> {
                         after.spoke |= done.is_ok();
                         done.err()
                     } else {
-                        let from = (here, slot.to_bits());
-                        let posted = Posted::new(posting, action, texts, from);
+                        let posted = Posted::new(posting, action, texts, &ip, from);
                         let command = Command::Post(local.id, posted);
                         let post = posts.get_mut(settings.home(local.id));
                         let sent = post.is_some_and(|post| post.push(command).is_ok());
@@ -293,10 +320,9 @@ pub(super) fn count_refusal(metrics: &ShardMetrics, code: ErrorCode) {
         ErrorCode::BadRequest => metrics.rejected_400.inc(),
         ErrorCode::Forbidden => metrics.rejected_403.inc(),
         ErrorCode::NotFound => metrics.rejected_404.inc(),
+        ErrorCode::NotAcceptable => metrics.rejected_406.inc(),
         ErrorCode::PayloadTooLarge => metrics.rejected_413.inc(),
         ErrorCode::TooManyRequests => metrics.rejected_429.inc(),
-        ErrorCode::Unauthorized | ErrorCode::NotAcceptable | ErrorCode::Internal => {
-            metrics.rejected_other.inc();
-        }
+        ErrorCode::Unauthorized | ErrorCode::Internal => metrics.rejected_other.inc(),
     }
 }

@@ -206,6 +206,33 @@ describe("chat with the official client", () => {
     alice.leave();
   });
 
+  test("attributes of 1 KiB pass; above it they are refused and the connection stays", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice");
+    const fits = { key: "v".repeat(1024 - 3) };
+    assert.deepEqual((await within(alice.send("x", fits))).attributes, fits);
+    for (const attributes of [{ key: "v".repeat(1024 - 2) }, { key: "v".repeat(15_000) }]) {
+      const error = await refusal(alice.send("x", attributes));
+      assert.equal(error.errorCode, 413);
+      assert.ok(error.errorMessage);
+    }
+    await within(alice.send("still here"));
+    assert.deepEqual(alice.states, ["connecting", "connect"]);
+    alice.leave();
+  });
+
+  test("a message beyond any legal size ends the connection, and only its own", async () => {
+    const arn = await server.room();
+    const [alice, bob] = [await server.join(arn, "alice"), await server.join(arn, "bob")];
+    // Nobody reads 17 KB to find its RequestId: this promise stays open, the connection does not.
+    void alice.send("x".repeat(17_000));
+    await until(() => alice.room.state === "disconnected", "alice is out");
+    assert.deepEqual(alice.states, ["connecting", "connect", "disconnect:serverDisconnect"]);
+    await within(bob.send("undisturbed"));
+    assert.equal(bob.messages.length, 1);
+    bob.leave();
+  });
+
   test("a token opens one connection; the client gives up after four refusals", async () => {
     const arn = await server.room();
     const token = await server.token(arn, "alice");

@@ -3,7 +3,9 @@
 
 import { spawn, execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, existsSync } from "node:fs";
+import { mkdtempSync, existsSync, readFileSync } from "node:fs";
+import http from "node:http";
+import https from "node:https";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -28,6 +30,7 @@ export const credentials = {
   secretAccessKey: "uproar-dev-secret-not-for-production",
 };
 const START_MS_MAX = 20_000;
+const PAGE_MS_MAX = 1_000;
 const WAIT_MS = 5_000;
 
 export async function freePort() {
@@ -43,7 +46,7 @@ export async function freePort() {
 export async function until(holds, what, milliseconds = WAIT_MS) {
   const deadline = Date.now() + milliseconds;
   for (;;) {
-    const value = holds();
+    const value = await holds();
     if (value) return value;
     if (Date.now() > deadline) throw new Error(`not within ${milliseconds} ms: ${what}`);
     await sleep(5);
@@ -52,7 +55,7 @@ export async function until(holds, what, milliseconds = WAIT_MS) {
 
 export class Server {
   /** `uproar dev` on free ports; resolves once it is ready. */
-  static async start({ quotas = "open", extra = [], dataDir, messagingPort } = {}) {
+  static async start({ quotas = "open", extra = [], environment = {}, dataDir, messagingPort } = {}) {
     if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release`);
     const server = new Server();
     server.dataDir = dataDir ?? mkdtempSync(path.join(os.tmpdir(), "uproar-node-"));
@@ -66,38 +69,68 @@ export class Server {
         ...["--control-listen", `127.0.0.1:${server.controlPort}`],
         ...["--data-dir", server.dataDir, "--shards", "2", "--quotas", quotas, ...extra],
       ],
-      { stdio: ["ignore", "pipe", "pipe"] },
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...environment } },
     );
     for (const stream of [server.process.stdout, server.process.stderr]) {
       stream.on("data", (chunk) => (server.output = (server.output + chunk).slice(-20_000)));
     }
     server.exited = once(server.process, "exit").then(([code]) => code);
     const tls = extra.includes("--tls");
+    server.url = `${tls ? "wss" : "ws"}://127.0.0.1:${server.messagingPort}`;
+    server.controlUrl = `${tls ? "https" : "http"}://127.0.0.1:${server.controlPort}`;
+    if (tls) server.certificate = path.join(server.dataDir, "dev-cert.pem");
     const deadline = Date.now() + START_MS_MAX;
-    while (!(await server.ready(tls))) {
+    while (!(await server.ready())) {
       if (server.process.exitCode !== null || Date.now() > deadline) {
         server.process.kill("SIGKILL");
         throw new Error(`uproar did not start:\n${server.output}`);
       }
       await sleep(20);
     }
-    server.url = `${tls ? "wss" : "ws"}://127.0.0.1:${server.messagingPort}`;
-    server.controlUrl = `http://127.0.0.1:${server.controlPort}`;
     server.api = new IvschatClient({
       region: "us-west-2",
       endpoint: server.controlUrl,
       credentials,
       maxAttempts: 1,
+      requestHandler: tls ? { httpsAgent: new https.Agent(server.trust()) } : {},
     });
     return server;
   }
 
+  /** TLS options with the server's own certificate as the only trust anchor. */
+  trust() {
+    return this.certificate ? { ca: readFileSync(this.certificate) } : {};
+  }
+
+  /** Status and text of a page of the control listener. */
+  page(target) {
+    return new Promise((done, fail) => {
+      const get = this.certificate ? https.get : http.get;
+      const options = { ...this.trust(), agent: false, timeout: PAGE_MS_MAX };
+      const request = get(`${this.controlUrl}${target}`, options, (answer) => {
+        let text = "";
+        answer.setEncoding("utf8").on("data", (part) => (text += part));
+        answer.on("end", () => done({ status: answer.statusCode, text })).on("error", fail);
+      });
+      request.on("timeout", () => request.destroy(new Error("no answer"))).on("error", fail);
+    });
+  }
+
   async ready() {
     try {
-      return (await fetch(`http://127.0.0.1:${this.controlPort}/readyz`)).status === 200;
+      return (await this.page("/readyz")).status === 200;
     } catch {
-      return false;
+      return false; // No certificate yet, or nobody listens yet.
     }
+  }
+
+  /** Waits until the shards hold `expected` connections each. */
+  async holds(...expected) {
+    const open = async () => {
+      const { text } = await this.page("/metrics");
+      return Array.from(text.matchAll(/^uproar_shard_connections\{.*\} (\d+)$/gm), ([, n]) => Number(n));
+    };
+    await until(async () => `${await open()}` === `${expected}`, `the shards hold ${expected}`);
   }
 
   /** SIGTERM; fails unless the exit code is 0. */
@@ -192,19 +225,14 @@ export class Server {
 }
 
 /** The typed ERROR a request is rejected with. */
-export async function refusal(promise) {
-  const late = sleep(WAIT_MS).then(() => {
-    throw new Error("neither resolved nor rejected");
-  });
-  return Promise.race([
-    late,
-    promise.then(
-      (value) => {
-        throw new Error(`not refused: ${JSON.stringify(value)}`);
-      },
-      (error) => error,
-    ),
-  ]);
+export function refusal(promise) {
+  const refused = promise.then(
+    (value) => {
+      throw new Error(`not refused: ${JSON.stringify(value)}`);
+    },
+    (error) => error,
+  );
+  return within(refused);
 }
 
 /** `promise`, or a failure after `milliseconds`: an unanswered request hangs for ever otherwise. */

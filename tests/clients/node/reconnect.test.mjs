@@ -17,7 +17,10 @@ describe("reconnection of the official client", { concurrency: true }, () => {
   test("a lost network is bridged with a new token", async () => {
     const arn = await server.room();
     const proxy = await flakyProxy(server.messagingPort);
-    const alice = await server.join(arn, "alice", { url: proxy.url });
+    // Without the expiry: the client never stops the refresh timer of a connection it lost, and an
+    // hour's timer would keep this process.
+    const provider = async () => ({ token: (await server.token(arn, "alice")).token });
+    const alice = await server.join(arn, "alice", { url: proxy.url, provider });
     const bob = await server.join(arn, "bob");
     proxy.cut();
     await until(() => alice.states.length === 4, "alice is back");
@@ -57,6 +60,22 @@ describe("reconnection of the official client", { concurrency: true }, () => {
     assert.equal(JSON.parse(reason).Type, "ERROR");
     assert.ok(JSON.parse(reason).ErrorMessage);
     alice.leave();
+  });
+
+  test("a token that was not used in its time is refused; the client gives up after four attempts", async () => {
+    const arn = await server.room();
+    const token = await server.token(arn, "late", { minutes: 1 });
+    const inTime = await server.join(arn, "inTime", { provider: () => server.token(arn, "inTime") });
+    // A session of a minute bounds the token's own life too.
+    await sleep(token.tokenExpirationTime - Date.now() + 1_000);
+    const late = server.member(arn, "late", { provider: async () => ({ token: token.token }) });
+    late.room.connect();
+    await until(() => late.states.length === 2, "it gives up");
+    assert.deepEqual(late.states, ["connecting", "disconnect:socketError"]);
+    assert.equal(late.tokens, 4);
+    assert.match((await server.page("/metrics")).text, /rejected_total\{reason="expired_token"\} 4\n/);
+    await within(inTime.send("undisturbed"));
+    inTime.leave();
   });
 
   test("a token refresh swaps connections; no message is lost or doubled", async () => {

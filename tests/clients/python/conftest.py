@@ -21,8 +21,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def shared_server(quotas: str):
-    """A server for one test module; its log is shown when the module's server misbehaved."""
-    server = Server(quotas=quotas).start()
+    """A server for one test module."""
+    yield from shared_server_of(Server(quotas=quotas))
+
+
+def shared_server_of(server: Server):
+    """Runs it for one test module; its log is shown when it misbehaved."""
+    server.start()
     yield server
     alive = server.process.poll() is None
     code = server.stop()

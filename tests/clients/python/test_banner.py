@@ -71,5 +71,5 @@ def test_the_python_lines_work(banner):
 
 
 def test_the_token_line_works(banner):
-    (line,) = re.findall(r"^A token +(uproar token create .*)$", banner, flags=re.MULTILINE)
+    (line,) = re.findall(r"^A token +(\S+/uproar token create .*)$", banner, flags=re.MULTILINE)
     assert len(paste(line, "bash").strip()) > 80

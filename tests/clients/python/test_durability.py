@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError

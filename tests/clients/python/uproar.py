@@ -108,6 +108,10 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.control_url}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
     def stop(self) -> int:
         """SIGTERM; the exit code. A server that does not leave is killed and that is an error."""
         if self.process is None:

@@ -1,0 +1,132 @@
+//! Where records lie at their destinations (contract §5): object keys, log streams, files. Pure.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::base::id::{LoggingId, RoomId};
+use crate::control::arn::Realm;
+
+/// Key of the object with a room's records of the window that begins at `start_ms`. `hash` tells
+/// objects of one room and minute apart.
+pub fn object_key(realm: &Realm, room: RoomId, start_ms: u64, hash: u32) -> String {
+    let Realm { region, account } = realm;
+    let start = timestamp(start_ms);
+    let folder = start.strftime("%Y/%m/%d/%H");
+    let minute = start.strftime("%Y%m%dT%H%MZ");
+    format!(
+        "AWSLogs/{account}/IVSChatLogs/1.0/{region}/room_{room}/{folder}/\
+         {account}_IVSChatLogs_1.0_{region}_room_{room}_{minute}_{hash:08x}.log.gz"
+    )
+}
+
+/// Of the number of an object's first record in its spool. Differs for any two numbers less than 2^32
+/// apart, and is the same whenever the object is made again.
+pub fn object_hash(configuration: LoggingId, number: u64) -> u32 {
+    let base = configuration
+        .as_bytes()
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+    // An odd factor is a bijection of 32 bits.
+    let low = u32::try_from(number & u64::from(u32::MAX)).expect("masked");
+    base ^ low.wrapping_mul(0x9E37_79B1)
+}
+
+/// A room's log stream.
+pub fn log_stream(room: RoomId) -> String {
+    format!("aws/IVSChatLogs/1.0/room_{room}")
+}
+
+/// File for an object, in the directory that stands for object storage.
+pub fn object_file(bucket: &str, key: &str) -> PathBuf {
+    ["s3", &component(bucket), key].iter().collect()
+}
+
+/// File for a log stream's events of a day.
+pub fn log_file(group: &str, stream: &str, event_ms: u64) -> PathBuf {
+    let day = timestamp(event_ms).strftime("%Y-%m-%d.jsonl").to_string();
+    ["cloudwatch", &component(group), stream, &day]
+        .iter()
+        .collect()
+}
+
+/// File for a Firehose stream's records of a day.
+pub fn firehose_file(stream: &str, event_ms: u64) -> PathBuf {
+    let day = timestamp(event_ms).strftime("%Y-%m-%d.jsonl").to_string();
+    ["firehose", &component(stream), &day].iter().collect()
+}
+
+/// A name that somebody chose as one component of a path: no separators, nothing hidden, no `..`.
+fn component(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        let dot_inside = byte == b'.' && index > 0;
+        if byte.is_ascii_alphanumeric() || b"-_#".contains(&byte) || dot_inside {
+            out.push(char::from(byte));
+        } else {
+            let _infallible = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+fn timestamp(millis: u64) -> Timestamp {
+    i64::try_from(millis)
+        .ok()
+        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Component;
+
+    fn room() -> RoomId {
+        RoomId::parse("TC6fLHr7ycLt").expect("an id")
+    }
+
+    /// Goal: IVS's key layout, character for character.
+    #[test]
+    fn keys_follow_the_services_layout() {
+        let realm = Realm {
+            region: "us-west-2".to_owned(),
+            account: "123456789012".to_owned(),
+        };
+        // 2025-08-04T05:45:00Z.
+        assert_eq!(
+            object_key(&realm, room(), 1_754_286_300_000, 0xbeef),
+            "AWSLogs/123456789012/IVSChatLogs/1.0/us-west-2/room_TC6fLHr7ycLt/2025/08/04/05/\
+             123456789012_IVSChatLogs_1.0_us-west-2_room_TC6fLHr7ycLt_20250804T0545Z_0000beef.log.gz"
+        );
+        assert_eq!(log_stream(room()), "aws/IVSChatLogs/1.0/room_TC6fLHr7ycLt");
+        assert_eq!(
+            log_file("/aws/ivs", &log_stream(room()), 1_754_286_300_000),
+            PathBuf::from(
+                "cloudwatch/%2Faws%2Fivs/aws/IVSChatLogs/1.0/room_TC6fLHr7ycLt/2025-08-04.jsonl"
+            )
+        );
+    }
+
+    proptest! {
+        /// Goal: no name, whatever the API admits, leaves the directory; different names stay different.
+        #[test]
+        fn names_stay_in_their_directory(a in "[./_#A-Za-z0-9-]{1,12}", b in "[./_#A-Za-z0-9-]{1,12}") {
+            let path = log_file(&a, "s", 0);
+            let normal = path.components().all(|part| matches!(part, Component::Normal(_)));
+            prop_assert!(normal && path.components().count() == 4, "{path:?}");
+            prop_assert_eq!(a == b, component(&a) == component(&b));
+        }
+
+        /// Goal: objects of one spool do not overwrite each other.
+        #[test]
+        fn hashes_differ(number: u64, distance in 1_u64..u64::from(u32::MAX)) {
+            let id = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
+            prop_assert_ne!(object_hash(id, number), object_hash(id, number.wrapping_add(distance)));
+        }
+    }
+}

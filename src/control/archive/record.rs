@@ -1,0 +1,122 @@
+//! One log record (contract §5): the frame clients got, in an envelope. Pure.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// What the envelope repeats of the frame.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "Type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(rename = "SendTime", borrow)]
+    sent: Cow<'a, str>,
+}
+
+/// Digits of `SendTime` up to whole seconds: `2025-08-14T05:48:40`.
+const SECONDS_CHARS: usize = 19;
+
+/// Appends the record of a frame's payload, one line of JSON without a line break, and returns its
+/// `event_timestamp` in milliseconds since the epoch. `None`, and nothing appended, for anything but a
+/// MESSAGE or EVENT.
+pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
+    let head: Head<'_> = serde_json::from_slice(payload).ok()?;
+    if !matches!(&*head.kind, "MESSAGE" | "EVENT") {
+        return None;
+    }
+    let sent: jiff::Timestamp = head.sent.parse().ok()?;
+    let millis = u64::try_from(sent.as_millisecond()).ok()?;
+    let (seconds, rest) = head.sent.split_at_checked(SECONDS_CHARS)?;
+    let fraction = rest.strip_prefix('.').unwrap_or_default();
+    let digits = fraction.trim_end_matches('Z');
+    let digits = digits.get(..3).unwrap_or(digits);
+    out.extend_from_slice(b"{\"event_timestamp\":\"");
+    out.extend_from_slice(seconds.as_bytes());
+    // Cut to milliseconds, of which the frame has trimmed the trailing zeros.
+    out.extend_from_slice(format!(".{digits:0<3}Z").as_bytes());
+    out.extend_from_slice(b"\",\"type\":\"");
+    out.extend_from_slice(head.kind.as_bytes());
+    out.extend_from_slice(b"\",\"payload\":");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b",\"version\":\"1.0\"}");
+    Some(millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::UnixTime;
+    use crate::base::id::FrameId;
+    use crate::protocol::chat::encode::{
+        Event, Message, attributes_json, event, message, sender_json,
+    };
+    use crate::protocol::ws::payloads;
+    use proptest::prelude::*;
+
+    /// Goal: the record as the service's consumers know it, byte for byte.
+    #[test]
+    fn the_record_has_the_services_shape() {
+        let payload = br#"{"Type":"MESSAGE","Id":"9ojK4zRlO8QQ","RequestId":"d9","Attributes":null,"Content":"x","SendTime":"2025-08-14T05:48:40.41551437Z","Sender":{"UserId":"u","Attributes":{}}}"#;
+        let mut out = Vec::new();
+        assert_eq!(encode(&mut out, payload), Some(1_755_150_520_415));
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            r#"{"event_timestamp":"2025-08-14T05:48:40.415Z","type":"MESSAGE","payload":{"Type":"MESSAGE","Id":"9ojK4zRlO8QQ","RequestId":"d9","Attributes":null,"Content":"x","SendTime":"2025-08-14T05:48:40.41551437Z","Sender":{"UserId":"u","Attributes":{}}},"version":"1.0"}"#
+        );
+    }
+
+    /// Goal: errors and noise are not logged.
+    #[test]
+    fn only_messages_and_events_are_records() {
+        let mut out = Vec::new();
+        for other in [
+            &br#"{"Type":"ERROR","Id":"9ojK4zRlO8QQ","RequestId":"","ErrorCode":400}"#[..],
+            br#"{"Type":"MESSAGE","SendTime":"soon"}"#,
+            b"",
+            b"hello",
+        ] {
+            assert_eq!(encode(&mut out, other), None);
+        }
+        assert!(out.is_empty());
+    }
+
+    proptest! {
+        /// Goal: whatever is said, the record is one line whose members agree with the frame; names
+        /// that users choose do not confuse it. Oracle: serde_json, jiff.
+        #[test]
+        fn any_frame_is_recorded(
+            content in "[\\x00-\\x7fé🔥]{1,60}",
+            key in "(SendTime|Type|[a-z\"]{0,6})",
+            nanos in 0_u64..4_000_000_000_000_000_000,
+            is_event: bool,
+        ) {
+            let attributes = attributes_json([(&*key, &*content)]);
+            let sender = sender_json("u", [(&*key, "2020-01-01T00:00:00Z")]);
+            let (id, sent) = (FrameId::parse("9ojK4zRlO8QQ").expect("an id"), UnixTime::from_nanos(nanos));
+            let mut frame = bytes::BytesMut::new();
+            if is_event {
+                event(&mut frame, &Event {
+                    id, request_id: "", name: &content, attributes_json: &attributes, sent,
+                });
+            } else {
+                message(&mut frame, &Message {
+                    id, request_id: "r", attributes_json: &attributes, content: &content, sent,
+                    sender_json: &sender,
+                });
+            }
+            let payload = payloads(&frame).next().expect("one frame");
+            let mut out = Vec::new();
+            prop_assert_eq!(encode(&mut out, payload), Some(nanos / 1_000_000));
+            prop_assert!(!out.contains(&b'\n'));
+            let record: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            let frame: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+            prop_assert_eq!(&record["payload"], &frame);
+            prop_assert_eq!(&record["type"], if is_event { "EVENT" } else { "MESSAGE" });
+            prop_assert_eq!(&record["version"], "1.0");
+            let stamp = record["event_timestamp"].as_str().expect("text");
+            prop_assert_eq!(stamp.len(), "2025-08-14T05:48:40.415Z".len());
+            let stamp: jiff::Timestamp = stamp.parse().expect("RFC 3339");
+            prop_assert_eq!(u64::try_from(stamp.as_millisecond()), Ok(nanos / 1_000_000));
+        }
+    }
+}

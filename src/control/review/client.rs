@@ -1,0 +1,130 @@
+//! One call of a handler: pooled HTTP/1.1 connections, TLS, signatures, a bound for the answer.
+
+use std::io;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::settings::Target;
+use crate::base::clock::UnixTime;
+use crate::base::limits::{
+    REVIEW_ANSWER_BYTES_MAX, REVIEW_IDLE_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX,
+};
+use crate::control::client::{AGENT, chain, connector};
+use crate::protocol::sigv4::Scope;
+use crate::protocol::sigv4::sign::{Outgoing, sign};
+
+const JSON: &str = "application/json";
+const INVOCATION_TYPE: (&str, &str) = ("x-amz-invocation-type", "RequestResponse");
+/// Lambda's answer is the error of the function, not what it returned.
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+
+/// Why a handler gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallFault {
+    /// Not connected, or the connection broke.
+    #[error("{0}")]
+    Connection(String),
+    /// Anything but 200.
+    #[error("HTTP status {0}")]
+    Status(StatusCode),
+    /// The function failed.
+    #[error("the function failed: {0}")]
+    Function(String),
+    /// More than may be read.
+    #[error("the answer is longer than {REVIEW_ANSWER_BYTES_MAX} bytes")]
+    TooLong,
+    /// The request cannot be written as HTTP.
+    #[error("the request is malformed: {0}")]
+    Request(hyper::http::Error),
+}
+
+/// Calls handlers.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Client {
+    /// With the system's certificates, which are read only if `secure`.
+    pub(super) fn new(secure: bool) -> io::Result<Self> {
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(REVIEW_IDLE_MAX)
+            .pool_max_idle_per_host(REVIEW_IN_FLIGHT_PER_HANDLER_MAX)
+            .build(connector(secure)?);
+        Ok(Self { http })
+    }
+
+    /// What the handler answers to `body`. A kept connection may just have been closed by the other
+    /// side: then the call is made once more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the connection; the handler may have seen the message.
+    pub(super) async fn call(
+        &self,
+        target: &Target,
+        body: &Bytes,
+        now: UnixTime,
+    ) -> Result<Bytes, CallFault> {
+        let request = || request(target, body, now).map_err(CallFault::Request);
+        let response = match self.http.request(request()?).await {
+            Err(error) if !error.is_connect() => self.http.request(request()?).await,
+            other => other,
+        };
+        let response = response.map_err(|error| CallFault::Connection(chain(&error)))?;
+        let (status, headers) = (response.status(), response.headers());
+        if status != StatusCode::OK {
+            return Err(CallFault::Status(status));
+        }
+        if let Some(kind) = headers.get(FUNCTION_ERROR) {
+            let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
+            return Err(CallFault::Function(kind));
+        }
+        let body = Limited::new(response.into_body(), REVIEW_ANSWER_BYTES_MAX);
+        match body.collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(CallFault::TooLong),
+            Err(error) => Err(CallFault::Connection(chain(error.as_ref()))),
+        }
+    }
+}
+
+fn request(
+    target: &Target,
+    body: &Bytes,
+    now: UnixTime,
+) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    let uri = &target.uri;
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    let mut request = Request::post(uri)
+        .header(HOST, host)
+        .header(USER_AGENT, AGENT)
+        .header(CONTENT_TYPE, JSON)
+        .header(INVOCATION_TYPE.0, INVOCATION_TYPE.1);
+    if let Some((region, credentials)) = &target.signed {
+        let outgoing = Outgoing {
+            method: "POST",
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            host,
+            headers: &[(CONTENT_TYPE.as_str(), JSON), INVOCATION_TYPE],
+            body,
+        };
+        let scope = Scope {
+            region,
+            service: "lambda",
+        };
+        for (name, value) in sign(&outgoing, credentials, scope, now) {
+            request = request.header(name, value);
+        }
+    }
+    request.body(Full::new(body.clone()))
+}

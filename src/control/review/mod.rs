@@ -1,0 +1,259 @@
+//! Message review: requests of the shards to handlers, verdicts back.
+//!
+//! One task for each message. It waits for a free request to its handler, then for one of all
+//! handlers' together; both queues are first come, first served, and bounded. So a handler that hangs
+//! uses up its own requests and no more. The deadline covers the waiting too; the room's home shard
+//! keeps it itself, here it only ends the call.
+
+mod client;
+mod metrics;
+mod settings;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+pub use metrics::ReviewMetrics;
+pub use settings::{Lambda, ReviewSettings};
+
+use super::Control;
+use super::record::Handler as Attached;
+use crate::base::limits::{
+    REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX,
+    REVIEW_WAITING_PER_HANDLER_MAX,
+};
+use crate::base::rate::{Budget, Rate};
+use crate::net::event::Event;
+use crate::protocol::chat::review::{AnswerFault, Question, Verdict, question_json, read_answer};
+use crate::shard::mesh::ReviewMail;
+use crate::shard::review::ReviewRequest;
+use client::{CallFault, Client};
+use metrics::Outcome;
+use settings::Target;
+
+/// Requests taken from one shard before others, and the API, have their turn.
+const REQUESTS_PER_TURN_MAX: usize = 256;
+/// Log lines of one handler: the metrics have the rest.
+const COMPLAINTS: Rate = Rate::per_second(1);
+
+/// Has messages reviewed. One, on the control thread.
+pub struct Reviews {
+    control: Rc<Control>,
+    settings: ReviewSettings,
+    timeout: Duration,
+    client: Client,
+    handlers: RefCell<HashMap<String, Rc<Handler>>>,
+    requests: Semaphore,
+    metrics: Rc<ReviewMetrics>,
+}
+
+/// One handler: everything that keeps it from harming the others.
+struct Handler {
+    function: String,
+    target: Option<Target>,
+    requests: Semaphore,
+    waiting: Cell<usize>,
+    complaints: Cell<Budget>,
+}
+
+/// Why a review comes to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("no answer in time")]
+    Timeout,
+    #[error(
+        "{REVIEW_WAITING_PER_HANDLER_MAX} reviews of it wait already, or {REVIEW_OPEN_MAX} of all"
+    )]
+    Busy,
+    #[error("neither review.functions nor review.lambda_endpoint says where it is")]
+    Unconfigured,
+    #[error(transparent)]
+    Call(#[from] CallFault),
+    #[error(transparent)]
+    Answer(#[from] AnswerFault),
+}
+
+impl Fault {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Timeout => Outcome::Timeout,
+            Self::Busy => Outcome::Busy,
+            Self::Unconfigured => Outcome::Unconfigured,
+            Self::Call(CallFault::TooLong) | Self::Answer(_) => Outcome::Invalid,
+            Self::Call(_) => Outcome::Error,
+        }
+    }
+}
+
+impl Reviews {
+    /// `timeout` is the one that the shards have.
+    ///
+    /// # Errors
+    ///
+    /// The system's certificates cannot be read, and a handler needs them.
+    pub fn new(
+        control: Rc<Control>,
+        settings: ReviewSettings,
+        timeout: Duration,
+        metrics: Rc<ReviewMetrics>,
+    ) -> io::Result<Rc<Self>> {
+        let client = Client::new(settings.is_secure())?;
+        Ok(Rc::new(Self {
+            control,
+            settings,
+            timeout,
+            client,
+            handlers: RefCell::default(),
+            requests: Semaphore::new(REVIEW_IN_FLIGHT_MAX),
+            metrics,
+        }))
+    }
+
+    /// Takes what the shards ask, for ever. Call within a `LocalSet`.
+    pub async fn serve(self: Rc<Self>, reviews: ReviewMail) -> io::Result<()> {
+        let ReviewMail { mut mail, bell } = reviews;
+        let event = Event::new(bell.event())?;
+        loop {
+            for consumer in &mut mail {
+                for _ in 0..REQUESTS_PER_TURN_MAX {
+                    let Ok(request) = consumer.pop() else { break };
+                    self.take(request);
+                }
+            }
+            bell.sleep().announce();
+            if mail.iter().all(rtrb::Consumer::is_empty) {
+                event.wait().await?;
+            } else {
+                tokio::task::yield_now().await;
+            }
+            bell.sleep().awake();
+        }
+    }
+
+    fn take(self: &Rc<Self>, request: ReviewRequest) {
+        let room = self.control.registry.rooms.get(request.room);
+        let Some(Attached { uri, .. }) = room.and_then(|room| room.handler) else {
+            // Detached since, or the room is gone: nobody is left to ask.
+            self.control
+                .gateway
+                .rule(request.room, request.ticket, None);
+            return;
+        };
+        let handler = self.handler(uri);
+        let metrics = &self.metrics;
+        if metrics.open.get() >= REVIEW_OPEN_MAX
+            || handler.waiting.get() >= REVIEW_WAITING_PER_HANDLER_MAX
+        {
+            self.finish(&handler, &request, Err(Fault::Busy));
+            return;
+        }
+        let reviews = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let deadline = Instant::from_std(reviews.control.clock.instant(request.deadline));
+            let review = timeout_at(deadline, reviews.review(&handler, &request));
+            let outcome = {
+                let _open = Counted::new(&reviews.metrics.open);
+                review.await.unwrap_or(Err(Fault::Timeout))
+            };
+            reviews.finish(&handler, &request, outcome);
+        });
+    }
+
+    async fn review(&self, handler: &Handler, request: &ReviewRequest) -> Result<Verdict, Fault> {
+        let target = handler.target.as_ref().ok_or(Fault::Unconfigured)?;
+        let (_own, _all) = {
+            let _waiting = Counted::new(&handler.waiting);
+            let own = handler.requests.acquire().await;
+            let all = self.requests.acquire().await;
+            (own, all)
+        };
+        let _in_flight = Counted::new(&self.metrics.in_flight);
+        let [content, attributes_json, _, sender_json] = request.posted.texts();
+        let question = Question {
+            content,
+            attributes_json,
+            message_id: request.id,
+            room_arn: &self.control.settings.realm.arn(request.room),
+            sender_json,
+            ip: request.posted.ip(),
+        };
+        let question = Bytes::from(question_json(&question));
+        let now = self.control.clock.now().unix;
+        let answer = self.client.call(target, &question, now).await?;
+        let mut verdict = read_answer(&answer, usize::from(request.content_chars_max))?;
+        if let Verdict::Allow(rewrite) = &mut verdict
+            && self.settings.omitted_attributes_drop
+        {
+            rewrite.attributes_json.get_or_insert("null".into());
+        }
+        Ok(verdict)
+    }
+
+    /// Counts, complains, and brings the verdict to the room.
+    fn finish(&self, handler: &Handler, request: &ReviewRequest, outcome: Result<Verdict, Fault>) {
+        let now = self.control.clock.now().tick;
+        let counted = match &outcome {
+            Ok(Verdict::Allow(_)) => Outcome::Allow,
+            Ok(Verdict::Deny(_)) => Outcome::Deny,
+            Err(fault) => fault.outcome(),
+        };
+        // The deadline was set when the message came.
+        let left = request.deadline.since(now);
+        let late = now.since(request.deadline);
+        self.metrics
+            .note(counted, self.timeout.saturating_sub(left) + late);
+        if let Err(fault) = &outcome {
+            let mut budget = handler.complaints.get();
+            if budget.take(COMPLAINTS, now) {
+                let (function, room) = (&handler.function, request.room);
+                tracing::warn!(function, %room, %fault, "a message was not reviewed: the room's fallbackResult decides");
+            }
+            handler.complaints.set(budget);
+        }
+        self.control
+            .gateway
+            .rule(request.room, request.ticket, outcome.ok());
+    }
+
+    fn handler(&self, function: String) -> Rc<Handler> {
+        let mut handlers = self.handlers.borrow_mut();
+        if let Some(handler) = handlers.get(&function) {
+            return Rc::clone(handler);
+        }
+        if handlers.len() >= REVIEW_HANDLERS_MAX {
+            // A review under way holds its handler.
+            handlers.retain(|_, handler| Rc::strong_count(handler) > 1);
+        }
+        let handler = Rc::new(Handler {
+            target: self.settings.target(&function),
+            requests: Semaphore::new(REVIEW_IN_FLIGHT_PER_HANDLER_MAX),
+            waiting: Cell::new(0),
+            complaints: Cell::default(),
+            function: function.clone(),
+        });
+        handlers.insert(function, Rc::clone(&handler));
+        handler
+    }
+}
+
+/// One more, as long as it lives.
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.update(|count| count + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.update(|count| count - 1);
+    }
+}

@@ -1,0 +1,349 @@
+//! Messages of a reviewed room between arrival and verdict: one order, each decided once.
+//!
+//! Owns: the queue of pending messages, their deadlines and verdicts.
+//! Never: handlers, clocks, what a message is.
+
+use std::collections::VecDeque;
+
+use crate::base::clock::Tick;
+use crate::base::limits::REVIEW_HELD_PER_ROOM_MAX;
+use crate::protocol::chat::review::{Rewrite, Verdict};
+
+/// `fallbackResult`: what counts when a review comes to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The message is delivered as it was sent.
+    Allow,
+    /// It is not.
+    Deny,
+}
+
+/// Names a pending message to its reviewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(u64);
+
+/// The room holds as many messages as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A message that is not delivered: its sender must be told, once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Denied<T> {
+    /// The message.
+    pub message: T,
+    /// For its sender; empty if the handler gave none.
+    pub reason: Box<str>,
+}
+
+/// The pending messages of one room, in the order of their arrival.
+///
+/// A verdict may come in any order, late, twice or never. Each message leaves exactly once: denied, at
+/// the moment of the verdict, or released, when everything before it has left.
+#[derive(Debug)]
+pub struct Pending<T> {
+    entries: VecDeque<Entry<T>>,
+    // The ticket of the first entry; those behind it count on.
+    first: u64,
+}
+
+#[derive(Debug)]
+enum Entry<T> {
+    Waiting {
+        message: T,
+        deadline: Tick,
+        fallback: Fallback,
+    },
+    Allowed(T, Option<Rewrite>),
+    Gone,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+        }
+    }
+}
+
+impl<T> Pending<T> {
+    /// Messages that have not left; denied ones count until those before them have left.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The ticket that the next message gets, if there is space for one.
+    pub fn next_ticket(&self) -> Result<Ticket, Full> {
+        if self.len() >= REVIEW_HELD_PER_ROOM_MAX {
+            return Err(Full);
+        }
+        Ok(Ticket(self.first + index_bits(self.len())))
+    }
+
+    /// Holds a message until its verdict, or until `deadline`, when `fallback` decides.
+    pub fn hold(&mut self, message: T, deadline: Tick, fallback: Fallback) -> Result<Ticket, Full> {
+        let ticket = self.next_ticket()?;
+        self.entries.push_back(Entry::Waiting {
+            message,
+            deadline,
+            fallback,
+        });
+        Ok(ticket)
+    }
+
+    /// Puts a message that needs no verdict behind those that do: the room's handler was detached.
+    pub fn follow(&mut self, message: T) -> Result<(), Full> {
+        self.next_ticket()?;
+        self.entries.push_back(Entry::Allowed(message, None));
+        Ok(())
+    }
+
+    /// Takes a verdict; `None`: the review came to nothing, the fallback decides. A verdict for a
+    /// message whose deadline has passed, or that is decided already, counts for nothing.
+    pub fn decide(
+        &mut self,
+        ticket: Ticket,
+        verdict: Option<Verdict>,
+        now: Tick,
+    ) -> Option<Denied<T>> {
+        let index = ticket.0.checked_sub(self.first)?;
+        let entry = self.entries.get_mut(usize::try_from(index).ok()?)?;
+        entry.decide(verdict, now)
+    }
+
+    /// Lets the fallback decide messages whose deadline has passed; the denied go to `denied`. A
+    /// message behind one with a later deadline may be left for a later call.
+    /// Returns how many were decided.
+    pub fn expire(&mut self, now: Tick, mut denied: impl FnMut(Denied<T>)) -> usize {
+        let mut count = 0;
+        for entry in &mut self.entries {
+            match entry {
+                Entry::Waiting { deadline, .. } if *deadline > now => break,
+                Entry::Waiting { .. } => {
+                    count += 1;
+                    if let Some(refused) = entry.decide(None, now) {
+                        denied(refused);
+                    }
+                }
+                Entry::Allowed(..) | Entry::Gone => {}
+            }
+        }
+        count
+    }
+
+    /// The next message to be said, once everything before it has left.
+    pub fn release(&mut self) -> Option<(T, Option<Rewrite>)> {
+        loop {
+            if let Entry::Waiting { .. } = self.entries.front()? {
+                return None;
+            }
+            self.first += 1;
+            if let Entry::Allowed(message, rewrite) = self.entries.pop_front()? {
+                return Some((message, rewrite));
+            }
+        }
+    }
+
+    /// When to call [`Pending::expire`]: the deadline of the first message without a verdict.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Waiting { deadline, .. } => Some(*deadline),
+            Entry::Allowed(..) | Entry::Gone => None,
+        })
+    }
+}
+
+impl<T> Entry<T> {
+    fn decide(&mut self, verdict: Option<Verdict>, now: Tick) -> Option<Denied<T>> {
+        let (message, fallback, deadline) = match std::mem::replace(self, Self::Gone) {
+            Self::Waiting {
+                message,
+                deadline,
+                fallback,
+            } => (message, fallback, deadline),
+            decided @ (Self::Allowed(..) | Self::Gone) => {
+                *self = decided;
+                return None;
+            }
+        };
+        let in_time = verdict.filter(|_| now < deadline);
+        let reason = match (in_time, fallback) {
+            (Some(Verdict::Allow(rewrite)), _) => {
+                *self = Self::Allowed(message, Some(rewrite));
+                return None;
+            }
+            (None, Fallback::Allow) => {
+                *self = Self::Allowed(message, None);
+                return None;
+            }
+            (Some(Verdict::Deny(reason)), _) => reason,
+            (None, Fallback::Deny) => Box::default(),
+        };
+        Some(Denied { message, reason })
+    }
+}
+
+fn index_bits(index: usize) -> u64 {
+    u64::try_from(index).expect("a queue is shorter than 2^64")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * 1_000_000)
+    }
+
+    fn rewrite(content: &str) -> Rewrite {
+        Rewrite {
+            content: content.into(),
+            attributes_json: None,
+        }
+    }
+
+    /// Goal: verdicts out of order release in order; a denial is told at once.
+    #[test]
+    fn an_early_verdict_waits_for_those_before_it() {
+        let mut pending = Pending::default();
+        let [a, b, c] = ["a", "b", "c"].map(|message| {
+            pending
+                .hold(message, at(200), Fallback::Allow)
+                .expect("space")
+        });
+        assert_eq!(
+            pending.decide(c, Some(Verdict::Allow(rewrite("C"))), at(1)),
+            None,
+            "allowed, but third"
+        );
+        assert_eq!(pending.release(), None);
+        let denied = pending
+            .decide(a, Some(Verdict::Deny("no".into())), at(1))
+            .expect("denied");
+        assert_eq!((denied.message, &*denied.reason), ("a", "no"));
+        assert_eq!(pending.release(), None, "b is undecided");
+        assert_eq!(pending.next_deadline(), Some(at(200)));
+        assert_eq!(pending.decide(b, None, at(1)), None);
+        assert_eq!(
+            pending.decide(b, Some(Verdict::Deny("late".into())), at(1)),
+            None
+        );
+        assert_eq!(pending.release(), Some(("b", None)));
+        assert_eq!(pending.release(), Some(("c", Some(rewrite("C")))));
+        assert_eq!(pending.release(), None);
+        assert_eq!(
+            pending.decide(b, Some(Verdict::Deny("gone".into())), at(1)),
+            None,
+            "left long ago"
+        );
+    }
+
+    /// Goal: the bound holds, for messages that need no verdict too.
+    #[test]
+    fn a_full_room_refuses() {
+        let mut pending = Pending::default();
+        for message in 0..REVIEW_HELD_PER_ROOM_MAX {
+            assert!(pending.hold(message, at(200), Fallback::Deny).is_ok());
+        }
+        assert_eq!(pending.hold(0, at(200), Fallback::Deny), Err(Full));
+        assert_eq!(pending.follow(0), Err(Full));
+        let mut denied = 0;
+        assert_eq!(
+            pending.expire(at(200), |_| denied += 1),
+            REVIEW_HELD_PER_ROOM_MAX
+        );
+        assert_eq!(denied, REVIEW_HELD_PER_ROOM_MAX);
+        assert_eq!(pending.release(), None);
+        assert!(pending.is_empty());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Hold(bool),
+        Follow,
+        Decide(u64, u8),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<bool>().prop_map(Step::Hold),
+            Just(Step::Follow),
+            (0..60_u64, 0..3_u8).prop_map(|(ticket, verdict)| Step::Decide(ticket, verdict)),
+            (0..120_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Goal: whatever verdicts come and whenever, each message leaves once, released ones in order
+        /// of arrival, as the first verdict (or the fallback at the deadline) said.
+        /// Method: a plain table of what was held and decided is the oracle.
+        #[test]
+        fn every_message_leaves_once(steps in proptest::collection::vec(step(), 0..200)) {
+            const TIMEOUT: u64 = 200;
+            let mut pending = Pending::default();
+            // By arrival: what each message must come to, once that is known.
+            let mut expected: Vec<(u64, Fallback, Option<bool>)> = Vec::new();
+            let (mut released, mut denied) = (Vec::new(), Vec::new());
+            let mut now = 0;
+            let settle = |pending: &mut Pending<usize>, now, released: &mut Vec<usize>,
+                          denied: &mut Vec<usize>, expected: &mut Vec<(u64, Fallback, Option<bool>)>| {
+                pending.expire(at(now), |refused| denied.push(refused.message));
+                for (deadline, fallback, verdict) in expected {
+                    if *deadline <= now {
+                        verdict.get_or_insert(*fallback == Fallback::Allow);
+                    }
+                }
+                while let Some((message, _)) = pending.release() {
+                    released.push(message);
+                }
+            };
+            for step in steps {
+                match step {
+                    Step::Hold(allow) => {
+                        let fallback = if allow { Fallback::Allow } else { Fallback::Deny };
+                        let held = pending.hold(expected.len(), at(now + TIMEOUT), fallback);
+                        prop_assert!(held.is_ok());
+                        expected.push((now + TIMEOUT, fallback, None));
+                    }
+                    Step::Follow => {
+                        prop_assert!(pending.follow(expected.len()).is_ok());
+                        expected.push((u64::MAX, Fallback::Allow, Some(true)));
+                    }
+                    Step::Decide(ticket, verdict) => {
+                        let said = match verdict {
+                            0 => None,
+                            1 => Some(Verdict::Allow(rewrite("x"))),
+                            _ => Some(Verdict::Deny("no".into())),
+                        };
+                        let refused = pending.decide(Ticket(ticket), said, at(now));
+                        denied.extend(refused.map(|refused| refused.message));
+                        let entry = usize::try_from(ticket).ok().and_then(|at| expected.get_mut(at));
+                        if let Some((_, fallback, outcome)) = entry {
+                            outcome.get_or_insert(verdict == 1
+                                || verdict == 0 && *fallback == Fallback::Allow);
+                        }
+                    }
+                    Step::Pass(millis) => now += millis,
+                }
+                settle(&mut pending, now, &mut released, &mut denied, &mut expected);
+            }
+            now += TIMEOUT;
+            settle(&mut pending, now, &mut released, &mut denied, &mut expected);
+            prop_assert!(pending.is_empty());
+            prop_assert_eq!(pending.next_deadline(), None);
+            denied.sort_unstable();
+            let of = |wanted| expected.iter().enumerate()
+                .filter(|(_, (.., outcome))| *outcome == Some(wanted))
+                .map(|(index, _)| index).collect::<Vec<_>>();
+            prop_assert_eq!(released, of(true));
+            prop_assert_eq!(denied, of(false));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+// The official chat client as applications ship it: its ES modules in a real browser.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import http from "node:http";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { SendEventCommand } from "@aws-sdk/client-ivschat";
+
+import { Browser } from "./browser.mjs";
+import { Server, until, within } from "./harness.mjs";
+
+const packages = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../node_modules");
+// The package's modules import each other without an extension and `uuid` by its bare name; bundlers
+// resolve both, here the page and its server do.
+const page = `<!doctype html><meta charset="utf-8"><title>chat</title><link rel="icon" href="data:,">
+<script type="importmap">{"imports": {
+  "amazon-ivs-chat-messaging": "/amazon-ivs-chat-messaging/dist/esm/index.js",
+  "uuid": "/uuid/dist/esm-browser/index.js"
+}}</script>`;
+
+/** Serves the page, the packages' modules, and a token for each `POST /token/USER`. */
+async function application(tokenFor) {
+  const site = http.createServer(async (request, response) => {
+    try {
+      const { pathname } = new URL(request.url, "http://localhost");
+      if (pathname === "/") {
+        response.setHeader("Content-Type", "text/html").end(page);
+      } else if (pathname.startsWith("/token/")) {
+        response.setHeader("Content-Type", "application/json");
+        response.end(JSON.stringify(await tokenFor(decodeURIComponent(pathname.slice("/token/".length)))));
+      } else {
+        const file = path.join(packages, pathname);
+        const text = await readFile(path.extname(file) ? file : `${file}.js`);
+        response.setHeader("Content-Type", "text/javascript").end(text);
+      }
+    } catch (error) {
+      response.writeHead(404).end(String(error));
+    }
+  });
+  site.listen(0, "127.0.0.1");
+  await once(site, "listening");
+  return site;
+}
+
+let server, site, browser, arn;
+before(async () => {
+  server = await Server.start();
+  arn = await server.room();
+  const minutes = (user) => (user === "brief" ? 1 : 60);
+  site = await application((user) => server.token(arn, user, { minutes: minutes(user) }));
+  browser = await Browser.launch();
+});
+after(async () => {
+  await browser?.close();
+  site?.close();
+  await server?.stop();
+});
+
+// -- what an application does; these functions run in the page --
+
+const connect = async (url, user) => {
+  const { ChatRoom } = await import("amazon-ivs-chat-messaging");
+  window.tokens = 0;
+  window.log = [];
+  window.room = new ChatRoom({
+    regionOrUrl: url,
+    tokenProvider: async () => {
+      window.tokens += 1;
+      const token = await (await fetch(`/token/${user}`, { method: "POST" })).json();
+      // Without this date the client does not swap connections by itself.
+      return { token: token.token };
+    },
+  });
+  for (const name of ["connecting", "connect", "disconnect"]) {
+    room.addListener(name, (why) => log.push([name, why]));
+  }
+  room.addListener("message", ({ sender, content, attributes }) =>
+    log.push(["message", sender.userId, content, attributes]),
+  );
+  for (const name of ["event", "messageDelete", "userDisconnect"]) {
+    room.addListener(name, (event) => log.push([name, event.messageId ?? event.userId ?? event.eventName]));
+  }
+  room.connect();
+};
+const connected = () => room.state === "connected";
+const heard = (...entry) => log.some((one) => JSON.stringify(one).startsWith(JSON.stringify(entry).slice(0, -1)));
+/** What became of `room[method](new Request(...))`. */
+const ask = async (method, request, ...values) => {
+  const sdk = await import("amazon-ivs-chat-messaging");
+  try {
+    return { ok: await room[method](new sdk[request](...values)) };
+  } catch (error) {
+    return { code: error.errorCode, message: error.errorMessage };
+  }
+};
+
+async function visitor(user) {
+  const tab = await browser.open(`http://127.0.0.1:${site.address().port}/`);
+  await tab.run(connect, server.url, user);
+  await tab.until(connected, `${user} connects`);
+  return tab;
+}
+
+test("two browsers send, receive, delete, are refused and kicked", async () => {
+  const [ann, bob] = [await visitor("ann"), await visitor("bob é")];
+  const { ok: sent } = await ann.run(ask, "sendMessage", "SendMessageRequest", "héllo 🔥", { a: "1" });
+  assert.equal(sent.content, "héllo 🔥");
+  for (const tab of [ann, bob]) await tab.until(heard, "it is heard", "message", "ann", "héllo 🔥", { a: "1" });
+
+  const long = await bob.run(ask, "sendMessage", "SendMessageRequest", "x".repeat(501));
+  assert.deepEqual(long, { code: 400, message: "Message exceeds maximum length" });
+
+  assert.ok((await bob.run(ask, "deleteMessage", "DeleteMessageRequest", sent.id, "spam")).ok);
+  for (const tab of [ann, bob]) await tab.until(heard, "the deletion", "messageDelete", sent.id);
+
+  await server.api.send(new SendEventCommand({ roomIdentifier: arn, eventName: "app:goal" }));
+  await bob.until(heard, "the application event", "event", "app:goal");
+
+  await within(ann.run(ask, "disconnectUser", "DisconnectUserRequest", "bob é", "rude"));
+  await bob.until(heard, "bob is out for good", "disconnect", "serverDisconnect");
+  assert.equal(await bob.run(() => tokens), 1, "no attempt to come back");
+  await ann.until(heard, "ann is told", "userDisconnect", "bob é");
+  assert.deepEqual([ann.faults, bob.faults], [[], []]);
+});
+
+test("a stopping server is taken for a lost one; started again it serves the same page", async () => {
+  const own = await Server.start();
+  const other = await own.room();
+  const shop = await application((user) => own.token(other, user));
+  const tab = await browser.open(`http://127.0.0.1:${shop.address().port}/`);
+  await tab.run(connect, own.url, "ann");
+  await tab.until(connected, "it connects");
+  await own.stop();
+  await tab.until(heard, "it gives up", "disconnect");
+  assert.deepEqual(
+    (await tab.run(() => log)).map(([name]) => name),
+    ["connecting", "connect", "connecting", "disconnect"],
+    "the cut was no clean close: it tried to come back",
+  );
+  const again = await Server.start({ dataDir: own.dataDir, messagingPort: own.messagingPort });
+  own.api = again.api;
+  await tab.run(() => room.connect());
+  await tab.until(connected, "it connects to the new process");
+  shop.close();
+  await again.stop();
+});
+
+test("a session of a minute ends with ERROR 401 and the browser comes back by itself", async () => {
+  const tab = await visitor("brief");
+  await until(async () => (await tab.run(() => tokens)) === 2, "a second token", 75_000);
+  await tab.until(connected, "it is connected again");
+  assert.deepEqual(
+    (await tab.run(() => log)).map(([name]) => name),
+    ["connecting", "connect", "connecting", "connect"],
+  );
+  assert.ok((await tab.run(ask, "sendMessage", "SendMessageRequest", "back")).ok);
+});

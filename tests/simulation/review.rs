@@ -1,0 +1,196 @@
+//! A review handler that answers in any order, late, twice or never, and what must come of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use rtrb::Consumer;
+use serde_json::Value;
+use uproar::base::clock::Tick;
+use uproar::net::wire::Wire;
+use uproar::protocol::chat::review::{Rewrite, Verdict};
+use uproar::room::review::Fallback;
+use uproar::shard::command::Command;
+use uproar::shard::core::Core;
+use uproar::shard::review::ReviewRequest;
+
+/// Short, so that a run of two simulated seconds sees many deadlines.
+pub(super) const TIMEOUT: Duration = Duration::from_millis(30);
+
+/// What must become of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Delivered with this content, or with its own.
+    Said(Option<String>),
+    /// Not delivered; ERROR 406 with this text, or with whatever the server says on its own.
+    Denied(Option<String>),
+}
+
+/// The handler, and what it has decided.
+pub(super) struct Reviewer {
+    /// `None`: rooms of this seed are never reviewed.
+    fallback: Option<Fallback>,
+    attached: bool,
+    open: Vec<(Tick, ReviewRequest)>,
+    /// By message id.
+    pub(super) outcomes: HashMap<String, Outcome>,
+    /// Verdicts lost or too late.
+    pub(super) unheard: usize,
+}
+
+impl Reviewer {
+    /// Two seeds in three have a handler.
+    pub(super) fn of(seed: u64) -> Self {
+        let fallback = match seed % 3 {
+            0 => None,
+            1 => Some(Fallback::Allow),
+            _ => Some(Fallback::Deny),
+        };
+        Self {
+            fallback,
+            attached: true,
+            open: Vec::new(),
+            outcomes: HashMap::new(),
+            unheard: 0,
+        }
+    }
+
+    /// What the room's settings say now.
+    pub(super) fn attached(&self) -> Option<Fallback> {
+        self.fallback.filter(|_| self.attached)
+    }
+
+    /// The room's owner detaches the handler, or attaches it again.
+    pub(super) fn toggle(&mut self) {
+        self.attached = !self.attached;
+    }
+
+    /// Within a turn of the shard: takes requests and gives verdicts that are due.
+    pub(super) fn act<W: Wire>(
+        &mut self,
+        rng: &mut fastrand::Rng,
+        now: Tick,
+        mail: &mut Consumer<ReviewRequest>,
+        core: &mut Core<W>,
+    ) {
+        while let Ok(request) = mail.pop() {
+            // Another shard may not have heard yet that the room is reviewed.
+            let ip = request.posted.ip();
+            assert!(ip == "203.0.113.7" || ip.is_empty(), "the sender's address");
+            // A quarter is later than the deadline.
+            let due = now.after(Duration::from_millis(rng.u64(..40)));
+            self.open.push((due, request));
+        }
+        let (due, open): (Vec<_>, Vec<_>) = self.open.drain(..).partition(|(due, _)| *due <= now);
+        self.open = open;
+        for (_, request) in due {
+            self.judge(rng, now, &request, core);
+        }
+    }
+
+    fn judge<W: Wire>(
+        &mut self,
+        rng: &mut fastrand::Rng,
+        now: Tick,
+        request: &ReviewRequest,
+        core: &mut Core<W>,
+    ) {
+        let id = request.id.to_string();
+        let fallback = match self.fallback.expect("only reviewed rooms ask") {
+            Fallback::Allow => Outcome::Said(None),
+            Fallback::Deny => Outcome::Denied(None),
+        };
+        let verdict = match rng.u32(..10) {
+            0 => {
+                self.unheard += 1;
+                self.outcomes.insert(id, fallback);
+                return;
+            }
+            1 => None,
+            2..6 => Some(Verdict::Deny(format!("no {id}").into())),
+            _ => Some(Verdict::Allow(Rewrite {
+                content: format!("reviewed {id}").into(),
+                attributes_json: None,
+            })),
+        };
+        let outcome = match &verdict {
+            _ if now >= request.deadline => {
+                self.unheard += 1;
+                fallback
+            }
+            None => fallback,
+            Some(Verdict::Allow(rewrite)) => Outcome::Said(Some(rewrite.content.to_string())),
+            Some(Verdict::Deny(reason)) => Outcome::Denied(Some(reason.to_string())),
+        };
+        self.outcomes.insert(id, outcome);
+        core.command(Command::Verdict(request.room, request.ticket, verdict));
+        if rng.u32(..5) == 0 {
+            // It changes its mind: too late.
+            let other = Some(Verdict::Deny("changed my mind".into()));
+            core.command(Command::Verdict(request.room, request.ticket, other));
+        }
+    }
+
+    /// What the room heard is what was decided.
+    pub(super) fn check(&self, observed: &[Value], seed: u64) {
+        let mut heard: HashMap<&str, &Value> = HashMap::new();
+        let mut last_time = "";
+        let mut own: HashMap<&str, VecDeque<u64>> = HashMap::new();
+        for text in observed.iter().filter(|text| text["Type"] == "MESSAGE") {
+            heard.insert(text["Id"].as_str().unwrap(), text);
+            let time = text["SendTime"].as_str().unwrap();
+            assert!(
+                cut(last_time) <= cut(time),
+                "seed {seed}: {time} behind {last_time}"
+            );
+            last_time = time;
+            let request = text["RequestId"].as_str().unwrap();
+            if let Some((sender, number)) = request.split_once(':') {
+                own.entry(sender)
+                    .or_default()
+                    .push_back(number.parse().unwrap());
+            }
+        }
+        for (sender, numbers) in own {
+            assert!(
+                numbers.iter().is_sorted(),
+                "seed {seed}: {sender} was reordered: {numbers:?}"
+            );
+        }
+        for (id, outcome) in &self.outcomes {
+            let text = heard.get(id.as_str());
+            match outcome {
+                Outcome::Denied(_) => {
+                    assert!(text.is_none(), "seed {seed}: {id} was denied, but said");
+                }
+                Outcome::Said(content) => {
+                    let said = text.unwrap_or_else(|| panic!("seed {seed}: {id} was not said"));
+                    let said = said["Content"].as_str().unwrap();
+                    match content {
+                        Some(content) => assert_eq!(said, content, "seed {seed}: {id}"),
+                        None => assert!(said.starts_with('x') || said == ".", "seed {seed}: {id}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// An ERROR 406 is the one that was decided.
+    pub(super) fn check_denial(&self, error: &Value, seed: u64) {
+        let id = error["Id"].as_str().unwrap();
+        let Some(Outcome::Denied(reason)) = self.outcomes.get(id) else {
+            panic!("seed {seed}: {error} was not decided");
+        };
+        if let Some(reason) = reason {
+            assert_eq!(error["ErrorMessage"], reason.as_str(), "seed {seed}");
+        }
+    }
+}
+
+/// Whole seconds and six digits: trailing zeros of the fraction are trimmed on the wire.
+fn cut(time: &str) -> (String, u64) {
+    let (whole, fraction) = time
+        .trim_end_matches('Z')
+        .split_once('.')
+        .unwrap_or((time.trim_end_matches('Z'), "0"));
+    (whole.to_owned(), format!("{fraction:0<9}").parse().unwrap())
+}
