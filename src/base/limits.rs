@@ -165,6 +165,8 @@ pub const DESCRIPTORS_MIN: u64 = 512;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// One line of a copy of the database, in bytes: a record with 50 full tags has about 80 KB.
+pub const BACKUP_LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Access keys in the data directory; about 300 bytes each.
 pub const ACCESS_KEYS_MAX: usize = 10_000;
 /// Between two looks whether the access keys changed: what a revoked key has left. A look costs one

@@ -181,7 +181,8 @@ fn list(file: &KeyFile) -> Result<(), Failure> {
     print(&text)
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+/// Writes to standard output.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         // A reader that has enough (`| head`) is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -8,6 +8,7 @@
 mod banner;
 mod bench;
 mod keys;
+mod store;
 mod token;
 
 use std::io::{self, Write};
@@ -63,6 +64,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,
+    },
+    /// Database: copy it while the server runs, put a copy back
+    Store {
+        #[command(subcommand)]
+        command: store::StoreCommand,
     },
     /// Benchmark: fan-out and memory, measured from outside
     Bench {
@@ -128,6 +134,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve { flags } => serve(Mode::Serve, &flags),
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
+        Command::Store { command } => store::run(&command),
         Command::Bench { command } => bench::run(&command),
         Command::Config {
             command: ConfigCommand::Sample,

@@ -252,6 +252,7 @@ fn metrics(control: &Control) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(8192);
     (control.metrics)(&mut out);
+    control.registry.store_metrics().render(&mut out);
     control.settings.archive.metrics().render(&mut out);
     out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");
     out.push_str("# TYPE uproar_api_requests_total counter\n");

@@ -8,7 +8,7 @@ use super::arn::{Realm, resource_id};
 use super::fault::Fault;
 use super::record::{LoggingRecord, LoggingState, Record, RoomRecord};
 use super::shelf::Shelf;
-use super::store::{Store, StoreError, Write};
+use super::store::{Store, StoreError, StoreMetrics, Write};
 use crate::base::id::LoggingId;
 
 /// Everything the control plane keeps.
@@ -74,6 +74,11 @@ impl Registry {
             logging,
             attaching: RefCell::default(),
         })
+    }
+
+    /// Figures of the store.
+    pub fn store_metrics(&self) -> &StoreMetrics {
+        self.store.metrics()
     }
 
     /// Keeps a new record, unless there are `count_max` of its kind.

@@ -1,17 +1,27 @@
 //! Durable storage in redb: every write is on disk before it is answered.
 //!
-//! One writer thread takes what waits and commits it together, so that many writes share one sync.
+//! One writer thread takes what waits and commits it together, so that many writes share one sync. A
+//! write that was refused has no effect, also if the disk failed after it took it; once the disk works
+//! again, so does the store.
 
+pub mod backup;
+mod disk;
 mod schema;
+#[cfg(test)]
+mod tests;
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Builder, ConcurrencyMode, TableDefinition};
 use tokio::sync::oneshot;
 
 use crate::base::limits::COMMIT_WRITES_MAX;
+use disk::Disk;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +48,9 @@ pub enum StoreError {
         /// Why.
         cause: String,
     },
-    /// The writer is gone.
-    #[error("the database writer ended")]
-    Ended,
+    /// The write did not happen; the log says why.
+    #[error("the write failed")]
+    Refused,
 }
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
@@ -75,7 +85,7 @@ impl Table {
 }
 
 /// One change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Write {
     /// Where.
     pub table: Table,
@@ -91,32 +101,88 @@ struct Job {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// Figures of the writer.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// Commits that are on disk.
+    pub commits: AtomicU64,
+    /// Writes that are on disk.
+    pub writes: AtomicU64,
+    /// Writes that were refused because the disk was.
+    pub refused: AtomicU64,
+}
+
+impl StoreMetrics {
+    /// As Prometheus reads them.
+    pub fn render(&self, out: &mut String) {
+        for (name, help, value) in [
+            (
+                "commits",
+                "Commits of the database that are on disk.",
+                &self.commits,
+            ),
+            (
+                "writes",
+                "Writes to the database that are on disk.",
+                &self.writes,
+            ),
+            (
+                "refused_writes",
+                "Writes that the disk refused.",
+                &self.refused,
+            ),
+        ] {
+            let value = value.load(Ordering::Relaxed);
+            let name = format!("uproar_store_{name}_total");
+            let _infallible = write!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"
+            );
+        }
+    }
+}
+
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
     found: Vec<(Table, String, Vec<u8>)>,
     jobs: mpsc::Sender<Job>,
+    metrics: Arc<StoreMetrics>,
+}
+
+/// Where the database of a data directory is.
+pub fn path_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("rooms.redb")
+}
+
+/// One process writes; `uproar store backup` may read meanwhile.
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder
 }
 
 impl Store {
     /// Opens or makes the database, brings it to the current schema and reads what it holds.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::create(path)?;
-        schema::migrate(&database)?;
-        let read = database.begin_read()?;
-        let mut found = Vec::new();
-        for table in Table::ALL {
-            for entry in read.open_table(table.definition())?.iter()? {
-                let (id, value) = entry?;
-                found.push((table, id.value().to_owned(), value.value().to_vec()));
-            }
-        }
+        let path = path.to_owned();
+        Self::of(Disk::open(move || Ok(builder().create(&path)?))?)
+    }
+
+    fn of(disk: Disk) -> Result<Self, StoreError> {
+        let found = disk.read_all()?;
+        let metrics = Arc::new(StoreMetrics::default());
         let (jobs, queue) = mpsc::channel();
+        let own = Arc::clone(&metrics);
         let spawned = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(&database, &queue));
+            .spawn(move || write_all(disk, &queue, &own));
         spawned.map_err(|error| StoreError::from(redb::StorageError::Io(error)))?;
-        Ok(Self { found, jobs })
+        Ok(Self {
+            found,
+            jobs,
+            metrics,
+        })
     }
 
     /// What a table held when the database was opened; once.
@@ -125,44 +191,45 @@ impl Store {
         of_table.map(|(_, id, value)| (id, value)).collect()
     }
 
-    /// Writes; on disk when it answers.
+    /// Writes; on disk when it answers. Refused, it has no effect.
+    ///
+    /// # Cancel safety
+    ///
+    /// The write happens or not, whoever waits.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         let (done, answered) = oneshot::channel();
         self.jobs
             .send(Job { write, done })
-            .map_err(|_| StoreError::Ended)?;
-        answered.await.map_err(|_| StoreError::Ended)?
+            .map_err(|_| StoreError::Refused)?;
+        answered.await.map_err(|_| StoreError::Refused)?
+    }
+
+    /// Figures of the writer.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
     }
 }
 
-fn write_all(database: &Database, queue: &mpsc::Receiver<Job>) {
+fn write_all(mut disk: Disk, queue: &mpsc::Receiver<Job>, metrics: &StoreMetrics) {
     while let Ok(first) = queue.recv() {
-        let mut jobs = vec![first];
-        jobs.extend(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
-        let outcome = commit(database, &jobs);
-        if let Err(error) = &outcome {
-            tracing::error!(%error, writes = jobs.len(), "a commit failed; nothing of it took effect");
+        let jobs = std::iter::once(first).chain(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
+        let (writes, waiting): (Vec<Write>, Vec<_>) =
+            jobs.map(|Job { write, done }| (write, done)).unzip();
+        let kept = disk.commit(&writes);
+        let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
+        if kept {
+            metrics.commits.fetch_add(1, Ordering::Relaxed);
+            metrics.writes.fetch_add(count, Ordering::Relaxed);
+        } else {
+            metrics.refused.fetch_add(count, Ordering::Relaxed);
         }
-        for job in jobs {
-            let answer = match &outcome {
-                Ok(()) => Ok(()),
-                Err(_) => Err(StoreError::Ended),
-            };
+        for done in waiting {
             // Whoever asked may be gone; the write stands.
-            let _gone = job.done.send(answer);
+            let _gone = done.send(if kept {
+                Ok(())
+            } else {
+                Err(StoreError::Refused)
+            });
         }
     }
-}
-
-fn commit(database: &Database, jobs: &[Job]) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    for Job { write, .. } in jobs {
-        let mut table = transaction.open_table(write.table.definition())?;
-        match &write.value {
-            Some(value) => drop(table.insert(&*write.id, &**value)?),
-            None => drop(table.remove(&*write.id)?),
-        }
-    }
-    transaction.commit()?;
-    Ok(())
 }

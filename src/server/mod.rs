@@ -9,6 +9,7 @@ mod reload;
 mod tls;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
 use crate::control::op::Operation;
 use crate::control::review::{ReviewMetrics, Reviews};
-use crate::control::store::Store;
+use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
 use crate::net::socket;
 use crate::shard::gateway::Gateway;
@@ -35,6 +36,11 @@ use crate::shard::run::Clock;
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};
 pub use preflight::raise_descriptor_limit;
+
+/// Takes a data directory as a server does, so that none runs on it meanwhile.
+pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
+    preflight::data_directory(data_dir, false)
+}
 
 /// What a server that has just become ready says of itself.
 #[derive(Debug, Clone)]
@@ -69,7 +75,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
-    let database = settings.data_dir.join("rooms.redb");
+    let database = path_in(&settings.data_dir);
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
         .map_err(StartError::AccessKeys)?;
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;

@@ -4,17 +4,15 @@ use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{StoreError, Table};
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const VERSION: &str = "schema";
 
 /// A step from one schema to the next.
 type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
 
-/// The step at index n leads from schema n to n + 1. Schema 0 is an empty file.
-const STEPS: [Step; 2] = [
-    |write| add(write, Table::Rooms),
-    |write| add(write, Table::Logging),
-];
+/// The step at index n leads from schema n to n + 1. Schema 0 is an empty file; 1 had rooms only.
+/// Tables need no step: those that are missing are made.
+const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 
 /// What this server writes.
 pub(super) const CURRENT: u64 = STEPS.len() as u64;
@@ -22,17 +20,17 @@ pub(super) const CURRENT: u64 = STEPS.len() as u64;
 /// Takes every step that is left, all in one transaction.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write()?;
-    let found = {
-        let meta = write.open_table(META)?;
-        let found = meta.get(VERSION)?;
-        found.map_or(0, |version| version.value())
-    };
+    let found = version(&write.open_table(META)?)?;
     let taken = usize::try_from(found).unwrap_or(usize::MAX);
     let left = STEPS.get(taken..).ok_or(StoreError::Schema { found })?;
     for step in left {
         step(&write)?;
     }
-    write.open_table(META)?.insert(VERSION, CURRENT)?;
+    for table in Table::ALL {
+        // Opening makes it.
+        write.open_table(table.definition())?;
+    }
+    mark(&write, CURRENT)?;
     write.commit()?;
     if found > 0 && found < CURRENT {
         tracing::info!(from = found, to = CURRENT, "the database was migrated");
@@ -40,9 +38,15 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opening a table makes it.
-fn add(write: &WriteTransaction, table: Table) -> Result<(), StoreError> {
-    write.open_table(table.definition())?;
+/// The schema a database has.
+pub(super) fn version(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
+    let found = meta.get(VERSION)?;
+    Ok(found.map_or(0, |version| version.value()))
+}
+
+/// Says which schema a database has.
+pub(super) fn mark(write: &WriteTransaction, version: u64) -> Result<(), StoreError> {
+    write.open_table(META)?.insert(VERSION, version)?;
     Ok(())
 }
 

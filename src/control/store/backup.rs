@@ -1,0 +1,278 @@
+//! Copies of the database as text: a line that says what it is, one for each record, one that closes.
+//!
+//! ```text
+//! {"uproar":"store","schema":2}
+//! {"table":"rooms","id":"TC6fLHr7ycLt","value":{"id":"TC6fLHr7ycLt",…}}
+//! {"rows":1,"sha256":"…"}
+//! ```
+//!
+//! The hash is over everything before the closing line. A server may run meanwhile: what is copied is
+//! the state after one of its commits.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use redb::{DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{StoreError, builder, schema};
+use crate::base::limits::BACKUP_LINE_BYTES_MAX;
+
+const WHAT: &str = "store";
+
+/// Why a copy could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The database.
+    #[error("{path}: {cause}")]
+    Store {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: StoreError,
+    },
+    /// Not a whole copy.
+    #[error("{path}, line {line}: {cause}. Nothing was restored")]
+    Copy {
+        /// Which.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Why.
+        cause: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    uproar: String,
+    schema: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    table: String,
+    id: String,
+    value: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail {
+    rows: usize,
+    sha256: String,
+}
+
+/// A state of the database.
+struct Content {
+    schema: u64,
+    rows: Vec<Row>,
+}
+
+/// Writes a copy of `database` to `target`, the whole of it or nothing; how many records.
+pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
+    let content = read_database(database).map_err(|cause| BackupError::Store {
+        path: database.to_owned(),
+        cause,
+    })?;
+    let temporary = target.with_added_extension("new");
+    let write = || {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let file = options.open(&temporary)?;
+        write_copy(&mut BufWriter::new(&file), &content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, target)
+    };
+    match write() {
+        Ok(()) => Ok(content.rows.len()),
+        Err(cause) => {
+            // Half a copy helps nobody.
+            let _absent = fs::remove_file(&temporary);
+            Err(in_file(target, cause))
+        }
+    }
+}
+
+/// Makes `database` what `source` says, all at once. What was there is kept beside it; where. No server
+/// may run on it: the caller holds the data directory's lock.
+pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, BackupError> {
+    let file = File::open(source).map_err(|cause| in_file(source, cause))?;
+    let content = read_copy(BufReader::new(file)).map_err(|(line, cause)| BackupError::Copy {
+        path: source.to_owned(),
+        line,
+        cause,
+    })?;
+    let made = database.with_added_extension("restored");
+    let _absent = fs::remove_file(&made);
+    write_database(&made, &content).map_err(|cause| BackupError::Store {
+        path: made.clone(),
+        cause,
+    })?;
+    let swap = || {
+        File::open(&made)?.sync_all()?;
+        let kept = database.exists().then(|| beside(database)).transpose()?;
+        if let Some(kept) = &kept {
+            fs::rename(database, kept)?;
+        }
+        fs::rename(&made, database)?;
+        let directory = database.parent().unwrap_or(Path::new("/"));
+        File::open(directory)?.sync_all()?;
+        Ok(kept)
+    };
+    swap().map_err(|cause| in_file(database, cause))
+}
+
+/// A name nothing has yet.
+fn beside(database: &Path) -> io::Result<PathBuf> {
+    let names = (0..1000).map(|number| database.with_added_extension(format!("before-{number}")));
+    names
+        .into_iter()
+        .find(|path| !path.exists())
+        .ok_or_else(|| io::Error::other("a thousand databases of before are kept: remove some"))
+}
+
+fn in_file(path: &Path, cause: io::Error) -> BackupError {
+    BackupError::File {
+        path: path.to_owned(),
+        cause,
+    }
+}
+
+fn read_database(path: &Path) -> Result<Content, StoreError> {
+    match builder().open_read_only(path) {
+        Ok(database) => read_state(&database),
+        // A server that was killed leaves a database that its next opener puts in order.
+        Err(DatabaseError::RepairAborted) => read_state(&builder().open(path)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_state(database: &impl ReadableDatabase) -> Result<Content, StoreError> {
+    let read = database.begin_read()?;
+    let mut content = Content {
+        schema: schema::version(&read.open_table(schema::META)?)?,
+        rows: Vec::new(),
+    };
+    for handle in read.list_tables()? {
+        if handle.name() == schema::META.name() {
+            continue;
+        }
+        let table = TableDefinition::<&str, &[u8]>::new(handle.name());
+        for entry in read.open_table(table)?.iter()? {
+            let (id, value) = entry?;
+            let value = serde_json::from_slice(value.value());
+            content.rows.push(Row {
+                table: handle.name().to_owned(),
+                id: id.value().to_owned(),
+                value: value.map_err(|error| StoreError::Value {
+                    table: "record",
+                    id: id.value().to_owned(),
+                    cause: error.to_string(),
+                })?,
+            });
+        }
+    }
+    Ok(content)
+}
+
+fn write_database(path: &Path, content: &Content) -> Result<(), StoreError> {
+    let database = builder().create(path)?;
+    let write = database.begin_write()?;
+    schema::mark(&write, content.schema)?;
+    for Row { table, id, value } in &content.rows {
+        let table = TableDefinition::<&str, &[u8]>::new(table);
+        let value = value.to_string();
+        write
+            .open_table(table)?
+            .insert(id.as_str(), value.as_bytes())?;
+    }
+    write.commit()?;
+    // Today's schema, so that a copy nobody can use is found now.
+    schema::migrate(&database)
+}
+
+fn write_copy(out: &mut impl Write, content: &Content) -> io::Result<()> {
+    let mut hash = Sha256::new();
+    let mut line = |value: serde_json::Result<String>| {
+        let line = value.map_err(io::Error::from)? + "\n";
+        hash.update(&line);
+        out.write_all(line.as_bytes())
+    };
+    line(serde_json::to_string(&Head {
+        uproar: WHAT.to_owned(),
+        schema: content.schema,
+    }))?;
+    for row in &content.rows {
+        line(serde_json::to_string(row))?;
+    }
+    let tail = Tail {
+        rows: content.rows.len(),
+        sha256: hex(&hash.finalize()),
+    };
+    writeln!(out, "{}", serde_json::to_string(&tail)?)?;
+    out.flush()
+}
+
+/// The error is a line's number and what is wrong there.
+fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
+    let (mut hash, mut number) = (Sha256::new(), 0);
+    let mut content: Option<Content> = None;
+    loop {
+        number += 1;
+        let at = |cause: String| (number, cause);
+        let mut line = String::new();
+        let mut bounded = input.by_ref().take(BACKUP_LINE_BYTES_MAX);
+        bounded
+            .read_line(&mut line)
+            .map_err(|error| at(error.to_string()))?;
+        if !line.ends_with('\n') {
+            return Err(at("the copy ends here, or the line is too long".to_owned()));
+        }
+        let Some(content) = &mut content else {
+            let head: Head = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
+            if head.uproar != WHAT || head.schema > schema::CURRENT {
+                return Err(at(format!("a {} of schema {}", head.uproar, head.schema)));
+            }
+            hash.update(&line);
+            content = Some(Content {
+                schema: head.schema,
+                rows: Vec::new(),
+            });
+            continue;
+        };
+        if let Ok(tail) = serde_json::from_str::<Tail>(&line) {
+            let found = hex(&hash.finalize_reset());
+            if tail.rows != content.rows.len() || tail.sha256 != found {
+                return Err(at("the records are not those that were copied".to_owned()));
+            }
+            break;
+        }
+        hash.update(&line);
+        let row = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
+        content.rows.push(row);
+    }
+    content.ok_or((number, "empty".to_owned()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _infallible = write!(out, "{byte:02x}");
+        out
+    })
+}
