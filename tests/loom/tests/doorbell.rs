@@ -7,6 +7,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 #[path = "../../../src/shard/doorbell.rs"]
+#[allow(dead_code, reason = "the server uses more of it")]
 mod doorbell;
 
 use doorbell::Sleep;
