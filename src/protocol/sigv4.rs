@@ -225,8 +225,8 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Here, and about now.
-    fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<(), SignatureFault> {
+    /// Whether it claims to be signed for here, and about now.
+    pub fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<(), SignatureFault> {
         use SignatureFault::{Incomplete, Invalid};
         if self.region != scope.region {
             return Err(Invalid("another region; see the region setting"));
