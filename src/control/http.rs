@@ -83,15 +83,16 @@ async fn call(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
-    // HTTP/2 carries the host as `:authority`.
+    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the host.
     let authority = parts
         .uri
         .authority()
         .map(|authority| authority.as_str().as_bytes());
-    if let Some(authority) = authority
-        && !parts.headers.contains_key(HOST)
-    {
-        headers.push(("host", authority));
+    if let Some(authority) = authority {
+        headers.push((":authority", authority));
+        if !parts.headers.contains_key(HOST) {
+            headers.push(("host", authority));
+        }
     }
     let received = Received {
         method: parts.method.as_str(),
