@@ -20,6 +20,9 @@ struct Member {
     // Narrows the search for a user's connections; the connection has the name itself.
     user_hash: u32,
     in_flight: bool,
+    // The walk came by, and the log was not sent since, because something else is under way: the
+    // completion must send it.
+    passed: bool,
 }
 
 /// What becomes of a member whose cursor fell out of the window.
@@ -71,7 +74,12 @@ impl Audience {
             cursor,
             user_hash,
             in_flight: false,
+            passed: false,
         });
+        // The walk goes round: one more place lies between it and its end.
+        if self.walk_left > 0 {
+            self.walk_left += 1;
+        }
         MemberIndex(index)
     }
 
@@ -111,8 +119,12 @@ impl Audience {
             }
             let at = self.walk_position;
             self.walk_position += 1;
-            let member = self.members.get(at)?;
-            if !member.in_flight && member.cursor < self.log.head() {
+            let member = self.members.get_mut(at)?;
+            if member.cursor >= self.log.head() {
+                continue;
+            }
+            member.passed = true;
+            if !member.in_flight {
                 let index = u32::try_from(at).expect("join admits only 2^32 members");
                 return Some((MemberIndex(index), member.key));
             }
@@ -142,17 +154,26 @@ impl Audience {
 
     /// Moves a member's cursor.
     pub fn set_cursor(&mut self, index: MemberIndex, cursor: Cursor) {
-        self.member_mut(index).cursor = cursor;
+        // One send covers one stretch of memory: the next stretch is still owed.
+        let behind = cursor < self.log.head();
+        let member = self.member_mut(index);
+        member.cursor = cursor;
+        member.passed &= behind;
     }
 
-    /// Whether a send of this member is under way.
-    pub fn in_flight(&self, index: MemberIndex) -> bool {
-        self.member(index).in_flight
+    /// Notes that a send of this member is under way.
+    pub fn launch(&mut self, index: MemberIndex) {
+        self.member_mut(index).in_flight = true;
     }
 
-    /// Notes whether a send of this member is under way.
-    pub fn set_in_flight(&mut self, index: MemberIndex, in_flight: bool) {
-        self.member_mut(index).in_flight = in_flight;
+    /// Notes that it completed. Whether the member's log is to be looked at now: not while the walk
+    /// will come by, since each send it is spared then carries more.
+    #[must_use]
+    pub fn land(&mut self, index: MemberIndex) -> bool {
+        let walking = self.is_walking();
+        let member = self.member_mut(index);
+        member.in_flight = false;
+        member.passed || !walking
     }
 
     /// Members whose user may be the one with this hash.
@@ -237,15 +258,42 @@ mod tests {
         );
     }
 
-    /// Goal: a member with a send under way is left to its completion.
+    /// Goal: a newcomer in the middle of a walk costs nobody a visit. Method: the walk begins behind the
+    /// first members, somebody joins before it is over.
+    #[test]
+    fn a_walk_reaches_every_member_although_one_joins() {
+        for start in 0..5 {
+            let mut audience = Audience::default();
+            for key in 0..5 {
+                audience.join(key, 0);
+            }
+            audience.walk_position = start;
+            append(&mut audience);
+            let (index, key) = audience.walk().expect("five members are behind");
+            audience.set_cursor(index, audience.log.head());
+            audience.join(9, 0);
+            let mut served = serve(&mut audience);
+            served.push(key);
+            served.sort_unstable();
+            assert_eq!(served, [0, 1, 2, 3, 4], "from {start}");
+        }
+    }
+
+    /// Goal: a member with a send under way is left to its completion, unless the walk still comes by.
     #[test]
     fn the_walk_passes_members_in_flight() {
         let mut audience = Audience::default();
-        let (first, _second) = (audience.join(1, 0), audience.join(2, 0));
+        let (first, second) = (audience.join(1, 0), audience.join(2, 0));
         append(&mut audience);
-        audience.set_in_flight(first, true);
+        audience.launch(first);
         assert_eq!(serve(&mut audience), [2]);
-        audience.set_in_flight(first, false);
+        assert!(audience.land(first), "the walk went past it");
         assert!(matches!(audience.next(first), Next::Run(..)));
+        append(&mut audience);
+        audience.launch(second);
+        assert!(!audience.land(second), "the walk has not begun");
+        assert_eq!(serve(&mut audience), [1, 2]);
+        audience.launch(first);
+        assert!(audience.land(first), "the walk is over");
     }
 }

@@ -4,6 +4,7 @@
 //! Never: handlers, clocks, what a message is.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::Tick;
 use crate::base::limits::REVIEW_HELD_PER_ROOM_MAX;
@@ -59,9 +60,12 @@ enum Entry<T> {
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
+        // A range of its own: a verdict for a queue that was given up must not decide a message of the
+        // next one.
+        static RANGES: AtomicU64 = AtomicU64::new(0);
         Self {
             entries: VecDeque::new(),
-            first: 0,
+            first: RANGES.fetch_add(1, Ordering::Relaxed) << 32,
         }
     }
 }
@@ -244,6 +248,23 @@ mod tests {
         );
     }
 
+    /// Goal: a handler was detached and attached again: verdicts of before decide nothing.
+    #[test]
+    fn a_verdict_decides_nothing_in_another_queue() {
+        let hold = |pending: &mut Pending<&str>| {
+            pending.hold("a", at(200), Fallback::Deny).expect("space")
+        };
+        let (mut before, mut after) = (Pending::default(), Pending::default());
+        let (old, new) = (hold(&mut before), hold(&mut after));
+        let allow = || Some(Verdict::Allow(rewrite("other")));
+        assert_eq!(after.decide(old, allow(), at(1)), None);
+        assert_eq!(after.release(), None, "still undecided");
+        assert_eq!(
+            after.decide(new, None, at(1)).map(|denied| denied.message),
+            Some("a")
+        );
+    }
+
     /// Goal: the bound holds, for messages that need no verdict too.
     #[test]
     fn a_full_room_refuses() {
@@ -288,6 +309,7 @@ mod tests {
         fn every_message_leaves_once(steps in proptest::collection::vec(step(), 0..200)) {
             const TIMEOUT: u64 = 200;
             let mut pending = Pending::default();
+            let first = pending.first;
             // By arrival: what each message must come to, once that is known.
             let mut expected: Vec<(u64, Fallback, Option<bool>)> = Vec::new();
             let (mut released, mut denied) = (Vec::new(), Vec::new());
@@ -322,7 +344,7 @@ mod tests {
                             1 => Some(Verdict::Allow(rewrite("x"))),
                             _ => Some(Verdict::Deny("no".into())),
                         };
-                        let refused = pending.decide(Ticket(ticket), said, at(now));
+                        let refused = pending.decide(Ticket(first + ticket), said, at(now));
                         denied.extend(refused.map(|refused| refused.message));
                         let entry = usize::try_from(ticket).ok().and_then(|at| expected.get_mut(at));
                         if let Some((_, fallback, outcome)) = entry {

@@ -71,7 +71,7 @@ impl<W: Wire> Core<W> {
                     .frames_delivered
                     .add(after.frames_since(cursor));
                 local.audience.set_cursor(member, after);
-                local.audience.set_in_flight(member, true);
+                local.audience.launch(member);
                 connection.sending = true;
                 connection.progress = self.now.tick;
                 self.metrics.sends.inc();
@@ -154,7 +154,7 @@ impl<W: Wire> Core<W> {
         if let (Some(member), Some(local)) =
             (connection.member, self.locals.get_mut(connection.local))
         {
-            local.audience.set_in_flight(member, true);
+            local.audience.launch(member);
         }
         self.metrics.sends.inc();
         self.wire.send(&connection.socket, slot.to_bits(), outgoing);
@@ -177,11 +177,11 @@ impl<W: Wire> Core<W> {
         }
         let whole = outgoing.remaining() == 0;
         connection.sending = false;
-        if let (Some(member), Some(local)) =
-            (connection.member, self.locals.get_mut(connection.local))
-        {
-            local.audience.set_in_flight(member, false);
-        }
+        let private = connection.lane.is_some() || connection.tls.is_some();
+        let due = match (connection.member, self.locals.get_mut(connection.local)) {
+            (Some(member), Some(local)) => local.audience.land(member),
+            _ => true,
+        };
         if let Some(buffer) = outgoing.into_owned()
             && self.sealed.len() < SEALED_SPARE
             && buffer.capacity() >= SEALED_BYTES_MIN
@@ -193,7 +193,9 @@ impl<W: Wire> Core<W> {
             self.bury(slot);
             return;
         }
-        self.deliver(slot);
+        if due || private {
+            self.deliver(slot);
+        }
         self.end_stream(slot);
         self.bury(slot);
     }

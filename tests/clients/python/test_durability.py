@@ -12,6 +12,13 @@ from rawws import Closed, Refused, WebSocket
 from uproar import Server
 
 
+def wait_for(holds, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "the writers got nowhere"
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("round_", range(3))
 def test_every_acknowledged_room_survives_a_kill(tmp_path, round_):
     """Method: four writers create rooms until the process is killed under them; start again on the
@@ -34,12 +41,11 @@ def test_every_acknowledged_room_survives_a_kill(tmp_path, round_):
     writers = [threading.Thread(target=write, args=(index,)) for index in range(4)]
     for writer in writers:
         writer.start()
-    threading.Event().wait(0.4 + 0.3 * round_)
+    wait_for(lambda: len(acknowledged) >= 20 * (round_ + 1))
     server.kill()
     for writer in writers:
         writer.join(30)
         assert not writer.is_alive()
-    assert len(acknowledged) >= 4, "the writers got somewhere"
 
     with Server(tmp_path) as again:
         client = again.boto()
@@ -76,6 +82,43 @@ def test_a_used_token_stays_used_after_a_restart(tmp_path, end):
         with WebSocket(again.messaging_port, again.token(arn)) as socket:
             socket.say("new tokens work")
             assert socket.receive()["Content"] == "new tokens work"
+
+
+def test_every_token_let_in_before_a_kill_is_refused_after_it(tmp_path):
+    """Method: four threads connect with one token after the other until the process is killed under
+    them; whoever saw a 101 is refused by the next process, whoever never tried is not."""
+    server = Server(tmp_path).start()
+    arn = server.boto().create_room()["arn"]
+    minted = server.run(
+        *("token", "create", "--data-dir", str(tmp_path), "--room", arn, "--user", "u"),
+        *("--count", "8001"),
+    )
+    *tokens, untouched = minted.stdout.split()
+    let_in: list[str] = []
+
+    def connect(mine: list[str]) -> None:
+        for token in mine:
+            try:
+                WebSocket(server.messaging_port, token).close()
+            except (Closed, OSError):
+                return
+            let_in.append(token)
+
+    threads = [threading.Thread(target=connect, args=(tokens[i::4],)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(let_in) >= 100)
+    server.kill()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+    with Server(tmp_path) as again:
+        for token in let_in:
+            with pytest.raises(Refused) as refused:
+                WebSocket(again.messaging_port, token)
+            assert refused.value.response.status == 401
+        WebSocket(again.messaging_port, untouched).close()
 
 
 def test_sigterm_exits_zero_soon_and_cuts_connections_without_a_close_frame(tmp_path):

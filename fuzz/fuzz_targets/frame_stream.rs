@@ -1,0 +1,64 @@
+//! Frames of a client: how the bytes arrive changes nothing of what they say.
+//!
+//! Input: four piece lengths, then the stream.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use uproar::base::limits::PARSE_PADDING_BYTES;
+use uproar::protocol::ws::{Bounds, Decoder, Item, Violation};
+
+/// Small, so that short inputs reach them.
+const BOUNDS: Bounds = Bounds {
+    message_bytes_max: 512,
+    fragments_max: 8,
+};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((lengths, stream)) = data.split_first_chunk::<4>() else {
+        return;
+    };
+    let lengths = lengths.map(|length| usize::from(length) + 1);
+    assert_eq!(decode(stream, &[stream.len()]), decode(stream, &lengths));
+});
+
+/// Everything the stream says: kind and bytes of each item, and how it ends.
+fn decode(stream: &[u8], lengths: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+    let (mut decoder, mut said, mut rest) = (Decoder::default(), Vec::new(), stream);
+    for length in lengths.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, later) = rest.split_at((*length).min(rest.len()));
+        rest = later;
+        // Padding that would mean something if it were read.
+        let mut buffer = [piece, &[0x81; PARSE_PADDING_BYTES]].concat();
+        let mut start = 0;
+        while start < piece.len() {
+            let step = match decoder.step(&mut buffer, start, piece.len(), &BOUNDS) {
+                Ok(step) => step,
+                Err(violation) => return (said, Some(violation)),
+            };
+            assert!(step.consumed > 0, "progress");
+            start += step.consumed;
+            assert!(start <= piece.len(), "nothing behind the received bytes");
+            said.extend(step.item.map(|item| match item {
+                Item::Text(payload) => {
+                    assert!(std::str::from_utf8(payload.bytes()).is_ok());
+                    ('t', bounded(payload.bytes()))
+                }
+                Item::Binary(payload) => ('b', bounded(payload.bytes())),
+                Item::Ping(payload) => ('i', payload.to_vec()),
+                Item::Pong(payload) => ('o', payload.to_vec()),
+                Item::Close { code, reason } => ('c', format!("{code:?} {reason}").into()),
+            }));
+        }
+        decoder.release();
+    }
+    (said, None)
+}
+
+fn bounded(payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() <= BOUNDS.message_bytes_max);
+    payload.to_vec()
+}
