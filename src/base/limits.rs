@@ -161,8 +161,9 @@ pub const DESCRIPTORS_MIN: u64 = 512;
 
 // ---- Control plane ----
 
-/// Request body of the control listener, in bytes. The largest legal body is about 30 KB.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Request body of the control listener, in bytes. The largest legal one has 50 full tags, each of
+/// their 19,200 characters two `\u` escapes of six bytes.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One line of a copy of the database, in bytes: a record with 50 full tags has about 80 KB.
@@ -182,6 +183,14 @@ pub const PAGE_ITEMS_MAX: u32 = 50;
 pub const COMMIT_WRITES_MAX: usize = 256;
 /// Connections of the control listener.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
+/// Request head of the control listener, in bytes. UntagResource names up to 50 keys in its URI, 58 KB
+/// in Chinese; 64 KiB is the most the HTTP library takes for a URI.
+pub const CONTROL_HEAD_BYTES_MAX: usize = 72 * 1024;
+/// Silence between two requests of one connection of the control listener; the first one has
+/// [`HANDSHAKE_TIMEOUT`]. SDKs keep connections for later; more than this costs us descriptors.
+pub const CONTROL_IDLE_MAX: Duration = Duration::from_mins(1);
+/// For calls under way when the server stops.
+pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Difference between `X-Amz-Date` and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 

@@ -5,6 +5,7 @@ use super::clock::Tick;
 /// So many per second, with a burst of one second's worth. `None` in a setting means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
+    per_second: u32,
     interval_nanos: u64,
     burst_nanos: u64,
 }
@@ -19,9 +20,15 @@ impl Rate {
         assert!(per_second > 0, "a rate is at least one per second");
         let interval_nanos = 1_000_000_000 / per_second as u64;
         Self {
+            per_second,
             interval_nanos,
             burst_nanos: interval_nanos * (per_second as u64 - 1),
         }
+    }
+
+    /// Requests each second.
+    pub const fn limit(self) -> u32 {
+        self.per_second
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             account_sends: rate(ACCOUNT_SENDS_PER_SECOND),
             account_moderations: rate(ACCOUNT_MODERATIONS_PER_SECOND),
             api_rates: profile == Profile::Aws,
+            operations: Vec::new(),
             connections: CONNECTIONS_MAX_AWS,
         },
         delivery: Delivery {

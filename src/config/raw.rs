@@ -64,6 +64,7 @@ pub(super) struct Quotas {
     pub(super) account_sends: u32,
     pub(super) account_moderations: u32,
     pub(super) api_rates: bool,
+    pub(super) operations: Vec<String>,
     pub(super) connections: usize,
 }
 

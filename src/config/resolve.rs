@@ -14,6 +14,8 @@ use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Realm;
+use crate::control::op::Operation;
+use crate::control::throttle::Rates;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
 use crate::shard::settings::ShardSettings;
@@ -92,7 +94,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         review,
         realm,
         pin: server.pin,
-        api_rates: raw.quotas.api_rates,
+        api_rates: rates(&raw.quotas, &check)?,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
         tls: tls(raw.tls, &check)?,
@@ -141,6 +143,33 @@ fn keys(
         secret: Zeroizing::new(secret),
     };
     Ok(given.into_iter().map(key).collect())
+}
+
+/// As in `CreateChatToken=20000`.
+fn rates(quotas: &Quotas, check: &Check<'_>) -> Result<Rates, ConfigError> {
+    let mut rates = if quotas.api_rates {
+        Rates::aws()
+    } else {
+        Rates::open()
+    };
+    for text in &quotas.operations {
+        let pair = text.split_once('=').and_then(|(name, per_second)| {
+            Some((
+                Operation::parse(name.trim())?,
+                per_second.trim().parse().ok()?,
+            ))
+        });
+        check.holds(
+            pair.is_some(),
+            "quotas.operations",
+            text,
+            "an operation and its calls per second, as in CreateChatToken=20000; 0 lifts its rate",
+        )?;
+        if let Some((operation, per_second)) = pair {
+            rates.set(operation, per_second);
+        }
+    }
+    Ok(rates)
 }
 
 fn shard(

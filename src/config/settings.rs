@@ -9,6 +9,7 @@ use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
 use crate::control::review::ReviewSettings;
+use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -22,7 +23,6 @@ pub struct TlsFiles {
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "switches, not a state")]
 pub struct Settings {
     /// How the server was started.
     pub mode: Mode,
@@ -44,8 +44,8 @@ pub struct Settings {
     pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
-    /// Whether API calls are limited to the managed service's rates.
-    pub api_rates: bool,
+    /// API calls per second.
+    pub api_rates: Rates,
     /// How long a token may be used to connect.
     pub token_life: Duration,
     /// `Origin` values that may connect; empty: any.

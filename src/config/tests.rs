@@ -3,6 +3,8 @@ use toml::{Table, Value};
 use super::layers::SCHEMA;
 use super::*;
 use crate::base::rate::Rate;
+use crate::control::op::Operation;
+use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 
 const DEV: Mode = Mode::Dev { tls: false };
@@ -119,6 +121,7 @@ fn every_key_is_documented_and_has_a_variable() {
             Value::Array(_) if key == "review.functions" => {
                 "arn:aws:lambda:us-west-2:123456789012:function:check=http://a.example/".to_owned()
             }
+            Value::Array(_) if key == "quotas.operations" => "SendEvent=7".to_owned(),
             Value::Array(_) => "https://a.example".to_owned(),
             other => other.to_string(),
         };
@@ -152,7 +155,8 @@ fn open_lifts_rates_only() {
         settings(DEV, ""),
         settings(DEV, "[quotas]\nprofile = \"open\""),
     );
-    assert!(aws.api_rates && !open.api_rates);
+    assert_eq!(aws.api_rates, Rates::aws());
+    assert_eq!(open.api_rates, Rates::open());
     assert_eq!(aws.shard.connection_rate, Some(Rate::per_second(10)));
     let lifted = ShardSettings {
         connection_rate: None,
@@ -162,9 +166,13 @@ fn open_lifts_rates_only() {
         ..aws.shard
     };
     assert_eq!(format!("{:?}", open.shard), format!("{lifted:?}"));
-    let mixed = "[quotas]\nprofile = \"open\"\napi_rates = true\naccount_sends = 7";
+    let mixed = "[quotas]\nprofile = \"open\"\napi_rates = true\naccount_sends = 7\n\
+                 operations = [\"CreateRoom=50\", \"GetRoom = 0\"]";
     let mixed = settings(DEV, mixed);
-    assert!(mixed.api_rates);
+    let mut rates = Rates::aws();
+    rates.set(Operation::CreateRoom, 50);
+    rates.set(Operation::GetRoom, 0);
+    assert_eq!(mixed.api_rates, rates);
     assert_eq!(mixed.shard.account_sends, Some(Rate::per_second(7)));
 }
 
@@ -172,6 +180,20 @@ fn open_lifts_rates_only() {
 #[test]
 fn mistakes_are_named() {
     let cases: &[(Mode, &str, &[&str])] = &[
+        (
+            DEV,
+            "[quotas]\noperations = [\"CreateRooms=1\"]",
+            &[
+                "quotas.operations",
+                "CreateRooms=1",
+                "CreateChatToken=20000",
+            ],
+        ),
+        (
+            DEV,
+            "[quotas]\noperations = [\"CreateRoom=-1\"]",
+            &["quotas.operations", "CreateRoom=-1"],
+        ),
         (
             DEV,
             "[messaging]\nlisten = \"0.0.0.0:8080\"",

@@ -107,23 +107,18 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Who signed the request.
-    pub fn authenticate(
+    /// Who a request claims to come from; to be proven with its body.
+    pub fn claim<'a>(
         &self,
-        received: &Received<'_>,
+        received: &Received<'a>,
         realm: &Realm,
         now: Now,
-    ) -> Result<Rc<Caller>, SignatureFault> {
+    ) -> Result<Claimed<'a>, SignatureFault> {
         let claim = Claim::read(received)?;
-        let scope = Scope {
-            region: &realm.region,
-            service: SERVICE,
-        };
         let caller = self.find(claim.key_id, now.tick);
         let caller = caller.ok_or(SignatureFault::UnknownKey)?;
-        let key = caller.signing_key(claim.date(), scope);
-        claim.verify(received, scope, &key, now.unix)?;
-        Ok(caller)
+        claim.applies(scope(realm), now.unix)?;
+        Ok(Claimed { claim, caller })
     }
 
     fn find(&self, id: &str, now: Tick) -> Option<Rc<Caller>> {
@@ -152,6 +147,35 @@ impl Keys {
             }
             Err(error) => tracing::error!(%error, "access keys stay as they were"),
         }
+    }
+}
+
+/// A claim of one of our keys, for here and now, not yet proven.
+#[derive(Debug)]
+pub struct Claimed<'a> {
+    claim: Claim<'a>,
+    caller: Rc<Caller>,
+}
+
+impl Claimed<'_> {
+    /// Who signed the request.
+    pub fn prove(
+        self,
+        received: &Received<'_>,
+        realm: &Realm,
+        now: Now,
+    ) -> Result<Rc<Caller>, SignatureFault> {
+        let scope = scope(realm);
+        let key = self.caller.signing_key(self.claim.date(), scope);
+        self.claim.verify(received, scope, &key, now.unix)?;
+        Ok(self.caller)
+    }
+}
+
+fn scope(realm: &Realm) -> Scope<'_> {
+    Scope {
+        region: &realm.region,
+        service: SERVICE,
     }
 }
 

@@ -68,6 +68,12 @@ pub enum Fault {
     Internal,
 }
 
+impl From<SignatureFault> for Fault {
+    fn from(fault: SignatureFault) -> Self {
+        Self::Signature(fault)
+    }
+}
+
 impl Fault {
     /// One wrong field.
     pub fn field(name: &str, message: impl Into<String>) -> Self {
@@ -134,7 +140,7 @@ impl Fault {
             Self::Body(message) => json!({"message": message, "reason": "OTHER"}),
             Self::UnknownOperation => json!({"message": "Unknown operation"}),
             Self::Method => json!({"message": "Method is not allowed for this path"}),
-            Self::BodyTooLarge => json!({"message": "Request body is larger than 64 KiB"}),
+            Self::BodyTooLarge => json!({"message": "Request body is larger than 256 KiB"}),
             Self::BodyTooSlow => json!({"message": "Request body took longer than 10 s"}),
             Self::Signature(fault) => json!({"message": fault.to_string()}),
             Self::Denied {

@@ -1,13 +1,10 @@
 //! HTTP/1.1 and HTTP/2 around the operations: bodies, signatures, CORS, ids, the request log.
 
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::io;
-use std::net::TcpListener;
+pub(super) mod listen;
+
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -16,20 +13,12 @@ use hyper::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, HOST,
     HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
 
 use super::Control;
 use super::fault::Fault;
 use super::op::{self, Operation};
-use crate::base::limits::{
-    BODY_BYTES_MAX, BODY_TIMEOUT, CONTROL_CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
-    HEAD_FIELDS_MAX,
-};
+use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT};
 use crate::protocol::sigv4::Received;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -38,93 +27,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ALLOWED_HEADERS: &str = "*,authorization,content-type,x-amz-content-sha256,x-amz-date,\
      x-amz-security-token,x-amz-user-agent,x-amz-target,amz-sdk-invocation-id,amz-sdk-request";
 const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType";
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 type Answered = Response<Full<Bytes>>;
-
-/// Spawns onto the control thread's `LocalSet`.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
-
-pub(super) async fn serve(
-    control: Rc<Control>,
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    stop: impl Future<Output = ()>,
-) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let acceptor = tls.map(TlsAcceptor::from);
-    let open = Rc::new(Cell::new(0_usize));
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => return Ok(()),
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "control: accept failed; retrying in 50 ms");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        if open.get() >= CONTROL_CONNECTIONS_MAX {
-            tracing::warn!(
-                limit = CONTROL_CONNECTIONS_MAX,
-                "control: too many connections"
-            );
-            continue;
-        }
-        let _nagle_stays = stream.set_nodelay(true);
-        open.set(open.get() + 1);
-        let (control, acceptor, open) = (Rc::clone(&control), acceptor.clone(), Rc::clone(&open));
-        tokio::task::spawn_local(async move {
-            match acceptor {
-                None => converse(control, stream).await,
-                Some(acceptor) => {
-                    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-                    if let Ok(Ok(stream)) = shaken.await {
-                        converse(control, stream).await;
-                    }
-                }
-            }
-            open.set(open.get() - 1);
-        });
-    }
-}
-
-async fn converse(control: Rc<Control>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
-    let service = service_fn(move |request| {
-        let control = Rc::clone(&control);
-        async move { Ok::<_, Infallible>(answer(&control, request).await) }
-    });
-    let mut builder = auto::Builder::new(Local);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_TIMEOUT)
-        .max_headers(HEAD_FIELDS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("16 KiB"))
-        .max_concurrent_streams(256);
-    if let Err(error) = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-    {
-        tracing::debug!(%error, "control: connection ended");
-    }
-}
 
 async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
     let started = Instant::now();
@@ -142,10 +46,7 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
     let mut key_id = String::new();
     let operation = Operation::find(&parts.method, path);
     let outcome = match operation {
-        Ok(operation) => match read(body).await {
-            Ok(body) => call(control, operation, &parts, body, &mut key_id).await,
-            Err(fault) => Err(fault),
-        },
+        Ok(operation) => call(control, operation, &parts, body, &mut key_id).await,
         Err(ref fault) => Err(fault.clone()),
     };
     let name = operation.map_or("unknown", Operation::name);
@@ -174,7 +75,7 @@ async fn call(
     control: &Rc<Control>,
     operation: Operation,
     parts: &hyper::http::request::Parts,
-    body: Bytes,
+    body: Incoming,
     key_id: &mut String,
 ) -> Result<op::Answer, Fault> {
     let mut headers: Vec<(&str, &[u8])> = parts
@@ -182,28 +83,33 @@ async fn call(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
-    // HTTP/2 carries the host as `:authority`.
+    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the host.
     let authority = parts
         .uri
         .authority()
         .map(|authority| authority.as_str().as_bytes());
-    if let Some(authority) = authority
-        && !parts.headers.contains_key(HOST)
-    {
-        headers.push(("host", authority));
+    if let Some(authority) = authority {
+        headers.push((":authority", authority));
+        if !parts.headers.contains_key(HOST) {
+            headers.push(("host", authority));
+        }
     }
     let received = Received {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
         headers: &headers,
-        body: &body,
+        body: &[],
     };
-    let settings = &control.settings;
-    let caller = settings
-        .keys
-        .authenticate(&received, &settings.realm, control.clock.now())
-        .map_err(Fault::Signature)?;
+    let (keys, realm) = (&control.settings.keys, &control.settings.realm);
+    // Nothing is read for strangers.
+    let claim = keys.claim(&received, realm, control.clock.now())?;
+    let body = read(body).await?;
+    let received = Received {
+        body: &body,
+        ..received
+    };
+    let caller = claim.prove(&received, realm, control.clock.now())?;
     caller.id().clone_into(key_id);
     let uri = parts.uri.clone();
     let request = op::Request {
@@ -218,7 +124,7 @@ async fn call(
 /// Reads a bounded body within a deadline; a declared length is judged before a byte is read.
 async fn read(body: Incoming) -> Result<Bytes, Fault> {
     let declared = body.size_hint().lower();
-    if declared > u64::try_from(BODY_BYTES_MAX).expect("64 KiB") {
+    if declared > u64::try_from(BODY_BYTES_MAX).expect("256 KiB") {
         return Err(Fault::BodyTooLarge);
     }
     let collected =

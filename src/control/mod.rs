@@ -13,6 +13,7 @@ pub mod registry;
 pub mod review;
 pub mod shelf;
 pub mod store;
+pub mod throttle;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::base::rate::Budget;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
 use crate::shard::run::Clock;
@@ -30,10 +30,10 @@ use crate::shard::run::Clock;
 use access::Keys;
 use archive::Archive;
 use arn::Realm;
-use op::Operation;
 use record::Record;
 use registry::Registry;
 use store::{Store, StoreError};
+use throttle::{Rates, Throttle};
 
 /// What the control plane is started with.
 pub struct ControlSettings {
@@ -41,8 +41,8 @@ pub struct ControlSettings {
     pub realm: Realm,
     /// Access keys.
     pub keys: Keys,
-    /// Calls of an operation per second; `None`: not limited.
-    pub rates: Option<fn(Operation) -> u32>,
+    /// Calls of each operation per second.
+    pub rates: Rates,
     /// How long a token may be used to connect.
     pub token_life: Duration,
     /// Where chat logs go.
@@ -61,7 +61,7 @@ pub struct Control {
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
-    budgets: RefCell<BTreeMap<Operation, Budget>>,
+    throttle: Throttle,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
 
@@ -90,6 +90,7 @@ impl Control {
             }
         }
         Ok(Rc::new(Self {
+            throttle: Throttle::new(settings.rates.clone()),
             settings,
             registry,
             gateway,
@@ -97,7 +98,6 @@ impl Control {
             clock,
             ready,
             metrics,
-            budgets: RefCell::default(),
             requests: RefCell::default(),
         }))
     }
@@ -109,7 +109,7 @@ impl Control {
         tls: Option<Arc<rustls::ServerConfig>>,
         stop: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
-        http::serve(self, listener, tls, stop).await
+        http::listen::serve(self, listener, tls, stop).await
     }
 
     /// The ARN of the oldest room called `name`, made if there is none.

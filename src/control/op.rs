@@ -18,7 +18,6 @@ use super::Control;
 use super::access::Caller;
 use super::fault::Fault;
 use super::input::Input;
-use crate::base::rate::Rate;
 
 /// What precedes a resource's ARN in the path of the tag operations.
 const TAGS_PATH: &str = "/tags/";
@@ -170,7 +169,8 @@ pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answ
     if !request.caller.grant.allows(request.operation) {
         return Err(request.denied(None));
     }
-    throttle(control, request.operation)?;
+    let now = control.clock.now().tick;
+    control.throttle.take(request.operation, now)?;
     if !request.operation.waits() {
         return dispatch(control, request).await;
     }
@@ -203,20 +203,5 @@ async fn dispatch(control: &Control, request: Request) -> Result<Answer, Fault> 
         O::ListTagsForResource => tags::list(control, &request),
         O::TagResource => tags::tag(control, &request).await,
         O::UntagResource => tags::untag(control, &request).await,
-    }
-}
-
-fn throttle(control: &Control, operation: Operation) -> Result<(), Fault> {
-    let Some(rates) = control.settings.rates else {
-        return Ok(());
-    };
-    let limit = rates(operation);
-    let now = control.clock.now().tick;
-    let mut budgets = control.budgets.borrow_mut();
-    let budget = budgets.entry(operation).or_default();
-    if budget.take(Rate::per_second(limit), now) {
-        Ok(())
-    } else {
-        Err(Fault::Throttled { limit })
     }
 }

@@ -2,8 +2,8 @@
 //! other side.
 //!
 //! The canonical request is built from what was received: the path percent-encoded once more, the
-//! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host`,
-//! `x-amz-date` and every other `x-amz-*` header they send; credentials in the query and bodies
+//! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host` (or,
+//! over HTTP/2, `:authority`), `x-amz-date` and every other `x-amz-*` header they send; credentials in the query and bodies
 //! declared unsigned are refused, as the service always signs its body.
 
 mod canonical;
@@ -225,8 +225,8 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Here, and about now.
-    fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<(), SignatureFault> {
+    /// Whether it claims to be signed for here, and about now.
+    pub fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<(), SignatureFault> {
         use SignatureFault::{Incomplete, Invalid};
         if self.region != scope.region {
             return Err(Invalid("another region; see the region setting"));
@@ -259,8 +259,8 @@ impl<'a> Claim<'a> {
         {
             return Err(Invalid("a signed header was not received"));
         }
-        if !names.any(|name| name == "host") {
-            return Err(Invalid("host must be signed"));
+        if !names.any(|name| matches!(name, "host" | ":authority")) {
+            return Err(Invalid("host (HTTP/2: :authority) must be signed"));
         }
         let is_signed = |name: &str| self.signed_headers.split(';').any(|other| other == name);
         let mut names = received.headers.iter().map(|(name, _)| *name);

@@ -22,7 +22,6 @@ use crate::config::{DEV_ROOM, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
-use crate::control::op::Operation;
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
@@ -188,7 +187,7 @@ impl Start {
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
             keys,
-            rates: settings.api_rates.then_some(Operation::aws_rate),
+            rates: settings.api_rates.clone(),
             token_life: settings.token_life,
             archive: archive.archive(),
         };

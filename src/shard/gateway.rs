@@ -11,6 +11,7 @@ use super::command::{Answer, Command};
 use super::mailbox::Post;
 use super::settings::ShardSettings;
 use crate::base::id::{FrameId, RoomId};
+use crate::base::rate::Rate;
 use crate::protocol::chat::review::Verdict;
 use crate::room::RoomSettings;
 use crate::room::review::Ticket;
@@ -107,6 +108,11 @@ impl Gateway {
             let _full = post.push(Command::Verdict(room, ticket, verdict));
             post.flush();
         }
+    }
+
+    /// Deletions of all rooms a second, and as many disconnects; `None`: not limited.
+    pub fn moderations(&self) -> Option<Rate> {
+        self.settings.account_moderations
     }
 
     /// Tells every shard to cut its connections and stop.

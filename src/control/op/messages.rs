@@ -5,6 +5,7 @@ use serde_json::json;
 use super::resource::{arn, find};
 use super::{Answer, Operation};
 use crate::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use crate::base::rate::Rate;
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -24,7 +25,7 @@ pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<An
         .gateway
         .send_event(room, &name, &attributes)
         .await
-        .map_err(|refused| fault(refused, Operation::SendEvent, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
@@ -40,7 +41,7 @@ pub(super) async fn delete_message(control: &Control, mut input: Input) -> Resul
         .gateway
         .delete_message(room, &id, &reason)
         .await
-        .map_err(|refused| fault(refused, Operation::DeleteMessage, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::DeleteMessage, &arn))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
@@ -56,15 +57,15 @@ pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Resu
         .gateway
         .disconnect_user(room, &user_id, &reason)
         .await
-        .map_err(|refused| fault(refused, Operation::DisconnectUser, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::DisconnectUser, &arn))?;
     Ok((200, None))
 }
 
-fn fault(refused: Refused, operation: Operation, arn: &str) -> Fault {
+fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -> Fault {
     match refused {
         Refused::NoSuchRoom => Fault::not_found(arn),
         Refused::Rate => Fault::Throttled {
-            limit: operation.aws_rate(),
+            limit: control.gateway.moderations().map_or(0, Rate::limit),
         },
         Refused::Busy => {
             tracing::error!(operation = operation.name(), "a shard's mailbox is full");

@@ -115,10 +115,14 @@ fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
     let wrong = |must: String| Fault::field("tagKeys", must);
     let query = request.uri.query().unwrap_or_default();
     let mut keys = BTreeSet::new();
-    for pair in query.split('&') {
-        let Some(escaped) = pair.strip_prefix("tagKeys=") else {
-            continue;
-        };
+    let pairs = query.split('&');
+    for (index, escaped) in pairs
+        .filter_map(|pair| pair.strip_prefix("tagKeys="))
+        .enumerate()
+    {
+        if index >= TAGS_MAX {
+            return Err(wrong(format!("may have {TAGS_MAX} keys")));
+        }
         let key = String::from_utf8(percent_decode(escaped)).ok();
         let key = key.filter(|key| KEY_CHARS.contains(&key.chars().count()));
         let key = key.ok_or_else(|| {
@@ -128,9 +132,6 @@ fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
             ))
         })?;
         keys.insert(key);
-    }
-    if keys.len() > TAGS_MAX {
-        return Err(wrong(format!("may have {TAGS_MAX} keys")));
     }
     Ok(keys)
 }

@@ -1,0 +1,109 @@
+//! How many calls of each operation a second are answered; the rest are told to come back.
+
+use std::cell::Cell;
+
+use super::fault::Fault;
+use super::op::Operation;
+use crate::base::clock::Tick;
+use crate::base::rate::{Budget, Rate};
+
+const COUNT: usize = Operation::ALL.len();
+
+/// Calls per second of each operation; zero: not limited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rates([u32; COUNT]);
+
+impl Rates {
+    /// The managed service's (contract §6).
+    pub fn aws() -> Self {
+        let mut rates = Self::open();
+        for operation in Operation::ALL {
+            rates.set(*operation, operation.aws_rate());
+        }
+        rates
+    }
+
+    /// None.
+    pub fn open() -> Self {
+        Self([0; COUNT])
+    }
+
+    /// Changes one; zero lifts it.
+    pub fn set(&mut self, operation: Operation, per_second: u32) {
+        self.0[operation as usize] = per_second;
+    }
+
+    /// Calls per second; zero: not limited.
+    pub fn of(&self, operation: Operation) -> u32 {
+        self.0[operation as usize]
+    }
+}
+
+/// What is left of the rates, for all callers together.
+#[derive(Debug)]
+pub struct Throttle {
+    rates: Rates,
+    budgets: [Cell<Budget>; COUNT],
+}
+
+impl Throttle {
+    /// With a second's worth of each.
+    pub fn new(rates: Rates) -> Self {
+        Self {
+            rates,
+            budgets: Default::default(),
+        }
+    }
+
+    /// Takes one call's worth.
+    ///
+    /// # Errors
+    ///
+    /// `ThrottlingException` if there is none.
+    pub fn take(&self, operation: Operation, now: Tick) -> Result<(), Fault> {
+        let limit = self.rates.of(operation);
+        if limit == 0 {
+            return Ok(());
+        }
+        let kept = &self.budgets[operation as usize];
+        let mut budget = kept.get();
+        let taken = budget.take(Rate::per_second(limit), now);
+        kept.set(budget);
+        if taken {
+            Ok(())
+        } else {
+            Err(Fault::Throttled { limit })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: each operation has its own rate, a second's worth at once, and the figures of the service.
+    #[test]
+    fn operations_are_limited_one_by_one() {
+        let mut rates = Rates::aws();
+        rates.set(Operation::GetRoom, 0);
+        let throttle = Throttle::new(rates);
+        let start = Tick::from_nanos(7_000_000_000);
+        for operation in Operation::ALL {
+            let limit = operation.aws_rate();
+            for _ in 0..limit {
+                assert_eq!(throttle.take(*operation, start), Ok(()));
+            }
+            let refused = throttle.take(*operation, start);
+            if *operation == Operation::GetRoom {
+                assert_eq!(refused, Ok(()));
+            } else {
+                assert_eq!(refused, Err(Fault::Throttled { limit }), "{operation:?}");
+                let later = start.after(Duration::from_secs(1) / limit);
+                assert_eq!(throttle.take(*operation, later), Ok(()));
+                assert!(throttle.take(*operation, later).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+"""HTTP around the operations: sizes, slowness, keep-alive, CORS, request ids, and the log of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+
+import pytest
+
+from raw_api import call, send, sign
+from uproar import ACCESS_KEY
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def wire(server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.control_port), timeout=20)
+
+
+def request(server, path="/ListRooms", body=b"{}", extra: str = "") -> bytes:
+    """A whole signed request."""
+    headers = sign(server, "POST", path, body, {"Content-Type": "application/json"})
+    headers |= {"Host": f"127.0.0.1:{server.control_port}", "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {path} HTTP/1.1\r\n{head}{extra}\r\n".encode() + body
+
+
+def status_of(connection: socket.socket) -> int:
+    """Reads up to the status line; 0 if the server closed without one."""
+    data = b""
+    while b"\r\n" not in data:
+        more = connection.recv(4096)
+        if not more:
+            return 0
+        data += more
+    return int(data.split(b" ", 2)[1])
+
+
+def closes(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(4096):
+            pass
+        return True
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+BODY_BYTES_MAX = 256 * 1024
+
+
+def test_the_largest_body_is_read_and_one_byte_more_is_not(server):
+    """Goal: 413 from the header alone, before a byte of it is read."""
+    padding = BODY_BYTES_MAX - len(b'{"name":""}')
+    largest = b'{"name":"' + b"n" * padding + b'"}'
+    assert len(largest) == BODY_BYTES_MAX
+    status, _, answer = call(server, "POST", "/CreateRoom", largest)
+    assert (status, json.loads(answer)["reason"]) == (400, "FIELD_VALIDATION_FAILED")
+    status, headers, _ = call(server, "POST", "/CreateRoom", largest + b" ")
+    assert (status, headers["x-amzn-ErrorType"]) == (413, "RequestEntityTooLargeException")
+    with wire(server) as connection:
+        head = request(server).replace(b"Content-Length: 2", b"Content-Length: 99999999999")
+        connection.sendall(head[: head.index(b"\r\n\r\n") + 4])
+        assert status_of(connection) == 413
+
+
+def test_the_largest_legal_call_is_taken(boto):
+    """Goal: botocore escapes each of these characters as two `\\u`, twelve bytes."""
+    tags = {f"{index:02}" + "\U0001f525" * 126: "\U0001f525" * 256 for index in range(50)}
+    arn = boto.create_room(tags=tags)["arn"]
+    assert boto.get_room(identifier=arn)["tags"] == tags
+
+
+def test_fifty_long_keys_fit_a_uri(boto, room):
+    """Goal: UntagResource has its keys in the URI; three bytes of each character are nine there."""
+    keys = [f"{index:02}" + "\u6f22" * 126 for index in range(50)]
+    boto.tag_resource(resourceArn=room, tags=dict.fromkeys(keys, "v"))
+    boto.untag_resource(resourceArn=room, tagKeys=keys)
+    assert boto.list_tags_for_resource(resourceArn=room)["tags"] == {}
+
+
+def test_nothing_is_read_for_strangers(server):
+    """Goal: the refusal comes before the body, so a stranger cannot make us hold it."""
+    whole = request(server, body=b"{}" + b" " * 100_000)
+    head = whole[: whole.index(b"\r\n\r\n") + 4]
+    for stranger in (
+        head.replace(ACCESS_KEY.encode(), b"AKIDNOBODY0000000000"),
+        head.replace(b"/us-west-2/", b"/eu-west-1/"),
+        head.replace(b"Authorization: ", b"X-Other: "),
+    ):
+        with wire(server) as connection:
+            connection.sendall(stranger)
+            connection.settimeout(5)
+            assert status_of(connection) == 403
+
+
+def test_a_chunked_body_is_bounded_as_well(server):
+    with wire(server) as connection:
+        head = request(server).replace(b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n")
+        connection.sendall(head[: head.index(b"\r\n\r\n") + 4])
+        status = None
+        try:
+            for _ in range(160):
+                connection.sendall(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        except ConnectionError:
+            pass
+        try:
+            status = status_of(connection)
+        except ConnectionError:
+            status = 0
+        # A reset may overtake the answer; either way the body was not taken.
+        assert status in (0, 413)
+
+
+def test_a_head_of_many_or_large_fields_is_refused(server):
+    for extra in (
+        "".join(f"x-{index}: v\r\n" for index in range(120)),
+        f"x-large: {'v' * 300_000}\r\n",
+    ):
+        with wire(server) as connection:
+            connection.sendall(request(server, extra=extra))
+            assert status_of(connection) == 431
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /ListRooms HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /ListRooms HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+        b"POST /ListRooms HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"POST /List Rooms HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_and_closed(server, head):
+    with wire(server) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert status_of(connection) in (0, 400, 505)
+        assert closes(connection, 5)
+
+
+def test_one_connection_carries_many_calls_also_ahead_of_answers(server):
+    with wire(server) as connection:
+        for _ in range(3):
+            connection.sendall(request(server))
+            assert status_of(connection) == 200
+            connection.settimeout(0.05)
+            try:
+                while connection.recv(65_536):
+                    pass
+            except TimeoutError:
+                connection.settimeout(20)
+    with wire(server) as connection:
+        connection.sendall(request(server) * 5)
+        data = b""
+        while data.count(b"HTTP/1.1 200") < 5:
+            more = connection.recv(65_536)
+            assert more, f"closed after {data.count(b'HTTP/1.1 200')} answers"
+            data += more
+
+
+def test_a_slow_body_is_given_ten_seconds_and_a_silent_head_is_closed(server):
+    """Goal: neither holds a connection for ever; others are answered meanwhile."""
+    with wire(server) as silent, wire(server) as slow, wire(server) as partial:
+        whole = request(server)
+        started = time.monotonic()
+        slow.sendall(whole[:-1])
+        partial.sendall(whole[:20])
+        assert call(server, "POST", "/ListRooms", b"{}")[0] == 200
+        slow.settimeout(20)
+        assert status_of(slow) == 408
+        assert 9 < time.monotonic() - started < 19
+        assert closes(partial, 15)
+        assert closes(silent, 15)
+
+
+def test_a_refusal_leaves_nothing_of_its_request_to_be_read_as_another(server):
+    """Goal: no smuggling. Method: a refused body that is itself a request gets no answer."""
+    inner = request(server, "/CreateRoom", b'{"name":"smuggled"}')
+    outer = request(server, "/LaunchRocket", inner)
+    with wire(server) as connection:
+        connection.sendall(outer)
+        connection.settimeout(1)
+        data = b""
+        try:
+            while more := connection.recv(65_536):
+                data += more
+        except TimeoutError:
+            pass
+        assert data.count(b"HTTP/1.1 ") == 1 and b"404" in data.split(b"\r\n")[0]
+    body = json.dumps({"name": "smuggled"}).encode()
+    assert json.loads(call(server, "POST", "/ListRooms", body)[2])["rooms"] == []
+
+
+def test_answers_have_ids_and_safe_headers_and_may_be_read_by_browsers(server):
+    seen = set()
+    for status, headers, _ in (
+        call(server, "POST", "/ListRooms", b"{}"),
+        call(server, "POST", "/CreateRoom", b"{"),
+        send(server, "POST", "/ListRooms"),
+        send(server, "OPTIONS", "/CreateChatToken"),
+        send(server, "GET", "/livez"),
+    ):
+        assert UUID.fullmatch(headers["x-amzn-RequestId"]), status
+        seen.add(headers["x-amzn-RequestId"])
+        assert headers["Access-Control-Allow-Origin"] == "*"
+        assert "x-amzn-RequestId" in headers["Access-Control-Expose-Headers"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+    assert len(seen) == 5
+    status, headers, body = send(
+        server,
+        "OPTIONS",
+        "/tags/x",
+        headers={"Origin": "https://a.example", "Access-Control-Request-Method": "DELETE"},
+    )
+    assert status == 200 and body == b""
+    assert {"GET", "POST", "DELETE"} <= set(headers["Access-Control-Allow-Methods"].split(","))
+    allowed = headers["Access-Control-Allow-Headers"].split(",")
+    assert {"authorization", "content-type", "x-amz-date", "amz-sdk-request"} <= set(allowed)
+
+
+def test_every_call_is_one_log_line_with_operation_key_status_and_time(server):
+    _, good, _ = call(server, "POST", "/ListRooms", b"{}")
+    _, bad, _ = call(server, "POST", "/GetRoom", b'{"identifier":"\\nuser=root"}')
+    _, forged, _ = call(server, "POST", "/ListRooms", b"{}", secret="wrong")
+    _, unknown, _ = call(server, "POST", "/%0aforged", b"{}")
+    lines = server.log().splitlines()
+    for headers, operation, status, key in (
+        (good, "ListRooms", 200, ACCESS_KEY),
+        (bad, "GetRoom", 400, ACCESS_KEY),
+        (forged, "ListRooms", 403, ""),
+        (unknown, "unknown", 404, ""),
+    ):
+        (line,) = [line for line in lines if headers["x-amzn-RequestId"] in line]
+        event = json.loads(line)
+        assert (event["operation"], event["status"], event["key"]) == (operation, status, key)
+        assert event["micros"] >= 0
+        assert "user=root" not in line and "forged" not in line
+
+
+def test_counters_tell_operations_and_statuses_apart(server):
+    before = metrics(server)
+    call(server, "POST", "/ListRooms", b"{}")
+    call(server, "POST", "/GetRoom", b"{}")
+    after = metrics(server)
+    for labels in ('operation="ListRooms",status="200"', 'operation="GetRoom",status="400"'):
+        name = f"uproar_api_requests_total{{{labels}}}"
+        assert after[name] == before.get(name, 0) + 1
+
+
+def metrics(server) -> dict[str, int]:
+    lines = send(server, "GET", "/metrics")[2].decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("uproar_api"))
+    return {name: int(value) for name, value in pairs}

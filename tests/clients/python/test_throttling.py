@@ -1,0 +1,107 @@
+"""Quotas as rates: the managed service's figures by profile, single operations by configuration."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from botocore.config import Config
+
+from test_access_keys import CALLS, outcome
+from test_control_plane import code
+from uproar import Server
+
+AWS_RATES = {
+    "CreateChatToken": 200,
+    **dict.fromkeys(["SendEvent", "DeleteMessage", "DisconnectUser"], 100),
+    **dict.fromkeys(["CreateRoom", "GetRoom", "UpdateRoom", "DeleteRoom", "ListRooms"], 5),
+    **dict.fromkeys([name for name in CALLS if "LoggingConfiguration" in name], 3),
+    **dict.fromkeys(["TagResource", "UntagResource", "ListTagsForResource"], 10),
+}
+# Botocore's name of the method for each operation, through `outcome`.
+assert set(AWS_RATES) == set(CALLS)
+
+
+@pytest.mark.parametrize("operation", sorted(AWS_RATES))
+def test_each_operation_has_the_managed_services_rate(aws_server, operation):
+    """Method: call until the first refusal; no more calls were answered than the rate and the time
+    taken allow, and not fewer than a second's worth."""
+    limit = AWS_RATES[operation]
+    client = aws_server.boto()
+    started, answered, refused = time.monotonic(), 0, False
+    for _ in range(4 * limit + 40):
+        refused = outcome(client, operation) == "ThrottlingException"
+        if refused:
+            break
+        answered += 1
+    elapsed = time.monotonic() - started
+    # A machine too slow for 100 calls a second cannot reach the high rates.
+    if not refused:
+        assert answered / elapsed < limit, f"{answered} calls in {elapsed:.2f} s were all answered"
+        return
+    assert limit <= answered <= limit + elapsed * limit + 1
+
+
+def test_the_exception_has_its_members(aws_server):
+    client = aws_server.boto()
+    ghost = CALLS["GetLoggingConfiguration"]["identifier"]
+    for _ in range(50):
+        try:
+            client.get_logging_configuration(identifier=ghost)
+        except client.exceptions.ResourceNotFoundException:
+            continue
+        except client.exceptions.ThrottlingException as error:
+            assert code(error) == ("ThrottlingException", 429)
+            assert error.response["limit"] == 3
+            assert error.response["resourceType"] == "ROOM"
+            assert error.response["resourceId"].isalnum()
+            assert "3" in error.response["Error"]["Message"]
+            return
+    pytest.fail("50 calls in a row were answered")
+
+
+def test_the_official_client_waits_and_tries_again(aws_server):
+    """Goal: botocore takes our answer for what it is, and an application never sees it."""
+    client = aws_server.boto(config=Config(retries={"mode": "standard", "total_max_attempts": 8}))
+    tried = 0
+    for _ in range(12):
+        tried += client.list_rooms()["ResponseMetadata"]["RetryAttempts"]
+        if tried:
+            break
+    assert tried, "twelve calls in a row needed no second attempt"
+
+
+def test_single_operations_are_configured(tmp_path):
+    config = tmp_path / "uproar.toml"
+    config.write_text('[quotas]\noperations = ["GetRoom=2", "CreateChatToken=0"]\n')
+    with Server(tmp_path / "data", quotas="aws", extra=("--config", str(config))) as server:
+        client = server.boto()
+        arn = client.list_rooms()["rooms"][0]["arn"]
+        started, answered = time.monotonic(), 0
+        for _ in range(200):
+            try:
+                client.get_room(identifier=arn)
+            except client.exceptions.ThrottlingException as error:
+                assert error.response["limit"] == 2
+                break
+            answered += 1
+        else:
+            pytest.fail("200 calls in a row were answered")
+        assert 2 <= answered <= 3 + 2 * (time.monotonic() - started)
+        for _ in range(450):
+            client.create_chat_token(roomIdentifier=arn, userId="u")
+
+
+def test_what_was_throttled_did_nothing(aws_server):
+    client = aws_server.boto()
+    made = refused = 0
+    mark = f"throttled-{time.time_ns()}"
+    for _ in range(30):
+        try:
+            client.create_room(name=mark)
+            made += 1
+        except client.exceptions.ThrottlingException:
+            refused += 1
+    assert refused
+    time.sleep(0.3)
+    assert len(client.list_rooms(name=mark)["rooms"]) == made
