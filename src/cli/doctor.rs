@@ -125,12 +125,12 @@ fn table(findings: &[Finding]) -> String {
             .unwrap_or(0)
     };
     let widths = [width(0), width(1), width(2), width(3)];
-    let mut out = String::new();
-    for [check, found, needed, verdict, reason] in &rows {
-        let [a, b, c, d] = widths;
-        out += &format!("{check:a$}  {found:>b$}  {needed:>c$}  {verdict:d$}  {reason}\n");
-    }
-    out
+    let [a, b, c, d] = widths;
+    let line = |[check, found, needed, verdict, reason]: &[String; 5]| {
+        format!("{check:a$}  {found:>b$}  {needed:>c$}  {verdict:d$}  {reason}")
+    };
+    let lines: Vec<_> = rows.iter().map(line).collect();
+    lines.join("\n") + "\n"
 }
 
 fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {

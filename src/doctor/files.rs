@@ -24,7 +24,7 @@ pub fn files(findings: &[Finding], target: &Target) -> Vec<(&'static str, String
             None => continue,
         };
         let Finding { reason, found, .. } = finding;
-        *out += &format!("\n# {reason}\n# (found: {found})\n{line}\n");
+        out.extend(["\n# ", reason, "\n# (found: ", found, ")\n", &line, "\n"]);
     }
     let mut files = Vec::new();
     if !kernel.is_empty() {

@@ -19,8 +19,8 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 const STALLED_ONE_IN: u64 = 100;
 /// Tracked connections for each open one: the storm after a lost link leaves the old ones for minutes.
 const TRACKED_PER_CONNECTION: u64 = 2;
-/// Locked memory of a shard's two rings, in bytes, rounded up from 0.6 MiB. Charged from Linux 6.14 on
-/// unless the server has `CAP_IPC_LOCK`.
+/// Locked memory of a shard's two rings, in bytes, rounded up: on Linux 6.18 its own ring is refused at
+/// 512 KiB and made at 600, unless the server has `CAP_IPC_LOCK`.
 const SHARD_LOCKED_BYTES: u64 = 1024 * 1024;
 /// Threads beside those of the shards, with workers that tokio and `io_uring` may start.
 const THREADS: u64 = 64;
