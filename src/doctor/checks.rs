@@ -117,6 +117,14 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
+/// What a bound leaves for viewers. Of "unlimited" nothing is ever used up.
+fn left(bound: Option<u64>, beside: u64) -> Option<u64> {
+    bound.map(|bound| match bound {
+        UNLIMITED => UNLIMITED,
+        bound => bound.saturating_sub(beside),
+    })
+}
+
 fn shown(number: Option<u64>) -> String {
     number.map_or_else(|| "?".to_owned(), grouped)
 }
@@ -219,7 +227,7 @@ fn open_files(facts: &Facts, target: &Target) -> Finding {
         enough(hard, needed),
         reason,
     )
-    .allows(hard.map(|hard| hard.saturating_sub(beside)))
+    .allows(left(hard, beside))
     .unit("LimitNOFILE", needed)
 }
 
@@ -251,7 +259,7 @@ fn nr_open(facts: &Facts, target: &Target) -> Finding {
         enough(found, needed),
         reason,
     )
-    .allows(found.map(|found| found.saturating_sub(target.descriptors_beside())))
+    .allows(left(found, target.descriptors_beside()))
     .sysctl("fs.nr_open", needed)
 }
 
@@ -270,9 +278,10 @@ fn file_max(facts: &Facts, target: &Target) -> Finding {
         enough(found, needed),
         reason,
     )
-    .allows(
-        found.map(|found| found.saturating_sub(target.descriptors_beside().saturating_add(open))),
-    )
+    .allows(left(
+        found,
+        target.descriptors_beside().saturating_add(open),
+    ))
     .sysctl("fs.file-max", needed)
 }
 

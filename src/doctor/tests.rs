@@ -376,6 +376,19 @@ fn an_unreadable_machine_is_unknown_and_nothing_to_change() {
     assert!(unknown.count() > 10);
 }
 
+/// Found by the property below: absurd counts must not turn "unlimited" into "no connections".
+#[test]
+fn unlimited_leaves_everything() {
+    let huge = "18446744073709551615";
+    let tree = stock()
+        .with("/proc/sys/fs/file-max", huge)
+        .with("/proc/sys/fs/file-nr", &format!("{huge}\t0\t{huge}\n"));
+    let findings = examine(&Facts::read(&tree, "self"), &target(1, 1));
+    let finding = of(&findings, "fs.file-max");
+    assert_eq!(finding.connections_max, Some(UNLIMITED));
+    assert_eq!(finding.verdict, Verdict::Ok);
+}
+
 fn figure() -> impl Strategy<Value = Option<u64>> {
     prop_oneof![
         1 => Just(None),
