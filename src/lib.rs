@@ -5,7 +5,7 @@
 //! | rank | modules | subject |
 //! |---|---|---|
 //! | 7 | `cli` | edge: flags |
-//! | 6 | `server`, `bench` | start-up, wiring, signals; measuring from outside |
+//! | 6 | `server`, `bench`, `doctor` | start-up, wiring, signals; measuring from outside; what the machine allows |
 //! | 5 | `config` | files, environment and flags to validated settings |
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
@@ -18,6 +18,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod net;
 pub mod protocol;
 pub mod room;

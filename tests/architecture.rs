@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["shard"],
     &["control"],
     &["config"],
-    &["server", "bench"],
+    &["server", "bench", "doctor"],
     &["cli"],
 ];
 

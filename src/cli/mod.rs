@@ -7,6 +7,7 @@
 
 mod banner;
 mod bench;
+mod doctor;
 mod keys;
 mod store;
 mod token;
@@ -75,6 +76,8 @@ enum Command {
         #[command(subcommand)]
         command: bench::BenchCommand,
     },
+    /// Operating system: what must change here for so many connections; exit 1 if anything must
+    Doctor(doctor::Doctor),
     /// Config: show every key, check a file
     Config {
         #[command(subcommand)]
@@ -136,6 +139,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),
         Command::Bench { command } => bench::run(&command),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config {
             command: ConfigCommand::Sample,
         } => {
@@ -164,6 +168,9 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         return Ok(());
     }
     server::logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
+    if matches!(mode, Mode::Serve) {
+        doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
+    }
     let data_dir = settings.data_dir.clone();
     server::run(settings, |ready| {
         if matches!(mode, Mode::Dev { .. }) {

@@ -24,6 +24,16 @@ const KIND_RECEIVE: u64 = 1 << KIND_SHIFT;
 const KIND_SEND: u64 = 2 << KIND_SHIFT;
 const KIND_MASK: u64 = 3 << KIND_SHIFT;
 
+/// What this ring submits, and tokio-uring for accept and handshake.
+const OPERATIONS: [(u8, &str); 6] = [
+    (opcode::RecvMulti::CODE, "recv"),
+    (opcode::Send::CODE, "send"),
+    (opcode::Accept::CODE, "accept"),
+    (opcode::Read::CODE, "read"),
+    (opcode::Write::CODE, "write"),
+    (opcode::Close::CODE, "close"),
+];
+
 /// What the kernel reports.
 #[derive(Debug)]
 pub enum Completion {
@@ -89,6 +99,16 @@ impl Ring {
             queued_sends: 0,
             event,
         })
+    }
+
+    /// Names of the operations of both of a shard's rings that this kernel lacks.
+    pub fn missing_operations(&self) -> io::Result<Vec<&'static str>> {
+        let mut probe = io_uring::Probe::new();
+        self.uring.submitter().register_probe(&mut probe)?;
+        let missing = OPERATIONS
+            .iter()
+            .filter(|(code, _)| !probe.is_supported(*code));
+        Ok(missing.map(|(_, name)| *name).collect())
     }
 
     /// Readable when completions wait.

@@ -34,7 +34,7 @@ use crate::shard::run::Clock;
 
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};
-pub use preflight::raise_descriptor_limit;
+pub use preflight::{raise_descriptor_limit, ring_remedy};
 
 /// Takes a data directory as a server does, so that none runs on it meanwhile.
 pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {

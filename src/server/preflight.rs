@@ -117,7 +117,7 @@ pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartEr
 }
 
 /// What to change so that the kernel grants a ring.
-pub(super) fn ring_remedy(cause: &io::Error) -> String {
+pub fn ring_remedy(cause: &io::Error) -> String {
     match cause.raw_os_error() {
         Some(ENOMEM) => format!(
             "The limit on locked memory is {}, or the control group's memory is used up: raise them, as \

@@ -1,0 +1,168 @@
+//! `uproar doctor`: flags, table, JSON and files around [`crate::doctor`].
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::Failure;
+use super::keys::print;
+use crate::doctor::facts::Facts;
+use crate::doctor::host::Host;
+use crate::doctor::{self, Finding, Target, Verdict, examine, files};
+use crate::net::ring::Ring;
+use crate::server;
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Viewers at once that the machine should carry
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    connections: u64,
+    /// Shards of the server [default: all processors it may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    shards: Option<u64>,
+    /// A server that runs: its limits and control group, not those of this shell
+    #[arg(long, value_name = "ID")]
+    pid: Option<u32>,
+    /// This machine opens the connections: a load generator, or a proxy in front
+    #[arg(long)]
+    load_generator: bool,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Write 90-uproar.conf (sysctl) and limits.conf (systemd) with what must change; replaces nothing
+    #[arg(long, value_name = "DIRECTORY")]
+    write: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
+    let process = match arguments.pid {
+        Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
+            return Err(Failure::Usage(format!(
+                "--pid {pid}: there is no such process"
+            )));
+        }
+        Some(pid) => pid.to_string(),
+        None => "self".to_owned(),
+    };
+    let mut facts = Facts::read(&Host, &process);
+    facts.ring =
+        Some(try_ring().map_err(|cause| format!("{cause}. {}", server::ring_remedy(&cause))));
+    let target = Target {
+        connections: arguments.connections,
+        shards: arguments.shards.or(facts.cpus).unwrap_or(1),
+        opens: arguments.load_generator,
+    };
+    let findings = examine(&facts, &target);
+    if arguments.json {
+        let worst = doctor::worst(&findings).map(|finding| &finding.check);
+        let report = json!({
+            "connections": target.connections,
+            "shards": target.shards,
+            "worst": worst,
+            "findings": findings,
+        });
+        print(&format!("{report}\n"))?;
+    } else {
+        print(&table(&findings))?;
+    }
+    if let Some(directory) = &arguments.write {
+        write(directory, &files::files(&findings, &target))?;
+    }
+    verdict(&findings, &target)
+}
+
+/// At a server's start: one line if the machine keeps out viewers that `quotas.connections` admits.
+pub(super) fn warn(connections_max: usize, shard_count: usize) {
+    let connections = u64::try_from(connections_max).unwrap_or(u64::MAX);
+    let shards = u64::try_from(shard_count).unwrap_or(u64::MAX);
+    if let Some(finding) = doctor::at_start(&Host, connections, shards) {
+        tracing::warn!(
+            check = finding.check,
+            found = finding.found,
+            needed = finding.needed,
+            allows = finding.connections_max,
+            "the operating system is set for fewer connections than quotas.connections; \
+             see `uproar doctor --connections {connections}`"
+        );
+    }
+}
+
+/// A ring as a shard makes it, entered once; the operations it lacks.
+fn try_ring() -> io::Result<Vec<&'static str>> {
+    let mut ring = Ring::new()?;
+    ring.enter()?;
+    ring.missing_operations()
+}
+
+/// Columns as wide as their widest cell; the reason comes last, as its length varies most.
+fn table(findings: &[Finding]) -> String {
+    let cells = |finding: &Finding| {
+        let Finding {
+            check,
+            found,
+            needed,
+            ..
+        } = finding.clone();
+        [
+            check,
+            found,
+            needed,
+            finding.verdict.name().to_owned(),
+            finding.reason.clone(),
+        ]
+    };
+    let head = ["check", "found", "needed", "verdict", "reason"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(findings.iter().map(cells))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths = [width(0), width(1), width(2), width(3)];
+    let [a, b, c, d] = widths;
+    let line = |[check, found, needed, verdict, reason]: &[String; 5]| {
+        format!("{check:a$}  {found:>b$}  {needed:>c$}  {verdict:d$}  {reason}")
+    };
+    let lines: Vec<_> = rows.iter().map(line).collect();
+    lines.join("\n") + "\n"
+}
+
+fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+    for (name, text) in files {
+        let path = directory.join(name);
+        let fail = |cause: io::Error| Failure::Usage(format!("{}: {cause}", path.display()));
+        // A file that is there may hold what this machine is all right by: never replace it.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(fail)?;
+        file.write_all(text.as_bytes()).map_err(fail)?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// Exit code 1, and what to change first, unless nothing has to be.
+fn verdict(findings: &[Finding], target: &Target) -> Result<(), Failure> {
+    let Some(worst) = doctor::worst(findings) else {
+        return Ok(());
+    };
+    let count = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Change)
+        .count();
+    let allows = worst.connections_max.map_or_else(String::new, |most| {
+        format!(", which allows {most} connections as it is")
+    });
+    Err(Failure::Run(format!(
+        "{count} to change for {} connections; first: {}{allows}",
+        target.connections, worst.check
+    )))
+}

@@ -1,0 +1,117 @@
+//! What so many connections need, by calculation from measured figures (tuning.md).
+
+use crate::base::limits::{
+    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    REVIEW_IN_FLIGHT_MAX, SOCKET_SEND_BYTES,
+};
+
+/// User memory of an idle connection, in bytes: 0.4 KB measured.
+pub(super) const CONNECTION_USER_BYTES: u64 = 410;
+/// Kernel memory of an idle connection, its own end only, in bytes: 4.9 KB measured.
+pub(super) const CONNECTION_KERNEL_BYTES: u64 = 5018;
+/// What the server takes before its first connection, in bytes: program, database cache, room logs.
+const PROCESS_BYTES: u64 = 128 * 1024 * 1024;
+/// What a shard takes before its first connection: receive buffers, and as much again for the rest.
+const SHARD_BYTES: u64 = 2 * RECEIVE_BUFFERS as u64 * RECEIVE_BUFFER_BYTES as u64;
+/// Unit of `tcp_mem`, in bytes. Larger pages make the figures needed smaller, so this is safe.
+pub(super) const PAGE_BYTES: u64 = 4096;
+/// One viewer in so many does not read, and has a full send buffer.
+const STALLED_ONE_IN: u64 = 100;
+/// Tracked connections for each open one: the storm after a lost link leaves the old ones for minutes.
+const TRACKED_PER_CONNECTION: u64 = 2;
+/// Locked memory of a shard's two rings, in bytes, rounded up: on Linux 6.18 its own ring is refused at
+/// 512 KiB and made at 600, unless the server has `CAP_IPC_LOCK`.
+const SHARD_LOCKED_BYTES: u64 = 1024 * 1024;
+/// Threads beside those of the shards, with workers that tokio and `io_uring` may start.
+const THREADS: u64 = 64;
+/// The same for each shard.
+const SHARD_THREADS: u64 = 8;
+/// Viewers whose acknowledgements one processor takes from a network card: about 500,000 packets/s,
+/// one for each flush of a busy room (`PACE_CEILING`, 20 a second).
+const VIEWERS_PER_RECEIVING_CPU: u64 = 25_000;
+
+/// What is aimed at.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Viewers at once.
+    pub connections: u64,
+    /// The server's shards.
+    pub shards: u64,
+    /// This machine opens the connections instead: a load generator, or a proxy in front.
+    pub opens: bool,
+}
+
+impl Target {
+    /// Descriptors: one for each viewer, and those the server keeps for the rest.
+    pub fn descriptors(&self) -> u64 {
+        self.connections.saturating_add(self.descriptors_beside())
+    }
+
+    /// Descriptors that are no viewer's.
+    pub fn descriptors_beside(&self) -> u64 {
+        let handlers = u64::try_from(REVIEW_IN_FLIGHT_MAX).expect("a small constant");
+        DESCRIPTORS_RESERVED + handlers + self.shards.saturating_mul(DESCRIPTORS_PER_SHARD)
+    }
+
+    /// Memory before the first connection, in bytes.
+    pub fn memory_beside(&self) -> u64 {
+        PROCESS_BYTES.saturating_add(self.shards.saturating_mul(SHARD_BYTES))
+    }
+
+    /// All memory: idle connections, and socket buffers under load.
+    pub fn memory(&self) -> u64 {
+        self.connections
+            .saturating_mul(memory_per_connection())
+            .saturating_add(self.memory_beside())
+    }
+
+    /// Pages of socket buffers (`tcp_mem`).
+    pub fn tcp_pages(&self) -> u64 {
+        self.connections
+            .saturating_mul(buffer_bytes_per_connection())
+            .div_ceil(PAGE_BYTES)
+    }
+
+    /// Entries of the firewall's table.
+    pub fn tracked(&self) -> u64 {
+        self.connections.saturating_mul(TRACKED_PER_CONNECTION)
+    }
+
+    /// Locked memory, in bytes.
+    pub fn locked(&self) -> u64 {
+        self.shards.saturating_mul(SHARD_LOCKED_BYTES)
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> u64 {
+        self.shards
+            .saturating_mul(SHARD_THREADS)
+            .saturating_add(THREADS)
+    }
+
+    /// Processors that should take part in receiving.
+    pub fn receiving_cpus(&self) -> u64 {
+        self.connections.div_ceil(VIEWERS_PER_RECEIVING_CPU)
+    }
+}
+
+/// Socket buffers under load: one page under way, and the share of those that do not read.
+fn buffer_bytes_per_connection() -> u64 {
+    let stalled = u64::try_from(SOCKET_SEND_BYTES).expect("a constant of 512 KiB");
+    PAGE_BYTES + stalled.div_ceil(STALLED_ONE_IN)
+}
+
+/// Memory of one connection under load, one end, in bytes.
+pub(super) fn memory_per_connection() -> u64 {
+    CONNECTION_USER_BYTES + CONNECTION_KERNEL_BYTES + buffer_bytes_per_connection()
+}
+
+/// Connections for which so many pages of socket buffers suffice.
+pub(super) fn connections_of_pages(pages: u64) -> u64 {
+    pages.saturating_mul(PAGE_BYTES) / buffer_bytes_per_connection()
+}
+
+/// Connections for which a firewall's table suffices.
+pub(super) fn connections_of_tracked(entries: u64) -> u64 {
+    entries / TRACKED_PER_CONNECTION
+}
