@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::BenchError;
 use super::host::Host;
 use super::load::{Load, Outcome, Phase};
+use super::{Ages, BenchError};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -36,8 +35,8 @@ pub struct Row {
     pub rate: f64,
     /// Deliveries a second, all rooms.
     pub deliveries_per_second: f64,
-    /// Ages in microseconds: 50th, 99th and 99.9th percentile, highest.
-    pub percentiles: [u64; 4],
+    /// From when a message was meant to be sent to its receipt.
+    pub ages: Ages,
     /// Lost or repeated.
     pub wrong: u64,
     /// Refused by the server.
@@ -77,7 +76,7 @@ fn find(
     load: &mut Load,
     mut tell: impl FnMut(&Row),
 ) -> Result<Row, BenchError> {
-    let receivers = plan.receivers * host.rooms.len();
+    let receivers = plan.receivers * host.room_count();
     let mut rate = (FIRST_DELIVERIES / receivers as f64).max(1.0);
     let (mut kept, mut broken): (Option<Row>, Option<f64>) = (None, None);
     for _ in 0..STEPS_MAX {
@@ -109,25 +108,19 @@ fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, 
     })?;
     let cpu_nanos = before.zip(host.usage()).map(|(before, after)| {
         let each = |time: Duration| time.as_nanos() as f64 / outcome.deliveries.max(1) as f64;
-        [
-            after.user.saturating_sub(before.user),
-            after.system.saturating_sub(before.system),
-        ]
-        .map(each)
+        after.since(&before).map(each)
     });
     Ok(row(plan, rate, &outcome, cpu_nanos))
 }
 
 fn row(plan: &Plan, rate: f64, outcome: &Outcome, cpu_nanos: Option<[f64; 2]>) -> Row {
-    let at = |ages: &Histogram<u64>, quantile| ages.value_at_quantile(quantile);
-    let ages = &outcome.ages;
-    let percentiles = [at(ages, 0.5), at(ages, 0.99), at(ages, 0.999), ages.max()];
-    let in_time = Duration::from_micros(percentiles[1]) <= plan.p99_max;
+    let ages = Ages::of(&outcome.ages);
+    let in_time = Duration::from_micros(ages.0[1]) <= plan.p99_max;
     let complete = outcome.wrong == 0 && outcome.refused == 0;
     Row {
         rate,
         deliveries_per_second: outcome.deliveries as f64 / outcome.elapsed.as_secs_f64(),
-        percentiles,
+        ages,
         wrong: outcome.wrong,
         refused: outcome.refused,
         frame_bytes: outcome.frame_bytes,
@@ -137,18 +130,12 @@ fn row(plan: &Plan, rate: f64, outcome: &Outcome, cpu_nanos: Option<[f64; 2]>) -
 }
 
 impl Row {
-    /// The percentiles in milliseconds.
-    pub fn percentiles_ms(&self) -> [f64; 4] {
-        self.percentiles.map(|micros| micros as f64 / 1000.0)
-    }
-
     /// For scripts.
     pub fn json(&self) -> Value {
-        let [p50, p99, p999, max] = self.percentiles;
         json!({
             "messages_per_second_per_room": self.rate,
             "deliveries_per_second": self.deliveries_per_second.round(),
-            "latency_us": {"p50": p50, "p99": p99, "p999": p999, "max": max},
+            "latency_us": self.ages.json(),
             "lost_or_repeated": self.wrong,
             "refused": self.refused,
             "frame_bytes": self.frame_bytes,
