@@ -45,6 +45,8 @@ pub struct Row {
     pub frame_bytes: f64,
     /// Processor nanoseconds of the server for each delivery, user and system.
     pub cpu_nanos: Option<[f64; 2]>,
+    /// Messages that one of the server's sends carried, mean; `None` if its metrics are not known.
+    pub messages_per_send: Option<f64>,
     /// Whether bound and completeness held.
     pub kept: bool,
 }
@@ -99,7 +101,7 @@ fn find(
 }
 
 fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, BenchError> {
-    let before = host.usage();
+    let (before, sends_before) = (host.usage(), host.sends());
     let outcome = load.run(Phase {
         rate,
         content_bytes: plan.content_bytes,
@@ -110,10 +112,17 @@ fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, 
         let each = |time: Duration| time.as_nanos() as f64 / outcome.deliveries.max(1) as f64;
         after.since(&before).map(each)
     });
-    Ok(row(plan, rate, &outcome, cpu_nanos))
+    let messages_per_send = sends_before
+        .zip(host.sends())
+        .map(|(before, after)| (after.0 - before.0) / (after.1 - before.1).max(1.0));
+    Ok(Row {
+        cpu_nanos,
+        messages_per_send,
+        ..row(plan, rate, &outcome)
+    })
 }
 
-fn row(plan: &Plan, rate: f64, outcome: &Outcome, cpu_nanos: Option<[f64; 2]>) -> Row {
+fn row(plan: &Plan, rate: f64, outcome: &Outcome) -> Row {
     let ages = Ages::of(&outcome.ages);
     let in_time = Duration::from_micros(ages.0[1]) <= plan.p99_max;
     let complete = outcome.wrong == 0 && outcome.refused == 0;
@@ -124,7 +133,8 @@ fn row(plan: &Plan, rate: f64, outcome: &Outcome, cpu_nanos: Option<[f64; 2]>) -
         wrong: outcome.wrong,
         refused: outcome.refused,
         frame_bytes: outcome.frame_bytes,
-        cpu_nanos,
+        cpu_nanos: None,
+        messages_per_send: None,
         kept: in_time && complete,
     }
 }
@@ -139,6 +149,7 @@ impl Row {
             "lost_or_repeated": self.wrong,
             "refused": self.refused,
             "frame_bytes": self.frame_bytes,
+            "messages_per_send": self.messages_per_send,
             "server_cpu_ns_per_delivery": self.cpu_nanos.map(|[user, system]| json!({"user": user, "system": system})),
         })
     }

@@ -188,6 +188,22 @@ impl Host {
         )
     }
 
+    /// Frames delivered and send operations so far, by a server of our own's metrics.
+    pub fn sends(&self) -> Option<(f64, f64)> {
+        let control = self.control?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {control}\r\n{CLOSE}\r\n");
+        let answer = ask(control, &request).ok()?;
+        let figure = |name| {
+            let mut lines = answer.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.trim().parse().ok()
+        };
+        Some((
+            figure("uproar_messages_delivered_total")?,
+            figure("uproar_sends_total")?,
+        ))
+    }
+
     /// What the server's process has used up; `None` if it is not known which that is.
     pub fn usage(&self) -> Option<Usage> {
         self.pid.map(Usage::of)

@@ -13,11 +13,14 @@
 mod bystander;
 pub mod connect;
 pub mod fanout;
+pub mod floor;
 mod handshake;
 pub mod host;
 pub mod idle;
+pub mod ingest;
 mod load;
 pub mod machine;
+pub mod plot;
 pub mod sample;
 pub mod storm;
 pub mod tokens;

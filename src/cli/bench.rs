@@ -2,7 +2,9 @@
 
 mod connect;
 mod fanout;
+mod floor;
 mod idle;
+mod ingest;
 mod storm;
 mod tokens;
 
@@ -25,12 +27,16 @@ pub(super) enum BenchCommand {
     Fanout(fanout::Fanout),
     /// Handshakes with a token a second, many under way at once
     Connect(connect::Connect),
+    /// Many senders: accepted messages a second by their echo
+    Ingest(ingest::Ingest),
     /// Everybody is cut off and comes back at once: until when, and what others feel of it
     Storm(storm::Storm),
     /// Memory of a connection while nobody speaks
     Idle(idle::Idle),
     /// Signed CreateChatToken calls a second over kept-alive connections
     Tokens(tokens::Tokens),
+    /// The kernel's line: deliveries a second by a loop of plain sends, without any server
+    Floor(floor::Floor),
 }
 
 /// The server under test. Without --target one is started for the time of the measurement.
@@ -40,7 +46,12 @@ pub(super) struct Target {
     #[arg(long, default_value_t = 1, value_name = "N")]
     shards: usize,
     /// Messaging address of a server that runs already, with `--quotas open`
-    #[arg(long = "target", value_name = "ADDRESS", requires = "room")]
+    #[arg(
+        long = "target",
+        value_name = "ADDRESS",
+        requires = "room",
+        group = "running"
+    )]
     messaging: Option<SocketAddr>,
     /// Its data directory, whose keys seal the viewers' tokens [default: that of `uproar dev`]
     #[arg(long, value_name = "DIRECTORY", requires = "messaging")]
@@ -49,7 +60,7 @@ pub(super) struct Target {
     #[arg(long, value_name = "ARN", requires = "messaging")]
     room: Vec<String>,
     /// Its process id, for processor time and memory
-    #[arg(long, requires = "messaging")]
+    #[arg(long, requires = "running")]
     pid: Option<u32>,
     /// One JSON object on standard output instead of tables
     #[arg(long)]
@@ -65,6 +76,8 @@ pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
     let outcome = match command {
         BenchCommand::Fanout(fanout) => fanout.run(&machine),
         BenchCommand::Connect(connect) => connect.run(&machine),
+        BenchCommand::Ingest(ingest) => ingest.run(&machine),
+        BenchCommand::Floor(floor) => floor.run(&machine),
         BenchCommand::Storm(storm) => storm.run(&machine),
         BenchCommand::Idle(idle) => idle.run(&machine),
         BenchCommand::Tokens(tokens) => tokens.run(&machine),
@@ -119,8 +132,8 @@ fn progress(count: usize) -> ProgressBar {
 }
 
 /// Prints a result: the lines for people, or the JSON object with the machine in it.
-fn report(target: &Target, machine: &str, mut result: Value, lines: &[(&str, String)]) {
-    if target.json {
+fn report(as_json: bool, machine: &str, mut result: Value, lines: &[(&str, String)]) {
+    if as_json {
         result["machine"] = machine.into();
         println!("{result}");
         return;

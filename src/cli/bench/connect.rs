@@ -65,7 +65,7 @@ impl Connect {
                 format!("busy for {:.0} % of the time", found.client_busy * 100.0),
             ),
         ];
-        report(&self.target, machine, result, &lines);
+        report(self.target.json, machine, result, &lines);
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! `uproar bench fanout`: flags and table.
 
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,7 +10,10 @@ use serde_json::{Value, json};
 
 use super::{BenchFailure, Target, progress};
 use crate::bench::fanout::{self, Plan, Row};
+use crate::bench::floor::{self, Floor};
+use crate::bench::host::Host;
 use crate::bench::sample::CONTENT_BYTES_MIN;
+use crate::bench::{BenchError, plot};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Fanout {
@@ -20,7 +26,7 @@ pub(in crate::cli) struct Fanout {
     #[arg(long, default_value_t = 1000, value_name = "N")]
     receivers: usize,
     /// Length of each message's content, in bytes
-    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(CONTENT_BYTES_MIN as i64..=500))]
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(CONTENT_BYTES_MIN as i64..=4096))]
     size: u16,
     /// Messages a second in each room [default: find the highest]
     #[arg(long, value_name = "N")]
@@ -37,12 +43,32 @@ pub(in crate::cli) struct Fanout {
     /// Receivers of each room that are looked at message by message
     #[arg(long, default_value_t = 10, value_name = "N")]
     samples: usize,
+    /// A plain WebSocket server instead, which sends the first connection's text frames to all, that
+    /// one included; give --size the length of Uproar's frames, and --pid for processor time
+    #[arg(long, value_name = "ADDRESS", group = "running")]
+    plain: Option<SocketAddr>,
+    /// Also the kernel's line for sends that carry as many messages, and the share of it
+    #[arg(long, conflicts_with = "running")]
+    floor: bool,
+    /// Latency against deliveries of all rows, as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 impl Fanout {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        let host = self.target.host(self.rooms)?;
-        let rooms = host.rooms.len();
+        if self.plain.is_none() && self.size > CONTENT_BYTES_MAX {
+            let text = format!(
+                "--size {}: a message has at most {CONTENT_BYTES_MAX}",
+                self.size
+            );
+            return Err(BenchFailure::Usage(text));
+        }
+        let host = match self.plain {
+            Some(server) => Host::plain(server, self.target.pid),
+            None => self.target.host(self.rooms)?,
+        };
+        let rooms = host.room_count();
         let plan = Plan {
             receivers: self.receivers,
             content_bytes: usize::from(self.size),
@@ -62,6 +88,7 @@ impl Fanout {
         }
         let bar = progress(rooms * self.receivers);
         let mut headed = false;
+        let mut all = Vec::new();
         let rows = fanout::run(
             &host,
             &plan,
@@ -72,6 +99,7 @@ impl Fanout {
                 }
             },
             |run, row| {
+                all.push(row.clone());
                 if !quiet {
                     if !std::mem::replace(&mut headed, true) {
                         println!("{HEADING}");
@@ -80,7 +108,19 @@ impl Fanout {
                 }
             },
         )?;
-        let result = summary(machine, rooms, self, &rows);
+        let mut result = summary(machine, rooms, self, &rows);
+        if self.floor {
+            result["floor"] = self.floor_of(&result)?;
+        }
+        if let Some(path) = &self.plot {
+            let title = format!(
+                "{rooms} room(s) x {} receivers, {:.0} bytes a frame",
+                self.receivers,
+                result["frame_bytes"].as_f64().unwrap_or_default()
+            );
+            let written = fs::write(path, plot::svg(&title, &all, plan.p99_max));
+            written.map_err(BenchError::from)?;
+        }
         if quiet {
             println!("{result}");
         } else {
@@ -93,10 +133,41 @@ impl Fanout {
                 figure("highest") / 1e6,
                 figure("frame_bytes"),
             );
+            let floor = &result["floor"];
+            if let (Some(line), Some(share)) = (
+                floor["deliveries_per_second"].as_f64(),
+                floor["share"].as_f64(),
+            ) {
+                println!(
+                    "kernel    {:.2} M deliveries/s by a loop of plain sends of {:.1} messages to {} sockets: this is {:.0} % of it",
+                    line / 1e6,
+                    floor["messages_per_send"].as_f64().unwrap_or_default(),
+                    floor["receivers"],
+                    share * 100.0
+                );
+            }
         }
         Ok(())
     }
+
+    /// The kernel's line at the median's messages a send.
+    fn floor_of(&self, result: &Value) -> Result<Value, BenchFailure> {
+        let figure = |name: &str| result[name].as_f64().unwrap_or_default();
+        let mut floor = Floor::connect(floor::Plan {
+            receivers: self.receivers * self.rooms,
+            frame_bytes: figure("frame_bytes"),
+            measured: Duration::from_secs(self.seconds),
+        })?;
+        let point = floor.measure(figure("messages_per_send"))?;
+        let mut line = point.json();
+        line["receivers"] = floor.receivers().into();
+        line["share"] = (figure("deliveries_per_second") / point.deliveries_per_second).into();
+        Ok(line)
+    }
 }
+
+/// Of a message's content, with room for its JSON.
+const CONTENT_BYTES_MAX: u16 = 500;
 
 const HEADING: &str = "run  messages/s  deliveries/s  p50 ms   p99 ms  p99.9 ms   max ms   lost  cpu ns (user+system)";
 

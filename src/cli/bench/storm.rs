@@ -75,7 +75,7 @@ impl Storm {
         if let Some(cpu) = found.cpu {
             lines.push(("processor", format!("{} ms of the server", cpu.as_millis())));
         }
-        report(&self.target, machine, result, &lines);
+        report(self.target.json, machine, result, &lines);
         Ok(())
     }
 }
