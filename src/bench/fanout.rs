@@ -160,3 +160,94 @@ const FIRST_DELIVERIES: f64 = 250_000.0;
 /// A search ends when the bound lies between two rates this close.
 const PRECISION: f64 = 1.06;
 const STEPS_MAX: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        assert!(!String::from_utf8_lossy(&head).contains("Sec-WebSocket-Protocol"));
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    }
+
+    /// The payload of the next masked frame, of 126 bytes or more.
+    fn payload(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head)?;
+        assert_eq!((head[0], head[1]), (0x81, 0xFE));
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+        stream.read_exact(&mut payload)?;
+        let mask = head[4..].iter().cycle();
+        payload
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(byte, mask)| *byte ^= mask);
+        Ok(payload)
+    }
+
+    /// Sends what the first of `count` connections says to all, without every tenth message, until the
+    /// first is gone.
+    fn broadcast(listener: &TcpListener, count: usize) -> io::Result<()> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept()?;
+            shake_hands(&mut stream)?;
+            all.push(stream);
+        }
+        for number in 1.. {
+            let Ok(payload) = payload(&mut all[0]) else {
+                break;
+            };
+            let len = u16::try_from(payload.len()).expect("short");
+            let mut frame = vec![0x81, 126];
+            frame.extend(len.to_be_bytes());
+            frame.extend(payload);
+            for stream in &mut all {
+                if number % 10 != 0 {
+                    stream.write_all(&frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goal: a plain server is measured by the same tool, and what it drops shows. Method: a broadcast
+    /// server of a few lines that drops every tenth message; 25 messages to 4 receivers, of which the
+    /// speaker and 2 more are looked at: 2 lost at each of these.
+    #[test]
+    fn a_plain_server_is_measured() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let host = Host::plain(listener.local_addr().expect("bound"), None);
+        let server = std::thread::spawn(move || broadcast(&listener, 4));
+        let plan = Plan {
+            receivers: 4,
+            content_bytes: 300,
+            rate: Some(100.0),
+            p99_max: Duration::from_mins(1),
+            measured: Duration::from_millis(200),
+            runs: 1,
+            samples: 2,
+        };
+        let (mut connected, mut told) = (0, 0);
+        let rows = run(&host, &plan, || connected += 1, |_, _| told += 1).expect("a server");
+        server.join().expect("no panic").expect("loopback");
+        assert_eq!((connected, told, rows.len()), (4, 1, 1));
+        let row = &rows[0];
+        assert_eq!((row.wrong, row.refused, row.kept), (6, 0, false));
+        assert!(
+            (row.frame_bytes - 304.0).abs() < 1e-9,
+            "{}",
+            row.frame_bytes
+        );
+        assert!(row.ages.0[3] > 0);
+        assert_eq!(row.cpu_nanos, None);
+    }
+}
