@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::BenchError;
 use super::host::Host;
 use super::load::{Load, Outcome, Phase};
+use super::{Ages, BenchError};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -36,8 +35,8 @@ pub struct Row {
     pub rate: f64,
     /// Deliveries a second, all rooms.
     pub deliveries_per_second: f64,
-    /// Ages in microseconds: 50th, 99th and 99.9th percentile, highest.
-    pub percentiles: [u64; 4],
+    /// From when a message was meant to be sent to its receipt.
+    pub ages: Ages,
     /// Lost or repeated.
     pub wrong: u64,
     /// Refused by the server.
@@ -46,6 +45,8 @@ pub struct Row {
     pub frame_bytes: f64,
     /// Processor nanoseconds of the server for each delivery, user and system.
     pub cpu_nanos: Option<[f64; 2]>,
+    /// Messages that one of the server's sends carried, mean; `None` if its metrics are not known.
+    pub messages_per_send: Option<f64>,
     /// Whether bound and completeness held.
     pub kept: bool,
 }
@@ -77,7 +78,7 @@ fn find(
     load: &mut Load,
     mut tell: impl FnMut(&Row),
 ) -> Result<Row, BenchError> {
-    let receivers = plan.receivers * host.rooms.len();
+    let receivers = plan.receivers * host.room_count();
     let mut rate = (FIRST_DELIVERIES / receivers as f64).max(1.0);
     let (mut kept, mut broken): (Option<Row>, Option<f64>) = (None, None);
     for _ in 0..STEPS_MAX {
@@ -100,7 +101,7 @@ fn find(
 }
 
 fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, BenchError> {
-    let before = host.usage();
+    let (before, sends_before) = (host.usage(), host.sends());
     let outcome = load.run(Phase {
         rate,
         content_bytes: plan.content_bytes,
@@ -109,49 +110,46 @@ fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, 
     })?;
     let cpu_nanos = before.zip(host.usage()).map(|(before, after)| {
         let each = |time: Duration| time.as_nanos() as f64 / outcome.deliveries.max(1) as f64;
-        [
-            after.user.saturating_sub(before.user),
-            after.system.saturating_sub(before.system),
-        ]
-        .map(each)
+        after.since(&before).map(each)
     });
-    Ok(row(plan, rate, &outcome, cpu_nanos))
+    let messages_per_send = sends_before
+        .zip(host.sends())
+        .map(|(before, after)| (after.0 - before.0) / (after.1 - before.1).max(1.0));
+    Ok(Row {
+        cpu_nanos,
+        messages_per_send,
+        ..row(plan, rate, &outcome)
+    })
 }
 
-fn row(plan: &Plan, rate: f64, outcome: &Outcome, cpu_nanos: Option<[f64; 2]>) -> Row {
-    let at = |ages: &Histogram<u64>, quantile| ages.value_at_quantile(quantile);
-    let ages = &outcome.ages;
-    let percentiles = [at(ages, 0.5), at(ages, 0.99), at(ages, 0.999), ages.max()];
-    let in_time = Duration::from_micros(percentiles[1]) <= plan.p99_max;
+fn row(plan: &Plan, rate: f64, outcome: &Outcome) -> Row {
+    let ages = Ages::of(&outcome.ages);
+    let in_time = Duration::from_micros(ages.0[1]) <= plan.p99_max;
     let complete = outcome.wrong == 0 && outcome.refused == 0;
     Row {
         rate,
         deliveries_per_second: outcome.deliveries as f64 / outcome.elapsed.as_secs_f64(),
-        percentiles,
+        ages,
         wrong: outcome.wrong,
         refused: outcome.refused,
         frame_bytes: outcome.frame_bytes,
-        cpu_nanos,
+        cpu_nanos: None,
+        messages_per_send: None,
         kept: in_time && complete,
     }
 }
 
 impl Row {
-    /// The percentiles in milliseconds.
-    pub fn percentiles_ms(&self) -> [f64; 4] {
-        self.percentiles.map(|micros| micros as f64 / 1000.0)
-    }
-
     /// For scripts.
     pub fn json(&self) -> Value {
-        let [p50, p99, p999, max] = self.percentiles;
         json!({
             "messages_per_second_per_room": self.rate,
             "deliveries_per_second": self.deliveries_per_second.round(),
-            "latency_us": {"p50": p50, "p99": p99, "p999": p999, "max": max},
+            "latency_us": self.ages.json(),
             "lost_or_repeated": self.wrong,
             "refused": self.refused,
             "frame_bytes": self.frame_bytes,
+            "messages_per_send": self.messages_per_send,
             "server_cpu_ns_per_delivery": self.cpu_nanos.map(|[user, system]| json!({"user": user, "system": system})),
         })
     }
@@ -162,3 +160,94 @@ const FIRST_DELIVERIES: f64 = 250_000.0;
 /// A search ends when the bound lies between two rates this close.
 const PRECISION: f64 = 1.06;
 const STEPS_MAX: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        assert!(!String::from_utf8_lossy(&head).contains("Sec-WebSocket-Protocol"));
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    }
+
+    /// The payload of the next masked frame, of 126 bytes or more.
+    fn payload(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+        let mut head = [0; 8];
+        stream.read_exact(&mut head)?;
+        assert_eq!((head[0], head[1]), (0x81, 0xFE));
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+        stream.read_exact(&mut payload)?;
+        let mask = head[4..].iter().cycle();
+        payload
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(byte, mask)| *byte ^= mask);
+        Ok(payload)
+    }
+
+    /// Sends what the first of `count` connections says to all, without every tenth message, until the
+    /// first is gone.
+    fn broadcast(listener: &TcpListener, count: usize) -> io::Result<()> {
+        let mut all = Vec::new();
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept()?;
+            shake_hands(&mut stream)?;
+            all.push(stream);
+        }
+        for number in 1.. {
+            let Ok(payload) = payload(&mut all[0]) else {
+                break;
+            };
+            let len = u16::try_from(payload.len()).expect("short");
+            let mut frame = vec![0x81, 126];
+            frame.extend(len.to_be_bytes());
+            frame.extend(payload);
+            for stream in &mut all {
+                if number % 10 != 0 {
+                    stream.write_all(&frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goal: a plain server is measured by the same tool, and what it drops shows. Method: a broadcast
+    /// server of a few lines that drops every tenth message; 25 messages to 4 receivers, of which the
+    /// speaker and 2 more are looked at: 2 lost at each of these.
+    #[test]
+    fn a_plain_server_is_measured() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let host = Host::plain(listener.local_addr().expect("bound"), None);
+        let server = std::thread::spawn(move || broadcast(&listener, 4));
+        let plan = Plan {
+            receivers: 4,
+            content_bytes: 300,
+            rate: Some(100.0),
+            p99_max: Duration::from_mins(1),
+            measured: Duration::from_millis(200),
+            runs: 1,
+            samples: 2,
+        };
+        let (mut connected, mut told) = (0, 0);
+        let rows = run(&host, &plan, || connected += 1, |_, _| told += 1).expect("a server");
+        server.join().expect("no panic").expect("loopback");
+        assert_eq!((connected, told, rows.len()), (4, 1, 1));
+        let row = &rows[0];
+        assert_eq!((row.wrong, row.refused, row.kept), (6, 0, false));
+        assert!(
+            (row.frame_bytes - 304.0).abs() < 1e-9,
+            "{}",
+            row.frame_bytes
+        );
+        assert!(row.ages.0[3] > 0);
+        assert_eq!(row.cpu_nanos, None);
+    }
+}

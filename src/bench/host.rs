@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::BenchError;
 use super::machine::{self, Usage};
+use super::viewer;
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
@@ -47,7 +48,8 @@ pub struct Host {
     pub control: Option<SocketAddr>,
     /// Its rooms.
     pub rooms: Vec<RoomId>,
-    keyring: Keyring,
+    // None: a plain server, which knows neither tokens nor rooms.
+    keyring: Option<Keyring>,
     pid: Option<u32>,
 }
 
@@ -60,9 +62,34 @@ impl Host {
             messaging: attach.messaging,
             control: None,
             rooms: attach.rooms,
-            keyring: read_keyring(&attach.data_dir)?,
+            keyring: Some(read_keyring(&attach.data_dir)?),
             pid: attach.pid,
         })
+    }
+
+    /// Uses a plain WebSocket server that sends the first connection's text frames to all connections,
+    /// that one included.
+    pub fn plain(server: SocketAddr, pid: Option<u32>) -> Self {
+        machine::pin_to_last();
+        Self {
+            child: None,
+            directory: None,
+            messaging: server,
+            control: None,
+            rooms: Vec::new(),
+            keyring: None,
+            pid,
+        }
+    }
+
+    /// Whether messages go as they are, without token, room and JSON.
+    pub fn is_plain(&self) -> bool {
+        self.keyring.is_none()
+    }
+
+    /// Rooms; all connections of a plain server are one.
+    pub fn room_count(&self) -> usize {
+        if self.is_plain() { 1 } else { self.rooms.len() }
     }
 
     /// Starts this very program as `dev --quotas open` with `shards` shards and makes `rooms` rooms.
@@ -95,11 +122,11 @@ impl Host {
             messaging,
             control: Some(control),
             rooms: Vec::new(),
-            keyring: Keyring::default(),
+            keyring: Some(Keyring::default()),
             pid: Some(pid),
         };
         host.wait_ready(control, &directory)?;
-        host.keyring = read_keyring(&directory.join("data"))?;
+        host.keyring = Some(read_keyring(&directory.join("data"))?);
         for _ in 0..rooms {
             host.rooms.push(create_room(control)?);
         }
@@ -125,6 +152,9 @@ impl Host {
 
     /// A token for `user` in room number `room`, with every right.
     pub fn token(&self, room: usize, user: &str) -> Result<String, BenchError> {
+        let Some(keyring) = &self.keyring else {
+            return Err(BenchError::Server("it has no tokens".to_owned()));
+        };
         let now = wall_clock();
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(std::io::Error::from)?;
@@ -136,7 +166,18 @@ impl Host {
             expires: now.after(TOKEN_LIFE),
             session_end: now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_MAX))),
         };
-        Ok(self.keyring.seal(&claims, nonce))
+        Ok(keyring.seal(&claims, nonce))
+    }
+
+    /// Connects viewer number `index` of all to room number `room`. The socket is blocking.
+    pub fn viewer(&self, room: usize, index: usize) -> Result<TcpStream, BenchError> {
+        let token = if self.is_plain() {
+            None
+        } else {
+            Some(self.token(room, &viewer::name(index))?)
+        };
+        viewer::open(self.messaging, token.as_deref(), index)
+            .map_err(|cause| BenchError::Connect { index, cause })
     }
 
     /// ARN of room number `room` of a server of our own.
@@ -145,6 +186,22 @@ impl Host {
             "arn:aws:ivschat:{DEV_REGION}:{DEV_ACCOUNT}:room/{}",
             self.rooms[room]
         )
+    }
+
+    /// Frames delivered and send operations so far, by a server of our own's metrics.
+    pub fn sends(&self) -> Option<(f64, f64)> {
+        let control = self.control?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {control}\r\n{CLOSE}\r\n");
+        let answer = ask(control, &request).ok()?;
+        let figure = |name| {
+            let mut lines = answer.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.trim().parse().ok()
+        };
+        Some((
+            figure("uproar_messages_delivered_total")?,
+            figure("uproar_sends_total")?,
+        ))
     }
 
     /// What the server's process has used up; `None` if it is not known which that is.

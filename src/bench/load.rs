@@ -14,10 +14,11 @@ use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 use rustix::net::RecvFlags;
 
-use super::BenchError;
 use super::host::Host;
 use super::sample::{self, Sample};
 use super::viewer::{self, PONG, TEXT};
+use super::wire::Outbox;
+use super::{BenchError, histogram};
 
 /// What one phase of load is.
 #[derive(Debug, Clone, Copy)]
@@ -53,15 +54,16 @@ struct Room {
     // The first sample's connection also sends.
     samples: Vec<Sample>,
     crowd: Vec<Member>,
-    out: Vec<u8>,
-    out_start: usize,
+    out: Outbox,
     sent: u64,
     phase_start: u64,
 }
 
-struct Member {
+/// A receiver of the crowd: its bytes are counted and dropped.
+pub(super) struct Member {
     stream: TcpStream,
-    bytes: u64,
+    /// Dropped so far.
+    pub bytes: u64,
 }
 
 /// Rooms full of viewers.
@@ -75,6 +77,7 @@ pub(super) struct Load {
     ponged: Instant,
     scrap: Vec<u8>,
     text: String,
+    plain: bool,
 }
 
 impl Load {
@@ -89,21 +92,20 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut rooms = Vec::new();
         let samples = samples.clamp(1, receivers);
-        for room in 0..host.rooms.len() {
+        for room in 0..host.room_count() {
             let mut here = Room {
                 samples: Vec::new(),
                 crowd: Vec::new(),
-                out: Vec::new(),
-                out_start: 0,
+                out: Outbox::default(),
                 sent: 0,
                 phase_start: 0,
             };
             for member in 0..receivers {
                 let index = room * receivers + member;
-                let token = host.token(room, &format!("viewer-{index:08}"))?;
-                let stream = viewer::open(host.messaging, Some(&token), index)
-                    .map_err(|cause| BenchError::Connect { index, cause })?;
-                let sampled = member * samples / receivers != (member + 1) * samples / receivers;
+                let stream = host.viewer(room, index)?;
+                let even = member * samples / receivers != (member + 1) * samples / receivers;
+                // A plain server takes the first connection's word only: that one has to speak.
+                let sampled = even || (host.is_plain() && member == 0);
                 if sampled {
                     let data = u64::try_from(room << 32 | here.samples.len()).expect("64 bits");
                     let data = epoll::EventData::new_u64(data);
@@ -111,8 +113,7 @@ impl Load {
                         .map_err(io::Error::from)?;
                     here.samples.push(Sample::new(stream)?);
                 } else {
-                    stream.set_nonblocking(true)?;
-                    here.crowd.push(Member { stream, bytes: 0 });
+                    here.crowd.push(Member::new(stream)?);
                 }
                 progress();
             }
@@ -129,14 +130,14 @@ impl Load {
             ponged: start,
             scrap: vec![0; SCRAP_BYTES],
             text: String::new(),
+            plain: host.is_plain(),
         })
     }
 
     /// Puts the load on for a while, then waits until everything arrived or nothing comes any more.
     pub(super) fn run(&mut self, phase: Phase) -> Result<Outcome, BenchError> {
         self.keep_alive();
-        let mut ages =
-            Histogram::new_with_bounds(1, AGE_MICROS_MAX, 3).expect("bounds and digits are valid");
+        let mut ages = histogram();
         let begin = Instant::now();
         for room in &mut self.rooms {
             room.phase_start = room.sent;
@@ -194,11 +195,12 @@ impl Load {
                 let number = room.sent - room.phase_start;
                 let meant = offset + (number as f64 * interval) as u64;
                 self.text.clear();
-                self.text
-                    .push_str(r#"{"Action":"SEND_MESSAGE","Content":""#);
-                sample::content(&mut self.text, room.sent, meant, content_bytes);
-                self.text.push_str(r#""}"#);
-                viewer::frame(&mut room.out, TEXT, self.text.as_bytes());
+                if self.plain {
+                    sample::content(&mut self.text, room.sent, meant, content_bytes);
+                } else {
+                    sample::request(&mut self.text, room.sent, meant, content_bytes);
+                }
+                room.out.push(TEXT, self.text.as_bytes());
                 room.sent += 1;
             }
             room.write()?;
@@ -235,14 +237,14 @@ impl Load {
             sample
                 .read(|| start.elapsed().as_nanos() as u64, ages, count_from)
                 .map_err(|error| BenchError::Lost(error.to_string()))?;
-            if std::mem::take(&mut sample.pinged) {
-                let mut pong = Vec::new();
-                viewer::frame(&mut pong, PONG, b"");
+            if sample.inbox.take_ping() {
                 // The sender's own frames may be half written: its pong waits behind them.
                 if index == 0 {
-                    room.out.extend(pong);
+                    room.out.pong();
                 } else {
-                    sample.stream.write_all(&pong)?;
+                    let mut pong = Vec::new();
+                    viewer::frame(&mut pong, PONG, b"");
+                    sample.inbox.stream.write_all(&pong)?;
                 }
             }
         }
@@ -354,22 +356,20 @@ impl Room {
         let Some(sender) = self.samples.first_mut() else {
             return Ok(());
         };
-        while self.out_start < self.out.len() {
-            match sender.stream.write(&self.out[self.out_start..]) {
-                Ok(len) => self.out_start += len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(BenchError::Lost(error.to_string())),
-            }
-        }
-        self.out.clear();
-        self.out_start = 0;
-        Ok(())
+        self.out
+            .flush(&mut sender.inbox.stream)
+            .map_err(|error| BenchError::Lost(error.to_string()))
     }
 }
 
 impl Member {
+    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, bytes: 0 })
+    }
+
     /// Drops what waits in the socket; how much that was.
-    fn drain(&mut self, scrap: &mut [u8]) -> u64 {
+    pub(super) fn drain(&mut self, scrap: &mut [u8]) -> u64 {
         let mut total = 0;
         while let Ok((_, len)) = rustix::net::recv(
             &self.stream,
@@ -387,15 +387,13 @@ impl Member {
 }
 
 /// Dropped by one `recv` at most; nothing is written here.
-const SCRAP_BYTES: usize = 4 << 20;
+pub(super) const SCRAP_BYTES: usize = 4 << 20;
 /// Sockets of the crowd emptied between two looks at the sampled receivers.
 const SLICE: usize = 32;
 /// Between two passes over the crowd.
-const PASS: Duration = Duration::from_millis(5);
+pub(super) const PASS: Duration = Duration::from_millis(5);
 /// For what is under way when the last message was sent.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const EMPTY_PASSES: u32 = 100;
-/// Longer ages count as this one: a minute.
-const AGE_MICROS_MAX: u64 = 60_000_000;
 /// Below the server's ping interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

@@ -44,9 +44,17 @@ impl Usage {
         }
     }
 
-    /// Processor time since `before`.
+    /// Processor time since `before`: user, system.
+    pub fn since(&self, before: &Self) -> [Duration; 2] {
+        [
+            self.user.saturating_sub(before.user),
+            self.system.saturating_sub(before.system),
+        ]
+    }
+
+    /// Both together.
     pub fn busy_since(&self, before: &Self) -> Duration {
-        (self.user + self.system).saturating_sub(before.user + before.system)
+        self.since(before).iter().sum()
     }
 }
 

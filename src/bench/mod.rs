@@ -10,16 +10,27 @@
     reason = "figures for people, not counts that must be exact"
 )]
 
+mod bystander;
+pub mod connect;
 pub mod fanout;
+pub mod floor;
+mod handshake;
 pub mod host;
 pub mod idle;
+pub mod ingest;
 mod load;
 pub mod machine;
+pub mod plot;
 pub mod sample;
+pub mod storm;
 pub mod tokens;
 pub mod viewer;
+mod wire;
 
 use std::io;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -41,4 +52,33 @@ pub enum BenchError {
     /// Anything else from the machine.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// Longer ages count as this one: a minute.
+const AGE_MICROS_MAX: u64 = 60_000_000;
+
+/// For ages in microseconds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, AGE_MICROS_MAX, 3).expect("bounds and digits are valid")
+}
+
+/// Ages in microseconds: 50th, 99th and 99.9th percentile, highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ages(pub [u64; 4]);
+
+impl Ages {
+    fn of(ages: &Histogram<u64>) -> Self {
+        let at = |quantile| ages.value_at_quantile(quantile);
+        Self([at(0.5), at(0.99), at(0.999), ages.max()])
+    }
+
+    /// In milliseconds.
+    pub fn ms(self) -> [f64; 4] {
+        self.0.map(|micros| micros as f64 / 1000.0)
+    }
+
+    fn json(self) -> Value {
+        let [p50, p99, p999, max] = self.0;
+        json!({"p50": p50, "p99": p99, "p999": p999, "max": max})
+    }
 }

@@ -4,10 +4,12 @@
 //! number counts a room's messages, the nanoseconds are when the message was meant to be sent, so that
 //! a sender that falls behind shows up as latency (no coordinated omission).
 
-use std::io::{self, Read};
+use std::io;
 use std::net::TcpStream;
 
 use hdrhistogram::Histogram;
+
+use super::wire::Inbox;
 
 /// What stands in front of the content in a MESSAGE frame.
 const MARK: &[u8] = b"\"Content\":\"";
@@ -26,13 +28,18 @@ pub fn content(out: &mut String, number: u64, nanos: u64, bytes: usize) {
     ));
 }
 
+/// The request that says it in a room.
+pub(super) fn request(out: &mut String, number: u64, nanos: u64, bytes: usize) {
+    out.push_str(r#"{"Action":"SEND_MESSAGE","Content":""#);
+    content(out, number, nanos, bytes);
+    out.push_str(r#""}"#);
+}
+
 /// What one sampled receiver saw.
 #[derive(Debug)]
 pub struct Sample {
-    /// Its socket, non-blocking.
-    pub stream: TcpStream,
-    buffer: Vec<u8>,
-    filled: usize,
+    /// Where its frames come in.
+    pub inbox: Inbox,
     /// The next number expected.
     pub next: u64,
     /// Numbers that never came.
@@ -41,29 +48,23 @@ pub struct Sample {
     pub repeated: u64,
     /// Bytes of whole frames, headers included.
     pub bytes: u64,
-    /// MESSAGE frames.
+    /// Frames that carry a bench message.
     pub messages: u64,
     /// Answers that are errors: the server refused a message.
     pub errors: u64,
-    /// A ping waits for its pong.
-    pub pinged: bool,
 }
 
 impl Sample {
     /// From a connection that has just shaken hands.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
         Ok(Self {
-            stream,
-            buffer: vec![0; 256 * 1024],
-            filled: 0,
+            inbox: Inbox::new(stream, BUFFER_BYTES)?,
             next: 0,
             lost: 0,
             repeated: 0,
             bytes: 0,
             messages: 0,
             errors: 0,
-            pinged: false,
         })
     }
 
@@ -78,87 +79,43 @@ impl Sample {
         ages: &mut Histogram<u64>,
         count_from: u64,
     ) -> io::Result<()> {
-        loop {
-            let spare = &mut self.buffer[self.filled..];
-            let len = match self.stream.read(spare) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+        self.inbox.read(clock, |frame| {
+            let Some((number, sent)) = numbers(frame.payload) else {
+                self.errors += 1;
+                return;
             };
-            let was_full = len == spare.len();
-            self.filled += len;
-            self.parse(clock(), ages, count_from)?;
-            if !was_full {
-                return Ok(());
+            self.bytes += frame.bytes;
+            self.messages += 1;
+            if number < self.next {
+                self.repeated += 1;
+            } else {
+                self.lost += number - self.next;
+                self.next = number + 1;
             }
-        }
-    }
-
-    fn parse(&mut self, now: u64, ages: &mut Histogram<u64>, count_from: u64) -> io::Result<()> {
-        let mut start = 0;
-        while let Some((opcode, head, len)) = header(&self.buffer[start..self.filled]) {
-            let end = start + head + len;
-            if end > self.filled {
-                break;
+            if number >= count_from {
+                ages.saturating_record(frame.now.saturating_sub(sent) / 1000);
             }
-            let payload = &self.buffer[start + head..end];
-            match opcode {
-                8 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                9 => self.pinged = true,
-                _ => match numbers(payload) {
-                    Some((number, sent)) => {
-                        self.bytes += (head + len) as u64;
-                        self.messages += 1;
-                        if number < self.next {
-                            self.repeated += 1;
-                        } else {
-                            self.lost += number - self.next;
-                            self.next = number + 1;
-                        }
-                        if number >= count_from {
-                            ages.saturating_record(now.saturating_sub(sent) / 1000);
-                        }
-                    }
-                    None => self.errors += 1,
-                },
-            }
-            start = end;
-        }
-        self.buffer.copy_within(start..self.filled, 0);
-        self.filled -= start;
-        Ok(())
+        })
     }
 }
 
-/// Opcode, length of the header, length of the payload of an unmasked frame.
-fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    let opcode = bytes.first()? & 0x0F;
-    match *bytes.get(1)? {
-        126 => {
-            let len = bytes.get(2..4)?.try_into().expect("two bytes");
-            Some((opcode, 4, usize::from(u16::from_be_bytes(len))))
-        }
-        127 => {
-            let len = bytes.get(2..10)?.try_into().expect("eight bytes");
-            Some((opcode, 10, usize::try_from(u64::from_be_bytes(len)).ok()?))
-        }
-        len => Some((opcode, 2, usize::from(len))),
-    }
-}
-
-/// Number and time in a MESSAGE frame's content.
-fn numbers(payload: &[u8]) -> Option<(u64, u64)> {
-    let at = payload
-        .windows(MARK.len())
-        .position(|window| window == MARK)?
-        + MARK.len();
+/// Number and time in a MESSAGE frame's content, or at the start of a plain server's frame.
+pub(super) fn numbers(payload: &[u8]) -> Option<(u64, u64)> {
+    let at = if payload.first() == Some(&b'{') {
+        let mut windows = payload.windows(MARK.len());
+        windows.position(|window| window == MARK)? + MARK.len()
+    } else {
+        0
+    };
     let hex = |range| {
         let digits = std::str::from_utf8(payload.get(range)?).ok()?;
         u64::from_str_radix(digits, 16).ok()
     };
     Some((hex(at..at + HEX)?, hex(at + HEX..at + 2 * HEX)?))
 }
+
+/// What one read of a sampled receiver takes.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -194,5 +151,17 @@ mod tests {
         assert_eq!((sample.next, sample.lost, sample.repeated), (6, 2, 1));
         assert_eq!(sample.bytes, wire.len() as u64);
         assert_eq!((ages.len(), ages.min()), (5, 2000));
+    }
+
+    /// Goal: what a plain server sends back counts like a MESSAGE; anything else is an error.
+    #[test]
+    fn plain_frames_begin_with_the_numbers() {
+        let mut text = String::new();
+        content(&mut text, 7, 9, 64);
+        assert_eq!(text.len(), 64);
+        assert_eq!(numbers(text.as_bytes()), Some((7, 9)));
+        for wrong in ["", "welcome", &text[..31], r#"{"Type":"ERROR"}"#] {
+            assert_eq!(numbers(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 }

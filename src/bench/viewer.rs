@@ -2,14 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// Longest answer to an upgrade request.
-const ANSWER_BYTES_MAX: usize = 4096;
+pub(super) const ANSWER_BYTES_MAX: usize = 4096;
 /// For connecting and for the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Viewers that share one source address: below the 28,232 ports of Linux's default range.
@@ -25,17 +28,7 @@ pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result
     let mut stream = dial(server, index)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut key = [0; 16];
-    fastrand::fill(&mut key);
-    let key = STANDARD.encode(key);
-    let protocol = token.map_or_else(String::new, |token| {
-        format!("Sec-WebSocket-Protocol: {token}\r\n")
-    });
-    let request = format!(
-        "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(upgrade(server, token).as_bytes())?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let mut len = 0;
     // Byte by byte at the end only: nothing behind the head may be swallowed.
@@ -46,8 +39,33 @@ pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result
         stream.read_exact(place)?;
         len += 1;
     }
+    accepted(&answer[..len])?;
+    Ok(stream)
+}
+
+/// The user id of viewer number `index`.
+pub(super) fn name(index: usize) -> String {
+    format!("viewer-{index:08}")
+}
+
+/// The upgrade request.
+pub(super) fn upgrade(server: SocketAddr, token: Option<&str>) -> String {
+    let mut key = [0; 16];
+    fastrand::fill(&mut key);
+    let key = STANDARD.encode(key);
+    let protocol = token.map_or_else(String::new, |token| {
+        format!("Sec-WebSocket-Protocol: {token}\r\n")
+    });
+    format!(
+        "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
+    )
+}
+
+/// Whether the answer is a `101`; otherwise `ConnectionRefused` with the status line.
+pub(super) fn accepted(answer: &[u8]) -> io::Result<()> {
     if answer.starts_with(b"HTTP/1.1 101 ") {
-        return Ok(stream);
+        return Ok(());
     }
     let status = answer.split(|byte| *byte == b'\r').next();
     let status = String::from_utf8_lossy(status.unwrap_or_default());
@@ -57,23 +75,45 @@ pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result
     ))
 }
 
-/// Connects from an address of its own for every 20,000 viewers, if the server is on loopback.
 fn dial(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
-    let SocketAddr::V4(v4) = server else {
-        return TcpStream::connect_timeout(&server, PATIENCE);
-    };
-    if !v4.ip().is_loopback() {
+    if !server.ip().is_loopback() {
         return TcpStream::connect_timeout(&server, PATIENCE);
     }
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    let socket = socket_for(server, index, SocketFlags::empty())?;
+    connect(&socket, &server)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// Begins to connect; the socket is non-blocking and writable once it is connected.
+pub(super) fn begin(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let socket = socket_for(server, index, SocketFlags::NONBLOCK)?;
+    match connect(&socket, &server) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A socket with an address of its own for every 20,000 viewers, if the server is on loopback.
+fn socket_for(server: SocketAddr, index: usize, flags: SocketFlags) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = flags | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     let block = u8::try_from(index / VIEWERS_PER_ADDRESS % 250).expect("below 250");
-    let source = SocketAddrV4::new(Ipv4Addr::new(127, 0, block + 1, 1), 0);
-    if block > 0 {
+    if server.is_ipv4() && server.ip().is_loopback() && block > 0 {
+        let source = SocketAddrV4::new(Ipv4Addr::new(127, 0, block + 1, 1), 0);
         bind(&socket, &source)?;
     }
-    connect(&socket, &v4)?;
-    Ok(TcpStream::from(socket))
+    Ok(socket)
+}
+
+/// Cuts a connection as a lost network does in the end: by a reset, which leaves no port waiting.
+pub(super) fn reset(stream: TcpStream) -> io::Result<()> {
+    set_socket_linger(&stream, Some(Duration::ZERO))?;
+    Ok(())
 }
 
 /// Appends a masked frame (RFC 6455 §5.2), as clients must send them.

@@ -1,0 +1,209 @@
+//! `uproar bench fanout`: flags and table.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{BenchFailure, Target, progress};
+use crate::bench::fanout::{self, Plan, Row};
+use crate::bench::floor::{self, Floor};
+use crate::bench::host::Host;
+use crate::bench::sample::CONTENT_BYTES_MIN;
+use crate::bench::{BenchError, plot};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Fanout {
+    #[command(flatten)]
+    target: Target,
+    /// Rooms of the server that is started
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    rooms: usize,
+    /// Viewers in each room
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    receivers: usize,
+    /// Length of each message's content, in bytes
+    #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(CONTENT_BYTES_MIN as i64..=4096))]
+    size: u16,
+    /// Messages a second in each room [default: find the highest]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// Bound of the 99th percentile of latency
+    #[arg(long, default_value_t = 100, value_name = "MS")]
+    p99_ms: u64,
+    /// Length of one measurement
+    #[arg(long, default_value_t = 4, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Measurements, or searches; the median is the result
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
+    runs: u8,
+    /// Receivers of each room that are looked at message by message
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    samples: usize,
+    /// A plain WebSocket server instead, which sends the first connection's text frames to all, that
+    /// one included; give --size the length of Uproar's frames, and --pid for processor time
+    #[arg(long, value_name = "ADDRESS", group = "running")]
+    plain: Option<SocketAddr>,
+    /// Also the kernel's line for sends that carry as many messages, and the share of it
+    #[arg(long, conflicts_with = "running")]
+    floor: bool,
+    /// Latency against deliveries of all rows, as a picture
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+impl Fanout {
+    pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
+        if self.plain.is_none() && self.size > CONTENT_BYTES_MAX {
+            let text = format!(
+                "--size {}: a message has at most {CONTENT_BYTES_MAX}",
+                self.size
+            );
+            return Err(BenchFailure::Usage(text));
+        }
+        let host = match self.plain {
+            Some(server) => Host::plain(server, self.target.pid),
+            None => self.target.host(self.rooms)?,
+        };
+        let rooms = host.room_count();
+        let plan = Plan {
+            receivers: self.receivers,
+            content_bytes: usize::from(self.size),
+            rate: self.rate,
+            p99_max: Duration::from_millis(self.p99_ms),
+            measured: Duration::from_secs(self.seconds),
+            runs: usize::from(self.runs),
+            samples: self.samples,
+        };
+        let quiet = self.target.json;
+        if !quiet {
+            println!("machine   {machine}");
+            println!(
+                "work      {rooms} room(s) x {} receivers, content of {} bytes, p99 at most {} ms",
+                self.receivers, self.size, self.p99_ms
+            );
+        }
+        let bar = progress(rooms * self.receivers);
+        let mut headed = false;
+        let mut all = Vec::new();
+        let rows = fanout::run(
+            &host,
+            &plan,
+            || {
+                bar.inc(1);
+                if bar.position() == bar.length().unwrap_or_default() {
+                    bar.finish_and_clear();
+                }
+            },
+            |run, row| {
+                all.push(row.clone());
+                if !quiet {
+                    if !std::mem::replace(&mut headed, true) {
+                        println!("{HEADING}");
+                    }
+                    println!("{}", line(run, row));
+                }
+            },
+        )?;
+        let mut result = summary(machine, rooms, self, &rows);
+        if self.floor {
+            result["floor"] = self.floor_of(&result)?;
+        }
+        if let Some(path) = &self.plot {
+            let title = format!(
+                "{rooms} room(s) x {} receivers, {:.0} bytes a frame",
+                self.receivers,
+                result["frame_bytes"].as_f64().unwrap_or_default()
+            );
+            let written = fs::write(path, plot::svg(&title, &all, plan.p99_max));
+            written.map_err(BenchError::from)?;
+        }
+        if quiet {
+            println!("{result}");
+        } else {
+            let figure = |name: &str| result[name].as_f64().unwrap_or_default();
+            println!(
+                "result    {:.2} M deliveries/s (median of {} runs; {:.2} to {:.2}), {:.0} bytes on the wire each",
+                figure("deliveries_per_second") / 1e6,
+                rows.len(),
+                figure("lowest") / 1e6,
+                figure("highest") / 1e6,
+                figure("frame_bytes"),
+            );
+            let floor = &result["floor"];
+            if let (Some(line), Some(share)) = (
+                floor["deliveries_per_second"].as_f64(),
+                floor["share"].as_f64(),
+            ) {
+                println!(
+                    "kernel    {:.2} M deliveries/s by a loop of plain sends of {:.1} messages to {} sockets: this is {:.0} % of it",
+                    line / 1e6,
+                    floor["messages_per_send"].as_f64().unwrap_or_default(),
+                    floor["receivers"],
+                    share * 100.0
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel's line at the median's messages a send.
+    fn floor_of(&self, result: &Value) -> Result<Value, BenchFailure> {
+        let figure = |name: &str| result[name].as_f64().unwrap_or_default();
+        let mut floor = Floor::connect(floor::Plan {
+            receivers: self.receivers * self.rooms,
+            frame_bytes: figure("frame_bytes"),
+            measured: Duration::from_secs(self.seconds),
+        })?;
+        let point = floor.measure(figure("messages_per_send"))?;
+        let mut line = point.json();
+        line["receivers"] = floor.receivers().into();
+        line["share"] = (figure("deliveries_per_second") / point.deliveries_per_second).into();
+        Ok(line)
+    }
+}
+
+/// Of a message's content, with room for its JSON.
+const CONTENT_BYTES_MAX: u16 = 500;
+
+const HEADING: &str = "run  messages/s  deliveries/s  p50 ms   p99 ms  p99.9 ms   max ms   lost  cpu ns (user+system)";
+
+fn line(run: usize, row: &Row) -> String {
+    let [p50, p99, p999, max] = row.ages.ms();
+    let cpu = row.cpu_nanos.map_or_else(String::new, |[user, system]| {
+        format!("{user:.0}+{system:.0}")
+    });
+    let verdict = if row.kept { "" } else { "  over" };
+    format!(
+        "{:3}  {:10.0}  {:12.0}  {p50:6.2}  {p99:7.2}  {p999:8.2}  {max:7.2}  {:5}  {cpu}{verdict}",
+        run + 1,
+        row.rate,
+        row.deliveries_per_second,
+        row.wrong + row.refused,
+    )
+}
+
+/// The median run by deliveries, and the spread.
+fn summary(machine: &str, rooms: usize, flags: &Fanout, rows: &[Row]) -> Value {
+    let mut sorted = rows.to_vec();
+    sorted.sort_by(|a, b| a.deliveries_per_second.total_cmp(&b.deliveries_per_second));
+    let median = &sorted[sorted.len() / 2];
+    let mut result = median.json();
+    let more = json!({
+        "machine": machine,
+        "rooms": rooms,
+        "receivers_per_room": flags.receivers,
+        "content_bytes": flags.size,
+        "p99_max_ms": flags.p99_ms,
+        "runs": rows.len(),
+        "lowest": sorted[0].deliveries_per_second.round(),
+        "highest": sorted[sorted.len() - 1].deliveries_per_second.round(),
+    });
+    if let (Value::Object(result), Value::Object(more)) = (&mut result, more) {
+        result.extend(more);
+    }
+    result
+}
