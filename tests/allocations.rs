@@ -79,6 +79,11 @@ struct Kernel {
 
 impl Wire for Kernel {
     type Socket = ();
+    type Seat = ();
+
+    fn install(&mut self, (): ()) -> std::io::Result<()> {
+        Ok(())
+    }
 
     fn receive(&mut self, (): &(), key: Key) {
         self.receives.push(key);
@@ -88,11 +93,9 @@ impl Wire for Kernel {
         self.sends.push((key, outgoing));
     }
 
-    fn peer(&self, (): &()) -> Option<std::net::IpAddr> {
-        None
-    }
-
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
+
+    fn close(&mut self, (): ()) {}
 }
 
 struct World {
@@ -191,6 +194,7 @@ fn newcomer(room: RoomId, index: usize, now: Now) -> Box<Newcomer<()>> {
     capabilities.insert(Capability::SendMessage);
     Box::new(Newcomer {
         socket: (),
+        ip: [203, 0, 113, 7].into(),
         tls: None,
         greeting: b"HELLO\n".to_vec(),
         leftover: Vec::new(),

@@ -73,6 +73,11 @@ struct FakeRing {
 
 impl Wire for FakeRing {
     type Socket = Socket;
+    type Seat = Socket;
+
+    fn install(&mut self, socket: Socket) -> std::io::Result<Socket> {
+        Ok(socket)
+    }
 
     fn receive(&mut self, socket: &Socket, key: Key) {
         let before = self.receives.insert(key, socket.id);
@@ -86,15 +91,18 @@ impl Wire for FakeRing {
         self.sends.push((key, socket.id, outgoing));
     }
 
-    fn peer(&self, _: &Socket) -> Option<std::net::IpAddr> {
-        Some([203, 0, 113, 7].into())
-    }
-
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let peer = &mut self.net.borrow_mut()[socket.id];
         peer.cut |= how == Shutdown::Both;
         // A client answers the server's FIN with its own.
         peer.finished = true;
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let Socket { id, .. } = socket;
+        let receiving = self.receives.values().any(|other| *other == id);
+        let sending = self.sends.iter().any(|(_, other, _)| *other == id);
+        assert!(!receiving && !sending, "closed under an operation");
     }
 }
 
@@ -276,6 +284,7 @@ impl World {
                 id: peer,
                 net: Rc::clone(&self.net),
             },
+            ip: [203, 0, 113, 7].into(),
             tls: None,
             greeting: b"HELLO\n".to_vec(),
             leftover: Vec::new(),

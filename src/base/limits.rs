@@ -98,12 +98,20 @@ pub const STRIPE_MEMBERS_MIN: usize = 512;
 
 // ---- Rings ----
 
-/// Submission queue entries of a shard's ring.
+/// Connections in the table of one ring; a further ring is made when all are full. The kernel also
+/// bounds it by the limit on open files. 8 bytes each, allocated with the ring.
+pub const RING_CONNECTIONS_MAX: u32 = 65_536;
+/// Rings of one shard: a million connections each even where the limit on open files is 1,024.
+pub const RINGS_MAX: u16 = 1024;
+/// Submission queue entries of a ring.
 pub const RING_ENTRIES: u32 = 4096;
 /// Completion queue entries: four sends' worth per submission slot; overflow is kept by the kernel.
 pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
-/// Receive buffers a shard lends to the kernel. Power of two. Exhaustion re-arms the receive.
+/// Receive buffers a shard's first ring lends to the kernel. Power of two. Exhaustion re-arms the
+/// receive.
 pub const RECEIVE_BUFFERS: u16 = 1024;
+/// Receive buffers of each further ring: its connections are mostly readers.
+pub const RECEIVE_BUFFERS_FURTHER: u16 = 256;
 /// One receive buffer, in bytes, parser padding included. A chat request is 200-700 bytes.
 pub const RECEIVE_BUFFER_BYTES: usize = 4096;
 /// Bytes behind a message that the JSON parser may read (their content does not matter).
@@ -151,12 +159,11 @@ pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 
 // ---- Process ----
 
-/// Descriptors kept for everything but viewers: listeners, rings, database, API connections,
-/// handshakes, which hold two for an instant.
-pub const DESCRIPTORS_RESERVED: u64 = 256;
 /// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve counted.
 pub const DESCRIPTORS_PER_SHARD: u64 = 16;
-/// Limit on open files below which the server does not start, those of the shards aside.
+/// Limit on open files below which the server does not start, those of the shards aside: 256 for
+/// listeners, database, API connections and handshakes, 256 for review handlers. Viewers need none:
+/// they are in the tables of rings; what a limit leaves beyond this goes to handshakes and further rings.
 pub const DESCRIPTORS_MIN: u64 = 512;
 
 // ---- Control plane ----
@@ -286,12 +293,12 @@ const _: () = assert!(
     "one frame fits an empty lane"
 );
 const _: () = assert!(
-    RECEIVE_BUFFERS.is_power_of_two(),
+    RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS_FURTHER.is_power_of_two(),
     "the kernel's buffer ring wants it"
 );
 const _: () = assert!(
-    DESCRIPTORS_RESERVED < DESCRIPTORS_MIN,
-    "room for some viewers"
+    RING_CONNECTIONS_MAX <= 1 << 16,
+    "a place in a table has 16 bits"
 );
 const _: () = assert!(
     REVIEW_IN_FLIGHT_PER_HANDLER_MAX < REVIEW_IN_FLIGHT_MAX

@@ -12,7 +12,7 @@ use super::keys::print;
 use crate::doctor::facts::Facts;
 use crate::doctor::host::Host;
 use crate::doctor::{self, Finding, Target, Verdict, examine, files};
-use crate::net::ring::Ring;
+use crate::net::rings::Rings;
 use crate::server;
 
 #[derive(Debug, Args)]
@@ -92,9 +92,7 @@ pub(super) fn warn(connections_max: usize, shard_count: usize) {
 
 /// A ring as a shard makes it, entered once; the operations it lacks.
 fn try_ring() -> io::Result<Vec<&'static str>> {
-    let mut ring = Ring::new()?;
-    ring.enter()?;
-    ring.missing_operations()
+    Rings::new()?.try_out()
 }
 
 /// Columns as wide as their widest cell; the reason comes last, as its length varies most.

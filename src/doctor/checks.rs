@@ -217,8 +217,13 @@ fn open_files(facts: &Facts, target: &Target) -> Finding {
     let needed = target.descriptors();
     let hard = facts.nofile.map(|limit| limit.hard);
     let beside = target.descriptors_beside();
+    let share = if target.opens {
+        "one a connection"
+    } else {
+        "connections are in the rings' tables, each of which this bounds; handshakes"
+    };
     let reason = format!(
-        "one a connection, and {beside} for the rest; this process's hard limit, a unit has its own (--pid)"
+        "{share}, and {beside} for the rest; this process's hard limit, a unit has its own (--pid)"
     );
     finding(
         NOFILE,
@@ -227,7 +232,7 @@ fn open_files(facts: &Facts, target: &Target) -> Finding {
         enough(hard, needed),
         reason,
     )
-    .allows(left(hard, beside))
+    .allows(hard.map(|limit| target.connections_of_descriptors(limit)))
     .unit("LimitNOFILE", needed)
 }
 
@@ -259,13 +264,13 @@ fn nr_open(facts: &Facts, target: &Target) -> Finding {
         enough(found, needed),
         reason,
     )
-    .allows(left(found, target.descriptors_beside()))
+    .allows(found.map(|limit| target.connections_of_descriptors(limit)))
     .sysctl("fs.nr_open", needed)
 }
 
 fn file_max(facts: &Facts, target: &Target) -> Finding {
     let open = facts.files_open.unwrap_or(0);
-    let needed = target.descriptors().saturating_add(open);
+    let needed = target.files().saturating_add(open);
     let found = facts.file_max;
     let reason = format!(
         "open files of all processes together; {} are open now",

@@ -94,7 +94,7 @@ pub fn at_start(host: &impl facts::Source, connections: u64, shards: u64) -> Opt
         opens: false,
     };
     if let Some(limit) = facts.nofile {
-        let admitted = limit.hard.saturating_sub(target.descriptors_beside());
+        let admitted = target.connections_of_descriptors(limit.hard);
         target.connections = connections.min(admitted);
     }
     let mut findings = examine(&facts, &target);

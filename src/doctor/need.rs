@@ -1,9 +1,10 @@
 //! What so many connections need, by calculation from measured figures (tuning.md).
 
 use crate::base::limits::{
-    DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    REVIEW_IN_FLIGHT_MAX, SOCKET_SEND_BYTES,
+    DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    SOCKET_SEND_BYTES,
 };
+use crate::net::rings;
 
 /// User memory of an idle connection, in bytes: 0.4 KB measured.
 pub(super) const CONNECTION_USER_BYTES: u64 = 410;
@@ -42,15 +43,47 @@ pub struct Target {
 }
 
 impl Target {
-    /// Descriptors: one for each viewer, and those the server keeps for the rest.
+    /// The smallest limit on open files that suffices. Who opens connections needs one for each; a
+    /// server's viewers are in the tables of its rings, which the limit bounds one by one.
     pub fn descriptors(&self) -> u64 {
-        self.connections.saturating_add(self.descriptors_beside())
+        let all = self.files();
+        if self.opens {
+            return all;
+        }
+        let (mut short, mut enough) = (self.descriptors_beside().saturating_sub(1), all);
+        while enough - short > 1 {
+            let middle = short + (enough - short) / 2;
+            if self.connections_of_descriptors(middle) < self.connections {
+                short = middle;
+            } else {
+                enough = middle;
+            }
+        }
+        enough
     }
 
     /// Descriptors that are no viewer's.
     pub fn descriptors_beside(&self) -> u64 {
-        let handlers = u64::try_from(REVIEW_IN_FLIGHT_MAX).expect("a small constant");
-        DESCRIPTORS_RESERVED + handlers + self.shards.saturating_mul(DESCRIPTORS_PER_SHARD)
+        DESCRIPTORS_MIN.saturating_add(self.shards.saturating_mul(DESCRIPTORS_PER_SHARD))
+    }
+
+    /// Connections for which a limit on open files suffices.
+    pub fn connections_of_descriptors(&self, limit: u64) -> u64 {
+        let beside = self.descriptors_beside();
+        if limit == u64::MAX {
+            u64::MAX
+        } else if self.opens {
+            limit.saturating_sub(beside)
+        } else if limit < beside {
+            0
+        } else {
+            rings::capacity(limit, beside, self.shards)
+        }
+    }
+
+    /// Open files the kernel keeps for it, whoever's table they are in.
+    pub fn files(&self) -> u64 {
+        self.connections.saturating_add(self.descriptors_beside())
     }
 
     /// Memory before the first connection, in bytes.

@@ -1,4 +1,4 @@
-//! Receive buffers lent to the kernel: one provided-buffer ring a shard.
+//! Receive buffers lent to the kernel: one provided-buffer ring to each ring.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-use crate::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+use crate::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES};
 
 const PAGE_BYTES: usize = 4096;
 const GROUP: u16 = 0;
@@ -19,36 +19,49 @@ const GROUP: u16 = 0;
 pub(super) struct Buffers {
     entries: *mut BufRingEntry,
     memory: *mut u8,
+    // A power of two.
+    count: u16,
     tail: u16,
+    ring: u16,
 }
 
 /// One buffer the kernel filled. Exclusive until given back with [`Buffers::recycle`].
 #[derive(Debug)]
 pub struct Filled {
     id: u16,
+    ring: u16,
     /// The whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
     pub bytes: &'static mut [u8],
     /// Received bytes.
     pub len: usize,
 }
 
+impl Filled {
+    /// Number of the ring whose buffer it is.
+    pub(super) fn ring(&self) -> u16 {
+        self.ring
+    }
+}
+
 impl Buffers {
-    /// Registers `RECEIVE_BUFFERS` buffers with the ring behind `submitter`.
-    pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let count = usize::from(RECEIVE_BUFFERS);
+    /// Registers `count` buffers, a power of two, with ring number `ring`, which is behind `submitter`.
+    pub(super) fn register(submitter: &Submitter<'_>, ring: u16, count: u16) -> io::Result<Self> {
+        let all = usize::from(count);
         #[expect(clippy::cast_ptr_alignment, reason = "`allocate` returns whole pages")]
-        let entries = allocate(count * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
-        let memory = allocate(count * RECEIVE_BUFFER_BYTES);
+        let entries = allocate(all * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        let memory = allocate(all * RECEIVE_BUFFER_BYTES);
         let address = u64::try_from(entries.addr()).expect("addresses have 64 bits");
-        // SAFETY: `entries` is page-aligned, zeroed, long enough for `RECEIVE_BUFFERS` entries, and
-        // never freed.
-        unsafe { submitter.register_buf_ring_with_flags(address, RECEIVE_BUFFERS, GROUP, 0) }?;
+        // SAFETY: `entries` is page-aligned, zeroed, long enough for `count` entries, and never
+        // freed.
+        unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }?;
         let mut buffers = Self {
             entries,
             memory,
+            count,
             tail: 0,
+            ring,
         };
-        for id in 0..RECEIVE_BUFFERS {
+        for id in 0..count {
             buffers.add(id);
         }
         buffers.publish();
@@ -66,7 +79,7 @@ impl Buffers {
     ///
     /// If the kernel names a buffer or a length we never gave it.
     pub(super) fn filled(&mut self, id: u16, len: usize) -> Filled {
-        assert!(id < RECEIVE_BUFFERS, "buffer {id} of {RECEIVE_BUFFERS}");
+        assert!(id < self.count, "buffer {id} of {}", self.count);
         assert!(
             len <= RECEIVE_BUFFER_BYTES - PARSE_PADDING_BYTES,
             "{len} bytes in one buffer"
@@ -78,7 +91,13 @@ impl Buffers {
         // completion handed it over: neither the kernel nor another `Filled` touches it until
         // `recycle` consumes this one, because each `add` yields at most one completion.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start, RECEIVE_BUFFER_BYTES) };
-        Filled { id, bytes, len }
+        let ring = self.ring;
+        Filled {
+            id,
+            ring,
+            bytes,
+            len,
+        }
     }
 
     /// Gives a buffer back to the kernel.
@@ -92,7 +111,7 @@ impl Buffers {
         let start = self
             .memory
             .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES);
-        let position = usize::from(self.tail & (RECEIVE_BUFFERS - 1));
+        let position = usize::from(self.tail & (self.count - 1));
         let entry = self.entries.wrapping_add(position);
         // SAFETY: `position` is below the number of entries, and the kernel does not read an entry
         // at or behind the tail before `publish`.

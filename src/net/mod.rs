@@ -3,6 +3,7 @@
 pub mod buffers;
 pub mod event;
 pub mod ring;
+pub mod rings;
 pub mod socket;
 pub mod stream;
 pub mod tls;

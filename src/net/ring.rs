@@ -1,19 +1,18 @@
-//! The shard's own io_uring: multishot receives, sends from the room log, one `io_uring_enter` a turn.
+//! One io_uring: its table of connections, multishot receives, sends from the room log.
 //!
-//! Owns: submissions, completions, receive buffers, and every outgoing buffer until its completion.
+//! Owns: submissions, completions, receive buffers, the connections (direct descriptors, which are no
+//! descriptors of the process), and every outgoing buffer until its completion.
 //! Never: what the bytes mean.
 #![expect(unsafe_code, reason = "submissions hand memory to the kernel")]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use rustix::event::EventfdFlags;
 
 use super::buffers::{Buffers, Filled};
-use super::wire::{Key, Outgoing, Shutdown, Wire};
+use super::wire::{Key, Outgoing, Shutdown};
 use crate::base::limits::{RING_COMPLETIONS, RING_ENTRIES};
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
@@ -22,12 +21,16 @@ const ENTER_GETEVENTS: u32 = 1;
 const KIND_SHIFT: u32 = 62;
 const KIND_RECEIVE: u64 = 1 << KIND_SHIFT;
 const KIND_SEND: u64 = 2 << KIND_SHIFT;
+const KIND_PLACE: u64 = 3 << KIND_SHIFT;
 const KIND_MASK: u64 = 3 << KIND_SHIFT;
+/// With [`KIND_PLACE`]: a close, else a shutdown.
+const CLOSE: u64 = 1 << 32;
 
 /// What this ring submits, and tokio-uring for accept and handshake.
-const OPERATIONS: [(u8, &str); 6] = [
+const OPERATIONS: [(u8, &str); 7] = [
     (opcode::RecvMulti::CODE, "recv"),
     (opcode::Send::CODE, "send"),
+    (opcode::Shutdown::CODE, "shutdown"),
     (opcode::Accept::CODE, "accept"),
     (opcode::Read::CODE, "read"),
     (opcode::Write::CODE, "write"),
@@ -59,6 +62,16 @@ pub enum Completion {
     },
 }
 
+/// A connection's place in its ring's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(u16);
+
+impl Place {
+    fn target(self) -> types::Fixed {
+        types::Fixed(u32::from(self.0))
+    }
+}
+
 /// One ring; used only by the thread that made it.
 pub struct Ring {
     uring: IoUring,
@@ -69,17 +82,31 @@ pub struct Ring {
     backlog: VecDeque<squeue::Entry>,
     // Sends queued since the count was last taken.
     queued_sends: u32,
-    event: OwnedFd,
+    // Places below `used` that are free, and how far the table was ever used.
+    free: Vec<Place>,
+    used: u32,
+    places: u32,
+    // Shutdowns under way. The kernel looks up their place only when a worker runs them, so that until
+    // then it must not be another connection's.
+    shutting: HashMap<Place, Shutting>,
+}
+
+#[derive(Debug, Default)]
+struct Shutting {
+    under_way: u32,
+    close: bool,
 }
 
 impl Ring {
-    /// Sets up the ring, its buffers and its eventfd.
+    /// Sets up ring number `number` of a shard with a table of `places` connections and `buffers`
+    /// receive buffers, a power of two; completions signal `event`.
     ///
     /// # Errors
     ///
     /// Whatever `io_uring_setup` or a registration says: `EPERM` or `ENOSYS` where io_uring is
-    /// forbidden or missing, `ENOMEM` under a small memlock limit.
-    pub fn new() -> io::Result<Self> {
+    /// forbidden or missing, `ENOMEM` under a small memlock limit, `EMFILE` if `places` is above the
+    /// limit on open files.
+    pub fn new(number: u16, places: u32, buffers: u16, event: BorrowedFd<'_>) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_cqsize(RING_COMPLETIONS)
             .setup_single_issuer()
@@ -87,8 +114,8 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_submit_all()
             .build(RING_ENTRIES)?;
-        let buffers = Buffers::register(&uring.submitter())?;
-        let event = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        uring.submitter().register_files_sparse(places)?;
+        let buffers = Buffers::register(&uring.submitter(), number, buffers)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
         let backlog = VecDeque::with_capacity(64);
         Ok(Self {
@@ -97,8 +124,44 @@ impl Ring {
             lent: slab::Slab::new(),
             backlog,
             queued_sends: 0,
-            event,
+            free: Vec::new(),
+            used: 0,
+            places,
+            shutting: HashMap::new(),
         })
+    }
+
+    /// Whether another connection fits.
+    pub fn has_vacancy(&self) -> bool {
+        !self.free.is_empty() || self.used < self.places
+    }
+
+    /// Puts `socket` into the table, which holds it open from now on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: memory.
+    ///
+    /// # Panics
+    ///
+    /// Without vacancy.
+    pub fn install(&mut self, socket: &OwnedFd) -> io::Result<Place> {
+        let place = self.free.pop().unwrap_or_else(|| {
+            assert!(self.used < self.places, "asked for a vacancy first");
+            let place = u16::try_from(self.used).expect("tables have at most 2^16 places");
+            self.used += 1;
+            Place(place)
+        });
+        let offset = u32::from(place.0);
+        let installed = self
+            .uring
+            .submitter()
+            .register_files_update(offset, &[socket.as_raw_fd()]);
+        if let Err(error) = installed {
+            self.free.push(place);
+            return Err(error);
+        }
+        Ok(place)
     }
 
     /// Names of the operations of both of a shard's rings that this kernel lacks.
@@ -111,13 +174,7 @@ impl Ring {
         Ok(missing.map(|(_, name)| *name).collect())
     }
 
-    /// Readable when completions wait.
-    pub fn event(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-
-    /// Whether completions signal [`Ring::event`]. Off while the shard is awake anyway. After
-    /// switching on, look for completions once more before sleeping.
+    /// Whether completions signal the eventfd; the caller places a fence behind the change.
     pub fn signal(&mut self, on: bool) {
         let completions = self.uring.completion();
         if on {
@@ -125,12 +182,19 @@ impl Ring {
         } else {
             completions.disable_eventfd();
         }
-        // Pairs with the kernel's: it queues work, then looks at the switch; we set the switch, then
-        // look for work.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Submits everything queued and runs the kernel's deferred work: the one syscall of a turn.
+    /// Whether [`Ring::enter`] has something to do: submissions, deferred work, or completions that
+    /// found the queue full.
+    pub fn wants_entry(&mut self) -> bool {
+        let submissions = self.uring.submission();
+        !submissions.is_empty()
+            || submissions.taskrun()
+            || submissions.cq_overflow()
+            || !self.backlog.is_empty()
+    }
+
+    /// Submits everything queued and runs the kernel's deferred work.
     pub fn enter(&mut self) -> io::Result<()> {
         loop {
             self.unload_backlog();
@@ -192,8 +256,30 @@ impl Ring {
                         result,
                     });
                 }
-                _ => {}
+                _ => self.place_done(word),
             }
+        }
+    }
+
+    /// A shutdown or a close completed.
+    fn place_done(&mut self, word: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "as `place_word` made it")]
+        let place = Place(word as u16);
+        if word & CLOSE != 0 {
+            self.free.push(place);
+            return;
+        }
+        let Some(shutting) = self.shutting.get_mut(&place) else {
+            return;
+        };
+        shutting.under_way -= 1;
+        if shutting.under_way > 0 {
+            return;
+        }
+        let close = shutting.close;
+        self.shutting.remove(&place);
+        if close {
+            self.close(place);
         }
     }
 
@@ -221,9 +307,50 @@ impl Ring {
         std::mem::take(&mut self.queued_sends)
     }
 
-    /// Sends under way.
-    pub fn sends_in_flight(&self) -> usize {
-        self.lent.len()
+    /// As [`Wire::receive`](super::wire::Wire::receive).
+    pub fn receive(&mut self, place: Place, key: Key) {
+        let entry = opcode::RecvMulti::new(place.target(), Buffers::group())
+            .build()
+            .user_data(KIND_RECEIVE | key);
+        self.queue(entry);
+    }
+
+    /// As [`Wire::send`](super::wire::Wire::send).
+    pub fn send(&mut self, place: Place, key: Key, outgoing: Outgoing) {
+        let pointer = outgoing.as_ptr();
+        let length = u32::try_from(outgoing.remaining()).unwrap_or(u32::MAX);
+        let index = self.lent.insert((key, outgoing));
+        let entry = opcode::Send::new(place.target(), pointer, length)
+            .flags(MSG_NOSIGNAL)
+            .build()
+            .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
+        self.queued_sends += 1;
+        self.queue(entry);
+    }
+
+    /// As [`Wire::shutdown`](super::wire::Wire::shutdown). A failure means that the peer was faster.
+    pub fn shutdown(&mut self, place: Place, how: Shutdown) {
+        let how = match how {
+            Shutdown::Write => SHUT_WR,
+            Shutdown::Both => SHUT_RDWR,
+        };
+        self.shutting.entry(place).or_default().under_way += 1;
+        let entry = opcode::Shutdown::new(place.target(), how)
+            .build()
+            .user_data(KIND_PLACE | u64::from(place.0));
+        self.queue(entry);
+    }
+
+    /// As [`Wire::close`](super::wire::Wire::close): behind a shutdown that is under way.
+    pub fn close(&mut self, place: Place) {
+        if let Some(shutting) = self.shutting.get_mut(&place) {
+            shutting.close = true;
+            return;
+        }
+        let entry = opcode::Close::new(place.target())
+            .build()
+            .user_data(KIND_PLACE | CLOSE | u64::from(place.0));
+        self.queue(entry);
     }
 
     fn queue(&mut self, entry: squeue::Entry) {
@@ -248,44 +375,6 @@ impl Ring {
     }
 }
 
-impl Wire for Ring {
-    type Socket = OwnedFd;
-
-    fn receive(&mut self, socket: &OwnedFd, key: Key) {
-        let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), Buffers::group())
-            .build()
-            .user_data(KIND_RECEIVE | key);
-        self.queue(entry);
-    }
-
-    fn send(&mut self, socket: &OwnedFd, key: Key, outgoing: Outgoing) {
-        let pointer = outgoing.as_ptr();
-        let length = u32::try_from(outgoing.remaining()).unwrap_or(u32::MAX);
-        let index = self.lent.insert((key, outgoing));
-        let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), pointer, length)
-            .flags(MSG_NOSIGNAL)
-            .build()
-            .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
-        self.queued_sends += 1;
-        self.queue(entry);
-    }
-
-    fn peer(&self, socket: &OwnedFd) -> Option<IpAddr> {
-        let address = rustix::net::getpeername(socket).ok().flatten()?;
-        let address = SocketAddr::try_from(address).ok()?;
-        Some(address.ip().to_canonical())
-    }
-
-    fn shutdown(&mut self, socket: &OwnedFd, how: Shutdown) {
-        let how = match how {
-            Shutdown::Write => rustix::net::Shutdown::Write,
-            Shutdown::Both => rustix::net::Shutdown::Both,
-        };
-        // A failure means that the peer was faster.
-        let _gone = rustix::net::shutdown(socket, how);
-    }
-}
-
 impl Drop for Ring {
     fn drop(&mut self) {
         // The kernel may still read what is lent: leak it rather than free it under a send.
@@ -299,3 +388,5 @@ const EBUSY: i32 = 16;
 /// `ENOBUFS`: a multishot receive found no buffer; arm it again.
 pub const ENOBUFS: i32 = 105;
 const MSG_NOSIGNAL: i32 = 0x4000;
+const SHUT_WR: i32 = 1;
+const SHUT_RDWR: i32 = 2;

@@ -1,6 +1,6 @@
 //! What a shard's core asks of the kernel: the seam between the state machines and the ring.
 //!
-//! [`super::ring::Ring`] implements it with io_uring; the simulation implements it with queues and a
+//! [`super::rings::Rings`] implements it with io_uring; the simulation implements it with queues and a
 //! seed. The core never sees a descriptor.
 
 #![expect(
@@ -8,7 +8,7 @@
     reason = "a run reaches past the handle that keeps it alive"
 )]
 
-use std::net::IpAddr;
+use std::io;
 
 use crate::base::segment::Run;
 
@@ -95,21 +95,31 @@ pub enum Shutdown {
     Both,
 }
 
-/// The kernel as the core sees it. All calls only queue; results arrive as completions.
+/// The kernel as the core sees it. All calls only queue, but for [`Wire::install`]; results arrive as
+/// completions.
 pub trait Wire {
-    /// An established connection; dropping it closes it, which the core does only when neither a
-    /// receive nor a send is under way.
+    /// An established connection on its way to its place; dropping it closes it.
     type Socket;
 
+    /// A connection in its place, until [`Wire::close`].
+    type Seat;
+
+    /// Takes a connection over: one system call, or two.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, above all memory; the connection is closed.
+    fn install(&mut self, socket: Self::Socket) -> io::Result<Self::Seat>;
+
     /// Receives until an error or the end; each completion says whether more will come.
-    fn receive(&mut self, socket: &Self::Socket, key: Key);
+    fn receive(&mut self, seat: &Self::Seat, key: Key);
 
     /// Sends; at most one at a time for each connection. The completion may be partial.
-    fn send(&mut self, socket: &Self::Socket, key: Key, outgoing: Outgoing);
-
-    /// The other end's address, if the connection still has one: a system call.
-    fn peer(&self, socket: &Self::Socket) -> Option<IpAddr>;
+    fn send(&mut self, seat: &Self::Seat, key: Key, outgoing: Outgoing);
 
     /// Shuts down; operations under way complete with what they have.
-    fn shutdown(&mut self, socket: &Self::Socket, how: Shutdown);
+    fn shutdown(&mut self, seat: &Self::Seat, how: Shutdown);
+
+    /// Closes; only when neither a receive nor a send is under way.
+    fn close(&mut self, seat: Self::Seat);
 }

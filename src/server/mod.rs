@@ -64,12 +64,8 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    let handlers = settings.review.connections_max();
-    let connections_max = preflight::descriptors(
-        settings.shard.connections_max + handlers,
-        settings.shard.shard_count,
-    )?;
-    let connections_max = connections_max.saturating_sub(handlers).max(1);
+    let connections_max =
+        preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
     let clock = Clock::start();
     let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));

@@ -9,7 +9,8 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
 use super::StartError;
-use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, DESCRIPTORS_RESERVED};
+use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
+use crate::net::rings;
 
 /// Held as long as the server lives: no second one takes the same directory, nor, through
 /// `SO_REUSEPORT`, silently half of its connections.
@@ -102,7 +103,8 @@ pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartEr
             needed,
         });
     }
-    let allowed = current - DESCRIPTORS_RESERVED - of_shards;
+    let shards = u64::try_from(shards).expect("a few shards");
+    let allowed = rings::capacity(current, needed, shards);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
     if allowed < wanted {
         tracing::warn!(

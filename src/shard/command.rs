@@ -1,5 +1,7 @@
 //! What shards ask of each other, and the control thread of them.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -20,6 +22,8 @@ use crate::session::Grant;
 pub struct Newcomer<S> {
     /// The connection.
     pub socket: S,
+    /// The other end's address.
+    pub ip: IpAddr,
     /// Established TLS, if any.
     pub tls: Option<Box<Tls>>,
     /// The `101` answer, to be sent first.

@@ -1,5 +1,7 @@
 //! One established connection as its shard keeps it.
 
+use std::net::IpAddr;
+
 use bytes::BytesMut;
 
 use super::local::Local;
@@ -14,8 +16,10 @@ use crate::session::Session;
 /// A connection: 180-200 bytes and the sender's JSON, nothing else while it is idle.
 #[derive(Debug)]
 pub struct Connection<S> {
-    /// The socket; closed when this entry is removed.
-    pub socket: S,
+    /// Its place in the shard's rings; closed when this entry is removed.
+    pub seat: S,
+    /// The other end's address: told to review handlers alone.
+    pub ip: IpAddr,
     /// Its room on this shard.
     pub local: Slot<Local>,
     /// Its place in the room's audience; `None` once it left.

@@ -94,10 +94,10 @@ pub struct Core<W: Wire> {
     now: Now,
     ids: FrameIds,
     desk: Desk,
-    connections: Table<Connection<W::Socket>>,
+    connections: Table<Connection<W::Seat>>,
     locals: Table<Local>,
     rooms: HashMap<RoomId, Slot<Local>>,
-    wheel: Wheel<Slot<Connection<W::Socket>>>,
+    wheel: Wheel<Slot<Connection<W::Seat>>>,
 
     // Newcomers of this turn, to be decided together.
     joins: Vec<Box<Newcomer<W::Socket>>>,
@@ -111,7 +111,7 @@ pub struct Core<W: Wire> {
     stopping: bool,
 
     // Reused buffers.
-    due: Vec<Slot<Connection<W::Socket>>>,
+    due: Vec<Slot<Connection<W::Seat>>>,
     posting: BytesMut,
     plain: Vec<u8>,
     sealed: Vec<Vec<u8>>,
@@ -227,6 +227,12 @@ impl<W: Wire> Core<W> {
         }
     }
 
+    /// Tells the core how its rings are, for the metrics.
+    pub fn note_rings(&mut self, rings: usize, overflows: u32) {
+        self.metrics.rings.set(rings as u64);
+        self.metrics.cq_overflow.set(overflows.into());
+    }
+
     /// Brings a newcomer to its room's home shard.
     pub fn enter(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
         let home = self.settings.home(newcomer.room);
@@ -313,7 +319,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// Looks at one connection's deadlines.
-    fn check(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn check(&mut self, slot: Slot<Connection<W::Seat>>) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -357,7 +363,7 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    fn schedule(&mut self, slot: Slot<Connection<W::Socket>>, due: Tick) {
+    fn schedule(&mut self, slot: Slot<Connection<W::Seat>>, due: Tick) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -370,7 +376,7 @@ impl<W: Wire> Core<W> {
     /// Begins the closing handshake: the Close frame goes out behind the room log as it stands.
     fn finish(
         &mut self,
-        slot: Slot<Connection<W::Socket>>,
+        slot: Slot<Connection<W::Seat>>,
         ending: &Ending<'_>,
         reason: impl FnOnce(&ShardMetrics) -> &Figure,
     ) {
@@ -395,7 +401,7 @@ impl<W: Wire> Core<W> {
     /// Cuts a connection: no Close frame, everything under way completes, then the entry goes.
     fn kill(
         &mut self,
-        slot: Slot<Connection<W::Socket>>,
+        slot: Slot<Connection<W::Seat>>,
         reason: impl FnOnce(&ShardMetrics) -> &Figure,
     ) {
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -408,23 +414,27 @@ impl<W: Wire> Core<W> {
             reason(&self.metrics).inc();
         }
         connection.phase = Phase::Dead;
-        self.wire.shutdown(&connection.socket, Shutdown::Both);
+        self.wire.shutdown(&connection.seat, Shutdown::Both);
         self.leave(slot);
         self.bury(slot);
     }
 
-    /// Removes a dead connection once nothing of it is under way; this closes the socket.
-    fn bury(&mut self, slot: Slot<Connection<W::Socket>>) {
+    /// Removes and closes a dead connection once nothing of it is under way.
+    fn bury(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
-        if connection.phase == Phase::Dead && !connection.receiving && !connection.sending {
-            self.connections.remove(slot);
+        if connection.phase == Phase::Dead
+            && !connection.receiving
+            && !connection.sending
+            && let Some(connection) = self.connections.remove(slot)
+        {
+            self.wire.close(connection.seat);
         }
     }
 
     /// Takes a connection out of its room's audience.
-    fn leave(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn leave(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };

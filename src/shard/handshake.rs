@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::run::Clock;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameIds, RoomId};
 use crate::base::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
-use crate::net::ring::Ring;
+use crate::net::rings::Rings;
 use crate::net::stream::{Listener, Stream};
 use crate::net::tls::{Progress, Tls, TlsError};
 use crate::protocol::chat::{ErrorCode, encode};
@@ -53,7 +54,7 @@ pub struct Entrance {
 /// One shard's entrance.
 pub(super) struct Door {
     pub(super) entrance: Entrance,
-    pub(super) core: Rc<RefCell<Core<Ring>>>,
+    pub(super) core: Rc<RefCell<Core<Rings>>>,
     pub(super) bell: Arc<Doorbell>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) clock: Clock,
@@ -85,15 +86,16 @@ enum Rejected {
 pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
                 if door.in_progress.get() >= HANDSHAKES_MAX {
                     door.metrics.rejected_limit.inc();
                     continue;
                 }
                 door.in_progress.set(door.in_progress.get() + 1);
                 let door = Rc::clone(&door);
+                let ip = peer.ip().to_canonical();
                 crate::net::stream::spawn(async move {
-                    receive_one(stream, &door).await;
+                    receive_one(stream, ip, &door).await;
                     door.in_progress.set(door.in_progress.get() - 1);
                 });
             }
@@ -106,7 +108,7 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
     }
 }
 
-async fn receive_one(stream: Stream, door: &Door) {
+async fn receive_one(stream: Stream, ip: IpAddr, door: &Door) {
     let outcome = {
         let mut handshake = std::pin::pin!(shake(&stream, door));
         tokio::select! {
@@ -133,7 +135,8 @@ async fn receive_one(stream: Stream, door: &Door) {
     };
     match stream.prepare().and_then(|()| stream.into_fd()) {
         Ok(socket) => {
-            door.core.borrow_mut().enter(guest.into_newcomer(socket));
+            let newcomer = guest.into_newcomer(socket, ip);
+            door.core.borrow_mut().enter(newcomer);
             door.bell.ring();
         }
         Err(error) => {
@@ -161,7 +164,7 @@ struct Pass {
 }
 
 impl Guest {
-    fn into_newcomer(self, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
+    fn into_newcomer(self, socket: OwnedFd, ip: IpAddr) -> Box<Newcomer<OwnedFd>> {
         let Self {
             tls,
             greeting,
@@ -177,6 +180,7 @@ impl Guest {
         } = pass;
         Box::new(Newcomer {
             socket,
+            ip,
             tls,
             greeting,
             leftover,

@@ -110,6 +110,7 @@ metrics! {
     send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one send, summed over shards.";
     tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
     mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
+    rings: "gauge" "rings" "", "Rings of all shards, each with a table of connections.";
     cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
     journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";
     review_held: "gauge" "review_held_messages" "", "Messages of reviewed rooms that wait for their verdict, or behind one that does.";

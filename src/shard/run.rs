@@ -17,7 +17,8 @@ use super::handshake::{self, Door, Entrance};
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
 use crate::net::event::Event;
-use crate::net::ring::{Completion, Ring};
+use crate::net::ring::Completion;
+use crate::net::rings::Rings;
 use crate::net::stream::{self, Listener, Runtime};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
@@ -60,7 +61,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Everything a shard's thread is started with, but for the ring, which it makes itself.
+/// Everything a shard's thread is started with, but for the rings, which it makes itself.
 pub struct Setup {
     /// The core's parts, without a wire.
     pub parts: Parts<NoWire>,
@@ -78,18 +79,20 @@ pub struct Setup {
     pub clock: Clock,
 }
 
-/// Stands in for the ring until its thread makes it.
+/// Stands in for the rings until their thread makes them.
 #[derive(Debug)]
 pub struct NoWire;
 
 impl crate::net::wire::Wire for NoWire {
     type Socket = OwnedFd;
-    fn receive(&mut self, _: &OwnedFd, _: u64) {}
-    fn send(&mut self, _: &OwnedFd, _: u64, _: crate::net::wire::Outgoing) {}
-    fn peer(&self, _: &OwnedFd) -> Option<std::net::IpAddr> {
-        None
+    type Seat = ();
+    fn install(&mut self, _: OwnedFd) -> io::Result<()> {
+        Ok(())
     }
-    fn shutdown(&mut self, _: &OwnedFd, _: crate::net::wire::Shutdown) {}
+    fn receive(&mut self, (): &(), _: u64) {}
+    fn send(&mut self, (): &(), _: u64, _: crate::net::wire::Outgoing) {}
+    fn shutdown(&mut self, (): &(), _: crate::net::wire::Shutdown) {}
+    fn close(&mut self, (): ()) {}
 }
 
 /// Runs a shard until it is told to stop. `ready` hears whether the ring could be set up.
@@ -97,13 +100,13 @@ pub fn run(setup: Setup, ready: impl FnOnce(io::Result<()>)) {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
-    let rings = Ring::new().and_then(|ring| Ok((ring, Runtime::new()?)));
-    let (ring, runtime) = match rings {
-        Ok(rings) => rings,
+    let started = Rings::new().and_then(|rings| Ok((rings, Runtime::new()?)));
+    let (rings, runtime) = match started {
+        Ok(started) => started,
         Err(error) => return ready(Err(error)),
     };
     ready(Ok(()));
-    if let Err(error) = runtime.block_on(drive(setup, ring)) {
+    if let Err(error) = runtime.block_on(drive(setup, rings)) {
         tracing::error!(%error, "a shard stopped");
     }
 }
@@ -116,7 +119,7 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
+async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     let Setup {
         parts,
         mut mail,
@@ -126,10 +129,13 @@ async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
         clock,
         ..
     } = setup;
-    let ring_event = Event::new(ring.event())?;
+    let ring_event = Event::new(rings.event())?;
     let bell_event = Event::new(bell.event())?;
     let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
-    let core = Rc::new(RefCell::new(Core::new(with_ring(parts, ring), clock.now())));
+    let core = Rc::new(RefCell::new(Core::new(
+        with_rings(parts, rings),
+        clock.now(),
+    )));
     let door = Rc::new(Door {
         entrance,
         core: Rc::clone(&core),
@@ -146,6 +152,7 @@ async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
     core.borrow_mut().wire.signal(false);
     loop {
         let plan = turns(&core, &mut mail, clock)?;
+        note_rings(&core);
         while let Some((newcomer, turned)) = next_turned(&core) {
             stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
         }
@@ -181,7 +188,7 @@ async fn drive(setup: Setup, ring: Ring) -> io::Result<()> {
 
 /// A few turns of the core, while there is work at hand; then handshakes get theirs.
 fn turns(
-    core: &RefCell<Core<Ring>>,
+    core: &RefCell<Core<Rings>>,
     mail: &mut [Consumer<Command<OwnedFd>>],
     clock: Clock,
 ) -> io::Result<Plan> {
@@ -216,7 +223,7 @@ fn turns(
     Ok(plan)
 }
 
-fn complete(core: &mut Core<Ring>, completion: Completion) {
+fn complete(core: &mut Core<Rings>, completion: Completion) {
     match completion {
         Completion::Received {
             key,
@@ -245,7 +252,7 @@ fn complete(core: &mut Core<Ring>, completion: Completion) {
 }
 
 /// Submits, and tells the core what a send costs: submission is where the kernel does the work.
-fn enter(core: &mut Core<Ring>) -> io::Result<()> {
+fn enter(core: &mut Core<Rings>) -> io::Result<()> {
     let sends = core.wire.take_queued_sends();
     if sends == 0 {
         return core.wire.enter();
@@ -256,8 +263,14 @@ fn enter(core: &mut Core<Ring>) -> io::Result<()> {
     Ok(())
 }
 
+fn note_rings(core: &RefCell<Core<Rings>>) {
+    let mut core = core.borrow_mut();
+    let (rings, overflows) = (core.wire.count(), core.wire.overflow_count());
+    core.note_rings(rings, overflows);
+}
+
 fn next_turned(
-    core: &RefCell<Core<Ring>>,
+    core: &RefCell<Core<Rings>>,
 ) -> Option<(
     Box<super::command::Newcomer<OwnedFd>>,
     super::command::Turned,
@@ -265,7 +278,7 @@ fn next_turned(
     core.borrow_mut().next_turned()
 }
 
-fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
+fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
     let Parts {
         id,
         settings,
@@ -287,7 +300,7 @@ fn with_ring(parts: Parts<NoWire>, ring: Ring) -> Parts<Ring> {
     Parts {
         id,
         settings,
-        wire: ring,
+        wire: rings,
         posts,
         reviews,
         archive,

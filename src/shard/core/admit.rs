@@ -1,6 +1,7 @@
 //! Newcomers: single use, limits, placement, installation.
 
 use super::{Core, Tick};
+use crate::base::id::RoomId;
 use crate::net::wire::Wire;
 use crate::room::RoomSettings;
 use crate::session::Session;
@@ -113,10 +114,21 @@ impl<W: Wire> Core<W> {
         }
     }
 
+    /// Takes back a member that was counted and could not come.
+    fn absent(&mut self, room: RoomId) {
+        let home = self.settings.home(room);
+        if home == self.id {
+            self.member_left(room, home, 1);
+        } else {
+            self.send_to(home, Command::Left(room, self.id, 1));
+        }
+    }
+
     /// Makes the connection a member here: greeting first, then everything said from now on.
     pub(super) fn install(&mut self, newcomer: Newcomer<W::Socket>, settings: RoomSettings) {
         let Newcomer {
             socket,
+            ip,
             tls,
             greeting,
             mut leftover,
@@ -125,6 +137,15 @@ impl<W: Wire> Core<W> {
             user_hash,
             ..
         } = newcomer;
+        let seat = match self.wire.install(socket) {
+            Ok(seat) => seat,
+            Err(error) => {
+                tracing::error!(%error, "the kernel has no place for a connection");
+                self.metrics.rejected_limit.inc();
+                self.absent(room);
+                return;
+            }
+        };
         let locals = &mut self.locals;
         let local_slot = *self
             .rooms
@@ -132,7 +153,8 @@ impl<W: Wire> Core<W> {
             .or_insert_with(|| locals.insert(Local::new(room, settings, None)));
         let ends = grant.ends;
         let mut connection = Connection {
-            socket,
+            seat,
+            ip,
             local: local_slot,
             member: None,
             session: Session::new(grant, self.now.tick),
@@ -154,7 +176,7 @@ impl<W: Wire> Core<W> {
         if let Some(local) = self.locals.get_mut(local_slot) {
             connection.member = Some(local.audience.join(slot.to_bits(), user_hash));
         }
-        self.wire.receive(&connection.socket, slot.to_bits());
+        self.wire.receive(&connection.seat, slot.to_bits());
         self.metrics.opened.inc();
         let until_end = ends.since(self.now.unix);
         let first = self

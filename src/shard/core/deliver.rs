@@ -16,7 +16,7 @@ use crate::shard::local::Local;
 
 impl<W: Wire> Core<W> {
     /// Sends what is due to a connection, unless a send is under way.
-    pub(super) fn deliver(&mut self, slot: Slot<Connection<W::Socket>>) {
+    pub(super) fn deliver(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -76,13 +76,13 @@ impl<W: Wire> Core<W> {
                 connection.progress = self.now.tick;
                 self.metrics.sends.inc();
                 self.wire
-                    .send(&connection.socket, slot.to_bits(), Outgoing::shared(run));
+                    .send(&connection.seat, slot.to_bits(), Outgoing::shared(run));
             }
         }
     }
 
     /// The Close frame of a connection that left its room already.
-    fn deliver_finish(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn deliver_finish(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -97,7 +97,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// Seals what the member's cursor covers, one run of records for one send.
-    fn send_sealed_log(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn send_sealed_log(&mut self, slot: Slot<Connection<W::Seat>>) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -121,7 +121,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// Sends frames of this connection alone.
-    fn send_own(&mut self, slot: Slot<Connection<W::Socket>>, frames: &BytesMut) {
+    fn send_own(&mut self, slot: Slot<Connection<W::Seat>>, frames: &BytesMut) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -132,7 +132,7 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    fn seal_and_send(&mut self, slot: Slot<Connection<W::Socket>>, plain: &[u8]) {
+    fn seal_and_send(&mut self, slot: Slot<Connection<W::Seat>>, plain: &[u8]) {
         let Some(Connection { tls: Some(tls), .. }) = self.connections.get_mut(slot) else {
             return;
         };
@@ -145,7 +145,7 @@ impl<W: Wire> Core<W> {
         self.send(slot, Outgoing::owned(sealed));
     }
 
-    fn send(&mut self, slot: Slot<Connection<W::Socket>>, outgoing: Outgoing) {
+    fn send(&mut self, slot: Slot<Connection<W::Seat>>, outgoing: Outgoing) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -157,7 +157,7 @@ impl<W: Wire> Core<W> {
             local.audience.launch(member);
         }
         self.metrics.sends.inc();
-        self.wire.send(&connection.socket, slot.to_bits(), outgoing);
+        self.wire.send(&connection.seat, slot.to_bits(), outgoing);
     }
 
     /// A send completed, perhaps short.
@@ -172,7 +172,7 @@ impl<W: Wire> Core<W> {
         if sent > 0 && outgoing.remaining() > 0 && connection.phase != Phase::Dead {
             // Short: the rest goes first, so cursors stand at frame boundaries only.
             connection.progress = self.now.tick;
-            self.wire.send(&connection.socket, key, outgoing);
+            self.wire.send(&connection.seat, key, outgoing);
             return;
         }
         let whole = outgoing.remaining() == 0;
@@ -201,7 +201,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// Behind the last byte of a closing handshake: FIN. The peer's FIN completes the receive.
-    fn end_stream(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn end_stream(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -210,12 +210,12 @@ impl<W: Wire> Core<W> {
             && !connection.sending
             && connection.lane.is_none()
         {
-            self.wire.shutdown(&connection.socket, Shutdown::Write);
+            self.wire.shutdown(&connection.seat, Shutdown::Write);
         }
     }
 
     /// A frame for one connection, from its room's home shard.
-    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Socket>>, frame: &Bytes) {
+    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Seat>>, frame: &Bytes) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };

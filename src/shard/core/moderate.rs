@@ -208,7 +208,7 @@ impl<W: Wire> Core<W> {
             .get(&room)
             .and_then(|slot| self.locals.get(*slot));
         let Some(local) = local else { return };
-        let suspects: Vec<Slot<Connection<W::Socket>>> = local
+        let suspects: Vec<Slot<Connection<W::Seat>>> = local
             .audience
             .with_user_hash(user_hash(user_id))
             .map(Slot::from_bits)
@@ -227,7 +227,7 @@ impl<W: Wire> Core<W> {
 
     /// The session's time is over: ERROR 401, which makes IVS Chat's clients fetch a new token, then
     /// Close.
-    pub(super) fn end_session(&mut self, slot: Slot<Connection<W::Socket>>) {
+    pub(super) fn end_session(&mut self, slot: Slot<Connection<W::Seat>>) {
         let id = self.ids.next_id();
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

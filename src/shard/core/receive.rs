@@ -78,18 +78,18 @@ impl<W: Wire> Core<W> {
         self.bury(slot);
     }
 
-    fn rearm(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn rearm(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if !connection.receiving && connection.phase != Phase::Dead {
             connection.receiving = true;
             self.metrics.receive_rearmed.inc();
-            self.wire.receive(&connection.socket, slot.to_bits());
+            self.wire.receive(&connection.seat, slot.to_bits());
         }
     }
 
-    fn take_sealed(&mut self, slot: Slot<Connection<W::Socket>>, buffer: &mut [u8], len: usize) {
+    fn take_sealed(&mut self, slot: Slot<Connection<W::Seat>>, buffer: &mut [u8], len: usize) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let mut answer = Vec::new();
@@ -117,7 +117,7 @@ impl<W: Wire> Core<W> {
     /// Frames and requests out of plaintext, and their effects.
     pub(super) fn take_plain(
         &mut self,
-        slot: Slot<Connection<W::Socket>>,
+        slot: Slot<Connection<W::Seat>>,
         buffer: &mut [u8],
         len: usize,
     ) {
@@ -131,14 +131,11 @@ impl<W: Wire> Core<W> {
         let mut after = Aftermath::default();
         let content_chars_max = usize::from(local.settings.content_chars_max);
         let Connection {
-            session,
-            lane,
-            socket,
-            ..
+            session, lane, ip, ..
         } = connection;
         // Only a review handler learns the sender's address.
-        let ip = match local.settings.review.and_then(|_| self.wire.peer(socket)) {
-            Some(ip) => ip.to_string(),
+        let ip = match local.settings.review {
+            Some(_) => ip.to_string(),
             None => String::new(),
         };
         let docket = &mut self.docket;
@@ -241,7 +238,7 @@ impl<W: Wire> Core<W> {
         self.follow_up(slot, after);
     }
 
-    fn follow_up(&mut self, slot: Slot<Connection<W::Socket>>, after: Aftermath) {
+    fn follow_up(&mut self, slot: Slot<Connection<W::Seat>>, after: Aftermath) {
         match after.ending {
             Some(OwnedEnding::Answer(code)) => {
                 self.finish(slot, &Ending::Answer { code }, |metrics| {
@@ -267,7 +264,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// The client answered our Close, or we answered its: end the stream behind what is under way.
-    fn peer_closed(&mut self, slot: Slot<Connection<W::Socket>>) {
+    fn peer_closed(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -276,7 +273,7 @@ impl<W: Wire> Core<W> {
             && !connection.sending
             && connection.lane.is_none()
         {
-            self.wire.shutdown(&connection.socket, Shutdown::Write);
+            self.wire.shutdown(&connection.seat, Shutdown::Write);
         }
     }
 }
