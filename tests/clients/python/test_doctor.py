@@ -106,7 +106,7 @@ def test_a_running_server_is_looked_at():
 
 
 def test_files_parse_and_hold_what_must_change(tmp_path):
-    code, shown = report("--connections", TOO_MANY, "--write", str(tmp_path))
+    code, shown = report("--connections", TOO_MANY, "--load-generator", "--write", str(tmp_path))
     assert code == 1
     remedies = [one["remedy"] for one in shown["findings"] if one["remedy"]]
     kernel = {r["sysctl"]["key"]: r["sysctl"]["value"] for r in remedies if "sysctl" in r}
