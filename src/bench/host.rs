@@ -42,6 +42,7 @@ pub struct Attach {
 pub struct Host {
     child: Option<Child>,
     directory: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
     /// Its messaging listener.
     pub messaging: SocketAddr,
     /// Its control listener, if it is ours.
@@ -63,6 +64,7 @@ impl Host {
             control: None,
             rooms: attach.rooms,
             keyring: Some(read_keyring(&attach.data_dir)?),
+            data_dir: Some(attach.data_dir),
             pid: attach.pid,
         })
     }
@@ -74,6 +76,7 @@ impl Host {
         Self {
             child: None,
             directory: None,
+            data_dir: None,
             messaging: server,
             control: None,
             rooms: Vec::new(),
@@ -95,6 +98,16 @@ impl Host {
     /// Starts this very program as `dev --quotas open` with `shards` shards and makes `rooms` rooms.
     /// `extra` goes to the command line as it is.
     pub fn start(shards: usize, rooms: usize, extra: &[String]) -> Result<Self, BenchError> {
+        Self::start_with(shards, rooms, extra, &[])
+    }
+
+    /// The same with `variables` in the server's environment, which win over a `--config` in `extra`.
+    pub fn start_with(
+        shards: usize,
+        rooms: usize,
+        extra: &[String],
+        variables: &[(&str, String)],
+    ) -> Result<Self, BenchError> {
         let directory = std::env::temp_dir().join(format!("uproar-bench-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
         let (messaging, control) = (free_port()?, free_port()?);
@@ -110,6 +123,7 @@ impl Host {
             .arg(directory.join("data"))
             .args(extra)
             .env("UPROAR_LOG__FILTER", "warn")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -119,6 +133,7 @@ impl Host {
         let mut host = Self {
             child: Some(child),
             directory: Some(directory.clone()),
+            data_dir: Some(directory.join("data")),
             messaging,
             control: Some(control),
             rooms: Vec::new(),
@@ -167,6 +182,11 @@ impl Host {
             session_end: now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_MAX))),
         };
         Ok(keyring.seal(&claims, nonce))
+    }
+
+    /// Where its sealing keys are; `None` for a plain server.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     /// Connects viewer number `index` of all to room number `room`. The socket is blocking.

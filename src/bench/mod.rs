@@ -12,6 +12,7 @@
 
 mod bystander;
 pub mod connect;
+pub mod crowd;
 pub mod fanout;
 pub mod floor;
 mod handshake;
@@ -20,6 +21,7 @@ pub mod idle;
 pub mod ingest;
 mod load;
 pub mod machine;
+pub mod neighbours;
 pub mod plot;
 pub mod sample;
 pub mod storm;
@@ -49,6 +51,9 @@ pub enum BenchError {
     /// A connection that should have lived ended.
     #[error("a viewer lost its connection in the middle of a measurement: {0}")]
     Lost(String),
+    /// One of the client processes of a measurement failed.
+    #[error("a client process: {0}")]
+    Client(String),
     /// Anything else from the machine.
     #[error("{0}")]
     Io(#[from] io::Error),

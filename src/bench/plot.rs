@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::fanout::Row;
+use super::neighbours;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 80.0;
 const RIGHT: f64 = 70.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
@@ -22,13 +23,61 @@ text.p50,text.p99{fill:currentColor;stroke:none}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.ground{fill:#0d1117}.grid{stroke:#30363d}\
 .bound{stroke:#ff7b72}.p50{stroke:#58a6ff;color:#58a6ff}.p99{stroke:#ffa657;color:#ffa657}}";
 
+/// One line: its class in [`STYLE`], its name, and a point (deliveries a second, milliseconds, whether
+/// bound and completeness held) for each row.
+struct Curve {
+    class: &'static str,
+    name: String,
+    points: Vec<(f64, f64, bool)>,
+}
+
 /// Median and 99th percentile of each row against its deliveries a second; the bound is a dashed line,
 /// rows that broke it, or lost something, are hollow points.
 pub fn svg(title: &str, rows: &[Row], p99_max: Duration) -> String {
-    let mut rows: Vec<&Row> = rows.iter().collect();
-    rows.sort_by(|a, b| a.deliveries_per_second.total_cmp(&b.deliveries_per_second));
+    let curves = [("p50", 0), ("p99", 1)].map(|(class, which)| Curve {
+        class,
+        name: class.to_owned(),
+        points: rows
+            .iter()
+            .map(|row| (row.deliveries_per_second, row.ages.ms()[which], row.kept))
+            .collect(),
+    });
+    picture(title, curves, p99_max)
+}
+
+/// 99th percentile of a small and of a huge room against the huge room's deliveries a second; the bound
+/// is the huge room's. While the huge room was silent there is a point of the small one only.
+pub fn neighbours(title: &str, rows: &[neighbours::Row], p99_max: Duration) -> String {
+    let small = rows.iter().map(|row| {
+        (
+            row.deliveries_per_second,
+            row.small.ms()[1],
+            row.small_wrong == 0,
+        )
+    });
+    let spoke = rows.iter().filter(|row| row.rate > 0.0);
+    let huge = spoke.map(|row| (row.deliveries_per_second, row.huge.ms()[1], row.kept));
+    let curves = [
+        Curve {
+            class: "p50",
+            name: "small".to_owned(),
+            points: small.collect(),
+        },
+        Curve {
+            class: "p99",
+            name: "huge".to_owned(),
+            points: huge.collect(),
+        },
+    ];
+    picture(title, curves, p99_max)
+}
+
+fn picture(title: &str, mut curves: [Curve; 2], p99_max: Duration) -> String {
+    for curve in &mut curves {
+        curve.points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
     let bound = p99_max.as_secs_f64() * 1e3;
-    let scale = Scale::of(&rows, bound);
+    let scale = Scale::of(&curves, bound);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
          <title>{0}</title>\n<style>{STYLE}</style>\n\
@@ -46,38 +95,33 @@ pub fn svg(title: &str, rows: &[Row], p99_max: Duration) -> String {
         LEFT + 6.0,
         y - 6.0
     );
-    for (name, which) in [("p50", 0), ("p99", 1)] {
-        let points: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                let x = scale.x(row.deliveries_per_second);
-                (x, scale.y(row.ages.ms()[which]), row.kept)
-            })
-            .collect();
-        series(&mut out, name, &points);
+    for curve in &curves {
+        let place = |(x, y, kept): &(f64, f64, bool)| (scale.x(*x), scale.y(*y), *kept);
+        let points: Vec<_> = curve.points.iter().map(place).collect();
+        series(&mut out, curve.class, &curve.name, &points);
     }
     out.push_str("</svg>\n");
     out
 }
 
-fn series(out: &mut String, name: &str, points: &[(f64, f64, bool)]) {
+fn series(out: &mut String, class: &str, name: &str, points: &[(f64, f64, bool)]) {
     let mut path = String::new();
     for (index, (x, y, _)) in points.iter().enumerate() {
         let command = if index == 0 { 'M' } else { 'L' };
         let _infallible = write!(path, "{command}{x:.1} {y:.1}");
     }
-    let _infallible = writeln!(out, "<path class=\"{name}\" d=\"{path}\"/>");
+    let _infallible = writeln!(out, "<path class=\"{class}\" d=\"{path}\"/>");
     for (x, y, kept) in points {
         let over = if *kept { "" } else { " over" };
         let _infallible = writeln!(
             out,
-            "<circle class=\"{name}{over}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
+            "<circle class=\"{class}{over}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
         );
     }
     if let Some((x, y, _)) = points.last() {
         let _infallible = writeln!(
             out,
-            "<text class=\"{name}\" x=\"{:.1}\" y=\"{:.1}\">{name}</text>",
+            "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\">{name}</text>",
             x + 9.0,
             y + 4.0
         );
@@ -93,11 +137,11 @@ struct Scale {
 }
 
 impl Scale {
-    fn of(rows: &[&Row], bound_ms: f64) -> Self {
-        let highest = |figures: &mut dyn Iterator<Item = f64>| figures.fold(0.0, f64::max);
-        let deliveries = highest(&mut rows.iter().map(|row| row.deliveries_per_second)).max(1.0);
-        let slowest = highest(&mut rows.iter().map(|row| row.ages.ms()[1])).max(bound_ms);
-        let fastest = rows.iter().map(|row| row.ages.ms()[0]);
+    fn of(curves: &[Curve], bound_ms: f64) -> Self {
+        let points = || curves.iter().flat_map(|curve| &curve.points);
+        let deliveries = points().map(|point| point.0).fold(0.0, f64::max).max(1.0);
+        let slowest = points().map(|point| point.1).fold(bound_ms, f64::max);
+        let fastest = points().map(|point| point.1);
         let fastest = fastest.fold(slowest, f64::min).max(0.001);
         let x_step = round_step(deliveries / 5.0);
         Self {
@@ -217,6 +261,29 @@ mod tests {
             }
             assert!(figures[0] < figures[2] && figures[2] < figures[4], "{line}");
         }
+    }
+
+    /// Goal: both rooms are in the picture, the silent row with the small room only.
+    #[test]
+    fn neighbours_are_two_curves() {
+        let row = |rate: f64, kept| neighbours::Row {
+            rate,
+            deliveries_per_second: rate * 1000.0,
+            small: Ages([100, 400, 400, 900]),
+            huge: Ages([0, 90_000, 90_000, 90_000]),
+            small_wrong: 0,
+            huge_wrong: 0,
+            late: [0, 0],
+            busy: [None, None],
+            gone: 0,
+            kept,
+        };
+        let rows = [row(0.0, true), row(10.0, true), row(20.0, false)];
+        let svg = neighbours("two", &rows, Duration::from_secs(1));
+        assert_eq!(svg.matches("<circle class=\"p50").count(), 3);
+        assert_eq!(svg.matches("<circle class=\"p99").count(), 2);
+        assert_eq!(svg.matches(" over\"").count(), 1);
+        assert!(svg.contains(">small</text>") && svg.contains(">huge</text>"));
     }
 
     #[test]

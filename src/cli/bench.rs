@@ -1,10 +1,12 @@
 //! `uproar bench`: flags, progress and tables around [`crate::bench`].
 
 mod connect;
+mod crowd;
 mod fanout;
 mod floor;
 mod idle;
 mod ingest;
+mod neighbours;
 mod storm;
 mod tokens;
 
@@ -17,6 +19,7 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::base::id::RoomId;
+use crate::bench::crowd::run_part;
 use crate::bench::host::{Attach, Host};
 use crate::bench::{Ages, BenchError, machine};
 use crate::config::dev_data_dir;
@@ -31,12 +34,19 @@ pub(super) enum BenchCommand {
     Ingest(ingest::Ingest),
     /// Everybody is cut off and comes back at once: until when, and what others feel of it
     Storm(storm::Storm),
+    /// More connections than one process has descriptors, and messages that reach all of them
+    Crowd(crowd::Crowd),
+    /// What a small room feels of a huge one on the same shard, up to the huge one's limit
+    Neighbours(neighbours::Neighbours),
     /// Memory of a connection while nobody speaks
     Idle(idle::Idle),
     /// Signed CreateChatToken calls a second over kept-alive connections
     Tokens(tokens::Tokens),
     /// The kernel's line: deliveries a second by a loop of plain sends, without any server
     Floor(floor::Floor),
+    /// A client process of crowd and neighbours; obeys what comes on standard input
+    #[command(hide = true)]
+    CrowdPart,
 }
 
 /// The server under test. Without --target one is started for the time of the measurement.
@@ -79,6 +89,9 @@ pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Ingest(ingest) => ingest.run(&machine),
         BenchCommand::Floor(floor) => floor.run(&machine),
         BenchCommand::Storm(storm) => storm.run(&machine),
+        BenchCommand::Crowd(crowd) => crowd.run(&machine),
+        BenchCommand::Neighbours(neighbours) => neighbours.run(&machine),
+        BenchCommand::CrowdPart => run_part().map_err(BenchFailure::from),
         BenchCommand::Idle(idle) => idle.run(&machine),
         BenchCommand::Tokens(tokens) => tokens.run(&machine),
     };
@@ -101,8 +114,19 @@ impl From<BenchError> for BenchFailure {
 
 impl Target {
     fn host(&self, rooms: usize) -> Result<Host, BenchFailure> {
+        self.host_with(rooms, &[])
+    }
+
+    /// The same; a server that is started admits so many connections.
+    fn host_for(&self, rooms: usize, connections: usize) -> Result<Host, BenchFailure> {
+        let admitted = ("UPROAR_QUOTAS__CONNECTIONS", connections.to_string());
+        self.host_with(rooms, &[admitted])
+    }
+
+    fn host_with(&self, rooms: usize, variables: &[(&str, String)]) -> Result<Host, BenchFailure> {
         let Some(messaging) = self.messaging else {
-            return Ok(Host::start(self.shards, rooms, &self.extra)?);
+            let host = Host::start_with(self.shards, rooms, &self.extra, variables);
+            return Ok(host?);
         };
         let mut ids = Vec::new();
         for arn in &self.room {

@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from uproar import BINARY
+from uproar import BINARY, Server
 
 # Each run takes a second or two; the rest is for a machine with other work.
 SECONDS_MAX = 120
@@ -97,6 +97,55 @@ def test_tokens():
     result = bench("tokens", "--connections", "2", "--seconds", "1")
     assert result["tokens_per_second"] > 0
     check_ages(result["latency_us"])
+
+
+def test_crowd():
+    """Three client processes, two steps: everybody is reached by every message."""
+    flags = ("--connections", "130", "--part", "50", "--stages", "2", "--messages", "2", "--rooms", "3")
+    result = bench("crowd", *flags)
+    assert (result["asked"], result["held"], result["client_processes"]) == (130, 130, 3)
+    assert [stage["held"] for stage in result["stages"]] == [66, 130]
+    for stage in result["stages"]:
+        assert (stage["tried_again"], stage["gone"], stage["gave_up"]) == (0, 0, False)
+        assert len(stage["messages"]) == 2
+        for message in stage["messages"]:
+            assert (message["wanted"], message["lost"]) == (stage["held"] - 3, 0)
+            assert 0 < message["first_us"] <= message["latency_us"]["max"] + 1
+            check_ages(message["latency_us"])
+    assert result["calculated"]["connections"] == 1e6
+
+
+def test_crowd_says_what_it_did_not_get(tmp_path):
+    """A full server: the rest is given up, and who stands is reached."""
+    config = tmp_path / "uproar.toml"
+    config.write_text("[quotas]\nconnections = 100\n")
+    with Server(extra=("--config", str(config))) as server:
+        room = server.boto().create_room(name="crowd")["arn"]
+        target = f"127.0.0.1:{server.messaging_port}"
+        flags = ("--target", target, "--data-dir", str(server.data_dir), "--room", room)
+        result = bench("crowd", "--connections", "400", "--stages", "1", "--messages", "1", *flags)
+    assert (result["asked"], result["held"]) == (400, 100)
+    (stage,) = result["stages"]
+    assert stage["gave_up"] and "429" in stage["first_refusal"]
+    assert stage["messages"][0]["lost"] == 0
+    assert result["calculated"] is None
+
+
+def test_neighbours(tmp_path):
+    plot = tmp_path / "neighbours.svg"
+    flags = ("--crowd", "60", "--part", "30", "--rates", "5,20", "--seconds", "1", "--plot", str(plot))
+    result = bench("neighbours", *flags)
+    silent, *loaded = result["rows"]
+    assert (silent["huge_messages_per_second"], silent["huge_latency_us"]) == (0, None)
+    assert [row["huge_messages_per_second"] for row in loaded] == [5, 20]
+    for row in result["rows"]:
+        assert row["small_lost_repeated_refused"] == row["huge_lost_repeated_refused"] == 0
+        check_ages(row["small_latency_us"])
+    for row in loaded:
+        check_ages(row["huge_latency_us"])
+        assert row["huge_deliveries_per_second"] > 0
+    picture = ElementTree.parse(plot).getroot()
+    assert len(picture.findall("{*}circle")) == 5
 
 
 @pytest.mark.parametrize(
