@@ -86,7 +86,12 @@ impl HeadScanner {
             return Err(HeadFault::Malformed);
         }
         let within = &received[..received.len().min(HEAD_BYTES_MAX)];
-        for (at, byte) in within.iter().enumerate().skip(self.scanned) {
+        let mut at = self.scanned;
+        while at < within.len() {
+            if !matches!(within[..at], [.., b'\r' | b'\n']) {
+                at += ordinary_len(&within[at..]);
+            }
+            let Some(byte) = within.get(at) else { break };
             match (&within[..at], byte) {
                 ([.., b'\r', b'\n', b'\r'], b'\n') => return Ok(Some(at + 1)),
                 ([.., b'\r'], b'\n') => {}
@@ -95,6 +100,7 @@ impl HeadScanner {
                 }
                 _ => {}
             }
+            at += 1;
         }
         self.scanned = within.len();
         if received.len() > HEAD_BYTES_MAX {
@@ -102,6 +108,20 @@ impl HeadScanner {
         }
         Ok(None)
     }
+}
+
+/// Length of the part before the first CR, LF or NUL, sixteen bytes at a time.
+fn ordinary_len(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+    let (chunks, _) = bytes.as_chunks::<16>();
+    let ordinary = chunks
+        .iter()
+        // No short circuit, so that the compiler compares sixteen bytes at once.
+        .take_while(|chunk| !chunk.iter().fold(false, |any, byte| any | is_special(byte)))
+        .count()
+        * 16;
+    let rest = bytes[ordinary..].iter().position(is_special);
+    rest.map_or(bytes.len(), |at| ordinary + at)
 }
 
 /// What a head asks for.
@@ -211,11 +231,26 @@ fn text(value: &[u8]) -> Option<&str> {
 
 /// One token of RFC 9110 §5.6.2 and nothing around it.
 fn token(value: &[u8]) -> Option<&str> {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    (value.len() <= TOKEN_BYTES_MAX && value.iter().all(is_token))
+    (value.len() <= TOKEN_BYTES_MAX && value.iter().all(|byte| IS_TOKEN[usize::from(*byte)]))
         .then(|| text(value))
         .flatten()
 }
+
+/// `tchar` of RFC 9110, by byte.
+const IS_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut marks: &[u8] = b"!#$%&'*+-.^_`|~";
+    while let [mark, rest @ ..] = marks {
+        table[*mark as usize] = true;
+        marks = rest;
+    }
+    table
+};
 
 struct Fields<'f, 'a>(&'f [httparse::Header<'a>]);
 

@@ -166,14 +166,14 @@ impl Audience {
         self.member_mut(index).in_flight = true;
     }
 
-    /// Notes that it completed. Whether the member's log is to be looked at now: not while the walk
-    /// will come by, since each send it is spared then carries more.
+    /// Notes that it completed. Whether the member's log is to be looked at now: only if there is more
+    /// of it, and not while the walk will come by, since each send it is spared then carries more.
     #[must_use]
     pub fn land(&mut self, index: MemberIndex) -> bool {
-        let walking = self.is_walking();
+        let (walking, head) = (self.is_walking(), self.log.head());
         let member = self.member_mut(index);
         member.in_flight = false;
-        member.passed || !walking
+        member.cursor < head && (member.passed || !walking)
     }
 
     /// Members whose user may be the one with this hash.
@@ -293,7 +293,9 @@ mod tests {
         audience.launch(second);
         assert!(!audience.land(second), "the walk has not begun");
         assert_eq!(serve(&mut audience), [1, 2]);
+        audience.launch(second);
+        assert!(!audience.land(second), "it has everything");
         audience.launch(first);
-        assert!(audience.land(first), "the walk is over");
+        assert!(audience.land(first), "one stretch is owed");
     }
 }

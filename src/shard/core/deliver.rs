@@ -178,6 +178,7 @@ impl<W: Wire> Core<W> {
         let whole = outgoing.remaining() == 0;
         connection.sending = false;
         let private = connection.lane.is_some() || connection.tls.is_some();
+        let open = connection.phase == Phase::Open;
         let due = match (connection.member, self.locals.get_mut(connection.local)) {
             (Some(member), Some(local)) => local.audience.land(member),
             _ => true,
@@ -195,6 +196,9 @@ impl<W: Wire> Core<W> {
         }
         if due || private {
             self.deliver(slot);
+        } else if open {
+            // Most of all: nothing more to send, and no end near.
+            return;
         }
         self.end_stream(slot);
         self.bury(slot);

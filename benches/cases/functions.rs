@@ -1,0 +1,388 @@
+//! The parts of the way from a received frame to a send, and those of the entrance.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use uproar::base::clock::{Now, Tick, UnixTime};
+use uproar::base::id::{FrameIds, RoomId};
+use uproar::base::limits::{PARSE_PADDING_BYTES, WINDOW_AGE_MAX, WINDOW_BYTES_MAX};
+use uproar::base::segment::{Piece, Segment};
+use uproar::base::wheel::Wheel;
+use uproar::protocol::chat::{ErrorCode, Parser, encode, texts};
+use uproar::protocol::http;
+use uproar::protocol::sigv4::sign::{Credentials, Outgoing, sign};
+use uproar::protocol::sigv4::{Claim, Received, Scope, SigningKey};
+use uproar::protocol::token::{Capability, Claims, Key, Keyring};
+use uproar::protocol::ws::{Bounds, Decoder};
+use uproar::room::audience::{Audience, MemberIndex};
+use uproar::room::log::{Next, Window};
+use uproar::room::order::{Press, Room, Said};
+use uproar::room::{ArchiveTargets, RoomSettings};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::mailbox::mailbox;
+
+use super::world::{masked_frame, request};
+use super::{Call, Case};
+
+const MANY: (u32, u32) = (100, 1_000);
+
+pub(super) const CASES: &[Case] = &[
+    case("unmask", "a binary frame of 4 KiB", 1, MANY, unmask),
+    case("frame", "a text frame of 300 bytes", 1, MANY, frame),
+    case("parse", "a SEND_MESSAGE request", 1, MANY, parse),
+    case("encode_message", "a MESSAGE frame", 1, MANY, encode_message),
+    case("encode_event", "an EVENT frame", 1, MANY, encode_event),
+    case("encode_error", "an ERROR frame", 1, MANY, encode_error),
+    case("say", "a message said and flushed", 1, MANY, say),
+    case("segment_cut", "a frame written and cut", 1, MANY, cut),
+    case("mailbox", "a command, 16 a wake-up", 16, MANY, post),
+    case("log_next", "a reader one batch behind", 1, MANY, next_near),
+    case("log_next_far", "500 batches behind", 1, MANY, next_far),
+    case("walk", "a member of 10,000", 10_000, (1, 10), walk),
+    case("timer", "a deadline set and met", 1, (600, 2_000), timer),
+    case("head_parse", "an upgrade request", 1, MANY, head_parse),
+    case("token_open", "a chat token opened", 1, MANY, token_open),
+    case("token_seal", "a chat token sealed", 1, MANY, token_seal),
+    case("signature", "a signed API call proven", 1, MANY, signature),
+];
+
+const fn case(
+    name: &'static str,
+    what: &'static str,
+    operations: u32,
+    calls: (u32, u32),
+    make: fn() -> Call,
+) -> Case {
+    Case {
+        name,
+        what,
+        operations,
+        calls,
+        make,
+    }
+}
+
+const BOUNDS: Bounds = Bounds {
+    message_bytes_max: 16 * 1024,
+    fragments_max: 64,
+};
+const WINDOW: Window = Window {
+    bytes_max: WINDOW_BYTES_MAX,
+    age_max: WINDOW_AGE_MAX,
+};
+const SENDER: &str = r#"{"UserId":"0123456789012345678901234567890123456789","Attributes":{}}"#;
+const REQUEST_ID: &str = "2d719db0-630c-4918-9cee-6930c5087a2c";
+const SENT: UnixTime = UnixTime::from_nanos(1_800_000_000_123_456_789);
+/// A MESSAGE frame with 200 bytes of content.
+const FRAME: [u8; 386] = [b'x'; 386];
+
+fn padded(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[0; PARSE_PADDING_BYTES]].concat()
+}
+
+/// A decoder's step over one whole frame.
+fn decode(opcode: u8, payload: &[u8]) -> Call {
+    let wire = masked_frame(opcode, payload);
+    let (len, wire) = (wire.len(), padded(&wire));
+    let mut buffer = wire.clone();
+    let mut decoder = Decoder::default();
+    Box::new(move || {
+        buffer.copy_from_slice(&wire);
+        let step = decoder.step(&mut buffer, 0, len, &BOUNDS).expect("valid");
+        black_box(step.consumed);
+    })
+}
+
+/// Unmasking and hardly anything else: binary payloads are not looked at.
+fn unmask() -> Call {
+    decode(2, &[b'x'; 4096])
+}
+
+/// Header, unmasking, UTF-8.
+fn frame() -> Call {
+    decode(1, request().as_bytes())
+}
+
+/// JSON to a request, in place.
+fn parse() -> Call {
+    let text = request();
+    let (len, text) = (text.len(), padded(text.as_bytes()));
+    let mut buffer = text.clone();
+    let mut parser = Parser::default();
+    Box::new(move || {
+        buffer.copy_from_slice(&text);
+        let request = parser.parse(&mut buffer, len, 500).expect("valid");
+        black_box(&request);
+    })
+}
+
+fn encode_message() -> Call {
+    let mut ids = FrameIds::seeded(1);
+    let content = "x".repeat(200);
+    let mut out = BytesMut::with_capacity(4096);
+    Box::new(move || {
+        out.clear();
+        let message = encode::Message {
+            id: ids.next_id(),
+            request_id: REQUEST_ID,
+            attributes_json: "null",
+            content: &content,
+            sent: SENT,
+            sender_json: SENDER,
+        };
+        encode::message(&mut out, &message);
+        black_box(out.len());
+    })
+}
+
+fn encode_event() -> Call {
+    let mut ids = FrameIds::seeded(1);
+    let mut out = BytesMut::with_capacity(4096);
+    let attributes_json = encode::deleted_attributes("M2YcHkgffEvU", "Deleted by moderator");
+    Box::new(move || {
+        out.clear();
+        let event = encode::Event {
+            id: ids.next_id(),
+            request_id: REQUEST_ID,
+            name: encode::DELETED,
+            attributes_json: &attributes_json,
+            sent: SENT,
+        };
+        encode::event(&mut out, &event);
+        black_box(out.len());
+    })
+}
+
+/// A frame for one connection alone.
+fn encode_error() -> Call {
+    let mut ids = FrameIds::seeded(1);
+    let mut out = BytesMut::with_capacity(4096);
+    Box::new(move || {
+        out.clear();
+        let code = ErrorCode::TooManyRequests;
+        encode::error(&mut out, ids.next_id(), REQUEST_ID, code, texts::RATE);
+        black_box(out.len());
+    })
+}
+
+/// Id, time, the one encoding of a message for all members, and the cut.
+fn say() -> Call {
+    let mut room = Room::new(RoomSettings {
+        content_chars_max: 500,
+        messages_per_second: 100,
+        archive: ArchiveTargets::default(),
+        review: None,
+    });
+    let mut ids = FrameIds::seeded(1);
+    let content = "x".repeat(200);
+    let now = Now {
+        tick: Tick::from_nanos(1),
+        unix: SENT,
+    };
+    Box::new(move || {
+        let mut press = Press { ids: &mut ids, now };
+        let said = Said {
+            content: &content,
+            attributes_json: "null",
+            request_id: REQUEST_ID,
+            sender_json: SENDER,
+        };
+        black_box(room.say(&mut press, said));
+        room.flush(now.tick, |batch| drop(black_box(batch)));
+    })
+}
+
+/// One frame as one batch.
+fn cut_one(segment: &mut Segment) -> Piece {
+    while !segment.write(FRAME.len(), |out| out.extend_from_slice(&FRAME)) {
+        segment.renew(FRAME.len());
+    }
+    segment.cut().expect("just written")
+}
+
+fn cut() -> Call {
+    let mut segment = Segment::default();
+    Box::new(move || drop(black_box(cut_one(&mut segment))))
+}
+
+/// Sixteen pushes, one flush, sixteen pops; nobody sleeps.
+fn post() -> Call {
+    let bell = Arc::new(Doorbell::new().expect("an eventfd"));
+    let (mut post, mut mail) = mailbox(&bell);
+    Box::new(move || {
+        for item in 0..16_u64 {
+            post.push([item; 4]).expect("room for sixteen");
+        }
+        post.flush();
+        while let Ok(item) = mail.pop() {
+            black_box(item);
+        }
+    })
+}
+
+/// A reader of a log of 600 batches, so many of them behind.
+fn next(behind: usize) -> Call {
+    let (mut audience, mut segment) = (Audience::default(), Segment::default());
+    // Segments double at first; from their full size on, 679 such frames lie in one.
+    for _ in 0..1_000 {
+        cut_one(&mut segment);
+    }
+    segment.renew(FRAME.len());
+    let mut reader: Option<MemberIndex> = None;
+    for batch in 0..600 {
+        if batch == 600 - behind {
+            reader = Some(audience.join(1, 0));
+        }
+        let piece = cut_one(&mut segment);
+        audience.append(piece, 1, WINDOW, Tick::from_nanos(1));
+    }
+    let reader = reader.expect("joined on the way");
+    Box::new(move || {
+        let Next::Run(run, after) = audience.next(reader) else {
+            panic!("{behind} batches behind")
+        };
+        assert_eq!(run.len(), behind * FRAME.len(), "one stretch of memory");
+        black_box((run, after));
+    })
+}
+
+fn next_near() -> Call {
+    next(1)
+}
+
+fn next_far() -> Call {
+    next(500)
+}
+
+/// One member's turn in a flush: find its place in the log, take the run, move the cursor.
+fn walk() -> Call {
+    let mut audience = Audience::default();
+    for key in 0..10_000 {
+        audience.join(key, 0);
+    }
+    let mut segment = Segment::default();
+    Box::new(move || {
+        let piece = cut_one(&mut segment);
+        audience.append(piece, 1, WINDOW, Tick::from_nanos(1));
+        while let Some((index, key)) = audience.walk() {
+            if let Next::Run(run, after) = audience.next(index) {
+                audience.set_cursor(index, after);
+                black_box((key, &run));
+            }
+        }
+    })
+}
+
+fn timer() -> Call {
+    let mut now = Tick::from_nanos(0);
+    let mut wheel = Wheel::new(Duration::from_millis(250), now);
+    let mut due = Vec::new();
+    Box::new(move || {
+        now = now.after(Duration::from_millis(250));
+        wheel.insert(now.after(Duration::from_secs(25)), 1_u64);
+        wheel.expire(now, &mut due);
+        due.clear();
+    })
+}
+
+fn keyring_and_claims() -> (Keyring, Claims) {
+    let mut ring = Keyring::default();
+    ring.push(Key::new([7; 32], UnixTime::from_secs(1)));
+    let claims = Claims {
+        room: RoomId::parse("abcdefghijkl").expect("twelve letters"),
+        user_id: "0123456789012345678901234567890123456789".to_owned(),
+        attributes: vec![("displayName".to_owned(), "Bob".to_owned())],
+        capabilities: Capability::ALL.into_iter().collect(),
+        expires: UnixTime::from_secs(2_000_000_000),
+        session_end: UnixTime::from_secs(2_000_000_000),
+    };
+    (ring, claims)
+}
+
+fn token_seal() -> Call {
+    let (ring, claims) = keyring_and_claims();
+    Box::new(move || drop(black_box(ring.seal(&claims, [9; 12]))))
+}
+
+fn token_open() -> Call {
+    let (ring, claims) = keyring_and_claims();
+    let token = ring.seal(&claims, [9; 12]);
+    let mut scratch = Vec::new();
+    Box::new(move || {
+        let opened = ring.open(&token, &mut scratch, UnixTime::from_secs(1_900_000_000));
+        black_box(opened.expect("genuine").room());
+    })
+}
+
+/// A browser's WebSocket handshake with a chat token.
+fn head_parse() -> Call {
+    let (ring, claims) = keyring_and_claims();
+    let token = ring.seal(&claims, [9; 12]);
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: chat.example.com\r\nConnection: Upgrade\r\nPragma: no-cache\r\n\
+         Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 \
+         (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\n\
+         Origin: https://www.example.com\r\nSec-WebSocket-Version: 13\r\n\
+         Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
+         Sec-WebSocket-Protocol: {token}\r\n\r\n"
+    );
+    Box::new(move || {
+        let request = http::parse(head.as_bytes()).expect("a handshake");
+        black_box(&request);
+    })
+}
+
+/// What authenticates a CreateChatToken call.
+fn signature() -> Call {
+    let scope = Scope {
+        region: "us-east-1",
+        service: "ivschat",
+    };
+    let credentials = Credentials {
+        key_id: "AKIDEXAMPLE".to_owned(),
+        secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned().into(),
+        session_token: None,
+    };
+    let (host, content_type) = ("127.0.0.1:3000", ("content-type", "application/json"));
+    let body = format!(
+        r#"{{"roomIdentifier":"arn:aws:ivschat:us-east-1:123456789012:room/abcdefghijkl","userId":"{}","capabilities":["SEND_MESSAGE"]}}"#,
+        "u".repeat(40)
+    );
+    let outgoing = Outgoing {
+        method: "POST",
+        path: "/CreateChatToken",
+        query: "",
+        host,
+        headers: &[content_type],
+        body: body.as_bytes(),
+    };
+    let mut added = sign(&outgoing, &credentials, scope, SENT);
+    added.push(("host", host.to_owned()));
+    added.push((content_type.0, content_type.1.to_owned()));
+    let date = added
+        .iter()
+        .find(|(name, _)| *name == "x-amz-date")
+        .map(|(_, time)| time[..8].to_owned())
+        .expect("always added");
+    let key = SigningKey::derive(&credentials.secret, &date, scope);
+    Box::new(move || {
+        let headers: Vec<_> = added
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let received = Received {
+            method: "POST",
+            path: "/CreateChatToken",
+            query: "",
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let claim = Claim::read(&received).expect("signed");
+        let proven = claim.verify(&received, scope, &key, SENT);
+        proven.expect("by the owner of the key");
+    })
+}

@@ -1,0 +1,199 @@
+//! One shard with one room and its members, on a wire that completes every send whole.
+//!
+//! The core runs unchanged. Shared by the benches and `tests/allocations.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uproar::base::clock::{Now, Tick, UnixTime};
+use uproar::base::id::RoomId;
+use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+use uproar::protocol::chat::encode;
+use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
+use uproar::room::{ArchiveTargets, RoomSettings};
+use uproar::session::Grant;
+use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::core::{Core, Parts, user_hash};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::journal::NoRecord;
+use uproar::shard::mailbox::mailbox;
+use uproar::shard::metrics::ShardMetrics;
+use uproar::shard::settings::ShardSettings;
+use uproar::shard::tokens::UsedTokens;
+
+/// Completes every send whole, when asked.
+#[derive(Default)]
+pub(crate) struct Kernel {
+    sends: Vec<(Key, Outgoing)>,
+    /// Connections, in the order in which they came.
+    pub(crate) receives: Vec<Key>,
+}
+
+impl Wire for Kernel {
+    type Socket = ();
+    type Seat = ();
+
+    fn install(&mut self, (): ()) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn receive(&mut self, (): &(), key: Key) {
+        self.receives.push(key);
+    }
+
+    fn send(&mut self, (): &(), key: Key, outgoing: Outgoing) {
+        self.sends.push((key, outgoing));
+    }
+
+    fn shutdown(&mut self, (): &(), _: Shutdown) {}
+
+    fn close(&mut self, (): ()) {}
+}
+
+/// The shard, its wire and its clock.
+pub(crate) struct World {
+    /// The shard's machine.
+    pub(crate) core: Core<Kernel>,
+    /// Its only room.
+    pub(crate) room: RoomId,
+    /// Moved on by every turn.
+    pub(crate) now: Now,
+    /// What all members were sent.
+    pub(crate) delivered_bytes: usize,
+    done: Vec<(Key, Outgoing)>,
+    buffer: Vec<u8>,
+}
+
+impl World {
+    /// One shard, one room, `members` members who have got their greeting.
+    pub(crate) fn new(members: usize) -> Self {
+        let room = RoomId::parse("abcdefghijkl").expect("twelve letters");
+        let now = Now {
+            tick: Tick::from_nanos(3_600_000_000_000),
+            unix: UnixTime::from_secs(1_800_000_000),
+        };
+        let metrics: Arc<ShardMetrics> = Arc::default();
+        let bell = Arc::new(Doorbell::new().expect("an eventfd"));
+        let (post, _mail) = mailbox(&bell);
+        let parts = Parts {
+            id: 0,
+            settings: ShardSettings {
+                pace_ceiling: Duration::ZERO,
+                ..ShardSettings::open(1)
+            },
+            wire: Kernel::default(),
+            posts: vec![post],
+            reviews: mailbox(&bell).0,
+            archive: None,
+            record: Box::new(NoRecord),
+            used: UsedTokens::default(),
+            metrics: Arc::clone(&metrics),
+            all_metrics: vec![metrics],
+            budgets: Arc::default(),
+            seed: 1,
+        };
+        let mut world = Self {
+            core: Core::new(parts, now),
+            room,
+            now,
+            delivered_bytes: 0,
+            done: Vec::new(),
+            buffer: vec![0; 4096],
+        };
+        let limits = RoomSettings {
+            content_chars_max: 500,
+            messages_per_second: 100,
+            review: None,
+            archive: ArchiveTargets::default(),
+        };
+        let (answer, _answered) = tokio::sync::oneshot::channel();
+        world.core.command(Command::PutRoom(room, limits, answer));
+        for index in 0..members {
+            world.core.enter(newcomer(room, index, now));
+            if index % 100 == 0 {
+                world.turn();
+            }
+        }
+        world.turn();
+        world
+    }
+
+    /// Settles, completes what that sent, until nothing is sent any more.
+    pub(crate) fn turn(&mut self) {
+        loop {
+            // Slow enough for the window to fill, fast enough for nobody to be taken for dead.
+            self.now.tick = self.now.tick.after(Duration::from_micros(200));
+            self.core.begin(self.now);
+            self.core.settle();
+            std::mem::swap(&mut self.core.wire.sends, &mut self.done);
+            if self.done.is_empty() {
+                return;
+            }
+            for (key, outgoing) in self.done.drain(..) {
+                let len = outgoing.remaining();
+                self.delivered_bytes += len;
+                self.core.sent(key, outgoing, &Ok(len));
+            }
+        }
+    }
+
+    /// The client of `key` sends `frame`.
+    pub(crate) fn receive(&mut self, key: Key, frame: &[u8]) {
+        self.buffer[..frame.len()].copy_from_slice(frame);
+        self.core.begin(self.now);
+        let bytes = Some((&mut *self.buffer, frame.len()));
+        self.core.received(key, bytes, &Ok(frame.len()), true);
+    }
+
+    /// The client of `key` is gone without a word.
+    pub(crate) fn hang_up(&mut self, key: Key) {
+        self.core.begin(self.now);
+        self.core.received(key, None, &Ok(0), false);
+    }
+}
+
+/// A viewer who may speak, with a token of its own.
+#[allow(clippy::unnecessary_box_returns, reason = "as the entrance makes them")]
+pub(crate) fn newcomer(room: RoomId, index: usize, now: Now) -> Box<Newcomer<()>> {
+    // 40 bytes, as identity providers make them.
+    let user = format!("{index:040}");
+    let mut token = [0; TOKEN_ID_BYTES];
+    token[..8].copy_from_slice(&index.to_le_bytes());
+    let mut capabilities = Capabilities::default();
+    capabilities.insert(Capability::SendMessage);
+    Box::new(Newcomer {
+        socket: (),
+        ip: [203, 0, 113, 7].into(),
+        tls: None,
+        greeting: b"HELLO\n".to_vec(),
+        leftover: Vec::new(),
+        grant: Grant {
+            sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
+            capabilities,
+            ends: now.unix.after(Duration::from_hours(24)),
+        },
+        room,
+        token: TokenId::from_bytes(token),
+        token_expires: now.unix.after(Duration::from_hours(1)),
+        user_hash: user_hash(&user),
+    })
+}
+
+/// A SEND_MESSAGE request with 200 bytes of content, as the JavaScript SDK writes it.
+pub(crate) fn request() -> String {
+    format!(
+        r#"{{"Action":"SEND_MESSAGE","RequestId":"2d719db0-630c-4918-9cee-6930c5087a2c","Content":"{}"}}"#,
+        "x".repeat(200)
+    )
+}
+
+/// A client's frame with a payload of 126 to 65,535 bytes, masked. `opcode`: 1 text, 2 binary.
+pub(crate) fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let len = u16::try_from(payload.len()).expect("below 64 KiB");
+    let mut frame = vec![0x80 | opcode, 0x80 | 0x7E];
+    frame.extend(len.to_be_bytes());
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
