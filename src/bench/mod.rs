@@ -22,7 +22,9 @@ mod load;
 pub mod machine;
 pub mod plot;
 pub mod sample;
+pub mod scale;
 pub mod storm;
+pub mod sweep;
 pub mod tokens;
 pub mod viewer;
 mod wire;
@@ -49,6 +51,9 @@ pub enum BenchError {
     /// A connection that should have lived ended.
     #[error("a viewer lost its connection in the middle of a measurement: {0}")]
     Lost(String),
+    /// No rate keeps the bound of latency.
+    #[error("no rate keeps the bound of latency")]
+    Bound,
     /// Anything else from the machine.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -5,7 +5,9 @@ mod fanout;
 mod floor;
 mod idle;
 mod ingest;
+mod scale;
 mod storm;
+mod sweep;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -35,6 +37,10 @@ pub(super) enum BenchCommand {
     Idle(idle::Idle),
     /// Signed CreateChatToken calls a second over kept-alive connections
     Tokens(tokens::Tokens),
+    /// How cost grows: the highest rate, and its latency, against one quantity, each on a fresh server
+    Sweep(sweep::Sweep),
+    /// One large room's fan-out on one shard and on more, with receivers that do not read meanwhile
+    Scale(scale::Scale),
     /// The kernel's line: deliveries a second by a loop of plain sends, without any server
     Floor(floor::Floor),
 }
@@ -78,6 +84,8 @@ pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Connect(connect) => connect.run(&machine),
         BenchCommand::Ingest(ingest) => ingest.run(&machine),
         BenchCommand::Floor(floor) => floor.run(&machine),
+        BenchCommand::Sweep(sweep) => sweep.run(&machine),
+        BenchCommand::Scale(scale) => scale.run(&machine),
         BenchCommand::Storm(storm) => storm.run(&machine),
         BenchCommand::Idle(idle) => idle.run(&machine),
         BenchCommand::Tokens(tokens) => tokens.run(&machine),
