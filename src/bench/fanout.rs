@@ -26,6 +26,9 @@ pub struct Plan {
     pub runs: usize,
     /// Receivers to look at in each room.
     pub samples: usize,
+    /// Deliveries a second, all rooms, at which a search starts, if the answer is likely to be near:
+    /// it then goes in smaller steps.
+    pub near: Option<f64>,
 }
 
 /// One measurement.
@@ -71,7 +74,7 @@ pub fn run(
     Ok(best)
 }
 
-/// Doubles the rate until the bound breaks, then halves the distance.
+/// Raises the rate until the bound breaks, then halves the distance.
 fn find(
     host: &Host,
     plan: &Plan,
@@ -79,7 +82,11 @@ fn find(
     mut tell: impl FnMut(&Row),
 ) -> Result<Row, BenchError> {
     let receivers = plan.receivers * host.room_count();
-    let mut rate = (FIRST_DELIVERIES / receivers as f64).max(1.0);
+    let (first, mut step) = match plan.near {
+        Some(deliveries) => (deliveries, STEP_NEAR),
+        None => (FIRST_DELIVERIES, STEP_FAR),
+    };
+    let mut rate = (first / receivers as f64).max(1.0);
     let (mut kept, mut broken): (Option<Row>, Option<f64>) = (None, None);
     for _ in 0..STEPS_MAX {
         let row = measure(host, plan, load, rate)?;
@@ -93,11 +100,13 @@ fn find(
         rate = match (low, broken) {
             (Some(low), Some(high)) if high / low < PRECISION => break,
             (Some(low), Some(high)) => (low * high).sqrt(),
-            (Some(low), None) => low * 2.0,
-            (None, _) => rate / 4.0,
+            (Some(low), None) => low * step,
+            (None, _) => rate / (step * step),
         };
+        // Who started near and is not there yet was far away.
+        step = (step * STEP_NEAR).min(STEP_FAR);
     }
-    kept.ok_or_else(|| BenchError::Server("no rate keeps the bound".to_owned()))
+    kept.ok_or(BenchError::Bound)
 }
 
 fn measure(host: &Host, plan: &Plan, load: &mut Load, rate: f64) -> Result<Row, BenchError> {
@@ -159,6 +168,10 @@ impl Row {
 const FIRST_DELIVERIES: f64 = 250_000.0;
 /// A search ends when the bound lies between two rates this close.
 const PRECISION: f64 = 1.06;
+/// From one rate to the next before the bound broke; squared on the way down.
+const STEP_FAR: f64 = 2.0;
+/// The same where the answer is likely to be near.
+const STEP_NEAR: f64 = 1.25;
 const STEPS_MAX: usize = 24;
 
 #[cfg(test)]
@@ -235,6 +248,7 @@ mod tests {
             measured: Duration::from_millis(200),
             runs: 1,
             samples: 2,
+            near: None,
         };
         let (mut connected, mut told) = (0, 0);
         let rows = run(&host, &plan, || connected += 1, |_, _| told += 1).expect("a server");

@@ -1,5 +1,6 @@
 //! The server under test: a child process of our own on free ports, or one that runs already.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -101,12 +102,13 @@ impl Host {
         Self::start_with(shards, rooms, extra, &[])
     }
 
-    /// The same with `variables` in the server's environment, which win over a `--config` in `extra`.
+    /// The same with `settings` as `UPROAR_SECTION__KEY` and value, which a file in `extra` cannot
+    /// change.
     pub fn start_with(
         shards: usize,
         rooms: usize,
         extra: &[String],
-        variables: &[(&str, String)],
+        settings: &[(&str, &str)],
     ) -> Result<Self, BenchError> {
         let directory = std::env::temp_dir().join(format!("uproar-bench-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
@@ -123,7 +125,7 @@ impl Host {
             .arg(directory.join("data"))
             .args(extra)
             .env("UPROAR_LOG__FILTER", "warn")
-            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -222,6 +224,11 @@ impl Host {
             figure("uproar_messages_delivered_total")?,
             figure("uproar_sends_total")?,
         ))
+    }
+
+    /// Time on a processor of each of the server's threads so far.
+    pub(super) fn thread_times(&self) -> BTreeMap<u32, Duration> {
+        self.pid.map(machine::thread_times).unwrap_or_default()
     }
 
     /// What the server's process has used up; `None` if it is not known which that is.

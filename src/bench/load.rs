@@ -61,7 +61,8 @@ struct Room {
 
 /// A receiver of the crowd: its bytes are counted and dropped.
 pub(super) struct Member {
-    stream: TcpStream,
+    /// The socket, non-blocking.
+    pub stream: TcpStream,
     /// Dropped so far.
     pub bytes: u64,
 }

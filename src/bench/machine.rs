@@ -1,5 +1,6 @@
 //! The machine and the server's process as `/proc` tells of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -56,6 +57,24 @@ impl Usage {
     pub fn busy_since(&self, before: &Self) -> Duration {
         self.since(before).iter().sum()
     }
+}
+
+/// Time on a processor of each thread of a process so far, by thread id; nothing where `/proc` does
+/// not tell.
+pub(super) fn thread_times(pid: u32) -> BTreeMap<u32, Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let time = |thread: fs::DirEntry| {
+        let id = thread.file_name().to_str()?.parse().ok()?;
+        let times = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let nanos = times.split_whitespace().next()?.parse().ok()?;
+        Some((id, Duration::from_nanos(nanos)))
+    };
+    threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(time)
+        .collect()
 }
 
 /// Memory the kernel holds for sockets and slabs of the whole machine, in bytes.

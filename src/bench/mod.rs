@@ -24,7 +24,9 @@ pub mod machine;
 pub mod neighbours;
 pub mod plot;
 pub mod sample;
+pub mod scale;
 pub mod storm;
+pub mod sweep;
 pub mod tokens;
 pub mod viewer;
 mod wire;
@@ -54,6 +56,9 @@ pub enum BenchError {
     /// One of the client processes of a measurement failed.
     #[error("a client process: {0}")]
     Client(String),
+    /// No rate keeps the bound of latency.
+    #[error("no rate keeps the bound of latency")]
+    Bound,
     /// Anything else from the machine.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -1,5 +1,7 @@
 //! Latency against rate as a picture: an SVG document of its own, readable on light and dark ground.
 
+pub mod panels;
+
 use std::fmt::Write;
 use std::time::Duration;
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{
+    set_socket_linger, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
+};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// Longest answer to an upgrade request.
@@ -25,7 +27,31 @@ const VIEWERS_PER_ADDRESS: usize = 20_000;
 ///
 /// The kernel's, or `ConnectionRefused` with the server's status line.
 pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result<TcpStream> {
-    let mut stream = dial(server, index)?;
+    shake_hands(dial(server, index)?, server, token)
+}
+
+/// The same with a receive buffer of at least `receive_bytes` for a server on loopback: whoever does not
+/// read must hold all that comes. Without the right to force it, `net.core.rmem_max` is its bound.
+pub(super) fn open_deep(
+    server: SocketAddr,
+    token: Option<&str>,
+    index: usize,
+    receive_bytes: usize,
+) -> io::Result<TcpStream> {
+    let socket = socket_for(server, index, SocketFlags::empty())?;
+    // Before connecting: the window is scaled and bounded by it from then on.
+    if set_socket_recv_buffer_size_force(&socket, receive_bytes).is_err() {
+        set_socket_recv_buffer_size(&socket, receive_bytes)?;
+    }
+    connect(&socket, &server)?;
+    shake_hands(TcpStream::from(socket), server, token)
+}
+
+fn shake_hands(
+    mut stream: TcpStream,
+    server: SocketAddr,
+    token: Option<&str>,
+) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(upgrade(server, token).as_bytes())?;

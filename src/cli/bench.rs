@@ -7,7 +7,9 @@ mod floor;
 mod idle;
 mod ingest;
 mod neighbours;
+mod scale;
 mod storm;
+mod sweep;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -42,6 +44,10 @@ pub(super) enum BenchCommand {
     Idle(idle::Idle),
     /// Signed CreateChatToken calls a second over kept-alive connections
     Tokens(tokens::Tokens),
+    /// How cost grows: the highest rate, and its latency, against one quantity, each on a fresh server
+    Sweep(sweep::Sweep),
+    /// One large room's fan-out on one shard and on more, with receivers that do not read meanwhile
+    Scale(scale::Scale),
     /// The kernel's line: deliveries a second by a loop of plain sends, without any server
     Floor(floor::Floor),
     /// A client process of crowd and neighbours; obeys what comes on standard input
@@ -88,6 +94,8 @@ pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Connect(connect) => connect.run(&machine),
         BenchCommand::Ingest(ingest) => ingest.run(&machine),
         BenchCommand::Floor(floor) => floor.run(&machine),
+        BenchCommand::Sweep(sweep) => sweep.run(&machine),
+        BenchCommand::Scale(scale) => scale.run(&machine),
         BenchCommand::Storm(storm) => storm.run(&machine),
         BenchCommand::Crowd(crowd) => crowd.run(&machine),
         BenchCommand::Neighbours(neighbours) => neighbours.run(&machine),
@@ -119,13 +127,13 @@ impl Target {
 
     /// The same; a server that is started admits so many connections.
     fn host_for(&self, rooms: usize, connections: usize) -> Result<Host, BenchFailure> {
-        let admitted = ("UPROAR_QUOTAS__CONNECTIONS", connections.to_string());
-        self.host_with(rooms, &[admitted])
+        let admitted = connections.to_string();
+        self.host_with(rooms, &[("UPROAR_QUOTAS__CONNECTIONS", &admitted)])
     }
 
-    fn host_with(&self, rooms: usize, variables: &[(&str, String)]) -> Result<Host, BenchFailure> {
+    fn host_with(&self, rooms: usize, settings: &[(&str, &str)]) -> Result<Host, BenchFailure> {
         let Some(messaging) = self.messaging else {
-            let host = Host::start_with(self.shards, rooms, &self.extra, variables);
+            let host = Host::start_with(self.shards, rooms, &self.extra, settings);
             return Ok(host?);
         };
         let mut ids = Vec::new();

@@ -77,6 +77,7 @@ impl Fanout {
             measured: Duration::from_secs(self.seconds),
             runs: usize::from(self.runs),
             samples: self.samples,
+            near: None,
         };
         let quiet = self.target.json;
         if !quiet {

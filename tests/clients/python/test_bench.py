@@ -6,6 +6,7 @@ No figure is judged here: a busy machine makes them poor, not wrong.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
@@ -148,6 +149,75 @@ def test_neighbours(tmp_path):
     assert len(picture.findall("{*}circle")) == 5
 
 
+def sweep(over: str, values: str, *flags: str) -> list[dict]:
+    flags = ("--over", over, "--values", values, "--seconds", "1", *flags)
+    result = bench("sweep", *flags)
+    assert result["over"] == over
+    assert [row["value"] for row in result["rows"]] == [int(value) for value in values.split(",")]
+    return result["rows"]
+
+
+@pytest.mark.parametrize(
+    ("over", "values", "deliveries"),
+    [("receivers", "2,20", [40, 400]), ("rooms", "1,2", [2000, 4000])],
+)
+def test_sweep_at_a_rate(over, values, deliveries, tmp_path):
+    """25 messages in 1.25 seconds to each receiver; a busy machine may take longer to deliver them."""
+    plot = tmp_path / "sweep.svg"
+    rows = sweep(over, values, "--rate", "20", "--runs", "2", "--plot", str(plot))
+    for row, most in zip(rows, deliveries):
+        assert row["lost_or_repeated"] == row["refused"] == 0
+        assert row["lowest"] <= row["deliveries_per_second"] <= row["highest"] <= 1.1 * most
+        check_ages(row["latency_us"])
+    picture = ElementTree.parse(plot).getroot()
+    # One panel for deliveries, one for latency.
+    assert len(picture.findall("{*}circle")) == 2 * len(rows)
+
+
+def test_sweep_finds_the_highest_rate():
+    """Ten seconds of latency are kept by something on the busiest machine."""
+    for row in sweep("receivers", "2,4", "--p99-ms", "10000"):
+        assert row["lost_or_repeated"] == row["refused"] == 0
+        assert 0 < row["latency_us"]["p99"] <= 10_000_000
+
+
+def test_sweep_over_size_grows_frames():
+    small, large = sweep("size", "32,500", "--rate", "20")
+    assert large["frame_bytes"] - small["frame_bytes"] == pytest.approx(468, abs=10)
+
+
+def test_sweep_over_connections_keeps_the_room_alone():
+    """Deliveries count the measured room's members, not the idle ones beside it."""
+    for row in sweep("connections", "0,30", "--rate", "20"):
+        assert row["lost_or_repeated"] == 0
+        assert row["deliveries_per_second"] <= 1.1 * 20_000
+
+
+def test_sweep_over_coalescing_has_the_kernels_line(tmp_path):
+    plot = tmp_path / "sweep.svg"
+    for row in sweep("coalescing", "5,50", "--plot", str(plot)):
+        assert row["floor"]["messages_per_send"] == row["messages_per_send"] >= 1
+        assert row["floor"]["ns_per_send"] > 0
+    # Deliveries and processor time, each beside the kernel's line, and latency.
+    assert len(ElementTree.parse(plot).getroot().findall("{*}circle")) == 2 * 5
+
+
+def test_scale_compares_shards():
+    more = min(2, len(os.sched_getaffinity(0)))
+    flags = ("--shards", f"1,{more}", "--receivers", "20", "--messages", "4", "--chunks", "5")
+    result = bench("scale", *flags, "--bursts", "2", "--runs", "2")
+    assert [run["shards"] for run in result["runs"]] == [1, more, 1, more]
+    for run in result["runs"]:
+        assert run["lost_or_repeated"] == 0
+        assert run["deliveries_per_second"] > 0
+        assert run["sends_per_second_of_busiest_shard"] > run["sends_per_second"]
+        # A chunk waits for the one before it: no send carries more than one.
+        assert 1 <= run["messages_per_send"] <= 4
+    (ratio,) = result["ratios"]
+    assert ratio["shards"] == more
+    assert ratio["deliveries_lowest"] <= ratio["deliveries"] <= ratio["deliveries_highest"]
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
@@ -156,6 +226,12 @@ def test_neighbours(tmp_path):
         (("fanout", "--size", "501"), "--size"),
         (("storm", "--rooms", "1"), "--rooms"),
         (("idle", "--pid", "1"), "--target"),
+        (("sweep",), "--over"),
+        (("sweep", "--over", "coalescing", "--rate", "9"), "--rate"),
+        (("sweep", "--over", "size", "--values", "501"), "--values"),
+        (("sweep", "--over", "receivers", "--values", "10,1000001"), "1000001"),
+        (("scale", "--receivers", "1000000", "--chunks", "1000"), "net.ipv4.tcp_mem"),
+        (("scale", "--shards", "1,1024"), "--shards"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags, named):
