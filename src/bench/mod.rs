@@ -12,6 +12,7 @@
 
 mod bystander;
 pub mod connect;
+pub mod dialect;
 pub mod fanout;
 pub mod floor;
 mod handshake;
@@ -20,6 +21,7 @@ pub mod idle;
 pub mod ingest;
 mod load;
 pub mod machine;
+mod nats;
 pub mod plot;
 pub mod sample;
 pub mod storm;
