@@ -128,10 +128,12 @@ class Bun(Npm):
 
     def install(self) -> str:
         modules = self.fetch()
-        # The launcher of the package wants an install script; the binary in the platform's package does not.
-        for binary in sorted(modules.glob("@oven/bun-linux-*/bin/bun")):
-            run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60)
-            if run.returncode == 0:
+        # The package's install script moves the binary there out of the platform's package, where scripts may run.
+        for binary in [modules / "bun/bin/bun.exe", *sorted(modules.glob("@oven/bun-linux-*/bin/bun"))]:
+            with contextlib.suppress(OSError):
+                run = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=60)
+                if run.returncode != 0:
+                    continue
                 self.binary = binary
                 return f"Bun {run.stdout.strip()}"
         raise Missing("no binary of the package runs on this machine", "npm install bun")
@@ -194,7 +196,7 @@ class Nats(Debian):
     name = "nats"
     packages = ("nats-server",)
     flag = "--nats"
-    # MSG r000 1 <three digits>\r\n, and \r\n at the end.
+    # "MSG r000 1", three digits, and twice CR LF.
     frame_head = 18
     note = "its own protocol over TCP: no WebSocket, no masks; frames of the same length"
 
@@ -218,6 +220,11 @@ class Nchan(Debian):
         self.binary = root / "usr/sbin/nginx"
         self.module = root / "usr/lib/nginx/modules/ngx_nchan_module.so"
         version = self.runs(str(self.binary), "-v").split("/")[-1]
+        # Its default for temporary files, which this module makes whatever the configuration says.
+        try:
+            Path("/var/lib/nginx").mkdir(exist_ok=True)
+        except PermissionError:
+            raise Missing("nginx wants /var/lib/nginx", "as root: mkdir /var/lib/nginx") from None
         return f"nchan {self.deb_version('libnginx-mod-nchan')} in nginx {version}"
 
     def command(self, port, directory):
@@ -235,7 +242,13 @@ class Nchan(Debian):
         return [str(self.binary), "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)]
 
     def serving_pid(self, pid):
-        return children(pid)[0]
+        # The listener is open before there is a worker.
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not (workers := children(pid)):
+            if time.monotonic() > deadline:
+                raise RuntimeError("nginx has no worker")
+            time.sleep(0.02)
+        return workers[0]
 
 
 class Uws(Debian):

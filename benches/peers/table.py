@@ -89,7 +89,11 @@ def rows(measure: Measure, servers: list[str], lines: list[dict], reference: str
     return table
 
 
-def text(measures, servers, lines, reference, frame_bytes) -> str:
+def title(measure: Measure, quick: bool) -> str:
+    return f"like {measure.title}, but small" if quick else measure.title
+
+
+def text(measures, servers, lines, reference, frame_bytes, quick) -> str:
     """For a terminal."""
     out = []
     head = [column.format(reference=reference) for column in COLUMNS]
@@ -101,15 +105,15 @@ def text(measures, servers, lines, reference, frame_bytes) -> str:
     ).rstrip()
     for measure, body in bodies:
         better = "lower is better" if measure.low else "higher is better"
-        out += [f"{measure.title}: {measure.unit}, {better}", show(head), *map(show, body), ""]
+        out += [f"{measure.name}: {title(measure, quick)}: {measure.unit}, {better}", show(head), *map(show, body), ""]
     return "\n".join(out)
 
 
-def markdown(measures, servers, lines, reference, frame_bytes) -> str:
+def markdown(measures, servers, lines, reference, frame_bytes, quick) -> str:
     """The same, one Markdown table."""
     head = ["measure", *(column.format(reference=reference) for column in COLUMNS)]
     out = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for measure in measures:
         for row in rows(measure, servers, lines, reference, frame_bytes):
-            out.append(f"| {measure.title}: {measure.unit} | {' | '.join(row)} |")
+            out.append(f"| {title(measure, quick)}: {measure.unit} | {' | '.join(row)} |")
     return "\n".join(out)

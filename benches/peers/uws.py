@@ -44,4 +44,5 @@ app.ws(
     },
 )
 app.listen(AppListenOptions(port=PORT, host="127.0.0.1"), lambda _: print(f"listening on {PORT}", flush=True))
-app.run()
+# Not app.run(): that polls from Python, for coroutines; without any, uWebSockets may wait in its own loop.
+app.loop.uv_loop.run()

@@ -191,6 +191,7 @@ mod tests {
             cpu_nanos: None,
             messages_per_send: None,
             kept,
+            ended: false,
         }
     }
 

@@ -96,7 +96,9 @@ impl Inbox {
 }
 
 /// One whole piece of what a server sends.
+#[derive(Debug)]
 pub(super) struct Piece {
+    /// What it is for.
     pub kind: Kind,
     /// Where its content is.
     pub payload: Range<usize>,
@@ -105,6 +107,7 @@ pub(super) struct Piece {
 }
 
 /// What a piece is for.
+#[derive(Debug)]
 pub(super) enum Kind {
     /// A message, or an answer.
     Data,

@@ -96,7 +96,9 @@ impl Fanout {
                 }
             },
             |run, row| {
-                all.push(row.clone());
+                if !row.ended {
+                    all.push(row.clone());
+                }
                 if !quiet {
                     if !std::mem::replace(&mut headed, true) {
                         println!("{HEADING}");
