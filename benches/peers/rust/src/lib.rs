@@ -47,7 +47,12 @@ pub fn pending<M: Clone>(place: &mut broadcast::Receiver<M>) -> impl Iterator<It
     })
 }
 
-/// Accepts connections on the port of the command line until the process ends; `serve` runs as a task for each.
+/// Accepts connections on the port of the command line until the process ends; `serve` runs as a task for
+/// each.
+///
+/// # Errors
+///
+/// The kernel's; `InvalidInput` for a command line without port and backlog.
 pub fn run<M: Clone + 'static, F: Future<Output = ()> + 'static>(
     serve: impl Fn(TcpStream, &'static Rooms<M>) -> F,
 ) -> io::Result<()> {
@@ -59,6 +64,7 @@ pub fn run<M: Clone + 'static, F: Future<Output = ()> + 'static>(
             .ok_or(io::ErrorKind::InvalidInput)
     };
     let (port, backlog_bytes_max) = (argument()?, argument()?);
+    let port = u16::try_from(port).map_err(io::Error::other)?;
     let rooms: &'static Rooms<M> = Box::leak(Box::new(Rooms {
         rooms: RefCell::default(),
         backlog_max: backlog_bytes_max / MESSAGE_BYTES,
@@ -68,7 +74,7 @@ pub fn run<M: Clone + 'static, F: Future<Output = ()> + 'static>(
         .build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async {
-        let listener = listen(port as u16)?;
+        let listener = listen(port)?;
         println!("listening on {port}");
         loop {
             // Out of descriptors, for one: the next may be luckier.
