@@ -1,4 +1,4 @@
-//! `uproar bench connect`: handshakes with a token, many under way at once.
+//! `uproar bench connect`: handshakes, many under way at once; with a token, if the server has tokens.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -40,11 +40,11 @@ pub struct Connect {
     pub client_busy: f64,
 }
 
-/// Mints the tokens, then shakes hands; `connected` hears of each end.
+/// Mints the tokens, if there are any, then shakes hands; `connected` hears of each end.
 pub fn run(host: &Host, plan: Plan, mut connected: impl FnMut()) -> Result<Connect, BenchError> {
-    let mint = |index: usize| host.token(index % host.room_count(), &viewer::name(index));
-    let tokens = (0..plan.total).map(mint).collect::<Result<Vec<_>, _>>()?;
-    let mut tokens = tokens.iter().enumerate();
+    let mint = |index: usize| host.entrance(index % host.room_count(), &viewer::name(index));
+    let entrances = (0..plan.total).map(mint).collect::<Result<Vec<_>, _>>()?;
+    let mut entrances = entrances.iter().enumerate();
     let mut handshakes = Handshakes::new(host.messaging)?;
     let mut held = VecDeque::with_capacity(plan.held + 1);
     let (mut ages, mut refused, mut first_refusal) = (histogram(), 0, None);
@@ -52,11 +52,11 @@ pub fn run(host: &Host, plan: Plan, mut connected: impl FnMut()) -> Result<Conne
     let (server_before, own_before, begun) = (host.usage(), own(), Instant::now());
     loop {
         while handshakes.under_way() < plan.width {
-            let Some((index, token)) = tokens.next() else {
+            let Some((index, (path, token))) = entrances.next() else {
                 break;
             };
             handshakes
-                .begin(index, token)
+                .begin(index, path, token.as_deref())
                 .map_err(|cause| BenchError::Connect { index, cause })?;
         }
         if handshakes.under_way() == 0 {

@@ -51,10 +51,15 @@ impl Handshakes {
         self.pending.len()
     }
 
-    /// Begins one.
-    pub(super) fn begin(&mut self, index: usize, token: &str) -> io::Result<()> {
+    /// Begins one, for `path`, with a token if there are tokens.
+    pub(super) fn begin(
+        &mut self,
+        index: usize,
+        path: &str,
+        token: Option<&str>,
+    ) -> io::Result<()> {
         let begun = Instant::now();
-        let request = viewer::upgrade(self.server, Some(token));
+        let request = viewer::upgrade(self.server, path, token);
         let stream = viewer::begin(self.server, index)?;
         let entry = self.pending.vacant_entry();
         // Edge-triggered: one registration serves connecting, writing and reading.
@@ -164,7 +169,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let mut handshakes = Handshakes::new(listener.local_addr().expect("bound")).expect("epoll");
         for index in 0..3 {
-            handshakes.begin(index, "token").expect("listening");
+            handshakes
+                .begin(index, "/r7", Some("token"))
+                .expect("listening");
         }
         assert_eq!(handshakes.under_way(), 3);
         let server = std::thread::spawn(move || {
@@ -177,6 +184,7 @@ mod tests {
                     request.extend(byte);
                 }
                 let request = String::from_utf8(request).expect("a head");
+                assert!(request.starts_with("GET /r7 HTTP/1.1\r\n"));
                 assert!(request.contains("Sec-WebSocket-Protocol: token\r\n"));
                 // Cut where a reader must wait for the rest.
                 let (first, rest) = answer.split_at(answer.len() / 2);

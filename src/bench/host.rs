@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use zeroize::Zeroizing;
 
 use super::BenchError;
+use super::dialect::Dialect;
 use super::machine::{self, Usage};
-use super::viewer;
+use super::{nats, viewer};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
@@ -50,10 +51,17 @@ pub struct Host {
     pub control: Option<SocketAddr>,
     /// Its rooms.
     pub rooms: Vec<RoomId>,
-    // None: a plain server, which knows neither tokens nor rooms.
+    // None: a plain server, which knows no tokens.
     keyring: Option<Keyring>,
     pid: Option<u32>,
+    /// What it speaks.
+    pub dialect: Dialect,
+    // Of a plain server, which takes any name for one.
+    plain_rooms: usize,
 }
+
+/// Path and token with which a viewer comes in.
+pub type Entrance = (String, Option<String>);
 
 impl Host {
     /// Uses a running server.
@@ -67,12 +75,14 @@ impl Host {
             keyring: Some(read_keyring(&attach.data_dir)?),
             data_dir: Some(attach.data_dir),
             pid: attach.pid,
+            dialect: Dialect::Chat,
+            plain_rooms: 0,
         })
     }
 
-    /// Uses a plain WebSocket server that sends the first connection's text frames to all connections,
+    /// Uses another server, which sends what the first connection of a room says to all of the room's,
     /// that one included.
-    pub fn plain(server: SocketAddr, pid: Option<u32>) -> Self {
+    pub fn plain(server: SocketAddr, dialect: Dialect, rooms: usize, pid: Option<u32>) -> Self {
         machine::pin_to_last();
         Self {
             child: None,
@@ -83,17 +93,23 @@ impl Host {
             rooms: Vec::new(),
             keyring: None,
             pid,
+            dialect,
+            plain_rooms: rooms,
         }
     }
 
     /// Whether messages go as they are, without token, room and JSON.
     pub fn is_plain(&self) -> bool {
-        self.keyring.is_none()
+        self.dialect != Dialect::Chat
     }
 
-    /// Rooms; all connections of a plain server are one.
+    /// Rooms.
     pub fn room_count(&self) -> usize {
-        if self.is_plain() { 1 } else { self.rooms.len() }
+        if self.is_plain() {
+            self.plain_rooms
+        } else {
+            self.rooms.len()
+        }
     }
 
     /// Starts this very program as `dev --quotas open` with `shards` shards and makes `rooms` rooms.
@@ -141,6 +157,8 @@ impl Host {
             rooms: Vec::new(),
             keyring: Some(Keyring::default()),
             pid: Some(pid),
+            dialect: Dialect::Chat,
+            plain_rooms: 0,
         };
         host.wait_ready(control, &directory)?;
         host.keyring = Some(read_keyring(&directory.join("data"))?);
@@ -193,13 +211,35 @@ impl Host {
 
     /// Connects viewer number `index` of all to room number `room`. The socket is blocking.
     pub fn viewer(&self, room: usize, index: usize) -> Result<TcpStream, BenchError> {
+        let entrance = self.entrance(room, &viewer::name(index))?;
+        self.enter(room, &entrance, index)
+    }
+
+    /// What lets `user` into room number `room`.
+    pub fn entrance(&self, room: usize, user: &str) -> Result<Entrance, BenchError> {
         let token = if self.is_plain() {
             None
         } else {
-            Some(self.token(room, &viewer::name(index))?)
+            Some(self.token(room, user)?)
         };
-        viewer::open(self.messaging, token.as_deref(), index)
-            .map_err(|cause| BenchError::Connect { index, cause })
+        Ok((self.dialect.path(room), token))
+    }
+
+    /// The same as [`Host::viewer`] with an entrance made before.
+    pub fn enter(
+        &self,
+        room: usize,
+        (path, token): &Entrance,
+        index: usize,
+    ) -> Result<TcpStream, BenchError> {
+        let entered = match self.dialect {
+            Dialect::Chat | Dialect::WebSocket => {
+                viewer::open(self.messaging, path, token.as_deref(), index)
+            }
+            Dialect::Nats => viewer::dial(self.messaging, index)
+                .and_then(|mut stream| nats::join(&mut stream, room).map(|()| stream)),
+        };
+        entered.map_err(|cause| BenchError::Connect { index, cause })
     }
 
     /// ARN of room number `room` of a server of our own.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::BenchError;
 use super::host::Host;
-use super::{machine, viewer};
+use super::machine;
 
 /// What was measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +48,10 @@ pub fn run(
             half = memory()?;
         }
         let user = format!("{index:0user_id_bytes$}");
-        let token = host.token(index % host.rooms.len(), &user)?;
+        let room = index % host.room_count();
+        let entrance = host.entrance(room, &user)?;
         let started = Instant::now();
-        let stream = viewer::open(host.messaging, Some(&token), index)
-            .map_err(|cause| BenchError::Connect { index, cause })?;
+        let stream = host.enter(room, &entrance, index)?;
         busy += started.elapsed();
         streams.push(stream);
         connected();

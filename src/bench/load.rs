@@ -14,9 +14,10 @@ use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 use rustix::net::RecvFlags;
 
+use super::dialect::Dialect;
 use super::host::Host;
-use super::sample::{self, Sample};
-use super::viewer::{self, PONG, TEXT};
+use super::sample::Sample;
+use super::viewer;
 use super::wire::Outbox;
 use super::{BenchError, histogram};
 
@@ -31,6 +32,8 @@ pub(super) struct Phase {
     pub warmup: Duration,
     /// Measured.
     pub measured: Duration,
+    /// For what is under way when the last message was sent; what comes later counts as lost.
+    pub drain_max: Duration,
 }
 
 /// What came of it.
@@ -48,6 +51,14 @@ pub(super) struct Outcome {
     pub refused: u64,
     /// Bytes of one delivered frame on the wire, mean.
     pub frame_bytes: f64,
+}
+
+impl Outcome {
+    /// Whether everything arrived, once. If not, what is still under way would be counted to the next
+    /// phase: it wants connections of its own.
+    pub(super) fn is_complete(&self) -> bool {
+        self.wrong == 0 && self.refused == 0
+    }
 }
 
 struct Room {
@@ -78,7 +89,7 @@ pub(super) struct Load {
     ponged: Instant,
     scrap: Vec<u8>,
     text: String,
-    plain: bool,
+    dialect: Dialect,
 }
 
 impl Load {
@@ -97,7 +108,7 @@ impl Load {
             let mut here = Room {
                 samples: Vec::new(),
                 crowd: Vec::new(),
-                out: Outbox::default(),
+                out: Outbox::speaking(host.dialect),
                 sent: 0,
                 phase_start: 0,
             };
@@ -112,7 +123,8 @@ impl Load {
                     let data = epoll::EventData::new_u64(data);
                     epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)
                         .map_err(io::Error::from)?;
-                    here.samples.push(Sample::new(stream)?);
+                    here.samples
+                        .push(Sample::new(stream)?.speaking(host.dialect));
                 } else {
                     here.crowd.push(Member::new(stream)?);
                 }
@@ -121,7 +133,7 @@ impl Load {
             rooms.push(here);
         }
         let start = Instant::now();
-        Ok(Self {
+        let mut load = Self {
             rooms,
             epoll,
             start,
@@ -131,8 +143,33 @@ impl Load {
             ponged: start,
             scrap: vec![0; SCRAP_BYTES],
             text: String::new(),
-            plain: host.is_plain(),
-        })
+            dialect: host.dialect,
+        };
+        load.await_greetings();
+        Ok(load)
+    }
+
+    /// Lets the crowd's sockets have what the server says to each of its own accord, and forgets it.
+    fn await_greetings(&mut self) {
+        let bytes = self.dialect.greeting_bytes();
+        let begun = Instant::now();
+        // A server that greets nobody costs the wait, not the figures.
+        while bytes > 0 && begun.elapsed() < GREETING_MAX {
+            let crowd = self.rooms.iter_mut().flat_map(|room| &mut room.crowd);
+            let waiting = crowd.filter_map(|member| {
+                member.drain(&mut self.scrap);
+                (member.bytes < bytes).then_some(())
+            });
+            if waiting.count() == 0 {
+                break;
+            }
+            std::thread::sleep(PASS);
+        }
+        if bytes > 0 {
+            self.answer_pings();
+            let crowd = self.rooms.iter_mut().flat_map(|room| &mut room.crowd);
+            crowd.for_each(|member| member.bytes = 0);
+        }
     }
 
     /// Puts the load on for a while, then waits until everything arrived or nothing comes any more.
@@ -144,7 +181,7 @@ impl Load {
             room.phase_start = room.sent;
         }
         let (messages_before, bytes_before) = self.sampled();
-        let wrong_before = self.wrong();
+        let (wrong_before, refused_before) = (self.wrong(), self.refused());
         let total = (phase.rate * (phase.warmup + phase.measured).as_secs_f64()).round() as u64;
         let count_from = (phase.rate * phase.warmup.as_secs_f64()) as u64;
         let interval = 1e9 / phase.rate;
@@ -162,7 +199,7 @@ impl Load {
                 last_receipt = Instant::now();
             }
             let done = due == total && self.all_arrived(total);
-            if done || begin.elapsed() > phase.warmup + phase.measured + DRAIN_MAX {
+            if done || begin.elapsed() > phase.warmup + phase.measured + phase.drain_max {
                 break;
             }
         }
@@ -178,7 +215,7 @@ impl Load {
             elapsed,
             ages,
             wrong,
-            refused: self.refused(),
+            refused: self.refused() - refused_before,
             frame_bytes,
         })
     }
@@ -191,17 +228,14 @@ impl Load {
         content_bytes: usize,
     ) -> Result<(), BenchError> {
         let offset = begin.duration_since(self.start).as_nanos() as u64;
-        for room in &mut self.rooms {
+        for (index, room) in self.rooms.iter_mut().enumerate() {
             while room.sent - room.phase_start < due {
                 let number = room.sent - room.phase_start;
                 let meant = offset + (number as f64 * interval) as u64;
                 self.text.clear();
-                if self.plain {
-                    sample::content(&mut self.text, room.sent, meant, content_bytes);
-                } else {
-                    sample::request(&mut self.text, room.sent, meant, content_bytes);
-                }
-                room.out.push(TEXT, self.text.as_bytes());
+                self.dialect
+                    .compose(&mut self.text, room.sent, meant, content_bytes);
+                room.out.say(index, &self.text);
                 room.sent += 1;
             }
             room.write()?;
@@ -244,7 +278,7 @@ impl Load {
                     room.out.pong();
                 } else {
                     let mut pong = Vec::new();
-                    viewer::frame(&mut pong, PONG, b"");
+                    self.dialect.pong(&mut pong);
                     sample.inbox.stream.write_all(&pong)?;
                 }
             }
@@ -339,11 +373,28 @@ impl Load {
             return;
         }
         self.ponged = Instant::now();
+        self.answer_pings();
+    }
+
+    fn answer_pings(&mut self) {
+        let mut pong = Vec::new();
+        self.dialect.pong(&mut pong);
         for member in self.rooms.iter_mut().flat_map(|room| &mut room.crowd) {
-            let mut pong = Vec::new();
-            viewer::frame(&mut pong, PONG, b"");
             // A lost connection shows up as missing bytes.
             let _seen_later = member.stream.write_all(&pong);
+        }
+    }
+}
+
+impl Drop for Load {
+    /// By resets: thousands of ports would wait for a minute each, and the next load needs them.
+    fn drop(&mut self) {
+        for room in &self.rooms {
+            let samples = room.samples.iter().map(|sample| &sample.inbox.stream);
+            let crowd = room.crowd.iter().map(|member| &member.stream);
+            for stream in samples.chain(crowd) {
+                let _port_waits = viewer::reset_when_dropped(stream);
+            }
         }
     }
 }
@@ -393,8 +444,8 @@ pub(super) const SCRAP_BYTES: usize = 4 << 20;
 const SLICE: usize = 32;
 /// Between two passes over the crowd.
 pub(super) const PASS: Duration = Duration::from_millis(5);
-/// For what is under way when the last message was sent.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// For a server's first words to each connection.
+const GREETING_MAX: Duration = Duration::from_secs(5);
 const EMPTY_PASSES: u32 = 100;
 /// Below the server's ping interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

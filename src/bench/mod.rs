@@ -13,6 +13,7 @@
 mod bystander;
 pub mod connect;
 pub mod crowd;
+pub mod dialect;
 pub mod fanout;
 pub mod floor;
 mod handshake;
@@ -21,6 +22,7 @@ pub mod idle;
 pub mod ingest;
 mod load;
 pub mod machine;
+mod nats;
 pub mod neighbours;
 pub mod plot;
 pub mod sample;

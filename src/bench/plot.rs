@@ -237,6 +237,7 @@ mod tests {
             cpu_nanos: None,
             messages_per_send: None,
             kept,
+            ended: false,
         }
     }
 

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 
 use hdrhistogram::Histogram;
 
+use super::dialect::Dialect;
 use super::wire::Inbox;
 
 /// What stands in front of the content in a MESSAGE frame.
@@ -66,6 +67,13 @@ impl Sample {
             messages: 0,
             errors: 0,
         })
+    }
+
+    /// From a server of that dialect.
+    #[must_use]
+    pub fn speaking(mut self, dialect: Dialect) -> Self {
+        self.inbox.dialect = dialect;
+        self
     }
 
     /// Reads what is there; notes the age of each message in microseconds, at `clock` after each read.

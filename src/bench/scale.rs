@@ -202,7 +202,7 @@ impl Crowd {
         let every = plan.receivers.div_ceil(SAMPLES).max(1);
         for index in 0..plan.receivers {
             let token = host.token(0, &viewer::name(index))?;
-            let stream = viewer::open_deep(host.messaging, Some(&token), index, receive_bytes)
+            let stream = viewer::open_deep(host.messaging, "/", Some(&token), index, receive_bytes)
                 .map_err(|cause| BenchError::Connect { index, cause })?;
             let got = socket_recv_buffer_size(&stream).map_err(io::Error::from)?;
             if got < receive_bytes {

@@ -213,7 +213,7 @@ impl<'a> Returning<'a> {
             index
         };
         self.handshakes
-            .begin(index, &self.tokens[index])
+            .begin(index, "/", Some(&self.tokens[index]))
             .map_err(|cause| BenchError::Connect { index, cause })?;
         Ok(true)
     }

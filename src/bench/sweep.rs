@@ -295,6 +295,7 @@ mod tests {
             cpu_nanos: None,
             messages_per_send: None,
             kept: true,
+            ended: false,
         }
     }
 

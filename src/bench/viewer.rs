@@ -20,20 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Viewers that share one source address: below the 28,232 ports of Linux's default range.
 const VIEWERS_PER_ADDRESS: usize = 20_000;
 
-/// Opens a connection to `server` as viewer number `index` and shakes hands; `token` goes into
-/// `Sec-WebSocket-Protocol`. The socket is blocking.
+/// Opens a connection to `server` as viewer number `index` and shakes hands for `path`; `token` goes
+/// into `Sec-WebSocket-Protocol`. The socket is blocking.
 ///
 /// # Errors
 ///
 /// The kernel's, or `ConnectionRefused` with the server's status line.
-pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result<TcpStream> {
-    shake_hands(dial(server, index)?, server, token)
+pub fn open(
+    server: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    index: usize,
+) -> io::Result<TcpStream> {
+    shake_hands(dial(server, index)?, server, path, token)
 }
 
 /// The same with a receive buffer of at least `receive_bytes` for a server on loopback: whoever does not
 /// read must hold all that comes. Without the right to force it, `net.core.rmem_max` is its bound.
 pub(super) fn open_deep(
     server: SocketAddr,
+    path: &str,
     token: Option<&str>,
     index: usize,
     receive_bytes: usize,
@@ -44,17 +50,18 @@ pub(super) fn open_deep(
         set_socket_recv_buffer_size(&socket, receive_bytes)?;
     }
     connect(&socket, &server)?;
-    shake_hands(TcpStream::from(socket), server, token)
+    shake_hands(TcpStream::from(socket), server, path, token)
 }
 
 fn shake_hands(
     mut stream: TcpStream,
     server: SocketAddr,
+    path: &str,
     token: Option<&str>,
 ) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(upgrade(server, token).as_bytes())?;
+    stream.write_all(upgrade(server, path, token).as_bytes())?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let mut len = 0;
     // Byte by byte at the end only: nothing behind the head may be swallowed.
@@ -75,7 +82,7 @@ pub(super) fn name(index: usize) -> String {
 }
 
 /// The upgrade request.
-pub(super) fn upgrade(server: SocketAddr, token: Option<&str>) -> String {
+pub(super) fn upgrade(server: SocketAddr, path: &str, token: Option<&str>) -> String {
     let mut key = [0; 16];
     fastrand::fill(&mut key);
     let key = STANDARD.encode(key);
@@ -83,7 +90,7 @@ pub(super) fn upgrade(server: SocketAddr, token: Option<&str>) -> String {
         format!("Sec-WebSocket-Protocol: {token}\r\n")
     });
     format!(
-        "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
     )
 }
@@ -101,7 +108,15 @@ pub(super) fn accepted(answer: &[u8]) -> io::Result<()> {
     ))
 }
 
-fn dial(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+/// A blocking connection as viewer number `index`, to a server of any dialect.
+pub(super) fn dial(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let stream = dial_from(server, index)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn dial_from(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     if !server.ip().is_loopback() {
         return TcpStream::connect_timeout(&server, PATIENCE);
     }
@@ -138,7 +153,12 @@ fn socket_for(server: SocketAddr, index: usize, flags: SocketFlags) -> io::Resul
 
 /// Cuts a connection as a lost network does in the end: by a reset, which leaves no port waiting.
 pub(super) fn reset(stream: TcpStream) -> io::Result<()> {
-    set_socket_linger(&stream, Some(Duration::ZERO))?;
+    reset_when_dropped(&stream)
+}
+
+/// The same, once it is dropped.
+pub(super) fn reset_when_dropped(stream: &TcpStream) -> io::Result<()> {
+    set_socket_linger(stream, Some(Duration::ZERO))?;
     Ok(())
 }
 

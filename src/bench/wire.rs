@@ -2,8 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 
-use super::viewer::{self, PONG};
+use super::dialect::Dialect;
+use super::viewer;
 
 /// One data frame that came.
 pub(super) struct Frame<'a> {
@@ -23,6 +25,8 @@ pub struct Inbox {
     buffer: Vec<u8>,
     filled: usize,
     pinged: bool,
+    /// What comes in.
+    pub(super) dialect: Dialect,
 }
 
 impl Inbox {
@@ -34,6 +38,7 @@ impl Inbox {
             buffer: vec![0; bytes],
             filled: 0,
             pinged: false,
+            dialect: Dialect::default(),
         })
     }
 
@@ -66,21 +71,18 @@ impl Inbox {
 
     fn take_frames(&mut self, now: u64, each: &mut impl FnMut(Frame<'_>)) -> io::Result<()> {
         let mut start = 0;
-        while let Some((opcode, head, len)) = header(&self.buffer[start..self.filled]) {
-            let end = start + head + len;
-            if end > self.filled {
-                break;
-            }
-            match opcode {
-                8 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                9 => self.pinged = true,
-                _ => each(Frame {
+        while let Some(piece) = self.dialect.first(&self.buffer[start..self.filled])? {
+            match piece.kind {
+                Kind::Close => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Kind::Ping => self.pinged = true,
+                Kind::Other => {}
+                Kind::Data => each(Frame {
                     now,
-                    bytes: (head + len) as u64,
-                    payload: &self.buffer[start + head..end],
+                    bytes: piece.end as u64,
+                    payload: &self.buffer[start..][piece.payload],
                 }),
             }
-            start = end;
+            start += piece.end;
         }
         self.buffer.copy_within(start..self.filled, 0);
         self.filled -= start;
@@ -91,6 +93,46 @@ impl Inbox {
     pub(super) fn take_ping(&mut self) -> bool {
         std::mem::take(&mut self.pinged)
     }
+}
+
+/// One whole piece of what a server sends.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// What it is for.
+    pub kind: Kind,
+    /// Where its content is.
+    pub payload: Range<usize>,
+    /// Where the next piece begins.
+    pub end: usize,
+}
+
+/// What a piece is for.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A message, or an answer.
+    Data,
+    /// Wants a pong.
+    Ping,
+    /// Ends the connection.
+    Close,
+    /// Nothing to us.
+    Other,
+}
+
+/// The first whole frame.
+pub(super) fn first(bytes: &[u8]) -> Option<Piece> {
+    let (opcode, head, len) = header(bytes)?;
+    let end = head + len;
+    let kind = match opcode {
+        8 => Kind::Close,
+        9 => Kind::Ping,
+        _ => Kind::Data,
+    };
+    (end <= bytes.len()).then_some(Piece {
+        kind,
+        payload: head..end,
+        end,
+    })
 }
 
 /// Opcode, length of the header, length of the payload of an unmasked frame.
@@ -114,9 +156,23 @@ fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     start: usize,
+    dialect: Dialect,
 }
 
 impl Outbox {
+    /// For a server of that dialect.
+    pub(super) fn speaking(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    /// Appends what says `text` in room number `room`.
+    pub(super) fn say(&mut self, room: usize, text: &str) {
+        self.dialect.say(&mut self.bytes, room, text);
+    }
+
     /// Appends a frame.
     pub(super) fn push(&mut self, opcode: u8, payload: &[u8]) {
         viewer::frame(&mut self.bytes, opcode, payload);
@@ -124,7 +180,7 @@ impl Outbox {
 
     /// Appends the answer to a ping.
     pub(super) fn pong(&mut self) {
-        self.push(PONG, b"");
+        self.dialect.pong(&mut self.bytes);
     }
 
     /// Writes as much as the kernel takes.

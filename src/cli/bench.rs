@@ -22,6 +22,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::base::id::RoomId;
 use crate::bench::crowd::run_part;
+use crate::bench::dialect::Dialect;
 use crate::bench::host::{Attach, Host};
 use crate::bench::{Ages, BenchError, machine};
 use crate::config::dev_data_dir;
@@ -30,7 +31,7 @@ use crate::config::dev_data_dir;
 pub(super) enum BenchCommand {
     /// Deliveries a second and their latency: at --rate, or the highest rate that keeps --p99-ms
     Fanout(fanout::Fanout),
-    /// Handshakes with a token a second, many under way at once
+    /// Handshakes a second, with a token each, many under way at once
     Connect(connect::Connect),
     /// Many senders: accepted messages a second by their echo
     Ingest(ingest::Ingest),
@@ -53,6 +54,20 @@ pub(super) enum BenchCommand {
     /// A client process of crowd and neighbours; obeys what comes on standard input
     #[command(hide = true)]
     CrowdPart,
+}
+
+/// Another server under test, which knows no tokens. What the first connection of a room says it sends to
+/// all of the room's, that one included. Pin it to the first processor.
+#[derive(Debug, Args)]
+pub(super) struct Peer {
+    /// A WebSocket server instead; rooms are its paths /r0, /r1 and so on. Give `fanout --size` the length
+    /// of Uproar's frames, less 4, and --pid for processor time and memory
+    #[arg(long, value_name = "ADDRESS", group = "running")]
+    plain: Option<SocketAddr>,
+    /// A NATS server instead; rooms are its subjects r000, r001 and so on. Its frames are 18 bytes longer
+    /// than `fanout --size` says
+    #[arg(long, value_name = "ADDRESS", group = "running")]
+    nats: Option<SocketAddr>,
 }
 
 /// The server under test. Without --target one is started for the time of the measurement.
@@ -117,6 +132,21 @@ enum BenchFailure {
 impl From<BenchError> for BenchFailure {
     fn from(error: BenchError) -> Self {
         Self::Bench(error)
+    }
+}
+
+impl Peer {
+    fn is_given(&self) -> bool {
+        self.plain.is_some() || self.nats.is_some()
+    }
+
+    fn host(&self, target: &Target, rooms: usize) -> Result<Host, BenchFailure> {
+        let plain = |server, dialect| Ok(Host::plain(server, dialect, rooms, target.pid));
+        match (self.plain, self.nats) {
+            (Some(server), _) => plain(server, Dialect::WebSocket),
+            (None, Some(server)) => plain(server, Dialect::Nats),
+            (None, None) => target.host(rooms),
+        }
     }
 }
 

@@ -53,7 +53,10 @@ impl Connecting {
             let Some(viewer) = self.next() else { break };
             let room = self.rooms.start + viewer % self.rooms.len();
             let token = host.token(room, &viewer::name(viewer))?;
-            if let Err(error) = self.handshakes.begin(socket_index(viewer), &token) {
+            if let Err(error) = self
+                .handshakes
+                .begin(socket_index(viewer), "/", Some(&token))
+            {
                 self.failed(viewer, &error);
                 break;
             }

@@ -2,13 +2,15 @@
 
 use clap::Args;
 
-use super::{BenchFailure, Target, ages, progress, refused, report};
+use super::{BenchFailure, Peer, Target, ages, progress, refused, report};
 use crate::bench::connect::{self, Plan};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Connect {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    peer: Peer,
     /// Handshakes altogether
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     total: u32,
@@ -18,14 +20,18 @@ pub(in crate::cli) struct Connect {
     /// Connections that stay open; beyond it the oldest is cut
     #[arg(long, default_value_t = 5000, value_name = "N")]
     held: u32,
-    /// Rooms of the server that is started
+    /// Rooms of the server that is started, or of a peer
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rooms: u16,
 }
 
 impl Connect {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        let host = self.target.host(usize::from(self.rooms))?;
+        if self.peer.nats.is_some() {
+            let text = "--nats: a NATS connection begins without a WebSocket handshake";
+            return Err(BenchFailure::Usage(text.to_owned()));
+        }
+        let host = self.peer.host(&self.target, usize::from(self.rooms))?;
         let plan = Plan {
             total: self.total as usize,
             width: usize::from(self.width),

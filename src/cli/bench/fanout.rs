@@ -1,17 +1,15 @@
 //! `uproar bench fanout`: flags and table.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{BenchFailure, Target, progress};
+use super::{BenchFailure, Peer, Target, progress};
 use crate::bench::fanout::{self, Plan, Row};
 use crate::bench::floor::{self, Floor};
-use crate::bench::host::Host;
 use crate::bench::sample::CONTENT_BYTES_MIN;
 use crate::bench::{BenchError, plot};
 
@@ -19,7 +17,9 @@ use crate::bench::{BenchError, plot};
 pub(in crate::cli) struct Fanout {
     #[command(flatten)]
     target: Target,
-    /// Rooms of the server that is started
+    #[command(flatten)]
+    peer: Peer,
+    /// Rooms of the server that is started, or of a peer
     #[arg(long, default_value_t = 1, value_name = "N")]
     rooms: usize,
     /// Viewers in each room
@@ -31,6 +31,9 @@ pub(in crate::cli) struct Fanout {
     /// Messages a second in each room [default: find the highest]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
+    /// Deliveries a second near which to look for the highest rate: fewer steps than from anywhere
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    near: Option<f64>,
     /// Bound of the 99th percentile of latency
     #[arg(long, default_value_t = 100, value_name = "MS")]
     p99_ms: u64,
@@ -43,10 +46,6 @@ pub(in crate::cli) struct Fanout {
     /// Receivers of each room that are looked at message by message
     #[arg(long, default_value_t = 10, value_name = "N")]
     samples: usize,
-    /// A plain WebSocket server instead, which sends the first connection's text frames to all, that
-    /// one included; give --size the length of Uproar's frames, and --pid for processor time
-    #[arg(long, value_name = "ADDRESS", group = "running")]
-    plain: Option<SocketAddr>,
     /// Also the kernel's line for sends that carry as many messages, and the share of it
     #[arg(long, conflicts_with = "running")]
     floor: bool,
@@ -57,27 +56,24 @@ pub(in crate::cli) struct Fanout {
 
 impl Fanout {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        if self.plain.is_none() && self.size > CONTENT_BYTES_MAX {
+        if !self.peer.is_given() && self.size > CONTENT_BYTES_MAX {
             let text = format!(
                 "--size {}: a message has at most {CONTENT_BYTES_MAX}",
                 self.size
             );
             return Err(BenchFailure::Usage(text));
         }
-        let host = match self.plain {
-            Some(server) => Host::plain(server, self.target.pid),
-            None => self.target.host(self.rooms)?,
-        };
+        let host = self.peer.host(&self.target, self.rooms)?;
         let rooms = host.room_count();
         let plan = Plan {
             receivers: self.receivers,
             content_bytes: usize::from(self.size),
             rate: self.rate,
+            near: self.near,
             p99_max: Duration::from_millis(self.p99_ms),
             measured: Duration::from_secs(self.seconds),
             runs: usize::from(self.runs),
             samples: self.samples,
-            near: None,
         };
         let quiet = self.target.json;
         if !quiet {
@@ -100,7 +96,9 @@ impl Fanout {
                 }
             },
             |run, row| {
-                all.push(row.clone());
+                if !row.ended {
+                    all.push(row.clone());
+                }
                 if !quiet {
                     if !std::mem::replace(&mut headed, true) {
                         println!("{HEADING}");
@@ -177,7 +175,11 @@ fn line(run: usize, row: &Row) -> String {
     let cpu = row.cpu_nanos.map_or_else(String::new, |[user, system]| {
         format!("{user:.0}+{system:.0}")
     });
-    let verdict = if row.kept { "" } else { "  over" };
+    let verdict = match (row.kept, row.ended) {
+        (true, _) => "",
+        (false, false) => "  over",
+        (false, true) => "  over: the server ended a connection",
+    };
     format!(
         "{:3}  {:10.0}  {:12.0}  {p50:6.2}  {p99:7.2}  {p999:8.2}  {max:7.2}  {:5}  {cpu}{verdict}",
         run + 1,

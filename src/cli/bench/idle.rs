@@ -2,13 +2,15 @@
 
 use clap::Args;
 
-use super::{BenchFailure, Target, progress};
+use super::{BenchFailure, Peer, Target, progress};
 use crate::bench::idle;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Idle {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    peer: Peer,
     /// Viewers
     #[arg(long, default_value_t = 18_000, value_name = "N")]
     connections: usize,
@@ -19,7 +21,7 @@ pub(in crate::cli) struct Idle {
 
 impl Idle {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        let host = self.target.host(1)?;
+        let host = self.peer.host(&self.target, 1)?;
         let bar = progress(self.connections);
         let found = idle::run(&host, self.connections, usize::from(self.user_id), || {
             bar.inc(1);

@@ -223,6 +223,9 @@ def test_scale_compares_shards():
     [
         (("fanout", "--plain", "127.0.0.1:1", "--floor"), "--floor"),
         (("fanout", "--plain", "127.0.0.1:1", "--target", "127.0.0.1:1"), "--target"),
+        (("fanout", "--plain", "127.0.0.1:1", "--nats", "127.0.0.1:1"), "--nats"),
+        (("connect", "--nats", "127.0.0.1:1"), "--nats"),
+        (("fanout", "--near", "1000", "--rate", "1"), "--near"),
         (("fanout", "--size", "501"), "--size"),
         (("storm", "--rooms", "1"), "--rooms"),
         (("idle", "--pid", "1"), "--target"),
