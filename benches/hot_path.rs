@@ -14,9 +14,9 @@ use uproar::base::limits::{PARSE_PADDING_BYTES, WINDOW_AGE_MAX, WINDOW_BYTES_MAX
 use uproar::base::wheel::Wheel;
 use uproar::protocol::chat::{Parser, encode};
 use uproar::protocol::token::{Capability, Claims, Key, Keyring};
-use uproar::protocol::ws::{Bounds, Decoder};
+use uproar::protocol::ws::{Bounds, Decoder, Deflater, Inflater};
 use uproar::room::audience::Audience;
-use uproar::room::log::{Next, Window};
+use uproar::room::log::{Batch, Next, Window};
 use uproar::room::order::{Press, Room, Said};
 use uproar::room::{ArchiveTargets, RoomSettings};
 
@@ -56,7 +56,7 @@ fn frame(bencher: Bencher<'_, '_>) {
     bencher
         .with_inputs(|| wire.clone())
         .bench_local_refs(|buffer| {
-            let step = decoder.step(buffer, 0, len, &BOUNDS).expect("valid");
+            let step = decoder.step(buffer, 0, len, &BOUNDS, None).expect("valid");
             black_box(step.consumed)
         });
 }
@@ -75,9 +75,23 @@ fn parse(bencher: Bencher<'_, '_>) {
         });
 }
 
-/// Rate, id, time, and the one encoding of a message for all members.
-#[divan::bench]
-fn say(bencher: Bencher<'_, '_>) {
+/// Words of a chat; enough for no two messages to be the same.
+const WORDS: &str = "that was so close no way did you see him drop it again gg chat what a save hello \
+    from brazil this song tho lets gooo 😂 first time here how long has she been live the audio is a bit low";
+
+fn said(number: usize) -> String {
+    let words = WORDS.split_whitespace().cycle().skip(number % 37);
+    let mut text = String::new();
+    words.step_by(1 + number % 3).take(12).for_each(|word| {
+        text.push_str(word);
+        text.push(' ');
+    });
+    text
+}
+
+/// Rate, id, time, and the one encoding of a message for all members, or the two.
+#[divan::bench(args = [false, true])]
+fn say(bencher: Bencher<'_, '_>, deflated: bool) {
     let mut room = Room::new(RoomSettings {
         content_chars_max: 500,
         messages_per_second: 100,
@@ -85,13 +99,21 @@ fn say(bencher: Bencher<'_, '_>) {
         review: None,
     });
     let mut ids = FrameIds::seeded(1);
-    let content = "x".repeat(200);
+    room.set_deflated(deflated);
+    let mut deflater = Deflater::default();
+    let mut number = 0;
     let now = Now {
         tick: Tick::from_nanos(1),
         unix: UnixTime::from_nanos(1_800_000_000_123_456_789),
     };
     bencher.bench_local(|| {
-        let mut press = Press { ids: &mut ids, now };
+        number += 1;
+        let content = said(number);
+        let mut press = Press {
+            ids: &mut ids,
+            now,
+            deflater: &mut deflater,
+        };
         let said = Said {
             content: &content,
             attributes_json: "null",
@@ -103,6 +125,16 @@ fn say(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// A compressed request.
+#[divan::bench]
+fn inflate(bencher: Bencher<'_, '_>) {
+    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+    let mut frame = BytesMut::new();
+    deflater.message(&mut frame, 15, true, request().as_bytes());
+    let payload = uproar::protocol::ws::payloads(&frame).next().expect("one");
+    bencher.bench_local(|| black_box(inflater.inflate(payload, 16 << 10).expect("valid").1));
+}
+
 /// One member's turn in a flush: find its place in the log, take the run, move the cursor.
 #[divan::bench(args = [100, 10_000])]
 fn walk(bencher: Bencher<'_, '_>, members: u64) {
@@ -112,14 +144,18 @@ fn walk(bencher: Bencher<'_, '_>, members: u64) {
     };
     let mut audience = Audience::default();
     for key in 0..members {
-        audience.join(key, 0);
+        audience.join(key, 0, false);
     }
     let mut text = BytesMut::new();
-    let piece = uproar::base::segment::Piece::alone(text.split().freeze());
+    let batch = Batch {
+        plain: uproar::base::segment::Piece::alone(text.split().freeze()),
+        deflated: None,
+        frames: 1,
+    };
     bencher.counter(members).bench_local(|| {
-        audience.append(piece.clone(), 1, window, Tick::from_nanos(1));
+        audience.append(batch.clone(), window, Tick::from_nanos(1));
         while let Some((index, key)) = audience.walk() {
-            if let Next::Run(run, after) = audience.next(index) {
+            if let Next::Run { run, after, .. } = audience.next(index) {
                 audience.set_cursor(index, after);
                 black_box((key, &run));
             }

@@ -3,9 +3,8 @@
 //! Owns: member entries, the shard's part of the room log, how far the current flush has come.
 //! Never: sockets, connections; it knows a member by its [`Key`].
 
-use super::log::{Cursor, Log, Next, Window};
+use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
-use crate::base::segment::Piece;
 use crate::net::wire::Key;
 
 /// A member's place in the audience; changes when another member leaves (see [`Audience::leave`]).
@@ -20,6 +19,8 @@ struct Member {
     // Narrows the search for a user's connections; the connection has the name itself.
     user_hash: u32,
     in_flight: bool,
+    // It reads the compressed encoding.
+    deflated: bool,
     // The walk came by, and the log was not sent since, because something else is under way: the
     // completion must send it.
     passed: bool,
@@ -61,12 +62,12 @@ impl Audience {
         &self.log
     }
 
-    /// Adds a member who gets everything appended from now on.
+    /// Adds a member who gets everything appended from now on, compressed where that is `deflated`.
     ///
     /// # Panics
     ///
     /// Above 2^32 members, which the connection limit rules out.
-    pub fn join(&mut self, key: Key, user_hash: u32) -> MemberIndex {
+    pub fn join(&mut self, key: Key, user_hash: u32, deflated: bool) -> MemberIndex {
         let index = u32::try_from(self.members.len()).expect("connections are below 2^32");
         let cursor = self.log.head();
         self.members.push(Member {
@@ -74,6 +75,7 @@ impl Audience {
             cursor,
             user_hash,
             in_flight: false,
+            deflated,
             passed: false,
         });
         // The walk goes round: one more place lies between it and its end.
@@ -100,8 +102,8 @@ impl Audience {
     }
 
     /// Appends a batch and starts the walk over the members.
-    pub fn append(&mut self, piece: Piece, frames: u32, window: Window, now: Tick) {
-        self.log.append(piece, frames, window, now);
+    pub fn append(&mut self, batch: Batch, window: Window, now: Tick) {
+        self.log.append(batch, window, now);
         self.walk_left = self.members.len();
     }
 
@@ -139,12 +141,20 @@ impl Audience {
 
     /// What a member gets next.
     pub fn next(&self, index: MemberIndex) -> Next {
-        self.log.next(self.member(index).cursor)
+        let member = self.member(index);
+        self.log.next(member.cursor, member.deflated)
     }
 
     /// As [`Log::copy`], from the member's cursor.
-    pub fn copy(&self, index: MemberIndex, bytes_max: usize, take: impl FnMut(&[u8])) -> Cursor {
-        self.log.copy(self.member(index).cursor, bytes_max, take)
+    pub fn copy(
+        &self,
+        index: MemberIndex,
+        bytes_max: usize,
+        take: impl FnMut(&[u8]),
+    ) -> (Cursor, usize) {
+        let member = self.member(index);
+        self.log
+            .copy(member.cursor, member.deflated, bytes_max, take)
     }
 
     /// Where a member stands.
@@ -201,6 +211,7 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::segment::Piece;
     use bytes::Bytes;
     use std::time::Duration;
 
@@ -210,14 +221,18 @@ mod tests {
     };
 
     fn append(audience: &mut Audience) {
-        let piece = Piece::alone(Bytes::from_static(b"frame"));
-        audience.append(piece, 1, WINDOW, Tick::default());
+        let batch = Batch {
+            plain: Piece::alone(Bytes::from_static(b"frame")),
+            deflated: None,
+            frames: 1,
+        };
+        audience.append(batch, WINDOW, Tick::default());
     }
 
     fn serve(audience: &mut Audience) -> Vec<Key> {
         let mut served = Vec::new();
         while let Some((index, key)) = audience.walk() {
-            let Next::Run(_, after) = audience.next(index) else {
+            let Next::Run { after, .. } = audience.next(index) else {
                 panic!("the walk promised")
             };
             audience.set_cursor(index, after);
@@ -231,12 +246,12 @@ mod tests {
     #[test]
     fn a_walk_reaches_every_member_although_some_leave() {
         let mut audience = Audience::default();
-        let mut places: Vec<_> = (0..10).map(|key| audience.join(key, 0)).collect();
+        let mut places: Vec<_> = (0..10).map(|key| audience.join(key, 0, false)).collect();
         append(&mut audience);
         let mut served = Vec::new();
         for _ in 0..4 {
             let (index, key) = audience.walk().expect("ten members are behind");
-            let Next::Run(_, after) = audience.next(index) else {
+            let Next::Run { after, .. } = audience.next(index) else {
                 panic!("the walk promised")
             };
             audience.set_cursor(index, after);
@@ -246,7 +261,7 @@ mod tests {
         let moved = audience.leave(places[1]).expect("the last one moved");
         assert_eq!(moved, 9);
         places[9] = places[1];
-        audience.join(10, 0);
+        audience.join(10, 0, false);
         served.extend(serve(&mut audience));
         served.sort_unstable();
         assert_eq!(served, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -265,13 +280,13 @@ mod tests {
         for start in 0..5 {
             let mut audience = Audience::default();
             for key in 0..5 {
-                audience.join(key, 0);
+                audience.join(key, 0, false);
             }
             audience.walk_position = start;
             append(&mut audience);
             let (index, key) = audience.walk().expect("five members are behind");
             audience.set_cursor(index, audience.log.head());
-            audience.join(9, 0);
+            audience.join(9, 0, false);
             let mut served = serve(&mut audience);
             served.push(key);
             served.sort_unstable();
@@ -283,12 +298,12 @@ mod tests {
     #[test]
     fn the_walk_passes_members_in_flight() {
         let mut audience = Audience::default();
-        let (first, second) = (audience.join(1, 0), audience.join(2, 0));
+        let (first, second) = (audience.join(1, 0, false), audience.join(2, 0, false));
         append(&mut audience);
         audience.launch(first);
         assert_eq!(serve(&mut audience), [2]);
         assert!(audience.land(first), "the walk went past it");
-        assert!(matches!(audience.next(first), Next::Run(..)));
+        assert!(matches!(audience.next(first), Next::Run { .. }));
         append(&mut audience);
         audience.launch(second);
         assert!(!audience.land(second), "the walk has not begun");

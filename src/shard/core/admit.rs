@@ -98,9 +98,8 @@ impl<W: Wire> Core<W> {
             return;
         };
         let shard = home.place(self.id, self.settings.stripe_members_min);
-        if let Some(members) = home.members.get_mut(shard) {
-            *members += 1;
-        }
+        let deflated = newcomer.agreement.is_some();
+        home.arrives(shard, deflated);
         let settings = *settings;
         if shard == self.id {
             self.install(*newcomer, settings);
@@ -108,7 +107,7 @@ impl<W: Wire> Core<W> {
             let room = newcomer.room;
             if !self.send_to(shard, Command::Install(newcomer, settings)) {
                 // The newcomer was dropped with the command, which closes its connection.
-                self.member_left(room, shard, 1);
+                self.member_left(room, shard, deflated);
             }
         }
     }
@@ -123,6 +122,7 @@ impl<W: Wire> Core<W> {
             grant,
             room,
             user_hash,
+            agreement,
             ..
         } = newcomer;
         let locals = &mut self.locals;
@@ -135,7 +135,7 @@ impl<W: Wire> Core<W> {
             socket,
             local: local_slot,
             member: None,
-            session: Session::new(grant, self.now.tick),
+            session: Session::new(grant, agreement, self.now.tick),
             lane: None,
             tls,
             receiving: true,
@@ -152,10 +152,15 @@ impl<W: Wire> Core<W> {
         let slot = self.connections.insert(connection);
         let connection = self.connections.get_mut(slot).expect("just inserted");
         if let Some(local) = self.locals.get_mut(local_slot) {
-            connection.member = Some(local.audience.join(slot.to_bits(), user_hash));
+            connection.member = Some(local.audience.join(
+                slot.to_bits(),
+                user_hash,
+                agreement.is_some(),
+            ));
         }
         self.wire.receive(&connection.socket, slot.to_bits());
         self.metrics.opened.inc();
+        self.metrics.opened_deflated.add(agreement.is_some().into());
         let until_end = ends.since(self.now.unix);
         let first = self
             .now
