@@ -54,7 +54,7 @@ impl Handshakes {
     /// Begins one.
     pub(super) fn begin(&mut self, index: usize, token: &str) -> io::Result<()> {
         let begun = Instant::now();
-        let request = viewer::upgrade(self.server, Some(token));
+        let request = viewer::upgrade(self.server, Some(token), false);
         let stream = viewer::begin(self.server, index)?;
         let entry = self.pending.vacant_entry();
         // Edge-triggered: one registration serves connecting, writing and reading.

@@ -48,6 +48,8 @@ pub struct Host {
     pub control: Option<SocketAddr>,
     /// Its rooms.
     pub rooms: Vec<RoomId>,
+    /// Whether viewers offer compression, which the server must then agree to.
+    pub compression: bool,
     // None: a plain server, which knows neither tokens nor rooms.
     keyring: Option<Keyring>,
     pid: Option<u32>,
@@ -62,6 +64,7 @@ impl Host {
             messaging: attach.messaging,
             control: None,
             rooms: attach.rooms,
+            compression: false,
             keyring: Some(read_keyring(&attach.data_dir)?),
             pid: attach.pid,
         })
@@ -77,6 +80,7 @@ impl Host {
             messaging: server,
             control: None,
             rooms: Vec::new(),
+            compression: false,
             keyring: None,
             pid,
         }
@@ -122,6 +126,7 @@ impl Host {
             messaging,
             control: Some(control),
             rooms: Vec::new(),
+            compression: false,
             keyring: Some(Keyring::default()),
             pid: Some(pid),
         };
@@ -176,7 +181,7 @@ impl Host {
         } else {
             Some(self.token(room, &viewer::name(index))?)
         };
-        viewer::open(self.messaging, token.as_deref(), index)
+        viewer::open(self.messaging, token.as_deref(), self.compression, index)
             .map_err(|cause| BenchError::Connect { index, cause })
     }
 

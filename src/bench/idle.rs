@@ -50,7 +50,7 @@ pub fn run(
         let user = format!("{index:0user_id_bytes$}");
         let token = host.token(index % host.rooms.len(), &user)?;
         let started = Instant::now();
-        let stream = viewer::open(host.messaging, Some(&token), index)
+        let stream = viewer::open(host.messaging, Some(&token), false, index)
             .map_err(|cause| BenchError::Connect { index, cause })?;
         busy += started.elapsed();
         streams.push(stream);

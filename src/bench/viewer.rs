@@ -19,16 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const VIEWERS_PER_ADDRESS: usize = 20_000;
 
 /// Opens a connection to `server` as viewer number `index` and shakes hands; `token` goes into
-/// `Sec-WebSocket-Protocol`. The socket is blocking.
+/// `Sec-WebSocket-Protocol`. With `compression` that is offered, and the server must agree. The socket
+/// is blocking.
 ///
 /// # Errors
 ///
 /// The kernel's, or `ConnectionRefused` with the server's status line.
-pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result<TcpStream> {
+pub fn open(
+    server: SocketAddr,
+    token: Option<&str>,
+    compression: bool,
+    index: usize,
+) -> io::Result<TcpStream> {
     let mut stream = dial(server, index)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(upgrade(server, token).as_bytes())?;
+    stream.write_all(upgrade(server, token, compression).as_bytes())?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let mut len = 0;
     // Byte by byte at the end only: nothing behind the head may be swallowed.
@@ -40,6 +46,9 @@ pub fn open(server: SocketAddr, token: Option<&str>, index: usize) -> io::Result
         len += 1;
     }
     accepted(&answer[..len])?;
+    if compression && !String::from_utf8_lossy(&answer[..len]).contains(EXTENSION) {
+        return Err(io::Error::other("the server does not agree to compression"));
+    }
     Ok(stream)
 }
 
@@ -49,16 +58,21 @@ pub(super) fn name(index: usize) -> String {
 }
 
 /// The upgrade request.
-pub(super) fn upgrade(server: SocketAddr, token: Option<&str>) -> String {
+pub(super) fn upgrade(server: SocketAddr, token: Option<&str>, compression: bool) -> String {
     let mut key = [0; 16];
     fastrand::fill(&mut key);
     let key = STANDARD.encode(key);
     let protocol = token.map_or_else(String::new, |token| {
         format!("Sec-WebSocket-Protocol: {token}\r\n")
     });
+    let extensions = if compression {
+        format!("Sec-WebSocket-Extensions: {EXTENSION}; client_max_window_bits\r\n")
+    } else {
+        String::new()
+    };
     format!(
         "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}{extensions}\r\n"
     )
 }
 
@@ -133,6 +147,7 @@ pub fn frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend(masked.map(|(byte, mask)| byte ^ mask));
 }
 
+const EXTENSION: &str = "permessage-deflate";
 /// Opcode of a text frame.
 pub const TEXT: u8 = 1;
 /// Opcode of a pong.

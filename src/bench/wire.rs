@@ -11,6 +11,8 @@ pub(super) struct Frame<'a> {
     pub now: u64,
     /// Its length on the wire, header included.
     pub bytes: u64,
+    /// Whether what it carries is compressed.
+    pub deflated: bool,
     /// What it carries.
     pub payload: &'a [u8],
 }
@@ -77,6 +79,7 @@ impl Inbox {
                 _ => each(Frame {
                     now,
                     bytes: (head + len) as u64,
+                    deflated: self.buffer[start] & RSV1 != 0,
                     payload: &self.buffer[start + head..end],
                 }),
             }
@@ -92,6 +95,9 @@ impl Inbox {
         std::mem::take(&mut self.pinged)
     }
 }
+
+/// RFC 7692 §6.
+const RSV1: u8 = 0x40;
 
 /// Opcode, length of the header, length of the payload of an unmasked frame.
 fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {

@@ -101,8 +101,17 @@ impl From<BenchError> for BenchFailure {
 
 impl Target {
     fn host(&self, rooms: usize) -> Result<Host, BenchFailure> {
+        self.host_with(rooms, false)
+    }
+
+    /// `compression`: a server that is started agrees to it.
+    fn host_with(&self, rooms: usize, compression: bool) -> Result<Host, BenchFailure> {
         let Some(messaging) = self.messaging else {
-            return Ok(Host::start(self.shards, rooms, &self.extra)?);
+            let mut extra = self.extra.clone();
+            if compression {
+                extra.push("--compression".to_owned());
+            }
+            return Ok(Host::start(self.shards, rooms, &extra)?);
         };
         let mut ids = Vec::new();
         for arn in &self.room {

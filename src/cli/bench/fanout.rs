@@ -47,6 +47,9 @@ pub(in crate::cli) struct Fanout {
     /// one included; give --size the length of Uproar's frames, and --pid for processor time
     #[arg(long, value_name = "ADDRESS", group = "running")]
     plain: Option<SocketAddr>,
+    /// Viewers offer permessage-deflate, and a server that is started agrees to it
+    #[arg(long, conflicts_with = "plain")]
+    compression: bool,
     /// Also the kernel's line for sends that carry as many messages, and the share of it
     #[arg(long, conflicts_with = "running")]
     floor: bool,
@@ -64,10 +67,11 @@ impl Fanout {
             );
             return Err(BenchFailure::Usage(text));
         }
-        let host = match self.plain {
+        let mut host = match self.plain {
             Some(server) => Host::plain(server, self.target.pid),
-            None => self.target.host(self.rooms)?,
+            None => self.target.host_with(self.rooms, self.compression)?,
         };
+        host.compression = self.compression;
         let rooms = host.room_count();
         let plan = Plan {
             receivers: self.receivers,
@@ -197,6 +201,7 @@ fn summary(machine: &str, rooms: usize, flags: &Fanout, rows: &[Row]) -> Value {
         "rooms": rooms,
         "receivers_per_room": flags.receivers,
         "content_bytes": flags.size,
+        "compression": flags.compression,
         "p99_max_ms": flags.p99_ms,
         "runs": rows.len(),
         "lowest": sorted[0].deliveries_per_second.round(),
