@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tls: None,
         origins: Arc::new([]),
         pages: None,
+        compression: true,
         echo: true,
     };
     let mut shards = start(Plan {

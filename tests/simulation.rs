@@ -8,6 +8,7 @@ mod review;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::{LoggingId, RoomId};
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
+use uproar::protocol::extension::{Agreement, Offers};
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
 use uproar::room::RoomSettings;
 use uproar::session::Grant;
@@ -135,11 +137,16 @@ impl Archive {
 }
 
 /// A client, and what it must find in its stream.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 struct Client {
     peer: usize,
     user: String,
     may_send: bool,
     observer: bool,
+    deflates: bool,
     asked: HashSet<String>,
     gone: bool,
 }
@@ -279,6 +286,7 @@ impl World {
             capabilities.insert(Capability::DeleteMessage);
             capabilities.insert(Capability::DisconnectUser);
         }
+        let agreed = self.rng.bool().then(agreement).filter(|_| !observer);
         let newcomer = Newcomer {
             socket: Socket {
                 id: peer,
@@ -297,6 +305,7 @@ impl World {
             token: TokenId::from_bytes(bytes),
             token_expires: self.now.unix.after(Duration::from_hours(1)),
             user_hash: user_hash(&user),
+            agreement: agreed,
         };
         self.shards[shard].core.enter(Box::new(newcomer));
         let asked = HashSet::new();
@@ -305,6 +314,7 @@ impl World {
             user,
             may_send,
             observer,
+            deflates: agreed.is_some(),
             asked,
             gone: false,
         });
@@ -326,8 +336,13 @@ impl World {
                 format!(r#"{{"Action":"SEND_MESSAGE","Content":"{padding}.","RequestId":"{id}"}}"#)
             }
         };
-        let frame = client_frame(text.as_bytes(), self.rng.u32(..).to_le_bytes());
         let client = &mut self.clients[client];
+        let mask = self.rng.u32(..).to_le_bytes();
+        let frame = if client.deflates && self.rng.bool() {
+            client_frame(0xC1, &deflated(text.as_bytes()), mask)
+        } else {
+            client_frame(0x81, text.as_bytes(), mask)
+        };
         self.net.borrow_mut()[client.peer].to_server.extend(frame);
         client.asked.insert(id);
     }
@@ -518,8 +533,34 @@ impl World {
     }
 }
 
-fn client_frame(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![0x81];
+/// What a browser and the server agree on.
+fn agreement() -> Agreement {
+    let mut offers = Offers::default();
+    offers.read(b"permessage-deflate; client_max_window_bits");
+    offers.agree(12, 12).expect("an offer")
+}
+
+fn deflated(text: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(text).expect("memory");
+    writer.flush().expect("memory");
+    let deflated = writer.get_ref();
+    deflated[..deflated.len() - 4].to_vec()
+}
+
+/// A compressed message's text, by flate2's own reader.
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let mut reader = flate2::write::DeflateDecoder::new(Vec::new());
+    reader.write_all(payload).expect("valid");
+    reader.write_all(&[0, 0, 0xFF, 0xFF]).expect("valid");
+    reader.flush().expect("valid");
+    let text = reader.get_ref().clone();
+    assert!(text.len() > payload.len(), "compressed to no avail");
+    text
+}
+
+fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![first];
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | u8::try_from(len).unwrap()),
         len => {
@@ -538,8 +579,8 @@ fn client_frame(payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
 }
 
 /// The text frames of a server stream; panics on anything a server may not send.
-fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
-    let (mut texts, mut closed) = (Vec::new(), false);
+fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool, usize) {
+    let (mut texts, mut closed, mut compressed) = (Vec::new(), false, 0);
     while stream.len() >= 2 {
         let (header, len) = match stream[1] {
             126 if stream.len() < 4 => break,
@@ -553,13 +594,17 @@ fn frames(mut stream: &[u8]) -> (Vec<serde_json::Value>, bool) {
         let payload = &stream[header..header + len];
         match stream[0] {
             0x81 => texts.push(serde_json::from_slice(payload).expect("a frame is JSON")),
+            0xC1 => {
+                compressed += 1;
+                texts.push(serde_json::from_slice(&inflated(payload)).expect("JSON"));
+            }
             0x88 => closed = true,
             0x89 | 0x8A => {}
             other => panic!("server frame {other:#x}"),
         }
         stream = &stream[header + len..];
     }
-    (texts, closed)
+    (texts, closed, compressed)
 }
 
 fn run(seed: u64) -> World {
@@ -577,7 +622,7 @@ fn run(seed: u64) -> World {
 
 /// The ids of a server stream's messages and events.
 fn ids_of(stream: &[u8]) -> Vec<String> {
-    let (texts, _) = frames(stream);
+    let (texts, ..) = frames(stream);
     let ids = texts
         .iter()
         .filter(|text| text["Type"] != "ERROR")
@@ -607,7 +652,11 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
     let net = world.net.borrow();
     let ids = |client: &Client| -> Option<(Vec<String>, Vec<serde_json::Value>, bool)> {
         let stream = net[client.peer].from_server.strip_prefix(b"HELLO\n")?;
-        let (texts, closed) = frames(stream);
+        let (texts, closed, compressed) = frames(stream);
+        assert!(
+            client.deflates || compressed == 0,
+            "seed {seed}: not agreed on"
+        );
         let room = texts
             .iter()
             .filter(|text| text["Type"] != "ERROR")
@@ -627,12 +676,24 @@ fn check(world: &World, seed: u64) -> (usize, usize) {
     world.reviewer.check(&observed, seed);
     let distinct: HashSet<&String> = order.iter().collect();
     assert_eq!(distinct.len(), order.len(), "seed {seed}: an id came twice");
+    let said: HashMap<&str, &serde_json::Value> = observed
+        .iter()
+        .filter_map(|text| Some((text["Id"].as_str()?, text)))
+        .collect();
     let mut admitted = 0;
     for client in &world.clients {
         let Some((own, texts, closed)) = ids(client) else {
             continue;
         };
         admitted += 1;
+        for text in texts.iter().filter(|text| text["Type"] != "ERROR") {
+            let id = text["Id"].as_str().expect("an id");
+            assert_eq!(
+                said.get(id),
+                Some(&text),
+                "seed {seed}: two encodings differ"
+            );
+        }
         if let Some(first) = own.first() {
             let start = order.iter().position(|id| id == first);
             let start = start.unwrap_or_else(|| panic!("seed {seed}: {first} in nobody's order"));
@@ -692,12 +753,17 @@ fn simulated_rooms_keep_their_promises() {
         check(&run(seed), seed);
         return;
     }
-    let (mut frames, mut clients) = (0, 0);
+    let (mut said_in_all, mut clients) = (0, 0);
     let (mut denied, mut allowed, mut unheard) = (0, 0, 0);
+    let mut compressed = 0;
     for seed in 0..120 {
         let world = run(seed);
+        for peer in world.net.borrow().iter() {
+            let stream = peer.from_server.strip_prefix(b"HELLO\n");
+            compressed += stream.map_or(0, |stream| frames(stream).2);
+        }
         let (said, admitted) = check(&world, seed);
-        frames += said;
+        said_in_all += said;
         clients += admitted;
         unheard += world.reviewer.unheard;
         for outcome in world.reviewer.outcomes.values() {
@@ -711,9 +777,10 @@ fn simulated_rooms_keep_their_promises() {
         denied > 1_000 && allowed > 1_000 && unheard > 1_000,
         "reviews idle: {denied}, {allowed}, {unheard}"
     );
+    assert!(compressed > 5_000, "compression idles: {compressed}");
     assert!(
-        frames > 5_000 && clients > 1_000,
-        "the simulation idles: {frames}, {clients}"
+        said_in_all > 5_000 && clients > 1_000,
+        "the simulation idles: {said_in_all}, {clients}"
     );
 }
 

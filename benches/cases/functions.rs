@@ -15,9 +15,9 @@ use uproar::protocol::http;
 use uproar::protocol::sigv4::sign::{Credentials, Outgoing, sign};
 use uproar::protocol::sigv4::{Claim, Received, Scope, SigningKey};
 use uproar::protocol::token::{Capability, Claims, Key, Keyring};
-use uproar::protocol::ws::{Bounds, Decoder};
+use uproar::protocol::ws::{Bounds, Decoder, Deflater, Inflater, payloads};
 use uproar::room::audience::{Audience, MemberIndex};
-use uproar::room::log::{Next, Window};
+use uproar::room::log::{Batch, Next, Window};
 use uproar::room::order::{Press, Room, Said};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::doorbell::Doorbell;
@@ -35,7 +35,15 @@ pub(super) const CASES: &[Case] = &[
     case("encode_message", "a MESSAGE frame", 1, MANY, encode_message),
     case("encode_event", "an EVENT frame", 1, MANY, encode_event),
     case("encode_error", "an ERROR frame", 1, MANY, encode_error),
-    case("say", "a message said and flushed", 1, MANY, say),
+    case("say", "a message said and flushed", 1, MANY, say_plain),
+    case(
+        "say_deflated",
+        "the same, also compressed",
+        1,
+        MANY,
+        say_deflated,
+    ),
+    case("inflate", "a compressed request", 1, MANY, inflate),
     case("segment_cut", "a frame written and cut", 1, MANY, cut),
     case("mailbox", "a command, 16 a wake-up", 16, MANY, post),
     case("log_next", "a reader one batch behind", 1, MANY, next_near),
@@ -75,6 +83,9 @@ const WINDOW: Window = Window {
 const SENDER: &str = r#"{"UserId":"0123456789012345678901234567890123456789","Attributes":{}}"#;
 const REQUEST_ID: &str = "2d719db0-630c-4918-9cee-6930c5087a2c";
 const SENT: UnixTime = UnixTime::from_nanos(1_800_000_000_123_456_789);
+/// 200 bytes of chat.
+const TEXT: &str = "that was so close, no way! did you see him drop it again? gg chat, what a save. hello from \
+    brazil, this song tho, lets gooo. first time here: how long has she been live? the audio is a bit low, is it?";
 /// A MESSAGE frame with 200 bytes of content.
 const FRAME: [u8; 386] = [b'x'; 386];
 
@@ -90,7 +101,9 @@ fn decode(opcode: u8, payload: &[u8]) -> Call {
     let mut decoder = Decoder::default();
     Box::new(move || {
         buffer.copy_from_slice(&wire);
-        let step = decoder.step(&mut buffer, 0, len, &BOUNDS).expect("valid");
+        let step = decoder
+            .step(&mut buffer, 0, len, &BOUNDS, None)
+            .expect("valid");
         black_box(step.consumed);
     })
 }
@@ -167,24 +180,29 @@ fn encode_error() -> Call {
     })
 }
 
-/// Id, time, the one encoding of a message for all members, and the cut.
-fn say() -> Call {
+/// Id, time, the one encoding of a message for all members, or the two, and the cut.
+fn say(deflated: bool) -> Call {
     let mut room = Room::new(RoomSettings {
         content_chars_max: 500,
         messages_per_second: 100,
         archive: ArchiveTargets::default(),
         review: None,
     });
-    let mut ids = FrameIds::seeded(1);
-    let content = "x".repeat(200);
+    room.set_deflated(deflated);
+    let (mut ids, mut deflater) = (FrameIds::seeded(1), Deflater::default());
+    let content = TEXT;
     let now = Now {
         tick: Tick::from_nanos(1),
         unix: SENT,
     };
     Box::new(move || {
-        let mut press = Press { ids: &mut ids, now };
+        let mut press = Press {
+            ids: &mut ids,
+            now,
+            deflater: &mut deflater,
+        };
         let said = Said {
-            content: &content,
+            content,
             attributes_json: "null",
             request_id: REQUEST_ID,
             sender_json: SENDER,
@@ -194,12 +212,40 @@ fn say() -> Call {
     })
 }
 
+fn say_plain() -> Call {
+    say(false)
+}
+
+fn say_deflated() -> Call {
+    say(true)
+}
+
+/// A compressed request.
+fn inflate() -> Call {
+    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+    let mut frame = BytesMut::new();
+    deflater.message(&mut frame, 15, true, request().as_bytes());
+    let payload = payloads(&frame).next().expect("one").to_vec();
+    Box::new(move || {
+        let inflated = inflater.inflate(&payload, BOUNDS.message_bytes_max);
+        black_box(inflated.expect("valid").1);
+    })
+}
+
 /// One frame as one batch.
 fn cut_one(segment: &mut Segment) -> Piece {
     while !segment.write(FRAME.len(), |out| out.extend_from_slice(&FRAME)) {
         segment.renew(FRAME.len());
     }
     segment.cut().expect("just written")
+}
+
+fn cut_batch(segment: &mut Segment) -> Batch {
+    Batch {
+        plain: cut_one(segment),
+        deflated: None,
+        frames: 1,
+    }
 }
 
 fn cut() -> Call {
@@ -233,14 +279,13 @@ fn next(behind: usize) -> Call {
     let mut reader: Option<MemberIndex> = None;
     for batch in 0..600 {
         if batch == 600 - behind {
-            reader = Some(audience.join(1, 0));
+            reader = Some(audience.join(1, 0, false));
         }
-        let piece = cut_one(&mut segment);
-        audience.append(piece, 1, WINDOW, Tick::from_nanos(1));
+        audience.append(cut_batch(&mut segment), WINDOW, Tick::from_nanos(1));
     }
     let reader = reader.expect("joined on the way");
     Box::new(move || {
-        let Next::Run(run, after) = audience.next(reader) else {
+        let Next::Run { run, after, .. } = audience.next(reader) else {
             panic!("{behind} batches behind")
         };
         assert_eq!(run.len(), behind * FRAME.len(), "one stretch of memory");
@@ -260,14 +305,13 @@ fn next_far() -> Call {
 fn walk() -> Call {
     let mut audience = Audience::default();
     for key in 0..10_000 {
-        audience.join(key, 0);
+        audience.join(key, 0, false);
     }
     let mut segment = Segment::default();
     Box::new(move || {
-        let piece = cut_one(&mut segment);
-        audience.append(piece, 1, WINDOW, Tick::from_nanos(1));
+        audience.append(cut_batch(&mut segment), WINDOW, Tick::from_nanos(1));
         while let Some((index, key)) = audience.walk() {
-            if let Next::Run(run, after) = audience.next(index) {
+            if let Next::Run { run, after, .. } = audience.next(index) {
                 audience.set_cursor(index, after);
                 black_box((key, &run));
             }

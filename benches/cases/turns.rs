@@ -70,7 +70,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// Member 0 says `messages` messages in one turn; everybody is sent them.
 fn deliver(members: usize, messages: usize) -> Call {
-    let mut world = World::new(members);
+    let mut world = World::new(members, 0);
     let speaker = world.core.wire.receives[0];
     let frame = masked_frame(1, request().as_bytes());
     Box::new(move || {
@@ -85,7 +85,7 @@ fn deliver(members: usize, messages: usize) -> Call {
 }
 
 fn receive() -> Call {
-    let mut world = World::new(1);
+    let mut world = World::new(1, 0);
     let speaker = world.core.wire.receives[0];
     let frame = masked_frame(1, request().as_bytes());
     Box::new(move || {
@@ -98,12 +98,12 @@ fn receive() -> Call {
 
 /// Newcomers enter a room of 500; one write of the token journal would stand for each turn's.
 fn admit(go: bool) -> Call {
-    let mut world = World::new(MEMBERS);
+    let mut world = World::new(MEMBERS, 0);
     let mut next = MEMBERS;
     Box::new(move || {
         world.core.wire.receives.clear();
         for _ in 0..NEWCOMERS {
-            let newcomer = newcomer(world.room, next, world.now);
+            let newcomer = newcomer(world.room, next, world.now, false);
             world.core.enter(newcomer);
             next += 1;
         }
@@ -121,7 +121,7 @@ fn admit(go: bool) -> Call {
 
 /// A silent room, a ping interval later. A pong is an empty masked control frame.
 fn ping() -> Call {
-    let mut world = World::new(MEMBERS);
+    let mut world = World::new(MEMBERS, 0);
     let keys = world.core.wire.receives.clone();
     let pong = [0x8A, 0x80, 1, 2, 3, 4];
     Box::new(move || {

@@ -9,6 +9,7 @@ use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::RoomId;
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
+use uproar::protocol::extension::Offers;
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::session::Grant;
@@ -65,8 +66,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// One shard, one room, `members` members who have got their greeting.
-    pub(crate) fn new(members: usize) -> Self {
+    /// One shard, one room, `members` members who have got their greeting; the first `deflated` of
+    /// every ten take compressed messages.
+    pub(crate) fn new(members: usize, deflated: usize) -> Self {
         let room = RoomId::parse("abcdefghijkl").expect("twelve letters");
         let now = Now {
             tick: Tick::from_nanos(3_600_000_000_000),
@@ -109,7 +111,8 @@ impl World {
         let (answer, _answered) = tokio::sync::oneshot::channel();
         world.core.command(Command::PutRoom(room, limits, answer));
         for index in 0..members {
-            world.core.enter(newcomer(room, index, now));
+            let deflated = index % 10 < deflated;
+            world.core.enter(newcomer(room, index, now, deflated));
             if index % 100 == 0 {
                 world.turn();
             }
@@ -154,7 +157,11 @@ impl World {
 
 /// A viewer who may speak, with a token of its own.
 #[allow(clippy::unnecessary_box_returns, reason = "as the entrance makes them")]
-pub(crate) fn newcomer(room: RoomId, index: usize, now: Now) -> Box<Newcomer<()>> {
+pub(crate) fn newcomer(room: RoomId, index: usize, now: Now, deflated: bool) -> Box<Newcomer<()>> {
+    let mut offers = Offers::default();
+    if deflated {
+        offers.read(b"permessage-deflate");
+    }
     // 40 bytes, as identity providers make them.
     let user = format!("{index:040}");
     let mut token = [0; TOKEN_ID_BYTES];
@@ -176,6 +183,7 @@ pub(crate) fn newcomer(room: RoomId, index: usize, now: Now) -> Box<Newcomer<()>
         token: TokenId::from_bytes(token),
         token_expires: now.unix.after(Duration::from_hours(1)),
         user_hash: user_hash(&user),
+        agreement: offers.agree(12, 12),
     })
 }
 
@@ -187,12 +195,17 @@ pub(crate) fn request() -> String {
     )
 }
 
-/// A client's frame with a payload of 126 to 65,535 bytes, masked. `opcode`: 1 text, 2 binary.
+/// A client's frame with a payload of 0 to 65,535 bytes, masked. `opcode`: 1 text, 2 binary.
 pub(crate) fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
     let len = u16::try_from(payload.len()).expect("below 64 KiB");
-    let mut frame = vec![0x80 | opcode, 0x80 | 0x7E];
-    frame.extend(len.to_be_bytes());
+    let mut frame = vec![0x80 | opcode];
+    if let 0..126 = len {
+        frame.push(0x80 | len.to_le_bytes()[0]);
+    } else {
+        frame.push(0x80 | 0x7E);
+        frame.extend(len.to_be_bytes());
+    }
     frame.extend(mask);
     frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
     frame

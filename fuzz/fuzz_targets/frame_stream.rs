@@ -1,12 +1,13 @@
 //! Frames of a client: how the bytes arrive changes nothing of what they say.
 //!
-//! Input: four piece lengths, then the stream.
+//! Input: four piece lengths, of which the first also says whether compression was agreed on, then the
+//! stream.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use uproar::base::limits::PARSE_PADDING_BYTES;
-use uproar::protocol::ws::{Bounds, Decoder, Item, Violation};
+use uproar::protocol::ws::{Bounds, Decoder, Inflater, Item, Violation};
 
 /// Small, so that short inputs reach them.
 const BOUNDS: Bounds = Bounds {
@@ -18,12 +19,19 @@ fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {
         return;
     };
+    let deflate = lengths[0] >= 0x80;
     let lengths = lengths.map(|length| usize::from(length) + 1);
-    assert_eq!(decode(stream, &[stream.len()]), decode(stream, &lengths));
+    let whole = decode(stream, &[stream.len()], deflate);
+    assert_eq!(whole, decode(stream, &lengths, deflate));
 });
 
 /// Everything the stream says: kind and bytes of each item, and how it ends.
-fn decode(stream: &[u8], lengths: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+fn decode(
+    stream: &[u8],
+    lengths: &[usize],
+    deflate: bool,
+) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+    let mut inflater = Inflater::default();
     let (mut decoder, mut said, mut rest) = (Decoder::default(), Vec::new(), stream);
     for length in lengths.iter().cycle() {
         if rest.is_empty() {
@@ -35,7 +43,8 @@ fn decode(stream: &[u8], lengths: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Vio
         let mut buffer = [piece, &[0x81; PARSE_PADDING_BYTES]].concat();
         let mut start = 0;
         while start < piece.len() {
-            let step = match decoder.step(&mut buffer, start, piece.len(), &BOUNDS) {
+            let inflater = deflate.then_some(&mut inflater);
+            let step = match decoder.step(&mut buffer, start, piece.len(), &BOUNDS, inflater) {
                 Ok(step) => step,
                 Err(violation) => return (said, Some(violation)),
             };

@@ -24,12 +24,24 @@ fuzz_target!(|data: &[u8]| {
             let token = values(head, "sec-websocket-protocol");
             assert_eq!(token.concat(), upgrade.token.unwrap_or_default());
             let mut answer = Vec::new();
-            http::switching_protocols(&mut answer, upgrade.key, upgrade.token);
+            let agreement = upgrade.offers.agree(12, 12);
+            http::switching_protocols(&mut answer, upgrade.key, upgrade.token, agreement);
             let answer = String::from_utf8(answer).expect("ASCII");
             assert_eq!(
                 values(&answer, "sec-websocket-protocol").concat(),
                 token.concat()
             );
+            // No answer that was not asked for.
+            let offered = values(head, "sec-websocket-extensions").concat();
+            let answered = values(&answer, "sec-websocket-extensions").concat();
+            assert_eq!(answered.is_empty(), agreement.is_none());
+            if agreement.is_some() {
+                assert!(offered.to_lowercase().contains("permessage-deflate"));
+                assert_eq!(
+                    answered.contains("server_max_window_bits=12"),
+                    answered.contains("server_max_window_bits")
+                );
+            }
             assert!(
                 answer
                     .find("\r\n\r\n")

@@ -20,7 +20,8 @@ pub const REASON_CHARS_MAX: usize = 256;
 /// `eventName`, in code points.
 pub const EVENT_NAME_CHARS_MAX: usize = 100;
 /// Largest WebSocket message a chat client may send, in bytes. Nothing legal exceeds about 6 KiB
-/// (500 characters of 4 bytes, 1 KB attributes, ids, escapes); the rest is room for unknown keys.
+/// (500 characters of 4 bytes, 1 KB attributes, ids, escapes); the rest is room for unknown keys. Of a
+/// compressed message also what comes out, while it comes out.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment bombs.
 pub const FRAGMENTS_MAX: u32 = 64;
@@ -38,6 +39,8 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// Token text in `Sec-WebSocket-Protocol`, in bytes: a full 1 KB of attributes and a 128-character
 /// user id of four bytes each, sealed and base64url-encoded, is just under it.
 pub const TOKEN_BYTES_MAX: usize = 3 * 1024;
+/// Offers of permessage-deflate looked at in one handshake; browsers make one, libraries two.
+pub const EXTENSION_OFFERS_MAX: usize = 8;
 /// From accept to `101`, TLS included; not extended by progress (slowloris).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes in progress on one shard. Beyond it a new connection is closed at once.
@@ -93,6 +96,9 @@ pub const PONGS_BYTES_MAX: usize = 4 * 1024;
 /// Kernel send buffer asked for each connection, in bytes: without it 1,000 stalled readers pin
 /// gigabytes of kernel memory (the kernel's own ceiling is about 4 MB each).
 pub const SOCKET_SEND_BYTES: usize = 512 * 1024;
+/// Window of compressed chat frames, as a power of two (RFC 7692 §7.1.2.1): 4 KiB holds all but the
+/// largest frames whole. Offers of a smaller one are declined; Python's clients ask for 12.
+pub const DEFLATE_WINDOW_BITS: u8 = 12;
 /// Members on the home shard above which new members of a room are spread over all shards.
 pub const STRIPE_MEMBERS_MIN: usize = 512;
 

@@ -31,16 +31,21 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Bytes written and not yet cut.
-    pub fn pending(&self) -> usize {
-        self.tail.len()
+    /// What was written and not yet cut.
+    pub fn pending(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// Whether `bytes_max` bytes can be written.
+    pub fn fits(&self, bytes_max: usize) -> bool {
+        self.tail.len() + bytes_max <= self.room_left
     }
 
     /// Lets `write` append at most `bytes_max` bytes. `false`: they would not fit; cut, then
     /// [`Segment::renew`] first.
     #[must_use]
     pub fn write(&mut self, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> bool {
-        if self.tail.len() + bytes_max > self.room_left {
+        if !self.fits(bytes_max) {
             return false;
         }
         let before = self.tail.as_ptr();

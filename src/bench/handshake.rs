@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use slab::Slab;
 
-use super::viewer;
+use super::viewer::{self, Ask};
 
 /// A handshake that is over.
 pub(super) struct Ended {
@@ -59,7 +59,12 @@ impl Handshakes {
         token: Option<&str>,
     ) -> io::Result<()> {
         let begun = Instant::now();
-        let request = viewer::upgrade(self.server, path, token);
+        let ask = Ask {
+            path,
+            token,
+            compression: false,
+        };
+        let request = ask.request(self.server);
         let stream = viewer::begin(self.server, index)?;
         let entry = self.pending.vacant_entry();
         // Edge-triggered: one registration serves connecting, writing and reading.

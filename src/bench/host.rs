@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::BenchError;
 use super::dialect::Dialect;
 use super::machine::{self, Usage};
+use super::viewer::Ask;
 use super::{nats, viewer};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
@@ -51,6 +52,8 @@ pub struct Host {
     pub control: Option<SocketAddr>,
     /// Its rooms.
     pub rooms: Vec<RoomId>,
+    /// Whether viewers offer compression, which the server must then agree to.
+    pub compression: bool,
     // None: a plain server, which knows no tokens.
     keyring: Option<Keyring>,
     pid: Option<u32>,
@@ -72,6 +75,7 @@ impl Host {
             messaging: attach.messaging,
             control: None,
             rooms: attach.rooms,
+            compression: false,
             keyring: Some(read_keyring(&attach.data_dir)?),
             data_dir: Some(attach.data_dir),
             pid: attach.pid,
@@ -91,6 +95,7 @@ impl Host {
             messaging: server,
             control: None,
             rooms: Vec::new(),
+            compression: false,
             keyring: None,
             pid,
             dialect,
@@ -155,6 +160,7 @@ impl Host {
             messaging,
             control: Some(control),
             rooms: Vec::new(),
+            compression: false,
             keyring: Some(Keyring::default()),
             pid: Some(pid),
             dialect: Dialect::Chat,
@@ -234,7 +240,12 @@ impl Host {
     ) -> Result<TcpStream, BenchError> {
         let entered = match self.dialect {
             Dialect::Chat | Dialect::WebSocket => {
-                viewer::open(self.messaging, path, token.as_deref(), index)
+                let ask = Ask {
+                    path,
+                    token: token.as_deref(),
+                    compression: self.compression,
+                };
+                viewer::open(self.messaging, ask, index)
             }
             Dialect::Nats => viewer::dial(self.messaging, index)
                 .and_then(|mut stream| nats::join(&mut stream, room).map(|()| stream)),

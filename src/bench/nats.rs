@@ -96,6 +96,7 @@ pub(super) fn first(bytes: &[u8]) -> io::Result<Option<Piece>> {
             return match bytes.get(head + payload..end) {
                 None => Ok(None),
                 Some(b"\r\n") => Ok(Some(Piece {
+                    deflated: false,
                     kind: Kind::Data,
                     payload: head..head + payload,
                     end,
@@ -106,6 +107,7 @@ pub(super) fn first(bytes: &[u8]) -> io::Result<Option<Piece>> {
         _ => return Err(wrong(line)),
     };
     Ok(Some(Piece {
+        deflated: false,
         kind,
         payload: head..head,
         end: head,

@@ -1,6 +1,6 @@
 //! A sampled receiver: every frame parsed for its number and age.
 //!
-//! The content of a bench message is `<number><nanoseconds><padding>`, both as 16 hex digits: the
+//! The content of a bench message is `<number><nanoseconds><words>`, the first two as 16 hex digits: the
 //! number counts a room's messages, the nanoseconds are when the message was meant to be sent, so that
 //! a sender that falls behind shows up as latency (no coordinated omission).
 
@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 
 use super::dialect::Dialect;
 use super::wire::Inbox;
+use crate::base::limits::FRAME_BYTES_MAX;
+use crate::protocol::ws::Inflater;
 
 /// What stands in front of the content in a MESSAGE frame.
 const MARK: &[u8] = b"\"Content\":\"";
@@ -19,15 +21,36 @@ const HEX: usize = 16;
 /// Length of the smallest content a bench message can have.
 pub const CONTENT_BYTES_MIN: usize = 2 * HEX;
 
-/// The content of message `number`, meant to be sent at `nanos`, padded to `bytes`.
+/// The content of message `number`, meant to be sent at `nanos`, with as many words of a chat as make
+/// `bytes` bytes: no two messages compress alike, as in life.
 pub fn content(out: &mut String, number: u64, nanos: u64, bytes: usize) {
     use std::fmt::Write;
     let _infallible = write!(out, "{number:016x}{nanos:016x}");
-    out.extend(std::iter::repeat_n(
-        'x',
-        bytes.saturating_sub(CONTENT_BYTES_MIN),
-    ));
+    let end = out.len() + bytes.saturating_sub(CONTENT_BYTES_MIN);
+    let mut state = number;
+    while out.len() < end {
+        // Knuth's MMIX generator: the same words for the same number everywhere.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        out.push(' ');
+        out.push_str(WORDS[(state >> 33) as usize % WORDS.len()]);
+    }
+    out.truncate(end);
 }
+
+/// What is said in the chat of a stream, in ASCII.
+const WORDS: [&str; 96] = [
+    "the", "a", "is", "it", "you", "that", "this", "he", "she", "they", "what", "was", "so", "no",
+    "not", "on", "in", "to", "of", "and", "for", "me", "my", "we", "just", "like", "how", "why",
+    "who", "lol", "lmao", "gg", "ez", "wow", "omg", "wtf", "poggers", "hype", "lets", "gooo",
+    "nice", "clip", "that", "close", "insane", "goal", "offside", "ref", "blind", "again", "still",
+    "live", "stream", "lag", "audio", "low", "mic", "music", "song", "name", "please", "pls",
+    "hello", "hi", "from", "brazil", "germany", "japan", "first", "time", "here", "chat", "mods",
+    "ban", "spam", "stop", "camera", "quality", "1080p", "drop", "loot", "boss", "level", "team",
+    "win", "lose", "never", "always", "watch", "believe", "dude", "bro", "best", "worst", "ever",
+    "KEKW",
+];
 
 /// The request that says it in a room.
 pub(super) fn request(out: &mut String, number: u64, nanos: u64, bytes: usize) {
@@ -53,6 +76,7 @@ pub struct Sample {
     pub messages: u64,
     /// Answers that are errors: the server refused a message.
     pub errors: u64,
+    inflater: Inflater,
 }
 
 impl Sample {
@@ -66,6 +90,7 @@ impl Sample {
             bytes: 0,
             messages: 0,
             errors: 0,
+            inflater: Inflater::default(),
         })
     }
 
@@ -88,7 +113,13 @@ impl Sample {
         count_from: u64,
     ) -> io::Result<()> {
         self.inbox.read(clock, |frame| {
-            let Some((number, sent)) = numbers(frame.payload) else {
+            let read = if frame.deflated {
+                let plain = self.inflater.inflate(frame.payload, FRAME_BYTES_MAX);
+                plain.ok().and_then(|(text, len)| numbers(&text[..len]))
+            } else {
+                numbers(frame.payload)
+            };
+            let Some((number, sent)) = read else {
                 self.errors += 1;
                 return;
             };

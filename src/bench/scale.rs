@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::host::Host;
 use super::load::{Member, SCRAP_BYTES};
 use super::sample::{self, Sample};
-use super::viewer::{self, PONG, TEXT};
+use super::viewer::{self, Ask, PONG, TEXT};
 use super::{BenchError, histogram};
 
 /// What to measure.
@@ -202,7 +202,12 @@ impl Crowd {
         let every = plan.receivers.div_ceil(SAMPLES).max(1);
         for index in 0..plan.receivers {
             let token = host.token(0, &viewer::name(index))?;
-            let stream = viewer::open_deep(host.messaging, "/", Some(&token), index, receive_bytes)
+            let ask = Ask {
+                path: "/",
+                token: Some(&token),
+                compression: false,
+            };
+            let stream = viewer::open_deep(host.messaging, ask, index, receive_bytes)
                 .map_err(|cause| BenchError::Connect { index, cause })?;
             let got = socket_recv_buffer_size(&stream).map_err(io::Error::from)?;
             if got < receive_bytes {

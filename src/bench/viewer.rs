@@ -20,27 +20,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Viewers that share one source address: below the 28,232 ports of Linux's default range.
 const VIEWERS_PER_ADDRESS: usize = 20_000;
 
-/// Opens a connection to `server` as viewer number `index` and shakes hands for `path`; `token` goes
-/// into `Sec-WebSocket-Protocol`. The socket is blocking.
+/// What a viewer asks for in its upgrade request.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Names the room of a server without tokens.
+    pub path: &'a str,
+    /// Goes into `Sec-WebSocket-Protocol`.
+    pub token: Option<&'a str>,
+    /// Offers permessage-deflate; the server must agree.
+    pub compression: bool,
+}
+
+/// Opens a connection to `server` as viewer number `index` and shakes hands. The socket is blocking.
 ///
 /// # Errors
 ///
 /// The kernel's, or `ConnectionRefused` with the server's status line.
-pub fn open(
-    server: SocketAddr,
-    path: &str,
-    token: Option<&str>,
-    index: usize,
-) -> io::Result<TcpStream> {
-    shake_hands(dial(server, index)?, server, path, token)
+pub fn open(server: SocketAddr, ask: Ask<'_>, index: usize) -> io::Result<TcpStream> {
+    shake_hands(dial(server, index)?, server, ask)
 }
 
 /// The same with a receive buffer of at least `receive_bytes` for a server on loopback: whoever does not
 /// read must hold all that comes. Without the right to force it, `net.core.rmem_max` is its bound.
 pub(super) fn open_deep(
     server: SocketAddr,
-    path: &str,
-    token: Option<&str>,
+    ask: Ask<'_>,
     index: usize,
     receive_bytes: usize,
 ) -> io::Result<TcpStream> {
@@ -50,18 +54,14 @@ pub(super) fn open_deep(
         set_socket_recv_buffer_size(&socket, receive_bytes)?;
     }
     connect(&socket, &server)?;
-    shake_hands(TcpStream::from(socket), server, path, token)
-}
-
-fn shake_hands(
-    mut stream: TcpStream,
-    server: SocketAddr,
-    path: &str,
-    token: Option<&str>,
-) -> io::Result<TcpStream> {
+    let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(upgrade(server, path, token).as_bytes())?;
+    shake_hands(stream, server, ask)
+}
+
+fn shake_hands(mut stream: TcpStream, server: SocketAddr, ask: Ask<'_>) -> io::Result<TcpStream> {
+    stream.write_all(ask.request(server).as_bytes())?;
     let mut answer = [0; ANSWER_BYTES_MAX];
     let mut len = 0;
     // Byte by byte at the end only: nothing behind the head may be swallowed.
@@ -73,6 +73,9 @@ fn shake_hands(
         len += 1;
     }
     accepted(&answer[..len])?;
+    if ask.compression && !String::from_utf8_lossy(&answer[..len]).contains(EXTENSION) {
+        return Err(io::Error::other("the server does not agree to compression"));
+    }
     Ok(stream)
 }
 
@@ -81,18 +84,26 @@ pub(super) fn name(index: usize) -> String {
     format!("viewer-{index:08}")
 }
 
-/// The upgrade request.
-pub(super) fn upgrade(server: SocketAddr, path: &str, token: Option<&str>) -> String {
-    let mut key = [0; 16];
-    fastrand::fill(&mut key);
-    let key = STANDARD.encode(key);
-    let protocol = token.map_or_else(String::new, |token| {
-        format!("Sec-WebSocket-Protocol: {token}\r\n")
-    });
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}\r\n"
-    )
+impl Ask<'_> {
+    /// The upgrade request.
+    pub(super) fn request(self, server: SocketAddr) -> String {
+        let mut key = [0; 16];
+        fastrand::fill(&mut key);
+        let key = STANDARD.encode(key);
+        let path = self.path;
+        let protocol = self.token.map_or_else(String::new, |token| {
+            format!("Sec-WebSocket-Protocol: {token}\r\n")
+        });
+        let extensions = if self.compression {
+            format!("Sec-WebSocket-Extensions: {EXTENSION}; client_max_window_bits\r\n")
+        } else {
+            String::new()
+        };
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{protocol}{extensions}\r\n"
+        )
+    }
 }
 
 /// Whether the answer is a `101`; otherwise `ConnectionRefused` with the status line.
@@ -179,6 +190,7 @@ pub fn frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend(masked.map(|(byte, mask)| byte ^ mask));
 }
 
+const EXTENSION: &str = "permessage-deflate";
 /// Opcode of a text frame.
 pub const TEXT: u8 = 1;
 /// Opcode of a pong.

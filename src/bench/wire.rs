@@ -13,6 +13,8 @@ pub(super) struct Frame<'a> {
     pub now: u64,
     /// Its length on the wire, header included.
     pub bytes: u64,
+    /// Whether what it carries is compressed.
+    pub deflated: bool,
     /// What it carries.
     pub payload: &'a [u8],
 }
@@ -79,6 +81,7 @@ impl Inbox {
                 Kind::Data => each(Frame {
                     now,
                     bytes: piece.end as u64,
+                    deflated: piece.deflated,
                     payload: &self.buffer[start..][piece.payload],
                 }),
             }
@@ -95,11 +98,16 @@ impl Inbox {
     }
 }
 
+/// RFC 7692 §6.
+const RSV1: u8 = 0x40;
+
 /// One whole piece of what a server sends.
 #[derive(Debug)]
 pub(super) struct Piece {
     /// What it is for.
     pub kind: Kind,
+    /// Its content is compressed (RFC 7692).
+    pub deflated: bool,
     /// Where its content is.
     pub payload: Range<usize>,
     /// Where the next piece begins.
@@ -130,6 +138,7 @@ pub(super) fn first(bytes: &[u8]) -> Option<Piece> {
     };
     (end <= bytes.len()).then_some(Piece {
         kind,
+        deflated: bytes[0] & RSV1 != 0,
         payload: head..end,
         end,
     })

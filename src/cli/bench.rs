@@ -140,11 +140,15 @@ impl Peer {
         self.plain.is_some() || self.nats.is_some()
     }
 
-    fn host(&self, target: &Target, rooms: usize) -> Result<Host, BenchFailure> {
+    /// `compression`: a server that is started agrees to it.
+    fn host(&self, target: &Target, rooms: usize, compression: bool) -> Result<Host, BenchFailure> {
         let plain = |server, dialect| Ok(Host::plain(server, dialect, rooms, target.pid));
         match (self.plain, self.nats) {
             (Some(server), _) => plain(server, Dialect::WebSocket),
             (None, Some(server)) => plain(server, Dialect::Nats),
+            (None, None) if compression => {
+                target.host_with(rooms, &[("UPROAR_MESSAGING__COMPRESSION", "true")])
+            }
             (None, None) => target.host(rooms),
         }
     }

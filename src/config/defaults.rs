@@ -42,6 +42,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         messaging: Messaging {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             origins: Vec::new(),
+            compression: false,
         },
         control: Control {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),

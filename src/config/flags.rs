@@ -29,6 +29,9 @@ pub struct Flags {
     /// Rates: the managed service's, or none
     #[arg(long, value_enum)]
     pub quotas: Option<Profile>,
+    /// Compress messages for viewers that offer permessage-deflate
+    #[arg(long)]
+    pub compression: bool,
     /// Print each value and where it comes from, then exit
     #[arg(long)]
     pub print_config: bool,
@@ -64,6 +67,11 @@ impl Flags {
                 "quotas.profile",
                 "--quotas",
                 self.quotas.map(|profile| text(&profile.name())),
+            ),
+            (
+                "messaging.compression",
+                "--compression",
+                self.compression.then_some(Value::Boolean(true)),
             ),
         ];
         listed

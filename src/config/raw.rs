@@ -40,6 +40,7 @@ pub(super) struct Server {
 pub(super) struct Messaging {
     pub(super) listen: SocketAddr,
     pub(super) origins: Vec<String>,
+    pub(super) compression: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -97,6 +97,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         api_rates: rates(&raw.quotas, &check)?,
         token_life: Duration::from_secs(60 * minutes),
         origins: raw.messaging.origins,
+        compression: raw.messaging.compression,
         tls: tls(raw.tls, &check)?,
         archive,
         log_filter: raw.log.filter,

@@ -23,6 +23,10 @@ pub struct TlsFiles {
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent settings, not a state"
+)]
 pub struct Settings {
     /// How the server was started.
     pub mode: Mode,
@@ -50,6 +54,8 @@ pub struct Settings {
     pub token_life: Duration,
     /// `Origin` values that may connect; empty: any.
     pub origins: Vec<String>,
+    /// Whether viewers may have compressed messages (permessage-deflate).
+    pub compression: bool,
     /// TLS of both listeners.
     pub tls: Option<TlsFiles>,
     /// How chat logs are kept and delivered.

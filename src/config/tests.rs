@@ -39,6 +39,7 @@ fn the_highest_layer_wins_and_is_named() {
             "UPROAR_MESSAGING__ORIGINS",
             "https://a.example, https://b.example",
         ),
+        ("UPROAR_MESSAGING__COMPRESSION", "true"),
         ("UPROAR_BIN", "somebody else's"),
         ("HOME", "/"),
     ];
@@ -50,6 +51,7 @@ fn the_highest_layer_wins_and_is_named() {
     assert_eq!(settings.messaging_listen.port(), 9000);
     assert_eq!(settings.shard.shard_count, 2);
     assert_eq!(settings.realm.account, "000000000002");
+    assert!(settings.compression);
     assert_eq!(settings.origins, ["https://a.example", "https://b.example"]);
     for (key, value, source) in [
         ("shards", "2", "flag --shards"),
@@ -59,6 +61,11 @@ fn the_highest_layer_wins_and_is_named() {
             "environment UPROAR_SERVER__ACCOUNT",
         ),
         ("life_minutes", "30", "file uproar.toml"),
+        (
+            "compression",
+            "true",
+            "environment UPROAR_MESSAGING__COMPRESSION",
+        ),
         ("window_bytes", "4194304", "default"),
     ] {
         let found = printed.lines().any(|line| {

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::extension::{Agreement, Offers};
 use crate::base::id::FrameId;
 use crate::base::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, TOKEN_BYTES_MAX};
 
@@ -149,6 +150,8 @@ pub struct Upgrade<'a> {
     pub origin: Option<&'a str>,
     /// Path and query.
     pub target: &'a str,
+    /// Compression, as far as it is offered.
+    pub offers: Offers,
 }
 
 /// Parses a whole head, as [`HeadScanner`] delimits it.
@@ -215,11 +218,16 @@ fn upgrade<'a>(fields: &Fields<'_, 'a>, target: &'a str) -> Result<Upgrade<'a>, 
         Some(value) => Some(token(value).ok_or(HeadFault::Token)?),
     };
     let origin = fields.at_most_once("Origin")?.and_then(text);
+    let mut offers = Offers::default();
+    for field in fields.all("Sec-WebSocket-Extensions") {
+        offers.read(field);
+    }
     Ok(Upgrade {
         key,
         token,
         origin,
         target,
+        offers,
     })
 }
 
@@ -304,7 +312,12 @@ impl<'a> Fields<'_, 'a> {
 
 /// Appends the `101` answer: the token comes back verbatim, once; without it every browser and every
 /// Node client fails the handshake.
-pub fn switching_protocols(out: &mut Vec<u8>, key: &str, token: Option<&str>) {
+pub fn switching_protocols(
+    out: &mut Vec<u8>,
+    key: &str,
+    token: Option<&str>,
+    agreement: Option<Agreement>,
+) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
           Sec-WebSocket-Accept: ",
@@ -314,6 +327,10 @@ pub fn switching_protocols(out: &mut Vec<u8>, key: &str, token: Option<&str>) {
     if let Some(token) = token {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(token.as_bytes());
+    }
+    if let Some(agreement) = agreement {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        agreement.answer(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -406,13 +423,33 @@ mod tests {
             (Some("http://x"), "/chat?x=1")
         );
         let mut out = Vec::new();
-        switching_protocols(&mut out, upgrade.key, upgrade.token);
+        switching_protocols(&mut out, upgrade.key, upgrade.token, None);
         let out = String::from_utf8(out).expect("ASCII");
+        assert!(!out.contains("Extensions"), "{out}");
         assert!(
             out.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
             "{out}"
         );
         assert_eq!(out.matches("AQICAHtok_en-1!#0").count(), 1);
+    }
+
+    /// Goal: compression is agreed on from whichever field offers it, and answered once.
+    #[test]
+    fn compression_is_negotiated_across_fields() {
+        let text = head(
+            "Sec-WebSocket-Extensions: foo, permessage-deflate; server_max_window_bits=9\r\n\
+             sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n",
+        );
+        let Ok(Request::Upgrade(upgrade)) = parse(text.as_bytes()) else {
+            panic!("valid")
+        };
+        let mut out = Vec::new();
+        let agreement = upgrade.offers.agree(12, 12);
+        switching_protocols(&mut out, upgrade.key, None, agreement);
+        let out = String::from_utf8(out).expect("ASCII");
+        let line = "\r\nSec-WebSocket-Extensions: permessage-deflate; \
+                    server_no_context_takeover; client_no_context_takeover\r\n\r\n";
+        assert!(out.ends_with(line), "{out}");
     }
 
     /// Goal: everything parsers are known to disagree about is refused, with the right status.

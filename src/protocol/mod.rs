@@ -1,6 +1,7 @@
 //! Bytes to meaning and back, without sockets, clocks or randomness.
 
 pub mod chat;
+pub mod extension;
 pub mod http;
 pub mod sigv4;
 pub mod token;

@@ -3,9 +3,8 @@
 //! Owns: member entries, the shard's part of the room log, how far the current flush has come.
 //! Never: sockets, connections; it knows a member by its [`Key`].
 
-use super::log::{Cursor, Log, Next, Window};
+use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
-use crate::base::segment::Piece;
 use crate::net::wire::Key;
 
 /// A member's place in the audience; changes when another member leaves (see [`Audience::leave`]).
@@ -20,6 +19,8 @@ struct Member {
     // Narrows the search for a user's connections; the connection has the name itself.
     user_hash: u32,
     in_flight: bool,
+    // It reads the compressed encoding.
+    deflated: bool,
     // The walk came by, and the log was not sent since, because something else is under way: the
     // completion must send it.
     passed: bool,
@@ -43,6 +44,12 @@ pub struct Audience {
     // The walk of the current flush: next member, and how many are still to be looked at.
     walk_position: usize,
     walk_left: usize,
+    // What every member was offered: nobody's fault is what the walk has not come to, however old. A walk
+    // that never ends, because more is said meanwhile, still comes round: so many looks are left of this
+    // round, and what was there at its beginning will have been offered at its end.
+    offered: Cursor,
+    round_left: usize,
+    round_head: Cursor,
 }
 
 impl Audience {
@@ -61,12 +68,12 @@ impl Audience {
         &self.log
     }
 
-    /// Adds a member who gets everything appended from now on.
+    /// Adds a member who gets everything appended from now on, compressed where that is `deflated`.
     ///
     /// # Panics
     ///
     /// Above 2^32 members, which the connection limit rules out.
-    pub fn join(&mut self, key: Key, user_hash: u32) -> MemberIndex {
+    pub fn join(&mut self, key: Key, user_hash: u32, deflated: bool) -> MemberIndex {
         let index = u32::try_from(self.members.len()).expect("connections are below 2^32");
         let cursor = self.log.head();
         self.members.push(Member {
@@ -74,11 +81,13 @@ impl Audience {
             cursor,
             user_hash,
             in_flight: false,
+            deflated,
             passed: false,
         });
         // The walk goes round: one more place lies between it and its end.
         if self.walk_left > 0 {
             self.walk_left += 1;
+            self.round_left += 1;
         }
         MemberIndex(index)
     }
@@ -95,25 +104,42 @@ impl Audience {
         // The moved member may stand before the walk's position now: look at everybody again.
         if self.walk_left > 0 {
             self.walk_left = self.members.len();
+            self.round_left = self.members.len();
         }
         Some(moved.key)
     }
 
     /// Appends a batch and starts the walk over the members.
-    pub fn append(&mut self, piece: Piece, frames: u32, window: Window, now: Tick) {
-        self.log.append(piece, frames, window, now);
+    pub fn append(&mut self, batch: Batch, window: Window, now: Tick) {
+        if self.walk_left == 0 {
+            self.offered = self.log.head();
+            self.round_left = self.members.len();
+        }
+        self.log.append(batch, window, now, self.offered);
+        if self.walk_left == 0 {
+            self.round_head = self.log.head();
+        }
         self.walk_left = self.members.len();
     }
 
     /// Ages the log.
     pub fn expire(&mut self, window: Window, now: Tick) {
-        self.log.expire(window, now);
+        if self.walk_left == 0 {
+            self.offered = self.log.head();
+        }
+        self.log.expire(window, now, self.offered);
     }
 
     /// The next member of the walk that has something to get and nothing under way.
     pub fn walk(&mut self) -> Option<(MemberIndex, Key)> {
         while self.walk_left > 0 {
             self.walk_left -= 1;
+            self.round_left -= 1;
+            if self.round_left == 0 {
+                self.offered = self.round_head;
+                self.round_head = self.log.head();
+                self.round_left = self.members.len();
+            }
             if self.walk_position >= self.members.len() {
                 self.walk_position = 0;
             }
@@ -139,12 +165,20 @@ impl Audience {
 
     /// What a member gets next.
     pub fn next(&self, index: MemberIndex) -> Next {
-        self.log.next(self.member(index).cursor)
+        let member = self.member(index);
+        self.log.next(member.cursor, member.deflated)
     }
 
     /// As [`Log::copy`], from the member's cursor.
-    pub fn copy(&self, index: MemberIndex, bytes_max: usize, take: impl FnMut(&[u8])) -> Cursor {
-        self.log.copy(self.member(index).cursor, bytes_max, take)
+    pub fn copy(
+        &self,
+        index: MemberIndex,
+        bytes_max: usize,
+        take: impl FnMut(&[u8]),
+    ) -> (Cursor, usize) {
+        let member = self.member(index);
+        self.log
+            .copy(member.cursor, member.deflated, bytes_max, take)
     }
 
     /// Where a member stands.
@@ -201,6 +235,7 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::segment::Piece;
     use bytes::Bytes;
     use std::time::Duration;
 
@@ -210,14 +245,22 @@ mod tests {
     };
 
     fn append(audience: &mut Audience) {
-        let piece = Piece::alone(Bytes::from_static(b"frame"));
-        audience.append(piece, 1, WINDOW, Tick::default());
+        append_at(audience, Tick::default());
+    }
+
+    fn append_at(audience: &mut Audience, now: Tick) {
+        let batch = Batch {
+            plain: Piece::alone(Bytes::from_static(b"frame")),
+            deflated: None,
+            frames: 1,
+        };
+        audience.append(batch, WINDOW, now);
     }
 
     fn serve(audience: &mut Audience) -> Vec<Key> {
         let mut served = Vec::new();
         while let Some((index, key)) = audience.walk() {
-            let Next::Run(_, after) = audience.next(index) else {
+            let Next::Run { after, .. } = audience.next(index) else {
                 panic!("the walk promised")
             };
             audience.set_cursor(index, after);
@@ -231,12 +274,12 @@ mod tests {
     #[test]
     fn a_walk_reaches_every_member_although_some_leave() {
         let mut audience = Audience::default();
-        let mut places: Vec<_> = (0..10).map(|key| audience.join(key, 0)).collect();
+        let mut places: Vec<_> = (0..10).map(|key| audience.join(key, 0, false)).collect();
         append(&mut audience);
         let mut served = Vec::new();
         for _ in 0..4 {
             let (index, key) = audience.walk().expect("ten members are behind");
-            let Next::Run(_, after) = audience.next(index) else {
+            let Next::Run { after, .. } = audience.next(index) else {
                 panic!("the walk promised")
             };
             audience.set_cursor(index, after);
@@ -246,7 +289,7 @@ mod tests {
         let moved = audience.leave(places[1]).expect("the last one moved");
         assert_eq!(moved, 9);
         places[9] = places[1];
-        audience.join(10, 0);
+        audience.join(10, 0, false);
         served.extend(serve(&mut audience));
         served.sort_unstable();
         assert_eq!(served, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -265,13 +308,13 @@ mod tests {
         for start in 0..5 {
             let mut audience = Audience::default();
             for key in 0..5 {
-                audience.join(key, 0);
+                audience.join(key, 0, false);
             }
             audience.walk_position = start;
             append(&mut audience);
             let (index, key) = audience.walk().expect("five members are behind");
             audience.set_cursor(index, audience.log.head());
-            audience.join(9, 0);
+            audience.join(9, 0, false);
             let mut served = serve(&mut audience);
             served.push(key);
             served.sort_unstable();
@@ -279,16 +322,50 @@ mod tests {
         }
     }
 
+    /// Goal: a walk that takes longer than the window's age costs nobody a message, one that never ends
+    /// still lets old ones go, and they go when it is over. Method: three members, one of whom is served,
+    /// then time passes.
+    #[test]
+    fn what_the_walk_has_not_come_to_does_not_age() {
+        let mut audience = Audience::default();
+        for key in 0..3 {
+            audience.join(key, 0, false);
+        }
+        append(&mut audience);
+        let first = audience.walk().expect("three are behind");
+        audience.set_cursor(first.0, audience.log.head());
+        let late = Tick::default().after(WINDOW.age_max * 2);
+        audience.expire(WINDOW, late);
+        assert!(audience.log.bytes() > 0, "two have not been offered it");
+        let first_bytes = audience.log.bytes();
+        append_at(&mut audience, late);
+        assert_eq!(serve(&mut audience), [1, 2, 0], "nobody lost the first");
+        audience.expire(WINDOW, late);
+        assert_eq!(audience.log.bytes(), first_bytes, "the second is young");
+        audience.expire(WINDOW, late.after(WINDOW.age_max * 2));
+        assert_eq!(audience.log.bytes(), 0);
+
+        // More is said at every look: the round still ends after three.
+        for _ in 0..4 {
+            append_at(&mut audience, late);
+            let (index, _) = audience.walk().expect("somebody is behind");
+            audience.set_cursor(index, audience.log.head());
+        }
+        let before = audience.log.bytes();
+        audience.expire(WINDOW, late.after(WINDOW.age_max * 2));
+        assert!(audience.is_walking() && audience.log.bytes() < before);
+    }
+
     /// Goal: a member with a send under way is left to its completion, unless the walk still comes by.
     #[test]
     fn the_walk_passes_members_in_flight() {
         let mut audience = Audience::default();
-        let (first, second) = (audience.join(1, 0), audience.join(2, 0));
+        let (first, second) = (audience.join(1, 0, false), audience.join(2, 0, false));
         append(&mut audience);
         audience.launch(first);
         assert_eq!(serve(&mut audience), [2]);
         assert!(audience.land(first), "the walk went past it");
-        assert!(matches!(audience.next(first), Next::Run(..)));
+        assert!(matches!(audience.next(first), Next::Run { .. }));
         append(&mut audience);
         audience.launch(second);
         assert!(!audience.land(second), "the walk has not begun");

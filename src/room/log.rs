@@ -1,4 +1,5 @@
-//! The room log: batches of wire-ready frames in order, and the window that is kept of them.
+//! The room log: batches of wire-ready frames in order, and the window that is kept of them. A batch may
+//! be there in two encodings; cursors count frames, so one cursor fits both.
 //!
 //! A cursor is a count of frames: the number of the first frame its owner has not been sent. Cursors
 //! stand only at batch boundaries, so what is sent next always starts with a whole frame.
@@ -33,8 +34,15 @@ pub struct Window {
 /// What a reader at some cursor gets next.
 #[derive(Debug)]
 pub enum Next {
-    /// Send this; afterwards the reader stands at the cursor.
-    Run(Run, Cursor),
+    /// There is something.
+    Run {
+        /// To be sent.
+        run: Run,
+        /// Where the reader stands afterwards.
+        after: Cursor,
+        /// Bytes that compression saves of it.
+        saved: usize,
+    },
     /// Nothing to send.
     UpToDate,
     /// The window moved past the cursor: so many frames are gone for this reader, who may go on at
@@ -47,19 +55,45 @@ pub enum Next {
     },
 }
 
+/// Frames of one flush: one behind the other, in one encoding for all or in two.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Uncompressed.
+    pub plain: Piece,
+    /// The same frames for members who agreed to compression, never longer; `None`: there were none
+    /// of them when the frames were said, and whoever has joined since reads `plain`.
+    pub deflated: Option<Piece>,
+    /// How many frames: the same in both.
+    pub frames: u32,
+}
+
+impl Batch {
+    /// Bytes of both encodings.
+    pub fn bytes(&self) -> usize {
+        self.plain.len() + self.deflated.as_ref().map_or(0, Piece::len)
+    }
+
+    fn piece(&self, deflated: bool) -> &Piece {
+        self.deflated
+            .as_ref()
+            .filter(|_| deflated)
+            .unwrap_or(&self.plain)
+    }
+}
+
 #[derive(Debug)]
-struct Batch {
+struct Kept {
     start: u64,
-    piece: Piece,
+    batch: Batch,
     appended: Tick,
 }
 
 /// The kept part of one room's log on one shard.
 #[derive(Debug, Default)]
 pub struct Log {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<Kept>,
     head: u64,
-    // Invariant: the sum of the pieces' lengths.
+    // Invariant: the sum of the batches' bytes.
     bytes: usize,
 }
 
@@ -74,25 +108,27 @@ impl Log {
         self.bytes
     }
 
-    /// Appends `frames` frames and trims to `window`, keeping the new batch in any case.
-    pub fn append(&mut self, piece: Piece, frames: u32, window: Window, now: Tick) {
-        self.bytes += piece.len();
-        self.batches.push_back(Batch {
-            start: self.head,
-            piece,
+    /// Appends a batch and trims to `window`, keeping the new batch in any case.
+    pub fn append(&mut self, batch: Batch, window: Window, now: Tick, offered: Cursor) {
+        self.bytes += batch.bytes();
+        let start = self.head;
+        self.head += u64::from(batch.frames);
+        self.batches.push_back(Kept {
+            start,
+            batch,
             appended: now,
         });
-        self.head += u64::from(frames);
         while self.bytes > window.bytes_max && self.batches.len() > 1 {
             self.drop_oldest();
         }
-        self.expire(window, now);
+        self.expire(window, now, offered);
     }
 
-    /// Drops what is older than the window allows.
-    pub fn expire(&mut self, window: Window, now: Tick) {
-        while let Some(batch) = self.batches.front()
-            && now.since(batch.appended) > window.age_max
+    /// Drops what is older than the window allows, as far as every reader was `offered` it once.
+    pub fn expire(&mut self, window: Window, now: Tick, offered: Cursor) {
+        while let Some(kept) = self.batches.front()
+            && now.since(kept.appended) > window.age_max
+            && kept.start < offered.0
         {
             self.drop_oldest();
         }
@@ -107,13 +143,14 @@ impl Log {
         self.bytes = 0;
     }
 
-    /// What a reader at `cursor` gets next: as many batches as lie in one stretch of memory.
-    pub fn next(&self, cursor: Cursor) -> Next {
+    /// What a reader at `cursor` gets next: as many batches as lie in one stretch of memory, compressed
+    /// where they are if the reader takes that.
+    pub fn next(&self, cursor: Cursor, deflated: bool) -> Next {
         if cursor.0 >= self.head {
             return Next::UpToDate;
         }
         let Some(index) = self.find(cursor) else {
-            let resume = self.batches.front().map_or(self.head, |batch| batch.start);
+            let resume = self.batches.front().map_or(self.head, |kept| kept.start);
             return Next::Behind {
                 frames: resume - cursor.0,
                 resume: Cursor(resume),
@@ -121,31 +158,45 @@ impl Log {
         };
         let mut batches = self.batches.range(index..);
         let first = batches.next().expect("find returns an index of a batch");
-        let mut run = Run::of(&first.piece);
-        for batch in batches {
-            if run.len() + batch.piece.len() > SEGMENT_BYTES || !run.join(&batch.piece) {
-                return Next::Run(run, Cursor(batch.start));
+        let mut run = Run::of(first.batch.piece(deflated));
+        let mut plain = first.batch.plain.len();
+        let mut after = self.head();
+        for kept in batches {
+            let piece = kept.batch.piece(deflated);
+            if run.len() + piece.len() > SEGMENT_BYTES || !run.join(piece) {
+                after = Cursor(kept.start);
+                break;
             }
+            plain += kept.batch.plain.len();
         }
-        Next::Run(run, self.head())
+        let saved = plain - run.len();
+        Next::Run { run, after, saved }
     }
 
     /// The pieces from `cursor` on, at least one and then up to `bytes_max` bytes, for a reader that
-    /// must copy them (TLS); afterwards it stands at the returned cursor. Call after [`Log::next`]
-    /// answered with a run.
-    pub fn copy(&self, cursor: Cursor, bytes_max: usize, mut take: impl FnMut(&[u8])) -> Cursor {
+    /// must copy them (TLS): where it stands afterwards, and the bytes that compression saved. Call
+    /// after [`Log::next`] answered with a run.
+    pub fn copy(
+        &self,
+        cursor: Cursor,
+        deflated: bool,
+        bytes_max: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> (Cursor, usize) {
         let Some(index) = self.find(cursor) else {
-            return cursor;
+            return (cursor, 0);
         };
-        let mut bytes = 0;
-        for batch in self.batches.range(index..) {
-            if bytes > 0 && bytes + batch.piece.len() > bytes_max {
-                return Cursor(batch.start);
+        let (mut bytes, mut saved) = (0, 0);
+        for kept in self.batches.range(index..) {
+            let piece = kept.batch.piece(deflated);
+            if bytes > 0 && bytes + piece.len() > bytes_max {
+                return (Cursor(kept.start), saved);
             }
-            bytes += batch.piece.len();
-            take(batch.piece.bytes());
+            bytes += piece.len();
+            saved += kept.batch.plain.len() - piece.len();
+            take(piece.bytes());
         }
-        self.head()
+        (self.head(), saved)
     }
 
     /// The batch that starts at `cursor`. The newest is tried first: most readers are there.
@@ -155,13 +206,13 @@ impl Log {
             return Some(self.batches.len() - 1);
         }
         self.batches
-            .binary_search_by(|batch| batch.start.cmp(&cursor.0))
+            .binary_search_by(|kept| kept.start.cmp(&cursor.0))
             .ok()
     }
 
     fn drop_oldest(&mut self) {
-        if let Some(batch) = self.batches.pop_front() {
-            self.bytes -= batch.piece.len();
+        if let Some(kept) = self.batches.pop_front() {
+            self.bytes -= kept.batch.bytes();
         }
     }
 }
@@ -180,36 +231,81 @@ mod tests {
         Piece::alone(Bytes::from_static(text.as_bytes()))
     }
 
+    fn batch(text: &'static str, frames: u32) -> Batch {
+        Batch {
+            plain: piece(text),
+            deflated: None,
+            frames,
+        }
+    }
+
     /// Goal: a reader gets every batch once and in order; one that fell out of the window learns how
     /// much it lost and goes on at a boundary.
     #[test]
     fn readers_follow_or_learn_what_they_lost() {
         let mut log = Log::default();
         let start = log.head();
-        assert!(matches!(log.next(start), Next::UpToDate));
-        log.append(piece("aaaa"), 2, WINDOW, Tick::default());
-        log.append(piece("bbbb"), 3, WINDOW, Tick::default());
-        let Next::Run(run, after) = log.next(start) else {
+        assert!(matches!(log.next(start, false), Next::UpToDate));
+        log.append(batch("aaaa", 2), WINDOW, Tick::default(), log.head());
+        log.append(batch("bbbb", 3), WINDOW, Tick::default(), log.head());
+        let Next::Run { run, after, saved } = log.next(start, true) else {
             panic!("two batches are kept")
         };
         assert_eq!(
-            (run.len(), after),
-            (4, Cursor(2)),
+            (run.len(), after, saved),
+            (4, Cursor(2), 0),
             "the two lie in different allocations"
         );
-        log.append(piece("cccc"), 1, WINDOW, Tick::default());
-        let Next::Behind { frames, resume } = log.next(start) else {
+        log.append(batch("cccc", 1), WINDOW, Tick::default(), log.head());
+        let Next::Behind { frames, resume } = log.next(start, false) else {
             panic!("12 bytes of 10")
         };
         assert_eq!((frames, resume), (2, Cursor(2)));
         let mut copied = Vec::new();
         assert_eq!(
-            log.copy(resume, 100, |bytes| copied.extend_from_slice(bytes)),
-            log.head()
+            log.copy(resume, false, 100, |bytes| copied.extend_from_slice(bytes)),
+            (log.head(), 0)
         );
         assert_eq!(copied, b"bbbbcccc");
-        log.expire(WINDOW, Tick::default().after(Duration::from_secs(2)));
+        log.expire(
+            WINDOW,
+            Tick::default().after(Duration::from_secs(2)),
+            log.head(),
+        );
         assert_eq!(log.bytes(), 0);
-        assert!(matches!(log.next(resume), Next::Behind { frames: 4, .. }));
+        assert!(matches!(
+            log.next(resume, false),
+            Next::Behind { frames: 4, .. }
+        ));
+    }
+
+    /// Goal: each reader gets its encoding, at the same cursors; both count against the window.
+    #[test]
+    fn two_encodings_share_cursors() {
+        let mut log = Log::default();
+        let (start, now) = (log.head(), Tick::default());
+        let both = Batch {
+            deflated: Some(piece("a")),
+            ..batch("aaaa", 2)
+        };
+        log.append(both, WINDOW, now, log.head());
+        log.append(batch("bb", 1), WINDOW, now, log.head());
+        for (deflated, len, less) in [(false, 4, 0), (true, 1, 3)] {
+            let Next::Run { run, after, saved } = log.next(start, deflated) else {
+                panic!("kept")
+            };
+            assert_eq!((run.len(), after, saved), (len, Cursor(2), less));
+            let Next::Run { run, after, saved } = log.next(after, deflated) else {
+                panic!("kept")
+            };
+            assert_eq!((run.len(), after, saved), (2, Cursor(3), 0));
+            let (mut copied, end) = (Vec::new(), log.head());
+            let take = |bytes: &[u8]| copied.extend_from_slice(bytes);
+            assert_eq!(log.copy(start, deflated, 100, take), (end, less));
+            assert_eq!(copied.len(), len + 2);
+        }
+        assert_eq!(log.bytes(), 7);
+        log.append(batch("cccc", 1), WINDOW, now, log.head());
+        assert_eq!(log.bytes(), 6, "the five bytes of the first went together");
     }
 }

@@ -1,4 +1,5 @@
-//! The authority over one room, on its home shard: order, rate, ids, times, and one encoding for all.
+//! The authority over one room, on its home shard: order, rate, ids, times, and one encoding for all, or
+//! two while some of its members take compressed messages.
 //!
 //! Owns: the room's rate budget and the open end of its log.
 //! Never: members, sockets, clocks.
@@ -6,19 +7,24 @@
 use std::time::Duration;
 
 use super::RoomSettings;
+use super::log::Batch;
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds};
+use crate::base::limits::DEFLATE_WINDOW_BITS;
 use crate::base::rate::{Budget, Rate};
-use crate::base::segment::{Piece, Segment};
+use crate::base::segment::Segment;
 use crate::protocol::chat::encode;
+use crate::protocol::ws::{self, Deflater};
 
-/// What a room needs from its shard to append: ids, time.
+/// What a room needs from its shard to append: ids, time, compression.
 #[derive(Debug)]
 pub struct Press<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
     /// The turn's time.
     pub now: Now,
+    /// Compresses for the members who take that.
+    pub deflater: &'a mut Deflater,
 }
 
 /// A message to be said; all text as it goes on the wire, unescaped unless named JSON.
@@ -38,15 +44,15 @@ pub struct Said<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverRate;
 
-/// What a flush hands out: frames one behind the other, and how many.
-pub type Batch = (Piece, u32);
-
 /// One room.
 #[derive(Debug)]
 pub struct Room {
     settings: RoomSettings,
     budget: Budget,
     segment: Segment,
+    // The compressed encoding, while there are members for it. Invariant: what is pending in both
+    // segments is the same frames.
+    deflated: Option<Box<Segment>>,
     // Frames in the segment's pending part.
     pending_frames: u32,
     // Batches cut because a segment was full, still to be flushed before the pending part.
@@ -62,6 +68,7 @@ impl Room {
             settings,
             budget: Budget::default(),
             segment: Segment::default(),
+            deflated: None,
             pending_frames: 0,
             cut: Vec::new(),
             flushed: Tick::default(),
@@ -92,12 +99,18 @@ impl Room {
     /// Says a message that just came: gives it its id and time.
     pub fn say(&mut self, press: &mut Press<'_>, said: Said<'_>) -> FrameId {
         let id = press.ids.next_id();
-        self.publish(id, press.now.unix, said);
+        self.publish(press.deflater, id, press.now.unix, said);
         id
     }
 
     /// Gives a message its place, and encodes it for everybody.
-    pub fn publish(&mut self, id: FrameId, sent: UnixTime, said: Said<'_>) {
+    pub fn publish(
+        &mut self,
+        deflater: &mut Deflater,
+        id: FrameId,
+        sent: UnixTime,
+        said: Said<'_>,
+    ) {
         let message = encode::Message {
             id,
             request_id: said.request_id,
@@ -106,7 +119,7 @@ impl Room {
             sent,
             sender_json: said.sender_json,
         };
-        self.append(message.bytes_max(), |out| {
+        self.append(deflater, message.bytes_max(), |out| {
             encode::message(out, &message);
         });
     }
@@ -127,7 +140,9 @@ impl Room {
             sent: press.now.unix,
         };
         let id = event.id;
-        self.append(event.bytes_max(), |out| encode::event(out, &event));
+        self.append(press.deflater, event.bytes_max(), |out| {
+            encode::event(out, &event);
+        });
         self.urgent = true;
         id
     }
@@ -157,24 +172,62 @@ impl Room {
     pub fn rest(&mut self) {
         if self.pending_frames == 0 && self.cut.is_empty() {
             self.segment = Segment::default();
+            if let Some(deflated) = &mut self.deflated {
+                **deflated = Segment::default();
+            }
             self.cut = Vec::new();
         }
     }
 
-    fn append(&mut self, bytes_max: usize, mut write: impl FnMut(&mut bytes::BytesMut)) {
-        if !self.segment.write(bytes_max, &mut write) {
+    /// Says whether some members take compressed messages: what is said from now on is there for them.
+    pub fn set_deflated(&mut self, deflated: bool) {
+        if deflated != self.deflated.is_some() {
+            // A batch is compressed as a whole or not at all.
             self.cut_pending();
-            self.segment.renew(bytes_max);
-            let fits = self.segment.write(bytes_max, &mut write);
-            assert!(fits, "a renewed segment has the room it was asked for");
+            self.deflated = deflated.then(Box::default);
+        }
+    }
+
+    fn append(
+        &mut self,
+        deflater: &mut Deflater,
+        bytes_max: usize,
+        write: impl FnOnce(&mut bytes::BytesMut),
+    ) {
+        let fit = self.segment.fits(bytes_max)
+            && (self.deflated.as_ref()).is_none_or(|deflated| deflated.fits(bytes_max));
+        if !fit {
+            self.cut_pending();
+        }
+        let start = self.segment.pending().len();
+        append_to(&mut self.segment, bytes_max, write);
+        if let Some(deflated) = &mut self.deflated {
+            let frame = &self.segment.pending()[start..];
+            append_to(deflated, bytes_max, |out| {
+                for payload in ws::payloads(frame) {
+                    deflater.message(out, DEFLATE_WINDOW_BITS, true, payload);
+                }
+            });
         }
         self.pending_frames += 1;
     }
 
     fn cut_pending(&mut self) {
-        if let Some(piece) = self.segment.cut() {
-            self.cut
-                .push((piece, std::mem::take(&mut self.pending_frames)));
+        if let Some(plain) = self.segment.cut() {
+            self.cut.push(Batch {
+                plain,
+                deflated: self.deflated.as_mut().and_then(|deflated| deflated.cut()),
+                frames: std::mem::take(&mut self.pending_frames),
+            });
         }
     }
+}
+
+/// Appends to a segment that has nothing pending if it is full.
+fn append_to(segment: &mut Segment, bytes_max: usize, write: impl FnOnce(&mut bytes::BytesMut)) {
+    if !segment.fits(bytes_max) {
+        segment.renew(bytes_max);
+    }
+    let fits = segment.write(bytes_max, write);
+    assert!(fits, "a renewed segment has the room it was asked for");
 }

@@ -83,6 +83,7 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         tls: tls.messaging,
         origins: settings.origins.clone().into(),
         pages: pages.clone().map(|pages| pages as Arc<dyn Pages>),
+        compression: settings.compression,
         echo: false,
     };
     let control_listener = bind_control(settings.control_listen)?;

@@ -3,13 +3,15 @@
 use crate::base::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 use crate::base::rate::Rate;
 use crate::protocol::chat::Parser;
-use crate::protocol::ws::Bounds;
+use crate::protocol::ws::{Bounds, Inflater};
 
 /// One a shard; lent to each session while it reads.
 #[derive(Debug)]
 pub struct Desk {
     /// Reused by every request: no allocation in steady state.
     pub parser: Parser,
+    /// Reads compressed messages, of all connections.
+    pub inflater: Inflater,
     /// What a WebSocket message may be.
     pub bounds: Bounds,
     /// Requests of one connection; `None`: not limited.
@@ -29,6 +31,7 @@ impl Desk {
         };
         Self {
             parser: Parser::default(),
+            inflater: Inflater::default(),
             bounds,
             connection_rate,
             echo: false,
@@ -44,6 +47,7 @@ impl Desk {
         };
         Self {
             parser: Parser::default(),
+            inflater: Inflater::default(),
             bounds,
             connection_rate: None,
             echo: true,

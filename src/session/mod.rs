@@ -15,6 +15,7 @@ use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
 use crate::base::rate::{Budget, Rate};
 use crate::protocol::chat::{ErrorCode, Request, texts};
+use crate::protocol::extension::Agreement;
 use crate::protocol::token::{Capabilities, Capability};
 use crate::protocol::ws::{Decoder, Item, Violation};
 
@@ -75,6 +76,8 @@ pub struct Session {
     heard: Tick,
     ends: UnixTime,
     capabilities: Capabilities,
+    // The window of compressed messages to the client, as a power of two; 0: none were agreed on.
+    window_bits: u8,
     // We sent or received a Close frame: nothing the client says counts any more.
     closing: bool,
 }
@@ -91,8 +94,8 @@ pub struct Grant {
 }
 
 impl Session {
-    /// A session that starts `now`.
-    pub fn new(grant: Grant, now: Tick) -> Self {
+    /// A session that starts `now`; `agreement` is on compression.
+    pub fn new(grant: Grant, agreement: Option<Agreement>, now: Tick) -> Self {
         Self {
             decoder: Decoder::default(),
             sender_json: grant.sender_json,
@@ -100,6 +103,7 @@ impl Session {
             heard: now,
             ends: grant.ends,
             capabilities: grant.capabilities,
+            window_bits: agreement.map_or(0, |agreement| agreement.window_bits),
             closing: false,
         }
     }
@@ -107,6 +111,12 @@ impl Session {
     /// `Sender` as it appears in this user's messages.
     pub fn sender_json(&self) -> &str {
         &self.sender_json
+    }
+
+    /// With which window messages may be compressed for the client, as a power of two; `None`: not at
+    /// all.
+    pub fn window_bits(&self) -> Option<u8> {
+        (self.window_bits > 0).then_some(self.window_bits)
     }
 
     /// Whether the closing handshake has begun.
@@ -132,7 +142,11 @@ impl Session {
         self.heard = now.tick;
         let mut start = 0;
         while start < len {
-            let step = match self.decoder.step(buffer, start, len, &desk.bounds) {
+            let inflater = (self.window_bits > 0).then_some(&mut desk.inflater);
+            let step = match self
+                .decoder
+                .step(buffer, start, len, &desk.bounds, inflater)
+            {
                 Ok(step) => step,
                 Err(violation) => {
                     if !self.closing {

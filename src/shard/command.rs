@@ -9,11 +9,12 @@ use super::gateway::Refused;
 use super::settings::ShardId;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
-use crate::base::segment::Piece;
 use crate::net::tls::Tls;
 use crate::protocol::chat::review::Verdict;
+use crate::protocol::extension::Agreement;
 use crate::protocol::token::TokenId;
 use crate::room::RoomSettings;
+use crate::room::log::Batch;
 use crate::room::review::Ticket;
 use crate::session::Grant;
 
@@ -40,6 +41,8 @@ pub struct Newcomer<S> {
     pub token_expires: UnixTime,
     /// Narrows the search for a user's connections.
     pub user_hash: u32,
+    /// On compression, if there is one.
+    pub agreement: Option<Agreement>,
 }
 
 /// Why a newcomer is turned away; the handshake answers with a status.
@@ -144,13 +147,13 @@ pub enum Command<S> {
     /// To a home shard: a member's request.
     Post(RoomId, Posted),
     /// To a shard with members: append to the room log and fan out.
-    Batch(RoomId, Piece, u32),
+    Batch(RoomId, Batch),
     /// To a member's shard: a frame for one connection.
     Tell(u64, Bytes),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Box<str>, Box<str>),
-    /// To a home shard: so many members fewer on the sending shard.
-    Left(RoomId, ShardId, u32),
+    /// To a home shard: one member fewer on the sending shard; whether it took compressed messages.
+    Left(RoomId, ShardId, bool),
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
     /// From the home shard: changed settings.

@@ -9,6 +9,7 @@ use crate::base::clock::Tick;
 use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
 use crate::base::table::Slot;
 use crate::net::tls::Tls;
+use crate::protocol::ws::{self, Deflater};
 use crate::room::audience::MemberIndex;
 use crate::room::log::Cursor;
 use crate::session::Session;
@@ -129,9 +130,18 @@ impl Lane {
         self.finish.take().map(|finish| finish.frame)
     }
 
-    /// Conformance mode: a whole message back, whatever its size.
-    pub fn push_echo(&mut self, text: bool, payload: &[u8]) {
-        crate::protocol::ws::message(&mut self.frames, text, payload);
+    /// Conformance mode: a whole message back, whatever its size; compressed if that was agreed on.
+    pub fn push_echo(
+        &mut self,
+        text: bool,
+        payload: &[u8],
+        deflater: &mut Deflater,
+        window_bits: Option<u8>,
+    ) {
+        match window_bits {
+            Some(bits) => deflater.message_always(&mut self.frames, bits, text, payload),
+            None => ws::message(&mut self.frames, text, payload),
+        }
     }
 
     /// Whether nothing waits.

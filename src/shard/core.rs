@@ -36,7 +36,7 @@ use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, SEND_STALL_MAX};
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
 use crate::net::wire::{Shutdown, Wire};
-use crate::protocol::ws;
+use crate::protocol::ws::{self, Deflater};
 use crate::session::{Desk, Due, Ending};
 
 /// What a core is made with.
@@ -94,6 +94,7 @@ pub struct Core<W: Wire> {
     now: Now,
     ids: FrameIds,
     desk: Desk,
+    deflater: Deflater,
     connections: Table<Connection<W::Seat>>,
     locals: Table<Local>,
     rooms: HashMap<RoomId, Slot<Local>>,
@@ -140,6 +141,7 @@ impl<W: Wire> Core<W> {
             now,
             ids: FrameIds::seeded(parts.seed),
             desk,
+            deflater: Deflater::default(),
             connections: Table::default(),
             locals: Table::default(),
             rooms: HashMap::new(),
@@ -175,6 +177,7 @@ impl<W: Wire> Core<W> {
         let flush_due = self.flush_rooms();
         self.serve();
         self.metrics.connections.set(self.connections.len() as u64);
+        self.metrics.deflated.set(self.deflater.messages());
         if !self.walking.is_empty() {
             return Plan::Now;
         }
@@ -250,10 +253,10 @@ impl<W: Wire> Core<W> {
             Command::Join(newcomer) => self.joins.push(newcomer),
             Command::Install(newcomer, settings) => self.install(*newcomer, settings),
             Command::Post(room, posted) => self.take_post(room, &posted),
-            Command::Batch(room, piece, frames) => self.take_batch(room, piece, frames),
+            Command::Batch(room, batch) => self.take_batch(room, batch),
             Command::Tell(connection, frame) => self.tell(Slot::from_bits(connection), &frame),
             Command::Evict(room, user_id, reason) => self.evict(room, &user_id, &reason),
-            Command::Left(room, shard, count) => self.member_left(room, shard, count),
+            Command::Left(room, shard, deflated) => self.member_left(room, shard, deflated),
             Command::PutRoom(room, settings, answer) => {
                 self.put_room(room, settings);
                 let _nobody_waits = answer.send(Ok(()));
@@ -441,6 +444,7 @@ impl<W: Wire> Core<W> {
         let Some(member) = connection.member.take() else {
             return;
         };
+        let deflated = connection.session.window_bits().is_some();
         let local_slot = connection.local;
         let Some(local) = self.locals.get_mut(local_slot) else {
             return;
@@ -450,7 +454,7 @@ impl<W: Wire> Core<W> {
         let emptied = local.audience.is_empty() && local.home.is_none();
         let away = local.home.is_none();
         if let Some(home) = &mut local.home {
-            decrease(&mut home.members, self.id, 1);
+            home.departs(self.id, deflated);
         }
         if let Some(key) = moved
             && let Some(other) = self.connections.get_mut(Slot::from_bits(key))
@@ -458,7 +462,8 @@ impl<W: Wire> Core<W> {
             other.member = Some(member);
         }
         if away {
-            self.send_to(self.settings.home(room), Command::Left(room, self.id, 1));
+            let left = Command::Left(room, self.id, deflated);
+            self.send_to(self.settings.home(room), left);
         }
         if emptied {
             self.locals.remove(local_slot);
@@ -466,13 +471,13 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    fn member_left(&mut self, room: RoomId, shard: ShardId, count: u32) {
+    fn member_left(&mut self, room: RoomId, shard: ShardId, deflated: bool) {
         if let Some(slot) = self.rooms.get(&room)
             && let Some(Local {
                 home: Some(home), ..
             }) = self.locals.get_mut(*slot)
         {
-            decrease(&mut home.members, shard, count);
+            home.departs(shard, deflated);
         }
     }
 
@@ -482,16 +487,6 @@ impl<W: Wire> Core<W> {
         for slot in all {
             self.kill(slot, |metrics| &metrics.closed_drain);
         }
-    }
-}
-
-fn decrease(members: &mut [u32], shard: ShardId, count: u32) {
-    if let Some(members) = members.get_mut(shard) {
-        debug_assert!(
-            *members >= count,
-            "a shard reports no more departures than arrivals"
-        );
-        *members = members.saturating_sub(count);
     }
 }
 

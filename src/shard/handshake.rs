@@ -18,11 +18,12 @@ use super::metrics::{Figure, ShardMetrics};
 use super::run::Clock;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameIds, RoomId};
-use crate::base::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 use crate::net::rings::Rings;
 use crate::net::stream::{Listener, Stream};
 use crate::net::tls::{Progress, Tls, TlsError};
 use crate::protocol::chat::{ErrorCode, encode};
+use crate::protocol::extension::Agreement;
 use crate::protocol::http::{self, HeadFault, HeadScanner, Request, Upgrade};
 use crate::protocol::token::{Capabilities, Keyring, TokenError, TokenId};
 use crate::session::Grant;
@@ -47,6 +48,8 @@ pub struct Entrance {
     pub origins: Arc<[String]>,
     /// Plain pages.
     pub pages: Option<Arc<dyn Pages>>,
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
     /// Conformance mode: everybody enters, without a token.
     pub echo: bool,
 }
@@ -152,6 +155,7 @@ struct Guest {
     greeting: Vec<u8>,
     leftover: Vec<u8>,
     pass: Pass,
+    agreement: Option<Agreement>,
 }
 
 /// What the token says.
@@ -170,6 +174,7 @@ impl Guest {
             greeting,
             leftover,
             pass,
+            agreement,
         } = self;
         let Pass {
             grant,
@@ -189,6 +194,7 @@ impl Guest {
             token,
             token_expires,
             user_hash,
+            agreement,
         })
     }
 }
@@ -204,21 +210,26 @@ async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
         visit.tls = Some(Box::new(Tls::new(Arc::clone(config))?));
     }
     let mut scanner = HeadScanner::default();
+    let mut head_len = 0;
     let judged = loop {
         match scanner.scan(&visit.plain) {
-            Ok(Some(end)) => break judge(&visit.plain, end, door),
+            Ok(Some(end)) => {
+                head_len = end;
+                break judge(&visit.plain[..end], door);
+            }
             Ok(None) => visit.read().await?,
             Err(fault) => break Err(fault.into()),
         }
     };
     match judged {
-        Ok((greeting, pass, end)) => {
-            let leftover = visit.plain.split_off(end);
+        Ok((greeting, pass, agreement)) => {
+            let leftover = visit.plain.split_off(head_len);
             Ok(Guest {
                 tls: visit.tls,
                 greeting,
                 leftover,
                 pass,
+                agreement,
             })
         }
         Err(rejected) => {
@@ -232,8 +243,8 @@ async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
 }
 
 /// What a complete head deserves: the `101` and what the token says, or a refusal.
-fn judge(plain: &[u8], end: usize, door: &Door) -> Result<(Vec<u8>, Pass, usize), Rejected> {
-    let upgrade = match http::parse(&plain[..end])? {
+fn judge(head: &[u8], door: &Door) -> Result<(Vec<u8>, Pass, Option<Agreement>), Rejected> {
+    let upgrade = match http::parse(head)? {
         Request::Upgrade(upgrade) => upgrade,
         Request::Plain { .. } => return Err(Rejected::Page),
     };
@@ -250,8 +261,9 @@ fn judge(plain: &[u8], end: usize, door: &Door) -> Result<(Vec<u8>, Pass, usize)
         open(&upgrade, door)?
     };
     let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
-    http::switching_protocols(&mut greeting, upgrade.key, upgrade.token);
-    Ok((greeting, pass, end))
+    let agreement = door.agree(&upgrade);
+    http::switching_protocols(&mut greeting, upgrade.key, upgrade.token, agreement);
+    Ok((greeting, pass, agreement))
 }
 
 fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
@@ -434,6 +446,22 @@ impl Rejected {
 }
 
 impl Door {
+    /// One encoding serves all viewers of a room, so all have its window; echoes are compressed one by
+    /// one, with whatever a client asks for.
+    fn agree(&self, upgrade: &Upgrade<'_>) -> Option<Agreement> {
+        let Entrance {
+            compression, echo, ..
+        } = self.entrance;
+        let (min, most) = if echo {
+            ECHO_WINDOW_BITS
+        } else {
+            (DEFLATE_WINDOW_BITS, DEFLATE_WINDOW_BITS)
+        };
+        compression
+            .then(|| upgrade.offers.agree(min, most))
+            .flatten()
+    }
+
     fn page(&self, plain: &[u8], out: &mut Vec<u8>) {
         let page = |out: &mut Vec<u8>| {
             let Ok(Request::Plain { method, target, .. }) = http::parse(plain) else {
@@ -450,6 +478,8 @@ impl Door {
     }
 }
 
+/// What the compressor can: 8 of RFC 7692 is beyond zlib.
+const ECHO_WINDOW_BITS: (u8, u8) = (9, 15);
 const NOT_FOUND: &[u8] = b"Uproar messaging endpoint: connect with WebSocket and a chat token.\n";
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// One read of the handshake: a browser's head with a token is about 1.5 KB.

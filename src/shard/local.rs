@@ -37,6 +37,8 @@ pub struct Home {
     pub room: Room,
     /// Members on each shard, those on their way included.
     pub members: Vec<u32>,
+    // Those of them who take compressed messages.
+    deflated: u32,
     /// Users to evict once their event was flushed: user id, reason.
     pub evictions: Vec<(Box<str>, Box<str>)>,
     /// Messages under review; there while the room is reviewed, and until the last one has left.
@@ -71,6 +73,7 @@ impl Home {
         Self {
             room,
             members: vec![0; shard_count],
+            deflated: 0,
             evictions: Vec::new(),
             answers: Vec::new(),
             pending: settings.review.map(|_| Box::default()),
@@ -85,6 +88,28 @@ impl Home {
         } else {
             self.pending.take_if(|pending| pending.is_empty());
         }
+    }
+
+    /// Counts a member who is on the way to `shard`.
+    pub fn arrives(&mut self, shard: ShardId, deflated: bool) {
+        if let Some(members) = self.members.get_mut(shard) {
+            *members += 1;
+        }
+        self.deflated += u32::from(deflated);
+        self.room.set_deflated(self.deflated > 0);
+    }
+
+    /// Counts a member who left `shard`.
+    pub fn departs(&mut self, shard: ShardId, deflated: bool) {
+        if let Some(members) = self.members.get_mut(shard) {
+            debug_assert!(
+                *members > 0,
+                "a shard reports no more departures than arrivals"
+            );
+            *members = members.saturating_sub(1);
+        }
+        self.deflated = self.deflated.saturating_sub(deflated.into());
+        self.room.set_deflated(self.deflated > 0);
     }
 
     /// Members on all shards.

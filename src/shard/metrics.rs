@@ -69,6 +69,7 @@ pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
 metrics! {
     connections: "gauge" "connections" "", "Established connections.";
     opened: "counter" "connections_opened_total" "", "Connections that were established.";
+    opened_deflated: "counter" "connections_compressed_total" "", "Connections that agreed to compression.";
     closed_client: "counter" "connections_closed_total" "{reason=\"client\"}", "Connections that ended.";
     closed_session: "counter" "connections_closed_total" "{reason=\"session_expired\"}", "Connections that ended.";
     closed_kicked: "counter" "connections_closed_total" "{reason=\"kicked\"}", "Connections that ended.";
@@ -104,6 +105,8 @@ metrics! {
     bytes_sent: "counter" "bytes_sent_total" "", "Bytes the kernel took.";
     frames_delivered: "counter" "messages_delivered_total" "", "Frames of room logs handed to the kernel, counted for each receiver.";
     frames_skipped: "counter" "messages_shed_total" "{policy=\"skip\"}", "Frames that slow clients did not get.";
+    deflated: "counter" "messages_compressed_total" "", "Messages and events compressed, once each for all receivers.";
+    deflate_saved: "counter" "bytes_saved_total" "", "Bytes that compression kept off the wire, counted for each receiver.";
     sends: "counter" "sends_total" "", "Send operations submitted.";
     turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";

@@ -31,7 +31,9 @@ impl Connect {
             let text = "--nats: a NATS connection begins without a WebSocket handshake";
             return Err(BenchFailure::Usage(text.to_owned()));
         }
-        let host = self.peer.host(&self.target, usize::from(self.rooms))?;
+        let host = self
+            .peer
+            .host(&self.target, usize::from(self.rooms), false)?;
         let plan = Plan {
             total: self.total as usize,
             width: usize::from(self.width),

@@ -46,6 +46,9 @@ pub(in crate::cli) struct Fanout {
     /// Receivers of each room that are looked at message by message
     #[arg(long, default_value_t = 10, value_name = "N")]
     samples: usize,
+    /// Viewers offer permessage-deflate, and a server that is started agrees to it
+    #[arg(long, conflicts_with_all = ["plain", "nats"])]
+    compression: bool,
     /// Also the kernel's line for sends that carry as many messages, and the share of it
     #[arg(long, conflicts_with = "running")]
     floor: bool,
@@ -63,7 +66,8 @@ impl Fanout {
             );
             return Err(BenchFailure::Usage(text));
         }
-        let host = self.peer.host(&self.target, self.rooms)?;
+        let mut host = self.peer.host(&self.target, self.rooms, self.compression)?;
+        host.compression = self.compression;
         let rooms = host.room_count();
         let plan = Plan {
             receivers: self.receivers,
@@ -200,6 +204,7 @@ fn summary(machine: &str, rooms: usize, flags: &Fanout, rows: &[Row]) -> Value {
         "rooms": rooms,
         "receivers_per_room": flags.receivers,
         "content_bytes": flags.size,
+        "compression": flags.compression,
         "p99_max_ms": flags.p99_ms,
         "runs": rows.len(),
         "lowest": sorted[0].deliveries_per_second.round(),

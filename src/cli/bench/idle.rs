@@ -21,7 +21,7 @@ pub(in crate::cli) struct Idle {
 
 impl Idle {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        let host = self.peer.host(&self.target, 1)?;
+        let host = self.peer.host(&self.target, 1, false)?;
         let bar = progress(self.connections);
         let found = idle::run(&host, self.connections, usize::from(self.user_id), || {
             bar.inc(1);

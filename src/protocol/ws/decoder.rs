@@ -10,6 +10,7 @@ use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use super::deflate::Inflater;
 use super::mask::unmask;
 use super::utf8::Utf8;
 use super::violation::Violation;
@@ -23,7 +24,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 /// What a message may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// All fragments together, in bytes.
+    /// All fragments together, in bytes, compressed or not.
     pub message_bytes_max: usize,
     /// Frames of one message.
     pub fragments_max: u32,
@@ -92,6 +93,7 @@ struct Assembly {
     frame: Option<Frame>,
     // The message under way: its kind, what arrived of it, how many frames.
     message: Option<Data>,
+    deflated: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
     fragments: u32,
@@ -104,6 +106,8 @@ struct Assembly {
 struct Frame {
     opcode: OpCode,
     is_final: bool,
+    // RSV1 of RFC 7692: the message that begins here is compressed.
+    deflated: bool,
     mask: [u8; 4],
     len: usize,
     received: usize,
@@ -111,7 +115,8 @@ struct Frame {
 
 impl Decoder {
     /// Takes at most one item out of `buffer[start..end]`, the received bytes not yet used. What lies
-    /// behind `end` is padding. Progress is made whenever `start < end`.
+    /// behind `end` is padding. Progress is made whenever `start < end`. Compressed messages are taken
+    /// only with an `inflater`, the same kind of connection always with or always without.
     ///
     /// # Errors
     ///
@@ -126,6 +131,7 @@ impl Decoder {
         start: usize,
         end: usize,
         bounds: &Bounds,
+        inflater: Option<&'a mut Inflater>,
     ) -> Result<Step<'a>, Violation> {
         assert!(
             end + PARSE_PADDING_BYTES <= buffer.len(),
@@ -139,12 +145,13 @@ impl Decoder {
             self.assembly = None;
         }
         if self.assembly.is_none()
-            && let Some((frame, header_len)) = parse(&buffer[start..end])?
+            && let Some((frame, header_len)) = parse(&buffer[start..end], inflater.is_some())?
         {
             admit(&frame, None, 0, 0, bounds)?;
             let total = header_len + frame.len;
             if frame.is_final && total <= end - start {
-                return in_place(buffer, start + header_len, frame).map(|item| Step {
+                let item = in_place(buffer, start + header_len, frame, bounds, inflater)?;
+                return Ok(Step {
                     consumed: total,
                     item: Some(item),
                 });
@@ -152,7 +159,7 @@ impl Decoder {
         }
         self.assembly
             .get_or_insert_default()
-            .step(&mut buffer[start..end], bounds)
+            .step(&mut buffer[start..end], bounds, inflater)
     }
 
     /// Gives up the memory of a message that was handed out. Call when a received buffer is used up.
@@ -179,13 +186,18 @@ impl Assembly {
         self.message.is_none() && self.frame.is_none() && self.head_len == 0
     }
 
-    fn step(&mut self, received: &mut [u8], bounds: &Bounds) -> Result<Step<'_>, Violation> {
+    fn step<'a>(
+        &'a mut self,
+        received: &mut [u8],
+        bounds: &Bounds,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Step<'a>, Violation> {
         if std::mem::take(&mut self.spent) {
             self.bytes = Vec::new();
         }
         let mut consumed = 0;
         if self.frame.is_none() {
-            consumed = self.take_head(received, bounds)?;
+            consumed = self.take_head(received, bounds, inflater.is_some())?;
         }
         let Some(frame) = &mut self.frame else {
             return Ok(Step {
@@ -204,7 +216,7 @@ impl Assembly {
         match opcode {
             OpCode::Control(_) => self.control.extend_from_slice(chunk),
             OpCode::Data(_) => {
-                if self.message == Some(Data::Text) {
+                if self.message == Some(Data::Text) && !self.deflated {
                     self.utf8.check(chunk).map_err(|_| Violation::Utf8)?;
                 }
                 self.bytes.extend_from_slice(chunk);
@@ -216,17 +228,22 @@ impl Assembly {
                 item: None,
             });
         }
-        let item = self.finish()?;
+        let item = self.finish(bounds, inflater)?;
         Ok(Step { consumed, item })
     }
 
     /// Collects the header; returns how many of `received` it used.
-    fn take_head(&mut self, received: &[u8], bounds: &Bounds) -> Result<usize, Violation> {
+    fn take_head(
+        &mut self,
+        received: &[u8],
+        bounds: &Bounds,
+        deflate: bool,
+    ) -> Result<usize, Violation> {
         let before = self.head_len;
         let taken = (HEADER_BYTES_MAX - before).min(received.len());
         self.head[before..before + taken].copy_from_slice(&received[..taken]);
         self.head_len += taken;
-        let Some((frame, header_len)) = parse(&self.head[..self.head_len])? else {
+        let Some((frame, header_len)) = parse(&self.head[..self.head_len], deflate)? else {
             return Ok(taken);
         };
         admit(
@@ -242,6 +259,7 @@ impl Assembly {
             self.fragments += 1;
             if data != Data::Continue {
                 self.message = Some(data);
+                self.deflated = frame.deflated;
             }
         }
         self.frame = Some(frame);
@@ -249,7 +267,11 @@ impl Assembly {
     }
 
     /// The frame is whole.
-    fn finish(&mut self) -> Result<Option<Item<'_>>, Violation> {
+    fn finish<'a>(
+        &'a mut self,
+        bounds: &Bounds,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Option<Item<'a>>, Violation> {
         let frame = self.frame.take().expect("step has a frame");
         let control = match frame.opcode {
             OpCode::Control(control) => control,
@@ -260,16 +282,21 @@ impl Assembly {
                 if !std::mem::take(&mut self.utf8).is_complete() {
                     return Err(Violation::Utf8);
                 }
+                self.spent = true;
+                let text = kind == Some(Data::Text);
+                if std::mem::take(&mut self.deflated) {
+                    return inflate(&self.bytes, text, bounds, inflater).map(Some);
+                }
                 let len = self.bytes.len();
                 self.bytes.resize(len + PARSE_PADDING_BYTES, 0);
-                self.spent = true;
                 let payload = Payload {
                     padded: &mut self.bytes,
                     len,
                 };
-                return Ok(Some(match kind {
-                    Some(Data::Text) => Item::Text(payload),
-                    _ => Item::Binary(payload),
+                return Ok(Some(if text {
+                    Item::Text(payload)
+                } else {
+                    Item::Binary(payload)
                 }));
             }
         };
@@ -278,12 +305,21 @@ impl Assembly {
 }
 
 /// An unfragmented frame that lies whole in `buffer` at `start`.
-fn in_place(buffer: &mut [u8], start: usize, frame: Frame) -> Result<Item<'_>, Violation> {
+fn in_place<'a>(
+    buffer: &'a mut [u8],
+    start: usize,
+    frame: Frame,
+    bounds: &Bounds,
+    inflater: Option<&'a mut Inflater>,
+) -> Result<Item<'a>, Violation> {
     let padded = &mut buffer[start..];
     let payload = &mut padded[..frame.len];
     unmask(payload, frame.mask, 0);
     match frame.opcode {
         OpCode::Control(control) => control_item(control, &padded[..frame.len]),
+        OpCode::Data(kind) if frame.deflated => {
+            inflate(payload, kind == Data::Text, bounds, inflater)
+        }
         OpCode::Data(Data::Text) => {
             if std::str::from_utf8(payload).is_err() {
                 return Err(Violation::Utf8);
@@ -298,6 +334,24 @@ fn in_place(buffer: &mut [u8], start: usize, frame: Frame) -> Result<Item<'_>, V
             len: frame.len,
         })),
     }
+}
+
+/// A whole compressed message.
+fn inflate<'a>(
+    payload: &[u8],
+    text: bool,
+    bounds: &Bounds,
+    inflater: Option<&'a mut Inflater>,
+) -> Result<Item<'a>, Violation> {
+    let inflater = inflater.ok_or(Violation::ReservedBits)?;
+    let (padded, len) = inflater.inflate(payload, bounds.message_bytes_max)?;
+    if !text {
+        return Ok(Item::Binary(Payload { padded, len }));
+    }
+    if std::str::from_utf8(&padded[..len]).is_err() {
+        return Err(Violation::Utf8);
+    }
+    Ok(Item::Text(Payload { padded, len }))
 }
 
 fn control_item(control: Control, payload: &[u8]) -> Result<Item<'_>, Violation> {
@@ -330,8 +384,9 @@ fn close_item(payload: &[u8]) -> Result<Item<'_>, Violation> {
     })
 }
 
-/// A header out of `bytes`, and its length; `None` if it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
+/// A header out of `bytes`, and its length; `None` if it is incomplete. `deflate`: compressed messages
+/// were agreed on.
+fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
     // Reserved bits and opcodes are refused from the first two bytes, however the rest arrives.
     let mut cursor = Cursor::new(bytes);
     let parsed = match FrameHeader::parse(&mut cursor) {
@@ -344,7 +399,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
     let Some((header, len)) = parsed else {
         return Ok(None);
     };
-    if header.rsv1 || header.rsv2 || header.rsv3 {
+    // RFC 7692 §6.1: on the first frame of a message only, never on control frames.
+    let may_be_deflated =
+        deflate && matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+    if (header.rsv1 && !may_be_deflated) || header.rsv2 || header.rsv3 {
         return Err(Violation::ReservedBits);
     }
     if let OpCode::Control(_) = header.opcode {
@@ -366,6 +424,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
     let frame = Frame {
         opcode: header.opcode,
         is_final: header.is_final,
+        deflated: header.rsv1,
         mask,
         len,
         received: 0,
@@ -413,6 +472,22 @@ mod tests {
 
     /// What a stream says, owned: kind and payload of each item, then the violation if there is one.
     fn decode(stream: &[u8], chunks: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+        decode_with(None, stream, chunks)
+    }
+
+    /// The same on a connection that agreed to compression.
+    fn decode_deflated(
+        stream: &[u8],
+        chunks: &[usize],
+    ) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
+        decode_with(Some(&mut Inflater::default()), stream, chunks)
+    }
+
+    fn decode_with(
+        mut inflater: Option<&mut Inflater>,
+        stream: &[u8],
+        chunks: &[usize],
+    ) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
         let (mut decoder, mut items) = (Decoder::default(), Vec::new());
         let mut sizes = chunks.iter().cycle();
         let mut rest = stream;
@@ -424,7 +499,8 @@ mod tests {
             buffer.resize(len + PARSE_PADDING_BYTES, b'{');
             let mut start = 0;
             while start < len {
-                let step = match decoder.step(&mut buffer, start, len, &BOUNDS) {
+                let inflater = inflater.as_deref_mut();
+                let step = match decoder.step(&mut buffer, start, len, &BOUNDS, inflater) {
                     Ok(step) => step,
                     Err(violation) => return (items, Some(violation)),
                 };
@@ -540,6 +616,90 @@ mod tests {
             prop_assert_eq!(violation, in_chunks);
             prop_assert_eq!(whole, items);
         }
+
+        /// Goal: the same where compression was agreed on.
+        #[test]
+        fn compressed_bytes_mean_the_same_in_any_chunks(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            start in prop_oneof![Just(0xC1_u8), Just(0xC2), Just(0x41), Just(0xC0), Just(0x81)],
+            chunks in prop::collection::vec(1_usize..20, 1..6),
+        ) {
+            let mut stream = frame(start, &bytes[..bytes.len().min(100)]);
+            stream.extend(&bytes);
+            prop_assert_eq!(
+                decode_deflated(&stream, &[stream.len()]),
+                decode_deflated(&stream, &chunks)
+            );
+        }
+
+        /// Goal: compressed messages come out as they went in, in any fragments and any chunks, plain
+        /// ones and control frames between them.
+        #[test]
+        fn compressed_messages_are_read(
+            texts in prop::collection::vec("[a-c\u{e9} ]{0,400}", 1..4),
+            cut in 0_usize..300,
+            chunks in prop::collection::vec(1_usize..80, 1..6),
+        ) {
+            let (mut stream, mut expected) = (Vec::new(), Vec::new());
+            for text in &texts {
+                let deflated = deflated(text.as_bytes());
+                let (first, rest) = deflated.split_at(cut.min(deflated.len()));
+                stream.extend(frame(0x41, first));
+                stream.extend(frame(0x89, b"p"));
+                stream.extend(frame(0x80, rest));
+                stream.extend(frame(0x81, text.as_bytes()));
+                stream.extend(frame(0xC2, &deflated));
+                expected.push(('i', b"p".to_vec()));
+                let kinds = ['t', 't', 'b'];
+                expected.extend(kinds.map(|kind| (kind, text.as_bytes().to_vec())));
+            }
+            prop_assert_eq!(decode_deflated(&stream, &chunks), (expected, None));
+        }
+    }
+
+    fn deflated(payload: &[u8]) -> Vec<u8> {
+        use std::io::Write;
+        let mut writer =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        writer.write_all(payload).expect("memory");
+        writer.flush().expect("memory");
+        let deflated = writer.get_ref();
+        let deflated = deflated.strip_suffix(&[0, 0, 0xFF, 0xFF]);
+        deflated.expect("a flush ends in an empty block").to_vec()
+    }
+
+    /// Goal: each breach of RFC 7692 has its close code.
+    #[test]
+    fn breaches_in_compression_have_their_close_codes() {
+        let half = [0xC3_u8];
+        let bomb = deflated(&vec![b'x'; 16 * 1024 + 1]);
+        assert!(bomb.len() < 100);
+        let cases: Vec<(&str, Vec<u8>, u16)> = vec![
+            ("ping", frame(0xC9, b"x"), 1002),
+            ("close", frame(0xC8, b""), 1002),
+            (
+                "continuation",
+                [frame(0x41, b""), frame(0xC0, b"")].concat(),
+                1002,
+            ),
+            ("RSV1 and RSV2", frame(0xE1, b""), 1002),
+            ("RSV2", frame(0xA1, b""), 1002),
+            ("RSV3", frame(0x91, b""), 1002),
+            ("garbage", frame(0xC1, &[0xFF; 20]), 1007),
+            ("half a character", frame(0xC1, &deflated(&half)), 1007),
+            ("bomb", frame(0xC1, &bomb), 1009),
+            ("binary bomb", frame(0xC2, &bomb), 1009),
+            ("long", frame(0xC1, &vec![0; 16 * 1024 + 1]), 1009),
+        ];
+        for (name, stream, code) in cases {
+            for chunk in [1, stream.len()] {
+                let (items, violation) = decode_deflated(&stream, &[chunk]);
+                let violation = violation.unwrap_or_else(|| panic!("{name} passes: {items:?}"));
+                assert_eq!(violation.close_code(), code, "{name}: {violation}");
+            }
+        }
+        let (items, _) = decode_deflated(&frame(0xC2, &deflated(&half)), &[1]);
+        assert_eq!(items, [('b', half.to_vec())]);
     }
 
     /// Goal: each breach has its close code, from the header alone where a length is claimed.

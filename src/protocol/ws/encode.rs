@@ -20,7 +20,7 @@ pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let payload = start + MEDIUM_HEADER_BYTES;
     let len = out.len() - payload;
     let mut header = [0; 10];
-    let header_len = header_into(&mut header, OpCode::Data(Data::Text), len);
+    let header_len = header_into(&mut header, OpCode::Data(Data::Text), false, len);
     if header_len > MEDIUM_HEADER_BYTES {
         out.extend_from_slice(&[0; 6]);
     }
@@ -50,18 +50,26 @@ pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Appends a whole text or binary message.
 pub fn message(out: &mut BytesMut, text: bool, payload: &[u8]) {
-    let opcode = OpCode::Data(if text { Data::Text } else { Data::Binary });
-    frame(out, opcode, payload);
+    frame(out, data(text), false, payload);
+}
+
+/// Appends a whole message whose payload is compressed (RFC 7692 §6: RSV1).
+pub(super) fn deflated_message(out: &mut BytesMut, text: bool, payload: &[u8]) {
+    frame(out, data(text), true, payload);
+}
+
+fn data(text: bool) -> OpCode {
+    OpCode::Data(if text { Data::Text } else { Data::Binary })
 }
 
 /// Appends an empty Ping.
 pub fn ping(out: &mut BytesMut) {
-    frame(out, OpCode::Control(Control::Ping), b"");
+    frame(out, OpCode::Control(Control::Ping), false, b"");
 }
 
 /// Appends the Pong to a Ping's payload.
 pub fn pong(out: &mut BytesMut, payload: &[u8]) {
-    frame(out, OpCode::Control(Control::Pong), payload);
+    frame(out, OpCode::Control(Control::Pong), false, payload);
 }
 
 /// Appends a Close frame; the reason is cut to 123 bytes at a character boundary.
@@ -73,26 +81,28 @@ pub fn close(out: &mut BytesMut, code: u16, reason: &str) {
     frame(
         out,
         OpCode::Control(Control::Close),
+        false,
         &payload[..2 + reason.len()],
     );
 }
 
 /// Appends a Close frame without a code.
 pub fn close_empty(out: &mut BytesMut) {
-    frame(out, OpCode::Control(Control::Close), b"");
+    frame(out, OpCode::Control(Control::Close), false, b"");
 }
 
-fn frame(out: &mut BytesMut, opcode: OpCode, payload: &[u8]) {
+fn frame(out: &mut BytesMut, opcode: OpCode, deflated: bool, payload: &[u8]) {
     let mut header = [0; 10];
-    let len = header_into(&mut header, opcode, payload.len());
+    let len = header_into(&mut header, opcode, deflated, payload.len());
     out.extend_from_slice(&header[..len]);
     out.extend_from_slice(payload);
 }
 
-fn header_into(header: &mut [u8; 10], opcode: OpCode, len: usize) -> usize {
+fn header_into(header: &mut [u8; 10], opcode: OpCode, deflated: bool, len: usize) -> usize {
     let len = u64::try_from(len).expect("64 bits hold a length");
     let format = FrameHeader {
         opcode,
+        rsv1: deflated,
         ..FrameHeader::default()
     };
     let mut space = &mut header[..];

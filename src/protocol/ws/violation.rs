@@ -8,7 +8,7 @@ pub enum Violation {
     /// §5.1: a client masks every frame.
     #[error("Client frames must be masked")]
     Unmasked,
-    /// §5.2: no extension gives these bits a meaning.
+    /// §5.2: no extension gives these bits a meaning here.
     #[error("Reserved bits are set")]
     ReservedBits,
     /// §5.2.
@@ -35,7 +35,10 @@ pub enum Violation {
     /// §8.1.
     #[error("Text is not UTF-8")]
     Utf8,
-    /// Ours.
+    /// RFC 7692 §7.2.2.
+    #[error("Compressed data is invalid")]
+    Deflate,
+    /// Ours; of a compressed message also its plain length.
     #[error("Message is too big")]
     TooBig,
     /// Ours: §7.4.1 has 1008 for policies.
@@ -56,7 +59,7 @@ impl Violation {
             | Self::InsideFragmented
             | Self::CloseTooShort
             | Self::CloseCode => CloseCode::Protocol,
-            Self::Utf8 => CloseCode::Invalid,
+            Self::Utf8 | Self::Deflate => CloseCode::Invalid,
             Self::TooBig => CloseCode::Size,
             Self::TooManyFragments => CloseCode::Policy,
         };

@@ -99,9 +99,8 @@ impl<W: Wire> Core<W> {
             return;
         };
         let shard = home.place(self.id, self.settings.stripe_members_min);
-        if let Some(members) = home.members.get_mut(shard) {
-            *members += 1;
-        }
+        let deflated = newcomer.agreement.is_some();
+        home.arrives(shard, deflated);
         let settings = *settings;
         if shard == self.id {
             self.install(*newcomer, settings);
@@ -109,18 +108,18 @@ impl<W: Wire> Core<W> {
             let room = newcomer.room;
             if !self.send_to(shard, Command::Install(newcomer, settings)) {
                 // The newcomer was dropped with the command, which closes its connection.
-                self.member_left(room, shard, 1);
+                self.member_left(room, shard, deflated);
             }
         }
     }
 
     /// Takes back a member that was counted and could not come.
-    fn absent(&mut self, room: RoomId) {
+    fn absent(&mut self, room: RoomId, deflated: bool) {
         let home = self.settings.home(room);
         if home == self.id {
-            self.member_left(room, home, 1);
+            self.member_left(room, home, deflated);
         } else {
-            self.send_to(home, Command::Left(room, self.id, 1));
+            self.send_to(home, Command::Left(room, self.id, deflated));
         }
     }
 
@@ -135,6 +134,7 @@ impl<W: Wire> Core<W> {
             grant,
             room,
             user_hash,
+            agreement,
             ..
         } = newcomer;
         let seat = match self.wire.install(socket) {
@@ -142,7 +142,7 @@ impl<W: Wire> Core<W> {
             Err(error) => {
                 tracing::error!(%error, "the kernel has no place for a connection");
                 self.metrics.rejected_limit.inc();
-                self.absent(room);
+                self.absent(room, agreement.is_some());
                 return;
             }
         };
@@ -157,7 +157,7 @@ impl<W: Wire> Core<W> {
             ip,
             local: local_slot,
             member: None,
-            session: Session::new(grant, self.now.tick),
+            session: Session::new(grant, agreement, self.now.tick),
             lane: None,
             tls,
             receiving: true,
@@ -174,10 +174,15 @@ impl<W: Wire> Core<W> {
         let slot = self.connections.insert(connection);
         let connection = self.connections.get_mut(slot).expect("just inserted");
         if let Some(local) = self.locals.get_mut(local_slot) {
-            connection.member = Some(local.audience.join(slot.to_bits(), user_hash));
+            connection.member = Some(local.audience.join(
+                slot.to_bits(),
+                user_hash,
+                agreement.is_some(),
+            ));
         }
         self.wire.receive(&connection.seat, slot.to_bits());
         self.metrics.opened.inc();
+        self.metrics.opened_deflated.add(agreement.is_some().into());
         let until_end = ends.since(self.now.unix);
         let first = self
             .now

@@ -2,9 +2,9 @@
 
 use super::Core;
 use crate::base::id::{FrameId, RoomId};
-use crate::base::segment::Piece;
 use crate::base::table::Slot;
 use crate::net::wire::Wire;
+use crate::room::log::Batch;
 use crate::shard::command::Answer;
 use crate::shard::gateway::Refused;
 use crate::shard::handover::{Entry, Offered};
@@ -14,8 +14,7 @@ use crate::shard::local::Local;
 #[derive(Debug)]
 pub(super) struct Delivery {
     local: Slot<Local>,
-    piece: Piece,
-    frames: u32,
+    batch: Batch,
     // With the last batch of a flush: whom to evict, and the API's callers to answer, behind it.
     evictions: Vec<(Box<str>, Box<str>)>,
     answers: Vec<(Answer<FrameId>, FrameId)>,
@@ -34,11 +33,10 @@ impl<W: Wire> Core<W> {
         };
         let (room, targets) = (*id, home.room.settings().archive);
         let mut deliveries = Vec::new();
-        home.room.flush(self.now.tick, |(piece, frames)| {
+        home.room.flush(self.now.tick, |batch| {
             deliveries.push(Delivery {
                 local: local_slot,
-                piece,
-                frames,
+                batch,
                 evictions: Vec::new(),
                 answers: Vec::new(),
             });
@@ -51,16 +49,18 @@ impl<W: Wire> Core<W> {
             let entry = Entry {
                 room,
                 targets,
-                frames: delivery.piece.bytes().clone(),
+                frames: delivery.batch.plain.bytes().clone(),
             };
             match self.handover.offer(entry, delivery, self.now.tick) {
                 Offered::Held => {}
                 Offered::Late(delivery) => {
-                    self.metrics.log_late.add(u64::from(delivery.frames));
+                    self.metrics.log_late.add(u64::from(delivery.batch.frames));
                     self.deliver_logged(delivery);
                 }
                 Offered::Missed(delivery) => {
-                    self.metrics.log_missed.add(u64::from(delivery.frames));
+                    self.metrics
+                        .log_missed
+                        .add(u64::from(delivery.batch.frames));
                     self.release_held();
                     self.deliver_logged(delivery);
                 }
@@ -90,7 +90,7 @@ impl<W: Wire> Core<W> {
     pub(super) fn release_held(&mut self) -> u64 {
         let mut frames = 0;
         for delivery in self.handover.release() {
-            frames += u64::from(delivery.frames);
+            frames += u64::from(delivery.batch.frames);
             self.deliver_logged(delivery);
         }
         frames
@@ -120,11 +120,6 @@ impl<W: Wire> Core<W> {
         for (answer, id) in delivery.answers {
             let _nobody_waits = answer.send(Ok(id));
         }
-        self.fan_out(
-            delivery.local,
-            delivery.piece,
-            delivery.frames,
-            delivery.evictions,
-        );
+        self.fan_out(delivery.local, delivery.batch, delivery.evictions);
     }
 }

@@ -62,7 +62,7 @@ impl<W: Wire> Core<W> {
                     SlowPolicy::Disconnect => self.kill(slot, |metrics| &metrics.closed_slow),
                 }
             }
-            Next::Run(run, after) => {
+            Next::Run { run, after, saved } => {
                 if connection.tls.is_some() {
                     self.send_sealed_log(slot);
                     return;
@@ -70,6 +70,7 @@ impl<W: Wire> Core<W> {
                 self.metrics
                     .frames_delivered
                     .add(after.frames_since(cursor));
+                self.metrics.deflate_saved.add(saved as u64);
                 local.audience.set_cursor(member, after);
                 local.audience.launch(member);
                 connection.sending = true;
@@ -109,13 +110,14 @@ impl<W: Wire> Core<W> {
             return;
         };
         let cursor = local.audience.cursor(member);
-        let after = local.audience.copy(member, SEGMENT_BYTES, |bytes| {
+        let (after, saved) = local.audience.copy(member, SEGMENT_BYTES, |bytes| {
             plain.extend_from_slice(bytes);
         });
         local.audience.set_cursor(member, after);
         self.metrics
             .frames_delivered
             .add(after.frames_since(cursor));
+        self.metrics.deflate_saved.add(saved as u64);
         self.seal_and_send(slot, &plain);
         self.plain = plain;
     }

@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::Core;
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
-use crate::base::segment::Piece;
 use crate::base::table::Slot;
 use crate::net::wire::Wire;
 use crate::room::audience::Audience;
-use crate::room::log::Window;
-use crate::room::order::Batch;
+use crate::room::log::{Batch, Window};
 use crate::shard::command::Command;
 use crate::shard::local::{Home, Local};
 use crate::shard::mailbox::Post;
@@ -107,8 +105,7 @@ impl<W: Wire> Core<W> {
     pub(super) fn fan_out(
         &mut self,
         local_slot: Slot<Local>,
-        piece: Piece,
-        frames: u32,
+        batch: Batch,
         evictions: Vec<(Box<str>, Box<str>)>,
     ) {
         let Some(Local {
@@ -129,7 +126,7 @@ impl<W: Wire> Core<W> {
             window: self.settings.window,
             now: self.now.tick,
         };
-        spread.batch(&home.members, audience, (piece, frames));
+        spread.batch(&home.members, audience, batch);
         self.follow_flush(local_slot, room_id, evictions);
     }
 
@@ -148,14 +145,14 @@ impl<W: Wire> Core<W> {
     }
 
     /// A batch from the room's home shard.
-    pub(super) fn take_batch(&mut self, room: RoomId, piece: Piece, frames: u32) {
+    pub(super) fn take_batch(&mut self, room: RoomId, batch: Batch) {
         let Some(local_slot) = self.rooms.get(&room).copied() else {
             return;
         };
         if let Some(local) = self.locals.get_mut(local_slot) {
             local
                 .audience
-                .append(piece, frames, self.settings.window, self.now.tick);
+                .append(batch, self.settings.window, self.now.tick);
         }
         self.note_walking(local_slot);
         self.note_logged(local_slot);
@@ -201,20 +198,20 @@ struct Spread<'a, S> {
 
 impl<S> Spread<'_, S> {
     /// To each shard with members, this one included.
-    fn batch(&mut self, members: &[u32], audience: &mut Audience, (piece, frames): Batch) {
+    fn batch(&mut self, members: &[u32], audience: &mut Audience, batch: Batch) {
         let elsewhere = members
             .iter()
             .zip(self.posts.iter_mut())
             .enumerate()
             .filter(|(shard, (count, _))| *shard != self.here && **count > 0);
         for (_, (_, post)) in elsewhere {
-            let command = Command::Batch(self.room, piece.clone(), frames);
+            let command = Command::Batch(self.room, batch.clone());
             if post.push(command).is_err() {
                 self.metrics.mailbox_full.inc();
             }
         }
         if !audience.is_empty() {
-            audience.append(piece, frames, self.window, self.now);
+            audience.append(batch, self.window, self.now);
         }
     }
 }

@@ -136,6 +136,7 @@ impl<W: Wire> Core<W> {
         let mut press = Press {
             ids: &mut self.ids,
             now: self.now,
+            deflater: &mut self.deflater,
         };
         let id = home.room.announce(&mut press, name, attributes_json, "");
         self.note_speaking(local_slot);
@@ -195,6 +196,7 @@ impl<W: Wire> Core<W> {
         let mut press = Press {
             ids: &mut self.ids,
             now: self.now,
+            deflater: &mut self.deflater,
         };
         let id = home.act(&mut press, action, texts, &self.settings, &self.budgets)?;
         self.note_speaking(local_slot);

@@ -141,7 +141,8 @@ impl<W: Wire> Core<W> {
         let docket = &mut self.docket;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
         let (ids, posts, posting) = (&mut self.ids, &mut self.posts, &mut self.posting);
-        let (here, now) = (self.id, self.now);
+        let (here, now, deflater) = (self.id, self.now, &mut self.deflater);
+        let window_bits = session.window_bits();
         let refuse = |after: &mut Aftermath,
                       lane: &mut Option<Box<_>>,
                       id,
@@ -188,6 +189,7 @@ impl<W: Wire> Core<W> {
                         let mut press = Press {
                             ids: &mut *ids,
                             now,
+                            deflater: &mut *deflater,
                         };
                         let done = home.act(&mut press, action, texts, settings, budgets);
                         after.spoke |= done.is_ok();
@@ -216,8 +218,12 @@ impl<W: Wire> Core<W> {
                     after.deliver = true;
                 }
                 Effect::Echo { text, payload } => {
-                    lane.get_or_insert_with(Box::default)
-                        .push_echo(text, payload);
+                    lane.get_or_insert_with(Box::default).push_echo(
+                        text,
+                        payload,
+                        deflater,
+                        window_bits,
+                    );
                     after.deliver = true;
                 }
                 Effect::Close(Ending::Answer { code }) => {

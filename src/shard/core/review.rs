@@ -89,7 +89,7 @@ impl<W: Wire> Core<W> {
                     sender_json,
                 },
             };
-            room.publish(held.id, held.sent, said);
+            room.publish(&mut self.deflater, held.id, held.sent, said);
         }
         self.docket.left(before - queue.len());
         if queue.is_empty() && room.settings().review.is_none() {

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -67,6 +68,7 @@ class Wire:
 
     def __init__(self, port: int, seconds: float = READ_SECONDS, context=None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        self.inflated = 0  # compressed frames received
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
@@ -201,6 +203,19 @@ def encode(
     return head + key + body
 
 
+def deflate(data: bytes, level: int = 9) -> bytes:
+    """A message's payload by RFC 7692, compressed on its own."""
+    squeezer = zlib.compressobj(level, wbits=-15)
+    out = squeezer.compress(data) + squeezer.flush(zlib.Z_SYNC_FLUSH)
+    assert out.endswith(b"\x00\x00\xff\xff")
+    return out[:-4]
+
+
+def inflate(payload: bytes) -> bytes:
+    """A message out of its payload, with nothing left over from the message before."""
+    return zlib.decompressobj(wbits=-15).decompress(payload + b"\x00\x00\xff\xff")
+
+
 class WebSocket(Wire):
     """An open chat connection."""
 
@@ -215,7 +230,10 @@ class WebSocket(Wire):
         digest = hashlib.sha1(key.encode() + ACCEPT_GUID).digest()
         assert response.header("sec-websocket-accept") == base64.b64encode(digest).decode()
         assert response.header("sec-websocket-protocol") == token, "the token is echoed verbatim"
-        assert response.header("sec-websocket-extensions") is None, "no extension was agreed"
+        agreed = response.header("sec-websocket-extensions")
+        offered = any(line.lower().startswith(b"sec-websocket-extensions:") for line in extra)
+        assert agreed is None or offered, "no extension was offered"
+        self.deflate = agreed is not None
         self.response = response
 
     def send_frame(self, opcode: int, payload: bytes = b"", **shape) -> bool:
@@ -232,14 +250,20 @@ class WebSocket(Wire):
         deadline = time.monotonic() + seconds
         first, second = self.take(2, deadline)
         assert not second & 0x80, "a server frame is never masked"
-        assert not first & 0x70, "no RSV bit without an extension"
+        assert not first & 0x30, "no RSV bit without an extension"
+        assert not first & 0x40 or self.deflate, "RSV1 was not agreed"
         length = second & 0x7F
         if length == 126:
             (length,) = struct.unpack("!H", self.take(2, deadline))
         elif length == 127:
             (length,) = struct.unpack("!Q", self.take(8, deadline))
         assert length <= 64 * 1024, f"a chat frame of {length} bytes"
-        return Frame(first & 0x0F, self.take(length, deadline), bool(first & 0x80))
+        payload = self.take(length, deadline)
+        if first & 0x40:
+            assert first & 0x0F in (TEXT, BINARY), "RSV1 on a control or continuation frame"
+            payload = inflate(payload)
+            self.inflated += 1
+        return Frame(first & 0x0F, payload, bool(first & 0x80))
 
     def receive(self, seconds: float = READ_SECONDS) -> dict:
         """The next chat frame; answers pings; `Closed` with the code at a Close frame."""
@@ -273,6 +297,15 @@ class WebSocket(Wire):
         while True:
             try:
                 self.receive(max(deadline - time.monotonic(), 0.001))
+            except Closed as closed:
+                return closed
+
+    def receive_close_after(self, frames: list[dict], seconds: float = READ_SECONDS) -> Closed:
+        """As `receive_close`; what comes before goes to `frames`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                frames.append(self.receive(max(deadline - time.monotonic(), 0.001)))
             except Closed as closed:
                 return closed
 

@@ -151,6 +151,7 @@ def test_an_odd_extension_offer_is_ignored(arena):
         except Refused as refused:
             assert refused.response.status == 400
             continue
+        assert not socket.deflate, "compression is off by default"
         socket.say("x")
         assert socket.receive()["Content"] == "x"
         socket.close()

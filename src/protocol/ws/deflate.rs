@@ -1,0 +1,261 @@
+//! permessage-deflate (RFC 7692) without context takeover: every message is compressed on its own, so
+//! one compressor and one decompressor serve all connections of a shard.
+
+use bytes::BytesMut;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::encode;
+use super::violation::Violation;
+use crate::base::limits::PARSE_PADDING_BYTES;
+
+/// What ends a flushed block; left out on the wire (§7.2.1).
+const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
+/// On chat frames of 414 bytes levels 2 to 9 come to 63.7 to 63.5 % of the bytes within a fifth of the
+/// time of each other; level 1 takes a third of it and comes to 75 %. A message is compressed once and
+/// sent many times, so bytes decide. Windows of 10 to 15 bits make no difference there.
+const LEVEL: u32 = 6;
+/// The output buffer's first size, in bytes; it doubles up to the message bound.
+const OUTPUT_BYTES_MIN: usize = 4 * 1024;
+/// Deflate streams in one message: a sender may end its first one (§7.2.3.4). Bounds the resets.
+const STREAMS_MAX: u32 = 2;
+
+/// Compresses messages into frames. Holds nothing until the first one: then about 300 KiB.
+#[derive(Debug, Default)]
+pub struct Deflater {
+    // With its window as a power of two.
+    state: Option<(u8, Compress)>,
+    scratch: Vec<u8>,
+    messages: u64,
+}
+
+impl Deflater {
+    /// Appends a message with this payload: compressed with a window of 2^`window_bits` (9 to 15)
+    /// bytes, or as it is where that is no longer. Never appends more than the plain frame.
+    pub fn message(&mut self, out: &mut BytesMut, window_bits: u8, text: bool, payload: &[u8]) {
+        // Room for the tail, which the wire does not see.
+        let limit = payload.len() + TAIL.len() - 1;
+        if let Some(deflated) = self.deflate(window_bits, payload, limit) {
+            encode::deflated_message(out, text, deflated);
+        } else {
+            encode::message(out, text, payload);
+        }
+    }
+
+    /// As [`Deflater::message`], compressed even where that is longer: what a conformance suite expects.
+    pub fn message_always(
+        &mut self,
+        out: &mut BytesMut,
+        window_bits: u8,
+        text: bool,
+        payload: &[u8],
+    ) {
+        // Stored blocks add five bytes for each few KiB.
+        let limit = payload.len() + payload.len() / 64 + 64;
+        if let Some(deflated) = self.deflate(window_bits, payload, limit) {
+            encode::deflated_message(out, text, deflated);
+        } else {
+            encode::message(out, text, payload);
+        }
+    }
+
+    /// Messages looked at so far.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// `None` if the compressed form and its tail are not below `limit` bytes.
+    fn deflate(&mut self, window_bits: u8, payload: &[u8], limit: usize) -> Option<&[u8]> {
+        self.messages += 1;
+        if self
+            .state
+            .as_ref()
+            .is_none_or(|(bits, _)| *bits != window_bits)
+        {
+            let level = Compression::new(LEVEL);
+            let state = Compress::new_with_window_bits(level, false, window_bits);
+            self.state = Some((window_bits, state));
+        }
+        let (_, state) = self.state.as_mut()?;
+        state.reset();
+        if self.scratch.len() < limit {
+            self.scratch.resize(limit, 0);
+        }
+        let output = &mut self.scratch[..limit];
+        state
+            .compress(payload, output, FlushCompress::Sync)
+            .ok()
+            .filter(|status| *status == Status::Ok)?;
+        let whole = usize::try_from(state.total_in()) == Ok(payload.len());
+        let written = usize::try_from(state.total_out()).ok()?;
+        // A full output may mean that more is to come.
+        if !whole || written == limit {
+            return None;
+        }
+        self.scratch[..written].strip_suffix(&TAIL)
+    }
+}
+
+/// Decompresses messages, bounded while it does so. Holds nothing until the first one: then about
+/// 50 KiB and the longest message there was.
+#[derive(Debug, Default)]
+pub struct Inflater {
+    state: Option<Decompress>,
+    output: Vec<u8>,
+}
+
+impl Inflater {
+    /// A compressed message's plain bytes, with padding behind them, and their length.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::TooBig`] as soon as more than `bytes_max` came out; [`Violation::Deflate`].
+    pub fn inflate(
+        &mut self,
+        payload: &[u8],
+        bytes_max: usize,
+    ) -> Result<(&mut [u8], usize), Violation> {
+        let state = self.state.get_or_insert_with(|| Decompress::new(false));
+        state.reset(false);
+        let (mut len, mut streams) = (0, 1);
+        for mut input in [payload, &TAIL] {
+            loop {
+                // One byte beyond the bound shows that it is broken.
+                let room = self.output.len().saturating_sub(PARSE_PADDING_BYTES);
+                if len == room {
+                    let wanted = (room * 2).max(OUTPUT_BYTES_MIN).min(bytes_max + 1);
+                    self.output.resize(wanted + PARSE_PADDING_BYTES, 0);
+                    continue;
+                }
+                let output = &mut self.output[len..room];
+                let (read, written) = (state.total_in(), state.total_out());
+                let status = state
+                    .decompress(input, output, FlushDecompress::Sync)
+                    .map_err(|_| Violation::Deflate)?;
+                let read = usize::try_from(state.total_in() - read).expect("of a slice");
+                let written = usize::try_from(state.total_out() - written).expect("of a slice");
+                input = &input[read..];
+                len += written;
+                if len > bytes_max {
+                    return Err(Violation::TooBig);
+                }
+                if status == Status::StreamEnd {
+                    streams += 1;
+                    if streams > STREAMS_MAX {
+                        return Err(Violation::Deflate);
+                    }
+                    state.reset(false);
+                } else if read == 0 && written == 0 && !input.is_empty() {
+                    return Err(Violation::Deflate);
+                }
+                if input.is_empty() && len < room {
+                    break;
+                }
+            }
+        }
+        Ok((&mut self.output, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn inflate(payload: &[u8], bytes_max: usize) -> Result<Vec<u8>, Violation> {
+        let mut inflater = Inflater::default();
+        let (padded, len) = inflater.inflate(payload, bytes_max)?;
+        assert!(padded.len() >= len + PARSE_PADDING_BYTES);
+        Ok(padded[..len].to_vec())
+    }
+
+    /// Goal: the examples of RFC 7692 §7.2.3 mean "Hello", an ended stream and stored blocks too.
+    #[test]
+    fn examples_of_the_rfc_are_understood() {
+        for payload in [
+            &[0xf2_u8, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
+            &[
+                0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00,
+            ],
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            &[
+                0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
+            ],
+        ] {
+            assert_eq!(inflate(payload, 100), Ok(b"Hello".to_vec()), "{payload:x?}");
+        }
+        assert_eq!(inflate(&[0x00], 100), Ok(Vec::new()), "an empty message");
+        assert_eq!(inflate(&[], 100), Ok(Vec::new()));
+    }
+
+    /// Goal: a bomb ends at the bound, and the next message is none the worse for it.
+    #[test]
+    fn bombs_end_at_the_bound() {
+        let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), Compression::best());
+        bomb.write_all(&vec![b'x'; 8 << 20]).expect("memory");
+        let bomb = bomb.finish().expect("memory");
+        assert!(bomb.len() < 16 << 10, "{}", bomb.len());
+        let mut inflater = Inflater::default();
+        for _ in 0..3 {
+            let fault = inflater.inflate(&bomb, 16 << 10).map(|(_, len)| len);
+            assert_eq!(fault, Err(Violation::TooBig));
+            assert!(inflater.output.len() <= (16 << 10) + 1 + PARSE_PADDING_BYTES);
+            let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+            let (padded, len) = inflater.inflate(&hello, 16 << 10).expect("valid");
+            assert_eq!(&padded[..len], b"Hello");
+        }
+        // Many ended streams: each would cost a reset.
+        assert_eq!(
+            inflate(&[0x03, 0x00].repeat(100), 100),
+            Err(Violation::Deflate)
+        );
+    }
+
+    /// Goal: the bound is exact.
+    #[test]
+    fn the_bound_is_exact() {
+        let mut deflater = Deflater::default();
+        for len in [1000_usize, OUTPUT_BYTES_MIN, 16 << 10] {
+            let payload = vec![b'y'; len];
+            let deflated = deflater
+                .deflate(12, &payload, len)
+                .expect("shrinks")
+                .to_vec();
+            assert_eq!(inflate(&deflated, len).map(|plain| plain.len()), Ok(len));
+            assert_eq!(inflate(&deflated, len - 1), Err(Violation::TooBig));
+        }
+    }
+
+    proptest! {
+        /// Goal: what is compressed comes out the same, whatever was compressed before, and is never
+        /// longer. Oracle: flate2's reader in place of our inflater.
+        #[test]
+        fn messages_survive(
+            texts in prop::collection::vec("[a-e \u{e9}\u{1f600}]{0,600}", 1..5),
+            bits in 9_u8..=15,
+        ) {
+            let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+            for text in texts {
+                let bytes = text.as_bytes();
+                let limit = bytes.len() + 3;
+                let Some(deflated) = deflater.deflate(bits, bytes, limit) else { continue };
+                prop_assert!(deflated.len() < bytes.len());
+                let (padded, len) = inflater.inflate(deflated, 1 << 16).expect("valid");
+                prop_assert_eq!(&padded[..len], bytes);
+                let mut reader = flate2::write::DeflateDecoder::new(Vec::new());
+                reader.write_all(deflated).expect("valid");
+                reader.write_all(&TAIL).expect("valid");
+                reader.flush().expect("valid");
+                prop_assert_eq!(&reader.get_ref()[..], bytes);
+            }
+        }
+
+        /// Goal: no bytes panic, and the bound holds for all of them.
+        #[test]
+        fn any_bytes_end_in_bounds(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            if let Ok(plain) = inflate(&bytes, 5_000) {
+                prop_assert!(plain.len() <= 5_000);
+            }
+        }
+    }
+}
