@@ -93,8 +93,9 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Connects `receivers` viewers to each room, `samples` of them to be looked at, spread evenly
-    /// over the order of joining. `progress` hears of each connection.
+    /// Connects `receivers` viewers to each room, the first of whom speaks. That one is looked at, and
+    /// `samples` more in the middles of equal parts of the order of joining, so that no order of service
+    /// looks better than its reverse. `progress` hears of each connection.
     pub(super) fn connect(
         host: &Host,
         receivers: usize,
@@ -104,6 +105,8 @@ impl Load {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut rooms = Vec::new();
         let samples = samples.clamp(1, receivers);
+        let middles = (0..samples).map(|part| (2 * part + 1) * receivers / (2 * samples));
+        let middles: Vec<usize> = middles.collect();
         for room in 0..host.room_count() {
             let mut here = Room {
                 samples: Vec::new(),
@@ -115,10 +118,8 @@ impl Load {
             for member in 0..receivers {
                 let index = room * receivers + member;
                 let stream = host.viewer(room, index)?;
-                let even = member * samples / receivers != (member + 1) * samples / receivers;
                 // A plain server takes the first connection's word only: that one has to speak.
-                let sampled = even || (host.is_plain() && member == 0);
-                if sampled {
+                if member == 0 || middles.binary_search(&member).is_ok() {
                     let data = u64::try_from(room << 32 | here.samples.len()).expect("64 bits");
                     let data = epoll::EventData::new_u64(data);
                     epoll::add(&epoll, &stream, data, epoll::EventFlags::IN)

@@ -2,7 +2,7 @@
 
 use crate::base::limits::{
     DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    SOCKET_SEND_BYTES,
+    RING_CONNECTIONS_MAX, SOCKET_SEND_BYTES,
 };
 use crate::net::rings;
 
@@ -110,9 +110,11 @@ impl Target {
         self.connections.saturating_mul(TRACKED_PER_CONNECTION)
     }
 
-    /// Locked memory, in bytes.
+    /// Locked memory, in bytes: the rings of every shard, and further ones for its connections.
     pub fn locked(&self) -> u64 {
-        self.shards.saturating_mul(SHARD_LOCKED_BYTES)
+        let further = self.connections / u64::from(RING_CONNECTIONS_MAX);
+        let rings = self.shards.saturating_add(further);
+        rings.saturating_mul(SHARD_LOCKED_BYTES)
     }
 
     /// Threads.

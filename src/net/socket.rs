@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
@@ -21,9 +20,13 @@ pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// A listener that shares its port with the listeners of the other shards.
+/// A listener that shares its port with the listeners of the other shards. What it accepts inherits no
+/// Nagle delay and a bounded kernel send buffer: two system calls less for each handshake.
 pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, true)?;
+    sockopt::set_tcp_nodelay(&listener, true)?;
+    // The kernel doubles the figure for its own bookkeeping.
+    sockopt::set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES / 2)?;
     listen(&listener, ACCEPT_BACKLOG)?;
     Ok(listener)
 }
@@ -42,10 +45,26 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
-/// Options of an accepted connection: no Nagle delay, and a bounded kernel send buffer.
-pub fn prepare(socket: impl AsFd) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    // The kernel doubles the figure for its own bookkeeping.
-    sockopt::set_socket_send_buffer_size(&socket, SOCKET_SEND_BYTES / 2)?;
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an accepted connection has its options from its listener. Method: ask the kernel.
+    #[test]
+    fn accepted_connections_inherit_their_options() {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let listener = listen_shared(address).expect("loopback");
+        let bound = listener.local_addr().expect("bound");
+        let _client = std::net::TcpStream::connect(bound).expect("listening");
+        let (accepted, _) = listener.accept().expect("a client");
+        assert!(sockopt::tcp_nodelay(&accepted).expect("a socket"));
+        let asked = sockopt::socket_send_buffer_size(&listener).expect("a socket");
+        let got = sockopt::socket_send_buffer_size(&accepted).expect("a socket");
+        assert_eq!(got, asked);
+        // `net.core.wmem_max` may lower it.
+        assert!(
+            got <= SOCKET_SEND_BYTES && got > SOCKET_SEND_BYTES / 8,
+            "{got}"
+        );
+    }
 }

@@ -21,7 +21,13 @@ impl Runtime {
     ///
     /// As `Ring::new` of the shard's own ring.
     pub fn new() -> io::Result<Self> {
-        tokio_uring::Runtime::new(&tokio_uring::builder()).map(Self)
+        let mut builder = tokio_uring::builder();
+        let mut ring = tokio_uring::uring_builder();
+        // Completions wait for the thread's next system call instead of interrupting it: each sender of
+        // an interrupt is the other end's processor, and in a rush of handshakes there are thousands.
+        ring.setup_coop_taskrun();
+        builder.uring_builder(&ring);
+        tokio_uring::Runtime::new(&builder).map(Self)
     }
 
     /// Runs `future` to its end.
@@ -110,12 +116,5 @@ impl Stream {
         // SAFETY: `self` keeps the descriptor open until this function returns.
         let borrowed = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
         borrowed.try_clone_to_owned()
-    }
-
-    /// Sets the options of an established connection.
-    pub fn prepare(&self) -> io::Result<()> {
-        // SAFETY: as in `into_fd`.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
-        super::socket::prepare(borrowed)
     }
 }

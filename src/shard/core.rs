@@ -417,7 +417,10 @@ impl<W: Wire> Core<W> {
             reason(&self.metrics).inc();
         }
         connection.phase = Phase::Dead;
-        self.wire.shutdown(&connection.seat, Shutdown::Both);
+        // With nothing under way there is nothing to end, and closing does the rest.
+        if connection.receiving || connection.sending {
+            self.wire.shutdown(&connection.seat, Shutdown::Both);
+        }
         self.leave(slot);
         self.bury(slot);
     }

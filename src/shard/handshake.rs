@@ -63,6 +63,8 @@ pub(super) struct Door {
     pub(super) clock: Clock,
     pub(super) ids: RefCell<FrameIds>,
     pub(super) in_progress: Cell<usize>,
+    /// An accept failed, and none has succeeded since: said once.
+    pub(super) is_short: Cell<bool>,
 }
 
 /// Why no connection came of a handshake.
@@ -90,6 +92,7 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                door.is_short.set(false);
                 if door.in_progress.get() >= HANDSHAKES_MAX {
                     door.metrics.rejected_limit.inc();
                     continue;
@@ -104,7 +107,9 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
             }
             Err(error) => {
                 door.metrics.accept_errors.inc();
-                tracing::warn!(%error, "accept failed; retrying in 50 ms");
+                if !door.is_short.replace(true) {
+                    tracing::warn!(%error, "accept failed; retrying every 50 ms");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -136,7 +141,7 @@ async fn receive_one(stream: Stream, ip: IpAddr, door: &Door) {
             return;
         }
     };
-    match stream.prepare().and_then(|()| stream.into_fd()) {
+    match stream.into_fd() {
         Ok(socket) => {
             let newcomer = guest.into_newcomer(socket, ip);
             door.core.borrow_mut().enter(newcomer);

@@ -144,6 +144,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         clock,
         ids: RefCell::new(FrameIds::seeded(!seed)),
         in_progress: Cell::new(0),
+        is_short: Cell::new(false),
     });
     stream::spawn(handshake::accept_all(
         Listener::new(listener),
