@@ -40,23 +40,27 @@ pub struct Connect {
     pub client_busy: f64,
 }
 
-/// Mints the tokens, if there are any, then shakes hands; `connected` hears of each end.
+/// Mints the tokens, if there are any, and writes the requests, then shakes hands; `connected` hears of each end.
 pub fn run(host: &Host, plan: Plan, mut connected: impl FnMut()) -> Result<Connect, BenchError> {
     let mint = |index: usize| host.entrance(index % host.room_count(), &viewer::name(index));
-    let entrances = (0..plan.total).map(mint).collect::<Result<Vec<_>, _>>()?;
-    let mut entrances = entrances.iter().enumerate();
     let mut handshakes = Handshakes::new(host.messaging)?;
+    let mut requests = Vec::with_capacity(plan.total);
+    for index in 0..plan.total {
+        let (path, token) = mint(index)?;
+        requests.push(handshakes.request(&path, token.as_deref()));
+    }
+    let mut requests = requests.into_iter().enumerate();
     let mut held = VecDeque::with_capacity(plan.held + 1);
     let (mut ages, mut refused, mut first_refusal) = (histogram(), 0, None);
     let own = || Usage::of(std::process::id());
     let (server_before, own_before, begun) = (host.usage(), own(), Instant::now());
     loop {
         while handshakes.under_way() < plan.width {
-            let Some((index, (path, token))) = entrances.next() else {
+            let Some((index, request)) = requests.next() else {
                 break;
             };
             handshakes
-                .begin(index, path, token.as_deref())
+                .begin(index, request)
                 .map_err(|cause| BenchError::Connect { index, cause })?;
         }
         if handshakes.under_way() == 0 {

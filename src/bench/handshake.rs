@@ -51,20 +51,19 @@ impl Handshakes {
         self.pending.len()
     }
 
-    /// Begins one, for `path`, with a token if there are tokens.
-    pub(super) fn begin(
-        &mut self,
-        index: usize,
-        path: &str,
-        token: Option<&str>,
-    ) -> io::Result<()> {
-        let begun = Instant::now();
+    /// What [`Handshakes::begin`] sends for `path`, with a token if there are tokens.
+    pub(super) fn request(&self, path: &str, token: Option<&str>) -> String {
         let ask = Ask {
             path,
             token,
             compression: false,
         };
-        let request = ask.request(self.server);
+        ask.request(self.server)
+    }
+
+    /// Begins one.
+    pub(super) fn begin(&mut self, index: usize, request: String) -> io::Result<()> {
+        let begun = Instant::now();
         let stream = viewer::begin(self.server, index)?;
         let entry = self.pending.vacant_entry();
         // Edge-triggered: one registration serves connecting, writing and reading.
@@ -145,6 +144,10 @@ impl Pending {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
+            // Nobody speaks before the viewer does: a 101 is all there is, only a refusal has a body.
+            if self.answer.ends_with(b"\r\n\r\n") {
+                return viewer::accepted(&self.answer).map(|()| true);
+            }
             if let Some(end) = self.answer.windows(4).position(|four| four == b"\r\n\r\n") {
                 return viewer::accepted(&self.answer[..end]).map(|()| true);
             }
@@ -174,9 +177,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         let mut handshakes = Handshakes::new(listener.local_addr().expect("bound")).expect("epoll");
         for index in 0..3 {
-            handshakes
-                .begin(index, "/r7", Some("token"))
-                .expect("listening");
+            let request = handshakes.request("/r7", Some("token"));
+            handshakes.begin(index, request).expect("listening");
         }
         assert_eq!(handshakes.under_way(), 3);
         let server = std::thread::spawn(move || {

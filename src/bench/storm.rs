@@ -212,8 +212,9 @@ impl<'a> Returning<'a> {
                 .token(room_of(self.host, index), &viewer::name(index))?;
             index
         };
+        let request = self.handshakes.request("/", Some(&self.tokens[index]));
         self.handshakes
-            .begin(index, "/", Some(&self.tokens[index]))
+            .begin(index, request)
             .map_err(|cause| BenchError::Connect { index, cause })?;
         Ok(true)
     }

@@ -263,7 +263,10 @@ impl Ring {
 
     /// A shutdown or a close completed.
     fn place_done(&mut self, word: u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "a place is the low 16 bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a place is the low 16 bits"
+        )]
         let place = Place(word as u16);
         if word & CLOSE != 0 {
             self.free.push(place);

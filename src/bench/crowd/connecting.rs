@@ -53,10 +53,8 @@ impl Connecting {
             let Some(viewer) = self.next() else { break };
             let room = self.rooms.start + viewer % self.rooms.len();
             let token = host.token(room, &viewer::name(viewer))?;
-            if let Err(error) = self
-                .handshakes
-                .begin(socket_index(viewer), "/", Some(&token))
-            {
+            let request = self.handshakes.request("/", Some(&token));
+            if let Err(error) = self.handshakes.begin(socket_index(viewer), request) {
                 self.failed(viewer, &error);
                 break;
             }

@@ -6,7 +6,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 
 use super::Core;
-use crate::base::limits::SEGMENT_BYTES;
+use crate::base::limits::{SEGMENT_BYTES, SENDS_PER_TURN_MAX};
 use crate::base::table::Slot;
 use crate::net::wire::{Outgoing, Shutdown, Wire};
 use crate::room::audience::SlowPolicy;
@@ -242,11 +242,13 @@ impl<W: Wire> Core<W> {
     /// Serves members of rooms with something new: a slice of each room in turn, so that a huge room
     /// delays a small one by a slice only.
     pub(super) fn serve(&mut self) {
-        let mut sends_left = crate::base::limits::SENDS_PER_TURN_MAX;
+        let mut sends_left = SENDS_PER_TURN_MAX;
         while sends_left > 0
             && let Some(local_slot) = self.walking.pop_front()
         {
-            let mut slice = SLICE_SENDS.min(sends_left);
+            let members = self.locals.get(local_slot);
+            let members = members.map_or(0, |local| local.audience.len());
+            let mut slice = slice_sends(members).min(sends_left);
             while slice > 0 {
                 let Some(local) = self.locals.get_mut(local_slot) else {
                     break;
@@ -278,8 +280,16 @@ impl<W: Wire> Core<W> {
     }
 }
 
-/// Sends of one room before the next room's turn.
-const SLICE_SENDS: usize = 64;
+/// Sends of a room of this size before the next room's turn. One that fits into a turn is served in one go: in
+/// two slices its last members waited for two rounds over all rooms.
+fn slice_sends(members: usize) -> usize {
+    if members <= SENDS_PER_TURN_MAX {
+        SENDS_PER_TURN_MAX
+    } else {
+        SENDS_PER_TURN_MAX / 2
+    }
+}
+
 /// TLS send buffers kept for reuse, and the size from which keeping one is worth it.
 const SEALED_SPARE: usize = 256;
 const SEALED_BYTES_MIN: usize = 1024;
