@@ -43,8 +43,16 @@ pub const TOKEN_BYTES_MAX: usize = 3 * 1024;
 pub const EXTENSION_OFFERS_MAX: usize = 8;
 /// From accept to `101`, TLS included; not extended by progress (slowloris).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes in progress on one shard. Beyond it a new connection is closed at once.
+/// Handshakes in progress on one shard, those not counted whose whole head is there when they are
+/// accepted. Beyond it a new connection is closed at once.
 pub const HANDSHAKES_MAX: usize = 4096;
+/// One read of the handshake: a browser's head with a token is about 1.5 KB.
+pub const HANDSHAKE_READ_BYTES: usize = 4096;
+/// Connections accepted before deliveries get their turn: half a millisecond of newcomers.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+/// How long the kernel waits for a connection's first bytes before it is accepted without. A request is
+/// one round trip behind its connect; the kernel rounds to its own retransmissions.
+pub const ACCEPT_DEFERRED: Duration = Duration::from_secs(1);
 /// Connections waiting for accept in the kernel, per listener; the kernel caps it at `somaxconn`.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::shard::door::LiveKeyring;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::LiveKeyring;
 use crate::shard::run::Clock;
 
 use access::Keys;

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod event;
+pub mod listener;
 pub mod ring;
 pub mod rings;
 pub mod socket;

@@ -26,12 +26,11 @@ const KIND_MASK: u64 = 3 << KIND_SHIFT;
 /// With [`KIND_PLACE`]: a close, else a shutdown.
 const CLOSE: u64 = 1 << 32;
 
-/// What this ring submits, and tokio-uring for accept and handshake.
-const OPERATIONS: [(u8, &str); 7] = [
+/// What this ring submits, and tokio-uring for handshakes.
+const OPERATIONS: [(u8, &str); 6] = [
     (opcode::RecvMulti::CODE, "recv"),
     (opcode::Send::CODE, "send"),
     (opcode::Shutdown::CODE, "shutdown"),
-    (opcode::Accept::CODE, "accept"),
     (opcode::Read::CODE, "read"),
     (opcode::Write::CODE, "write"),
     (opcode::Close::CODE, "close"),

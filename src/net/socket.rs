@@ -1,11 +1,17 @@
 //! Listening sockets and the options of accepted ones.
+#![expect(unsafe_code, reason = "an option no safe library sets")]
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, c_int, setsockopt, socklen_t};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
+};
 
-use crate::base::limits::{ACCEPT_BACKLOG, SOCKET_SEND_BYTES};
+use crate::base::limits::{ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES};
 
 /// Binds `address` alone, without port sharing: fails with `AddrInUse` while anybody else has it.
 /// With `SO_REUSEPORT` a second server would silently take half of the connections.
@@ -27,8 +33,44 @@ pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     sockopt::set_tcp_nodelay(&listener, true)?;
     // The kernel doubles the figure for its own bookkeeping.
     sockopt::set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES / 2)?;
+    defer_accept(&listener)?;
     listen(&listener, ACCEPT_BACKLOG)?;
     Ok(listener)
+}
+
+/// Has the kernel keep a connection to itself until its first bytes are there, or [`ACCEPT_DEFERRED`] is
+/// over: mostly the whole upgrade request is there when we accept, and who connects and says nothing
+/// costs no descriptor at first.
+fn defer_accept(listener: &TcpListener) -> io::Result<()> {
+    let seconds = c_int::try_from(ACCEPT_DEFERRED.as_secs()).unwrap_or(1);
+    let len = socklen_t::try_from(size_of::<c_int>()).expect("four bytes");
+    // SAFETY: the kernel reads `len` bytes of `seconds` during the call; the descriptor is open.
+    let result = unsafe {
+        setsockopt(
+            listener.as_raw_fd(),
+            IPPROTO_TCP,
+            TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            len,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What has arrived and fits into `buffer`: its length, 0 at the end of the stream, `None` if nothing has.
+///
+/// # Errors
+///
+/// The kernel's: the peer reset the connection.
+pub fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
+        Ok((_, len)) => Ok(Some(len)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -48,6 +90,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     /// Goal: an accepted connection has its options from its listener. Method: ask the kernel.
     #[test]
@@ -55,7 +98,8 @@ mod tests {
         let address = "127.0.0.1:0".parse().expect("an address");
         let listener = listen_shared(address).expect("loopback");
         let bound = listener.local_addr().expect("bound");
-        let _client = std::net::TcpStream::connect(bound).expect("listening");
+        let mut client = std::net::TcpStream::connect(bound).expect("listening");
+        client.write_all(b"G").expect("open");
         let (accepted, _) = listener.accept().expect("a client");
         assert!(sockopt::tcp_nodelay(&accepted).expect("a socket"));
         let asked = sockopt::socket_send_buffer_size(&listener).expect("a socket");
@@ -66,5 +110,30 @@ mod tests {
             got <= SOCKET_SEND_BYTES && got > SOCKET_SEND_BYTES / 8,
             "{got}"
         );
+    }
+    /// Goal: who speaks is accepted with what it said, who is silent a little later. Method: both
+    /// connect, the silent one first.
+    #[test]
+    fn a_connection_is_accepted_with_its_first_bytes() {
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let listener = listen_shared(address).expect("loopback");
+        let bound = listener.local_addr().expect("bound");
+        let silent = std::net::TcpStream::connect(bound).expect("listening");
+        let mut speaker = std::net::TcpStream::connect(bound).expect("listening");
+        speaker.write_all(b"GET").expect("open");
+        let mut buffer = [0; 8];
+        let mut ours = Vec::new();
+        for (client, said) in [(&speaker, Some(3)), (&silent, None)] {
+            let (accepted, peer) = listener.accept().expect("a client");
+            assert_eq!(peer, client.local_addr().expect("connected"));
+            let accepted = OwnedFd::from(accepted);
+            assert_eq!(receive_now(&accepted, &mut buffer).expect("open"), said);
+            ours.push(accepted);
+        }
+        assert_eq!(&buffer[..3], b"GET");
+        drop(speaker);
+        let end = std::iter::repeat_with(|| receive_now(&ours[0], &mut buffer))
+            .find_map(|read| read.expect("an orderly end"));
+        assert_eq!(end, Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! Accept and handshake I/O on tokio-uring; nothing else in the tree knows that crate.
+//! Handshake I/O on tokio-uring; nothing else in the tree knows that crate.
 //!
 //! Dropping an operation of this runtime does not cancel it: never race one against a timer and drop
 //! the loser. Deadlines [`Stream::shutdown`] the socket, and the operation completes.
@@ -8,7 +8,7 @@
 )]
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// A tokio-uring runtime of this thread.
@@ -41,27 +41,6 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(tokio_uring::spawn(task));
 }
 
-/// A listener on this thread's runtime.
-pub struct Listener(tokio_uring::net::TcpListener);
-
-impl Listener {
-    /// Takes over a bound and listening socket.
-    pub fn new(listener: TcpListener) -> Self {
-        Self(tokio_uring::net::TcpListener::from_std(listener))
-    }
-
-    /// The next connection.
-    ///
-    /// # Cancel safety
-    ///
-    /// None: a dropped accept leaks its descriptor. Called only from a loop that runs until the
-    /// process ends.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        Ok((Stream(stream), peer))
-    }
-}
-
 /// A connection during its handshake.
 pub struct Stream(tokio_uring::net::TcpStream);
 
@@ -92,7 +71,7 @@ impl Stream {
         self.0.write_all(buffer).await.0
     }
 
-    /// A connection that comes back from a shard's ring.
+    /// Takes a connection over.
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self(tokio_uring::net::TcpStream::from_std(
             std::net::TcpStream::from(socket),

@@ -10,7 +10,7 @@ use crate::config::{Mode, Settings};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
 use crate::protocol::token::{Capability, Claims};
-use crate::shard::handshake::{LiveKeyring, Pages};
+use crate::shard::door::{LiveKeyring, Pages};
 use crate::shard::run::Clock;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

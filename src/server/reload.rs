@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
 use crate::config::keyring_path;
-use crate::shard::handshake::LiveKeyring;
+use crate::shard::door::LiveKeyring;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,7 +1,6 @@
-//! From accept to placement: TLS, the request head, the token. Sequential and short-lived, so it is
-//! async code on tokio-uring.
+//! The handshake: TLS, the request head, the token. What cannot be settled at the first look is sequential
+//! and short-lived, so it is async code on tokio-uring.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -9,63 +8,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
 use super::command::{Newcomer, Turned};
-use super::core::{Core, user_hash};
-use super::doorbell::Doorbell;
+use super::core::user_hash;
+use super::door::{Door, ECHO_ROOM, Entrance};
 use super::metrics::{Figure, ShardMetrics};
-use super::run::Clock;
 use crate::base::clock::UnixTime;
-use crate::base::id::{FrameIds, RoomId};
-use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
-use crate::net::rings::Rings;
-use crate::net::stream::{Listener, Stream};
+use crate::base::id::RoomId;
+use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT};
+use crate::net::stream::Stream;
 use crate::net::tls::{Progress, Tls, TlsError};
 use crate::protocol::chat::{ErrorCode, encode};
 use crate::protocol::extension::Agreement;
 use crate::protocol::http::{self, HeadFault, HeadScanner, Request, Upgrade};
-use crate::protocol::token::{Capabilities, Keyring, TokenError, TokenId};
+use crate::protocol::token::{Capabilities, TokenError, TokenId};
 use crate::session::Grant;
-
-/// Answers plain HTTP requests of the messaging listener: the demo page, where there is one.
-pub trait Pages: Send + Sync {
-    /// Appends the whole HTTP answer to `out`, or returns `false` for 404.
-    fn answer(&self, method: &str, target: &str, out: &mut Vec<u8>) -> bool;
-}
-
-/// The sealing keys, replaced as a whole while handshakes read them.
-pub type LiveKeyring = Arc<ArcSwap<Keyring>>;
-
-/// What all shards' handshakes share.
-#[derive(Clone)]
-pub struct Entrance {
-    /// Opens tokens.
-    pub keyring: LiveKeyring,
-    /// TLS, if the listener speaks it.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// `Origin` values that may connect; empty: any. The token is the only credential either way.
-    pub origins: Arc<[String]>,
-    /// Plain pages.
-    pub pages: Option<Arc<dyn Pages>>,
-    /// Whether permessage-deflate is agreed to.
-    pub compression: bool,
-    /// Conformance mode: everybody enters, without a token.
-    pub echo: bool,
-}
-
-/// One shard's entrance.
-pub(super) struct Door {
-    pub(super) entrance: Entrance,
-    pub(super) core: Rc<RefCell<Core<Rings>>>,
-    pub(super) bell: Arc<Doorbell>,
-    pub(super) metrics: Arc<ShardMetrics>,
-    pub(super) clock: Clock,
-    pub(super) ids: RefCell<FrameIds>,
-    pub(super) in_progress: Cell<usize>,
-    /// An accept failed, and none has succeeded since: said once.
-    pub(super) is_short: Cell<bool>,
-}
 
 /// Why no connection came of a handshake.
 #[derive(Debug, thiserror::Error)]
@@ -86,39 +42,35 @@ enum Rejected {
     Page,
 }
 
-/// Accepts for ever. Failures (no descriptors left, above all) are counted and waited out: the
-/// connections stay in the kernel's queue.
-pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                door.is_short.set(false);
-                if door.in_progress.get() >= HANDSHAKES_MAX {
-                    door.metrics.rejected_limit.inc();
-                    continue;
-                }
-                door.in_progress.set(door.in_progress.get() + 1);
-                let door = Rc::clone(&door);
-                let ip = peer.ip().to_canonical();
-                crate::net::stream::spawn(async move {
-                    receive_one(stream, ip, &door).await;
-                    door.in_progress.set(door.in_progress.get() - 1);
-                });
-            }
-            Err(error) => {
-                door.metrics.accept_errors.inc();
-                if !door.is_short.replace(true) {
-                    tracing::warn!(%error, "accept failed; retrying every 50 ms");
-                }
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
+/// What a connection has said so far, and what became of it.
+#[derive(Default)]
+pub(super) struct Knock {
+    received: Vec<u8>,
+    scanner: HeadScanner,
+    refused: Option<Rejected>,
+}
+
+impl Knock {
+    /// Looks at the first bytes of a connection without TLS: a guest, if they are a whole head that is
+    /// welcome. If not, they are kept for [`receive_one`].
+    pub(super) fn look(&mut self, received: &[u8], door: &Door) -> Option<Guest> {
+        match self.scanner.scan(received) {
+            Ok(None) => {}
+            Ok(Some(end)) => match judge(&received[..end], door) {
+                Ok(verdict) => return Some(Guest::new(None, verdict, received[end..].to_vec())),
+                Err(rejected) => self.refused = Some(rejected),
+            },
+            Err(fault) => self.refused = Some(fault.into()),
         }
+        self.received = received.to_vec();
+        None
     }
 }
 
-async fn receive_one(stream: Stream, ip: IpAddr, door: &Door) {
+/// Goes on with a handshake to its end.
+pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: &Door) {
     let outcome = {
-        let mut handshake = std::pin::pin!(shake(&stream, door));
+        let mut handshake = std::pin::pin!(shake(&stream, knock, door));
         tokio::select! {
             biased;
             outcome = &mut handshake => outcome,
@@ -142,11 +94,7 @@ async fn receive_one(stream: Stream, ip: IpAddr, door: &Door) {
         }
     };
     match stream.into_fd() {
-        Ok(socket) => {
-            let newcomer = guest.into_newcomer(socket, ip);
-            door.core.borrow_mut().enter(newcomer);
-            door.bell.ring();
-        }
+        Ok(socket) => door.enter(guest, socket, ip),
         Err(error) => {
             door.metrics.accept_errors.inc();
             tracing::warn!(%error, "an accepted connection could not be set up");
@@ -155,7 +103,7 @@ async fn receive_one(stream: Stream, ip: IpAddr, door: &Door) {
 }
 
 /// A newcomer but for its socket.
-struct Guest {
+pub(super) struct Guest {
     tls: Option<Box<Tls>>,
     greeting: Vec<u8>,
     leftover: Vec<u8>,
@@ -173,7 +121,18 @@ struct Pass {
 }
 
 impl Guest {
-    fn into_newcomer(self, socket: OwnedFd, ip: IpAddr) -> Box<Newcomer<OwnedFd>> {
+    fn new(tls: Option<Box<Tls>>, verdict: Verdict, leftover: Vec<u8>) -> Self {
+        let (greeting, pass, agreement) = verdict;
+        Self {
+            tls,
+            greeting,
+            leftover,
+            pass,
+            agreement,
+        }
+    }
+
+    pub(super) fn into_newcomer(self, socket: OwnedFd, ip: IpAddr) -> Box<Newcomer<OwnedFd>> {
         let Self {
             tls,
             greeting,
@@ -205,50 +164,48 @@ impl Guest {
 }
 
 /// Reads the head, opens the token; answers refusals and plain pages itself.
-async fn shake(stream: &Stream, door: &Door) -> Result<Guest, Rejected> {
+async fn shake(stream: &Stream, knock: Knock, door: &Door) -> Result<Guest, Rejected> {
+    let Knock {
+        received,
+        mut scanner,
+        refused,
+    } = knock;
     let mut visit = Visit {
         stream,
         tls: None,
-        plain: Vec::new(),
+        plain: received,
     };
     if let Some(config) = &door.entrance.tls {
         visit.tls = Some(Box::new(Tls::new(Arc::clone(config))?));
     }
-    let mut scanner = HeadScanner::default();
-    let mut head_len = 0;
-    let judged = loop {
-        match scanner.scan(&visit.plain) {
-            Ok(Some(end)) => {
-                head_len = end;
-                break judge(&visit.plain[..end], door);
+    let rejected = match refused {
+        Some(rejected) => rejected,
+        None => loop {
+            match scanner.scan(&visit.plain) {
+                Ok(Some(end)) => match judge(&visit.plain[..end], door) {
+                    Ok(verdict) => {
+                        let leftover = visit.plain.split_off(end);
+                        return Ok(Guest::new(visit.tls, verdict, leftover));
+                    }
+                    Err(rejected) => break rejected,
+                },
+                Ok(None) => visit.read().await?,
+                Err(fault) => break fault.into(),
             }
-            Ok(None) => visit.read().await?,
-            Err(fault) => break Err(fault.into()),
-        }
+        },
     };
-    match judged {
-        Ok((greeting, pass, agreement)) => {
-            let leftover = visit.plain.split_off(head_len);
-            Ok(Guest {
-                tls: visit.tls,
-                greeting,
-                leftover,
-                pass,
-                agreement,
-            })
-        }
-        Err(rejected) => {
-            let mut answer = Vec::new();
-            rejected.answer(door, &visit.plain, &mut answer);
-            visit.write(answer).await?;
-            visit.end().await;
-            Err(rejected)
-        }
-    }
+    let mut answer = Vec::new();
+    rejected.answer(door, &visit.plain, &mut answer);
+    visit.write(answer).await?;
+    visit.end().await;
+    Err(rejected)
 }
 
-/// What a complete head deserves: the `101` and what the token says, or a refusal.
-fn judge(head: &[u8], door: &Door) -> Result<(Vec<u8>, Pass, Option<Agreement>), Rejected> {
+/// The `101`, what the token says, and what was agreed about compression.
+type Verdict = (Vec<u8>, Pass, Option<Agreement>);
+
+/// What a complete head deserves: a [`Verdict`] or a refusal.
+fn judge(head: &[u8], door: &Door) -> Result<Verdict, Rejected> {
     let upgrade = match http::parse(head)? {
         Request::Upgrade(upgrade) => upgrade,
         Request::Plain { .. } => return Err(Rejected::Page),
@@ -292,9 +249,6 @@ fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
         user_hash: user_hash(opened.user_id()),
     })
 }
-
-/// The one room of the conformance mode.
-pub const ECHO_ROOM: &str = "ConformEcho0";
 
 fn echo_pass(door: &Door) -> Pass {
     let serial = door.ids.borrow_mut().next_id();
@@ -365,14 +319,14 @@ impl Visit<'_> {
         loop {
             let Some(tls) = &mut self.tls else {
                 let plain = std::mem::take(&mut self.plain);
-                let (result, plain) = self.stream.read(plain, READ_BYTES).await;
+                let (result, plain) = self.stream.read(plain, HANDSHAKE_READ_BYTES).await;
                 self.plain = plain;
                 return match result? {
                     0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                     _ => Ok(()),
                 };
             };
-            let (result, mut ciphertext) = self.stream.read(Vec::new(), READ_BYTES).await;
+            let (result, mut ciphertext) = self.stream.read(Vec::new(), HANDSHAKE_READ_BYTES).await;
             if result? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -411,7 +365,7 @@ impl Visit<'_> {
     async fn end(&mut self) {
         self.stream.shutdown_write();
         for _ in 0..DISCARD_READS_MAX {
-            let (result, _dropped) = self.stream.read(Vec::new(), READ_BYTES).await;
+            let (result, _dropped) = self.stream.read(Vec::new(), HANDSHAKE_READ_BYTES).await;
             if !matches!(result, Ok(1..)) {
                 return;
             }
@@ -486,8 +440,5 @@ impl Door {
 /// What the compressor can: 8 of RFC 7692 is beyond zlib.
 const ECHO_WINDOW_BITS: (u8, u8) = (9, 15);
 const NOT_FOUND: &[u8] = b"Uproar messaging endpoint: connect with WebSocket and a chat token.\n";
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-/// One read of the handshake: a browser's head with a token is about 1.5 KB.
-const READ_BYTES: usize = 4096;
 /// Reads after a refusal before the connection is closed anyway.
 const DISCARD_READS_MAX: usize = 16;

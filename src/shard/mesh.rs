@@ -11,9 +11,9 @@ use rtrb::Consumer;
 
 use super::command::Command;
 use super::core::Parts;
+use super::door::Entrance;
 use super::doorbell::Doorbell;
 use super::handover::Entry;
-use super::handshake::Entrance;
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;

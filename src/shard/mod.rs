@@ -3,15 +3,16 @@
 //!
 //! [`core::Core`] is the machine: completions and commands in, submissions and commands out. It knows
 //! no descriptor and no clock, so that the simulation drives the code that ships. [`run`] gives it a
-//! thread, a ring and the time; [`handshake`] brings it connections.
+//! thread, rings and the time; [`door`] and [`handshake`] bring it connections.
 
 pub mod command;
 pub mod connection;
 pub mod core;
+pub mod door;
 pub mod doorbell;
 pub mod gateway;
 pub mod handover;
-pub mod handshake;
+mod handshake;
 pub mod journal;
 pub mod local;
 pub mod mailbox;

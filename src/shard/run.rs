@@ -9,17 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rtrb::Consumer;
+use tokio::sync::Notify;
 
 use super::command::Command;
 use super::core::{Core, Parts, Plan};
+use super::door::{self, Door, Entrance};
 use super::doorbell::Doorbell;
-use super::handshake::{self, Door, Entrance};
+use super::handshake;
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
+use crate::base::limits::HANDSHAKE_READ_BYTES;
 use crate::net::event::Event;
+use crate::net::listener::Listener;
 use crate::net::ring::Completion;
 use crate::net::rings::Rings;
-use crate::net::stream::{self, Listener, Runtime};
+use crate::net::stream::{self, Runtime};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -145,11 +149,11 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         ids: RefCell::new(FrameIds::seeded(!seed)),
         in_progress: Cell::new(0),
         is_short: Cell::new(false),
+        scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
+        entered: Notify::new(),
     });
-    stream::spawn(handshake::accept_all(
-        Listener::new(listener),
-        Rc::clone(&door),
-    ));
+    let listener = Listener::new(listener)?;
+    stream::spawn(door::accept_all(listener, Rc::clone(&door)));
     core.borrow_mut().wire.signal(false);
     loop {
         let plan = turns(&core, &mut mail, clock)?;
@@ -178,6 +182,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
                 tokio::select! {
                     result = ring_event.wait() => result?,
                     result = bell_event.wait() => result?,
+                    () = door.entered.notified() => {}
                     () = tokio::time::sleep_until(until) => {}
                 }
                 bell.sleep().awake();
