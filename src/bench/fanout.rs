@@ -30,6 +30,17 @@ pub struct Plan {
     pub samples: usize,
 }
 
+impl Plan {
+    /// In a search a hundredth of the bound of latency: a speaker for whom this tool makes a system call a
+    /// message, as it would with hundreds of them, is what ends the search and not the server.
+    fn late_max(&self) -> Duration {
+        match self.rate {
+            None => (self.p99_max / 100).min(LATE_MAX),
+            Some(_) => Duration::ZERO,
+        }
+    }
+}
+
 /// One measurement.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -143,6 +154,7 @@ fn measure(
     let (before, sends_before) = (host.usage(), host.sends());
     let outcome = all.run(Phase {
         rate,
+        late_max: plan.late_max(),
         content_bytes: plan.content_bytes,
         warmup: plan.measured / 4,
         measured: plan.measured,
@@ -232,6 +244,8 @@ impl Row {
 
 /// Where a search starts, in deliveries a second over all rooms.
 const FIRST_DELIVERIES: f64 = 250_000.0;
+/// A message is sent that late at most.
+const LATE_MAX: Duration = Duration::from_millis(10);
 /// A search ends when the bound lies between two rates this close.
 const PRECISION: f64 = 1.06;
 const STEPS_MAX: usize = 24;
@@ -365,6 +379,51 @@ mod tests {
         );
         assert!(row.ages.0[3] > 0);
         assert_eq!(row.cpu_nanos, None);
+    }
+
+    /// Goal: in a search what becomes due within a hundredth of the bound goes in one write, and is as much
+    /// older; at a given rate nothing is late. Method: 100 messages a second that may be late by 100 ms:
+    /// the second one, meant 10 ms after the first, is written with the third at the earliest.
+    #[test]
+    fn lateness_shows_in_the_ages() {
+        let late_max = |rate, p99_max| {
+            Plan {
+                rate,
+                p99_max,
+                ..PLAN
+            }
+            .late_max()
+        };
+        assert_eq!(
+            late_max(None, Duration::from_millis(400)),
+            Duration::from_millis(4)
+        );
+        assert_eq!(late_max(None, Duration::from_mins(1)), LATE_MAX);
+        assert_eq!(
+            late_max(Some(36.0), Duration::from_millis(400)),
+            Duration::ZERO
+        );
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let host = host(&listener, 1);
+        let server = std::thread::spawn(move || {
+            let mut rooms = rooms(&listener, PLAN.receivers).expect("loopback");
+            broadcast(rooms.remove(0), u64::MAX).expect("loopback");
+        });
+        let mut load = connect(&host, &PLAN, || ()).expect("a server");
+        let outcome = load.run(Phase {
+            rate: 100.0,
+            late_max: Duration::from_millis(100),
+            content_bytes: PLAN.content_bytes,
+            warmup: Duration::ZERO,
+            measured: Duration::from_millis(200),
+            drain_max: DRAIN_MAX,
+        });
+        let outcome = outcome.expect("a server");
+        drop(load);
+        server.join().expect("no panic");
+        assert_eq!((outcome.deliveries, outcome.wrong), (20 * 4, 0));
+        assert!(outcome.ages.max() >= 90_000, "{}", outcome.ages.max());
     }
 
     /// Goal: a server that ends connections at one rate, or loses something, is measured at others, on

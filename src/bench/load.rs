@@ -26,6 +26,9 @@ use super::{BenchError, histogram};
 pub(super) struct Phase {
     /// Messages a second in each room, by the clock whatever the server does.
     pub rate: f64,
+    /// How late a message may be sent, so that several of a speaker go in one write; its age counts from
+    /// when it was meant to be sent all the same.
+    pub late_max: Duration,
     /// Bytes of each message's content.
     pub content_bytes: usize,
     /// Not measured, only checked for loss.
@@ -187,14 +190,19 @@ impl Load {
         let count_from = (phase.rate * phase.warmup.as_secs_f64()) as u64;
         let interval = 1e9 / phase.rate;
         let mut last_receipt = begin;
+        let (mut due, mut next_send) = (0, Duration::ZERO);
         loop {
-            let due = ((begin.elapsed().as_nanos() as f64 / interval) as u64 + 1).min(total);
-            self.send_until(due, begin, interval, phase.content_bytes)?;
-            let next_due = begin + Duration::from_nanos((due as f64 * interval) as u64);
+            let elapsed = begin.elapsed();
+            if elapsed >= next_send {
+                due = ((elapsed.as_nanos() as f64 / interval) as u64 + 1).min(total);
+                self.send_until(due, begin, interval, phase.content_bytes)?;
+                let next_due = Duration::from_nanos((due as f64 * interval) as u64);
+                next_send = next_due.max(elapsed + phase.late_max);
+            }
             let wait = if due == total {
                 PASS
             } else {
-                next_due.saturating_duration_since(Instant::now())
+                next_send.saturating_sub(begin.elapsed())
             };
             if self.receive(wait, count_from, &mut ages)? {
                 last_receipt = Instant::now();
