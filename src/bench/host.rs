@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -198,7 +198,7 @@ impl Host {
         };
         let now = wall_clock();
         let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(std::io::Error::from)?;
+        getrandom::fill(&mut nonce).map_err(io::Error::from)?;
         let claims = Claims {
             room: self.rooms[room],
             user_id: user.to_owned(),
@@ -316,10 +316,26 @@ fn read_keyring(data_dir: &Path) -> Result<Keyring, BenchError> {
         .map_err(|error| BenchError::Server(format!("{}: {error}", path.display())))
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that outgoing connections get: whoever asks such a
+/// port whether its server is up yet may be connected to itself.
 fn free_port() -> Result<SocketAddr, BenchError> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let outgoing = range.split_whitespace().next().map(str::parse);
+    let outgoing: u16 = outgoing.and_then(Result::ok).unwrap_or(PORTS_FROM);
+    let mut tried = Err(io::ErrorKind::AddrInUse.into());
+    for _ in 0..PORTS_TRIED {
+        let port = fastrand::u16(PORTS_FROM..outgoing.max(PORTS_FROM + 100));
+        tried = TcpListener::bind(("127.0.0.1", port)).and_then(|listener| listener.local_addr());
+        if tried.is_ok() {
+            break;
+        }
+    }
+    Ok(tried?)
 }
+
+/// The first port that is tried, and how many are.
+const PORTS_FROM: u16 = 10_000;
+const PORTS_TRIED: usize = 100;
 
 const CLOSE: &str = "Connection: close\r\n";
 
@@ -370,7 +386,7 @@ fn wall_clock() -> UnixTime {
 }
 
 /// One request, which must ask for `Connection: close`, on a connection of its own.
-fn ask(server: SocketAddr, request: &str) -> std::io::Result<String> {
+fn ask(server: SocketAddr, request: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;

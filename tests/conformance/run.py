@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -77,9 +79,15 @@ def main() -> int:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
+    whether its server is up yet may be connected to itself."""
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(100):
+        port = random.randrange(10_000, max(outgoing, 10_100))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no free port between 10,000 and {outgoing:,}")
 
 
 def wait_for(port: int, server: subprocess.Popen) -> None:

@@ -29,17 +29,30 @@ export const credentials = {
   accessKeyId: "AKIDUPROARDEV0000000",
   secretAccessKey: "uproar-dev-secret-not-for-production",
 };
-const START_MS_MAX = 20_000;
+const START_MS_MAX = 60_000;
 const PAGE_MS_MAX = 1_000;
-const WAIT_MS = 5_000;
+const WAIT_MS = 30_000;
 
+/**
+ * A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
+ * whether its server is up yet may be connected to itself.
+ */
 export async function freePort() {
-  const probe = net.createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
-  return port;
+  const range = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8");
+  const outgoing = Math.max(parseInt(range), 10_100);
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * (outgoing - 10_000));
+    const probe = net.createServer().listen(port, "127.0.0.1");
+    try {
+      await once(probe, "listening");
+    } catch (error) {
+      if (error.code === "EADDRINUSE") continue;
+      throw error;
+    }
+    probe.close();
+    await once(probe, "close");
+    return port;
+  }
 }
 
 /** Waits until `holds()` is truthy and returns that value. */

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rawws import WebSocket, Wire
+from rawws import READ_SECONDS, WebSocket, Wire
 from uproar import BINARY, Server
 
 COUNTER = itertools.count()
@@ -84,7 +84,7 @@ class Arena:
         self.opened.append(wire)
         return wire
 
-    def verify(self, seconds: float = 5.0) -> list[dict]:
+    def verify(self, seconds: float = READ_SECONDS) -> list[dict]:
         """The bystander still receives; returns what the attack delivered to it before that.
 
         Every frame on the way was checked: unmasked, whole, UTF-8, JSON, an object with an `Id`.

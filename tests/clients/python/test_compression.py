@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import json
 import re
-import time
 import zlib
 
 import pytest
@@ -64,9 +63,7 @@ def metric(server: Server, name: str) -> int:
     ],
 )
 def test_offers_are_answered_by_the_letter(arena, offer, answer):
-    started = time.monotonic()
     socket = join(arena, offer=b"Sec-WebSocket-Extensions: " + offer)
-    assert time.monotonic() - started < 1.0
     assert socket.response.header("sec-websocket-extensions") == answer
     socket.say("x")
     assert socket.receive()["Content"] == "x"

@@ -15,7 +15,7 @@ from rawws import Refused, WebSocket
 from uproar import BINARY, Server
 
 # The server looks once a second; a loaded machine may be late.
-TAKEN_OVER_SECONDS_MAX = 15.0
+TAKEN_OVER_SECONDS_MAX = 60.0
 
 
 def wait_until(happened) -> None:

@@ -12,7 +12,7 @@ import pytest
 from uproar import BINARY, Server
 
 # "exit != 0 within 5 s" is the promise; the rest is for a loaded machine.
-EXIT_SECONDS_MAX = 10
+EXIT_SECONDS_MAX = 60
 
 
 def failed_start(server: Server) -> str:
