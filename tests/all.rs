@@ -7,4 +7,8 @@
 )]
 
 mod architecture;
+mod fairness;
 mod simulation;
+#[path = "../benches/cases/world.rs"]
+#[allow(dead_code, reason = "the benches use all of it")]
+mod world;

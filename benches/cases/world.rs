@@ -1,4 +1,4 @@
-//! One shard with one room and its members, on a wire that completes every send whole.
+//! One shard with a room and its members, more if wanted, on a wire that completes every send whole.
 //!
 //! The core runs unchanged. Shared by the benches and `tests/allocations.rs`.
 
@@ -55,7 +55,7 @@ impl Wire for Kernel {
 pub(crate) struct World {
     /// The shard's machine.
     pub(crate) core: Core<Kernel>,
-    /// Its only room.
+    /// Its first room.
     pub(crate) room: RoomId,
     /// Moved on by every turn.
     pub(crate) now: Now,
@@ -102,6 +102,12 @@ impl World {
             done: Vec::new(),
             buffer: vec![0; 4096],
         };
+        world.fill(room, members, deflated);
+        world
+    }
+
+    /// Makes `room`, with `members` members who have got their greeting.
+    pub(crate) fn fill(&mut self, room: RoomId, members: usize, deflated: usize) {
         let limits = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
@@ -109,35 +115,39 @@ impl World {
             archive: ArchiveTargets::default(),
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
-        world.core.command(Command::PutRoom(room, limits, answer));
+        self.core.command(Command::PutRoom(room, limits, answer));
+        let first = self.core.wire.receives.len();
         for index in 0..members {
             let deflated = index % 10 < deflated;
-            world.core.enter(newcomer(room, index, now, deflated));
+            let newcomer = newcomer(room, first + index, self.now, deflated);
+            self.core.enter(newcomer);
             if index % 100 == 0 {
-                world.turn();
+                self.turn();
             }
         }
-        world.turn();
-        world
+        self.turn();
     }
 
     /// Settles, completes what that sent, until nothing is sent any more.
     pub(crate) fn turn(&mut self) {
-        loop {
-            // Slow enough for the window to fill, fast enough for nobody to be taken for dead.
-            self.now.tick = self.now.tick.after(Duration::from_micros(200));
-            self.core.begin(self.now);
-            self.core.settle();
-            std::mem::swap(&mut self.core.wire.sends, &mut self.done);
-            if self.done.is_empty() {
-                return;
-            }
-            for (key, outgoing) in self.done.drain(..) {
-                let len = outgoing.remaining();
-                self.delivered_bytes += len;
-                self.core.sent(key, outgoing, &Ok(len));
-            }
+        while self.step(|_| ()) > 0 {}
+    }
+
+    /// Settles once and completes what that sent: how many sends it was, and `each` hears whose.
+    pub(crate) fn step(&mut self, mut each: impl FnMut(Key)) -> usize {
+        // Slow enough for the window to fill, fast enough for nobody to be taken for dead.
+        self.now.tick = self.now.tick.after(Duration::from_micros(200));
+        self.core.begin(self.now);
+        self.core.settle();
+        std::mem::swap(&mut self.core.wire.sends, &mut self.done);
+        let sends = self.done.len();
+        for (key, outgoing) in self.done.drain(..) {
+            let len = outgoing.remaining();
+            self.delivered_bytes += len;
+            self.core.sent(key, outgoing, &Ok(len));
+            each(key);
         }
+        sends
     }
 
     /// The client of `key` sends `frame`.

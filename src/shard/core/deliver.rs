@@ -6,7 +6,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 
 use super::Core;
-use crate::base::limits::{SEGMENT_BYTES, SENDS_PER_TURN_MAX};
+use crate::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
 use crate::base::table::Slot;
 use crate::net::wire::{Outgoing, Shutdown, Wire};
 use crate::room::audience::SlowPolicy;
@@ -110,7 +110,7 @@ impl<W: Wire> Core<W> {
             return;
         };
         let cursor = local.audience.cursor(member);
-        let (after, saved) = local.audience.copy(member, SEGMENT_BYTES, |bytes| {
+        let (after, saved) = local.audience.copy(member, SEALED_SEND_BYTES_MAX, |bytes| {
             plain.extend_from_slice(bytes);
         });
         local.audience.set_cursor(member, after);
@@ -240,15 +240,17 @@ impl<W: Wire> Core<W> {
     }
 
     /// Serves members of rooms with something new: a slice of each room in turn, so that a huge room
-    /// delays a small one by a slice only.
+    /// delays a small one by a slice only. No slice is begun that the turn has no sends left for: what it
+    /// cut off would wait until all other rooms had theirs.
     pub(super) fn serve(&mut self) {
         let mut sends_left = SENDS_PER_TURN_MAX;
-        while sends_left > 0
-            && let Some(local_slot) = self.walking.pop_front()
-        {
+        while let Some(local_slot) = self.walking.front().copied() {
             let members = self.locals.get(local_slot);
-            let members = members.map_or(0, |local| local.audience.len());
-            let mut slice = slice_sends(members).min(sends_left);
+            let mut slice = slice_sends(members.map_or(0, |local| local.audience.len()));
+            if slice > sends_left {
+                return;
+            }
+            self.walking.pop_front();
             while slice > 0 {
                 let Some(local) = self.locals.get_mut(local_slot) else {
                     break;
@@ -280,11 +282,11 @@ impl<W: Wire> Core<W> {
     }
 }
 
-/// Sends of a room of this size before the next room's turn. One that fits into a turn is served in one go: in
-/// two slices its last members waited for two rounds over all rooms.
+/// Sends of a room of this size before the next room's turn. One that fits into a turn is served in one
+/// go: in two slices its last members waited for two rounds over all rooms.
 fn slice_sends(members: usize) -> usize {
     if members <= SENDS_PER_TURN_MAX {
-        SENDS_PER_TURN_MAX
+        members.max(1)
     } else {
         SENDS_PER_TURN_MAX / 2
     }

@@ -1,0 +1,81 @@
+//! Who is served when: rooms of all sizes share a shard's turns.
+
+use std::collections::HashMap;
+
+use uproar::base::id::RoomId;
+use uproar::base::limits::SENDS_PER_TURN_MAX;
+use uproar::net::wire::Key;
+
+use crate::world::{World, masked_frame, request};
+
+/// A send: to whom, and in which room.
+type Send = (Key, usize);
+
+/// The sends of each turn, while in every room one member speaks before each.
+fn turns(sizes: &[usize], count: usize) -> Vec<Vec<Send>> {
+    let mut world = World::new(sizes[0], 0);
+    let mut room_of = HashMap::new();
+    let mut speakers = Vec::new();
+    for (index, members) in sizes.iter().enumerate() {
+        if index > 0 {
+            let room = RoomId::parse(&format!("abcdefghi{index:03}")).unwrap();
+            world.fill(room, *members, 0);
+        }
+        let keys = &world.core.wire.receives[room_of.len()..];
+        speakers.push(keys[0]);
+        room_of.extend(keys.iter().map(|key| (*key, index)));
+    }
+    let frame = masked_frame(1, request().as_bytes());
+    let turn = |_| {
+        for speaker in &speakers {
+            world.receive(*speaker, &frame);
+        }
+        let mut turn = Vec::new();
+        world.step(|key| turn.push((key, room_of[&key])));
+        turn
+    };
+    (0..count).map(turn).collect()
+}
+
+/// Turns in which whole rooms of these sizes are served once.
+fn turns_of_a_round(sizes: &[usize]) -> usize {
+    let (mut turns, mut left) = (1, SENDS_PER_TURN_MAX);
+    for size in sizes {
+        if *size > left {
+            (turns, left) = (turns + 1, SENDS_PER_TURN_MAX);
+        }
+        left -= size;
+    }
+    turns
+}
+
+/// Goal: with rooms that fit into a turn nobody waits longer than one round over all rooms, however
+/// their sizes add up to turns. Method: everybody speaks all the time; count the turns between two sends
+/// to a member.
+#[test]
+fn nobody_waits_longer_than_a_round() {
+    for sizes in [&[100; 9][..], &[128, 1, 127, 2, 100, 28, 64, 65], &[3; 90]] {
+        // A round may begin anywhere, also in the middle of a turn.
+        let most = turns_of_a_round(&sizes.repeat(2)).div_ceil(2) + 1;
+        let turns = turns(sizes, 20 * most);
+        let mut last = HashMap::new();
+        for (now, turn) in turns.iter().enumerate() {
+            for (member, room) in turn {
+                let waited = now - last.insert(member, now).unwrap_or(now);
+                assert!(
+                    waited <= most,
+                    "{waited} turns, not {most}: room {room} of {sizes:?}"
+                );
+            }
+        }
+        assert_eq!(last.len(), sizes.iter().sum::<usize>());
+    }
+}
+
+/// Goal: a room of three beside one of 2,000 waits for a slice of it, not for all of it.
+#[test]
+fn a_small_room_waits_for_a_slice_of_a_huge_one() {
+    for turn in turns(&[2000, 3], 60) {
+        assert_eq!(turn.iter().filter(|send| send.1 == 1).count(), 3);
+    }
+}
