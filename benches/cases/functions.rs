@@ -235,7 +235,7 @@ fn inflate() -> Call {
 /// One frame as one batch.
 fn cut_one(segment: &mut Segment) -> Piece {
     while !segment.write(FRAME.len(), |out| out.extend_from_slice(&FRAME)) {
-        segment.renew(FRAME.len());
+        segment.renew(FRAME.len(), Tick::default());
     }
     segment.cut().expect("just written")
 }
@@ -275,7 +275,7 @@ fn next(behind: usize) -> Call {
     for _ in 0..1_000 {
         cut_one(&mut segment);
     }
-    segment.renew(FRAME.len());
+    segment.renew(FRAME.len(), Tick::default());
     let mut reader: Option<MemberIndex> = None;
     for batch in 0..600 {
         if batch == 600 - behind {

@@ -82,15 +82,24 @@ pub const USED_TOKENS_MAX: usize = 5_000_000;
 /// 3,000, attributes of message and sender 6,144 each, `"":"",` of their members 3,100, the two ids
 /// 768 each, names and header 300: 20,224.
 pub const FRAME_BYTES_MAX: usize = 20 * 1024;
-/// One contiguous stretch of a room log, in bytes; also the most one send carries.
-pub const SEGMENT_BYTES: usize = 256 * 1024;
+/// One contiguous stretch of a busy room's log, in bytes. A send ends where a stretch ends: in smaller
+/// ones every second send of a crowded room is cut in two.
+pub const SEGMENT_BYTES: usize = 1024 * 1024;
+/// A stretch that was full earlier is followed by one of twice the size, so that a room's open end takes
+/// no more memory than what it says in some seconds.
+pub const SEGMENT_LASTS_MIN: Duration = Duration::from_secs(1);
+/// The most of a room log that one send carries, in bytes: three quarters of [`SOCKET_SEND_BYTES`], in which
+/// the kernel counts its own bookkeeping too.
+pub const SEND_BYTES_MAX: usize = 384 * 1024;
+/// The same over TLS, in bytes of plaintext, which are copied and sealed for each viewer.
+pub const SEALED_SEND_BYTES_MAX: usize = 256 * 1024;
 /// First stretch of a quiet room's log, in bytes: most rooms never need more.
 pub const SEGMENT_BYTES_MIN: usize = 4 * 1024;
 /// What a room log keeps for slow readers, in bytes. A cursor that falls out of it is a slow client.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Full segments a busy room keeps for reuse until it falls silent: those the window pins, and as
-/// many again as sends to slow clients may pin a little longer.
-pub const SEGMENTS_SPARE: usize = WINDOW_BYTES_MAX / SEGMENT_BYTES + 8;
+/// Full segments a room keeps for reuse until it falls silent: those the window pins, ten that were full
+/// after a second each, and some that sends to slow clients pin a little longer.
+pub const SEGMENTS_SPARE: usize = 14;
 /// What a room log keeps for slow readers, in age.
 pub const WINDOW_AGE_MAX: Duration = Duration::from_secs(10);
 /// Ceiling of the pace: the longest a busy room collects messages before one flush.
@@ -302,6 +311,12 @@ const _: () = assert!(
 const _: () = assert!(
     SEGMENT_BYTES <= WINDOW_BYTES_MAX,
     "the window holds a segment"
+);
+const _: () = assert!(
+    FRAME_BYTES_MAX <= SEALED_SEND_BYTES_MAX
+        && SEALED_SEND_BYTES_MAX <= SEND_BYTES_MAX
+        && SEND_BYTES_MAX <= SOCKET_SEND_BYTES,
+    "one frame fits one send, and one send the kernel's buffer"
 );
 const _: () = assert!(
     FRAME_BYTES_MAX <= LANE_BYTES_MAX,

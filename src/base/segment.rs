@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENTS_SPARE};
+use super::clock::Tick;
+use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENT_LASTS_MIN, SEGMENTS_SPARE};
 
 /// A fresh number for each allocation: two pieces with one number share one allocation.
 fn next_number() -> u64 {
@@ -25,8 +26,9 @@ pub struct Segment {
     number: u64,
     capacity: usize,
     room_left: usize,
-    // Full allocations whose pieces may still be in use, oldest first: a busy room uses them again
-    // instead of allocating.
+    begun: Tick,
+    // Full allocations of the same size whose pieces may still be in use, oldest first: a room uses them
+    // again instead of allocating.
     retired: VecDeque<BytesMut>,
 }
 
@@ -72,44 +74,52 @@ impl Segment {
         })
     }
 
-    /// Goes on in a new allocation with room for `bytes_min` bytes: twice the old size up to
-    /// [`SEGMENT_BYTES`], a recycled one when the oldest retired one is free.
+    /// Goes on in a new allocation with room for `bytes_min` bytes: of twice the old one's size if that
+    /// was full before [`SEGMENT_LASTS_MIN`], up to [`SEGMENT_BYTES`], and of half of it if it lasted
+    /// four times as long. A recycled one when the oldest retired one is free.
     ///
     /// # Panics
     ///
     /// If something is pending: cut first.
-    pub fn renew(&mut self, bytes_min: usize) {
+    pub fn renew(&mut self, bytes_min: usize, now: Tick) {
         assert!(
             self.tail.is_empty(),
             "a segment is cut before it is replaced"
         );
-        let capacity = (self.capacity * 2)
+        let lasted = now.since(self.begun);
+        let capacity = if lasted < SEGMENT_LASTS_MIN {
+            self.capacity * 2
+        } else if lasted > 4 * SEGMENT_LASTS_MIN {
+            self.capacity / 2
+        } else {
+            self.capacity
+        };
+        let capacity = capacity
             .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
             .max(bytes_min);
         let old = std::mem::take(&mut self.tail);
-        if self.capacity == SEGMENT_BYTES {
+        if self.capacity == capacity {
             if self.retired.len() == SEGMENTS_SPARE {
                 self.retired.pop_front();
             }
             self.retired.push_back(old);
-        }
-        let recycled = if capacity == SEGMENT_BYTES {
-            self.recycle()
         } else {
-            None
-        };
+            self.retired.clear();
+        }
+        let recycled = self.recycle(capacity);
         self.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
         self.number = next_number();
         self.capacity = capacity;
         self.room_left = self.tail.capacity();
+        self.begun = now;
     }
 
     /// The first retired allocation of which no piece is alive any more.
-    fn recycle(&mut self) -> Option<BytesMut> {
+    fn recycle(&mut self, capacity: usize) -> Option<BytesMut> {
         let free = self
             .retired
             .iter_mut()
-            .position(|retired| retired.try_reclaim(SEGMENT_BYTES))?;
+            .position(|retired| retired.try_reclaim(capacity))?;
         self.retired.remove(free)
     }
 }
@@ -197,6 +207,7 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn write(segment: &mut Segment, text: &[u8]) -> bool {
         segment.write(text.len(), |out| out.extend_from_slice(text))
@@ -207,7 +218,7 @@ mod tests {
     fn pieces_join_only_within_their_segment() {
         let mut segment = Segment::default();
         assert!(!write(&mut segment, b"x"), "an empty segment has no room");
-        segment.renew(0);
+        segment.renew(0, Tick::default());
         assert!(write(&mut segment, b"one"));
         let one = segment.cut().expect("three bytes were written");
         assert!(segment.cut().is_none());
@@ -217,11 +228,36 @@ mod tests {
         assert!(run.join(&two));
         assert_eq!(run.len(), 6);
         assert!(!run.join(&one), "not adjacent");
-        segment.renew(0);
+        segment.renew(0, Tick::default());
         assert!(write(&mut segment, b"three"));
         let three = segment.cut().expect("five bytes were written");
         assert!(!run.join(&three));
         assert!(!run.join(&Piece::alone(Bytes::from_static(b"four"))));
+    }
+
+    /// Goal: a room's segments are as large as what it says in some seconds, and shrink again. Method: a
+    /// room that fills them at once, then one each 1.5 seconds, then one each five.
+    #[test]
+    fn segments_grow_and_shrink_with_the_pace_of_their_room() {
+        let mut segment = Segment::default();
+        let mut now = Tick::default();
+        let mut fill = |seconds: f64| {
+            now = now.after(Duration::from_secs_f64(seconds));
+            segment.renew(0, now);
+            segment.capacity
+        };
+        let busy: Vec<usize> = std::iter::repeat_with(|| fill(0.1)).take(10).collect();
+        let kib = |bytes: &usize| bytes / 1024;
+        let busy: Vec<usize> = busy.iter().map(kib).collect();
+        assert_eq!(busy, [4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024]);
+        assert_eq!(fill(1.5), SEGMENT_BYTES);
+        let quiet: Vec<usize> = std::iter::repeat_with(|| fill(5.0)).take(10).collect();
+        assert_eq!(
+            quiet[..3],
+            [SEGMENT_BYTES / 2, SEGMENT_BYTES / 4, SEGMENT_BYTES / 8]
+        );
+        assert_eq!(quiet[9], SEGMENT_BYTES_MIN);
+        assert!(segment.retired.is_empty());
     }
 
     /// Goal: a busy room's memory is recycled once its pieces are gone, and never before.
@@ -239,7 +275,7 @@ mod tests {
                     held = Some(piece);
                 }
             }
-            segment.renew(fill.len());
+            segment.renew(fill.len(), Tick::default());
         }
         assert!(
             addresses.len() < 40,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::clock::Tick;
-use crate::base::limits::SEGMENT_BYTES;
+use crate::base::limits::SEND_BYTES_MAX;
 use crate::base::segment::{Piece, Run};
 
 /// Where one reader stands: frames appended before this point are sent or under way.
@@ -163,7 +163,7 @@ impl Log {
         let mut after = self.head();
         for kept in batches {
             let piece = kept.batch.piece(deflated);
-            if run.len() + piece.len() > SEGMENT_BYTES || !run.join(piece) {
+            if run.len() + piece.len() > SEND_BYTES_MAX || !run.join(piece) {
                 after = Cursor(kept.start);
                 break;
             }

@@ -200,10 +200,10 @@ impl Room {
             self.cut_pending();
         }
         let start = self.segment.pending().len();
-        append_to(&mut self.segment, bytes_max, write);
+        append_to(&mut self.segment, bytes_max, self.flushed, write);
         if let Some(deflated) = &mut self.deflated {
             let frame = &self.segment.pending()[start..];
-            append_to(deflated, bytes_max, |out| {
+            append_to(deflated, bytes_max, self.flushed, |out| {
                 for payload in ws::payloads(frame) {
                     deflater.message(out, DEFLATE_WINDOW_BITS, true, payload);
                 }
@@ -223,10 +223,15 @@ impl Room {
     }
 }
 
-/// Appends to a segment that has nothing pending if it is full.
-fn append_to(segment: &mut Segment, bytes_max: usize, write: impl FnOnce(&mut bytes::BytesMut)) {
+/// Appends to a segment that has nothing pending if it is full; `now` may be as old as the last flush.
+fn append_to(
+    segment: &mut Segment,
+    bytes_max: usize,
+    now: Tick,
+    write: impl FnOnce(&mut bytes::BytesMut),
+) {
     if !segment.fits(bytes_max) {
-        segment.renew(bytes_max);
+        segment.renew(bytes_max, now);
     }
     let fits = segment.write(bytes_max, write);
     assert!(fits, "a renewed segment has the room it was asked for");
