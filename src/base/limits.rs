@@ -85,9 +85,9 @@ pub const FRAME_BYTES_MAX: usize = 20 * 1024;
 /// One contiguous stretch of a busy room's log, in bytes. A send ends where a stretch ends: in smaller
 /// ones every second send of a crowded room is cut in two.
 pub const SEGMENT_BYTES: usize = 1024 * 1024;
-/// A stretch that was full earlier is followed by one of twice the size, so that a room's open end takes
-/// no more memory than what it says in some seconds.
-pub const SEGMENT_LASTS_MIN: Duration = Duration::from_secs(1);
+/// A stretch that was full earlier is followed by a larger one, so that a room's open end takes
+/// no more memory than what it says in some seconds, and lasts for many rounds over its members.
+pub const SEGMENT_LASTS_MIN: Duration = Duration::from_secs(4);
 /// The most of a room log that one send carries, in bytes: three quarters of [`SOCKET_SEND_BYTES`], in which
 /// the kernel counts its own bookkeeping too.
 pub const SEND_BYTES_MAX: usize = 384 * 1024;
@@ -97,9 +97,9 @@ pub const SEALED_SEND_BYTES_MAX: usize = 256 * 1024;
 pub const SEGMENT_BYTES_MIN: usize = 4 * 1024;
 /// What a room log keeps for slow readers, in bytes. A cursor that falls out of it is a slow client.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Full segments a room keeps for reuse until it falls silent: those the window pins, ten that were full
-/// after a second each, and some that sends to slow clients pin a little longer.
-pub const SEGMENTS_SPARE: usize = 14;
+/// Full segments a room keeps for reuse until it falls silent: those the window pins, and as many again
+/// as sends to slow clients may pin a little longer.
+pub const SEGMENTS_SPARE: usize = 2 * (WINDOW_BYTES_MAX / SEGMENT_BYTES);
 /// What a room log keeps for slow readers, in age.
 pub const WINDOW_AGE_MAX: Duration = Duration::from_secs(10);
 /// Ceiling of the pace: the longest a busy room collects messages before one flush.

@@ -74,9 +74,9 @@ impl Segment {
         })
     }
 
-    /// Goes on in a new allocation with room for `bytes_min` bytes: of twice the old one's size if that
-    /// was full before [`SEGMENT_LASTS_MIN`], up to [`SEGMENT_BYTES`], and of half of it if it lasted
-    /// four times as long. A recycled one when the oldest retired one is free.
+    /// Goes on in a new allocation with room for `bytes_min` bytes: a larger one if the old one was full
+    /// before [`SEGMENT_LASTS_MIN`], one of half the size if it lasted more than four times as long. A
+    /// recycled one when the oldest retired one is free.
     ///
     /// # Panics
     ///
@@ -86,17 +86,7 @@ impl Segment {
             self.tail.is_empty(),
             "a segment is cut before it is replaced"
         );
-        let lasted = now.since(self.begun);
-        let capacity = if lasted < SEGMENT_LASTS_MIN {
-            self.capacity * 2
-        } else if lasted > 4 * SEGMENT_LASTS_MIN {
-            self.capacity / 2
-        } else {
-            self.capacity
-        };
-        let capacity = capacity
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
-            .max(bytes_min);
+        let capacity = self.next_capacity(now).max(bytes_min);
         let old = std::mem::take(&mut self.tail);
         if self.capacity == capacity {
             if self.retired.len() == SEGMENTS_SPARE {
@@ -114,6 +104,23 @@ impl Segment {
         self.begun = now;
     }
 
+    fn next_capacity(&self, now: Tick) -> usize {
+        let lasted = now.since(self.begun);
+        let capacity = if self.begun == Tick::default() {
+            // The room had not said anything yet, and knew no time.
+            self.capacity * 2
+        } else if lasted < SEGMENT_LASTS_MIN {
+            let short = SEGMENT_LASTS_MIN.as_nanos() / lasted.as_nanos().max(1);
+            self.capacity
+                * usize::try_from(short).map_or(GROWTH_MAX, |times| times.clamp(2, GROWTH_MAX))
+        } else if lasted > 4 * SEGMENT_LASTS_MIN {
+            self.capacity / 2
+        } else {
+            self.capacity
+        };
+        capacity.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
+    }
+
     /// The first retired allocation of which no piece is alive any more.
     fn recycle(&mut self, capacity: usize) -> Option<BytesMut> {
         let free = self
@@ -123,6 +130,9 @@ impl Segment {
         self.retired.remove(free)
     }
 }
+
+/// Times a segment may be larger than the one before.
+const GROWTH_MAX: usize = 16;
 
 /// An immutable stretch of a segment: what one flush of a room appended. Cheap to clone, and sent
 /// to other shards as it is.
@@ -236,7 +246,7 @@ mod tests {
     }
 
     /// Goal: a room's segments are as large as what it says in some seconds, and shrink again. Method: a
-    /// room that fills them at once, then one each 1.5 seconds, then one each five.
+    /// room that fills them at once, then one each six seconds, then one each twenty.
     #[test]
     fn segments_grow_and_shrink_with_the_pace_of_their_room() {
         let mut segment = Segment::default();
@@ -249,9 +259,12 @@ mod tests {
         let busy: Vec<usize> = std::iter::repeat_with(|| fill(0.1)).take(10).collect();
         let kib = |bytes: &usize| bytes / 1024;
         let busy: Vec<usize> = busy.iter().map(kib).collect();
-        assert_eq!(busy, [4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024]);
-        assert_eq!(fill(1.5), SEGMENT_BYTES);
-        let quiet: Vec<usize> = std::iter::repeat_with(|| fill(5.0)).take(10).collect();
+        assert_eq!(
+            busy,
+            [4, 64, 1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024]
+        );
+        assert_eq!(fill(6.0), SEGMENT_BYTES);
+        let quiet: Vec<usize> = std::iter::repeat_with(|| fill(20.0)).take(10).collect();
         assert_eq!(
             quiet[..3],
             [SEGMENT_BYTES / 2, SEGMENT_BYTES / 4, SEGMENT_BYTES / 8]

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{Buffers, Filled};
-use super::wire::{Key, Outgoing, Shutdown};
+use super::wire::{Key, Outgoing, Queued, Shutdown};
 use crate::base::limits::{RING_COMPLETIONS, RING_ENTRIES};
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
@@ -79,8 +79,8 @@ pub struct Ring {
     lent: slab::Slab<(Key, Outgoing)>,
     // Submissions that found the queue full.
     backlog: VecDeque<squeue::Entry>,
-    // Sends queued since the count was last taken.
-    queued_sends: u32,
+    // Since it was last taken.
+    queued: Queued,
     // Places below `used` that are free, and how far the table was ever used.
     free: Vec<Place>,
     used: u32,
@@ -122,7 +122,7 @@ impl Ring {
             buffers,
             lent: slab::Slab::new(),
             backlog,
-            queued_sends: 0,
+            queued: Queued::default(),
             free: Vec::new(),
             used: 0,
             places,
@@ -305,8 +305,8 @@ impl Ring {
     }
 
     /// Sends queued since the last call.
-    pub fn take_queued_sends(&mut self) -> u32 {
-        std::mem::take(&mut self.queued_sends)
+    pub fn take_queued(&mut self) -> Queued {
+        std::mem::take(&mut self.queued)
     }
 
     /// As [`Wire::receive`](super::wire::Wire::receive).
@@ -326,7 +326,10 @@ impl Ring {
             .flags(MSG_NOSIGNAL)
             .build()
             .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
-        self.queued_sends += 1;
+        self.queued += Queued {
+            sends: 1,
+            bytes: length.into(),
+        };
         self.queue(entry);
     }
 

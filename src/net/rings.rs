@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::buffers::Filled;
 use super::ring::{Completion, Place, Ring};
-use super::wire::{Key, Outgoing, Shutdown, Wire};
+use super::wire::{Key, Outgoing, Queued, Shutdown, Wire};
 use crate::base::limits::{
     RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_CONNECTIONS_MAX, RINGS_MAX,
 };
@@ -124,8 +124,12 @@ impl Rings {
     }
 
     /// Sends queued since the last call.
-    pub fn take_queued_sends(&mut self) -> u32 {
-        self.all.iter_mut().map(Ring::take_queued_sends).sum()
+    pub fn take_queued(&mut self) -> Queued {
+        let mut queued = Queued::default();
+        for ring in &mut self.all {
+            queued += ring.take_queued();
+        }
+        queued
     }
 
     /// Rings there are.

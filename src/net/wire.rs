@@ -86,6 +86,22 @@ impl Outgoing {
     }
 }
 
+/// Sends that were queued.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// How many.
+    pub sends: u32,
+    /// What they carry, all together.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Queued {
+    fn add_assign(&mut self, other: Self) {
+        self.sends += other.sends;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Which directions of a connection to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {

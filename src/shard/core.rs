@@ -27,6 +27,7 @@ use super::journal::Record;
 use super::local::Local;
 use super::mailbox::Post;
 use super::metrics::{Figure, ShardMetrics};
+use super::pace::Pace;
 use super::review::{Docket, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
@@ -35,7 +36,7 @@ use crate::base::id::{FrameIds, RoomId};
 use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, SEND_STALL_MAX};
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
-use crate::net::wire::{Shutdown, Wire};
+use crate::net::wire::{Queued, Shutdown, Wire};
 use crate::protocol::ws::{self, Deflater};
 use crate::session::{Desk, Due, Ending};
 
@@ -108,7 +109,7 @@ pub struct Core<W: Wire> {
     walking: VecDeque<Slot<Local>>,
     logged: Vec<Slot<Local>>,
     next_aging: Tick,
-    send_cost: Duration,
+    pace: Pace,
     stopping: bool,
 
     // Reused buffers.
@@ -128,6 +129,7 @@ impl<W: Wire> Core<W> {
         };
         Self {
             id: parts.id,
+            pace: Pace::new(parts.settings.pace_ceiling),
             settings: parts.settings,
             wire: parts.wire,
             posts: parts.posts,
@@ -152,7 +154,6 @@ impl<W: Wire> Core<W> {
             walking: VecDeque::new(),
             logged: Vec::new(),
             next_aging: now.tick,
-            send_cost: SEND_COST_GUESS,
             stopping: false,
             due: Vec::new(),
             posting: BytesMut::new(),
@@ -220,14 +221,11 @@ impl<W: Wire> Core<W> {
         self.stopping
     }
 
-    /// Tells the core what the last submissions cost, for the pace: `sends` sends in `elapsed`.
-    pub fn note_cost(&mut self, sends: u32, elapsed: Duration) {
-        if sends >= SEND_COST_SAMPLE_MIN {
-            let sample = elapsed / sends;
-            self.send_cost = (self.send_cost * 7 + sample) / 8;
-            let nanos = u64::try_from(self.send_cost.as_nanos()).unwrap_or(u64::MAX);
-            self.metrics.send_cost_nanos.set(nanos);
-        }
+    /// Tells the core that submitting `queued` took `elapsed`, for the pace.
+    pub fn note_cost(&mut self, queued: Queued, elapsed: Duration) {
+        self.pace.note(queued, elapsed);
+        let nanos = u64::try_from(self.pace.send_cost().as_nanos()).unwrap_or(u64::MAX);
+        self.metrics.send_cost_nanos.set(nanos);
     }
 
     /// Tells the core how its rings are, for the metrics.
@@ -493,9 +491,5 @@ impl<W: Wire> Core<W> {
     }
 }
 
-/// Until the first measurement: one send to one of a thousand sockets.
-const SEND_COST_GUESS: Duration = Duration::from_micros(7);
-/// Fewer sends than these say little about the cost of one.
-const SEND_COST_SAMPLE_MIN: u32 = 32;
 /// How often logs and used tokens are aged.
 const AGING_INTERVAL: Duration = Duration::from_secs(1);

@@ -110,7 +110,7 @@ metrics! {
     sends: "counter" "sends_total" "", "Send operations submitted.";
     turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
-    send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one send, summed over shards.";
+    send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one short send, summed over shards.";
     tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
     mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
     rings: "gauge" "rings" "", "Rings of all shards, each with a table of connections.";

@@ -18,6 +18,7 @@ pub mod local;
 pub mod mailbox;
 pub mod mesh;
 pub mod metrics;
+pub mod pace;
 pub mod review;
 pub mod run;
 pub mod settings;

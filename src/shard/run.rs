@@ -259,13 +259,13 @@ fn complete(core: &mut Core<Rings>, completion: Completion) {
 
 /// Submits, and tells the core what a send costs: submission is where the kernel does the work.
 fn enter(core: &mut Core<Rings>) -> io::Result<()> {
-    let sends = core.wire.take_queued_sends();
-    if sends == 0 {
+    let queued = core.wire.take_queued();
+    if queued.sends == 0 {
         return core.wire.enter();
     }
     let before = Instant::now();
     core.wire.enter()?;
-    core.note_cost(sends, before.elapsed());
+    core.note_cost(queued, before.elapsed());
     Ok(())
 }
 

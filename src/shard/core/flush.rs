@@ -1,7 +1,5 @@
 //! From the open end of a room's log to every shard's audience: flushes, pace, ageing.
 
-use std::time::Duration;
-
 use super::Core;
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
@@ -40,12 +38,7 @@ impl<W: Wire> Core<W> {
             else {
                 return false;
             };
-            let interval = interval(
-                self.send_cost,
-                self.settings.pace_ceiling,
-                home,
-                audience.len(),
-            );
+            let interval = self.pace.interval(most_members(home, audience.len()));
             match home.room.flush_due(interval, self.now.tick) {
                 Some(due) if due > self.now.tick => {
                     next = Some(next.map_or(due, |earliest: Tick| earliest.min(due)));
@@ -216,22 +209,9 @@ impl<S> Spread<'_, S> {
     }
 }
 
-/// How long a room collects before it is flushed: twice what the flush costs, so that it takes half
-/// of the core at most; nothing at all for a room that costs little.
-fn interval(send_cost: Duration, ceiling: Duration, home: &Home, here: usize) -> Duration {
-    let most = home
-        .members
-        .iter()
-        .max()
-        .map_or(0, |count| usize::try_from(*count).unwrap_or(0));
-    let members = u32::try_from(most.max(here)).unwrap_or(u32::MAX);
-    let cost = send_cost.saturating_mul(members);
-    if cost < PACE_FREE {
-        Duration::ZERO
-    } else {
-        cost.saturating_mul(2).min(ceiling)
-    }
+/// Members on the shard that has most of them.
+fn most_members(home: &Home, here: usize) -> usize {
+    let most = home.members.iter().max();
+    most.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
+        .max(here)
 }
-
-/// A flush that costs less is done in the same turn.
-const PACE_FREE: Duration = Duration::from_millis(1);
