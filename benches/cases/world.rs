@@ -1,6 +1,6 @@
 //! One shard with a room and its members, more if wanted, on a wire that completes every send whole.
 //!
-//! The core runs unchanged. Shared by the benches and `tests/allocations.rs`.
+//! The core runs unchanged. Shared by the benches, `tests/allocations.rs` and `tests/fairness.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

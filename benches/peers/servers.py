@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import shutil
 import signal
@@ -22,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "tests" / "clients" / "python"))
+from ports import free_port  # noqa: E402
+
 BACKLOG_BYTES_MAX = 4 << 20
 # What a message counts against it, where a server counts messages: about the comparison's frames.
 MESSAGE_BYTES = 400
@@ -317,18 +319,6 @@ def children(pid: int) -> list[int]:
     with contextlib.suppress(FileNotFoundError):
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
-    whether its server is up yet may be connected to itself."""
-    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(100):
-        port = random.randrange(10_000, max(outgoing, 10_100))
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(f"no free port between 10,000 and {outgoing:,}")
 
 
 def stop(process: subprocess.Popen) -> None:

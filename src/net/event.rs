@@ -1,11 +1,19 @@
-//! An eventfd awaited in this thread's runtime.
+//! Descriptors, above all eventfds, awaited in this thread's runtime.
 #![expect(unsafe_code, reason = "the runtime watches a descriptor")]
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// Has the runtime say when `owner`'s descriptor, the one it owns, is readable.
+pub(super) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the descriptor moves into the `AsyncFd`, which alone closes it, after it has
+    // deregistered it.
+    let registered = unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) };
+    Ok(registered?)
+}
 
 /// Readable when somebody wrote to the eventfd.
 #[derive(Debug)]
@@ -14,11 +22,7 @@ pub struct Event(AsyncFd<OwnedFd>);
 impl Event {
     /// Watches a duplicate of `event`.
     pub fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
-        let event = event.try_clone_to_owned()?;
-        // SAFETY: the descriptor moves into the `AsyncFd`, which alone closes it, after it has
-        // deregistered it.
-        let registered = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE) };
-        Ok(Self(registered?))
+        Ok(Self(watch(event.try_clone_to_owned()?)?))
     }
 
     /// Waits until it is readable and empties it.

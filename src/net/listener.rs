@@ -2,14 +2,14 @@
 //!
 //! Accepting is a system call each and no operation of a ring: a loop of them empties the kernel's queue
 //! in one wake-up and stops where the shard says, so that newcomers beyond that wait in the kernel.
-#![expect(unsafe_code, reason = "the runtime watches a descriptor")]
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::event;
 
 /// A bound and listening socket.
 #[derive(Debug)]
@@ -23,10 +23,7 @@ impl Listener {
     /// The kernel's: no memory or descriptor to watch it with.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        // SAFETY: the descriptor moves into the `AsyncFd`, which alone closes it, after it has
-        // deregistered it.
-        let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
-        Ok(Self(registered?))
+        Ok(Self(event::watch(listener)?))
     }
 
     /// Waits for connections and hands on those that are there, at most `most`.

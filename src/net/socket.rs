@@ -111,6 +111,7 @@ mod tests {
             "{got}"
         );
     }
+
     /// Goal: who speaks is accepted with what it said, who is silent a little later. Method: both
     /// connect, the silent one first.
     #[test]

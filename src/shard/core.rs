@@ -223,9 +223,10 @@ impl<W: Wire> Core<W> {
 
     /// Tells the core that submitting `queued` took `elapsed`, for the pace.
     pub fn note_cost(&mut self, queued: Queued, elapsed: Duration) {
-        self.pace.note(queued, elapsed);
-        let nanos = u64::try_from(self.pace.send_cost().as_nanos()).unwrap_or(u64::MAX);
-        self.metrics.send_cost_nanos.set(nanos);
+        if let Some(cost) = self.pace.note(queued, elapsed) {
+            let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
+            self.metrics.send_cost_nanos.set(nanos);
+        }
     }
 
     /// Tells the core how its rings are, for the metrics.

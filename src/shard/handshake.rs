@@ -54,13 +54,12 @@ impl Knock {
     /// Looks at the first bytes of a connection without TLS: a guest, if they are a whole head that is
     /// welcome. If not, they are kept for [`receive_one`].
     pub(super) fn look(&mut self, received: &[u8], door: &Door) -> Option<Guest> {
-        match self.scanner.scan(received) {
+        match examine(&mut self.scanner, received, door) {
             Ok(None) => {}
-            Ok(Some(end)) => match judge(&received[..end], door) {
-                Ok(verdict) => return Some(Guest::new(None, verdict, received[end..].to_vec())),
-                Err(rejected) => self.refused = Some(rejected),
-            },
-            Err(fault) => self.refused = Some(fault.into()),
+            Ok(Some((verdict, end))) => {
+                return Some(Guest::new(None, verdict, received[end..].to_vec()));
+            }
+            Err(rejected) => self.refused = Some(rejected),
         }
         self.received = received.to_vec();
         None
@@ -181,16 +180,13 @@ async fn shake(stream: &Stream, knock: Knock, door: &Door) -> Result<Guest, Reje
     let rejected = match refused {
         Some(rejected) => rejected,
         None => loop {
-            match scanner.scan(&visit.plain) {
-                Ok(Some(end)) => match judge(&visit.plain[..end], door) {
-                    Ok(verdict) => {
-                        let leftover = visit.plain.split_off(end);
-                        return Ok(Guest::new(visit.tls, verdict, leftover));
-                    }
-                    Err(rejected) => break rejected,
-                },
+            match examine(&mut scanner, &visit.plain, door) {
                 Ok(None) => visit.read().await?,
-                Err(fault) => break fault.into(),
+                Ok(Some((verdict, end))) => {
+                    let leftover = visit.plain.split_off(end);
+                    return Ok(Guest::new(visit.tls, verdict, leftover));
+                }
+                Err(rejected) => break rejected,
             }
         },
     };
@@ -203,6 +199,18 @@ async fn shake(stream: &Stream, knock: Knock, door: &Door) -> Result<Guest, Reje
 
 /// The `101`, what the token says, and what was agreed about compression.
 type Verdict = (Vec<u8>, Pass, Option<Agreement>);
+
+/// What `received`, everything so far, deserves, and where its head ends; `None` until that is there.
+fn examine(
+    scanner: &mut HeadScanner,
+    received: &[u8],
+    door: &Door,
+) -> Result<Option<(Verdict, usize)>, Rejected> {
+    let Some(end) = scanner.scan(received)? else {
+        return Ok(None);
+    };
+    Ok(Some((judge(&received[..end], door)?, end)))
+}
 
 /// What a complete head deserves: a [`Verdict`] or a refusal.
 fn judge(head: &[u8], door: &Door) -> Result<Verdict, Rejected> {

@@ -20,19 +20,16 @@ impl Pace {
         }
     }
 
-    /// Notes that submitting `queued` took `elapsed`. It learns from short sends only: what a long one
+    /// Notes that submitting `queued` took `elapsed`; the new cost, if that says something about it. It learns from short sends only: what a long one
     /// costs beyond is copying, which collecting longer does not save. A pace that counted it would
     /// wait the longer, the longer its sends are, and they are the longer, the longer it waits.
-    pub fn note(&mut self, queued: Queued, elapsed: Duration) {
+    pub fn note(&mut self, queued: Queued, elapsed: Duration) -> Option<Duration> {
         let Queued { sends, bytes } = queued;
-        if sends >= SEND_COST_SAMPLE_MIN && bytes <= SEND_COST_BYTES_MAX * u64::from(sends) {
-            self.send_cost = (self.send_cost * 7 + elapsed / sends) / 8;
+        if sends < SEND_COST_SAMPLE_MIN || bytes > SEND_COST_BYTES_MAX * u64::from(sends) {
+            return None;
         }
-    }
-
-    /// The measured cost.
-    pub fn send_cost(&self) -> Duration {
-        self.send_cost
+        self.send_cost = (self.send_cost * 7 + elapsed / sends) / 8;
+        Some(self.send_cost)
     }
 
     /// How long a room with `members` on one shard collects: twice what its sends cost, so that they
@@ -69,7 +66,7 @@ mod tests {
             bytes: u64::from(sends) * bytes_each,
         };
         for _ in 0..100 {
-            pace.note(queued, Duration::from_micros(micros_each) * sends);
+            let _learned = pace.note(queued, Duration::from_micros(micros_each) * sends);
         }
     }
 

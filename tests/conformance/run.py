@@ -17,16 +17,17 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clients" / "python"))
+from ports import free_port  # noqa: E402
 
 # Group: cases in it, and how many of those can only inform (they judge nothing).
 GROUPS = {
@@ -76,18 +77,6 @@ def main() -> int:
             except subprocess.TimeoutExpired:
                 server.kill()
     return judge(results)
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
-    whether its server is up yet may be connected to itself."""
-    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(100):
-        port = random.randrange(10_000, max(outgoing, 10_100))
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(f"no free port between 10,000 and {outgoing:,}")
 
 
 def wait_for(port: int, server: subprocess.Popen) -> None:

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from uproar import REGION, free_port
+from ports import free_port
+from uproar import REGION
 
 START_SECONDS_MAX = 60.0
 EVERYTHING = {

@@ -17,7 +17,8 @@ import pytest
 
 from aws import Aws, TlsProxy, eventually, logging_environment
 from rawws import WebSocket
-from uproar import ACCOUNT, REGION, Server, free_port
+from ports import free_port
+from uproar import ACCOUNT, REGION, Server
 
 NAMES = itertools.count()
 BUCKET = "chat-bucket"

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from conftest import shared_server_of
 from rawws import WebSocket
 from review_handler import FUNCTION, ReviewHandler
-from uproar import Server, free_port
+from ports import free_port
+from uproar import Server
 
 KEY, SECRET, TOKEN = "AKIDLAMBDA0000000000", "lambda/secret+0123456789", "session//token=="
 COUNTER = itertools.count()

@@ -16,7 +16,8 @@ import boto3
 import pytest
 
 from test_review import Chat, config, metrics
-from uproar import ACCOUNT, REGION, free_port
+from ports import free_port
+from uproar import ACCOUNT, REGION
 
 START_SECONDS_MAX = 60
 

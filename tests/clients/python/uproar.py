@@ -6,11 +6,8 @@ nothing about the server's insides.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +17,8 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
+
+from ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BINARY = Path(
@@ -36,18 +35,6 @@ ALL_CAPABILITIES = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"]
 START_SECONDS_MAX = 60.0
 # SIGTERM to exit: the server has no reason to wait for anyone this long.
 STOP_SECONDS_MAX = 30.0
-
-
-def free_port() -> int:
-    """A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
-    whether its server is up yet may be connected to itself."""
-    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(100):
-        port = random.randrange(10_000, max(outgoing, 10_100))
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(f"no free port between 10,000 and {outgoing:,}")
 
 
 class Server:
