@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-/// One line: processor, cores, kernel.
+use super::loopback::{PACKET_BYTES_DEFAULT, packet_bytes};
+
+/// One line: processor, cores, kernel, and the loopback's largest packet where it was changed.
 pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
@@ -13,7 +15,13 @@ pub fn describe() -> String {
         .map_or("unknown processor", |(_, name)| name.trim());
     let cores = cores();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+    let packets = match packet_bytes() {
+        Ok(bytes) if bytes != PACKET_BYTES_DEFAULT => {
+            format!(", loopback packets of {bytes} bytes")
+        }
+        _ => String::new(),
+    };
+    format!("{model}, {cores} cores, Linux {}{packets}", kernel.trim())
 }
 
 /// What a process has used up so far.

@@ -21,6 +21,7 @@ pub mod host;
 pub mod idle;
 pub mod ingest;
 mod load;
+pub mod loopback;
 pub mod machine;
 mod nats;
 pub mod neighbours;

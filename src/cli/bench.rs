@@ -6,6 +6,7 @@ mod fanout;
 mod floor;
 mod idle;
 mod ingest;
+mod loopback;
 mod neighbours;
 mod scale;
 mod storm;
@@ -51,6 +52,8 @@ pub(super) enum BenchCommand {
     Scale(scale::Scale),
     /// The kernel's line: deliveries a second by a loop of plain sends, without any server
     Floor(floor::Floor),
+    /// The loopback's largest packet, which bounds every server that is measured over it: shown, or set
+    Loopback(loopback::Loopback),
     /// A client process of crowd and neighbours; obeys what comes on standard input
     #[command(hide = true)]
     CrowdPart,
@@ -109,6 +112,7 @@ pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
         BenchCommand::Connect(connect) => connect.run(&machine),
         BenchCommand::Ingest(ingest) => ingest.run(&machine),
         BenchCommand::Floor(floor) => floor.run(&machine),
+        BenchCommand::Loopback(loopback) => loopback.run(),
         BenchCommand::Sweep(sweep) => sweep.run(&machine),
         BenchCommand::Scale(scale) => scale.run(&machine),
         BenchCommand::Storm(storm) => storm.run(&machine),

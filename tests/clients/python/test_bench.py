@@ -89,6 +89,22 @@ def test_floor():
     assert all(point["deliveries_per_second"] > 0 for point in result["points"])
 
 
+def test_loopback_packets_are_shown_and_set():
+    """In a network of its own, so that nothing changes for others; without the right to make one, the refusal."""
+    before = bench("loopback")["packet_bytes"]
+    command = [BINARY, "bench", "loopback", "--packets", "131072"]
+    alone = subprocess.run(["unshare", "--net", *command, "--json"], capture_output=True, text=True, timeout=60)
+    if alone.returncode == 0:
+        result = json.loads(alone.stdout)
+        assert (result["packet_bytes_before"], result["packet_bytes"]) == (65536, 131072)
+        assert "loopback packets of 131072 bytes" in result["machine"]
+    else:
+        assert os.geteuid() != 0, alone.stderr
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and "CAP_NET_ADMIN" in refused.stderr
+    assert bench("loopback")["packet_bytes"] == before
+
+
 def test_idle():
     result = bench("idle", "--connections", "50")
     assert result["connections"] == 50
