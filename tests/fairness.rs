@@ -13,6 +13,11 @@ type Send = (Key, usize);
 
 /// The sends of each turn, while in every room one member speaks before each.
 fn turns(sizes: &[usize], count: usize) -> Vec<Vec<Send>> {
+    turns_with(sizes, count, 0)
+}
+
+/// The same; the members of the first `slow` rooms read slowly.
+fn turns_with(sizes: &[usize], count: usize, slow: usize) -> Vec<Vec<Send>> {
     let mut world = World::new(sizes[0], 0);
     let mut room_of = HashMap::new();
     let mut speakers = Vec::new();
@@ -25,6 +30,8 @@ fn turns(sizes: &[usize], count: usize) -> Vec<Vec<Send>> {
         speakers.push(keys[0]);
         room_of.extend(keys.iter().map(|key| (*key, index)));
     }
+    let readers = room_of.iter().filter(|(_, room)| **room < slow);
+    world.core.wire.slow = readers.map(|(key, _)| *key).collect();
     let frame = masked_frame(1, request().as_bytes());
     let turn = |_| {
         for speaker in &speakers {
@@ -78,4 +85,20 @@ fn a_small_room_waits_for_a_slice_of_a_huge_one() {
     for turn in turns(&[2000, 3], 60) {
         assert_eq!(turn.iter().filter(|send| send.1 == 1).count(), 3);
     }
+}
+
+/// Goal: however many read slowly, a turn has an end and the others are served in it. Method: 2,000 whose
+/// sockets take a quarter of a frame at a time, and are all ready for the next one before each turn.
+#[test]
+fn slow_readers_have_their_share_of_a_turn() {
+    let turns = turns_with(&[2000, 3], 200, 1);
+    for turn in &turns {
+        assert!(turn.len() <= 2 * SENDS_PER_TURN_MAX, "{} sends", turn.len());
+        assert_eq!(turn.iter().filter(|send| send.1 == 1).count(), 3);
+    }
+    let slow = turns.iter().flatten().filter(|send| send.1 == 0).count();
+    assert!(
+        slow >= turns.len() * SENDS_PER_TURN_MAX / 2,
+        "{slow} sends to slow readers"
+    );
 }

@@ -70,6 +70,8 @@ impl Drop for Socket {
 struct FakeRing {
     receives: HashMap<Key, usize>,
     sends: Vec<(Key, usize, Outgoing)>,
+    /// What waits for room.
+    waits: Vec<(Key, usize, Outgoing)>,
     net: Net,
 }
 
@@ -87,10 +89,18 @@ impl Wire for FakeRing {
     }
 
     fn send(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
-        let twice = self.sends.iter().any(|(other, ..)| *other == key);
-        assert!(!twice, "two sends under way on one connection");
+        assert!(
+            !self.is_sending(key),
+            "two sends under way on one connection"
+        );
         assert!(outgoing.remaining() > 0, "an empty send");
         self.sends.push((key, socket.id, outgoing));
+    }
+
+    fn await_room(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
+        assert!(!self.is_sending(key), "a wait beside a send");
+        assert!(outgoing.remaining() > 0, "a wait for nothing");
+        self.waits.push((key, socket.id, outgoing));
     }
 
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
@@ -103,8 +113,16 @@ impl Wire for FakeRing {
     fn close(&mut self, socket: Socket) {
         let Socket { id, .. } = socket;
         let receiving = self.receives.values().any(|other| *other == id);
-        let sending = self.sends.iter().any(|(_, other, _)| *other == id);
+        let mut sends = self.sends.iter().chain(&self.waits);
+        let sending = sends.any(|(_, other, _)| *other == id);
         assert!(!receiving && !sending, "closed under an operation");
+    }
+}
+
+impl FakeRing {
+    fn is_sending(&self, key: Key) -> bool {
+        let mut sends = self.sends.iter().chain(&self.waits);
+        sends.any(|(other, ..)| *other == key)
     }
 }
 
@@ -449,6 +467,19 @@ impl World {
                 core.command(command);
             }
         }
+        let mut waits = std::mem::take(&mut core.wire.waits);
+        rng.shuffle(&mut waits);
+        for (key, id, outgoing) in waits {
+            let (cut, stalled) = {
+                let peer = &net.borrow()[id];
+                (peer.cut, peer.stalled)
+            };
+            if all || cut || (!stalled && rng.bool()) {
+                core.writable(key, outgoing);
+            } else {
+                core.wire.waits.push((key, id, outgoing));
+            }
+        }
         let mut sends = std::mem::take(&mut core.wire.sends);
         let mut later = Vec::new();
         rng.shuffle(&mut sends);
@@ -459,7 +490,9 @@ impl World {
             };
             if cut {
                 core.sent(key, outgoing, &Err(std::io::ErrorKind::BrokenPipe.into()));
-            } else if (stalled || rng.u32(..4) == 0) && !all {
+            } else if stalled && !all {
+                core.sent(key, outgoing, &Err(std::io::ErrorKind::WouldBlock.into()));
+            } else if rng.u32(..4) == 0 && !all {
                 later.push((key, id, outgoing));
             } else {
                 let short = rng.u32(..3) == 0 && outgoing.remaining() > 1;

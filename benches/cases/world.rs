@@ -1,7 +1,9 @@
-//! One shard with a room and its members, more if wanted, on a wire that completes every send whole.
+//! One shard with a room and its members, more if wanted, on a wire that completes every send whole, or to
+//! some members in small parts.
 //!
 //! The core runs unchanged. Shared by the benches, `tests/allocations.rs` and `tests/fairness.rs`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +24,16 @@ use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
 
-/// Completes every send whole, when asked.
+/// A quarter of a frame.
+const SLOW_BYTES: usize = 100;
+
+/// Completes every send, when asked.
 #[derive(Default)]
 pub(crate) struct Kernel {
     sends: Vec<(Key, Outgoing)>,
+    waits: Vec<(Key, Outgoing)>,
+    /// Whose sockets take [`SLOW_BYTES`] a turn.
+    pub(crate) slow: HashSet<Key>,
     /// Connections, in the order in which they came.
     pub(crate) receives: Vec<Key>,
 }
@@ -44,6 +52,10 @@ impl Wire for Kernel {
 
     fn send(&mut self, (): &(), key: Key, outgoing: Outgoing) {
         self.sends.push((key, outgoing));
+    }
+
+    fn await_room(&mut self, (): &(), key: Key, outgoing: Outgoing) {
+        self.waits.push((key, outgoing));
     }
 
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
@@ -138,11 +150,16 @@ impl World {
         // Slow enough for the window to fill, fast enough for nobody to be taken for dead.
         self.now.tick = self.now.tick.after(Duration::from_micros(200));
         self.core.begin(self.now);
+        for (key, outgoing) in std::mem::take(&mut self.core.wire.waits) {
+            self.core.writable(key, outgoing);
+        }
         self.core.settle();
         std::mem::swap(&mut self.core.wire.sends, &mut self.done);
         let sends = self.done.len();
         for (key, outgoing) in self.done.drain(..) {
-            let len = outgoing.remaining();
+            let is_slow = self.core.wire.slow.contains(&key);
+            let most = if is_slow { SLOW_BYTES } else { usize::MAX };
+            let len = outgoing.remaining().min(most);
             self.delivered_bytes += len;
             self.core.sent(key, outgoing, &Ok(len));
             each(key);

@@ -13,12 +13,13 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{Buffers, Filled};
 use super::wire::{Key, Outgoing, Queued, Shutdown};
-use crate::base::limits::{RING_COMPLETIONS, RING_ENTRIES};
+use crate::base::limits::{ENTERS_FURTHER_MAX, RING_COMPLETIONS, RING_ENTRIES};
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
 const ENTER_GETEVENTS: u32 = 1;
 
 const KIND_SHIFT: u32 = 62;
+const KIND_ROOM: u64 = 0;
 const KIND_RECEIVE: u64 = 1 << KIND_SHIFT;
 const KIND_SEND: u64 = 2 << KIND_SHIFT;
 const KIND_PLACE: u64 = 3 << KIND_SHIFT;
@@ -27,7 +28,8 @@ const KIND_MASK: u64 = 3 << KIND_SHIFT;
 const CLOSE: u64 = 1 << 32;
 
 /// What this ring submits, and tokio-uring for handshakes.
-const OPERATIONS: [(u8, &str); 6] = [
+const OPERATIONS: [(u8, &str); 7] = [
+    (opcode::PollAdd::CODE, "poll"),
     (opcode::RecvMulti::CODE, "recv"),
     (opcode::Send::CODE, "send"),
     (opcode::Shutdown::CODE, "shutdown"),
@@ -58,6 +60,13 @@ pub enum Completion {
         outgoing: Outgoing,
         /// Bytes the kernel took.
         result: io::Result<usize>,
+    },
+    /// A connection takes bytes again, or is broken.
+    Writable {
+        /// Whose.
+        key: Key,
+        /// What waited.
+        outgoing: Outgoing,
     },
 }
 
@@ -193,8 +202,9 @@ impl Ring {
             || !self.backlog.is_empty()
     }
 
-    /// Submits everything queued and runs the kernel's deferred work.
+    /// Submits everything queued and runs the kernel's deferred work, as far as [`ENTERS_FURTHER_MAX`] goes.
     pub fn enter(&mut self) -> io::Result<()> {
+        let mut further = ENTERS_FURTHER_MAX;
         loop {
             self.unload_backlog();
             let queued = {
@@ -211,7 +221,12 @@ impl Ring {
                     .enter::<()>(queued, 0, ENTER_GETEVENTS, None)
             };
             match entered {
-                Ok(_) if self.backlog.is_empty() => return Ok(()),
+                Ok(_) if self.backlog.is_empty() => {
+                    if further == 0 || !self.uring.submission().taskrun() {
+                        return Ok(());
+                    }
+                    further -= 1;
+                }
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {
@@ -254,6 +269,11 @@ impl Ring {
                         outgoing,
                         result,
                     });
+                }
+                KIND_ROOM => {
+                    let index = usize::try_from(word).expect("a slab index");
+                    let (key, outgoing) = self.lent.remove(index);
+                    return Some(Completion::Writable { key, outgoing });
                 }
                 _ => self.place_done(word),
             }
@@ -323,13 +343,22 @@ impl Ring {
         let length = u32::try_from(outgoing.remaining()).unwrap_or(u32::MAX);
         let index = self.lent.insert((key, outgoing));
         let entry = opcode::Send::new(place.target(), pointer, length)
-            .flags(MSG_NOSIGNAL)
+            .flags(MSG_NOSIGNAL | MSG_DONTWAIT)
             .build()
             .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
         self.queued += Queued {
             sends: 1,
             bytes: length.into(),
         };
+        self.queue(entry);
+    }
+
+    /// As [`Wire::await_room`](super::wire::Wire::await_room).
+    pub fn await_room(&mut self, place: Place, key: Key, outgoing: Outgoing) {
+        let index = self.lent.insert((key, outgoing));
+        let entry = opcode::PollAdd::new(place.target(), POLLOUT)
+            .build()
+            .user_data(KIND_ROOM | u64::try_from(index).expect("a slab index"));
         self.queue(entry);
     }
 
@@ -392,6 +421,8 @@ const EAGAIN: i32 = 11;
 const EBUSY: i32 = 16;
 /// `ENOBUFS`: a multishot receive found no buffer; arm it again.
 pub const ENOBUFS: i32 = 105;
+const MSG_DONTWAIT: i32 = 0x40;
 const MSG_NOSIGNAL: i32 = 0x4000;
+const POLLOUT: u32 = 4;
 const SHUT_WR: i32 = 1;
 const SHUT_RDWR: i32 = 2;

@@ -85,7 +85,7 @@ impl Rings {
     }
 
     /// Submits everything queued and runs the kernel's deferred work: one syscall a turn for each ring
-    /// that has either.
+    /// that has either, and a few more where the kernel leaves work.
     pub fn enter(&mut self) -> io::Result<()> {
         for ring in &mut self.all {
             if ring.wants_entry() {
@@ -186,6 +186,10 @@ impl Wire for Rings {
 
     fn send(&mut self, seat: &Seat, key: Key, outgoing: Outgoing) {
         self.ring(seat).send(seat.place, key, outgoing);
+    }
+
+    fn await_room(&mut self, seat: &Seat, key: Key, outgoing: Outgoing) {
+        self.ring(seat).await_room(seat.place, key, outgoing);
     }
 
     fn shutdown(&mut self, seat: &Seat, how: Shutdown) {

@@ -130,8 +130,13 @@ pub trait Wire {
     /// Receives until an error or the end; each completion says whether more will come.
     fn receive(&mut self, seat: &Self::Seat, key: Key);
 
-    /// Sends; at most one at a time for each connection. The completion may be partial.
+    /// Sends what the connection has room for; at most one at a time for each connection. The completion
+    /// may be partial, or `WouldBlock`: a send never waits.
     fn send(&mut self, seat: &Self::Seat, key: Key, outgoing: Outgoing);
+
+    /// Waits until the connection takes bytes again, or is broken; then `outgoing` comes back. In place of
+    /// a send, for what one found no room for.
+    fn await_room(&mut self, seat: &Self::Seat, key: Key, outgoing: Outgoing);
 
     /// Shuts down; operations under way complete with what they have.
     fn shutdown(&mut self, seat: &Self::Seat, how: Shutdown);

@@ -16,6 +16,10 @@ use crate::session::Session;
 
 /// A connection: 180-200 bytes and the sender's JSON, nothing else while it is idle.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 pub struct Connection<S> {
     /// Its place in the shard's rings; closed when this entry is removed.
     pub seat: S,
@@ -33,8 +37,10 @@ pub struct Connection<S> {
     pub tls: Option<Box<Tls>>,
     /// A receive is under way.
     pub receiving: bool,
-    /// A send is under way.
+    /// A send is under way, or its rest waits.
     pub sending: bool,
+    /// It stands in line for what a completed send left to do.
+    pub resumed: bool,
     /// How far its end has come.
     pub phase: Phase,
     /// The peer sent its Close frame, or deserves no answer.

@@ -10,6 +10,7 @@ mod deliver;
 mod flush;
 mod moderate;
 mod receive;
+mod resume;
 mod review;
 
 pub use moderate::user_hash;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use self::resume::Resumed;
 use super::command::{Command, Newcomer, Turned};
 use super::connection::{Connection, Phase};
 use super::handover::{Entry, Handover};
@@ -33,7 +35,7 @@ use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
 use crate::base::id::{FrameIds, RoomId};
-use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, SEND_STALL_MAX};
+use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, RESUMES_PER_TURN_MAX, SEND_STALL_MAX};
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
 use crate::net::wire::{Queued, Shutdown, Wire};
@@ -107,6 +109,10 @@ pub struct Core<W: Wire> {
     // Rooms with something to flush; rooms being served; rooms whose log must be aged.
     speaking: Vec<Slot<Local>>,
     walking: VecDeque<Slot<Local>>,
+    // Connections whose sends go on in their turn, first come, first served; each at most once.
+    resumed: VecDeque<Resumed<W::Seat>>,
+    // How many of them this turn still serves.
+    resumes_left: usize,
     logged: Vec<Slot<Local>>,
     next_aging: Tick,
     pace: Pace,
@@ -152,6 +158,8 @@ impl<W: Wire> Core<W> {
             turned: Vec::new(),
             speaking: Vec::new(),
             walking: VecDeque::new(),
+            resumed: VecDeque::new(),
+            resumes_left: RESUMES_PER_TURN_MAX,
             logged: Vec::new(),
             next_aging: now.tick,
             stopping: false,
@@ -165,6 +173,7 @@ impl<W: Wire> Core<W> {
     /// Begins a turn: everything until the next call happens at `now`.
     pub fn begin(&mut self, now: Now) {
         self.now = now;
+        self.resumes_left = RESUMES_PER_TURN_MAX;
         self.metrics.turns.inc();
     }
 
@@ -179,7 +188,7 @@ impl<W: Wire> Core<W> {
         self.serve();
         self.metrics.connections.set(self.connections.len() as u64);
         self.metrics.deflated.set(self.deflater.messages());
-        if !self.walking.is_empty() {
+        if !self.walking.is_empty() || !self.resumed.is_empty() {
             return Plan::Now;
         }
         let mut wake = self.wheel.next_turn();

@@ -95,6 +95,7 @@ impl crate::net::wire::Wire for NoWire {
     }
     fn receive(&mut self, (): &(), _: u64) {}
     fn send(&mut self, (): &(), _: u64, _: crate::net::wire::Outgoing) {}
+    fn await_room(&mut self, (): &(), _: u64, _: crate::net::wire::Outgoing) {}
     fn shutdown(&mut self, (): &(), _: crate::net::wire::Shutdown) {}
     fn close(&mut self, (): ()) {}
 }
@@ -254,6 +255,7 @@ fn complete(core: &mut Core<Rings>, completion: Completion) {
             outgoing,
             result,
         } => core.sent(key, outgoing, &result),
+        Completion::Writable { key, outgoing } => core.writable(key, outgoing),
     }
 }
 

@@ -162,6 +162,7 @@ impl<W: Wire> Core<W> {
             tls,
             receiving: true,
             sending: false,
+            resumed: false,
             phase: Phase::Open,
             peer_done: false,
             progress: self.now.tick,

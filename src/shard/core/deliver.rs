@@ -171,10 +171,14 @@ impl<W: Wire> Core<W> {
         let sent = result.as_ref().copied().unwrap_or(0);
         self.metrics.bytes_sent.add(sent as u64);
         outgoing.advance(sent);
-        if sent > 0 && outgoing.remaining() > 0 && connection.phase != Phase::Dead {
+        let is_full =
+            sent > 0 || matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if is_full && outgoing.remaining() > 0 && connection.phase != Phase::Dead {
             // Short: the rest goes first, so cursors stand at frame boundaries only.
-            connection.progress = self.now.tick;
-            self.wire.send(&connection.seat, key, outgoing);
+            if sent > 0 {
+                connection.progress = self.now.tick;
+            }
+            self.wire.await_room(&connection.seat, key, outgoing);
             return;
         }
         let whole = outgoing.remaining() == 0;
@@ -197,17 +201,15 @@ impl<W: Wire> Core<W> {
             return;
         }
         if due || private {
-            self.deliver(slot);
-        } else if open {
-            // Most of all: nothing more to send, and no end near.
-            return;
+            self.go_on(slot);
+        } else if !open {
+            self.end_stream(slot);
+            self.bury(slot);
         }
-        self.end_stream(slot);
-        self.bury(slot);
     }
 
     /// Behind the last byte of a closing handshake: FIN. The peer's FIN completes the receive.
-    fn end_stream(&mut self, slot: Slot<Connection<W::Seat>>) {
+    pub(super) fn end_stream(&mut self, slot: Slot<Connection<W::Seat>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -243,6 +245,7 @@ impl<W: Wire> Core<W> {
     /// delays a small one by a slice only. No slice is begun that the turn has no sends left for: what it
     /// cut off would wait until all other rooms had theirs.
     pub(super) fn serve(&mut self) {
+        self.resume(0);
         let mut sends_left = SENDS_PER_TURN_MAX;
         while let Some(local_slot) = self.walking.front().copied() {
             let members = self.locals.get(local_slot);
@@ -269,6 +272,7 @@ impl<W: Wire> Core<W> {
                 }
             }
         }
+        self.resume(sends_left);
     }
 
     /// Notes that a room's members have something to get.
