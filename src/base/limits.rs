@@ -139,8 +139,10 @@ pub const RECEIVE_BUFFERS_FURTHER: u16 = 256;
 pub const RECEIVE_BUFFER_BYTES: usize = 4096;
 /// Bytes behind a message that the JSON parser may read (their content does not matter).
 pub const PARSE_PADDING_BYTES: usize = 64;
-/// Entries into a ring beyond a turn's first while the kernel has deferred work. It does 20 to 40 pieces
-/// each time, and a receive stands behind all connections that became writable before it.
+/// Entries into a ring beyond a turn's first while connections wait for room: one for each twenty of them,
+/// as long as the kernel has deferred work. It does 20 to 40 pieces each time, and a receive stands behind
+/// all connections that became writable before it. With nobody waiting none: what is received later is
+/// received together.
 pub const ENTERS_FURTHER_MAX: u32 = 64;
 /// Sends submitted in one turn before receives and small rooms are served again: a millisecond of the
 /// kernel's work. 512 made a small room beside a huge one wait 5 ms instead of 2, and carried no more.

@@ -18,6 +18,9 @@ use crate::base::limits::{ENTERS_FURTHER_MAX, RING_COMPLETIONS, RING_ENTRIES};
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
 const ENTER_GETEVENTS: u32 = 1;
 
+/// Pieces of deferred work the kernel does in one entry, at least.
+const DEFERRED_AN_ENTRY: u32 = 20;
+
 const KIND_SHIFT: u32 = 62;
 const KIND_ROOM: u64 = 0;
 const KIND_RECEIVE: u64 = 1 << KIND_SHIFT;
@@ -90,6 +93,8 @@ pub struct Ring {
     backlog: VecDeque<squeue::Entry>,
     // Since it was last taken.
     queued: Queued,
+    // Connections that wait for room.
+    awaiting: u32,
     // Places below `used` that are free, and how far the table was ever used.
     free: Vec<Place>,
     used: u32,
@@ -132,6 +137,7 @@ impl Ring {
             lent: slab::Slab::new(),
             backlog,
             queued: Queued::default(),
+            awaiting: 0,
             free: Vec::new(),
             used: 0,
             places,
@@ -204,7 +210,7 @@ impl Ring {
 
     /// Submits everything queued and runs the kernel's deferred work, as far as [`ENTERS_FURTHER_MAX`] goes.
     pub fn enter(&mut self) -> io::Result<()> {
-        let mut further = ENTERS_FURTHER_MAX;
+        let mut further = (self.awaiting / DEFERRED_AN_ENTRY).min(ENTERS_FURTHER_MAX);
         loop {
             self.unload_backlog();
             let queued = {
@@ -273,6 +279,7 @@ impl Ring {
                 KIND_ROOM => {
                     let index = usize::try_from(word).expect("a slab index");
                     let (key, outgoing) = self.lent.remove(index);
+                    self.awaiting -= 1;
                     return Some(Completion::Writable { key, outgoing });
                 }
                 _ => self.place_done(word),
@@ -355,6 +362,7 @@ impl Ring {
 
     /// As [`Wire::await_room`](super::wire::Wire::await_room).
     pub fn await_room(&mut self, place: Place, key: Key, outgoing: Outgoing) {
+        self.awaiting += 1;
         let index = self.lent.insert((key, outgoing));
         let entry = opcode::PollAdd::new(place.target(), POLLOUT)
             .build()

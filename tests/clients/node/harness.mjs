@@ -3,7 +3,7 @@
 
 import { spawn, execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, existsSync, readFileSync } from "node:fs";
+import { mkdtempSync, existsSync, readFileSync, rmSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
 import net from "node:net";
@@ -24,6 +24,13 @@ const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), ".
 export const binary =
   process.env.UPROAR_BIN ??
   path.join(process.env.CARGO_TARGET_DIR ?? path.join(repository, "target"), "release", "uproar");
+
+// Data directories of all servers of this process; gone with it.
+const scratch = mkdtempSync(path.join(os.tmpdir(), "uproar-tests-"));
+process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
+/** A fresh directory there. */
+export const directory = () => mkdtempSync(path.join(scratch, "data-"));
+
 export const everything = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"];
 export const credentials = {
   accessKeyId: "AKIDUPROARDEV0000000",
@@ -71,7 +78,7 @@ export class Server {
   static async start({ quotas = "open", extra = [], environment = {}, dataDir, messagingPort } = {}) {
     if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release`);
     const server = new Server();
-    server.dataDir = dataDir ?? mkdtempSync(path.join(os.tmpdir(), "uproar-node-"));
+    server.dataDir = dataDir ?? directory();
     server.messagingPort = messagingPort ?? (await freePort());
     server.controlPort = await freePort();
     server.output = "";

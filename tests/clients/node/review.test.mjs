@@ -3,15 +3,14 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import http from "node:http";
-import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { UpdateRoomCommand } from "@aws-sdk/client-ivschat";
 
-import { freePort, refusal, Server, until, within } from "./harness.mjs";
+import { directory, freePort, refusal, Server, until, within } from "./harness.mjs";
 
 const FUNCTION = "arn:aws:lambda:us-west-2:123456789012:function:";
 
@@ -46,7 +45,7 @@ async function reviewHandler() {
 }
 
 async function start(handler, keys = "timeout_ms = 10000") {
-  const file = path.join(mkdtempSync(path.join(os.tmpdir(), "uproar-review-")), "uproar.toml");
+  const file = path.join(directory(), "uproar.toml");
   const dead = `http://127.0.0.1:${await freePort()}/`;
   const functions = [`mapped=${handler.url}/check`, `other=${handler.url}/other`, `dead=${dead}`];
   const list = JSON.stringify(functions.map((text) => FUNCTION + text));

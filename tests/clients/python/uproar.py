@@ -31,6 +31,9 @@ ACCESS_KEY = "AKIDUPROARDEV0000000"
 SECRET_KEY = "uproar-dev-secret-not-for-production"
 ALL_CAPABILITIES = ["SEND_MESSAGE", "DELETE_MESSAGE", "DISCONNECT_USER"]
 
+# Data directories and logs of all servers of this process; gone with it.
+SCRATCH = tempfile.TemporaryDirectory(prefix="uproar-tests-", ignore_cleanup_errors=True)
+
 # A start is 0.1 s; the rest is for a machine that stands still meanwhile. So with all limits of time.
 START_SECONDS_MAX = 60.0
 # SIGTERM to exit: the server has no reason to wait for anyone this long.
@@ -50,10 +53,10 @@ class Server:
         messaging_port: int | None = None,
         control_port: int | None = None,
     ) -> None:
-        self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="uproar-test-"))
+        self.data_dir = Path(data_dir or tempfile.mkdtemp(prefix="data-", dir=SCRATCH.name))
         self.messaging_port = messaging_port or free_port()
         self.control_port = control_port or free_port()
-        self.log_path = Path(tempfile.mkstemp(prefix="uproar-log-", suffix=".txt")[1])
+        self.log_path = Path(tempfile.mkstemp(prefix="log-", suffix=".txt", dir=SCRATCH.name)[1])
         self.command = [
             *wrapper,
             str(BINARY),
