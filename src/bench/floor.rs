@@ -1,11 +1,14 @@
 //! `uproar bench floor`: the kernel's line on this machine, which no server on sockets passes: a loop of
 //! plain `send` calls on one pinned thread, to sockets emptied as `fanout` empties its crowd's.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{MemfdFlags, memfd_create, sendfile};
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
@@ -22,6 +25,43 @@ pub struct Plan {
     pub frame_bytes: f64,
     /// Length of one measurement.
     pub measured: Duration,
+    /// `sendfile` from a memory file, whose pages the receiver is given, instead of `send`, which copies.
+    pub memory_file: bool,
+}
+
+/// What is sent again and again.
+enum Piece {
+    Bytes(Vec<u8>),
+    File(File, usize),
+}
+
+impl Piece {
+    fn new(len: usize, memory_file: bool) -> io::Result<Self> {
+        let bytes = vec![b'x'; len];
+        if !memory_file {
+            return Ok(Self::Bytes(bytes));
+        }
+        let mut file = File::from(memfd_create("uproar-floor", MemfdFlags::CLOEXEC)?);
+        file.write_all(&bytes)?;
+        Ok(Self::File(file, len))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(_, len) => *len,
+        }
+    }
+
+    /// What the socket, which does not block, has room for.
+    fn send(&self, socket: &TcpStream) -> Result<usize, Errno> {
+        match self {
+            Self::Bytes(bytes) => {
+                rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
+            Self::File(file, len) => sendfile(socket, file, Some(&mut 0), *len),
+        }
+    }
 }
 
 /// One point of the line.
@@ -56,6 +96,7 @@ impl Floor {
             members.push(Member::new(TcpStream::connect(address)?)?);
             let (sender, _) = listener.accept()?;
             sender.set_nodelay(true)?;
+            sender.set_nonblocking(true)?;
             senders.push(sender);
         }
         Ok(Self {
@@ -75,7 +116,7 @@ impl Floor {
     pub fn measure(&mut self, messages_per_send: f64) -> Result<Point, BenchError> {
         let stop = AtomicBool::new(false);
         let piece = self.plan.frame_bytes * messages_per_send;
-        let piece = vec![b'x'; piece.round().max(1.0) as usize];
+        let piece = Piece::new(piece.round().max(1.0) as usize, self.plan.memory_file)?;
         let (senders, members) = (&self.senders, &mut self.members);
         let (measured, begun) = (self.plan.measured, Instant::now());
         let mut got = Got {
@@ -110,15 +151,15 @@ struct Sent {
     elapsed: Duration,
 }
 
-fn send(senders: &[TcpStream], piece: &[u8], measured: Duration) -> io::Result<Sent> {
+fn send(senders: &[TcpStream], piece: &Piece, measured: Duration) -> io::Result<Sent> {
     let (mut sends, mut full) = (0, 0);
     let begun = Instant::now();
     while begun.elapsed() < measured {
         for sender in senders {
             sends += 1;
-            match rustix::net::send(sender, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match piece.send(sender) {
                 Ok(len) => full += u64::from(len < piece.len()),
-                Err(rustix::io::Errno::AGAIN) => full += 1,
+                Err(Errno::AGAIN) => full += 1,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -183,10 +224,17 @@ mod tests {
     /// Goal: each point counts whole frames that the kernel really took, and leaves nothing behind.
     #[test]
     fn what_was_sent_was_emptied() {
+        for memory_file in [false, true] {
+            emptied(memory_file);
+        }
+    }
+
+    fn emptied(memory_file: bool) {
         let mut floor = Floor::connect(Plan {
             receivers: 3,
             frame_bytes: 100.0,
             measured: Duration::from_millis(20),
+            memory_file,
         })
         .expect("loopback");
         assert_eq!(floor.receivers(), 3);

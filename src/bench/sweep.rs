@@ -222,6 +222,7 @@ pub fn point(
             receivers: shape.receivers,
             frame_bytes: row.frame_bytes,
             measured: plan.measured,
+            memory_file: false,
         })?;
         point.floor = Some(floor.measure(messages)?);
     }

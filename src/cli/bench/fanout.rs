@@ -160,6 +160,7 @@ impl Fanout {
             receivers: self.receivers * self.rooms,
             frame_bytes: figure("frame_bytes"),
             measured: Duration::from_secs(self.seconds),
+            memory_file: false,
         })?;
         let point = floor.measure(figure("messages_per_send"))?;
         let mut line = point.json();

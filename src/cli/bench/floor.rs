@@ -22,6 +22,9 @@ pub(in crate::cli) struct Floor {
     /// Length of one measurement
     #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Instead of sending bytes, `sendfile` them from a memory file: the kernel copies nothing
+    #[arg(long)]
+    memory_file: bool,
     /// One JSON object on standard output instead of a table
     #[arg(long)]
     json: bool,
@@ -33,12 +36,18 @@ impl Floor {
             receivers: self.receivers as usize,
             frame_bytes: f64::from(self.frame),
             measured: Duration::from_secs(self.seconds),
+            memory_file: self.memory_file,
         })?;
         let receivers = floor.receivers();
         if !self.json {
             println!("machine  {machine}");
+            let sends = if self.memory_file {
+                "sendfile from a memory file"
+            } else {
+                "plain sends"
+            };
             println!(
-                "work     plain sends of {} byte frames to {receivers} sockets, one thread",
+                "work     {sends} of {} byte frames to {receivers} sockets, one thread",
                 self.frame
             );
             println!("messages/send  deliveries/s  ns/send  sends to full sockets");

@@ -83,8 +83,9 @@ def test_ingest_counts_refusals(tmp_path):
     assert result["accepted"] + result["refused"] == result["sent"] == 200
 
 
-def test_floor():
-    result = bench("floor", "--receivers", "10", "--messages", "1,4", "--seconds", "1")
+@pytest.mark.parametrize("how", [(), ("--memory-file",)], ids=["send", "sendfile"])
+def test_floor(how):
+    result = bench("floor", "--receivers", "10", "--messages", "1,4", "--seconds", "1", *how)
     assert [point["messages_per_send"] for point in result["points"]] == [1, 4]
     assert all(point["deliveries_per_second"] > 0 for point in result["points"])
 
