@@ -1,4 +1,4 @@
-//! `uproar bench floor`: the kernel's line on this machine, which no server on sockets passes: a loop of
+//! `uproar bench floor`: the kernel's line on this machine, which no server that copies passes: a loop of
 //! plain `send` calls on one pinned thread, to sockets emptied as `fanout` empties its crowd's.
 
 use std::fs::File;
