@@ -30,36 +30,28 @@ pub struct Plan {
 }
 
 /// What is sent again and again.
-enum Piece {
-    Bytes(Vec<u8>),
-    File(File, usize),
+struct Piece {
+    bytes: Vec<u8>,
+    // Holds the same, if it is to be sent from there.
+    file: Option<File>,
 }
 
 impl Piece {
     fn new(len: usize, memory_file: bool) -> io::Result<Self> {
         let bytes = vec![b'x'; len];
-        if !memory_file {
-            return Ok(Self::Bytes(bytes));
+        let mut file = None;
+        if memory_file {
+            let memory = memfd_create("uproar-floor", MemfdFlags::CLOEXEC)?;
+            file.insert(File::from(memory)).write_all(&bytes)?;
         }
-        let mut file = File::from(memfd_create("uproar-floor", MemfdFlags::CLOEXEC)?);
-        file.write_all(&bytes)?;
-        Ok(Self::File(file, len))
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::File(_, len) => *len,
-        }
+        Ok(Self { bytes, file })
     }
 
     /// What the socket, which does not block, has room for.
     fn send(&self, socket: &TcpStream) -> Result<usize, Errno> {
-        match self {
-            Self::Bytes(bytes) => {
-                rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-            }
-            Self::File(file, len) => sendfile(socket, file, Some(&mut 0), *len),
+        match &self.file {
+            None => rustix::net::send(socket, &self.bytes, SendFlags::NOSIGNAL),
+            Some(file) => sendfile(socket, file, Some(&mut 0), self.bytes.len()),
         }
     }
 }
@@ -158,7 +150,7 @@ fn send(senders: &[TcpStream], piece: &Piece, measured: Duration) -> io::Result<
         for sender in senders {
             sends += 1;
             match piece.send(sender) {
-                Ok(len) => full += u64::from(len < piece.len()),
+                Ok(len) => full += u64::from(len < piece.bytes.len()),
                 Err(Errno::AGAIN) => full += 1,
                 Err(error) => return Err(error.into()),
             }
