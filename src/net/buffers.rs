@@ -25,18 +25,40 @@ pub(super) struct Buffers {
     ring: u16,
 }
 
-/// One buffer the kernel filled. Exclusive until given back with [`Buffers::recycle`].
+/// One buffer the kernel filled: exclusive until given back with [`Buffers::recycle`], which takes it by
+/// value. Its bytes are borrowed from it, so that nobody can keep them beyond that.
+///
+/// ```compile_fail
+/// # use uproar::net::buffers::Filled;
+/// fn keep(mut filled: Filled, recycle: impl FnOnce(Filled)) {
+///     let bytes = filled.bytes();
+///     recycle(filled);
+///     bytes[0] = 0;
+/// }
+/// ```
 #[derive(Debug)]
+#[must_use = "the kernel has one buffer less until it is recycled"]
 pub struct Filled {
     id: u16,
     ring: u16,
-    /// The whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
-    pub bytes: &'static mut [u8],
-    /// Received bytes.
-    pub len: usize,
+    start: *mut u8,
+    received: usize,
 }
 
 impl Filled {
+    /// The whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the buffer lies within `Buffers::memory`, which is initialised and never freed. The
+        // completion handed it over: neither the kernel nor another `Filled` touches it until
+        // `recycle` consumes this one, because each `add` yields at most one completion.
+        unsafe { std::slice::from_raw_parts_mut(self.start, RECEIVE_BUFFER_BYTES) }
+    }
+
+    /// How many of them were received.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// Number of the ring whose buffer it is.
     pub(super) fn ring(&self) -> u16 {
         self.ring
@@ -84,20 +106,18 @@ impl Buffers {
             len <= RECEIVE_BUFFER_BYTES - PARSE_PADDING_BYTES,
             "{len} bytes in one buffer"
         );
-        let start = self
-            .memory
-            .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES);
-        // SAFETY: the buffer lies within `memory`, which is initialised and never freed. The
-        // completion handed it over: neither the kernel nor another `Filled` touches it until
-        // `recycle` consumes this one, because each `add` yields at most one completion.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start, RECEIVE_BUFFER_BYTES) };
-        let ring = self.ring;
         Filled {
             id,
-            ring,
-            bytes,
-            len,
+            ring: self.ring,
+            start: self.start(id),
+            received: len,
         }
+    }
+
+    /// Where buffer `id` begins.
+    fn start(&self, id: u16) -> *mut u8 {
+        self.memory
+            .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES)
     }
 
     /// Gives a buffer back to the kernel.
@@ -108,9 +128,7 @@ impl Buffers {
     }
 
     fn add(&mut self, id: u16) {
-        let start = self
-            .memory
-            .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES);
+        let start = self.start(id);
         let position = usize::from(self.tail & (self.count - 1));
         let entry = self.entries.wrapping_add(position);
         // SAFETY: `position` is below the number of entries, and the kernel does not read an entry

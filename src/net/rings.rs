@@ -230,8 +230,9 @@ mod tests {
             let Completion::Received { key, filled, .. } = completion else {
                 return false;
             };
-            let filled = filled.expect("bytes, not the end");
-            got = Some((key, filled.bytes[..filled.len].to_vec()));
+            let mut filled = filled.expect("bytes, not the end");
+            let len = filled.received();
+            got = Some((key, filled.bytes()[..len].to_vec()));
             rings.recycle(filled);
             true
         });

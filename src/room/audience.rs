@@ -46,7 +46,8 @@ pub struct Audience {
     walk_left: usize,
     // What every member was offered: nobody's fault is what the walk has not come to, however old. A walk
     // that never ends, because more is said meanwhile, still comes round: so many looks are left of this
-    // round, and what was there at its beginning will have been offered at its end.
+    // round, and what was there at its beginning will have been offered at its end. Invariant: while the
+    // walk has looks left the round has, and neither has more than there are members.
     offered: Cursor,
     round_left: usize,
     round_head: Cursor,
@@ -97,16 +98,19 @@ impl Audience {
     pub fn leave(&mut self, index: MemberIndex) -> Option<Key> {
         let at = usize::try_from(index.0).expect("an index into memory");
         self.members.swap_remove(at);
-        if self.members.is_empty() {
+        let len = self.members.len();
+        if len == 0 {
             self.log.clear();
         }
-        let moved = self.members.get(at)?;
-        // The moved member may stand before the walk's position now: look at everybody again.
-        if self.walk_left > 0 {
-            self.walk_left = self.members.len();
-            self.round_left = self.members.len();
+        let moved = self.members.get(at);
+        if self.walk_left > 0 && moved.is_some() {
+            // The moved member may stand before the walk's position now: look at everybody again.
+            (self.walk_left, self.round_left) = (len, len);
+        } else {
+            self.walk_left = self.walk_left.min(len);
+            self.round_left = self.round_left.min(len);
         }
-        Some(moved.key)
+        moved.map(|member| member.key)
     }
 
     /// Appends a batch and starts the walk over the members.
@@ -374,5 +378,161 @@ mod tests {
         assert!(!audience.land(second), "it has everything");
         audience.launch(first);
         assert!(audience.land(first), "one stretch is owed");
+    }
+
+    use proptest::prelude::*;
+
+    /// What happens to an audience.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Join,
+        Leave(usize),
+        Append,
+        Walk,
+        Launch(usize),
+        Land(usize),
+        Expire,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Join),
+            3 => (0..8_usize).prop_map(Step::Leave),
+            3 => Just(Step::Append),
+            6 => Just(Step::Walk),
+            1 => (0..8_usize).prop_map(Step::Launch),
+            1 => (0..8_usize).prop_map(Step::Land),
+            1 => Just(Step::Expire),
+        ]
+    }
+
+    /// A member as a list of what it still has to get knows it.
+    #[derive(Debug)]
+    struct Naive {
+        key: Key,
+        place: MemberIndex,
+        owed: u64,
+        in_flight: bool,
+        // The log went on while something was under way: it may be behind by the window's doing.
+        blind: bool,
+    }
+
+    /// The naive audience: everybody has a list.
+    #[derive(Debug, Default)]
+    struct Model {
+        members: Vec<Naive>,
+        keys: Key,
+        now: Tick,
+    }
+
+    impl Model {
+        fn apply(&mut self, audience: &mut Audience, step: Step) {
+            // Ages at once, as far as everybody was offered it: then being offered is what counts.
+            const OLD: Window = Window {
+                bytes_max: 1 << 20,
+                age_max: Duration::ZERO,
+            };
+            self.now = self.now.after(Duration::from_nanos(1));
+            let count = self.members.len();
+            match step {
+                Step::Join => {
+                    self.members.push(Naive {
+                        key: self.keys,
+                        place: audience.join(self.keys, 0, false),
+                        owed: 0,
+                        in_flight: false,
+                        blind: false,
+                    });
+                    self.keys += 1;
+                }
+                Step::Leave(which) if count > 0 => {
+                    let gone = self.members.remove(which % count);
+                    if let Some(moved) = audience.leave(gone.place) {
+                        let moved = self.members.iter_mut().find(|member| member.key == moved);
+                        moved.expect("a member moved").place = gone.place;
+                    }
+                }
+                Step::Append => {
+                    let batch = Batch {
+                        plain: Piece::alone(Bytes::from_static(b"frame")),
+                        deflated: None,
+                        frames: 1,
+                    };
+                    audience.append(batch, OLD, self.now);
+                    for member in &mut self.members {
+                        member.owed += 1;
+                        member.blind |= member.in_flight;
+                    }
+                }
+                Step::Walk => {
+                    if let Some((place, key)) = audience.walk() {
+                        let member = self.members.iter_mut().find(|member| member.key == key);
+                        let member = member.expect("a member is served");
+                        assert_eq!(member.place, place);
+                        assert!(member.owed > 0 && !member.in_flight, "{member:?}");
+                        member.serve(audience);
+                    }
+                }
+                Step::Launch(which) if count > 0 => {
+                    let member = &mut self.members[which % count];
+                    audience.launch(member.place);
+                    member.in_flight = true;
+                }
+                Step::Land(which) if count > 0 => {
+                    let member = &mut self.members[which % count];
+                    if audience.land(member.place) {
+                        member.serve(audience);
+                    }
+                    member.in_flight = false;
+                }
+                Step::Expire => audience.expire(OLD, self.now),
+                Step::Leave(_) | Step::Launch(_) | Step::Land(_) => {}
+            }
+        }
+    }
+
+    impl Naive {
+        /// Everything owed comes, and nothing else; only who was busy when the walk came by may find
+        /// that the window has moved on.
+        fn serve(&mut self, audience: &mut Audience) {
+            loop {
+                let before = audience.cursor(self.place);
+                let after = match audience.next(self.place) {
+                    Next::UpToDate => break,
+                    Next::Run { after, .. } => after,
+                    Next::Behind { resume, .. } => {
+                        assert!(self.blind, "{self:?} was not offered what is gone");
+                        resume
+                    }
+                };
+                self.owed -= after.frames_since(before);
+                audience.set_cursor(self.place, after);
+            }
+            assert_eq!(self.owed, 0);
+            self.blind = false;
+        }
+    }
+
+    proptest! {
+        /// Goal: whoever joins, leaves and speaks in the middle of a walk, it comes to everybody, nothing
+        /// ages that somebody was not offered, and it ends. Method: any order of steps, against a model in
+        /// which each member has a count of what it is owed.
+        #[test]
+        fn a_walk_serves_everybody_whatever_happens_meanwhile(
+            steps in proptest::collection::vec(step(), 0..60)
+        ) {
+            let (mut audience, mut model) = (Audience::default(), Model::default());
+            for step in steps {
+                model.apply(&mut audience, step);
+                prop_assert_eq!(audience.len(), model.members.len());
+            }
+            for _ in 0..=2 * audience.len() {
+                model.apply(&mut audience, Step::Walk);
+            }
+            prop_assert!(!audience.is_walking());
+            for member in &model.members {
+                prop_assert!(member.in_flight || member.owed == 0, "{:?}", member);
+            }
+        }
     }
 }

@@ -234,12 +234,12 @@ fn complete(core: &mut Core<Rings>, completion: Completion) {
     match completion {
         Completion::Received {
             key,
-            filled: Some(filled),
+            filled: Some(mut filled),
             result,
             more,
         } => {
-            let len = filled.len;
-            core.received(key, Some((&mut *filled.bytes, len)), &result, more);
+            let len = filled.received();
+            core.received(key, Some((filled.bytes(), len)), &result, more);
             core.wire.recycle(filled);
         }
         Completion::Received {
