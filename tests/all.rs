@@ -6,6 +6,7 @@
     reason = "a test may stop at its first surprise"
 )]
 
+mod admission;
 mod architecture;
 mod fairness;
 mod simulation;

@@ -28,9 +28,8 @@ use uproar::shard::doorbell::Doorbell;
 use uproar::shard::handover::Entry;
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
-use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::review::ReviewRequest;
-use uproar::shard::settings::ShardSettings;
+use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
 
 const SHARDS: usize = 2;
@@ -200,7 +199,7 @@ impl World {
         let bells: Vec<_> = (0..SHARDS)
             .map(|_| Arc::new(Doorbell::new().unwrap()))
             .collect();
-        let metrics: Vec<Arc<ShardMetrics>> = (0..SHARDS).map(|_| Arc::default()).collect();
+        let budgets = SharedBudgets::default();
         let mut posts: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
         let mut mails: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
         for row in &mut posts {
@@ -230,9 +229,8 @@ impl World {
                     reviews,
                     record: Box::new(NoRecord),
                     used: UsedTokens::default(),
-                    metrics: Arc::clone(&metrics[id]),
-                    all_metrics: metrics.clone(),
-                    budgets: Arc::default(),
+                    metrics: Arc::default(),
+                    budgets: Arc::clone(&budgets),
                     seed: seed.wrapping_mul(31) + id as u64,
                 };
                 Shard {
@@ -317,7 +315,7 @@ impl World {
             grant: Grant {
                 sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
                 capabilities,
-                ends: self.now.unix.after(Duration::from_hours(1)),
+                ends: self.now.tick.after(Duration::from_hours(1)),
             },
             room: self.room,
             token: TokenId::from_bytes(bytes),

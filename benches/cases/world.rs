@@ -20,7 +20,6 @@ use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
-use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
 
@@ -86,7 +85,6 @@ impl World {
             tick: Tick::from_nanos(3_600_000_000_000),
             unix: UnixTime::from_secs(1_800_000_000),
         };
-        let metrics: Arc<ShardMetrics> = Arc::default();
         let bell = Arc::new(Doorbell::new().expect("an eventfd"));
         let (post, _mail) = mailbox(&bell);
         let parts = Parts {
@@ -101,8 +99,7 @@ impl World {
             archive: None,
             record: Box::new(NoRecord),
             used: UsedTokens::default(),
-            metrics: Arc::clone(&metrics),
-            all_metrics: vec![metrics],
+            metrics: Arc::default(),
             budgets: Arc::default(),
             seed: 1,
         };
@@ -204,7 +201,7 @@ pub(crate) fn newcomer(room: RoomId, index: usize, now: Now, deflated: bool) -> 
         grant: Grant {
             sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
             capabilities,
-            ends: now.unix.after(Duration::from_hours(24)),
+            ends: now.tick.after(Duration::from_hours(24)),
         },
         room,
         token: TokenId::from_bytes(token),

@@ -75,6 +75,10 @@ pub const SESSION_MINUTES_DEFAULT: u32 = 60;
 /// Used tokens one shard remembers until they expire; 48 bytes each. 5 million is an hour of
 /// 1,400 handshakes a second. At the bound new handshakes are refused with 429.
 pub const USED_TOKENS_MAX: usize = 5_000_000;
+/// Used tokens forgotten at one look, one look a second: a millisecond of the shard's time.
+pub const TOKENS_FORGOTTEN_PER_LOOK_MAX: usize = 16_384;
+/// Sealing keys whose forgotten tokens are told apart. Beyond it the oldest one's latest expiry counts for all.
+pub const FORGOTTEN_KEYS_MAX: usize = 16;
 
 // ---- Room log and delivery (design: the room log) ----
 

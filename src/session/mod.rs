@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use close::{Ending, closing_reason_json};
 pub use desk::Desk;
 
-use crate::base::clock::{Now, Tick, UnixTime};
+use crate::base::clock::{Now, Tick};
 use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
 use crate::base::rate::{Budget, Rate};
 use crate::protocol::chat::{ErrorCode, Request, texts};
@@ -74,7 +74,7 @@ pub struct Session {
     budget: Budget,
     // Coarse times keep idle connections small.
     heard: Tick,
-    ends: UnixTime,
+    ends: Tick,
     capabilities: Capabilities,
     // The window of compressed messages to the client, as a power of two; 0: none were agreed on.
     window_bits: u8,
@@ -89,8 +89,9 @@ pub struct Grant {
     pub sender_json: Box<str>,
     /// What the client may do.
     pub capabilities: Capabilities,
-    /// When the session ends.
-    pub ends: UnixTime,
+    /// When the session ends. By the monotonic clock, so that a wall clock that is put right neither cuts
+    /// a crowd nor lets it stay.
+    pub ends: Tick,
 }
 
 impl Session {
@@ -233,16 +234,15 @@ impl Session {
     }
 
     /// What is due now, and when to ask again.
-    pub fn due(&self, now: Now) -> Due {
-        if now.unix >= self.ends {
+    pub fn due(&self, now: Tick) -> Due {
+        if now >= self.ends {
             return Due::SessionEnd;
         }
-        let silent = now.tick.since(self.heard);
+        let silent = now.since(self.heard);
         if silent >= IDLE_MAX {
             return Due::Idle;
         }
-        let end = now.tick.after(self.ends.since(now.unix));
-        let next = |wait: Duration| self.heard.after(wait).min(end);
+        let next = |wait: Duration| self.heard.after(wait).min(self.ends);
         if silent < PING_INTERVAL {
             return Due::Later(next(PING_INTERVAL));
         }

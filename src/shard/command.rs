@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::gateway::Refused;
-use super::settings::ShardId;
+use super::settings::{Reservation, ShardId};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::net::tls::Tls;
@@ -143,7 +143,7 @@ pub enum Command<S> {
     /// To a home shard: may this connection enter?
     Join(Box<Newcomer<S>>),
     /// To the chosen shard: it may, and its place is here.
-    Install(Box<Newcomer<S>>, RoomSettings),
+    Install(Box<Newcomer<S>>, RoomSettings, Reservation),
     /// To a home shard: a member's request.
     Post(RoomId, Posted),
     /// To a shard with members: append to the room log and fan out.

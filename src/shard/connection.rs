@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use bytes::BytesMut;
 
 use super::local::Local;
+use super::settings::Reservation;
 use crate::base::clock::Tick;
 use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
 use crate::base::table::Slot;
@@ -23,6 +24,8 @@ use crate::session::Session;
 pub struct Connection<S> {
     /// Its place in the shard's rings; closed when this entry is removed.
     pub seat: S,
+    /// Its share of the limit on connections.
+    pub reservation: Reservation,
     /// The other end's address: told to review handlers alone.
     pub ip: IpAddr,
     /// Its room on this shard.

@@ -62,9 +62,7 @@ pub struct Parts<W: Wire> {
     pub used: UsedTokens,
     /// This shard's counters.
     pub metrics: Arc<ShardMetrics>,
-    /// All shards' counters, for the limit on connections.
-    pub all_metrics: Vec<Arc<ShardMetrics>>,
-    /// Rates of the account.
+    /// What all shards charge together; one for all of them.
     pub budgets: SharedBudgets,
     /// Seed of frame ids.
     pub seed: u64,
@@ -91,7 +89,6 @@ pub struct Core<W: Wire> {
     record: Box<dyn Record + Send>,
     used: UsedTokens,
     metrics: Arc<ShardMetrics>,
-    all_metrics: Vec<Arc<ShardMetrics>>,
     budgets: SharedBudgets,
 
     now: Now,
@@ -144,7 +141,6 @@ impl<W: Wire> Core<W> {
             record: parts.record,
             used: parts.used,
             metrics: parts.metrics,
-            all_metrics: parts.all_metrics,
             budgets: parts.budgets,
             now,
             ids: FrameIds::seeded(parts.seed),
@@ -259,7 +255,9 @@ impl<W: Wire> Core<W> {
     pub fn command(&mut self, command: Command<W::Socket>) {
         match command {
             Command::Join(newcomer) => self.joins.push(newcomer),
-            Command::Install(newcomer, settings) => self.install(*newcomer, settings),
+            Command::Install(newcomer, settings, reservation) => {
+                self.install(*newcomer, settings, reservation);
+            }
             Command::Post(room, posted) => self.take_post(room, &posted),
             Command::Batch(room, batch) => self.take_batch(room, batch),
             Command::Tell(connection, frame) => self.tell(Slot::from_bits(connection), &frame),
@@ -323,7 +321,7 @@ impl<W: Wire> Core<W> {
         self.due = due;
         if self.now.tick >= self.next_aging {
             self.next_aging = self.now.tick.after(AGING_INTERVAL);
-            self.used.expire(self.now.unix);
+            self.used.expire(self.now);
             self.metrics.tokens_remembered.set(self.used.len() as u64);
             self.age_logs();
         }
@@ -358,7 +356,7 @@ impl<W: Wire> Core<W> {
         let stalls = connection
             .sending
             .then(|| connection.progress.after(SEND_STALL_MAX));
-        match connection.session.due(now) {
+        match connection.session.due(now.tick) {
             Due::Later(next) => self.schedule(slot, stalls.map_or(next, |stall| stall.min(next))),
             Due::Ping(next) => {
                 let pushed = connection.lane().push(ws::ping);

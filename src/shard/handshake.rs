@@ -239,17 +239,15 @@ fn judge(head: &[u8], door: &Door) -> Result<Verdict, Rejected> {
 fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
     let token = upgrade.token.ok_or(Rejected::MissingToken)?;
     let mut scratch = Vec::new();
-    let opened = door
-        .entrance
-        .keyring
-        .load()
-        .open(token, &mut scratch, door.clock.now().unix)?;
+    let now = door.clock.now();
+    let keyring = door.entrance.keyring.load();
+    let opened = keyring.open(token, &mut scratch, now.unix)?;
     let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
     Ok(Pass {
         grant: Grant {
             sender_json: sender_json.into_boxed_str(),
             capabilities: opened.capabilities(),
-            ends: opened.session_end(),
+            ends: now.tick.after(opened.session_end().since(now.unix)),
         },
         room: opened.room(),
         token: opened.token_id(),
@@ -262,16 +260,17 @@ fn echo_pass(door: &Door) -> Pass {
     let serial = door.ids.borrow_mut().next_id();
     let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
-    let far = door.clock.now().unix.after(Duration::from_hours(24));
+    let now = door.clock.now();
+    let day = Duration::from_hours(24);
     Pass {
         grant: Grant {
             sender_json: "{}".into(),
             capabilities: Capabilities::default(),
-            ends: far,
+            ends: now.tick.after(day),
         },
         room: RoomId::parse(ECHO_ROOM).expect("twelve letters and digits"),
         token: TokenId::from_bytes(token),
-        token_expires: far,
+        token_expires: now.unix.after(day),
         user_hash: 0,
     }
 }

@@ -164,7 +164,6 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             record,
             used,
             metrics: Arc::clone(&metrics[id]),
-            all_metrics: metrics.clone(),
             budgets: Arc::clone(&budgets),
             seed: getrandom::u64().map_err(io::Error::from)?,
         };
@@ -223,15 +222,15 @@ fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
         return Ok(std::iter::repeat_with(nothing).take(count).collect());
     };
     std::fs::create_dir_all(directory)?;
-    let now = plan.clock.now().unix;
-    let (uses, old) = journal::read_all(directory, now)?;
-    let generation = now.nanos();
+    let now = plan.clock.now();
+    let (uses, old) = journal::read_all(directory, now.unix)?;
+    let generation = now.unix.nanos();
     let mut memories = Vec::with_capacity(count);
     for shard in 0..count {
         let own: Vec<TokenUse> = of_shard(&uses, shard, &plan.settings).collect();
         let mut used = UsedTokens::default();
         for token_use in &own {
-            let _known = used.redeem(token_use.token, token_use.expires);
+            let _known = used.redeem(token_use.token, token_use.expires, now);
         }
         let path = directory.join(format!("{generation}-{shard}.journal"));
         memories.push((

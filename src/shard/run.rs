@@ -300,7 +300,6 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
     } = parts;
     let Parts {
         metrics,
-        all_metrics,
         budgets,
         seed,
         ..
@@ -315,7 +314,6 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
         record,
         used,
         metrics,
-        all_metrics,
         budgets,
         seed,
     }

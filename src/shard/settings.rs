@@ -1,6 +1,7 @@
 //! What a shard is told once, at start.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::base::id::RoomId;
@@ -91,7 +92,7 @@ impl ShardSettings {
     }
 }
 
-/// Rates that all shards charge together.
+/// What all shards charge together: rates, and the limit on connections.
 #[derive(Debug, Default)]
 pub struct AccountBudgets {
     /// `SEND_MESSAGE`.
@@ -100,6 +101,29 @@ pub struct AccountBudgets {
     pub deletions: SharedBudget,
     /// `DISCONNECT_USER`, WebSocket and HTTP.
     pub disconnects: SharedBudget,
+    connections: AtomicUsize,
+}
+
+/// One connection's share of [`ShardSettings::connections_max`]; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation(SharedBudgets);
+
+impl Reservation {
+    /// A place for one more connection; `None` if there are `connections_max` already, those on their way
+    /// from one shard to another counted.
+    pub fn take(budgets: &SharedBudgets, connections_max: usize) -> Option<Self> {
+        let one_more = |count: usize| (count < connections_max).then_some(count + 1);
+        let taken = budgets
+            .connections
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(budgets)))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Shared by reference between the shards.

@@ -1,16 +1,26 @@
 //! Used tokens of the rooms at home here: single use is decided by this table and nowhere else.
+//!
+//! A token is remembered until it can no longer be used: until the time it had left when it was used has
+//! passed by the monotonic clock, and the wall clock says that it has expired. A wall clock that runs ahead
+//! for a while makes nothing be forgotten; one that stays behind makes everything be kept for longer.
+//!
+//! What is forgotten leaves a trace: the latest expiry of each sealing key's forgotten tokens. Tokens of that
+//! key which expire no later are refused whatever the clock says, so forgetting is never wrong, also when
+//! the clock steps back afterwards. With a right clock such tokens have expired anyway.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::base::clock::UnixTime;
-use crate::base::limits::USED_TOKENS_MAX;
-use crate::protocol::token::TokenId;
+use crate::base::clock::{Now, Tick, UnixTime};
+use crate::base::limits::{FORGOTTEN_KEYS_MAX, TOKENS_FORGOTTEN_PER_LOOK_MAX, USED_TOKENS_MAX};
+use crate::protocol::token::{KeyId, TokenId};
 
 /// Remembers each token until it can no longer be used.
 #[derive(Debug, Default)]
 pub struct UsedTokens {
-    used: HashSet<TokenId>,
-    by_minute: BTreeMap<u64, Vec<TokenId>>,
+    used: HashSet<TokenId, BuildHasherDefault<NonceHasher>>,
+    by_minute: BTreeMap<Minute, Expiring>,
+    forgotten: Forgotten,
 }
 
 /// What the table says of a token.
@@ -19,7 +29,7 @@ pub struct UsedTokens {
 pub enum Redeemed {
     /// Used now, for the first time.
     First,
-    /// Used before.
+    /// Used before, or so old that this is not known any more.
     Again,
     /// The table is full.
     Full,
@@ -27,28 +37,50 @@ pub enum Redeemed {
 
 impl UsedTokens {
     /// Uses `token`, which expires at `expires`.
-    pub fn redeem(&mut self, token: TokenId, expires: UnixTime) -> Redeemed {
-        if self.used.contains(&token) {
+    pub fn redeem(&mut self, token: TokenId, expires: UnixTime, now: Now) -> Redeemed {
+        let minute = Minute::of(expires);
+        if self.forgotten.covers(token.key_id(), minute) || self.used.contains(&token) {
             return Redeemed::Again;
         }
         if self.used.len() >= USED_TOKENS_MAX {
             return Redeemed::Full;
         }
         self.used.insert(token);
-        self.by_minute
-            .entry(minute(expires))
-            .or_default()
-            .push(token);
+        let expiring = self.by_minute.entry(minute).or_default();
+        expiring.tokens.push(token);
+        let passed = now.tick.after(expires.since(now.unix));
+        expiring.passed = expiring.passed.max(passed);
         Redeemed::First
     }
 
-    /// Forgets what expired a whole minute ago: the token's own expiry refuses it now.
-    pub fn expire(&mut self, now: UnixTime) {
-        while let Some(entry) = self.by_minute.first_entry()
-            && *entry.key() < minute(now)
+    /// Undoes the [`UsedTokens::redeem`] of `token` that said [`Redeemed::First`] in this turn.
+    pub fn take_back(&mut self, token: TokenId, expires: UnixTime) {
+        self.used.remove(&token);
+        if let Some(expiring) = self.by_minute.get_mut(&Minute::of(expires))
+            && let Some(index) = expiring.tokens.iter().rposition(|other| *other == token)
         {
-            for token in entry.remove() {
+            expiring.tokens.swap_remove(index);
+        }
+    }
+
+    /// Forgets what expired a whole minute ago, some of it if it is much.
+    pub fn expire(&mut self, now: Now) {
+        let mut left = TOKENS_FORGOTTEN_PER_LOOK_MAX;
+        while left > 0
+            && let Some(mut entry) = self.by_minute.first_entry()
+            && *entry.key() < Minute::of(now.unix)
+            && entry.get().passed <= now.tick
+        {
+            let minute = *entry.key();
+            let tokens = &mut entry.get_mut().tokens;
+            let kept = tokens.len().saturating_sub(left);
+            left -= tokens.len() - kept;
+            for token in tokens.drain(kept..) {
+                self.forgotten.note(token.key_id(), minute);
                 self.used.remove(&token);
+            }
+            if kept == 0 {
+                entry.remove();
             }
         }
     }
@@ -64,6 +96,76 @@ impl UsedTokens {
     }
 }
 
-fn minute(time: UnixTime) -> u64 {
-    time.secs() / 60 + 1
+/// A minute of the wall clock, counted from 1 in 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Minute(u64);
+
+impl Minute {
+    /// The minute a time is in.
+    pub fn of(time: UnixTime) -> Self {
+        Self(time.secs() / 60 + 1)
+    }
 }
+
+/// Tokens that expire within the same minute.
+#[derive(Debug, Default)]
+struct Expiring {
+    tokens: Vec<TokenId>,
+    // When the time that the last of them had left will have passed.
+    passed: Tick,
+}
+
+/// Up to which expiry used tokens may have been forgotten, for each sealing key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    keys: Vec<(KeyId, Minute)>,
+    // Of all keys: what was known of those for which there was no place.
+    others: Minute,
+}
+
+impl Forgotten {
+    /// Whether a token of this key, expiring in this minute, may have been used and forgotten.
+    fn covers(&self, key: KeyId, expires: Minute) -> bool {
+        let of_key = self.keys.iter().find(|(known, _)| *known == key);
+        expires <= self.others || of_key.is_some_and(|(_, until)| expires <= *until)
+    }
+
+    /// Notes that a token was forgotten.
+    fn note(&mut self, key: KeyId, expires: Minute) {
+        if let Some((_, until)) = self.keys.iter_mut().find(|(known, _)| *known == key) {
+            *until = expires.max(*until);
+            return;
+        }
+        self.keys.push((key, expires));
+        if self.keys.len() > FORGOTTEN_KEYS_MAX {
+            // The key whose tokens are oldest: replaced long ago, so that it opens nothing any more.
+            let oldest = (0..self.keys.len()).min_by_key(|index| self.keys[*index].1);
+            let (_, until) = self
+                .keys
+                .swap_remove(oldest.expect("one more than the most"));
+            self.others = self.others.max(until);
+        }
+    }
+}
+
+/// Token ids carry a random nonce of ours, under a seal: nobody outside can make two of them collide.
+#[derive(Debug, Default)]
+pub struct NonceHasher(u64);
+
+impl Hasher for NonceHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks_exact(8) {
+            let word = part.try_into().map_or(0, u64::from_le_bytes);
+            self.0 = (self.0.rotate_left(31) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,8 @@ pub const KEY_BYTES: usize = 32;
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 4;
+/// Names a sealing key; the first bytes of a [`TokenId`].
+pub type KeyId = [u8; KEY_ID_BYTES];
 const PREFIX_BYTES: usize = 1 + KEY_ID_BYTES;
 const TAG_BYTES: usize = 16;
 
@@ -51,6 +53,11 @@ impl TokenId {
     /// From stored bytes.
     pub const fn from_bytes(bytes: [u8; TOKEN_ID_BYTES]) -> Self {
         Self(bytes)
+    }
+
+    /// The key that sealed it.
+    pub const fn key_id(&self) -> KeyId {
+        *self.0.first_chunk().expect("longer than a key id")
     }
 
     /// For storing.

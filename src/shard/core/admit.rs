@@ -9,6 +9,7 @@ use crate::shard::command::{Command, Newcomer, Turned};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::journal::TokenUse;
 use crate::shard::local::Local;
+use crate::shard::settings::Reservation;
 use crate::shard::tokens::Redeemed;
 
 impl<W: Wire> Core<W> {
@@ -21,8 +22,8 @@ impl<W: Wire> Core<W> {
         let mut admitted = Vec::with_capacity(joins.len());
         let mut uses = Vec::with_capacity(joins.len());
         for newcomer in joins {
-            match self.judge(&newcomer, admitted.len()) {
-                Ok(()) => {
+            match self.judge(&newcomer) {
+                Ok(reservation) => {
                     let Newcomer {
                         token,
                         room,
@@ -34,7 +35,7 @@ impl<W: Wire> Core<W> {
                         room,
                         expires,
                     });
-                    admitted.push(newcomer);
+                    admitted.push((newcomer, reservation));
                 }
                 Err(turned) => self.turn_away(newcomer, turned),
             }
@@ -42,31 +43,27 @@ impl<W: Wire> Core<W> {
         if let Err(error) = self.record.record(&uses) {
             self.metrics.journal_errors.inc();
             tracing::error!(%error, "token uses cannot be written down: refusing connections");
-            for newcomer in admitted {
+            for (newcomer, _reservation) in admitted {
+                // Nothing took effect: once the disk works again the token still opens a connection.
+                self.used.take_back(newcomer.token, newcomer.token_expires);
                 self.turn_away(newcomer, Turned::NotRecorded);
             }
             return;
         }
-        for newcomer in admitted {
-            self.place(newcomer);
+        for (newcomer, reservation) in admitted {
+            self.place(newcomer, reservation);
         }
     }
 
-    fn judge(&mut self, newcomer: &Newcomer<W::Socket>, admitted: usize) -> Result<(), Turned> {
+    fn judge(&mut self, newcomer: &Newcomer<W::Socket>) -> Result<Reservation, Turned> {
         if !self.rooms.contains_key(&newcomer.room) {
             return Err(Turned::NoSuchRoom);
         }
-        let everywhere: u64 = self
-            .all_metrics
-            .iter()
-            .map(|shard| shard.connections.get())
-            .sum();
-        let limit = u64::try_from(self.settings.connections_max).unwrap_or(u64::MAX);
-        if everywhere + u64::try_from(admitted).expect("fits") >= limit {
-            return Err(Turned::TooManyConnections);
-        }
-        match self.used.redeem(newcomer.token, newcomer.token_expires) {
-            Redeemed::First => Ok(()),
+        let reservation = Reservation::take(&self.budgets, self.settings.connections_max)
+            .ok_or(Turned::TooManyConnections)?;
+        let (token, expires) = (newcomer.token, newcomer.token_expires);
+        match self.used.redeem(token, expires, self.now) {
+            Redeemed::First => Ok(reservation),
             Redeemed::Again => Err(Turned::TokenUsed),
             Redeemed::Full => Err(Turned::TooManyTokens),
         }
@@ -85,7 +82,7 @@ impl<W: Wire> Core<W> {
         self.turned.push((newcomer, turned));
     }
 
-    fn place(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
+    fn place(&mut self, newcomer: Box<Newcomer<W::Socket>>, reservation: Reservation) {
         let slot = self.rooms.get(&newcomer.room);
         let local = slot.and_then(|slot| self.locals.get_mut(*slot));
         let Some(Local {
@@ -103,10 +100,10 @@ impl<W: Wire> Core<W> {
         home.arrives(shard, deflated);
         let settings = *settings;
         if shard == self.id {
-            self.install(*newcomer, settings);
+            self.install(*newcomer, settings, reservation);
         } else {
             let room = newcomer.room;
-            if !self.send_to(shard, Command::Install(newcomer, settings)) {
+            if !self.send_to(shard, Command::Install(newcomer, settings, reservation)) {
                 // The newcomer was dropped with the command, which closes its connection.
                 self.member_left(room, shard, deflated);
             }
@@ -124,7 +121,12 @@ impl<W: Wire> Core<W> {
     }
 
     /// Makes the connection a member here: greeting first, then everything said from now on.
-    pub(super) fn install(&mut self, newcomer: Newcomer<W::Socket>, settings: RoomSettings) {
+    pub(super) fn install(
+        &mut self,
+        newcomer: Newcomer<W::Socket>,
+        settings: RoomSettings,
+        reservation: Reservation,
+    ) {
         let Newcomer {
             socket,
             ip,
@@ -154,6 +156,7 @@ impl<W: Wire> Core<W> {
         let ends = grant.ends;
         let mut connection = Connection {
             seat,
+            reservation,
             ip,
             local: local_slot,
             member: None,
@@ -184,11 +187,7 @@ impl<W: Wire> Core<W> {
         self.wire.receive(&connection.seat, slot.to_bits());
         self.metrics.opened.inc();
         self.metrics.opened_deflated.add(agreement.is_some().into());
-        let until_end = ends.since(self.now.unix);
-        let first = self
-            .now
-            .tick
-            .after(until_end.min(crate::base::limits::PING_INTERVAL));
+        let first = ends.min(self.now.tick.after(crate::base::limits::PING_INTERVAL));
         self.schedule(slot, first);
         self.deliver(slot);
         if !leftover.is_empty() {
