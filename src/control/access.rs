@@ -52,7 +52,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn new(key: AccessKey, grant: Grant) -> Rc<Self> {
+    pub(super) fn new(key: AccessKey, grant: Grant) -> Rc<Self> {
         let signing = RefCell::default();
         Rc::new(Self {
             key,

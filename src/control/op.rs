@@ -1,5 +1,6 @@
 //! The operations of the API, one table.
 
+mod authorize;
 mod listing;
 mod logging;
 mod messages;
@@ -17,13 +18,13 @@ use serde_json::Value;
 use super::Control;
 use super::access::Caller;
 use super::fault::Fault;
-use super::input::Input;
+use authorize::{About, Authorized};
 
 /// What precedes a resource's ARN in the path of the tag operations.
 const TAGS_PATH: &str = "/tags/";
 
 macro_rules! operations {
-    ($($name:ident $method:ident $path:literal $about:literal $aws_rate:literal)*) => {
+    ($($name:ident $method:ident $path:literal $about:expr, $aws_rate:literal)*) => {
         /// An operation, named as the API names it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "the API's own names")]
@@ -42,8 +43,8 @@ macro_rules! operations {
                 }
             }
 
-            /// Which member is the ARN of the resource it is about; empty: none.
-            const fn about(self) -> &'static str {
+            /// Where the ARN of the resource it is about stands.
+            const fn about(self) -> About {
                 match self {
                     $(Self::$name => $about,)*
                 }
@@ -67,23 +68,23 @@ macro_rules! operations {
 }
 
 operations! {
-    CreateChatToken            POST   "/CreateChatToken"            "roomIdentifier" 200
-    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration" ""               3
-    CreateRoom                 POST   "/CreateRoom"                 ""               5
-    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration" "identifier"     3
-    DeleteMessage              POST   "/DeleteMessage"              "roomIdentifier" 100
-    DeleteRoom                 POST   "/DeleteRoom"                 "identifier"     5
-    DisconnectUser             POST   "/DisconnectUser"             "roomIdentifier" 100
-    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"    "identifier"     3
-    GetRoom                    POST   "/GetRoom"                    "identifier"     5
-    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"  ""               3
-    ListRooms                  POST   "/ListRooms"                  ""               5
-    ListTagsForResource        GET    "/tags/"                      "resourceArn"    10
-    SendEvent                  POST   "/SendEvent"                  "roomIdentifier" 100
-    TagResource                POST   "/tags/"                      "resourceArn"    10
-    UntagResource              DELETE "/tags/"                      "resourceArn"    10
-    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration" "identifier"     3
-    UpdateRoom                 POST   "/UpdateRoom"                 "identifier"     5
+    CreateChatToken            POST   "/CreateChatToken"            About::Member("roomIdentifier"),  200
+    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration" About::Nothing,                   3
+    CreateRoom                 POST   "/CreateRoom"                 About::Nothing,                   5
+    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration" About::Member("identifier"),      3
+    DeleteMessage              POST   "/DeleteMessage"              About::Member("roomIdentifier"),  100
+    DeleteRoom                 POST   "/DeleteRoom"                 About::Member("identifier"),      5
+    DisconnectUser             POST   "/DisconnectUser"             About::Member("roomIdentifier"),  100
+    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"    About::Member("identifier"),      3
+    GetRoom                    POST   "/GetRoom"                    About::Member("identifier"),      5
+    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"  About::Nothing,                   3
+    ListRooms                  POST   "/ListRooms"                  About::Nothing,                   5
+    ListTagsForResource        GET    "/tags/"                      About::Path,                      10
+    SendEvent                  POST   "/SendEvent"                  About::Member("roomIdentifier"),  100
+    TagResource                POST   "/tags/"                      About::Path,                      10
+    UntagResource              DELETE "/tags/"                      About::Path,                      10
+    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration" About::Member("identifier"),      3
+    UpdateRoom                 POST   "/UpdateRoom"                 About::Member("identifier"),      5
 }
 
 /// A successful answer: status and body.
@@ -119,6 +120,11 @@ impl Operation {
         Err(wrong)
     }
 
+    /// Whether the operation reads its body.
+    const fn has_body(self) -> bool {
+        !matches!(self, Self::ListTagsForResource | Self::UntagResource)
+    }
+
     /// By the API's name.
     pub fn parse(name: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();
@@ -139,69 +145,46 @@ impl Operation {
     }
 }
 
-impl Request {
-    /// The members of the body, of a call that its caller may make.
-    fn input(&self) -> Result<Input, Fault> {
-        let input = Input::parse(&self.body)?;
-        self.permit(input.peek(self.operation.about()))?;
-        Ok(input)
-    }
-
-    /// Refuses a caller who has no right to this resource, existing or not.
-    fn permit(&self, arn: Option<&str>) -> Result<(), Fault> {
-        if self.caller.grant.covers(arn) {
-            return Ok(());
-        }
-        Err(self.denied(arn))
-    }
-
-    fn denied(&self, arn: Option<&str>) -> Fault {
-        Fault::Denied {
-            key: self.caller.id().to_owned(),
-            operation: self.operation.name(),
-            resource: arn.map(str::to_owned),
-        }
-    }
-}
-
 /// Does one authenticated call. What it changes is changed as a whole, whether or not its caller stays.
 pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answer, Fault> {
-    if !request.caller.grant.allows(request.operation) {
-        return Err(request.denied(None));
-    }
-    let now = control.clock.now().tick;
-    control.throttle.take(request.operation, now)?;
-    if !request.operation.waits() {
-        return dispatch(control, request).await;
+    let operation = request.operation;
+    let call = authorize::authorize(request)?;
+    control.throttle.take(operation, control.clock.now().tick)?;
+    if !operation.waits() {
+        return dispatch(control, operation, call).await;
     }
     // A caller that leaves drops this future, not the task: memory and shards follow the disk.
     let control = Rc::clone(control);
-    let task = tokio::task::spawn_local(async move { dispatch(&control, request).await });
+    let task = tokio::task::spawn_local(async move { dispatch(&control, operation, call).await });
     task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "an operation ended without an answer");
         Err(Fault::Internal)
     })
 }
 
-async fn dispatch(control: &Control, request: Request) -> Result<Answer, Fault> {
+async fn dispatch(
+    control: &Control,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
     use Operation as O;
-    match request.operation {
-        O::CreateChatToken => tokens::create_chat_token(control, request.input()?),
-        O::CreateRoom => rooms::create(control, request.input()?).await,
-        O::GetRoom => rooms::get(control, request.input()?),
-        O::UpdateRoom => rooms::update(control, request.input()?).await,
-        O::DeleteRoom => rooms::delete(control, request.input()?).await,
-        O::ListRooms => rooms::list(control, request.input()?),
-        O::SendEvent => messages::send_event(control, request.input()?).await,
-        O::DeleteMessage => messages::delete_message(control, request.input()?).await,
-        O::DisconnectUser => messages::disconnect_user(control, request.input()?).await,
-        O::CreateLoggingConfiguration => logging::create(control, request.input()?).await,
-        O::GetLoggingConfiguration => logging::get(control, request.input()?),
-        O::UpdateLoggingConfiguration => logging::update(control, request.input()?).await,
-        O::DeleteLoggingConfiguration => logging::delete(control, request.input()?).await,
-        O::ListLoggingConfigurations => logging::list(control, request.input()?),
-        O::ListTagsForResource => tags::list(control, &request),
-        O::TagResource => tags::tag(control, &request).await,
-        O::UntagResource => tags::untag(control, &request).await,
+    match operation {
+        O::CreateChatToken => tokens::create_chat_token(control, call),
+        O::CreateRoom => rooms::create(control, call).await,
+        O::GetRoom => rooms::get(control, call),
+        O::UpdateRoom => rooms::update(control, call).await,
+        O::DeleteRoom => rooms::delete(control, call).await,
+        O::ListRooms => rooms::list(control, call),
+        O::SendEvent => messages::send_event(control, call).await,
+        O::DeleteMessage => messages::delete_message(control, call).await,
+        O::DisconnectUser => messages::disconnect_user(control, call).await,
+        O::CreateLoggingConfiguration => logging::create(control, call).await,
+        O::GetLoggingConfiguration => logging::get(control, call),
+        O::UpdateLoggingConfiguration => logging::update(control, call).await,
+        O::DeleteLoggingConfiguration => logging::delete(control, call).await,
+        O::ListLoggingConfigurations => logging::list(control, call),
+        O::ListTagsForResource => tags::list(control, call),
+        O::TagResource => tags::tag(control, call).await,
+        O::UntagResource => tags::untag(control, call).await,
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::authorize::Authorized;
 use super::listing::Page;
 use super::resource::{self, arn, find, name, new_head, now_ms};
 use super::{Answer, tags};
@@ -16,7 +17,8 @@ use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
 
 const DESTINATION: &str = "destinationConfiguration";
 
-pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let name = name(&mut input);
     let tags = tags::read(&mut input);
     let destination = destination(&mut input);
@@ -40,7 +42,8 @@ pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer
     Ok((200, Some(show(control, &record).into())))
 }
 
-pub(super) fn get(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     input.finish()?;
     let id = find::<LoggingRecord>(control, "identifier", &arn)?;
@@ -49,7 +52,8 @@ pub(super) fn get(control: &Control, mut input: Input) -> Result<Answer, Fault> 
     Ok((200, Some(show(control, &record).into())))
 }
 
-pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     let name = name(&mut input);
     let destination = destination(&mut input);
@@ -68,7 +72,8 @@ pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer
     Ok((200, Some(show(control, &record).into())))
 }
 
-pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     input.finish()?;
     let id = find::<LoggingRecord>(control, "identifier", &arn)?;
@@ -80,7 +85,8 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
     }
 }
 
-pub(super) fn list(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let page = Page::read(&mut input);
     input.finish()?;
     let shelf = &control.registry.logging;

@@ -2,19 +2,20 @@
 
 use serde_json::json;
 
+use super::authorize::Authorized;
 use super::resource::{arn, find};
 use super::{Answer, Operation};
 use crate::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use crate::base::rate::Rate;
 use crate::control::Control;
 use crate::control::fault::Fault;
-use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::record::RoomRecord;
 use crate::protocol::chat::encode::attributes_json;
 use crate::shard::gateway::Refused;
 
-pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "roomIdentifier");
     let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
     let attributes = input.attributes("attributes").unwrap_or_default();
@@ -29,7 +30,8 @@ pub(super) async fn send_event(control: &Control, mut input: Input) -> Result<An
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
-pub(super) async fn delete_message(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn delete_message(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "roomIdentifier");
     let id = input.required_text("id", 12..=12, MESSAGE_ID);
     let reason = input
@@ -45,7 +47,8 @@ pub(super) async fn delete_message(control: &Control, mut input: Input) -> Resul
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
-pub(super) async fn disconnect_user(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "roomIdentifier");
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let reason = input

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::authorize::Authorized;
 use super::listing::Page;
 use super::resource::{self, arn, find, name, new_head, now_ms};
 use super::{Answer, tags};
@@ -73,7 +74,8 @@ impl Wanted {
     }
 }
 
-pub(super) async fn create(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let wanted = wanted(&mut input);
     let tags = tags::read(&mut input);
     input.finish()?;
@@ -126,7 +128,8 @@ async fn tell(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
     })
 }
 
-pub(super) fn get(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     input.finish()?;
     let id = find::<RoomRecord>(control, "identifier", &arn)?;
@@ -135,7 +138,8 @@ pub(super) fn get(control: &Control, mut input: Input) -> Result<Answer, Fault> 
     Ok((200, Some(full(control, &room))))
 }
 
-pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     let wanted = wanted(&mut input);
     input.finish()?;
@@ -149,7 +153,8 @@ pub(super) async fn update(control: &Control, mut input: Input) -> Result<Answer
     Ok((200, Some(full(control, &room))))
 }
 
-pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "identifier");
     input.finish()?;
     let id = find::<RoomRecord>(control, "identifier", &arn)?;
@@ -161,7 +166,8 @@ pub(super) async fn delete(control: &Control, mut input: Input) -> Result<Answer
     Ok((204, None))
 }
 
-pub(super) fn list(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let name = name(&mut input);
     let handler = input.text("messageReviewHandlerUri", 0..=URI_CHARS_MAX, LAMBDA_ARN);
     let logging = input.text("loggingConfigurationIdentifier", 1..=128, LOGGING_ARN);

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
-use super::{Answer, Request, TAGS_PATH};
+use super::Answer;
+use super::authorize::Authorized;
 use crate::base::limits::TAGS_MAX;
 use crate::control::Control;
 use crate::control::arn::Taggable;
@@ -25,20 +26,20 @@ pub(super) fn read(input: &mut Input) -> Option<Tags> {
     input.map("tags", KEY_CHARS, values, (TAGS_MAX, usize::MAX))
 }
 
-pub(super) fn list(control: &Control, request: &Request) -> Result<Answer, Fault> {
-    let arn = arn(request)?;
+pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let arn = call.path_arn();
     let registry = &control.registry;
-    let tags = match find(control, &arn)? {
+    let tags = match find(control, arn)? {
         Taggable::Room(id) => registry.rooms.get(id).map(|room| room.head.tags),
         Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.head.tags),
     };
-    let tags = tags.ok_or_else(|| Fault::not_found(&arn))?;
+    let tags = tags.ok_or_else(|| Fault::not_found(arn))?;
     Ok((200, Some(json!({"tags": tags}))))
 }
 
-pub(super) async fn tag(control: &Control, request: &Request) -> Result<Answer, Fault> {
-    let arn = arn(request)?;
-    let mut input = Input::parse(&request.body)?;
+pub(super) async fn tag(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let arn = call.path_arn().to_owned();
+    let mut input = call.into_input();
     if !input.has("tags") {
         input.fault("tags", "is required");
     }
@@ -58,14 +59,13 @@ pub(super) async fn tag(control: &Control, request: &Request) -> Result<Answer, 
     edit(control, &arn, add).await
 }
 
-pub(super) async fn untag(control: &Control, request: &Request) -> Result<Answer, Fault> {
-    let arn = arn(request)?;
-    let keys = keys(request)?;
+pub(super) async fn untag(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let keys = keys(call.query())?;
     let take = |tags: &mut Tags| {
         tags.retain(|key, _| !keys.contains(key));
         Ok(())
     };
-    edit(control, &arn, take).await
+    edit(control, call.path_arn(), take).await
 }
 
 /// Tags are no part of what the update time tells of.
@@ -100,20 +100,9 @@ fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
     found.ok_or_else(|| Fault::not_found(arn))
 }
 
-/// The ARN is the rest of the path, with or without escapes; the caller may touch it.
-fn arn(request: &Request) -> Result<String, Fault> {
-    let path = request.uri.path();
-    let escaped = path.strip_prefix(TAGS_PATH).unwrap_or_default();
-    let arn = String::from_utf8(percent_decode(escaped))
-        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))?;
-    request.permit(Some(&arn))?;
-    Ok(arn)
-}
-
 /// `tagKeys`, once for each key.
-fn keys(request: &Request) -> Result<BTreeSet<String>, Fault> {
+fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
     let wrong = |must: String| Fault::field("tagKeys", must);
-    let query = request.uri.query().unwrap_or_default();
     let mut keys = BTreeSet::new();
     let pairs = query.split('&');
     for (index, escaped) in pairs

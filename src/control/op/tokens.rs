@@ -5,17 +5,18 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Answer;
+use super::authorize::Authorized;
 use super::resource::{arn, find};
 use crate::base::clock::UnixTime;
 use crate::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
 use crate::control::Control;
 use crate::control::fault::Fault;
-use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
 
-pub(super) fn create_chat_token(control: &Control, mut input: Input) -> Result<Answer, Fault> {
+pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
     let arn = arn(&mut input, "roomIdentifier");
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let capabilities = input

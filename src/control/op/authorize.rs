@@ -1,0 +1,170 @@
+//! The proof that a caller may make a call. It is made by one function, and handlers of operations
+//! take nothing else, so that an operation which forgets to ask does not compile.
+
+use std::rc::Rc;
+
+use super::{Operation, Request, TAGS_PATH};
+use crate::control::access::Caller;
+use crate::control::fault::Fault;
+use crate::control::input::Input;
+use crate::protocol::sigv4::percent_decode;
+
+/// Where the ARN of the resource that an operation is about stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Creations and listings are about no single resource.
+    Nothing,
+    /// A member of the body.
+    Member(&'static str),
+    /// The rest of the path, with or without escapes.
+    Path,
+}
+
+/// What a caller asks for and may ask for: [`authorize`] is the only way to one.
+#[derive(Debug)]
+pub(super) struct Authorized {
+    input: Input,
+    resource: Option<String>,
+    query: String,
+}
+
+impl Authorized {
+    /// The members of the body.
+    pub(super) fn into_input(self) -> Input {
+        self.input
+    }
+
+    /// The ARN in the path, which the caller may touch, whether or not it exists.
+    pub(super) fn path_arn(&self) -> &str {
+        self.resource.as_deref().unwrap_or_default()
+    }
+
+    /// The query as it came.
+    pub(super) fn query(&self) -> &str {
+        &self.query
+    }
+}
+
+/// Refuses a caller whose key has no right to the operation or to its resource, existing or not.
+///
+/// # Errors
+///
+/// `AccessDeniedException`; `ValidationException` for a body or path that names no resource readably.
+pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
+    let Request {
+        caller,
+        operation,
+        uri,
+        body,
+    } = request;
+    if !caller.grant.allows(operation) {
+        return Err(denied(&caller, operation, None));
+    }
+    let body: &[u8] = if operation.has_body() { &body } else { &[] };
+    let input = Input::parse(body)?;
+    let resource = match operation.about() {
+        About::Nothing => None,
+        About::Member(name) => input.peek(name).map(str::to_owned),
+        About::Path => Some(path_arn(uri.path())?),
+    };
+    if !caller.grant.covers(resource.as_deref()) {
+        return Err(denied(&caller, operation, resource));
+    }
+    Ok(Authorized {
+        input,
+        resource,
+        query: uri.query().unwrap_or_default().to_owned(),
+    })
+}
+
+fn denied(caller: &Rc<Caller>, operation: Operation, resource: Option<String>) -> Fault {
+    Fault::Denied {
+        key: caller.id().to_owned(),
+        operation: operation.name(),
+        resource,
+    }
+}
+
+fn path_arn(path: &str) -> Result<String, Fault> {
+    let escaped = path.strip_prefix(TAGS_PATH).unwrap_or_default();
+    String::from_utf8(percent_decode(escaped))
+        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::control::access::{AccessKey, grant::Grant};
+
+    const MINE: &str = "arn:aws:ivschat:us-west-2:123456789012:room/AAAAAAAAAAAA";
+    const OTHER: &str = "arn:aws:ivschat:us-west-2:123456789012:room/BBBBBBBBBBBB";
+
+    fn request(operation: Operation, grant: Grant, arn: &str) -> Request {
+        let key = AccessKey {
+            id: "AKIDTEST".to_owned(),
+            secret: String::new().into(),
+        };
+        let (uri, body) = match operation.about() {
+            About::Path => (format!("/tags/{}", arn.replace(':', "%3A")), String::new()),
+            About::Member(name) => ("/".to_owned(), format!("{{\"{name}\":\"{arn}\"}}")),
+            About::Nothing => ("/".to_owned(), String::new()),
+        };
+        Request {
+            caller: Caller::new(key, grant),
+            operation,
+            uri: uri.parse().expect("a path"),
+            body: body.into(),
+        }
+    }
+
+    fn outcome(operation: Operation, grant: Grant, arn: &str) -> Result<(), Fault> {
+        authorize(request(operation, grant, arn)).map(drop)
+    }
+
+    /// Goal: of every operation, a key limited to one resource reaches that one, no other, and neither
+    /// creations nor listings; a key limited to other operations reaches nothing.
+    /// Method: the whole table, so that a new operation is asked as well.
+    #[test]
+    fn every_operation_asks_for_its_resource() {
+        let is_denied = |outcome| matches!(outcome, Err(Fault::Denied { .. }));
+        for operation in Operation::ALL.iter().copied() {
+            let limited = || Grant::new(None, vec!["*:room/A*".to_owned()]);
+            let own = outcome(operation, limited(), MINE);
+            if operation.about() == About::Nothing {
+                assert!(is_denied(own), "{operation:?} is about no single resource");
+            } else {
+                assert_eq!(own, Ok(()), "{operation:?}");
+            }
+            assert!(
+                is_denied(outcome(operation, limited(), OTHER)),
+                "{operation:?}"
+            );
+            assert_eq!(
+                outcome(operation, Grant::ALL, OTHER),
+                Ok(()),
+                "{operation:?}"
+            );
+            let others = Operation::ALL.iter().copied();
+            let others: BTreeSet<_> = others.filter(|other| *other != operation).collect();
+            let without = Grant::new(Some(others), Vec::new());
+            assert!(
+                is_denied(outcome(operation, without, MINE)),
+                "{operation:?}"
+            );
+        }
+    }
+
+    /// Goal: a body that hides its resource (absent, not a string) reaches nothing with a limited key.
+    #[test]
+    fn an_unreadable_resource_is_nobodys() {
+        for body in ["", "{}", "{\"identifier\":[1]}", "{\"identifier\":null}"] {
+            let grant = Grant::new(None, vec!["*".to_owned()]);
+            let mut asked = request(Operation::GetRoom, grant, MINE);
+            asked.body = body.into();
+            let outcome = authorize(asked).map(drop);
+            assert!(matches!(outcome, Err(Fault::Denied { .. })), "{body}");
+        }
+    }
+}
