@@ -104,7 +104,7 @@ impl Wire for FakeRing {
 
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let peer = &mut self.net.borrow_mut()[socket.id];
-        peer.cut |= how == Shutdown::Both;
+        peer.cut |= how != Shutdown::Write;
         // A client answers the server's FIN with its own.
         peer.finished = true;
     }

@@ -25,6 +25,13 @@ pub const EVENT_NAME_CHARS_MAX: usize = 100;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment bombs.
 pub const FRAGMENTS_MAX: u32 = 64;
+/// Frames of one connection that are no accepted request, per second: refused requests, binary messages,
+/// pings, pongs, fragments before the last. A client that answers each ping and sends ten messages a second
+/// in six fragments each needs 51.
+pub const OVERHEAD_FRAMES_PER_SECOND: u32 = 100;
+/// Such frames a connection may send at once. A program that sends all it has in one loop is told of each
+/// refusal; beyond this it is cut, since it does not listen.
+pub const OVERHEAD_FRAMES_BURST: u32 = 1000;
 /// Nesting of a chat request's JSON. A legal one needs 2; checked before parsing.
 pub const JSON_DEPTH_MAX: usize = 16;
 /// Members of one JSON object in a chat request: bounds the duplicate-key check.

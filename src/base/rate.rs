@@ -26,6 +26,21 @@ impl Rate {
         }
     }
 
+    /// `per_second` each second; a fresh budget allows `burst` at once.
+    ///
+    /// # Panics
+    ///
+    /// If either is zero.
+    pub const fn with_burst(per_second: u32, burst: u32) -> Self {
+        assert!(burst > 0, "a burst is at least one");
+        let Self { interval_nanos, .. } = Self::per_second(per_second);
+        Self {
+            per_second,
+            interval_nanos,
+            burst_nanos: interval_nanos * (burst as u64 - 1),
+        }
+    }
+
     /// Requests each second.
     pub const fn limit(self) -> u32 {
         self.per_second
@@ -72,6 +87,22 @@ impl SharedBudget {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    /// Goal: a burst is allowed at once, then the rate. Method: count what is granted in one instant, and
+    /// in the second behind it.
+    #[test]
+    fn a_burst_is_separate_from_the_rate() {
+        let rate = Rate::with_burst(10, 25);
+        let mut budget = Budget::default();
+        let start = Tick::from_nanos(5_000_000_000);
+        let mut granted = |now| {
+            std::iter::repeat_with(|| budget.take(rate, now))
+                .take_while(|ok| *ok)
+                .count()
+        };
+        assert_eq!(granted(start), 25);
+        assert_eq!(granted(start.after(Duration::from_secs(1))), 10);
+    }
 
     /// Goal: ten at once, the eleventh refused, and one more after a tenth of a second.
     #[test]

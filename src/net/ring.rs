@@ -29,13 +29,16 @@ const KIND_PLACE: u64 = 3 << KIND_SHIFT;
 const KIND_MASK: u64 = 3 << KIND_SHIFT;
 /// With [`KIND_PLACE`]: a close, else a shutdown.
 const CLOSE: u64 = 1 << 32;
+/// With [`KIND_PLACE`]: an abort.
+const ABORT: u64 = 1 << 33;
 
 /// What this ring submits, and tokio-uring for handshakes.
-const OPERATIONS: [(u8, &str); 7] = [
+const OPERATIONS: [(u8, &str); 8] = [
     (opcode::PollAdd::CODE, "poll"),
     (opcode::RecvMulti::CODE, "recv"),
     (opcode::Send::CODE, "send"),
     (opcode::Shutdown::CODE, "shutdown"),
+    (opcode::Connect::CODE, "connect"),
     (opcode::Read::CODE, "read"),
     (opcode::Write::CODE, "write"),
     (opcode::Close::CODE, "close"),
@@ -282,13 +285,13 @@ impl Ring {
                     self.awaiting -= 1;
                     return Some(Completion::Writable { key, outgoing });
                 }
-                _ => self.place_done(word),
+                _ => self.place_done(word, result.is_ok()),
             }
         }
     }
 
-    /// A shutdown or a close completed.
-    fn place_done(&mut self, word: u64) {
+    /// A shutdown, an abort or a close completed.
+    fn place_done(&mut self, word: u64, done: bool) {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a place is the low 16 bits"
@@ -297,6 +300,10 @@ impl Ring {
         if word & CLOSE != 0 {
             self.free.push(place);
             return;
+        }
+        if word & ABORT != 0 && !done {
+            // No TCP connection, as in tests: its operations complete all the same.
+            self.shutdown(place, Shutdown::Both);
         }
         let Some(shutting) = self.shutting.get_mut(&place) else {
             return;
@@ -372,15 +379,14 @@ impl Ring {
 
     /// As [`Wire::shutdown`](super::wire::Wire::shutdown). A failure means that the peer was faster.
     pub fn shutdown(&mut self, place: Place, how: Shutdown) {
-        let how = match how {
-            Shutdown::Write => SHUT_WR,
-            Shutdown::Both => SHUT_RDWR,
+        let target = place.target();
+        let (entry, word) = match how {
+            Shutdown::Write => (opcode::Shutdown::new(target, SHUT_WR).build(), 0),
+            Shutdown::Both => (opcode::Shutdown::new(target, SHUT_RDWR).build(), 0),
+            Shutdown::Abort => (dissolve(target), ABORT),
         };
         self.shutting.entry(place).or_default().under_way += 1;
-        let entry = opcode::Shutdown::new(place.target(), how)
-            .build()
-            .user_data(KIND_PLACE | u64::from(place.0));
-        self.queue(entry);
+        self.queue(entry.user_data(KIND_PLACE | word | u64::from(place.0)));
     }
 
     /// As [`Wire::close`](super::wire::Wire::close): behind a shutdown that is under way.
@@ -412,10 +418,24 @@ impl Ring {
 
     fn push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: a receive names only the registered buffer group; a send names memory that is in
-        // `lent`, initialised and unchanged, until its completion.
+        // `lent`, initialised and unchanged, until its completion; a connect names a static.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 }
+
+/// Connecting to no address dissolves a TCP connection (connect(2)): the kernel drops what it holds for the
+/// peer, sends RST, and operations under way complete with `ECONNRESET`. `SO_LINGER` would need a
+/// descriptor, or Linux 6.7.
+fn dissolve(target: types::Fixed) -> squeue::Entry {
+    let len = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).expect("sixteen bytes");
+    opcode::Connect::new(target, &raw const NO_ADDRESS, len).build()
+}
+
+/// The kernel copies it at submission.
+static NO_ADDRESS: libc::sockaddr = libc::sockaddr {
+    sa_family: AF_UNSPEC,
+    sa_data: [0; 14],
+};
 
 impl Drop for Ring {
     fn drop(&mut self) {
@@ -432,5 +452,6 @@ pub const ENOBUFS: i32 = 105;
 const MSG_DONTWAIT: i32 = 0x40;
 const MSG_NOSIGNAL: i32 = 0x4000;
 const POLLOUT: u32 = 4;
+const AF_UNSPEC: libc::sa_family_t = 0;
 const SHUT_WR: i32 = 1;
 const SHUT_RDWR: i32 = 2;

@@ -295,6 +295,66 @@ mod tests {
         assert!(rings.count() <= 4);
     }
 
+    /// Goal: an abort drops what the kernel holds for a peer that does not read; a shutdown keeps it.
+    /// Method: fill a connection, end it either way, read to the end: everything and an orderly end, or a
+    /// reset.
+    #[test]
+    fn an_abort_resets_and_a_shutdown_delivers() {
+        for (how, is_reset) in [(Shutdown::Both, false), (Shutdown::Abort, true)] {
+            let mut rings = Rings::with_places(2).expect("io_uring is allowed");
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+            let address = listener.local_addr().expect("bound");
+            let mut theirs = std::net::TcpStream::connect(address).expect("listening");
+            let (ours, _) = listener.accept().expect("a client");
+            let seat = rings.install(ours.into()).expect("a place");
+            rings.receive(&seat, 1);
+            let (mut sent, mut chunk) = (0, Outgoing::owned(vec![b'x'; 1 << 20]));
+            loop {
+                rings.send(&seat, 1, chunk);
+                let mut taken = None;
+                turns(&mut rings, |_, completion| {
+                    if let Completion::Sent { result, .. } = completion {
+                        taken = Some(result);
+                    }
+                    taken.is_some()
+                });
+                match taken.expect("just completed") {
+                    Ok(len) => sent += len,
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+                chunk = Outgoing::owned(vec![b'x'; 1 << 20]);
+            }
+            rings.shutdown(&seat, how);
+            turns(&mut rings, |_, completion| {
+                matches!(completion, Completion::Received { more: false, .. })
+            });
+            rings.close(seat);
+            // The close is submitted, at the latest behind a worker's shutdown.
+            let mut got = Vec::new();
+            theirs.set_nonblocking(true).expect("a socket");
+            let end = loop {
+                rings.enter().expect("the ring works");
+                while rings.next_completion().is_some() {}
+                match theirs.read_to_end(&mut got) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        std::thread::sleep(std::time::Duration::from_micros(50));
+                    }
+                    end => break end.map_err(|error| error.kind()),
+                }
+            };
+            if is_reset {
+                assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+                assert!(got.len() < sent, "what was not yet on its way is dropped");
+            } else {
+                assert!(end.is_ok(), "{end:?}");
+                assert_eq!(got.len(), sent);
+            }
+        }
+    }
+
     /// Goal: more descriptors never mean fewer connections, and a small limit carries a crowd.
     #[test]
     fn capacity_grows_with_the_limit() {

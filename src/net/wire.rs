@@ -107,8 +107,11 @@ impl std::ops::AddAssign for Queued {
 pub enum Shutdown {
     /// No more sends; what is queued in the kernel still goes out, then FIN.
     Write,
-    /// Both directions; every operation under way completes.
+    /// Both directions; every operation under way completes. What is queued in the kernel still goes out.
     Both,
+    /// Both directions, and what is queued in the kernel is dropped: the peer gets RST. For connections to
+    /// which nothing more can be delivered, so that their kernel memory is free at once.
+    Abort,
 }
 
 /// The kernel as the core sees it. All calls only queue, but for [`Wire::install`]; results arrive as

@@ -1,6 +1,8 @@
 //! What all sessions of a shard share: the parser's buffers and the configured bounds.
 
-use crate::base::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
+use crate::base::limits::{
+    FRAGMENTS_MAX, MESSAGE_BYTES_MAX, OVERHEAD_FRAMES_BURST, OVERHEAD_FRAMES_PER_SECOND,
+};
 use crate::base::rate::Rate;
 use crate::protocol::chat::Parser;
 use crate::protocol::ws::{Bounds, Inflater};
@@ -16,6 +18,8 @@ pub struct Desk {
     pub bounds: Bounds,
     /// Requests of one connection; `None`: not limited.
     pub connection_rate: Option<Rate>,
+    /// Frames of one connection that are no accepted request; `None`: not limited.
+    pub overhead_rate: Option<Rate>,
     /// Conformance mode: send every message back instead of reading it.
     pub echo: bool,
     /// RFC 6455 violations seen.
@@ -34,6 +38,10 @@ impl Desk {
             inflater: Inflater::default(),
             bounds,
             connection_rate,
+            overhead_rate: Some(Rate::with_burst(
+                OVERHEAD_FRAMES_PER_SECOND,
+                OVERHEAD_FRAMES_BURST,
+            )),
             echo: false,
             violations: 0,
         }
@@ -50,6 +58,7 @@ impl Desk {
             inflater: Inflater::default(),
             bounds,
             connection_rate: None,
+            overhead_rate: None,
             echo: true,
             violations: 0,
         }

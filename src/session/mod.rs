@@ -5,6 +5,8 @@
 
 mod close;
 mod desk;
+#[cfg(test)]
+mod overhead_tests;
 
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub enum Effect<'a> {
     Close(Ending<'a>),
     /// The client's side of the closing handshake is done.
     PeerClosed,
+    /// The client sends more than it may beside its requests: cut the connection.
+    Flood,
     /// Conformance echo mode only: send the message back.
     Echo {
         /// Text or binary.
@@ -72,6 +76,8 @@ pub struct Session {
     decoder: Decoder,
     sender_json: Box<str>,
     budget: Budget,
+    // Of frames that are no accepted request.
+    overhead: Budget,
     // Coarse times keep idle connections small.
     heard: Tick,
     ends: Tick,
@@ -101,6 +107,7 @@ impl Session {
             decoder: Decoder::default(),
             sender_json: grant.sender_json,
             budget: Budget::default(),
+            overhead: Budget::default(),
             heard: now,
             ends: grant.ends,
             capabilities: grant.capabilities,
@@ -130,6 +137,15 @@ impl Session {
         self.closing = true;
     }
 
+    /// Charges `frames` that are no accepted request. `false`: beyond what a client may send of them;
+    /// from then on nothing it says counts.
+    #[must_use]
+    pub fn charge_overhead(&mut self, frames: u32, desk: &Desk, now: Now) -> bool {
+        let is_over = (0..frames).any(|_| over(&mut self.overhead, desk.overhead_rate, now));
+        self.closing |= is_over;
+        !is_over
+    }
+
     /// Takes `buffer[..len]`, just received; at least `PARSE_PADDING_BYTES` more may be read.
     pub fn receive(
         &mut self,
@@ -141,8 +157,10 @@ impl Session {
         effect: &mut dyn FnMut(Effect<'_>),
     ) {
         self.heard = now.tick;
+        let overhead_rate = desk.overhead_rate;
         let mut start = 0;
         while start < len {
+            let fragments = self.decoder.fragments();
             let inflater = (self.window_bits > 0).then_some(&mut desk.inflater);
             let step = match self
                 .decoder
@@ -160,9 +178,22 @@ impl Session {
                 }
             };
             start += step.consumed;
-            let Some(item) = step.item else { continue };
+            let Some(item) = step.item else {
+                let is_fragment = self.decoder.fragments() > fragments;
+                if is_fragment && over(&mut self.overhead, overhead_rate, now) {
+                    self.closing = true;
+                    return effect(Effect::Flood);
+                }
+                continue;
+            };
             if self.closing && !matches!(item, Item::Close { .. }) {
                 continue;
+            }
+            if let Item::Ping(_) | Item::Pong(_) = item
+                && over(&mut self.overhead, overhead_rate, now)
+            {
+                self.closing = true;
+                return effect(Effect::Flood);
             }
             match item {
                 Item::Text(payload) if desk.echo => {

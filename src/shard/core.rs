@@ -24,11 +24,12 @@ use bytes::BytesMut;
 use self::resume::Resumed;
 use super::command::{Command, Newcomer, Turned};
 use super::connection::{Connection, Phase};
+use super::ended::{Ended, HowToClose};
 use super::handover::{Entry, Handover};
 use super::journal::Record;
 use super::local::Local;
 use super::mailbox::Post;
-use super::metrics::{Figure, ShardMetrics};
+use super::metrics::ShardMetrics;
 use super::pace::Pace;
 use super::review::{Docket, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
@@ -340,7 +341,7 @@ impl<W: Wire> Core<W> {
         match connection.phase {
             Phase::Dead => return,
             Phase::Closing(deadline) if now.tick >= deadline => {
-                self.kill(slot, |metrics| &metrics.closed_client);
+                self.kill(slot, Ended::Unanswered);
                 return;
             }
             Phase::Closing(deadline) => {
@@ -350,7 +351,7 @@ impl<W: Wire> Core<W> {
             Phase::Open => {}
         }
         if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
-            self.kill(slot, |metrics| &metrics.closed_slow);
+            self.kill(slot, Ended::Slow);
             return;
         }
         let stalls = connection
@@ -361,13 +362,13 @@ impl<W: Wire> Core<W> {
             Due::Ping(next) => {
                 let pushed = connection.lane().push(ws::ping);
                 if pushed.is_err() {
-                    self.kill(slot, |metrics| &metrics.closed_slow);
+                    self.kill(slot, Ended::Slow);
                     return;
                 }
                 self.schedule(slot, stalls.map_or(next, |stall| stall.min(next)));
                 self.deliver(slot);
             }
-            Due::Idle => self.kill(slot, |metrics| &metrics.closed_idle),
+            Due::Idle => self.kill(slot, Ended::Idle),
             Due::SessionEnd => self.end_session(slot),
         }
     }
@@ -383,12 +384,7 @@ impl<W: Wire> Core<W> {
     }
 
     /// Begins the closing handshake: the Close frame goes out behind the room log as it stands.
-    fn finish(
-        &mut self,
-        slot: Slot<Connection<W::Seat>>,
-        ending: &Ending<'_>,
-        reason: impl FnOnce(&ShardMetrics) -> &Figure,
-    ) {
+    fn finish(&mut self, slot: Slot<Connection<W::Seat>>, ending: &Ending<'_>, ended: Ended) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -402,30 +398,31 @@ impl<W: Wire> Core<W> {
         connection.lane().finish(after, |out| ending.encode(out));
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
         connection.phase = Phase::Closing(deadline);
-        reason(&self.metrics).inc();
+        ended.figure(&self.metrics).inc();
         self.schedule(slot, deadline);
         self.deliver(slot);
     }
 
     /// Cuts a connection: no Close frame, everything under way completes, then the entry goes.
-    fn kill(
-        &mut self,
-        slot: Slot<Connection<W::Seat>>,
-        reason: impl FnOnce(&ShardMetrics) -> &Figure,
-    ) {
+    fn kill(&mut self, slot: Slot<Connection<W::Seat>>, ended: Ended) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if connection.phase == Phase::Dead {
             return;
         }
-        if connection.phase == Phase::Open {
-            reason(&self.metrics).inc();
+        let was_open = connection.phase == Phase::Open;
+        if was_open {
+            ended.figure(&self.metrics).inc();
         }
         connection.phase = Phase::Dead;
-        // With nothing under way there is nothing to end, and closing does the rest.
-        if connection.receiving || connection.sending {
-            self.wire.shutdown(&connection.seat, Shutdown::Both);
+        match ended.how_to_close(was_open, connection.sending) {
+            HowToClose::Abortive => self.wire.shutdown(&connection.seat, Shutdown::Abort),
+            HowToClose::Graceful if connection.receiving || connection.sending => {
+                self.wire.shutdown(&connection.seat, Shutdown::Both);
+            }
+            // With nothing under way there is nothing to end, and closing does the rest.
+            HowToClose::Graceful => {}
         }
         self.leave(slot);
         self.bury(slot);
@@ -494,7 +491,7 @@ impl<W: Wire> Core<W> {
         self.stopping = true;
         let all: Vec<_> = self.connections.slots().collect();
         for slot in all {
-            self.kill(slot, |metrics| &metrics.closed_drain);
+            self.kill(slot, Ended::Drain);
         }
     }
 }

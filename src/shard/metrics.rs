@@ -77,7 +77,7 @@ metrics! {
     closed_idle: "counter" "connections_closed_total" "{reason=\"idle\"}", "Connections that ended.";
     closed_protocol: "counter" "connections_closed_total" "{reason=\"protocol_error\"}", "Connections that ended.";
     closed_room: "counter" "connections_closed_total" "{reason=\"room_deleted\"}", "Connections that ended.";
-    closed_limit: "counter" "connections_closed_total" "{reason=\"limit\"}", "Connections that ended.";
+    closed_flood: "counter" "connections_closed_total" "{reason=\"flood\"}", "Connections that ended.";
     closed_drain: "counter" "connections_closed_total" "{reason=\"drain\"}", "Connections that ended.";
     rejected_malformed: "counter" "handshakes_rejected_total" "{reason=\"malformed\"}", "Handshakes refused.";
     rejected_missing: "counter" "handshakes_rejected_total" "{reason=\"missing_token\"}", "Handshakes refused.";

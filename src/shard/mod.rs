@@ -10,6 +10,7 @@ pub mod connection;
 pub mod core;
 pub mod door;
 pub mod doorbell;
+mod ended;
 pub mod gateway;
 pub mod handover;
 mod handshake;

@@ -173,6 +173,13 @@ impl Decoder {
         }
     }
 
+    /// Frames of the message under way that have begun; 0 between two messages.
+    pub fn fragments(&self) -> u32 {
+        self.assembly
+            .as_ref()
+            .map_or(0, |assembly| assembly.fragments)
+    }
+
     /// Whether the stream stands at a message boundary with nothing incomplete.
     pub fn is_idle(&self) -> bool {
         self.assembly

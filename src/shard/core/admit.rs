@@ -7,6 +7,7 @@ use crate::room::RoomSettings;
 use crate::session::Session;
 use crate::shard::command::{Command, Newcomer, Turned};
 use crate::shard::connection::{Connection, Phase};
+use crate::shard::ended::Ended;
 use crate::shard::journal::TokenUse;
 use crate::shard::local::Local;
 use crate::shard::settings::Reservation;
@@ -196,7 +197,7 @@ impl<W: Wire> Core<W> {
             self.take_plain(slot, &mut leftover, len);
         }
         if self.stopping {
-            self.kill(slot, |metrics| &metrics.closed_drain);
+            self.kill(slot, Ended::Drain);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::net::wire::{Outgoing, Shutdown, Wire};
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Next;
 use crate::shard::connection::{Connection, Phase};
+use crate::shard::ended::Ended;
 use crate::shard::local::Local;
 
 impl<W: Wire> Core<W> {
@@ -59,7 +60,7 @@ impl<W: Wire> Core<W> {
                         local.audience.set_cursor(member, resume);
                         self.deliver(slot);
                     }
-                    SlowPolicy::Disconnect => self.kill(slot, |metrics| &metrics.closed_slow),
+                    SlowPolicy::Disconnect => self.kill(slot, Ended::Slow),
                 }
             }
             Next::Run { run, after, saved } => {
@@ -141,7 +142,7 @@ impl<W: Wire> Core<W> {
         let mut sealed = self.sealed.pop().unwrap_or_default();
         sealed.clear();
         if tls.seal(plain, &mut sealed).is_err() {
-            self.kill(slot, |metrics| &metrics.closed_protocol);
+            self.kill(slot, Ended::Protocol);
             return;
         }
         self.send(slot, Outgoing::owned(sealed));
@@ -196,7 +197,7 @@ impl<W: Wire> Core<W> {
             self.sealed.push(buffer);
         }
         if !whole {
-            self.kill(slot, |metrics| &metrics.closed_client);
+            self.kill(slot, Ended::Client);
             self.bury(slot);
             return;
         }
@@ -230,12 +231,17 @@ impl<W: Wire> Core<W> {
         if connection.phase != Phase::Open {
             return;
         }
+        // What another shard tells is that a request failed.
+        if !connection.session.charge_overhead(1, &self.desk, self.now) {
+            self.kill(slot, Ended::Flood);
+            return;
+        }
         if connection
             .lane()
             .push(|out| out.extend_from_slice(frame))
             .is_err()
         {
-            self.kill(slot, |metrics| &metrics.closed_slow);
+            self.kill(slot, Ended::Slow);
             return;
         }
         self.deliver(slot);

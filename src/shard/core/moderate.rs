@@ -14,6 +14,7 @@ use crate::room::order::Press;
 use crate::session::Ending;
 use crate::shard::command::{Action, Command, Posted, Texts};
 use crate::shard::connection::Connection;
+use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
 use crate::shard::local::{Home, Local, RequestFault};
 use crate::shard::review::Intake;
@@ -83,7 +84,7 @@ impl<W: Wire> Core<W> {
         let members: Vec<_> = local.audience.keys().collect();
         for key in members {
             let slot = Slot::from_bits(key);
-            self.finish(slot, &Ending::RoomDeleted, |metrics| &metrics.closed_room);
+            self.finish(slot, &Ending::RoomDeleted, Ended::RoomDeleted);
             self.leave(slot);
         }
         self.locals.remove(local_slot);
@@ -220,9 +221,7 @@ impl<W: Wire> Core<W> {
                 encode::is_sender(connection.session.sender_json(), user_id)
             });
             if is_user {
-                self.finish(slot, &Ending::Disconnected { reason }, |metrics| {
-                    &metrics.closed_kicked
-                });
+                self.finish(slot, &Ending::Disconnected { reason }, Ended::Kicked);
             }
         }
     }
@@ -238,9 +237,7 @@ impl<W: Wire> Core<W> {
         let _full = connection.lane().push(|out| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
         });
-        self.finish(slot, &Ending::SessionOver, |metrics| {
-            &metrics.closed_session
-        });
+        self.finish(slot, &Ending::SessionOver, Ended::SessionOver);
     }
 }
 

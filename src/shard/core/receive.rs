@@ -13,6 +13,7 @@ use crate::room::order::Press;
 use crate::session::{Effect, Ending};
 use crate::shard::command::{Action, Command, Posted, Texts};
 use crate::shard::connection::{Connection, Phase};
+use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::Intake;
 
@@ -27,6 +28,8 @@ const ENOBUFS: i32 = 105;
 )]
 struct Aftermath {
     deliver: bool,
+    refusals: u32,
+    flood: bool,
     overflow: bool,
     closed: bool,
     spoke: bool,
@@ -69,7 +72,7 @@ impl<W: Wire> Core<W> {
             (_, Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {}
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
-                self.kill(slot, |metrics| &metrics.closed_client);
+                self.kill(slot, Ended::Client);
                 self.bury(slot);
                 return;
             }
@@ -109,8 +112,8 @@ impl<W: Wire> Core<W> {
         self.plain = plain;
         match outcome {
             Ok(Progress::Established | Progress::Handshaking) => {}
-            Ok(Progress::Closed) => self.kill(slot, |metrics| &metrics.closed_client),
-            Err(_) => self.kill(slot, |metrics| &metrics.closed_protocol),
+            Ok(Progress::Closed) => self.kill(slot, Ended::Client),
+            Err(_) => self.kill(slot, Ended::Protocol),
         }
     }
 
@@ -150,6 +153,7 @@ impl<W: Wire> Core<W> {
                       message: &str,
                       request_id: &str| {
             count_refusal(metrics, code);
+            after.refusals += 1;
             let lane: &mut Box<crate::shard::connection::Lane> =
                 lane.get_or_insert_with(Box::default);
             let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
@@ -236,6 +240,7 @@ impl<W: Wire> Core<W> {
                     Ending::Disconnected { .. } | Ending::SessionOver | Ending::RoomDeleted,
                 ) => {}
                 Effect::PeerClosed => after.closed = true,
+                Effect::Flood => after.flood = true,
             },
         );
         if after.spoke {
@@ -247,18 +252,20 @@ impl<W: Wire> Core<W> {
     fn follow_up(&mut self, slot: Slot<Connection<W::Seat>>, after: Aftermath) {
         match after.ending {
             Some(OwnedEnding::Answer(code)) => {
-                self.finish(slot, &Ending::Answer { code }, |metrics| {
-                    &metrics.closed_client
-                });
+                self.finish(slot, &Ending::Answer { code }, Ended::Client);
             }
             Some(OwnedEnding::Violation(violation)) => {
                 let ending = Ending::Violation(violation);
-                self.finish(slot, &ending, |metrics| &metrics.closed_protocol);
+                self.finish(slot, &ending, Ended::Protocol);
             }
             None => {}
         }
+        if after.flood || !self.charge_refusals(slot, after.refusals) {
+            self.kill(slot, Ended::Flood);
+            return;
+        }
         if after.overflow {
-            self.kill(slot, |metrics| &metrics.closed_slow);
+            self.kill(slot, Ended::Slow);
             return;
         }
         if after.deliver {
@@ -267,6 +274,19 @@ impl<W: Wire> Core<W> {
         if after.closed {
             self.peer_closed(slot);
         }
+    }
+
+    /// Whether the client may be told of so many more refusals.
+    pub(super) fn charge_refusals(
+        &mut self,
+        slot: Slot<Connection<W::Seat>>,
+        refusals: u32,
+    ) -> bool {
+        let connection = self.connections.get_mut(slot);
+        connection.is_none_or(|connection| {
+            let session = &mut connection.session;
+            session.charge_overhead(refusals, &self.desk, self.now)
+        })
     }
 
     /// The client answered our Close, or we answered its: end the stream behind what is under way.

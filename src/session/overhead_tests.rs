@@ -1,0 +1,123 @@
+//! What a client may send beside its requests.
+
+use std::time::Duration;
+
+use super::*;
+use crate::base::clock::UnixTime;
+use crate::base::limits::{OVERHEAD_FRAMES_BURST, PARSE_PADDING_BYTES};
+use crate::base::rate::Rate;
+
+fn at(millis: u64) -> Now {
+    Now {
+        tick: Tick::from_nanos((10_000 + millis) * 1_000_000),
+        unix: UnixTime::from_secs(1_800_000_000),
+    }
+}
+
+fn session() -> Session {
+    let grant = Grant {
+        sender_json: "{}".into(),
+        capabilities: Capabilities::default(),
+        ends: at(7_200_000).tick,
+    };
+    Session::new(grant, None, at(0).tick)
+}
+
+/// A frame of a client whose mask is zero.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).expect("a short frame");
+    let mut frame = vec![first, 0x80 | len, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// What comes of `bytes`: refusals, and whether the connection is to be cut. Refusals are charged as the
+/// shard does it.
+fn feed(session: &mut Session, desk: &mut Desk, bytes: &[u8], now: Now) -> (u32, bool) {
+    let mut buffer = bytes.to_vec();
+    buffer.resize(bytes.len() + PARSE_PADDING_BYTES, 0);
+    let (mut refusals, mut flood) = (0, false);
+    session.receive(
+        &mut buffer,
+        bytes.len(),
+        desk,
+        500,
+        now,
+        &mut |effect| match effect {
+            Effect::Refuse { .. } => refusals += 1,
+            Effect::Flood => flood = true,
+            _ => {}
+        },
+    );
+    flood |= !session.charge_overhead(refusals, desk, now);
+    (refusals, flood)
+}
+
+const FRAGMENT: u8 = 0x01;
+const CONTINUATION: u8 = 0x00;
+const LAST: u8 = 0x80;
+
+/// Goal: whatever a client sends that is no accepted request is charged, and beyond the burst the
+/// connection is cut. Method: each kind of frame, ten thousand at one instant, with and without a rate of
+/// requests.
+#[test]
+fn every_kind_of_frame_is_charged() {
+    let message = [
+        frame(FRAGMENT, b"{"),
+        frame(CONTINUATION, b""),
+        frame(CONTINUATION, b"}"),
+        frame(LAST, b""),
+    ];
+    let kinds = [
+        ("binary", frame(0x82, b"x"), 1),
+        ("empty text", frame(0x81, b""), 1),
+        ("no JSON", frame(0x81, b"x"), 1),
+        ("no action", frame(0x81, b"{}"), 1),
+        (
+            "no capability",
+            frame(0x81, br#"{"Action":"SEND_MESSAGE","Content":"x"}"#),
+            1,
+        ),
+        ("ping", frame(0x89, b""), 1),
+        ("pong", frame(0x8A, b""), 1),
+        ("fragments", message.concat(), 4),
+    ];
+    for (name, bytes, cost) in kinds {
+        for rate in [None, Some(Rate::per_second(10))] {
+            let (mut session, mut desk) = (session(), Desk::chat(rate));
+            let cut = (0_u32..10_000)
+                .find(|_| feed(&mut session, &mut desk, &bytes, at(0)).1)
+                .unwrap_or_else(|| panic!("{name} is not charged"));
+            assert_eq!(cut, OVERHEAD_FRAMES_BURST / cost, "{name}");
+            let (refusals, _) = feed(&mut session, &mut desk, &frame(0x82, b"x"), at(0));
+            assert_eq!(
+                refusals, 0,
+                "{name}: what comes behind the cut does not count"
+            );
+        }
+    }
+}
+
+/// Goal: who keeps to the rules is never cut. Method: an hour of ten requests a second in six fragments each,
+/// a ping of its own every second, and a pong for each of ours.
+#[test]
+fn a_legal_client_is_never_cut() {
+    let (mut session, mut desk) = (session(), Desk::chat(Some(Rate::per_second(10))));
+    let text = br#"{"Action":"SEND_MESSAGE","Content":"x"}"#;
+    let (first, rest) = text.split_at(7);
+    let mut request = frame(FRAGMENT, first);
+    for piece in rest.chunks(7) {
+        request.extend(frame(CONTINUATION, piece));
+    }
+    request.extend(frame(LAST, b""));
+    for tenth in 0_u64..36_000 {
+        let now = at(tenth * 100);
+        let mut bytes = request.clone();
+        if tenth % 10 == 0 {
+            bytes.extend(frame(0x89, b"mine"));
+            bytes.extend(frame(0x8A, b"yours"));
+        }
+        let (_, flood) = feed(&mut session, &mut desk, &bytes, now);
+        assert!(!flood, "cut after {:?}", Duration::from_millis(tenth * 100));
+    }
+}
