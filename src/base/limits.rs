@@ -209,6 +209,23 @@ pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 /// they are in the tables of rings; what a limit leaves beyond this goes to handshakes and further rings.
 pub const DESCRIPTORS_MIN: u64 = 512;
 
+// ---- Log lines ----
+
+/// Between two lines of one kind that strangers can cause, of one thread. Those in between are counted.
+pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// Lines that wait for whoever reads standard error. A line is about 300 bytes: as many as fit the next.
+pub const LOG_QUEUE_LINES_MAX: usize = 8192;
+/// Bytes of them. A reader that pauses for a second while everything goes wrong misses nothing.
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One line, in bytes. The longest holds a backtrace, or several texts of [`LOG_TEXT_CHARS_MAX`].
+pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
+/// Text of somebody else in one field of a line, in code points: the longest user id.
+pub const LOG_TEXT_CHARS_MAX: usize = 128;
+/// A panic's backtrace, in bytes; the innermost calls come first.
+pub const LOG_BACKTRACE_BYTES_MAX: usize = 12 * 1024;
+/// How long the process's end waits for lines to be written.
+pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
+
 // ---- Control plane ----
 
 /// Request body of the control listener, in bytes. The largest legal one has 50 full tags, each of
@@ -354,6 +371,10 @@ const _: () = assert!(
         && REVIEW_WAITING_PER_HANDLER_MAX < REVIEW_OPEN_MAX
         && REVIEW_HELD_PER_ROOM_MAX < REVIEW_HELD_MAX,
     "one handler, or one room, leaves space for others"
+);
+const _: () = assert!(
+    LOG_BACKTRACE_BYTES_MAX * 2 < LOG_LINE_BYTES_MAX && LOG_LINE_BYTES_MAX <= LOG_QUEUE_BYTES_MAX,
+    "a backtrace with its escapes fits a line, and a line the queue"
 );
 const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);

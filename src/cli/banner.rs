@@ -27,7 +27,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     } else {
         String::new()
     };
-    super::show(&format!(
+    let text = format!(
         "
   Uproar is ready.
 
@@ -59,5 +59,8 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
         } else {
             format!(" --data-dir {}", data_dir.display())
         }
-    ));
+    );
+    // Whoever reads standard output may sleep; this thread serves.
+    let printed = std::thread::Builder::new().spawn(move || super::show(&text));
+    drop(printed);
 }

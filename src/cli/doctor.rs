@@ -12,6 +12,7 @@ use super::keys::print;
 use crate::doctor::facts::Facts;
 use crate::doctor::host::Host;
 use crate::doctor::{self, Finding, Target, Verdict, examine, files};
+use crate::logging;
 use crate::net::rings::Rings;
 use crate::server;
 
@@ -142,7 +143,7 @@ fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
             .open(&path)
             .map_err(fail)?;
         file.write_all(text.as_bytes()).map_err(fail)?;
-        eprintln!("wrote {}", path.display());
+        logging::print(&format!("wrote {}\n", path.display()));
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Flags, Mode, SAMPLE};
+use crate::logging;
 use crate::server::{self, StartError};
 
 /// Behind the help of every command that ends by itself or by a signal.
@@ -123,9 +124,12 @@ impl Failure {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            eprintln!("uproar: {failure}");
+            logging::print(&format!("uproar: {failure}\n"));
             ExitCode::from(failure.exit_code())
         }
     }
@@ -167,7 +171,7 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         show(&effective.to_string());
         return Ok(());
     }
-    server::logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
+    logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
     if matches!(mode, Mode::Serve) {
         doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
     }

@@ -72,7 +72,9 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
         TokenCommand::RotateKey(rotate) => {
             let data_dir = rotate.data_dir.clone().unwrap_or_else(dev_data_dir);
             rotate_keyring(&data_dir, now(), ROTATION_LEAD)?;
-            println!("a new key seals tokens from now on; the old one opens them for 24 h more");
+            super::show(
+                "a new key seals tokens from now on; the old one opens them for 24 h more\n",
+            );
             Ok(())
         }
     }

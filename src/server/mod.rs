@@ -3,7 +3,6 @@
 mod demo;
 mod error;
 mod keys;
-pub mod logging;
 mod preflight;
 mod reload;
 mod tls;
@@ -25,6 +24,7 @@ use crate::control::archive::{self, ArchiveThread};
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
+use crate::logging;
 use crate::net::socket;
 use crate::shard::door::{Entrance, LiveKeyring, Pages};
 use crate::shard::gateway::Gateway;
@@ -200,6 +200,7 @@ impl Start {
                     metrics::render(&shard_metrics, out);
                     reloads.render(out);
                     shown_reviews.render(out);
+                    logging::render(out);
                 }),
             )
             .await

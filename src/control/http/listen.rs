@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::base::limits::{
     HANDSHAKE_TIMEOUT, HEAD_FIELDS_MAX,
 };
 use crate::control::Control;
+use crate::logging::{Kind, local};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -67,23 +68,28 @@ pub(in crate::control) async fn serve(
     let acceptor = tls.map(TlsAcceptor::from);
     let open = Rc::new(Cell::new(0_usize));
     let (stopping, stops) = watch::channel(());
+    let overdue = tokio::task::spawn_local(local::say_overdue());
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "control: accept failed; retrying in 50 ms");
+                if let Some(suppressed) = local::admit(Kind::ControlAccept) {
+                    tracing::warn!(%error, suppressed, "control: accept failed; retried every 50 ms");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         if open.get() >= CONTROL_CONNECTIONS_MAX {
             let limit = CONTROL_CONNECTIONS_MAX;
-            tracing::warn!(limit, "control: too many connections");
+            if let Some(suppressed) = local::admit(Kind::ControlFull) {
+                tracing::warn!(limit, %peer, suppressed, "control: connection refused, too many are open");
+            }
             continue;
         }
         let _nagle_stays = stream.set_nodelay(true);
@@ -91,9 +97,10 @@ pub(in crate::control) async fn serve(
         let (control, acceptor, stops) = (Rc::clone(&control), acceptor.clone(), stops.clone());
         tokio::task::spawn_local(async move {
             let _until_it_ends = counted;
-            welcome(control, stream, acceptor, stops).await;
+            welcome(control, stream, peer, acceptor, stops).await;
         });
     }
+    overdue.abort();
     drop((listener, stopping));
     let deadline = Instant::now() + CONTROL_DRAIN_MAX;
     while open.get() > 0 && Instant::now() < deadline {
@@ -105,6 +112,7 @@ pub(in crate::control) async fn serve(
 async fn welcome(
     control: Rc<Control>,
     stream: TcpStream,
+    peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     stops: watch::Receiver<()>,
 ) {
@@ -112,8 +120,14 @@ async fn welcome(
         return converse(control, stream, stops).await;
     };
     let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-    if let Ok(Ok(stream)) = shaken.await {
-        converse(control, stream, stops).await;
+    match shaken.await {
+        Ok(Ok(stream)) => converse(control, stream, stops).await,
+        Ok(Err(error)) => {
+            if let Some(suppressed) = local::admit(Kind::ControlTls) {
+                tracing::warn!(%peer, %error, suppressed, "control: TLS handshake failed");
+            }
+        }
+        Err(_elapsed) => {}
     }
 }
 

@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::record::RoomRecord;
+use crate::logging::{Kind, local};
 use crate::protocol::chat::encode::attributes_json;
 use crate::shard::gateway::Refused;
 
@@ -71,7 +72,13 @@ fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -
             limit: control.gateway.moderations().map_or(0, Rate::limit),
         },
         Refused::Busy => {
-            tracing::error!(operation = operation.name(), "a shard's mailbox is full");
+            if let Some(suppressed) = local::admit(Kind::Mailbox) {
+                tracing::error!(
+                    operation = operation.name(),
+                    suppressed,
+                    "a shard's mailbox is full"
+                );
+            }
             Fault::Internal
         }
     }

@@ -9,6 +9,7 @@ use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, NAME};
 use crate::control::record::{Head, Record};
 use crate::control::registry::Shelved;
+use crate::logging::{Kind, local};
 
 const NAME_CHARS_MAX: usize = 128;
 const ARN_CHARS_MAX: usize = 128;
@@ -34,7 +35,9 @@ pub(super) fn find<R: Shelved>(control: &Control, field: &str, arn: &str) -> Res
 pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<Head, Fault> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
-        tracing::error!(%error, "no random bytes for an id");
+        if let Some(suppressed) = local::admit(Kind::Random) {
+            tracing::error!(%error, suppressed, "no random bytes for an id");
+        }
         Fault::Internal
     })?;
     let id = I::from_random(u128::from_ne_bytes(random));

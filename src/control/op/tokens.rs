@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
+use crate::logging::{Kind, local};
 use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
 
 pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
@@ -43,7 +44,9 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
     };
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|error| {
-        tracing::error!(%error, "no random bytes for a token");
+        if let Some(suppressed) = local::admit(Kind::Random) {
+            tracing::error!(%error, suppressed, "no random bytes for a token");
+        }
         Fault::Internal
     })?;
     Ok((

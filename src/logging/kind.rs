@@ -1,0 +1,63 @@
+//! The kinds of log lines that strangers can cause.
+
+macro_rules! kinds {
+    ($($kind:ident $label:literal)*) => {
+        /// What a line is about. Each kind has a rate of its own, so that a flood of one hides no other.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the labels say it")]
+        pub enum Kind {
+            $($kind,)*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// As metrics and log lines name it.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $label,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    HandshakeMalformed "handshake_malformed"
+    HandshakeMissingToken "handshake_missing_token"
+    HandshakeBadToken "handshake_bad_token"
+    HandshakeExpiredToken "handshake_expired_token"
+    HandshakeUsedToken "handshake_used_token"
+    HandshakeNoRoom "handshake_no_room"
+    HandshakeLimit "handshake_limit"
+    HandshakeOrigin "handshake_origin"
+    HandshakeTimeout "handshake_timeout"
+    HandshakeTls "handshake_tls"
+    HandshakeFailed "handshake_failed"
+    Message400 "message_400"
+    Message403 "message_403"
+    Message404 "message_404"
+    Message406 "message_406"
+    Message413 "message_413"
+    Message429 "message_429"
+    MessageOther "message_other"
+    ApiUnsigned "api_unsigned"
+    ApiDenied "api_denied"
+    ApiInvalid "api_invalid"
+    ApiNotFound "api_not_found"
+    ApiConflict "api_conflict"
+    ApiLimit "api_limit"
+    ApiFailed "api_failed"
+    ControlAccept "control_accept"
+    ControlFull "control_full"
+    ControlTls "control_tls"
+    Accept "accept"
+    Journal "journal"
+    Mailbox "mailbox"
+    Random "random"
+    Review "review"
+    Archive "archive"
+}

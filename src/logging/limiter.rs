@@ -1,0 +1,161 @@
+//! The rate of log lines, as a pure value: time is an argument.
+
+use super::Kind;
+use super::metrics::SUPPRESSED;
+use crate::base::clock::Tick;
+use crate::base::limits::LOG_LINE_INTERVAL;
+
+/// Lets one line of each [`Kind`] through in each [`LOG_LINE_INTERVAL`], and counts the others. Each
+/// thread has its own.
+#[derive(Debug)]
+pub struct Limiter {
+    kinds: [State; Kind::COUNT],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    // Nothing is said before this instant.
+    next: Tick,
+    // Since the last line.
+    suppressed: u64,
+}
+
+/// Lines that were suppressed, with none of their kind since that could have said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// What they were about.
+    pub kind: Kind,
+    /// How many.
+    pub suppressed: u64,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self {
+            kinds: [State::default(); Kind::COUNT],
+        }
+    }
+}
+
+impl Limiter {
+    /// Whether a line of this kind may be written at `now`. `Some(n)`: yes, and it must say that `n`
+    /// were suppressed since the last one. `None`: no, and it was counted.
+    pub fn admit(&mut self, kind: Kind, now: Tick) -> Option<u64> {
+        let state = &mut self.kinds[kind as usize];
+        if now < state.next {
+            state.suppressed += 1;
+            SUPPRESSED.inc(kind);
+            return None;
+        }
+        state.next = now.after(LOG_LINE_INTERVAL);
+        Some(std::mem::take(&mut state.suppressed))
+    }
+
+    /// Suppressed lines whose interval is over. Call it about once in each interval, and say them.
+    pub fn overdue(&mut self, now: Tick) -> impl Iterator<Item = Overdue> {
+        let kinds = Kind::ALL.iter().zip(&mut self.kinds);
+        kinds.filter_map(move |(kind, state)| {
+            if state.suppressed == 0 || now < state.next {
+                return None;
+            }
+            state.next = now.after(LOG_LINE_INTERVAL);
+            Some(Overdue {
+                kind: *kind,
+                suppressed: std::mem::take(&mut state.suppressed),
+            })
+        })
+    }
+}
+
+impl Overdue {
+    /// Writes the line that says so.
+    pub fn say(self) {
+        let Self { kind, suppressed } = self;
+        tracing::warn!(
+            kind = kind.label(),
+            suppressed,
+            "more log lines of this kind were left out"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: u64) -> Tick {
+        Tick::from_nanos(millis * 1_000_000)
+    }
+
+    /// Goal: a flood is a handful of lines, and every event is in one of them.
+    /// Method: 5,000 events of one kind in ten seconds; add up what the lines say.
+    #[test]
+    fn a_flood_is_a_line_a_second_and_nothing_is_forgotten() {
+        let mut limiter = Limiter::default();
+        let (mut lines, mut counted) = (0, 0);
+        for event in 0..5_000 {
+            if let Some(suppressed) = limiter.admit(Kind::HandshakeUsedToken, at(1_000 + event * 2))
+            {
+                lines += 1;
+                counted += suppressed + 1;
+            }
+        }
+        for overdue in limiter.overdue(at(20_000)) {
+            assert_eq!(overdue.kind, Kind::HandshakeUsedToken);
+            lines += 1;
+            counted += overdue.suppressed;
+        }
+        assert_eq!((lines, counted), (11, 5_000));
+        assert_eq!(limiter.overdue(at(60_000)).count(), 0);
+    }
+
+    /// Goal: a flood of one kind hides no other.
+    #[test]
+    fn kinds_do_not_share_their_rate() {
+        let mut limiter = Limiter::default();
+        for _ in 0..100 {
+            let _said = limiter.admit(Kind::HandshakeMalformed, at(5_000));
+        }
+        for kind in Kind::ALL {
+            let first = *kind != Kind::HandshakeMalformed;
+            assert_eq!(limiter.admit(*kind, at(5_000)).is_some(), first, "{kind:?}");
+        }
+    }
+
+    proptest! {
+        /// Goal: whatever comes when, no two lines of a kind are closer than the interval, and lines
+        /// and what they say of others add up to the events.
+        #[test]
+        fn lines_keep_their_distance(steps in proptest::collection::vec((0_usize..3, 0_u64..700, any::<bool>()), 0..200)) {
+            let mut limiter = Limiter::default();
+            let (mut now, mut events, mut told) = (1_000, [0_u64; 3], [0_u64; 3]);
+            let mut last = [None::<u64>; 3];
+            for (index, wait, flush) in steps {
+                now += wait;
+                let mut spoke = |index: usize, count: u64| {
+                    if let Some(before) = last[index].replace(now) {
+                        assert!(Duration::from_millis(now - before) >= LOG_LINE_INTERVAL);
+                    }
+                    told[index] += count;
+                };
+                if flush {
+                    for overdue in limiter.overdue(at(now)) {
+                        spoke(overdue.kind as usize, overdue.suppressed);
+                    }
+                }
+                events[index] += 1;
+                if let Some(suppressed) = limiter.admit(Kind::ALL[index], at(now)) {
+                    spoke(index, suppressed + 1);
+                }
+            }
+            for overdue in limiter.overdue(at(now + 10_000)) {
+                told[overdue.kind as usize] += overdue.suppressed;
+            }
+            prop_assert_eq!(events, told);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A [`Limiter`] for each thread that has a clock of its own: control, archive, start-up. Shards keep
+//! theirs in their core, whose time is an argument.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use super::{Kind, Limiter};
+use crate::base::clock::Tick;
+use crate::base::limits::LOG_LINE_INTERVAL;
+
+thread_local! {
+    static LIMITER: RefCell<Limiter> = RefCell::default();
+}
+
+/// [`Limiter::admit`] for this thread, now.
+pub fn admit(kind: Kind) -> Option<u64> {
+    LIMITER.with_borrow_mut(|limiter| limiter.admit(kind, now()))
+}
+
+/// Says for ever what this thread suppressed last. Run it as a task of the thread.
+pub async fn say_overdue() {
+    loop {
+        tokio::time::sleep(LOG_LINE_INTERVAL).await;
+        let overdue: Vec<_> = LIMITER.with_borrow_mut(|limiter| limiter.overdue(now()).collect());
+        for overdue in overdue {
+            overdue.say();
+        }
+    }
+}
+
+fn now() -> Tick {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed();
+    // An interval's head start: the first line of a kind is never too early.
+    Tick::default().after(since + LOG_LINE_INTERVAL)
+}

@@ -1,0 +1,21 @@
+//! The log: how its lines are written, and how many strangers may cause.
+//!
+//! Writing never changes what is logged: a line goes into a bounded [`queue`], a thread of its own
+//! writes it, and what cannot be written is counted and later said. Lines that strangers can cause
+//! pass a [`Limiter`], one line a second of each [`Kind`].
+
+mod kind;
+mod limiter;
+pub mod local;
+mod metrics;
+mod queue;
+mod start;
+mod stderr;
+mod text;
+mod writer;
+
+pub use kind::Kind;
+pub use limiter::{Limiter, Overdue};
+pub use metrics::render;
+pub use start::{flush, print, start};
+pub use text::bounded;

@@ -1,0 +1,202 @@
+//! Starts the log: the queue's thread, the subscriber, the panic hook.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::queue::Queue;
+use super::stderr::Stderr;
+use super::text::{bounded, one_line};
+use super::writer::Writer;
+use crate::base::limits::{LOG_BACKTRACE_BYTES_MAX, LOG_FLUSH_MAX};
+
+static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
+
+thread_local! {
+    // Lines that this thread wants for itself instead of the queue.
+    static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Starts logging to standard error, one event a line, and routes panics there.
+///
+/// # Errors
+///
+/// The filter's fault, or that no thread could be had, in words.
+pub fn start(filter: &str, json: bool) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
+    let queue = queue().ok_or("no thread can be started to write the log")?;
+    let colours = !json;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .with_writer(Lines { queue, colours });
+    let outcome = if json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        builder.try_init()
+    };
+    outcome.map_err(|error| error.to_string())?;
+    std::panic::set_hook(Box::new(say_panic));
+    Ok(())
+}
+
+/// Writes `text` to standard error behind what is queued, and waits for it as [`flush`] does. For
+/// what people must read before the process ends; whether they do changes nothing.
+pub fn print(text: &str) {
+    match queue() {
+        Some(queue) => {
+            queue.push(text.as_bytes().to_vec());
+            flush();
+        }
+        None => drop(Stderr.write_all(text.as_bytes())),
+    }
+}
+
+/// Waits until every line is dealt with, at most [`LOG_FLUSH_MAX`]: a reader that sleeps does not
+/// hold back the process's end.
+pub fn flush() {
+    let Some(Some(queue)) = QUEUE.get() else {
+        return;
+    };
+    let started = Instant::now();
+    while !queue.is_idle() && started.elapsed() < LOG_FLUSH_MAX {
+        std::thread::sleep(FLUSH_LOOK);
+    }
+}
+
+/// Lines that could not be written.
+pub(super) fn lost() -> u64 {
+    let queue = QUEUE.get().and_then(Option::as_ref);
+    queue.map_or(0, |queue| queue.lost())
+}
+
+/// The process's queue, with a thread that empties it; `None`: there is no thread to be had.
+fn queue() -> Option<Arc<Queue>> {
+    let started = QUEUE.get_or_init(|| {
+        let (queue, lines) = Queue::new();
+        let queue = Arc::new(queue);
+        let of_thread = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        let spawned = thread.spawn(move || write_all(&lines, &of_thread));
+        spawned.is_ok().then_some(queue)
+    });
+    started.clone()
+}
+
+/// The thread's whole life, which is the process's: not even a bug of its own ends it.
+fn write_all(lines: &Receiver<Vec<u8>>, queue: &Queue) {
+    let mut writer = Writer::new(Stderr, say_lost);
+    while catch_unwind(AssertUnwindSafe(|| writer.run(lines, queue))).is_err() {
+        queue.lose();
+    }
+}
+
+fn say_lost(lost: u64) -> Vec<u8> {
+    capture(|| {
+        tracing::warn!(
+            lost,
+            "log lines were lost: standard error did not take them"
+        );
+    })
+}
+
+/// What `say` logs, formatted, instead of in the queue; empty if the filter leaves it out.
+fn capture(say: impl FnOnce()) -> Vec<u8> {
+    CAPTURED.set(Some(Vec::new()));
+    say();
+    CAPTURED.take().unwrap_or_default()
+}
+
+/// A panic is a line of the log. It cannot fail, unlike the library's hook, which waits for whoever
+/// reads standard error.
+fn say_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let at = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let cause = panic.payload_as_str().unwrap_or("no text");
+    let cause = &*bounded(cause);
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| {
+        let mut text = trace.to_string();
+        text.truncate(text.floor_char_boundary(LOG_BACKTRACE_BYTES_MAX));
+        text
+    });
+    let backtrace = trace.as_deref();
+    let mut line = capture(|| {
+        tracing::error!(
+            thread,
+            at,
+            cause,
+            backtrace,
+            "panicked: this is a bug, please report it"
+        );
+    });
+    if line.is_empty() {
+        // Panicked within a log line, or with a filter that leaves out even this.
+        line = one_line(
+            format!("thread {thread} panicked at {at}: {cause}").as_bytes(),
+            false,
+        );
+    }
+    if let Some(queue) = queue() {
+        queue.push(line);
+    }
+    flush();
+}
+
+/// Makes one [`Line`] of each event.
+struct Lines {
+    queue: Arc<Queue>,
+    colours: bool,
+}
+
+/// Collects one event's text; it goes off when this is dropped. Writing never fails.
+struct Line<'a> {
+    lines: &'a Lines,
+    text: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line {
+            lines: self,
+            text: Vec::new(),
+        }
+    }
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let line = one_line(&self.text, self.lines.colours);
+        CAPTURED.with_borrow_mut(|captured| match captured {
+            Some(captured) => captured.extend_from_slice(&line),
+            None => self.lines.queue.push(line),
+        });
+    }
+}
+
+/// Between two looks whether the queue is empty.
+const FLUSH_LOOK: Duration = Duration::from_millis(2);
