@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rtrb::Consumer;
 use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::RoomId;
+use uproar::base::limits::MAILBOX_COMMANDS;
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
 use uproar::room::{ArchiveTargets, RoomSettings};
@@ -16,6 +16,7 @@ use uproar::session::Grant;
 use uproar::shard::command::{Command, Newcomer, Turned};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
+use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::{Record, TokenUse};
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
@@ -67,7 +68,7 @@ impl Record for Disk {
 
 struct Shard {
     core: Core<Quiet>,
-    mail: Vec<Consumer<Command<()>>>,
+    inbox: Inbox<()>,
     turned: Vec<Turned>,
 }
 
@@ -91,23 +92,20 @@ impl World {
         };
         let (full, budgets) = (Arc::<AtomicBool>::default(), SharedBudgets::default());
         let bell = || Arc::new(Doorbell::new().unwrap());
-        let mut mails: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        let rows: Vec<Vec<_>> = (0..SHARDS)
-            .map(|_| {
-                let row = mails.iter_mut().map(|column| {
-                    let (post, mail) = mailbox(&bell());
-                    column.push(mail);
-                    post
-                });
-                row.collect()
-            })
-            .collect();
-        let shard = |(id, (posts, mail))| {
+        let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
+        let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
+        let shard = |(id, ends)| {
+            let Ends {
+                posts,
+                requests,
+                inbox,
+            } = ends;
             let parts = Parts {
                 id,
                 settings: settings.clone(),
                 wire: Quiet::default(),
                 posts,
+                requests,
                 reviews: mailbox(&bell()).0,
                 archive: None,
                 record: Box::new(Disk(Arc::clone(&full))),
@@ -117,9 +115,18 @@ impl World {
                 seed: id as u64,
             };
             let (core, turned) = (Core::new(parts, now), Vec::new());
-            Shard { core, mail, turned }
+            Shard {
+                core,
+                inbox,
+                turned,
+            }
         };
-        let shards = rows.into_iter().zip(mails).enumerate().map(shard).collect();
+        let shards = mailboxes
+            .shards
+            .into_iter()
+            .enumerate()
+            .map(shard)
+            .collect();
         let mut world = Self {
             shards,
             now,
@@ -172,13 +179,13 @@ impl World {
     }
 
     fn turn(&mut self, shard: usize) {
-        let Shard { core, mail, turned } = &mut self.shards[shard];
+        let Shard {
+            core,
+            inbox,
+            turned,
+        } = &mut self.shards[shard];
         core.begin(self.now);
-        for consumer in mail {
-            while let Ok(command) = consumer.pop() {
-                core.command(command);
-            }
-        }
+        inbox.take(core);
         for (key, outgoing) in std::mem::take(&mut core.wire.sends) {
             let len = outgoing.remaining();
             core.sent(key, outgoing, &Ok(len));

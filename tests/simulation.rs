@@ -16,6 +16,7 @@ use std::time::Duration;
 use rtrb::Consumer;
 use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::{LoggingId, RoomId};
+use uproar::base::limits::MAILBOX_COMMANDS;
 use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
 use uproar::protocol::chat::encode;
 use uproar::protocol::extension::{Agreement, Offers};
@@ -26,8 +27,9 @@ use uproar::shard::command::{Command, Newcomer};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::handover::Entry;
+use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::NoRecord;
-use uproar::shard::mailbox::mailbox;
+use uproar::shard::mailbox::{Post, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
@@ -127,7 +129,9 @@ impl FakeRing {
 
 struct Shard {
     core: Core<FakeRing>,
-    mail: Vec<Consumer<Command<Socket>>>,
+    inbox: Inbox<Socket>,
+    /// The control thread's end.
+    _control: Post<Command<Socket>>,
     to_archive: Consumer<Entry>,
     to_reviewer: Consumer<ReviewRequest>,
 }
@@ -191,6 +195,12 @@ impl World {
             review_timeout: review::TIMEOUT,
             ..ShardSettings::open(SHARDS)
         };
+        // Full at once in every fifth world.
+        let places = if seed.is_multiple_of(5) {
+            2
+        } else {
+            MAILBOX_COMMANDS
+        };
         let net = Net::default();
         let now = Now {
             tick: Tick::from_nanos(3_600_000_000_000),
@@ -200,20 +210,16 @@ impl World {
             .map(|_| Arc::new(Doorbell::new().unwrap()))
             .collect();
         let budgets = SharedBudgets::default();
-        let mut posts: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        let mut mails: Vec<Vec<_>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        for row in &mut posts {
-            for (shard, mail) in mails.iter_mut().enumerate() {
-                let (post, consumer) = mailbox(&bells[shard]);
-                row.push(post);
-                mail.push(consumer);
-            }
-        }
-        let shards = posts
-            .into_iter()
-            .zip(mails)
+        let mailboxes = Mailboxes::new(&bells, places);
+        let ends = mailboxes.shards.into_iter().zip(mailboxes.control);
+        let shards = ends
             .enumerate()
-            .map(|(id, (posts, mail))| {
+            .map(|(id, (ends, control))| {
+                let Ends {
+                    posts,
+                    requests,
+                    inbox,
+                } = ends;
                 let bell = Arc::new(Doorbell::new().unwrap());
                 let (archive, to_archive) = mailbox(&bell);
                 let (reviews, to_reviewer) = mailbox(&bell);
@@ -225,6 +231,7 @@ impl World {
                         ..FakeRing::default()
                     },
                     posts,
+                    requests,
                     archive: Some(archive),
                     reviews,
                     record: Box::new(NoRecord),
@@ -235,7 +242,8 @@ impl World {
                 };
                 Shard {
                     core: Core::new(parts, now),
-                    mail,
+                    inbox,
+                    _control: control,
                     to_archive,
                     to_reviewer,
                 }
@@ -452,7 +460,7 @@ impl World {
         } = self;
         let Shard {
             core,
-            mail,
+            inbox,
             to_reviewer,
             ..
         } = &mut shards[shard];
@@ -460,11 +468,7 @@ impl World {
         if shard == ShardSettings::open(SHARDS).home(*room) {
             reviewer.act(rng, now.tick, to_reviewer, core);
         }
-        for consumer in mail {
-            while let Ok(command) = consumer.pop() {
-                core.command(command);
-            }
-        }
+        inbox.take(core);
         let mut waits = std::mem::take(&mut core.wire.waits);
         rng.shuffle(&mut waits);
         for (key, id, outgoing) in waits {

@@ -21,7 +21,7 @@ use uproar::room::log::{Batch, Next, Window};
 use uproar::room::order::{Press, Room, Said};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::doorbell::Doorbell;
-use uproar::shard::mailbox::mailbox;
+use uproar::shard::mailbox::{MustArrive, mailbox};
 
 use super::world::{masked_frame, request};
 use super::{Call, Case};
@@ -253,17 +253,22 @@ fn cut() -> Call {
     Box::new(move || drop(black_box(cut_one(&mut segment))))
 }
 
+/// As long as a small command.
+struct Words([u64; 4]);
+
+impl MustArrive for Words {}
+
 /// Sixteen pushes, one flush, sixteen pops; nobody sleeps.
 fn post() -> Call {
     let bell = Arc::new(Doorbell::new().expect("an eventfd"));
     let (mut post, mut mail) = mailbox(&bell);
     Box::new(move || {
         for item in 0..16_u64 {
-            post.push([item; 4]).expect("room for sixteen");
+            post.deliver(Words([item; 4]));
         }
         post.flush();
         while let Ok(item) = mail.pop() {
-            black_box(item);
+            black_box(item.0);
         }
     })
 }

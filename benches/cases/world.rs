@@ -95,6 +95,7 @@ impl World {
             },
             wire: Kernel::default(),
             posts: vec![post],
+            requests: vec![mailbox(&bell).0],
             reviews: mailbox(&bell).0,
             archive: None,
             record: Box::new(NoRecord),

@@ -164,10 +164,12 @@ pub const RESUMES_PER_TURN_MAX: usize = SENDS_PER_TURN_MAX / 2;
 
 // ---- Mailboxes ----
 
-/// Commands waiting between two shards. Full: the sender keeps the rest and retries next turn.
+/// Commands waiting between two threads, and as many requests. Full: requests are refused (ERROR 429), and
+/// whatever makes commands waits, but for what a turn has begun to say.
 pub const MAILBOX_COMMANDS: usize = 8192;
-/// Commands a sender keeps for one full mailbox before it refuses new work (ERROR 429).
-pub const MAILBOX_OVERFLOW_MAX: usize = 65_536;
+/// What a room holds back, in bytes, while a shard with members of it does not keep up; beyond it requests are
+/// refused (ERROR 429). More than the window would reach nobody.
+pub const ROOM_UNFLUSHED_BYTES_MAX: usize = WINDOW_BYTES_MAX;
 
 // ---- Liveness (contract §1.8) ----
 

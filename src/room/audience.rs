@@ -413,7 +413,8 @@ mod tests {
         place: MemberIndex,
         owed: u64,
         in_flight: bool,
-        // The log went on while something was under way: it may be behind by the window's doing.
+        // Something was under way while it was owed more: the walk may have come by meanwhile, and the
+        // window may have moved on.
         blind: bool,
     }
 
@@ -477,6 +478,7 @@ mod tests {
                     let member = &mut self.members[which % count];
                     audience.launch(member.place);
                     member.in_flight = true;
+                    member.blind |= member.owed > 0;
                 }
                 Step::Land(which) if count > 0 => {
                     let member = &mut self.members[which % count];

@@ -10,7 +10,7 @@ use super::RoomSettings;
 use super::log::Batch;
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds};
-use crate::base::limits::DEFLATE_WINDOW_BITS;
+use crate::base::limits::{DEFLATE_WINDOW_BITS, ROOM_UNFLUSHED_BYTES_MAX};
 use crate::base::rate::{Budget, Rate};
 use crate::base::segment::Segment;
 use crate::protocol::chat::encode;
@@ -57,6 +57,8 @@ pub struct Room {
     pending_frames: u32,
     // Batches cut because a segment was full, still to be flushed before the pending part.
     cut: Vec<Batch>,
+    // Invariant: the sum of their bytes.
+    cut_bytes: usize,
     flushed: Tick,
     urgent: bool,
 }
@@ -71,6 +73,7 @@ impl Room {
             deflated: None,
             pending_frames: 0,
             cut: Vec::new(),
+            cut_bytes: 0,
             flushed: Tick::default(),
             urgent: false,
         }
@@ -160,11 +163,17 @@ impl Room {
         })
     }
 
+    /// Whether the room must be flushed before it takes more.
+    pub fn is_full(&self) -> bool {
+        self.cut_bytes >= ROOM_UNFLUSHED_BYTES_MAX
+    }
+
     /// Hands out everything said since the last flush, in order.
     pub fn flush(&mut self, now: Tick, mut take: impl FnMut(Batch)) {
         self.cut_pending();
         self.flushed = now;
         self.urgent = false;
+        self.cut_bytes = 0;
         self.cut.drain(..).for_each(&mut take);
     }
 
@@ -214,11 +223,13 @@ impl Room {
 
     fn cut_pending(&mut self) {
         if let Some(plain) = self.segment.cut() {
-            self.cut.push(Batch {
+            let batch = Batch {
                 plain,
                 deflated: self.deflated.as_mut().and_then(|deflated| deflated.cut()),
                 frames: std::mem::take(&mut self.pending_frames),
-            });
+            };
+            self.cut_bytes += batch.bytes();
+            self.cut.push(batch);
         }
     }
 }

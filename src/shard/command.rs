@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::gateway::Refused;
+use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
@@ -63,6 +64,9 @@ pub enum Turned {
     /// The use of the token could not be written down.
     #[error("The token's use could not be recorded")]
     NotRecorded,
+    /// The room's shard has more to do than it can take.
+    #[error("The server is too busy to take the connection; retry later")]
+    Busy,
 }
 
 /// A publish request on its way to the room's home shard, and to its reviewer. The texts lie one
@@ -137,23 +141,30 @@ impl Posted {
 /// Answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
-/// A shard's work.
+/// What clients want of a room at home on another shard. The sender refuses it if the mailbox is full.
+#[derive(Debug)]
+pub enum Request<S> {
+    /// May this connection enter?
+    Join(Box<Newcomer<S>>),
+    /// A member's request.
+    Post(RoomId, Posted),
+}
+
+impl<S> Refusable for Request<S> {}
+
+/// What a shard is told, and must hear.
 #[derive(Debug)]
 pub enum Command<S> {
-    /// To a home shard: may this connection enter?
-    Join(Box<Newcomer<S>>),
     /// To the chosen shard: it may, and its place is here.
     Install(Box<Newcomer<S>>, RoomSettings, Reservation),
-    /// To a home shard: a member's request.
-    Post(RoomId, Posted),
     /// To a shard with members: append to the room log and fan out.
     Batch(RoomId, Batch),
     /// To a member's shard: a frame for one connection.
     Tell(u64, Bytes),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Box<str>, Box<str>),
-    /// To a home shard: one member fewer on the sending shard; whether it took compressed messages.
-    Left(RoomId, ShardId, bool),
+    /// To a home shard: members fewer on the sending shard.
+    Left(RoomId, ShardId, Departures),
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
     /// From the home shard: changed settings.
@@ -174,6 +185,34 @@ pub enum Command<S> {
     Spooled(u32),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
+}
+
+impl<S> MustArrive for Command<S> {}
+
+/// Members that left a shard, together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Departures {
+    /// How many.
+    pub members: u32,
+    /// How many of them took compressed messages.
+    pub deflated: u32,
+}
+
+impl Departures {
+    /// One member; whether it took compressed messages.
+    pub fn one(deflated: bool) -> Self {
+        Self {
+            members: 1,
+            deflated: deflated.into(),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Departures {
+    fn add_assign(&mut self, other: Self) {
+        self.members += other.members;
+        self.deflated += other.deflated;
+    }
 }
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use self::resume::Resumed;
-use super::command::{Command, Newcomer, Turned};
+use super::command::{Command, Departures, Newcomer, Request, Turned};
 use super::connection::{Connection, Phase};
 use super::ended::{Ended, HowToClose};
 use super::handover::{Entry, Handover};
 use super::journal::Record;
 use super::local::Local;
-use super::mailbox::Post;
+use super::mailbox::{Full, Post};
 use super::metrics::ShardMetrics;
 use super::pace::Pace;
 use super::review::{Docket, ReviewRequest};
@@ -53,6 +53,8 @@ pub struct Parts<W: Wire> {
     pub wire: W,
     /// Mailboxes to the shards, in order; the one to itself is never used.
     pub posts: Vec<Post<Command<W::Socket>>>,
+    /// The same, for requests.
+    pub requests: Vec<Post<Request<W::Socket>>>,
     /// Mailbox to the control thread: messages to be reviewed.
     pub reviews: Post<ReviewRequest>,
     /// The mailbox to the archive, if rooms are logged.
@@ -85,6 +87,9 @@ pub struct Core<W: Wire> {
     /// The kernel, or its stand-in.
     pub wire: W,
     posts: Vec<Post<Command<W::Socket>>>,
+    requests: Vec<Post<Request<W::Socket>>>,
+    // Members that left while the mailbox to their room's home was full; one entry a room bounds it.
+    departed: HashMap<RoomId, Departures>,
     docket: Docket,
     handover: Handover<archive::Delivery>,
     record: Box<dyn Record + Send>,
@@ -137,6 +142,8 @@ impl<W: Wire> Core<W> {
             settings: parts.settings,
             wire: parts.wire,
             posts: parts.posts,
+            requests: parts.requests,
+            departed: HashMap::new(),
             docket: Docket::new(parts.reviews),
             handover: Handover::new(parts.archive),
             record: parts.record,
@@ -181,15 +188,18 @@ impl<W: Wire> Core<W> {
         self.admit_all();
         let review_due = self.release_reviewed();
         self.release_overdue();
-        let flush_due = self.flush_rooms();
+        let flushing = self.flush_rooms();
         self.serve();
         self.metrics.connections.set(self.connections.len() as u64);
         self.metrics.deflated.set(self.deflater.messages());
+        let Plan::Wait(flush_due) = flushing else {
+            return Plan::Now;
+        };
         if !self.walking.is_empty() || !self.resumed.is_empty() {
             return Plan::Now;
         }
-        let mut wake = self.wheel.next_turn();
-        for due in [flush_due, review_due, self.handover.deadline()] {
+        let mut wake = self.wheel.next_turn().min(flush_due);
+        for due in [review_due, self.handover.deadline()] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
@@ -197,14 +207,45 @@ impl<W: Wire> Core<W> {
 
     /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
     pub fn post(&mut self) -> bool {
+        if !self.departed.is_empty() {
+            self.report_departed();
+        }
         let mut waits = self.handover.flush();
         waits |= self.docket.flush();
-        for (shard, post) in self.posts.iter_mut().enumerate() {
+        for (shard, requests) in self.requests.iter_mut().enumerate() {
             if shard != self.id {
-                waits |= post.flush();
+                requests.flush();
             }
         }
-        waits
+        let mut kept = 0;
+        for (shard, post) in self.posts.iter_mut().enumerate() {
+            if shard != self.id && post.flush() {
+                kept += post.kept() as u64;
+            }
+        }
+        self.metrics.mailbox_kept.set(kept);
+        waits || kept > 0 || !self.departed.is_empty()
+    }
+
+    /// Whether answers to requests from `shard` would be on their way at once. While they would not, its
+    /// requests are not taken, its mailbox for them fills, and it refuses its clients itself.
+    pub fn can_answer(&self, shard: ShardId) -> bool {
+        self.posts.get(shard).is_none_or(Post::has_room)
+    }
+
+    /// The same for every shard.
+    pub fn can_tell_all(&self) -> bool {
+        self.posts.iter().all(Post::has_room)
+    }
+
+    /// A room's members here, and as its home counts them on every shard if this is it.
+    pub fn census(&self, room: RoomId) -> (usize, Option<&[u32]>) {
+        let local = self.rooms.get(&room);
+        let local = local.and_then(|slot| self.locals.get(*slot));
+        local.map_or((0, None), |local| {
+            let counted = local.home.as_ref().map(|home| &home.members[..]);
+            (local.audience.len(), counted)
+        })
     }
 
     /// Takes a newcomer that was turned away; the caller answers it.
@@ -247,23 +288,33 @@ impl<W: Wire> Core<W> {
         if home == self.id {
             self.joins.push(newcomer);
         } else {
-            // Dropped with the command if the mailbox is full: the client sees a lost connection.
-            self.send_to(home, Command::Join(newcomer));
+            let requests = self.requests.get_mut(home);
+            let offered = requests.map(|post| post.offer(Request::Join(newcomer)));
+            if let Some(Err(Full(Request::Join(newcomer)))) = offered {
+                self.metrics.mailbox_full.inc();
+                self.turn_away(newcomer, Turned::Busy);
+            }
+        }
+    }
+
+    /// Does what a client on another shard asks, or tells it why not.
+    pub fn request(&mut self, request: Request<W::Socket>) {
+        match request {
+            Request::Join(newcomer) => self.joins.push(newcomer),
+            Request::Post(room, posted) => self.take_post(room, &posted),
         }
     }
 
     /// Does what another shard or the control thread asks.
     pub fn command(&mut self, command: Command<W::Socket>) {
         match command {
-            Command::Join(newcomer) => self.joins.push(newcomer),
             Command::Install(newcomer, settings, reservation) => {
                 self.install(*newcomer, settings, reservation);
             }
-            Command::Post(room, posted) => self.take_post(room, &posted),
             Command::Batch(room, batch) => self.take_batch(room, batch),
             Command::Tell(connection, frame) => self.tell(Slot::from_bits(connection), &frame),
             Command::Evict(room, user_id, reason) => self.evict(room, &user_id, &reason),
-            Command::Left(room, shard, deflated) => self.member_left(room, shard, deflated),
+            Command::Left(room, shard, departures) => self.members_left(room, shard, departures),
             Command::PutRoom(room, settings, answer) => {
                 self.put_room(room, settings);
                 let _nobody_waits = answer.send(Ok(()));
@@ -293,16 +344,11 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// A mailbox's content for another shard.
-    fn send_to(&mut self, shard: ShardId, command: Command<W::Socket>) -> bool {
-        let sent = self
-            .posts
-            .get_mut(shard)
-            .is_some_and(|post| post.push(command).is_ok());
-        if !sent {
-            self.metrics.mailbox_full.inc();
+    /// Tells another shard. Whoever calls this is bounded, or has looked for room first.
+    fn send_to(&mut self, shard: ShardId, command: Command<W::Socket>) {
+        if let Some(post) = self.posts.get_mut(shard) {
+            post.deliver(command);
         }
-        sent
     }
 
     fn send_to_others(&mut self, command: impl Fn() -> Command<W::Socket>) {
@@ -460,7 +506,7 @@ impl<W: Wire> Core<W> {
         let emptied = local.audience.is_empty() && local.home.is_none();
         let away = local.home.is_none();
         if let Some(home) = &mut local.home {
-            home.departs(self.id, deflated);
+            home.departs(self.id, Departures::one(deflated));
         }
         if let Some(key) = moved
             && let Some(other) = self.connections.get_mut(Slot::from_bits(key))
@@ -468,8 +514,7 @@ impl<W: Wire> Core<W> {
             other.member = Some(member);
         }
         if away {
-            let left = Command::Left(room, self.id, deflated);
-            self.send_to(self.settings.home(room), left);
+            self.report_departure(room, Departures::one(deflated));
         }
         if emptied {
             self.locals.remove(local_slot);
@@ -477,13 +522,42 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    fn member_left(&mut self, room: RoomId, shard: ShardId, deflated: bool) {
+    /// Tells a room's home on another shard who left here: at once, or together with others when its
+    /// mailbox has room.
+    fn report_departure(&mut self, room: RoomId, departures: Departures) {
+        let home = self.settings.home(room);
+        if self.can_answer(home) {
+            self.send_to(home, Command::Left(room, self.id, departures));
+        } else {
+            *self.departed.entry(room).or_default() += departures;
+        }
+    }
+
+    fn report_departed(&mut self) {
+        let (here, settings, posts) = (self.id, &self.settings, &mut self.posts);
+        self.departed.retain(|room, departures| {
+            let Some(post) = posts.get_mut(settings.home(*room)) else {
+                return false;
+            };
+            post.flush();
+            if post.has_room() {
+                post.deliver(Command::Left(*room, here, *departures));
+                return false;
+            }
+            true
+        });
+        if self.departed.is_empty() {
+            self.departed = HashMap::new();
+        }
+    }
+
+    fn members_left(&mut self, room: RoomId, shard: ShardId, departures: Departures) {
         if let Some(slot) = self.rooms.get(&room)
             && let Some(Local {
                 home: Some(home), ..
             }) = self.locals.get_mut(*slot)
         {
-            home.departs(shard, deflated);
+            home.departs(shard, departures);
         }
     }
 

@@ -1,15 +1,16 @@
 //! The control thread's door to the shards: room settings in, moderation and events in, answers out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::command::{Answer, Command};
 use super::mailbox::Post;
-use super::settings::ShardSettings;
+use super::settings::{ShardId, ShardSettings};
 use crate::base::id::{FrameId, RoomId};
 use crate::base::rate::Rate;
 use crate::protocol::chat::review::Verdict;
@@ -25,7 +26,7 @@ pub enum Refused {
     /// The account-wide rate of this action is used up.
     #[error("rate limit exceeded")]
     Rate,
-    /// The shard's mailbox is full, or the server is stopping.
+    /// The room holds back as much as it may, or the server is stopping.
     #[error("the room's shard takes no more work now")]
     Busy,
 }
@@ -35,6 +36,8 @@ pub enum Refused {
 pub struct Gateway {
     posts: Rc<RefCell<Vec<Post<Command<OwnedFd>>>>>,
     settings: Rc<ShardSettings>,
+    // A task is under way that moves on what full mailboxes did not take.
+    retrying: Rc<Cell<bool>>,
 }
 
 impl Gateway {
@@ -43,6 +46,7 @@ impl Gateway {
         Self {
             posts: Rc::new(RefCell::new(posts)),
             settings: Rc::new(settings),
+            retrying: Rc::default(),
         }
     }
 
@@ -100,14 +104,10 @@ impl Gateway {
         .await
     }
 
-    /// Brings a review's outcome to the room. If the mailbox is full it is lost, and the room's
-    /// fallback decides at the deadline.
+    /// Brings a review's outcome to the room.
     pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
-        let mut posts = self.posts.borrow_mut();
-        if let Some(post) = posts.get_mut(self.settings.home(room)) {
-            let _full = post.push(Command::Verdict(room, ticket, verdict));
-            post.flush();
-        }
+        let home = self.settings.home(room);
+        self.deliver(home, Command::Verdict(room, ticket, verdict));
     }
 
     /// Deletions of all rooms a second, and as many disconnects; `None`: not limited.
@@ -115,12 +115,37 @@ impl Gateway {
         self.settings.account_moderations
     }
 
-    /// Tells every shard to cut its connections and stop.
+    /// Tells every shard to cut its connections and stop. Nobody drives the retries any more, so it waits
+    /// for room by itself; a shard that gives none for so long is beyond asking.
     pub fn stop(&self) {
-        for post in self.posts.borrow_mut().iter_mut() {
-            // A full mailbox belongs to a shard that is beyond asking; the process ends anyway.
-            let _full = post.push(Command::Stop);
-            post.flush();
+        let mut posts = self.posts.borrow_mut();
+        for post in posts.iter_mut() {
+            post.deliver(Command::Stop);
+        }
+        for _ in 0..STOP_RETRIES_MAX {
+            if !flush_all(&mut posts) {
+                return;
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// Sends to one shard. What its full mailbox does not take is bounded by the calls and reviews in
+    /// progress, and goes on in the background.
+    fn deliver(&self, shard: ShardId, command: Command<OwnedFd>) {
+        let mut posts = self.posts.borrow_mut();
+        let Some(post) = posts.get_mut(shard) else {
+            return;
+        };
+        post.deliver(command);
+        if post.flush() && !self.retrying.replace(true) {
+            let (posts, retrying) = (Rc::clone(&self.posts), Rc::clone(&self.retrying));
+            tokio::task::spawn_local(async move {
+                while flush_all(&mut posts.borrow_mut()) {
+                    tokio::time::sleep(RETRY).await;
+                }
+                retrying.set(false);
+            });
         }
     }
 
@@ -130,17 +155,22 @@ impl Gateway {
         command: impl FnOnce(Answer<T>) -> Command<OwnedFd>,
     ) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
-        {
-            let mut posts = self.posts.borrow_mut();
-            let post = posts
-                .get_mut(self.settings.home(room))
-                .ok_or(Refused::Busy)?;
-            post.push(command(answer)).map_err(|_full| Refused::Busy)?;
-            post.flush();
-        }
+        self.deliver(self.settings.home(room), command(answer));
         answered.await.map_err(|_stopped| Refused::Busy)?
     }
 }
+
+/// Moves on what mailboxes did not take; whether some still do not.
+fn flush_all(posts: &mut [Post<Command<OwnedFd>>]) -> bool {
+    posts
+        .iter_mut()
+        .fold(false, |kept, post| post.flush() | kept)
+}
+
+/// Between two tries to move on what a full mailbox did not take.
+const RETRY: Duration = Duration::from_millis(1);
+/// Such tries at the end: five seconds.
+const STOP_RETRIES_MAX: u32 = 5_000;
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

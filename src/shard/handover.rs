@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::mailbox::Post;
+use super::mailbox::{MustArrive, Post};
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
 use crate::base::limits::{LOG_HANDED_BYTES_MAX, LOG_HOLD_MAX};
@@ -24,6 +24,9 @@ pub struct Entry {
     /// Whole server frames, one behind the other.
     pub frames: Bytes,
 }
+
+/// Bounded by [`LOG_HANDED_BYTES_MAX`] before it is sent.
+impl MustArrive for Entry {}
 
 /// What becomes of a delivery whose frames were offered.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,14 +73,10 @@ impl<H> Handover<H> {
     pub fn offer(&mut self, entry: Entry, delivery: H, now: Tick) -> Offered<H> {
         let bytes = entry.frames.len();
         let fits = self.handed_bytes + bytes <= LOG_HANDED_BYTES_MAX;
-        let taken = fits
-            && self
-                .post
-                .as_mut()
-                .is_some_and(|post| post.push(entry).is_ok());
-        if !taken {
+        let Some(post) = self.post.as_mut().filter(|_| fits) else {
             return Offered::Missed(delivery);
-        }
+        };
+        post.deliver(entry);
         self.handed_bytes += bytes;
         if self.late {
             self.handed.push_back((bytes, None));

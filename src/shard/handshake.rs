@@ -282,7 +282,9 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
     let code = match turned {
         Turned::TokenUsed => ErrorCode::Unauthorized,
         Turned::NoSuchRoom => ErrorCode::NotFound,
-        Turned::TooManyConnections | Turned::TooManyTokens => ErrorCode::TooManyRequests,
+        Turned::TooManyConnections | Turned::TooManyTokens | Turned::Busy => {
+            ErrorCode::TooManyRequests
+        }
         Turned::NotRecorded => ErrorCode::Internal,
     };
     let mut answer = Vec::new();

@@ -1,6 +1,6 @@
 //! A room as one shard holds it: its audience here and, on the home shard, the authority.
 
-use super::command::{Action, Answer, Texts};
+use super::command::{Action, Answer, Departures, Texts};
 use super::review::Held;
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use crate::base::clock::Tick;
@@ -99,16 +99,16 @@ impl Home {
         self.room.set_deflated(self.deflated > 0);
     }
 
-    /// Counts a member who left `shard`.
-    pub fn departs(&mut self, shard: ShardId, deflated: bool) {
+    /// Counts members who left `shard`.
+    pub fn departs(&mut self, shard: ShardId, departures: Departures) {
         if let Some(members) = self.members.get_mut(shard) {
             debug_assert!(
-                *members > 0,
+                *members >= departures.members,
                 "a shard reports no more departures than arrivals"
             );
-            *members = members.saturating_sub(1);
+            *members = members.saturating_sub(departures.members);
         }
-        self.deflated = self.deflated.saturating_sub(deflated.into());
+        self.deflated = self.deflated.saturating_sub(departures.deflated);
         self.room.set_deflated(self.deflated > 0);
     }
 
@@ -171,7 +171,8 @@ impl Home {
         }
     }
 
-    /// Charges the rates of the account and the room: they hold across shards.
+    /// Charges the rates of the account and the room: they hold across shards. A room that cannot be
+    /// flushed, because a shard with members does not keep up, takes no more than it may hold back.
     pub(super) fn charge(
         &mut self,
         action: Action,
@@ -185,7 +186,7 @@ impl Home {
             Action::Disconnect => (settings.account_moderations, &budgets.disconnects),
         };
         let over = (ErrorCode::TooManyRequests, texts::RATE);
-        if rate.is_some_and(|rate| !budget.take(rate, now)) {
+        if self.room.is_full() || rate.is_some_and(|rate| !budget.take(rate, now)) {
             return Err(over);
         }
         if action == Action::Send && settings.room_rates {

@@ -3,6 +3,9 @@
 //! One single-producer single-consumer queue for each ordered pair; a push costs nanoseconds, and the
 //! wake-up (a write to an eventfd, 30-45 µs until the other core runs) happens only when the consumer
 //! sleeps, at most once a turn.
+//!
+//! What becomes of mail for a full mailbox is decided by its type, so that no sender can forget to:
+//! [`Refusable`] mail comes back to its sender, who answers for it; [`MustArrive`] mail never does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +13,14 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::doorbell::Doorbell;
-use crate::base::limits::{MAILBOX_COMMANDS, MAILBOX_OVERFLOW_MAX};
+use crate::base::limits::MAILBOX_COMMANDS;
+
+/// Mail that its sender can refuse to whoever caused it.
+pub trait Refusable {}
+
+/// Mail whose loss nobody would notice. It is never lost; in return each of its sources is bounded, or
+/// waits while [`Post::has_room`] says no.
+pub trait MustArrive {}
 
 /// The sending side of one mailbox.
 #[derive(Debug)]
@@ -22,39 +32,45 @@ pub struct Post<T> {
     rung: bool,
 }
 
-/// The mailbox and everything its sender may keep are full.
+/// The mailbox is full.
 #[derive(Debug)]
 pub struct Full<T>(pub T);
 
-impl<T> Post<T> {
-    /// Sends `item`. It may wait on this side until [`Post::flush`] finds room.
-    pub fn push(&mut self, item: T) -> Result<(), Full<T>> {
-        if self.kept.is_empty() {
-            match self.queue.push(item) {
-                Ok(()) => {}
-                Err(rtrb::PushError::Full(item)) => self.kept.push_back(item),
-            }
-        } else if self.kept.len() < MAILBOX_OVERFLOW_MAX {
-            self.kept.push_back(item);
-        } else {
-            return Err(Full(item));
-        }
-        self.rung = false;
-        Ok(())
-    }
-
-    /// Sends `item` only if the mailbox has room for it now.
+impl<T: Refusable> Post<T> {
+    /// Sends `item` if the mailbox has room for it now.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back if there is none.
     pub fn offer(&mut self, item: T) -> Result<(), Full<T>> {
-        if !self.kept.is_empty() {
-            return Err(Full(item));
-        }
         self.queue
             .push(item)
             .map_err(|rtrb::PushError::Full(item)| Full(item))?;
         self.rung = false;
         Ok(())
     }
+}
 
+impl<T: MustArrive> Post<T> {
+    /// Sends `item`, in order. While the mailbox is full it is kept on this side, until [`Post::flush`]
+    /// finds room or the receiver's thread has ended.
+    pub fn deliver(&mut self, item: T) {
+        if !self.kept.is_empty() {
+            self.kept.push_back(item);
+        } else if let Err(rtrb::PushError::Full(item)) = self.queue.push(item) {
+            self.kept.push_back(item);
+        }
+        self.rung = false;
+    }
+
+    /// Whether nothing is kept. A source that can wait does, until it is so: then what is kept is at
+    /// most what one turn has to say.
+    pub fn has_room(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+impl<T> Post<T> {
     /// Moves kept items on and wakes the receiver if it sleeps. Call at the end of a turn.
     /// Returns whether anything is still kept.
     pub fn flush(&mut self) -> bool {
@@ -65,17 +81,34 @@ impl<T> Post<T> {
             }
             self.rung = false;
         }
+        if !self.kept.is_empty() && self.queue.is_abandoned() {
+            // The receiver ended: at the end of the process nobody is left to hear it.
+            self.kept.clear();
+        }
+        if self.kept.is_empty() && self.kept.capacity() > KEPT_SPARE {
+            self.kept = VecDeque::new();
+        }
         if !self.rung {
             self.rung = true;
             self.bell.ring();
         }
         !self.kept.is_empty()
     }
+
+    /// How much is kept.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
 }
 
-/// A mailbox: the sender's side and the receiver's. `bell` is the receiver's.
+/// A mailbox of the usual size: the sender's side and the receiver's. `bell` is the receiver's.
 pub fn mailbox<T>(bell: &Arc<Doorbell>) -> (Post<T>, Consumer<T>) {
-    let (queue, consumer) = RingBuffer::new(MAILBOX_COMMANDS);
+    mailbox_of(bell, MAILBOX_COMMANDS)
+}
+
+/// As [`mailbox`], with so many places.
+pub fn mailbox_of<T>(bell: &Arc<Doorbell>, places: usize) -> (Post<T>, Consumer<T>) {
+    let (queue, consumer) = RingBuffer::new(places);
     let post = Post {
         queue,
         kept: VecDeque::new(),
@@ -85,34 +118,75 @@ pub fn mailbox<T>(bell: &Arc<Doorbell>) -> (Post<T>, Consumer<T>) {
     (post, consumer)
 }
 
+/// Places for kept items whose memory stays.
+const KEPT_SPARE: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Goal: order is kept through a full queue, and the bound on the sender's side holds.
+    #[derive(Debug, PartialEq)]
+    struct Order(usize);
+    impl MustArrive for Order {}
+
+    #[derive(Debug, PartialEq)]
+    struct Wish(usize);
+    impl Refusable for Wish {}
+
+    fn bell() -> Arc<Doorbell> {
+        Arc::new(Doorbell::new().expect("an eventfd"))
+    }
+
+    /// Goal: what must arrive does, in order, however small the mailbox and however late its reader.
     #[test]
-    fn a_full_mailbox_keeps_order_and_its_bound() {
-        let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let (mut post, mut consumer) = mailbox(&bell);
-        let capacity = MAILBOX_COMMANDS + MAILBOX_OVERFLOW_MAX;
-        for item in 0..MAILBOX_COMMANDS {
-            post.offer(item).expect("room in the queue");
-        }
-        assert!(matches!(post.offer(0), Err(Full(0))));
-        for item in MAILBOX_COMMANDS..capacity {
-            post.push(item).expect("below the bound");
-        }
-        assert!(matches!(post.push(0), Err(Full(0))));
-        let mut expected = 0;
-        loop {
-            while let Ok(item) = consumer.pop() {
-                assert_eq!(item, expected);
-                expected += 1;
+    fn what_must_arrive_does_in_order() {
+        for places in [1, 2, 7] {
+            let (mut post, mut consumer) = mailbox_of(&bell(), places);
+            let mut expected = 0;
+            for item in 0..1_000 {
+                post.deliver(Order(item));
+                assert_eq!(post.has_room(), post.kept() == 0);
+                if item % 3 == 0 && consumer.pop().is_ok_and(|order| order == Order(expected)) {
+                    expected += 1;
+                }
+                if item % 5 == 0 {
+                    post.flush();
+                }
             }
-            if !post.flush() && consumer.is_empty() {
-                break;
+            loop {
+                while let Ok(item) = consumer.pop() {
+                    assert_eq!(item, Order(expected));
+                    expected += 1;
+                }
+                if !post.flush() && consumer.is_empty() {
+                    break;
+                }
             }
+            assert_eq!(expected, 1_000);
         }
-        assert_eq!(expected, capacity);
+    }
+
+    /// Goal: what can be refused comes back whole, and a full mailbox keeps none of it.
+    #[test]
+    fn what_can_be_refused_comes_back() {
+        let (mut post, mut consumer) = mailbox_of(&bell(), 2);
+        post.offer(Wish(0)).expect("room");
+        post.offer(Wish(1)).expect("room");
+        assert!(matches!(post.offer(Wish(2)), Err(Full(Wish(2)))));
+        assert_eq!(post.kept(), 0);
+        assert_eq!(consumer.pop(), Ok(Wish(0)));
+        post.offer(Wish(3)).expect("room again");
+    }
+
+    /// Goal: mail for a thread that ended is not kept for ever, and holds nobody up.
+    #[test]
+    fn nothing_is_kept_for_the_dead() {
+        let (mut post, consumer) = mailbox_of(&bell(), 1);
+        for item in 0..3 {
+            post.deliver(Order(item));
+        }
+        assert!(post.flush() && !post.has_room());
+        drop(consumer);
+        assert!(!post.flush() && post.has_room());
     }
 }

@@ -14,6 +14,7 @@ use super::core::Parts;
 use super::door::Entrance;
 use super::doorbell::Doorbell;
 use super::handover::Entry;
+use super::inbox::{Ends, Mailboxes};
 use super::journal::{self, Journal, NoRecord, Record, TokenUse};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;
@@ -21,6 +22,7 @@ use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
+use crate::base::limits::MAILBOX_COMMANDS;
 use crate::net::socket;
 
 /// How to start the shards.
@@ -121,31 +123,25 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let budgets = SharedBudgets::default();
     let cpus = cpus();
 
-    // One row of posts for each sender, the archive and the control thread last; one column of mail
-    // for each shard.
-    let mut rows: Vec<Vec<Post<Command<OwnedFd>>>> = (0..count + 2).map(|_| Vec::new()).collect();
-    let mut columns: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for row in &mut rows {
-        for (column, bell) in columns.iter_mut().zip(&bells) {
-            let (post, mail) = mailbox(bell);
-            row.push(post);
-            column.push(mail);
-        }
-    }
+    let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
     let mut reviews = ReviewMail {
         mail: Vec::with_capacity(count),
         bell: Arc::new(Doorbell::new()?),
     };
-    let control_posts = rows.pop().expect("count + 2 rows were made");
     let mut archive = ArchiveEnd {
         mail: Vec::new(),
-        posts: rows.pop().expect("count + 2 rows were made"),
+        posts: mailboxes.archive,
         bell: Arc::new(Doorbell::new()?),
     };
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
-    for (id, (posts, mail)) in rows.into_iter().zip(columns).enumerate() {
+    for (id, ends) in mailboxes.shards.into_iter().enumerate() {
+        let Ends {
+            posts,
+            requests,
+            inbox,
+        } = ends;
         let (record, used) = records.remove(0);
         let (review_post, review_mail) = mailbox(&reviews.bell);
         reviews.mail.push(review_mail);
@@ -159,6 +155,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             settings: plan.settings.clone(),
             wire: NoWire,
             posts,
+            requests,
             reviews: review_post,
             archive: archive_post,
             record,
@@ -173,7 +170,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
                 .pin
                 .then(|| cpus.get(id % cpus.len().max(1)).copied())
                 .flatten(),
-            mail,
+            inbox,
             bell: Arc::clone(&bells[id]),
             listener: socket::listen_shared(address).map_err(StartFault::Listen)?,
             entrance: plan.entrance.clone(),
@@ -198,7 +195,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
-        posts: control_posts,
+        posts: mailboxes.control,
         reviews: Some(reviews),
         archive: plan.archive.then_some(archive),
         metrics,

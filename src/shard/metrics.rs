@@ -112,7 +112,8 @@ metrics! {
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
     send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one short send, summed over shards.";
     tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
-    mailbox_full: "counter" "mailbox_full_total" "", "Commands dropped because a mailbox and its overflow were full.";
+    mailbox_full: "counter" "mailbox_full_total" "", "Requests and handshakes refused because the mailbox to the room's shard was full.";
+    mailbox_kept: "gauge" "mailbox_kept_commands" "", "Commands that wait for room in a full mailbox.";
     rings: "gauge" "rings" "", "Rings of all shards, each with a table of connections.";
     cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
     journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";

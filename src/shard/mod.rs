@@ -14,6 +14,7 @@ mod ended;
 pub mod gateway;
 pub mod handover;
 mod handshake;
+pub mod inbox;
 pub mod journal;
 pub mod local;
 pub mod mailbox;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::command::{Action, Posted};
 use super::local::{Home, Local, RequestFault};
-use super::mailbox::Post;
+use super::mailbox::{Post, Refusable};
 use super::metrics::ShardMetrics;
 use super::settings::{AccountBudgets, ShardSettings};
 use crate::base::clock::{Now, Tick, UnixTime};
@@ -31,6 +31,8 @@ pub struct ReviewRequest {
     /// From then on a verdict counts for nothing.
     pub deadline: Tick,
 }
+
+impl Refusable for ReviewRequest {}
 
 /// A message under review.
 #[derive(Debug)]

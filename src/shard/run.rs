@@ -8,14 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rtrb::Consumer;
 use tokio::sync::Notify;
 
-use super::command::Command;
 use super::core::{Core, Parts, Plan};
 use super::door::{self, Door, Entrance};
 use super::doorbell::Doorbell;
 use super::handshake;
+use super::inbox::Inbox;
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::FrameIds;
 use crate::base::limits::HANDSHAKE_READ_BYTES;
@@ -71,8 +70,8 @@ pub struct Setup {
     pub parts: Parts<NoWire>,
     /// The CPU to stay on, if pinning is wanted.
     pub cpu: Option<usize>,
-    /// Mail from the other shards and the control thread.
-    pub mail: Vec<Consumer<Command<OwnedFd>>>,
+    /// Mail from the other shards, the archive and the control thread.
+    pub inbox: Inbox<OwnedFd>,
     /// Rung when mail arrives.
     pub bell: Arc<Doorbell>,
     /// The shared port.
@@ -127,7 +126,7 @@ fn pin(cpu: usize) {
 async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     let Setup {
         parts,
-        mut mail,
+        mut inbox,
         bell,
         listener,
         entrance,
@@ -157,7 +156,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     stream::spawn(door::accept_all(listener, Rc::clone(&door)));
     core.borrow_mut().wire.signal(false);
     loop {
-        let plan = turns(&core, &mut mail, clock)?;
+        let plan = turns(&core, &mut inbox, clock)?;
         note_rings(&core);
         while let Some((newcomer, turned)) = next_turned(&core) {
             stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
@@ -174,8 +173,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
             Plan::Wait(until) => {
                 core.borrow_mut().wire.signal(true);
                 bell.sleep().announce();
-                let missed = core.borrow_mut().wire.has_completions()
-                    || mail.iter().any(|consumer| !consumer.is_empty());
+                let missed = core.borrow_mut().wire.has_completions() || !inbox.is_empty();
                 if missed {
                     bell.press();
                 }
@@ -196,19 +194,14 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
 /// A few turns of the core, while there is work at hand; then handshakes get theirs.
 fn turns(
     core: &RefCell<Core<Rings>>,
-    mail: &mut [Consumer<Command<OwnedFd>>],
+    inbox: &mut Inbox<OwnedFd>,
     clock: Clock,
 ) -> io::Result<Plan> {
     let mut core = core.borrow_mut();
     let mut plan = Plan::Now;
     for _ in 0..TURNS_MAX {
         core.begin(clock.now());
-        for consumer in &mut *mail {
-            for _ in 0..COMMANDS_PER_TURN_MAX {
-                let Ok(command) = consumer.pop() else { break };
-                core.command(command);
-            }
-        }
+        inbox.take(&mut core);
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
             let Some(completion) = core.wire.next_completion() else {
                 break;
@@ -218,8 +211,7 @@ fn turns(
         plan = core.settle();
         enter(&mut core)?;
         let kept = core.post();
-        let more =
-            kept || core.wire.has_completions() || mail.iter().any(|consumer| !consumer.is_empty());
+        let more = kept || core.wire.has_completions() || !inbox.is_empty();
         if plan != Plan::Now && !more {
             return Ok(plan);
         }
@@ -292,6 +284,7 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
         settings,
         wire: NoWire,
         posts,
+        requests,
         reviews,
         archive,
         record,
@@ -309,6 +302,7 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
         settings,
         wire: rings,
         posts,
+        requests,
         reviews,
         archive,
         record,
@@ -321,7 +315,5 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
 
 /// Turns in a row before handshakes and timers of the runtime are served.
 const TURNS_MAX: u32 = 4;
-/// Commands of one mailbox in one turn.
-const COMMANDS_PER_TURN_MAX: usize = 1024;
 /// Completions in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 4096;

@@ -131,8 +131,8 @@ impl Intake {
         }
         for (post, owed) in self.end.posts.iter_mut().zip(&mut self.owed) {
             // A full mailbox: it is told next time, and its deadline lets deliveries go ahead.
-            if *owed > 0 && post.push(Command::Spooled(*owed)).is_ok() {
-                *owed = 0;
+            if *owed > 0 && post.has_room() {
+                post.deliver(Command::Spooled(std::mem::take(owed)));
             }
             post.flush();
         }

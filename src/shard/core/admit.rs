@@ -5,11 +5,12 @@ use crate::base::id::RoomId;
 use crate::net::wire::Wire;
 use crate::room::RoomSettings;
 use crate::session::Session;
-use crate::shard::command::{Command, Newcomer, Turned};
+use crate::shard::command::{Command, Departures, Newcomer, Turned};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::journal::TokenUse;
 use crate::shard::local::Local;
+use crate::shard::mailbox::Post;
 use crate::shard::settings::Reservation;
 use crate::shard::tokens::Redeemed;
 
@@ -71,13 +72,14 @@ impl<W: Wire> Core<W> {
     }
 
     /// Turns a newcomer away: counted here, answered by the loop.
-    fn turn_away(&mut self, newcomer: Box<Newcomer<W::Socket>>, turned: Turned) {
+    pub(super) fn turn_away(&mut self, newcomer: Box<Newcomer<W::Socket>>, turned: Turned) {
         let figure = match turned {
             Turned::TokenUsed => &self.metrics.rejected_used,
             Turned::NoSuchRoom => &self.metrics.rejected_room,
-            Turned::TooManyConnections | Turned::TooManyTokens | Turned::NotRecorded => {
-                &self.metrics.rejected_limit
-            }
+            Turned::TooManyConnections
+            | Turned::TooManyTokens
+            | Turned::NotRecorded
+            | Turned::Busy => &self.metrics.rejected_limit,
         };
         figure.inc();
         self.turned.push((newcomer, turned));
@@ -96,18 +98,17 @@ impl<W: Wire> Core<W> {
             self.turn_away(newcomer, Turned::NoSuchRoom);
             return;
         };
-        let shard = home.place(self.id, self.settings.stripe_members_min);
+        // A shard that does not keep up gets nobody more.
+        let wanted = home.place(self.id, self.settings.stripe_members_min);
+        let has_room = self.posts.get(wanted).is_some_and(Post::has_room);
+        let shard = if has_room { wanted } else { self.id };
         let deflated = newcomer.agreement.is_some();
         home.arrives(shard, deflated);
         let settings = *settings;
         if shard == self.id {
             self.install(*newcomer, settings, reservation);
         } else {
-            let room = newcomer.room;
-            if !self.send_to(shard, Command::Install(newcomer, settings, reservation)) {
-                // The newcomer was dropped with the command, which closes its connection.
-                self.member_left(room, shard, deflated);
-            }
+            self.send_to(shard, Command::Install(newcomer, settings, reservation));
         }
     }
 
@@ -115,9 +116,9 @@ impl<W: Wire> Core<W> {
     fn absent(&mut self, room: RoomId, deflated: bool) {
         let home = self.settings.home(room);
         if home == self.id {
-            self.member_left(room, home, deflated);
+            self.members_left(room, home, Departures::one(deflated));
         } else {
-            self.send_to(home, Command::Left(room, self.id, deflated));
+            self.report_departure(room, Departures::one(deflated));
         }
     }
 

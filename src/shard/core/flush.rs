@@ -1,6 +1,6 @@
 //! From the open end of a room's log to every shard's audience: flushes, pace, ageing.
 
-use super::Core;
+use super::{Core, Plan};
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
 use crate::base::table::Slot;
@@ -10,7 +10,6 @@ use crate::room::log::{Batch, Window};
 use crate::shard::command::Command;
 use crate::shard::local::{Home, Local};
 use crate::shard::mailbox::Post;
-use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::ShardId;
 
 impl<W: Wire> Core<W> {
@@ -24,9 +23,11 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Flushes every room that is due; returns when the next one will be.
-    pub(super) fn flush_rooms(&mut self) -> Option<Tick> {
-        let mut next: Option<Tick> = None;
+    /// Flushes every room that is due; returns when the next one will be. One with members on a shard
+    /// that does not keep up waits for it, all of it: a room has one order.
+    pub(super) fn flush_rooms(&mut self) -> Plan {
+        let mut next = Tick::from_nanos(u64::MAX);
+        let mut waits = false;
         let mut speaking = std::mem::take(&mut self.speaking);
         speaking.retain(|local_slot| {
             let Some(Local {
@@ -41,7 +42,11 @@ impl<W: Wire> Core<W> {
             let interval = self.pace.interval(most_members(home, audience.len()));
             match home.room.flush_due(interval, self.now.tick) {
                 Some(due) if due > self.now.tick => {
-                    next = Some(next.map_or(due, |earliest: Tick| earliest.min(due)));
+                    next = next.min(due);
+                    true
+                }
+                Some(_) if !has_room_for(home, self.id, &self.posts) => {
+                    waits = true;
                     true
                 }
                 Some(_) => {
@@ -57,7 +62,7 @@ impl<W: Wire> Core<W> {
         });
         // Nothing was added meanwhile: flushing makes no room speak.
         self.speaking = speaking;
-        next
+        if waits { Plan::Now } else { Plan::Wait(next) }
     }
 
     pub(super) fn flush(&mut self, local_slot: Slot<Local>) {
@@ -85,7 +90,6 @@ impl<W: Wire> Core<W> {
             room: room_id,
             here: self.id,
             posts: &mut self.posts,
-            metrics: &self.metrics,
             window,
             now,
         };
@@ -115,7 +119,6 @@ impl<W: Wire> Core<W> {
             room: room_id,
             here: self.id,
             posts: &mut self.posts,
-            metrics: &self.metrics,
             window: self.settings.window,
             now: self.now.tick,
         };
@@ -184,7 +187,6 @@ struct Spread<'a, S> {
     room: RoomId,
     here: ShardId,
     posts: &'a mut [Post<Command<S>>],
-    metrics: &'a ShardMetrics,
     window: Window,
     now: Tick,
 }
@@ -198,15 +200,21 @@ impl<S> Spread<'_, S> {
             .enumerate()
             .filter(|(shard, (count, _))| *shard != self.here && **count > 0);
         for (_, (_, post)) in elsewhere {
-            let command = Command::Batch(self.room, batch.clone());
-            if post.push(command).is_err() {
-                self.metrics.mailbox_full.inc();
-            }
+            post.deliver(Command::Batch(self.room, batch.clone()));
         }
         if !audience.is_empty() {
             audience.append(batch, self.window, self.now);
         }
     }
+}
+
+/// Whether every shard that a flush of this room has something for would hear of it at once.
+fn has_room_for<S>(home: &Home, here: ShardId, posts: &[Post<Command<S>>]) -> bool {
+    let evicts = !home.evictions.is_empty();
+    let mut shards = home.members.iter().zip(posts).enumerate();
+    shards.all(|(shard, (members, post))| {
+        shard == here || (*members == 0 && !evicts) || post.has_room()
+    })
 }
 
 /// Members on the shard that has most of them.

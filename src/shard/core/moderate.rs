@@ -134,6 +134,9 @@ impl<W: Wire> Core<W> {
         else {
             return Err(Refused::NoSuchRoom);
         };
+        if home.room.is_full() {
+            return Err(Refused::Busy);
+        }
         let mut press = Press {
             ids: &mut self.ids,
             now: self.now,

@@ -11,7 +11,7 @@ use crate::protocol::chat::{ErrorCode, Request, encode, texts};
 use crate::protocol::ws;
 use crate::room::order::Press;
 use crate::session::{Effect, Ending};
-use crate::shard::command::{Action, Command, Posted, Texts};
+use crate::shard::command::{self, Action, Posted, Texts};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
@@ -143,7 +143,7 @@ impl<W: Wire> Core<W> {
         };
         let docket = &mut self.docket;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
-        let (ids, posts, posting) = (&mut self.ids, &mut self.posts, &mut self.posting);
+        let (ids, requests, posting) = (&mut self.ids, &mut self.requests, &mut self.posting);
         let (here, now, deflater) = (self.id, self.now, &mut self.deflater);
         let window_bits = session.window_bits();
         let refuse = |after: &mut Aftermath,
@@ -200,9 +200,10 @@ impl<W: Wire> Core<W> {
                         done.err()
                     } else {
                         let posted = Posted::new(posting, action, texts, &ip, from);
-                        let command = Command::Post(local.id, posted);
-                        let post = posts.get_mut(settings.home(local.id));
-                        let sent = post.is_some_and(|post| post.push(command).is_ok());
+                        let request = command::Request::Post(local.id, posted);
+                        let post = requests.get_mut(settings.home(local.id));
+                        let sent = post.is_some_and(|post| post.offer(request).is_ok());
+                        metrics.mailbox_full.add((!sent).into());
                         (!sent).then_some((ErrorCode::TooManyRequests, texts::RATE))
                     };
                     if let Some((code, message)) = fault {
