@@ -121,3 +121,74 @@ fn every_limit_is_in_tuning_md() {
     }
     assert!(count > 40, "only {count} limits were found");
 }
+
+/// Each call of a `tracing` macro in `text`, whole, with the macro's name.
+fn log_lines(text: &str) -> Vec<(&str, &str)> {
+    let calls = text.match_indices("tracing::");
+    let calls = calls.map(|(at, prefix)| &text[at + prefix.len()..]);
+    calls
+        .filter_map(|rest| {
+            let (level, call) = rest.split_once("!(")?;
+            ["warn", "info", "error"].contains(&level).then_some(())?;
+            Some((level, &call[..call.find(");").or_else(|| call.find(')'))?]))
+        })
+        .collect()
+}
+
+/// Goal: nobody outside can fill the log. A line above debug passes a `Limiter`, which shows in its
+/// field `suppressed`, or stands in this list, because what causes it is bounded by itself.
+/// If this fails for a new line: ask whether a stranger, a caller or a destination can cause it as often
+/// as he likes. If so, put it behind `logging::local::admit` or `Core::admit_line`.
+#[test]
+fn lines_that_strangers_can_cause_are_limited() {
+    const BOUNDED: &[(&str, &str)] = &[
+        // Once a start, once a stop, once a thread's life.
+        ("server", "ready"),
+        ("server", "stopping:"),
+        ("server", "no message is reviewed any more"),
+        ("server/preflight.rs", ""),
+        ("server/keys.rs", ""),
+        ("shard/mesh.rs", "a shard panicked"),
+        ("shard/run.rs", "a shard stopped"),
+        ("shard/run.rs", "could not be pinned"),
+        ("control/mod.rs", "a shard did not take a stored room"),
+        ("control/store/schema.rs", "was migrated"),
+        ("control/archive", "the archive"),
+        ("control/archive/intake.rs", "without a configuration"),
+        // Once a look at a file of ours, or a change of its state.
+        ("server/reload.rs", "reloaded"),
+        ("control/access.rs", "access keys"),
+        ("control/store/disk.rs", ""),
+        // Of at most ten logging configurations, once a state or once a look.
+        ("control/archive/intake.rs", "configuration"),
+        ("control/archive/deliver.rs", "configuration"),
+        // One a second of each handler, of which there are as many as rooms' owners configured.
+        ("control/review/mod.rs", "was not reviewed"),
+        // Authorized callers, at their own rate of 5 a second.
+        ("control/op/rooms.rs", "did not reach its shard"),
+        // The log itself, once each second.
+        ("logging/start.rs", ""),
+        ("cli", ""),
+    ];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in sources(&source_root()) {
+        let relative = path.strip_prefix(source_root()).unwrap();
+        let relative = relative.to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        for (level, call) in log_lines(&text) {
+            seen += 1;
+            let is_bounded = BOUNDED
+                .iter()
+                .any(|(place, words)| relative.starts_with(place) && call.contains(words));
+            if !call.contains("suppressed") && !is_bounded {
+                wrong.push(format!("{relative}: {level}!({call})"));
+            }
+        }
+    }
+    assert!(seen > 30, "the reader of log lines sees only {seen}");
+    assert!(
+        wrong.is_empty(),
+        "not limited by kind and not in the list:\n{}",
+        wrong.join("\n")
+    );
+}

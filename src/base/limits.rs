@@ -221,8 +221,8 @@ pub const LOG_QUEUE_LINES_MAX: usize = 8192;
 pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One line, in bytes. The longest holds a backtrace, or several texts of [`LOG_TEXT_CHARS_MAX`].
 pub const LOG_LINE_BYTES_MAX: usize = 32 * 1024;
-/// Text of somebody else in one field of a line, in code points: the longest user id.
-pub const LOG_TEXT_CHARS_MAX: usize = 128;
+/// Text of somebody else in one field of a line, in code points: twice the longest user id.
+pub const LOG_TEXT_CHARS_MAX: usize = 256;
 /// A panic's backtrace, in bytes; the innermost calls come first.
 pub const LOG_BACKTRACE_BYTES_MAX: usize = 12 * 1024;
 /// How long the process's end waits for lines to be written.

@@ -1,7 +1,9 @@
 //! HTTP/1.1 and HTTP/2 around the operations: bodies, signatures, CORS, ids, the request log.
 
 pub(super) mod listen;
+mod refused;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,6 +15,7 @@ use hyper::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, HOST,
     HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::Control;
@@ -30,7 +33,16 @@ const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType";
 
 type Answered = Response<Full<Bytes>>;
 
-async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
+/// What is known of a call besides its head.
+#[derive(Default)]
+struct Called {
+    /// The access key id, once it is proven.
+    key: Option<String>,
+    /// As far as it was read.
+    body: Bytes,
+}
+
+async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incoming>) -> Answered {
     let started = Instant::now();
     let request_id = request_id();
     let (parts, body) = request.into_parts();
@@ -43,16 +55,18 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
     {
         return with_headers(page, &request_id);
     }
-    let mut key_id = String::new();
-    let operation = Operation::find(&parts.method, path);
-    let outcome = match operation {
-        Ok(operation) => call(control, operation, &parts, body, &mut key_id).await,
-        Err(ref fault) => Err(fault.clone()),
+    let mut called = Called::default();
+    let found = Operation::find(&parts.method, path);
+    let operation = found.as_ref().ok().copied();
+    let outcome = match found {
+        Ok(operation) => call(control, operation, &parts, body, &mut called).await,
+        Err(fault) => Err(fault),
     };
     let name = operation.map_or("unknown", Operation::name);
     let (status, response) = match outcome {
         Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
         Err(fault) => {
+            refused::say(&fault, &called, &parts, operation, peer, &request_id);
             let (kind, status) = fault.kind();
             (
                 status,
@@ -66,34 +80,19 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answered {
         .entry((name, status))
         .or_default() += 1;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    // Only an authenticated key id gets here, so nothing a stranger chose is logged.
-    tracing::info!(operation = name, key = %key_id, status, micros, %request_id, "api");
+    let key = called.key.as_deref();
+    tracing::debug!(operation = name, key, status, micros, %request_id, "api");
     with_headers(response, &request_id)
 }
 
 async fn call(
     control: &Rc<Control>,
     operation: Operation,
-    parts: &hyper::http::request::Parts,
+    parts: &Parts,
     body: Incoming,
-    key_id: &mut String,
+    called: &mut Called,
 ) -> Result<op::Answer, Fault> {
-    let mut headers: Vec<(&str, &[u8])> = parts
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect();
-    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the host.
-    let authority = parts
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().as_bytes());
-    if let Some(authority) = authority {
-        headers.push((":authority", authority));
-        if !parts.headers.contains_key(HOST) {
-            headers.push(("host", authority));
-        }
-    }
+    let headers = signed_headers(parts);
     let received = Received {
         method: parts.method.as_str(),
         path: parts.uri.path(),
@@ -110,7 +109,8 @@ async fn call(
         ..received
     };
     let caller = claim.prove(&received, realm, control.clock.now())?;
-    caller.id().clone_into(key_id);
+    called.key = Some(caller.id().to_owned());
+    called.body = body.clone();
     let uri = parts.uri.clone();
     let request = op::Request {
         caller,
@@ -119,6 +119,27 @@ async fn call(
         body,
     };
     op::call(control, request).await
+}
+
+/// The headers that a signature may cover.
+fn signed_headers(parts: &Parts) -> Vec<(&str, &[u8])> {
+    let mut headers: Vec<(&str, &[u8])> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the host.
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    if let Some(authority) = authority {
+        headers.push((":authority", authority));
+        if !parts.headers.contains_key(HOST) {
+            headers.push(("host", authority));
+        }
+    }
+    headers
 }
 
 /// Reads a bounded body within a deadline; a declared length is judged before a byte is read.

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::Control;
 use super::access::Caller;
 use super::fault::Fault;
+use crate::logging::{Kind, local};
 use authorize::{About, Authorized};
 
 /// What precedes a resource's ARN in the path of the tag operations.
@@ -157,7 +158,9 @@ pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answ
     let control = Rc::clone(control);
     let task = tokio::task::spawn_local(async move { dispatch(&control, operation, call).await });
     task.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "an operation ended without an answer");
+        if let Some(suppressed) = local::admit(Kind::ApiFailed) {
+            tracing::error!(%error, suppressed, "an operation ended without an answer");
+        }
         Err(Fault::Internal)
     })
 }

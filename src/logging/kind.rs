@@ -44,7 +44,7 @@ kinds! {
     Message413 "message_413"
     Message429 "message_429"
     MessageOther "message_other"
-    ApiUnsigned "api_unsigned"
+    ApiUnauthenticated "api_unauthenticated"
     ApiDenied "api_denied"
     ApiInvalid "api_invalid"
     ApiNotFound "api_not_found"
@@ -58,6 +58,6 @@ kinds! {
     Journal "journal"
     Mailbox "mailbox"
     Random "random"
-    Review "review"
     Archive "archive"
+    ArchiveFull "archive_full"
 }

@@ -11,6 +11,7 @@ use super::settings::{Reservation, ShardId};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::net::tls::Tls;
+use crate::protocol::chat::ErrorCode;
 use crate::protocol::chat::review::Verdict;
 use crate::protocol::extension::Agreement;
 use crate::protocol::token::TokenId;
@@ -138,6 +139,19 @@ impl Posted {
     }
 }
 
+/// An ERROR frame for one connection, and what its log line says.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The frame.
+    pub frame: Bytes,
+    /// Its `Id`.
+    pub id: FrameId,
+    /// Its `ErrorCode`.
+    pub code: ErrorCode,
+    /// Its `ErrorMessage`.
+    pub reason: Box<str>,
+}
+
 /// Answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
@@ -159,8 +173,8 @@ pub enum Command<S> {
     Install(Box<Newcomer<S>>, RoomSettings, Reservation),
     /// To a shard with members: append to the room log and fan out.
     Batch(RoomId, Batch),
-    /// To a member's shard: a frame for one connection.
-    Tell(u64, Bytes),
+    /// To a member's shard: a connection's request was refused.
+    Tell(u64, Box<Refusal>),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Box<str>, Box<str>),
     /// To a home shard: members fewer on the sending shard.

@@ -10,6 +10,7 @@ mod deliver;
 mod flush;
 mod moderate;
 mod receive;
+mod refused;
 mod resume;
 mod review;
 
@@ -39,6 +40,7 @@ use crate::base::id::{FrameIds, RoomId};
 use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, RESUMES_PER_TURN_MAX, SEND_STALL_MAX};
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
+use crate::logging::{Kind, Limiter, Overdue};
 use crate::net::wire::{Queued, Shutdown, Wire};
 use crate::protocol::ws::{self, Deflater};
 use crate::session::{Desk, Due, Ending};
@@ -119,6 +121,7 @@ pub struct Core<W: Wire> {
     logged: Vec<Slot<Local>>,
     next_aging: Tick,
     pace: Pace,
+    lines: Limiter,
     stopping: bool,
 
     // Reused buffers.
@@ -166,6 +169,7 @@ impl<W: Wire> Core<W> {
             resumes_left: RESUMES_PER_TURN_MAX,
             logged: Vec::new(),
             next_aging: now.tick,
+            lines: Limiter::default(),
             stopping: false,
             due: Vec::new(),
             posting: BytesMut::new(),
@@ -248,6 +252,11 @@ impl<W: Wire> Core<W> {
         })
     }
 
+    /// [`Limiter::admit`] for a line that this shard's entrance would write.
+    pub fn admit_line(&mut self, kind: Kind, now: Tick) -> Option<u64> {
+        self.lines.admit(kind, now)
+    }
+
     /// Takes a newcomer that was turned away; the caller answers it.
     pub fn next_turned(&mut self) -> Option<(Box<Newcomer<W::Socket>>, Turned)> {
         self.turned.pop()
@@ -312,7 +321,7 @@ impl<W: Wire> Core<W> {
                 self.install(*newcomer, settings, reservation);
             }
             Command::Batch(room, batch) => self.take_batch(room, batch),
-            Command::Tell(connection, frame) => self.tell(Slot::from_bits(connection), &frame),
+            Command::Tell(connection, refusal) => self.tell(Slot::from_bits(connection), &refusal),
             Command::Evict(room, user_id, reason) => self.evict(room, &user_id, &reason),
             Command::Left(room, shard, departures) => self.members_left(room, shard, departures),
             Command::PutRoom(room, settings, answer) => {
@@ -371,6 +380,7 @@ impl<W: Wire> Core<W> {
             self.used.expire(self.now);
             self.metrics.tokens_remembered.set(self.used.len() as u64);
             self.age_logs();
+            self.lines.overdue(self.now.tick).for_each(Overdue::say);
         }
     }
 
@@ -439,6 +449,8 @@ impl<W: Wire> Core<W> {
         }
         let local = self.locals.get(connection.local);
         let after = local.map_or_else(Default::default, |local| local.audience.log().head());
+        let room = local.map(|local| local.id);
+        refused::say_ended(&connection.session, room, connection.ip, ended);
         connection.session.begin_close();
         connection.peer_done |= matches!(ending, Ending::Answer { .. } | Ending::Violation(_));
         connection.lane().finish(after, |out| ending.encode(out));
@@ -460,6 +472,8 @@ impl<W: Wire> Core<W> {
         let was_open = connection.phase == Phase::Open;
         if was_open {
             ended.figure(&self.metrics).inc();
+            let room = self.locals.get(connection.local).map(|local| local.id);
+            refused::say_ended(&connection.session, room, connection.ip, ended);
         }
         connection.phase = Phase::Dead;
         match ended.how_to_close(was_open, connection.sending) {

@@ -19,8 +19,10 @@ use super::doorbell::Doorbell;
 use super::handshake::{self, Guest, Knock};
 use super::metrics::ShardMetrics;
 use super::run::Clock;
+use super::turned;
 use crate::base::id::FrameIds;
 use crate::base::limits::{ACCEPTS_PER_TURN_MAX, HANDSHAKES_MAX};
+use crate::logging::Kind;
 use crate::net::listener::Listener;
 use crate::net::rings::Rings;
 use crate::net::socket;
@@ -65,8 +67,6 @@ pub(super) struct Door {
     pub(super) clock: Clock,
     pub(super) ids: RefCell<FrameIds>,
     pub(super) in_progress: Cell<usize>,
-    /// An accept failed, and none has succeeded since: said once.
-    pub(super) is_short: Cell<bool>,
     /// What first looks read into.
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// Wakes this thread's shard, as the bell does, without a system call.
@@ -79,7 +79,6 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
     loop {
         let accepted = listener
             .accept(ACCEPTS_PER_TURN_MAX, |socket, peer| {
-                door.is_short.set(false);
                 welcome(socket, peer.ip().to_canonical(), &door);
             })
             .await;
@@ -88,8 +87,8 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
             Ok(()) => tokio::task::yield_now().await,
             Err(error) => {
                 door.metrics.accept_errors.inc();
-                if !door.is_short.replace(true) {
-                    tracing::warn!(%error, "accept failed; retrying every 50 ms");
+                if let Some(suppressed) = door.admit_line(Kind::Accept) {
+                    tracing::warn!(%error, suppressed, "accept failed; retried every 50 ms");
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
@@ -112,7 +111,8 @@ fn welcome(socket: OwnedFd, ip: IpAddr, door: &Rc<Door>) {
         }
     }
     if door.in_progress.get() >= HANDSHAKES_MAX {
-        return door.metrics.rejected_limit.inc();
+        door.metrics.rejected_limit.inc();
+        return turned::say_crowded(door, ip);
     }
     door.in_progress.set(door.in_progress.get() + 1);
     let door = Rc::clone(door);
@@ -123,6 +123,12 @@ fn welcome(socket: OwnedFd, ip: IpAddr, door: &Rc<Door>) {
 }
 
 impl Door {
+    /// [`Limiter::admit`](crate::logging::Limiter::admit) of this shard, now.
+    pub(super) fn admit_line(&self, kind: Kind) -> Option<u64> {
+        let now = self.clock.now().tick;
+        self.core.borrow_mut().admit_line(kind, now)
+    }
+
     /// Hands `guest` over to this thread's shard.
     pub(super) fn enter(&self, guest: Guest, socket: OwnedFd, ip: IpAddr) {
         let newcomer = guest.into_newcomer(socket, ip);

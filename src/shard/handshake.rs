@@ -12,9 +12,11 @@ use super::command::{Newcomer, Turned};
 use super::core::user_hash;
 use super::door::{Door, ECHO_ROOM, Entrance};
 use super::metrics::{Figure, ShardMetrics};
+use super::turned;
 use crate::base::clock::UnixTime;
-use crate::base::id::RoomId;
+use crate::base::id::{FrameId, RoomId};
 use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT};
+use crate::logging::Kind;
 use crate::net::stream::Stream;
 use crate::net::tls::{Progress, Tls, TlsError};
 use crate::protocol::chat::{ErrorCode, encode};
@@ -69,7 +71,7 @@ impl Knock {
 /// Goes on with a handshake to its end.
 pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: &Door) {
     let outcome = {
-        let mut handshake = std::pin::pin!(shake(&stream, knock, door));
+        let mut handshake = std::pin::pin!(shake(&stream, ip, knock, door));
         tokio::select! {
             biased;
             outcome = &mut handshake => outcome,
@@ -78,6 +80,7 @@ pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: 
                 stream.shutdown();
                 let _ended = handshake.await;
                 door.metrics.rejected_timeout.inc();
+                turned::say_unshaken(door, Kind::HandshakeTimeout, ip, "The handshake took longer than 10 s");
                 return;
             }
         }
@@ -87,7 +90,9 @@ pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: 
         Err(rejected) => {
             if let Some(figure) = rejected.figure(&door.metrics) {
                 figure.inc();
-                tracing::debug!(%rejected, "handshake refused");
+                if let Rejected::Tls(error) = &rejected {
+                    turned::say_unshaken(door, Kind::HandshakeTls, ip, &error.to_string());
+                }
             }
             return;
         }
@@ -96,7 +101,9 @@ pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: 
         Ok(socket) => door.enter(guest, socket, ip),
         Err(error) => {
             door.metrics.accept_errors.inc();
-            tracing::warn!(%error, "an accepted connection could not be set up");
+            if let Some(suppressed) = door.admit_line(Kind::HandshakeFailed) {
+                tracing::warn!(%ip, %error, suppressed, "an accepted connection could not be set up");
+            }
         }
     }
 }
@@ -163,7 +170,7 @@ impl Guest {
 }
 
 /// Reads the head, opens the token; answers refusals and plain pages itself.
-async fn shake(stream: &Stream, knock: Knock, door: &Door) -> Result<Guest, Rejected> {
+async fn shake(stream: &Stream, ip: IpAddr, knock: Knock, door: &Door) -> Result<Guest, Rejected> {
     let Knock {
         received,
         mut scanner,
@@ -191,7 +198,11 @@ async fn shake(stream: &Stream, knock: Knock, door: &Door) -> Result<Guest, Reje
         },
     };
     let mut answer = Vec::new();
-    rejected.answer(door, &visit.plain, &mut answer);
+    let id = rejected.answer(door, &visit.plain, &mut answer);
+    if let Some((kind, id)) = rejected.kind().zip(id) {
+        let reason = rejected.to_string();
+        turned::say_rejected(door, kind, ip, id, &visit.plain, &reason);
+    }
     visit.write(answer).await?;
     visit.end().await;
     Err(rejected)
@@ -277,6 +288,8 @@ fn echo_pass(door: &Door) -> Pass {
 
 /// Answers a newcomer that its room's home shard turned away, and closes the connection.
 pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, door: Rc<Door>) {
+    let id = door.ids.borrow_mut().next_id();
+    turned::say_turned(&door, &newcomer, turned, id);
     let Newcomer { socket, tls, .. } = *newcomer;
     let stream = Stream::from_fd(socket);
     let code = match turned {
@@ -288,7 +301,6 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
         Turned::NotRecorded => ErrorCode::Internal,
     };
     let mut answer = Vec::new();
-    let id = door.ids.borrow_mut().next_id();
     http::refusal(
         &mut answer,
         code.number(),
@@ -383,20 +395,34 @@ impl Visit<'_> {
 }
 
 impl Rejected {
-    /// The HTTP answer.
-    fn answer(&self, door: &Door, plain: &[u8], out: &mut Vec<u8>) {
+    /// The HTTP answer; the `Id` in it, if it is a refusal.
+    fn answer(&self, door: &Door, plain: &[u8], out: &mut Vec<u8>) -> Option<FrameId> {
         let (status, code) = match self {
             Self::Page => {
                 door.page(plain, out);
-                return;
+                return None;
             }
             Self::Head(fault) => (fault.status(), ErrorCode::BadRequest),
             Self::MissingToken | Self::Token(_) => (401, ErrorCode::Unauthorized),
             Self::Origin => (403, ErrorCode::Forbidden),
-            Self::Tls(_) | Self::Io(_) => return,
+            Self::Tls(_) | Self::Io(_) => return None,
         };
         let id = door.ids.borrow_mut().next_id();
         http::refusal(out, status, id, code.number(), &self.to_string());
+        Some(id)
+    }
+
+    /// Which log line says it. Who went away was not refused, and pages are for anybody.
+    fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Head(_) => Some(Kind::HandshakeMalformed),
+            Self::MissingToken => Some(Kind::HandshakeMissingToken),
+            Self::Token(TokenError::Expired { .. }) => Some(Kind::HandshakeExpiredToken),
+            Self::Token(_) => Some(Kind::HandshakeBadToken),
+            Self::Origin => Some(Kind::HandshakeOrigin),
+            Self::Tls(_) => Some(Kind::HandshakeTls),
+            Self::Io(_) | Self::Page => None,
+        }
     }
 
     fn figure<'a>(&self, metrics: &'a ShardMetrics) -> Option<&'a Figure> {

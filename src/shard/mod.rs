@@ -25,3 +25,4 @@ pub mod review;
 pub mod run;
 pub mod settings;
 pub mod tokens;
+mod turned;

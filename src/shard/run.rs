@@ -148,7 +148,6 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         clock,
         ids: RefCell::new(FrameIds::seeded(!seed)),
         in_progress: Cell::new(0),
-        is_short: Cell::new(false),
         scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
         entered: Notify::new(),
     });

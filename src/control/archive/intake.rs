@@ -18,6 +18,7 @@ use super::{Order, record};
 use crate::base::id::LoggingId;
 use crate::base::limits::LOG_SYNC_INTERVAL;
 use crate::control::record::Destination;
+use crate::logging::{Kind as LineKind, local};
 use crate::net::event::Event;
 use crate::protocol::ws;
 use crate::shard::command::Command;
@@ -33,9 +34,10 @@ type Orders = mpsc::UnboundedReceiver<Order>;
 
 /// Runs the archive until it is told to stop.
 pub(super) fn run(runtime: Runtime, common: Common, end: ArchiveEnd, orders: Orders) {
-    let local = LocalSet::new();
-    let outcome = local.block_on(&runtime, async move {
+    let tasks = LocalSet::new();
+    let outcome = tasks.block_on(&runtime, async move {
         let event = Event::new(end.bell.event())?;
+        tokio::task::spawn_local(local::say_overdue());
         let owed = vec![0; end.mail.len()];
         let intake = Intake {
             end,
@@ -52,7 +54,7 @@ pub(super) fn run(runtime: Runtime, common: Common, end: ArchiveEnd, orders: Ord
         tracing::error!(%error, "chat logs: the archive ended");
     }
     // Deliveries that are under way end here; they are repeated after the next start.
-    drop(local);
+    drop(tasks);
     runtime.shutdown_timeout(STOP_TIMEOUT);
 }
 
@@ -152,7 +154,9 @@ impl Intake {
         for payload in ws::payloads(&entry.frames) {
             self.record.clear();
             let Some(event_ms) = record::encode(&mut self.record, payload) else {
-                tracing::error!(room = %entry.room, "chat logs: a frame is no record");
+                if let Some(suppressed) = local::admit(LineKind::Archive) {
+                    tracing::error!(room = %entry.room, suppressed, "chat logs: a frame is no record");
+                }
                 continue;
             };
             for id in entry.targets.iter() {
@@ -186,7 +190,9 @@ impl Intake {
                         tracing::info!(configuration = %outlet.id, "chat logs: the spool can be written again");
                     }
                     if done.given_up > 0 {
-                        tracing::error!(configuration = %outlet.id, records = done.given_up, "chat logs: the spool is full; its oldest records are given up");
+                        if let Some(suppressed) = local::admit(LineKind::ArchiveFull) {
+                            tracing::error!(configuration = %outlet.id, records = done.given_up, suppressed, "chat logs: the spool is full; its oldest records are given up");
+                        }
                         metrics.lost(kind, Loss::SpoolFull, done.given_up);
                     }
                     outlet.gauge(metrics);

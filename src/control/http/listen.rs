@@ -117,11 +117,11 @@ async fn welcome(
     stops: watch::Receiver<()>,
 ) {
     let Some(acceptor) = acceptor else {
-        return converse(control, stream, stops).await;
+        return converse(control, stream, peer, stops).await;
     };
     let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
     match shaken.await {
-        Ok(Ok(stream)) => converse(control, stream, stops).await,
+        Ok(Ok(stream)) => converse(control, stream, peer, stops).await,
         Ok(Err(error)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%peer, %error, suppressed, "control: TLS handshake failed");
@@ -135,6 +135,7 @@ async fn welcome(
 async fn converse(
     control: Rc<Control>,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    peer: SocketAddr,
     mut stops: watch::Receiver<()>,
 ) {
     let under_way = Rc::new(Cell::new(0_usize));
@@ -145,7 +146,7 @@ async fn converse(
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = Counted::new(&calls);
         async move {
-            let answered = answer(&control, request).await;
+            let answered = answer(&control, peer, request).await;
             drop(counted);
             refreshed.set(Instant::now() + CONTROL_IDLE_MAX);
             Ok::<_, Infallible>(answered)

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use hyper::Uri;
+
 use super::{Operation, Request, TAGS_PATH};
 use crate::control::access::Caller;
 use crate::control::fault::Fault;
@@ -62,11 +64,7 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
     }
     let body: &[u8] = if operation.has_body() { &body } else { &[] };
     let input = Input::parse(body)?;
-    let resource = match operation.about() {
-        About::Nothing => None,
-        About::Member(name) => input.peek(name).map(str::to_owned),
-        About::Path => Some(path_arn(uri.path())?),
-    };
+    let resource = operation.resource_in(&uri, &input)?;
     if !caller.grant.covers(resource.as_deref()) {
         return Err(denied(&caller, operation, resource));
     }
@@ -75,6 +73,23 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
         resource,
         query: uri.query().unwrap_or_default().to_owned(),
     })
+}
+
+impl Operation {
+    fn resource_in(self, uri: &Uri, input: &Input) -> Result<Option<String>, Fault> {
+        Ok(match self.about() {
+            About::Nothing => None,
+            About::Member(name) => input.peek(name).map(str::to_owned),
+            About::Path => Some(path_arn(uri.path())?),
+        })
+    }
+
+    /// The ARN that a call is about, whoever makes it; `None` if it names none readably.
+    pub(in crate::control) fn resource(self, uri: &Uri, body: &[u8]) -> Option<String> {
+        let body = if self.has_body() { body } else { &[] };
+        let input = Input::parse(body).ok()?;
+        self.resource_in(uri, &input).ok()?
+    }
 }
 
 fn denied(caller: &Rc<Caller>, operation: Operation, resource: Option<String>) -> Fault {

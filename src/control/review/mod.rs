@@ -28,7 +28,7 @@ use crate::base::limits::{
     REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX,
     REVIEW_WAITING_PER_HANDLER_MAX,
 };
-use crate::logging::{Kind, local};
+use crate::base::rate::{Budget, Rate};
 use crate::net::event::Event;
 use crate::protocol::chat::review::{AnswerFault, Question, Verdict, question_json, read_answer};
 use crate::shard::mesh::ReviewMail;
@@ -39,6 +39,8 @@ use settings::Target;
 
 /// Requests taken from one shard before others, and the API, have their turn.
 const REQUESTS_PER_TURN_MAX: usize = 256;
+/// Log lines of one handler: the metrics have the rest.
+const COMPLAINTS: Rate = Rate::per_second(1);
 
 /// Has messages reviewed. One, on the control thread.
 pub struct Reviews {
@@ -57,6 +59,7 @@ struct Handler {
     target: Option<Target>,
     requests: Semaphore,
     waiting: Cell<usize>,
+    complaints: Cell<Budget>,
 }
 
 /// Why a review comes to nothing.
@@ -205,11 +208,13 @@ impl Reviews {
         let late = now.since(request.deadline);
         self.metrics
             .note(counted, self.timeout.saturating_sub(left) + late);
-        if let Err(fault) = &outcome
-            && let Some(suppressed) = local::admit(Kind::Review)
-        {
-            let (function, room, message) = (&handler.function, request.room, request.id);
-            tracing::warn!(function, %room, %message, %fault, suppressed, "a message was not reviewed: the room's fallbackResult decides");
+        if let Err(fault) = &outcome {
+            let mut budget = handler.complaints.get();
+            if budget.take(COMPLAINTS, now) {
+                let (function, room) = (&handler.function, request.room);
+                tracing::warn!(function, %room, %fault, "a message was not reviewed: the room's fallbackResult decides");
+            }
+            handler.complaints.set(budget);
         }
         self.control
             .gateway
@@ -229,6 +234,7 @@ impl Reviews {
             target: self.settings.target(&function),
             requests: Semaphore::new(REVIEW_IN_FLIGHT_PER_HANDLER_MAX),
             waiting: Cell::new(0),
+            complaints: Cell::default(),
             function: function.clone(),
         });
         handlers.insert(function, Rc::clone(&handler));

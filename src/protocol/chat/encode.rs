@@ -161,6 +161,17 @@ pub fn is_sender(sender_json: &str, user_id: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(SENDER_MIDDLE))
 }
 
+/// The user whose [`sender_json`] this is; empty if it is nobody's. For log lines: it allocates.
+pub fn sender_name(sender_json: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Sender {
+        #[serde(rename = "UserId")]
+        user_id: String,
+    }
+    let sender = serde_json::from_str::<Sender>(sender_json);
+    sender.map(|sender| sender.user_id).unwrap_or_default()
+}
+
 const SENDER_START: &[u8] = b"{\"UserId\":";
 const SENDER_MIDDLE: &[u8] = b",\"Attributes\":";
 

@@ -1,7 +1,9 @@
 //! Newcomers: single use, limits, placement, installation.
 
+use super::refused::say_began;
 use super::{Core, Tick};
 use crate::base::id::RoomId;
+use crate::logging::Kind;
 use crate::net::wire::Wire;
 use crate::room::RoomSettings;
 use crate::session::Session;
@@ -44,7 +46,9 @@ impl<W: Wire> Core<W> {
         }
         if let Err(error) = self.record.record(&uses) {
             self.metrics.journal_errors.inc();
-            tracing::error!(%error, "token uses cannot be written down: refusing connections");
+            if let Some(suppressed) = self.lines.admit(Kind::Journal, self.now.tick) {
+                tracing::error!(%error, suppressed, "token uses cannot be written down: refusing connections");
+            }
             for (newcomer, _reservation) in admitted {
                 // Nothing took effect: once the disk works again the token still opens a connection.
                 self.used.take_back(newcomer.token, newcomer.token_expires);
@@ -144,7 +148,9 @@ impl<W: Wire> Core<W> {
         let seat = match self.wire.install(socket) {
             Ok(seat) => seat,
             Err(error) => {
-                tracing::error!(%error, "the kernel has no place for a connection");
+                if let Some(suppressed) = self.lines.admit(Kind::HandshakeLimit, self.now.tick) {
+                    tracing::error!(%ip, %room, %error, suppressed, "the kernel has no place for a connection");
+                }
                 self.metrics.rejected_limit.inc();
                 self.absent(room, agreement.is_some());
                 return;
@@ -187,6 +193,7 @@ impl<W: Wire> Core<W> {
             ));
         }
         self.wire.receive(&connection.seat, slot.to_bits());
+        say_began(&connection.session, room, ip);
         self.metrics.opened.inc();
         self.metrics.opened_deflated.add(agreement.is_some().into());
         let first = ends.min(self.now.tick.after(crate::base::limits::PING_INTERVAL));

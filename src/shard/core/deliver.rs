@@ -3,14 +3,16 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::Core;
+use super::refused::Line;
 use crate::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
 use crate::base::table::Slot;
 use crate::net::wire::{Outgoing, Shutdown, Wire};
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Next;
+use crate::shard::command::Refusal;
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::local::Local;
@@ -224,21 +226,26 @@ impl<W: Wire> Core<W> {
     }
 
     /// A frame for one connection, from its room's home shard.
-    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Seat>>, frame: &Bytes) {
+    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Seat>>, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if connection.phase != Phase::Open {
             return;
         }
-        // What another shard tells is that a request failed.
+        let line = Line::admit(&mut self.lines, self.now.tick, refusal);
+        if let Some(line) = line
+            && let Some(local) = self.locals.get(connection.local)
+        {
+            line.say(local.id, connection.session.sender_json(), connection.ip);
+        }
         if !connection.session.charge_overhead(1, &self.desk, self.now) {
             self.kill(slot, Ended::Flood);
             return;
         }
         if connection
             .lane()
-            .push(|out| out.extend_from_slice(frame))
+            .push(|out| out.extend_from_slice(&refusal.frame))
             .is_err()
         {
             self.kill(slot, Ended::Slow);

@@ -12,7 +12,7 @@ use crate::protocol::chat::{ErrorCode, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::order::Press;
 use crate::session::Ending;
-use crate::shard::command::{Action, Command, Posted, Texts};
+use crate::shard::command::{Action, Command, Posted, Refusal, Texts};
 use crate::shard::connection::Connection;
 use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
@@ -112,11 +112,16 @@ impl<W: Wire> Core<W> {
         let [_, _, request_id, _] = posted.texts();
         let mut frame = BytesMut::new();
         encode::error(&mut frame, id, request_id, code, message);
-        let frame = frame.freeze();
+        let refusal = Box::new(Refusal {
+            frame: frame.freeze(),
+            id,
+            code,
+            reason: message.into(),
+        });
         if shard == self.id {
-            self.tell(Slot::from_bits(connection), &frame);
+            self.tell(Slot::from_bits(connection), &refusal);
         } else {
-            self.send_to(shard, Command::Tell(connection, frame));
+            self.send_to(shard, Command::Tell(connection, refusal));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Core;
+use super::refused::Line;
 use crate::base::limits::PARSE_PADDING_BYTES;
 use crate::base::table::Slot;
 use crate::net::tls::Progress;
@@ -29,6 +30,7 @@ const ENOBUFS: i32 = 105;
 struct Aftermath {
     deliver: bool,
     refusals: u32,
+    lines: Vec<Line>,
     flood: bool,
     overflow: bool,
     closed: bool,
@@ -136,6 +138,7 @@ impl<W: Wire> Core<W> {
         let Connection {
             session, lane, ip, ..
         } = connection;
+        let address = *ip;
         // Only a review handler learns the sender's address.
         let ip = match local.settings.review {
             Some(_) => ip.to_string(),
@@ -145,15 +148,18 @@ impl<W: Wire> Core<W> {
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
         let (ids, requests, posting) = (&mut self.ids, &mut self.requests, &mut self.posting);
         let (here, now, deflater) = (self.id, self.now, &mut self.deflater);
+        let lines = &mut self.lines;
         let window_bits = session.window_bits();
-        let refuse = |after: &mut Aftermath,
-                      lane: &mut Option<Box<_>>,
-                      id,
-                      code,
-                      message: &str,
-                      request_id: &str| {
+        let mut refuse = |after: &mut Aftermath,
+                          lane: &mut Option<Box<_>>,
+                          id,
+                          code,
+                          message: &str,
+                          request_id: &str| {
             count_refusal(metrics, code);
             after.refusals += 1;
+            let line = Line::of(lines, now.tick, code, id, message);
+            after.lines.extend(line);
             let lane: &mut Box<crate::shard::connection::Lane> =
                 lane.get_or_insert_with(Box::default);
             let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
@@ -244,6 +250,9 @@ impl<W: Wire> Core<W> {
                 Effect::Flood => after.flood = true,
             },
         );
+        for line in after.lines.drain(..) {
+            line.say(local.id, session.sender_json(), address);
+        }
         if after.spoke {
             self.note_speaking(local_slot);
         }

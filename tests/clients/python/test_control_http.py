@@ -10,7 +10,7 @@ import time
 import pytest
 
 from raw_api import call, send, sign
-from uproar import ACCESS_KEY
+from uproar import ACCESS_KEY, Server
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -225,23 +225,27 @@ def test_answers_have_ids_and_safe_headers_and_may_be_read_by_browsers(server):
     assert {"authorization", "content-type", "x-amz-date", "amz-sdk-request"} <= set(allowed)
 
 
-def test_every_call_is_one_log_line_with_operation_key_status_and_time(server):
-    _, good, _ = call(server, "POST", "/ListRooms", b"{}")
-    _, bad, _ = call(server, "POST", "/GetRoom", b'{"identifier":"\\nuser=root"}')
-    _, forged, _ = call(server, "POST", "/ListRooms", b"{}", secret="wrong")
-    _, unknown, _ = call(server, "POST", "/%0aforged", b"{}")
-    lines = server.log().splitlines()
+def test_every_call_is_one_line_of_debug_with_operation_key_status_and_time(tmp_path):
+    path = tmp_path / "uproar.toml"
+    path.write_text('[log]\nfilter = "uproar=debug"\n')
+    with Server(extra=("--config", str(path))) as server:
+        _, good, _ = call(server, "POST", "/ListRooms", b"{}")
+        _, bad, _ = call(server, "POST", "/GetRoom", b'{"identifier":"\\nuser=root"}')
+        _, forged, _ = call(server, "POST", "/ListRooms", b"{}", secret="wrong")
+        _, unknown, _ = call(server, "POST", "/%0aforged", b"{}")
+        assert server.stop() == 0
+        lines = server.log().splitlines()
     for headers, operation, status, key in (
         (good, "ListRooms", 200, ACCESS_KEY),
         (bad, "GetRoom", 400, ACCESS_KEY),
-        (forged, "ListRooms", 403, ""),
-        (unknown, "unknown", 404, ""),
+        (forged, "ListRooms", 403, None),
+        (unknown, "unknown", 404, None),
     ):
-        (line,) = [line for line in lines if headers["x-amzn-RequestId"] in line]
-        event = json.loads(line)
-        assert (event["operation"], event["status"], event["key"]) == (operation, status, key)
-        assert event["micros"] >= 0
-        assert "user=root" not in line and "forged" not in line
+        found = [json.loads(line) for line in lines if headers["x-amzn-RequestId"] in line]
+        (event,) = [event for event in found if event["message"] == "api"]
+        assert (event["operation"], event["status"], event.get("key")) == (operation, status, key)
+        assert event["level"] == "DEBUG" and event["micros"] >= 0
+    assert not any(line.startswith(("user=root", "forged")) for line in lines)
 
 
 def test_counters_tell_operations_and_statuses_apart(server):

@@ -18,7 +18,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from raw_api import call, send, sign
-from uproar import ACCESS_KEY, REGION, SECRET_KEY
+from rawws import Refused, WebSocket
+from uproar import ACCESS_KEY, REGION, SECRET_KEY, Server
 
 PATH, BODY = "/ListRooms", b'{"maxResults": 1}'
 INVALID = ("InvalidSignatureException", 403)
@@ -165,13 +166,24 @@ def test_a_refusal_says_nothing_of_the_room_it_was_about(server, room):
         assert arn not in raw.decode()
 
 
-def test_secrets_signatures_and_tokens_are_not_logged(server, room):
-    token = server.token(room)
-    headers = good(server)
-    verdict(server, headers)
-    verdict(server, replaced(headers, r".$", ""))
-    log = server.log()
-    assert "operation=CreateChatToken" in log or '"CreateChatToken"' in log
+def test_secrets_signatures_and_tokens_are_not_logged(tmp_path):
+    """Not even with everything logged; refused calls and handshakes included."""
+    path = tmp_path / "uproar.toml"
+    path.write_text('[log]\nfilter = "trace"\n')
+    with Server(extra=("--config", str(path))) as server:
+        token = server.token(server.boto().create_room(name="r")["arn"])
+        headers = good(server)
+        verdict(server, headers)
+        verdict(server, replaced(headers, r".$", ""))
+        for _ in range(2):
+            try:
+                WebSocket(server.messaging_port, token).close()
+            except Refused:
+                pass
+        assert server.stop() == 0
+        log = server.log_path.read_text(errors="replace")
+    log = "".join(line for line in log.splitlines() if line.startswith("{"))  # not the banner
+    assert '"CreateChatToken"' in log and "already been used" in log
     signature = headers["Authorization"].rsplit("=", 1)[1]
     for secret in (SECRET_KEY, token, signature):
         assert secret not in log

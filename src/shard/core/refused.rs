@@ -1,0 +1,86 @@
+//! Log lines about connections: whose request was refused and why, whose session ended and how.
+
+use std::net::IpAddr;
+
+use crate::base::clock::Tick;
+use crate::base::id::{FrameId, RoomId};
+use crate::logging::{Kind, Limiter, bounded};
+use crate::protocol::chat::{ErrorCode, encode};
+use crate::session::Session;
+use crate::shard::command::Refusal;
+use crate::shard::ended::Ended;
+
+/// A refusal whose line may be written. It names the `Id` that the client got.
+pub(super) struct Line {
+    suppressed: u64,
+    code: ErrorCode,
+    id: FrameId,
+    reason: Box<str>,
+}
+
+impl Line {
+    /// `None`: one was written just now; counted.
+    pub(super) fn admit(lines: &mut Limiter, now: Tick, refusal: &Refusal) -> Option<Self> {
+        Self::of(lines, now, refusal.code, refusal.id, &refusal.reason)
+    }
+
+    /// The same for a refusal that is told at once.
+    pub(super) fn of(
+        lines: &mut Limiter,
+        now: Tick,
+        code: ErrorCode,
+        id: FrameId,
+        reason: &str,
+    ) -> Option<Self> {
+        Some(Self {
+            suppressed: lines.admit(kind(code), now)?,
+            code,
+            id,
+            reason: bounded(reason).into(),
+        })
+    }
+
+    /// Writes it.
+    pub(super) fn say(&self, room: RoomId, sender_json: &str, ip: IpAddr) {
+        let Self {
+            suppressed,
+            code,
+            id,
+            reason,
+        } = self;
+        let (code, reason) = (code.number(), &**reason);
+        let user = encode::sender_name(sender_json);
+        let user = &*bounded(&user);
+        tracing::warn!(%ip, %room, user, %id, code, reason, suppressed, "message refused");
+    }
+}
+
+/// Says at debug level that a session ended.
+pub(super) fn say_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, ended: Ended) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let user = encode::sender_name(session.sender_json());
+        let (user, room) = (&*bounded(&user), room.map(tracing::field::display));
+        tracing::debug!(%ip, room, user, reason = ?ended, "session ended");
+    }
+}
+
+/// Says at debug level that a session began.
+pub(super) fn say_began(session: &Session, room: RoomId, ip: IpAddr) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let user = encode::sender_name(session.sender_json());
+        let user = &*bounded(&user);
+        tracing::debug!(%ip, %room, user, "session began");
+    }
+}
+
+fn kind(code: ErrorCode) -> Kind {
+    match code {
+        ErrorCode::BadRequest => Kind::Message400,
+        ErrorCode::Forbidden => Kind::Message403,
+        ErrorCode::NotFound => Kind::Message404,
+        ErrorCode::NotAcceptable => Kind::Message406,
+        ErrorCode::PayloadTooLarge => Kind::Message413,
+        ErrorCode::TooManyRequests => Kind::Message429,
+        ErrorCode::Unauthorized | ErrorCode::Internal => Kind::MessageOther,
+    }
+}
