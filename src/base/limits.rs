@@ -325,6 +325,12 @@ pub const LOG_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub const LOG_RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest pause after a failed delivery.
 pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
+/// Halvings of a refused request without a pause, until something is taken: enough to find one record
+/// among [`PUT_LOG_EVENTS_MAX`].
+pub const LOG_HALVINGS_MAX: u32 = 16;
+/// Refusals after which a record that the destination names as at fault is dropped although the
+/// destination has taken nothing else yet: about eight minutes of pauses.
+pub const LOG_REFUSALS_MAX: u32 = 20;
 /// One request to a destination, connecting included.
 pub const LOG_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Answer of a destination that is read, in bytes.

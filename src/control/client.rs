@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, ETAG, HOST, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -79,8 +79,8 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// `Content-Type`.
     pub content_type: &'a str,
-    /// `X-Amz-Target` of the JSON protocols.
-    pub target: Option<&'a str>,
+    /// Further headers, names in lower case; all are signed.
+    pub headers: &'a [(&'a str, &'a str)],
     /// The body.
     pub body: Bytes,
 }
@@ -92,6 +92,8 @@ pub struct Answered {
     pub status: u16,
     /// `X-Amzn-ErrorType`.
     pub error_type: Option<String>,
+    /// Whether there was an `ETag`.
+    pub has_etag: bool,
     /// The body.
     pub body: Bytes,
 }
@@ -183,7 +185,7 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let Endpoint { scheme, authority } = call.endpoint;
         let mut headers = vec![("content-type", call.content_type)];
-        headers.extend(call.target.map(|target| ("x-amz-target", target)));
+        headers.extend_from_slice(call.headers);
         let outgoing = Outgoing {
             method: call.method.as_str(),
             path: call.path,
@@ -203,8 +205,8 @@ impl Client {
             .header(HOST, authority)
             .header(USER_AGENT, AGENT)
             .header(CONTENT_TYPE, call.content_type);
-        if let Some(target) = call.target {
-            request = request.header("x-amz-target", target);
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
         }
         for (name, value) in signature {
             request = request.header(name, value);
@@ -219,6 +221,7 @@ impl Client {
             .await
             .map_err(|error| CallError::Connection(chain(&error)))?;
         let status = response.status().as_u16();
+        let has_etag = response.headers().contains_key(ETAG);
         let error_type = response
             .headers()
             .get("x-amzn-errortype")
@@ -232,6 +235,7 @@ impl Client {
         Ok(Answered {
             status,
             error_type,
+            has_etag,
             body,
         })
     }

@@ -30,10 +30,17 @@ pub fn gzip(lines: &[u8]) -> Vec<u8> {
         .expect("memory takes every write")
 }
 
-/// Body of `PutLogEvents`.
+/// The checksum `x-amz-checksum-crc32` of S3: big-endian CRC-32, base64.
+pub fn crc32_base64(bytes: &[u8]) -> String {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    STANDARD.encode(crc.sum().to_be_bytes())
+}
+
+/// Body of `PutLogEvents`; old services want a sequence token.
 pub fn put_log_events(
-    group: &str,
-    log_stream: &str,
+    (group, log_stream): (&str, &str),
+    sequence_token: Option<&str>,
     stretch: &Stretch,
     picks: &[usize],
 ) -> Vec<u8> {
@@ -48,6 +55,8 @@ pub fn put_log_events(
         group: &'a str,
         #[serde(rename = "logStreamName")]
         log_stream: &'a str,
+        #[serde(rename = "sequenceToken", skip_serializing_if = "Option::is_none")]
+        sequence_token: Option<&'a str>,
         #[serde(rename = "logEvents")]
         events: Vec<Event<'a>>,
     }
@@ -62,6 +71,7 @@ pub fn put_log_events(
     let call = Call {
         group,
         log_stream,
+        sequence_token,
         events,
     };
     serde_json::to_vec(&call).expect("strings and numbers")
@@ -71,33 +81,6 @@ pub fn put_log_events(
 pub fn create_log_stream(group: &str, log_stream: &str) -> Vec<u8> {
     let call = json!({ "logGroupName": group, "logStreamName": log_stream });
     call.to_string().into_bytes()
-}
-
-/// How many of `sent` events an answer to `PutLogEvents` rejects: too new, too old, expired.
-pub fn rejected_log_events(answer: &[u8], sent: usize) -> u64 {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Rejected {
-        #[serde(rename = "tooNewLogEventStartIndex")]
-        new_start: Option<usize>,
-        #[serde(rename = "tooOldLogEventEndIndex")]
-        old_end: Option<usize>,
-        #[serde(rename = "expiredLogEventEndIndex")]
-        expired_end: Option<usize>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        rejected_log_events_info: Option<Rejected>,
-    }
-    let rejected = serde_json::from_slice(answer)
-        .ok()
-        .and_then(|answer: Answer| answer.rejected_log_events_info)
-        .unwrap_or_default();
-    // Events are sorted by time: the old ones come first, the new ones last. End indexes are exclusive.
-    let old = rejected.old_end.max(rejected.expired_end).unwrap_or(0);
-    let new = sent.saturating_sub(rejected.new_start.unwrap_or(sent));
-    (old + new).min(sent) as u64
 }
 
 /// Body of `PutRecordBatch`. Each record ends with a line break: Firehose puts records one behind the
@@ -125,33 +108,6 @@ pub fn put_record_batch(delivery_stream: &str, stretch: &Stretch, picks: &[usize
         records,
     };
     serde_json::to_vec(&call).expect("strings")
-}
-
-/// Which of the records sent an answer to `PutRecordBatch` refuses, by their place in the call.
-pub fn failed_records(answer: &[u8]) -> Vec<usize> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Outcome {
-        error_code: Option<String>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        failed_put_count: usize,
-        request_responses: Vec<Outcome>,
-    }
-    match serde_json::from_slice(answer) {
-        Ok(Answer {
-            failed_put_count: 1..,
-            request_responses,
-        }) => request_responses
-            .iter()
-            .enumerate()
-            .filter(|(_, outcome)| outcome.error_code.is_some())
-            .map(|(index, _)| index)
-            .collect(),
-        _ => Vec::new(),
-    }
 }
 
 /// The error an AWS service names in its answer: header or JSON member, without its namespace, or the
@@ -203,7 +159,8 @@ mod tests {
         assert_eq!(gzip(&text), gzip(&text));
 
         let call: serde_json::Value =
-            serde_json::from_slice(&put_log_events("g", "s", &stretch, &[0, 1])).expect("JSON");
+            serde_json::from_slice(&put_log_events(("g", "s"), None, &stretch, &[0, 1]))
+                .expect("JSON");
         assert_eq!(
             call,
             json!({"logGroupName": "g", "logStreamName": "s", "logEvents": [
@@ -217,30 +174,12 @@ mod tests {
         );
     }
 
-    /// Goal: partial failures are read, and answers that say nothing reject nothing.
+    /// Goal: the checksum is S3's. Oracle: the check value of CRC-32, of "123456789".
     #[test]
-    fn partial_failures_are_read() {
-        let answer = br#"{"FailedPutCount":1,"RequestResponses":[{"RecordId":"1"},{"ErrorCode":"ServiceUnavailableException","ErrorMessage":"x"}]}"#;
-        assert_eq!(failed_records(answer), [1]);
-        assert!(failed_records(br#"{"FailedPutCount":0,"RequestResponses":[]}"#).is_empty());
-        assert!(failed_records(b"").is_empty());
-        let rejected = |info: &str| {
-            rejected_log_events(
-                format!("{{\"rejectedLogEventsInfo\":{info}}}").as_bytes(),
-                10,
-            )
-        };
-        assert_eq!(rejected("{}"), 0);
-        assert_eq!(rejected("null"), 0);
-        assert_eq!(rejected_log_events(b"", 10), 0);
+    fn the_checksum_is_that_of_s3() {
         assert_eq!(
-            rejected(r#"{"tooOldLogEventEndIndex":3,"expiredLogEventEndIndex":1}"#),
-            3
-        );
-        assert_eq!(rejected(r#"{"tooNewLogEventStartIndex":8}"#), 2);
-        assert_eq!(
-            rejected(r#"{"tooNewLogEventStartIndex":0,"tooOldLogEventEndIndex":10}"#),
-            10
+            crc32_base64(b"123456789"),
+            STANDARD.encode(0xCBF4_3926_u32.to_be_bytes())
         );
     }
 

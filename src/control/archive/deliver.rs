@@ -2,7 +2,6 @@
 //! then moves the cursor.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,14 +10,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::batch::window_start;
-use super::destination::{Failure, Parcel, Shipper, parcels};
+use super::destination::Shipper;
 use super::metrics::{ArchiveMetrics, Kind, Loss, Trouble};
+use super::parcel::parcels;
+use super::shipment::{Report, Shipment};
 use super::spool::{self, Spool, Stretch, Ticket};
 use crate::base::id::LoggingId;
-use crate::base::limits::{
-    LOG_RETRY_MAX, LOG_RETRY_MIN, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX,
-};
+use crate::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
 use crate::control::record::Destination;
+use crate::logging;
 use crate::shard::run::Clock;
 
 /// After the end of a window, until its objects are made: what was said in its last moment is in the
@@ -33,6 +33,8 @@ pub(super) struct Outlet {
     destination: RefCell<Destination>,
     // Changes with the destination.
     generation: Cell<u64>,
+    // The destination has taken records since it changed: what it refuses is a record's own fault.
+    has_taken: Cell<bool>,
     /// Rung when records were spooled.
     pub(super) spooled: Notify,
     redirected: Notify,
@@ -63,6 +65,7 @@ impl Outlet {
             spool: RefCell::new(spool),
             destination: RefCell::new(destination),
             generation: Cell::new(0),
+            has_taken: Cell::new(false),
             spooled: Notify::new(),
             redirected: Notify::new(),
             unwritable: Cell::new(false),
@@ -79,6 +82,7 @@ impl Outlet {
         metrics.hold(self.kind(), self.share.take(), (0, 0));
         *self.destination.borrow_mut() = destination;
         self.generation.set(self.generation.get() + 1);
+        self.has_taken.set(false);
         self.gauge(metrics);
         self.redirected.notify_one();
     }
@@ -244,9 +248,14 @@ async fn ship(outlet: &Outlet, common: &Common, stretch: &Arc<Stretch>) {
     let Common {
         shipper, metrics, ..
     } = common;
-    let divide = || -> VecDeque<Parcel> {
-        let destination = outlet.destination.borrow();
-        parcels(&shipper.settings, outlet.id, &destination, stretch).into()
+    let divide = || {
+        let parcels = parcels(
+            &shipper.settings,
+            outlet.id,
+            &outlet.destination.borrow(),
+            stretch,
+        );
+        Shipment::new(parcels, outlet.has_taken.get())
     };
     let age_max_ms = u64::try_from(shipper.settings.age_max.as_millis()).unwrap_or(u64::MAX);
     let newest_ms = stretch
@@ -255,50 +264,66 @@ async fn ship(outlet: &Outlet, common: &Common, stretch: &Arc<Stretch>) {
         .map(|record| record.event_ms)
         .max()
         .unwrap_or(0);
-    let (mut generation, mut left) = (outlet.generation.get(), divide());
-    let mut pause: Option<Duration> = None;
-    while let Some(parcel) = left.front_mut() {
+    let (mut generation, mut shipment) = (outlet.generation.get(), divide());
+    while let Some(parcel) = shipment.next() {
         if outlet.spool.borrow().position() != stretch.first {
             return;
         }
         let kind = outlet.kind();
         if newest_ms.saturating_add(age_max_ms) < common.now_ms() {
-            let records = left.iter().map(Parcel::count).sum();
+            let records = shipment.count();
             tracing::error!(configuration = %outlet.id, records, "chat logs: undelivered for too long; given up");
             metrics.lost(kind, Loss::Age, records);
             return;
         }
-        let (started, before) = (Instant::now(), parcel.count());
+        let (started, was_failing) = (Instant::now(), shipment.is_failing());
         let outcome = shipper.ship(parcel, stretch, common.clock.now().unix).await;
-        match outcome {
-            Ok(rejected) => {
-                metrics.delivery(kind, started.elapsed());
-                metrics.delivered(kind, before - rejected);
-                if rejected > 0 {
-                    tracing::error!(configuration = %outlet.id, records = rejected, "chat logs: the destination rejected records for good");
-                    metrics.lost(kind, Loss::Rejected, rejected);
-                }
-                left.pop_front();
-                if pause.take().is_some() {
-                    tracing::info!(configuration = %outlet.id, "chat logs: the destination takes records again");
-                }
-            }
-            Err(Failure { trouble, text }) => {
-                metrics.trouble(kind, trouble);
-                metrics.delivered(kind, before - parcel.count());
-                if pause.is_none() {
-                    tracing::warn!(configuration = %outlet.id, destination = kind.label(), trouble = trouble.label(), %text, "chat logs: a delivery failed; it is repeated");
-                }
-                let next = pause.map_or(LOG_RETRY_MIN, |pause| (pause * 2).min(LOG_RETRY_MAX));
-                pause = Some(next);
-                // Up to half of it more, so that configurations do not come back all at once.
-                let jittered = next.mul_f64(1.0 + fastrand::f64() / 2.0);
-                let _either = tokio::time::timeout(jittered, outlet.redirected.notified()).await;
-            }
+        if outlet.generation.get() != generation {
+            // What was taken was taken elsewhere: the new destination gets everything.
+            (generation, shipment) = (outlet.generation.get(), divide());
+            continue;
+        }
+        let report = shipment.answered(outcome);
+        outlet.has_taken.set(shipment.has_taken());
+        if report.trouble.is_none() {
+            metrics.delivery(kind, started.elapsed());
+        }
+        note(outlet, metrics, &report, was_failing);
+        if let Some(pause) = report.pause {
+            // Up to half of it more, so that configurations do not come back all at once.
+            let jittered = pause.mul_f64(1.0 + fastrand::f64() / 2.0);
+            let _either = tokio::time::timeout(jittered, outlet.redirected.notified()).await;
         }
         if outlet.generation.get() != generation {
-            (generation, left) = (outlet.generation.get(), divide());
+            (generation, shipment) = (outlet.generation.get(), divide());
         }
+    }
+}
+
+/// Counts what an answer came to, and says what is new.
+fn note(outlet: &Outlet, metrics: &ArchiveMetrics, report: &Report, was_failing: bool) {
+    let kind = outlet.kind();
+    metrics.delivered(kind, report.delivered);
+    metrics.lost(kind, Loss::Rejected, report.rejected);
+    metrics.lost(kind, Loss::Refused, report.refused);
+    if report.rejected > 0
+        && let Some(suppressed) = logging::local::admit(logging::Kind::Archive)
+    {
+        tracing::error!(configuration = %outlet.id, records = report.rejected, suppressed, "chat logs: the destination rejected records for good");
+    }
+    let Some((trouble, text)) = &report.trouble else {
+        if was_failing {
+            tracing::info!(configuration = %outlet.id, "chat logs: the destination takes records again");
+        }
+        return;
+    };
+    metrics.trouble(kind, *trouble);
+    if report.refused > 0 {
+        if let Some(suppressed) = logging::local::admit(logging::Kind::Archive) {
+            tracing::error!(configuration = %outlet.id, destination = kind.label(), %text, suppressed, "chat logs: the destination refuses a record, which is dropped");
+        }
+    } else if !was_failing && let Some(suppressed) = logging::local::admit(logging::Kind::Archive) {
+        tracing::warn!(configuration = %outlet.id, destination = kind.label(), trouble = trouble.label(), %text, suppressed, "chat logs: a delivery failed; it is repeated");
     }
 }
 

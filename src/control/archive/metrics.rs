@@ -48,6 +48,8 @@ labels! {
         Age = "age",
         /// The destination took the request but not these.
         Rejected = "rejected",
+        /// The destination refuses every request that holds them.
+        Refused = "refused",
         /// Their logging configuration was deleted.
         Deleted = "deleted",
     }
@@ -66,6 +68,10 @@ labels! {
         Throttled = "throttled",
         /// A local file or directory.
         Disk = "disk",
+        /// An answer of success that does not say what was taken.
+        Unreadable = "unreadable",
+        /// A record that the destination names as at fault.
+        Invalid = "invalid",
         /// Any other answer.
         Refused = "refused",
     }

@@ -15,8 +15,11 @@ pub mod destination;
 mod intake;
 pub mod layout;
 pub mod metrics;
+pub mod parcel;
 pub mod record;
+mod shipment;
 pub mod spool;
+pub mod verdict;
 
 use std::io;
 use std::path::PathBuf;

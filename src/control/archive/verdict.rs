@@ -1,0 +1,434 @@
+//! What the answer of a sink says of the records sent to it. Pure.
+//!
+//! A record counts as delivered only if the answer says so in the service's own form. A status of 200
+//! with a page of HTML, a count without the list it counts, or a list of another length says nothing,
+//! and what nothing is known of is sent again: at least once.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::body::error_code;
+use super::metrics::Trouble;
+use crate::control::client::Answered;
+
+/// What is known of the records of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All were taken, but for some that the sink will never take (too old, too new).
+    Taken {
+        /// How many it will never take.
+        rejected: u64,
+    },
+    /// Some were taken.
+    Partly {
+        /// Those that were not, by their place in the request.
+        left: Vec<usize>,
+        /// For people.
+        text: String,
+    },
+    /// The request was refused for what it holds: one of its records may be to blame.
+    Refused {
+        /// The sink named a fault of the data, not just of the request.
+        named: bool,
+        /// For people.
+        text: String,
+    },
+    /// None is known to be taken, and none of them is to blame.
+    Failed {
+        /// For metrics.
+        trouble: Trouble,
+        /// For people.
+        text: String,
+    },
+}
+
+impl Outcome {
+    /// Nothing is known, for this reason.
+    pub fn failed(trouble: Trouble, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::Failed { trouble, text }
+    }
+
+    fn unreadable(status: u16, what: &str) -> Self {
+        let text = format!("status {status}, but {what}; the records are sent again");
+        Self::failed(Trouble::Unreadable, text)
+    }
+}
+
+/// Of an answer to S3's `PutObject`. A stored object has an `ETag`; a page that something between here
+/// and the store answered with has none.
+pub fn object(answered: &Answered) -> Outcome {
+    if !is_success(answered) {
+        return refusal(answered);
+    }
+    if !answered.has_etag {
+        return Outcome::unreadable(answered.status, "no ETag names a stored object");
+    }
+    if !error_code(answered.error_type.as_deref(), &answered.body).is_empty() {
+        return Outcome::unreadable(answered.status, "the body names an error");
+    }
+    Outcome::Taken { rejected: 0 }
+}
+
+/// Of an answer to CloudWatch Logs' `PutLogEvents` of `sent` events.
+pub fn log_events(answered: &Answered, sent: usize) -> Outcome {
+    if !is_success(answered) {
+        return match refusal_code(answered).as_str() {
+            // A repetition of what it has.
+            "DataAlreadyAcceptedException" => Outcome::Taken { rejected: 0 },
+            _ => refusal(answered),
+        };
+    }
+    let Some(members) = object_members(&answered.body) else {
+        return Outcome::unreadable(answered.status, "the body is no answer of CloudWatch Logs");
+    };
+    match rejected_log_events(&members, sent) {
+        Some(rejected) => Outcome::Taken { rejected },
+        None => Outcome::unreadable(answered.status, "rejectedLogEventsInfo contradicts itself"),
+    }
+}
+
+/// Of an answer to `CreateLogStream`: whether there is a stream now.
+///
+/// # Errors
+///
+/// Why there is none.
+pub fn log_stream_made(answered: &Answered) -> Result<(), Outcome> {
+    let exists = refusal_code(answered) == "ResourceAlreadyExistsException";
+    if is_success(answered) || exists {
+        return Ok(());
+    }
+    Err(match refusal(answered) {
+        // The names are to blame, not a record.
+        Outcome::Refused { text, .. } => Outcome::failed(Trouble::Refused, text),
+        outcome => outcome,
+    })
+}
+
+/// The sequence token that a `PutLogEvents` was refused for not having: old services want one.
+pub fn expected_sequence_token(answered: &Answered) -> Option<String> {
+    if refusal_code(answered) != "InvalidSequenceTokenException" {
+        return None;
+    }
+    let token = object_members(&answered.body)?.remove("expectedSequenceToken")?;
+    token.as_str().map(str::to_owned)
+}
+
+/// Of an answer to Firehose's `PutRecordBatch` of `sent` records.
+pub fn records(answered: &Answered, sent: usize) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Entry {
+        record_id: Option<String>,
+        error_code: Option<String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        failed_put_count: usize,
+        request_responses: Vec<Entry>,
+    }
+    if !is_success(answered) {
+        return refusal(answered);
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer>(&answered.body) else {
+        return Outcome::unreadable(answered.status, "the body is no answer of Firehose");
+    };
+    if answer.request_responses.len() != sent {
+        return Outcome::unreadable(answered.status, "its list is not as long as the request's");
+    }
+    let is_left = |entry: &Entry| {
+        let named = entry.record_id.as_deref().is_some_and(|id| !id.is_empty());
+        entry.error_code.is_some() || !named
+    };
+    let entries = answer.request_responses.iter().enumerate();
+    let left: Vec<usize> = entries
+        .filter(|(_, entry)| is_left(entry))
+        .map(|(index, _)| index)
+        .collect();
+    if answer.failed_put_count > left.len() {
+        return Outcome::unreadable(
+            answered.status,
+            "FailedPutCount is more than its list names",
+        );
+    }
+    if left.is_empty() {
+        return Outcome::Taken { rejected: 0 };
+    }
+    let first = &answer.request_responses[left[0]];
+    let code = first.error_code.as_deref().unwrap_or("no RecordId");
+    let code: String = code.chars().take(CODE_CHARS_MAX).collect();
+    let text = format!("{} of {sent} records were not taken ({code})", left.len());
+    Outcome::Partly { left, text }
+}
+
+/// How many of `sent` events were rejected for good; `None` if the indexes are none of the request's.
+/// Events are sorted by time: the old ones come first, the new ones last. End indexes are exclusive.
+fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64> {
+    let info = match members.get("rejectedLogEventsInfo") {
+        None | Some(Value::Null) => return Some(0),
+        Some(Value::Object(info)) => info,
+        Some(_) => return None,
+    };
+    let index = |name: &str| match info.get(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(value) => {
+            let index = value.as_u64().and_then(|index| usize::try_from(index).ok());
+            index.filter(|index| *index <= sent).map(Some)
+        }
+    };
+    let too_old = index("tooOldLogEventEndIndex")?.unwrap_or(0);
+    let expired = index("expiredLogEventEndIndex")?.unwrap_or(0);
+    let too_new = sent - index("tooNewLogEventStartIndex")?.unwrap_or(sent);
+    Some((too_old.max(expired) + too_new).min(sent) as u64)
+}
+
+fn is_success(answered: &Answered) -> bool {
+    (200..300).contains(&answered.status)
+}
+
+/// The members of a JSON object that names no error.
+fn object_members(body: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(body).ok()
+}
+
+fn refusal_code(answered: &Answered) -> String {
+    let code = error_code(answered.error_type.as_deref(), &answered.body);
+    code.chars().take(CODE_CHARS_MAX).collect()
+}
+
+/// What an unsuccessful answer means. The operator may put right what is wrong with the sink or the
+/// configuration, so that is tried again; what is wrong with the data is looked for.
+fn refusal(answered: &Answered) -> Outcome {
+    let status = answered.status;
+    let code = refusal_code(answered);
+    let text = format!("{code} (status {status})");
+    let trouble = match (status, code.as_str()) {
+        (_, "NoSuchBucket" | "ResourceNotFoundException") | (404 | 410, _) => Trouble::NotFound,
+        (
+            _,
+            "ThrottlingException"
+            | "LimitExceededException"
+            | "SlowDown"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "RequestLimitExceeded",
+        )
+        | (425 | 429 | 503, _) => Trouble::Throttled,
+        (
+            _,
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "InvalidClientTokenId"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "AuthorizationHeaderMalformed"
+            | "RequestTimeTooSkewed"
+            | "OptInRequired",
+        )
+        | (401 | 403 | 407, _) => Trouble::AccessDenied,
+        (
+            _,
+            "RequestTimeout"
+            | "IncompleteBody"
+            | "BadDigest"
+            | "InvalidDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "OperationAbortedException"
+            | "InvalidSequenceTokenException"
+            | "InvalidBucketName"
+            | "IllegalLocationConstraintException"
+            | "InvalidSourceException"
+            | "InvalidKMSResourceException",
+        )
+        | (408 | 409, _) => Trouble::Refused,
+        (400..500, _) => {
+            let named = matches!(
+                code.as_str(),
+                "InvalidParameterException"
+                    | "InvalidArgumentException"
+                    | "ValidationException"
+                    | "SerializationException"
+                    | "EntityTooLarge"
+                    | "InvalidRequest"
+            );
+            let named = named || status == 413;
+            return Outcome::Refused { named, text };
+        }
+        _ => Trouble::Refused,
+    };
+    Outcome::Failed { trouble, text }
+}
+
+/// Of a code that a sink chose, in a log line.
+const CODE_CHARS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    fn answered(status: u16, body: &str) -> Answered {
+        Answered {
+            status,
+            error_type: None,
+            has_etag: false,
+            body: Bytes::from(body.to_owned()),
+        }
+    }
+
+    fn is_unreadable(outcome: &Outcome) -> bool {
+        let unreadable = Trouble::Unreadable;
+        matches!(outcome, Outcome::Failed { trouble, .. } if *trouble == unreadable)
+    }
+
+    const TAKEN: Outcome = Outcome::Taken { rejected: 0 };
+    const PAGE: &str = "<html><body>Welcome</body></html>";
+
+    /// Goal: an object is delivered if the store says that it stored one.
+    #[test]
+    fn an_object_is_stored_if_it_has_an_etag() {
+        let mut stored = answered(200, "");
+        assert!(is_unreadable(&object(&stored)), "no ETag");
+        assert!(is_unreadable(&object(&answered(200, PAGE))));
+        stored.has_etag = true;
+        assert_eq!(object(&stored), TAKEN);
+        stored.body = Bytes::from("<Error><Code>InternalError</Code></Error>");
+        assert!(is_unreadable(&object(&stored)));
+        assert!(matches!(object(&answered(307, "")), Outcome::Failed { .. }));
+    }
+
+    /// Goal: events are delivered if CloudWatch Logs answered, and rejected ones are counted.
+    #[test]
+    fn log_events_are_taken_if_the_service_says_so() {
+        let of = |body: &str| log_events(&answered(200, body), 10);
+        let rejected = |info: &str| of(&format!("{{\"rejectedLogEventsInfo\":{info}}}"));
+        for silent in ["", PAGE, "[]", "{", "null", "7"] {
+            assert!(is_unreadable(&of(silent)), "{silent}");
+        }
+        assert_eq!(of("{}"), TAKEN);
+        assert_eq!(of("{\"nextSequenceToken\":\"1\"}"), TAKEN);
+        assert_eq!(rejected("null"), TAKEN);
+        for (info, count) in [
+            ("{}", 0),
+            (
+                r#"{"tooOldLogEventEndIndex":3,"expiredLogEventEndIndex":1}"#,
+                3,
+            ),
+            (r#"{"tooNewLogEventStartIndex":8}"#, 2),
+            (
+                r#"{"tooNewLogEventStartIndex":0,"tooOldLogEventEndIndex":10}"#,
+                10,
+            ),
+        ] {
+            assert_eq!(rejected(info), Outcome::Taken { rejected: count }, "{info}");
+        }
+        for wrong in [
+            "[]",
+            "7",
+            r#"{"tooOldLogEventEndIndex":11}"#,
+            r#"{"tooOldLogEventEndIndex":-1}"#,
+            r#"{"tooNewLogEventStartIndex":"8"}"#,
+        ] {
+            assert!(is_unreadable(&rejected(wrong)), "{wrong}");
+        }
+    }
+
+    /// Goal: what a repetition finds already there is delivered; an old service's token is found.
+    #[test]
+    fn repeated_log_events_are_delivered() {
+        let twice = r#"{"__type":"DataAlreadyAcceptedException","expectedSequenceToken":"5"}"#;
+        assert_eq!(log_events(&answered(400, twice), 3), TAKEN);
+        assert_eq!(expected_sequence_token(&answered(400, twice)), None);
+        let token = r#"{"__type":"InvalidSequenceTokenException","expectedSequenceToken":"5"}"#;
+        assert_eq!(
+            expected_sequence_token(&answered(400, token)).as_deref(),
+            Some("5")
+        );
+        assert!(matches!(
+            log_events(&answered(400, token), 3),
+            Outcome::Failed { .. }
+        ));
+    }
+
+    /// Goal: a Firehose record is delivered if its own entry has a RecordId and no error.
+    #[test]
+    fn firehose_records_are_taken_one_by_one() {
+        let of = |body: &str| records(&answered(200, body), 2);
+        let list = |count: u32, entries: &str| {
+            of(&format!(
+                "{{\"FailedPutCount\":{count},\"RequestResponses\":[{entries}]}}"
+            ))
+        };
+        let (good, bad) = (
+            r#"{"RecordId":"1"}"#,
+            r#"{"ErrorCode":"ServiceUnavailable"}"#,
+        );
+        assert_eq!(list(0, &format!("{good},{good}")), TAKEN);
+        for partly in [
+            list(1, &format!("{good},{bad}")),
+            list(0, &format!("{good},{bad}")),
+            list(1, &format!("{good},{{}}")),
+            list(0, &format!("{good},{{\"RecordId\":\"\"}}")),
+        ] {
+            assert!(
+                matches!(&partly, Outcome::Partly { left, .. } if *left == [1]),
+                "{partly:?}"
+            );
+        }
+        for silent in [
+            of(""),
+            of(PAGE),
+            of("{}"),
+            of(r#"{"FailedPutCount":0}"#),
+            of(r#"{"FailedPutCount":1,"RequestResponses":null}"#),
+            list(0, good),
+            list(0, ""),
+            list(1, &format!("{good},{good}")),
+            list(2, &format!("{good},{bad}")),
+        ] {
+            assert!(is_unreadable(&silent), "{silent:?}");
+        }
+    }
+
+    /// Goal: answers are told apart by who has to do something about them.
+    #[test]
+    fn refusals_are_told_apart() {
+        let of = |status, body: &str| match refusal(&answered(status, body)) {
+            Outcome::Failed { trouble, .. } => trouble.label(),
+            Outcome::Refused { named: true, .. } => "named",
+            Outcome::Refused { named: false, .. } => "unnamed",
+            Outcome::Taken { .. } | Outcome::Partly { .. } => "taken",
+        };
+        let named = |name: &str| format!("{{\"__type\":\"{name}\"}}");
+        for (status, body, expected) in [
+            (404, "<Code>NoSuchBucket</Code>".to_owned(), "not_found"),
+            (400, named("ResourceNotFoundException"), "not_found"),
+            (
+                403,
+                "<Code>SignatureDoesNotMatch</Code>".to_owned(),
+                "access_denied",
+            ),
+            (400, named("AccessDeniedException"), "access_denied"),
+            (400, "<Code>ExpiredToken</Code>".to_owned(), "access_denied"),
+            (400, named("ThrottlingException"), "throttled"),
+            (400, "<Code>SlowDown</Code>".to_owned(), "throttled"),
+            (503, String::new(), "throttled"),
+            (500, String::new(), "refused"),
+            (301, String::new(), "refused"),
+            (400, "<Code>RequestTimeout</Code>".to_owned(), "refused"),
+            (400, "<Code>BadDigest</Code>".to_owned(), "refused"),
+            (400, named("InvalidParameterException"), "named"),
+            (400, named("InvalidArgumentException"), "named"),
+            (413, PAGE.to_owned(), "named"),
+            (400, PAGE.to_owned(), "unnamed"),
+            (422, String::new(), "unnamed"),
+        ] {
+            assert_eq!(of(status, &body), expected, "{status} {body}");
+        }
+    }
+}
