@@ -25,7 +25,7 @@ pub(super) struct Buffers {
     ring: u16,
 }
 
-/// One buffer the kernel filled: exclusive until given back with [`Buffers::recycle`], which takes it by
+/// One buffer the kernel filled: exclusive until given back with `Buffers::recycle`, which takes it by
 /// value. Its bytes are borrowed from it, so that nobody can keep them beyond that.
 ///
 /// ```compile_fail

@@ -2,7 +2,7 @@
 //!
 //! A client's upgrade request follows its connect at once, so mostly the whole head is there when we
 //! accept. Then the newcomer needs no task, no timer and no descriptor of the runtime. Everybody else
-//! (TLS, slow heads, refusals) goes on as a task in [`super::handshake`].
+//! (TLS, slow heads, refusals) goes on as a task in `shard::handshake`.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;

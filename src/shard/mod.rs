@@ -3,7 +3,7 @@
 //!
 //! [`core::Core`] is the machine: completions and commands in, submissions and commands out. It knows
 //! no descriptor and no clock, so that the simulation drives the code that ships. [`run`] gives it a
-//! thread, rings and the time; [`door`] and [`handshake`] bring it connections.
+//! thread, rings and the time; [`door`] and `handshake` bring it connections.
 
 pub mod command;
 pub mod connection;

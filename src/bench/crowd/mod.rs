@@ -1,7 +1,7 @@
 //! `uproar bench crowd`: more connections to one server process than one process may have descriptors,
 //! held by several client processes, and messages that reach all of them.
 //!
-//! The measuring process speaks, in each room as that room's first viewer; [`parts`] are its client
+//! The measuring process speaks, in each room as that room's first viewer; `parts` are its client
 //! processes. A delivery's time is when a client process found it, so its resolution is one pass over
 //! the connections, which is measured, too.
 

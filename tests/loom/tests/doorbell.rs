@@ -32,7 +32,10 @@ fn no_wake_up_is_lost() {
         sleep.announce();
         let saw_mail = mail.load(Ordering::Acquire);
         sender.join().unwrap();
-        assert!(saw_mail || rings.load(Ordering::Relaxed) == 1, "asleep beside unread mail");
+        assert!(
+            saw_mail || rings.load(Ordering::Relaxed) == 1,
+            "asleep beside unread mail"
+        );
     });
 }
 
