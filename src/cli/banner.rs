@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET};
+use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
 use crate::server::Ready;
 
 pub(super) fn print(ready: &Ready, data_dir: &Path) {
@@ -15,9 +15,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     let control = format!("{http}://{}", ready.control);
     let page = format!("{http}://{}/", ready.messaging);
     let room = ready.room.as_deref().unwrap_or_default();
-    // Run by cargo, it is not on the path.
-    let program = std::env::current_exe().unwrap_or_else(|_| "uproar".into());
-    let program = program.display();
+    let token = token_command(data_dir);
     let certificate = data_dir.join("dev-cert.pem");
     let trust = if ready.tls {
         format!(
@@ -51,14 +49,9 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
   const room = new ChatRoom({{ regionOrUrl: '{messaging}', tokenProvider: async () => ({{ token }}) }});
   room.addListener('message', m => console.log(m.sender.userId, m.content)); room.connect();
 
-  A token          {program} token create --room {room} --user bob --capability SEND_MESSAGE{}
+  A token          {token} --room {room} --user bob --capability SEND_MESSAGE
   Stop             Ctrl-C
-",
-        if data_dir == crate::config::dev_data_dir() {
-            String::new()
-        } else {
-            format!(" --data-dir {}", data_dir.display())
-        }
+"
     );
     // Whoever reads standard output may sleep; this thread serves.
     let printed = std::thread::Builder::new().spawn(move || super::show(&text));

@@ -16,6 +16,7 @@ mod tokens;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -77,7 +78,7 @@ pub(super) struct Peer {
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// Shards of the server that is started
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one())]
     shards: usize,
     /// Messaging address of a server that runs already, with `--quotas open`
     #[arg(
@@ -189,6 +190,21 @@ impl Target {
             rooms: ids,
             pid: self.pid,
         })?)
+    }
+}
+
+/// For counts of which none would leave nothing to measure.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// For rates.
+fn positive(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if rate > 0.0 && rate.is_finite() {
+        Ok(rate)
+    } else {
+        Err("a rate is above 0".to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `uproar doctor`: flags, table, JSON and files around [`crate::doctor`].
 
-use std::fs::OpenOptions;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
         });
         print(&format!("{report}\n"))?;
     } else {
-        print(&table(&findings))?;
+        print(&table(&findings, terminal_width()))?;
     }
     if let Some(directory) = &arguments.write {
         write(directory, &files::files(&findings, &target))?;
@@ -96,43 +97,71 @@ fn try_ring() -> io::Result<Vec<&'static str>> {
     Rings::new()?.try_out()
 }
 
-/// Columns as wide as their widest cell; the reason comes last, as its length varies most.
-fn table(findings: &[Finding]) -> String {
-    let cells = |finding: &Finding| {
+/// Columns as wide as their widest cell; below each thing to change or to look at, why.
+fn table(findings: &[Finding], width: usize) -> String {
+    let head = ["verdict", "check", "found", "needed"].map(str::to_owned);
+    let cells = findings.iter().map(|finding| {
+        let verdict = finding.verdict.name().to_owned();
         let Finding {
             check,
             found,
             needed,
             ..
         } = finding.clone();
-        [
-            check,
-            found,
-            needed,
-            finding.verdict.name().to_owned(),
-            finding.reason.clone(),
-        ]
-    };
-    let head = ["check", "found", "needed", "verdict", "reason"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head)
-        .chain(findings.iter().map(cells))
-        .collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths = [width(0), width(1), width(2), width(3)];
-    let [a, b, c, d] = widths;
-    let line = |[check, found, needed, verdict, reason]: &[String; 5]| {
-        format!("{check:a$}  {found:>b$}  {needed:>c$}  {verdict:d$}  {reason}")
-    };
-    let lines: Vec<_> = rows.iter().map(line).collect();
-    lines.join("\n") + "\n"
+        [verdict, check, found, needed]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(cells).collect();
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let [a, b, c] = [0, 1, 2].map(|column| widest(column).unwrap_or(0));
+    let below = " ".repeat(a + 2);
+    let mut out = String::new();
+    for (index, [verdict, check, found, needed]) in rows.iter().enumerate() {
+        let line = format!("{verdict:a$}  {check:b$}  {found:c$}  {needed}");
+        if line.chars().count() <= width {
+            out.push_str(&line);
+            out.push('\n');
+        } else {
+            let _infallible = writeln!(out, "{verdict:a$}  {check}");
+            out += &wrapped(&format!("{found}; needed: {needed}"), &below, width);
+        }
+        let finding = index.checked_sub(1).map(|index| &findings[index]);
+        if let Some(finding) = finding.filter(|finding| finding.verdict != Verdict::Ok) {
+            out += &wrapped(&finding.reason, &below, width);
+        }
+    }
+    out
+}
+
+/// Words in lines of at most `width`, each behind `indent`; a longer word has a line of its own.
+fn wrapped(text: &str, indent: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let length = indent.len() + line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && length > width {
+            let _infallible = writeln!(out, "{indent}{line}");
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    out + &format!("{indent}{line}\n")
+}
+
+/// Of the terminal; files and pipes get as much as the narrowest usual one.
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { 80 } else { columns.max(40) }
 }
 
 fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+    if !files.is_empty() {
+        let fail = |cause| Failure::Usage(format!("--write {}: {cause}", directory.display()));
+        fs::create_dir_all(directory).map_err(fail)?;
+    }
     for (name, text) in files {
         let path = directory.join(name);
         let fail = |cause: io::Error| Failure::Usage(format!("{}: {cause}", path.display()));

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Flags, Mode, SAMPLE};
@@ -123,7 +124,14 @@ impl Failure {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let arguments = Arguments::try_parse().unwrap_or_else(|mut error| {
+        // Clap would advise to pass what it does not know to the server that is measured, behind `--`.
+        if error.kind() == ErrorKind::UnknownArgument {
+            error.remove(ContextKind::Suggested);
+        }
+        error.exit()
+    });
+    match run(arguments.command) {
         Ok(()) => {
             logging::flush();
             ExitCode::SUCCESS

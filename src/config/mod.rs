@@ -39,6 +39,8 @@ pub const DEV_KEY_ID: &str = "AKIDUPROARDEV0000000";
 pub const DEV_SECRET: &str = "uproar-dev-secret-not-for-production";
 /// The room `uproar dev` makes ready.
 pub const DEV_ROOM: &str = "lobby";
+/// The end of its ARN, the same at every start, so that fixtures can name it.
+pub const DEV_ROOM_ID: &str = "lobby0000000";
 
 /// `serve` for real, `dev` with everything made ready on loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +88,16 @@ fn settle(
             secret: DEV_SECRET.to_owned(),
         });
     }
+    let own_data_dir = matches!(mode, Mode::Dev { .. })
+        && sources.of("server.data_dir") == Source::Default
+        && (raw.messaging.listen.port() == 0 || raw.control.listen.port() == 0);
+    if own_data_dir {
+        raw.server.data_dir = dev_data_dir_of(std::process::id());
+    }
     let effective = Effective::new(&raw, &sources);
-    Ok((resolve::resolve(mode, raw, &sources)?, effective))
+    let mut settings = resolve::resolve(mode, raw, &sources)?;
+    settings.data_is_own = own_data_dir;
+    Ok((settings, effective))
 }
 
 /// Where `uproar dev` keeps its data, and `uproar token create` looks for its keys: the user's own
@@ -102,6 +112,35 @@ pub fn dev_data_dir() -> PathBuf {
             },
             |own| own.join("uproar-dev"),
         )
+}
+
+/// Where one of several `uproar dev` keeps its data: one that leaves a port to the kernel is one of many.
+fn dev_data_dir_of(process: u32) -> PathBuf {
+    let mut shared = dev_data_dir().into_os_string();
+    shared.push(format!("-{process}"));
+    shared.into()
+}
+
+/// What makes a token of this server's in a shell; room and user are to follow.
+pub fn token_command(data_dir: &Path) -> String {
+    // Run by cargo, it is not on the path.
+    let program = std::env::current_exe().unwrap_or_else(|_| "uproar".into());
+    let mut command = format!("{} token create", quoted(&program.to_string_lossy()));
+    if data_dir != dev_data_dir() {
+        command.push_str(" --data-dir ");
+        command.push_str(&quoted(&data_dir.to_string_lossy()));
+    }
+    command
+}
+
+/// One word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The key file within a data directory.

@@ -88,6 +88,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
+        data_is_own: false,
         keys: keys(raw.keys, &data_dir, dev, &check)?,
         data_dir,
         shard,

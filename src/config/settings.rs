@@ -38,6 +38,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Whether the data directory is dev's own, emptied at each start.
     pub data_is_temporary: bool,
+    /// Whether nothing of it is to stay: it is removed at the end.
+    pub data_is_own: bool,
     /// Region and account.
     pub realm: Realm,
     /// Access keys.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::base::id::RoomId;
 use crate::shard::door::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
@@ -112,11 +113,12 @@ impl Control {
         http::listen::serve(self, listener, tls, stop).await
     }
 
-    /// The ARN of the oldest room called `name`, made if there is none.
-    pub async fn room_called(&self, name: &str) -> Result<String, fault::Fault> {
-        if let Some(room) = self.registry.rooms.named(name) {
-            return Ok(self.settings.realm.arn(room.id()));
+    /// The ARN of the room with this id, else of the oldest called `name`; made with both if there is neither.
+    pub async fn ready_room(&self, id: RoomId, name: &str) -> Result<String, fault::Fault> {
+        let rooms = &self.registry.rooms;
+        match rooms.get(id).or_else(|| rooms.named(name)) {
+            Some(room) => Ok(self.settings.realm.arn(room.id())),
+            None => op::rooms::create_ready(self, id, name).await,
         }
-        op::rooms::create_called(self, name).await
     }
 }

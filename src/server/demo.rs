@@ -1,12 +1,13 @@
 //! The demo page of `uproar dev`: chat in two browser tabs, nothing to install.
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
-use crate::config::{Mode, Settings};
+use crate::config::{Mode, Settings, token_command};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
 use crate::protocol::token::{Capability, Claims};
@@ -39,36 +40,48 @@ pub(super) struct Demo {
     keyring: LiveKeyring,
     clock: Clock,
     token_life: Duration,
+    scheme: &'static str,
+    // What makes a token in a shell.
+    command: String,
+    room: OnceLock<Room>,
+}
+
+/// The ready room.
+#[derive(Debug)]
+struct Room {
+    id: RoomId,
+    arn: String,
+    // Where the API is: known only now if the port was left to the kernel.
     control: String,
-    room: OnceLock<(RoomId, String)>,
 }
 
 impl Demo {
     pub(super) fn new(keyring: LiveKeyring, clock: Clock, settings: &Settings) -> Self {
         let secure = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
         let scheme = if secure { "https" } else { "http" };
-        let control = format!("{scheme}://{}", settings.control_listen);
         Self {
             keyring,
             clock,
             token_life: settings.token_life,
-            control,
+            scheme,
+            command: token_command(&settings.data_dir),
             room: OnceLock::new(),
         }
     }
 
     /// The ready room, once it is there.
-    pub(super) fn set_room(&self, arn: &str) {
+    pub(super) fn set_room(&self, arn: &str, control: SocketAddr) {
         let id = arn.rsplit('/').next().and_then(RoomId::parse);
         if let Some(id) = id {
+            let (arn, control) = (arn.to_owned(), format!("{}://{control}", self.scheme));
             // Set once, at start.
-            let _first = self.room.set((id, arn.to_owned()));
+            let _first = self.room.set(Room { id, arn, control });
         }
     }
 
     /// JSON with a token, or what is wrong with the query.
     fn token(&self, query: &str) -> Result<String, &'static str> {
-        let (room, arn) = self.room.get().ok_or("The room is not ready yet\n")?;
+        let Room { id, arn, control } = self.room.get().ok_or("The room is not ready yet\n")?;
         let value = |name: &str| {
             let pair = query
                 .split('&')
@@ -86,7 +99,7 @@ impl Demo {
         let now = UnixTime::from_secs(self.clock.now().unix.secs());
         let session_end = now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_DEFAULT)));
         let claims = Claims {
-            room: *room,
+            room: *id,
             attributes: vec![("displayName".to_owned(), user_id.clone())],
             user_id,
             capabilities,
@@ -95,9 +108,11 @@ impl Demo {
         };
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
         let token = self.keyring.load().seal(&claims, nonce);
-        let (expires, control) = (claims.expires.secs(), &self.control);
+        let expires = claims.expires.secs();
+        // A path may hold what JSON must escape.
+        let command = serde_json::Value::from(&*self.command);
         Ok(format!(
-            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"{control}"}}"#
+            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"{control}","command":{command}}}"#
         ))
     }
 }

@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::config::{DEV_ROOM, Mode, Settings};
+use crate::base::id::RoomId;
+use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
@@ -63,7 +64,10 @@ pub fn check(settings: &Settings) -> Result<(), StartError> {
 pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
-    let directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
+    let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
+    if settings.data_is_own {
+        directory.remove_at_end(&settings.data_dir);
+    }
     let connections_max =
         preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
     let clock = Clock::start();
@@ -220,11 +224,12 @@ impl Start {
             });
             let room = match &pages {
                 Some(pages) => {
+                    let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
                     let arn = control
-                        .room_called(DEV_ROOM)
+                        .ready_room(id, DEV_ROOM)
                         .await
                         .map_err(|fault| StartError::Room(format!("{fault:?}")))?;
-                    pages.set_room(&arn);
+                    pages.set_room(&arn, serves.address);
                     Some(arn)
                 }
                 None => None,

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
@@ -17,6 +17,58 @@ use crate::net::rings;
 #[derive(Debug)]
 pub(super) struct Directory {
     _lock: File,
+    removed_at_end: Option<PathBuf>,
+}
+
+impl Directory {
+    /// Removes it when the server has ended, and now what servers that were killed left beside it.
+    pub(super) fn remove_at_end(&mut self, path: &Path) {
+        self.removed_at_end = Some(path.to_owned());
+        if let Err(error) = remove_orphans(path) {
+            tracing::debug!(%error, "data directories of killed servers stay");
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.removed_at_end
+            && let Err(error) = fs::remove_dir_all(path)
+        {
+            tracing::warn!(path = %path.display(), %error, "the data directory stays");
+        }
+    }
+}
+
+/// Removes directories named like `own` but for the process id at the end, if they are this user's, no
+/// process has that id and none holds the lock.
+fn remove_orphans(own: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (own.parent(), own.file_name()) else {
+        return Ok(());
+    };
+    let name = name.to_string_lossy();
+    let Some((prefix, _)) = name.rsplit_once('-') else {
+        return Ok(());
+    };
+    for entry in parent.read_dir()? {
+        let entry = entry?;
+        let other = entry.file_name();
+        let process = other.to_str().and_then(|other| {
+            let process = other.strip_prefix(prefix)?.strip_prefix('-')?;
+            process.parse::<u32>().ok()
+        });
+        let Some(process) = process else { continue };
+        let metadata = entry.metadata()?;
+        let lives = Path::new(&format!("/proc/{process}")).exists();
+        if lives || !metadata.is_dir() || metadata.uid() != getuid().as_raw() {
+            continue;
+        }
+        let free = File::open(entry.path().join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        if free {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes and locks the data directory; `fresh` empties it first (dev's temporary one).
@@ -68,7 +120,10 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
             removed.map_err(fail)?;
         }
     }
-    Ok(Directory { _lock: lock })
+    Ok(Directory {
+        _lock: lock,
+        removed_at_end: None,
+    })
 }
 
 /// Keeps huge pages away from this process: they made no delivery cheaper (tuning.md), and the

@@ -23,6 +23,13 @@ pub(in crate::cli) struct Connect {
     /// Rooms of the server that is started, or of a peer
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rooms: u16,
+    /// Other subjects have it; here the work is given, and the time is measured
+    #[arg(long, hide = true, value_parser = not_timed)]
+    seconds: Option<u64>,
+}
+
+fn not_timed(_: &str) -> Result<u64, String> {
+    Err("`bench connect` counts handshakes: give --total N".to_owned())
 }
 
 impl Connect {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{BenchFailure, Peer, Target, progress};
+use super::{BenchFailure, Peer, Target, at_least_one, positive, progress};
 use crate::bench::fanout::{self, Plan, Row};
 use crate::bench::floor::{self, Floor};
 use crate::bench::sample::CONTENT_BYTES_MIN;
@@ -20,19 +20,19 @@ pub(in crate::cli) struct Fanout {
     #[command(flatten)]
     peer: Peer,
     /// Rooms of the server that is started, or of a peer
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one())]
     rooms: usize,
     /// Viewers in each room
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = at_least_one())]
     receivers: usize,
     /// Length of each message's content, in bytes
     #[arg(long, default_value_t = 200, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(CONTENT_BYTES_MIN as i64..=4096))]
     size: u16,
     /// Messages a second in each room [default: find the highest]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
     /// Deliveries a second near which to look for the highest rate: fewer steps than from anywhere
-    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = positive)]
     near: Option<f64>,
     /// Bound of the 99th percentile of latency
     #[arg(long, default_value_t = 100, value_name = "MS")]
@@ -44,7 +44,7 @@ pub(in crate::cli) struct Fanout {
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
     /// Receivers of each room that are looked at message by message
-    #[arg(long, default_value_t = 10, value_name = "N")]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = at_least_one())]
     samples: usize,
     /// Viewers offer permessage-deflate, and a server that is started agrees to it
     #[arg(long, conflicts_with_all = ["plain", "nats"])]
@@ -150,7 +150,11 @@ impl Fanout {
                 );
             }
         }
-        Ok(())
+        // Such a server was not measured, only the rates that it holds its clients to.
+        match all.iter().map(|row| row.refused).sum() {
+            0 => Ok(()),
+            refused => Err(refused_by_rates(refused)),
+        }
     }
 
     /// The kernel's line at the median's messages a send.
@@ -168,6 +172,13 @@ impl Fanout {
         line["share"] = (figure("deliveries_per_second") / point.deliveries_per_second).into();
         Ok(line)
     }
+}
+
+fn refused_by_rates(refused: u64) -> BenchFailure {
+    BenchFailure::Bench(BenchError::Server(format!(
+        "it refused {refused} messages, which count as lost: it holds rooms and clients to lower rates than were \
+         tried. Start it with `--quotas open`, or give a lower --rate"
+    )))
 }
 
 /// Of a message's content, with room for its JSON.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{BenchFailure, Peer, Target, progress};
+use super::{BenchFailure, Peer, Target, at_least_one, progress};
 use crate::bench::idle;
 
 #[derive(Debug, Args)]
@@ -12,7 +12,7 @@ pub(in crate::cli) struct Idle {
     #[command(flatten)]
     peer: Peer,
     /// Viewers
-    #[arg(long, default_value_t = 18_000, value_name = "N")]
+    #[arg(long, default_value_t = 18_000, value_name = "N", value_parser = at_least_one())]
     connections: usize,
     /// Length of their user ids, in bytes
     #[arg(long, default_value_t = 40, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(8..=128))]

@@ -22,7 +22,7 @@ pub(in crate::cli) struct Sweep {
     #[arg(long, value_delimiter = ',', value_name = "N")]
     values: Vec<u64>,
     /// Messages a second in each room [default: find the highest]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::positive)]
     rate: Option<f64>,
     /// Bound of the 99th percentile of latency; the highest rate that keeps it is a point's figure
     #[arg(long, default_value_t = 400, value_name = "MS")]
@@ -34,7 +34,7 @@ pub(in crate::cli) struct Sweep {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
     /// Shards of the servers that are started
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = super::at_least_one())]
     shards: usize,
     /// The points as a picture, with bars from the lowest to the highest run
     #[arg(long, value_name = "FILE.svg")]

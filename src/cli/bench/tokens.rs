@@ -1,5 +1,6 @@
 //! `uproar bench tokens`: flags and report.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +12,9 @@ use crate::bench::tokens;
 pub(in crate::cli) struct Tokens {
     #[command(flatten)]
     target: Target,
+    /// The control listener of the server of --target, which must be one of `uproar dev`: its access key is known
+    #[arg(long, value_name = "ADDRESS", requires = "messaging")]
+    control: Option<SocketAddr>,
     /// Kept-alive connections, one call under way on each
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -21,7 +25,12 @@ pub(in crate::cli) struct Tokens {
 
 impl Tokens {
     pub(super) fn run(&self, machine: &str) -> Result<(), BenchFailure> {
-        let host = self.target.host(1)?;
+        if self.target.messaging.is_some() && self.control.is_none() {
+            let text = "--target: calls go to the server's control listener; add --control ADDRESS";
+            return Err(BenchFailure::Usage(text.to_owned()));
+        }
+        let mut host = self.target.host(1)?;
+        host.control = self.control.or(host.control);
         let connections = usize::from(self.connections);
         let found = tokens::run(&host, connections, Duration::from_secs(self.seconds))?;
         if self.target.json {

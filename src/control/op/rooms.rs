@@ -86,15 +86,16 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
 }
 
 /// A room of this name and nothing else; its ARN.
-pub(in crate::control) async fn create_called(
+pub(in crate::control) async fn create_ready(
     control: &Control,
+    id: RoomId,
     name: &str,
 ) -> Result<String, Fault> {
     let named = Wanted {
         name: Some(name.to_owned()),
         ..Wanted::default()
     };
-    let room = keep_new(control, named, |_| {}).await?;
+    let room = keep_new(control, named, |room| room.head.id = id.to_string()).await?;
     Ok(control.settings.realm.arn(room.id()))
 }
 

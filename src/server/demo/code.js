@@ -5,7 +5,7 @@ const KEY = "AKIDUPROARDEV0000000";
 const SECRET = "uproar-dev-secret-not-for-production";
 
 /** Title and text of each snippet. */
-export function snippets({ control, room }) {
+export function snippets({ control, room, command }) {
   const messaging = location.origin.replace(/^http/, "ws");
   return [
     [
@@ -47,13 +47,14 @@ const room = new ChatRoom({
       capabilities: ["SEND_MESSAGE"],
     })),
 });
+room.logLevel = "error";
 room.addListener("message", (message) => console.log(message.sender.userId, message.content));
 room.addListener("connect", () => room.sendMessage(new SendMessageRequest("hello from Node")));
 room.connect();`,
     ],
     [
       "A token without the API",
-      `uproar token create --room ${room} --user bob --capability SEND_MESSAGE`,
+      `${command} --room ${room} --user bob --capability SEND_MESSAGE`,
     ],
   ];
 }

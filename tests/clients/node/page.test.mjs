@@ -131,5 +131,7 @@ test("a second viewer beside the first, and code for this server", async () => {
   await page.until(() => document.querySelectorAll("#code pre").length > 0, "the snippets");
   const code = await page.run(() => document.getElementById("code").innerText);
   assert.ok(code.includes(server.controlUrl) && code.includes(server.url) && code.includes(":room/"), code);
+  // Of this program and this server's keys, not of whatever is on the path.
+  assert.match(code, /\n\/\S+\/uproar token create --data-dir \S+ --room arn:/);
   assert.deepEqual(page.faults, []);
 });
