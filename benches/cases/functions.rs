@@ -10,7 +10,7 @@ use uproar::base::id::{FrameIds, RoomId};
 use uproar::base::limits::{PARSE_PADDING_BYTES, WINDOW_AGE_MAX, WINDOW_BYTES_MAX};
 use uproar::base::segment::{Piece, Segment};
 use uproar::base::wheel::Wheel;
-use uproar::protocol::chat::{ErrorCode, Parser, encode, texts};
+use uproar::protocol::chat::{ErrorCode, Parser, encode, request_id_scan, texts};
 use uproar::protocol::http;
 use uproar::protocol::sigv4::sign::{Credentials, Outgoing, sign};
 use uproar::protocol::sigv4::{Claim, Received, Scope, SigningKey};
@@ -74,6 +74,8 @@ const fn case(
 
 const BOUNDS: Bounds = Bounds {
     message_bytes_max: 16 * 1024,
+    oversized_bytes_max: 128 * 1024,
+    scan: request_id_scan,
     fragments_max: 64,
 };
 const WINDOW: Window = Window {

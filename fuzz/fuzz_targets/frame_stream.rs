@@ -7,11 +7,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use uproar::base::limits::PARSE_PADDING_BYTES;
+use uproar::protocol::chat::request_id_scan;
 use uproar::protocol::ws::{Bounds, Decoder, Inflater, Item, Violation};
 
 /// Small, so that short inputs reach them.
 const BOUNDS: Bounds = Bounds {
     message_bytes_max: 512,
+    oversized_bytes_max: 2048,
+    scan: request_id_scan,
     fragments_max: 8,
 };
 
@@ -57,6 +60,7 @@ fn decode(
                     ('t', bounded(payload.bytes()))
                 }
                 Item::Binary(payload) => ('b', bounded(payload.bytes())),
+                Item::Oversized(scan) => ('s', scan.value().unwrap_or_default().into()),
                 Item::Ping(payload) => ('i', payload.to_vec()),
                 Item::Pong(payload) => ('o', payload.to_vec()),
                 Item::Close { code, reason } => ('c', format!("{code:?} {reason}").into()),

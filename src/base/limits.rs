@@ -13,6 +13,9 @@ pub const CONTENT_CHARS_MAX: usize = 500;
 pub const ATTRIBUTES_BYTES_MAX: usize = 1024;
 /// `RequestId`, in bytes. SDKs send 36; four times that leaves room for tracing ids.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// `RequestId` in an ERROR, in bytes as the client wrote it: a request may be refused because its id is
+/// too long, and its sender still waits for just that id. Of a longer one nothing is echoed.
+pub const REQUEST_ID_ECHOED_BYTES_MAX: usize = 1024;
 /// `UserId`, in code points (contract §2).
 pub const USER_ID_CHARS_MAX: usize = 128;
 /// `Reason` of a deletion or a disconnect, in code points.
@@ -23,6 +26,10 @@ pub const EVENT_NAME_CHARS_MAX: usize = 100;
 /// (500 characters of 4 bytes, 1 KB attributes, ids, escapes); the rest is room for unknown keys. Of a
 /// compressed message also what comes out, while it comes out.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Largest WebSocket message that is read over, in bytes, compressed or not: refused with 413 and its
+/// `RequestId`, and the connection goes on, since a paste is a mistake and no attack. Nothing of it is
+/// kept but the id. A longer one ends the connection.
+pub const OVERSIZED_BYTES_MAX: usize = 128 * 1024;
 /// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment bombs.
 pub const FRAGMENTS_MAX: u32 = 64;
 /// Frames of one connection that are no accepted request, per second: refused requests, binary messages,

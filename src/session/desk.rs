@@ -2,9 +2,10 @@
 
 use crate::base::limits::{
     FRAGMENTS_MAX, MESSAGE_BYTES_MAX, OVERHEAD_FRAMES_BURST, OVERHEAD_FRAMES_PER_SECOND,
+    OVERSIZED_BYTES_MAX,
 };
 use crate::base::rate::Rate;
-use crate::protocol::chat::Parser;
+use crate::protocol::chat::{Parser, request_id_scan};
 use crate::protocol::ws::{Bounds, Inflater};
 
 /// One a shard; lent to each session while it reads.
@@ -31,6 +32,8 @@ impl Desk {
     pub fn chat(connection_rate: Option<Rate>) -> Self {
         let bounds = Bounds {
             message_bytes_max: MESSAGE_BYTES_MAX,
+            oversized_bytes_max: OVERSIZED_BYTES_MAX,
+            scan: request_id_scan,
             fragments_max: FRAGMENTS_MAX,
         };
         Self {
@@ -51,6 +54,8 @@ impl Desk {
     pub fn echo() -> Self {
         let bounds = Bounds {
             message_bytes_max: 64 << 20,
+            oversized_bytes_max: 64 << 20,
+            scan: request_id_scan,
             fragments_max: 1 << 20,
         };
         Self {

@@ -16,7 +16,7 @@ pub use desk::Desk;
 use crate::base::clock::{Now, Tick};
 use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
 use crate::base::rate::{Budget, Rate};
-use crate::protocol::chat::{ErrorCode, Request, texts};
+use crate::protocol::chat::{ErrorCode, Refusal, Request, request_id_scan, texts};
 use crate::protocol::extension::Agreement;
 use crate::protocol::token::{Capabilities, Capability};
 use crate::protocol::ws::{Decoder, Item, Violation};
@@ -229,25 +229,27 @@ impl Session {
                             }
                         }
                         Err(refusal) => {
-                            if over(&mut self.budget, rate, now) {
-                                refuse_rate(refusal.request_id, effect);
-                            } else {
-                                effect(Effect::Refuse {
-                                    code: refusal.code,
-                                    message: refusal.message,
-                                    request_id: refusal.request_id,
-                                });
-                            }
+                            charge_refusal(&mut self.budget, rate, now, refusal, effect);
                         }
                     }
                 }
-                Item::Binary(_) => {
-                    let message = texts::BINARY;
-                    effect(Effect::Refuse {
+                Item::Binary(payload) => {
+                    let mut scan = request_id_scan();
+                    scan.feed(payload.bytes());
+                    let refusal = Refusal {
                         code: ErrorCode::BadRequest,
-                        message,
-                        request_id: "",
-                    });
+                        message: texts::BINARY,
+                        request_id: scan.value().unwrap_or_default(),
+                    };
+                    charge_refusal(&mut self.budget, desk.connection_rate, now, refusal, effect);
+                }
+                Item::Oversized(scan) => {
+                    let refusal = Refusal {
+                        code: ErrorCode::PayloadTooLarge,
+                        message: texts::FRAME_TOO_BIG,
+                        request_id: scan.value().unwrap_or_default(),
+                    };
+                    charge_refusal(&mut self.budget, desk.connection_rate, now, refusal, effect);
                 }
                 Item::Ping(payload) => effect(Effect::Pong(payload)),
                 Item::Pong(_) => {}
@@ -310,12 +312,23 @@ fn over(budget: &mut Budget, rate: Option<Rate>, now: Now) -> bool {
     rate.is_some_and(|rate| !budget.take(rate, now.tick))
 }
 
-fn refuse_rate(request_id: &str, effect: &mut dyn FnMut(Effect<'_>)) {
-    let message = texts::RATE;
+/// What is refused is charged as what is carried out.
+fn charge_refusal(
+    budget: &mut Budget,
+    rate: Option<Rate>,
+    now: Now,
+    refusal: Refusal<'_>,
+    effect: &mut dyn FnMut(Effect<'_>),
+) {
+    let (code, message) = if over(budget, rate, now) {
+        (ErrorCode::TooManyRequests, texts::RATE)
+    } else {
+        (refusal.code, refusal.message)
+    };
     effect(Effect::Refuse {
-        code: ErrorCode::TooManyRequests,
+        code,
         message,
-        request_id,
+        request_id: refusal.request_id,
     });
 }
 

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_rustls::HttpsConnector;
@@ -45,6 +45,15 @@ pub(super) enum CallFault {
     Request(hyper::http::Error),
 }
 
+/// What a handler said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Whole, unless there is a fault.
+    pub(super) body: Vec<u8>,
+    /// Why nothing of it but a denial may be used.
+    pub(super) fault: Option<CallFault>,
+}
+
 /// Calls handlers.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -62,7 +71,7 @@ impl Client {
         Ok(Self { http })
     }
 
-    /// What the handler answers to `body`. A kept connection may just have been closed by the other
+    /// What the handler answers to `body`, or as much of it as came. A kept connection may just have been closed by the other
     /// side: then the call is made once more.
     ///
     /// # Cancel safety
@@ -73,7 +82,7 @@ impl Client {
         target: &Target,
         body: &Bytes,
         now: UnixTime,
-    ) -> Result<Bytes, CallFault> {
+    ) -> Result<Answer, CallFault> {
         let request = || request(target, body, now).map_err(CallFault::Request);
         let response = match self.http.request(request()?).await {
             Err(error) if !error.is_connect() => self.http.request(request()?).await,
@@ -81,20 +90,34 @@ impl Client {
         };
         let response = response.map_err(|error| CallFault::Connection(chain(&error)))?;
         let (status, headers) = (response.status(), response.headers());
-        if status != StatusCode::OK {
-            return Err(CallFault::Status(status));
-        }
-        if let Some(kind) = headers.get(FUNCTION_ERROR) {
-            let kind = String::from_utf8_lossy(kind.as_bytes()).into_owned();
-            return Err(CallFault::Function(kind));
-        }
-        let body = Limited::new(response.into_body(), REVIEW_ANSWER_BYTES_MAX);
-        match body.collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(CallFault::TooLong),
-            Err(error) => Err(CallFault::Connection(chain(error.as_ref()))),
+        let failed = headers
+            .get(FUNCTION_ERROR)
+            .map(|kind| CallFault::Function(String::from_utf8_lossy(kind.as_bytes()).into_owned()));
+        let refused = (status != StatusCode::OK).then_some(CallFault::Status(status));
+        let (body, cut) = collect(response.into_body()).await;
+        Ok(Answer {
+            body,
+            fault: refused.or(failed).or(cut),
+        })
+    }
+}
+
+/// The body as far as it came within its bound, and why it is not whole.
+async fn collect(mut body: Incoming) -> (Vec<u8>, Option<CallFault>) {
+    let mut collected = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(_trailers)) => continue,
+            Err(error) => return (collected, Some(CallFault::Connection(chain(&error)))),
+        };
+        let room = REVIEW_ANSWER_BYTES_MAX - collected.len();
+        collected.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return (collected, Some(CallFault::TooLong));
         }
     }
+    (collected, None)
 }
 
 fn request(

@@ -30,7 +30,9 @@ use crate::base::limits::{
 };
 use crate::base::rate::{Budget, Rate};
 use crate::net::event::Event;
-use crate::protocol::chat::review::{AnswerFault, Question, Verdict, question_json, read_answer};
+use crate::protocol::chat::review::{
+    AnswerFault, Question, Verdict, question_json, read_answer, read_denial,
+};
 use crate::shard::mesh::ReviewMail;
 use crate::shard::review::ReviewRequest;
 use client::{CallFault, Client};
@@ -186,7 +188,10 @@ impl Reviews {
         let question = Bytes::from(question_json(&question));
         let now = self.control.clock.now().unix;
         let answer = self.client.call(target, &question, now).await?;
-        let mut verdict = read_answer(&answer, usize::from(request.content_chars_max))?;
+        let mut verdict = match answer.fault {
+            None => read_answer(&answer.body, usize::from(request.content_chars_max))?,
+            Some(fault) => read_denial(&answer.body).ok_or(fault)?,
+        };
         if let Verdict::Allow(rewrite) = &mut verdict
             && self.settings.omitted_attributes_drop
         {

@@ -8,6 +8,14 @@ mod time;
 
 pub use request::{Parser, Refusal, Request};
 
+use super::scan::Scan;
+use crate::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
+
+/// Reads the id of a request that is refused, whatever is wrong with it.
+pub fn request_id_scan() -> Scan {
+    Scan::new("RequestId", REQUEST_ID_ECHOED_BYTES_MAX, |_| true)
+}
+
 /// `ErrorCode` of an ERROR frame: a closed set, which clients know by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {

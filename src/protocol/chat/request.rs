@@ -4,12 +4,13 @@ use simd_json::{Buffers, Node, StaticNode, Tape, fill_tape_padded};
 
 use super::encode::object;
 use super::json::is_shallow;
-use super::{ErrorCode, texts};
+use super::{ErrorCode, request_id_scan, texts};
 use crate::base::id::FrameId;
 use crate::base::limits::{
-    ATTRIBUTES_BYTES_MAX, JSON_DEPTH_MAX, JSON_MEMBERS_MAX, MESSAGE_BYTES_MAX, REASON_CHARS_MAX,
-    REQUEST_ID_BYTES_MAX, USER_ID_CHARS_MAX,
+    ATTRIBUTES_BYTES_MAX, JSON_DEPTH_MAX, JSON_MEMBERS_MAX, MESSAGE_BYTES_MAX, PARSE_PADDING_BYTES,
+    REASON_CHARS_MAX, REQUEST_ID_BYTES_MAX, USER_ID_CHARS_MAX,
 };
+use crate::protocol::scan::mend_lone_surrogates;
 
 /// A valid publish request. `request_id` is empty if there was none, `reason` too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub struct Refusal<'a> {
     pub code: ErrorCode,
     /// For people, but for the texts that applications compare.
     pub message: &'static str,
-    /// The request's own id, if it could be read; else empty.
+    /// The request's own id, if it can be read whatever else is wrong; else empty.
     pub request_id: &'a str,
 }
 
@@ -62,6 +63,10 @@ pub struct Parser {
     tape: Tape<'static>,
     attributes: Vec<u8>,
     order: Vec<u32>,
+    // The request as it came, since parsing overwrites it: what a refusal is read from.
+    original: Vec<u8>,
+    // The id of the last request that was refused.
+    refused_id: String,
 }
 
 impl Default for Parser {
@@ -71,6 +76,8 @@ impl Default for Parser {
             tape: Tape(Vec::with_capacity(256)),
             attributes: Vec::with_capacity(2 * ATTRIBUTES_BYTES_MAX),
             order: Vec::with_capacity(64),
+            original: Vec::with_capacity(MESSAGE_BYTES_MAX + PARSE_PADDING_BYTES),
+            refused_id: String::new(),
         }
     }
 }
@@ -86,55 +93,82 @@ impl Parser {
     /// unescaped in place. 250-400 ns for a usual message.
     ///
     /// Keys count in any letter case, unknown ones are ignored, a key that comes twice is refused, and
-    /// `null` is the same as absent.
+    /// `null` is the same as absent. Half a surrogate pair (`"\ud83d"`: JavaScript's `slice` through an
+    /// emoji) is read as U+FFFD, as by the parsers of most languages.
+    ///
+    /// # Errors
+    ///
+    /// With the request's id wherever it can be read: who gets no answer with it waits for ever.
     pub fn parse<'a>(
         &'a mut self,
         padded: &'a mut [u8],
         len: usize,
         content_chars_max: usize,
     ) -> Result<Request<'a>, Refusal<'a>> {
-        let refuse = |message| Refusal {
-            code: ErrorCode::BadRequest,
-            message,
-            request_id: "",
-        };
-        if !is_shallow(&padded[..len], JSON_DEPTH_MAX) {
-            return Err(refuse(texts::TOO_DEEP));
-        }
         let Self {
             buffers,
-            tape: kept,
+            tape,
             attributes,
             order,
+            original,
+            refused_id,
         } = self;
-        let mut tape = std::mem::replace(kept, Tape(Vec::new())).reset();
-        let filled = fill_tape_padded(padded, len, buffers, &mut tape);
-        let outcome = match filled {
-            Ok(()) => read(&tape.0, attributes, order, content_chars_max),
-            Err(_) => Err(refuse(texts::NOT_JSON)),
+        original.clear();
+        original.extend_from_slice(&padded[..len]);
+        let mut kept = Kept {
+            buffers,
+            tape,
+            attributes,
+            order,
         };
-        *kept = tape.reset();
-        match outcome {
-            Ok(Read::Send {
-                content,
-                has_attributes,
-                request_id,
-            }) => {
-                let attributes_json = if has_attributes {
-                    std::str::from_utf8(attributes).expect("made of strings and ASCII")
-                } else {
-                    "null"
-                };
-                Ok(Request::SendMessage {
-                    content,
-                    attributes_json,
-                    request_id,
-                })
-            }
-            Ok(Read::Other(request)) => Ok(request),
-            Err(refusal) => Err(refusal),
+        let mut fault = match attempt(padded, len, &mut kept, content_chars_max) {
+            Ok(read) => return Ok(read.request(attributes)),
+            Err(fault) => fault,
+        };
+        let mut scan = request_id_scan();
+        scan.feed(original);
+        refused_id.clear();
+        refused_id.push_str(scan.value().unwrap_or_default());
+        if fault.1 == texts::NOT_JSON && mend_lone_surrogates(original) {
+            original.resize(len + PARSE_PADDING_BYTES, 0);
+            fault = match attempt(original, len, &mut kept, content_chars_max) {
+                Ok(read) => return Ok(read.request(attributes)),
+                Err(fault) => fault,
+            };
         }
+        Err(Refusal {
+            code: fault.0,
+            message: fault.1,
+            request_id: refused_id,
+        })
     }
+}
+
+/// What is kept from one parse to the next.
+struct Kept<'k> {
+    buffers: &'k mut Buffers,
+    tape: &'k mut Tape<'static>,
+    attributes: &'k mut Vec<u8>,
+    order: &'k mut Vec<u32>,
+}
+
+fn attempt<'a>(
+    padded: &'a mut [u8],
+    len: usize,
+    kept: &mut Kept<'_>,
+    content_chars_max: usize,
+) -> Result<Read<'a>, Fault> {
+    if !is_shallow(&padded[..len], JSON_DEPTH_MAX) {
+        return Err(bad(texts::TOO_DEEP));
+    }
+    let mut tape = std::mem::replace(kept.tape, Tape(Vec::new())).reset();
+    let filled = fill_tape_padded(padded, len, kept.buffers, &mut tape);
+    let outcome = match filled {
+        Ok(()) => read(&tape.0, kept.attributes, kept.order, content_chars_max),
+        Err(_) => Err(bad(texts::NOT_JSON)),
+    };
+    *kept.tape = tape.reset();
+    outcome
 }
 
 /// A request whose attributes, if any, lie in the parser's buffer.
@@ -145,6 +179,27 @@ enum Read<'a> {
         request_id: &'a str,
     },
     Other(Request<'a>),
+}
+
+impl<'a> Read<'a> {
+    fn request(self, attributes: &'a [u8]) -> Request<'a> {
+        match self {
+            Self::Send {
+                content,
+                has_attributes,
+                request_id,
+            } => Request::SendMessage {
+                content,
+                attributes_json: if has_attributes {
+                    std::str::from_utf8(attributes).expect("made of strings and ASCII")
+                } else {
+                    "null"
+                },
+                request_id,
+            },
+            Self::Other(request) => request,
+        }
+    }
 }
 
 /// The members that mean something, by their index on the tape.
@@ -164,22 +219,12 @@ fn read<'a>(
     attributes: &mut Vec<u8>,
     order: &mut Vec<u32>,
     content_chars_max: usize,
-) -> Result<Read<'a>, Refusal<'a>> {
-    let refuse = |(code, message)| Refusal {
-        code,
-        message,
-        request_id: "",
-    };
-    let members = members(tape).map_err(refuse)?;
+) -> Result<Read<'a>, Fault> {
+    let members = members(tape)?;
     let request_id = match member(tape, members.request_id) {
         None => "",
         Some(Node::String(id)) if id.len() <= REQUEST_ID_BYTES_MAX => id,
-        Some(_) => return Err(refuse(bad(texts::REQUEST_ID))),
-    };
-    let refuse = |(code, message)| Refusal {
-        code,
-        message,
-        request_id,
+        Some(_) => return Err(bad(texts::REQUEST_ID)),
     };
     let text = |index: Option<usize>| match member(tape, index) {
         Some(Node::String(text)) => Some(text),
@@ -188,19 +233,19 @@ fn read<'a>(
     let reason = || match member(tape, members.reason) {
         None => Ok(""),
         Some(Node::String(reason)) if chars_at_most(reason, REASON_CHARS_MAX) => Ok(reason),
-        Some(_) => Err(refuse(bad(texts::REASON))),
+        Some(_) => Err(bad(texts::REASON)),
     };
     match text(members.action) {
         Some("SEND_MESSAGE") => {
             let content = text(members.content)
                 .filter(|content| !content.is_empty())
-                .ok_or(refuse(bad(texts::CONTENT)))?;
+                .ok_or(bad(texts::CONTENT))?;
             if !chars_at_most(content, content_chars_max) {
-                return Err(refuse(bad(texts::TOO_LONG)));
+                return Err(bad(texts::TOO_LONG));
             }
             let has_attributes = match members.attributes {
                 Some(at) if member(tape, Some(at)).is_some() => {
-                    take_attributes(tape, at, attributes, order).map_err(refuse)?;
+                    take_attributes(tape, at, attributes, order)?;
                     true
                 }
                 _ => false,
@@ -214,7 +259,7 @@ fn read<'a>(
         Some("DELETE_MESSAGE") => {
             let id = text(members.id)
                 .filter(|id| FrameId::parse(id).is_some())
-                .ok_or(refuse(bad(texts::ID)))?;
+                .ok_or(bad(texts::ID))?;
             Ok(Read::Other(Request::DeleteMessage {
                 id,
                 reason: reason()?,
@@ -224,14 +269,14 @@ fn read<'a>(
         Some("DISCONNECT_USER") => {
             let user_id = text(members.user_id)
                 .filter(|user| !user.is_empty() && chars_at_most(user, USER_ID_CHARS_MAX))
-                .ok_or(refuse(bad(texts::USER_ID)))?;
+                .ok_or(bad(texts::USER_ID))?;
             Ok(Read::Other(Request::DisconnectUser {
                 user_id,
                 reason: reason()?,
                 request_id,
             }))
         }
-        Some(_) | None => Err(refuse(bad(texts::ACTION))),
+        Some(_) | None => Err(bad(texts::ACTION)),
     }
 }
 
@@ -438,14 +483,19 @@ mod tests {
     #[test]
     fn invalid_requests_are_refused() {
         let parser = &mut Parser::default();
-        let deep = format!("{}1{}", "[".repeat(17), "]".repeat(17));
+        let deep = format!(
+            r#"{{"A":{}1{},"RequestId":"r"}}"#,
+            "[".repeat(17),
+            "]".repeat(17)
+        );
         let members: Vec<String> = (0..65).map(|n| format!("\"k{n}\":1,")).collect();
         let members = members.concat();
-        let members = format!("{{{members}\"Action\":\"X\"}}");
+        let members = format!("{{{members}\"Action\":\"X\",\"RequestId\":\"r\"}}");
         let large = format!(
             r#"{{"Action":"SEND_MESSAGE","Content":"x","RequestId":"r","Attributes":{{"k":"{}"}}}}"#,
             "v".repeat(1024)
         );
+        let endless_id = format!(r#"{{"RequestId":"{}"}}"#, "r".repeat(1025));
         let long_id = format!(
             r#"{{"Action":"SEND_MESSAGE","RequestId":"{}"}}"#,
             "r".repeat(129)
@@ -461,7 +511,14 @@ mod tests {
             ("\"SEND_MESSAGE\"", 400, ""),
             ("{} {}", 400, ""),
             ("\u{feff}{}", 400, ""),
-            (r#"{"Action":"SEND_MESSAGE","Content":"\ud800"}"#, 400, ""),
+            (
+                r#"{"Action":"SEND_MESSAGE","Content":"\ud800\q","RequestId":"r"}"#,
+                400,
+                "r",
+            ),
+            ("\u{feff}{\"RequestId\":\"r\"}", 400, "r"),
+            (r#"{"RequestId":"r","Action":"#, 400, "r"),
+            (r#"{"Action":,"Content":"x","RequestId":"r"}"#, 400, "r"),
             (
                 "{\"Action\":\"SEND_MESSAGE\",\"Content\":\"a\u{1}b\"}",
                 400,
@@ -483,7 +540,7 @@ mod tests {
             (
                 r#"{"Action":"SEND_MESSAGE","Content":1e400,"RequestId":"r"}"#,
                 400,
-                "",
+                "r",
             ),
             (
                 r#"{"Action":"SEND_MESSAGE","Content":null,"RequestId":"r"}"#,
@@ -496,9 +553,9 @@ mod tests {
                 "r",
             ),
             (
-                r#"{"Action":"SEND_MESSAGE","Content":"x","content":"y"}"#,
+                r#"{"Action":"SEND_MESSAGE","Content":"x","content":"y","RequestId":"r"}"#,
                 400,
-                "",
+                "r",
             ),
             (
                 r#"{"Action":"SEND_MESSAGE","Content":"x","\u0043ontent":"y"}"#,
@@ -535,10 +592,11 @@ mod tests {
                 400,
                 "r",
             ),
-            (&deep, 400, ""),
-            (&members, 400, ""),
+            (&deep, 400, "r"),
+            (&members, 400, "r"),
             (&large, 413, "r"),
-            (&long_id, 400, ""),
+            (&long_id, 400, &"r".repeat(129)),
+            (&endless_id, 400, ""),
             (&reason, 400, "r"),
         ];
         for (json, code, request_id) in cases {
@@ -615,6 +673,66 @@ mod tests {
                 let values = oracle.as_object().expect("an object");
                 prop_assert!(values.values().any(|value| value == &content), "{} {}", json, content);
             }
+        }
+
+        /// Goal: whatever single fault the rest of a request has, its id comes back: nobody waits for
+        /// ever. Method: one cut, insertion, replacement or end anywhere but in the id's member.
+        #[test]
+        fn a_refusal_names_the_request(
+            content in "[\\x20-\\x7f\"\\\\{}\\[\\]:,é🔥]{0,20}",
+            attribute in "[\"\\\\{}:,a]{0,6}",
+            id in "[\\x20-\\x7f\"\\\\é🔥]{1,36}",
+            rotate in 0_usize..4,
+            at in any::<prop::sample::Index>(),
+            remove in 0_usize..4,
+            insert in prop_oneof![
+                "[\\x00-\\x7f\"\\\\{}\\[\\]:,]{0,3}",
+                Just("\u{feff}".to_owned()),
+                Just("1e400".to_owned()),
+                Just(r"\ud83d".to_owned()),
+                Just(r"\q".to_owned()),
+                Just("[".repeat(300)),
+                Just(r#""Content":"twice","#.to_owned()),
+            ],
+            ends in any::<bool>(),
+        ) {
+            let member = format!("\"RequestId\":{}", serde_json::json!(id));
+            let mut members = [
+                r#""Action":"SEND_MESSAGE""#.to_owned(),
+                member.clone(),
+                format!("\"Content\":{}", serde_json::json!(content)),
+                format!(r#""Attributes":{{"a":{},"b":"2"}}"#, serde_json::json!(attribute)),
+            ];
+            members.rotate_left(rotate);
+            let json = format!("{{{}}}", members.join(","));
+            let start = json.find(&member).expect("it is there");
+            let end = start + member.len();
+            // Anywhere from the first byte to the last, but for the inside of the id's member.
+            let at = at.index(json.len() - member.len() + 2);
+            let at = json.floor_char_boundary(if at > start { at + member.len() - 1 } else { at });
+            let until = (at + remove).min(if at <= start { start } else { json.len() });
+            let until = json.floor_char_boundary(until).max(at);
+            let broken = if ends && at >= end {
+                json[..at].to_owned()
+            } else {
+                format!("{}{insert}{}", &json[..at], &json[until..])
+            };
+            if let Err((_, message, request_id)) = parse(&mut Parser::default(), &broken) {
+                prop_assert_eq!(request_id, id, "{}: {}", broken, message);
+            }
+        }
+
+        /// Goal: half a surrogate pair is U+FFFD, a whole one is its character. Oracle: UTF-16 decoded
+        /// by the standard library.
+        #[test]
+        fn half_surrogate_pairs_are_read(units in prop::collection::vec(
+            prop_oneof![Just(0xD83D_u16), Just(0xDD25), Just(0x41), Just(0xFFFD), Just(0x22)], 1..8,
+        )) {
+            let written: Vec<String> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let written = written.concat();
+            let json = format!(r#"{{"Action":"SEND_MESSAGE","RequestId":"r","Content":"{written}"}}"#);
+            let expected = [String::from_utf16_lossy(&units), "null".to_owned(), "r".to_owned()];
+            prop_assert_eq!(parse(&mut Parser::default(), &json), Ok(expected));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Message review (IVS Chat): what a handler is asked, and how its answer is read.
 
+use std::borrow::Cow;
+
 use bytes::BufMut;
 use serde_json::{Map, Value};
 
@@ -7,6 +9,7 @@ use super::encode::attributes_json;
 use super::json::{string, string_bytes_max};
 use crate::base::id::FrameId;
 use crate::base::limits::{ATTRIBUTES_BYTES_MAX, REVIEW_REASON_CHARS_MAX};
+use crate::protocol::scan::{Scan, mend_lone_surrogates};
 
 /// A message as its handler sees it.
 #[derive(Debug, Clone, Copy)]
@@ -87,39 +90,89 @@ pub fn question_json(question: &Question<'_>) -> Vec<u8> {
     out
 }
 
-/// Reads an answer. Member names count in any letter case, unknown ones are ignored, `null` is the same
-/// as absent.
+/// Reads an answer, whole or as much of it as there was. Member names count in any letter case, unknown
+/// ones are ignored, `null` is the same as absent.
 ///
-/// A denial counts whatever else the answer holds: what a handler denies must not be delivered because
-/// it made a mistake elsewhere.
-pub fn read_answer(json: &[u8], content_chars_max: usize) -> Result<Verdict, AnswerFault> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice(json) else {
+/// A denial counts whatever surrounds it: a handler that made a mistake elsewhere, or was led into one
+/// by what it quotes of the message, has still denied. So it is looked for apart from the parser, and
+/// of several results a denial is the one that counts. Nothing else is taken from an answer that is not
+/// valid JSON.
+///
+/// # Errors
+///
+/// What is wrong with an answer that denies nothing.
+pub fn read_answer(answer: &[u8], content_chars_max: usize) -> Result<Verdict, AnswerFault> {
+    let text = decoded(answer);
+    let mut scan = Scan::new("ReviewResult", DENIAL_BYTES_MAX, is_denial);
+    scan.feed(&text);
+    let parsed = serde_json::from_slice(&text);
+    if scan.value().is_some() {
+        // The reason may be lost, the denial not.
+        let reason = parsed.or_else(|_| {
+            let mut mended = String::from_utf8_lossy(&text).into_owned().into_bytes();
+            mend_lone_surrogates(&mut mended);
+            serde_json::from_slice(&mended)
+        });
+        return Ok(Verdict::Deny(reason_of(&reason.unwrap_or_default()).into()));
+    }
+    let Ok(Value::Object(answer)) = parsed else {
         return Err(AnswerFault::NotObject);
     };
-    let attributes = member(&answer, "Attributes");
-    match member(&answer, "ReviewResult").and_then(Value::as_str) {
-        Some("DENY") => {
-            let reason = attributes
-                .and_then(Value::as_object)
-                .and_then(|attributes| member(attributes, "Reason"))
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            Ok(Verdict::Deny(cut(reason, REVIEW_REASON_CHARS_MAX).into()))
-        }
-        Some("ALLOW") => {
-            let content = member(&answer, "Content")
-                .and_then(Value::as_str)
-                .filter(|content| {
-                    !content.is_empty() && *content == cut(content, content_chars_max)
-                })
-                .ok_or(AnswerFault::Content)?;
-            Ok(Verdict::Allow(Rewrite {
-                content: content.into(),
-                attributes_json: attributes.map(rewritten).transpose()?,
-            }))
-        }
-        Some(_) | None => Err(AnswerFault::Result),
+    if member(&answer, "ReviewResult").and_then(Value::as_str) != Some("ALLOW") {
+        return Err(AnswerFault::Result);
     }
+    let content = member(&answer, "Content")
+        .and_then(Value::as_str)
+        .filter(|content| !content.is_empty() && *content == cut(content, content_chars_max))
+        .ok_or(AnswerFault::Content)?;
+    let attributes = member(&answer, "Attributes");
+    Ok(Verdict::Allow(Rewrite {
+        content: content.into(),
+        attributes_json: attributes.map(rewritten).transpose()?,
+    }))
+}
+
+/// Reads what came of an answer that is not to be used, since it was cut off, failed, or is too long:
+/// only whether it denies.
+pub fn read_denial(answer: &[u8]) -> Option<Verdict> {
+    read_answer(answer, 0)
+        .ok()
+        .filter(|verdict| matches!(verdict, Verdict::Deny(_)))
+}
+
+/// `DENY` with spaces around it, each letter as an escape.
+const DENIAL_BYTES_MAX: usize = 64;
+
+fn is_denial(result: &str) -> bool {
+    result.trim().eq_ignore_ascii_case("DENY")
+}
+
+fn reason_of(answer: &Value) -> &str {
+    let attributes = answer
+        .as_object()
+        .and_then(|answer| member(answer, "Attributes"));
+    let reason = attributes
+        .and_then(Value::as_object)
+        .and_then(|attributes| member(attributes, "Reason"));
+    let reason = reason.and_then(Value::as_str).unwrap_or_default();
+    cut(reason, REVIEW_REASON_CHARS_MAX)
+}
+
+/// The answer as UTF-8 without a byte order mark. Programs that write UTF-16 do so with one, or show it
+/// by the zero beside the first bracket.
+fn decoded(answer: &[u8]) -> Cow<'_, [u8]> {
+    type Unit = fn([u8; 2]) -> u16;
+    let (units, unit): (&[u8], Unit) = match answer {
+        [0xEF, 0xBB, 0xBF, text @ ..] => return Cow::Borrowed(text),
+        [0xFF, 0xFE, units @ ..] => (units, u16::from_le_bytes),
+        [0xFE, 0xFF, units @ ..] => (units, u16::from_be_bytes),
+        [1..=255, 0, ..] => (answer, u16::from_le_bytes),
+        [0, 1..=255, ..] => (answer, u16::from_be_bytes),
+        _ => return Cow::Borrowed(answer),
+    };
+    let (pairs, _) = units.as_chunks::<2>();
+    let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+    Cow::Owned(String::from_utf16_lossy(&units).into_bytes())
 }
 
 fn rewritten(attributes: &Value) -> Result<Box<str>, AnswerFault> {
@@ -259,9 +312,50 @@ mod tests {
             (r#""ALLOW""#, Err(AnswerFault::NotObject)),
             ("", Err(AnswerFault::NotObject)),
             (
-                r#"{"ReviewResult":"DENY","Content":"\ud800"}"#,
-                Err(AnswerFault::NotObject),
+                r#"{"ReviewResult":"DENY","Content":"\ud800","Attributes":{"Reason":"spam"}}"#,
+                Ok(deny("spam")),
             ),
+            // Not perfect, but a denial.
+            (r#"{"reviewresult":" Deny "}"#, Ok(deny(""))),
+            (r#"{"ReviewResult":"\u0044ENY"}"#, Ok(deny(""))),
+            (
+                r#"{"Confidence":1e999,"ReviewResult":"DENY"}"#,
+                Ok(deny("")),
+            ),
+            (
+                r#"{"ReviewResult":"DENY","ReviewResult":"ALLOW","Content":"x"}"#,
+                Ok(deny("")),
+            ),
+            (
+                r#"{"ReviewResult":"ALLOW","reviewResult":"DENY","Content":"x"}"#,
+                Ok(deny("")),
+            ),
+            (r#"{"ReviewResult":"DENY","Content":"half"#, Ok(deny(""))),
+            (r#"{"ReviewResult":"DENY"} trailing"#, Ok(deny(""))),
+            (
+                "\u{feff}{\"ReviewResult\":\"DENY\",\"Attributes\":{\"Reason\":\"no\"}}",
+                Ok(deny("no")),
+            ),
+            (
+                "\u{feff}{\"ReviewResult\":\"ALLOW\",\"Content\":\"x\"}",
+                Ok(allow("x", None)),
+            ),
+            // Written by hand, with the message's own quotes in it.
+            (r#"{"Content":"hi" ","ReviewResult":"DENY"}"#, Ok(deny(""))),
+            (
+                r#"{"Content":"a","ReviewResult":"ALLOW","x":"","ReviewResult":"DENY"}"#,
+                Ok(deny("")),
+            ),
+            // What the message says is no verdict.
+            (
+                r#"{"ReviewResult":"ALLOW","Content":"\"DENY\"","Attributes":{"ReviewResult":"DENY"}}"#,
+                Ok(allow("\"DENY\"", Some(r#"{"ReviewResult":"DENY"}"#))),
+            ),
+            (
+                r#"{"ReviewResult":["DENY"],"Content":"x"}"#,
+                Err(AnswerFault::Result),
+            ),
+            (r#"["ReviewResult","DENY"]"#, Err(AnswerFault::NotObject)),
         ];
         for (json, expected) in cases {
             assert_eq!(read(json), expected, "{json}");
@@ -307,6 +401,86 @@ mod tests {
             if let Ok(Verdict::Allow(rewrite)) = read_answer(&json, 10) {
                 prop_assert!((1..=10).contains(&rewrite.content.chars().count()));
             }
+        }
+
+        /// Goal: what a handler denied stays denied, however its answer is written or goes on.
+        #[test]
+        fn a_denial_counts_whatever_surrounds_it(
+            content in "[\\x20-\\x7f\"\\\\{}\\[\\]:,é🔥]{0,30}",
+            is_quoted_right in any::<bool>(),
+            cased in "[dD][eE][nN][yY]",
+            beside in prop_oneof![
+                Just("1e999".to_owned()),
+                Just(format!("{}{}", "[".repeat(200), "]".repeat(200))),
+                Just("-01.e".to_owned()),
+                Just("NaN".to_owned()),
+                Just(r#""\ud83d\q""#.to_owned()),
+                Just(r#"{"ReviewResult":"ALLOW"}"#.to_owned()),
+            ],
+            (first, order) in (any::<bool>(), any::<bool>()),
+            behind in "[\\x00-\\x7f]{0,10}",
+            encoding in 0_u8..6,
+            cut in any::<Option<prop::sample::Index>>(),
+        ) {
+            let quoted = if is_quoted_right {
+                serde_json::json!(content).to_string()
+            } else {
+                format!("\"{content}\"")
+            };
+            let denial = format!("\"ReviewResult\" : \"{cased}\"");
+            let allowance = "\"ReviewResult\":\"ALLOW\"";
+            let (one, two) = if order { (&*denial, allowance) } else { (allowance, &*denial) };
+            let mut json = if first {
+                format!("{{{one},{two},\"Content\":{quoted},\"Other\":{beside}}}{behind}")
+            } else {
+                format!("{{\"Other\":{beside},\"Content\":{quoted},{one},{two}}}{behind}")
+            };
+            if let Some(cut) = cut {
+                let end = json.find(&denial).expect("it is there") + denial.len();
+                let mut until = end + cut.index(json.len() - end + 1);
+                while !json.is_char_boundary(until) {
+                    until += 1;
+                }
+                json.truncate(until);
+            }
+            let utf16 = |bytes: fn(u16) -> [u8; 2], mark: bool| -> Vec<u8> {
+                let mark = mark.then_some('\u{feff}').into_iter().collect::<String>();
+                format!("{mark}{json}").encode_utf16().flat_map(bytes).collect()
+            };
+            let answer = match encoding {
+                0 => json.into_bytes(),
+                1 => format!("\u{feff}{json}").into_bytes(),
+                2 => utf16(u16::to_le_bytes, true),
+                3 => utf16(u16::to_be_bytes, true),
+                4 => utf16(u16::to_le_bytes, false),
+                _ => json.chars().map(|letter| u8::try_from(letter).unwrap_or(0xFF)).collect(),
+            };
+            let verdict = read_answer(&answer, 500);
+            prop_assert!(matches!(verdict, Ok(Verdict::Deny(_))), "{:?} {}", verdict, String::from_utf8_lossy(&answer));
+        }
+
+        /// Goal: what a message says never denies it, as long as the handler quotes it as JSON.
+        #[test]
+        fn what_is_quoted_denies_nothing(
+            text in prop_oneof![
+                ".{1,40}".boxed(),
+                Just(r#"{"ReviewResult":"DENY"}"#.to_owned()).boxed(),
+                Just(r#"","ReviewResult":"DENY","x":""#.to_owned()).boxed(),
+            ],
+            first in any::<bool>(),
+        ) {
+            let text_json = serde_json::json!(text);
+            let quoted = format!(r#""Content":{text_json},"Attributes":{{"ReviewResult":"DENY","a":{text_json}}}"#);
+            let json = if first {
+                format!(r#"{{{quoted},"ReviewResult":"ALLOW"}}"#)
+            } else {
+                format!(r#"{{"ReviewResult":"ALLOW",{quoted}}}"#)
+            };
+            let verdict = read_answer(json.as_bytes(), 500);
+            let Ok(Verdict::Allow(rewrite)) = verdict else {
+                return Err(TestCaseError::fail(format!("{verdict:?}: {json}")));
+            };
+            prop_assert_eq!(&*rewrite.content, &text);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A whole, unfragmented frame inside the received buffer is unmasked where it lies. Anything else is
 //! collected in an assembly that exists only meanwhile and grows only with what really arrived, never
-//! with what a header claims.
+//! with what a header claims. A message too large for that is read over, up to a second bound.
 
 use std::io::Cursor;
 
@@ -12,9 +12,11 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::deflate::Inflater;
 use super::mask::unmask;
+use super::oversized::Oversized;
 use super::utf8::Utf8;
 use super::violation::Violation;
 use crate::base::limits::PARSE_PADDING_BYTES;
+use crate::protocol::scan::Scan;
 
 /// Two bytes, eight of length, four of key.
 const HEADER_BYTES_MAX: usize = 14;
@@ -26,6 +28,10 @@ const CONTROL_BYTES_MAX: u64 = 125;
 pub struct Bounds {
     /// All fragments together, in bytes, compressed or not.
     pub message_bytes_max: usize,
+    /// A larger message of at most so many bytes, compressed or not, is read over, not kept.
+    pub oversized_bytes_max: usize,
+    /// What is looked for in it.
+    pub scan: fn() -> Scan,
     /// Frames of one message.
     pub fragments_max: u32,
 }
@@ -56,6 +62,8 @@ pub enum Item<'a> {
     Text(Payload<'a>),
     /// A whole binary message.
     Binary(Payload<'a>),
+    /// A whole message that is too large; what was found in it.
+    Oversized(Box<Scan>),
     /// A ping with its payload.
     Ping(&'a [u8]),
     /// A pong with its payload.
@@ -96,6 +104,8 @@ struct Assembly {
     deflated: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
+    // In place of `bytes` and `utf8`, once the message is too large for them.
+    oversized: Option<Box<Oversized>>,
     fragments: u32,
     control: Vec<u8>,
     // The message in `bytes` was handed out; drop it before the next.
@@ -147,9 +157,9 @@ impl Decoder {
         if self.assembly.is_none()
             && let Some((frame, header_len)) = parse(&buffer[start..end], inflater.is_some())?
         {
-            admit(&frame, None, 0, 0, bounds)?;
+            let is_oversized = admit(&frame, None, 0, 0, bounds)?;
             let total = header_len + frame.len;
-            if frame.is_final && total <= end - start {
+            if frame.is_final && total <= end - start && !is_oversized {
                 let item = in_place(buffer, start + header_len, frame, bounds, inflater)?;
                 return Ok(Step {
                     consumed: total,
@@ -223,10 +233,14 @@ impl Assembly {
         match opcode {
             OpCode::Control(_) => self.control.extend_from_slice(chunk),
             OpCode::Data(_) => {
-                if self.message == Some(Data::Text) && !self.deflated {
-                    self.utf8.check(chunk).map_err(|_| Violation::Utf8)?;
+                if let Some(oversized) = &mut self.oversized {
+                    oversized.feed(chunk, bounds)?;
+                } else {
+                    if self.message == Some(Data::Text) && !self.deflated {
+                        self.utf8.check(chunk).map_err(|_| Violation::Utf8)?;
+                    }
+                    self.bytes.extend_from_slice(chunk);
                 }
-                self.bytes.extend_from_slice(chunk);
             }
         }
         if !done {
@@ -253,13 +267,9 @@ impl Assembly {
         let Some((frame, header_len)) = parse(&self.head[..self.head_len], deflate)? else {
             return Ok(taken);
         };
-        admit(
-            &frame,
-            self.message,
-            self.bytes.len(),
-            self.fragments,
-            bounds,
-        )?;
+        let oversized = self.oversized.as_ref();
+        let arrived = oversized.map_or(self.bytes.len(), |oversized| oversized.arrived());
+        let is_oversized = admit(&frame, self.message, arrived, self.fragments, bounds)?;
         self.head_len = 0;
         self.control.clear();
         if let OpCode::Data(data) = frame.opcode {
@@ -267,6 +277,12 @@ impl Assembly {
             if data != Data::Continue {
                 self.message = Some(data);
                 self.deflated = frame.deflated;
+            }
+            if is_oversized && self.oversized.is_none() {
+                let text = self.message == Some(Data::Text);
+                let mut oversized = Oversized::new(text, self.deflated, bounds);
+                oversized.feed(&std::mem::take(&mut self.bytes), bounds)?;
+                self.oversized = Some(Box::new(oversized));
             }
         }
         self.frame = Some(frame);
@@ -286,6 +302,13 @@ impl Assembly {
             OpCode::Data(_) => {
                 let kind = self.message.take();
                 self.fragments = 0;
+                if let Some(oversized) = self.oversized.take() {
+                    self.utf8 = Utf8::default();
+                    self.deflated = false;
+                    self.spent = true;
+                    let scan = oversized.finish(bounds)?;
+                    return Ok(Some(Item::Oversized(Box::new(scan))));
+                }
                 if !std::mem::take(&mut self.utf8).is_complete() {
                     return Err(Violation::Utf8);
                 }
@@ -351,7 +374,15 @@ fn inflate<'a>(
     inflater: Option<&'a mut Inflater>,
 ) -> Result<Item<'a>, Violation> {
     let inflater = inflater.ok_or(Violation::ReservedBits)?;
-    let (padded, len) = inflater.inflate(payload, bounds.message_bytes_max)?;
+    let (padded, len) = match inflater.inflate(payload, bounds.message_bytes_max) {
+        Ok(plain) => plain,
+        Err(Violation::TooBig) => {
+            let mut oversized = Oversized::new(text, true, bounds);
+            oversized.feed(payload, bounds)?;
+            return Ok(Item::Oversized(Box::new(oversized.finish(bounds)?)));
+        }
+        Err(violation) => return Err(violation),
+    };
     if !text {
         return Ok(Item::Binary(Payload { padded, len }));
     }
@@ -440,29 +471,30 @@ fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violatio
     Ok(Some((frame, header_len)))
 }
 
-/// Whether a frame may follow what there is, judged by its header alone.
+/// Whether a frame may follow what there is, judged by its header alone; and whether its message is
+/// too large to keep.
 fn admit(
     frame: &Frame,
     message: Option<Data>,
     bytes: usize,
     fragments: u32,
     bounds: &Bounds,
-) -> Result<(), Violation> {
+) -> Result<bool, Violation> {
     let OpCode::Data(data) = frame.opcode else {
-        return Ok(());
+        return Ok(false);
     };
     match (data, message) {
         (Data::Continue, None) => return Err(Violation::NothingToContinue),
         (Data::Text | Data::Binary, Some(_)) => return Err(Violation::InsideFragmented),
         _ => {}
     }
-    if frame.len > bounds.message_bytes_max.saturating_sub(bytes) {
+    if frame.len > bounds.oversized_bytes_max.saturating_sub(bytes) {
         return Err(Violation::TooBig);
     }
     if fragments >= bounds.fragments_max {
         return Err(Violation::TooManyFragments);
     }
-    Ok(())
+    Ok(frame.len > bounds.message_bytes_max.saturating_sub(bytes))
 }
 
 #[cfg(test)]
@@ -474,6 +506,8 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds {
         message_bytes_max: 16 * 1024,
+        oversized_bytes_max: 128 * 1024,
+        scan: crate::protocol::chat::request_id_scan,
         fragments_max: 64,
     };
 
@@ -519,6 +553,9 @@ mod tests {
                 items.extend(step.item.map(|item| match item {
                     Item::Text(payload) => ('t', payload.bytes().to_vec()),
                     Item::Binary(payload) => ('b', payload.bytes().to_vec()),
+                    Item::Oversized(scan) => {
+                        ('s', scan.value().unwrap_or_default().as_bytes().to_vec())
+                    }
                     Item::Ping(payload) => ('i', payload.to_vec()),
                     Item::Pong(payload) => ('o', payload.to_vec()),
                     Item::Close { code, reason } => ('c', format!("{code:?}{reason}").into_bytes()),
@@ -537,9 +574,13 @@ mod tests {
         let mut frame = vec![first];
         match payload.len() {
             len @ 0..126 => frame.push(0x80 | u8::try_from(len).expect("short")),
-            len => {
+            len @ 126..0x1_0000 => {
                 frame.push(0x80 | 0x7E);
                 frame.extend(u16::try_from(len).expect("short").to_be_bytes());
+            }
+            len => {
+                frame.push(0x80 | 0x7F);
+                frame.extend((len as u64).to_be_bytes());
             }
         }
         let mask = [1, 2, 3, 4];
@@ -675,12 +716,57 @@ mod tests {
         deflated.expect("a flush ends in an empty block").to_vec()
     }
 
+    /// Bytes that do not compress.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut rng = fastrand::Rng::with_seed(1);
+        std::iter::repeat_with(|| rng.alphanumeric() as u8)
+            .take(len)
+            .collect()
+    }
+
+    /// Goal: a message too large to keep is read over, and named, wherever its id stands, plain or
+    /// compressed, whole or in fragments with pings between them, in any chunks; what follows is read.
+    #[test]
+    fn oversized_messages_are_read_over() {
+        let after = frame(0x81, b"after");
+        for len in [16 * 1024, 17_000, 60_000, 128 * 1024 - 40] {
+            for filler in [vec![b'x'; len], noise(len)] {
+                let filler = String::from_utf8(filler).expect("ASCII");
+                for json in [
+                    format!(r#"{{"RequestId":"r","Content":"{filler}"}}"#),
+                    format!(r#"{{"Content":"{filler}","RequestId":"r"}}"#),
+                ] {
+                    let (plain, squeezed) = (json.as_bytes(), deflated(json.as_bytes()));
+                    for (bits, payload) in [(0, plain), (0x40, &*squeezed)] {
+                        let (a, b) = payload.split_at(payload.len() / 3);
+                        let (b, c) = b.split_at(b.len() / 2);
+                        let whole = frame(0x81 | bits, payload);
+                        let ping = frame(0x89, b"p");
+                        let parts = [frame(0x01 | bits, a), frame(0x00, b), ping, frame(0x80, c)];
+                        for (stream, pings) in [(whole, 0), (parts.concat(), 1)] {
+                            let stream = [stream, after.clone()].concat();
+                            for chunk in [997, 4000, stream.len()] {
+                                let mut expected = vec![('i', b"p".to_vec()); pings];
+                                expected.push(('s', b"r".to_vec()));
+                                expected.push(('t', b"after".to_vec()));
+                                let heard = decode_deflated(&stream, &[chunk]);
+                                assert!(heard == (expected, None), "{len} {bits} {chunk}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Goal: each breach of RFC 7692 has its close code.
     #[test]
     fn breaches_in_compression_have_their_close_codes() {
         let half = [0xC3_u8];
-        let bomb = deflated(&vec![b'x'; 16 * 1024 + 1]);
-        assert!(bomb.len() < 100);
+        let long_text = [vec![b'x'; 17_000], half.to_vec()].concat();
+        let noise = deflated(&noise(120_000));
+        let bomb = deflated(&vec![b'x'; 128 * 1024 + 1]);
+        assert!(bomb.len() < 300);
         let cases: Vec<(&str, Vec<u8>, u16)> = vec![
             ("ping", frame(0xC9, b"x"), 1002),
             ("close", frame(0xC8, b""), 1002),
@@ -696,7 +782,14 @@ mod tests {
             ("half a character", frame(0xC1, &deflated(&half)), 1007),
             ("bomb", frame(0xC1, &bomb), 1009),
             ("binary bomb", frame(0xC2, &bomb), 1009),
-            ("long", frame(0xC1, &vec![0; 16 * 1024 + 1]), 1009),
+            ("long", frame(0xC1, &vec![0; 128 * 1024 + 1]), 1009),
+            ("long garbage", frame(0xC1, &vec![0xFF; 17_000]), 1007),
+            ("long text", frame(0xC1, &deflated(&long_text)), 1007),
+            (
+                "long in fragments",
+                [frame(0x41, &noise[..80_000]), frame(0x80, &noise[..80_000])].concat(),
+                1009,
+            ),
         ];
         for (name, stream, code) in cases {
             for chunk in [1, stream.len()] {
@@ -750,7 +843,22 @@ mod tests {
                 [frame(0x01, &[0xC3]), frame(0x80, b"x")].concat(),
                 1007,
             ),
-            ("16 KiB and one", frame(0x82, &vec![0; 16 * 1024 + 1]), 1009),
+            (
+                "128 KiB and one",
+                frame(0x82, &vec![0; 128 * 1024 + 1]),
+                1009,
+            ),
+            (
+                "128 KiB and one in fragments",
+                [frame(0x02, &vec![0; 128 * 1024]), frame(0x80, b"x")].concat(),
+                1009,
+            ),
+            ("long text", frame(0x81, &vec![0xFF; 17_000]), 1007),
+            (
+                "half a character at the end of a long text",
+                frame(0x81, &[vec![b'x'; 17_000], vec![0xC3]].concat()),
+                1007,
+            ),
             ("2^62", huge(1 << 62), 1009),
             ("2^63", huge(1 << 63), 1009),
             ("2^64 - 1", huge(u64::MAX), 1009),

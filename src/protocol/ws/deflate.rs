@@ -156,6 +156,71 @@ impl Inflater {
     }
 }
 
+/// Decompresses one message as it arrives, without keeping what comes out.
+#[derive(Debug)]
+pub(super) struct Inflating {
+    state: Decompress,
+    plain: usize,
+    streams: u32,
+}
+
+impl Default for Inflating {
+    fn default() -> Self {
+        Self {
+            state: Decompress::new(false),
+            plain: 0,
+            streams: 1,
+        }
+    }
+}
+
+impl Inflating {
+    /// What the wire leaves out at the end.
+    pub(super) const TAIL: [u8; 4] = TAIL;
+
+    /// Hands what comes out of `input` to `read`, in pieces.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Inflater::inflate`] and of `read`.
+    pub(super) fn feed(
+        &mut self,
+        mut input: &[u8],
+        bytes_max: usize,
+        read: &mut dyn FnMut(&[u8]) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        let mut piece = [0; OUTPUT_BYTES_MIN];
+        loop {
+            let before = (self.state.total_in(), self.state.total_out());
+            let flush = FlushDecompress::Sync;
+            let outcome = self.state.decompress(input, &mut piece, flush);
+            let used = usize::try_from(self.state.total_in() - before.0).expect("of a slice");
+            let written = usize::try_from(self.state.total_out() - before.1).expect("of a slice");
+            input = &input[used..];
+            // Bytes first, so that the first fault is named however the message was cut.
+            let room = bytes_max - self.plain;
+            read(&piece[..written.min(room)])?;
+            if written > room {
+                return Err(Violation::TooBig);
+            }
+            self.plain += written;
+            let status = outcome.map_err(|_| Violation::Deflate)?;
+            if status == Status::StreamEnd {
+                self.streams += 1;
+                if self.streams > STREAMS_MAX {
+                    return Err(Violation::Deflate);
+                }
+                self.state.reset(false);
+            } else if used == 0 && written == 0 && !input.is_empty() {
+                return Err(Violation::Deflate);
+            }
+            if input.is_empty() && written < piece.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

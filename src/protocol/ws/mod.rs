@@ -4,6 +4,7 @@ mod decoder;
 mod deflate;
 mod encode;
 mod mask;
+mod oversized;
 mod utf8;
 mod violation;
 

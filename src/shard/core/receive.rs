@@ -131,6 +131,7 @@ impl<W: Wire> Core<W> {
         };
         let local_slot = connection.local;
         let Some(local) = self.locals.get_mut(local_slot) else {
+            self.take_farewell(slot, buffer, len);
             return;
         };
         let mut after = Aftermath::default();
@@ -256,6 +257,24 @@ impl<W: Wire> Core<W> {
         if after.spoke {
             self.note_speaking(local_slot);
         }
+        self.follow_up(slot, after);
+    }
+
+    /// Bytes of a connection whose room is gone here: deleted, or left by its last member on this shard.
+    /// Its Close frame is on its way, so that of the client's words only its own Close frame counts.
+    fn take_farewell(&mut self, slot: Slot<Connection<W::Seat>>, buffer: &mut [u8], len: usize) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.session.begin_close();
+        let (mut after, now) = (Aftermath::default(), self.now);
+        let mut note = |effect: Effect<'_>| {
+            after.closed |= matches!(effect, Effect::PeerClosed);
+            after.flood |= matches!(effect, Effect::Flood);
+        };
+        connection
+            .session
+            .receive(buffer, len, &mut self.desk, 0, now, &mut note);
         self.follow_up(slot, after);
     }
 

@@ -224,8 +224,8 @@ describe("chat with the official client", () => {
   test("a message beyond any legal size ends the connection, and only its own", async () => {
     const arn = await server.room();
     const [alice, bob] = [await server.join(arn, "alice"), await server.join(arn, "bob")];
-    // Nobody reads 17 KB to find its RequestId: this promise stays open, the connection does not.
-    void alice.send("x".repeat(17_000));
+    // Nobody reads 132 KB to find its RequestId: this promise stays open, the connection does not.
+    void alice.send("x".repeat(132_000));
     await until(() => alice.room.state === "disconnected", "alice is out");
     assert.deepEqual(alice.states, ["connecting", "connect", "disconnect:serverDisconnect"]);
     await within(bob.send("undisturbed"));
@@ -268,6 +268,26 @@ describe("chat with the official client", () => {
     assert.deepEqual(kinds, [false]);
     assert.deepEqual(alice.logs, []);
     raw.terminate();
+    alice.leave();
+  });
+
+  test("a paste that is far too long is refused, and the next message arrives", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice");
+    for (const size of [17_000, 100_000]) {
+      const refused = await refusal(alice.send("x".repeat(size)));
+      assert.equal(refused.errorCode, 413);
+      assert.equal((await within(alice.send(`after ${size}`))).content, `after ${size}`);
+    }
+    assert.deepEqual(alice.states, ["connecting", "connect"], "the same connection");
+    alice.leave();
+  });
+
+  test("text cut through an emoji arrives with a replacement character", async () => {
+    const arn = await server.room();
+    const alice = await server.join(arn, "alice");
+    const sent = await within(alice.send("fire 🔥".slice(0, -1)));
+    assert.equal(sent.content, "fire \ufffd");
     alice.leave();
   });
 });

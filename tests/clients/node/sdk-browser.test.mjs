@@ -8,7 +8,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { SendEventCommand } from "@aws-sdk/client-ivschat";
+import { DeleteRoomCommand, SendEventCommand } from "@aws-sdk/client-ivschat";
 
 import { Browser } from "./browser.mjs";
 import { Server, until, within } from "./harness.mjs";
@@ -66,6 +66,15 @@ const connect = async (url, user) => {
   const { ChatRoom } = await import("amazon-ivs-chat-messaging");
   window.tokens = 0;
   window.log = [];
+  window.ending = null;
+  const { addEventListener } = WebSocket.prototype;
+  WebSocket.prototype.addEventListener = function (name, ...rest) {
+    if (name === "close") {
+      const note = ({ code, wasClean, reason }) => (window.ending = { code, wasClean, reason });
+      addEventListener.call(this, name, note);
+    }
+    return addEventListener.call(this, name, ...rest);
+  };
   window.room = new ChatRoom({
     regionOrUrl: url,
     tokenProvider: async () => {
@@ -125,6 +134,18 @@ test("two browsers send, receive, delete, are refused and kicked", async () => {
   assert.equal(await bob.run(() => tokens), 1, "no attempt to come back");
   await ann.until(heard, "ann is told", "userDisconnect", "bob é");
   assert.deepEqual([ann.faults, bob.faults], [[], []]);
+});
+
+test("who is in a room that is deleted is out for good, by a clean close", async () => {
+  const room = await server.room();
+  const shop = await application((user) => server.token(room, user));
+  const tab = await browser.open(`http://127.0.0.1:${shop.address().port}/`);
+  await tab.run(connect, server.url, "ann");
+  await tab.until(connected, "it connects");
+  await server.api.send(new DeleteRoomCommand({ identifier: room }));
+  await tab.until(heard, "it is out", "disconnect", "serverDisconnect");
+  assert.deepEqual(await tab.run(() => ending), { code: 1000, wasClean: true, reason: "Room deleted" });
+  shop.close();
 });
 
 test("a stopping server is taken for a lost one; started again it serves the same page", async () => {

@@ -63,7 +63,8 @@ class Asked:
 class ReviewHandler:
     """Listens on a loopback port until closed. Words of a message that mean something:
 
-    `deny [reason]`, `rewrite TEXT`, `tenfold TEXT`, `attributes JSON`, `raw TEXT` (the answer itself), `status N`,
+    `deny [reason]`, `rewrite TEXT`, `tenfold TEXT`, `attributes JSON`, `raw TEXT` (the answer itself), `hex BYTES`,
+    `status N`, `failed-denial N` (DENY with status N), `faulty-denial`,
     `fault` (an error of the function), `huge`, `drop` (no answer, connection closed), `hang` (no answer
     until released). Anything else is allowed as it is.
     """
@@ -123,6 +124,13 @@ class ReviewHandler:
                 verdict |= {"Attributes": json.loads(rest)}
             case "status":
                 status = int(rest)
+            case "failed-denial":
+                status, verdict = int(rest), {"ReviewResult": "DENY"}
+            case "faulty-denial":
+                extra = {"X-Amz-Function-Error": "Unhandled"}
+                verdict = {"ReviewResult": "DENY"}
+            case "long-denial":
+                verdict = {"ReviewResult": "DENY", "Padding": "x" * 100_000}
             case "fault":
                 extra = {"X-Amz-Function-Error": "Unhandled"}
                 verdict = {"errorMessage": "boom", "errorType": "Error"}
@@ -134,7 +142,11 @@ class ReviewHandler:
                 http.close_connection = True
                 http.connection.close()
                 return
-        answer = rest.encode() if word == "raw" else json.dumps(verdict).encode()
+        answer = json.dumps(verdict).encode()
+        if word == "raw":
+            answer = rest.encode()
+        elif word == "hex":
+            answer = bytes.fromhex(rest)
         http.send_response(status)
         for name, value in {"Content-Type": "application/json", **extra}.items():
             http.send_header(name, value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import base64
 import json
+import os
 import re
 import zlib
 
@@ -132,14 +134,15 @@ VIOLATIONS: dict[str, tuple[bytes, set[int]]] = {
         encode(TEXT, deflate(b'{"Action":"SEND_MESSAGE","Content":"\xc3\x28"}'), rsv=RSV1),
         {1007},
     ),
-    "a bomb of 17 KB": (encode(TEXT, bomb(17_000), rsv=RSV1), {1009}),
+    "a bomb of 132 KB": (encode(TEXT, bomb(132_000), rsv=RSV1), {1009}),
     "a bomb of 16 MB": (encode(TEXT, bomb(16_000_000)[:16_000], rsv=RSV1), {1009}),
     "a binary bomb": (encode(BINARY, bomb(10_000_000), rsv=RSV1), {1009}),
     "a bomb in fragments": (
         encode(TEXT, bomb(1_000_000)[:500], fin=False, rsv=RSV1) + encode(CONT, bomb(1_000_000)[500:]),
         {1009},
     ),
-    "more than 16 KB compressed": (encode(TEXT, b"\x00" * 17_000, rsv=RSV1), {1009}),
+    "17 KB of no compressed data": (encode(TEXT, b"\x00" * 17_000, rsv=RSV1), {1007}),
+    "more than 128 KB compressed": (encode(TEXT, b"\x00" * 132_000, rsv=RSV1), {1009, None}),
     "1 GiB claimed": (encode(TEXT, b"", rsv=RSV1, claim=1 << 30), {1009}),
 }
 
@@ -152,9 +155,29 @@ def test_a_violation_is_closed_with_its_code(arena, name):
     errors = []
     closed = attacker.receive_close_after(errors)
     assert closed.code in codes, closed
-    if 1009 in codes:
+    if closed.code == 1009:
         assert [error["ErrorCode"] for error in errors] == [413]
     assert arena.verify() == [], "nothing of it reaches the room"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["id first", "id last"])
+@pytest.mark.parametrize("noisy", [True, False], ids=["noise", "one letter"])
+def test_a_message_above_the_limit_is_refused_by_its_id(arena, noisy, first):
+    """Method: 17,000 and 100,000 letters, those that compress well and those that do not."""
+    attacker = join(arena)
+    for size in (17_000, 100_000):
+        content = base64.b64encode(os.urandom(size))[:size].decode() if noisy else "x" * size
+        said = {"Action": "SEND_MESSAGE", "RequestId": "R", "Content": content}
+        said = said if first else dict(reversed(said.items()))
+        payload = deflate(json.dumps(said).encode())
+        attacker.send_frame(TEXT, payload, rsv=RSV1)
+        half = len(payload) // 2
+        attacker.send_frame(TEXT, payload[:half], rsv=RSV1, fin=False)
+        attacker.send_frame(CONT, payload[half:])
+        attacker.say("after it", "R2")
+        answers = [attacker.receive() for _ in range(3)]
+        codes = [(answer.get("ErrorCode"), answer["RequestId"]) for answer in answers]
+        assert codes == [(413, "R"), (413, "R"), (None, "R2")]
 
 
 def test_bombs_leave_no_memory_behind(arena, server):

@@ -3,6 +3,8 @@ reaches the room, and the room chats on."""
 
 from __future__ import annotations
 
+import json
+import select
 import struct
 import time
 
@@ -134,14 +136,76 @@ def test_a_binary_frame_is_no_chat_request(arena):
     assert arena.verify() == []
 
 
-def test_a_message_above_the_limit_is_refused_and_not_kept(arena):
+def oversized(size: int, first: bool) -> bytes:
+    request = {"Action": "SEND_MESSAGE", "RequestId": "R", "Content": "x" * size}
+    return json.dumps(request if first else dict(reversed(request.items()))).encode()
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["id first", "id last"])
+@pytest.mark.parametrize("size", [17_000, 128 * 1024 - 100])
+def test_a_message_above_the_limit_is_refused_by_its_id_and_the_session_goes_on(arena, size, first):
     attacker = arena.join()
-    attacker.send_frame(TEXT, b'{"Action":"SEND_MESSAGE","Content":"' + b"x" * 20_000 + b'"}')
-    try:
-        assert attacker.receive()["ErrorCode"] == 413
-    except Closed as closed:
-        assert closed.code in (1009, None)
+    data = oversized(size, first)
+    attacker.send_frame(TEXT, data)
+    third = len(data) // 3
+    attacker.send_frame(TEXT, data[:third], fin=False)
+    attacker.send_frame(PING, b"in between")
+    attacker.send_frame(CONT, data[third:])
+    attacker.send_frame(BINARY, data)
+    attacker.say("after it", "R2")
+    answers = [attacker.receive() for _ in range(4)]
+    assert [(a.get("ErrorCode"), a["RequestId"]) for a in answers] == [
+        (413, "R"),
+        (413, "R"),
+        (413, "R"),
+        (None, "R2"),
+    ]
+    assert [frame["Content"] for frame in arena.verify()] == ["after it"]
+
+
+def test_a_message_far_above_the_limit_ends_the_connection(arena):
+    attacker = arena.join()
+    attacker.send_frame(TEXT, oversized(128 * 1024, True))
+    frames = []
+    closed = attacker.receive_close_after(frames)
+    # The Close frame may be overtaken by the reset that unread input causes.
+    assert closed.code in (1009, None)
+    assert [frame["ErrorCode"] for frame in frames] in ([413], [])
     assert arena.verify() == []
+
+
+def test_oversized_messages_that_never_end_keep_nothing(arena):
+    """Method: 100 connections send all but the last byte of 128 KiB; an id as long as may be kept."""
+    memory = arena.server.resident_bytes()
+    data = b'{"Content":"' + b"x" * 120_000 + b'","RequestId":"' + b"r" * 1_000
+    attackers = [arena.join(f"o{index}") for index in range(100)]
+    for attacker in attackers:
+        attacker.send_frame(TEXT, data, claim=128 * 1024)
+    arena.verify()
+    assert arena.server.resident_bytes() - memory < 8 << 20
+
+
+def test_a_deleted_room_ends_the_closing_handshake_at_once(server, boto):
+    """Goal: who answers the Close frame is let go, as after a kick, not at the handshake's deadline.
+
+    Method: two members on each shard at least; one answers, one is silent until the deadline has it.
+    Each who answers is gone before anybody who is silent."""
+    arn = boto.create_room()["arn"]
+    members = [WebSocket(server.messaging_port, server.token(arn, f"m{n}")) for n in range(8)]
+    boto.delete_room(identifier=arn)
+    for member in members:
+        assert member.receive_close().code == 1000
+    polite, silent = members[:6], members[6:]
+    for member in polite:
+        # What is said in that window is not answered any more, and must not keep the Close from being read.
+        member.say("too late", "late")
+        member.send(close_frame(1000))
+    for member in polite:
+        assert member.read_to_end() == b""
+    ready, _, _ = select.select([member.socket for member in silent], [], [], 0)
+    assert ready == [], "they wait for the deadline"
+    for member in members:
+        member.close()
 
 
 def test_a_fragmented_message_is_joined_with_pings_in_between(arena):

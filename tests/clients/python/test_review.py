@@ -414,6 +414,32 @@ def test_https_with_the_systems_certificates(tmp_path, monkeypatch, handler):
     secure.close()
 
 
+DENIAL = '{"ReviewResult":"DENY"}'
+DENIALS = {
+    "byte order mark": "raw \ufeff" + DENIAL,
+    "UTF-16": "hex " + DENIAL.encode("utf-16").hex(),
+    "Latin-1 beside it": "hex " + '{"Content":"é","ReviewResult":"DENY"}'.encode("latin-1").hex(),
+    "1e999 beside it": 'raw {"Confidence":1e999,"ReviewResult":"DENY"}',
+    "deep nesting beside it": 'raw {"X":' + "[" * 150 + "]" * 150 + ',"ReviewResult":"DENY"}',
+    "twice": 'raw {"ReviewResult":"DENY","ReviewResult":"ALLOW","Content":"x"}',
+    "cut off behind it": 'raw {"ReviewResult":"DENY","Content":"ha',
+    "trailing garbage": f"raw {DENIAL} <!-- -->",
+    "lower case": 'raw {"reviewResult":"deny"}',
+    "quotes of the message": 'raw {"Content":"he said "hi" ","ReviewResult":"DENY"}',
+    "status 500": "failed-denial 500",
+    "error of the function": "faulty-denial",
+    "longer than may be read": "long-denial",
+}
+
+
+@pytest.mark.parametrize("case", DENIALS)
+def test_what_was_denied_is_not_delivered_however_it_was_written(chat, case):
+    """Goal: the fallback, ALLOW here, never overrules a denial that can be read."""
+    answer = chat.say(DENIALS[case])
+    assert (answer["Type"], answer.get("ErrorCode")) == ("ERROR", 406), answer
+    assert chat.heard() == []
+
+
 def self_signed(directory):
     """A certificate for 127.0.0.1 and its key, as files."""
     key = ec.generate_private_key(ec.SECP256R1())
