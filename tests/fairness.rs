@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use uproar::base::id::RoomId;
-use uproar::base::limits::SENDS_PER_TURN_MAX;
+use uproar::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
 use uproar::net::wire::Key;
 
 use crate::world::{World, masked_frame, request};
@@ -101,4 +101,25 @@ fn slow_readers_have_their_share_of_a_turn() {
         slow >= turns.len() * SENDS_PER_TURN_MAX / 2,
         "{slow} sends to slow readers"
     );
+}
+
+/// Goal: whoever waits for its turn, because the server has more to send than it can, is not taken for a
+/// client that does not read. Method: 2,000 who take what they are sent at once, a bit at a time, in turns so
+/// long that each stands in line for half a minute.
+#[test]
+fn the_servers_own_backlog_is_nobodys_stall() {
+    let mut world = World::new(2_000, 0);
+    let keys = world.core.wire.receives.clone();
+    world.core.wire.slow = keys.iter().copied().collect();
+    let frame = masked_frame(1, request().as_bytes());
+    for turn in 0..55 {
+        if turn < 3 {
+            world.receive(keys[0], &frame);
+        }
+        // By then everybody stands in line.
+        let long = u32::from(turn >= 40);
+        world.now.tick = world.now.tick.after(SEND_STALL_MAX / 6 * long);
+        world.step(|_| ());
+    }
+    assert_eq!(world.core.wire.cut, 0);
 }

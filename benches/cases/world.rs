@@ -33,6 +33,8 @@ pub(crate) struct Kernel {
     waits: Vec<(Key, Outgoing)>,
     /// Whose sockets take [`SLOW_BYTES`] a turn.
     pub(crate) slow: HashSet<Key>,
+    /// Connections the shard has cut.
+    pub(crate) cut: usize,
     /// Connections, in the order in which they came.
     pub(crate) receives: Vec<Key>,
 }
@@ -57,7 +59,9 @@ impl Wire for Kernel {
         self.waits.push((key, outgoing));
     }
 
-    fn shutdown(&mut self, (): &(), _: Shutdown) {}
+    fn shutdown(&mut self, (): &(), _: Shutdown) {
+        self.cut += 1;
+    }
 
     fn close(&mut self, (): ()) {}
 }

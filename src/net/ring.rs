@@ -13,7 +13,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{Buffers, Filled};
 use super::wire::{Key, Outgoing, Queued, Shutdown};
-use crate::base::limits::{ENTERS_FURTHER_MAX, RING_COMPLETIONS, RING_ENTRIES};
+use crate::base::limits::{
+    ENTERS_FURTHER_MAX, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_COMPLETIONS, RING_ENTRIES,
+};
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
 const ENTER_GETEVENTS: u32 = 1;
@@ -76,6 +78,34 @@ pub enum Completion {
     },
 }
 
+/// How large a ring is.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Connections in its table.
+    pub places: u32,
+    /// Submissions that wait for one entry into the kernel; more wait on this side.
+    pub entries: u32,
+    /// Completions that wait to be taken; more wait in the kernel.
+    pub completions: u32,
+    /// Receive buffers, a power of two.
+    pub buffers: u16,
+    /// The same, of each further ring.
+    pub buffers_further: u16,
+}
+
+impl Sizes {
+    /// The usual ones, with so many places.
+    pub const fn usual(places: u32) -> Self {
+        Self {
+            places,
+            entries: RING_ENTRIES,
+            completions: RING_COMPLETIONS,
+            buffers: RECEIVE_BUFFERS,
+            buffers_further: RECEIVE_BUFFERS_FURTHER,
+        }
+    }
+}
+
 /// A connection's place in its ring's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place(u16);
@@ -114,22 +144,28 @@ struct Shutting {
 }
 
 impl Ring {
-    /// Sets up ring number `number` of a shard with a table of `places` connections and `buffers`
-    /// receive buffers, a power of two; completions signal `event`.
+    /// Sets up ring number `number` of a shard, of these sizes; completions signal `event`.
     ///
     /// # Errors
     ///
     /// Whatever `io_uring_setup` or a registration says: `EPERM` or `ENOSYS` where io_uring is
     /// forbidden or missing, `ENOMEM` under a small memlock limit, `EMFILE` if `places` is above the
     /// limit on open files.
-    pub fn new(number: u16, places: u32, buffers: u16, event: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn new(number: u16, sizes: Sizes, event: BorrowedFd<'_>) -> io::Result<Self> {
+        let Sizes {
+            places,
+            entries,
+            completions,
+            buffers,
+            ..
+        } = sizes;
         let uring = IoUring::builder()
-            .setup_cqsize(RING_COMPLETIONS)
+            .setup_cqsize(completions)
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            .build(RING_ENTRIES)?;
+            .build(entries)?;
         uring.submitter().register_files_sparse(places)?;
         let buffers = Buffers::register(&uring.submitter(), number, buffers)?;
         uring.submitter().register_eventfd(event.as_raw_fd())?;
@@ -212,6 +248,11 @@ impl Ring {
     }
 
     /// Submits everything queued and runs the kernel's deferred work, as far as [`ENTERS_FURTHER_MAX`] goes.
+    /// What the kernel cannot do now is left for the next entry, which [`Ring::has_completions`] asks for.
+    ///
+    /// # Errors
+    ///
+    /// The ring is of no use any more: the kernel lost completions, or refuses the ring itself.
     pub fn enter(&mut self) -> io::Result<()> {
         let mut further = (self.awaiting / DEFERRED_AN_ENTRY).min(ENTERS_FURTHER_MAX);
         loop {
@@ -238,11 +279,7 @@ impl Ring {
                 }
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    // Interrupted, or completions must be reaped first: the next turn goes on.
-                    Some(EINTR | EAGAIN | EBUSY) => return Ok(()),
-                    _ => return Err(error),
-                },
+                Err(error) => return judge(error),
             }
         }
     }
@@ -325,7 +362,7 @@ impl Ring {
         completions.sync();
         let waiting = !completions.is_empty();
         drop(completions);
-        waiting || self.uring.submission().taskrun()
+        waiting || self.wants_entry()
     }
 
     /// Completions the kernel could not place in the queue and kept aside.
@@ -423,6 +460,21 @@ impl Ring {
     }
 }
 
+/// What a failed entry means. Nothing submitted is lost by it: entries the kernel did not take stay queued.
+fn judge(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        // Interrupted; or no memory for requests just now; or completions must be reaped first.
+        Some(EINTR | EAGAIN | ENOMEM | EBUSY) => Ok(()),
+        // Said once, then the kernel goes on without them: whose they were cannot be known, so connections
+        // would wait for ever, and buffers be lent for ever.
+        Some(EBADR) => Err(io::Error::other(
+            "the kernel had no memory to keep completions aside and lost some (EBADR): what is under way is \
+             not known any more",
+        )),
+        _ => Err(error),
+    }
+}
+
 /// Connecting to no address dissolves a TCP connection (connect(2)): the kernel drops what it holds for the
 /// peer, sends RST, and operations under way complete with `ECONNRESET`. `SO_LINGER` would need a
 /// descriptor, or Linux 6.7.
@@ -446,7 +498,9 @@ impl Drop for Ring {
 
 const EINTR: i32 = 4;
 const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
 const EBUSY: i32 = 16;
+const EBADR: i32 = 53;
 /// `ENOBUFS`: a multishot receive found no buffer; arm it again.
 pub const ENOBUFS: i32 = 105;
 const MSG_DONTWAIT: i32 = 0x40;
@@ -455,3 +509,20 @@ const POLLOUT: u32 = 4;
 const AF_UNSPEC: libc::sa_family_t = 0;
 const SHUT_WR: i32 = 1;
 const SHUT_RDWR: i32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a kernel short of memory or space is asked again; lost completions end the ring by name.
+    #[test]
+    fn only_a_useless_ring_ends() {
+        for errno in [EINTR, EAGAIN, ENOMEM, EBUSY] {
+            assert!(judge(io::Error::from_raw_os_error(errno)).is_ok());
+        }
+        let lost = judge(io::Error::from_raw_os_error(EBADR)).expect_err("lost");
+        assert!(lost.to_string().contains("EBADR"), "{lost}");
+        let bad = judge(io::Error::from_raw_os_error(9)).expect_err("no ring");
+        assert_eq!(bad.raw_os_error(), Some(9));
+    }
+}

@@ -12,11 +12,9 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Resource, getrlimit};
 
 use super::buffers::Filled;
-use super::ring::{Completion, Place, Ring};
+use super::ring::{Completion, Place, Ring, Sizes};
 use super::wire::{Key, Outgoing, Queued, Shutdown, Wire};
-use crate::base::limits::{
-    RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_CONNECTIONS_MAX, RINGS_MAX,
-};
+use crate::base::limits::{RING_CONNECTIONS_MAX, RINGS_MAX};
 
 /// Where a connection is: which ring, and where in its table.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +26,7 @@ pub struct Seat {
 /// The rings of one shard; used only by the thread that made them.
 pub struct Rings {
     all: Vec<Ring>,
-    // Places in each table.
-    places: u32,
+    sizes: Sizes,
     // The ring whose completions are being taken.
     current: usize,
     // Signalled by all of them.
@@ -46,16 +43,20 @@ impl Rings {
     pub fn new() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let places = u32::try_from(limit).unwrap_or(u32::MAX);
-        Self::with_places(places.clamp(1, RING_CONNECTIONS_MAX))
+        Self::of(Sizes::usual(places.clamp(1, RING_CONNECTIONS_MAX)))
     }
 
-    /// As [`Rings::new`], with so many connections to a ring.
-    fn with_places(places: u32) -> io::Result<Self> {
+    /// As [`Rings::new`], each ring of these sizes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::new`].
+    pub fn of(sizes: Sizes) -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        let first = Ring::new(0, places, RECEIVE_BUFFERS, event.as_fd())?;
+        let first = Ring::new(0, sizes, event.as_fd())?;
         Ok(Self {
             all: vec![first],
-            places,
+            sizes,
             current: 0,
             event,
         })
@@ -145,11 +146,14 @@ impl Rings {
         if number >= RINGS_MAX {
             return Err(io::Error::other(format!(
                 "{RINGS_MAX} rings of {} connections are full: raise the limit on open files",
-                self.places
+                self.sizes.places
             )));
         }
-        let buffers = RECEIVE_BUFFERS_FURTHER;
-        let mut ring = Ring::new(number, self.places, buffers, self.event.as_fd())?;
+        let sizes = Sizes {
+            buffers: self.sizes.buffers_further,
+            ..self.sizes
+        };
+        let mut ring = Ring::new(number, sizes, self.event.as_fd())?;
         // Installing happens while the shard is awake, and awake it wants no signals.
         ring.signal(false);
         self.all.push(ring);
@@ -245,7 +249,7 @@ mod tests {
     /// shutdown is under way and one more in its place.
     #[test]
     fn further_rings_take_what_the_first_cannot() {
-        let mut rings = Rings::with_places(2).expect("io_uring is allowed");
+        let mut rings = Rings::of(Sizes::usual(2)).expect("io_uring is allowed");
         let mut ends = Vec::new();
         for key in 0..5 {
             let (ours, theirs) = UnixStream::pair().expect("descriptors");
@@ -301,7 +305,7 @@ mod tests {
     #[test]
     fn an_abort_resets_and_a_shutdown_delivers() {
         for (how, is_reset) in [(Shutdown::Both, false), (Shutdown::Abort, true)] {
-            let mut rings = Rings::with_places(2).expect("io_uring is allowed");
+            let mut rings = Rings::of(Sizes::usual(2)).expect("io_uring is allowed");
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
             let address = listener.local_addr().expect("bound");
             let mut theirs = std::net::TcpStream::connect(address).expect("listening");

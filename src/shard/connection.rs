@@ -42,7 +42,8 @@ pub struct Connection<S> {
     pub receiving: bool,
     /// A send is under way, or its rest waits.
     pub sending: bool,
-    /// It stands in line for what a completed send left to do.
+    /// It stands in line for what a completed send left to do, or for the rest of one: the client has done
+    /// its part.
     pub resumed: bool,
     /// How far its end has come.
     pub phase: Phase,

@@ -406,6 +406,10 @@ impl<W: Wire> Core<W> {
             }
             Phase::Open => {}
         }
+        if connection.resumed {
+            // The server's own backlog is nobody's stall.
+            connection.progress = now.tick;
+        }
         if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
             self.kill(slot, Ended::Slow);
             return;

@@ -221,7 +221,8 @@ fn turns(
     Ok(plan)
 }
 
-fn complete(core: &mut Core<Rings>, completion: Completion) {
+/// Hands the core what the kernel reports, and the kernel its buffer back.
+pub fn complete(core: &mut Core<Rings>, completion: Completion) {
     match completion {
         Completion::Received {
             key,

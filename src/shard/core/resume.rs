@@ -20,6 +20,9 @@ impl<W: Wire> Core<W> {
     /// A connection takes bytes again: what waited for that is sent in its turn.
     pub fn writable(&mut self, key: Key, outgoing: Outgoing) {
         let (slot, rest) = (Slot::from_bits(key), Some(outgoing));
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.resumed = true;
+        }
         self.resumed.push_back(Resumed { slot, rest });
     }
 
@@ -45,10 +48,12 @@ impl<W: Wire> Core<W> {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
+            connection.resumed = false;
             if let Some(outgoing) = rest {
+                // From now on it is the client's turn again.
+                connection.progress = self.now.tick;
                 self.wire.send(&connection.seat, slot.to_bits(), outgoing);
             } else {
-                connection.resumed = false;
                 self.deliver_or_end(slot);
             }
         }

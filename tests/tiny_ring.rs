@@ -1,0 +1,187 @@
+//! A ring far smaller than its load, in the real kernel: nobody is lost but by the rules.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use uproar::base::id::RoomId;
+use uproar::net::ring::Sizes;
+use uproar::net::rings::Rings;
+use uproar::room::{ArchiveTargets, RoomSettings};
+use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::core::{Core, Parts};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::journal::NoRecord;
+use uproar::shard::mailbox::mailbox;
+use uproar::shard::metrics::ShardMetrics;
+use uproar::shard::run::{Clock, complete};
+use uproar::shard::settings::ShardSettings;
+use uproar::shard::tokens::UsedTokens;
+
+use crate::world::{masked_frame, newcomer, request};
+
+const CLIENTS: usize = 200;
+const ROUNDS: usize = 3;
+const TINY: Sizes = Sizes {
+    places: 512,
+    entries: 8,
+    completions: 16,
+    buffers: 4,
+    buffers_further: 4,
+};
+
+fn core(room: RoomId, clock: Clock, metrics: &Arc<ShardMetrics>) -> Core<Rings> {
+    let bell = Arc::new(Doorbell::new().unwrap());
+    let parts = Parts {
+        id: 0,
+        settings: ShardSettings {
+            pace_ceiling: Duration::ZERO,
+            ..ShardSettings::open(1)
+        },
+        wire: Rings::of(TINY).expect("io_uring is allowed"),
+        posts: vec![mailbox(&bell).0],
+        requests: vec![mailbox(&bell).0],
+        reviews: mailbox(&bell).0,
+        archive: None,
+        record: Box::new(NoRecord),
+        used: UsedTokens::default(),
+        metrics: Arc::clone(metrics),
+        budgets: Arc::default(),
+        seed: 1,
+    };
+    let mut core = Core::new(parts, clock.now());
+    let settings = RoomSettings {
+        content_chars_max: 500,
+        messages_per_second: 100,
+        review: None,
+        archive: ArchiveTargets::default(),
+    };
+    let (answer, _answered) = tokio::sync::oneshot::channel();
+    core.command(Command::PutRoom(room, settings, answer));
+    core
+}
+
+/// Reads so many messages to all of one client.
+fn read(stream: &mut TcpStream, messages: usize) -> usize {
+    const MARK: &[u8] = b"{\"Type\":\"MESSAGE\"";
+    let (mut seen, mut buffer, mut kept) = (0, vec![0; 65_536], 0);
+    while seen < messages {
+        let len = stream.read(&mut buffer[kept..]).expect("it is not lost");
+        assert!(len > 0, "it is lost: {seen} of {messages}");
+        let end = kept + len;
+        let mut rest = &buffer[..end];
+        while let Some(at) = rest.iter().position(|byte| *byte == b'{') {
+            rest = &rest[at..];
+            if rest.len() < MARK.len() {
+                break;
+            }
+            seen += usize::from(rest.starts_with(MARK));
+            rest = &rest[1..];
+        }
+        // A mark may be cut.
+        kept = rest.len().min(MARK.len());
+        buffer.copy_within(end - kept..end, 0);
+    }
+    seen
+}
+
+/// Everybody speaks at once, round after round, and hears everybody.
+fn clients(mut streams: Vec<TcpStream>, done: &AtomicUsize) {
+    let frame = masked_frame(1, request().as_bytes());
+    for _ in 0..ROUNDS {
+        for stream in &mut streams {
+            stream.write_all(&frame).expect("it is not lost");
+        }
+        for stream in &mut streams {
+            assert_eq!(read(stream, CLIENTS), CLIENTS);
+        }
+    }
+    done.store(1, Ordering::Release);
+    // Whoever is cut sees it.
+    drop(streams);
+}
+
+/// Goal: with 8 submissions, 16 completions and 4 receive buffers for 200 clients who all speak at once,
+/// completions overflow and buffers run out; everybody hears everything, round after round, so that every
+/// receive was armed again, and nobody is cut. Method: a shard's loop over real sockets.
+#[test]
+fn a_ring_smaller_than_its_load_loses_nobody() {
+    let room = RoomId::parse("abcdefghijkl").unwrap();
+    let (clock, metrics) = (Clock::start(), Arc::<ShardMetrics>::default());
+    let mut core = core(room, clock, &metrics);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut streams = Vec::new();
+    core.begin(clock.now());
+    for index in 0..CLIENTS {
+        streams.push(TcpStream::connect(address).unwrap());
+        let socket = OwnedFd::from(listener.accept().unwrap().0);
+        core.enter(with_socket(
+            newcomer(room, index, clock.now(), false),
+            socket,
+        ));
+    }
+    let done = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&done);
+    let thread = std::thread::spawn(move || clients(streams, &told));
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let mut piled_up = 0;
+    while done.load(Ordering::Acquire) == 0 && !thread.is_finished() {
+        assert!(Instant::now() < deadline, "it hangs");
+        // Let work pile up: what a busy shard finds.
+        std::thread::sleep(Duration::from_millis(1));
+        core.settle();
+        core.wire.enter().expect("the ring works");
+        core.post();
+        core.begin(clock.now());
+        let mut taken = 0;
+        while let Some(completion) = core.wire.next_completion() {
+            complete(&mut core, completion);
+            taken += 1;
+        }
+        piled_up = piled_up.max(taken);
+    }
+    thread.join().expect("everybody heard everything");
+    assert_eq!(metrics.closed_slow.get() + metrics.closed_protocol.get(), 0);
+    assert!(
+        metrics.opened.get() == CLIENTS as u64 && piled_up >= TINY.completions,
+        "completions never filled their queue: {piled_up}"
+    );
+    assert!(
+        metrics.receive_rearmed.get() > 100,
+        "buffers never ran out: {}",
+        metrics.receive_rearmed.get()
+    );
+}
+
+fn with_socket(newcomer: Box<Newcomer<()>>, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
+    let Newcomer {
+        ip,
+        tls,
+        greeting,
+        leftover,
+        grant,
+        room,
+        token,
+        token_expires,
+        user_hash,
+        agreement,
+        ..
+    } = *newcomer;
+    Box::new(Newcomer {
+        socket,
+        ip,
+        tls,
+        greeting,
+        leftover,
+        grant,
+        room,
+        token,
+        token_expires,
+        user_hash,
+        agreement,
+    })
+}
