@@ -120,7 +120,7 @@ fn a_ring_smaller_than_its_load_loses_nobody() {
         streams.push(TcpStream::connect(address).unwrap());
         let socket = OwnedFd::from(listener.accept().unwrap().0);
         core.enter(with_socket(
-            newcomer(room, index, clock.now(), false),
+            *newcomer(room, index, clock.now(), false),
             socket,
         ));
     }
@@ -157,7 +157,7 @@ fn a_ring_smaller_than_its_load_loses_nobody() {
     );
 }
 
-fn with_socket(newcomer: Box<Newcomer<()>>, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
+fn with_socket(newcomer: Newcomer<()>, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
     let Newcomer {
         ip,
         tls,
@@ -170,7 +170,7 @@ fn with_socket(newcomer: Box<Newcomer<()>>, socket: OwnedFd) -> Box<Newcomer<Own
         user_hash,
         agreement,
         ..
-    } = *newcomer;
+    } = newcomer;
     Box::new(Newcomer {
         socket,
         ip,

@@ -1,0 +1,691 @@
+//! Shards, rooms and clients on fake rings, clocks and mailboxes, and everything that can happen to them.
+//!
+//! The code that ships runs here unchanged. By a seed for the simulation, by bytes for the fuzzer:
+//! completions come late, short, in any order or as errors, received bytes are cut anywhere, connections are
+//! cut, shards oversleep while their mailboxes fill, clocks step.
+
+mod dice;
+mod net;
+mod oracle;
+mod review;
+mod turn;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtrb::Consumer;
+use tokio::sync::oneshot;
+use uproar::base::clock::{Now, Tick, UnixTime};
+use uproar::base::id::{FrameId, LoggingId, RoomId};
+use uproar::base::limits::MAILBOX_COMMANDS;
+use uproar::protocol::chat::encode;
+use uproar::protocol::extension::{Agreement, Offers};
+use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
+use uproar::room::RoomSettings;
+use uproar::room::review::Fallback;
+use uproar::session::Grant;
+use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::core::{Core, Parts, user_hash};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::gateway::Refused;
+use uproar::shard::handover::Entry;
+use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
+use uproar::shard::journal::NoRecord;
+use uproar::shard::mailbox::{Post, mailbox};
+use uproar::shard::review::ReviewRequest;
+use uproar::shard::settings::{ShardSettings, SharedBudgets};
+use uproar::shard::tokens::UsedTokens;
+
+use self::dice::Dice;
+use self::net::{FakeRing, GREETING, Net, Peer, Socket, client_frame};
+pub(crate) use self::oracle::Counts;
+use self::oracle::WILD;
+
+const SHARDS: usize = 2;
+/// Clients at a time; more make a world slow, not richer.
+const CLIENTS_MAX: usize = 40;
+/// The room that lives as long as its world, and the one that may be deleted.
+pub(crate) const MAIN: usize = 0;
+const DOOMED: usize = 1;
+
+/// How the archive of a world behaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Archive {
+    /// The room is not logged.
+    Off,
+    /// It answers, sooner or later, always before the deadline.
+    Prompt,
+    /// It stalls far beyond the deadline, again and again.
+    Stalling,
+}
+
+/// What can happen in a world.
+#[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+struct Plan {
+    archive: Archive,
+    fallback: Option<Fallback>,
+    /// Places of each mailbox.
+    places: usize,
+    /// Operations fail.
+    faults: bool,
+    /// The wall clock steps.
+    steps: bool,
+    /// Time leaps.
+    leaps: bool,
+    /// A shard oversleeps.
+    naps: bool,
+    /// Clients send anything.
+    wild: bool,
+}
+
+impl Plan {
+    fn of(number: u64) -> Self {
+        let archive = match number % 4 {
+            1 => Archive::Prompt,
+            3 => Archive::Stalling,
+            _ => Archive::Off,
+        };
+        let fallback = match number % 3 {
+            0 => None,
+            1 => Some(Fallback::Allow),
+            _ => Some(Fallback::Deny),
+        };
+        let places = match number % 5 {
+            0 => 2,
+            1 => 1,
+            2 => 7,
+            _ => MAILBOX_COMMANDS,
+        };
+        Self {
+            archive,
+            fallback,
+            places,
+            faults: number % 7 < 3,
+            steps: number % 11 < 5,
+            // An archive that is prompt has a deadline.
+            leaps: number % 13 < 6 && archive != Archive::Prompt,
+            naps: number % 5 < 3 && archive != Archive::Prompt,
+            wild: number % 17 < 8,
+        }
+    }
+}
+
+struct Shard {
+    core: Core<FakeRing>,
+    inbox: Inbox<Socket>,
+    /// The control thread's and the archive's way to it.
+    control: Post<Command<Socket>>,
+    answers: Post<Command<Socket>>,
+    /// Entries that the archive has spooled and not said so yet.
+    owed: u32,
+    to_archive: Consumer<Entry>,
+    to_reviewer: Consumer<ReviewRequest>,
+    /// Turns it misses.
+    asleep: usize,
+}
+
+/// A client, and what it must find in its stream.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+struct Client {
+    peer: usize,
+    room: usize,
+    user: String,
+    token: usize,
+    may_send: bool,
+    observer: bool,
+    deflates: bool,
+    asked: HashSet<String>,
+    gone: bool,
+}
+
+/// A call of the API that is under way.
+enum Call {
+    Put(oneshot::Receiver<Result<(), Refused>>),
+    Delete(oneshot::Receiver<Result<(), Refused>>),
+    Event(usize, oneshot::Receiver<Result<FrameId, Refused>>),
+}
+
+/// Shards, rooms, clients.
+pub(crate) struct World {
+    dice: Dice,
+    plan: Plan,
+    net: Net,
+    shards: Vec<Shard>,
+    clients: Vec<Client>,
+    now: Now,
+    rooms: [RoomId; 2],
+    deleted: bool,
+    calls: Vec<Call>,
+    tokens: usize,
+    requests: u64,
+    /// Frames in the spool.
+    spooled: Vec<u8>,
+    /// Steps since the archive did something.
+    unspooled: usize,
+    reviewer: review::Reviewer,
+}
+
+impl World {
+    /// The world of a seed.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        Self::new(Plan::of(seed), seed, Dice::seed(seed))
+    }
+
+    /// The world that a fuzzer's bytes describe.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut dice = Dice::bytes(bytes);
+        let number = dice.below(1 << 16) as u64;
+        Self::new(Plan::of(number), number, dice)
+    }
+
+    fn new(plan: Plan, seed: u64, dice: Dice) -> Self {
+        let settings = ShardSettings {
+            stripe_members_min: 2,
+            pace_ceiling: Duration::from_millis(20),
+            review_timeout: review::TIMEOUT,
+            ..ShardSettings::open(SHARDS)
+        };
+        let net = Net::default();
+        let now = Now {
+            tick: Tick::from_nanos(3_600_000_000_000),
+            unix: UnixTime::from_secs(1_800_000_000),
+        };
+        let bell = || Arc::new(Doorbell::new().unwrap());
+        let budgets = SharedBudgets::default();
+        let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
+        let mailboxes = Mailboxes::new(&bells, plan.places);
+        let ends = mailboxes.shards.into_iter();
+        let ends = ends.zip(mailboxes.control).zip(mailboxes.archive);
+        let shard = |(id, ((ends, control), answers))| {
+            let Ends {
+                posts,
+                requests,
+                inbox,
+            } = ends;
+            let (archive, to_archive) = mailbox(&bells[id]);
+            let (reviews, to_reviewer) = mailbox(&bells[id]);
+            let parts = Parts {
+                id,
+                settings: settings.clone(),
+                wire: FakeRing {
+                    net: Rc::clone(&net),
+                    ..FakeRing::default()
+                },
+                posts,
+                requests,
+                archive: Some(archive),
+                reviews,
+                record: Box::new(NoRecord),
+                used: UsedTokens::default(),
+                metrics: Arc::default(),
+                budgets: Arc::clone(&budgets),
+                seed: seed.wrapping_mul(31) + id as u64,
+            };
+            Shard {
+                core: Core::new(parts, now),
+                inbox,
+                control,
+                answers,
+                owed: 0,
+                to_archive,
+                to_reviewer,
+                asleep: 0,
+            }
+        };
+        let shards = ends.enumerate().map(shard).collect();
+        let room = |number: u128| RoomId::from_random(u128::from(seed) << 40 | number);
+        let mut world = Self {
+            dice,
+            plan,
+            net,
+            shards,
+            clients: Vec::new(),
+            now,
+            rooms: [room(0x3039), room(0x0009_0001)],
+            deleted: false,
+            calls: Vec::new(),
+            tokens: 0,
+            requests: 0,
+            spooled: Vec::new(),
+            unspooled: 0,
+            reviewer: review::Reviewer::new(plan.fallback),
+        };
+        world.put_room(MAIN);
+        world.put_room(DOOMED);
+        for room in [MAIN, DOOMED] {
+            while !world.is_watched(room) {
+                world.connect(room, false, true);
+                world.turns(4);
+            }
+        }
+        world
+    }
+
+    /// Steps until nothing is left to decide by, at most `steps_max`; then everything under way arrives.
+    pub(crate) fn run(&mut self, steps_max: usize) {
+        for step in 0..steps_max {
+            if self.dice.is_spent() {
+                break;
+            }
+            self.step();
+            if self.plan.archive == Archive::Prompt && step % 200 == 0 {
+                self.check_spooled();
+            }
+        }
+        self.quiesce();
+    }
+
+    fn is_watched(&self, room: usize) -> bool {
+        let net = self.net.borrow();
+        let mut clients = self.clients.iter();
+        clients.any(|client| {
+            let peer = &net[client.peer];
+            client.observer && client.room == room && peer.from_server.starts_with(GREETING)
+        })
+    }
+
+    fn home(&mut self, room: usize) -> &mut Shard {
+        let home = ShardSettings::open(SHARDS).home(self.rooms[room]);
+        &mut self.shards[home]
+    }
+
+    fn tell(&mut self, room: usize, command: Command<Socket>, call: Call) {
+        let control = &mut self.home(room).control;
+        control.deliver(command);
+        control.flush();
+        self.calls.push(call);
+    }
+
+    /// The control thread sets a room as it should be now.
+    fn put_room(&mut self, room: usize) {
+        let main = room == MAIN;
+        let logged = main && self.plan.archive != Archive::Off;
+        let settings = RoomSettings {
+            content_chars_max: 500,
+            messages_per_second: 100,
+            review: self.reviewer.attached().filter(|_| main),
+            archive: logged
+                .then(|| LoggingId::from_random(1))
+                .into_iter()
+                .collect(),
+        };
+        let (answer, answered) = oneshot::channel();
+        let command = Command::PutRoom(self.rooms[room], settings, answer);
+        self.tell(room, command, Call::Put(answered));
+    }
+
+    fn delete_room(&mut self) {
+        self.deleted = true;
+        let (answer, answered) = oneshot::channel();
+        let command = Command::DeleteRoom(self.rooms[DOOMED], answer);
+        self.tell(DOOMED, command, Call::Delete(answered));
+    }
+
+    /// The API speaks.
+    fn call(&mut self) {
+        let room = self.any_room();
+        let id = self.rooms[room];
+        let (answer, answered) = oneshot::channel();
+        let victim = format!("user-{}", self.dice.below(6));
+        let command = match self.dice.below(3) {
+            0 => Command::SendEvent(id, "said".into(), "{}".into(), answer),
+            1 => Command::DeleteMessage(id, "abcdefghijkl".into(), "x".into(), answer),
+            _ => Command::DisconnectUser(id, victim.into(), "x".into(), answer),
+        };
+        self.tell(room, command, Call::Event(room, answered));
+    }
+
+    fn any_room(&mut self) -> usize {
+        if !self.deleted && self.dice.once_in(4) {
+            DOOMED
+        } else {
+            MAIN
+        }
+    }
+
+    fn connect(&mut self, room: usize, may_send: bool, observer: bool) {
+        self.tokens += 1;
+        let shard = self.dice.below(SHARDS);
+        self.present(self.tokens, room, shard, (may_send, observer));
+    }
+
+    /// Presents a token at every shard.
+    pub(crate) fn present_everywhere(&mut self, token: usize, room: usize) {
+        for shard in 0..SHARDS {
+            self.present(token, room, shard, (true, false));
+        }
+    }
+
+    /// Connections that a token opened.
+    #[allow(dead_code, reason = "the fuzzer does not ask")]
+    pub(crate) fn opened(&self, token: usize) -> usize {
+        let net = self.net.borrow();
+        let clients = self.clients.iter().filter(|client| client.token == token);
+        clients
+            .filter(|client| net[client.peer].from_server.starts_with(GREETING))
+            .count()
+    }
+
+    /// Presents a token at a shard; whether it opens is the server's business.
+    fn present(
+        &mut self,
+        token: usize,
+        room: usize,
+        shard: usize,
+        (may_send, observer): (bool, bool),
+    ) {
+        let peer = self.net.borrow().len();
+        let user = match self.dice.below(7) {
+            _ if observer => "observer".to_owned(),
+            6 if self.plan.wild => WILD.to_owned(),
+            number => format!("user-{}", number % 6),
+        };
+        self.net.borrow_mut().push(Peer {
+            protected: observer,
+            ..Peer::default()
+        });
+        let mut bytes = [0; TOKEN_ID_BYTES];
+        bytes[..8].copy_from_slice(&token.to_le_bytes());
+        let mut capabilities = Capabilities::default();
+        if may_send {
+            capabilities.insert(Capability::SendMessage);
+            capabilities.insert(Capability::DeleteMessage);
+            capabilities.insert(Capability::DisconnectUser);
+        }
+        let agreed = (self.dice.below(2) == 1).then(agreement);
+        let agreed = agreed.filter(|_| !observer);
+        let newcomer = Newcomer {
+            socket: Socket {
+                id: peer,
+                net: Rc::clone(&self.net),
+            },
+            ip: [203, 0, 113, 7].into(),
+            tls: None,
+            greeting: GREETING.to_vec(),
+            leftover: Vec::new(),
+            grant: Grant {
+                sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
+                capabilities,
+                ends: self.now.tick.after(Duration::from_hours(3)),
+            },
+            room: self.rooms[room],
+            token: TokenId::from_bytes(bytes),
+            token_expires: self.now.unix.after(Duration::from_hours(1)),
+            user_hash: user_hash(&user),
+            agreement: agreed,
+        };
+        self.shards[shard].core.enter(Box::new(newcomer));
+        self.clients.push(Client {
+            peer,
+            room,
+            user,
+            token,
+            may_send,
+            observer,
+            deflates: agreed.is_some(),
+            asked: HashSet::new(),
+            gone: false,
+        });
+    }
+
+    fn say(&mut self, client: usize) {
+        self.requests += 1;
+        let id = format!("{client}:{}", self.requests);
+        let kind = self.dice.below(20);
+        let victim = format!("user-{}", self.dice.below(6));
+        let text = match kind {
+            1 => format!(
+                r#"{{"Action":"DISCONNECT_USER","UserId":"{victim}","Reason":"x","RequestId":"{id}"}}"#
+            ),
+            2 => format!(r#"{{"Action":"DELETE_MESSAGE","Id":"abcdefghijkl","RequestId":"{id}"}}"#),
+            3 => format!(r#"{{"Action":"NOTHING","RequestId":"{id}"}}"#),
+            _ => {
+                let padding = "x".repeat(self.dice.below(400));
+                format!(r#"{{"Action":"SEND_MESSAGE","Content":"{padding}.","RequestId":"{id}"}}"#)
+            }
+        };
+        let client = &mut self.clients[client];
+        let mask = [3, 1, 4, u8::try_from(kind).unwrap()];
+        let frame = if client.deflates && self.dice.below(2) == 1 {
+            client_frame(0xC1, &deflated(text.as_bytes()), mask)
+        } else {
+            client_frame(0x81, text.as_bytes(), mask)
+        };
+        self.net.borrow_mut()[client.peer].to_server.extend(frame);
+        client.asked.insert(id);
+    }
+
+    /// A wild client sends what no client would.
+    fn rave(&mut self, client: usize) {
+        let len = self.dice.below(40);
+        let bytes = self.dice.take(len);
+        let first = self.dice.take(1).first().copied().unwrap_or_default();
+        let raved = match self.dice.below(4) {
+            0 => bytes,
+            1 => client_frame(first, &bytes, [0; 4]),
+            2 => client_frame(0x81, &bytes, [9; 4]),
+            _ => {
+                let text = String::from_utf8_lossy(&bytes);
+                let text = format!(r#"{{"Action":"SEND_MESSAGE","Content":"{text}"}}"#);
+                client_frame(0x81, text.as_bytes(), [0; 4])
+            }
+        };
+        let peer = &mut self.net.borrow_mut()[self.clients[client].peer];
+        peer.to_server.extend(raved);
+        peer.excused = true;
+    }
+
+    /// One step of the world: something happens, then every shard takes a turn.
+    fn step(&mut self) {
+        let alive: Vec<usize> = (0..self.clients.len())
+            .filter(|index| !self.clients[*index].gone)
+            .filter(|index| !self.net.borrow()[self.clients[*index].peer].cut)
+            .collect();
+        let client = self.dice.pick(&alive);
+        let victim = client.filter(|client| !self.clients[*client].observer);
+        match self.dice.below(100) {
+            0..55 => {
+                if let Some(client) = client {
+                    self.say(client);
+                }
+            }
+            55..64 if alive.len() < CLIENTS_MAX => {
+                let may_send = self.dice.below(4) > 0;
+                let room = self.any_room();
+                self.connect(room, may_send, false);
+            }
+            64..66 => {
+                // One token at both shards in one turn; or an old one again.
+                let old = self.dice.pick(&alive).map(|old| &self.clients[old]);
+                let (token, room) = match old {
+                    Some(old) if self.dice.below(2) == 1 => (old.token, old.room),
+                    _ => (self.tokens + 1, MAIN),
+                };
+                self.tokens = self.tokens.max(token);
+                self.present_everywhere(token, room);
+            }
+            66..75 => {
+                if let Some(victim) = victim {
+                    self.upset(victim);
+                }
+            }
+            75..77 => {
+                self.reviewer.toggle();
+                self.put_room(MAIN);
+            }
+            77..80 => self.call(),
+            80 if !self.deleted && self.dice.once_in(3) => self.delete_room(),
+            81..83 if self.plan.naps => {
+                let shard = self.dice.below(SHARDS);
+                self.shards[shard].asleep = self.dice.below(40);
+            }
+            83 if self.plan.leaps => self.leap(),
+            84..86 if self.plan.steps => {
+                // The wall clock steps either way, by up to an hour and a half.
+                let by = Duration::from_secs(self.dice.below(5_400) as u64);
+                let nanos = u64::try_from(by.as_nanos()).unwrap();
+                let unix = self.now.unix;
+                self.now.unix = if self.dice.below(2) == 1 {
+                    unix.after(by)
+                } else {
+                    UnixTime::from_nanos(unix.nanos().saturating_sub(nanos))
+                };
+            }
+            _ => {}
+        }
+        let pause = Duration::from_micros(self.dice.below(3_000) as u64);
+        self.pass(pause);
+        match self.plan.archive {
+            Archive::Off => {}
+            Archive::Prompt => {
+                // In time, even if a fuzzer decides.
+                self.unspooled += 1;
+                if self.dice.below(3) == 0 || self.unspooled > 20 {
+                    self.spool(usize::MAX);
+                }
+            }
+            Archive::Stalling => {
+                if self.dice.once_in(400) {
+                    let most = self.dice.below(20);
+                    self.spool(most);
+                }
+            }
+        }
+        self.turns(1);
+    }
+
+    /// Something happens to a client.
+    fn upset(&mut self, victim: usize) {
+        let client = &mut self.clients[victim];
+        let mut net = self.net.borrow_mut();
+        let peer = &mut net[client.peer];
+        match self.dice.below(8) {
+            0 | 1 => {
+                (client.gone, peer.finished) = (true, true);
+            }
+            2 => {
+                (client.gone, peer.reset) = (true, true);
+            }
+            3 => {
+                peer.to_server.extend(client_frame(0x88, &[3, 232], [1; 4]));
+                client.gone = true;
+            }
+            _ if client.user == WILD => {}
+            _ => peer.stalled = !peer.stalled,
+        }
+        drop(net);
+        if self.clients[victim].user == WILD && !self.clients[victim].gone {
+            self.rave(victim);
+        }
+    }
+
+    fn pass(&mut self, pause: Duration) {
+        self.now = Now {
+            tick: self.now.tick.after(pause),
+            unix: self.now.unix.after(pause),
+        };
+    }
+
+    /// Much time passes, unless an observer has something under way: whoever has may be taken for slow.
+    fn leap(&mut self) {
+        let pause = Duration::from_millis(self.dice.below(15_000) as u64);
+        let rings = self.shards.iter().map(|shard| &shard.core.wire);
+        let under_way = rings.flat_map(|ring| ring.under_way().map(|(_, id, _)| *id));
+        let under_way: HashSet<usize> = under_way.collect();
+        {
+            let net = &mut *self.net.borrow_mut();
+            let is_slow = |(id, peer): &(usize, &mut Peer)| {
+                under_way.contains(id) || peer.stalled || !peer.to_server.is_empty()
+            };
+            let slow = net.iter_mut().enumerate().filter(is_slow);
+            let slow: Vec<&mut Peer> = slow.map(|(_, peer)| peer).collect();
+            if slow.iter().any(|peer| peer.protected) {
+                return;
+            }
+            for peer in slow {
+                (peer.slow, peer.excused) = (true, true);
+            }
+        }
+        self.pass(pause);
+    }
+
+    /// The archive takes some of what was handed over, and says so.
+    fn spool(&mut self, most: usize) {
+        self.unspooled = 0;
+        for shard in &mut self.shards {
+            for _ in 0..most {
+                let Ok(entry) = shard.to_archive.pop() else {
+                    break;
+                };
+                self.spooled.extend_from_slice(&entry.frames);
+                shard.owed += 1;
+            }
+            if shard.owed > 0 && shard.answers.has_room() {
+                let owed = std::mem::take(&mut shard.owed);
+                shard.answers.deliver(Command::Spooled(owed));
+            }
+        }
+    }
+
+    /// Every shard takes turns, but for those that oversleep.
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            for shard in 0..SHARDS {
+                self.shards[shard].control.flush();
+                self.shards[shard].answers.flush();
+                if self.shards[shard].asleep > 0 {
+                    self.shards[shard].asleep -= 1;
+                } else {
+                    self.turn(shard, false);
+                }
+            }
+        }
+    }
+
+    /// Lets everything under way arrive, and closing handshakes end.
+    fn quiesce(&mut self) {
+        for peer in self.net.borrow_mut().iter_mut() {
+            peer.stalled = false;
+        }
+        self.plan.faults = false;
+        for round in 0..240 {
+            // Once beyond the time that a closing handshake may take.
+            let pause = if round == 160 { 6_000 } else { 5 };
+            self.pass(Duration::from_millis(pause));
+            self.spool(20);
+            for shard in &mut self.shards {
+                shard.asleep = 0;
+                shard.control.flush();
+                shard.answers.flush();
+            }
+            for shard in 0..SHARDS {
+                self.turn(shard, true);
+            }
+        }
+    }
+}
+
+/// What a browser and the server agree on.
+fn agreement() -> Agreement {
+    let mut offers = Offers::default();
+    offers.read(b"permessage-deflate; client_max_window_bits");
+    offers.agree(12, 12).expect("an offer")
+}
+
+fn deflated(text: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(text).expect("memory");
+    writer.flush().expect("memory");
+    let deflated = writer.get_ref();
+    deflated[..deflated.len() - 4].to_vec()
+}

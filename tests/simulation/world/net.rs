@@ -1,0 +1,181 @@
+//! The clients' ends of the connections, and the ring that stands in for the kernel.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+
+/// What the server says first.
+pub(crate) const GREETING: &[u8] = b"HELLO\n";
+
+/// What the client side of one connection sees and does.
+#[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
+pub(crate) struct Peer {
+    /// Bytes for the server, not yet received by it.
+    pub(crate) to_server: VecDeque<u8>,
+    /// Bytes from the server.
+    pub(crate) from_server: Vec<u8>,
+    /// How far it has reacted to them.
+    pub(crate) reacted: usize,
+    /// The client ended the stream.
+    pub(crate) finished: bool,
+    /// The client is gone without a word: whatever is under way fails.
+    pub(crate) reset: bool,
+    /// The server shut down or closed.
+    pub(crate) cut: bool,
+    /// The client reads nothing.
+    pub(crate) stalled: bool,
+    /// It read nothing for long: the window may have moved on.
+    pub(crate) slow: bool,
+    /// The server may lose this one: it was told that an operation failed, or turned it away.
+    pub(crate) excused: bool,
+    /// Nothing fails here: whoever watches the room.
+    pub(crate) protected: bool,
+}
+
+impl Peer {
+    /// Answers pings and the Close frame, as clients do.
+    pub(crate) fn react(&mut self) {
+        if self.reacted < GREETING.len() {
+            if !self.from_server.starts_with(GREETING) {
+                return;
+            }
+            self.reacted = GREETING.len();
+        }
+        while let Some((first, payload, end)) = frame_at(&self.from_server, self.reacted) {
+            let answer = match first {
+                0x89 => Some(0x8A),
+                0x88 => Some(0x88),
+                _ => None,
+            };
+            if let Some(answer) = answer {
+                let payload = self.from_server[payload..end].to_vec();
+                self.to_server
+                    .extend(client_frame(answer, &payload, [7; 4]));
+            }
+            self.reacted = end;
+        }
+    }
+}
+
+/// The frame that starts at `at`: its first byte, and where its payload starts and ends.
+pub(crate) fn frame_at(stream: &[u8], at: usize) -> Option<(u8, usize, usize)> {
+    let rest = stream.get(at..)?;
+    let (header, len) = match *rest.get(1)? {
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?])),
+        ),
+        len @ 0..126 => (2, usize::from(len)),
+        _ => panic!("a masked or huge server frame"),
+    };
+    let end = at + header + len;
+    (end <= stream.len()).then_some((rest[0], at + header, end))
+}
+
+/// A client's frame, masked.
+pub(crate) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | len.to_le_bytes()[0]),
+        len => {
+            frame.push(0x80 | 0x7E);
+            frame.extend(u16::try_from(len).expect("below 64 KiB").to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    let masked = payload.iter().zip(mask.iter().cycle());
+    frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+pub(crate) type Net = Rc<RefCell<Vec<Peer>>>;
+
+/// A fake descriptor: dropping it is the server's close.
+pub(crate) struct Socket {
+    pub(crate) id: usize,
+    pub(crate) net: Net,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.net.borrow_mut()[self.id].cut = true;
+    }
+}
+
+/// The fake ring of one shard.
+#[derive(Default)]
+pub(crate) struct FakeRing {
+    pub(crate) receives: BTreeMap<Key, usize>,
+    pub(crate) sends: Vec<(Key, usize, Outgoing)>,
+    /// What waits for room.
+    pub(crate) waits: Vec<(Key, usize, Outgoing)>,
+    /// The kernel has no memory for another connection.
+    pub(crate) is_full: bool,
+    pub(crate) net: Net,
+}
+
+impl Wire for FakeRing {
+    type Socket = Socket;
+    type Seat = Socket;
+
+    fn install(&mut self, socket: Socket) -> io::Result<Socket> {
+        let peer = &mut self.net.borrow_mut()[socket.id];
+        if self.is_full && !peer.protected {
+            peer.excused = true;
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(socket)
+    }
+
+    fn receive(&mut self, socket: &Socket, key: Key) {
+        let before = self.receives.insert(key, socket.id);
+        assert!(before.is_none(), "two receives under way on one connection");
+    }
+
+    fn send(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
+        assert!(
+            !self.is_sending(key),
+            "two sends under way on one connection"
+        );
+        assert!(outgoing.remaining() > 0, "an empty send");
+        self.sends.push((key, socket.id, outgoing));
+    }
+
+    fn await_room(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
+        assert!(!self.is_sending(key), "a wait beside a send");
+        assert!(outgoing.remaining() > 0, "a wait for nothing");
+        self.waits.push((key, socket.id, outgoing));
+    }
+
+    fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
+        let peer = &mut self.net.borrow_mut()[socket.id];
+        peer.cut |= how != Shutdown::Write;
+        // A client answers the server's FIN with its own.
+        peer.finished = true;
+    }
+
+    fn close(&mut self, socket: Socket) {
+        let Socket { id, .. } = socket;
+        let receiving = self.receives.values().any(|other| *other == id);
+        let sending = self.under_way().any(|(_, other, _)| *other == id);
+        assert!(!receiving && !sending, "closed under an operation");
+    }
+}
+
+impl FakeRing {
+    fn is_sending(&self, key: Key) -> bool {
+        self.under_way().any(|(other, ..)| *other == key)
+    }
+
+    /// Everything that is to be sent.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &(Key, usize, Outgoing)> {
+        self.sends.iter().chain(&self.waits)
+    }
+}

@@ -1,0 +1,398 @@
+//! What must be true of a world when everything has arrived.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::ops::AddAssign;
+use std::rc::Rc;
+
+use serde_json::Value;
+use uproar::base::id::RoomId;
+use uproar::shard::gateway::Refused;
+
+use super::net::{GREETING, Peer, frame_at};
+use super::review::Outcome;
+use super::{Archive, Call, Client, DOOMED, MAIN, World};
+
+/// The user whose clients send anything.
+pub(crate) const WILD: &str = "wild";
+
+/// What happened in a world, so that nobody takes an idle one for a good one.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) said: usize,
+    pub(crate) clients: usize,
+    pub(crate) compressed: usize,
+    pub(crate) denied: usize,
+    pub(crate) allowed: usize,
+    pub(crate) unheard: usize,
+    pub(crate) kicked: usize,
+    pub(crate) deleted: usize,
+    pub(crate) cut: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.said += other.said;
+        self.clients += other.clients;
+        self.compressed += other.compressed;
+        self.denied += other.denied;
+        self.allowed += other.allowed;
+        self.unheard += other.unheard;
+        self.kicked += other.kicked;
+        self.deleted += other.deleted;
+        self.cut += other.cut;
+    }
+}
+
+/// A server's stream, read.
+struct Stream {
+    texts: Vec<Rc<Value>>,
+    closed: bool,
+    compressed: usize,
+}
+
+impl Stream {
+    /// What is everybody's: messages and events.
+    fn room(&self) -> impl Iterator<Item = &Rc<Value>> {
+        self.texts.iter().filter(|text| text["Type"] != "ERROR")
+    }
+}
+
+/// Reads streams; the same frame goes to many, and is parsed once.
+#[derive(Default)]
+struct Reader(HashMap<Vec<u8>, Rc<Value>>);
+
+impl Reader {
+    /// Panics on anything a server may not send. `None`: not greeted.
+    fn read(&mut self, peer: &Peer) -> Option<Stream> {
+        let bytes = &peer.from_server;
+        let mut at = GREETING.len();
+        if !bytes.starts_with(GREETING) {
+            return None;
+        }
+        let mut stream = Stream {
+            texts: Vec::new(),
+            closed: false,
+            compressed: 0,
+        };
+        while let Some((first, start, end)) = frame_at(bytes, at) {
+            let payload = &bytes[start..end];
+            match first {
+                0x81 => stream.texts.push(self.text(payload, false)),
+                0xC1 => {
+                    stream.compressed += 1;
+                    stream.texts.push(self.text(payload, true));
+                }
+                0x88 => stream.closed = true,
+                0x89 | 0x8A => {}
+                other => panic!("server frame {other:#x}"),
+            }
+            at = end;
+        }
+        Some(stream)
+    }
+
+    fn text(&mut self, payload: &[u8], compressed: bool) -> Rc<Value> {
+        if let Some(text) = self.0.get(payload) {
+            return Rc::clone(text);
+        }
+        let text = if compressed {
+            serde_json::from_slice(&inflated(payload))
+        } else {
+            serde_json::from_slice(payload)
+        };
+        let text = Rc::new(text.expect("a frame is JSON"));
+        self.0.insert(payload.to_vec(), Rc::clone(&text));
+        text
+    }
+}
+
+/// A compressed message's text, by flate2's own reader.
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let mut reader = flate2::write::DeflateDecoder::new(Vec::new());
+    reader.write_all(payload).expect("valid");
+    reader.write_all(&[0, 0, 0xFF, 0xFF]).expect("valid");
+    reader.flush().expect("valid");
+    let text = reader.get_ref().clone();
+    assert!(text.len() > payload.len(), "compressed to no avail");
+    text
+}
+
+fn id(text: &Value) -> &str {
+    text["Id"].as_str().expect("an id")
+}
+
+/// Whom an event disconnects.
+fn victim(text: &Value) -> Option<&str> {
+    if text["EventName"] == "aws:DISCONNECT_USER" {
+        text["Attributes"]["UserId"].as_str()
+    } else {
+        None
+    }
+}
+
+/// One room as its observer saw it.
+struct Room {
+    order: Vec<Rc<Value>>,
+    place: HashMap<String, usize>,
+    kicked: HashSet<String>,
+    closed: bool,
+}
+
+impl Room {
+    fn of(observed: &Stream) -> Self {
+        let order: Vec<_> = observed.room().cloned().collect();
+        let places = order.iter().enumerate();
+        let place: HashMap<_, _> = places
+            .map(|(place, text)| (id(text).to_owned(), place))
+            .collect();
+        assert_eq!(place.len(), order.len(), "an id came twice");
+        let kicked = order.iter().filter_map(|text| victim(text));
+        Self {
+            kicked: kicked.map(str::to_owned).collect(),
+            place,
+            order,
+            closed: observed.closed,
+        }
+    }
+}
+
+impl World {
+    /// Everything that must be true in the end.
+    pub(crate) fn check(&mut self) -> Counts {
+        let mut reader = Reader::default();
+        let net = Rc::clone(&self.net);
+        let net = net.borrow();
+        let streams: Vec<_> = self
+            .clients
+            .iter()
+            .map(|client| reader.read(&net[client.peer]))
+            .collect();
+        let rooms = [MAIN, DOOMED].map(|room| {
+            let mut watching = self.clients.iter().zip(&streams);
+            let observer = watching.find_map(|(client, stream)| {
+                let stream = stream.as_ref()?;
+                let peer = &net[client.peer];
+                let watches = client.observer && client.room == room;
+                let lost = peer.cut && !(self.deleted && room == DOOMED);
+                assert!(!watches || !lost, "an observer was lost");
+                watches.then_some(stream)
+            });
+            Room::of(observer.expect("somebody watches"))
+        });
+        self.check_calls(&rooms);
+        if self.plan.archive != Archive::Off {
+            let spooled = self.check_spooled();
+            let order = rooms[MAIN].order.iter().map(|text| id(text));
+            let order: Vec<&str> = order.collect();
+            let ends = spooled.len().checked_sub(order.len());
+            let end = ends.and_then(|start| spooled.get(start..));
+            assert!(
+                end.is_some_and(|end| end == order),
+                "the log is not the room's order"
+            );
+        }
+        self.reviewer.check(&rooms[MAIN].order, self.plan.steps);
+        let mut counts = self.count(&rooms);
+        let (mut members, mut opened) = ([0; 2], HashSet::new());
+        for (client, stream) in self.clients.iter().zip(&streams) {
+            let peer = &net[client.peer];
+            let Some(stream) = stream else {
+                let kicked = rooms[client.room].kicked.contains(&client.user);
+                let ruled = kicked || (client.room == DOOMED && self.deleted);
+                assert!(
+                    peer.excused || client.gone || ruled,
+                    "{} was not greeted, and not told why",
+                    client.user
+                );
+                continue;
+            };
+            assert!(
+                opened.insert(client.token),
+                "token {} opened twice",
+                client.token
+            );
+            counts.clients += 1;
+            counts.compressed += stream.compressed;
+            counts.cut += usize::from(peer.cut);
+            self.check_client(client, peer, stream, &rooms[client.room]);
+            if !stream.closed && !client.gone && !peer.cut {
+                members[client.room] += 1;
+                assert!(
+                    self.is_receiving(client.peer),
+                    "{}'s receive was not armed again",
+                    client.user
+                );
+            }
+        }
+        self.check_census(members);
+        assert_eq!(rooms[DOOMED].closed, self.deleted);
+        counts
+    }
+
+    fn is_receiving(&self, peer: usize) -> bool {
+        let mut shards = self.shards.iter();
+        shards.any(|shard| shard.core.wire.receives.values().any(|id| *id == peer))
+    }
+
+    fn check_client(&self, client: &Client, peer: &Peer, stream: &Stream, room: &Room) {
+        let Client { user, .. } = client;
+        assert!(client.deflates || stream.compressed == 0, "not agreed on");
+        let alive = !stream.closed && !client.gone && !peer.cut;
+        let deleted = client.room == DOOMED && self.deleted;
+        let ruled = room.kicked.contains(user) || deleted;
+        assert!(
+            alive || client.gone || peer.excused || ruled,
+            "{user} was lost, and nobody's rule says why"
+        );
+        assert!(!(deleted && alive), "{user} stays in a deleted room");
+        let mut seen_before = None;
+        let (mut count, mut is_beyond) = (0, false);
+        for text in stream.room() {
+            let place = room.place.get(id(text)).copied();
+            let Some(place) = place else {
+                // Whoever had something under way when the room was deleted got no more of it, the
+                // observer too.
+                assert!(deleted, "{} is in nobody's order", id(text));
+                is_beyond = true;
+                continue;
+            };
+            assert!(
+                !is_beyond,
+                "{user} got {place} behind what the observer missed"
+            );
+            let said = &room.order[place];
+            assert!(
+                Rc::ptr_eq(said, text) || said == text,
+                "two encodings differ"
+            );
+            if let Some(before) = seen_before {
+                let follows = place == before + 1 || (peer.slow && place > before);
+                assert!(follows, "{user} got {place} behind {before}");
+            }
+            (seen_before, count) = (Some(place), count + 1);
+            assert!(
+                !alive || victim(text) != Some(user),
+                "{user} was kicked and stays"
+            );
+        }
+        assert!(
+            !alive || count == 0 || seen_before == room.order.len().checked_sub(1),
+            "{user} lost the newest: {seen_before:?} of {}",
+            room.order.len()
+        );
+        if !client.may_send {
+            let mut said = room
+                .order
+                .iter()
+                .filter(|text| text["Sender"]["UserId"] != WILD);
+            let echoed = said.find(|text| {
+                let request = text["RequestId"].as_str();
+                request.is_some_and(|id| client.asked.contains(id))
+            });
+            assert!(
+                echoed.is_none(),
+                "a viewer's request came through: {echoed:?}"
+            );
+        }
+        if alive && user != WILD && !peer.slow {
+            self.check_answers(client, stream);
+        }
+    }
+
+    /// Each request has one answer.
+    fn check_answers(&self, client: &Client, stream: &Stream) {
+        let mut answers: HashMap<&str, u32> = HashMap::new();
+        for text in &stream.texts {
+            let request = text["RequestId"].as_str().unwrap();
+            *answers.entry(request).or_default() += 1;
+            if text["ErrorCode"] == 406 {
+                self.reviewer.check_denial(text);
+            }
+        }
+        for asked in &client.asked {
+            let count = answers.get(asked.as_str()).copied().unwrap_or_default();
+            assert_eq!(count, 1, "answers to {asked}");
+        }
+    }
+
+    /// Whatever somebody in the logged room was sent is in the spool; returns the spool's order.
+    pub(super) fn check_spooled(&self) -> Vec<String> {
+        let mut spool = Peer {
+            from_server: GREETING.to_vec(),
+            ..Peer::default()
+        };
+        spool.from_server.extend_from_slice(&self.spooled);
+        let mut reader = Reader::default();
+        let spooled = reader.read(&spool).expect("a greeting");
+        let spooled: Vec<_> = spooled.room().map(|text| id(text).to_owned()).collect();
+        let known: HashSet<&str> = spooled.iter().map(String::as_str).collect();
+        let net = self.net.borrow();
+        for client in self.clients.iter().filter(|client| client.room == MAIN) {
+            let stream = reader.read(&net[client.peer]);
+            for text in stream.iter().flat_map(Stream::room) {
+                assert!(known.contains(id(text)), "{text} was sent, not spooled");
+            }
+        }
+        spooled
+    }
+
+    /// Every shard knows its members, and the home knows how many each has.
+    fn check_census(&self, members: [usize; 2]) {
+        let census = |room: RoomId| {
+            let here = self.shards.iter().map(|shard| shard.core.census(room));
+            let (here, counted): (Vec<_>, Vec<_>) = here.unzip();
+            let counted = counted.into_iter().flatten().next();
+            let counted = counted.map(|counted| counted.iter().map(|count| *count as usize));
+            (here, counted.map(Vec::from_iter))
+        };
+        for (room, members) in self.rooms.into_iter().zip(members) {
+            let (here, counted) = census(room);
+            assert_eq!(here.iter().sum::<usize>(), members, "members of {room}");
+            if self.deleted && room == self.rooms[DOOMED] {
+                assert_eq!(counted, None, "{room} was deleted");
+            } else {
+                assert_eq!(counted, Some(here), "as its home counts them: {room}");
+            }
+        }
+    }
+
+    /// Each call of the API is answered, and its event said.
+    fn check_calls(&mut self, rooms: &[Room; 2]) {
+        for call in &mut self.calls {
+            match call {
+                Call::Put(answer) => assert_eq!(answer.try_recv(), Ok(Ok(())), "a room was set"),
+                Call::Delete(answer) => assert_eq!(answer.try_recv(), Ok(Ok(())), "and deleted"),
+                Call::Event(room, answer) => match answer.try_recv() {
+                    Ok(Ok(id)) => {
+                        let said = rooms[*room].place.contains_key(&id.to_string());
+                        let lost = *room == DOOMED && self.deleted;
+                        assert!(said || lost, "{id} was answered, not said in room {room}");
+                    }
+                    Ok(Err(refused)) => {
+                        let gone = *room == DOOMED && self.deleted;
+                        assert!(gone || refused != Refused::NoSuchRoom, "{refused}");
+                    }
+                    Err(error) => panic!("a call without an answer: {error}"),
+                },
+            }
+        }
+    }
+
+    fn count(&self, rooms: &[Room; 2]) -> Counts {
+        let mut counts = Counts {
+            said: rooms.iter().map(|room| room.order.len()).sum(),
+            kicked: rooms.iter().map(|room| room.kicked.len()).sum(),
+            deleted: usize::from(self.deleted),
+            unheard: self.reviewer.unheard,
+            ..Counts::default()
+        };
+        for outcome in self.reviewer.outcomes.values() {
+            match outcome {
+                Outcome::Said(_) => counts.allowed += 1,
+                Outcome::Denied(_) => counts.denied += 1,
+            }
+        }
+        counts
+    }
+}
