@@ -76,6 +76,10 @@ pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
 /// First guess for what TLS adds to a send; grows as rustls asks.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// Certificate, key and sealing keys are read so far when they are looked at for changes, in bytes: a
+/// hundred long chains.
+pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 // ---- Tokens ----
 
 /// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes hotly.

@@ -12,11 +12,11 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, HOST,
-    HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
+    HOST, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::Control;
 use super::fault::Fault;
@@ -29,7 +29,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 /// Browsers may send these; `*` does not cover `authorization`.
 const ALLOWED_HEADERS: &str = "*,authorization,content-type,x-amz-content-sha256,x-amz-date,\
      x-amz-security-token,x-amz-user-agent,x-amz-target,amz-sdk-invocation-id,amz-sdk-request";
-const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType";
+/// What scripts of a page may read; `date` is how an SDK learns that the device's clock is wrong.
+const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType,date";
 
 type Answered = Response<Full<Bytes>>;
 
@@ -40,6 +41,8 @@ struct Called {
     key: Option<String>,
     /// As far as it was read.
     body: Bytes,
+    /// It was not read to its end.
+    body_pending: bool,
 }
 
 async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incoming>) -> Answered {
@@ -50,12 +53,17 @@ async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incomi
     if parts.method == Method::OPTIONS {
         return with_headers(Response::new(Full::default()), &request_id);
     }
-    if parts.method == Method::GET
+    // hyper leaves the body out of what it answers to HEAD.
+    if matches!(parts.method, Method::GET | Method::HEAD)
         && let Some(page) = probe(control, path)
     {
         return with_headers(page, &request_id);
     }
-    let mut called = Called::default();
+    let mut called = Called {
+        // Until the body is read whole, what follows on the connection is its rest.
+        body_pending: !body.is_end_stream(),
+        ..Called::default()
+    };
     let found = Operation::find(&parts.method, path);
     let operation = found.as_ref().ok().copied();
     let outcome = match found {
@@ -73,6 +81,11 @@ async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incomi
                 json_response(status, Some(&fault.body()), Some(kind)),
             )
         }
+    };
+    let response = if called.body_pending && parts.version <= Version::HTTP_11 {
+        closing(response)
+    } else {
+        response
     };
     *control
         .requests
@@ -104,6 +117,7 @@ async fn call(
     // Nothing is read for strangers.
     let claim = keys.claim(&received, realm, control.clock.now())?;
     let body = read(body).await?;
+    called.body_pending = false;
     let received = Received {
         body: &body,
         ..received
@@ -205,6 +219,13 @@ fn json_response(
     if let Some(kind) = error_type {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(kind));
     }
+    response
+}
+
+/// Says that the connection ends, before a client sends its next request into nothing.
+fn closing(mut response: Answered) -> Answered {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
 }
 

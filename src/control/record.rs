@@ -66,7 +66,7 @@ impl Head {
 /// A message review handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handler {
-    /// Lambda ARN.
+    /// Lambda ARN; empty: nobody is asked, and the fallback is kept for later.
     pub uri: String,
     /// `ALLOW` or `DENY`.
     pub fallback: String,
@@ -105,12 +105,19 @@ impl RoomRecord {
         arns.filter_map(|arn| LoggingId::parse(resource_id(arn)))
     }
 
+    /// Who reviews its messages, if anybody does.
+    pub fn reviewer(&self) -> Option<&Handler> {
+        self.handler
+            .as_ref()
+            .filter(|handler| !handler.uri.is_empty())
+    }
+
     /// What its shard must know.
     pub fn settings(&self) -> RoomSettings {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
-            review: self.handler.as_ref().map(Handler::fallback),
+            review: self.reviewer().map(Handler::fallback),
             archive: self.logging_ids().collect(),
         }
     }

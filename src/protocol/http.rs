@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::extension::{Agreement, Offers};
 use crate::base::id::FrameId;
@@ -198,6 +198,12 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
     upgrade(&fields, target).map(Request::Upgrade)
 }
 
+/// The key's last character may have bits set that mean nothing, as in RFC 6455's own example.
+const KEY: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
 fn upgrade<'a>(fields: &Fields<'_, 'a>, target: &'a str) -> Result<Upgrade<'a>, HeadFault> {
     if !fields.lists("Connection", "upgrade") {
         return Err(HeadFault::Handshake("Connection must list Upgrade"));
@@ -206,7 +212,7 @@ fn upgrade<'a>(fields: &Fields<'_, 'a>, target: &'a str) -> Result<Upgrade<'a>, 
         return Err(HeadFault::WebSocketVersion);
     }
     let key = text(fields.once("Sec-WebSocket-Key")?)
-        .filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16))
+        .filter(|key| KEY.decode(key).is_ok_and(|bytes| bytes.len() == 16))
         .ok_or(HeadFault::Handshake(
             "Sec-WebSocket-Key must be 16 bytes in base64",
         ))?;
@@ -237,8 +243,14 @@ fn text(value: &[u8]) -> Option<&str> {
         .filter(|text| text.is_ascii())
 }
 
-/// One token of RFC 9110 §5.6.2 and nothing around it.
+/// One token of RFC 9110 §5.6.2. The list it stands in may have empty elements, which a recipient must
+/// ignore (§5.6.1.2).
 fn token(value: &[u8]) -> Option<&str> {
+    let mut elements = value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty());
+    let value = elements.next().filter(|_| elements.next().is_none())?;
     (value.len() <= TOKEN_BYTES_MAX && value.iter().all(|byte| IS_TOKEN[usize::from(*byte)]))
         .then(|| text(value))
         .flatten()
@@ -371,6 +383,17 @@ pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     );
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body);
+}
+
+/// Leaves of the answer that begins at `start` the head: what HEAD gets (RFC 9110 §9.3.2).
+pub fn cut_body(out: &mut Vec<u8>, start: usize) {
+    const BLANK: &[u8] = b"\r\n\r\n";
+    let blank = out[start..]
+        .windows(BLANK.len())
+        .position(|four| four == BLANK);
+    if let Some(at) = blank {
+        out.truncate(start + at + BLANK.len());
+    }
 }
 
 /// A page takes scripts, styles and data from this listener only, and stands in nobody's frame. The

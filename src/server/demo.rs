@@ -108,13 +108,21 @@ impl Demo {
         };
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
         let token = self.keyring.load().seal(&claims, nonce);
-        let expires = claims.expires.secs();
+        let (expires, session_end) = (rfc3339(claims.expires), rfc3339(claims.session_end));
         // A path may hold what JSON must escape.
         let command = serde_json::Value::from(&*self.command);
+        // The names that IVS Chat's SDKs read from what a `tokenProvider` returns.
         Ok(format!(
-            r#"{{"token":"{token}","expires":{expires},"room":"{arn}","control":"{control}","command":{command}}}"#
+            r#"{{"token":"{token}","tokenExpirationTime":"{expires}","sessionExpirationTime":"{session_end}","room":"{arn}","control":"{control}","command":{command}}}"#
         ))
     }
+}
+
+fn rfc3339(time: UnixTime) -> String {
+    let secs = i64::try_from(time.secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(secs)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .to_string()
 }
 
 impl Pages for Demo {

@@ -1,18 +1,22 @@
 //! What a running server takes over without a restart: sealing keys and certificates.
 //!
-//! Files are looked at every second and at SIGHUP. A file that cannot be read changes nothing: the
-//! server goes on with what it has, and says so.
+//! Files are read every second and at SIGHUP, and compared by what they hold: tools that renew them set
+//! whatever times, names and links they like. A file that cannot be read, or a certificate whose key is
+//! not there yet, changes nothing: the server goes on with what it has, and says so.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
+use crate::base::limits::WATCHED_FILE_BYTES_MAX;
 use crate::config::keyring_path;
 use crate::shard::door::LiveKeyring;
 
@@ -48,9 +52,9 @@ impl Reloads {
 pub(super) struct Watch {
     data_dir: PathBuf,
     keyring: LiveKeyring,
-    keys_seen: Option<SystemTime>,
+    keys_seen: Content,
     certificate: Option<Arc<LiveCertificate>>,
-    certificate_seen: [Option<SystemTime>; 2],
+    certificate_seen: [Content; 2],
     reloads: Arc<Reloads>,
 }
 
@@ -63,8 +67,8 @@ impl Watch {
         reloads: Arc<Reloads>,
     ) -> Self {
         Self {
-            keys_seen: changed(&keyring_path(data_dir)),
-            certificate_seen: certificate_times(certificate.as_deref()),
+            keys_seen: content(&keyring_path(data_dir)),
+            certificate_seen: certificate_content(certificate.as_deref()),
             data_dir: data_dir.to_owned(),
             keyring,
             certificate,
@@ -85,18 +89,18 @@ impl Watch {
     }
 
     fn look(&mut self, forced: bool) {
-        let keys = changed(&keyring_path(&self.data_dir));
+        let keys = content(&keyring_path(&self.data_dir));
         if forced || keys != self.keys_seen {
             self.keys_seen = keys;
             let outcome = load_keyring(&self.data_dir);
             let outcome = outcome.map(|ring| self.keyring.store(Arc::new(ring)));
             self.note("sealing keys", outcome);
         }
-        let times = certificate_times(self.certificate.as_deref());
+        let held = certificate_content(self.certificate.as_deref());
         if let Some(certificate) = &self.certificate
-            && (forced || times != self.certificate_seen)
+            && (forced || held != self.certificate_seen)
         {
-            self.certificate_seen = times;
+            self.certificate_seen = held;
             let outcome = certificate.reload();
             self.note("certificate", outcome);
         }
@@ -116,10 +120,61 @@ impl Watch {
     }
 }
 
-fn certificate_times(certificate: Option<&LiveCertificate>) -> [Option<SystemTime>; 2] {
-    certificate.map_or([None; 2], |certificate| certificate.files().map(changed))
+/// What a file holds, as a hash; `None` if it cannot be read.
+type Content = Option<[u8; 32]>;
+
+fn certificate_content(certificate: Option<&LiveCertificate>) -> [Content; 2] {
+    certificate.map_or([None; 2], |certificate| certificate.files().map(content))
 }
 
-fn changed(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|file| file.modified()).ok()
+fn content(path: &Path) -> Content {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(WATCHED_FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(Sha256::digest(&bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Goal: a renewed file is noticed whatever tool wrote it: in place with its old time, by rename, by a
+    /// link that points elsewhere as in Kubernetes; and a touched one is not.
+    #[test]
+    fn files_are_told_apart_by_what_they_hold() {
+        let dir = std::env::temp_dir().join(format!("uproar-watch-{}", std::process::id()));
+        fs::create_dir_all(dir.join("a")).expect("a directory");
+        fs::create_dir_all(dir.join("b")).expect("a directory");
+        let (path, time) = (dir.join("pem"), std::time::SystemTime::UNIX_EPOCH);
+        let write = |path: &Path, text: &str| {
+            fs::write(path, text).expect("written");
+            let file = File::options().write(true).open(path).expect("opened");
+            file.set_modified(time).expect("its time is set");
+        };
+        write(&path, "old");
+        let old = content(&path);
+        write(&path, "new");
+        let new = content(&path);
+        assert_ne!(old, new, "the same length and time");
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(std::time::SystemTime::now()))
+            .expect("touched");
+        assert_eq!(content(&path), new);
+        write(&dir.join("a/pem"), "old");
+        write(&dir.join("b/pem"), "new");
+        let link = dir.join("link");
+        for (target, expected) in [("a", old), ("b", new)] {
+            let next = dir.join("next");
+            std::os::unix::fs::symlink(dir.join(target), &next).expect("a link");
+            fs::rename(&next, &link).expect("swapped");
+            assert_eq!(content(&link.join("pem")), expected);
+        }
+        assert_eq!(content(&dir.join("none")), None);
+        fs::remove_dir_all(&dir).expect("removed");
+    }
 }

@@ -457,17 +457,17 @@ impl Door {
     }
 
     fn page(&self, plain: &[u8], out: &mut Vec<u8>) {
-        let page = |out: &mut Vec<u8>| {
-            let Ok(Request::Plain { method, target, .. }) = http::parse(plain) else {
-                return false;
-            };
-            self.entrance
-                .pages
-                .as_ref()
-                .is_some_and(|pages| pages.answer(method, target, out))
+        let start = out.len();
+        let (method, target) = match http::parse(plain) {
+            Ok(Request::Plain { method, target, .. }) => (method, target),
+            _ => ("GET", ""),
         };
-        if !page(out) {
+        let pages = self.entrance.pages.as_ref();
+        if !pages.is_some_and(|pages| pages.answer(method, target, out)) {
             http::plain(out, 404, "text/plain; charset=utf-8", NOT_FOUND);
+        }
+        if method == "HEAD" {
+            http::cut_body(out, start);
         }
     }
 }

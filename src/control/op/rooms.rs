@@ -41,8 +41,21 @@ fn wanted(input: &mut Input) -> Wanted {
             let uri = handler.text("uri", 0..=URI_CHARS_MAX, LAMBDA_ARN);
             (uri, handler.text("fallbackResult", 4..=5, FALLBACK_RESULT))
         }),
-        logging: input.list(LOGGING, ROOM_LOGGING_MAX, LOGGING_ARN),
+        logging: input
+            .list(LOGGING, ROOM_LOGGING_MAX, LOGGING_ARN)
+            .map(once_each),
     }
+}
+
+/// A room's records go to a destination once, however often it is named.
+fn once_each(arns: Vec<String>) -> Vec<String> {
+    let mut kept = Vec::with_capacity(arns.len());
+    for arn in arns {
+        if !kept.contains(&arn) {
+            kept.push(arn);
+        }
+    }
+    kept
 }
 
 impl Wanted {
@@ -52,7 +65,8 @@ impl Wanted {
         control.registry.attach(&control.settings.realm, arns)
     }
 
-    /// Absent members stay; an empty uri detaches the handler; a list replaces the list.
+    /// Absent members stay; an empty uri detaches the handler and
+    /// leaves its fallback; a list replaces the list.
     fn apply(self, room: &mut RoomRecord) {
         room.head.name = self.name.or(room.head.name.take());
         room.message_rate = self.message_rate.unwrap_or(room.message_rate);
@@ -62,11 +76,12 @@ impl Wanted {
             let (old_uri, old_fallback) = before.map_or((None, None), |handler| {
                 (Some(handler.uri), Some(handler.fallback))
             });
-            let uri = uri.or(old_uri).filter(|uri| !uri.is_empty());
-            let fallback = fallback
-                .or(old_fallback)
-                .unwrap_or_else(|| "ALLOW".to_owned());
-            room.handler = uri.map(|uri| Handler { uri, fallback });
+            let (uri, fallback) = (uri.or(old_uri), fallback.or(old_fallback));
+            let is_named = uri.is_some() || fallback.is_some();
+            room.handler = is_named.then(|| Handler {
+                uri: uri.unwrap_or_default(),
+                fallback: fallback.unwrap_or_else(|| "ALLOW".to_owned()),
+            });
         }
         if self.logging.is_some() {
             room.logging = self.logging;

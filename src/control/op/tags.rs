@@ -23,8 +23,22 @@ type Tags = BTreeMap<String, String>;
 /// The member `tags`.
 pub(super) fn read(input: &mut Input) -> Option<Tags> {
     let values = 0..=VALUE_CHARS_MAX;
-    input.map("tags", KEY_CHARS, values, (TAGS_MAX, usize::MAX))
+    let tags = input.map("tags", KEY_CHARS, values, (TAGS_MAX, usize::MAX))?;
+    if tags.keys().any(|key| is_reserved(key)) {
+        input.fault("tags", RESERVED);
+        return None;
+    }
+    Some(tags)
 }
+
+/// Tags of this prefix are AWS's own, in any letter case.
+fn is_reserved(key: &str) -> bool {
+    key.get(..RESERVED_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
+}
+
+const RESERVED_PREFIX: &str = "aws:";
+const RESERVED: &str = "has a key that begins with aws:, which is reserved";
 
 pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let arn = call.path_arn();
@@ -120,7 +134,13 @@ fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
                 "has a key that has not {least} to {most} characters"
             ))
         })?;
+        if is_reserved(&key) {
+            return Err(wrong(RESERVED.to_owned()));
+        }
         keys.insert(key);
+    }
+    if keys.is_empty() {
+        return Err(wrong("is required".to_owned()));
     }
     Ok(keys)
 }

@@ -140,7 +140,8 @@ impl Reviews {
 
     fn take(self: &Rc<Self>, request: ReviewRequest) {
         let room = self.control.registry.rooms.get(request.room);
-        let Some(Attached { uri, .. }) = room.and_then(|room| room.handler) else {
+        let attached = room.and_then(|room| room.reviewer().cloned());
+        let Some(Attached { uri, .. }) = attached else {
             // Detached since, or the room is gone: nobody is left to ask.
             self.control
                 .gateway

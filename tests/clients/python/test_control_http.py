@@ -50,6 +50,50 @@ def closes(connection: socket.socket, seconds: float) -> bool:
         return False
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz", "/metrics"])
+def test_head_is_answered_wherever_get_is(server, path):
+    """Goal: container health checks by `wget --spider`. Two on one connection: no body is between them."""
+    connection = wire(server)
+    for _ in range(2):
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += connection.recv(4096)
+        head, rest = data.split(b"\r\n\r\n", 1)
+        assert head.startswith(b"HTTP/1.1 200 ") and rest == b"", data
+        assert int(re.search(rb"(?i)content-length: (\d+)", head)[1]) > 0
+    connection.close()
+
+
+def test_scripts_may_read_the_date(server):
+    """Goal: the SDK in a browser whose clock is wrong finds out by how much."""
+    connection = wire(server)
+    connection.sendall(request(server).replace(b"Signature=", b"Signature=0"))
+    head = connection.recv(65536).split(b"\r\n\r\n")[0].decode().lower()
+    assert "\r\ndate: " in head
+    exposed = re.search(r"access-control-expose-headers: (.*)", head)[1].strip().split(",")
+    assert {"date", "x-amzn-requestid", "x-amzn-errortype"} <= set(exposed)
+
+
+@pytest.mark.parametrize("path", ["/ListRooms", "/NoSuchOperation"])
+def test_an_answer_before_the_body_was_read_says_that_the_connection_ends(server, path):
+    connection = wire(server)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    connection.sendall(head.encode())
+    answer = connection.recv(65536).decode().lower()
+    assert answer.startswith(("http/1.1 403", "http/1.1 404"))
+    assert "\r\nconnection: close\r\n" in answer
+    assert closes(connection, 20)
+
+
+def test_an_answer_without_a_body_to_read_keeps_the_connection(server):
+    connection = wire(server)
+    for _ in range(2):
+        connection.sendall(b"POST /NoSuchOperation HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert b"\r\nconnection: close" not in connection.recv(65536).lower()
+    connection.close()
+
+
 BODY_BYTES_MAX = 256 * 1024
 
 

@@ -107,6 +107,47 @@ def test_delete_room_forgets_it_and_disconnects_its_clients(server, boto):
     assert refused.value.response.status == 404
 
 
+def test_a_review_handler_is_shown_as_it_was_given(boto):
+    """Goal: infrastructure tools find what they wrote, so that they plan no change for ever."""
+    handler = {"uri": "", "fallbackResult": "DENY"}
+    made = boto.create_room(messageReviewHandler=handler)
+    assert made["messageReviewHandler"] == handler
+    arn = made["arn"]
+
+    def read():
+        room = boto.get_room(identifier=arn)
+        listed = [one for one in boto.list_rooms(messageReviewHandlerUri="", maxResults=50)["rooms"] if one["arn"] == arn]
+        assert listed and listed[0].get("messageReviewHandler") == room.get("messageReviewHandler")
+        return room["messageReviewHandler"]
+
+    assert read() == handler
+    for _ in range(3):
+        assert boto.update_room(identifier=arn, messageReviewHandler=read())["messageReviewHandler"] == handler
+    # What was remembered decides when a function is attached.
+    uri = "arn:aws:lambda:us-west-2:123456789012:function:review"
+    boto.update_room(identifier=arn, messageReviewHandler={"uri": uri})
+    assert boto.get_room(identifier=arn)["messageReviewHandler"] == {"uri": uri, "fallbackResult": "DENY"}
+    boto.update_room(identifier=arn, messageReviewHandler={"uri": ""})
+    assert read() == handler
+    assert "messageReviewHandler" not in boto.get_room(identifier=boto.create_room()["arn"])
+
+
+def test_no_review_is_asked_for_while_the_uri_is_empty(server, boto):
+    arn = boto.create_room(messageReviewHandler={"uri": "", "fallbackResult": "DENY"})["arn"]
+    with WebSocket(server.messaging_port, server.token(arn)) as socket:
+        socket.say("nobody reviews it", "r")
+        assert socket.receive()["Content"] == "nobody reviews it"
+
+
+def test_a_logging_configuration_is_attached_once(boto):
+    made = boto.create_logging_configuration(destinationConfiguration={"s3": {"bucketName": "once"}})
+    logging = made["arn"]
+    room = boto.create_room(loggingConfigurationIdentifiers=[logging, logging])
+    assert room["loggingConfigurationIdentifiers"] == [logging]
+    boto.update_room(identifier=room["arn"], loggingConfigurationIdentifiers=[logging] * 3)
+    assert boto.get_room(identifier=room["arn"])["loggingConfigurationIdentifiers"] == [logging]
+
+
 def test_list_rooms_pages_through_every_room_newest_update_first(boto):
     mark = f"list-{time.time_ns()}"
     made = [boto.create_room(name=mark)["arn"] for _ in range(7)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import datetime
 import time
 
 import pytest
@@ -204,6 +205,42 @@ def test_several_upgrade_tokens_in_any_case_are_fine(arena):
         .replace(b"Upgrade: websocket", b"Upgrade: WebSocket")
     )
     assert wire.read_response().status == 101
+
+
+def test_the_keys_of_the_rfc_are_fine(arena):
+    """The second is the example of RFC 6455 11.3.1: bits are set behind its sixteenth byte."""
+    for key in ("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="):
+        wire = arena.wire()
+        wire.send(upgrade_head(arena.token(), key=key))
+        assert wire.read_response().status == 101
+
+
+@pytest.mark.parametrize("listed", ["{}, ", ", {}", " ,\t{} , ,"])
+def test_empty_elements_beside_the_token_are_ignored(arena, listed):
+    wire, token = arena.wire(), arena.token()
+    wire.send(upgrade_head(listed.format(token)))
+    response = wire.read_response()
+    assert (response.status, response.header("sec-websocket-protocol")) == (101, token)
+
+
+def test_head_has_no_body(arena):
+    for path in ("/", "/demo/chat.js", "/demo/token?user=u", "/nothing"):
+        bodies = []
+        for method in ("HEAD", "GET"):
+            wire = arena.wire()
+            wire.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head, _, body = wire.read_to_end().partition(b"\r\n\r\n")
+            bodies.append((head.split(b" ")[1], body))
+        assert bodies[0] == (bodies[1][0], b"") and bodies[1][1], path
+
+
+def test_the_page_gives_tokens_by_the_names_that_the_sdks_read(arena):
+    wire = arena.wire()
+    wire.send(b"GET /demo/token?user=u HTTP/1.1\r\nHost: x\r\n\r\n")
+    given = wire.read_response().json()
+    for name in ("tokenExpirationTime", "sessionExpirationTime"):
+        assert datetime.datetime.fromisoformat(given[name]) > datetime.datetime.now(datetime.UTC)
+    assert given["token"] and "expires" not in given
 
 
 def test_a_peer_that_never_finishes_its_head_is_dropped_at_the_deadline(arena):

@@ -70,6 +70,13 @@ INVALID = {
     ),
     "tag key of 129": lambda boto, arn: boto.tag_resource(resourceArn=arn, tags={"k" * 129: "v"}),
     "tag value of 257": lambda boto, arn: boto.tag_resource(resourceArn=arn, tags={"k": "v" * 257}),
+    "key of AWS": lambda boto, arn: boto.tag_resource(resourceArn=arn, tags={"k": "v", "aws:x": "v"}),
+    "key of AWS in capitals": lambda boto, arn: boto.tag_resource(resourceArn=arn, tags={"AWS:": "v"}),
+    "key of AWS on a new room": lambda boto, _: boto.create_room(tags={"aws:cloudformation:x": "v"}),
+    "key of AWS to be taken away": lambda boto, arn: boto.untag_resource(
+        resourceArn=arn, tagKeys=["aws:x"]
+    ),
+    "no keys": lambda boto, arn: boto.untag_resource(resourceArn=arn, tagKeys=[]),
     "51 keys": lambda boto, arn: boto.untag_resource(
         resourceArn=arn, tagKeys=[f"k{index}" for index in range(51)]
     ),
