@@ -11,7 +11,7 @@ use uproar::base::id::RoomId;
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::door::{ECHO_ROOM, Entrance};
 use uproar::shard::gateway::Gateway;
-use uproar::shard::mesh::{Plan, start};
+use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::run::Clock;
 use uproar::shard::settings::ShardSettings;
 
@@ -39,28 +39,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         compression: true,
         echo: true,
     };
+    let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
+    let anything = RoomSettings {
+        review: None,
+        content_chars_max: 500,
+        messages_per_second: 100,
+        archive: ArchiveTargets::default(),
+    };
     let mut shards = start(Plan {
         settings: settings.clone(),
-        listen: arguments.listen,
+        listeners: listen(arguments.listen, arguments.shards)?,
+        rooms: vec![(room, anything)],
         journals: None,
         entrance,
         archive: false,
         pin: false,
         clock: Clock::start(),
     })?;
-    let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let gateway = Gateway::new(std::mem::take(&mut shards.posts), settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let anything = RoomSettings {
-            review: None,
-            content_chars_max: 500,
-            messages_per_second: 100,
-            archive: ArchiveTargets::default(),
-        };
-        gateway.put_room(room, anything).await?;
+        shards.open();
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .init();

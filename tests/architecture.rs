@@ -144,6 +144,7 @@ fn lines_that_strangers_can_cause_are_limited() {
     const BOUNDED: &[(&str, &str)] = &[
         // Once a start, once a stop, once a thread's life.
         ("server", "ready"),
+        ("server", "stopped before"),
         ("server", "stopping:"),
         ("server", "no message is reviewed any more"),
         ("server/preflight.rs", ""),

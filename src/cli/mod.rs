@@ -174,6 +174,8 @@ fn run(command: Command) -> Result<(), Failure> {
 }
 
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
+    // First of all: a signal that comes now must not end the process by its default.
+    let process = server::Process::start()?;
     let (settings, effective) = config::load(mode, flags, environment())?;
     if flags.print_config {
         show(&effective.to_string());
@@ -184,7 +186,7 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
     }
     let data_dir = settings.data_dir.clone();
-    server::run(settings, |ready| {
+    server::run(process, settings, |ready| {
         if matches!(mode, Mode::Dev { .. }) {
             banner::print(ready, &data_dir);
         }

@@ -33,7 +33,6 @@ use archive::Archive;
 use arn::Realm;
 use record::Record;
 use registry::Registry;
-use store::{Store, StoreError};
 use throttle::{Rates, Throttle};
 
 /// What the control plane is started with.
@@ -67,30 +66,17 @@ pub struct Control {
 }
 
 impl Control {
-    /// Reads every stored room and tells the shards of it.
-    pub async fn start(
+    /// With what is stored; the shards know its rooms already.
+    pub fn new(
         settings: ControlSettings,
-        store: Store,
+        registry: Registry,
         gateway: Gateway,
         keyring: LiveKeyring,
         clock: Clock,
         ready: Arc<AtomicBool>,
         metrics: Metrics,
-    ) -> Result<Rc<Self>, StoreError> {
-        let registry = Registry::load(store)?;
-        let configurations = registry.logging.all();
-        let configurations = configurations.into_iter();
-        settings.archive.load(
-            configurations
-                .map(|record| (record.id(), record.destination))
-                .collect(),
-        );
-        for room in registry.rooms.all() {
-            if gateway.put_room(room.id(), room.settings()).await.is_err() {
-                tracing::error!(room = %room.id(), "a shard did not take a stored room");
-            }
-        }
-        Ok(Rc::new(Self {
+    ) -> Rc<Self> {
+        Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
             settings,
             registry,
@@ -100,7 +86,7 @@ impl Control {
             ready,
             metrics,
             requests: RefCell::default(),
-        }))
+        })
     }
 
     /// Serves until `stop` is ready. Call within a `LocalSet`.

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use super::arn::{Realm, resource_id};
 use super::fault::Fault;
-use super::record::{LoggingRecord, LoggingState, Record, RoomRecord};
+use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::shelf::Shelf;
 use super::store::{Store, StoreError, StoreMetrics, Write};
-use crate::base::id::LoggingId;
+use crate::base::id::{LoggingId, RoomId};
+use crate::room::RoomSettings;
 
 /// Everything the control plane keeps.
 #[derive(Debug)]
@@ -74,6 +75,17 @@ impl Registry {
             logging,
             attaching: RefCell::default(),
         })
+    }
+
+    /// Every room, as its shard must know it.
+    pub fn room_settings(&self) -> Vec<(RoomId, RoomSettings)> {
+        self.rooms.each(|room| (room.id(), room.settings()))
+    }
+
+    /// Every logging configuration, as the archive must know it.
+    pub fn destinations(&self) -> Vec<(LoggingId, Destination)> {
+        let known = |record: &LoggingRecord| (record.id(), record.destination.clone());
+        self.logging.each(known)
     }
 
     /// Figures of the store.

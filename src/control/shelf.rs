@@ -65,9 +65,9 @@ impl<R: Record> Shelf<R> {
         Ok(shelf)
     }
 
-    /// Every record.
-    pub fn all(&self) -> Vec<R> {
-        self.records.borrow().values().cloned().collect()
+    /// What `look` takes from every record.
+    pub fn each<T>(&self, look: impl Fn(&R) -> T) -> Vec<T> {
+        self.records.borrow().values().map(look).collect()
     }
 
     /// Whether a record is such.

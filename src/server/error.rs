@@ -139,14 +139,9 @@ impl StartError {
     }
 
     /// What a failure to start the shards means.
-    pub(super) fn of_shards(cause: crate::shard::mesh::StartFault, address: SocketAddr) -> Self {
+    pub(super) fn of_shards(cause: crate::shard::mesh::StartFault) -> Self {
         use crate::shard::mesh::StartFault;
         match cause {
-            StartFault::Listen(cause) => Self::Bind {
-                address,
-                flag: "--messaging-listen",
-                cause,
-            },
             StartFault::Ring(cause) => Self::Ring {
                 remedy: preflight::ring_remedy(&cause),
                 cause,

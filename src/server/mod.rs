@@ -4,6 +4,7 @@ mod demo;
 mod error;
 mod keys;
 mod preflight;
+mod process;
 mod reload;
 mod tls;
 
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::base::id::RoomId;
@@ -22,6 +22,7 @@ use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
+use crate::control::registry::Registry;
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
@@ -36,6 +37,7 @@ use crate::shard::run::Clock;
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};
 pub use preflight::{raise_descriptor_limit, ring_remedy};
+pub use process::Process;
 
 /// Takes a data directory as a server does, so that none runs on it meanwhile.
 pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
@@ -61,27 +63,38 @@ pub fn check(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// Runs until SIGTERM or SIGINT. `on_ready` hears once that both listeners accept.
-pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+pub fn run(
+    process: Process,
+    settings: Settings,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), StartError> {
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
     if settings.data_is_own {
         directory.remove_at_end(&settings.data_dir);
     }
-    let connections_max =
+    let mut shard_settings = settings.shard.clone();
+    shard_settings.connections_max =
         preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
+    // From here on newcomers wait in the kernel's queues; nobody is answered before all is known.
+    let control_listener = bind(settings.control_listen, "--control-listen", |address| {
+        socket::listen_alone(address)
+    })?;
+    let listeners = bind(settings.messaging_listen, "--messaging-listen", |address| {
+        mesh::listen(address, shard_settings.shard_count)
+    })?;
     let clock = Clock::start();
     let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
-    let database = path_in(&settings.data_dir);
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
         .map_err(StartError::AccessKeys)?;
+    let database = path_in(&settings.data_dir);
     let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
+    let registry = Registry::load(store).map_err(StartError::Load)?;
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
-    let mut shard_settings = settings.shard.clone();
-    shard_settings.connections_max = connections_max;
     let entrance = Entrance {
         keyring: Arc::clone(&keyring),
         tls: tls.messaging,
@@ -90,40 +103,40 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
         compression: settings.compression,
         echo: false,
     };
-    let control_listener = bind_control(settings.control_listen)?;
-    let control_address = control_listener
-        .local_addr()
-        .unwrap_or(settings.control_listen);
     let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
-        listen: settings.messaging_listen,
+        listeners,
+        rooms: registry.room_settings(),
         journals: Some(&settings.data_dir.join("used-tokens")),
         entrance,
         archive: true,
         pin: settings.pin,
         clock,
     })
-    .map_err(|cause| StartError::of_shards(cause, settings.messaging_listen))?;
+    .map_err(StartError::of_shards)?;
     let end = shards.archive.take().expect("asked for, and taken once");
-    let archive = archive::start(settings.archive.clone(), end, clock)
+    let destinations = registry.destinations();
+    let archive = archive::start(settings.archive.clone(), destinations, end, clock)
         .map_err(|cause| StartError::Archive { cause })?;
 
+    let control_address = control_listener.local_addr();
+    let serves = Serves {
+        address: control_address.unwrap_or(settings.control_listen),
+        listener: control_listener,
+        tls: tls.control,
+    };
     let start = Start {
+        process,
         settings,
         shards,
         shard_settings,
         keyring,
         certificate: tls.certificate,
         clock,
-        store,
+        registry,
         archive,
         keys,
         pages,
-    };
-    let serves = Serves {
-        listener: control_listener,
-        tls: tls.control,
-        address: control_address,
     };
     let outcome = start.run(serves, on_ready);
     drop(directory);
@@ -132,13 +145,14 @@ pub fn run(settings: Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Star
 
 /// Everything the control thread is made of.
 struct Start {
+    process: Process,
     settings: Settings,
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
     keyring: LiveKeyring,
     certificate: Option<Arc<tls::LiveCertificate>>,
     clock: Clock,
-    store: Store,
+    registry: Registry,
     archive: ArchiveThread,
     keys: Keys,
     pages: Option<Arc<demo::Demo>>,
@@ -154,17 +168,23 @@ struct Serves {
 impl Start {
     fn run(self, serves: Serves, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
         let Self {
+            process,
             settings,
             mut shards,
             shard_settings,
             keyring,
             certificate,
             clock,
-            store,
+            registry,
             archive,
             keys,
             pages,
         } = self;
+        let Process {
+            runtime,
+            mut stop,
+            hangup,
+        } = process;
         let reloads = Arc::new(reload::Reloads::default());
         let watch = reload::Watch::new(
             &settings.data_dir,
@@ -172,10 +192,6 @@ impl Start {
             certificate,
             Arc::clone(&reloads),
         );
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Runtime)?;
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
         let shard_metrics = shards.metrics.clone();
         let review_mail = shards
@@ -193,9 +209,9 @@ impl Start {
             archive: archive.archive(),
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
-            let control = Control::start(
+            let control = Control::new(
                 control_settings,
-                store,
+                registry,
                 gateway.clone(),
                 keyring,
                 clock,
@@ -206,9 +222,7 @@ impl Start {
                     shown_reviews.render(out);
                     logging::render(out);
                 }),
-            )
-            .await
-            .map_err(StartError::Load)?;
+            );
             let timeout = settings.shard.review_timeout;
             let reviews = Reviews::new(
                 Rc::clone(&control),
@@ -234,7 +248,11 @@ impl Start {
                 }
                 None => None,
             };
-            let stop = stop_signal()?;
+            if stop.is_asked().await {
+                tracing::info!("stopped before anybody was accepted");
+                return Ok(());
+            }
+            shards.open();
             ready.store(true, Ordering::Release);
             let tls = serves.tls.is_some();
             on_ready(&Ready {
@@ -244,39 +262,33 @@ impl Start {
                 room,
             });
             tracing::info!(messaging = %shards.address, control = %serves.address, tls, "ready");
-            let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop);
+            let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop.asked());
             let served = tokio::select! {
                 served = serving => served.map_err(StartError::Runtime),
-                ended = watch.run() => ended,
+                ended = watch.run(hangup) => ended,
             };
             tracing::info!(
                 "stopping: connections are cut without a Close frame, so that clients reconnect"
             );
-            gateway.stop();
             served
         });
+        // After a failed start, too: the shards run already.
+        gateway.stop();
         shards.join();
         archive.stop();
         outcome
     }
 }
 
-fn bind_control(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    socket::listen_alone(address).map_err(|cause| StartError::Bind {
+/// Takes an address, or says whose setting cannot be had.
+fn bind<T>(
+    address: SocketAddr,
+    flag: &'static str,
+    listen: impl FnOnce(SocketAddr) -> std::io::Result<T>,
+) -> Result<T, StartError> {
+    listen(address).map_err(|cause| StartError::Bind {
         address,
-        flag: "--control-listen",
+        flag,
         cause,
-    })
-}
-
-/// Ready at the first SIGTERM or SIGINT.
-fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
     })
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
@@ -77,8 +77,7 @@ impl Watch {
     }
 
     /// Runs as long as the server does.
-    pub(super) async fn run(mut self) -> Result<(), StartError> {
-        let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
+    pub(super) async fn run(mut self, mut hangup: Signal) -> Result<(), StartError> {
         loop {
             let forced = tokio::select! {
                 _ = hangup.recv() => true,

@@ -43,6 +43,7 @@ use crate::base::wheel::Wheel;
 use crate::logging::{Kind, Limiter, Overdue};
 use crate::net::wire::{Queued, Shutdown, Wire};
 use crate::protocol::ws::{self, Deflater};
+use crate::room::RoomSettings;
 use crate::session::{Desk, Due, Ending};
 
 /// What a core is made with.
@@ -175,6 +176,14 @@ impl<W: Wire> Core<W> {
             posting: BytesMut::new(),
             plain: Vec::new(),
             sealed: Vec::new(),
+        }
+    }
+
+    /// Makes known the rooms whose home this shard is, before anybody can ask for them.
+    pub fn load(&mut self, rooms: Vec<(RoomId, RoomSettings)>) {
+        self.rooms.reserve(rooms.len());
+        for (room, settings) in rooms {
+            self.put_room(room, settings);
         }
     }
 

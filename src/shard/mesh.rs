@@ -1,13 +1,14 @@
 //! Starts the shards: one thread for each, a mailbox for each ordered pair, one shared port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use rtrb::Consumer;
+use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::core::Parts;
@@ -22,15 +23,19 @@ use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
+use crate::base::id::RoomId;
 use crate::base::limits::MAILBOX_COMMANDS;
 use crate::net::socket;
+use crate::room::RoomSettings;
 
 /// How to start the shards.
 pub struct Plan<'a> {
     /// Settings of all.
     pub settings: ShardSettings,
-    /// Where viewers connect; port 0: any free one.
-    pub listen: SocketAddr,
+    /// Where viewers connect.
+    pub listeners: Listeners,
+    /// Every room there is. A shard knows its own before it judges anybody.
+    pub rooms: Vec<(RoomId, RoomSettings)>,
     /// Where token uses are written down; `None`: nowhere.
     pub journals: Option<&'a Path>,
     /// What handshakes need.
@@ -51,6 +56,26 @@ pub struct ReviewMail {
     pub bell: Arc<Doorbell>,
 }
 
+/// The messaging port, one listener for each shard. From here on the kernel keeps newcomers waiting.
+#[derive(Debug)]
+pub struct Listeners {
+    address: SocketAddr,
+    each: Vec<TcpListener>,
+}
+
+/// Takes the messaging port; 0: any free one. Nobody is accepted before [`Shards::open`].
+///
+/// # Errors
+///
+/// The kernel's, above all that somebody else has the port.
+pub fn listen(address: SocketAddr, shard_count: usize) -> io::Result<Listeners> {
+    let address = socket::probe(address)?;
+    let each = (0..shard_count)
+        .map(|_| socket::listen_shared(address))
+        .collect::<io::Result<_>>()?;
+    Ok(Listeners { address, each })
+}
+
 /// Running shards.
 pub struct Shards {
     /// The control thread's mailboxes to them.
@@ -63,6 +88,7 @@ pub struct Shards {
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// Where they listen.
     pub address: SocketAddr,
+    doors: Vec<oneshot::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -77,6 +103,14 @@ pub struct ArchiveEnd {
 }
 
 impl Shards {
+    /// Begins to accept, in every shard. Before it newcomers wait in the kernel's queue.
+    pub fn open(&mut self) {
+        for door in self.doors.drain(..) {
+            // A shard that has ended says so itself.
+            let _ended = door.send(());
+        }
+    }
+
     /// Waits until every shard has stopped.
     pub fn join(&mut self) {
         for thread in self.threads.drain(..) {
@@ -95,9 +129,6 @@ impl Shards {
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
-    /// The messaging port.
-    #[error("cannot listen: {0}")]
-    Listen(io::Error),
     /// A shard's ring.
     #[error("io_uring: {0}")]
     Ring(io::Error),
@@ -112,8 +143,16 @@ pub enum StartFault {
 /// Starts every shard and waits until each has its ring.
 pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let count = plan.settings.shard_count;
-    let address = socket::probe(plan.listen).map_err(StartFault::Listen)?;
-    let mut records = records(&plan).map_err(|cause| {
+    let Listeners { address, each } = plan.listeners;
+    let mut rooms = plan.rooms.into_iter().fold(
+        vec![Vec::new(); count],
+        |mut homes: Vec<Vec<_>>, (room, settings)| {
+            homes[plan.settings.home(room)].push((room, settings));
+            homes
+        },
+    );
+    let (doors, mut opens): (Vec<_>, Vec<_>) = (0..count).map(|_| oneshot::channel()).unzip();
+    let mut records = records(plan.journals, &plan.settings, plan.clock).map_err(|cause| {
         StartFault::Journal(plan.journals.unwrap_or(Path::new("")).to_owned(), cause)
     })?;
     let bells = (0..count)
@@ -136,7 +175,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
 
     let (ready, readiness) = mpsc::channel();
     let mut threads = Vec::with_capacity(count);
-    for (id, ends) in mailboxes.shards.into_iter().enumerate() {
+    let ends = mailboxes.shards.into_iter().zip(each);
+    for (id, (ends, listener)) in ends.enumerate() {
         let Ends {
             posts,
             requests,
@@ -172,7 +212,9 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
                 .flatten(),
             inbox,
             bell: Arc::clone(&bells[id]),
-            listener: socket::listen_shared(address).map_err(StartFault::Listen)?,
+            rooms: std::mem::take(&mut rooms[id]),
+            listener,
+            opened: opens.remove(0),
             entrance: plan.entrance.clone(),
             clock: plan.clock,
         };
@@ -200,6 +242,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         archive: plan.archive.then_some(archive),
         metrics,
         address,
+        doors,
         threads,
     })
 }
@@ -207,9 +250,13 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
 type Memory = (Box<dyn Record + Send>, UsedTokens);
 
 /// Each shard's journal and what it remembers: old journals are read, dealt out by room, written anew.
-fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
-    let count = plan.settings.shard_count;
-    let Some(directory) = plan.journals else {
+fn records(
+    journals: Option<&Path>,
+    settings: &ShardSettings,
+    clock: Clock,
+) -> io::Result<Vec<Memory>> {
+    let count = settings.shard_count;
+    let Some(directory) = journals else {
         let nothing = || {
             (
                 Box::new(NoRecord) as Box<dyn Record + Send>,
@@ -219,12 +266,12 @@ fn records(plan: &Plan<'_>) -> io::Result<Vec<Memory>> {
         return Ok(std::iter::repeat_with(nothing).take(count).collect());
     };
     std::fs::create_dir_all(directory)?;
-    let now = plan.clock.now();
+    let now = clock.now();
     let (uses, old) = journal::read_all(directory, now.unix)?;
     let generation = now.unix.nanos();
     let mut memories = Vec::with_capacity(count);
     for shard in 0..count {
-        let own: Vec<TokenUse> = of_shard(&uses, shard, &plan.settings).collect();
+        let own: Vec<TokenUse> = of_shard(&uses, shard, settings).collect();
         let mut used = UsedTokens::default();
         for token_use in &own {
             let _known = used.redeem(token_use.token, token_use.expires, now);

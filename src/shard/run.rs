@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::core::{Core, Parts, Plan};
 use super::door::{self, Door, Entrance};
@@ -16,13 +16,14 @@ use super::doorbell::Doorbell;
 use super::handshake;
 use super::inbox::Inbox;
 use crate::base::clock::{Now, Tick, UnixTime};
-use crate::base::id::FrameIds;
+use crate::base::id::{FrameIds, RoomId};
 use crate::base::limits::HANDSHAKE_READ_BYTES;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
 use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
+use crate::room::RoomSettings;
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +75,12 @@ pub struct Setup {
     pub inbox: Inbox<OwnedFd>,
     /// Rung when mail arrives.
     pub bell: Arc<Doorbell>,
+    /// The rooms whose home this shard is.
+    pub rooms: Vec<(RoomId, RoomSettings)>,
     /// The shared port.
     pub listener: TcpListener,
+    /// Heard once, when newcomers may be accepted.
+    pub opened: oneshot::Receiver<()>,
     /// What handshakes need.
     pub entrance: Entrance,
     /// The clock.
@@ -128,7 +133,9 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         parts,
         mut inbox,
         bell,
+        rooms,
         listener,
+        opened,
         entrance,
         clock,
         ..
@@ -136,10 +143,9 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     let ring_event = Event::new(rings.event())?;
     let bell_event = Event::new(bell.event())?;
     let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
-    let core = Rc::new(RefCell::new(Core::new(
-        with_rings(parts, rings),
-        clock.now(),
-    )));
+    let mut core = Core::new(with_rings(parts, rings), clock.now());
+    core.load(rooms);
+    let core = Rc::new(RefCell::new(core));
     let door = Rc::new(Door {
         entrance,
         core: Rc::clone(&core),
@@ -152,7 +158,13 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         entered: Notify::new(),
     });
     let listener = Listener::new(listener)?;
-    stream::spawn(door::accept_all(listener, Rc::clone(&door)));
+    let entered = Rc::clone(&door);
+    stream::spawn(async move {
+        // Nobody opens it: the start failed, and the process ends.
+        if opened.await.is_ok() {
+            door::accept_all(listener, entered).await;
+        }
+    });
     core.borrow_mut().wire.signal(false);
     loop {
         let plan = turns(&core, &mut inbox, clock)?;

@@ -119,9 +119,10 @@ pub struct ArchiveThread {
     thread: JoinHandle<()>,
 }
 
-/// Starts the thread.
+/// Starts the thread. `configurations` are all there are; spools of others are removed.
 pub fn start(
     settings: ArchiveSettings,
+    configurations: Vec<(LoggingId, Destination)>,
     end: ArchiveEnd,
     clock: Clock,
 ) -> io::Result<ArchiveThread> {
@@ -133,6 +134,7 @@ pub fn start(
         orders,
         metrics: Arc::clone(&metrics),
     };
+    archive.order(Order::Load(configurations));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -154,11 +156,6 @@ pub fn start(
 }
 
 impl Archive {
-    /// Tells of every configuration there is.
-    pub fn load(&self, all: Vec<(LoggingId, Destination)>) {
-        self.order(Order::Load(all));
-    }
-
     /// Tells of a new or changed configuration. Records in its spool go to the new destination.
     pub fn put(&self, id: LoggingId, destination: Destination) {
         self.order(Order::Put(id, destination));

@@ -87,7 +87,10 @@ class Server:
 
     def start(self) -> Server:
         """Starts the process and waits for `/readyz`."""
-        self.launch()
+        return self.launch().await_ready()
+
+    def await_ready(self) -> Server:
+        """Waits for `/readyz` of a process that was launched."""
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

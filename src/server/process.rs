@@ -1,0 +1,92 @@
+//! What a server's process has before it does anything that takes time: the control thread's runtime,
+//! and every signal that would otherwise end it.
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::StartError;
+
+/// Signals that mean nothing here, and whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM,
+/// SIGVTALRM, SIGPROF, SIGIO, SIGPWR; and SIGXFSZ, whose write fails then, as on a full disk.
+const IGNORED: [i32; 8] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGXFSZ,
+];
+
+/// Made first of all. A signal that comes before somebody waits for it is kept.
+#[derive(Debug)]
+pub struct Process {
+    pub(super) runtime: Runtime,
+    pub(super) stop: Stop,
+    /// SIGHUP: keys and certificates are read again.
+    pub(super) hangup: Signal,
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Process {
+    /// Sets up the runtime and the signals.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors or memory for them.
+    pub fn start() -> Result<Self, StartError> {
+        Self::of_kernel().map_err(StartError::Runtime)
+    }
+
+    fn of_kernel() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let entered = runtime.enter();
+        let (hangup, stop) = (
+            signal(SignalKind::hangup())?,
+            Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+        );
+        for number in IGNORED {
+            // Once handled, a signal never has its default meaning again.
+            drop(signal(SignalKind::from_raw(number))?);
+        }
+        drop(entered);
+        Ok(Self {
+            runtime,
+            stop,
+            hangup,
+        })
+    }
+}
+
+impl Stop {
+    /// Ready at the first of both.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Whether one has come already.
+    pub(super) async fn is_asked(&mut self) -> bool {
+        // The runtime looks for signals when its tasks yield.
+        tokio::task::yield_now().await;
+        tokio::time::timeout(Duration::ZERO, self.asked())
+            .await
+            .is_ok()
+    }
+}
