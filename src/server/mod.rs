@@ -5,6 +5,7 @@ mod error;
 mod keys;
 mod preflight;
 mod process;
+mod process_metrics;
 mod reload;
 mod tls;
 
@@ -200,6 +201,7 @@ impl Start {
             .expect("shards have it, and it is taken once");
         let review_metrics = Rc::new(ReviewMetrics::default());
         let shown_reviews = Rc::clone(&review_metrics);
+        let process_metrics = process_metrics::ProcessMetrics::new();
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
             realm: settings.realm.clone(),
@@ -221,6 +223,7 @@ impl Start {
                     reloads.render(out);
                     shown_reviews.render(out);
                     logging::render(out);
+                    process_metrics.render(out);
                 }),
             );
             let timeout = settings.shard.review_timeout;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A figure with one writer.
 #[derive(Debug, Default)]
@@ -31,11 +32,15 @@ impl Figure {
 }
 
 macro_rules! metrics {
-    ($($field:ident: $kind:literal $name:literal $labels:literal, $help:literal;)*) => {
+    (
+        $($field:ident: $kind:literal $name:literal $labels:literal, $help:literal;)*
+        @apart $($apart:ident, $apart_help:literal;)*
+    ) => {
         /// All figures of one shard.
         #[derive(Debug, Default)]
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Figure,)*
+            $(#[doc = $apart_help] pub $apart: Figure,)*
         }
 
         fn render_sums(shards: &[Arc<ShardMetrics>], out: &mut String) {
@@ -58,6 +63,15 @@ macro_rules! metrics {
 /// which show how evenly the crowd is spread.
 pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
     render_sums(shards, out);
+    let nanos: u64 = shards.iter().map(|shard| shard.send_cost_nanos.get()).sum();
+    let seconds = Duration::from_nanos(nanos).as_secs_f64();
+    out.push_str(
+        "# HELP uproar_send_cost_seconds Measured cost of one short send, summed over shards.\n",
+    );
+    let _infallible = writeln!(
+        out,
+        "# TYPE uproar_send_cost_seconds gauge\nuproar_send_cost_seconds {seconds}"
+    );
     out.push_str("# HELP uproar_shard_connections Established connections of one shard.\n");
     out.push_str("# TYPE uproar_shard_connections gauge\n");
     for (shard, metrics) in shards.iter().enumerate() {
@@ -110,7 +124,6 @@ metrics! {
     sends: "counter" "sends_total" "", "Send operations submitted.";
     turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
-    send_cost_nanos: "gauge" "send_cost_nanoseconds" "", "Measured cost of one short send, summed over shards.";
     tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
     mailbox_full: "counter" "mailbox_full_total" "", "Requests and handshakes refused because the mailbox to the room's shard was full.";
     mailbox_kept: "gauge" "mailbox_kept_commands" "", "Commands that wait for room in a full mailbox.";
@@ -125,4 +138,6 @@ metrics! {
     log_late: "counter" "log_frames_late_total" "", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
     log_missed: "counter" "log_frames_missed_total" "", "Frames delivered but not logged: the archive did not keep up.";
     rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
+    @apart
+    send_cost_nanos, "Measured cost of one short send, in nanoseconds.";
 }

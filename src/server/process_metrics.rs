@@ -1,0 +1,255 @@
+//! The process and the kernel's memory for sockets in figures: what Prometheus' client libraries show of
+//! any process, under their names, and what build this is.
+//!
+//! Read from `/proc` when somebody asks, some 50 µs. What cannot be read is left out.
+
+use std::fmt::{Display, Write};
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Figures of this process.
+pub(super) struct ProcessMetrics {
+    started: Duration,
+}
+
+/// Of `/proc/self/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    threads: u64,
+    virtual_bytes: u64,
+    resident_pages: u64,
+}
+
+/// Of the line `TCP:` in `/proc/net/sockstat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Sockets {
+    orphans: u64,
+    memory_pages: u64,
+}
+
+impl ProcessMetrics {
+    /// The process starts now.
+    pub(super) fn new() -> Self {
+        let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self { started }
+    }
+
+    /// Appends everything in Prometheus' text format.
+    pub(super) fn render(&self, out: &mut String) {
+        let build = format!(
+            "{{version=\"{}\",arch=\"{}\",profile=\"{}\"}}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::ARCH,
+            if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            },
+        );
+        let help = "Which build this is; always 1.";
+        figure(out, "gauge", "uproar_build_info", help, &build, 1);
+        let spent = clock_gettime(ClockId::ProcessCPUTime);
+        let spent = Duration::try_from(spent).unwrap_or_default().as_secs_f64();
+        let help = "User and system CPU time spent.";
+        figure(out, "counter", "process_cpu_seconds_total", help, "", spent);
+        let help = "Start of the process since the Unix epoch.";
+        let started = self.started.as_secs_f64();
+        figure(
+            out,
+            "gauge",
+            "process_start_time_seconds",
+            help,
+            "",
+            started,
+        );
+        memory(out);
+        descriptors(out);
+        sockets(out);
+    }
+}
+
+fn memory(out: &mut String) {
+    let stat = fs::read_to_string("/proc/self/stat");
+    let Some(stat) = stat.ok().as_deref().and_then(parse_stat) else {
+        return;
+    };
+    let help = "Threads.";
+    figure(out, "gauge", "process_threads", help, "", stat.threads);
+    let (help, bytes) = ("Virtual memory.", stat.virtual_bytes);
+    figure(
+        out,
+        "gauge",
+        "process_virtual_memory_bytes",
+        help,
+        "",
+        bytes,
+    );
+    let (help, bytes) = ("Resident memory.", stat.resident_pages * page_bytes());
+    figure(
+        out,
+        "gauge",
+        "process_resident_memory_bytes",
+        help,
+        "",
+        bytes,
+    );
+}
+
+fn descriptors(out: &mut String) {
+    if let Some(open) = open_descriptors() {
+        let help = "Open file descriptors; viewers take none.";
+        figure(out, "gauge", "process_open_fds", help, "", open);
+    }
+    if let Some(most) = getrlimit(Resource::Nofile).current {
+        let help = "Limit on open file descriptors.";
+        figure(out, "gauge", "process_max_fds", help, "", most);
+    }
+}
+
+/// Linux 6.2 tells the number as the directory's size; before, its entries must be counted.
+fn open_descriptors() -> Option<u64> {
+    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    let entries = fs::read_dir("/proc/self/fd").ok()?.count();
+    // Without the one that reads.
+    u64::try_from(entries.saturating_sub(1)).ok()
+}
+
+fn sockets(out: &mut String) {
+    let sockstat = fs::read_to_string("/proc/net/sockstat");
+    if let Some(sockets) = sockstat.ok().as_deref().and_then(parse_sockstat) {
+        let help = "The kernel's memory for TCP sockets, of all processes.";
+        let bytes = sockets.memory_pages * page_bytes();
+        figure(
+            out,
+            "gauge",
+            "uproar_kernel_tcp_memory_bytes",
+            help,
+            "",
+            bytes,
+        );
+        let help = "TCP connections that the kernel still serves though no process holds them.";
+        figure(
+            out,
+            "gauge",
+            "uproar_kernel_tcp_orphans",
+            help,
+            "",
+            sockets.orphans,
+        );
+    }
+    let limit = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem");
+    if let Some(pages) = limit.ok().as_deref().and_then(|text| nth(text, 2)) {
+        let help = "Where the kernel drops for want of memory for TCP (net.ipv4.tcp_mem).";
+        let bytes = pages * page_bytes();
+        figure(
+            out,
+            "gauge",
+            "uproar_kernel_tcp_memory_max_bytes",
+            help,
+            "",
+            bytes,
+        );
+    }
+}
+
+fn page_bytes() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+/// Fields are counted behind the program's name, which may hold spaces and brackets.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(Stat {
+        threads: nth(fields, 17)?,
+        virtual_bytes: nth(fields, 20)?,
+        resident_pages: nth(fields, 21)?,
+    })
+}
+
+fn parse_sockstat(text: &str) -> Option<Sockets> {
+    let tcp = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let value = |name: &str| {
+        let mut words = tcp.split_whitespace();
+        words.find(|word| *word == name)?;
+        words.next()?.parse().ok()
+    };
+    Some(Sockets {
+        orphans: value("orphan")?,
+        memory_pages: value("mem")?,
+    })
+}
+
+fn nth(text: &str, index: usize) -> Option<u64> {
+    text.split_whitespace().nth(index)?.parse().ok()
+}
+
+fn figure(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, value: impl Display) {
+    let _infallible = write!(
+        out,
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the kernel's texts are read right, and others not at all.
+    #[test]
+    fn what_the_kernel_writes_is_read() {
+        let stat = "4242 (a) b (c)) S 1 2 3 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 6 0 900 123456789 4321 18446744073709551615 1 1\n";
+        let read = Stat {
+            threads: 6,
+            virtual_bytes: 123_456_789,
+            resident_pages: 4321,
+        };
+        assert_eq!(parse_stat(stat), Some(read));
+        let sockstat =
+            "sockets: used 210\nTCP: inuse 8 orphan 3 tw 12 alloc 21 mem 17\nUDP: inuse 2 mem 1\n";
+        let read = Sockets {
+            orphans: 3,
+            memory_pages: 17,
+        };
+        assert_eq!(parse_sockstat(sockstat), Some(read));
+        for text in ["", ")", "1 (x) S 1", "TCP: orphan", "TCP:\n", "UDP: mem 3"] {
+            assert_eq!(
+                (parse_stat(text), parse_sockstat(text)),
+                (None, None),
+                "{text}"
+            );
+        }
+    }
+
+    /// Goal: here, now, each family is there once, described, and plausible.
+    #[test]
+    fn this_process_is_shown() {
+        let mut out = String::new();
+        ProcessMetrics::new().render(&mut out);
+        let value = |name: &str| -> f64 {
+            let mut lines = out
+                .lines()
+                .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let value = lines
+                .next()
+                .unwrap_or_else(|| panic!("{name} is missing:\n{out}"));
+            assert_eq!(lines.next(), None, "{name}");
+            value.parse().expect("a number")
+        };
+        assert!(value("process_resident_memory_bytes") > 100_000.0);
+        assert!(value("process_virtual_memory_bytes") >= value("process_resident_memory_bytes"));
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_max_fds") >= value("process_open_fds"));
+        assert!(value("process_threads") >= 1.0);
+        assert!(value("process_start_time_seconds") > 1.7e9);
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!(
+            value("uproar_kernel_tcp_memory_max_bytes") >= value("uproar_kernel_tcp_memory_bytes")
+        );
+    }
+}

@@ -1,0 +1,118 @@
+"""The figures as Prometheus' own tool judges them, and what reading them costs others: nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+
+from rawws import WebSocket
+from uproar import REPOSITORY
+
+
+def families(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+
+
+def value(text: str, series: str) -> float:
+    (found,) = re.findall(rf"^{re.escape(series)} (\S+)$", text, re.M)
+    return float(found)
+
+
+def used(server) -> None:
+    """Some of everything, so that labels and histograms are there."""
+    boto = server.boto_cached
+    arn = boto.create_room(name="metrics", maximumMessageRatePerSecond=100)["arn"]
+    viewer = WebSocket(server.messaging_port, server.token(arn, "u"))
+    viewer.say("hello", "r")
+    viewer.receive_until(lambda frame: frame.get("Content") == "hello")
+    viewer.close()
+
+
+def test_promtool_has_nothing_to_say(server):
+    """Lint included: it exits 3 for a name or a unit that is not as Prometheus names things."""
+    assert shutil.which("promtool"), "promtool is missing: Debian package prometheus"
+    used(server)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=server.metrics(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_each_family_stands_in_the_table_of_tuning_md(server):
+    text = (REPOSITORY / "tuning.md").read_text()
+    table = text.split("## Every figure")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| `(\w+)` \|", table, re.M))
+    shown = {name.removeprefix("uproar_") for name in families(server.metrics())}
+    assert shown - named == set(), "not described"
+
+
+def test_the_process_is_described_as_the_kernel_sees_it(server):
+    used(server)
+    text = server.metrics()
+    pid = server.process.pid
+    assert value(text, "process_max_fds") == resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+    assert 0 < value(text, "process_open_fds") < 1_000
+    assert value(text, "process_threads") == len(os.listdir(f"/proc/{pid}/task"))
+    assert value(text, "process_resident_memory_bytes") > 1 << 20
+    started = value(text, "process_start_time_seconds")
+    assert abs(started - os.stat(f"/proc/{pid}").st_mtime) < 3_600
+    assert value(text, "process_cpu_seconds_total") > 0
+    (build,) = re.findall(r"^uproar_build_info\{(.*)\} 1$", text, re.M)
+    version = server.run("--version").stdout.split()[1]
+    assert f'version="{version}"' in build
+
+
+def test_open_files_are_counted(server):
+    before = value(server.metrics(), "process_open_fds")
+    streams = [socket.create_connection(("127.0.0.1", server.control_port)) for _ in range(50)]
+    server.metrics()  # accepted behind them
+    assert value(server.metrics(), "process_open_fds") >= before + 50
+    for stream in streams:
+        stream.close()
+
+
+def test_readers_of_figures_delay_nobody(server):
+    """Eight scrape without a pause, twenty ask and never read; calls and viewers are served all the same."""
+    ask = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    asleep = []
+    for _ in range(20):
+        stream = socket.create_connection(("127.0.0.1", server.control_port))
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.setblocking(False)
+        try:
+            while stream.send(ask * 100):
+                pass
+        except BlockingIOError:
+            pass
+        asleep.append(stream)
+    over, scraped = threading.Event(), [0] * 8
+
+    def scrape(index: int) -> None:
+        while not over.is_set():
+            with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=60) as answer:
+                assert answer.status == 200 and answer.read()
+            scraped[index] += 1
+
+    threads = [threading.Thread(target=scrape, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    memory = server.resident_bytes()
+    try:
+        for _ in range(20):
+            used(server)
+            with urllib.request.urlopen(f"{server.control_url}/livez", timeout=60) as answer:
+                assert answer.status == 200
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        for stream in asleep:
+            stream.close()
+    assert all(scraped), scraped
+    assert server.resident_bytes() - memory < 64 << 20, "answers that nobody reads are bounded"
