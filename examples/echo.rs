@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pages: None,
         compression: true,
         echo: true,
+        door: Arc::default(),
     };
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let anything = RoomSettings {

@@ -167,6 +167,7 @@ impl World {
             token_expires: self.now.unix.after(Duration::from_hours(1)),
             user_hash: 0,
             agreement: None,
+            share: None,
         };
         self.shards[home].core.enter(Box::new(newcomer));
     }

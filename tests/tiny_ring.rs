@@ -183,5 +183,6 @@ fn with_socket(newcomer: Newcomer<()>, socket: OwnedFd) -> Box<Newcomer<OwnedFd>
         token_expires,
         user_hash,
         agreement,
+        share: None,
     })
 }

@@ -213,6 +213,7 @@ pub(crate) fn newcomer(room: RoomId, index: usize, now: Now, deflated: bool) -> 
         token_expires: now.unix.after(Duration::from_hours(1)),
         user_hash: user_hash(&user),
         agreement: offers.agree(12, 12),
+        share: None,
     })
 }
 

@@ -58,8 +58,28 @@ pub const EXTENSION_OFFERS_MAX: usize = 8;
 /// From accept to `101`, TLS included; not extended by progress (slowloris).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes in progress on one shard, those not counted whose whole head is there when they are
-/// accepted. Beyond it a new connection is closed at once.
+/// accepted, and fewer where the limit on open files does not allow as many. Refused connections count
+/// until they have read their answer. Beyond it the oldest one is given up for the newcomer.
 pub const HANDSHAKES_MAX: usize = 4096;
+/// Handshakes in progress for which descriptors are kept on each shard, whatever else needs some.
+pub const HANDSHAKES_MIN: usize = 64;
+/// What one address may have of those places when all are taken, in percent: whoever has more loses its
+/// oldest ones first. A crowd behind one address of its provider reaches it only while the table is full,
+/// and then with 500 handshakes under way; it loses none that lasts less long than 500 others.
+pub const ADDRESS_HANDSHAKES_PERCENT: u32 = 12;
+/// Refused handshakes of one address, per second and shard, that get an answer; further ones are closed
+/// without. A stadium behind one address of its provider, 60,000 viewers with expired tokens, is answered
+/// within a minute. A valid token is welcome all the same: its owner may be the fool's neighbour.
+pub const ADDRESS_REFUSALS_PER_SECOND: u32 = 1000;
+/// What each shard admits beyond its part of `messaging.address_connections`: connections are spread over
+/// shards by chance, and four of five must not be refused for it.
+pub const ADDRESS_CONNECTIONS_SLACK: usize = 16;
+/// Addresses (IPv6: networks of 64 bits) one shard or listener knows something of; about 100 bytes each.
+/// Beyond it those that come new are not counted.
+pub const ADDRESSES_MAX: usize = 262_144;
+/// PROXY protocol header, in bytes. Addresses take 52 at most; the rest is what proxies say of TLS and of
+/// themselves.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
 /// One read of the handshake: a browser's head with a token is about 1.5 KB.
 pub const HANDSHAKE_READ_BYTES: usize = 4096;
 /// Connections accepted before deliveries get their turn: half a millisecond of newcomers.
@@ -69,6 +89,9 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 pub const ACCEPT_DEFERRED: Duration = Duration::from_secs(1);
 /// Connections waiting for accept in the kernel, per listener; the kernel caps it at `somaxconn`.
 pub const ACCEPT_BACKLOG: i32 = 4096;
+
+/// How long the kernel keeps what a client does not acknowledge, on a connection or behind its end.
+pub const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
 
 /// Ciphertext of one TLS connection without a complete record: two records of 16 KiB and their
 /// framing; handshake messages are far shorter.
@@ -261,8 +284,14 @@ pub const TAGS_MAX: usize = 50;
 pub const PAGE_ITEMS_MAX: u32 = 50;
 /// Writes that share one commit, hence one sync.
 pub const COMMIT_WRITES_MAX: usize = 256;
-/// Connections of the control listener.
+/// Connections of the control listener, fewer where the limit on open files does not allow as many. Beyond
+/// it the oldest one without a call under way is given up for the newcomer.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
+/// What one address may have of those when all are taken, in percent: whoever has more loses its oldest ones
+/// first. Application servers are few; four of them may have all.
+pub const CONTROL_ADDRESS_PERCENT: u32 = 25;
+/// Connections beyond those, for health and metrics alone, while all have a call under way.
+pub const CONTROL_HEALTH_CONNECTIONS_MAX: usize = 64;
 /// Request head of the control listener, in bytes. UntagResource names up to 50 keys in its URI, 58 KB
 /// in Chinese; 64 KiB is the most the HTTP library takes for a URI.
 pub const CONTROL_HEAD_BYTES_MAX: usize = 72 * 1024;
@@ -376,6 +405,10 @@ const _: () = assert!(
 const _: () = assert!(
     FRAME_BYTES_MAX <= LANE_BYTES_MAX,
     "one frame fits an empty lane"
+);
+const _: () = assert!(
+    PROXY_HEADER_BYTES_MAX <= HANDSHAKE_READ_BYTES && ADDRESS_HANDSHAKES_PERCENT <= 100,
+    "a proxy's header fits the first look"
 );
 const _: () = assert!(
     RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS_FURTHER.is_power_of_two(),

@@ -1,5 +1,6 @@
 //! What every layer shares: limits, ids, time, rate budgets and slot tables. Knows nothing of sockets.
 
+pub mod admission;
 pub mod clock;
 pub mod id;
 pub mod limits;

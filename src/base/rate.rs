@@ -64,6 +64,13 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// Whether nothing of it is taken any more.
+    pub fn is_fresh(&self, now: Tick) -> bool {
+        self.0 <= now.nanos()
+    }
+}
+
 /// A budget several threads charge (the account-wide rates). Lock-free; used only where the rate is
 /// low enough (thousands a second) that the cache line is quiet.
 #[derive(Debug, Default)]

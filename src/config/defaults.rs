@@ -6,13 +6,15 @@ use std::path::PathBuf;
 
 use super::logging::Logging;
 use super::raw::{
-    Control, Delivery, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls, Tokens,
+    Control, Delivery, Forwarded, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls,
+    Tokens,
 };
 use super::review::Review;
 use super::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use crate::base::limits::{
-    ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
-    CONNECTIONS_MAX_AWS, PACE_CEILING, STRIPE_MEMBERS_MIN, TOKEN_LIFE, WINDOW_AGE_MAX,
+    ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
+    ADDRESS_REFUSALS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND, CONNECTIONS_MAX_AWS,
+    CONTROL_ADDRESS_PERCENT, PACE_CEILING, STRIPE_MEMBERS_MIN, TOKEN_LIFE, WINDOW_AGE_MAX,
     WINDOW_BYTES_MAX,
 };
 
@@ -42,10 +44,18 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         messaging: Messaging {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: Forwarded::XForwardedFor,
+            address_connections: 0,
+            address_handshakes_percent: ADDRESS_HANDSHAKES_PERCENT,
+            address_refusals: ADDRESS_REFUSALS_PER_SECOND,
             compression: false,
         },
         control: Control {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            trusted_proxies: Vec::new(),
+            forwarded_header: Forwarded::XForwardedFor,
+            address_connections_percent: CONTROL_ADDRESS_PERCENT,
         },
         tls: Tls::default(),
         quotas: Quotas {

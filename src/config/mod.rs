@@ -4,6 +4,7 @@
 //! at start, not a mystery at night.
 
 mod defaults;
+mod doors;
 mod effective;
 mod error;
 mod flags;

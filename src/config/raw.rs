@@ -40,13 +40,28 @@ pub(super) struct Server {
 pub(super) struct Messaging {
     pub(super) listen: SocketAddr,
     pub(super) origins: Vec<String>,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) forwarded_header: Forwarded,
+    pub(super) address_connections: usize,
+    pub(super) address_handshakes_percent: u32,
+    pub(super) address_refusals: u32,
     pub(super) compression: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Forwarded {
+    XForwardedFor,
+    Forwarded,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
     pub(super) listen: SocketAddr,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) forwarded_header: Forwarded,
+    pub(super) address_connections_percent: u32,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

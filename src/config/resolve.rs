@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, logging, review};
+use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, doors, logging, review};
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -87,6 +87,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         mode,
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
+        door: doors::messaging(&raw.messaging, &check)?,
+        control_door: doors::control(&raw.control, &check)?,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_is_own: false,
         keys: keys(raw.keys, &data_dir, dev, &check)?,

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Mode;
+use crate::control::ControlDoorSettings;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Realm;
 use crate::control::review::ReviewSettings;
 use crate::control::throttle::Rates;
+use crate::shard::door::DoorSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -34,6 +36,10 @@ pub struct Settings {
     pub messaging_listen: SocketAddr,
     /// Control listener.
     pub control_listen: SocketAddr,
+    /// What an address may have of the messaging listener.
+    pub door: DoorSettings,
+    /// What an address may have of the control listener.
+    pub control_door: ControlDoorSettings,
     /// Data directory.
     pub data_dir: PathBuf,
     /// Whether the data directory is dev's own, emptied at each start.

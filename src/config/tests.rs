@@ -128,6 +128,7 @@ fn every_key_is_documented_and_has_a_variable() {
             Value::Array(_) if key == "review.functions" => {
                 "arn:aws:lambda:us-west-2:123456789012:function:check=http://a.example/".to_owned()
             }
+            Value::Array(_) if key.ends_with("trusted_proxies") => "10.0.0.0/8,::1".to_owned(),
             Value::Array(_) if key == "quotas.operations" => "SendEvent=7".to_owned(),
             Value::Array(_) => "https://a.example".to_owned(),
             other => other.to_string(),

@@ -1,9 +1,11 @@
 //! HTTP/1.1 and HTTP/2 around the operations: bodies, signatures, CORS, ids, the request log.
 
+pub(super) mod admission;
 pub(super) mod listen;
 mod refused;
+mod wire;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -18,6 +20,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use self::admission::Seat;
 use super::Control;
 use super::fault::Fault;
 use super::op::{self, Operation};
@@ -45,7 +48,15 @@ struct Called {
     body_pending: bool,
 }
 
-async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incoming>) -> Answered {
+/// Who calls.
+struct Caller {
+    /// The client's address, behind a trusted proxy as well.
+    ip: IpAddr,
+    /// Its connection's place.
+    seat: Rc<Seat>,
+}
+
+async fn answer(control: &Rc<Control>, from: &Caller, request: Request<Incoming>) -> Answered {
     let started = Instant::now();
     let request_id = request_id();
     let (parts, body) = request.into_parts();
@@ -59,6 +70,10 @@ async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incomi
     {
         return with_headers(page, &request_id);
     }
+    if from.seat.is_for_health() {
+        control.door.note_refused(from.ip);
+        return with_headers(crowded(), &request_id);
+    }
     let mut called = Called {
         // Until the body is read whole, what follows on the connection is its rest.
         body_pending: !body.is_end_stream(),
@@ -67,14 +82,14 @@ async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incomi
     let found = Operation::find(&parts.method, path);
     let operation = found.as_ref().ok().copied();
     let outcome = match found {
-        Ok(operation) => call(control, operation, &parts, body, &mut called).await,
+        Ok(operation) => call(control, from, operation, &parts, body, &mut called).await,
         Err(fault) => Err(fault),
     };
     let name = operation.map_or("unknown", Operation::name);
     let (status, response) = match outcome {
         Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
         Err(fault) => {
-            refused::say(&fault, &called, &parts, operation, peer, &request_id);
+            refused::say(&fault, &called, &parts, operation, from.ip, &request_id);
             let (kind, status) = fault.kind();
             (
                 status,
@@ -93,13 +108,14 @@ async fn answer(control: &Rc<Control>, peer: SocketAddr, request: Request<Incomi
         .entry((name, status))
         .or_default() += 1;
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let key = called.key.as_deref();
-    tracing::debug!(operation = name, key, status, micros, %request_id, "api");
+    let (key, ip) = (called.key.as_deref(), from.ip);
+    tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
     with_headers(response, &request_id)
 }
 
 async fn call(
     control: &Rc<Control>,
+    from: &Caller,
     operation: Operation,
     parts: &Parts,
     body: Incoming,
@@ -125,6 +141,8 @@ async fn call(
     let caller = claim.prove(&received, realm, control.clock.now())?;
     called.key = Some(caller.id().to_owned());
     called.body = body.clone();
+    // Until here the connection may be given up for another one.
+    let _working = from.seat.work();
     let uri = parts.uri.clone();
     let request = op::Request {
         caller,
@@ -189,10 +207,25 @@ fn probe(control: &Control, path: &str) -> Option<Answered> {
     Some(response)
 }
 
+/// All places are busy, and this one is kept for health.
+fn crowded() -> Answered {
+    let text = "all connections of the control listener are busy; try again\n";
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 fn metrics(control: &Control) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(8192);
     (control.metrics)(&mut out);
+    control.door.render(&mut out);
     control.registry.store_metrics().render(&mut out);
     control.settings.archive.metrics().render(&mut out);
     out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");

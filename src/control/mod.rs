@@ -28,9 +28,12 @@ use crate::shard::door::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
 
+pub use http::admission::ControlDoorSettings;
+
 use access::Keys;
 use archive::Archive;
 use arn::Realm;
+use http::admission::ControlDoor;
 use record::Record;
 use registry::Registry;
 use throttle::{Rates, Throttle};
@@ -47,6 +50,8 @@ pub struct ControlSettings {
     pub token_life: Duration,
     /// Where chat logs go.
     pub archive: Archive,
+    /// What an address may have of the listener.
+    pub door: ControlDoorSettings,
 }
 
 /// Renders the shards' part of `/metrics`.
@@ -56,6 +61,7 @@ pub type Metrics = Box<dyn Fn(&mut String)>;
 pub struct Control {
     settings: ControlSettings,
     registry: Registry,
+    door: Rc<ControlDoor>,
     gateway: Gateway,
     keyring: LiveKeyring,
     clock: Clock,
@@ -78,6 +84,7 @@ impl Control {
     ) -> Rc<Self> {
         Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
+            door: Rc::new(ControlDoor::new(settings.door.clone())),
             settings,
             registry,
             gateway,

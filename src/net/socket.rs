@@ -3,15 +3,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
-use libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, c_int, setsockopt, socklen_t};
+use libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, TIOCOUTQ, c_int, ioctl, setsockopt, socklen_t};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
 };
 
-use crate::base::limits::{ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES};
+use crate::base::limits::{ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES, UNACKNOWLEDGED_MAX};
 
 /// Binds `address` alone, without port sharing: fails with `AddrInUse` while anybody else has it.
 /// With `SO_REUSEPORT` a second server would silently take half of the connections.
@@ -22,6 +23,7 @@ pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
 /// A listener that has its port alone.
 pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, false)?;
+    bound_orphans(&listener)?;
     listen(&listener, ACCEPT_BACKLOG)?;
     Ok(listener)
 }
@@ -33,9 +35,44 @@ pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     sockopt::set_tcp_nodelay(&listener, true)?;
     // The kernel doubles the figure for its own bookkeeping.
     sockopt::set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES / 2)?;
+    bound_orphans(&listener)?;
     defer_accept(&listener)?;
     listen(&listener, ACCEPT_BACKLOG)?;
     Ok(listener)
+}
+
+/// Whatever is accepted gives up when its client acknowledges nothing for [`UNACKNOWLEDGED_MAX`], also once
+/// nobody here has it any more: by default the kernel would go on for a quarter of an hour.
+fn bound_orphans(listener: &TcpListener) -> io::Result<()> {
+    let millis = u32::try_from(UNACKNOWLEDGED_MAX.as_millis()).expect("a minute");
+    Ok(sockopt::set_tcp_user_timeout(listener, millis)?)
+}
+
+/// From now on closing drops what the kernel still has for the peer, which gets RST.
+///
+/// # Errors
+///
+/// The kernel's: the peer was faster.
+pub fn reset_at_close(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
+}
+
+/// Ends our direction: FIN behind what was written.
+///
+/// # Errors
+///
+/// The kernel's: the peer was faster.
+pub fn end_writing(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
+}
+
+/// Whether the kernel still holds bytes that the peer has not acknowledged.
+pub fn has_unsent(socket: impl AsFd) -> bool {
+    let mut bytes: c_int = 0;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes one `c_int` to `bytes` during the call; the descriptor is open.
+    let result = unsafe { ioctl(descriptor, TIOCOUTQ, &raw mut bytes) };
+    result == 0 && bytes > 0
 }
 
 /// Has the kernel keep a connection to itself until its first bytes are there, or [`ACCEPT_DEFERRED`] is

@@ -11,6 +11,8 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use super::socket;
+
 /// A tokio-uring runtime of this thread.
 pub struct Runtime(tokio_uring::Runtime);
 
@@ -84,16 +86,21 @@ impl Stream {
         let _gone = self.0.shutdown(Shutdown::Write);
     }
 
-    /// Ends both directions; operations under way complete.
-    pub fn shutdown(&self) {
-        // A failure means that the peer was faster.
+    /// Ends both directions; operations under way complete. What the peer has not read is dropped when the
+    /// connection is closed, and the peer gets RST.
+    pub fn abort(&self) {
+        // Failures mean that the peer was faster.
+        let _gone = socket::reset_at_close(self.borrow());
         let _gone = self.0.shutdown(Shutdown::Both);
     }
 
-    /// The connection's own descriptor, out of the runtime.
-    pub fn into_fd(self) -> io::Result<OwnedFd> {
-        // SAFETY: `self` keeps the descriptor open until this function returns.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
-        borrowed.try_clone_to_owned()
+    /// Another descriptor of the connection, outside the runtime.
+    pub fn to_fd(&self) -> io::Result<OwnedFd> {
+        self.borrow().try_clone_to_owned()
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: `self` keeps the descriptor open while it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
     }
 }

@@ -125,6 +125,35 @@ fn ordinary_len(bytes: &[u8]) -> usize {
     rest.map_or(bytes.len(), |at| ordinary + at)
 }
 
+/// Hands the values of the field `name`, in the order of the head, to `read`; for a whole head, as
+/// [`HeadScanner`] delimits it.
+///
+/// # Errors
+///
+/// As [`parse`], as far as it is about fields.
+pub fn field_values(
+    head: &[u8],
+    name: &'static str,
+    read: impl FnOnce(&mut dyn DoubleEndedIterator<Item = &[u8]>),
+) -> Result<(), HeadFault> {
+    let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooManyFields),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(HeadFault::Malformed),
+    }
+    let named = |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+    read(
+        &mut request
+            .headers
+            .iter()
+            .filter(named)
+            .map(|field| field.value),
+    );
+    Ok(())
+}
+
 /// What a head asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {

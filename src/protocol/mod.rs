@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod extension;
 pub mod http;
+pub mod proxy;
 pub mod scan;
 pub mod sigv4;
 pub mod token;

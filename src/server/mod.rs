@@ -96,6 +96,11 @@ pub fn run(
     let registry = Registry::load(store).map_err(StartError::Load)?;
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
+    let spare = preflight::spare_descriptors(shard_settings.shard_count);
+    let door = settings
+        .door
+        .clone()
+        .within(spare / 2 / shard_settings.shard_count);
     let entrance = Entrance {
         keyring: Arc::clone(&keyring),
         tls: tls.messaging,
@@ -103,6 +108,7 @@ pub fn run(
         pages: pages.clone().map(|pages| pages as Arc<dyn Pages>),
         compression: settings.compression,
         echo: false,
+        door: Arc::new(door),
     };
     let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
@@ -138,6 +144,7 @@ pub fn run(
         archive,
         keys,
         pages,
+        spare,
     };
     let outcome = start.run(serves, on_ready);
     drop(directory);
@@ -157,6 +164,8 @@ struct Start {
     archive: ArchiveThread,
     keys: Keys,
     pages: Option<Arc<demo::Demo>>,
+    // Descriptors beyond what the server always needs.
+    spare: usize,
 }
 
 /// The control listener.
@@ -180,6 +189,7 @@ impl Start {
             archive,
             keys,
             pages,
+            spare,
         } = self;
         let Process {
             runtime,
@@ -209,6 +219,7 @@ impl Start {
             rates: settings.api_rates.clone(),
             token_life: settings.token_life,
             archive: archive.archive(),
+            door: settings.control_door.clone().within(spare / 4),
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
             let control = Control::new(

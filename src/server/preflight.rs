@@ -173,6 +173,14 @@ pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartEr
     Ok(wanted.min(allowed))
 }
 
+/// Descriptors that the limit leaves beyond what `shards` shards and the rest always need.
+pub(super) fn spare_descriptors(shards: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let shards = u64::try_from(shards).expect("a few shards");
+    let spare = limit.saturating_sub(DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * shards);
+    usize::try_from(spare).unwrap_or(usize::MAX)
+}
+
 /// What to change so that the kernel grants a ring.
 pub fn ring_remedy(cause: &io::Error) -> String {
     match cause.raw_os_error() {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::gateway::Refused;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
+use crate::base::admission::Share;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::net::tls::Tls;
@@ -45,6 +46,8 @@ pub struct Newcomer<S> {
     pub user_hash: u32,
     /// On compression, if there is one.
     pub agreement: Option<Agreement>,
+    /// Its part of what its address may have, if that is counted.
+    pub share: Option<Share>,
 }
 
 /// Why a newcomer is turned away; the handshake answers with a status.
@@ -59,6 +62,9 @@ pub enum Turned {
     /// The server holds as many connections as it may.
     #[error("The server holds as many connections as its limit allows")]
     TooManyConnections,
+    /// Its address has as many connections as it may.
+    #[error("Too many connections from this address")]
+    TooManyOfAddress,
     /// Too many used tokens to remember one more.
     #[error("Too many tokens were used within their lifetime; retry later")]
     TooManyTokens,

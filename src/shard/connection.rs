@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::local::Local;
 use super::settings::Reservation;
+use crate::base::admission::Share;
 use crate::base::clock::Tick;
 use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
 use crate::base::table::Slot;
@@ -28,6 +29,8 @@ pub struct Connection<S> {
     pub reservation: Reservation,
     /// The other end's address: told to review handlers alone.
     pub ip: IpAddr,
+    /// Its part of what its address may have; given back with the entry.
+    pub share: Option<Share>,
     /// Its room on this shard.
     pub local: Slot<Local>,
     /// Its place in the room's audience; `None` once it left.

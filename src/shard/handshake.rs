@@ -13,21 +13,26 @@ use super::core::user_hash;
 use super::door::{Door, ECHO_ROOM, Entrance};
 use super::metrics::{Figure, ShardMetrics};
 use super::turned;
+use crate::base::admission::{Holder, Place};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT};
 use crate::logging::Kind;
+use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::net::tls::{Progress, Tls, TlsError};
 use crate::protocol::chat::{ErrorCode, encode};
 use crate::protocol::extension::Agreement;
 use crate::protocol::http::{self, HeadFault, HeadScanner, Request, Upgrade};
+use crate::protocol::proxy::{self, Preface, PrefaceFault};
 use crate::protocol::token::{Capabilities, TokenError, TokenId};
 use crate::session::Grant;
 
 /// Why no connection came of a handshake.
 #[derive(Debug, thiserror::Error)]
 enum Rejected {
+    #[error("{0}")]
+    Preface(#[from] PrefaceFault),
     #[error("{0}")]
     Head(#[from] HeadFault),
     #[error("A chat token is required in Sec-WebSocket-Protocol")]
@@ -45,60 +50,135 @@ enum Rejected {
 }
 
 /// What a connection has said so far, and what became of it.
-#[derive(Default)]
 pub(super) struct Knock {
+    // The other end; the client, once a trusted proxy has said who that is.
+    ip: IpAddr,
+    // A trusted proxy may send a PROXY header first, before TLS.
+    is_prefaced: bool,
     received: Vec<u8>,
     scanner: HeadScanner,
     refused: Option<Rejected>,
 }
 
 impl Knock {
+    pub(super) fn new(ip: IpAddr, door: &Door) -> Self {
+        Self {
+            ip,
+            is_prefaced: door.entrance.door.trusted.trusts(ip),
+            received: Vec::new(),
+            scanner: HeadScanner::default(),
+            refused: None,
+        }
+    }
+
+    /// Whose share it counts to.
+    pub(super) fn holder(&self) -> Option<Holder> {
+        (!self.is_prefaced).then(|| Holder::of(self.ip))
+    }
+
     /// Looks at the first bytes of a connection without TLS: a guest, if they are a whole head that is
     /// welcome. If not, they are kept for [`receive_one`].
     pub(super) fn look(&mut self, received: &[u8], door: &Door) -> Option<Guest> {
-        match examine(&mut self.scanner, received, door) {
+        let start = match self.take_preface(received) {
+            Ok(Some(start)) => start,
+            Ok(None) => {
+                self.received = received.to_vec();
+                return None;
+            }
+            Err(fault) => {
+                self.refused = Some(fault.into());
+                return None;
+            }
+        };
+        let received = &received[start..];
+        match examine(&mut self.scanner, received, door, &mut self.ip) {
             Ok(None) => {}
             Ok(Some((verdict, end))) => {
-                return Some(Guest::new(None, verdict, received[end..].to_vec()));
+                return Some(Guest::new(None, verdict, self.ip, received[end..].to_vec()));
             }
             Err(rejected) => self.refused = Some(rejected),
         }
         self.received = received.to_vec();
         None
     }
+
+    /// Takes the PROXY header off `received`, everything so far: where the client's bytes begin, `None` until
+    /// that is known.
+    fn take_preface(&mut self, received: &[u8]) -> Result<Option<usize>, PrefaceFault> {
+        if !self.is_prefaced {
+            return Ok(Some(0));
+        }
+        let start = match proxy::preface(received)? {
+            Preface::Incomplete => return Ok(None),
+            Preface::Absent => 0,
+            Preface::Header { len, source } => {
+                self.ip = source.unwrap_or(self.ip);
+                len
+            }
+        };
+        self.is_prefaced = false;
+        Ok(Some(start))
+    }
+
+    /// Whether it was refused, and its address was refused so often lately that it gets no answer.
+    pub(super) fn is_not_worth_an_answer(&self, door: &Door) -> bool {
+        let Some(rejected) = self
+            .refused
+            .as_ref()
+            .filter(|rejected| rejected.is_refusal())
+        else {
+            return false;
+        };
+        let answered = door.is_answered(self.ip);
+        if !answered && let Some(figure) = rejected.figure(&door.metrics) {
+            figure.inc();
+        }
+        !answered
+    }
 }
 
 /// Goes on with a handshake to its end.
-pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: &Door) {
+pub(super) async fn receive_one(stream: Rc<Stream>, place: Place, knock: Knock, door: Rc<Door>) {
+    let (mut ip, mut timed_out) = (knock.ip, false);
     let outcome = {
-        let mut handshake = std::pin::pin!(shake(&stream, ip, knock, door));
+        let mut handshake = std::pin::pin!(shake(&stream, place, knock, &mut ip, &door));
         tokio::select! {
             biased;
             outcome = &mut handshake => outcome,
             () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => {
+                timed_out = true;
                 // The operation under way completes with an error; dropping it would leak it.
-                stream.shutdown();
-                let _ended = handshake.await;
-                door.metrics.rejected_timeout.inc();
-                turned::say_unshaken(door, Kind::HandshakeTimeout, ip, "The handshake took longer than 10 s");
-                return;
+                stream.abort();
+                handshake.await
             }
         }
     };
+    if !door.places.borrow_mut().leave(place) {
+        // Given up for another one, and counted there.
+        return;
+    }
     let guest = match outcome {
+        Ok(_) | Err(Rejected::Io(_)) if timed_out => {
+            door.metrics.rejected_timeout.inc();
+            let reason = "The handshake took longer than 10 s";
+            turned::say_unshaken(&door, Kind::HandshakeTimeout, ip, reason);
+            return;
+        }
         Ok(guest) => guest,
         Err(rejected) => {
             if let Some(figure) = rejected.figure(&door.metrics) {
                 figure.inc();
-                if let Rejected::Tls(error) = &rejected {
-                    turned::say_unshaken(door, Kind::HandshakeTls, ip, &error.to_string());
+                if let (Rejected::Tls(_) | Rejected::Preface(_), Some(kind)) =
+                    (&rejected, rejected.kind())
+                {
+                    turned::say_unshaken(&door, kind, ip, &rejected.to_string());
                 }
             }
             return;
         }
     };
-    match stream.into_fd() {
-        Ok(socket) => door.enter(guest, socket, ip),
+    match stream.to_fd() {
+        Ok(socket) => door.enter(guest, socket),
         Err(error) => {
             door.metrics.accept_errors.inc();
             if let Some(suppressed) = door.admit_line(Kind::HandshakeFailed) {
@@ -110,6 +190,7 @@ pub(super) async fn receive_one(stream: Stream, ip: IpAddr, knock: Knock, door: 
 
 /// A newcomer but for its socket.
 pub(super) struct Guest {
+    ip: IpAddr,
     tls: Option<Box<Tls>>,
     greeting: Vec<u8>,
     leftover: Vec<u8>,
@@ -127,9 +208,10 @@ struct Pass {
 }
 
 impl Guest {
-    fn new(tls: Option<Box<Tls>>, verdict: Verdict, leftover: Vec<u8>) -> Self {
+    fn new(tls: Option<Box<Tls>>, verdict: Verdict, ip: IpAddr, leftover: Vec<u8>) -> Self {
         let (greeting, pass, agreement) = verdict;
         Self {
+            ip,
             tls,
             greeting,
             leftover,
@@ -138,8 +220,9 @@ impl Guest {
         }
     }
 
-    pub(super) fn into_newcomer(self, socket: OwnedFd, ip: IpAddr) -> Box<Newcomer<OwnedFd>> {
+    pub(super) fn into_newcomer(self, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
         let Self {
+            ip,
             tls,
             greeting,
             leftover,
@@ -165,35 +248,57 @@ impl Guest {
             token_expires,
             user_hash,
             agreement,
+            share: None,
         })
     }
 }
 
-/// Reads the head, opens the token; answers refusals and plain pages itself.
-async fn shake(stream: &Stream, ip: IpAddr, knock: Knock, door: &Door) -> Result<Guest, Rejected> {
+/// Reads a proxy's header, the head, opens the token; answers refusals and plain pages itself. `ip` becomes the
+/// client's as soon as that is known.
+async fn shake(
+    stream: &Stream,
+    place: Place,
+    mut knock: Knock,
+    ip: &mut IpAddr,
+    door: &Door,
+) -> Result<Guest, Rejected> {
+    if knock.is_prefaced {
+        if let Some(rejected) = knock.refused.take() {
+            return Err(rejected);
+        }
+        read_preface(stream, &mut knock).await?;
+        if let Some(holder) = door.holder(knock.ip) {
+            door.places.borrow_mut().identify(place, holder);
+        }
+    }
     let Knock {
+        ip: said,
         received,
         mut scanner,
         refused,
+        ..
     } = knock;
-    let mut visit = Visit {
-        stream,
-        tls: None,
-        plain: received,
-    };
+    *ip = said;
+    let mut visit = Visit::new(stream, received);
     if let Some(config) = &door.entrance.tls {
-        visit.tls = Some(Box::new(Tls::new(Arc::clone(config))?));
+        visit.speak_tls(Tls::new(Arc::clone(config))?);
     }
     let rejected = match refused {
         Some(rejected) => rejected,
         None => loop {
-            match examine(&mut scanner, &visit.plain, door) {
+            match examine(&mut scanner, &visit.plain, door, ip) {
                 Ok(None) => visit.read().await?,
                 Ok(Some((verdict, end))) => {
                     let leftover = visit.plain.split_off(end);
-                    return Ok(Guest::new(visit.tls, verdict, leftover));
+                    return Ok(Guest::new(visit.tls, verdict, *ip, leftover));
                 }
-                Err(rejected) => break rejected,
+                Err(rejected) => {
+                    if rejected.is_refusal() && !door.is_answered(*ip) {
+                        stream.abort();
+                        return Err(rejected);
+                    }
+                    break rejected;
+                }
             }
         },
     };
@@ -201,11 +306,27 @@ async fn shake(stream: &Stream, ip: IpAddr, knock: Knock, door: &Door) -> Result
     let id = rejected.answer(door, &visit.plain, &mut answer);
     if let Some((kind, id)) = rejected.kind().zip(id) {
         let reason = rejected.to_string();
-        turned::say_rejected(door, kind, ip, id, &visit.plain, &reason);
+        turned::say_rejected(door, kind, *ip, id, &visit.plain, &reason);
     }
     visit.write(answer).await?;
     visit.end().await;
     Err(rejected)
+}
+
+/// Reads until it is known whom a trusted proxy speaks for.
+async fn read_preface(stream: &Stream, knock: &mut Knock) -> Result<(), Rejected> {
+    loop {
+        let received = std::mem::take(&mut knock.received);
+        if let Some(start) = knock.take_preface(&received)? {
+            knock.received = received[start..].to_vec();
+            return Ok(());
+        }
+        let (result, received) = stream.read(received, HANDSHAKE_READ_BYTES).await;
+        if result? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        knock.received = received;
+    }
 }
 
 /// The `101`, what the token says, and what was agreed about compression.
@@ -216,11 +337,19 @@ fn examine(
     scanner: &mut HeadScanner,
     received: &[u8],
     door: &Door,
+    ip: &mut IpAddr,
 ) -> Result<Option<(Verdict, usize)>, Rejected> {
     let Some(end) = scanner.scan(received)? else {
         return Ok(None);
     };
-    Ok(Some((judge(&received[..end], door)?, end)))
+    let head = &received[..end];
+    let trusted = &door.entrance.door.trusted;
+    if trusted.trusts(*ip) {
+        http::field_values(head, trusted.header().name(), |values| {
+            *ip = trusted.viewer(*ip, values);
+        })?;
+    }
+    Ok(Some((judge(head, door)?, end)))
 }
 
 /// What a complete head deserves: a [`Verdict`] or a refusal.
@@ -290,14 +419,25 @@ fn echo_pass(door: &Door) -> Pass {
 pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, door: Rc<Door>) {
     let id = door.ids.borrow_mut().next_id();
     turned::say_turned(&door, &newcomer, turned, id);
-    let Newcomer { socket, tls, .. } = *newcomer;
-    let stream = Stream::from_fd(socket);
+    let Newcomer {
+        socket, tls, ip, ..
+    } = *newcomer;
+    if !door.is_answered(ip) {
+        // A failure means that the peer was faster.
+        let _gone = socket::reset_at_close(&socket);
+        return;
+    }
+    let stream = Rc::new(Stream::from_fd(socket));
+    let Some(place) = door.take_place(ip, door.holder(ip), &stream) else {
+        return;
+    };
     let code = match turned {
         Turned::TokenUsed => ErrorCode::Unauthorized,
         Turned::NoSuchRoom => ErrorCode::NotFound,
-        Turned::TooManyConnections | Turned::TooManyTokens | Turned::Busy => {
-            ErrorCode::TooManyRequests
-        }
+        Turned::TooManyConnections
+        | Turned::TooManyTokens
+        | Turned::TooManyOfAddress
+        | Turned::Busy => ErrorCode::TooManyRequests,
         Turned::NotRecorded => ErrorCode::Internal,
     };
     let mut answer = Vec::new();
@@ -308,11 +448,8 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
         code.number(),
         &turned.to_string(),
     );
-    let mut visit = Visit {
-        stream: &stream,
-        tls,
-        plain: Vec::new(),
-    };
+    let mut visit = Visit::new(&stream, Vec::new());
+    visit.tls = tls;
     let mut work = std::pin::pin!(async {
         let _gone = visit.write(answer).await;
         visit.end().await;
@@ -321,20 +458,38 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
         biased;
         () = &mut work => {}
         () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => {
-            stream.shutdown();
+            stream.abort();
             work.await;
         }
     }
+    door.places.borrow_mut().leave(place);
 }
 
 /// A connection during its handshake, plaintext whether it speaks TLS or not.
 struct Visit<'a> {
     stream: &'a Stream,
     tls: Option<Box<Tls>>,
+    // What came before TLS was set up, and belongs to it.
+    ahead: Vec<u8>,
     plain: Vec<u8>,
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
+    fn new(stream: &'a Stream, plain: Vec<u8>) -> Self {
+        Self {
+            stream,
+            tls: None,
+            ahead: Vec::new(),
+            plain,
+        }
+    }
+
+    /// What was received until now is ciphertext.
+    fn speak_tls(&mut self, tls: Tls) {
+        self.tls = Some(Box::new(tls));
+        self.ahead = std::mem::take(&mut self.plain);
+    }
+
     /// Reads until at least one more plaintext byte is there.
     async fn read(&mut self) -> Result<(), Rejected> {
         loop {
@@ -347,9 +502,13 @@ impl Visit<'_> {
                     _ => Ok(()),
                 };
             };
-            let (result, mut ciphertext) = self.stream.read(Vec::new(), HANDSHAKE_READ_BYTES).await;
-            if result? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            let mut ciphertext = std::mem::take(&mut self.ahead);
+            if ciphertext.is_empty() {
+                let (result, received) = self.stream.read(ciphertext, HANDSHAKE_READ_BYTES).await;
+                if result? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                ciphertext = received;
             }
             let (before, mut out) = (self.plain.len(), Vec::new());
             let progress = tls.receive(&mut ciphertext, &mut self.plain, &mut out);
@@ -405,7 +564,7 @@ impl Rejected {
             Self::Head(fault) => (fault.status(), ErrorCode::BadRequest),
             Self::MissingToken | Self::Token(_) => (401, ErrorCode::Unauthorized),
             Self::Origin => (403, ErrorCode::Forbidden),
-            Self::Tls(_) | Self::Io(_) => return None,
+            Self::Preface(_) | Self::Tls(_) | Self::Io(_) => return None,
         };
         let id = door.ids.borrow_mut().next_id();
         http::refusal(out, status, id, code.number(), &self.to_string());
@@ -415,7 +574,7 @@ impl Rejected {
     /// Which log line says it. Who went away was not refused, and pages are for anybody.
     fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Head(_) => Some(Kind::HandshakeMalformed),
+            Self::Preface(_) | Self::Head(_) => Some(Kind::HandshakeMalformed),
             Self::MissingToken => Some(Kind::HandshakeMissingToken),
             Self::Token(TokenError::Expired { .. }) => Some(Kind::HandshakeExpiredToken),
             Self::Token(_) => Some(Kind::HandshakeBadToken),
@@ -425,9 +584,17 @@ impl Rejected {
         }
     }
 
+    /// Whether it is the client's fault, and answered.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Head(_) | Self::MissingToken | Self::Token(_) | Self::Origin => true,
+            Self::Preface(_) | Self::Tls(_) | Self::Io(_) | Self::Page => false,
+        }
+    }
+
     fn figure<'a>(&self, metrics: &'a ShardMetrics) -> Option<&'a Figure> {
         match self {
-            Self::Head(_) => Some(&metrics.rejected_malformed),
+            Self::Preface(_) | Self::Head(_) => Some(&metrics.rejected_malformed),
             Self::MissingToken => Some(&metrics.rejected_missing),
             Self::Token(TokenError::Expired { .. }) => Some(&metrics.rejected_expired),
             Self::Token(_) => Some(&metrics.rejected_token),

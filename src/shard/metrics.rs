@@ -100,10 +100,14 @@ metrics! {
     rejected_used: "counter" "handshakes_rejected_total" "{reason=\"used_token\"}", "Handshakes refused.";
     rejected_room: "counter" "handshakes_rejected_total" "{reason=\"no_room\"}", "Handshakes refused.";
     rejected_limit: "counter" "handshakes_rejected_total" "{reason=\"limit\"}", "Handshakes refused.";
+    rejected_address: "counter" "handshakes_rejected_total" "{reason=\"address\"}", "Handshakes refused.";
+    rejected_displaced: "counter" "handshakes_rejected_total" "{reason=\"displaced\"}", "Handshakes refused.";
     rejected_origin: "counter" "handshakes_rejected_total" "{reason=\"origin\"}", "Handshakes refused.";
     rejected_timeout: "counter" "handshakes_rejected_total" "{reason=\"timeout\"}", "Handshakes refused.";
     rejected_tls: "counter" "handshakes_rejected_total" "{reason=\"tls\"}", "Handshakes refused.";
     rejected_gone: "counter" "handshakes_rejected_total" "{reason=\"gone\"}", "Handshakes refused.";
+    rejected_unanswered: "counter" "handshakes_unanswered_total" "", "Refused handshakes without an answer: their address had too many.";
+    handshakes: "gauge" "handshakes" "", "Handshakes under way, those refused and not yet gone among them.";
     accept_errors: "counter" "accept_errors_total" "", "Accepts that failed, for want of descriptors above all.";
     received_send: "counter" "messages_received_total" "{action=\"send\"}", "Publish requests accepted.";
     received_delete: "counter" "messages_received_total" "{action=\"delete\"}", "Publish requests accepted.";

@@ -1,6 +1,6 @@
 //! A shard's thread: pins it, gives the core its ring, its mail and the time, and sleeps well.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -143,9 +143,11 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     let ring_event = Event::new(rings.event())?;
     let bell_event = Event::new(bell.event())?;
     let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
+    let shards = parts.settings.shard_count;
     let mut core = Core::new(with_rings(parts, rings), clock.now());
     core.load(rooms);
     let core = Rc::new(RefCell::new(core));
+    let (places, shares) = Door::places_and_shares(&entrance.door, shards);
     let door = Rc::new(Door {
         entrance,
         core: Rc::clone(&core),
@@ -153,7 +155,8 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
         metrics,
         clock,
         ids: RefCell::new(FrameIds::seeded(!seed)),
-        in_progress: Cell::new(0),
+        places,
+        shares,
         scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
         entered: Notify::new(),
     });
@@ -169,6 +172,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     loop {
         let plan = turns(&core, &mut inbox, clock)?;
         note_rings(&core);
+        door.note();
         while let Some((newcomer, turned)) = next_turned(&core) {
             stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
         }

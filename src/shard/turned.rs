@@ -8,7 +8,6 @@ use super::command::{Newcomer, Turned};
 use super::door::Door;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
-use crate::base::limits::HANDSHAKES_MAX;
 use crate::logging::{Kind, bounded};
 use crate::protocol::chat::encode;
 use crate::protocol::http::{self, Request};
@@ -39,7 +38,10 @@ pub(super) fn say_turned(door: &Door, newcomer: &Newcomer<OwnedFd>, turned: Turn
     let kind = match turned {
         Turned::TokenUsed => Kind::HandshakeUsedToken,
         Turned::NoSuchRoom => Kind::HandshakeNoRoom,
-        Turned::TooManyConnections | Turned::TooManyTokens | Turned::Busy => Kind::HandshakeLimit,
+        Turned::TooManyConnections
+        | Turned::TooManyTokens
+        | Turned::TooManyOfAddress
+        | Turned::Busy => Kind::HandshakeLimit,
         Turned::NotRecorded => Kind::HandshakeFailed,
     };
     let Some(suppressed) = door.admit_line(kind) else {
@@ -59,11 +61,11 @@ pub(super) fn say_unshaken(door: &Door, kind: Kind, ip: IpAddr, reason: &str) {
     }
 }
 
-/// A connection for which there was no task.
-pub(super) fn say_crowded(door: &Door, ip: IpAddr) {
+/// A connection that was given up for a newer one.
+pub(super) fn say_displaced(door: &Door, ip: IpAddr) {
     if let Some(suppressed) = door.admit_line(Kind::HandshakeLimit) {
-        let reason = "Too many handshakes are under way";
-        let limit = HANDSHAKES_MAX;
+        let reason = "Too many handshakes are under way: the oldest one gave way";
+        let limit = door.entrance.door.handshakes_max;
         tracing::warn!(%ip, reason, limit, suppressed, "handshake refused");
     }
 }

@@ -3,30 +3,38 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::answer;
+use super::admission::Seat;
+use super::wire::Wire;
+use super::{Caller, answer};
 use crate::base::limits::{
-    CONTROL_CONNECTIONS_MAX, CONTROL_DRAIN_MAX, CONTROL_HEAD_BYTES_MAX, CONTROL_IDLE_MAX,
-    HANDSHAKE_TIMEOUT, HEAD_FIELDS_MAX,
+    CONTROL_DRAIN_MAX, CONTROL_HEAD_BYTES_MAX, CONTROL_IDLE_MAX, HANDSHAKE_TIMEOUT,
+    HEAD_FIELDS_MAX, PROXY_HEADER_BYTES_MAX,
 };
 use crate::control::Control;
 use crate::logging::{Kind, local};
+use crate::protocol::proxy::{self, Preface, TrustedProxies};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+/// Connections accepted before those that are there get their turn: fewer than the runtime polls of them
+/// meanwhile, so that nobody is given up for a newcomer before it was heard.
+const ACCEPTS_IN_A_ROW: u32 = 16;
 /// Calls under way on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 
@@ -66,11 +74,17 @@ pub(in crate::control) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = tls.map(TlsAcceptor::from);
-    let open = Rc::new(Cell::new(0_usize));
+    let door = Rc::clone(&control.door);
     let (stopping, stops) = watch::channel(());
     let overdue = tokio::task::spawn_local(local::say_overdue());
     let mut stop = std::pin::pin!(stop);
+    let mut accepts = 0_u32;
     loop {
+        if accepts >= ACCEPTS_IN_A_ROW {
+            accepts = 0;
+            tokio::task::yield_now().await;
+        }
+        accepts += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
@@ -81,73 +95,138 @@ pub(in crate::control) async fn serve(
                 if let Some(suppressed) = local::admit(Kind::ControlAccept) {
                     tracing::warn!(%error, suppressed, "control: accept failed; retried every 50 ms");
                 }
+                door.accept_failed();
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        if open.get() >= CONTROL_CONNECTIONS_MAX {
-            let limit = CONTROL_CONNECTIONS_MAX;
-            if let Some(suppressed) = local::admit(Kind::ControlFull) {
-                tracing::warn!(limit, %peer, suppressed, "control: connection refused, too many are open");
-            }
+        let ip = peer.ip().to_canonical();
+        let Some(seat) = door.admit(ip) else {
             continue;
-        }
+        };
         let _nagle_stays = stream.set_nodelay(true);
-        let counted = Counted::new(&open);
-        let (control, acceptor, stops) = (Rc::clone(&control), acceptor.clone(), stops.clone());
+        let guest = Guest {
+            control: Rc::clone(&control),
+            wire: Wire::new(stream),
+            seat: Rc::new(seat),
+            ip,
+        };
+        let (acceptor, stops) = (acceptor.clone(), stops.clone());
         tokio::task::spawn_local(async move {
-            let _until_it_ends = counted;
-            welcome(control, stream, peer, acceptor, stops).await;
+            let (seat, wire) = (Rc::clone(&guest.seat), guest.wire.clone());
+            let end = tokio::select! {
+                end = welcome(guest, acceptor, stops) => end,
+                () = seat.displaced() => End::Cut,
+            };
+            if end == End::Cut {
+                wire.reset_if_unread();
+            }
         });
     }
     overdue.abort();
     drop((listener, stopping));
     let deadline = Instant::now() + CONTROL_DRAIN_MAX;
-    while open.get() > 0 && Instant::now() < deadline {
+    while door.open() > 0 && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     Ok(())
 }
 
-async fn welcome(
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// As HTTP has it: what was answered is on its way.
+    Orderly,
+    /// We lost patience, or the client broke off.
+    Cut,
+}
+
+/// A connection that has said nothing yet.
+struct Guest {
     control: Rc<Control>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    wire: Wire,
+    seat: Rc<Seat>,
+    // The other end; the client, once a trusted proxy has said who that is.
+    ip: IpAddr,
+}
+
+async fn welcome(
+    mut guest: Guest,
     acceptor: Option<TlsAcceptor>,
     stops: watch::Receiver<()>,
-) {
+) -> End {
+    if guest.control.door.trusted().trusts(guest.ip) {
+        let prefaced = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_preface(&mut guest));
+        if !matches!(prefaced.await, Ok(Ok(()))) {
+            guest.control.door.note_malformed();
+            return End::Cut;
+        }
+    }
+    let (wire, ip) = (guest.wire.clone(), guest.ip);
     let Some(acceptor) = acceptor else {
-        return converse(control, stream, peer, stops).await;
+        return converse(guest, wire, stops).await;
     };
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(wire));
     match shaken.await {
-        Ok(Ok(stream)) => converse(control, stream, peer, stops).await,
+        Ok(Ok(stream)) => converse(guest, stream, stops).await,
         Ok(Err(error)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
-                tracing::warn!(%peer, %error, suppressed, "control: TLS handshake failed");
+                tracing::warn!(%ip, %error, suppressed, "control: TLS handshake failed");
+            }
+            End::Cut
+        }
+        Err(_elapsed) => End::Cut,
+    }
+}
+
+/// Reads until it is known whom a trusted proxy speaks for.
+async fn read_preface(guest: &mut Guest) -> io::Result<()> {
+    let mut received = bytes::BytesMut::new();
+    loop {
+        match proxy::preface(&received).map_err(io::Error::other)? {
+            Preface::Incomplete => {}
+            Preface::Absent => break,
+            Preface::Header { len, source } => {
+                guest.ip = source.unwrap_or(guest.ip);
+                let _header = received.split_to(len);
+                break;
             }
         }
-        Err(_elapsed) => {}
+        received.reserve(PROXY_HEADER_BYTES_MAX);
+        if guest.wire.read_buf(&mut received).await? == 0 {
+            // A look whether somebody listens: no header is missing.
+            break;
+        }
     }
+    guest.seat.identify(guest.ip);
+    guest.wire.put_back(received.freeze());
+    Ok(())
 }
 
 /// Answers one connection's requests until it ends, is idle for too long, or the server stops.
 async fn converse(
-    control: Rc<Control>,
+    guest: Guest,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    peer: SocketAddr,
     mut stops: watch::Receiver<()>,
-) {
+) -> End {
+    let Guest {
+        control, seat, ip, ..
+    } = guest;
     let under_way = Rc::new(Cell::new(0_usize));
     // hyper bounds neither the wait for a first byte nor an idle HTTP/2 connection.
     let patience = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
     let (calls, refreshed) = (Rc::clone(&under_way), Rc::clone(&patience));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = Counted::new(&calls);
+        let caller = Caller {
+            ip: viewer(control.door.trusted(), ip, request.headers()),
+            seat: Rc::clone(&seat),
+        };
         async move {
-            let answered = answer(&control, peer, request).await;
+            let answered = answer(&control, &caller, request).await;
             drop(counted);
+            caller.seat.rest();
             refreshed.set(Instant::now() + CONTROL_IDLE_MAX);
             Ok::<_, Infallible>(answered)
         }
@@ -159,16 +238,17 @@ async fn converse(
     loop {
         tokio::select! {
             ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "control: connection ended");
-                }
-                return;
+                let Err(error) = ended else {
+                    return End::Orderly;
+                };
+                tracing::debug!(%error, "control: connection ended");
+                return End::Cut;
             }
             () = tokio::time::sleep_until(patience.get()) => {
                 if under_way.get() > 0 {
                     patience.set(Instant::now() + CONTROL_IDLE_MAX);
                 } else if patience.get() <= Instant::now() {
-                    return;
+                    return End::Cut;
                 }
             }
             // The sender was dropped: there is nothing more to hear.
@@ -178,6 +258,19 @@ async fn converse(
             }
         }
     }
+}
+
+/// Whom a request is from.
+fn viewer(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    if !trusted.trusts(peer) {
+        return peer;
+    }
+    let values: Vec<&[u8]> = headers
+        .get_all(trusted.header().name())
+        .iter()
+        .map(hyper::header::HeaderValue::as_bytes)
+        .collect();
+    trusted.viewer(peer, values.into_iter())
 }
 
 fn builder() -> auto::Builder<Local> {

@@ -1,6 +1,6 @@
 //! The log line of a refused API call: who asked for what, why not, and which request id the answer had.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use hyper::http::request::Parts;
 
@@ -17,7 +17,7 @@ pub(super) fn say(
     called: &Called,
     parts: &Parts,
     operation: Option<Operation>,
-    peer: SocketAddr,
+    ip: IpAddr,
     request_id: &str,
 ) {
     let Some(suppressed) = local::admit(kind(fault, called)) else {
@@ -31,7 +31,7 @@ pub(super) fn say(
     let claimed = claimed_key(parts).filter(|_| key.is_none());
     let reason = fault.reason();
     tracing::warn!(
-        ip = %peer.ip().to_canonical(),
+        %ip,
         operation,
         path = path.as_deref(),
         key,

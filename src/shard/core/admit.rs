@@ -84,6 +84,7 @@ impl<W: Wire> Core<W> {
             | Turned::TooManyTokens
             | Turned::NotRecorded
             | Turned::Busy => &self.metrics.rejected_limit,
+            Turned::TooManyOfAddress => &self.metrics.rejected_address,
         };
         figure.inc();
         self.turned.push((newcomer, turned));
@@ -143,6 +144,7 @@ impl<W: Wire> Core<W> {
             room,
             user_hash,
             agreement,
+            share,
             ..
         } = newcomer;
         let seat = match self.wire.install(socket) {
@@ -166,6 +168,7 @@ impl<W: Wire> Core<W> {
             seat,
             reservation,
             ip,
+            share,
             local: local_slot,
             member: None,
             session: Session::new(grant, agreement, self.now.tick),

@@ -423,6 +423,7 @@ impl World {
             token_expires: self.now.unix.after(Duration::from_hours(1)),
             user_hash: user_hash(&user),
             agreement: agreed,
+            share: None,
         };
         self.shards[shard].core.enter(Box::new(newcomer));
         self.clients.push(Client {

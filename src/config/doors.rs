@@ -1,0 +1,69 @@
+//! What an address may have of each listener, and who may speak for others.
+
+use super::ConfigError;
+use super::raw::{Control, Forwarded, Messaging};
+use super::resolve::Check;
+use crate::base::limits::HANDSHAKES_MAX;
+use crate::base::rate::Rate;
+use crate::control::ControlDoorSettings;
+use crate::protocol::proxy::{ForwardedHeader, TrustedProxies};
+use crate::shard::door::{DoorSettings, percent_of};
+
+pub(super) fn messaging(given: &Messaging, check: &Check<'_>) -> Result<DoorSettings, ConfigError> {
+    let percent = given.address_handshakes_percent;
+    let key = "messaging.address_handshakes_percent";
+    check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
+    let connections = given.address_connections;
+    let refusals = given.address_refusals;
+    Ok(DoorSettings {
+        handshakes_max: HANDSHAKES_MAX,
+        address_handshakes_max: percent_of(HANDSHAKES_MAX, percent),
+        address_connections_max: (connections > 0).then_some(connections),
+        address_refusals: (refusals > 0).then(|| Rate::per_second(refusals)),
+        trusted: trusted(
+            &given.trusted_proxies,
+            given.forwarded_header,
+            "messaging.trusted_proxies",
+            check,
+        )?,
+    })
+}
+
+pub(super) fn control(
+    given: &Control,
+    check: &Check<'_>,
+) -> Result<ControlDoorSettings, ConfigError> {
+    let percent = given.address_connections_percent;
+    let key = "control.address_connections_percent";
+    check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
+    Ok(ControlDoorSettings {
+        address_percent: percent,
+        trusted: trusted(
+            &given.trusted_proxies,
+            given.forwarded_header,
+            "control.trusted_proxies",
+            check,
+        )?,
+        ..ControlDoorSettings::default()
+    })
+}
+
+fn trusted(
+    networks: &[String],
+    header: Forwarded,
+    key: &'static str,
+    check: &Check<'_>,
+) -> Result<TrustedProxies, ConfigError> {
+    let mut parsed = Vec::with_capacity(networks.len());
+    for text in networks {
+        let network = TrustedProxies::parse_network(text);
+        let must = "addresses or networks, as in 10.0.0.7 or 10.0.0.0/8";
+        check.holds(network.is_some(), key, text, must)?;
+        parsed.extend(network);
+    }
+    let header = match header {
+        Forwarded::XForwardedFor => ForwardedHeader::XForwardedFor,
+        Forwarded::Forwarded => ForwardedHeader::Forwarded,
+    };
+    Ok(TrustedProxies::new(parsed, header))
+}
