@@ -66,8 +66,19 @@ class Frame:
 class Wire:
     """A socket with a read buffer and deadlines. A reset counts as the end of the stream."""
 
-    def __init__(self, port: int, seconds: float = READ_SECONDS, context=None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    def __init__(
+        self,
+        port: int,
+        seconds: float = READ_SECONDS,
+        context=None,
+        source: str | None = None,
+        preface: bytes = b"",
+    ) -> None:
+        """From the loopback address `source`; `preface` goes out before anything else, TLS included."""
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=seconds, source_address=(source, 0) if source else None
+        )
+        self.socket.sendall(preface)
         self.inflated = 0  # compressed frames received
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
