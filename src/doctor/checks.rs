@@ -20,6 +20,8 @@ const KERNEL_MIN: (u64, u64) = (6, 1);
 /// First kernel that counts rings to locked memory again, as they became regions there; from 5.12 on
 /// none did. Measured on 6.18 only.
 const KERNEL_CHARGES_RINGS: (u64, u64) = (6, 14);
+/// Closed connections that are delivered on a small server.
+const ORPHANS_MIN: u64 = 4096;
 /// Ports from 1024 on: what one address can open towards one other.
 const PORTS_MAX: u64 = 65_535 - 1024 + 1;
 
@@ -35,6 +37,8 @@ pub fn examine(facts: &Facts, target: &Target) -> Vec<Finding> {
         file_max(facts, target),
         locked_memory(facts, target),
         somaxconn(facts),
+        syncookies(facts),
+        max_orphans(facts, target),
         ports(facts, target),
         tcp_mem(facts, target),
         floor("net.ipv4.tcp_wmem", facts.tcp_wmem, facts, target),
@@ -325,6 +329,32 @@ fn somaxconn(facts: &Facts) -> Finding {
         reason,
     )
     .sysctl("net.core.somaxconn", needed)
+}
+
+fn syncookies(facts: &Facts) -> Finding {
+    let found = facts.syncookies;
+    finding(
+        "net.ipv4.tcp_syncookies",
+        shown(found),
+        "1",
+        enough(found, 1),
+        "without, who sends SYNs from made-up addresses fills the kernel's queue, before any share of ours",
+    )
+    .sysctl("net.ipv4.tcp_syncookies", 1)
+}
+
+/// Connections closed at once, as at a stop, are orphans for a round trip.
+fn max_orphans(facts: &Facts, target: &Target) -> Finding {
+    let needed = (target.connections / 10).max(ORPHANS_MIN);
+    let found = facts.max_orphans;
+    finding(
+        "net.ipv4.tcp_max_orphans",
+        shown(found),
+        grouped(needed),
+        enough(found, needed),
+        "closed connections that the kernel still delivers; beyond it they are reset and miss what was said last",
+    )
+    .sysctl("net.ipv4.tcp_max_orphans", needed)
 }
 
 fn ports(facts: &Facts, target: &Target) -> Finding {

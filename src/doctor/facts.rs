@@ -58,6 +58,10 @@ pub struct Facts {
     pub files_open: Option<u64>,
     /// `net.core.somaxconn`.
     pub somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_syncookies`: 0 is off.
+    pub syncookies: Option<u64>,
+    /// `net.ipv4.tcp_max_orphans`.
+    pub max_orphans: Option<u64>,
     /// First and last of `net.ipv4.ip_local_port_range`.
     pub ports: Option<[u64; 2]>,
     /// `net.ipv4.tcp_mem`, in pages: calm, pressure, most.
@@ -103,6 +107,8 @@ impl Facts {
             file_max: number("fs/file-max"),
             files_open: sys("fs/file-nr").and_then(|text| Some(numbers::<3>(&text)?[0])),
             somaxconn: number("net/core/somaxconn"),
+            syncookies: number("net/ipv4/tcp_syncookies"),
+            max_orphans: number("net/ipv4/tcp_max_orphans"),
             ports: sys("net/ipv4/ip_local_port_range").and_then(|text| numbers(&text)),
             tcp_mem: sys("net/ipv4/tcp_mem").and_then(|text| numbers(&text)),
             tcp_wmem: sys("net/ipv4/tcp_wmem").and_then(|text| numbers(&text)),

@@ -46,6 +46,8 @@ fn stock() -> Tree {
         .with("/proc/sys/fs/file-max", "9223372036854775807\n")
         .with("/proc/sys/fs/file-nr", "1500\t0\t9223372036854775807\n")
         .with("/proc/sys/net/core/somaxconn", "4096\n")
+        .with("/proc/sys/net/ipv4/tcp_syncookies", "1\n")
+        .with("/proc/sys/net/ipv4/tcp_max_orphans", "65536\n")
         .with("/proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n")
         .with("/proc/sys/net/ipv4/tcp_mem", "190000\t253000\t380000\n")
         .with("/proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n")
@@ -149,6 +151,8 @@ fn apply(facts: &mut Facts, findings: &[Finding]) {
             "fs.nr_open" => facts.nr_open = one,
             "fs.file-max" => facts.file_max = one,
             "net.core.somaxconn" => facts.somaxconn = one,
+            "net.ipv4.tcp_syncookies" => facts.syncookies = one,
+            "net.ipv4.tcp_max_orphans" => facts.max_orphans = one,
             "net.netfilter.nf_conntrack_max" => facts.conntrack = one,
             "net.ipv4.ip_local_port_range" => facts.ports = Some(numbers.try_into().unwrap()),
             "net.ipv4.tcp_mem" => facts.tcp_mem = Some(numbers.try_into().unwrap()),
@@ -226,6 +230,7 @@ fn a_stock_machine_carries_ten_thousand_and_not_a_million() {
     let million = target(1_000_000, 4);
     let findings = examine(&facts, &million);
     let expected = [
+        "net.ipv4.tcp_max_orphans",
         "net.ipv4.tcp_mem",
         "net.netfilter.nf_conntrack_max",
         "cgroup memory.max",
@@ -404,7 +409,7 @@ fn figure() -> impl Strategy<Value = Option<u64>> {
 
 prop_compose! {
     fn machine()(
-        figures in proptest::collection::vec(figure(), 16),
+        figures in proptest::collection::vec(figure(), 18),
         release in prop_oneof![Just("6.1.9"), Just("6.18.0"), Just("5.10.1"), Just("odd")],
         disabled in prop::option::of(0_u64..4),
         receiving_cpus in 1_u64..64,
@@ -430,6 +435,8 @@ prop_compose! {
             group_pids: figures[13],
             group_cpu: figures[14],
             cpus: figures[15],
+            syncookies: figures[16],
+            max_orphans: figures[17],
             interfaces: vec![Interface { name: "eth0".to_owned(), queues: 1, receiving_cpus }],
             ..Facts::default()
         }

@@ -23,6 +23,8 @@ CHECKS = {
     "fs.file-max",
     "locked memory",
     "net.core.somaxconn",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_max_orphans",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_mem",
     "net.ipv4.tcp_wmem",
