@@ -12,8 +12,8 @@ import { until } from "./harness.mjs";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 // Chromium's first start on a loaded machine reads 300 MB.
-const START_MS_MAX = 30_000;
-const WAIT_MS = 10_000;
+const START_MS_MAX = 60_000;
+const WAIT_MS = 60_000;
 
 function executable() {
   if (process.env.UPROAR_CHROMIUM) return process.env.UPROAR_CHROMIUM;

@@ -37,8 +37,8 @@ export const credentials = {
   secretAccessKey: "uproar-dev-secret-not-for-production",
 };
 const START_MS_MAX = 60_000;
-const PAGE_MS_MAX = 1_000;
-const WAIT_MS = 30_000;
+const PAGE_MS_MAX = 30_000;
+const WAIT_MS = 60_000;
 
 /**
  * A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
@@ -156,7 +156,7 @@ export class Server {
   /** SIGTERM; fails unless the exit code is 0. */
   async stop() {
     this.process.kill("SIGTERM");
-    const timeout = setTimeout(() => this.process.kill("SIGKILL"), 15_000);
+    const timeout = setTimeout(() => this.process.kill("SIGKILL"), 60_000);
     const code = await this.exited;
     clearTimeout(timeout);
     if (code !== 0) throw new Error(`exit ${code} after SIGTERM:\n${this.output}`);

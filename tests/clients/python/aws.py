@@ -58,7 +58,7 @@ class Aws:
         deadline = time.monotonic() + START_SECONDS_MAX
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/moto-api/", timeout=60).close()
                 return self
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -78,7 +78,7 @@ class Aws:
         reset = urllib.request.Request(
             f"{self.url}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}, method="POST"
         )
-        urllib.request.urlopen(reset, timeout=10).close()
+        urllib.request.urlopen(reset, timeout=60).close()
         return self
 
     def stop(self) -> None:

@@ -35,7 +35,7 @@ def sign(
 
 def send(server, method: str, path: str, body: bytes = b"", headers=None):
     """Status, headers and body of the answer to exactly this request."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.control_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.control_port, timeout=60)
     try:
         connection.request(method, path, body=body or None, headers=headers or {})
         answer = connection.getresponse()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-READ_SECONDS = 30.0
+READ_SECONDS = 60.0
 
 
 class Refused(Exception):

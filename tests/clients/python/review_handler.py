@@ -154,7 +154,7 @@ class ReviewHandler:
         http.end_headers()
         http.wfile.write(answer)
 
-    def wait_for(self, count: int, text: str, seconds: float = 10) -> list[Asked]:
+    def wait_for(self, count: int, text: str, seconds: float = 60) -> list[Asked]:
         """Waits until `count` requests about messages that start with `text` came."""
 
         def found() -> list[Asked]:

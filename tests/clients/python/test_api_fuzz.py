@@ -218,7 +218,7 @@ class Caller:
 
     def __init__(self, server) -> None:
         self.server = server
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.control_port, timeout=20)
+        self.connection = http.client.HTTPConnection("127.0.0.1", server.control_port, timeout=60)
 
     def __call__(self, method: str, path: str, body: bytes) -> tuple[str, int, dict]:
         headers = {"Content-Type": "application/json"} if body else {}

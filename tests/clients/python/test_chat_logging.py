@@ -135,7 +135,7 @@ def stream_of(room: dict) -> str:
 
 
 def metric(server: Server, name: str, **labels: str) -> float:
-    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
     for line in text.splitlines():

@@ -13,7 +13,7 @@ import pytest
 from rawws import Closed, Refused, Wire, WebSocket, encode, new_key, upgrade_head, TEXT
 
 # limits.rs: HANDSHAKE_TIMEOUT is 10 s from accept; the rest is for a loaded machine.
-HANDSHAKE_SECONDS_MAX = 10 + 20
+HANDSHAKE_SECONDS_MAX = 10 + 50
 
 GOOD = [
     b"GET / HTTP/1.1",
@@ -268,13 +268,28 @@ def test_a_peer_that_never_finishes_its_head_is_dropped_at_the_deadline(arena):
 
 
 def test_two_hundred_silent_peers_do_not_delay_a_handshake(arena):
-    """The silent ones are given ten seconds."""
-    silent = [arena.wire() for _ in range(200)]
-    started = time.monotonic()
-    arena.join("quick").close()
-    assert time.monotonic() - started < 9.0
-    for wire in silent:
-        wire.close()
+    """Goal: a handshake does not wait until the silent ones' ten seconds are over. Method: it is done while all of them
+    are still connected. On a machine so slow that their time ended meanwhile nothing is shown: once more."""
+    for _ in range(10):
+        silent = [arena.wire() for _ in range(200)]
+        arena.join("quick").close()
+        still_open = sum(is_open(wire) for wire in silent)
+        for wire in silent:
+            wire.close()
+        if still_open == len(silent):
+            return
+    pytest.fail("ten times the handshake was done only when silent peers had been dropped")
+
+
+def is_open(wire) -> bool:
+    """Whether nothing came: a dropped connection reads as its end."""
+    wire.socket.setblocking(False)
+    try:
+        return wire.socket.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def test_handshakes_cut_at_every_byte_leave_nothing_behind(arena):

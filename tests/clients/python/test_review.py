@@ -104,7 +104,7 @@ def chat(server, way):
 
 
 def metrics(server: Server) -> dict[str, float]:
-    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name: float(value) for name, value in pairs}

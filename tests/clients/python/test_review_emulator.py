@@ -52,7 +52,7 @@ class Moto:
     def post(self, path: str, body: str) -> None:
         kind = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, body.encode(), kind)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status in (200, 201)
 
     def client(self, service: str):

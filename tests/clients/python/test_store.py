@@ -28,7 +28,7 @@ def names(client) -> list[str]:
 
 
 def metric(server, name: str) -> int:
-    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{server.control_url}/metrics", timeout=60) as answer:
         for line in answer.read().decode().splitlines():
             if line.startswith(f"{name} "):
                 return int(line.split()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.config import Config
@@ -35,11 +36,9 @@ def test_each_operation_has_the_managed_services_rate(aws_server, operation):
             break
         answered += 1
     elapsed = time.monotonic() - started
-    # A machine too slow for 100 calls a second cannot reach the high rates.
-    if not refused:
-        assert answered / elapsed < limit, f"{answered} calls in {elapsed:.2f} s were all answered"
-        return
-    assert limit <= answered <= limit + elapsed * limit + 1
+    assert answered <= limit + elapsed * limit + 1, f"{answered} calls in {elapsed:.2f} s"
+    # A machine that just makes so many calls a second is never refused.
+    assert answered >= limit or not refused
 
 
 def test_the_exception_has_its_members(aws_server):
@@ -62,13 +61,11 @@ def test_the_exception_has_its_members(aws_server):
 
 def test_the_official_client_waits_and_tries_again(aws_server):
     """Goal: botocore takes our answer for what it is, and an application never sees it."""
-    client = aws_server.boto(config=Config(retries={"mode": "standard", "total_max_attempts": 8}))
-    tried = 0
-    for _ in range(12):
-        tried += client.list_rooms()["ResponseMetadata"]["RetryAttempts"]
-        if tried:
-            break
-    assert tried, "twelve calls in a row needed no second attempt"
+    client = aws_server.boto(config=Config(retries={"mode": "standard", "total_max_attempts": 20}))
+    # Eight at once: one after the other a slow machine would stay below the rate.
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.list_rooms(), range(24)))
+    assert sum(answer["ResponseMetadata"]["RetryAttempts"] for answer in answers)
 
 
 def test_single_operations_are_configured(tmp_path):
@@ -92,16 +89,20 @@ def test_single_operations_are_configured(tmp_path):
             client.create_chat_token(roomIdentifier=arn, userId="u")
 
 
+def create(client, name: str) -> bool:
+    try:
+        client.create_room(name=name)
+        return True
+    except client.exceptions.ThrottlingException:
+        return False
+
+
 def test_what_was_throttled_did_nothing(aws_server):
     client = aws_server.boto()
-    made = refused = 0
     mark = f"throttled-{time.time_ns()}"
-    for _ in range(30):
-        try:
-            client.create_room(name=mark)
-            made += 1
-        except client.exceptions.ThrottlingException:
-            refused += 1
-    assert refused
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda _: create(client, mark), range(40)))
+    made, refused = outcomes.count(True), outcomes.count(False)
+    assert made and refused
     time.sleep(0.3)
     assert len(client.list_rooms(name=mark)["rooms"]) == made

@@ -37,7 +37,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="uproar-tests-", ignore_cleanup_err
 # A start is 0.1 s; the rest is for a machine that stands still meanwhile. So with all limits of time.
 START_SECONDS_MAX = 60.0
 # SIGTERM to exit: the server has no reason to wait for anyone this long.
-STOP_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 60.0
 
 
 class Server:
@@ -109,7 +109,7 @@ class Server:
             return False
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.control_url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.control_url}/metrics", timeout=60) as answer:
             return answer.read().decode()
 
     def stop(self) -> int:
@@ -153,7 +153,7 @@ class Server:
             "endpoint_url": self.control_url,
             "aws_access_key_id": ACCESS_KEY,
             "aws_secret_access_key": SECRET_KEY,
-            "config": Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20),
+            "config": Config(retries={"total_max_attempts": 1}, connect_timeout=60, read_timeout=60),
             **overrides,
         }
         return boto3.session.Session().client("ivschat", **settings)
