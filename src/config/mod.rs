@@ -76,6 +76,13 @@ pub fn load(
     )
 }
 
+/// What `serve` makes of a file of this text alone. For fuzz targets.
+#[cfg(fuzzing)]
+pub fn of_text(text: &str) -> Result<(Settings, Effective), ConfigError> {
+    let file = Some((Path::new("uproar.toml"), text));
+    settle(Mode::Serve, file, std::iter::empty(), &Flags::default())
+}
+
 fn settle(
     mode: Mode,
     file: Option<(&Path, &str)>,

@@ -1,6 +1,8 @@
 //! The operations of the API, one table.
 
 mod authorize;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listing;
 mod logging;
 mod messages;

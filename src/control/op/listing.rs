@@ -37,6 +37,12 @@ impl<I: ResourceId> Page<I> {
         Self { after, count_max }
     }
 
+    /// For fuzz targets.
+    #[cfg(fuzzing)]
+    pub(super) fn token(self) -> Option<String> {
+        self.after.map(write_mark)
+    }
+
     /// The page, its records under `member`.
     pub(super) fn answer<R: Record<Id = I>>(
         self,

@@ -95,7 +95,7 @@ pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault>
 }
 
 /// A union: exactly one of its members.
-fn destination(input: &mut Input) -> Option<Destination> {
+pub(super) fn destination(input: &mut Input) -> Option<Destination> {
     let read = |union: &mut Input| {
         let s3 = union.object("s3", |s3| Destination::S3 {
             bucket_name: s3.required_text("bucketName", 3..=63, BUCKET),

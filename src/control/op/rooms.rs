@@ -58,6 +58,13 @@ fn once_each(arns: Vec<String>) -> Vec<String> {
     kept
 }
 
+/// For fuzz targets.
+#[cfg(fuzzing)]
+pub(super) fn seen(input: &mut Input) -> (Option<String>, Option<u32>, Option<u32>) {
+    let wanted = wanted(input);
+    (wanted.name, wanted.message_rate, wanted.message_length)
+}
+
 impl Wanted {
     /// Keeps the named logging configurations from being deleted meanwhile.
     fn attach<'a>(&self, control: &'a Control) -> Result<Attaching<'a>, Fault> {
