@@ -96,7 +96,9 @@ impl Tls {
 
     /// Appends `plain` to `out` as records of up to 16 KiB.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        // With what is kept of an incomplete message: rustls has noted how far it looked into it.
+        let UnbufferedStatus { state, .. } =
+            self.connection.process_tls_records(&mut self.incoming);
         let ConnectionState::WriteTraffic(mut traffic) = state? else {
             return Err(TlsError::Encrypt("the connection is not established"));
         };
@@ -111,7 +113,8 @@ impl Tls {
 
     /// Appends a `close_notify` alert.
     pub fn seal_close(&mut self, out: &mut Vec<u8>) {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+        let UnbufferedStatus { state, .. } =
+            self.connection.process_tls_records(&mut self.incoming);
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let _sealed = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
                 traffic
@@ -152,8 +155,10 @@ fn drive(
             Ok(None) => {}
             Ok(Some(progress)) => return Ok((progress, used)),
             Err(error) => {
-                // An alert for the peer, if rustls prepared one.
-                let UnbufferedStatus { state, .. } = connection.process_tls_records(&mut []);
+                // An alert for the peer, if rustls prepared one. It is shown the same bytes again: of a handshake
+                // message in several records it has noted how far it looked, and would look there in an empty slice.
+                let UnbufferedStatus { state, .. } =
+                    connection.process_tls_records(&mut ciphertext[used..]);
                 if let Ok(ConnectionState::EncodeTlsData(mut alert)) = state {
                     let _encoded = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
                         alert.encode(space).map_err(insufficient)
@@ -249,6 +254,10 @@ mod tests {
     use std::io::{Read, Write};
 
     fn pair() -> (Tls, ClientConnection) {
+        pair_with(|_| {})
+    }
+
+    fn pair_with(adjust: impl FnOnce(&mut ClientConfig)) -> (Tls, ClientConnection) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("made");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificate = made.cert.der().clone();
@@ -261,11 +270,12 @@ mod tests {
             .expect("the pair matches");
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("a valid certificate");
-        let client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has both versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        adjust(&mut client);
         let name = ServerName::try_from("localhost").expect("a DNS name");
         (
             Tls::new(Arc::new(server)).expect("a valid configuration"),
@@ -319,6 +329,74 @@ mod tests {
             }
             assert!(got == sent, "{} of {}", got.len(), sent.len());
         }
+    }
+
+    /// Goal: an error behind the first half of a handshake message is an error. rustls indexes out of range if it is then
+    /// asked for its alert with an empty slice.
+    #[test]
+    fn half_a_hello_before_noise_is_refused() {
+        let (mut server, mut client) = pair();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("a vector takes all");
+        let (half, rest) = hello[5..].split_at(100);
+        let record = |kind: u8, body: &[u8]| {
+            let length = u16::try_from(body.len()).expect("a short record");
+            [&[kind, 3, 1][..], &length.to_be_bytes(), body].concat()
+        };
+        for noise in [record(22, &rest[..1]), record(99, rest), record(23, rest)] {
+            let (mut plain, mut out) = (Vec::new(), Vec::new());
+            let mut stream = [record(22, half), noise].concat();
+            stream.extend([0xff; 32]);
+            assert!(server.receive(&mut stream, &mut plain, &mut out).is_err());
+            assert!(plain.is_empty());
+            server = pair().0;
+        }
+    }
+
+    /// Goal: a viewer that has sent half of a KeyUpdate message is served like others, and its other half counts. Method:
+    /// records made with the client's own traffic keys, as no client cuts such a message.
+    #[test]
+    fn half_a_key_update_does_not_hinder_sealing() {
+        use aes_gcm::aead::{Aead, KeyInit, Payload};
+        use aes_gcm::{Aes256Gcm, Nonce};
+
+        let (mut server, mut client) = pair_with(|config| config.enable_secret_extraction = true);
+        exchange(&mut server, &mut client, 1 << 20);
+        let secrets = client.dangerous_extract_secrets().expect("established");
+        let (mut sequence, keys) = secrets.tx;
+        let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = keys else {
+            panic!("ring prefers AES-256");
+        };
+        let cipher = Aes256Gcm::new_from_slice(key.as_ref()).expect("32 bytes");
+        let mut handshake = |part: &[u8]| {
+            let mut nonce = [0; 12];
+            nonce.copy_from_slice(iv.as_ref());
+            for (byte, count) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
+                *byte ^= count;
+            }
+            sequence += 1;
+            let inner = [part, &[22]].concat();
+            let length = u16::try_from(inner.len() + 16).expect("a short record");
+            let head = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
+            let payload = Payload {
+                msg: &inner,
+                aad: &head,
+            };
+            let sealed = cipher.encrypt(&Nonce::from(nonce), payload);
+            [head, sealed.expect("short")].concat()
+        };
+        let (mut plain, mut out) = (Vec::new(), Vec::new());
+        // KeyUpdate (24), one byte long: update not requested.
+        let mut first = handshake(&[24, 0]);
+        let progress = server.receive(&mut first, &mut plain, &mut out);
+        assert_eq!(progress.expect("half a message"), Progress::Established);
+        server.seal(b"meanwhile", &mut out).expect("established");
+        let mut second = handshake(&[0, 1, 0]);
+        let progress = server.receive(&mut second, &mut plain, &mut out);
+        assert_eq!(progress.expect("the other half"), Progress::Established);
+        server.seal(b"afterwards", &mut out).expect("established");
+        server.seal_close(&mut out);
+        assert!(plain.is_empty());
     }
 
     /// Goal: noise is refused with an error, and an alert goes out.
