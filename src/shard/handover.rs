@@ -35,7 +35,7 @@ pub enum Offered<H> {
     Held,
     /// The frames are handed over; deliver now, the archive is late.
     Late(H),
-    /// The archive takes no more: deliver without a record, after everything held.
+    /// The archive takes no more: deliver without a record, after what is held of the same room.
     Missed(H),
 }
 
@@ -46,6 +46,8 @@ pub struct Handover<H> {
     // What the archive has not answered yet, oldest first: bytes, and the delivery unless it went ahead.
     handed: VecDeque<(usize, Option<H>)>,
     handed_bytes: usize,
+    // How many of these deliveries are held.
+    held: usize,
     // When the oldest held delivery was offered. Invariant: `None` exactly when nothing is held.
     held_since: Option<Tick>,
     // The archive missed a deadline: nothing is held until it has answered everything.
@@ -59,6 +61,7 @@ impl<H> Handover<H> {
             post,
             handed: VecDeque::new(),
             handed_bytes: 0,
+            held: 0,
             held_since: None,
             late: false,
         }
@@ -83,6 +86,7 @@ impl<H> Handover<H> {
             return Offered::Late(delivery);
         }
         self.handed.push_back((bytes, Some(delivery)));
+        self.held += 1;
         self.held_since.get_or_insert(now);
         Offered::Held
     }
@@ -91,12 +95,10 @@ impl<H> Handover<H> {
     pub fn spooled(&mut self, now: Tick) -> Option<H> {
         let (bytes, delivery) = self.handed.pop_front()?;
         self.handed_bytes -= bytes;
+        self.held -= usize::from(delivery.is_some());
         self.late &= !self.handed.is_empty();
         // Close enough: what follows was offered no earlier, and the archive is alive.
-        self.held_since = self
-            .held_since
-            .filter(|_| !self.handed.is_empty())
-            .map(|_| now);
+        self.held_since = self.held_since.filter(|_| self.held > 0).map(|_| now);
         delivery
     }
 
@@ -105,14 +107,22 @@ impl<H> Handover<H> {
         self.held_since.map(|since| since.after(LOG_HOLD_MAX))
     }
 
-    /// Lets everything held go ahead, in order: the archive is late, or full.
+    /// Lets everything held go ahead, in order: the archive is late.
     pub fn release(&mut self) -> Vec<H> {
         self.late = !self.handed.is_empty();
-        self.held_since = None;
-        self.handed
+        self.release_some(|_| true)
+    }
+
+    /// Lets some of what is held go ahead, in order. The rest stays held.
+    pub fn release_some(&mut self, chosen: impl Fn(&H) -> bool) -> Vec<H> {
+        let released: Vec<H> = self
+            .handed
             .iter_mut()
-            .filter_map(|(_, delivery)| delivery.take())
-            .collect()
+            .filter_map(|(_, delivery)| delivery.take_if(|delivery| chosen(delivery)))
+            .collect();
+        self.held -= released.len();
+        self.held_since = self.held_since.filter(|_| self.held > 0);
+        released
     }
 
     /// Wakes the archive; returns whether something still waits to be sent.
@@ -171,6 +181,25 @@ mod tests {
         }
         assert_eq!(handover.offer(entry(1), 4, now), Offered::Held);
         assert_eq!(handover.spooled(now), Some(4));
+    }
+
+    /// Goal: what goes ahead of one room leaves the others held, with a deadline while any is.
+    #[test]
+    fn one_rooms_deliveries_go_ahead_alone() {
+        let (mut handover, _mail) = on();
+        let now = Tick::from_nanos(5);
+        for delivery in [10, 20, 11, 21] {
+            assert_eq!(handover.offer(entry(1), delivery, now), Offered::Held);
+        }
+        assert_eq!(handover.release_some(|delivery| *delivery < 20), [10, 11]);
+        assert_eq!(handover.deadline(), Some(now.after(LOG_HOLD_MAX)));
+        assert_eq!(handover.offer(entry(1), 12, now), Offered::Held);
+        let answered = [(); 4].map(|()| handover.spooled(now));
+        assert_eq!(answered, [None, Some(20), None, Some(21)]);
+        assert!(handover.release_some(|delivery| *delivery > 20).is_empty());
+        assert_eq!(handover.release_some(|_| true), [12]);
+        assert_eq!(handover.deadline(), None, "nothing is held");
+        assert_eq!(handover.spooled(now), None);
     }
 
     /// Goal: the bound holds, and is free again once the archive has answered.

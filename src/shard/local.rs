@@ -45,6 +45,8 @@ pub struct Home {
     pub pending: Option<Box<Pending<Held>>>,
     /// Callers of the API to answer once a logged room's event is in the spool.
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
+    /// Batches that wait for the archive before they are delivered.
+    pub held: u32,
 }
 
 /// Why the home shard refuses a request.
@@ -76,6 +78,7 @@ impl Home {
             deflated: 0,
             evictions: Vec::new(),
             answers: Vec::new(),
+            held: 0,
             pending: settings.review.map(|_| Box::default()),
         }
     }

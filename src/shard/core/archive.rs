@@ -15,13 +15,16 @@ use crate::shard::local::Local;
 pub(super) struct Delivery {
     local: Slot<Local>,
     batch: Batch,
+    // Frames for the log: none of a room that is not logged any more.
+    logged: u64,
     // With the last batch of a flush: whom to evict, and the API's callers to answer, behind it.
     evictions: Vec<(Box<str>, Box<str>)>,
     answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 
 impl<W: Wire> Core<W> {
-    /// A flush of a logged room.
+    /// A flush of a logged room, or of one whose logging ended while deliveries of it are held: these go first,
+    /// so what follows takes the same way, for no spool.
     pub(super) fn flush_logged(&mut self, local_slot: Slot<Local>) {
         let Some(Local {
             id,
@@ -36,6 +39,11 @@ impl<W: Wire> Core<W> {
         home.room.flush(self.now.tick, |batch| {
             deliveries.push(Delivery {
                 local: local_slot,
+                logged: if targets.is_empty() {
+                    0
+                } else {
+                    u64::from(batch.frames)
+                },
                 batch,
                 evictions: Vec::new(),
                 answers: Vec::new(),
@@ -52,16 +60,18 @@ impl<W: Wire> Core<W> {
                 frames: delivery.batch.plain.bytes().clone(),
             };
             match self.handover.offer(entry, delivery, self.now.tick) {
-                Offered::Held => {}
+                Offered::Held => self.note_held(local_slot, 1),
                 Offered::Late(delivery) => {
-                    self.metrics.log_late.add(u64::from(delivery.batch.frames));
+                    self.metrics.log_late.add(delivery.logged);
                     self.deliver_logged(delivery);
                 }
                 Offered::Missed(delivery) => {
-                    self.metrics
-                        .log_missed
-                        .add(u64::from(delivery.batch.frames));
-                    self.release_held();
+                    self.metrics.log_missed.add(delivery.logged);
+                    let own = self.handover.release_some(|held| held.local == local_slot);
+                    for before in own {
+                        self.metrics.log_late.add(before.logged);
+                        self.deliver_held(before);
+                    }
                     self.deliver_logged(delivery);
                 }
             }
@@ -72,7 +82,7 @@ impl<W: Wire> Core<W> {
     pub(super) fn take_spooled(&mut self, count: u32) {
         for _ in 0..count {
             if let Some(delivery) = self.handover.spooled(self.now.tick) {
-                self.deliver_logged(delivery);
+                self.deliver_held(delivery);
             }
         }
     }
@@ -81,19 +91,11 @@ impl<W: Wire> Core<W> {
     pub(super) fn release_overdue(&mut self) {
         let deadline = self.handover.deadline();
         if deadline.is_some_and(|deadline| self.now.tick >= deadline) {
-            let frames = self.release_held();
-            self.metrics.log_late.add(frames);
+            for delivery in self.handover.release() {
+                self.metrics.log_late.add(delivery.logged);
+                self.deliver_held(delivery);
+            }
         }
-    }
-
-    /// Lets everything held go ahead, in order; how many frames that are.
-    pub(super) fn release_held(&mut self) -> u64 {
-        let mut frames = 0;
-        for delivery in self.handover.release() {
-            frames += u64::from(delivery.batch.frames);
-            self.deliver_logged(delivery);
-        }
-        frames
     }
 
     /// Answers the API: at once, or when the event is in the spool if the room is logged.
@@ -114,6 +116,20 @@ impl<W: Wire> Core<W> {
             return;
         }
         let _nobody_waits = answer.send(outcome);
+    }
+
+    fn note_held(&mut self, local_slot: Slot<Local>, more: i32) {
+        if let Some(Local {
+            home: Some(home), ..
+        }) = self.locals.get_mut(local_slot)
+        {
+            home.held = home.held.saturating_add_signed(more);
+        }
+    }
+
+    fn deliver_held(&mut self, delivery: Delivery) {
+        self.note_held(delivery.local, -1);
+        self.deliver_logged(delivery);
     }
 
     fn deliver_logged(&mut self, delivery: Delivery) {

@@ -76,7 +76,8 @@ impl<W: Wire> Core<W> {
         else {
             return;
         };
-        if !home.room.settings().archive.is_empty() && self.handover.is_on() {
+        let logged = !home.room.settings().archive.is_empty() || home.held > 0;
+        if logged && self.handover.is_on() {
             return self.flush_logged(local_slot);
         }
         let Home {

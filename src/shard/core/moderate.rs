@@ -26,9 +26,8 @@ impl<W: Wire> Core<W> {
         {
             let relogged = local.settings.archive != settings.archive;
             if relogged {
-                // What was said until now goes where it was to go, in order.
+                // What was said until now goes where it was to go, and is held until it is there.
                 self.flush(local_slot);
-                self.release_held();
             }
             if let Some(local) = self.locals.get_mut(local_slot) {
                 local.settings = settings;

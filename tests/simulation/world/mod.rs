@@ -60,6 +60,15 @@ enum Archive {
     Prompt,
     /// It stalls far beyond the deadline, again and again.
     Stalling,
+    /// As `Prompt`, and the room's logging ends and begins again and again.
+    Switched,
+}
+
+impl Archive {
+    /// It answers before the deadline.
+    fn is_prompt(self) -> bool {
+        matches!(self, Self::Prompt | Self::Switched)
+    }
 }
 
 /// What can happen in a world.
@@ -87,9 +96,10 @@ struct Plan {
 
 impl Plan {
     fn of(number: u64) -> Self {
-        let archive = match number % 4 {
+        let archive = match number % 8 {
             1 => Archive::Prompt,
-            3 => Archive::Stalling,
+            5 => Archive::Switched,
+            3 | 7 => Archive::Stalling,
             _ => Archive::Off,
         };
         let fallback = match number % 3 {
@@ -110,8 +120,8 @@ impl Plan {
             faults: number % 7 < 3,
             steps: number % 11 < 5,
             // An archive that is prompt has a deadline.
-            leaps: number % 13 < 6 && archive != Archive::Prompt,
-            naps: number % 5 < 3 && archive != Archive::Prompt,
+            leaps: number % 13 < 6 && !archive.is_prompt(),
+            naps: number % 5 < 3 && !archive.is_prompt(),
             wild: number % 17 < 8,
         }
     }
@@ -170,6 +180,8 @@ pub(crate) struct World {
     requests: u64,
     /// Frames in the spool.
     spooled: Vec<u8>,
+    /// How often the main room's logging was changed.
+    relogged: u128,
     /// Steps since the archive did something.
     unspooled: usize,
     reviewer: review::Reviewer,
@@ -257,6 +269,7 @@ impl World {
             tokens: 0,
             requests: 0,
             spooled: Vec::new(),
+            relogged: 0,
             unspooled: 0,
             reviewer: review::Reviewer::new(plan.fallback),
         };
@@ -277,8 +290,10 @@ impl World {
             if self.dice.is_spent() {
                 break;
             }
+            let before = self.relogged;
             self.step();
-            if self.plan.archive == Archive::Prompt && step % 200 == 0 {
+            let looks = step % 200 == 0 || self.relogged != before;
+            if self.plan.archive == Archive::Prompt && looks {
                 self.check_spooled();
             }
         }
@@ -309,13 +324,18 @@ impl World {
     /// The control thread sets a room as it should be now.
     fn put_room(&mut self, room: usize) {
         let main = room == MAIN;
-        let logged = main && self.plan.archive != Archive::Off;
+        let logged = main
+            && match self.plan.archive {
+                Archive::Off => false,
+                Archive::Switched => self.relogged.is_multiple_of(2),
+                Archive::Prompt | Archive::Stalling => true,
+            };
         let settings = RoomSettings {
             content_chars_max: 500,
             messages_per_second: 100,
             review: self.reviewer.attached().filter(|_| main),
             archive: logged
-                .then(|| LoggingId::from_random(1))
+                .then(|| LoggingId::from_random(1 + self.relogged % 3))
                 .into_iter()
                 .collect(),
         };
@@ -542,13 +562,17 @@ impl World {
                     UnixTime::from_nanos(unix.nanos().saturating_sub(nanos))
                 };
             }
+            86..88 if self.plan.archive != Archive::Off => {
+                self.relogged += 1;
+                self.put_room(MAIN);
+            }
             _ => {}
         }
         let pause = Duration::from_micros(self.dice.below(3_000) as u64);
         self.pass(pause);
         match self.plan.archive {
             Archive::Off => {}
-            Archive::Prompt => {
+            Archive::Prompt | Archive::Switched => {
                 // In time, even if a fuzzer decides.
                 self.unspooled += 1;
                 if self.dice.below(3) == 0 || self.unspooled > 20 {

@@ -181,7 +181,7 @@ impl World {
             Room::of(observer.expect("somebody watches"))
         });
         self.check_calls(&rooms);
-        if self.plan.archive != Archive::Off {
+        if !matches!(self.plan.archive, Archive::Off | Archive::Switched) {
             let spooled = self.check_spooled();
             let order = rooms[MAIN].order.iter().map(|text| id(text));
             let order: Vec<&str> = order.collect();
