@@ -368,8 +368,11 @@ pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
 /// Halvings of a refused request without a pause, until something is taken: enough to find one record
 /// among [`PUT_LOG_EVENTS_MAX`].
 pub const LOG_HALVINGS_MAX: u32 = 16;
-/// Refusals after which a record that the destination names as at fault is dropped although the
-/// destination has taken nothing else yet: about eight minutes of pauses.
+/// Records that are dropped one by one because their destination refuses them, until it takes something again:
+/// beyond it the destination is suspected instead, and nothing is dropped.
+pub const LOG_DROPS_MAX: u32 = 16;
+/// Refusals after which a record is dropped although the destination takes nothing else, if it is named as at
+/// fault or others wait behind it: about eight minutes of pauses.
 pub const LOG_REFUSALS_MAX: u32 = 20;
 /// One request to a destination, connecting included.
 pub const LOG_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

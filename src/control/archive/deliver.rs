@@ -33,8 +33,8 @@ pub(super) struct Outlet {
     destination: RefCell<Destination>,
     // Changes with the destination.
     generation: Cell<u64>,
-    // The destination has taken records since it changed: what it refuses is a record's own fault.
-    has_taken: Cell<bool>,
+    // Records that may be dropped because the destination refuses them, until it takes something again.
+    drops_left: Cell<u32>,
     /// Rung when records were spooled.
     pub(super) spooled: Notify,
     redirected: Notify,
@@ -65,7 +65,7 @@ impl Outlet {
             spool: RefCell::new(spool),
             destination: RefCell::new(destination),
             generation: Cell::new(0),
-            has_taken: Cell::new(false),
+            drops_left: Cell::new(0),
             spooled: Notify::new(),
             redirected: Notify::new(),
             unwritable: Cell::new(false),
@@ -82,7 +82,7 @@ impl Outlet {
         metrics.hold(self.kind(), self.share.take(), (0, 0));
         *self.destination.borrow_mut() = destination;
         self.generation.set(self.generation.get() + 1);
-        self.has_taken.set(false);
+        self.drops_left.set(0);
         self.gauge(metrics);
         self.redirected.notify_one();
     }
@@ -255,7 +255,7 @@ async fn ship(outlet: &Outlet, common: &Common, stretch: &Arc<Stretch>) {
             &outlet.destination.borrow(),
             stretch,
         );
-        Shipment::new(parcels, outlet.has_taken.get())
+        Shipment::new(parcels, outlet.drops_left.get())
     };
     let age_max_ms = u64::try_from(shipper.settings.age_max.as_millis()).unwrap_or(u64::MAX);
     let newest_ms = stretch
@@ -283,8 +283,10 @@ async fn ship(outlet: &Outlet, common: &Common, stretch: &Arc<Stretch>) {
             (generation, shipment) = (outlet.generation.get(), divide());
             continue;
         }
+        let backlog = outlet.spool.borrow().backlog();
+        shipment.set_others_wait(backlog > stretch.records.len() as u64);
         let report = shipment.answered(outcome);
-        outlet.has_taken.set(shipment.has_taken());
+        outlet.drops_left.set(shipment.drops_left());
         if report.trouble.is_none() {
             metrics.delivery(kind, started.elapsed());
         }

@@ -157,6 +157,11 @@ impl Intake {
                 if let Some(suppressed) = local::admit(LineKind::Archive) {
                     tracing::error!(room = %entry.room, suppressed, "chat logs: a frame is no record");
                 }
+                let outlets = entry.targets.iter().filter_map(|id| self.outlets.get(&id));
+                for running in outlets {
+                    let kind = running.outlet.kind();
+                    self.common.metrics.lost(kind, Loss::Damage, 1);
+                }
                 continue;
             };
             for id in entry.targets.iter() {
@@ -167,6 +172,14 @@ impl Intake {
                         Some(event_ms)
                     });
                     debug_assert!(staged.is_some(), "a frame's record fits an entry");
+                    if staged.is_none() {
+                        let kind = running.outlet.kind();
+                        self.common.metrics.lost(kind, Loss::Damage, 1);
+                    }
+                    if staged.is_none() {
+                        let metrics = &self.common.metrics;
+                        metrics.lost(running.outlet.kind(), Loss::Damage, 1);
+                    }
                 } else if let Some(destination) = self.unopened.get(&id) {
                     self.common
                         .metrics
@@ -199,8 +212,10 @@ impl Intake {
                     outlet.spooled.notify_one();
                 }
                 Err((records, error)) => {
-                    if !outlet.unwritable.replace(true) {
-                        tracing::error!(configuration = %outlet.id, records, %error, "chat logs: the spool cannot be written; records are lost");
+                    if !outlet.unwritable.replace(true)
+                        && let Some(suppressed) = local::admit(LineKind::Archive)
+                    {
+                        tracing::error!(configuration = %outlet.id, records, suppressed, %error, "chat logs: the spool cannot be written; the chat goes on, its records are lost: make room on the disk of server.data_dir");
                     }
                     metrics.lost(kind, Loss::Disk, records);
                 }

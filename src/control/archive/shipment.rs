@@ -2,7 +2,8 @@
 //!
 //! A request that is refused for what it holds is halved until the record to blame stands alone. That
 //! record is dropped, and counted, if the sink is known to take others; else the sink or the
-//! configuration may be to blame, and the record waits behind the others. So one record costs about two
+//! configuration may be to blame, and the record waits behind the others. A sink that took records once
+//! and then refuses one after the other is not believed for long: see [`LOG_DROPS_MAX`]. So one record costs about two
 //! requests for each power of two in its request, and nothing else waits for it.
 
 use std::collections::VecDeque;
@@ -11,15 +12,19 @@ use std::time::Duration;
 use super::metrics::Trouble;
 use super::parcel::Parcel;
 use super::verdict::Outcome;
-use crate::base::limits::{LOG_HALVINGS_MAX, LOG_REFUSALS_MAX, LOG_RETRY_MAX, LOG_RETRY_MIN};
+use crate::base::limits::{
+    LOG_DROPS_MAX, LOG_HALVINGS_MAX, LOG_REFUSALS_MAX, LOG_RETRY_MAX, LOG_RETRY_MIN,
+};
 
 /// What is left of a delivery.
 #[derive(Debug)]
 pub(super) struct Shipment {
     // To be sent in this order.
     left: VecDeque<Part>,
-    // The sink has taken records since it was configured.
-    has_taken: bool,
+    // Records that may still be dropped until the sink takes something: none until it has.
+    drops_left: u32,
+    // Records wait in the spool, behind these.
+    others_wait: bool,
     // Halvings without a pause until something is taken.
     halvings_left: u32,
     // The last pause; `None` after a success.
@@ -60,15 +65,16 @@ impl Report {
 }
 
 impl Shipment {
-    /// Of these requests, in order. `has_taken`: the sink has taken records since it was configured.
-    pub(super) fn new(parcels: Vec<Parcel>, has_taken: bool) -> Self {
+    /// Of these requests, in order. `drops_left`: as an earlier one left it; 0 for a new sink.
+    pub(super) fn new(parcels: Vec<Parcel>, drops_left: u32) -> Self {
         let part = |parcel| Part {
             parcel,
             refusals: 0,
         };
         Self {
             left: parcels.into_iter().map(part).collect(),
-            has_taken,
+            drops_left,
+            others_wait: false,
             halvings_left: LOG_HALVINGS_MAX,
             pause: None,
         }
@@ -84,9 +90,14 @@ impl Shipment {
         self.left.iter().map(|part| part.parcel.count()).sum()
     }
 
-    /// Whether the sink has taken records since it was configured.
-    pub(super) fn has_taken(&self) -> bool {
-        self.has_taken
+    /// How many records may be dropped until the sink takes something.
+    pub(super) fn drops_left(&self) -> u32 {
+        self.drops_left
+    }
+
+    /// Tells whether records wait in the spool behind these.
+    pub(super) fn set_others_wait(&mut self, others_wait: bool) {
+        self.others_wait = others_wait;
     }
 
     /// Whether the last answer was a failure.
@@ -154,7 +165,9 @@ impl Shipment {
     fn refused_alone(&mut self, mut part: Part, named: bool, text: String) -> Report {
         part.refusals += 1;
         let trouble = Some((trouble_of(named), text));
-        if self.has_taken || (named && part.refusals >= LOG_REFUSALS_MAX) {
+        let in_the_way = named || self.others_wait;
+        if self.drops_left > 0 || (in_the_way && part.refusals >= LOG_REFUSALS_MAX) {
+            self.drops_left = self.drops_left.saturating_sub(1);
             return Report {
                 refused: 1,
                 trouble,
@@ -172,7 +185,7 @@ impl Shipment {
 
     fn took(&mut self, any: bool) {
         if any {
-            self.has_taken = true;
+            self.drops_left = LOG_DROPS_MAX;
             self.halvings_left = LOG_HALVINGS_MAX;
         }
     }

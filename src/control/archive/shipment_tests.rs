@@ -197,7 +197,7 @@ fn sink(service: Service, records: usize, seed: u64) -> Sink {
 /// Goal: a sink that takes a part each time is sent the rest after the shortest pause, every time.
 #[test]
 fn progress_resets_the_pause() {
-    let mut shipment = Shipment::new(parcels(Service::Firehose, 500, 500), false);
+    let mut shipment = Shipment::new(parcels(Service::Firehose, 500, 500), 0);
     let mut sent = 0;
     while let Some(parcel) = shipment.next() {
         let left: Vec<usize> = (1..parcel.picks().len()).collect();
@@ -218,7 +218,7 @@ fn progress_resets_the_pause() {
 /// Goal: without progress pauses double up to their bound, and begin anew after a success.
 #[test]
 fn pauses_double_until_something_is_taken() {
-    let mut shipment = Shipment::new(parcels(Service::Logs, 2, 1), false);
+    let mut shipment = Shipment::new(parcels(Service::Logs, 2, 1), 0);
     let mut expected = LOG_RETRY_MIN;
     for _ in 0..12 {
         let report = shipment.answered(Outcome::failed(Trouble::Throttled, ""));
@@ -238,7 +238,7 @@ fn pauses_double_until_something_is_taken() {
 #[test]
 fn one_poisoned_record_is_found_by_halving() {
     for culprit in [0, 1, 249, 250, 498, 499] {
-        let mut shipment = Shipment::new(parcels(Service::Firehose, 1_000, 500), true);
+        let mut shipment = Shipment::new(parcels(Service::Firehose, 1_000, 500), LOG_DROPS_MAX);
         let mut sink = sink(Service::Firehose, 1_000, 1);
         sink.poison = vec![culprit];
         let totals = run(&mut shipment, &mut sink, 100);
@@ -254,7 +254,7 @@ fn one_poisoned_record_is_found_by_halving() {
 #[test]
 fn a_sink_that_refuses_everything_is_waited_for() {
     for names_poison in [false, true] {
-        let mut shipment = Shipment::new(parcels(Service::Firehose, 64, 64), false);
+        let mut shipment = Shipment::new(parcels(Service::Firehose, 64, 64), 0);
         let mut sink = sink(Service::Firehose, 64, 1);
         sink.poison = (0..64).collect();
         sink.names_poison = names_poison;
@@ -267,11 +267,47 @@ fn a_sink_that_refuses_everything_is_waited_for() {
         let mended = run(&mut shipment, &mut sink, 1_000);
         assert_eq!((mended.delivered, mended.refused), (64, 0));
     }
-    let mut shipment = Shipment::new(parcels(Service::Firehose, 1, 1), false);
+    let mut shipment = Shipment::new(parcels(Service::Firehose, 1, 1), 0);
     let mut sink = sink(Service::Firehose, 1, 1);
     sink.poison = vec![0];
     let totals = run(&mut shipment, &mut sink, 1_000);
     assert_eq!((totals.refused, sink.requests), (1, LOG_REFUSALS_MAX));
+}
+
+/// Goal: a sink that took records and then refuses all of them, as with a disabled key, costs a handful, not
+/// the spool; once it is mended, everything else arrives.
+#[test]
+fn a_sink_that_breaks_later_costs_a_handful() {
+    let mut shipment = Shipment::new(parcels(Service::S3, 500, 100), LOG_DROPS_MAX);
+    let mut sink = sink(Service::S3, 500, 1);
+    assert_eq!(run(&mut shipment, &mut sink, 1).delivered, 100);
+    sink.poison = (0..500).collect();
+    sink.names_poison = false;
+    let totals = run(&mut shipment, &mut sink, 600);
+    assert_eq!(totals.refused, u64::from(LOG_DROPS_MAX));
+    assert_eq!(shipment.drops_left(), 0);
+    sink.poison.clear();
+    let mended = run(&mut shipment, &mut sink, 2_000);
+    assert_eq!(
+        (mended.delivered, mended.refused),
+        (400 - totals.refused, 0)
+    );
+}
+
+/// Goal: a record that is refused without a word of it being at fault is not waited for by others for days.
+#[test]
+fn a_lone_refused_record_holds_others_for_minutes() {
+    let mut shipment = Shipment::new(parcels(Service::S3, 1, 1), 0);
+    let mut sink = sink(Service::S3, 1, 1);
+    sink.poison = vec![0];
+    sink.names_poison = false;
+    assert_eq!(
+        run(&mut shipment, &mut sink, 100).refused,
+        0,
+        "nobody waits"
+    );
+    shipment.set_others_wait(true);
+    assert_eq!(run(&mut shipment, &mut sink, 200).refused, 1);
 }
 
 proptest! {
@@ -293,7 +329,8 @@ proptest! {
         sink.names_poison = names_poison;
         sink.bad_left = bad;
         let only_poison = sink.poison.len() == records;
-        let mut shipment = Shipment::new(parcels(service, records, each), only_poison);
+        let drops_left = if only_poison { LOG_DROPS_MAX } else { 0 };
+        let mut shipment = Shipment::new(parcels(service, records, each), drops_left);
         let requests_max = bad + 1_000;
         let totals = run(&mut shipment, &mut sink, requests_max);
         prop_assert!(shipment.next().is_none(), "it ends");

@@ -2,7 +2,13 @@
 //!
 //! A record counts as delivered only if the answer says so in the service's own form. A status of 200
 //! with a page of HTML, a count without the list it counts, or a list of another length says nothing,
-//! and what nothing is known of is sent again: at least once.
+//! and what nothing is known of is sent again: at least once. An acceptance is, exactly:
+//!
+//! - **S3**: status 200, an `ETag`, an empty body.
+//! - **CloudWatch Logs**: status 200 and a JSON object with a `nextSequenceToken`, or with no members but those of
+//!   `PutLogEvents`' answer; or `DataAlreadyAcceptedException`.
+//! - **Firehose**: status 200, a list with one entry for each record, at least as many failures in it as
+//!   `FailedPutCount` says; and of each record an entry with a `RecordId` and without an `ErrorCode`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -64,8 +70,8 @@ pub fn object(answered: &Answered) -> Outcome {
     if !answered.has_etag {
         return Outcome::unreadable(answered.status, "no ETag names a stored object");
     }
-    if !error_code(answered.error_type.as_deref(), &answered.body).is_empty() {
-        return Outcome::unreadable(answered.status, "the body names an error");
+    if !answered.body.trim_ascii().is_empty() {
+        return Outcome::unreadable(answered.status, "there is a body, which S3 does not send");
     }
     Outcome::Taken { rejected: 0 }
 }
@@ -79,7 +85,8 @@ pub fn log_events(answered: &Answered, sent: usize) -> Outcome {
             _ => refusal(answered),
         };
     }
-    let Some(members) = object_members(&answered.body) else {
+    let members = object_members(&answered.body).filter(is_put_log_events);
+    let Some(members) = members else {
         return Outcome::unreadable(answered.status, "the body is no answer of CloudWatch Logs");
     };
     match rejected_log_events(&members, sent) {
@@ -183,18 +190,35 @@ fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64>
     Some((too_old.max(expired) + too_new).min(sent) as u64)
 }
 
+/// No service here accepts anything by another status.
 fn is_success(answered: &Answered) -> bool {
-    (200..300).contains(&answered.status)
+    answered.status == 200
 }
 
-/// The members of a JSON object that names no error.
+/// Whether these are members of an answer to `PutLogEvents`, and not of some other JSON.
+fn is_put_log_events(members: &Map<String, Value>) -> bool {
+    let token = members.get("nextSequenceToken").and_then(Value::as_str);
+    let has_token = token.is_some_and(|token| !token.is_empty());
+    let known = [
+        "nextSequenceToken",
+        "rejectedLogEventsInfo",
+        "rejectedEntityInfo",
+    ];
+    let mut names = members.keys();
+    !members.contains_key("__type") && (has_token || names.all(|name| known.contains(&&**name)))
+}
+
+/// The members of a JSON object.
 fn object_members(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body).ok()
 }
 
 fn refusal_code(answered: &Answered) -> String {
     let code = error_code(answered.error_type.as_deref(), &answered.body);
-    code.chars().take(CODE_CHARS_MAX).collect()
+    let plain = code
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || "._-".contains(*letter));
+    plain.take(CODE_CHARS_MAX).collect()
 }
 
 /// What an unsuccessful answer means. The operator may put right what is wrong with the sink or the
@@ -212,7 +236,9 @@ fn refusal(answered: &Answered) -> Outcome {
             | "SlowDown"
             | "ServiceUnavailable"
             | "ServiceUnavailableException"
-            | "RequestLimitExceeded",
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "ProvisionedThroughputExceededException",
         )
         | (425 | 429 | 503, _) => Trouble::Throttled,
         (
@@ -227,7 +253,14 @@ fn refusal(answered: &Answered) -> Outcome {
             | "ExpiredTokenException"
             | "AuthorizationHeaderMalformed"
             | "RequestTimeTooSkewed"
-            | "OptInRequired",
+            | "OptInRequired"
+            | "SignatureDoesNotMatch"
+            | "IncompleteSignature"
+            | "InvalidAccessKeyId"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "RequestExpired"
+            | "TokenRefreshRequired",
         )
         | (401 | 403 | 407, _) => Trouble::AccessDenied,
         (
@@ -242,10 +275,15 @@ fn refusal(answered: &Answered) -> Outcome {
             | "InvalidBucketName"
             | "IllegalLocationConstraintException"
             | "InvalidSourceException"
-            | "InvalidKMSResourceException",
+            | "InvalidKMSResourceException"
+            | "InternalFailure"
+            | "InternalError"
+            | "InternalServerError",
         )
         | (408 | 409, _) => Trouble::Refused,
-        (400..500, _) => {
+        // A key that is disabled, or not to be had.
+        (_, code) if code.starts_with("KMS") => Trouble::Refused,
+        (400 | 413 | 422, _) => {
             let named = matches!(
                 code.as_str(),
                 "InvalidParameterException"
@@ -297,8 +335,19 @@ mod tests {
         assert!(is_unreadable(&object(&answered(200, PAGE))));
         stored.has_etag = true;
         assert_eq!(object(&stored), TAKEN);
-        stored.body = Bytes::from("<Error><Code>InternalError</Code></Error>");
-        assert!(is_unreadable(&object(&stored)));
+        for body in [PAGE, "{}", "<Error><Code>InternalError</Code></Error>"] {
+            stored.body = Bytes::from(body);
+            assert!(is_unreadable(&object(&stored)), "{body}");
+        }
+        stored.body = Bytes::from("\n");
+        assert_eq!(object(&stored), TAKEN);
+        for status in [201, 202, 204, 206] {
+            stored.status = status;
+            assert!(
+                matches!(object(&stored), Outcome::Failed { .. }),
+                "{status}"
+            );
+        }
         assert!(matches!(object(&answered(307, "")), Outcome::Failed { .. }));
     }
 
@@ -310,6 +359,15 @@ mod tests {
         for silent in ["", PAGE, "[]", "{", "null", "7"] {
             assert!(is_unreadable(&of(silent)), "{silent}");
         }
+        for other in [
+            r#"{"status":"ok"}"#,
+            r#"{"message":"maintenance"}"#,
+            r#"{"__type":"ThrottlingException","nextSequenceToken":"1"}"#,
+        ] {
+            assert!(is_unreadable(&of(other)), "{other}");
+        }
+        let newer = r#"{"nextSequenceToken":"1","somethingNew":true}"#;
+        assert_eq!(of(newer), TAKEN);
         assert_eq!(of("{}"), TAKEN);
         assert_eq!(of("{\"nextSequenceToken\":\"1\"}"), TAKEN);
         assert_eq!(rejected("null"), TAKEN);
@@ -422,6 +480,13 @@ mod tests {
             (301, String::new(), "refused"),
             (400, "<Code>RequestTimeout</Code>".to_owned(), "refused"),
             (400, "<Code>BadDigest</Code>".to_owned(), "refused"),
+            (
+                400,
+                "<Code>KMS.DisabledException</Code>".to_owned(),
+                "refused",
+            ),
+            (400, named("InternalFailure"), "refused"),
+            (405, String::new(), "refused"),
             (400, named("InvalidParameterException"), "named"),
             (400, named("InvalidArgumentException"), "named"),
             (413, PAGE.to_owned(), "named"),
