@@ -10,7 +10,7 @@
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
 //! | 2 | `session`, `room` | pure state machines: bytes and time in, effects out |
-//! | 1 | `net`, `protocol`, `logging` | bytes in and out; bytes to meaning; log lines |
+//! | 1 | `net`, `protocol`, `durable`, `logging` | bytes in and out; bytes to meaning; files that keep what they promise; log lines |
 //! | 0 | `base` | limits, ids, clock, tables |
 
 pub mod base;
@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod doctor;
+pub mod durable;
 pub mod logging;
 pub mod net;
 pub mod protocol;

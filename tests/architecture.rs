@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first; a module may use only modules of lower ranks, and its own.
 const RANKS: &[&[&str]] = &[
     &["base"],
-    &["net", "protocol", "logging"],
+    &["net", "protocol", "durable", "logging"],
     &["room", "session"],
     &["shard"],
     &["control"],

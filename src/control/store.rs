@@ -1,11 +1,12 @@
 //! Durable storage in redb: every write is on disk before it is answered.
 //!
 //! One writer thread takes what waits and commits it together, so that many writes share one sync. A
-//! write that was refused has no effect, also if the disk failed after it took it; once the disk works
-//! again, so does the store.
+//! write that was refused has no effect, also if the disk failed after it took it and the server was killed
+//! then; once the disk works again, so does the store.
 
 pub mod backup;
 mod disk;
+mod mark;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::base::limits::COMMIT_WRITES_MAX;
 use disk::Disk;
+use mark::MarkFile;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +168,9 @@ impl Store {
     /// Opens or makes the database, brings it to the current schema and reads what it holds.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        Self::of(Disk::open(move || Ok(builder().create(&path)?))?)
+        let marks = MarkFile::beside(&path)?;
+        let disk = Disk::open(move || Ok(builder().create(&path)?), marks)?;
+        Self::of(disk)
     }
 
     fn of(disk: Disk) -> Result<Self, StoreError> {

@@ -1,8 +1,7 @@
 //! The sealing keys' file: made at first start, replaced as a whole, readable by its owner only.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::StartError;
 use crate::base::clock::UnixTime;
 use crate::base::limits::TOKEN_LIFE_MAX;
 use crate::config::keyring_path;
+use crate::durable::{self, Access, Owner, Survives};
 use crate::protocol::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
 
 /// Changes with every boot of the machine.
@@ -30,7 +30,6 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     // Where /proc is hidden every start counts as one after a reboot.
     let same_boot =
         !boot.is_empty() && fs::read_to_string(&boot_path).is_ok_and(|before| before == boot);
-    fs::write(&boot_path, &boot).map_err(fail)?;
     if path.exists() && same_boot {
         return load_keyring(data_dir);
     }
@@ -43,7 +42,15 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     getrandom::fill(&mut bytes).map_err(|error| fail(error.into()))?;
     let mut ring = Keyring::default();
     ring.push(Key::new(bytes, now));
-    replace(&path, ring.to_text().as_bytes()).map_err(fail)?;
+    replace(&path, &ring).map_err(fail)?;
+    // Afterwards: killed in between, the next start finds the old one and makes a new key again.
+    durable::replace(
+        &boot_path,
+        boot.as_bytes(),
+        Access::PUBLIC,
+        Survives::PowerLoss,
+    )
+    .map_err(fail)?;
     Ok(ring)
 }
 
@@ -68,13 +75,14 @@ pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<
     };
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     getrandom::fill(&mut *bytes).map_err(|error| fail(error.into()))?;
+    let _alone = durable::lock(&path.with_extension("lock"), Owner::Directory).map_err(fail)?;
     let mut ring = load_keyring(data_dir)?;
     ring.retire(now, TOKEN_LIFE_MAX);
     ring.push_behind(Key::new(*bytes, now));
-    replace(&path, ring.to_text().as_bytes()).map_err(fail)?;
+    replace(&path, &ring).map_err(fail)?;
     std::thread::sleep(lead);
     ring.promote();
-    replace(&path, ring.to_text().as_bytes()).map_err(fail)
+    replace(&path, &ring).map_err(fail)
 }
 
 /// A random nonce.
@@ -84,17 +92,76 @@ pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
     Ok(nonce)
 }
 
-/// All of the new content or all of the old, whenever the machine stops.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+/// The directory owner's file, so that an operator who is root leaves it readable for the server.
+fn replace(path: &Path, ring: &Keyring) -> io::Result<()> {
+    let text = ring.to_text();
+    let access = Access::PRIVATE_TO_DIRECTORY;
+    durable::replace(path, text.as_bytes(), access, Survives::PowerLoss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::faults::{Plan, Scratch, plans, under};
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    fn ring_of_another_boot(data_dir: &Path) -> String {
+        let mut ring = Keyring::default();
+        ring.push(Key::new([7; KEY_BYTES], NOW));
+        fs::write(keyring_path(data_dir), ring.to_text().as_bytes()).expect("writes");
+        fs::write(data_dir.join("boot-id"), "another boot").expect("writes");
+        ring.to_text().lines().last().expect("a key").to_owned()
+    }
+
+    fn text(data_dir: &Path) -> String {
+        load_keyring(data_dir)
+            .expect("a whole file")
+            .to_text()
+            .to_string()
+    }
+
+    /// Goal: after a loss of power the old key opens nothing, also if the first start behind it fails anywhere
+    /// or is killed anywhere, and a second one follows.
+    #[test]
+    fn a_start_that_fails_does_not_bring_the_old_key_back() {
+        let scratch = Scratch::new();
+        ring_of_another_boot(&scratch.0);
+        let start = |data_dir: &Path| open_or_create(data_dir, NOW);
+        let (_, operations) = under(Plan::default(), || start(&scratch.0));
+        for plan in plans(operations.len()) {
+            let scratch = Scratch::new();
+            let old = ring_of_another_boot(&scratch.0);
+            let (first, _) = under(plan.clone(), || start(&scratch.0));
+            let second = start(&scratch.0).expect("the disk is good again").to_text();
+            assert!(!second.contains(&old), "{plan:?}");
+            assert_eq!(*second, text(&scratch.0));
+            if let Ok(first) = first {
+                assert_eq!(
+                    first.to_text(),
+                    second,
+                    "{plan:?}: tokens of the first start are good"
+                );
+            }
+            assert_eq!(scratch.names(), ["boot-id", "token-keys"], "{plan:?}");
+        }
+    }
+
+    /// Goal: a rotation that fails anywhere leaves a ring whose old key still opens.
+    #[test]
+    fn a_rotation_that_fails_leaves_a_whole_ring() {
+        let scratch = Scratch::new();
+        ring_of_another_boot(&scratch.0);
+        let rotate = |data_dir: &Path| rotate_keyring(data_dir, NOW, Duration::ZERO);
+        let (_, operations) = under(Plan::default(), || rotate(&scratch.0));
+        for plan in plans(operations.len()) {
+            let scratch = Scratch::new();
+            let old = ring_of_another_boot(&scratch.0);
+            let (outcome, _) = under(plan.clone(), || rotate(&scratch.0));
+            let after = text(&scratch.0);
+            assert!(after.contains(&old), "{plan:?}");
+            let sealing = after.lines().last().expect("a key");
+            assert!(outcome.is_err() || sealing != old, "{plan:?}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::base::clock::UnixTime;
 use crate::control::op::Operation;
+use crate::durable::faults::{Plan as FaultPlan, Scratch, plans, under};
 use keyfile::KeyRecord;
 
 const NOW: UnixTime = UnixTime::from_secs(1_440_938_160);
@@ -165,4 +166,47 @@ fn a_running_server_follows_the_file() {
     let third = second.after(ACCESS_KEYS_CHECK);
     assert!(keys.find(&first.id, third).is_none());
     assert!(keys.find(&configured.id, third).is_some());
+}
+
+/// Goal: whatever operation fails, alone or in pairs, or wherever the command is killed: the file is whole,
+/// has every key that was told, and opens; a key that was revoked is gone.
+#[test]
+fn key_files_survive_every_failure() {
+    let record = || KeyRecord {
+        id: String::new(),
+        name: String::new(),
+        created: 0,
+        operations: Vec::new(),
+        resources: Vec::new(),
+    };
+    let act = |file: &KeyFile| {
+        let first = file.create(record(), NOW)?;
+        let second = file.create(record(), NOW)?;
+        file.revoke(&first.id)?;
+        Ok::<_, KeyFileError>((first.id, second.id))
+    };
+    let scratch = Scratch::new();
+    let (_, operations) = under(FaultPlan::default(), || act(&KeyFile::of(&scratch.0)));
+    let mut whole = 0;
+    for plan in plans(operations.len()) {
+        let scratch = Scratch::new();
+        let file = KeyFile::of(&scratch.0);
+        let (outcome, _) = under(plan.clone(), || act(&file));
+        let open = file
+            .open()
+            .unwrap_or_else(|error| panic!("{plan:?}: {error}"));
+        if let Ok((revoked, kept)) = outcome {
+            whole += 1;
+            let ids: Vec<&String> = open.iter().map(|(key, _)| &key.id).collect();
+            assert_eq!(ids, [&kept], "{plan:?}: {revoked} was revoked");
+        }
+        file.create(record(), NOW).expect("the disk is good again");
+        let names = scratch.names();
+        assert_eq!(
+            names,
+            ["access-keys", "access-keys.lock", "master-key"],
+            "{plan:?}"
+        );
+    }
+    assert!(whole > 0);
 }

@@ -10,9 +10,8 @@
 //! the state after one of its commits.
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::{DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::{StoreError, builder, schema};
 use crate::base::limits::BACKUP_LINE_BYTES_MAX;
+use crate::durable::{self, Access, Survives};
 
 const WHAT: &str = "store";
 
@@ -90,23 +90,11 @@ pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
         path: database.to_owned(),
         cause,
     })?;
-    let temporary = target.with_added_extension("new");
-    let write = || {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let file = options.open(&temporary)?;
-        write_copy(&mut BufWriter::new(&file), &content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, target)
-    };
-    match write() {
-        Ok(()) => Ok(content.rows.len()),
-        Err(cause) => {
-            // Half a copy helps nobody.
-            let _absent = fs::remove_file(&temporary);
-            Err(in_file(target, cause))
-        }
-    }
+    durable::replace_with(target, Access::PRIVATE, Survives::PowerLoss, |file| {
+        write_copy(&mut BufWriter::new(file), &content)
+    })
+    .map_err(|cause| in_file(target, cause))?;
+    Ok(content.rows.len())
 }
 
 /// Makes `database` what `source` says, all at once. What was there is kept beside it; where. No server
@@ -125,26 +113,28 @@ pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, Backup
         cause,
     })?;
     let swap = || {
-        File::open(&made)?.sync_all()?;
-        let kept = database.exists().then(|| beside(database)).transpose()?;
-        if let Some(kept) = &kept {
-            fs::rename(database, kept)?;
-        }
-        fs::rename(&made, database)?;
-        let directory = database.parent().unwrap_or(Path::new("/"));
-        File::open(directory)?.sync_all()?;
+        let kept = keep(database)?;
+        durable::publish(&made, database)?;
         Ok(kept)
     };
     swap().map_err(|cause| in_file(database, cause))
 }
 
-/// A name nothing has yet.
-fn beside(database: &Path) -> io::Result<PathBuf> {
-    let names = (0..1000).map(|number| database.with_added_extension(format!("before-{number}")));
-    names
-        .into_iter()
-        .find(|path| !path.exists())
-        .ok_or_else(|| io::Error::other("a thousand databases of before are kept: remove some"))
+/// Gives the database that is there, if one is, a second name that nothing has yet. It keeps its own until
+/// the new one takes it: at no instant is there none.
+fn keep(database: &Path) -> io::Result<Option<PathBuf>> {
+    for number in 0..1000 {
+        let kept = database.with_added_extension(format!("before-{number}"));
+        match durable::keep(database, &kept) {
+            Ok(()) => return Ok(Some(kept)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(
+        "a thousand databases of before are kept: remove some",
+    ))
 }
 
 fn in_file(path: &Path, cause: io::Error) -> BackupError {
@@ -170,7 +160,7 @@ fn read_state(database: &impl ReadableDatabase) -> Result<Content, StoreError> {
         rows: Vec::new(),
     };
     for handle in read.list_tables()? {
-        if handle.name() == schema::META.name() {
+        if [schema::META.name(), schema::UNDO.name()].contains(&handle.name()) {
             continue;
         }
         let table = TableDefinition::<&str, &[u8]>::new(handle.name());
@@ -280,6 +270,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::faults::{Plan, Scratch, plans, under};
 
     /// Goal: a number of many digits comes back as it was copied, not as a neighbour.
     #[test]
@@ -303,6 +294,74 @@ mod tests {
             let read = read_copy(&first[..]).expect("our own copy");
             write_copy(&mut second, &read).expect("memory");
             assert_eq!(first, second, "{number}");
+        }
+    }
+
+    fn made(path: &Path, id: &str) {
+        let _absent = fs::remove_file(path);
+        let content = Content {
+            schema: schema::CURRENT,
+            rows: vec![Row {
+                table: "rooms".to_owned(),
+                id: id.to_owned(),
+                value: Value::Null,
+            }],
+        };
+        write_database(path, &content).expect("writes");
+    }
+
+    fn id(path: &Path) -> String {
+        read_database(path)
+            .expect("a whole database")
+            .rows
+            .remove(0)
+            .id
+    }
+
+    /// Goal: whatever fails, and wherever it is killed: a copy is whole or not there, the one before it whole.
+    #[test]
+    fn a_copy_is_whole_or_the_one_before_it() {
+        let scratch = Scratch::new();
+        let [database, copy, other] =
+            ["rooms.redb", "copy", "other"].map(|name| scratch.0.join(name));
+        made(&database, "new");
+        made(&other, "old");
+        let (_, operations) = under(Plan::default(), || backup(&database, &copy));
+        for plan in plans(operations.len()) {
+            backup(&other, &copy).expect("copies");
+            let (outcome, _) = under(plan.clone(), || backup(&database, &copy));
+            let read = |path: &Path| read_copy(BufReader::new(File::open(path).expect("opens")));
+            let found = read(&copy).expect("a whole copy").rows.remove(0).id;
+            assert!(found == "new" || outcome.is_err(), "{plan:?}: {found}");
+        }
+    }
+
+    /// Goal: whatever fails, and wherever it is killed: there is a whole database at every instant, the one of
+    /// before or the restored one, and the one of before is kept.
+    #[test]
+    fn a_restore_leaves_a_whole_database() {
+        let scratch = Scratch::new();
+        let [database, copy] = ["rooms.redb", "copy"].map(|name| scratch.0.join(name));
+        made(&database, "restored");
+        backup(&database, &copy).expect("copies");
+        let (_, operations) = under(Plan::default(), || restore(&copy, &database));
+        assert!(operations.len() > 3, "{operations:?}");
+        for plan in plans(operations.len()) {
+            made(&database, "before");
+            let (outcome, _) = under(plan.clone(), || restore(&copy, &database));
+            let found = id(&database);
+            match outcome {
+                Ok(kept) => {
+                    assert_eq!(found, "restored", "{plan:?}");
+                    assert_eq!(id(&kept.expect("there was one")), "before", "{plan:?}");
+                }
+                Err(_) => assert!(["before", "restored"].contains(&&*found), "{plan:?}"),
+            }
+            for name in scratch.names() {
+                if name.contains("before-") {
+                    fs::remove_file(scratch.0.join(name)).expect("removes");
+                }
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use super::{StoreError, Table};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// What takes the last commit back, as JSON.
+pub(super) const UNDO: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("undo");
 const VERSION: &str = "schema";
 
 /// A step from one schema to the next.

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
+use super::mark::{Mark, Marks};
 use super::*;
 
-/// When the disk fails.
-#[derive(Debug, Clone, Copy)]
+/// When the disk fails: operations that change something, counted from 0.
+#[derive(Debug, Clone, Default)]
 struct Plan {
-    /// Operations that change something and still work.
-    good: usize,
-    /// Then so many fail.
-    bad: usize,
+    bad: Vec<Range<usize>>,
     /// Whether a failing operation takes effect all the same.
     late: bool,
 }
@@ -23,44 +22,56 @@ struct Plan {
 #[derive(Debug)]
 struct Medium {
     bytes: InMemoryBackend,
-    plan: Mutex<Plan>,
+    mark: Mutex<Option<Mark>>,
+    plan: Mutex<(Plan, usize)>,
 }
 
 impl Medium {
     fn new() -> Arc<Self> {
-        let good = Plan {
-            good: usize::MAX,
-            bad: 0,
-            late: false,
-        };
         Arc::new(Self {
             bytes: InMemoryBackend::new(),
-            plan: Mutex::new(good),
+            mark: Mutex::default(),
+            plan: Mutex::default(),
         })
     }
 
+    /// From now on; operations are counted anew.
     fn plan(&self, plan: Plan) {
-        *self.plan.lock().expect("no test panics with it") = plan;
+        *self.plan.lock().expect("no test panics with it") = (plan, 0);
     }
 
     /// Does an operation that changes something, if the plan has it.
     fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut plan = self.plan.lock().expect("no test panics with it");
-        if plan.good > 0 {
-            plan.good -= 1;
+        let (Plan { bad, late }, count) = &mut *plan;
+        let number = *count;
+        *count += 1;
+        if !bad.iter().any(|range| range.contains(&number)) {
             return change();
         }
-        if plan.bad == 0 {
-            return change();
-        }
-        plan.bad -= 1;
-        if plan.late {
+        if *late {
             change()?;
         }
         Err(io::Error::new(
             io::ErrorKind::StorageFull,
             "the test's disk is full",
         ))
+    }
+}
+
+/// The mark lies on the same medium.
+struct MarkOn(Arc<Medium>);
+
+impl Marks for MarkOn {
+    fn read(&mut self) -> Option<Mark> {
+        *self.0.mark.lock().expect("alone")
+    }
+
+    fn write(&mut self, mark: Mark) -> io::Result<()> {
+        self.0.change(|| {
+            *self.0.mark.lock().expect("alone") = Some(mark);
+            Ok(())
+        })
     }
 }
 
@@ -91,11 +102,13 @@ impl StorageBackend for Opened {
 }
 
 fn open(medium: &Arc<Medium>) -> Result<Disk, StoreError> {
+    let marks = MarkOn(Arc::clone(medium));
     let medium = Arc::clone(medium);
-    Disk::open(move || {
+    let opener = move || {
         let opened = Opened(Arc::clone(&medium));
         Ok(Builder::new().create_with_backend(opened)?)
-    })
+    };
+    Disk::open(opener, marks)
 }
 
 type Content = BTreeMap<String, Vec<u8>>;
@@ -143,28 +156,67 @@ fn apply(content: &mut Content, writes: &[Write]) {
     }
 }
 
-/// Goal: whatever operation of the disk fails, and whether or not it took effect: what was acknowledged
-/// is there, what was refused is not, and the next write after the failure works.
-/// Method: count the operations of a good run, then fail each of them, for one to three in a row.
-#[test]
-fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
+/// What is there after a run of all groups under `plan`: refused and taken back, of the groups.
+fn run(plan: &Plan, killed: bool) -> (usize, usize) {
+    let context = format!("{plan:?}, killed: {killed}");
+    let medium = Medium::new();
+    let mut disk = open(&medium).expect("opens");
+    let (mut expected, mut refused, mut taken_back) = (Content::new(), 0, 0);
+    medium.plan(plan.clone());
+    for group in groups() {
+        let before = disk.commits;
+        if disk.commit(&group) {
+            apply(&mut expected, &group);
+            taken_back += usize::from(disk.commits - before > 2);
+        } else {
+            refused += 1;
+            if killed {
+                break;
+            }
+        }
+    }
+    medium.plan(Plan::default());
+    if killed {
+        // Right behind a refusal; what was refused is not known to anybody but the disk.
+        drop(disk);
+        disk = open(&medium).expect("opens again");
+        assert_eq!(content(&disk), expected, "{context}");
+    }
+    let last = vec![Write {
+        table: Table::Rooms,
+        id: "last".to_owned(),
+        value: Some(b"written once the disk is good".to_vec()),
+    }];
+    assert!(disk.commit(&last), "{context}");
+    apply(&mut expected, &last);
+    assert_eq!(content(&disk), expected, "{context}");
+    drop(disk);
+    let again = open(&medium).expect("opens again");
+    assert_eq!(content(&again), expected, "{context}");
+    (refused, taken_back)
+}
+
+/// Operations of a good run of all groups.
+fn operations() -> usize {
     let counted = Medium::new();
     let mut disk = open(&counted).expect("opens");
-    let many = usize::MAX / 2;
-    counted.plan(Plan {
-        good: many,
-        bad: 0,
-        late: false,
-    });
+    counted.plan(Plan::default());
     for group in groups() {
         assert!(disk.commit(&group));
     }
-    let operations = many - counted.plan.lock().expect("alone").good;
-    assert!(operations > 9, "only {operations} operations were seen");
+    counted.plan.lock().expect("alone").1
+}
 
+/// Goal: whatever operation of the disk fails, and whether or not it took effect: what was acknowledged
+/// is there, what was refused is not, and the next write after the failure works.
+/// Method: count the operations of a good run, then fail each of them, for one to fifty in a row.
+#[test]
+fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
+    let operations = operations();
+    assert!(operations > 9, "only {operations} operations were seen");
     let (mut refused, mut taken_back) = (0, 0);
-    for good in 0..operations {
-        for (bad, late) in [
+    for first in 0..operations {
+        for (count, late) in [
             (1, false),
             (1, true),
             (2, false),
@@ -172,48 +224,37 @@ fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
             (3, true),
             (50, false),
         ] {
-            let medium = Medium::new();
-            let mut disk = open(&medium).expect("opens");
-            let mut expected = Content::new();
-            medium.plan(Plan { good, bad, late });
-            for group in groups() {
-                if disk.commit(&group) {
-                    apply(&mut expected, &group);
-                } else {
-                    refused += 1;
-                }
-            }
-            medium.plan(Plan {
-                good: usize::MAX,
-                bad: 0,
-                late: false,
-            });
-            let last = vec![Write {
-                table: Table::Rooms,
-                id: "last".to_owned(),
-                value: Some(b"written once the disk is good".to_vec()),
-            }];
-            let before = disk.commits;
-            assert!(disk.commit(&last), "good {good}, bad {bad}, late {late}");
-            taken_back += usize::from(disk.commits > before + 1);
-            apply(&mut expected, &last);
-            assert_eq!(
-                content(&disk),
-                expected,
-                "good {good}, bad {bad}, late {late}"
-            );
-            drop(disk);
-            let again = open(&medium).expect("opens again");
-            assert_eq!(
-                content(&again),
-                expected,
-                "good {good}, bad {bad}, late {late}"
-            );
+            let failing = first..first + count;
+            let bad = Vec::from([failing]);
+            let (refusals, undone) = run(&Plan { bad, late }, false);
+            (refused, taken_back) = (refused + refusals, taken_back + undone);
         }
     }
     assert!(refused > operations, "only {refused} writes were refused");
     assert!(
         taken_back > 0,
         "no refused commit was on disk: the case is not covered"
+    );
+}
+
+/// Goal: the same when the disk fails, works, and fails again, so that taking back fails, too; and when the
+/// server is killed right after a refusal and started on a good disk.
+/// Method: every pair of failing operations with every gap that lies within the recovery from the first.
+#[test]
+fn refused_stays_refused_whatever_fails_later_and_through_a_kill() {
+    const GAP_MAX: usize = 24;
+    let operations = operations();
+    let mut refused = 0;
+    for first in 0..operations {
+        for second in first + 1..first + GAP_MAX {
+            for (late, killed) in [(false, false), (true, false), (true, true)] {
+                let bad = vec![first..first + 1, second..second + 1];
+                refused += run(&Plan { bad, late }, killed).0;
+            }
+        }
+    }
+    assert!(
+        refused > operations * GAP_MAX,
+        "only {refused} were refused"
     );
 }

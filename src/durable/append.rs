@@ -1,0 +1,105 @@
+//! A file that grows.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::operation;
+
+/// The end of a file to which whole records are appended.
+///
+/// - [`Appender::append`] returned `Ok`: the record is in the page cache, behind all earlier ones. It survives
+///   the process being killed; [`Appender::handle`] is for syncing it elsewhere.
+/// - `Err`: the record does not count. Whatever part of it was written is cut off; if even that fails, the file
+///   is damaged, and nothing is appended until it could be cut off. So nothing ever stands behind garbage.
+/// - After a kill the file ends with the last record appended, and perhaps a part of one that was under way. Who
+///   reads it must notice (fixed length, or a checksum) and [`Appender::recover`] at the end of the whole ones.
+#[derive(Debug)]
+pub struct Appender {
+    file: File,
+    // Of the records that count.
+    len: u64,
+    // There may be more in the file than `len`.
+    damaged: bool,
+}
+
+impl Appender {
+    /// A new, empty file with this mode.
+    ///
+    /// # Errors
+    ///
+    /// Also if there is a file of this name.
+    pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
+        let file = operation::create_new(path, mode)?;
+        Ok(Self {
+            file,
+            len: 0,
+            damaged: false,
+        })
+    }
+
+    /// An existing file, of which the first `len` bytes are whole records; the rest is cut off, now or before
+    /// the first append.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn recover(path: &Path, len: u64) -> io::Result<Self> {
+        let file = operation::open(path)?;
+        let damaged = file.metadata()?.len() != len;
+        let mut appender = Self { file, len, damaged };
+        // Tried again before the first append.
+        let _damaged = appender.repair();
+        Ok(appender)
+    }
+
+    /// Appends whole records; all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system; none of the records counts then.
+    pub fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        self.repair()?;
+        match operation::write(&mut self.file, records) {
+            Ok(()) => {
+                self.len += records.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                self.damaged = true;
+                let _still_damaged = self.repair();
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes of the records that count.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether no record counts.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// To be synced elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// For want of a descriptor.
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    fn repair(&mut self) -> io::Result<()> {
+        if self.damaged {
+            operation::set_len(&self.file, self.len)?;
+            self.damaged = false;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! A file with one content at a time.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::operation;
+
+/// Ends the name of a file that is not complete.
+const TEMPORARY: &str = ".new";
+/// Attempts to make a temporary file. Each fails only if somebody cleans it up in the instant after it was made.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// Who may read the file, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Mode bits; the umask may take some away.
+    pub mode: u32,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Of whoever runs this.
+    Process,
+    /// Of the directory's owner: what root makes in a server's directory, the server can read.
+    Directory,
+}
+
+/// What a replaced file survives once [`replace`] has returned `Ok`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survives {
+    /// The process being killed. After a loss of power the file may have the old content, the new one, or be
+    /// damaged: its reader must notice.
+    Kill,
+    /// A loss of power, too: content and name are synced. Takes as long as the disk does.
+    PowerLoss,
+}
+
+impl Access {
+    /// Its user's alone.
+    pub const PRIVATE: Self = Self {
+        mode: 0o600,
+        owner: Owner::Process,
+    };
+    /// The directory owner's alone, whoever makes it.
+    pub const PRIVATE_TO_DIRECTORY: Self = Self {
+        mode: 0o600,
+        owner: Owner::Directory,
+    };
+    /// What the umask allows.
+    pub const PUBLIC: Self = Self {
+        mode: 0o666,
+        owner: Owner::Process,
+    };
+}
+
+/// Makes `content` the content of `path`, which may exist or not.
+///
+/// - At every instant, also after a kill (with [`Survives::PowerLoss`] a loss of power) in the middle, `path`
+///   has all of the old content or all of the new, with the mode and owner asked for, whatever it had before.
+/// - `Ok`: it has the new one. `Err`: the old one; only if the last operation failed, the sync of the
+///   directory, it has the new one, which a loss of power may take back.
+/// - Several may replace the same file at once: one of their contents stays, whole.
+/// - A temporary file beside it is removed on failure; what a kill leaves is removed by the next replacement.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn replace(path: &Path, content: &[u8], access: Access, survives: Survives) -> io::Result<()> {
+    replace_with(path, access, survives, |file| {
+        operation::write(file, content)
+    })
+}
+
+/// As [`replace`], for content that is not at hand as a whole.
+pub fn replace_with<T>(
+    path: &Path,
+    access: Access,
+    survives: Survives,
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
+    let directory = directory_of(path);
+    remove_leftovers(path, directory);
+    let (temporary, mut file) = make_temporary(path, access.mode)?;
+    let fill = || -> io::Result<T> {
+        if access.owner == Owner::Directory {
+            give_to_directory_owner(&file, directory)?;
+        }
+        let written = write(&mut file)?;
+        if survives == Survives::PowerLoss {
+            operation::sync(&file)?;
+        }
+        operation::rename(&temporary, path)?;
+        Ok(written)
+    };
+    let written = fill().inspect_err(|_| {
+        // If that fails, too, the next replacement removes it.
+        let _left = operation::remove(&temporary);
+    })?;
+    if survives == Survives::PowerLoss {
+        operation::sync_directory(directory)?;
+    }
+    Ok(written)
+}
+
+/// Makes the file `made`, complete and in the same directory, the one called `path`; durable as with
+/// [`Survives::PowerLoss`].
+///
+/// # Errors
+///
+/// Those of the file system; then `path` is as it was, but as [`replace`] says of the last operation.
+pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
+    operation::sync(&File::open(made)?)?;
+    operation::rename(made, path)?;
+    operation::sync_directory(directory_of(path))
+}
+
+/// Writes over the first bytes of a file in place and syncs them: takes no room, so a full disk does it.
+/// A loss of power in the middle may leave a mixture: the reader must notice.
+///
+/// # Errors
+///
+/// Those of the file system; what the file holds then is old, new or a mixture.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    operation::sync(&operation::write_over(path, bytes)?)
+}
+
+/// Takes the lock whose file is `path`, made if there is none; held until the file is dropped, or its process
+/// ends. For changes that begin with reading: one at a time, whoever makes them.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn lock(path: &Path, owner: Owner) -> io::Result<File> {
+    let file = operation::open_or_create(path, Access::PRIVATE.mode)?;
+    if owner == Owner::Directory {
+        give_to_directory_owner(&file, directory_of(path))?;
+    }
+    file.lock()?;
+    Ok(file)
+}
+
+fn give_to_directory_owner(file: &File, directory: &Path) -> io::Result<()> {
+    let owner = fs::metadata(directory)?;
+    if owner.uid() != file.metadata()?.uid() {
+        operation::own(file, owner.uid(), owner.gid())?;
+    }
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A new file beside `path`, locked as long as it is open, so that nobody takes it for a leftover.
+fn make_temporary(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    for _ in 0..ATTEMPTS_MAX {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let unique = format!(".{}-{number}{TEMPORARY}", std::process::id());
+        let mut name = OsString::from(path.file_name().unwrap_or_default());
+        name.push(unique);
+        let temporary = path.with_file_name(name);
+        let file = match operation::create_new(&temporary, mode) {
+            // Of a process that had our number in another time or namespace, and holds it still.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made?,
+        };
+        // Without locks (some network file systems) there is nobody to be protected from either.
+        let taken_away = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if !taken_away && fs::metadata(&temporary).is_ok() {
+            return Ok((temporary, file));
+        }
+    }
+    Err(io::Error::other(
+        "its temporary file is taken away again and again",
+    ))
+}
+
+/// Removes temporary files that nobody is writing any more. What cannot be removed harms nobody.
+fn remove_leftovers(path: &Path, directory: &Path) {
+    let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(directory)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let found = found.as_encoded_bytes();
+        let rest = found.strip_prefix(name.as_encoded_bytes());
+        let temporary =
+            rest.is_some_and(|rest| rest.starts_with(b".") && rest.ends_with(TEMPORARY.as_bytes()));
+        if !temporary || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // Locked until it is removed: whoever has just made it makes another.
+        if let Ok(left) = File::open(entry.path())
+            && left.try_lock().is_ok()
+        {
+            let _harmless = operation::remove(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
