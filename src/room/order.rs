@@ -61,6 +61,8 @@ pub struct Room {
     cut_bytes: usize,
     flushed: Tick,
     urgent: bool,
+    // Clients sort by time: it never goes back, whatever the wall clock does, and whatever waited for a review.
+    last_sent: UnixTime,
 }
 
 impl Room {
@@ -76,6 +78,7 @@ impl Room {
             cut_bytes: 0,
             flushed: Tick::default(),
             urgent: false,
+            last_sent: UnixTime::default(),
         }
     }
 
@@ -106,7 +109,8 @@ impl Room {
         id
     }
 
-    /// Gives a message its place, and encodes it for everybody.
+    /// Gives a message its place, and encodes it for everybody. Its time is `sent`, or that of what was said
+    /// last if that is later.
     pub fn publish(
         &mut self,
         deflater: &mut Deflater,
@@ -119,7 +123,7 @@ impl Room {
             request_id: said.request_id,
             attributes_json: said.attributes_json,
             content: said.content,
-            sent,
+            sent: self.stamp(sent),
             sender_json: said.sender_json,
         };
         self.append(deflater, message.bytes_max(), |out| {
@@ -140,7 +144,7 @@ impl Room {
             request_id,
             name,
             attributes_json,
-            sent: press.now.unix,
+            sent: self.stamp(press.now.unix),
         };
         let id = event.id;
         self.append(press.deflater, event.bytes_max(), |out| {
@@ -221,6 +225,12 @@ impl Room {
         self.pending_frames += 1;
     }
 
+    /// The time of what is said next; never less than the last.
+    fn stamp(&mut self, sent: UnixTime) -> UnixTime {
+        self.last_sent = self.last_sent.max(sent);
+        self.last_sent
+    }
+
     fn cut_pending(&mut self) {
         if let Some(plain) = self.segment.cut() {
             let batch = Batch {
@@ -246,4 +256,65 @@ fn append_to(
     }
     let fits = segment.write(bytes_max, write);
     assert!(fits, "a renewed segment has the room it was asked for");
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::room::ArchiveTargets;
+
+    proptest! {
+        /// Goal: messages, those that waited for a review, and events bear times that never go back, and the
+        /// clock's own while it goes forward.
+        #[test]
+        fn times_never_go_back(steps in proptest::collection::vec((0..3_u8, 0..2_000_000_000_u64, 0..90_u64), 1..40)) {
+            let mut room = Room::new(RoomSettings {
+                content_chars_max: 500,
+                messages_per_second: 10,
+                review: None,
+                archive: ArchiveTargets::default(),
+            });
+            let (mut ids, mut deflater) = (FrameIds::seeded(1), Deflater::default());
+            let (mut expected, mut last) = (Vec::new(), 0);
+            for (kind, secs, waited) in steps {
+                let unix = UnixTime::from_secs(secs);
+                let mut press = Press {
+                    ids: &mut ids,
+                    now: Now { tick: Tick::default(), unix },
+                    deflater: &mut deflater,
+                };
+                let said = Said {
+                    content: "x",
+                    attributes_json: "null",
+                    request_id: "",
+                    sender_json: "{}",
+                };
+                let mut came = secs;
+                match kind {
+                    0 => drop(room.say(&mut press, said)),
+                    1 => drop(room.announce(&mut press, "e", "{}", "")),
+                    _ => {
+                        came = secs.saturating_sub(waited);
+                        let id = press.ids.next_id();
+                        room.publish(press.deflater, id, UnixTime::from_secs(came), said);
+                    }
+                }
+                last = came.max(last);
+                expected.push(last);
+            }
+            let mut found = Vec::new();
+            room.flush(Tick::default(), |batch| {
+                for frame in ws::payloads(batch.plain.bytes()) {
+                    let frame: serde_json::Value = serde_json::from_slice(frame).expect("JSON");
+                    let time = frame["SendTime"].as_str().expect("a time");
+                    let time: Timestamp = time.parse().expect("RFC 3339");
+                    found.push(u64::try_from(time.as_second()).expect("after 1970"));
+                }
+            });
+            prop_assert_eq!(found, expected);
+        }
+    }
 }
