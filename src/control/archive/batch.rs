@@ -120,6 +120,7 @@ mod tests {
         proptest::collection::vec(record, 0..60).prop_map(|list| {
             list.into_iter()
                 .map(|(room, event_ms, len)| Located {
+                    number: 0,
                     room: RoomId::from_random(room),
                     event_ms,
                     json: 0..len,
@@ -141,6 +142,7 @@ mod tests {
         let room = RoomId::from_random(1);
         let small = vec![
             Located {
+                number: 0,
                 room,
                 event_ms: 5,
                 json: 0..10

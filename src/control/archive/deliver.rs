@@ -89,7 +89,12 @@ impl Outlet {
 
     /// Brings the gauges up to date.
     pub(super) fn gauge(&self, metrics: &ArchiveMetrics) {
-        let spool = self.spool.borrow();
+        let mut spool = self.spool.borrow_mut();
+        let lost = spool.take_lost();
+        if lost > 0 {
+            tracing::error!(configuration = %self.id, records = lost, "chat logs: a spool file is damaged; these records are lost");
+            metrics.lost(self.kind(), Loss::Damage, lost);
+        }
         let share = (spool.bytes(), spool.backlog());
         metrics.hold(self.kind(), self.share.replace(share), share);
     }
@@ -257,20 +262,16 @@ async fn ship(outlet: &Outlet, common: &Common, stretch: &Arc<Stretch>) {
         );
         Shipment::new(parcels, outlet.drops_left.get())
     };
-    let age_max_ms = u64::try_from(shipper.settings.age_max.as_millis()).unwrap_or(u64::MAX);
-    let newest_ms = stretch
-        .records
-        .iter()
-        .map(|record| record.event_ms)
-        .max()
-        .unwrap_or(0);
     let (mut generation, mut shipment) = (outlet.generation.get(), divide());
     while let Some(parcel) = shipment.next() {
         if outlet.spool.borrow().position() != stretch.first {
             return;
         }
         let kind = outlet.kind();
-        if newest_ms.saturating_add(age_max_ms) < common.now_ms() {
+        // Time that passed here: what a record says of its own time may be a wrong clock's.
+        let newest = stretch.end().saturating_sub(1);
+        let age = outlet.spool.borrow().age(newest, common.clock.now().tick);
+        if age > shipper.settings.age_max {
             let records = shipment.count();
             tracing::error!(configuration = %outlet.id, records, "chat logs: undelivered for too long; given up");
             metrics.lost(kind, Loss::Age, records);

@@ -191,10 +191,11 @@ impl Intake {
 
     fn commit(&mut self) {
         let metrics = &self.common.metrics;
+        let now = self.common.clock.now().tick;
         for running in self.outlets.values() {
             let outlet = &running.outlet;
             let kind = outlet.kind();
-            let committed = outlet.spool.borrow_mut().commit();
+            let committed = outlet.spool.borrow_mut().commit(now);
             match committed {
                 Ok(done) if done.written == 0 => {}
                 Ok(done) => {
@@ -244,9 +245,9 @@ impl Intake {
             return;
         }
         let bytes_max = self.common.shipper.settings.spool_bytes_max;
-        match Spool::open(&self.directory(id), bytes_max) {
-            Ok((spool, lost)) => {
-                metrics.lost(Kind::of(&destination), Loss::Damage, lost);
+        let now = self.common.clock.now().tick;
+        match Spool::open(&self.directory(id), bytes_max, now) {
+            Ok(spool) => {
                 let outlet = Rc::new(Outlet::new(id, spool, destination));
                 outlet.gauge(metrics);
                 let delivery = deliver(Rc::clone(&outlet), Rc::clone(&self.common));

@@ -21,9 +21,9 @@ pub fn object_key(realm: &Realm, room: RoomId, start_ms: u64, hash: u32) -> Stri
     )
 }
 
-/// Of the number of an object's first record in its spool. Differs for any two numbers less than 2^32
-/// apart, and is the same whenever the object is made again.
-pub fn object_hash(configuration: LoggingId, number: u64) -> u32 {
+/// Of an object's first record in its spool, by epoch and number. Differs for any two numbers of an epoch less
+/// than 2^32 apart, and is the same whenever the object is made again.
+pub fn object_hash(configuration: LoggingId, (epoch, number): (u32, u64)) -> u32 {
     let base = configuration
         .as_bytes()
         .iter()
@@ -32,7 +32,7 @@ pub fn object_hash(configuration: LoggingId, number: u64) -> u32 {
         });
     // An odd factor is a bijection of 32 bits.
     let low = u32::try_from(number & u64::from(u32::MAX)).expect("masked");
-    base ^ low.wrapping_mul(0x9E37_79B1)
+    base ^ low.wrapping_mul(0x9E37_79B1) ^ epoch.wrapping_mul(0x85EB_CA6B)
 }
 
 /// A room's log stream.
@@ -124,9 +124,11 @@ mod tests {
 
         /// Goal: objects of one spool do not overwrite each other.
         #[test]
-        fn hashes_differ(number: u64, distance in 1_u64..u64::from(u32::MAX)) {
+        fn hashes_differ(epoch: u32, number: u64, distance in 1_u64..u64::from(u32::MAX)) {
             let id = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
-            prop_assert_ne!(object_hash(id, number), object_hash(id, number.wrapping_add(distance)));
+            let hash = |epoch, number| object_hash(id, (epoch, number));
+            prop_assert_ne!(hash(epoch, number), hash(epoch, number.wrapping_add(distance)));
+            prop_assert_ne!(hash(epoch, number), hash(epoch.wrapping_add(1), number));
         }
     }
 }

@@ -53,15 +53,17 @@ pub struct ObjectName {
     configuration: LoggingId,
     room: RoomId,
     start_ms: u64,
-    // Sequence number of the stretch's first record.
-    first: u64,
+    // Epoch and sequence number of the stretch's first record.
+    first: (u32, u64),
 }
 
 impl ObjectName {
     /// The key of an object that begins with record `index` of the stretch. Each record is the first
     /// of one object at most.
     fn key(&self, index: usize) -> String {
-        let hash = layout::object_hash(self.configuration, self.first + index as u64);
+        let (epoch, first) = self.first;
+        let number = (epoch, first + index as u64);
+        let hash = layout::object_hash(self.configuration, number);
         layout::object_key(&self.realm, self.room, self.start_ms, hash)
     }
 }
@@ -136,7 +138,7 @@ pub fn parcels(
                     configuration: id,
                     room,
                     start_ms,
-                    first: stretch.first,
+                    first: stretch.origin(),
                 };
                 Parcel::Object {
                     bucket: bucket_name.clone(),
@@ -187,7 +189,7 @@ pub fn parcels(
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::stretch_of;
+    use super::super::spool::stretch_from;
     use super::*;
 
     /// Goal: no object of a spool replaces another, however many windows share a minute and however
@@ -218,8 +220,7 @@ mod tests {
         let mut objects = 0;
         for first in [0, 10, 20] {
             let records: Vec<(u64, &str)> = (0..10).map(|index| (index * 400, "{}")).collect();
-            let mut stretch = stretch_of(&records);
-            stretch.first = first;
+            let stretch = stretch_from(first, &records);
             for parcel in parcels(&settings, id, &destination, &stretch) {
                 objects += 1;
                 keys.insert(parcel.key().expect("an object was asked for"));

@@ -3,21 +3,35 @@
 //! Append-only segment files, each named by the sequence number of its first record, and a cursor that
 //! says which record is to be delivered next. Records are in the page cache when [`Spool::commit`]
 //! returns: they survive SIGKILL. [`Spool::sync_handle`] is for what a loss of power would cost.
+//!
+//! A delivery that is repeated after a kill is the same delivery, with the same names for its objects. After a
+//! loss of power neither the cursor nor the records behind the last sync are what they were, and numbers are
+//! given again: so each boot of the machine, and each loss of the cursor, begins a new **epoch**, which is part
+//! of the objects' names. An object that was delivered is never overwritten with other records.
 
 pub mod entry;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::entry::Located;
+use crate::base::clock::Tick;
 use crate::base::id::RoomId;
-use crate::base::limits::{LOG_ENTRY_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_STRETCH_BYTES_MAX};
+use crate::base::limits::{
+    LOG_AGES_MAX, LOG_ENTRY_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_STRETCH_BYTES_MAX,
+};
+use crate::durable::{self, Access, Appender, Survives};
 
 const EXTENSION: &str = "spool";
 /// A segment whose records are all delivered is given up from this size on, not only when it is full.
 const IDLE_SEGMENT_BYTES: u64 = 1024 * 1024;
+/// Changes with every boot of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Between two notes of when records came.
+const AGE_GRANULE: Duration = Duration::from_mins(1);
 
 /// A file of records.
 #[derive(Debug)]
@@ -35,6 +49,7 @@ struct Cursor {
     offset: u64,
     // A delivery up to here was begun: its parcels must come out the same if it is repeated.
     planned: Option<u64>,
+    epoch: u32,
 }
 
 /// An open spool.
@@ -42,15 +57,20 @@ struct Cursor {
 pub struct Spool {
     directory: PathBuf,
     bytes_max: u64,
+    boot: String,
     // Oldest first; the cursor stands in the front one, and the back one is open while `file` is.
     segments: VecDeque<Segment>,
-    file: Option<File>,
+    file: Option<Appender>,
     // Sequence number of the next record.
     next: u64,
     staged: Vec<u8>,
     staged_count: u64,
     cursor: Cursor,
     unsynced: bool,
+    // From this number on records came at this time or later; oldest first, up to LOG_AGES_MAX.
+    ages: VecDeque<(u64, Tick)>,
+    // Records found to be lost to damage, and not counted yet.
+    lost: u64,
 }
 
 /// What a commit did.
@@ -70,53 +90,68 @@ pub struct Ticket {
     first: u64,
     count_max: u64,
     bytes_max: usize,
+    epoch: u32,
 }
 
 /// Records read from a spool, one behind the other.
 #[derive(Debug)]
 pub struct Stretch {
-    /// Sequence number of the first.
+    /// Where it begins; the first record has this number, or a higher one if damage took some.
     pub first: u64,
     /// The records.
     pub records: Vec<Located>,
+    epoch: u32,
     bytes: Vec<u8>,
     // Where each record's entry ends in `bytes`.
     ends: Vec<usize>,
 }
 
 impl Spool {
-    /// Opens or makes the spool in `directory`; a torn tail is dropped. Also says how many records
-    /// the cursor expected and the files do not have.
-    pub fn open(directory: &Path, bytes_max: u64) -> io::Result<(Self, u64)> {
+    /// Opens or makes the spool in `directory`; a torn tail is dropped. How old its records are is counted
+    /// from `now`.
+    pub fn open(directory: &Path, bytes_max: u64, now: Tick) -> io::Result<Self> {
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+        Self::open_in_boot(directory, bytes_max, now, boot.trim())
+    }
+
+    fn open_in_boot(directory: &Path, bytes_max: u64, now: Tick, boot: &str) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let mut segments = list(directory)?;
         let kept = fs::read_to_string(directory.join("cursor")).unwrap_or_default();
         let oldest = segments.front().map_or(0, |segment| segment.first);
-        let mut cursor = parse_cursor(&kept).unwrap_or(Cursor {
-            number: oldest,
-            ..Cursor::default()
-        });
+        let mut cursor = match parse_cursor(&kept) {
+            Some((cursor, in_boot)) if in_boot == boot && !boot.is_empty() => cursor,
+            // Of another boot: what was delivered since it was written is not known.
+            Some((cursor, _)) => Cursor::at(cursor.number).in_new_epoch(cursor.epoch),
+            None => Cursor::at(oldest).in_new_epoch(0),
+        };
         let (mut file, mut next) = (None, cursor.number);
         if let Some(last) = segments.back_mut() {
-            let (open, records) = mend(directory, last)?;
-            next = last.first + records;
+            let (open, end) = recover(directory, last)?;
+            next = end;
             if next >= cursor.number {
                 file = Some(open);
             } else {
-                // A loss of power took records that were delivered: go on behind them, in a new file.
+                // Records that were delivered are gone: go on behind them, in a new file.
                 next = cursor.number;
             }
+        }
+        if cursor.planned.is_some_and(|planned| planned > next) {
+            // Records of a delivery that was begun are gone: what is left of it is another delivery.
+            cursor = Cursor::at(cursor.number).in_new_epoch(cursor.epoch);
         }
         let lost = oldest.saturating_sub(cursor.number);
         if lost > 0 {
             cursor = Cursor {
                 number: oldest,
-                ..Cursor::default()
+                planned: None,
+                ..cursor
             };
         }
         let mut spool = Self {
             directory: directory.to_owned(),
             bytes_max,
+            boot: boot.to_owned(),
             segments,
             file,
             next,
@@ -124,10 +159,12 @@ impl Spool {
             staged_count: 0,
             cursor,
             unsynced: true,
+            ages: VecDeque::from([(cursor.number, now)]),
+            lost,
         };
         spool.discard_delivered()?;
         spool.find_cursor()?;
-        Ok((spool, lost))
+        Ok(spool)
     }
 
     /// Adds a record to the next commit. `write` appends its JSON and returns its time; nothing is
@@ -137,14 +174,15 @@ impl Spool {
         room: RoomId,
         write: impl FnOnce(&mut Vec<u8>) -> Option<u64>,
     ) -> Option<u64> {
-        let staged = entry::append(&mut self.staged, room, write);
+        let number = self.next + self.staged_count;
+        let staged = entry::append(&mut self.staged, room, number, write);
         self.staged_count += u64::from(staged.is_some());
         staged
     }
 
     /// Writes what was staged. If it fails, nothing of it is kept and the error says how many records
     /// that were.
-    pub fn commit(&mut self) -> Result<Committed, (u64, io::Error)> {
+    pub fn commit(&mut self, now: Tick) -> Result<Committed, (u64, io::Error)> {
         let written = std::mem::take(&mut self.staged_count);
         if written == 0 {
             return Ok(Committed {
@@ -156,6 +194,7 @@ impl Spool {
         let bytes = self.staged.len() as u64;
         self.staged.clear();
         outcome.map_err(|error| (written, error))?;
+        self.note_age(now);
         self.next += written;
         self.unsynced = true;
         if let Some(open) = self.segments.back_mut() {
@@ -169,12 +208,10 @@ impl Spool {
         let full = |segment: &Segment| segment.bytes >= LOG_SEGMENT_BYTES;
         if self.file.is_none() || self.segments.back().is_none_or(full) {
             let first = self.next;
-            let mut options = OpenOptions::new();
             let path = segment_path(&self.directory, first);
-            let file = options.append(true).create(true).open(path)?;
             // A file of this name holds nothing but what a failed write left.
-            file.set_len(0)?;
-            self.file = Some(file);
+            durable::remove(&path)?;
+            self.file = Some(Appender::create(&path, Access::PRIVATE.mode)?);
             if self.segments.is_empty() {
                 self.cursor.offset = 0;
             }
@@ -182,18 +219,11 @@ impl Spool {
                 self.segments.push_back(Segment { first, bytes: 0 });
             }
         }
-        let (Some(file), Some(segment)) = (&mut self.file, self.segments.back()) else {
+        let Some(file) = &mut self.file else {
             return Err(io::Error::other("no open segment"));
         };
-        let outcome = file.write_all(&self.staged);
-        if outcome.is_err() {
-            // A torn entry would hide every later one.
-            let mended = file.set_len(segment.bytes);
-            if mended.is_err() {
-                self.file = None;
-            }
-        }
-        outcome
+        // A failed write is cut off; if that fails, too, before the next one, which fails until then.
+        file.append(&self.staged)
     }
 
     /// Gives up the oldest segments while there are too many bytes; how many undelivered records
@@ -210,10 +240,7 @@ impl Spool {
     pub fn give_up_front(&mut self) -> u64 {
         let end = self.front_end();
         let given_up = end.saturating_sub(self.cursor.number);
-        self.cursor = Cursor {
-            number: end,
-            ..Cursor::default()
-        };
+        self.move_cursor(end, 0);
         if self.segments.len() == 1 {
             self.file = None;
         }
@@ -239,6 +266,7 @@ impl Spool {
             first: self.cursor.number,
             count_max: count.min(count_max),
             bytes_max: LOG_STRETCH_BYTES_MAX,
+            epoch: self.cursor.epoch,
         })
     }
 
@@ -260,17 +288,57 @@ impl Spool {
         if stretch.first != self.cursor.number {
             return Ok(());
         }
-        self.cursor = Cursor {
-            number: stretch.end(),
-            offset: self.cursor.offset + stretch.len() as u64,
-            planned: None,
-        };
+        self.lost += stretch.end() - stretch.first - stretch.records.len() as u64;
+        self.move_cursor(stretch.end(), self.cursor.offset + stretch.len() as u64);
         let idle = |segment: &Segment| segment.bytes >= IDLE_SEGMENT_BYTES;
         if self.cursor.number == self.next && self.segments.back().is_some_and(idle) {
             self.file = None;
         }
         self.keep_cursor()?;
         self.discard_delivered()
+    }
+
+    /// Records found to be lost to damage since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// How long record `number` has been here, or since the server started, to a minute: time that passed,
+    /// whatever the record and the wall clock say.
+    pub fn age(&self, number: u64, now: Tick) -> Duration {
+        let older = self.ages.partition_point(|(first, _)| *first <= number);
+        let since = older.checked_sub(1).and_then(|index| self.ages.get(index));
+        since.map_or(Duration::ZERO, |(_, came)| now.since(*came))
+    }
+
+    fn note_age(&mut self, now: Tick) {
+        let due = |(_, came): &(u64, Tick)| now.since(*came) >= AGE_GRANULE;
+        if self.backlog() == 0 {
+            self.ages.clear();
+        }
+        if self.ages.back().is_none_or(due) {
+            if self.ages.len() >= LOG_AGES_MAX {
+                // Half of them will do: days are told to some minutes.
+                let mut kept = false;
+                self.ages.retain(|_| {
+                    kept = !kept;
+                    kept
+                });
+            }
+            self.ages.push_back((self.next, now));
+        }
+    }
+
+    fn move_cursor(&mut self, number: u64, offset: u64) {
+        self.cursor = Cursor {
+            number,
+            offset,
+            planned: None,
+            epoch: self.cursor.epoch,
+        };
+        while self.ages.get(1).is_some_and(|(first, _)| *first <= number) {
+            self.ages.pop_front();
+        }
     }
 
     /// Sequence number of the next record to deliver.
@@ -296,7 +364,7 @@ impl Spool {
     /// The open file, if something was written since the last call: to be synced elsewhere.
     pub fn sync_handle(&mut self) -> Option<File> {
         let wanted = std::mem::take(&mut self.unsynced);
-        self.file.as_ref().filter(|_| wanted)?.try_clone().ok()
+        self.file.as_ref().filter(|_| wanted)?.handle().ok()
     }
 
     /// Number behind the last record of the front segment.
@@ -316,7 +384,7 @@ impl Spool {
             let path = segment_path(&self.directory, front.first);
             self.segments.pop_front();
             self.cursor.offset = 0;
-            fs::remove_file(path)?;
+            durable::remove(&path)?;
         }
         Ok(())
     }
@@ -327,30 +395,56 @@ impl Spool {
             return Ok(());
         };
         let bytes = fs::read(segment_path(&self.directory, front.first))?;
-        let delivered = usize::try_from(self.cursor.number - front.first).unwrap_or(usize::MAX);
-        let end = entry::read_all(&bytes).take(delivered).last();
+        let before = |(located, _): &(Located, usize)| located.number < self.cursor.number;
+        let end = entry::read_all(&bytes, front.first)
+            .take_while(before)
+            .last();
         self.cursor.offset = end.map_or(0, |(_, end)| end as u64);
         Ok(())
     }
 
     fn keep_cursor(&self) -> io::Result<()> {
         let Cursor {
-            number, planned, ..
+            number,
+            planned,
+            epoch,
+            ..
         } = self.cursor;
-        let text = format!("{number} {}\n", planned.unwrap_or(number));
-        let (path, new) = (
-            self.directory.join("cursor"),
-            self.directory.join("cursor.new"),
-        );
-        fs::write(&new, text)?;
-        fs::rename(new, path)
+        let planned = planned.unwrap_or(number);
+        let text = format!("{number} {planned} {epoch} {}\n", self.boot);
+        let path = self.directory.join("cursor");
+        // What a loss of power makes of it is of another boot, and read as such.
+        durable::replace(&path, text.as_bytes(), Access::PRIVATE, Survives::Kill)
+    }
+}
+
+impl Cursor {
+    fn at(number: u64) -> Self {
+        Self {
+            number,
+            ..Self::default()
+        }
+    }
+
+    /// In another epoch than `before`, drawn at random: what was drawn last may have been lost, too.
+    fn in_new_epoch(mut self, before: u32) -> Self {
+        self.epoch = before.wrapping_add(fastrand::u32(1..));
+        self
     }
 }
 
 impl Stretch {
     /// Sequence number behind the last record.
     pub fn end(&self) -> u64 {
-        self.first + self.records.len() as u64
+        self.records
+            .last()
+            .map_or(self.first, |last| last.number + 1)
+    }
+
+    /// Epoch and number of where it begins: what tells its objects from all others. The same when the delivery
+    /// is repeated after a kill.
+    pub fn origin(&self) -> (u32, u64) {
+        (self.epoch, self.first)
     }
 
     /// A record's JSON.
@@ -381,9 +475,13 @@ pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
         .min(count_max.saturating_mul(2 * LOG_ENTRY_BYTES_MAX));
     let mut bytes = Vec::new();
     file.take(wanted as u64).read_to_end(&mut bytes)?;
-    let (records, ends) = entry::read_all(&bytes).take(count_max).unzip();
+    let end = ticket.first.saturating_add(ticket.count_max);
+    let (records, ends) = entry::read_all(&bytes, ticket.first)
+        .take_while(|(located, _)| located.number < end)
+        .unzip();
     Ok(Stretch {
         first: ticket.first,
+        epoch: ticket.epoch,
         records,
         bytes,
         ends,
@@ -414,47 +512,51 @@ fn list(directory: &Path) -> io::Result<VecDeque<Segment>> {
     Ok(segments.into())
 }
 
-/// Cuts a torn tail off and says how many records are left.
-fn mend(directory: &Path, segment: &mut Segment) -> io::Result<(File, u64)> {
+/// Cuts a torn tail off, and says which number the next record has. Damage in the middle is left to the reader.
+fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64)> {
     let path = segment_path(directory, segment.first);
     let bytes = fs::read(&path)?;
-    let (mut records, mut end) = (0, 0);
-    for (_, entry_end) in entry::read_all(&bytes) {
-        records += 1;
-        end = entry_end;
-    }
-    let file = OpenOptions::new().append(true).open(path)?;
+    let last = entry::read_all(&bytes, segment.first).last();
+    let (next, end) = last.map_or((segment.first, 0), |(last, end)| (last.number + 1, end));
     segment.bytes = end as u64;
-    if end < bytes.len() {
-        file.set_len(segment.bytes)?;
-    }
-    Ok((file, records))
+    Ok((Appender::recover(&path, segment.bytes)?, next))
 }
 
-fn parse_cursor(text: &str) -> Option<Cursor> {
-    let (number, planned) = text.strip_suffix('\n')?.split_once(' ')?;
-    let (number, planned) = (number.parse().ok()?, planned.parse().ok()?);
-    Some(Cursor {
+/// The cursor, and the boot it is of; of an unknown one if the first version wrote it.
+fn parse_cursor(text: &str) -> Option<(Cursor, &str)> {
+    let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
+    let (number, planned) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let epoch = words.next().map_or(Ok(0), str::parse).ok()?;
+    let cursor = Cursor {
         number,
         offset: 0,
         planned: (planned > number).then_some(planned),
-    })
+        epoch,
+    };
+    Some((cursor, words.next().unwrap_or_default()))
 }
 
 /// A stretch of these times and texts.
 #[cfg(test)]
 pub(super) fn stretch_of(records: &[(u64, &str)]) -> Stretch {
+    stretch_from(0, records)
+}
+
+/// The same, the first one with this number.
+#[cfg(test)]
+pub(super) fn stretch_from(first: u64, records: &[(u64, &str)]) -> Stretch {
     let mut bytes = Vec::new();
-    for (event_ms, json) in records {
+    for (number, (event_ms, json)) in (first..).zip(records) {
         let room = RoomId::from_random(1);
-        entry::append(&mut bytes, room, |out| {
+        entry::append(&mut bytes, room, number, |out| {
             out.extend_from_slice(json.as_bytes());
             Some(*event_ms)
         });
     }
-    let (records, ends) = entry::read_all(&bytes).unzip();
+    let (records, ends) = entry::read_all(&bytes, first).unzip();
     Stretch {
-        first: 0,
+        first,
+        epoch: 0,
         records,
         bytes,
         ends,
