@@ -116,6 +116,9 @@ pub const SESSION_MINUTES_DEFAULT: u32 = 60;
 /// Used tokens one shard remembers until they expire; 48 bytes each. 5 million is an hour of
 /// 1,400 handshakes a second. At the bound new handshakes are refused with 429.
 pub const USED_TOKENS_MAX: usize = 5_000_000;
+/// One segment of the journal of used tokens, in bytes: 32,768 uses. Small enough that removing one does not
+/// hold up its shard, and few enough at 1,400 uses a second for an hour: 160.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Used tokens forgotten at one look, one look a second: a millisecond of the shard's time.
 pub const TOKENS_FORGOTTEN_PER_LOOK_MAX: usize = 16_384;
 /// Sealing keys whose forgotten tokens are told apart. Beyond it the oldest one's latest expiry counts for all.
@@ -359,6 +362,9 @@ pub const LOG_STRETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const LOG_OBJECT_WINDOW: Duration = Duration::from_mins(5);
 /// How long records for CloudWatch Logs and Firehose are collected; the managed service takes 10 s.
 pub const LOG_STREAM_LINGER: Duration = Duration::from_secs(5);
+/// Notes of when records came that one spool keeps, 16 bytes each: one a minute for almost three days, then one
+/// in two minutes, and so on. They tell how old what is not delivered is.
+pub const LOG_AGES_MAX: usize = 4096;
 /// How often spools are synced to disk: what a loss of power can cost. SIGKILL costs nothing.
 pub const LOG_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// First pause after a failed delivery; doubles up to [`LOG_RETRY_MAX`].

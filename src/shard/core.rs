@@ -387,6 +387,9 @@ impl<W: Wire> Core<W> {
         if self.now.tick >= self.next_aging {
             self.next_aging = self.now.tick.after(AGING_INTERVAL);
             self.used.expire(self.now);
+            let (forgotten, oldest) = (self.used.forgotten(), self.used.oldest());
+            let journal_bytes = self.record.forgot(forgotten, oldest);
+            self.metrics.journal_bytes.set(journal_bytes);
             self.metrics.tokens_remembered.set(self.used.len() as u64);
             self.age_logs();
             self.lines.overdue(self.now.tick).for_each(Overdue::say);

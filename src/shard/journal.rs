@@ -1,18 +1,35 @@
 //! Token uses on disk: a token used before a crash is not usable after it.
 //!
-//! An append-only file of fixed records for each shard. A record is written before the `101`, into the
-//! page cache: it survives the process being killed at any instant. It does not survive the machine
-//! losing power, so the server drops the sealing key when it finds the machine rebooted.
+//! Each shard appends fixed records, 32 bytes a use, to segment files of [`JOURNAL_SEGMENT_BYTES`]. A record is
+//! written before the `101`, into the page cache: it survives the process being killed at any instant. It does
+//! not survive the machine losing power, so the server drops the sealing key when it finds the machine
+//! rebooted.
+//!
+//! A segment is removed as a whole when the shard has forgotten every token in it, so the journal is as long as
+//! what is still valid, and two segments. What is forgotten leaves a mark for each sealing key ([`Forgotten`]),
+//! which is written down before a segment goes and is the first thing in each new one. Nothing is rewritten,
+//! but when the number of shards changes, at start.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::clock::UnixTime;
+use super::settings::{ShardId, ShardSettings};
+use super::tokens::{Forgotten, Mark, Minute, UsedTokens};
+use crate::base::clock::{Now, UnixTime};
 use crate::base::id::{ID_CHARS, RoomId};
+use crate::base::limits::JOURNAL_SEGMENT_BYTES;
+use crate::durable::{self, Appender};
 use crate::protocol::token::{TOKEN_ID_BYTES, TokenId};
 
 const RECORD_BYTES: usize = TOKEN_ID_BYTES + ID_CHARS + 4;
+const EXTENSION: &str = "journal";
+/// In the place of a room: the record is a mark, of the token's key or of all keys.
+const MARK_OF_KEY: [u8; ID_CHARS] = *b"------------";
+const MARK_OF_ALL: [u8; ID_CHARS] = *b"============";
+/// Segments removed at one look; the kernel takes a tenth of a millisecond for each.
+const REMOVALS_PER_LOOK_MAX: usize = 4;
 
 /// One token, used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +46,11 @@ pub struct TokenUse {
 pub trait Record {
     /// Writes `uses` down; nothing took effect if it fails.
     fn record(&mut self, uses: &[TokenUse]) -> io::Result<()>;
+
+    /// Hears what was forgotten, and when the first token expires that was not. Bytes on disk.
+    fn forgot(&mut self, _forgotten: &Forgotten, _oldest: Option<Minute>) -> u64 {
+        0
+    }
 }
 
 /// Forgets: for tests and the conformance mode.
@@ -44,24 +66,123 @@ impl Record for NoRecord {
 /// A shard's journal.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    directory: PathBuf,
+    // Of this start; higher than that of every file there was.
+    generation: u64,
+    shard: ShardId,
+    shard_count: usize,
+    segment_bytes_max: u64,
+    // Number of the next segment.
+    next: u64,
+    current: Option<Current>,
+    // Oldest first.
+    closed: VecDeque<Closed>,
+    // What a new segment begins with. Invariant: in the current one already, if there is one.
+    forgotten: Forgotten,
     buffer: Vec<u8>,
 }
 
+/// The segment that is written.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    file: Appender,
+    latest: Minute,
+}
+
+/// A segment that is complete.
+#[derive(Debug)]
+struct Closed {
+    path: PathBuf,
+    bytes: u64,
+    // When the last of its tokens expires.
+    latest: Minute,
+}
+
+/// What a file's name says; `{generation}-{shard}of{shard count}-{number}.journal`.
+struct Name {
+    generation: u64,
+    shard: ShardId,
+    shard_count: usize,
+}
+
 impl Journal {
-    /// A new, empty journal at `path` with `uses` in it.
-    pub fn create(path: &Path, uses: &[TokenUse]) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create_new(true)
-            .append(true)
-            .open(path)?;
-        let mut journal = Self {
-            file,
+    fn new(directory: &Path, generation: u64, shard: ShardId, shard_count: usize) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            generation,
+            shard,
+            shard_count,
+            segment_bytes_max: JOURNAL_SEGMENT_BYTES,
+            next: 0,
+            current: None,
+            closed: VecDeque::new(),
+            forgotten: Forgotten::default(),
             buffer: Vec::new(),
-        };
-        journal.record(uses)?;
-        journal.file.sync_data()?;
-        Ok(journal)
+        }
+    }
+
+    /// Begins a new segment if there is none or it is full. A full one goes on if there can be no other.
+    fn make_room(&mut self) -> io::Result<&mut Current> {
+        let full = |current: &Current| current.file.len() >= self.segment_bytes_max;
+        if self.current.as_ref().is_none_or(full) {
+            let Self {
+                generation,
+                shard,
+                shard_count,
+                next,
+                ..
+            } = self;
+            let name = format!("{generation}-{shard}of{shard_count}-{next}.{EXTENSION}");
+            let path = self.directory.join(name);
+            // Whatever becomes of it: the name may be taken from now on.
+            self.next += 1;
+            match Appender::create(&path, 0o600) {
+                Ok(file) => self.begin(path, file),
+                Err(error) if self.current.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        self.current
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn begin(&mut self, path: PathBuf, file: Appender) {
+        let latest = Minute::default();
+        let begun = Current { path, file, latest };
+        if let Some(Current { path, file, latest }) = self.current.replace(begun) {
+            self.closed.push_back(Closed {
+                path,
+                bytes: file.len(),
+                latest,
+            });
+        }
+    }
+
+    /// Appends what is in the buffer, behind the marks in a new segment.
+    fn write(&mut self, latest: Minute) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let marks: Vec<u8> = self.forgotten.marks().flat_map(encode_mark).collect();
+        let current = self.make_room()?;
+        if current.file.is_empty() {
+            buffer.splice(..0, marks);
+        }
+        let outcome = current.file.append(&buffer);
+        if outcome.is_ok() {
+            current.latest = current.latest.max(latest);
+        }
+        buffer.clear();
+        self.buffer = buffer;
+        outcome
+    }
+
+    fn bytes(&self) -> u64 {
+        let current = self
+            .current
+            .as_ref()
+            .map_or(0, |current| current.file.len());
+        current + self.closed.iter().map(|closed| closed.bytes).sum::<u64>()
     }
 }
 
@@ -71,46 +192,235 @@ impl Record for Journal {
             return Ok(());
         }
         self.buffer.clear();
+        let mut latest = Minute::default();
         for token_use in uses {
-            self.buffer.extend_from_slice(token_use.token.as_bytes());
-            self.buffer.extend_from_slice(token_use.room.as_bytes());
-            let expires = u32::try_from(token_use.expires.secs()).unwrap_or(u32::MAX);
-            self.buffer.extend_from_slice(&expires.to_le_bytes());
+            let TokenUse {
+                token,
+                room,
+                expires,
+            } = token_use;
+            self.buffer.extend(encode(token, room.as_bytes(), *expires));
+            latest = latest.max(Minute::of(*expires));
         }
-        let before = self.file.metadata()?.len();
-        self.file.write_all(&self.buffer).inspect_err(|_| {
-            // A torn record would shift every later one.
-            let _still_torn = self.file.set_len(before);
+        self.write(latest)
+    }
+
+    fn forgot(&mut self, forgotten: &Forgotten, oldest: Option<Minute>) -> u64 {
+        let gone = |closed: &Closed| oldest.is_none_or(|oldest| closed.latest < oldest);
+        if self.closed.front().is_some_and(gone) {
+            if self.forgotten != *forgotten {
+                self.buffer.clear();
+                self.buffer.extend(forgotten.marks().flat_map(encode_mark));
+                if self.write(Minute::default()).is_err() {
+                    // Nothing is removed before it is known to be forgotten; tried again at the next look.
+                    return self.bytes();
+                }
+                self.forgotten = forgotten.clone();
+            }
+            for _ in 0..REMOVALS_PER_LOOK_MAX {
+                let Some(closed) = self.closed.pop_front_if(|closed| gone(closed)) else {
+                    break;
+                };
+                // One that stays is read, and removed, after the next start.
+                let _stays = durable::remove(&closed.path);
+            }
+        }
+        self.bytes()
+    }
+}
+
+/// Each shard's journal and what it remembers, as the files in `directory` have it.
+///
+/// # Errors
+///
+/// If a file cannot be read, or, when the number of shards has changed, dealt out anew.
+pub fn open_all(
+    directory: &Path,
+    settings: &ShardSettings,
+    now: Now,
+) -> io::Result<Vec<(Journal, UsedTokens)>> {
+    fs::create_dir_all(directory)?;
+    let count = settings.shard_count;
+    let (mut own, mut others, mut generation) = (vec![Vec::new(); count], Vec::new(), 0);
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != EXTENSION)
+        {
+            continue;
+        }
+        let name = Name::of(&path);
+        generation = generation.max(name.as_ref().map_or(0, |name| name.generation + 1));
+        match name {
+            Some(name) if name.shard_count == count && name.shard < count => {
+                own[name.shard].push(path);
+            }
+            _ => others.push(path),
+        }
+    }
+    let mut opened = Vec::with_capacity(count);
+    std::thread::scope(|scope| {
+        let open = |(shard, paths)| {
+            let journal = Journal::new(directory, generation, shard, count);
+            scope.spawn(move || take_over(journal, paths, now))
+        };
+        let opening: Vec<_> = own.into_iter().enumerate().map(open).collect();
+        for shard in opening {
+            let taken = shard
+                .join()
+                .map_err(|_| io::Error::other("a reader of journals panicked"))?;
+            opened.push(taken?);
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    if !others.is_empty() {
+        deal_out(&mut opened, &others, settings, now)?;
+    }
+    Ok(opened)
+}
+
+/// Reads a shard's own segments; they stay as they are.
+fn take_over(
+    mut journal: Journal,
+    paths: Vec<PathBuf>,
+    now: Now,
+) -> io::Result<(Journal, UsedTokens)> {
+    let mut used = UsedTokens::default();
+    for path in paths {
+        let (content, mut latest) = (fs::read(&path)?, Minute::default());
+        used.reserve(content.len() / RECORD_BYTES);
+        for entry in entries(&path, &content) {
+            match entry {
+                Entry::Use(TokenUse { token, expires, .. }) => {
+                    used.recover(token, expires, now);
+                    latest = latest.max(Minute::of(expires));
+                }
+                Entry::Mark(mark) => used.recover_mark(mark),
+            }
+        }
+        let bytes = content.len() as u64;
+        journal.closed.push_back(Closed {
+            path,
+            bytes,
+            latest,
+        });
+    }
+    // Those that can be removed first come first.
+    let closed = journal.closed.make_contiguous();
+    closed.sort_unstable_by_key(|closed| closed.latest);
+    Ok((journal, used))
+}
+
+/// Gives what other numbers of shards wrote to whose rooms it concerns now, and removes it.
+fn deal_out(
+    opened: &mut [(Journal, UsedTokens)],
+    paths: &[PathBuf],
+    settings: &ShardSettings,
+    now: Now,
+) -> io::Result<()> {
+    for path in paths {
+        let content = fs::read(path)?;
+        let mut dealt = vec![Vec::new(); opened.len()];
+        for entry in entries(path, &content) {
+            match entry {
+                Entry::Use(token_use) => dealt[settings.home(token_use.room)].push(token_use),
+                Entry::Mark(mark) => {
+                    for (_, used) in &mut *opened {
+                        used.recover_mark(mark);
+                    }
+                }
+            }
+        }
+        for ((journal, used), uses) in opened.iter_mut().zip(dealt) {
+            for token_use in &uses {
+                used.recover(token_use.token, token_use.expires, now);
+            }
+            journal.forgotten = used.forgotten().clone();
+            journal.buffer = journal.forgotten.marks().flat_map(encode_mark).collect();
+            journal.write(Minute::default())?;
+            journal.record(&uses)?;
+        }
+    }
+    for path in paths {
+        durable::remove(path)?;
+    }
+    Ok(())
+}
+
+enum Entry {
+    Use(TokenUse),
+    Mark(Mark),
+}
+
+/// What a file says. Its end may be torn: that was not acknowledged.
+fn entries(path: &Path, content: &[u8]) -> impl Iterator<Item = Entry> {
+    let (records, _torn) = content.as_chunks::<RECORD_BYTES>();
+    let damaged = records
+        .iter()
+        .filter(|record| parse(record).is_none())
+        .count();
+    if damaged > 0 {
+        tracing::error!(path = %path.display(), damaged, "token uses cannot be read: these tokens may be used again until they expire; `uproar token rotate-key` and removing the old key from token-keys rules that out");
+    }
+    records.iter().filter_map(parse)
+}
+
+fn encode(token: &TokenId, room: &[u8; ID_CHARS], expires: UnixTime) -> [u8; RECORD_BYTES] {
+    let mut record = [0; RECORD_BYTES];
+    let (head, rest) = record.split_at_mut(TOKEN_ID_BYTES);
+    head.copy_from_slice(token.as_bytes());
+    rest[..ID_CHARS].copy_from_slice(room);
+    let expires = u32::try_from(expires.secs()).unwrap_or(u32::MAX);
+    rest[ID_CHARS..].copy_from_slice(&expires.to_le_bytes());
+    record
+}
+
+fn encode_mark(mark: Mark) -> [u8; RECORD_BYTES] {
+    let (key, room) = match mark.key {
+        Some(key) => (key, &MARK_OF_KEY),
+        None => (Default::default(), &MARK_OF_ALL),
+    };
+    let mut token = [0; TOKEN_ID_BYTES];
+    token[..key.len()].copy_from_slice(&key);
+    encode(&TokenId::from_bytes(token), room, mark.until.start())
+}
+
+fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
+    let (token, rest) = record.split_first_chunk::<TOKEN_ID_BYTES>()?;
+    let (room, rest) = rest.split_first_chunk::<ID_CHARS>()?;
+    let (expires, _) = rest.split_first_chunk::<4>()?;
+    let token = TokenId::from_bytes(*token);
+    let expires = UnixTime::from_secs(u64::from(u32::from_le_bytes(*expires)));
+    let key = match *room {
+        MARK_OF_KEY => Some(token.key_id()),
+        MARK_OF_ALL => None,
+        _ => {
+            let room = RoomId::parse(std::str::from_utf8(room).ok()?)?;
+            return Some(Entry::Use(TokenUse {
+                token,
+                room,
+                expires,
+            }));
+        }
+    };
+    let until = Minute::of(expires);
+    Some(Entry::Mark(Mark { key, until }))
+}
+
+impl Name {
+    /// `None` for those of an earlier version, too.
+    fn of(path: &Path) -> Option<Self> {
+        let (generation, rest) = path.file_stem()?.to_str()?.split_once('-')?;
+        let (shards, _number) = rest.split_once('-')?;
+        let (shard, shard_count) = shards.split_once("of")?;
+        Some(Self {
+            generation: generation.parse().ok()?,
+            shard: shard.parse().ok()?,
+            shard_count: shard_count.parse().ok()?,
         })
     }
 }
 
-/// Reads every journal in `directory`; a torn last record is dropped, expired ones are left out.
-pub fn read_all(directory: &Path, now: UnixTime) -> io::Result<(Vec<TokenUse>, Vec<PathBuf>)> {
-    let (mut uses, mut paths) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "journal")
-        {
-            let mut content = Vec::new();
-            File::open(&path)?.read_to_end(&mut content)?;
-            uses.extend(content.chunks_exact(RECORD_BYTES).filter_map(parse));
-            paths.push(path);
-        }
-    }
-    uses.retain(|token_use| token_use.expires > now);
-    Ok((uses, paths))
-}
-
-fn parse(record: &[u8]) -> Option<TokenUse> {
-    let (token, rest) = record.split_first_chunk::<TOKEN_ID_BYTES>()?;
-    let (room, rest) = rest.split_first_chunk::<ID_CHARS>()?;
-    let (expires, _) = rest.split_first_chunk::<4>()?;
-    Some(TokenUse {
-        token: TokenId::from_bytes(*token),
-        room: RoomId::parse(std::str::from_utf8(room).ok()?)?,
-        expires: UnixTime::from_secs(u64::from(u32::from_le_bytes(*expires))),
-    })
-}
+#[cfg(test)]
+mod tests;

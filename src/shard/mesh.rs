@@ -16,12 +16,12 @@ use super::door::Entrance;
 use super::doorbell::Doorbell;
 use super::handover::Entry;
 use super::inbox::{Ends, Mailboxes};
-use super::journal::{self, Journal, NoRecord, Record, TokenUse};
+use super::journal::{self, NoRecord, Record};
 use super::mailbox::{Post, mailbox};
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
 use super::run::{Clock, NoWire, Setup, run};
-use super::settings::{ShardId, ShardSettings, SharedBudgets};
+use super::settings::{ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::id::RoomId;
 use crate::base::limits::MAILBOX_COMMANDS;
@@ -249,53 +249,21 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);
 
-/// Each shard's journal and what it remembers: old journals are read, dealt out by room, written anew.
+/// Each shard's journal and what it remembers.
 fn records(
     journals: Option<&Path>,
     settings: &ShardSettings,
     clock: Clock,
 ) -> io::Result<Vec<Memory>> {
-    let count = settings.shard_count;
     let Some(directory) = journals else {
-        let nothing = || {
-            (
-                Box::new(NoRecord) as Box<dyn Record + Send>,
-                UsedTokens::default(),
-            )
-        };
-        return Ok(std::iter::repeat_with(nothing).take(count).collect());
+        let nothing = || -> Memory { (Box::new(NoRecord), UsedTokens::default()) };
+        return Ok(std::iter::repeat_with(nothing)
+            .take(settings.shard_count)
+            .collect());
     };
-    std::fs::create_dir_all(directory)?;
-    let now = clock.now();
-    let (uses, old) = journal::read_all(directory, now.unix)?;
-    let generation = now.unix.nanos();
-    let mut memories = Vec::with_capacity(count);
-    for shard in 0..count {
-        let own: Vec<TokenUse> = of_shard(&uses, shard, settings).collect();
-        let mut used = UsedTokens::default();
-        for token_use in &own {
-            let _known = used.redeem(token_use.token, token_use.expires, now);
-        }
-        let path = directory.join(format!("{generation}-{shard}.journal"));
-        memories.push((
-            Box::new(Journal::create(&path, &own)?) as Box<dyn Record + Send>,
-            used,
-        ));
-    }
-    for path in old {
-        std::fs::remove_file(path)?;
-    }
-    Ok(memories)
-}
-
-fn of_shard<'a>(
-    uses: &'a [TokenUse],
-    shard: ShardId,
-    settings: &'a ShardSettings,
-) -> impl Iterator<Item = TokenUse> + 'a {
-    uses.iter()
-        .copied()
-        .filter(move |token_use| settings.home(token_use.room) == shard)
+    let opened = journal::open_all(directory, settings, clock.now())?;
+    let boxed = |(journal, used)| -> Memory { (Box::new(journal), used) };
+    Ok(opened.into_iter().map(boxed).collect())
 }
 
 /// The CPUs this process may use.

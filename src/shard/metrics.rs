@@ -129,6 +129,7 @@ metrics! {
     turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
     tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
+    journal_bytes: "gauge" "token_journal_bytes" "", "Bytes of the journals of used tokens on disk.";
     mailbox_full: "counter" "mailbox_full_total" "", "Requests and handshakes refused because the mailbox to the room's shard was full.";
     mailbox_kept: "gauge" "mailbox_kept_commands" "", "Commands that wait for room in a full mailbox.";
     rings: "gauge" "rings" "", "Rings of all shards, each with a table of connections.";

@@ -53,6 +53,37 @@ impl UsedTokens {
         Redeemed::First
     }
 
+    /// Takes over from a journal that `token` was used. Of what has expired, or has no place, only that is kept.
+    pub fn recover(&mut self, token: TokenId, expires: UnixTime, now: Now) {
+        let minute = Minute::of(expires);
+        if minute < Minute::of(now.unix) || self.redeem(token, expires, now) == Redeemed::Full {
+            self.forgotten.note(token.key_id(), minute);
+        }
+    }
+
+    /// Takes over from a journal what was forgotten.
+    pub fn recover_mark(&mut self, Mark { key, until }: Mark) {
+        match key {
+            Some(key) => self.forgotten.note(key, until),
+            None => self.forgotten.others = self.forgotten.others.max(until),
+        }
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, count: usize) {
+        self.used.reserve(count.min(USED_TOKENS_MAX));
+    }
+
+    /// What was forgotten, to be written down.
+    pub fn forgotten(&self) -> &Forgotten {
+        &self.forgotten
+    }
+
+    /// When the first token expires that is remembered.
+    pub fn oldest(&self) -> Option<Minute> {
+        self.by_minute.first_key_value().map(|(minute, _)| *minute)
+    }
+
     /// Undoes the [`UsedTokens::redeem`] of `token` that said [`Redeemed::First`] in this turn.
     pub fn take_back(&mut self, token: TokenId, expires: UnixTime) {
         self.used.remove(&token);
@@ -105,6 +136,11 @@ impl Minute {
     pub fn of(time: UnixTime) -> Self {
         Self(time.secs() / 60 + 1)
     }
+
+    /// Its first instant.
+    pub fn start(self) -> UnixTime {
+        UnixTime::from_secs(60 * self.0.saturating_sub(1))
+    }
 }
 
 /// Tokens that expire within the same minute.
@@ -113,6 +149,15 @@ struct Expiring {
     tokens: Vec<TokenId>,
     // When the time that the last of them had left will have passed.
     passed: Tick,
+}
+
+/// Tokens of one key, or of all, that expire no later may have been used and forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The key; `None`: all.
+    pub key: Option<KeyId>,
+    /// In this minute or before.
+    pub until: Minute,
 }
 
 /// Up to which expiry used tokens may have been forgotten, for each sealing key.
@@ -124,6 +169,19 @@ pub struct Forgotten {
 }
 
 impl Forgotten {
+    /// As it is written down; nothing if nothing was forgotten.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        let of_key = |(key, until): &(KeyId, Minute)| Mark {
+            key: Some(*key),
+            until: *until,
+        };
+        let of_all = (self.others > Minute::default()).then_some(Mark {
+            key: None,
+            until: self.others,
+        });
+        self.keys.iter().map(of_key).chain(of_all)
+    }
+
     /// Whether a token of this key, expiring in this minute, may have been used and forgotten.
     fn covers(&self, key: KeyId, expires: Minute) -> bool {
         let of_key = self.keys.iter().find(|(known, _)| *known == key);

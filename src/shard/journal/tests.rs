@@ -1,0 +1,235 @@
+use std::time::Duration;
+
+use super::*;
+use crate::base::clock::Tick;
+use crate::durable::faults::{Plan, Scratch, plans, under};
+use crate::shard::tokens::Redeemed;
+
+const START: Now = Now {
+    tick: Tick::from_nanos(3_600_000_000_000),
+    unix: UnixTime::from_secs(1_800_000_000),
+};
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn after(minutes: u32) -> Now {
+    Now {
+        tick: START.tick.after(MINUTE * minutes),
+        unix: START.unix.after(MINUTE * minutes),
+    }
+}
+
+/// Token `number`, which expires so many minutes after the start.
+fn token_use(number: u64, minutes: u32) -> TokenUse {
+    let mut bytes = [7; TOKEN_ID_BYTES];
+    bytes[8..].copy_from_slice(&number.to_le_bytes());
+    TokenUse {
+        token: TokenId::from_bytes(bytes),
+        room: RoomId::from_random(u128::from(number) << 40),
+        expires: START.unix.after(MINUTE * minutes),
+    }
+}
+
+fn open(directory: &Path, shard_count: usize, now: Now) -> Vec<(Journal, UsedTokens)> {
+    open_all(directory, &ShardSettings::open(shard_count), now).expect("opens")
+}
+
+/// Segments of four records.
+fn open_one(directory: &Path, now: Now) -> (Journal, UsedTokens) {
+    let (mut journal, used) = open(directory, 1, now).remove(0);
+    journal.segment_bytes_max = 4 * RECORD_BYTES as u64;
+    (journal, used)
+}
+
+/// Uses a token as a shard does.
+fn redeem(journal: &mut Journal, used: &mut UsedTokens, token_use: TokenUse, now: Now) -> bool {
+    let first = used.redeem(token_use.token, token_use.expires, now);
+    if first != Redeemed::First {
+        return false;
+    }
+    let recorded = journal.record(&[token_use]).is_ok();
+    if !recorded {
+        used.take_back(token_use.token, token_use.expires);
+    }
+    recorded
+}
+
+fn look(journal: &mut Journal, used: &mut UsedTokens, now: Now) -> u64 {
+    used.expire(now);
+    journal.forgot(used.forgotten(), used.oldest())
+}
+
+/// Goal: the journal is as long as what is still valid, whatever was used before.
+#[test]
+fn the_journal_is_bounded_by_what_is_valid() {
+    let scratch = Scratch::new();
+    let (mut journal, mut used) = open_one(&scratch.0, START);
+    journal.segment_bytes_max = 16 * RECORD_BYTES as u64;
+    let mut number = 0;
+    for minute in 0..200 {
+        for _ in 0..20 {
+            number += 1;
+            let token_use = token_use(number, minute + 10);
+            assert!(redeem(&mut journal, &mut used, token_use, after(minute)));
+        }
+        for _ in 0..3 {
+            let bytes = look(&mut journal, &mut used, after(minute));
+            let valid = used.len() * RECORD_BYTES;
+            // Two segments, and the marks that each begins with.
+            let most = valid * 5 / 4 + 2 * 16 * RECORD_BYTES;
+            assert!(bytes <= most as u64, "{bytes} bytes for {valid}");
+        }
+    }
+    let on_disk: u64 = (scratch.names().iter())
+        .map(|name| fs::metadata(scratch.0.join(name)).expect("there").len())
+        .sum();
+    assert_eq!(on_disk, journal.bytes());
+    let (_, again) = open_one(&scratch.0, after(199));
+    assert_eq!(again.len(), used.len());
+    assert!(again.len() < 300);
+}
+
+/// Goal: a used token stays used through a restart whatever the clock says at the start and afterwards; one
+/// that was not used opens, and so does one that is made after the clock was put right.
+#[test]
+fn a_wrong_clock_at_a_start_makes_no_token_good_again() {
+    for wrong in [
+        after(120),
+        Now {
+            unix: UnixTime::from_secs(5),
+            ..START
+        },
+    ] {
+        let scratch = Scratch::new();
+        let (mut journal, mut used) = open_one(&scratch.0, START);
+        for number in 0..10 {
+            assert!(redeem(
+                &mut journal,
+                &mut used,
+                token_use(number, 60),
+                START
+            ));
+        }
+        drop((journal, used));
+        for now in [wrong, after(1)] {
+            let (mut journal, mut used) = open_one(&scratch.0, now);
+            look(&mut journal, &mut used, now);
+            for number in 0..10 {
+                assert!(!redeem(
+                    &mut journal,
+                    &mut used,
+                    token_use(number, 60),
+                    after(2)
+                ));
+            }
+            // Another start, this time with a right clock, behind what the wrong one removed.
+        }
+        let (mut journal, mut used) = open_one(&scratch.0, after(1));
+        assert!(redeem(&mut journal, &mut used, token_use(11, 62), after(2)));
+    }
+}
+
+/// Goal: another number of shards, and the files of the first version, change nothing.
+#[test]
+fn uses_follow_their_rooms_to_other_shards() {
+    let scratch = Scratch::new();
+    let legacy: Vec<u8> = (0..50)
+        .map(|number| token_use(number, 60))
+        .flat_map(|token_use| {
+            encode(
+                &token_use.token,
+                token_use.room.as_bytes(),
+                token_use.expires,
+            )
+        })
+        .collect();
+    fs::write(scratch.0.join("1790000000000000000-0.journal"), legacy).expect("writes");
+    for shard_count in [3, 3, 1, 4] {
+        let mut shards = open(&scratch.0, shard_count, START);
+        let settings = ShardSettings::open(shard_count);
+        for number in 0..50 {
+            let token_use = token_use(number, 60);
+            let (journal, used) = &mut shards[settings.home(token_use.room)];
+            assert!(
+                !redeem(journal, used, token_use, START),
+                "{number} of {shard_count}"
+            );
+        }
+        let remembered: usize = shards.iter().map(|(_, used)| used.len()).sum();
+        assert_eq!(remembered, 50);
+    }
+    assert!(scratch.names().iter().all(|name| name.contains("of4-")));
+}
+
+/// Goal: whatever fails, alone or in pairs, or wherever the process is killed: a token that opened a
+/// connection opens no other, in this life or the next; one whose use failed opens one once the disk is good.
+#[test]
+fn a_failing_disk_makes_no_token_good_twice_and_burns_none() {
+    let run = |directory: &Path| {
+        let (mut journal, mut used) = open_one(directory, START);
+        let mut opened = Vec::new();
+        for number in 0..14_u32 {
+            let token_use = token_use(number.into(), 3 + number);
+            if redeem(&mut journal, &mut used, token_use, after(number)) {
+                opened.push(token_use);
+            }
+            look(&mut journal, &mut used, after(number));
+        }
+        (journal, used, opened)
+    };
+    let scratch = Scratch::new();
+    let (_, operations) = under(Plan::default(), || run(&scratch.0));
+    let removed = operations.iter().filter(|operation| *operation == "remove");
+    assert!(removed.count() > 0, "{operations:?}");
+    let (mut failed, back) = (0, after(2));
+    for plan in plans(operations.len()) {
+        let scratch = Scratch::new();
+        let ((mut journal, mut used, mut opened), _) = under(plan.clone(), || run(&scratch.0));
+        failed += usize::from(opened.len() < 14);
+        if plan.killed.is_none() {
+            for number in 0..14 {
+                let token_use = token_use(number, 60);
+                if opened.iter().all(|other| other.token != token_use.token) {
+                    assert!(
+                        redeem(&mut journal, &mut used, token_use, back),
+                        "{plan:?}: burnt"
+                    );
+                    opened.push(token_use);
+                }
+            }
+        }
+        drop((journal, used));
+        for now in [after(14), back] {
+            let (mut journal, mut used) = open_one(&scratch.0, now);
+            look(&mut journal, &mut used, now);
+            for token_use in &opened {
+                assert!(
+                    !redeem(&mut journal, &mut used, *token_use, back),
+                    "{plan:?}: twice"
+                );
+            }
+        }
+    }
+    assert!(failed > 20, "only {failed}");
+}
+
+/// Goal: any bytes at all are read without a panic, and what was written comes back.
+#[test]
+fn records_come_back_and_noise_is_none() {
+    let token_use = token_use(5, 60);
+    let record = encode(
+        &token_use.token,
+        token_use.room.as_bytes(),
+        token_use.expires,
+    );
+    assert!(matches!(parse(&record), Some(Entry::Use(read)) if read == token_use));
+    for key in [Some([1, 2, 3, 4]), None] {
+        let until = Minute::of(START.unix);
+        let mark = Mark { key, until };
+        assert!(matches!(parse(&encode_mark(mark)), Some(Entry::Mark(read)) if read == mark));
+    }
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..1000 {
+        let noise = std::array::from_fn(|_| rng.u8(..));
+        let _any = parse(&noise);
+    }
+}
