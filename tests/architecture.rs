@@ -160,6 +160,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server/reload.rs", "reloaded"),
         ("control/access.rs", "access keys"),
         ("control/store/disk.rs", ""),
+        ("shard/journal.rs", "token uses cannot be read"),
         // Of at most ten logging configurations, once a state or once a look.
         ("control/archive/intake.rs", "configuration"),
         ("control/archive/deliver.rs", "configuration"),

@@ -22,7 +22,7 @@ use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
 use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, keyring_path};
 use crate::protocol::sigv4::Scope;
 use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
-use crate::protocol::token::{Capability, Claims, Keyring, NONCE_BYTES};
+use crate::protocol::token::{Capability, Keyring, NONCE_BYTES, TokenRequest, mint};
 
 /// For the child to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -196,18 +196,17 @@ impl Host {
         let Some(keyring) = &self.keyring else {
             return Err(BenchError::Server("it has no tokens".to_owned()));
         };
-        let now = wall_clock();
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(io::Error::from)?;
-        let claims = Claims {
+        let request = TokenRequest {
             room: self.rooms[room],
             user_id: user.to_owned(),
             attributes: Vec::new(),
             capabilities: Capability::ALL.into_iter().collect(),
-            expires: now.after(TOKEN_LIFE),
-            session_end: now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_MAX))),
+            session: Duration::from_mins(SESSION_MINUTES_MAX.into()),
+            life: TOKEN_LIFE,
         };
-        Ok(keyring.seal(&claims, nonce))
+        Ok(mint(keyring, request, wall_clock(), nonce).token)
     }
 
     /// Where its sealing keys are; `None` for a plain server.

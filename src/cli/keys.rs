@@ -1,17 +1,20 @@
 //! `uproar keys`: access keys of the API, beside those of the configuration file.
 
 use std::fmt::Write as _;
+use std::fs::DirBuilder;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::{Subcommand, ValueEnum};
 
 use super::Failure;
+use super::place::Place;
 use crate::base::clock::UnixTime;
-use crate::config::dev_data_dir;
 use crate::control::access::keyfile::{KeyFile, KeyFileError, KeyRecord};
 use crate::control::op::Operation;
+use crate::logging;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -29,21 +32,6 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         place: Place,
     },
-}
-
-/// Which server's keys.
-#[derive(Debug, clap::Args)]
-pub(super) struct Place {
-    /// The server's data directory [default: that of `uproar dev`]
-    #[arg(long, value_name = "DIRECTORY")]
-    data_dir: Option<PathBuf>,
-}
-
-impl Place {
-    fn file(&self) -> KeyFile {
-        let own = self.data_dir.clone();
-        KeyFile::of(&own.unwrap_or_else(dev_data_dir))
-    }
 }
 
 /// What the key may do.
@@ -113,9 +101,10 @@ fn pattern(text: &str) -> Result<String, String> {
 pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
     match command {
         KeysCommand::Create(create) => create.run(),
-        KeysCommand::List { place } => list(&place.file()),
+        KeysCommand::List { place } => list(&KeyFile::of(&place.existing()?.data_dir)),
         KeysCommand::Revoke { id, place } => {
-            if place.file().revoke(id).map_err(failure)? {
+            let file = KeyFile::of(&place.existing()?.data_dir);
+            if file.revoke(id).map_err(failure)? {
                 Ok(())
             } else {
                 Err(Failure::Run(format!(
@@ -150,12 +139,33 @@ impl Create {
         };
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let now = UnixTime::from_secs(since_epoch.as_secs());
-        let key = self.place.file().create(record, now).map_err(failure)?;
+        let data_dir = self.place.read()?.data_dir;
+        make(&data_dir)?;
+        let key = KeyFile::of(&data_dir)
+            .create(record, now)
+            .map_err(failure)?;
         print(&format!(
             "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n",
             key.id, &*key.secret
         ))
     }
+}
+
+/// Makes the data directory of a server that has not been started yet.
+fn make(data_dir: &Path) -> Result<(), Failure> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    let made = DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(data_dir);
+    made.map_err(|error| Failure::Run(format!("{}: {error}", data_dir.display())))?;
+    logging::print(&format!(
+        "uproar: made {}; the server must run as who owns it\n",
+        data_dir.display()
+    ));
+    Ok(())
 }
 
 fn list(file: &KeyFile) -> Result<(), Failure> {

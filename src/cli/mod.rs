@@ -9,6 +9,7 @@ mod banner;
 mod bench;
 mod doctor;
 mod keys;
+mod place;
 mod store;
 mod token;
 

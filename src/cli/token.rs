@@ -1,20 +1,18 @@
 //! `uproar token`: tokens sealed offline with the server's key file.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 
 use super::Failure;
+use super::place::Place;
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{
-    ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, TOKEN_LIFE,
-    USER_ID_CHARS_MAX,
+    ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
 };
-use crate::config::dev_data_dir;
-use crate::protocol::token::{Capability, Claims};
+use crate::protocol::token::{Capability, TokenRequest, mint};
 use crate::server::{load_keyring, nonce, rotate_keyring};
 
 #[derive(Debug, Subcommand)]
@@ -28,9 +26,8 @@ pub(super) enum TokenCommand {
 /// Where the key file is.
 #[derive(Debug, clap::Args)]
 pub(super) struct RotateKey {
-    /// The server's data directory [default: that of `uproar dev`]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// From the moment the new key opens tokens until it seals them: a running server looks at the file
@@ -61,16 +58,15 @@ pub(super) struct Create {
     /// Length of the session in seconds, for tests of its end
     #[arg(long, hide = true, conflicts_with = "session_minutes")]
     session_seconds: Option<u64>,
-    /// The server's data directory [default: that of `uproar dev`]
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(create) => print(create),
         TokenCommand::RotateKey(rotate) => {
-            let data_dir = rotate.data_dir.clone().unwrap_or_else(dev_data_dir);
+            let data_dir = rotate.place.existing()?.data_dir;
             rotate_keyring(&data_dir, now(), ROTATION_LEAD)?;
             super::show(
                 "a new key seals tokens from now on; the old one opens them for 24 h more\n",
@@ -86,16 +82,18 @@ fn now() -> UnixTime {
 }
 
 fn print(create: &Create) -> Result<(), Failure> {
-    let data_dir = create.data_dir.clone().unwrap_or_else(dev_data_dir);
-    let keyring = load_keyring(&data_dir)?;
-    let mut claims = create.claims()?;
+    let placed = create.place.existing()?;
+    let keyring = load_keyring(&placed.data_dir)?;
+    let mut request = create.request(placed.token_life)?;
+    let now = now();
     let mut out = BufWriter::new(io::stdout().lock());
     for index in 0..create.count {
         if create.count > 1 {
-            claims.user_id = format!("{}-{index}", create.user);
+            request.user_id = format!("{}-{index}", create.user);
         }
         let nonce = nonce().map_err(|error| Failure::Run(format!("no random bytes: {error}")))?;
-        match writeln!(out, "{}", keyring.seal(&claims, nonce)) {
+        let minted = mint(&keyring, request.clone(), now, nonce);
+        match writeln!(out, "{}", minted.token) {
             Ok(()) => {}
             // A reader that has enough (`| head`) is no failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -109,7 +107,7 @@ fn print(create: &Create) -> Result<(), Failure> {
 }
 
 impl Create {
-    fn claims(&self) -> Result<Claims, Failure> {
+    fn request(&self, life: Duration) -> Result<TokenRequest, Failure> {
         let usage = |text: String| Failure::Usage(text);
         let id = self
             .room
@@ -143,22 +141,20 @@ impl Create {
                 "--attribute: {bytes} bytes of {ATTRIBUTES_BYTES_MAX}"
             )));
         }
-        let now = now();
         let seconds = self
             .session_seconds
             .unwrap_or(60 * u64::from(self.session_minutes));
-        let session_end = now.after(Duration::from_secs(seconds));
         let names = self
             .capabilities
             .iter()
             .filter_map(|name| Capability::parse(name));
-        Ok(Claims {
+        Ok(TokenRequest {
             room,
             user_id: self.user.clone(),
             attributes,
             capabilities: names.collect(),
-            expires: now.after(TOKEN_LIFE).min(session_end),
-            session_end,
+            session: Duration::from_secs(seconds),
+            life,
         })
     }
 }

@@ -19,6 +19,7 @@ mod settings;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use effective::Effective;
 pub use error::ConfigError;
@@ -61,13 +62,7 @@ pub fn load(
     flags: &Flags,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Settings, Effective), ConfigError> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).map_err(|cause| ConfigError::File {
-            path: path.clone(),
-            cause,
-        })
-    };
-    let text = flags.config.as_ref().map(read).transpose()?;
+    let text = flags.config.as_deref().map(read).transpose()?;
     settle(
         mode,
         flags.config.as_deref().zip(text.as_deref()),
@@ -81,6 +76,34 @@ pub fn load(
 pub fn of_text(text: &str) -> Result<(Settings, Effective), ConfigError> {
     let file = Some((Path::new("uproar.toml"), text));
     settle(Mode::Serve, file, std::iter::empty(), &Flags::default())
+}
+
+/// What a command beside the server needs of its configuration.
+#[derive(Debug)]
+pub struct Local {
+    /// Where the server keeps its data; `None` if nobody said.
+    pub data_dir: Option<PathBuf>,
+    /// How long a token opens a session.
+    pub token_life: Duration,
+}
+
+/// Reads what a command beside the server needs: a file, the environment, or neither. It need not be complete:
+/// keys are made before the first start.
+pub fn local(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Local, ConfigError> {
+    let text = file.map(read).transpose()?;
+    let file = file.zip(text.as_deref());
+    let (raw, sources) = layers::merge(Mode::Serve, file, environment, &Flags::default())?;
+    resolve::local(raw, &sources)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|cause| ConfigError::File {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 fn settle(

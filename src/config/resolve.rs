@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Mode, Settings, TlsFiles, doors, logging, review};
+use super::{ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, doors, logging, review};
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -59,12 +59,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &server.account,
         "twelve digits",
     )?;
-    check.holds(
-        (2..=TOKEN_LIFE_MAX.as_secs() / 60).contains(&minutes),
-        "tokens.life_minutes",
-        minutes,
-        "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
-    )?;
+    let token_life = token_life(minutes, &check)?;
     check.holds(
         raw.log
             .filter
@@ -98,7 +93,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         realm,
         pin: server.pin,
         api_rates: rates(&raw.quotas, &check)?,
-        token_life: Duration::from_secs(60 * minutes),
+        token_life,
         origins: raw.messaging.origins,
         compression: raw.messaging.compression,
         tls: tls(raw.tls, &check)?,
@@ -106,6 +101,26 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
+}
+
+/// What commands beside the server need; the rest may be wrong or missing.
+pub(super) fn local(raw: Raw, sources: &Sources) -> Result<Local, ConfigError> {
+    let check = Check(sources);
+    let given = sources.of("server.data_dir") != Source::Default;
+    Ok(Local {
+        data_dir: given.then_some(raw.server.data_dir),
+        token_life: token_life(raw.tokens.life_minutes, &check)?,
+    })
+}
+
+fn token_life(minutes: u64, check: &Check<'_>) -> Result<Duration, ConfigError> {
+    check.holds(
+        (2..=TOKEN_LIFE_MAX.as_secs() / 60).contains(&minutes),
+        "tokens.life_minutes",
+        minutes,
+        "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
+    )?;
+    Ok(Duration::from_secs(60 * minutes))
 }
 
 fn keys(

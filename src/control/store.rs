@@ -6,6 +6,7 @@
 
 pub mod backup;
 mod disk;
+pub mod keys;
 mod mark;
 mod schema;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use crate::config::{Mode, Settings, token_command};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
-use crate::protocol::token::{Capability, Claims};
+use crate::protocol::token::{Capability, TokenRequest, mint};
 use crate::shard::door::{LiveKeyring, Pages};
 use crate::shard::run::Clock;
 
@@ -96,19 +96,19 @@ impl Demo {
             Some("moderator") => Capability::ALL.into_iter().collect(),
             _ => [Capability::SendMessage].into_iter().collect(),
         };
-        let now = UnixTime::from_secs(self.clock.now().unix.secs());
-        let session_end = now.after(Duration::from_secs(60 * u64::from(SESSION_MINUTES_DEFAULT)));
-        let claims = Claims {
+        let request = TokenRequest {
             room: *id,
             attributes: vec![("displayName".to_owned(), user_id.clone())],
             user_id,
             capabilities,
-            expires: now.after(self.token_life).min(session_end),
-            session_end,
+            session: Duration::from_mins(SESSION_MINUTES_DEFAULT.into()),
+            life: self.token_life,
         };
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
-        let token = self.keyring.load().seal(&claims, nonce);
-        let (expires, session_end) = (rfc3339(claims.expires), rfc3339(claims.session_end));
+        let now = self.clock.now().unix;
+        let minted = mint(&self.keyring.load(), request, now, nonce);
+        let (expires, session_end) = (rfc3339(minted.expires), rfc3339(minted.session_end));
+        let token = minted.token;
         // A path may hold what JSON must escape.
         let command = serde_json::Value::from(&*self.command);
         // The names that IVS Chat's SDKs read from what a `tokenProvider` returns.

@@ -14,7 +14,7 @@ use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::logging::{Kind, local};
-use crate::protocol::token::{Capability, Claims, NONCE_BYTES};
+use crate::protocol::token::{Capability, NONCE_BYTES, TokenRequest, mint};
 
 pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
@@ -27,11 +27,8 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
     let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
-    // Whole seconds, as the service has them.
-    let now = UnixTime::from_secs(control.clock.now().unix.secs());
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
-    let session_end = now.after(Duration::from_secs(60 * minutes));
-    let claims = Claims {
+    let request = TokenRequest {
         room,
         user_id,
         attributes: attributes.into_iter().collect(),
@@ -39,8 +36,8 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
             .iter()
             .filter_map(|name| Capability::parse(name))
             .collect(),
-        expires: now.after(control.settings.token_life).min(session_end),
-        session_end,
+        session: Duration::from_secs(60 * minutes),
+        life: control.settings.token_life,
     };
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|error| {
@@ -49,12 +46,14 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
         }
         Fault::Internal
     })?;
+    let now = control.clock.now().unix;
+    let minted = mint(&control.keyring.load(), request, now, nonce);
     Ok((
         200,
         Some(json!({
-            "token": control.keyring.load().seal(&claims, nonce),
-            "tokenExpirationTime": time(claims.expires),
-            "sessionExpirationTime": time(claims.session_end),
+            "token": minted.token,
+            "tokenExpirationTime": time(minted.expires),
+            "sessionExpirationTime": time(minted.session_end),
         })),
     ))
 }

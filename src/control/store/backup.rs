@@ -137,7 +137,7 @@ fn keep(database: &Path) -> io::Result<Option<PathBuf>> {
     ))
 }
 
-fn in_file(path: &Path, cause: io::Error) -> BackupError {
+pub(super) fn in_file(path: &Path, cause: io::Error) -> BackupError {
     BackupError::File {
         path: path.to_owned(),
         cause,

@@ -26,10 +26,12 @@
 mod capabilities;
 mod claims;
 mod keyring;
+mod mint;
 
 pub use capabilities::{Capabilities, Capability};
 pub use claims::{Claims, Opened};
 pub use keyring::{Key, Keyring, KeyringError};
+pub use mint::{Minted, TokenRequest, mint};
 
 /// Bytes of a [`TokenId`].
 pub const TOKEN_ID_BYTES: usize = 16;

@@ -208,8 +208,28 @@ def test_mistakes_on_the_command_line_are_refused(tmp_path):
     ):
         assert keys(tmp_path, "create", *wrong).returncode == 2, wrong
     assert list(tmp_path.iterdir()) == []
-    missing = keys(tmp_path / "nowhere", "create", "--role", "admin")
-    assert missing.returncode == 1 and "nowhere" in missing.stderr
+    for command in (("list",), ("revoke", "AKUPAAAAAAAAAAAAAAAA")):
+        missing = keys(tmp_path / "nowhere", *command)
+        assert missing.returncode == 1 and "nowhere" in missing.stderr
+
+
+def test_keys_can_be_made_before_the_first_start(tmp_path):
+    """The directory is made for its owner alone, and said; the server starts with no other key."""
+    data_dir = tmp_path / "new"
+    configuration = tmp_path / "uproar.toml"
+    configuration.write_text(f'[server]\ndata_dir = "{data_dir}"\n')
+    made = subprocess.run(
+        [str(BINARY), "keys", "create", "--role", "admin", "--config", str(configuration)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert made.returncode == 0 and str(data_dir) in made.stderr, made.stderr
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    with Server(data_dir) as server:
+        key = dict(line.split("=", 1) for line in made.stdout.splitlines())
+        pair = {"id": key["AWS_ACCESS_KEY_ID"], "secret": key["AWS_SECRET_ACCESS_KEY"]}
+        assert boto(server, pair).list_rooms()["rooms"] is not None
 
 
 def test_a_file_that_others_can_read_stops_the_start_with_a_remedy(tmp_path):

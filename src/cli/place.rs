@@ -1,0 +1,69 @@
+//! Which server a command is for, on its own machine: its data directory and what its configuration says of
+//! tokens.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Failure, environment};
+use crate::config::{self, dev_data_dir};
+use crate::logging;
+
+/// Which server.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// The server's configuration file, which names its data directory
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The server's data directory [default: the configuration's, or that of `uproar dev`]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+}
+
+/// What a [`Place`] comes to.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Its data directory.
+    pub(super) data_dir: PathBuf,
+    /// How long a token opens a session.
+    pub(super) token_life: Duration,
+}
+
+impl Place {
+    /// Reads the configuration. Whoever named neither is told which directory counts.
+    pub(super) fn read(&self) -> Result<Placed, Failure> {
+        let local = config::local(self.config.as_deref(), environment())?;
+        let data_dir = match (&self.data_dir, local.data_dir) {
+            (Some(own), _) => own.clone(),
+            (None, Some(configured)) => configured,
+            (None, None) => {
+                let own = dev_data_dir();
+                logging::print(&format!(
+                    "uproar: for the server in {}, the directory of `uproar dev`; --config or --data-dir names another\n",
+                    own.display()
+                ));
+                own
+            }
+        };
+        Ok(Placed {
+            data_dir,
+            token_life: local.token_life,
+        })
+    }
+
+    /// As [`Place::read`], of a directory that is there.
+    pub(super) fn existing(&self) -> Result<Placed, Failure> {
+        let placed = self.read()?;
+        must_be_there(&placed.data_dir)?;
+        Ok(placed)
+    }
+}
+
+fn must_be_there(data_dir: &Path) -> Result<(), Failure> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::Run(format!(
+        "{}: there is no such data directory; name the server's with --config or --data-dir",
+        data_dir.display()
+    )))
+}
