@@ -73,6 +73,20 @@ impl Appender {
         }
     }
 
+    /// As [`Appender::append`], and on the disk itself when it returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system; none of the records counts then.
+    pub fn append_synced(&mut self, records: &[u8]) -> io::Result<()> {
+        let before = self.len;
+        self.append(records)?;
+        operation::sync(&self.file).inspect_err(|_| {
+            (self.len, self.damaged) = (before, true);
+            let _still_damaged = self.repair();
+        })
+    }
+
     /// Bytes of the records that count.
     pub fn len(&self) -> u64 {
         self.len

@@ -1,6 +1,5 @@
 //! Certificates: the operator's files, or a throw-away one for dev.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use rustls::sign::CertifiedKey;
 
 use super::StartError;
 use crate::config::{Mode, Settings, TlsFiles};
+use crate::durable::{self, Access, Survives};
 
 /// What the two listeners speak.
 #[derive(Debug, Default)]
@@ -110,7 +110,9 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Sta
 fn throw_away(path: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| fault(path, error))?;
-    fs::write(path, made.cert.pem()).map_err(|error| fault(path, error))?;
+    let pem = made.cert.pem();
+    durable::replace(path, pem.as_bytes(), Access::PUBLIC, Survives::Kill)
+        .map_err(|error| fault(path, error))?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let chain = vec![made.cert.der().clone()];
     CertifiedKey::from_der(chain, key.into(), provider).map_err(|error| fault(path, error))
