@@ -383,7 +383,7 @@ fn encode_mark(mark: Mark) -> [u8; RECORD_BYTES] {
     };
     let mut token = [0; TOKEN_ID_BYTES];
     token[..key.len()].copy_from_slice(&key);
-    encode(&TokenId::from_bytes(token), room, mark.until.start())
+    encode(&TokenId::from_bytes(token), room, mark.until)
 }
 
 fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
@@ -404,7 +404,7 @@ fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
             }));
         }
     };
-    let until = Minute::of(expires);
+    let until = expires;
     Some(Entry::Mark(Mark { key, until }))
 }
 

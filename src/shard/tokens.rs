@@ -39,7 +39,7 @@ impl UsedTokens {
     /// Uses `token`, which expires at `expires`.
     pub fn redeem(&mut self, token: TokenId, expires: UnixTime, now: Now) -> Redeemed {
         let minute = Minute::of(expires);
-        if self.forgotten.covers(token.key_id(), minute) || self.used.contains(&token) {
+        if self.forgotten.covers(token.key_id(), expires) || self.used.contains(&token) {
             return Redeemed::Again;
         }
         if self.used.len() >= USED_TOKENS_MAX {
@@ -57,7 +57,7 @@ impl UsedTokens {
     pub fn recover(&mut self, token: TokenId, expires: UnixTime, now: Now) {
         let minute = Minute::of(expires);
         if minute < Minute::of(now.unix) || self.redeem(token, expires, now) == Redeemed::Full {
-            self.forgotten.note(token.key_id(), minute);
+            self.forgotten.note(token.key_id(), expires);
         }
     }
 
@@ -102,12 +102,12 @@ impl UsedTokens {
             && *entry.key() < Minute::of(now.unix)
             && entry.get().passed <= now.tick
         {
-            let minute = *entry.key();
+            let latest = entry.key().end();
             let tokens = &mut entry.get_mut().tokens;
             let kept = tokens.len().saturating_sub(left);
             left -= tokens.len() - kept;
             for token in tokens.drain(kept..) {
-                self.forgotten.note(token.key_id(), minute);
+                self.forgotten.note(token.key_id(), latest);
                 self.used.remove(&token);
             }
             if kept == 0 {
@@ -137,9 +137,9 @@ impl Minute {
         Self(time.secs() / 60 + 1)
     }
 
-    /// Its first instant.
-    pub fn start(self) -> UnixTime {
-        UnixTime::from_secs(60 * self.0.saturating_sub(1))
+    /// Its last second.
+    fn end(self) -> UnixTime {
+        UnixTime::from_secs((60 * self.0).saturating_sub(1))
     }
 }
 
@@ -156,40 +156,40 @@ struct Expiring {
 pub struct Mark {
     /// The key; `None`: all.
     pub key: Option<KeyId>,
-    /// In this minute or before.
-    pub until: Minute,
+    /// In this second or before.
+    pub until: UnixTime,
 }
 
 /// Up to which expiry used tokens may have been forgotten, for each sealing key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Forgotten {
-    keys: Vec<(KeyId, Minute)>,
+    keys: Vec<(KeyId, UnixTime)>,
     // Of all keys: what was known of those for which there was no place.
-    others: Minute,
+    others: UnixTime,
 }
 
 impl Forgotten {
     /// As it is written down; nothing if nothing was forgotten.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        let of_key = |(key, until): &(KeyId, Minute)| Mark {
+        let of_key = |(key, until): &(KeyId, UnixTime)| Mark {
             key: Some(*key),
             until: *until,
         };
-        let of_all = (self.others > Minute::default()).then_some(Mark {
+        let of_all = (self.others > UnixTime::default()).then_some(Mark {
             key: None,
             until: self.others,
         });
         self.keys.iter().map(of_key).chain(of_all)
     }
 
-    /// Whether a token of this key, expiring in this minute, may have been used and forgotten.
-    fn covers(&self, key: KeyId, expires: Minute) -> bool {
+    /// Whether a token of this key, expiring then, may have been used and forgotten.
+    fn covers(&self, key: KeyId, expires: UnixTime) -> bool {
         let of_key = self.keys.iter().find(|(known, _)| *known == key);
         expires <= self.others || of_key.is_some_and(|(_, until)| expires <= *until)
     }
 
     /// Notes that a token was forgotten.
-    fn note(&mut self, key: KeyId, expires: Minute) {
+    fn note(&mut self, key: KeyId, expires: UnixTime) {
         if let Some((_, until)) = self.keys.iter_mut().find(|(known, _)| *known == key) {
             *until = expires.max(*until);
             return;

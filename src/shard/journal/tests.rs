@@ -223,7 +223,7 @@ fn records_come_back_and_noise_is_none() {
     );
     assert!(matches!(parse(&record), Some(Entry::Use(read)) if read == token_use));
     for key in [Some([1, 2, 3, 4]), None] {
-        let until = Minute::of(START.unix);
+        let until = START.unix;
         let mark = Mark { key, until };
         assert!(matches!(parse(&encode_mark(mark)), Some(Entry::Mark(read)) if read == mark));
     }

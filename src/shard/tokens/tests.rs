@@ -105,10 +105,10 @@ fn forgotten_keys_are_bounded_and_none_is_let_go() {
     let mut forgotten = Forgotten::default();
     let key = |number: u8| [number; 4];
     for number in 0..3 * u8::try_from(FORGOTTEN_KEYS_MAX).expect("a few") {
-        forgotten.note(key(number), Minute(1000 + u64::from(number)));
+        forgotten.note(key(number), UnixTime::from_secs(1000 + u64::from(number)));
         assert!(forgotten.keys.len() <= FORGOTTEN_KEYS_MAX);
         for known in 0..=number {
-            assert!(forgotten.covers(key(known), Minute(1000 + u64::from(known))));
+            assert!(forgotten.covers(key(known), UnixTime::from_secs(1000 + u64::from(known))));
         }
     }
 }

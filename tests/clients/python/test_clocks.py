@@ -113,4 +113,8 @@ def test_a_wrong_clock_at_a_start_makes_no_used_token_good(clock, tmp_path, seco
     clock.set(0)
     with server:
         assert not any(opens(server, token) for token in used)
-        assert opens(server, server.token(room))
+        # One made in the second in which the last of them was made may be refused as well.
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not opens(server, server.token(room)):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
