@@ -14,6 +14,7 @@ use uproar::shard::gateway::Gateway;
 use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::run::Clock;
 use uproar::shard::settings::ShardSettings;
+use uproar::supervisor::Supervisor;
 
 #[derive(Parser)]
 struct Arguments {
@@ -56,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         archive: false,
         pin: false,
         clock: Clock::start(),
+        supervisor: &Supervisor::of_process(),
     })?;
     let gateway = Gateway::new(std::mem::take(&mut shards.posts), settings);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -9,7 +9,7 @@
 //! | 5 | `config` | files, environment and flags to validated settings |
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
-//! | 2 | `session`, `room` | pure state machines: bytes and time in, effects out |
+//! | 2 | `session`, `room`, `supervisor` | pure state machines: bytes and time in, effects out; threads that must live |
 //! | 1 | `net`, `protocol`, `durable`, `logging` | bytes in and out; bytes to meaning; files that keep what they promise; log lines |
 //! | 0 | `base` | limits, ids, clock, tables |
 
@@ -27,3 +27,4 @@ pub mod room;
 pub mod server;
 pub mod session;
 pub mod shard;
+pub mod supervisor;

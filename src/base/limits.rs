@@ -301,6 +301,20 @@ pub const CONTROL_HEAD_BYTES_MAX: usize = 72 * 1024;
 /// Silence between two requests of one connection of the control listener; the first one has
 /// [`HANDSHAKE_TIMEOUT`]. SDKs keep connections for later; more than this costs us descriptors.
 pub const CONTROL_IDLE_MAX: Duration = Duration::from_mins(1);
+/// From an authenticated call to its answer, which waits for the disk or a shard. Its caller is told then
+/// that the outcome is not known; the call goes on.
+pub const CALL_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Calls that wait for the disk or a shard, those whose callers were told so included.
+pub const CALLS_OPEN_MAX: usize = 4096;
+/// From a question of the control thread to the shard's answer; a busy shard's turn takes milliseconds.
+pub const SHARD_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// From a health check to a turn of every thread. A turn takes milliseconds, a commit to a slow disk a
+/// second.
+pub const LIVENESS_MAX: Duration = Duration::from_secs(5);
+/// From the order to end to a thread's end. Longer than the archive waits for its disk.
+pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
+/// From the panic of a task that is begun anew to its next beginning.
+pub const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// For calls under way when the server stops.
 pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Difference between `X-Amz-Date` and our clock that is still accepted.

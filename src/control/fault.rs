@@ -64,6 +64,10 @@ pub enum Fault {
         /// Calls per second.
         limit: u32,
     },
+    /// 503: a thread or the disk does not answer in time. What was asked may still happen.
+    Late,
+    /// 503: too many calls wait already; this one was not begun.
+    Busy,
     /// 500; the cause was logged.
     Internal,
 }
@@ -119,6 +123,7 @@ impl Fault {
             Self::Conflict { .. } => ("ConflictException", 409),
             Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
             Self::Throttled { .. } => ("ThrottlingException", 429),
+            Self::Late | Self::Busy => ("ServiceUnavailableException", 503),
             Self::Internal => ("InternalServerException", 500),
         }
     }
@@ -191,6 +196,9 @@ impl Fault {
                 "resourceType": "ROOM",
                 "limit": limit,
             }),
+            Self::Late => json!({"message":
+                "The server did not finish this call in time. It may still take effect: look before you repeat it"}),
+            Self::Busy => json!({"message": "Too many calls wait for an answer; retry later"}),
             Self::Internal => json!({"message": "Internal server error"}),
         }
     }

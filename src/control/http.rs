@@ -24,7 +24,7 @@ use self::admission::Seat;
 use super::Control;
 use super::fault::Fault;
 use super::op::{self, Operation};
-use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT};
+use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, LIVENESS_MAX};
 use crate::protocol::sigv4::Received;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -66,7 +66,7 @@ async fn answer(control: &Rc<Control>, from: &Caller, request: Request<Incoming>
     }
     // hyper leaves the body out of what it answers to HEAD.
     if matches!(parts.method, Method::GET | Method::HEAD)
-        && let Some(page) = probe(control, path)
+        && let Some(page) = probe(control, path).await
     {
         return with_headers(page, &request_id);
     }
@@ -191,12 +191,13 @@ async fn read(body: Incoming) -> Result<Bytes, Fault> {
 }
 
 /// Health and metrics, unsigned: the control listener is private.
-fn probe(control: &Control, path: &str) -> Option<Answered> {
-    let ready = || control.ready.load(Ordering::Acquire);
+async fn probe(control: &Control, path: &str) -> Option<Answered> {
     let (status, text) = match path {
-        "/livez" => (200, "ok\n".to_owned()),
-        "/readyz" | "/startupz" if ready() => (200, "ready\n".to_owned()),
-        "/readyz" | "/startupz" => (503, "not ready\n".to_owned()),
+        "/livez" => alive(control, "ok\n").await,
+        "/readyz" | "/startupz" if !control.ready.load(Ordering::Acquire) => {
+            (503, "not ready\n".to_owned())
+        }
+        "/readyz" | "/startupz" => alive(control, "ready\n").await,
         "/metrics" => (200, metrics(control)),
         _ => return None,
     };
@@ -219,6 +220,16 @@ fn crowded() -> Answered {
     );
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// `text`, once every thread has taken a turn.
+async fn alive(control: &Control, text: &str) -> (u16, String) {
+    let silent = control.settings.supervisor.silent().await;
+    if silent.is_empty() {
+        return (200, text.to_owned());
+    }
+    let (names, limit) = (silent.join(", "), LIVENESS_MAX);
+    (503, format!("no turn within {limit:?}: {names}\n"))
 }
 
 fn metrics(control: &Control) -> String {

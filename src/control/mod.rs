@@ -27,6 +27,7 @@ use crate::base::id::RoomId;
 use crate::shard::door::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
+use crate::supervisor::Supervisor;
 
 pub use http::admission::ControlDoorSettings;
 
@@ -48,6 +49,8 @@ pub struct ControlSettings {
     pub rates: Rates,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Knows whether every thread turns.
+    pub supervisor: Supervisor,
     /// Where chat logs go.
     pub archive: Archive,
     /// What an address may have of the listener.
@@ -68,6 +71,8 @@ pub struct Control {
     ready: Arc<AtomicBool>,
     metrics: Metrics,
     throttle: Throttle,
+    // As many further references as calls wait for the disk or a shard.
+    open_calls: Rc<()>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
 
@@ -92,6 +97,7 @@ impl Control {
             clock,
             ready,
             metrics,
+            open_calls: Rc::default(),
             requests: RefCell::default(),
         })
     }

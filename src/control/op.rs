@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::Control;
 use super::access::Caller;
 use super::fault::Fault;
+use crate::base::limits::{CALL_ANSWER_MAX, CALLS_OPEN_MAX};
 use crate::logging::{Kind, local};
 use authorize::{About, Authorized};
 
@@ -157,9 +158,21 @@ pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answ
         return dispatch(control, operation, call).await;
     }
     // A caller that leaves drops this future, not the task: memory and shards follow the disk.
+    let open = Rc::clone(&control.open_calls);
+    if Rc::strong_count(&open) > CALLS_OPEN_MAX {
+        return Err(Fault::Busy);
+    }
     let control = Rc::clone(control);
-    let task = tokio::task::spawn_local(async move { dispatch(&control, operation, call).await });
-    task.await.unwrap_or_else(|error| {
+    let task = tokio::task::spawn_local(async move {
+        let answer = dispatch(&control, operation, call).await;
+        drop(open);
+        answer
+    });
+    let answered = tokio::time::timeout(CALL_ANSWER_MAX, task).await;
+    let Ok(answered) = answered else {
+        return Err(Fault::Late);
+    };
+    answered.unwrap_or_else(|error| {
         if let Some(suppressed) = local::admit(Kind::ApiFailed) {
             tracing::error!(%error, suppressed, "an operation ended without an answer");
         }

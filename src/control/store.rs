@@ -12,17 +12,18 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::thread;
 
 use redb::{Builder, ConcurrencyMode, TableDefinition};
 use tokio::sync::oneshot;
 
 use crate::base::limits::COMMIT_WRITES_MAX;
+use crate::supervisor::{Pulse, Supervisor, Thread, Told};
 use disk::Disk;
 use mark::MarkFile;
 
@@ -104,6 +105,22 @@ struct Job {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// What the writer is asked.
+enum Asked {
+    Write(Job),
+    /// To take a turn: is it alive?
+    Turn,
+}
+
+impl Asked {
+    fn job(self) -> Option<Job> {
+        match self {
+            Self::Write(job) => Some(job),
+            Self::Turn => None,
+        }
+    }
+}
+
 /// Figures of the writer.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
@@ -149,7 +166,9 @@ impl StoreMetrics {
 #[derive(Debug)]
 pub struct Store {
     found: Vec<(Table, String, Vec<u8>)>,
-    jobs: mpsc::Sender<Job>,
+    // Both are there until it is dropped.
+    jobs: Option<Arc<mpsc::Sender<Asked>>>,
+    thread: Option<Thread>,
     metrics: Arc<StoreMetrics>,
 }
 
@@ -167,25 +186,35 @@ fn builder() -> Builder {
 
 impl Store {
     /// Opens or makes the database, brings it to the current schema and reads what it holds.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let marks = MarkFile::beside(&path)?;
         let disk = Disk::open(move || Ok(builder().create(&path)?), marks)?;
-        Self::of(disk)
+        Self::of(disk, supervisor)
     }
 
-    fn of(disk: Disk) -> Result<Self, StoreError> {
+    fn of(disk: Disk, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let found = disk.read_all()?;
         let metrics = Arc::new(StoreMetrics::default());
         let (jobs, queue) = mpsc::channel();
-        let own = Arc::clone(&metrics);
-        let spawned = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || write_all(disk, &queue, &own));
-        spawned.map_err(|error| StoreError::from(redb::StorageError::Io(error)))?;
+        let (jobs, own) = (Arc::new(jobs), Arc::clone(&metrics));
+        // The thread is told to end by the last sender's end.
+        let asker = Arc::downgrade(&jobs);
+        let thread = supervisor.thread(
+            "store",
+            move || {
+                // Gone: the server is stopping.
+                if let Some(jobs) = asker.upgrade() {
+                    let _ended = jobs.send(Asked::Turn);
+                }
+            },
+            move |pulse| Ok::<_, Infallible>(write_all(disk, &queue, &own, pulse)),
+        );
+        let thread = thread.map_err(|error| StoreError::from(redb::StorageError::Io(error)))?;
         Ok(Self {
             found,
-            jobs,
+            jobs: Some(jobs),
+            thread: Some(thread),
             metrics,
         })
     }
@@ -203,8 +232,8 @@ impl Store {
     /// The write happens or not, whoever waits.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         let (done, answered) = oneshot::channel();
-        self.jobs
-            .send(Job { write, done })
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Refused)?;
+        jobs.send(Asked::Write(Job { write, done }))
             .map_err(|_| StoreError::Refused)?;
         answered.await.map_err(|_| StoreError::Refused)?
     }
@@ -215,11 +244,32 @@ impl Store {
     }
 }
 
-fn write_all(mut disk: Disk, queue: &mpsc::Receiver<Job>, metrics: &StoreMetrics) {
+impl Drop for Store {
+    /// Waits until what was asked for is written and the database closed.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+fn write_all(
+    mut disk: Disk,
+    queue: &mpsc::Receiver<Asked>,
+    metrics: &StoreMetrics,
+    pulse: &Pulse,
+) -> Told {
     while let Ok(first) = queue.recv() {
+        pulse.beat();
         let jobs = std::iter::once(first).chain(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
-        let (writes, waiting): (Vec<Write>, Vec<_>) =
-            jobs.map(|Job { write, done }| (write, done)).unzip();
+        let (writes, waiting): (Vec<Write>, Vec<_>) = jobs
+            .filter_map(Asked::job)
+            .map(|Job { write, done }| (write, done))
+            .unzip();
+        if writes.is_empty() {
+            continue;
+        }
         let kept = disk.commit(&writes);
         let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
         if kept {
@@ -237,4 +287,5 @@ fn write_all(mut disk: Disk, queue: &mpsc::Receiver<Job>, metrics: &StoreMetrics
             });
         }
     }
+    Told
 }

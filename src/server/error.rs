@@ -112,6 +112,14 @@ pub enum StartError {
         /// Why.
         cause: String,
     },
+    /// A task of the control thread ended.
+    #[error("{task} ended, which must live: {cause}")]
+    Task {
+        /// Which.
+        task: &'static str,
+        /// Why.
+        cause: io::Error,
+    },
     /// A thread, a runtime, a signal handler.
     #[error("start failed: {0}")]
     Runtime(io::Error),
@@ -134,6 +142,7 @@ impl StartError {
             | Self::Room(_)
             | Self::Certificates(_)
             | Self::Tls { .. }
+            | Self::Task { .. }
             | Self::Runtime(_) => 1,
         }
     }

@@ -34,6 +34,7 @@ use crate::shard::gateway::Gateway;
 use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
+use crate::supervisor::Supervisor;
 
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};
@@ -69,6 +70,7 @@ pub fn run(
     settings: Settings,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
+    let supervisor = Supervisor::of_process();
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
@@ -92,7 +94,8 @@ pub fn run(
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
         .map_err(StartError::AccessKeys)?;
     let database = path_in(&settings.data_dir);
-    let store = Store::open(&database).map_err(|cause| StartError::Store { database, cause })?;
+    let store = Store::open(&database, &supervisor)
+        .map_err(|cause| StartError::Store { database, cause })?;
     let registry = Registry::load(store).map_err(StartError::Load)?;
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
@@ -119,12 +122,19 @@ pub fn run(
         archive: true,
         pin: settings.pin,
         clock,
+        supervisor: &supervisor,
     })
     .map_err(StartError::of_shards)?;
     let end = shards.archive.take().expect("asked for, and taken once");
     let destinations = registry.destinations();
-    let archive = archive::start(settings.archive.clone(), destinations, end, clock)
-        .map_err(|cause| StartError::Archive { cause })?;
+    let archive = archive::start(
+        settings.archive.clone(),
+        destinations,
+        end,
+        clock,
+        &supervisor,
+    )
+    .map_err(|cause| StartError::Archive { cause })?;
 
     let control_address = control_listener.local_addr();
     let serves = Serves {
@@ -134,6 +144,7 @@ pub fn run(
     };
     let start = Start {
         process,
+        supervisor,
         settings,
         shards,
         shard_settings,
@@ -154,6 +165,7 @@ pub fn run(
 /// Everything the control thread is made of.
 struct Start {
     process: Process,
+    supervisor: Supervisor,
     settings: Settings,
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
@@ -179,6 +191,7 @@ impl Start {
     fn run(self, serves: Serves, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
         let Self {
             process,
+            supervisor,
             settings,
             mut shards,
             shard_settings,
@@ -210,6 +223,7 @@ impl Start {
             .take()
             .expect("shards have it, and it is taken once");
         let review_metrics = Rc::new(ReviewMetrics::default());
+        let restarts = supervisor.clone();
         let shown_reviews = Rc::clone(&review_metrics);
         let process_metrics = process_metrics::ProcessMetrics::new();
         let ready = Arc::new(AtomicBool::new(false));
@@ -220,6 +234,7 @@ impl Start {
             token_life: settings.token_life,
             archive: archive.archive(),
             door: settings.control_door.clone().within(spare / 4),
+            supervisor,
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
             let control = Control::new(
@@ -233,6 +248,7 @@ impl Start {
                     metrics::render(&shard_metrics, out);
                     reloads.render(out);
                     shown_reviews.render(out);
+                    restarts.render(out);
                     logging::render(out);
                     process_metrics.render(out);
                 }),
@@ -245,11 +261,6 @@ impl Start {
                 review_metrics,
             )
             .map_err(StartError::Certificates)?;
-            tokio::task::spawn_local(async move {
-                if let Err(error) = reviews.serve(review_mail).await {
-                    tracing::error!(%error, "no message is reviewed any more: fallbackResult decides");
-                }
-            });
             let room = match &pages {
                 Some(pages) => {
                     let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
@@ -277,9 +288,13 @@ impl Start {
             });
             tracing::info!(messaging = %shards.address, control = %serves.address, tls, "ready");
             let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop.asked());
+            // The control thread's tasks that must live.
             let served = tokio::select! {
                 served = serving => served.map_err(StartError::Runtime),
-                ended = watch.run(hangup) => ended,
+                never = watch.run(hangup) => match never {},
+                failed = reviews.serve(review_mail) => match failed {
+                    Err(cause) => Err(StartError::Task { task: "reviews", cause }),
+                },
             };
             tracing::info!(
                 "stopping: connections are cut without a Close frame, so that clients reconnect"

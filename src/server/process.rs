@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::StartError;
+use crate::supervisor;
 
 /// Signals that mean nothing here, and whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM,
 /// SIGVTALRM, SIGPROF, SIGIO, SIGPWR; and SIGXFSZ, whose write fails then, as on a full disk.
@@ -48,9 +49,7 @@ impl Process {
     }
 
     fn of_kernel() -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = supervisor::runtime()?;
         let entered = runtime.enter();
         let (hangup, stop) = (
             signal(SignalKind::hangup())?,

@@ -4,6 +4,7 @@
 //! whatever times, names and links they like. A file that cannot be read, or a certificate whose key is
 //! not there yet, changes nothing: the server goes on with what it has, and says so.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ impl Watch {
     }
 
     /// Runs as long as the server does.
-    pub(super) async fn run(mut self, mut hangup: Signal) -> Result<(), StartError> {
+    pub(super) async fn run(mut self, mut hangup: Signal) -> Infallible {
         loop {
             let forced = tokio::select! {
                 _ = hangup.recv() => true,

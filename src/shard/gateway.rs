@@ -12,6 +12,7 @@ use super::command::{Answer, Command};
 use super::mailbox::Post;
 use super::settings::{ShardId, ShardSettings};
 use crate::base::id::{FrameId, RoomId};
+use crate::base::limits::SHARD_ANSWER_MAX;
 use crate::base::rate::Rate;
 use crate::protocol::chat::review::Verdict;
 use crate::room::RoomSettings;
@@ -29,6 +30,9 @@ pub enum Refused {
     /// The room holds back as much as it may, or the server is stopping.
     #[error("the room's shard takes no more work now")]
     Busy,
+    /// The shard did not answer within [`SHARD_ANSWER_MAX`]. It may still do what it was asked.
+    #[error("the room's shard does not answer")]
+    Late,
 }
 
 /// Cheap to clone; used only on the control thread.
@@ -156,7 +160,9 @@ impl Gateway {
     ) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
         self.deliver(self.settings.home(room), command(answer));
-        answered.await.map_err(|_stopped| Refused::Busy)?
+        let answer = tokio::time::timeout(SHARD_ANSWER_MAX, answered).await;
+        let answer = answer.map_err(|_elapsed| Refused::Late)?;
+        answer.map_err(|_stopped| Refused::Busy)?
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 
 use rtrb::Consumer;
 use tokio::sync::oneshot;
@@ -27,6 +26,7 @@ use crate::base::id::RoomId;
 use crate::base::limits::MAILBOX_COMMANDS;
 use crate::net::socket;
 use crate::room::RoomSettings;
+use crate::supervisor::{Supervisor, Thread};
 
 /// How to start the shards.
 pub struct Plan<'a> {
@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub pin: bool,
     /// The clock.
     pub clock: Clock,
+    /// Ends the process with any of them.
+    pub supervisor: &'a Supervisor,
 }
 
 /// The control thread's end of the mailboxes for reviews.
@@ -89,7 +91,7 @@ pub struct Shards {
     /// Where they listen.
     pub address: SocketAddr,
     doors: Vec<oneshot::Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
 }
 
 /// Mailboxes between the shards and the archive.
@@ -111,18 +113,11 @@ impl Shards {
         }
     }
 
-    /// Waits until every shard has stopped.
+    /// Waits until every shard has stopped; call when all were told to.
     pub fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a shard panicked");
-            }
+            thread.join();
         }
-    }
-
-    /// Whether a shard's thread ended, which it does only when told to stop or by a bug.
-    pub fn any_ended(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
     }
 }
 
@@ -219,14 +214,17 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             clock: plan.clock,
         };
         let ready = ready.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("shard-{id}"))
-            .spawn(move || {
-                run(setup, move |result| {
+        let bell = Arc::clone(&bells[id]);
+        let thread = plan.supervisor.thread(
+            &format!("shard-{id}"),
+            move || bell.press(),
+            move |pulse| {
+                run(setup, pulse, move |result| {
                     // The starter may have given up on an earlier shard's failure.
                     let _gone = ready.send(result);
-                });
-            })?;
+                })
+            },
+        )?;
         threads.push(thread);
     }
     drop(ready);

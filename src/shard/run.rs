@@ -24,6 +24,7 @@ use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
 use crate::room::RoomSettings;
+use crate::supervisor::{Pulse, Told};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -105,19 +106,30 @@ impl crate::net::wire::Wire for NoWire {
 }
 
 /// Runs a shard until it is told to stop. `ready` hears whether the ring could be set up.
-pub fn run(setup: Setup, ready: impl FnOnce(io::Result<()>)) {
+///
+/// # Errors
+///
+/// The kernel's, of a ring that does not work any more.
+pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> io::Result<Told> {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
     let started = Rings::new().and_then(|rings| Ok((rings, Runtime::new()?)));
     let (rings, runtime) = match started {
         Ok(started) => started,
-        Err(error) => return ready(Err(error)),
+        Err(error) => {
+            // Who starts the shards knows, and ends the start.
+            ready(Err(error));
+            return Ok(Told);
+        }
     };
     ready(Ok(()));
-    if let Err(error) = runtime.block_on(drive(setup, rings)) {
-        tracing::error!(%error, "a shard stopped");
+    let outcome = runtime.block_on(drive(setup, pulse, rings));
+    if outcome.is_err() {
+        // It would wait for operations of a ring that does not work any more.
+        std::mem::forget(runtime);
     }
+    outcome
 }
 
 fn pin(cpu: usize) {
@@ -128,7 +140,7 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
+async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
     let Setup {
         parts,
         mut inbox,
@@ -170,6 +182,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
     });
     core.borrow_mut().wire.signal(false);
     loop {
+        pulse.beat();
         let plan = turns(&core, &mut inbox, clock)?;
         note_rings(&core);
         door.note();
@@ -177,7 +190,7 @@ async fn drive(setup: Setup, rings: Rings) -> io::Result<()> {
             stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
         }
         if core.borrow().is_stopped() {
-            return Ok(());
+            return Ok(Told);
         }
         match plan {
             Plan::Now => {

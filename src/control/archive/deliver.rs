@@ -2,6 +2,7 @@
 //! then moves the cursor.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_B
 use crate::control::record::Destination;
 use crate::logging;
 use crate::shard::run::Clock;
+use crate::supervisor::{Supervisor, blocking};
 
 /// After the end of a window, until its objects are made: what was said in its last moment is in the
 /// spool by then.
@@ -50,6 +52,7 @@ pub(super) struct Common {
     pub(super) shipper: Shipper,
     pub(super) metrics: Arc<ArchiveMetrics>,
     pub(super) clock: Clock,
+    pub(super) supervisor: Supervisor,
 }
 
 impl Common {
@@ -106,7 +109,7 @@ impl Outlet {
 }
 
 /// Delivers for ever.
-pub(super) async fn deliver(outlet: Rc<Outlet>, common: Rc<Common>) {
+pub(super) async fn deliver(outlet: Rc<Outlet>, common: Rc<Common>) -> Infallible {
     loop {
         let stretch = Arc::new(next(&outlet, &common).await);
         ship(&outlet, &common, &stretch).await;
@@ -172,8 +175,7 @@ async fn next(outlet: &Outlet, common: &Common) -> Stretch {
 /// Reads beside this thread. `None` if there is nothing: damage is given up, trouble waited for.
 async fn read(outlet: &Outlet, common: &Common, ticket: Ticket) -> Option<Stretch> {
     let position = outlet.spool.borrow().position();
-    let done = tokio::task::spawn_blocking(move || spool::read(&ticket)).await;
-    let outcome = done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+    let outcome = blocking(move || spool::read(&ticket)).await;
     match outcome {
         Ok(stretch) if !stretch.records.is_empty() => return Some(stretch),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -200,9 +200,8 @@ impl Shipper {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Outcome> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
-        .map_err(|error| Outcome::failed(Trouble::Disk, error.to_string()))
+    let done = crate::supervisor::blocking(work).await;
+    done.map_err(|error| Outcome::failed(Trouble::Disk, error.to_string()))
 }
 
 /// All of the file or nothing.

@@ -16,7 +16,7 @@ use super::metrics::{Kind, Loss};
 use super::spool::Spool;
 use super::{Order, record};
 use crate::base::id::LoggingId;
-use crate::base::limits::LOG_SYNC_INTERVAL;
+use crate::base::limits::{LOG_SYNC_INTERVAL, RESTART_PAUSE};
 use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};
 use crate::net::event::Event;
@@ -24,6 +24,7 @@ use crate::protocol::ws;
 use crate::shard::command::Command;
 use crate::shard::handover::Entry;
 use crate::shard::mesh::ArchiveEnd;
+use crate::supervisor::{Pulse, Told, blocking, keep};
 
 /// Entries of one shard between two commits.
 const ENTRIES_PER_COMMIT_MAX: u32 = 1024;
@@ -33,7 +34,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 type Orders = mpsc::UnboundedReceiver<Order>;
 
 /// Runs the archive until it is told to stop.
-pub(super) fn run(runtime: Runtime, common: Common, end: ArchiveEnd, orders: Orders) {
+pub(super) fn run(
+    runtime: Runtime,
+    common: Common,
+    end: ArchiveEnd,
+    orders: Orders,
+    pulse: &Pulse,
+) -> io::Result<Told> {
     let tasks = LocalSet::new();
     let outcome = tasks.block_on(&runtime, async move {
         let event = Event::new(end.bell.event())?;
@@ -48,14 +55,12 @@ pub(super) fn run(runtime: Runtime, common: Common, end: ArchiveEnd, orders: Ord
             stopping: false,
             record: Vec::new(),
         };
-        intake.serve(event, orders).await
+        intake.serve(event, orders, pulse).await
     });
-    if let Err(error) = outcome {
-        tracing::error!(%error, "chat logs: the archive ended");
-    }
     // Deliveries that are under way end here; they are repeated after the next start.
     drop(tasks);
     runtime.shutdown_timeout(STOP_TIMEOUT);
+    outcome
 }
 
 /// An outlet and its tasks.
@@ -84,10 +89,11 @@ struct Intake {
 }
 
 impl Intake {
-    async fn serve(mut self, event: Event, mut orders: Orders) -> io::Result<()> {
+    async fn serve(mut self, event: Event, mut orders: Orders, pulse: &Pulse) -> io::Result<Told> {
         let mut tick = tokio::time::interval(LOG_SYNC_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.stopping {
+            pulse.beat();
             if self.take_mail(&mut orders) {
                 // Deliveries get their turn.
                 tokio::task::yield_now().await;
@@ -110,7 +116,7 @@ impl Intake {
                 let _as_far_as_possible = file.sync_data();
             }
         }
-        Ok(())
+        Ok(Told)
     }
 
     /// Spools what the shards handed over and answers them. Whether there was anything.
@@ -250,8 +256,13 @@ impl Intake {
             Ok(spool) => {
                 let outlet = Rc::new(Outlet::new(id, spool, destination));
                 outlet.gauge(metrics);
-                let delivery = deliver(Rc::clone(&outlet), Rc::clone(&self.common));
-                let delivery = tokio::task::spawn_local(delivery);
+                let (own, common) = (Rc::clone(&outlet), Rc::clone(&self.common));
+                let delivery = tokio::task::spawn_local(async move {
+                    let name = format!("delivery of {id}");
+                    // From the spool's cursor on: what was under way is delivered again.
+                    let make = || deliver(Rc::clone(&own), Rc::clone(&common));
+                    match keep(&common.supervisor, &name, RESTART_PAUSE, make).await {}
+                });
                 let running = Running {
                     outlet,
                     delivery,
@@ -310,8 +321,8 @@ impl Intake {
             }
             if let Some(file) = running.outlet.spool.borrow_mut().sync_handle() {
                 let id = running.outlet.id;
-                running.sync = Some(tokio::task::spawn_blocking(move || {
-                    if let Err(error) = file.sync_data() {
+                running.sync = Some(tokio::task::spawn_local(async move {
+                    if let Err(error) = blocking(move || file.sync_data()).await {
                         tracing::error!(configuration = %id, %error, "chat logs: a spool cannot be synced");
                     }
                 }));

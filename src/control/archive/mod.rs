@@ -24,7 +24,6 @@ pub mod verdict;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -38,6 +37,7 @@ use crate::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
 use crate::protocol::sigv4::sign::Credentials;
 use crate::shard::mesh::ArchiveEnd;
 use crate::shard::run::Clock;
+use crate::supervisor::{self, Supervisor, Thread};
 
 /// How chat logs are kept and delivered.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ pub struct Archive {
 #[derive(Debug)]
 pub struct ArchiveThread {
     archive: Archive,
-    thread: JoinHandle<()>,
+    thread: Thread,
 }
 
 /// Starts the thread. `configurations` are all there are; spools of others are removed.
@@ -125,6 +125,7 @@ pub fn start(
     configurations: Vec<(LoggingId, Destination)>,
     end: ArchiveEnd,
     clock: Clock,
+    supervisor: &Supervisor,
 ) -> io::Result<ArchiveThread> {
     std::fs::create_dir_all(&settings.spool)?;
     let client = settings.client()?;
@@ -135,12 +136,12 @@ pub fn start(
         metrics: Arc::clone(&metrics),
     };
     archive.order(Order::Load(configurations));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let thread = std::thread::Builder::new()
-        .name("archive".to_owned())
-        .spawn(move || {
+    let runtime = supervisor::runtime()?;
+    let (bell, own) = (Arc::clone(&end.bell), supervisor.clone());
+    let thread = supervisor.thread(
+        "archive",
+        move || bell.press(),
+        move |pulse| {
             let shipper = destination::Shipper {
                 settings: Arc::new(settings),
                 client,
@@ -149,9 +150,11 @@ pub fn start(
                 shipper,
                 metrics,
                 clock,
+                supervisor: own,
             };
-            intake::run(runtime, common, end, received);
-        })?;
+            intake::run(runtime, common, end, received, pulse)
+        },
+    )?;
     Ok(ArchiveThread { archive, thread })
 }
 
@@ -188,8 +191,6 @@ impl ArchiveThread {
     /// stays in the spools.
     pub fn stop(self) {
         self.archive.order(Order::Stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the archive panicked");
-        }
+        self.thread.join();
     }
 }

@@ -54,7 +54,7 @@ fn kind(fault: &Fault, called: &Called) -> Kind {
         Fault::NotFound { .. } => Kind::ApiNotFound,
         Fault::Conflict { .. } => Kind::ApiConflict,
         Fault::Quota { .. } | Fault::Throttled { .. } => Kind::ApiLimit,
-        Fault::Internal => Kind::ApiFailed,
+        Fault::Internal | Fault::Late | Fault::Busy => Kind::ApiFailed,
         Fault::Fields(_)
         | Fault::Body(_)
         | Fault::UnknownOperation

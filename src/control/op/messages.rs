@@ -71,6 +71,7 @@ fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -
         Refused::Rate => Fault::Throttled {
             limit: control.gateway.moderations().map_or(0, Rate::limit),
         },
+        Refused::Late => Fault::Late,
         Refused::Busy => {
             if let Some(suppressed) = local::admit(Kind::Mailbox) {
                 tracing::error!(

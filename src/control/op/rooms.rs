@@ -16,6 +16,7 @@ use crate::control::input::Input;
 use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
 use crate::control::record::{Handler, Record, RoomRecord};
 use crate::control::registry::Attaching;
+use crate::shard::gateway::Refused;
 
 const URI_CHARS_MAX: usize = 170;
 const LENGTH_MAX: u32 = 500;
@@ -147,7 +148,11 @@ async fn tell(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
     let told = control.gateway.put_room(room.id(), room.settings()).await;
     told.map_err(|refused| {
         tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
-        Fault::Internal
+        if refused == Refused::Late {
+            Fault::Late
+        } else {
+            Fault::Internal
+        }
     })
 }
 
@@ -185,8 +190,10 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
         return Err(Fault::not_found(&arn));
     }
     // The room is gone from disk; a shard that does not know it has nothing to close.
-    let _unknown_there = control.gateway.delete_room(id).await;
-    Ok((204, None))
+    match control.gateway.delete_room(id).await {
+        Err(Refused::Late) => Err(Fault::Late),
+        Ok(()) | Err(_) => Ok((204, None)),
+    }
 }
 
 pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {

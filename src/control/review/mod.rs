@@ -11,6 +11,7 @@ mod settings;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -118,7 +119,7 @@ impl Reviews {
     }
 
     /// Takes what the shards ask, for ever. Call within a `LocalSet`.
-    pub async fn serve(self: Rc<Self>, reviews: ReviewMail) -> io::Result<()> {
+    pub async fn serve(self: Rc<Self>, reviews: ReviewMail) -> io::Result<Infallible> {
         let ReviewMail { mut mail, bell } = reviews;
         let event = Event::new(bell.event())?;
         loop {

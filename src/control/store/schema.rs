@@ -58,6 +58,7 @@ mod tests {
 
     use super::*;
     use crate::control::store::Store;
+    use crate::supervisor::Supervisor;
 
     /// A database as the first version left it, with one room.
     fn of_schema_1(path: &std::path::Path) {
@@ -103,7 +104,7 @@ mod tests {
                 .expect("every table exists");
         }
         drop((read, database));
-        let mut store = Store::open(&path).expect("opens");
+        let mut store = Store::open(&path, &Supervisor::new(|| {})).expect("opens");
         let registry_sees = store.take(Table::Rooms);
         assert_eq!(registry_sees.len(), 1);
         let room: crate::control::record::RoomRecord =

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from raw_api import sign
 from test_control_plane import code, refusal
 from test_kill_cycles import every_room
+from aws import eventually
 from uproar import ACCESS_KEY, SECRET_KEY, Server
 
 # SIGXFSZ would end the process; a full disk only fails the write, and so does this.
@@ -70,7 +71,8 @@ def test_a_full_disk_refuses_writes_and_recovers(tmp_path):
             pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         )
         client.create_room(name="after")
-        assert "the disk takes writes again" in server.log()
+        # Log lines are written behind the answer.
+        eventually(server.log, lambda log: "the disk takes writes again" in log)
         after = names(client)
         assert after == sorted([*before, "after"])
     with Server(tmp_path) as again:
