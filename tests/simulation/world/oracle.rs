@@ -216,7 +216,13 @@ impl World {
             counts.compressed += stream.compressed;
             counts.cut += usize::from(peer.cut);
             self.check_client(client, peer, stream, &rooms[client.room]);
-            if !stream.closed && !client.gone && !peer.cut {
+            // A wild client's Close may be swallowed by the frame it had begun: then it is still there.
+            if !stream.closed && !peer.cut && !peer.finished && !peer.reset {
+                assert!(
+                    !client.gone || client.user == WILD,
+                    "{}'s Close was not answered",
+                    client.user
+                );
                 members[client.room] += 1;
                 assert!(
                     self.is_receiving(client.peer),
