@@ -39,6 +39,13 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
              use `uproar serve` with keys of your own",
         )?;
     }
+    let same = raw.messaging.listen == raw.control.listen && raw.control.listen.port() != 0;
+    check.holds(
+        !same,
+        "control.listen",
+        raw.control.listen,
+        "another address than messaging.listen: the API is not for viewers",
+    )?;
     let (server, minutes) = (raw.server, raw.tokens.life_minutes);
     check.holds(
         (1..=1024).contains(&server.shards),
@@ -135,7 +142,13 @@ fn keys(
         "empty",
         "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",
     )?;
-    for Key { id, secret } in &given {
+    for (place, Key { id, secret }) in given.iter().enumerate() {
+        check.holds(
+            given.iter().take(place).all(|before| before.id != *id),
+            "keys.id",
+            id,
+            "an id that no other of the [[keys]] has",
+        )?;
         check.holds(
             id != DEV_KEY_ID || dev,
             "keys.id",

@@ -204,6 +204,17 @@ fn mistakes_are_named() {
         ),
         (
             DEV,
+            "[control]\nlisten = \"127.0.0.1:8080\"",
+            &["control.listen", "127.0.0.1:8080", "messaging.listen"],
+        ),
+        (
+            Mode::Serve,
+            "[[keys]]\nid = \"AKIDTWICEAAAAAAAAAAA\"\nsecret = \"0123456789abcdef\"\n\
+             [[keys]]\nid = \"AKIDTWICEAAAAAAAAAAA\"\nsecret = \"fedcba9876543210\"",
+            &["keys.id", "AKIDTWICEAAAAAAAAAAA", "no other"],
+        ),
+        (
+            DEV,
             "[messaging]\nlisten = \"0.0.0.0:8080\"",
             &[
                 "messaging.listen",
