@@ -97,6 +97,9 @@ class Draft:
                         drawn[name] = None
                     continue
                 drawn[name] = self.of(member)
+                if member.serialization.get("location") == "querystring" and drawn[name] == []:
+                    # An empty list leaves nothing in the query: missing.
+                    self.broken.append(f"{shape.name}.{name}: missing")
             elif self.choices.random() < 0.6:
                 drawn[name] = self.of(member)
             elif self.choices.random() < 0.2:
