@@ -1,6 +1,6 @@
 //! The log: how its lines are written, and how many strangers may cause.
 //!
-//! Writing never changes what is logged: a line goes into a bounded [`queue`], a thread of its own
+//! Writing never changes what is logged: a line goes into a bounded queue, a thread of its own
 //! writes it, and what cannot be written is counted and later said. Lines that strangers can cause
 //! pass a [`Limiter`], one line a second of each [`Kind`].
 

@@ -1,7 +1,7 @@
 //! Handshake I/O on tokio-uring; nothing else in the tree knows that crate.
 //!
 //! Dropping an operation of this runtime does not cancel it: never race one against a timer and drop
-//! the loser. Deadlines [`Stream::shutdown`] the socket, and the operation completes.
+//! the loser. Deadlines [`Stream::abort`] the connection, and the operation completes.
 #![expect(
     unsafe_code,
     reason = "a descriptor is taken out of the runtime's socket type"

@@ -70,6 +70,11 @@ def test_every_check_has_a_verdict_and_the_exit_code_follows(connections):
     assert found(shown, "io_uring ring")["verdict"] == "ok"
 
 
+def numberless(text: str) -> str:
+    """Words on one line; what is open now differs from one report to the next."""
+    return re.sub(r"\d[\d,]*", "N", " ".join(text.split()))
+
+
 def test_the_table_says_the_same_within_the_width_of_a_terminal():
     """Goal: the words fit; below what must change, and only there, stands why."""
     _, shown = report("--connections", TOO_MANY)
@@ -81,9 +86,9 @@ def test_the_table_says_the_same_within_the_width_of_a_terminal():
     assert len(heads) == len(shown["findings"])
     for line, one in zip(heads, shown["findings"]):
         assert re.match(rf"{one['verdict']} +{re.escape(one['check'])}\b", line), line
-    words = " ".join(table.stdout.split())
+    words = numberless(table.stdout)
     for one in shown["findings"]:
-        assert (" ".join(one["reason"].split()) in words) == (one["verdict"] != "ok"), one
+        assert (numberless(one["reason"]) in words) == (one["verdict"] != "ok"), one
     assert f"first: {shown['worst']}" in table.stderr
 
 

@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 
 from rawws import Closed, Refused, WebSocket
+from aws import eventually
 from uproar import Server
 
 FLOOD = 9_000
@@ -153,12 +154,13 @@ def test_half_open_connections_shut_no_viewer_out(kind, sources):
         context = insecure() if tls else None
         tokens = tokens_of(server, 200 if tls else 50)
         with Flood(server.messaging_port, first[kind], sources):
+            # Silent ones are accepted a second later: viewers come when the table is full.
+            displaced = 'handshakes_rejected_total{reason="displaced"}'
+            eventually(lambda: figure(server, displaced), lambda count: count > 0, 60)
             taken = enter(server, tokens, context)
         assert len(taken) == len(tokens), "each of them was let in at once"
         print(f"{kind}: slowest {max(taken):.3f} s")
         assert figure(server, 'handshakes_rejected_total{reason="limit"}') == 0
-        # They did fill it.
-        assert figure(server, 'handshakes_rejected_total{reason="displaced"}') > 0
 
 
 def test_descriptors_run_out_and_viewers_come_in_all_the_same():
