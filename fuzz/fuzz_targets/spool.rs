@@ -23,9 +23,11 @@ fuzz_target!(|data: &[u8]| {
     while let Some((length, more)) = rest.split_first() {
         let (json, more) = more.split_at(usize::from(*length).min(more.len()));
         rest = more;
+        // JSON has no control characters, without which no entry can stand within another.
+        let json: Vec<u8> = json.iter().map(|byte| (*byte).max(b' ')).collect();
         let time = written.len() as u64;
         append(&mut segment, room, time, |out| {
-            out.extend_from_slice(json);
+            out.extend_from_slice(&json);
             Some(time)
         });
         written.push((segment.len(), json));
@@ -33,7 +35,10 @@ fuzz_target!(|data: &[u8]| {
     let read: Vec<_> = read_all(&segment, 0).collect();
     assert_eq!(read.len(), written.len());
     for ((located, end), (its_end, json)) in read.iter().zip(&written) {
-        assert_eq!((*end, &segment[located.json.clone()]), (*its_end, *json));
+        assert_eq!(
+            (*end, &segment[located.json.clone()]),
+            (*its_end, &json[..])
+        );
     }
 
     let place = |low, high| usize::from(u16::from_le_bytes([low, high]));

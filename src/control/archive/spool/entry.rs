@@ -97,6 +97,8 @@ fn read(bytes: &[u8], start: usize, number: u64) -> Option<(Located, usize)> {
 }
 
 /// Every whole entry, and where it ends; the first one is expected to have the number `first`.
+///
+/// What is found behind damage is no part of a record that somebody wrote: a length has a zero byte, JSON none.
 pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (Located, usize)> {
     let (mut start, mut number) = (0, first);
     std::iter::from_fn(move || {
