@@ -21,7 +21,13 @@ fuzz_target!(|data: &[u8]| {
         Ok(Request::Upgrade(upgrade)) => {
             assert_eq!(values(head, "host").len(), 1);
             assert_eq!(values(head, "sec-websocket-key"), [upgrade.key]);
-            let token = values(head, "sec-websocket-protocol");
+            // Empty elements of a list count for nothing (RFC 9110, 5.6.1.2).
+            let listed = values(head, "sec-websocket-protocol");
+            let elements = listed.iter().flat_map(|list| list.split(','));
+            let token: Vec<&str> = elements
+                .map(|element| element.trim_matches([' ', '\t']))
+                .filter(|element| !element.is_empty())
+                .collect();
             assert_eq!(token.concat(), upgrade.token.unwrap_or_default());
             let mut answer = Vec::new();
             let agreement = upgrade.offers.agree(12, 12);
