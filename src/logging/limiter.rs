@@ -51,14 +51,17 @@ impl Limiter {
         Some(std::mem::take(&mut state.suppressed))
     }
 
-    /// Suppressed lines whose interval is over. Call it about once in each interval, and say them.
+    /// Suppressed lines that no line spoke of for a whole interval in which one could. Call it about
+    /// once in each interval, and say them.
+    ///
+    /// It leaves the place to the next event, which has somebody to name. If it took it, a steady flood
+    /// whose events come a little later than these calls would never be told with a name.
     pub fn overdue(&mut self, now: Tick) -> impl Iterator<Item = Overdue> {
         let kinds = Kind::ALL.iter().zip(&mut self.kinds);
         kinds.filter_map(move |(kind, state)| {
-            if state.suppressed == 0 || now < state.next {
+            if state.suppressed == 0 || now < state.next.after(LOG_LINE_INTERVAL) {
                 return None;
             }
-            state.next = now.after(LOG_LINE_INTERVAL);
             Some(Overdue {
                 kind: *kind,
                 suppressed: std::mem::take(&mut state.suppressed),
@@ -127,8 +130,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever comes when, no two lines of a kind are closer than the interval, and lines
-        /// and what they say of others add up to the events.
+        /// Goal: whatever comes when, no two lines with a name are closer than the interval, a line
+        /// without one comes a whole interval after it at the earliest, and all that they say adds up to
+        /// the events.
         #[test]
         fn lines_keep_their_distance(steps in proptest::collection::vec((0_usize..3, 0_u64..700, any::<bool>()), 0..200)) {
             let mut limiter = Limiter::default();
@@ -136,20 +140,21 @@ mod tests {
             let mut last = [None::<u64>; 3];
             for (index, wait, flush) in steps {
                 now += wait;
-                let mut spoke = |index: usize, count: u64| {
-                    if let Some(before) = last[index].replace(now) {
-                        assert!(Duration::from_millis(now - before) >= LOG_LINE_INTERVAL);
-                    }
-                    told[index] += count;
-                };
+                let since = |last: Option<u64>| last.map(|last| Duration::from_millis(now - last));
                 if flush {
                     for overdue in limiter.overdue(at(now)) {
-                        spoke(overdue.kind as usize, overdue.suppressed);
+                        let index = overdue.kind as usize;
+                        prop_assert!(since(last[index]) >= Some(2 * LOG_LINE_INTERVAL));
+                        told[index] += overdue.suppressed;
                     }
                 }
                 events[index] += 1;
-                if let Some(suppressed) = limiter.admit(Kind::ALL[index], at(now)) {
-                    spoke(index, suppressed + 1);
+                let due = since(last[index]).is_none_or(|since| since >= LOG_LINE_INTERVAL);
+                let said = limiter.admit(Kind::ALL[index], at(now));
+                prop_assert_eq!(said.is_some(), due, "an event has the place as soon as it is free");
+                if let Some(suppressed) = said {
+                    last[index] = Some(now);
+                    told[index] += suppressed + 1;
                 }
             }
             for overdue in limiter.overdue(at(now + 10_000)) {
