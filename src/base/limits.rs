@@ -317,7 +317,7 @@ pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// For calls under way when the server stops.
 pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
-/// Difference between `X-Amz-Date` and our clock that is still accepted.
+/// Difference between `X-Amz-Date` (or a signed `Date`) and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
 // ---- Message review (contract §4) ----

@@ -122,13 +122,7 @@ async fn call(
     called: &mut Called,
 ) -> Result<op::Answer, Fault> {
     let headers = signed_headers(parts);
-    let received = Received {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or_default(),
-        headers: &headers,
-        body: &[],
-    };
+    let received = without_body(parts, &headers);
     let (keys, realm) = (&control.settings.keys, &control.settings.realm);
     // Nothing is read for strangers.
     let claim = keys.claim(&received, realm, control.clock.now())?;
@@ -172,6 +166,17 @@ fn signed_headers(parts: &Parts) -> Vec<(&str, &[u8])> {
         }
     }
     headers
+}
+
+/// A request as the verifier takes it, until its body is there; `headers` are [`signed_headers`].
+fn without_body<'a>(parts: &'a Parts, headers: &'a [(&'a str, &'a [u8])]) -> Received<'a> {
+    Received {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers,
+        body: &[],
+    }
 }
 
 /// Reads a bounded body within a deadline; a declared length is judged before a byte is read.

@@ -3,13 +3,15 @@
 //!
 //! The canonical request is built from what was received: the path percent-encoded once more, the
 //! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host` (or,
-//! over HTTP/2, `:authority`), `x-amz-date` and every other `x-amz-*` header they send; credentials in the query and bodies
-//! declared unsigned are refused, as the service always signs its body.
+//! over HTTP/2, `:authority`), the time (`x-amz-date`, or `date` where there is none) and every other
+//! `x-amz-*` header they send; credentials in the query and bodies declared unsigned are refused, as the
+//! service always signs its body.
 
 mod canonical;
 pub mod sign;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::fmt;
 
@@ -22,6 +24,7 @@ use crate::base::limits::SIGNATURE_SKEW_MAX;
 
 use canonical::Path;
 pub use canonical::percent_decode;
+use time::Signed;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -82,7 +85,7 @@ pub struct Claim<'a> {
     service: &'a str,
     signed_headers: &'a str,
     signature: &'a str,
-    time: &'a str,
+    signed: Signed<'a>,
 }
 
 /// A secret's signing key for one day, region and service (derivation costs five HMACs), ready to sign.
@@ -180,9 +183,7 @@ impl<'a> Claim<'a> {
             let form = "Credential is not key/date/region/service/aws4_request";
             return Err(Incomplete(form));
         };
-        let time = received
-            .one("x-amz-date")
-            .ok_or(Incomplete("X-Amz-Date is missing"))?;
+        let signed = Signed::find(received)?;
         Ok(Self {
             key_id,
             date,
@@ -190,7 +191,7 @@ impl<'a> Claim<'a> {
             service,
             signed_headers,
             signature,
-            time,
+            signed,
         })
     }
 
@@ -207,7 +208,7 @@ impl<'a> Claim<'a> {
         key: &SigningKey,
         now: UnixTime,
     ) -> Result<(), SignatureFault> {
-        self.applies(scope, now)?;
+        let time = self.applies(scope, now)?;
         self.covers(received)?;
         let payload_hash = payload_hash(received)?;
         let canonical =
@@ -216,7 +217,7 @@ impl<'a> Claim<'a> {
             region: self.region,
             service: self.service,
         };
-        let expected = key.sign(&canonical, self.time, self.date, own);
+        let expected = key.sign(&canonical, &time, self.date, own);
         let equal = expected.as_bytes().ct_eq(self.signature.as_bytes());
         if bool::from(equal) {
             Ok(())
@@ -225,25 +226,26 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Whether it claims to be signed for here, and about now.
-    pub fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<(), SignatureFault> {
-        use SignatureFault::{Incomplete, Invalid};
+    /// When it claims to be signed, `yyyymmddThhmmssZ`, if that is for here and about now.
+    pub fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<String, SignatureFault> {
+        use SignatureFault::Invalid;
         if self.region != scope.region {
             return Err(Invalid("another region; see the region setting"));
         }
         if self.service != scope.service {
             return Err(Invalid("another service than ivschat"));
         }
-        let signed_at = parse_time(self.time).ok_or(Incomplete("X-Amz-Date is not a time"))?;
-        if !self.time.starts_with(self.date) {
-            return Err(Invalid("credential date and X-Amz-Date differ"));
+        let signed_at = self.signed.at()?;
+        let time = time::text(signed_at);
+        if time.get(..8) != Some(self.date) {
+            return Err(Invalid("credential date and signing time differ"));
         }
         if now.since(signed_at).max(signed_at.since(now)) > SIGNATURE_SKEW_MAX {
             return Err(Invalid(
                 "signed more than 5 minutes from this server's time",
             ));
         }
-        Ok(())
+        Ok(time)
     }
 
     /// What decides about the request is under the signature.
@@ -267,7 +269,7 @@ impl<'a> Claim<'a> {
         if names.any(|name| name.starts_with("x-amz-") && !is_signed(name)) {
             return Err(Invalid("every x-amz header must be signed"));
         }
-        Ok(())
+        self.signed.must_be_under(self.signed_headers)
     }
 }
 
@@ -303,15 +305,6 @@ fn payload_hash(received: &Received<'_>) -> Result<Hex, SignatureFault> {
         ),
         _ => Err(SignatureFault::Mismatch),
     }
-}
-
-/// `yyyymmddThhmmssZ`.
-fn parse_time(text: &str) -> Option<UnixTime> {
-    let parsed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-    let timestamp = jiff::tz::Offset::UTC.to_timestamp(parsed).ok()?;
-    u64::try_from(timestamp.as_second())
-        .ok()
-        .map(UnixTime::from_secs)
 }
 
 /// A hash as text.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use hyper::http::request::Parts;
 
-use super::{Called, signed_headers};
+use super::{Called, signed_headers, without_body};
 use crate::control::fault::Fault;
 use crate::control::op::Operation;
 use crate::logging::{Kind, bounded, local};
-use crate::protocol::sigv4::{Claim, Received};
+use crate::protocol::sigv4::Claim;
 
 /// Says that a call was refused, if none of its kind was a second ago. A `key` is proven, a
 /// `claimed_key` is not.
@@ -67,13 +67,6 @@ fn kind(fault: &Fault, called: &Called) -> Kind {
 /// The access key id that an unproven request names.
 fn claimed_key(parts: &Parts) -> Option<String> {
     let headers = signed_headers(parts);
-    let received = Received {
-        method: parts.method.as_str(),
-        path: parts.uri.path(),
-        query: parts.uri.query().unwrap_or_default(),
-        headers: &headers,
-        body: &[],
-    };
-    let claim = Claim::read(&received).ok()?;
+    let claim = Claim::read(&without_body(parts, &headers)).ok()?;
     Some(claim.key_id.to_owned())
 }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::canonical::{self, Path};
-use super::{ALGORITHM, Received, Scope, SigningKey, hex};
+use super::{ALGORITHM, Received, Scope, SigningKey, hex, time};
 use crate::base::clock::UnixTime;
 
 /// The one service whose paths are escaped once only.
@@ -59,7 +59,7 @@ pub fn sign(
     scope: Scope<'_>,
     now: UnixTime,
 ) -> Vec<(&'static str, String)> {
-    let time = time_text(now);
+    let time = time::text(now);
     let date = &time[..8];
     let body_hash = hex(&Sha256::digest(request.body).into());
     let mut added = vec![
@@ -102,13 +102,6 @@ pub fn sign(
         format!("{ALGORITHM} Credential={key_id}/{date}/{region}/{service}/aws4_request, SignedHeaders={names}, Signature={signature}"),
     ));
     added
-}
-
-/// `yyyymmddThhmmssZ`.
-fn time_text(now: UnixTime) -> String {
-    let secs = i64::try_from(now.secs()).unwrap_or(i64::MAX);
-    let timestamp = jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX);
-    timestamp.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 #[cfg(test)]

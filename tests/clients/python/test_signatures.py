@@ -13,7 +13,7 @@ import re
 
 import botocore.auth
 import pytest
-from botocore.auth import SigV4QueryAuth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -136,6 +136,71 @@ def test_a_clock_may_be_five_minutes_off(server, monkeypatch, minutes, expected)
     signed_at = datetime.datetime.strptime(headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ")
     assert abs(signed_at - now() - off) < datetime.timedelta(seconds=30), "the clock was shifted"
     assert verdict(server, headers) == expected
+
+
+def over_date(server, form: str = "", signed: str = "content-type;date;host", **shift) -> dict[str, str]:
+    """Signed by botocore over `Date`, `form` of it if given; or over `signed` alone."""
+
+    class Signer(SigV4Auth):
+        def _set_necessary_date_headers(self, request):
+            super()._set_necessary_date_headers(request)
+            if form:
+                at = datetime.datetime.strptime(request.context["timestamp"], "%Y%m%dT%H%M%SZ")
+                request.headers.replace_header("Date", (at + datetime.timedelta(**shift)).strftime(form))
+
+        def headers_to_sign(self, request):
+            covered = super().headers_to_sign(request)
+            for name in set(covered.keys()) - set(signed.split(";")):
+                del covered[name]
+            return covered
+
+    headers = {"Content-Type": "application/json", "Date": "now"}
+    request = AWSRequest("POST", f"{server.control_url}{PATH}", data=BODY, headers=headers)
+    Signer(Credentials(ACCESS_KEY, SECRET_KEY), "ivschat", REGION).add_auth(request)
+    headers = dict(request.headers)
+    assert "X-Amz-Date" not in headers and f"SignedHeaders={signed}," in headers["Authorization"]
+    return headers
+
+
+def test_the_official_client_may_sign_over_date(server):
+    """Method: boto3 with a `Date` header, which botocore signs then instead of `X-Amz-Date`."""
+    client = server.boto()
+    sent = []
+    client.meta.events.register_first(
+        "before-sign.ivschat.ListRooms", lambda request, **_: request.headers.add_header("Date", "now")
+    )
+    client.meta.events.register("before-send.ivschat.ListRooms", lambda request, **_: sent.append(request))
+    assert "rooms" in client.list_rooms()
+    assert "Date" in sent[0].headers and "X-Amz-Date" not in sent[0].headers
+
+
+HTTP_DATE, BASIC = "%a, %d %b %Y %H:%M:%S GMT", "%Y%m%dT%H%M%SZ"
+OVER_DATE = {
+    "as botocore writes it": ({}, ("ok", 200)),
+    "as HTTP has it": ({"form": HTTP_DATE}, ("ok", 200)),
+    "as X-Amz-Date": ({"form": BASIC}, ("ok", 200)),
+    "no time": ({"form": "yesterday"}, INCOMPLETE),
+    "another form": ({"form": "%Y-%m-%dT%H:%M:%SZ"}, INCOMPLETE),
+    "six minutes ago": ({"form": HTTP_DATE, "minutes": -6}, INVALID),
+    "in six minutes": ({"form": BASIC, "minutes": 6}, INVALID),
+    "another day": ({"form": HTTP_DATE, "days": 1}, INVALID),
+    "unsigned": ({"signed": "content-type;host"}, INVALID),
+}
+
+
+@pytest.mark.parametrize("case", OVER_DATE)
+def test_a_date_header_tells_the_time_if_it_is_signed(server, case):
+    arguments, expected = OVER_DATE[case]
+    assert verdict(server, over_date(server, **arguments)) == expected
+
+
+def test_x_amz_date_wins_over_date(server):
+    old = "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert verdict(server, edited(good(server), date=old)) == ("ok", 200)
+    dated = over_date(server)
+    assert verdict(server, edited(dated, x_amz_date="19941106T084937Z")) == INVALID
+    assert verdict(server, edited(dated, x_amz_date="yesterday")) == INCOMPLETE
+    assert verdict(server, edited(dated, date=None)) == INCOMPLETE
 
 
 def test_a_presigned_request_is_refused(server):

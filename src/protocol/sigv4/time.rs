@@ -1,0 +1,80 @@
+//! When a request was signed: `X-Amz-Date`, or `Date` where there is none.
+
+use jiff::fmt::rfc2822::DateTimeParser;
+
+use super::Received;
+use super::SignatureFault::{self, Incomplete, Invalid};
+use crate::base::clock::UnixTime;
+
+/// The header that says when a request was signed, as it was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signed<'a> {
+    /// `X-Amz-Date`, which decides where it is sent.
+    Amazon(&'a str),
+    /// `Date`.
+    Date(&'a str),
+}
+
+impl<'a> Signed<'a> {
+    /// Finds the one header of a request that says it.
+    pub(super) fn find(received: &Received<'a>) -> Result<Self, SignatureFault> {
+        if received.all("x-amz-date").next().is_some() {
+            let once = received.one("x-amz-date");
+            return once
+                .map(Self::Amazon)
+                .ok_or(Incomplete("X-Amz-Date must be there once"));
+        }
+        let once = received.one("date");
+        once.map(Self::Date)
+            .ok_or(Incomplete("X-Amz-Date or Date must be there once"))
+    }
+
+    /// `X-Amz-Date` is `yyyymmddThhmmssZ`; `Date` may be that, or the date of HTTP and mail (RFC 1123).
+    pub(super) fn at(self) -> Result<UnixTime, SignatureFault> {
+        match self {
+            Self::Amazon(text) => parse(text).ok_or(Incomplete("X-Amz-Date is not a time")),
+            Self::Date(text) => parse(text)
+                .or_else(|| parse_rfc1123(text))
+                .ok_or(Incomplete("Date is not a time")),
+        }
+    }
+
+    /// The string to sign has the time as well, but what decides must be among the signed headers.
+    pub(super) fn must_be_under(self, signed_headers: &str) -> Result<(), SignatureFault> {
+        let name = match self {
+            // Every `x-amz-*` header must be, and is checked for that.
+            Self::Amazon(_) => return Ok(()),
+            Self::Date(_) => "date",
+        };
+        let mut names = signed_headers.split(';');
+        if names.any(|other| other == name) {
+            Ok(())
+        } else {
+            Err(Invalid("Date must be signed where X-Amz-Date is not sent"))
+        }
+    }
+}
+
+/// `yyyymmddThhmmssZ`.
+pub(super) fn text(at: UnixTime) -> String {
+    let secs = i64::try_from(at.secs()).unwrap_or(i64::MAX);
+    let timestamp = jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX);
+    timestamp.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+fn parse(text: &str) -> Option<UnixTime> {
+    let parsed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+    let timestamp = jiff::tz::Offset::UTC.to_timestamp(parsed).ok()?;
+    unix(timestamp)
+}
+
+/// Whatever its zone: botocore writes `-0000`, others `GMT`. Amazon's own examples have a wrong weekday.
+fn parse_rfc1123(text: &str) -> Option<UnixTime> {
+    let parser = DateTimeParser::new().relaxed_weekday(true);
+    unix(parser.parse_timestamp(text).ok()?)
+}
+
+fn unix(timestamp: jiff::Timestamp) -> Option<UnixTime> {
+    let secs = u64::try_from(timestamp.as_second()).ok()?;
+    Some(UnixTime::from_secs(secs))
+}
