@@ -156,6 +156,8 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/archive/intake.rs", "without a configuration"),
         // Once a look at a file of ours, or a change of its state.
         ("server/reload.rs", "reloaded"),
+        // Once a change of its standing, then once an hour.
+        ("server/reload.rs", "TLS: {warning}"),
         ("control/access.rs", "access keys"),
         ("control/store/disk.rs", ""),
         ("shard/journal.rs", "token uses cannot be read"),

@@ -99,9 +99,17 @@ pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
 /// First guess for what TLS adds to a send; grows as rustls asks.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
-/// Certificate, key and sealing keys are read so far when they are looked at for changes, in bytes: a
-/// hundred long chains.
+/// Certificate and key files, in bytes, a hundred long chains: longer ones are refused. Sealing keys are
+/// read so far when they are looked at for changes.
 pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A certificate whose end is nearer is warned of: tools renew 30 days before it, so two weeks have failed.
+pub const CERTIFICATE_EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
+/// Between two warnings of a certificate that clients refuse, while nothing changes.
+pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_hours(1);
+/// Between two warnings of one that they will refuse soon.
+pub const CERTIFICATE_SOON_INTERVAL: Duration = Duration::from_hours(24);
+/// Names of a certificate in a warning; the others are counted.
+pub const CERTIFICATE_NAMES_MAX: usize = 5;
 
 // ---- Tokens ----
 

@@ -20,13 +20,13 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Flags, Mode, SAMPLE};
+use crate::config::{self, ConfigError, Flags, Mode, Running, SAMPLE};
 use crate::logging;
 use crate::server::{self, StartError};
 
 /// Behind the help of every command that ends by itself or by a signal.
 const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
-                          2  wrong usage or configuration\n  3  a listener's address cannot be bound";
+                          2  wrong usage or configuration, certificate files included\n  3  a listener's address cannot be bound";
 
 /// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
 #[derive(Debug, Parser)]
@@ -92,10 +92,15 @@ enum Command {
 enum ConfigCommand {
     /// Print a file with every key, its meaning and its default
     Sample,
-    /// Check a file as `serve` would, environment included: exit 0 if it is valid, 2 if not
+    /// Check a file as `serve` would, environment included: exit 0 if it starts a server, 2 if not
+    ///
+    /// What `serve` starts with and only warns of, such as an expired certificate, is a warning here, too.
     Check {
         /// The file
         file: PathBuf,
+        /// Exit 2 for warnings as well
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -160,24 +165,30 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Config {
-            command: ConfigCommand::Check { file },
-        } => {
-            let flags = Flags {
-                config: Some(file),
-                ..Flags::default()
-            };
-            let (settings, _) = config::load(Mode::Serve, &flags, environment())?;
-            server::check(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
-            show("valid\n");
-            Ok(())
-        }
+            command: ConfigCommand::Check { file, strict },
+        } => check(file, strict),
     }
+}
+
+fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
+    let flags = Flags {
+        config: Some(file),
+        ..Flags::default()
+    };
+    let (settings, _) = config::load(Mode::Serve, &flags, config::environment())?;
+    match server::check(&settings)? {
+        Some(warning) if strict => return Err(Failure::Usage(warning)),
+        Some(warning) => logging::print(&format!("uproar: warning: {warning}\n")),
+        None => {}
+    }
+    show("valid\n");
+    Ok(())
 }
 
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
     // First of all: a signal that comes now must not end the process by its default.
     let process = server::Process::start()?;
-    let (settings, effective) = config::load(mode, flags, environment())?;
+    let (settings, effective) = config::load(mode, flags, config::environment())?;
     if flags.print_config {
         show(&effective.to_string());
         return Ok(());
@@ -187,7 +198,8 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
     }
     let data_dir = settings.data_dir.clone();
-    server::run(process, settings, |ready| {
+    let running = Running::new(mode, flags.clone(), effective);
+    server::run(process, settings, running, |ready| {
         if matches!(mode, Mode::Dev { .. }) {
             banner::print(ready, &data_dir);
         }
@@ -198,10 +210,4 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
 /// Prints to standard output. A reader that has enough (`| head`) is no failure, and no panic.
 fn show(text: &str) {
     let _gone = io::stdout().lock().write_all(text.as_bytes());
-}
-
-/// Variables that are text; `std::env::vars` would panic at any other, whosever it is.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Failure, environment};
+use super::Failure;
 use crate::config::{self, dev_data_dir};
 use crate::logging;
 
@@ -31,7 +31,7 @@ pub(super) struct Placed {
 impl Place {
     /// Reads the configuration. Whoever named neither is told which directory counts.
     pub(super) fn read(&self) -> Result<Placed, Failure> {
-        let local = config::local(self.config.as_deref(), environment())?;
+        let local = config::local(self.config.as_deref(), config::environment())?;
         let data_dir = match (&self.data_dir, local.data_dir) {
             (Some(own), _) => own.clone(),
             (None, Some(configured)) => configured,

@@ -14,6 +14,7 @@ mod names;
 mod raw;
 mod resolve;
 mod review;
+mod running;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use error::ConfigError;
 pub use flags::Flags;
 pub use layers::Source;
 pub use raw::Profile;
+pub use running::Running;
 pub use settings::{Settings, TlsFiles};
 
 /// Every key, with its default and meaning: `uproar config sample`. Also the list of keys there are.
@@ -97,6 +99,13 @@ pub fn local(
     let file = file.zip(text.as_deref());
     let (raw, sources) = layers::merge(Mode::Serve, file, environment, &Flags::default())?;
     resolve::local(raw, &sources)
+}
+
+/// Variables of this process. `std::env::vars` would panic at any that is no text, whosever it is; of those what is
+/// no text shows as U+FFFD.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

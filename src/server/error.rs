@@ -126,10 +126,11 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Exit code: 3 cannot bind, 1 anything else.
+    /// Exit code: 3 cannot bind, 2 what the configuration names is not there, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } => 3,
+            Self::Tls { .. } => 2,
             Self::Directory { .. }
             | Self::Locked { .. }
             | Self::Ring { .. }
@@ -141,7 +142,6 @@ impl StartError {
             | Self::Load(_)
             | Self::Room(_)
             | Self::Certificates(_)
-            | Self::Tls { .. }
             | Self::Task { .. }
             | Self::Runtime(_) => 1,
         }

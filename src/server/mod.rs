@@ -1,8 +1,10 @@
 //! Start-up, wiring, signals and the end: from valid settings to a running server.
 
+mod certificate;
 mod demo;
 mod error;
 mod keys;
+mod pem;
 mod preflight;
 mod process;
 mod process_metrics;
@@ -19,7 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::task::LocalSet;
 
 use crate::base::id::RoomId;
-use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Settings};
+use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Running, Settings};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
@@ -59,15 +61,27 @@ pub struct Ready {
     pub room: Option<String>,
 }
 
-/// Whether a start would accept what `settings` names: certificate and key. Changes nothing.
-pub fn check(settings: &Settings) -> Result<(), StartError> {
-    tls::configure(settings).map(drop)
+/// Whether a start would accept what `settings` names: certificate and key. Changes nothing. What a start
+/// would warn of, if anything.
+pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
+    let Some(certificate) = tls::configure(settings)?.certificate else {
+        return Ok(None);
+    };
+    let now = Clock::start().now().unix;
+    let warning = certificate.validity().map(|validity| validity.warning(now));
+    let warning = warning.unwrap_or_else(|error| Some(certificate::unreadable(&error)));
+    let name = |path: &Path| path.display().to_string();
+    let file = certificate
+        .files()
+        .map_or_else(String::new, |[path, _]| name(path));
+    Ok(warning.map(|warning| format!("{file}: {warning}")))
 }
 
 /// Runs until SIGTERM or SIGINT. `on_ready` hears once that both listeners accept.
 pub fn run(
     process: Process,
     settings: Settings,
+    running: Running,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
     let supervisor = Supervisor::of_process();
@@ -146,6 +160,7 @@ pub fn run(
         process,
         supervisor,
         settings,
+        running,
         shards,
         shard_settings,
         keyring,
@@ -167,6 +182,7 @@ struct Start {
     process: Process,
     supervisor: Supervisor,
     settings: Settings,
+    running: Running,
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
     keyring: LiveKeyring,
@@ -193,6 +209,7 @@ impl Start {
             process,
             supervisor,
             settings,
+            running,
             mut shards,
             shard_settings,
             keyring,
@@ -212,8 +229,9 @@ impl Start {
         let reloads = Arc::new(reload::Reloads::default());
         let watch = reload::Watch::new(
             &settings.data_dir,
+            running,
             Arc::clone(&keyring),
-            certificate,
+            certificate.clone(),
             Arc::clone(&reloads),
         );
         let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
@@ -247,6 +265,9 @@ impl Start {
                 Box::new(move |out| {
                     metrics::render(&shard_metrics, out);
                     reloads.render(out);
+                    if let Some(certificate) = &certificate {
+                        certificate.render(out);
+                    }
                     shown_reviews.render(out);
                     restarts.render(out);
                     logging::render(out);
@@ -291,7 +312,7 @@ impl Start {
             // The control thread's tasks that must live.
             let served = tokio::select! {
                 served = serving => served.map_err(StartError::Runtime),
-                never = watch.run(hangup) => match never {},
+                never = watch.run(hangup, clock) => match never {},
                 failed = reviews.serve(review_mail) => match failed {
                     Err(cause) => Err(StartError::Task { task: "reviews", cause }),
                 },

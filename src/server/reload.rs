@@ -2,7 +2,8 @@
 //!
 //! Files are read every second and at SIGHUP, and compared by what they hold: tools that renew them set
 //! whatever times, names and links they like. A file that cannot be read, or a certificate whose key is
-//! not there yet, changes nothing: the server goes on with what it has, and says so.
+//! not there yet, changes nothing: the server goes on with what it has, and says so. At SIGHUP the
+//! configuration is judged first: beside one that no start would accept, nothing is read again.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -15,11 +16,13 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::Signal;
 
+use super::certificate::Reminder;
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
 use crate::base::limits::WATCHED_FILE_BYTES_MAX;
-use crate::config::keyring_path;
+use crate::config::{Running, keyring_path};
 use crate::shard::door::LiveKeyring;
+use crate::shard::run::Clock;
 
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,10 +55,12 @@ impl Reloads {
 /// Looks after the files until it is dropped.
 pub(super) struct Watch {
     data_dir: PathBuf,
+    running: Running,
     keyring: LiveKeyring,
     keys_seen: Content,
     certificate: Option<Arc<LiveCertificate>>,
     certificate_seen: [Content; 2],
+    reminder: Reminder,
     reloads: Arc<Reloads>,
 }
 
@@ -63,6 +68,7 @@ impl Watch {
     /// Starts from the files as they were just read.
     pub(super) fn new(
         data_dir: &Path,
+        running: Running,
         keyring: LiveKeyring,
         certificate: Option<Arc<LiveCertificate>>,
         reloads: Arc<Reloads>,
@@ -71,20 +77,60 @@ impl Watch {
             keys_seen: content(&keyring_path(data_dir)),
             certificate_seen: certificate_content(certificate.as_deref()),
             data_dir: data_dir.to_owned(),
+            running,
             keyring,
             certificate,
+            reminder: Reminder::default(),
             reloads,
         }
     }
 
     /// Runs as long as the server does.
-    pub(super) async fn run(mut self, mut hangup: Signal) -> Infallible {
+    pub(super) async fn run(mut self, mut hangup: Signal, clock: Clock) -> Infallible {
         loop {
+            self.remind(clock);
             let forced = tokio::select! {
                 _ = hangup.recv() => true,
                 () = tokio::time::sleep(LOOK_INTERVAL) => false,
             };
-            self.look(forced);
+            if !forced || self.judge() {
+                self.look(forced);
+            }
+        }
+    }
+
+    /// Whether a start would accept the configuration as it is now.
+    fn judge(&self) -> bool {
+        match self.running.changed() {
+            Ok(changed) if changed.is_empty() => true,
+            Ok(changed) => {
+                let changed = changed.join(", ");
+                tracing::warn!(
+                    changed,
+                    "configuration not reloaded: these keys count from the next start"
+                );
+                true
+            }
+            Err(error) => {
+                let counted = &self.reloads.failed;
+                counted.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, "nothing is reloaded: no start would accept the configuration");
+                false
+            }
+        }
+    }
+
+    /// Says what an operator must know of the certificate's dates.
+    fn remind(&mut self, clock: Clock) {
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        let read = certificate.validity();
+        if let Some(warning) = self.reminder.due(read, clock.now()) {
+            let file = certificate
+                .files()
+                .map(|[path, _]| tracing::field::display(path.display()));
+            tracing::warn!(file, "TLS: {warning}");
         }
     }
 
@@ -97,7 +143,8 @@ impl Watch {
             self.note("sealing keys", outcome);
         }
         let held = certificate_content(self.certificate.as_deref());
-        if let Some(certificate) = &self.certificate
+        let is_live = |certificate: &&Arc<LiveCertificate>| certificate.files().is_some();
+        if let Some(certificate) = self.certificate.as_ref().filter(is_live)
             && (forced || held != self.certificate_seen)
         {
             self.certificate_seen = held;
@@ -124,7 +171,8 @@ impl Watch {
 type Content = Option<[u8; 32]>;
 
 fn certificate_content(certificate: Option<&LiveCertificate>) -> [Content; 2] {
-    certificate.map_or([None; 2], |certificate| certificate.files().map(content))
+    let files = certificate.and_then(LiveCertificate::files);
+    files.map_or([None; 2], |files| files.map(content))
 }
 
 fn content(path: &Path) -> Content {

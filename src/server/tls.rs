@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::StartError;
+use super::certificate::Validity;
+use super::pem::{self, fault};
 use crate::config::{Mode, Settings, TlsFiles};
 use crate::durable::{self, Access, Survives};
 
@@ -20,14 +21,15 @@ use crate::durable::{self, Access, Survives};
 pub(super) struct Listeners {
     pub(super) messaging: Option<Arc<ServerConfig>>,
     pub(super) control: Option<Arc<ServerConfig>>,
-    /// What to read again when it was renewed; a throw-away certificate never is.
+    /// What both present.
     pub(super) certificate: Option<Arc<LiveCertificate>>,
 }
 
 /// The certificate of both listeners, replaced while they run.
 #[derive(Debug)]
 pub(super) struct LiveCertificate {
-    files: TlsFiles,
+    // What to read again when it was renewed; a throw-away certificate never is.
+    files: Option<TlsFiles>,
     current: Arc<Current>,
 }
 
@@ -42,15 +44,37 @@ impl ResolvesServerCert for Current {
 
 impl LiveCertificate {
     /// Certificate and key file.
-    pub(super) fn files(&self) -> [&Path; 2] {
-        [&self.files.certificate, &self.files.key]
+    pub(super) fn files(&self) -> Option<[&Path; 2]> {
+        let files = self.files.as_ref()?;
+        Some([&files.certificate, &files.key])
     }
 
     /// Reads the files again; new connections get what they hold.
     pub(super) fn reload(&self) -> Result<(), StartError> {
-        let certified = read(&self.files, &provider())?;
-        self.current.0.store(Arc::new(certified));
+        if let Some(files) = &self.files {
+            let certified = pem::read(files, &provider())?;
+            self.current.0.store(Arc::new(certified));
+        }
         Ok(())
+    }
+
+    /// Names and dates of what is presented now.
+    pub(super) fn validity(&self) -> Result<Validity, String> {
+        Validity::of_chain(&self.current.0.load().cert)
+    }
+
+    /// Appends when clients begin to refuse it, in Prometheus' text format.
+    pub(super) fn render(&self, out: &mut String) {
+        use std::fmt::Write;
+        if let Ok(validity) = self.validity() {
+            let name = "uproar_tls_certificate_not_after_timestamp_seconds";
+            let end = validity.not_after().secs();
+            let _infallible = write!(
+                out,
+                "# HELP {name} End of the TLS certificate's validity since the Unix epoch.\n\
+                 # TYPE {name} gauge\n{name} {end}\n"
+            );
+        }
     }
 }
 
@@ -58,7 +82,7 @@ impl LiveCertificate {
 pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     let provider = provider();
     let certified = match (&settings.tls, settings.mode) {
-        (Some(files), _) => read(files, &provider)?,
+        (Some(files), _) => pem::read(files, &provider)?,
         (None, Mode::Dev { tls: true }) => {
             throw_away(&settings.data_dir.join("dev-cert.pem"), &provider)?
         }
@@ -73,12 +97,10 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     Ok(Listeners {
         messaging: Some(Arc::new(messaging)),
         control: Some(Arc::new(control)),
-        certificate: settings.tls.clone().map(|files| {
-            Arc::new(LiveCertificate {
-                files,
-                current: Arc::clone(&current),
-            })
-        }),
+        certificate: Some(Arc::new(LiveCertificate {
+            files: settings.tls.clone(),
+            current,
+        })),
     })
 }
 
@@ -98,29 +120,18 @@ fn build(
     Ok(config)
 }
 
-fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| fault(&files.certificate, error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, error))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|error| fault(&files.certificate, error))
-}
-
 /// A certificate for loopback, whose PEM file clients can be told to trust.
 fn throw_away(path: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| fault(path, error))?;
     let pem = made.cert.pem();
-    durable::replace(path, pem.as_bytes(), Access::PUBLIC, Survives::Kill)
-        .map_err(|error| fault(path, error))?;
+    durable::replace(path, pem.as_bytes(), Access::PUBLIC, Survives::Kill).map_err(|cause| {
+        StartError::Directory {
+            path: path.to_owned(),
+            cause,
+        }
+    })?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let chain = vec![made.cert.der().clone()];
     CertifiedKey::from_der(chain, key.into(), provider).map_err(|error| fault(path, error))
-}
-
-fn fault(path: &Path, cause: impl ToString) -> StartError {
-    StartError::Tls {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    }
 }

@@ -102,7 +102,7 @@ def test_a_bad_certificate_is_named(tmp_path):
     check = uproar("config", "check", str(config))
     assert check.returncode == 2
     assert f"{tmp_path}/cert.pem" in check.stderr and "PEM" in check.stderr
-    log = failed_start(Server(tmp_path / "data", extra=("--config", str(config))), 1)
+    log = failed_start(Server(tmp_path / "data", extra=("--config", str(config))), 2)
     assert f"{tmp_path}/cert.pem" in log
 
 
