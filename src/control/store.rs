@@ -6,6 +6,7 @@
 
 pub mod backup;
 mod disk;
+mod fresh;
 pub mod keys;
 mod mark;
 mod schema;
@@ -23,6 +24,7 @@ use redb::{Builder, ConcurrencyMode, TableDefinition};
 use tokio::sync::oneshot;
 
 use crate::base::limits::COMMIT_WRITES_MAX;
+use crate::durable::Survives;
 use crate::supervisor::{Pulse, Supervisor, Thread, Told};
 use disk::Disk;
 use mark::MarkFile;
@@ -188,7 +190,14 @@ impl Store {
     /// Opens or makes the database, brings it to the current schema and reads what it holds.
     pub fn open(path: &Path, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let marks = MarkFile::beside(&path)?;
+        let marks = if path.try_exists()? {
+            MarkFile::beside(&path, Survives::PowerLoss)?
+        } else {
+            // What syncs the database's name syncs the mark's; and there is nothing to be marked yet.
+            let marks = MarkFile::beside(&path, Survives::Kill)?;
+            fresh::make(&path)?;
+            marks
+        };
         let disk = Disk::open(move || Ok(builder().create(&path)?), marks)?;
         Self::of(disk, supervisor)
     }

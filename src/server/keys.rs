@@ -17,8 +17,9 @@ use crate::protocol::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Reads the ring, or makes one. After a reboot without a clean stop a new key replaces all others: uses
-/// of their tokens may have been lost with the page cache.
+/// Reads the ring, or makes one. After a reboot a new key replaces all others: uses of their tokens may have
+/// been lost with the page cache. So what is made here need not survive a loss of power, and is not synced:
+/// behind one, the machine has another boot id, and whatever is left of these files is replaced unread.
 pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, StartError> {
     let path = keyring_path(data_dir);
     let fail = |cause| StartError::Directory {
@@ -42,15 +43,9 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     getrandom::fill(&mut bytes).map_err(|error| fail(error.into()))?;
     let mut ring = Keyring::default();
     ring.push(Key::new(bytes, now));
-    replace(&path, &ring).map_err(fail)?;
+    replace(&path, &ring, Survives::Kill).map_err(fail)?;
     // Afterwards: killed in between, the next start finds the old one and makes a new key again.
-    durable::replace(
-        &boot_path,
-        boot.as_bytes(),
-        Access::PUBLIC,
-        Survives::PowerLoss,
-    )
-    .map_err(fail)?;
+    durable::replace(&boot_path, boot.as_bytes(), Access::PUBLIC, Survives::Kill).map_err(fail)?;
     Ok(ring)
 }
 
@@ -79,10 +74,10 @@ pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<
     let mut ring = load_keyring(data_dir)?;
     ring.retire(now, TOKEN_LIFE_MAX);
     ring.push_behind(Key::new(*bytes, now));
-    replace(&path, &ring).map_err(fail)?;
+    replace(&path, &ring, Survives::PowerLoss).map_err(fail)?;
     std::thread::sleep(lead);
     ring.promote();
-    replace(&path, &ring).map_err(fail)
+    replace(&path, &ring, Survives::PowerLoss).map_err(fail)
 }
 
 /// A random nonce.
@@ -93,10 +88,10 @@ pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
 }
 
 /// The directory owner's file, so that an operator who is root leaves it readable for the server.
-fn replace(path: &Path, ring: &Keyring) -> io::Result<()> {
+fn replace(path: &Path, ring: &Keyring, survives: Survives) -> io::Result<()> {
     let text = ring.to_text();
     let access = Access::PRIVATE_TO_DIRECTORY;
-    durable::replace(path, text.as_bytes(), access, Survives::PowerLoss)
+    durable::replace(path, text.as_bytes(), access, survives)
 }
 
 #[cfg(test)]

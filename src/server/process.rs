@@ -1,8 +1,6 @@
 //! What a server's process has before it does anything that takes time: the control thread's runtime,
 //! and every signal that would otherwise end it.
 
-use std::time::Duration;
-
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -84,8 +82,11 @@ impl Stop {
     pub(super) async fn is_asked(&mut self) -> bool {
         // The runtime looks for signals when its tasks yield.
         tokio::task::yield_now().await;
-        tokio::time::timeout(Duration::ZERO, self.asked())
-            .await
-            .is_ok()
+        // Without a timer, whose shortest time is a millisecond.
+        tokio::select! {
+            biased;
+            () = self.asked() => true,
+            () = std::future::ready(()) => false,
+        }
     }
 }

@@ -245,7 +245,7 @@ fn counter(database: &Database) -> Result<u64, StoreError> {
 }
 
 /// The database's identity, made if it has none.
-fn identity(database: &Database) -> Result<u64, StoreError> {
+pub(super) fn identity(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let identity = {
         let mut meta = transaction.open_table(META)?;

@@ -32,13 +32,13 @@ pub(super) trait Marks: Send {
 pub(super) struct MarkFile(PathBuf);
 
 impl MarkFile {
-    /// Makes the file if there is none of its length.
-    pub(super) fn beside(database: &Path) -> io::Result<Self> {
+    /// Makes the file, without a mark, if there is none of its length.
+    pub(super) fn beside(database: &Path, made: Survives) -> io::Result<Self> {
         let path = database.with_extension("refused");
         let there = fs::metadata(&path).is_ok_and(|found| found.len() == BYTES as u64);
         if !there {
             let nothing = Mark::default().to_bytes();
-            durable::replace(&path, &nothing, Access::PRIVATE, Survives::PowerLoss)?;
+            durable::replace(&path, &nothing, Access::PRIVATE, made)?;
         }
         Ok(Self(path))
     }
@@ -96,14 +96,14 @@ mod tests {
             database: 77,
             refused,
         });
-        let mut marks = MarkFile::beside(&path).expect("makes");
+        let mut marks = MarkFile::beside(&path, Survives::PowerLoss).expect("makes");
         assert_eq!(marks.read(), Some(Mark::default()));
         let (outcome, operations) = under(Plan::default(), || marks.write(new));
         outcome.expect("writes");
         for plan in plans(operations.len()) {
             marks.write(old).expect("writes");
             let (outcome, _) = under(plan.clone(), || marks.write(new));
-            let mut again = MarkFile::beside(&path).expect("is there");
+            let mut again = MarkFile::beside(&path, Survives::PowerLoss).expect("is there");
             let read = again.read();
             assert!(
                 read == Some(new) || outcome.is_err() && (read == Some(old) || read.is_none()),

@@ -1,6 +1,8 @@
 //! The database's schema, and the way to it from every earlier one.
 
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+};
 
 use super::{StoreError, Table};
 
@@ -19,8 +21,11 @@ const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 /// What this server writes.
 pub(super) const CURRENT: u64 = STEPS.len() as u64;
 
-/// Takes every step that is left, all in one transaction.
+/// Takes every step that is left, all in one transaction. Writes nothing if the database is today's.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
+    if is_current(database)? {
+        return Ok(());
+    }
     let write = database.begin_write()?;
     let found = version(&write.open_table(META)?)?;
     let taken = usize::try_from(found).unwrap_or(usize::MAX);
@@ -40,6 +45,17 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether there is nothing to do: the schema is today's and every table is there.
+fn is_current(database: &Database) -> Result<bool, StoreError> {
+    let read = database.begin_read()?;
+    let tables: Vec<_> = read.list_tables()?.collect();
+    let has = |name| tables.iter().any(|table| table.name() == name);
+    if !has(META.name()) || !Table::ALL.iter().all(|table| has(table.name())) {
+        return Ok(false);
+    }
+    Ok(version(&read.open_table(META)?)? == CURRENT)
+}
+
 /// The schema a database has.
 pub(super) fn version(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
     let found = meta.get(VERSION)?;
@@ -54,8 +70,6 @@ pub(super) fn mark(write: &WriteTransaction, version: u64) -> Result<(), StoreEr
 
 #[cfg(test)]
 mod tests {
-    use redb::ReadableDatabase;
-
     use super::*;
     use crate::control::store::Store;
     use crate::supervisor::Supervisor;
