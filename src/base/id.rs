@@ -13,12 +13,10 @@ pub const ID_CHARS: usize = 12;
 struct Id12([u8; ID_CHARS]);
 
 impl Id12 {
-    fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; ID_CHARS] = text.as_bytes().try_into().ok()?;
-        bytes
-            .iter()
-            .all(u8::is_ascii_alphanumeric)
-            .then_some(Self(bytes))
+    /// Looks at all of them in any case: faster than to stop at the first that is none.
+    fn parse(bytes: &[u8; ID_CHARS]) -> Option<Self> {
+        let all = (bytes.iter()).fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
+        all.then_some(Self(*bytes))
     }
 
     /// From uniform random bits; bias below 2^-57.
@@ -46,7 +44,12 @@ macro_rules! id_type {
         impl $name {
             /// `None` unless `text` is exactly twelve characters of `[a-zA-Z0-9]`.
             pub fn parse(text: &str) -> Option<Self> {
-                Id12::parse(text).map(Self)
+                Self::from_bytes(text.as_bytes().try_into().ok()?)
+            }
+
+            /// `None` unless all of them are of `[a-zA-Z0-9]`.
+            pub fn from_bytes(bytes: &[u8; ID_CHARS]) -> Option<Self> {
+                Id12::parse(bytes).map(Self)
             }
 
             /// From uniform random bits.

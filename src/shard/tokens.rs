@@ -8,12 +8,16 @@
 //! key which expire no later are refused whatever the clock says, so forgetting is never wrong, also when
 //! the clock steps back afterwards. With a right clock such tokens have expired anyway.
 
+mod recovery;
+
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::limits::{FORGOTTEN_KEYS_MAX, TOKENS_FORGOTTEN_PER_LOOK_MAX, USED_TOKENS_MAX};
 use crate::protocol::token::{KeyId, TokenId};
+
+pub use recovery::Recovery;
 
 /// Remembers each token until it can no longer be used.
 #[derive(Debug, Default)]
@@ -47,9 +51,7 @@ impl UsedTokens {
         }
         self.used.insert(token);
         let expiring = self.by_minute.entry(minute).or_default();
-        expiring.tokens.push(token);
-        let passed = now.tick.after(expires.since(now.unix));
-        expiring.passed = expiring.passed.max(passed);
+        expiring.push(token, expires, now);
         Redeemed::First
     }
 
@@ -67,11 +69,6 @@ impl UsedTokens {
             Some(key) => self.forgotten.note(key, until),
             None => self.forgotten.others = self.forgotten.others.max(until),
         }
-    }
-
-    /// Makes room for so many more.
-    pub fn reserve(&mut self, count: usize) {
-        self.used.reserve(count.min(USED_TOKENS_MAX));
     }
 
     /// What was forgotten, to be written down.
@@ -149,6 +146,14 @@ struct Expiring {
     tokens: Vec<TokenId>,
     // When the time that the last of them had left will have passed.
     passed: Tick,
+}
+
+impl Expiring {
+    fn push(&mut self, token: TokenId, expires: UnixTime, now: Now) {
+        self.tokens.push(token);
+        let passed = now.tick.after(expires.since(now.unix));
+        self.passed = self.passed.max(passed);
+    }
 }
 
 /// Tokens of one key, or of all, that expire no later may have been used and forgotten.
