@@ -18,6 +18,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 pub use blocking::{blocking, runtime};
 pub use contain::keep;
 pub use pulse::Pulse;
@@ -36,6 +38,8 @@ pub struct Supervisor(Arc<Inner>);
 struct Inner {
     end: Box<dyn Fn() + Send + Sync>,
     pulses: Mutex<Vec<Arc<Pulse>>>,
+    // A thread that was asked for a turn has taken one.
+    turned: Arc<Notify>,
     restarts: AtomicU64,
 }
 
@@ -61,6 +65,7 @@ impl Supervisor {
         Self(Arc::new(Inner {
             end: Box::new(end),
             pulses: Mutex::default(),
+            turned: Arc::default(),
             restarts: AtomicU64::new(0),
         }))
     }
@@ -77,7 +82,7 @@ impl Supervisor {
         wake: impl Fn() + Send + Sync + 'static,
         work: impl FnOnce(&Pulse) -> Result<Told, E> + Send + 'static,
     ) -> io::Result<Thread> {
-        let pulse = Arc::new(Pulse::new(name, wake));
+        let pulse = Arc::new(Pulse::new(name, Arc::clone(&self.0.turned), wake));
         let (alive, ended) = channel();
         let (supervisor, own) = (self.clone(), Arc::clone(&pulse));
         let thread = std::thread::Builder::new().name(name.to_owned());
@@ -105,22 +110,25 @@ impl Supervisor {
     /// Asks every thread for a turn, at once; the names of those that take none within
     /// [`LIVENESS_MAX`]. Whoever asks takes one by asking.
     pub async fn silent(&self) -> Vec<String> {
-        let mut asked: Vec<(Arc<Pulse>, u64)> = self
-            .pulses()
-            .iter()
-            .map(|pulse| (Arc::clone(pulse), pulse.turns()))
+        let pulses = self.pulses().clone();
+        let mut asked: Vec<(Arc<Pulse>, u64)> = pulses
+            .into_iter()
+            .map(|pulse| {
+                let before = pulse.ask();
+                (pulse, before)
+            })
             .collect();
-        for (pulse, _) in &asked {
-            pulse.wake();
-        }
         let started = Instant::now();
         loop {
+            // Before the look, so that no turn falls between both.
+            let mut turned = std::pin::pin!(self.0.turned.notified());
+            turned.as_mut().enable();
             asked.retain(|(pulse, before)| pulse.turns() == *before);
             if asked.is_empty() || started.elapsed() >= LIVENESS_MAX {
                 let names = asked.iter().map(|(pulse, _)| pulse.name().to_owned());
                 return names.collect();
             }
-            tokio::time::sleep(LOOK).await;
+            let _looks_again = tokio::time::timeout(LOOK, turned).await;
         }
     }
 
@@ -157,8 +165,8 @@ impl Thread {
     }
 }
 
-/// Between two looks whether threads have turned.
-const LOOK: Duration = Duration::from_millis(1);
+/// The longest time between two looks whether threads have turned.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -234,8 +242,10 @@ mod tests {
         };
         runtime.block_on(async {
             tokio::select! {
-                never = keep(&supervisor, "t", Duration::ZERO, make) => match never {},
+                // The third run is heard of before it is polled again and panics.
+                biased;
                 () = async { for _ in 0..3 { runs.recv().await.expect("begun anew"); } } => {}
+                never = keep(&supervisor, "t", Duration::ZERO, make) => match never {},
             }
         });
         let mut text = String::new();

@@ -1,27 +1,52 @@
 //! Whether a thread turns: a count that it alone writes, and a way to have it take a turn.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
 
 /// A thread's count of turns.
 pub struct Pulse {
     name: String,
     turns: AtomicU64,
+    // Somebody waits for the next turn.
+    asked: AtomicBool,
+    turned: Arc<Notify>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Pulse {
-    pub(super) fn new(name: &str, wake: impl Fn() + Send + Sync + 'static) -> Self {
+    /// `turned` hears of the first turn after each [`Pulse::ask`].
+    pub(super) fn new(
+        name: &str,
+        turned: Arc<Notify>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             turns: AtomicU64::new(0),
+            asked: AtomicBool::new(false),
+            turned,
             wake: Box::new(wake),
         }
     }
 
-    /// A turn begins. Called by the thread itself; costs a load and a store, since nobody else writes.
+    /// A turn begins. Called by the thread itself; costs two loads and a store, since nobody else counts.
     pub fn beat(&self) {
         let turns = self.turns.load(Ordering::Relaxed);
-        self.turns.store(turns.wrapping_add(1), Ordering::Relaxed);
+        self.turns.store(turns.wrapping_add(1), Ordering::Release);
+        if self.asked.load(Ordering::Relaxed) {
+            self.asked.store(false, Ordering::Relaxed);
+            self.turned.notify_waiters();
+        }
+    }
+
+    /// Has the thread take a turn; how many it had taken before.
+    pub(super) fn ask(&self) -> u64 {
+        let turns = self.turns();
+        self.asked.store(true, Ordering::SeqCst);
+        (self.wake)();
+        turns
     }
 
     pub(super) fn name(&self) -> &str {
@@ -29,10 +54,6 @@ impl Pulse {
     }
 
     pub(super) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn wake(&self) {
-        (self.wake)();
+        self.turns.load(Ordering::Acquire)
     }
 }
