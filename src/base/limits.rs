@@ -283,6 +283,14 @@ pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Declared body of a request that is refused before it was read, in bytes, up to which it is dropped and the
+/// connection goes on; calls are mostly smaller. For a larger one the connection ends.
+pub const UNREAD_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// What is read and dropped of a client that still sends although its connection has ended, in bytes, so that no
+/// reset overtakes the answer. Sixteen times the largest legal body.
+pub const LINGER_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
+/// How long that may take, on the control listener; on the other one it is part of the handshake.
+pub const LINGER_MAX: Duration = Duration::from_secs(10);
 /// One line of a copy of the database, in bytes: a record with 50 full tags has about 80 KB.
 pub const BACKUP_LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Access keys in the data directory; about 300 bytes each.

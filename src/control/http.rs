@@ -1,30 +1,34 @@
 //! HTTP/1.1 and HTTP/2 around the operations: bodies, signatures, CORS, ids, the request log.
 
 pub(super) mod admission;
+mod guarded;
 pub(super) mod listen;
 mod refused;
+mod unread;
 mod wire;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
     HOST, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode};
 
 use self::admission::Seat;
+use self::unread::Unread;
 use super::Control;
 use super::fault::Fault;
 use super::op::{self, Operation};
-use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, LIVENESS_MAX};
+use crate::base::limits::LIVENESS_MAX;
 use crate::protocol::sigv4::Received;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -44,8 +48,6 @@ struct Called {
     key: Option<String>,
     /// As far as it was read.
     body: Bytes,
-    /// It was not read to its end.
-    body_pending: bool,
 }
 
 /// Who calls.
@@ -54,42 +56,52 @@ struct Caller {
     ip: IpAddr,
     /// Its connection's place.
     seat: Rc<Seat>,
+    /// Set when its connection ends while the client may still be sending.
+    ends_unread: Rc<Cell<bool>>,
 }
 
 async fn answer(control: &Rc<Control>, from: &Caller, request: Request<Incoming>) -> Answered {
-    let started = Instant::now();
     let request_id = request_id();
     let (parts, body) = request.into_parts();
+    let mut body = Unread::of(body);
+    let response = respond(control, from, &parts, &mut body, &request_id).await;
+    with_headers(body.settle(from, &parts, response), &request_id)
+}
+
+async fn respond(
+    control: &Rc<Control>,
+    from: &Caller,
+    parts: &Parts,
+    body: &mut Unread,
+    request_id: &str,
+) -> Answered {
+    let started = Instant::now();
     let path = parts.uri.path();
     if parts.method == Method::OPTIONS {
-        return with_headers(Response::new(Full::default()), &request_id);
+        return Response::new(Full::default());
     }
     // hyper leaves the body out of what it answers to HEAD.
     if matches!(parts.method, Method::GET | Method::HEAD)
         && let Some(page) = probe(control, path).await
     {
-        return with_headers(page, &request_id);
+        return page;
     }
     if from.seat.is_for_health() {
         control.door.note_refused(from.ip);
-        return with_headers(crowded(), &request_id);
+        return crowded();
     }
-    let mut called = Called {
-        // Until the body is read whole, what follows on the connection is its rest.
-        body_pending: !body.is_end_stream(),
-        ..Called::default()
-    };
+    let mut called = Called::default();
     let found = Operation::find(&parts.method, path);
     let operation = found.as_ref().ok().copied();
     let outcome = match found {
-        Ok(operation) => call(control, from, operation, &parts, body, &mut called).await,
+        Ok(operation) => call(control, from, operation, parts, body, &mut called).await,
         Err(fault) => Err(fault),
     };
     let name = operation.map_or("unknown", Operation::name);
     let (status, response) = match outcome {
         Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
         Err(fault) => {
-            refused::say(&fault, &called, &parts, operation, from.ip, &request_id);
+            refused::say(&fault, &called, parts, operation, from.ip, request_id);
             let (kind, status) = fault.kind();
             (
                 status,
@@ -97,20 +109,11 @@ async fn answer(control: &Rc<Control>, from: &Caller, request: Request<Incoming>
             )
         }
     };
-    let response = if called.body_pending && parts.version <= Version::HTTP_11 {
-        closing(response)
-    } else {
-        response
-    };
-    *control
-        .requests
-        .borrow_mut()
-        .entry((name, status))
-        .or_default() += 1;
+    control.count(name, status);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (key, ip) = (called.key.as_deref(), from.ip);
     tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
-    with_headers(response, &request_id)
+    response
 }
 
 async fn call(
@@ -118,7 +121,7 @@ async fn call(
     from: &Caller,
     operation: Operation,
     parts: &Parts,
-    body: Incoming,
+    body: &mut Unread,
     called: &mut Called,
 ) -> Result<op::Answer, Fault> {
     let headers = signed_headers(parts);
@@ -126,8 +129,7 @@ async fn call(
     let (keys, realm) = (&control.settings.keys, &control.settings.realm);
     // Nothing is read for strangers.
     let claim = keys.claim(&received, realm, control.clock.now())?;
-    let body = read(body).await?;
-    called.body_pending = false;
+    let body = body.read().await?;
     let received = Received {
         body: &body,
         ..received
@@ -176,22 +178,6 @@ fn without_body<'a>(parts: &'a Parts, headers: &'a [(&'a str, &'a [u8])]) -> Rec
         query: parts.uri.query().unwrap_or_default(),
         headers,
         body: &[],
-    }
-}
-
-/// Reads a bounded body within a deadline; a declared length is judged before a byte is read.
-async fn read(body: Incoming) -> Result<Bytes, Fault> {
-    let declared = body.size_hint().lower();
-    if declared > u64::try_from(BODY_BYTES_MAX).expect("256 KiB") {
-        return Err(Fault::BodyTooLarge);
-    }
-    let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect());
-    match collected.await {
-        Err(_elapsed) => Err(Fault::BodyTooSlow),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault::BodyTooLarge),
-        Ok(Err(_)) => Err(Fault::Body("Request body could not be read")),
     }
 }
 
@@ -268,13 +254,6 @@ fn json_response(
     if let Some(kind) = error_type {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(kind));
     }
-    response
-}
-
-/// Says that the connection ends, before a client sends its next request into nothing.
-fn closing(mut response: Answered) -> Answered {
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().insert(CONNECTION, close);
     response
 }
 

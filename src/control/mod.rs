@@ -77,6 +77,12 @@ pub struct Control {
 }
 
 impl Control {
+    /// One more call of `operation` was answered with `status`.
+    fn count(&self, operation: &'static str, status: u16) {
+        let mut requests = self.requests.borrow_mut();
+        *requests.entry((operation, status)).or_default() += 1;
+    }
+
     /// With what is stored; the shards know its rooms already.
     pub fn new(
         settings: ControlSettings,

@@ -53,6 +53,7 @@ kinds! {
     ApiFailed "api_failed"
     ControlAccept "control_accept"
     ControlFull "control_full"
+    ControlMalformed "control_malformed"
     ControlTls "control_tls"
     Accept "accept"
     Journal "journal"

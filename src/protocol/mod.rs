@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod extension;
+pub mod framing;
 pub mod http;
 pub mod proxy;
 pub mod scan;

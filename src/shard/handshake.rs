@@ -16,7 +16,9 @@ use super::turned;
 use crate::base::admission::{Holder, Place};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
-use crate::base::limits::{DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT};
+use crate::base::limits::{
+    DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT, LINGER_BYTES_MAX,
+};
 use crate::logging::Kind;
 use crate::net::socket;
 use crate::net::stream::Stream;
@@ -544,11 +546,14 @@ impl<'a> Visit<'a> {
     /// it still sends is read and dropped, up to a bound; the handshake deadline is over all.
     async fn end(&mut self) {
         self.stream.shutdown_write();
-        for _ in 0..DISCARD_READS_MAX {
-            let (result, _dropped) = self.stream.read(Vec::new(), HANDSHAKE_READ_BYTES).await;
-            if !matches!(result, Ok(1..)) {
+        let (mut left, mut dropped) = (LINGER_BYTES_MAX, Vec::new());
+        while left > 0 {
+            dropped.clear();
+            let (result, buffer) = self.stream.read(dropped, HANDSHAKE_READ_BYTES).await;
+            let (Ok(len @ 1..), buffer) = (result, buffer) else {
                 return;
-            }
+            };
+            (left, dropped) = (left.saturating_sub(len), buffer);
         }
     }
 }
@@ -642,5 +647,3 @@ impl Door {
 /// What the compressor can: 8 of RFC 7692 is beyond zlib.
 const ECHO_WINDOW_BITS: (u8, u8) = (9, 15);
 const NOT_FOUND: &[u8] = b"Uproar messaging endpoint: connect with WebSocket and a chat token.\n";
-/// Reads after a refusal before the connection is closed anyway.
-const DISCARD_READS_MAX: usize = 16;

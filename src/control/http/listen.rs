@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Seat;
+use super::guarded::Guarded;
 use super::wire::Wire;
 use super::{Caller, answer};
 use crate::base::limits::{
@@ -28,6 +30,7 @@ use crate::base::limits::{
 };
 use crate::control::Control;
 use crate::logging::{Kind, local};
+use crate::protocol::framing::Doubt;
 use crate::protocol::proxy::{self, Preface, TrustedProxies};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -111,17 +114,7 @@ pub(in crate::control) async fn serve(
             seat: Rc::new(seat),
             ip,
         };
-        let (acceptor, stops) = (acceptor.clone(), stops.clone());
-        tokio::task::spawn_local(async move {
-            let (seat, wire) = (Rc::clone(&guest.seat), guest.wire.clone());
-            let end = tokio::select! {
-                end = welcome(guest, acceptor, stops) => end,
-                () = seat.displaced() => End::Cut,
-            };
-            if end == End::Cut {
-                wire.reset_if_unread();
-            }
-        });
+        tokio::task::spawn_local(attend(guest, acceptor.clone(), stops.clone()));
     }
     overdue.abort();
     drop((listener, stopping));
@@ -137,6 +130,8 @@ pub(in crate::control) async fn serve(
 enum End {
     /// As HTTP has it: what was answered is on its way.
     Orderly,
+    /// We answered that it ends while the client may still be sending.
+    Unread,
     /// We lost patience, or the client broke off.
     Cut,
 }
@@ -148,6 +143,29 @@ struct Guest {
     seat: Rc<Seat>,
     // The other end; the client, once a trusted proxy has said who that is.
     ip: IpAddr,
+}
+
+/// Takes a connection from its first byte to its last.
+async fn attend(guest: Guest, acceptor: Option<TlsAcceptor>, stops: watch::Receiver<()>) {
+    let (seat, wire) = (Rc::clone(&guest.seat), guest.wire.clone());
+    let mut stopped = stops.clone();
+    let end = tokio::select! {
+        end = welcome(guest, acceptor, stops) => end,
+        () = seat.displaced() => End::Cut,
+    };
+    match end {
+        End::Orderly => {}
+        End::Unread => {
+            tokio::select! {
+                () = wire.linger() => {}
+                () = seat.displaced() => {}
+                // The sender was dropped: the server stops.
+                _ = stopped.changed() => {}
+            }
+            wire.reset_if_unread();
+        }
+        End::Cut => wire.reset_if_unread(),
+    }
 }
 
 async fn welcome(
@@ -173,7 +191,8 @@ async fn welcome(
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%ip, %error, suppressed, "control: TLS handshake failed");
             }
-            End::Cut
+            // An alert may be on its way.
+            End::Unread
         }
         Err(_elapsed) => End::Cut,
     }
@@ -216,12 +235,16 @@ async fn converse(
     // hyper bounds neither the wait for a first byte nor an idle HTTP/2 connection.
     let patience = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
     let (calls, refreshed) = (Rc::clone(&under_way), Rc::clone(&patience));
+    let (doubt, ends_unread) = (Rc::default(), Rc::new(Cell::new(false)));
+    let stream = Guarded::new(stream, Rc::clone(&doubt));
+    let (owner, unread) = (Rc::clone(&control), Rc::clone(&ends_unread));
     let service = service_fn(move |request: Request<Incoming>| {
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = Counted::new(&calls);
         let caller = Caller {
             ip: viewer(control.door.trusted(), ip, request.headers()),
             seat: Rc::clone(&seat),
+            ends_unread: Rc::clone(&unread),
         };
         async move {
             let answered = answer(&control, &caller, request).await;
@@ -238,11 +261,11 @@ async fn converse(
     loop {
         tokio::select! {
             ended = &mut connection => {
-                let Err(error) = ended else {
-                    return End::Orderly;
+                return match ended {
+                    Ok(()) if ends_unread.get() => End::Unread,
+                    Ok(()) => End::Orderly,
+                    Err(error) => broken(&owner, ip, &*error, doubt.get()),
                 };
-                tracing::debug!(%error, "control: connection ended");
-                return End::Cut;
             }
             () = tokio::time::sleep_until(patience.get()) => {
                 if under_way.get() > 0 {
@@ -258,6 +281,33 @@ async fn converse(
             }
         }
     }
+}
+
+/// What becomes of a connection that the HTTP library gave up: who sent no request has its answer from there.
+fn broken(
+    control: &Control,
+    ip: IpAddr,
+    error: &(dyn Error + Send + Sync + 'static),
+    doubt: Option<Doubt>,
+) -> End {
+    let Some(malformed) = error
+        .downcast_ref::<hyper::Error>()
+        .filter(|error| error.is_parse())
+    else {
+        tracing::debug!(%error, "control: connection ended");
+        return End::Cut;
+    };
+    let status = if malformed.is_parse_too_large() {
+        431
+    } else {
+        400
+    };
+    control.count("unknown", status);
+    if let Some(suppressed) = local::admit(Kind::ControlMalformed) {
+        let reason = doubt.map_or_else(|| malformed.to_string(), |doubt| doubt.to_string());
+        tracing::warn!(%ip, status, reason, suppressed, "control: no HTTP request");
+    }
+    End::Unread
 }
 
 /// Whom a request is from.

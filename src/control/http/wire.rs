@@ -10,7 +10,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::base::limits::{LINGER_BYTES_MAX, LINGER_MAX};
 use crate::net::socket;
+
+const LINGER_READ_BYTES: usize = 16 * 1024;
 
 /// A connection; copies are the same one, and the last closes it.
 #[derive(Debug, Clone)]
@@ -30,6 +33,27 @@ impl Wire {
     /// The bytes are read before what the socket has.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = bytes;
+    }
+
+    /// Ends our side and waits for the client's end, so that an answer is not lost in a reset. What it still
+    /// sends is read and dropped, within bounds.
+    pub(super) async fn linger(&self) {
+        // Done before, but where the HTTP library gave up. A failure means that the client was faster.
+        let _gone = socket::end_writing(&*self.socket);
+        let _elapsed = tokio::time::timeout(LINGER_MAX, self.drop_sent(LINGER_BYTES_MAX)).await;
+    }
+
+    async fn drop_sent(&self, bytes_max: usize) {
+        let mut scratch = vec![0; LINGER_READ_BYTES];
+        let mut left = bytes_max;
+        while left > 0 && self.socket.readable().await.is_ok() {
+            match self.socket.try_read(&mut scratch) {
+                Ok(0) => return,
+                Ok(len) => left = left.saturating_sub(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_gone) => return,
+            }
+        }
     }
 
     /// If the client has left bytes unread until now, nothing more can be delivered: closing drops them, so

@@ -1,0 +1,96 @@
+//! A connection's plaintext on its way to the HTTP library, which resolves two lengths of one request by itself:
+//! from the first doubt on it gets bytes that are no request, so that it answers 400 and closes.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::protocol::framing::{Doubt, Framing};
+
+/// The library looks at a head anew when a blank line has come.
+const BLANK: &[u8] = b"\r\n\r\n";
+
+/// What the library reads and writes.
+pub(super) struct Guarded<S> {
+    stream: S,
+    framing: Framing,
+    // Where it was not certain what a request is, once it was so.
+    doubt: Rc<Cell<Option<Doubt>>>,
+    // Still to be read before the stream.
+    ahead: &'static [u8],
+}
+
+impl<S> Guarded<S> {
+    /// `doubt` becomes the first one.
+    pub(super) fn new(stream: S, doubt: Rc<Cell<Option<Doubt>>>) -> Self {
+        Self {
+            stream,
+            framing: Framing::default(),
+            doubt,
+            ahead: &[],
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let (now, later) = self
+                .ahead
+                .split_at(self.ahead.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            self.ahead = later;
+            return Poll::Ready(Ok(()));
+        }
+        let start = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.doubt.get().is_none()
+            && let Err(raised) = self.framing.read(&buffer.filled()[start..])
+        {
+            self.doubt.set(Some(raised.doubt));
+            // No request has a NUL; what is behind it is lost with the connection.
+            buffer.filled_mut()[start + raised.at] = 0;
+            buffer.set_filled(start + raised.at + 1);
+            self.ahead = BLANK;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
