@@ -99,9 +99,11 @@ pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
 /// First guess for what TLS adds to a send; grows as rustls asks.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
-/// Certificate and key files, in bytes, a hundred long chains: longer ones are refused. Sealing keys are
-/// read so far when they are looked at for changes.
+/// Certificate and key files, in bytes, a hundred long chains: longer ones are refused.
 pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// What is compared of a file that is looked at for changes, in bytes; of a longer one its length as well. All
+/// access keys there may be are 3 MB, with long names 5.
+pub const COMPARED_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// A certificate whose end is nearer is warned of: tools renew 30 days before it, so two weeks have failed.
 pub const CERTIFICATE_EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
 /// Between two warnings of a certificate that clients refuse, while nothing changes.

@@ -137,7 +137,7 @@ fn keys(
     check: &Check<'_>,
 ) -> Result<Vec<AccessKey>, ConfigError> {
     check.holds(
-        !given.is_empty() || KeyFile::of(data_dir).stamp().is_some(),
+        !given.is_empty() || KeyFile::of(data_dir).exists(),
         "keys",
         "empty",
         "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",

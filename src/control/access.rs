@@ -19,9 +19,10 @@ use zeroize::Zeroizing;
 use super::arn::Realm;
 use crate::base::clock::{Now, Tick};
 use crate::base::limits::ACCESS_KEYS_CHECK;
+use crate::durable::Watched;
 use crate::protocol::sigv4::{Claim, Received, Scope, SignatureFault, SigningKey};
 use grant::Grant;
-use keyfile::{KeyFile, KeyFileError, Stamp};
+use keyfile::{KeyFile, KeyFileError};
 
 /// The service's signing name.
 const SERVICE: &str = "ivschat";
@@ -86,8 +87,10 @@ pub struct Keys {
     configured: Callers,
     file: KeyFile,
     stored: RefCell<Callers>,
-    stamp: Cell<Option<Stamp>>,
+    watched: RefCell<Watched<1>>,
     checked: Cell<Tick>,
+    // Why the file's keys are not in use; said once.
+    complaint: RefCell<Option<String>>,
 }
 
 impl Keys {
@@ -99,9 +102,10 @@ impl Keys {
         let of_config = configured.into_iter();
         let keys = Self {
             configured: callers(of_config.map(|key| (key, Grant::ALL))),
-            stamp: Cell::new(file.stamp()),
+            watched: RefCell::new(file.watched()),
             stored: RefCell::new(callers(file.open()?)),
             checked: Cell::default(),
+            complaint: RefCell::default(),
             file,
         };
         Ok(keys)
@@ -125,9 +129,10 @@ impl Keys {
         if let Some(caller) = self.configured.get(id) {
             return Some(Rc::clone(caller));
         }
-        // A key nobody knows may be newer than the last look.
+        // A key nobody knows may be newer than the last look; strangers cost a glance, not a look.
         let known = self.stored.borrow().contains_key(id);
-        if !known || now.since(self.checked.get()) >= ACCESS_KEYS_CHECK {
+        let due = now.since(self.checked.get()) >= ACCESS_KEYS_CHECK;
+        if due || (!known && self.watched.borrow().touched()) {
             self.checked.set(now);
             self.refresh();
         }
@@ -135,17 +140,24 @@ impl Keys {
     }
 
     fn refresh(&self) {
-        let stamp = self.file.stamp();
-        if stamp == self.stamp.get() {
+        let mut watched = self.watched.borrow_mut();
+        if !watched.changed() {
             return;
         }
-        self.stamp.set(stamp);
         match self.file.open() {
             Ok(keys) => {
+                self.complaint.take();
                 tracing::info!(count = keys.len(), "access keys read again");
                 self.stored.replace(callers(keys));
             }
-            Err(error) => tracing::error!(%error, "access keys stay as they were"),
+            Err(error) => {
+                // Its mode or the master key may be at fault, and mended without a change of this file.
+                watched.not_taken();
+                let complaint = Some(error.to_string());
+                if self.complaint.replace(complaint.clone()) != complaint {
+                    tracing::error!(%error, "access keys stay as they were");
+                }
+            }
         }
     }
 }

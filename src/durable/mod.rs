@@ -10,7 +10,9 @@ mod append;
 pub mod faults;
 mod operation;
 mod replace;
+mod watched;
 
 pub use append::Appender;
 pub use operation::{keep, remove};
 pub use replace::{Access, Owner, Survives, lock, overwrite, publish, replace, replace_with};
+pub use watched::Watched;

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::task::LocalSet;
 
 use crate::base::id::RoomId;
-use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Running, Settings};
+use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::{self, ArchiveThread};
@@ -29,6 +29,7 @@ use crate::control::registry::Registry;
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::store::{Store, path_in};
 use crate::control::{Control, ControlSettings};
+use crate::durable::Watched;
 use crate::logging;
 use crate::net::socket;
 use crate::shard::door::{Entrance, LiveKeyring, Pages};
@@ -102,7 +103,10 @@ pub fn run(
         mesh::listen(address, shard_settings.shard_count)
     })?;
     let clock = Clock::start();
-    let keyring = keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+    keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+    // Before it is read, so that no rotation falls between.
+    let keyring_file = Watched::new([keyring_path(&settings.data_dir)]);
+    let keyring = load_keyring(&settings.data_dir)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
     let tls = tls::configure(&settings)?;
     let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
@@ -164,6 +168,7 @@ pub fn run(
         shards,
         shard_settings,
         keyring,
+        keyring_file,
         certificate: tls.certificate,
         clock,
         registry,
@@ -186,6 +191,7 @@ struct Start {
     shards: Shards,
     shard_settings: crate::shard::settings::ShardSettings,
     keyring: LiveKeyring,
+    keyring_file: Watched<1>,
     certificate: Option<Arc<tls::LiveCertificate>>,
     clock: Clock,
     registry: Registry,
@@ -213,6 +219,7 @@ impl Start {
             mut shards,
             shard_settings,
             keyring,
+            keyring_file,
             certificate,
             clock,
             registry,
@@ -228,9 +235,9 @@ impl Start {
         } = process;
         let reloads = Arc::new(reload::Reloads::default());
         let watch = reload::Watch::new(
-            &settings.data_dir,
+            settings.data_dir.clone(),
             running,
-            Arc::clone(&keyring),
+            (Arc::clone(&keyring), keyring_file),
             certificate.clone(),
             Arc::clone(&reloads),
         );

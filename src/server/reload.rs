@@ -1,26 +1,22 @@
 //! What a running server takes over without a restart: sealing keys and certificates.
 //!
-//! Files are read every second and at SIGHUP, and compared by what they hold: tools that renew them set
-//! whatever times, names and links they like. A file that cannot be read, or a certificate whose key is
+//! Files are read every second and at SIGHUP, and compared by what they hold ([`Watched`]). A file that cannot be read, or a certificate whose key is
 //! not there yet, changes nothing: the server goes on with what it has, and says so. At SIGHUP the
 //! configuration is judged first: beside one that no start would accept, nothing is read again.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::signal::unix::Signal;
 
 use super::certificate::Reminder;
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
-use crate::base::limits::WATCHED_FILE_BYTES_MAX;
-use crate::config::{Running, keyring_path};
+use crate::config::Running;
+use crate::durable::Watched;
 use crate::shard::door::LiveKeyring;
 use crate::shard::run::Clock;
 
@@ -57,26 +53,29 @@ pub(super) struct Watch {
     data_dir: PathBuf,
     running: Running,
     keyring: LiveKeyring,
-    keys_seen: Content,
+    keys: Followed<1>,
     certificate: Option<Arc<LiveCertificate>>,
-    certificate_seen: [Content; 2],
+    certificate_files: Option<Followed<2>>,
     reminder: Reminder,
     reloads: Arc<Reloads>,
 }
 
 impl Watch {
-    /// Starts from the files as they were just read.
+    /// Starts from the files as they were when they were read.
     pub(super) fn new(
-        data_dir: &Path,
+        data_dir: PathBuf,
         running: Running,
-        keyring: LiveKeyring,
+        (keyring, keyring_file): (LiveKeyring, Watched<1>),
         certificate: Option<Arc<LiveCertificate>>,
         reloads: Arc<Reloads>,
     ) -> Self {
         Self {
-            keys_seen: content(&keyring_path(data_dir)),
-            certificate_seen: certificate_content(certificate.as_deref()),
-            data_dir: data_dir.to_owned(),
+            keys: Followed::new("sealing keys", keyring_file),
+            certificate_files: certificate
+                .as_ref()
+                .and_then(|certificate| certificate.as_read())
+                .map(|files| Followed::new("certificate", files)),
+            data_dir,
             running,
             keyring,
             certificate,
@@ -135,94 +134,63 @@ impl Watch {
     }
 
     fn look(&mut self, forced: bool) {
-        let keys = content(&keyring_path(&self.data_dir));
-        if forced || keys != self.keys_seen {
-            self.keys_seen = keys;
-            let outcome = load_keyring(&self.data_dir);
-            let outcome = outcome.map(|ring| self.keyring.store(Arc::new(ring)));
-            self.note("sealing keys", outcome);
-        }
-        let held = certificate_content(self.certificate.as_deref());
-        let is_live = |certificate: &&Arc<LiveCertificate>| certificate.files().is_some();
-        if let Some(certificate) = self.certificate.as_ref().filter(is_live)
-            && (forced || held != self.certificate_seen)
+        self.keys.look(forced, &self.reloads, || {
+            let ring = load_keyring(&self.data_dir)?;
+            self.keyring.store(Arc::new(ring));
+            Ok(())
+        });
+        if let Some((certificate, files)) = self
+            .certificate
+            .as_ref()
+            .zip(self.certificate_files.as_mut())
         {
-            self.certificate_seen = held;
-            let outcome = certificate.reload();
-            self.note("certificate", outcome);
+            files.look(forced, &self.reloads, || certificate.reload());
+        }
+    }
+}
+
+/// Files, and what was last said of them.
+struct Followed<const N: usize> {
+    what: &'static str,
+    files: Watched<N>,
+    // Why they are not in use. A renewal under way gives one reason several times; it is said once.
+    complaint: Option<String>,
+}
+
+impl<const N: usize> Followed<N> {
+    fn new(what: &'static str, files: Watched<N>) -> Self {
+        Self {
+            what,
+            files,
+            complaint: None,
         }
     }
 
-    fn note(&self, what: &str, outcome: Result<(), StartError>) {
-        match outcome {
+    /// Takes over what is new.
+    fn look(
+        &mut self,
+        forced: bool,
+        reloads: &Reloads,
+        reload: impl FnOnce() -> Result<(), StartError>,
+    ) {
+        if !self.files.changed() && !forced {
+            return;
+        }
+        let what = self.what;
+        match reload() {
             Ok(()) => {
-                self.reloads.done.fetch_add(1, Ordering::Relaxed);
+                self.complaint = None;
+                reloads.done.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(what, "reloaded");
             }
             Err(error) => {
-                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(what, %error, "not reloaded: the old ones stay in use");
+                reloads.failed.fetch_add(1, Ordering::Relaxed);
+                let complaint = Some(error.to_string());
+                if forced || complaint != self.complaint {
+                    tracing::warn!(what, %error, "not reloaded: the old ones stay in use");
+                }
+                self.complaint = complaint;
             }
         }
-    }
-}
-
-/// What a file holds, as a hash; `None` if it cannot be read.
-type Content = Option<[u8; 32]>;
-
-fn certificate_content(certificate: Option<&LiveCertificate>) -> [Content; 2] {
-    let files = certificate.and_then(LiveCertificate::files);
-    files.map_or([None; 2], |files| files.map(content))
-}
-
-fn content(path: &Path) -> Content {
-    let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(WATCHED_FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(Sha256::digest(&bytes).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    /// Goal: a renewed file is noticed whatever tool wrote it: in place with its old time, by rename, by a
-    /// link that points elsewhere as in Kubernetes; and a touched one is not.
-    #[test]
-    fn files_are_told_apart_by_what_they_hold() {
-        let dir = std::env::temp_dir().join(format!("uproar-watch-{}", std::process::id()));
-        fs::create_dir_all(dir.join("a")).expect("a directory");
-        fs::create_dir_all(dir.join("b")).expect("a directory");
-        let (path, time) = (dir.join("pem"), std::time::SystemTime::UNIX_EPOCH);
-        let write = |path: &Path, text: &str| {
-            fs::write(path, text).expect("written");
-            let file = File::options().write(true).open(path).expect("opened");
-            file.set_modified(time).expect("its time is set");
-        };
-        write(&path, "old");
-        let old = content(&path);
-        write(&path, "new");
-        let new = content(&path);
-        assert_ne!(old, new, "the same length and time");
-        File::options()
-            .write(true)
-            .open(&path)
-            .and_then(|file| file.set_modified(std::time::SystemTime::now()))
-            .expect("touched");
-        assert_eq!(content(&path), new);
-        write(&dir.join("a/pem"), "old");
-        write(&dir.join("b/pem"), "new");
-        let link = dir.join("link");
-        for (target, expected) in [("a", old), ("b", new)] {
-            let next = dir.join("next");
-            std::os::unix::fs::symlink(dir.join(target), &next).expect("a link");
-            fs::rename(&next, &link).expect("swapped");
-            assert_eq!(content(&link.join("pem")), expected);
-        }
-        assert_eq!(content(&dir.join("none")), None);
-        fs::remove_dir_all(&dir).expect("removed");
     }
 }

@@ -14,7 +14,7 @@ use super::StartError;
 use super::certificate::Validity;
 use super::pem::{self, fault};
 use crate::config::{Mode, Settings, TlsFiles};
-use crate::durable::{self, Access, Survives};
+use crate::durable::{self, Access, Survives, Watched};
 
 /// What the two listeners speak.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Listeners {
 pub(super) struct LiveCertificate {
     // What to read again when it was renewed; a throw-away certificate never is.
     files: Option<TlsFiles>,
+    // As they were when they were read first, or just before.
+    as_read: Option<Watched<2>>,
     current: Arc<Current>,
 }
 
@@ -47,6 +49,11 @@ impl LiveCertificate {
     pub(super) fn files(&self) -> Option<[&Path; 2]> {
         let files = self.files.as_ref()?;
         Some([&files.certificate, &files.key])
+    }
+
+    /// The same, to be looked at for changes since they were read first.
+    pub(super) fn as_read(&self) -> Option<Watched<2>> {
+        self.as_read.clone()
     }
 
     /// Reads the files again; new connections get what they hold.
@@ -81,6 +88,8 @@ impl LiveCertificate {
 /// Reads or makes the certificate, if TLS is wanted.
 pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     let provider = provider();
+    let files = settings.tls.as_ref();
+    let as_read = files.map(|files| Watched::new([files.certificate.clone(), files.key.clone()]));
     let certified = match (&settings.tls, settings.mode) {
         (Some(files), _) => pem::read(files, &provider)?,
         (None, Mode::Dev { tls: true }) => {
@@ -99,6 +108,7 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
         control: Some(Arc::new(control)),
         certificate: Some(Arc::new(LiveCertificate {
             files: settings.tls.clone(),
+            as_read,
             current,
         })),
     })

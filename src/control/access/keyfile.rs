@@ -5,9 +5,7 @@
 //! to its secret by the seal, so that nobody without the master key can widen it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
@@ -22,6 +20,7 @@ use super::{AccessKey, private};
 use crate::base::clock::UnixTime;
 use crate::base::limits::ACCESS_KEYS_MAX;
 use crate::control::op::Operation;
+use crate::durable::Watched;
 
 const MASTER_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
@@ -127,14 +126,6 @@ struct Document {
     keys: Vec<Sealed>,
 }
 
-/// Tells one content of the file from the next: every change is a new file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    inode: u64,
-    // Of content or mode.
-    changed_ns: i128,
-}
-
 /// The two files.
 #[derive(Debug)]
 pub struct KeyFile {
@@ -151,14 +142,14 @@ impl KeyFile {
         }
     }
 
-    /// What the file is now; `None` if there is none.
-    pub fn stamp(&self) -> Option<Stamp> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000;
-        Some(Stamp {
-            inode: metadata.ino(),
-            changed_ns: changed_ns + i128::from(metadata.ctime_nsec()),
-        })
+    /// Whether there are keys, or were.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// The file of the keys, to be looked at for changes.
+    pub fn watched(&self) -> Watched<1> {
+        Watched::new([self.path.clone()])
     }
 
     /// Every key, without secrets; needs no master key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -18,6 +19,7 @@ from uproar import BINARY, Server
 DENIED = ("AccessDeniedException", 403)
 # README: a revoked key is refused within a tenth of a second; a loaded machine is given more.
 REVOKED_SECONDS_MAX = 30.0
+STAY = "access keys stay as they were"
 
 
 def keys(data_dir, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -259,3 +261,33 @@ def test_serve_runs_with_keys_of_the_data_directory_alone(tmp_path):
         )
         assert client.create_room()["arn"]
         assert code(refusal(server.boto().list_rooms)) == ("UnrecognizedClientException", 403)
+
+
+def test_a_key_file_written_by_anything_is_noticed(server):
+    """Goal: what the file holds counts. Method: restored from a copy in place, with the time it had; then with a
+    mode that is refused, which `chmod` alone mends."""
+    path = server.data_dir / "access-keys"
+    first = create(server, "--role", "admin")
+    wait_for(lambda: outcome(boto(server, first), "ListRooms") == "ok")
+    copy, made = path.read_bytes(), path.stat()
+    second = create(server, "--role", "admin")
+    assert outcome(boto(server, second), "ListRooms") == "ok"
+    path.write_bytes(copy)
+    os.utime(path, ns=(made.st_atime_ns, made.st_mtime_ns))
+    wait_for(lambda: outcome(boto(server, second), "ListRooms") == "UnrecognizedClientException")
+    assert outcome(boto(server, first), "ListRooms") == "ok"
+    path.chmod(0o644)
+    path.write_bytes(json.dumps({"keys": []}).encode())
+    # The file is looked at when somebody calls.
+    wait_for(lambda: outcome(boto(server, first), "ListRooms") == "ok" and STAY in server.log())
+    assert outcome(boto(server, first), "ListRooms") == "ok"
+    path.chmod(0o600)
+    wait_for(lambda: outcome(boto(server, first), "ListRooms") == "UnrecognizedClientException")
+    assert server.log().count(STAY) == 1
+
+
+def wait_for(happened) -> None:
+    deadline = time.monotonic() + REVOKED_SECONDS_MAX
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
