@@ -122,6 +122,32 @@ describe("reconnection of the official client", { concurrency: true }, () => {
     assert.equal(alice.states.at(-1), "disconnect:serverDisconnect");
   });
 
+  test("whoever sends while the room is deleted hears of its end, and nothing is sent into it", async () => {
+    // The client settles what it sent by answers alone, and what reaches the server behind its Close frame can
+    // have none (RFC 6455 §5.5.1): such a promise is settled by the disconnect event.
+    const own = await Server.start();
+    const arn = await own.room();
+    const alice = await own.join(arn, "alice");
+    const disconnected = new Promise((done) => alice.room.addListener("disconnect", done));
+    const sent = [];
+    let deleted = false;
+    while (alice.room.state === "connected") {
+      sent.push(Promise.race([alice.send(`m${sent.length}`), disconnected]));
+      if (sent.length === 20) {
+        void own.api.send(new DeleteRoomCommand({ identifier: arn })).then(() => (deleted = true));
+      }
+      await sleep(1);
+    }
+    await until(() => deleted, "the room is deleted");
+    await within(Promise.all(sent));
+    assert.equal(alice.states.at(-1), "disconnect:serverDisconnect");
+    await assert.rejects(async () => alice.send("into nothing"));
+    await own.holds(0, 0);
+    const { text } = await own.page("/metrics");
+    assert.match(text, /connections_closed_total\{reason="room_deleted"\} 1\n/);
+    await own.stop();
+  });
+
   test("a server that stops sends no Close frame, so clients try to come back", async () => {
     const own = await Server.start();
     const arn = await own.room();

@@ -170,8 +170,10 @@ def copy(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def make_certificate(authority: Path, certificate: Path, key: Path) -> None:
-    """An authority, and a certificate for localhost signed by it."""
+def make_certificate(
+    authority: Path, certificate: Path, key: Path, names: tuple[str, ...] = ("localhost",)
+) -> None:
+    """An authority, and a certificate for these names signed by it."""
     now = datetime.datetime.now(datetime.timezone.utc)
 
     def builder(name: str, issuer: str, owner: ec.EllipticCurvePrivateKey, is_authority: bool):
@@ -191,8 +193,8 @@ def make_certificate(authority: Path, certificate: Path, key: Path) -> None:
     root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     signed = builder("test authority", "test authority", root, True).sign(root, hashes.SHA256())
     authority.write_bytes(signed.public_bytes(pem))
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-    own = builder("localhost", "test authority", leaf, False).add_extension(names, critical=False)
+    listed = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    own = builder(names[0], "test authority", leaf, False).add_extension(listed, critical=False)
     certificate.write_bytes(own.sign(root, hashes.SHA256()).public_bytes(pem))
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     key.write_bytes(leaf.private_bytes(pem, *plain))
