@@ -42,13 +42,15 @@ const WAIT_MS = 60_000;
 
 /**
  * A loopback port nobody listens on, below those that outgoing connections get: whoever asks such a port
- * whether its server is up yet may be connected to itself.
+ * whether its server is up yet may be connected to itself. Those with a remainder of 3 to 7 by 8 are ours, the others
+ * the Python tests', which may run beside these (ports.py).
  */
 export async function freePort() {
   const range = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8");
   const outgoing = Math.max(parseInt(range), 10_100);
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * (outgoing - 10_000));
+    if (port % 8 < 3) continue;
     const probe = net.createServer().listen(port, "127.0.0.1");
     try {
       await once(probe, "listening");

@@ -267,7 +267,7 @@ def test_a_handler_that_hangs_or_is_gone_leaves_it_to_the_fallback(tmp_path):
         assert counted['uproar_review_requests_total{result="error"}'] == 4
         assert counted["uproar_review_in_flight"] == counted["uproar_review_open"] == 0
         assert counted["uproar_review_seconds_count"] == 6
-        assert FUNCTION + "gone" in server.log()
+        server.await_log(FUNCTION + "gone")
     handler.close()
 
 
@@ -277,7 +277,7 @@ def test_a_function_that_nobody_placed_leaves_it_to_the_fallback(tmp_path, handl
         chat = Chat(server, "nowhere", "DENY")
         assert chat.say("x")["ErrorCode"] == 406
         assert metrics(server)['uproar_review_requests_total{result="unconfigured"}'] == 1
-        assert "review.functions" in server.log()
+        server.await_log("review.functions")
         chat.close()
 
 

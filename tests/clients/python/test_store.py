@@ -57,7 +57,7 @@ def test_a_full_disk_refuses_writes_and_recovers(tmp_path):
                 if refused == 20:
                     break
         assert refused == 20, f"{len(made)} rooms and no refusal: the cap did not bite"
-        assert "the disk refuses writes" in server.log()
+        server.await_log("the disk refuses writes")
         assert metric(server, "uproar_store_refused_writes_total") == 20
         # Reading goes on.
         assert client.get_room(identifier=kept[0])["name"] == "kept-0"

@@ -134,6 +134,14 @@ class Server:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")[-8000:]
 
+    def await_log(self, text: str, start: int = 0, seconds: float = 60) -> str:
+        """The log from `start` on, once it holds `text`: a thread of its own writes it, behind the answers."""
+        deadline = time.monotonic() + seconds
+        while text not in (lines := self.log_path.read_text(errors="replace")[start:]):
+            assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{lines[-8000:]}"
+            time.sleep(0.02)
+        return lines
+
     def __enter__(self) -> Server:
         return self.start()
 
