@@ -1,5 +1,6 @@
 //! Why there are no valid settings.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::layers::Source;
@@ -51,14 +52,15 @@ pub enum ConfigError {
         /// Where it comes from.
         origin: Source,
         /// What it may be.
-        must: &'static str,
+        must: Cow<'static, str>,
     },
 }
 
 fn guess(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |nearest| {
-        format!("; did you mean {nearest}? `uproar config sample` prints all keys")
-    })
+    let meant = nearest.map_or_else(String::new, |nearest| format!("did you mean {nearest}? "));
+    format!(
+        "; {meant}`uproar config sample` prints all keys, and a key's variable is UPROAR_SECTION__KEY"
+    )
 }
 
 fn said(origin: Option<&Source>) -> String {

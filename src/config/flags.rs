@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use toml::Value;
 
+use super::listen;
 use super::raw::Profile;
 
 /// What can be said on the command line.
@@ -13,18 +14,18 @@ pub struct Flags {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where viewers connect (WebSocket)
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where viewers connect (WebSocket), as in 0.0.0.0:8080
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen::parse)]
     pub messaging_listen: Option<SocketAddr>,
-    /// Where application servers call the API; keep it private
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where application servers call the API, as in 10.0.0.5:8081; keep it private
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen::parse)]
     pub control_listen: Option<SocketAddr>,
     // Not a path: TOML has UTF-8 only, which clap sees to this way.
     /// Where rooms, keys and used tokens are kept
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: Option<String>,
     /// Shard threads, one a core [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole)]
     pub shards: Option<u32>,
     /// Rates: the managed service's, or none
     #[arg(long, value_enum)]
@@ -79,4 +80,8 @@ impl Flags {
             .filter_map(|(key, flag, value)| Some((key, flag, value?)))
             .collect()
     }
+}
+
+fn whole(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "it must be a whole number")
 }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::defaults::defaults;
 use super::raw::{Profile, Raw};
-use super::{ConfigError, Flags, Mode, SAMPLE, names};
+use super::{ConfigError, Flags, Mode, SAMPLE, names, types, variables};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +90,10 @@ pub(super) fn merge(
         source: Source::Flag(flag),
     }));
 
+    for Entry { key, value, source } in &entries {
+        types::check(key, value, source)?;
+    }
     let highest = |key: &str| entries.iter().rev().find(|entry| entry.key == key);
-    // What has the wrong type is refused below.
     let profile = highest("quotas.profile").map(|entry| entry.value.as_str());
     let profile = match profile.flatten() {
         Some("open") => Profile::Open,
@@ -121,9 +123,10 @@ pub(super) fn merge(
             .0
             .iter()
             .find(|(key, _)| detail.contains(&format!("`{key}`")));
+        let plain = blamed.and_then(|(key, _)| types::too_large(&detail, key));
         ConfigError::Type {
             origin: blamed.map(|(_, source)| source.clone()),
-            detail,
+            detail: plain.unwrap_or(detail),
         }
     })?;
     Ok((raw, sources))
@@ -167,21 +170,13 @@ fn from_file(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
     Ok(entries)
 }
 
-/// `UPROAR_SECTION__KEY`. Other variables of ours, such as those of the tests, are left alone unless
-/// they look like one of these misspelt.
+/// `UPROAR_SECTION__KEY`.
 fn from_environment((variable, text): (String, String)) -> Result<Option<Entry>, ConfigError> {
-    let Some(path) = variable.strip_prefix("UPROAR_") else {
+    let Some(key) = variables::key_of(&variable, &text)? else {
         return Ok(None);
     };
-    let source = Source::Environment(variable.clone());
-    let key = path.to_ascii_lowercase().replacen("__", ".", 1);
-    if !key.contains('.') {
-        return names::refuse_near_variable(&variable, source).map(|()| None);
-    }
-    let Some(kind) = names::kind(&key) else {
-        return Err(names::unknown_variable(&variable, source));
-    };
-    let value = match kind {
+    let source = Source::Environment(variable);
+    let value = match names::kind(&key).expect("a variable of ours has a key") {
         Value::String(_) => Value::String(text),
         Value::Array(_) => {
             let parts = text

@@ -9,6 +9,7 @@ mod effective;
 mod error;
 mod flags;
 mod layers;
+mod listen;
 mod logging;
 mod names;
 mod raw;
@@ -18,6 +19,8 @@ mod running;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod types;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -7,8 +7,8 @@ use super::layers::{SCHEMA, Source};
 
 /// Below this likeness (Jaro) a guess would only confuse.
 const LIKENESS_MIN: f64 = 0.75;
-/// A variable without `__` this near to one of ours is a slip of the pen.
-const SLIPS_MAX: usize = 2;
+/// Keys of a section that are named where the section alone was written.
+const KEYS_NAMED_MAX: usize = 3;
 
 /// Every key by its full name, as in `server.shards`.
 pub(super) fn keys() -> impl Iterator<Item = String> {
@@ -47,33 +47,37 @@ pub(super) fn unknown_section(section: &str, origin: Source) -> ConfigError {
     }
 }
 
-pub(super) fn unknown_variable(variable: &str, source: Source) -> ConfigError {
+/// `path` is what follows `UPROAR_`. A section alone, as in `UPROAR_LOG`, means one of its keys.
+pub(super) fn unknown_variable(variable: &str, path: &str, source: Source) -> ConfigError {
+    let section = format!("{path}__");
+    let of_section: Vec<_> = variables()
+        .filter(|known| known.starts_with(&section))
+        .collect();
+    let guess = if of_section.is_empty() {
+        nearest(path, variables()).map(|name| format!("UPROAR_{name}"))
+    } else {
+        let named = of_section.iter().take(KEYS_NAMED_MAX);
+        let named: Vec<_> = named.map(|name| format!("UPROAR_{name}")).collect();
+        let more = of_section.len() > KEYS_NAMED_MAX;
+        Some(named.join(", ") + if more { ", …" } else { "" })
+    };
     ConfigError::Unknown {
         name: variable.to_owned(),
-        nearest: nearest(variable, variables()),
+        nearest: guess,
         origin: source,
     }
 }
 
-/// `UPROAR_SERVER_SHARDS` is one of ours with a slip; `UPROAR_BIN` belongs to somebody else.
-pub(super) fn refuse_near_variable(variable: &str, source: Source) -> Result<(), ConfigError> {
-    let near = variables().any(|known| strsim::damerau_levenshtein(&known, variable) <= SLIPS_MAX);
-    if near {
-        Err(unknown_variable(variable, source))
-    } else {
-        Ok(())
-    }
-}
-
+/// Variables without their `UPROAR_`.
 fn variables() -> impl Iterator<Item = String> {
     // Lists of tables have no place in a variable.
     keys()
         .filter(|key| key.contains('.'))
-        .map(|key| format!("UPROAR_{}", key.replace('.', "__").to_ascii_uppercase()))
+        .map(|key| key.replace('.', "__").to_ascii_uppercase())
 }
 
 /// The most alike of `known`; the same key of another section counts as very alike.
-fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(super) fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     let likeness = |name: &str| {
         let whole = strsim::jaro(name, wrong);

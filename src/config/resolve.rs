@@ -1,5 +1,6 @@
 //! Checks every value; what comes out is valid.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
-use super::{ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, doors, logging, review};
+use super::{
+    ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, doors, listen, logging, names, review,
+};
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
@@ -39,12 +42,12 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
              use `uproar serve` with keys of your own",
         )?;
     }
-    let same = raw.messaging.listen == raw.control.listen && raw.control.listen.port() != 0;
+    let (messaging, control) = (raw.messaging.listen, raw.control.listen);
     check.holds(
-        !same,
+        !listen::collide(messaging, control),
         "control.listen",
-        raw.control.listen,
-        "another address than messaging.listen: the API is not for viewers",
+        control,
+        format!("another address than messaging.listen, which is {messaging}: the API is not for viewers"),
     )?;
     let (server, minutes) = (raw.server, raw.tokens.life_minutes);
     check.holds(
@@ -158,9 +161,12 @@ fn keys(
         let valid = (16..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
         check.holds(valid, "keys.id", id, "16 to 128 letters and digits")?;
         check.holds(
-            secret.len() >= 16,
+            secret.chars().count() >= 16,
             "keys.secret",
-            format!("{} characters long", secret.len()),
+            match secret.chars().count() {
+                1 => "1 character long".to_owned(),
+                count => format!("{count} characters long"),
+            },
             "at least 16 characters",
         )?;
         check.holds(
@@ -185,23 +191,33 @@ fn rates(quotas: &Quotas, check: &Check<'_>) -> Result<Rates, ConfigError> {
         Rates::open()
     };
     for text in &quotas.operations {
-        let pair = text.split_once('=').and_then(|(name, per_second)| {
-            Some((
-                Operation::parse(name.trim())?,
-                per_second.trim().parse().ok()?,
-            ))
-        });
-        check.holds(
-            pair.is_some(),
-            "quotas.operations",
-            text,
-            "an operation and its calls per second, as in CreateChatToken=20000; 0 lifts its rate",
-        )?;
-        if let Some((operation, per_second)) = pair {
+        let (name, per_second) = text.split_once('=').unwrap_or((text, ""));
+        let operation = Operation::parse(name.trim());
+        let per_second = per_second.trim().parse().ok();
+        if let Some((operation, per_second)) = operation.zip(per_second) {
             rates.set(operation, per_second);
+        } else {
+            let must = must_be_rate(name.trim(), operation.is_some());
+            check.holds(false, "quotas.operations", text, must)?;
         }
     }
     Ok(rates)
+}
+
+fn must_be_rate(name: &str, is_known: bool) -> String {
+    let must = "an operation and its calls per second, a whole number, as in CreateChatToken=20000; 0 lifts its rate";
+    if is_known {
+        return must.to_owned();
+    }
+    let all = || {
+        Operation::ALL
+            .iter()
+            .map(|operation| operation.name().to_owned())
+    };
+    let meant = names::nearest(name, all());
+    let meant = meant.map_or_else(String::new, |name| format!(". Did you mean {name}?"));
+    let all = all().collect::<Vec<_>>().join(", ");
+    format!("{must}{meant}. The operations are {all}")
 }
 
 fn shard(
@@ -274,7 +290,7 @@ impl Check<'_> {
         holds: bool,
         key: &'static str,
         value: impl Display,
-        must: &'static str,
+        must: impl Into<Cow<'static, str>>,
     ) -> Result<(), ConfigError> {
         if holds {
             return Ok(());
@@ -285,7 +301,7 @@ impl Check<'_> {
             key,
             value: value.to_string(),
             origin: self.0.of(whole),
-            must,
+            must: must.into(),
         })
     }
 }

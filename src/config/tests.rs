@@ -195,7 +195,62 @@ fn mistakes_are_named() {
                 "quotas.operations",
                 "CreateRooms=1",
                 "CreateChatToken=20000",
+                "Did you mean CreateRoom?",
+                "UntagResource",
             ],
+        ),
+        (
+            DEV,
+            "[quotas]\noperations = [\"CreateChatTokn=2000\"]",
+            &["Did you mean CreateChatToken?", "The operations are "],
+        ),
+        (
+            DEV,
+            "[server]\nshards = \"many\"",
+            &["server.shards is \"many\"; it must be a whole number (file"],
+        ),
+        (
+            DEV,
+            "[server]\npin = 1",
+            &["server.pin is 1; it must be true or false"],
+        ),
+        (
+            DEV,
+            "[server]\nregion = 1",
+            &["server.region is 1; it must be a text in quotes"],
+        ),
+        (
+            DEV,
+            "[messaging]\norigins = [1]",
+            &["messaging.origins is [1]; it must be a list of texts"],
+        ),
+        (
+            DEV,
+            "[quotas]\naccount_sends = 5000000000",
+            &["quotas.account_sends is too large; it must be at most 4294967295"],
+        ),
+        (
+            DEV,
+            "[messaging]\nlisten = \"localhost:9000\"",
+            &["messaging.listen is", "as in 127.0.0.1:9000", "uproar.toml"],
+        ),
+        (
+            Mode::Serve,
+            "[messaging]\nlisten = \"0.0.0.0:8081\"",
+            &[
+                "control.listen is 127.0.0.1:8081 (default)",
+                "which is 0.0.0.0:8081",
+            ],
+        ),
+        (
+            Mode::Serve,
+            "[[keys]]\nid = \"AKIDEXAMPLE000000001\"\nsecret = \"…\"",
+            &["keys.secret is 1 character long"],
+        ),
+        (
+            Mode::Serve,
+            "[[keys]]\nid = \"AKIDEXAMPLE000000001\"\nsecret = \"ééééééééé\"",
+            &["keys.secret is 9 characters long"],
         ),
         (
             DEV,
@@ -310,6 +365,14 @@ fn mistakes_are_named() {
         ("UPROAR_SERVER__SHRADS", "2", "mean UPROAR_SERVER__SHARDS?"),
         ("UPROAR_SERVER_SHARDS", "2", "mean UPROAR_SERVER__SHARDS?"),
         ("UPROAR_KEYS__ID", "x", "UPROAR_KEYS__ID is not known"),
+        ("UPROAR_LOG", "debug", "UPROAR_LOG__FILTER"),
+        ("UPROAR_FOO", "1", "UPROAR_FOO is not known"),
+        ("UPROAR_SERVER__PIN", "yes", "it must be true or false"),
+        (
+            "UPROAR_SERVER__DATA_DIR",
+            "/a\u{fffd}",
+            "server.data_dir is no UTF-8",
+        ),
     ];
     for (name, value, expected) in variables {
         let outcome = settle_text(DEV, "", &[(name, value)], &Flags::default());
