@@ -39,6 +39,14 @@ const ALLOWED_HEADERS: &str = "*,authorization,content-type,x-amz-content-sha256
 /// What scripts of a page may read; `date` is how an SDK learns that the device's clock is wrong.
 const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType,date";
 
+/// What a person sees who looks in.
+const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POST /CreateRoom, signed (AWS Signature Version 4).\n\
+     Unsigned, by GET:\n\
+     /livez     200 if every thread has taken a turn lately\n\
+     /readyz    200 if viewers can connect; /startupz is the same\n\
+     /metrics   figures in Prometheus' text format\n\
+     Viewers connect to the messaging listener.\n";
+
 type Answered = Response<Full<Bytes>>;
 
 /// What is known of a call besides its head.
@@ -190,6 +198,7 @@ async fn probe(control: &Control, path: &str) -> Option<Answered> {
         }
         "/readyz" | "/startupz" => alive(control, "ready\n").await,
         "/metrics" => (200, metrics(control)),
+        "/" => (200, INDEX.to_owned()),
         _ => return None,
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));

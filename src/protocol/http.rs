@@ -392,6 +392,12 @@ pub fn refusal(out: &mut Vec<u8>, status: u16, id: FrameId, code: u16, message: 
     plain(out, status, "application/json", body.as_bytes());
 }
 
+/// Whether what came to a port that speaks TLS is a request without it: a method begins with a letter, a TLS record
+/// with 20 to 24.
+pub fn is_without_tls(first_byte: u8) -> bool {
+    first_byte.is_ascii_uppercase()
+}
+
 /// Appends a whole answer; the connection closes behind it.
 pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     // RFC 9110 §15.5.22 and RFC 6455 §4.4: what would be accepted instead.

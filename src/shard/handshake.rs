@@ -47,6 +47,8 @@ enum Rejected {
     Tls(#[from] TlsError),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("This port speaks TLS: use wss:// or https://")]
+    WithoutTls,
     #[error("a page was asked for")]
     Page,
 }
@@ -277,13 +279,28 @@ async fn shake(
         ip: said,
         received,
         mut scanner,
-        refused,
+        mut refused,
         ..
     } = knock;
     *ip = said;
     let mut visit = Visit::new(stream, received);
     if let Some(config) = &door.entrance.tls {
-        visit.speak_tls(Tls::new(Arc::clone(config))?);
+        if visit.plain.is_empty() {
+            visit.read().await?;
+        }
+        if visit
+            .plain
+            .first()
+            .is_some_and(|first| http::is_without_tls(*first))
+        {
+            if !door.is_answered(*ip) {
+                stream.abort();
+                return Err(Rejected::WithoutTls);
+            }
+            refused = Some(Rejected::WithoutTls);
+        } else {
+            visit.speak_tls(Tls::new(Arc::clone(config))?);
+        }
     }
     let rejected = match refused {
         Some(rejected) => rejected,
@@ -567,6 +584,7 @@ impl Rejected {
                 return None;
             }
             Self::Head(fault) => (fault.status(), ErrorCode::BadRequest),
+            Self::WithoutTls => (400, ErrorCode::BadRequest),
             Self::MissingToken | Self::Token(_) => (401, ErrorCode::Unauthorized),
             Self::Origin => (403, ErrorCode::Forbidden),
             Self::Preface(_) | Self::Tls(_) | Self::Io(_) => return None,
@@ -584,7 +602,7 @@ impl Rejected {
             Self::Token(TokenError::Expired { .. }) => Some(Kind::HandshakeExpiredToken),
             Self::Token(_) => Some(Kind::HandshakeBadToken),
             Self::Origin => Some(Kind::HandshakeOrigin),
-            Self::Tls(_) => Some(Kind::HandshakeTls),
+            Self::Tls(_) | Self::WithoutTls => Some(Kind::HandshakeTls),
             Self::Io(_) | Self::Page => None,
         }
     }
@@ -592,7 +610,11 @@ impl Rejected {
     /// Whether it is the client's fault, and answered.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Head(_) | Self::MissingToken | Self::Token(_) | Self::Origin => true,
+            Self::Head(_)
+            | Self::MissingToken
+            | Self::Token(_)
+            | Self::Origin
+            | Self::WithoutTls => true,
             Self::Preface(_) | Self::Tls(_) | Self::Io(_) | Self::Page => false,
         }
     }
@@ -604,7 +626,7 @@ impl Rejected {
             Self::Token(TokenError::Expired { .. }) => Some(&metrics.rejected_expired),
             Self::Token(_) => Some(&metrics.rejected_token),
             Self::Origin => Some(&metrics.rejected_origin),
-            Self::Tls(_) => Some(&metrics.rejected_tls),
+            Self::Tls(_) | Self::WithoutTls => Some(&metrics.rejected_tls),
             Self::Io(_) => Some(&metrics.rejected_gone),
             Self::Page => None,
         }

@@ -15,10 +15,11 @@ use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::admission::Seat;
 use super::guarded::Guarded;
@@ -31,6 +32,7 @@ use crate::base::limits::{
 use crate::control::Control;
 use crate::logging::{Kind, local};
 use crate::protocol::framing::Doubt;
+use crate::protocol::http;
 use crate::protocol::proxy::{self, Preface, TrustedProxies};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -184,9 +186,15 @@ async fn welcome(
     let Some(acceptor) = acceptor else {
         return converse(guest, wire, stops).await;
     };
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(wire));
+    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(wire, acceptor));
     match shaken.await {
-        Ok(Ok(stream)) => converse(guest, stream, stops).await,
+        Ok(Ok(Some(stream))) => converse(guest, stream, stops).await,
+        Ok(Ok(None)) => {
+            if let Some(suppressed) = local::admit(Kind::ControlTls) {
+                tracing::warn!(%ip, suppressed, "control: a request without TLS was refused");
+            }
+            End::Unread
+        }
         Ok(Err(error)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%ip, %error, suppressed, "control: TLS handshake failed");
@@ -196,6 +204,18 @@ async fn welcome(
         }
         Err(_elapsed) => End::Cut,
     }
+}
+
+/// A TLS connection; `None` if the client speaks HTTP without it, and was told so.
+async fn shake(mut wire: Wire, acceptor: TlsAcceptor) -> io::Result<Option<TlsStream<Wire>>> {
+    if !wire.first_byte().await?.is_some_and(http::is_without_tls) {
+        return acceptor.accept(wire).await.map(Some);
+    }
+    let mut answer = Vec::new();
+    let text = b"This port speaks TLS: use https://\n";
+    http::plain(&mut answer, 400, "text/plain; charset=utf-8", text);
+    wire.write_all(&answer).await?;
+    Ok(None)
 }
 
 /// Reads until it is known whom a trusted proxy speaks for.

@@ -56,6 +56,16 @@ impl Wire {
         }
     }
 
+    /// The first byte that is not read yet, which stays unread; `None` at the end.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        if let Some(first) = self.ahead.first() {
+            return Ok(Some(*first));
+        }
+        let mut first = [0];
+        let peeked = self.socket.peek(&mut first).await?;
+        Ok((peeked > 0).then_some(first[0]))
+    }
+
     /// If the client has left bytes unread until now, nothing more can be delivered: closing drops them, so
     /// that the kernel does not keep them for minutes.
     pub(super) fn reset_if_unread(&self) {
