@@ -28,10 +28,18 @@ use crate::server::{self, StartError};
 const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
                           2  wrong usage or configuration, certificate files included\n  3  a listener's address cannot be bound";
 
+/// Which build this is.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("UPROAR_COMMIT"),
+    ")"
+);
+
 /// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    version = VERSION,
     after_help = EXIT_CODES,
     before_help = "Examples:\n  uproar dev                                  chat on this machine in seconds\n  \
                    uproar serve --config /etc/uproar.toml      the real server\n  \
@@ -81,6 +89,9 @@ enum Command {
     },
     /// Operating system: what must change here for so many connections; exit 1 if anything must
     Doctor(doctor::Doctor),
+    /// Which build this is, as --version
+    #[command(hide = true)]
+    Version,
     /// Config: show every key, check a file
     Config {
         #[command(subcommand)]
@@ -158,6 +169,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Store { command } => store::run(&command),
         Command::Bench { command } => bench::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Version => {
+            show(&format!("uproar {VERSION}\n"));
+            Ok(())
+        }
         Command::Config {
             command: ConfigCommand::Sample,
         } => {

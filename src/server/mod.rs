@@ -86,6 +86,7 @@ pub fn run(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
     let supervisor = Supervisor::of_process();
+    say_start(&settings, &running);
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
@@ -180,6 +181,19 @@ pub fn run(
     let outcome = start.run(serves, on_ready);
     drop(directory);
     outcome
+}
+
+/// Which program this is, where, and what it was told.
+fn say_start(settings: &Settings, running: &Running) {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("UPROAR_COMMIT"));
+    let pid = std::process::id();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = settings.shard.shard_count;
+    let config = running
+        .file()
+        .map(|path| tracing::field::display(path.display()));
+    let data_dir = settings.data_dir.display();
+    tracing::info!(version, commit, pid, cores, shards, config, %data_dir, "starting");
 }
 
 /// Everything the control thread is made of.

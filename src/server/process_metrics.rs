@@ -40,8 +40,9 @@ impl ProcessMetrics {
     /// Appends everything in Prometheus' text format.
     pub(super) fn render(&self, out: &mut String) {
         let build = format!(
-            "{{version=\"{}\",arch=\"{}\",profile=\"{}\"}}",
+            "{{version=\"{}\",commit=\"{}\",arch=\"{}\",profile=\"{}\"}}",
             env!("CARGO_PKG_VERSION"),
+            env!("UPROAR_COMMIT"),
             std::env::consts::ARCH,
             if cfg!(debug_assertions) {
                 "debug"
