@@ -14,5 +14,8 @@ mod watched;
 
 pub use append::Appender;
 pub use operation::{keep, remove};
-pub use replace::{Access, Owner, Survives, lock, overwrite, publish, replace, replace_with};
+pub use replace::{
+    Access, Owner, Survives, give_to_directory_owner, lock, overwrite, publish, replace,
+    replace_with,
+};
 pub use watched::Watched;

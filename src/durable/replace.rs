@@ -110,13 +110,15 @@ pub fn replace_with<T>(
 }
 
 /// Makes the file `made`, complete and in the same directory, the one called `path`; durable as with
-/// [`Survives::PowerLoss`].
+/// [`Survives::PowerLoss`]. It belongs to the directory's owner.
 ///
 /// # Errors
 ///
 /// Those of the file system; then `path` is as it was, but as [`replace`] says of the last operation.
 pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
-    operation::sync(&File::open(made)?)?;
+    let file = File::open(made)?;
+    give_to_directory_owner(&file, directory_of(path))?;
+    operation::sync(&file)?;
     operation::rename(made, path)?;
     operation::sync_directory(directory_of(path))
 }
@@ -146,9 +148,15 @@ pub fn lock(path: &Path, owner: Owner) -> io::Result<File> {
     Ok(file)
 }
 
-fn give_to_directory_owner(file: &File, directory: &Path) -> io::Result<()> {
+/// Gives `file` to the owner of `directory`: what root makes for a server, that must be able to use. Who is not root
+/// can give nothing away, and keeps it.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn give_to_directory_owner(file: &File, directory: &Path) -> io::Result<()> {
     let owner = fs::metadata(directory)?;
-    if owner.uid() != file.metadata()?.uid() {
+    if owner.uid() != file.metadata()?.uid() && rustix::process::geteuid().is_root() {
         operation::own(file, owner.uid(), owner.gid())?;
     }
     Ok(())

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
 use super::StartError;
 use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
+use crate::durable;
 use crate::net::rings;
 
 /// Held as long as the server lives: no second one takes the same directory, nor, through
@@ -102,6 +103,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
         }
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
+    durable::give_to_directory_owner(&lock, path).map_err(fail)?;
     lock.set_len(0).map_err(fail)?;
     writeln!(lock, "{}", std::process::id()).map_err(fail)?;
     if fresh {

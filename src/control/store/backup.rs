@@ -24,6 +24,7 @@ use crate::base::limits::BACKUP_LINE_BYTES_MAX;
 use crate::durable::{self, Access, Survives};
 
 const WHAT: &str = "store";
+const NO_COPY: &str = "this is no copy of a database, as `uproar store backup` makes them";
 
 /// Why a copy could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -228,9 +229,12 @@ fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
         let at = |cause: String| (number, cause);
         let mut line = String::new();
         let mut bounded = input.by_ref().take(BACKUP_LINE_BYTES_MAX);
-        bounded
-            .read_line(&mut line)
-            .map_err(|error| at(error.to_string()))?;
+        let read = bounded.read_line(&mut line);
+        let is_head = content.is_none();
+        if is_head && (read.is_err() || serde_json::from_str::<Head>(&line).is_err()) {
+            return Err(at(NO_COPY.to_owned()));
+        }
+        read.map_err(|error| at(error.to_string()))?;
         if !line.ends_with('\n') {
             return Err(at("the copy ends here, or the line is too long".to_owned()));
         }
