@@ -77,12 +77,12 @@ export async function until(holds, what, milliseconds = WAIT_MS) {
 
 export class Server {
   /** `uproar dev` on free ports; resolves once it is ready. */
-  static async start({ quotas = "open", extra = [], environment = {}, dataDir, messagingPort } = {}) {
+  static async start({ quotas = "open", extra = [], environment = {}, dataDir, messagingPort, controlPort } = {}) {
     if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release`);
     const server = new Server();
     server.dataDir = dataDir ?? directory();
     server.messagingPort = messagingPort ?? (await freePort());
-    server.controlPort = await freePort();
+    server.controlPort = controlPort ?? (await freePort());
     server.output = "";
     server.process = spawn(
       binary,
