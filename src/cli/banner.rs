@@ -6,18 +6,15 @@ use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
 use crate::server::Ready;
 
 pub(super) fn print(ready: &Ready, data_dir: &Path) {
-    let (ws, http) = if ready.tls {
-        ("wss", "https")
-    } else {
-        ("ws", "http")
-    };
-    let messaging = format!("{ws}://{}", ready.messaging);
-    let control = format!("{http}://{}", ready.control);
-    let page = format!("{http}://{}/", ready.messaging);
+    let secure = |tls: bool| if tls { "s" } else { "" };
+    let (messaging_s, control_s) = (secure(ready.messaging_tls), secure(ready.control_tls));
+    let messaging = format!("ws{messaging_s}://{}", ready.messaging);
+    let control = format!("http{control_s}://{}", ready.control);
+    let page = format!("http{messaging_s}://{}/", ready.messaging);
     let room = ready.room.as_deref().unwrap_or_default();
     let token = token_command(data_dir);
     let certificate = data_dir.join("dev-cert.pem");
-    let trust = if ready.tls {
+    let trust = if ready.messaging_tls || ready.control_tls {
         format!(
             "\n  export AWS_CA_BUNDLE={0} NODE_EXTRA_CA_CERTS={0}",
             certificate.display()

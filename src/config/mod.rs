@@ -29,7 +29,7 @@ pub use effective::Effective;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use layers::Source;
-pub use raw::Profile;
+pub use raw::{Profile, TlsListeners};
 pub use running::Running;
 pub use settings::{Settings, TlsFiles};
 

@@ -67,8 +67,22 @@ pub(super) struct Control {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
+    pub(super) listeners: TlsListeners,
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+}
+
+/// Which listeners speak TLS where there is a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsListeners {
+    /// Both.
+    #[default]
+    Both,
+    /// Viewers' alone; the API is plain, for a network that is private.
+    Messaging,
+    /// The API alone; viewers come through a proxy that speaks TLS.
+    Control,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::layers::{Source, Sources};
-use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls};
+use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls, TlsListeners};
 use super::{
     ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, doors, listen, logging, names, review,
 };
@@ -106,7 +106,8 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         token_life,
         origins: raw.messaging.origins,
         compression: raw.messaging.compression,
-        tls: tls(raw.tls, &check)?,
+        tls_listeners: raw.tls.listeners,
+        tls: tls(mode, raw.tls, &check)?,
         archive,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
@@ -271,7 +272,14 @@ fn shard(
     })
 }
 
-fn tls(given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
+fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
+    let has_certificate = given.certificate.is_some() || mode == Mode::Dev { tls: true };
+    check.holds(
+        has_certificate || given.listeners == TlsListeners::Both,
+        "tls.listeners",
+        "alone",
+        "accompanied by tls.certificate and tls.key",
+    )?;
     let (key, missing) = match (given.certificate, given.key) {
         (Some(certificate), Some(key)) => return Ok(Some(TlsFiles { certificate, key })),
         (None, None) => return Ok(None),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Mode;
+use super::{Mode, TlsListeners};
 use crate::control::ControlDoorSettings;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
@@ -64,8 +64,10 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// Whether viewers may have compressed messages (permessage-deflate).
     pub compression: bool,
-    /// TLS of both listeners.
+    /// Certificate and key, if there are.
     pub tls: Option<TlsFiles>,
+    /// Which listeners present them.
+    pub tls_listeners: TlsListeners,
     /// How chat logs are kept and delivered.
     pub archive: ArchiveSettings,
     /// Log filter, as in `info,uproar=debug`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
-use crate::config::{Mode, Settings, token_command};
+use crate::config::{Mode, Settings, TlsListeners, token_command};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
 use crate::protocol::token::{Capability, TokenRequest, mint};
@@ -57,7 +57,8 @@ struct Room {
 
 impl Demo {
     pub(super) fn new(keyring: LiveKeyring, clock: Clock, settings: &Settings) -> Self {
-        let secure = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
+        let has_certificate = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
+        let secure = has_certificate && settings.tls_listeners != TlsListeners::Messaging;
         let scheme = if secure { "https" } else { "http" };
         Self {
             keyring,

@@ -56,8 +56,10 @@ pub struct Ready {
     pub messaging: SocketAddr,
     /// Where the API is.
     pub control: SocketAddr,
-    /// Whether both speak TLS.
-    pub tls: bool,
+    /// Whether viewers speak TLS.
+    pub messaging_tls: bool,
+    /// Whether callers of the API do.
+    pub control_tls: bool,
     /// ARN of the ready room, in dev.
     pub room: Option<String>,
 }
@@ -123,6 +125,7 @@ pub fn run(
         .door
         .clone()
         .within(spare / 2 / shard_settings.shard_count);
+    let messaging_tls = tls.messaging.is_some();
     let entrance = Entrance {
         keyring: Arc::clone(&keyring),
         tls: tls.messaging,
@@ -160,6 +163,7 @@ pub fn run(
         address: control_address.unwrap_or(settings.control_listen),
         listener: control_listener,
         tls: tls.control,
+        messaging_tls,
     };
     let start = Start {
         process,
@@ -216,11 +220,13 @@ struct Start {
     spare: usize,
 }
 
-/// The control listener.
+/// The control listener, and what is said of both.
 struct Serves {
     listener: std::net::TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
+    // Of the other one.
+    messaging_tls: bool,
 }
 
 impl Start {
@@ -321,14 +327,16 @@ impl Start {
             }
             shards.open();
             ready.store(true, Ordering::Release);
-            let tls = serves.tls.is_some();
+            let (tls, control_tls) = (serves.messaging_tls, serves.tls.is_some());
             on_ready(&Ready {
                 messaging: shards.address,
                 control: serves.address,
-                tls,
+                messaging_tls: tls,
+                control_tls,
                 room,
             });
-            tracing::info!(messaging = %shards.address, control = %serves.address, tls, "ready");
+            let (viewers, callers) = (shards.address, serves.address);
+            tracing::info!(messaging = %viewers, control = %callers, tls, control_tls, "ready");
             let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop.asked());
             // The control thread's tasks that must live.
             let served = tokio::select! {

@@ -13,19 +13,19 @@ use rustls::sign::CertifiedKey;
 use super::StartError;
 use super::certificate::Validity;
 use super::pem::{self, fault};
-use crate::config::{Mode, Settings, TlsFiles};
+use crate::config::{Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 
-/// What the two listeners speak.
+/// What the two listeners speak: TLS if there is something.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     pub(super) messaging: Option<Arc<ServerConfig>>,
     pub(super) control: Option<Arc<ServerConfig>>,
-    /// What both present.
+    /// What they present.
     pub(super) certificate: Option<Arc<LiveCertificate>>,
 }
 
-/// The certificate of both listeners, replaced while they run.
+/// The certificate of the listeners, replaced while they run.
 #[derive(Debug)]
 pub(super) struct LiveCertificate {
     // What to read again when it was renewed; a throw-away certificate never is.
@@ -103,9 +103,10 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     messaging.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut control = build(&current, &provider)?;
     control.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let only = settings.tls_listeners;
     Ok(Listeners {
-        messaging: Some(Arc::new(messaging)),
-        control: Some(Arc::new(control)),
+        messaging: (only != TlsListeners::Control).then(|| Arc::new(messaging)),
+        control: (only != TlsListeners::Messaging).then(|| Arc::new(control)),
         certificate: Some(Arc::new(LiveCertificate {
             files: settings.tls.clone(),
             as_read,

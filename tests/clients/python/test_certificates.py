@@ -173,3 +173,46 @@ def test_a_configuration_that_went_bad_is_refused_at_sighup(tmp_path):
         assert any('"changed": "quotas.connections"' in line for line in server.lines("WARN"))
     finally:
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("listeners", "secure"),
+    [("both", (True, True)), ("messaging", (True, False)), ("control", (False, True))],
+)
+def test_each_listener_speaks_tls_or_does_not(tmp_path, listeners, secure):
+    long_lived(tmp_path)
+    config = configured(tmp_path, f'listeners = "{listeners}"\n')
+    server = Server(extra=("--config", str(config))).launch()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def page(port: int, tls: bool, path: str) -> int:
+        url = f"http{'s' if tls else ''}://127.0.0.1:{port}{path}"
+        with urllib.request.urlopen(url, timeout=60, context=context if tls else None) as answer:
+            return answer.status
+
+    def ready() -> bool:
+        try:
+            return page(server.control_port, secure[1], "/readyz") == 200
+        except OSError:
+            return False
+
+    try:
+        wait_until(ready)
+        assert page(server.messaging_port, secure[0], "/") == 200
+        for port, tls in zip((server.messaging_port, server.control_port), secure):
+            with pytest.raises(OSError):
+                page(port, not tls, "/")
+        shown = server.log()
+        for scheme, port in [("wss" if secure[0] else "ws", server.messaging_port),
+                             ("https" if secure[1] else "http", server.control_port)]:
+            assert f" {scheme}://127.0.0.1:{port}" in shown, shown
+    finally:
+        assert server.stop() == 0
+
+
+def test_listeners_without_a_certificate_are_refused(tmp_path):
+    config = tmp_path / "uproar.toml"
+    config.write_text(f'[tls]\nlisteners = "messaging"\n{KEY}')
+    done = check(config)
+    assert done.returncode == 2 and "tls.listeners is alone" in done.stderr, done.stderr

@@ -119,7 +119,7 @@ def test_handshakes_without_an_answer_are_said_with_the_address():
     try:
         line_of(server, lambda event: event["message"] == "ready")
         with Wire(server.messaging_port) as plain, Wire(server.messaging_port) as slow:
-            plain.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.send(b"\x00 neither TLS nor a request without it\r\n\r\n")
             slow.send(bytes([0x16, 0x03, 0x01, 0x02]))
             reasons = [
                 line_of(server, lambda event: word in event.get("reason", ""))
