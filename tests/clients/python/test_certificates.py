@@ -129,6 +129,10 @@ def test_an_expired_certificate_is_said_at_start_and_in_the_metric_until_it_is_r
         for word in ["chat.example.org", f"expired on {date}", f"{tmp_path}/cert.pem"]:
             assert word in line, line
         assert server.not_after() == seconds < time.time()
+        lint = subprocess.run(
+            ["promtool", "check", "metrics"], input=server.metrics(), capture_output=True, text=True
+        )
+        assert (lint.returncode, lint.stdout, lint.stderr) == (0, "", "")
         long_lived(tmp_path)
         wait_until(lambda: server.not_after() == end(tmp_path / "cert.pem")[0])
         # One that is no better is news.
