@@ -163,8 +163,8 @@ pub fn records(answered: &Answered, sent: usize) -> Outcome {
         return Outcome::Taken { rejected: 0 };
     }
     let first = &answer.request_responses[left[0]];
-    let code = first.error_code.as_deref().unwrap_or("no RecordId");
-    let code: String = code.chars().take(CODE_CHARS_MAX).collect();
+    let code = first.error_code.as_deref();
+    let code = code.map_or_else(|| "no RecordId".to_owned(), shown);
     let text = format!("{} of {sent} records were not taken ({code})", left.len());
     Outcome::Partly { left, text }
 }
@@ -213,8 +213,13 @@ fn object_members(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body).ok()
 }
 
+/// As the service wrote it: what is decided by it is decided by nothing else that looks like it.
 fn refusal_code(answered: &Answered) -> String {
-    let code = error_code(answered.error_type.as_deref(), &answered.body);
+    error_code(answered.error_type.as_deref(), &answered.body)
+}
+
+/// A code that a sink chose, for a log line.
+fn shown(code: &str) -> String {
     let plain = code
         .chars()
         .filter(|letter| letter.is_ascii_alphanumeric() || "._-".contains(*letter));
@@ -226,7 +231,7 @@ fn refusal_code(answered: &Answered) -> String {
 fn refusal(answered: &Answered) -> Outcome {
     let status = answered.status;
     let code = refusal_code(answered);
-    let text = format!("{code} (status {status})");
+    let text = format!("{} (status {status})", shown(&code));
     let trouble = match (status, code.as_str()) {
         (_, "NoSuchBucket" | "ResourceNotFoundException") | (404 | 410, _) => Trouble::NotFound,
         (
@@ -411,6 +416,27 @@ mod tests {
             log_events(&answered(400, token), 3),
             Outcome::Failed { .. }
         ));
+    }
+
+    /// Goal: what only looks like a known code in a log line is none: the records are not known to be taken.
+    #[test]
+    fn a_code_that_looks_like_another_is_not_that_one() {
+        for code in [
+            "Data)AlreadyAcceptedException",
+            "DataAlreadyAccepted Exception",
+            "DataAlreadyAcceptedException\\n",
+        ] {
+            let body = format!("{{\"__type\":\"{code}\"}}");
+            let outcome = log_events(&answered(400, &body), 3);
+            assert!(matches!(outcome, Outcome::Refused { .. }), "{code}");
+        }
+        let made = answered(400, r#"{"__type":"Resource*AlreadyExistsException"}"#);
+        assert!(log_stream_made(&made).is_err());
+        let named = r#"{"FailedPutCount":1,"RequestResponses":[{"ErrorCode":"a\nb"}]}"#;
+        let Outcome::Partly { text, .. } = records(&answered(200, named), 1) else {
+            panic!("nothing was taken");
+        };
+        assert_eq!(text, "1 of 1 records were not taken (ab)");
     }
 
     /// Goal: a Firehose record is delivered if its own entry has a RecordId and no error.
