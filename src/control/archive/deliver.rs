@@ -176,21 +176,21 @@ async fn next(outlet: &Outlet, common: &Common) -> Stretch {
 async fn read(outlet: &Outlet, common: &Common, ticket: Ticket) -> Option<Stretch> {
     let position = outlet.spool.borrow().position();
     let outcome = blocking(move || spool::read(&ticket)).await;
-    match outcome {
-        Ok(stretch) if !stretch.records.is_empty() => return Some(stretch),
+    let records = match &outcome {
+        Ok(stretch) if !stretch.records.is_empty() => return outcome.ok(),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::error!(configuration = %outlet.id, %error, "chat logs: the spool cannot be read");
             common.metrics.trouble(outlet.kind(), Trouble::Disk);
             tokio::time::sleep(LOG_RETRY_MAX).await;
+            return None;
         }
-        // Given up for want of room since the ticket was made, or damaged.
-        _ if outlet.spool.borrow().position() != position => {}
-        _ => {
-            let records = outlet.spool.borrow_mut().give_up_front();
-            tracing::error!(configuration = %outlet.id, records, "chat logs: a spool file is damaged; the rest of it is given up");
-            common.metrics.lost(outlet.kind(), Loss::Damage, records);
-        }
-    }
+        // Given up for want of room since the ticket was made.
+        _ if outlet.spool.borrow().position() != position => return None,
+        Ok(damaged) => outlet.spool.borrow_mut().give_up_damaged(damaged),
+        Err(_) => outlet.spool.borrow_mut().give_up_front(),
+    };
+    tracing::error!(configuration = %outlet.id, records, "chat logs: a spool file is damaged; the records that cannot be read are given up");
+    common.metrics.lost(outlet.kind(), Loss::Damage, records);
     None
 }
 

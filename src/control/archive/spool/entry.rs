@@ -16,6 +16,8 @@ const HEADER_BYTES: usize = 8;
 const PREFIX_BYTES: usize = ID_CHARS + 8;
 /// With its number.
 const NUMBERED_PREFIX_BYTES: usize = PREFIX_BYTES + 8;
+/// Of every entry, no more than this before its JSON.
+pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + NUMBERED_PREFIX_BYTES;
 /// Set in the length of entries that have a number.
 const NUMBERED: u32 = 1 << 31;
 /// Their checksum differs by it, so that a flipped bit in the length does not make one out of the other.

@@ -30,6 +30,8 @@ const EXTENSION: &str = "spool";
 const IDLE_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// No spool comes so far in the life of a disk: what says so is damaged, and counting on from it would overflow.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 /// Between two notes of when records came.
 const AGE_GRANULE: Duration = Duration::from_mins(1);
 
@@ -104,6 +106,9 @@ pub struct Stretch {
     bytes: Vec<u8>,
     // Where each record's entry ends in `bytes`.
     ends: Vec<usize>,
+    // If there are no records: the first that can be read behind them, in the same file, and where it is, in
+    // bytes from here.
+    resume: Option<(u64, usize)>,
 }
 
 impl Spool {
@@ -236,7 +241,25 @@ impl Spool {
         given_up
     }
 
-    /// Gives up what is undelivered of the front segment, damaged or too old.
+    /// Gives up the damaged records of which a stretch was to be read, and how many they were: up to the next
+    /// one that can be read, or all that is left of the front segment if there is none. Without effect if the
+    /// spool gave them up meanwhile.
+    pub fn give_up_damaged(&mut self, stretch: &Stretch) -> u64 {
+        let position = self.cursor.number;
+        if stretch.first != position || !stretch.records.is_empty() {
+            return 0;
+        }
+        let behind = position + 1..self.front_end();
+        let resume = stretch.resume.filter(|(number, _)| behind.contains(number));
+        let Some((number, bytes)) = resume else {
+            return self.give_up_front();
+        };
+        self.move_cursor(number, self.cursor.offset + bytes as u64);
+        let _not_kept = self.keep_cursor();
+        number - position
+    }
+
+    /// Gives up what is undelivered of the front segment, for want of room or because its file is gone.
     pub fn give_up_front(&mut self) -> u64 {
         let end = self.front_end();
         let given_up = end.saturating_sub(self.cursor.number);
@@ -465,7 +488,8 @@ impl Stretch {
 }
 
 /// Reads a stretch. Blocks; independent of the spool, so that another thread can do it. Fewer records
-/// than the ticket grants: the rest is for the next stretch, or damaged if there is none at all.
+/// than the ticket grants: the rest is for the next stretch, or damaged if there is none at all; see
+/// [`Spool::give_up_damaged`].
 pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
     let mut file = File::open(&ticket.path)?;
     file.seek(SeekFrom::Start(ticket.offset))?;
@@ -474,17 +498,28 @@ pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
         .bytes_max
         .min(count_max.saturating_mul(2 * LOG_ENTRY_BYTES_MAX));
     let mut bytes = Vec::new();
-    file.take(wanted as u64).read_to_end(&mut bytes)?;
+    (&mut file).take(wanted as u64).read_to_end(&mut bytes)?;
     let end = ticket.first.saturating_add(ticket.count_max);
-    let (records, ends) = entry::read_all(&bytes, ticket.first)
+    let (records, ends): (Vec<_>, _) = entry::read_all(&bytes, ticket.first)
         .take_while(|(located, _)| located.number < end)
         .unzip();
+    let mut resume = None;
+    if records.is_empty() {
+        // Damage may be longer than what was asked for.
+        file.read_to_end(&mut bytes)?;
+        let found = entry::read_all(&bytes, ticket.first).next();
+        resume = found.map(|(located, _)| {
+            let start = located.json.start.saturating_sub(entry::HEAD_BYTES_MAX);
+            (located.number, start)
+        });
+    }
     Ok(Stretch {
         first: ticket.first,
         epoch: ticket.epoch,
         records,
         bytes,
         ends,
+        resume,
     })
 }
 
@@ -500,9 +535,7 @@ fn list(directory: &Path) -> io::Result<VecDeque<Segment>> {
         let is_segment = path
             .extension()
             .is_some_and(|extension| extension == EXTENSION);
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str()?.parse().ok());
+        let number = path.file_stem().and_then(|stem| number(stem.to_str()?));
         if let (true, Some(first)) = (is_segment, number) {
             let bytes = item.metadata()?.len();
             segments.push(Segment { first, bytes });
@@ -522,10 +555,15 @@ fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64
     Ok((Appender::recover(&path, segment.bytes)?, next))
 }
 
+/// A record's number, as this server writes one.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number <= NUMBER_MAX)
+}
+
 /// The cursor, and the boot it is of; of an unknown one if the first version wrote it.
 fn parse_cursor(text: &str) -> Option<(Cursor, &str)> {
     let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
-    let (number, planned) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (number, planned) = (number(words.next()?)?, number(words.next()?)?);
     let epoch = words.next().map_or(Ok(0), str::parse).ok()?;
     let cursor = Cursor {
         number,
@@ -560,6 +598,7 @@ pub(super) fn stretch_from(first: u64, records: &[(u64, &str)]) -> Stretch {
         records,
         bytes,
         ends,
+        resume: None,
     }
 }
 
