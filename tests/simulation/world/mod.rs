@@ -41,6 +41,7 @@ use uproar::shard::tokens::UsedTokens;
 
 use self::dice::Dice;
 use self::net::{FakeRing, GREETING, Net, Peer, Socket, client_frame};
+#[allow(unused_imports, reason = "the fuzzer does not count")]
 pub(crate) use self::oracle::Counts;
 use self::oracle::WILD;
 
