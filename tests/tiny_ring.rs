@@ -11,7 +11,7 @@ use uproar::base::id::RoomId;
 use uproar::net::ring::Sizes;
 use uproar::net::rings::Rings;
 use uproar::room::{ArchiveTargets, RoomSettings};
-use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::command::Command;
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::journal::NoRecord;
@@ -119,10 +119,7 @@ fn a_ring_smaller_than_its_load_loses_nobody() {
     for index in 0..CLIENTS {
         streams.push(TcpStream::connect(address).unwrap());
         let socket = OwnedFd::from(listener.accept().unwrap().0);
-        core.enter(with_socket(
-            *newcomer(room, index, clock.now(), false),
-            socket,
-        ));
+        core.enter(newcomer(socket, room, index, clock.now(), false));
     }
     let done = Arc::new(AtomicUsize::new(0));
     let told = Arc::clone(&done);
@@ -155,34 +152,4 @@ fn a_ring_smaller_than_its_load_loses_nobody() {
         "buffers never ran out: {}",
         metrics.receive_rearmed.get()
     );
-}
-
-fn with_socket(newcomer: Newcomer<()>, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
-    let Newcomer {
-        ip,
-        tls,
-        greeting,
-        leftover,
-        grant,
-        room,
-        token,
-        token_expires,
-        user_hash,
-        agreement,
-        ..
-    } = newcomer;
-    Box::new(Newcomer {
-        socket,
-        ip,
-        tls,
-        greeting,
-        leftover,
-        grant,
-        room,
-        token,
-        token_expires,
-        user_hash,
-        agreement,
-        share: None,
-    })
 }

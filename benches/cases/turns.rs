@@ -103,7 +103,7 @@ fn admit(go: bool) -> Call {
     Box::new(move || {
         world.core.wire.receives.clear();
         for _ in 0..NEWCOMERS {
-            let newcomer = newcomer(world.room, next, world.now, false);
+            let newcomer = newcomer((), world.room, next, world.now, false);
             world.core.enter(newcomer);
             next += 1;
         }

@@ -133,7 +133,7 @@ impl World {
         let first = self.core.wire.receives.len();
         for index in 0..members {
             let deflated = index % 10 < deflated;
-            let newcomer = newcomer(room, first + index, self.now, deflated);
+            let newcomer = newcomer((), room, first + index, self.now, deflated);
             self.core.enter(newcomer);
             if index % 100 == 0 {
                 self.turn();
@@ -186,7 +186,13 @@ impl World {
 
 /// A viewer who may speak, with a token of its own.
 #[allow(clippy::unnecessary_box_returns, reason = "as the entrance makes them")]
-pub(crate) fn newcomer(room: RoomId, index: usize, now: Now, deflated: bool) -> Box<Newcomer<()>> {
+pub(crate) fn newcomer<S>(
+    socket: S,
+    room: RoomId,
+    index: usize,
+    now: Now,
+    deflated: bool,
+) -> Box<Newcomer<S>> {
     let mut offers = Offers::default();
     if deflated {
         offers.read(b"permessage-deflate");
@@ -198,7 +204,7 @@ pub(crate) fn newcomer(room: RoomId, index: usize, now: Now, deflated: bool) -> 
     let mut capabilities = Capabilities::default();
     capabilities.insert(Capability::SendMessage);
     Box::new(Newcomer {
-        socket: (),
+        socket,
         ip: [203, 0, 113, 7].into(),
         tls: None,
         greeting: b"HELLO\n".to_vec(),
