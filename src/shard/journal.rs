@@ -299,14 +299,7 @@ fn take_over(
     for path in paths {
         content.clear();
         fs::File::open(&path)?.read_to_end(&mut content)?;
-        let mut latest = Minute::default();
-        read(&path, &content, |entry| match entry {
-            Entry::Use(TokenUse { token, expires, .. }) => {
-                recovery.take(token, expires);
-                latest = latest.max(Minute::of(expires));
-            }
-            Entry::Mark(mark) => recovery.mark(mark),
-        });
+        let latest = remember(&path, &content, &mut recovery);
         let bytes = content.len() as u64;
         journal.closed.push_back(Closed {
             path,
@@ -318,6 +311,19 @@ fn take_over(
     let closed = journal.closed.make_contiguous();
     closed.sort_unstable_by_key(|closed| closed.latest);
     Ok((journal, recovery.finish()))
+}
+
+/// Takes over what a segment says; when the last of its tokens expires.
+fn remember(path: &Path, content: &[u8], recovery: &mut Recovery) -> Minute {
+    let mut latest = Minute::default();
+    read(path, content, |entry| match entry {
+        Entry::Use(TokenUse { token, expires, .. }) => {
+            recovery.take(token, expires);
+            latest = latest.max(Minute::of(expires));
+        }
+        Entry::Mark(mark) => recovery.mark(mark),
+    });
+    latest
 }
 
 /// Gives what other numbers of shards wrote to whose rooms it concerns now, and removes it.
@@ -427,6 +433,49 @@ impl Name {
             shard: shard.parse().ok()?,
             shard_count: shard_count.parse().ok()?,
         })
+    }
+}
+
+/// A door for fuzz targets: segments without files.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{
+        Entry, Mark, Now, Path, RECORD_BYTES, Recovery, TokenUse, UsedTokens, encode, encode_mark,
+        remember,
+    };
+
+    /// A use as it is written down.
+    pub fn written(token_use: &TokenUse) -> [u8; RECORD_BYTES] {
+        let TokenUse {
+            token,
+            room,
+            expires,
+        } = token_use;
+        encode(token, room.as_bytes(), *expires)
+    }
+
+    /// A mark as it is written down.
+    pub fn written_mark(mark: Mark) -> [u8; RECORD_BYTES] {
+        encode_mark(mark)
+    }
+
+    /// What a segment says: uses, or marks.
+    pub fn read(segment: &[u8]) -> Vec<Result<TokenUse, Mark>> {
+        let mut said = Vec::new();
+        super::read(Path::new(""), segment, |entry| {
+            said.push(match entry {
+                Entry::Use(token_use) => Ok(token_use),
+                Entry::Mark(mark) => Err(mark),
+            });
+        });
+        said
+    }
+
+    /// What a shard remembers after a start with this segment.
+    pub fn remembered(segment: &[u8], now: Now) -> UsedTokens {
+        let mut recovery = Recovery::new(now);
+        remember(Path::new(""), segment, &mut recovery);
+        recovery.finish()
     }
 }
 

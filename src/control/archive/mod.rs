@@ -12,6 +12,8 @@ pub mod batch;
 pub mod body;
 mod deliver;
 pub mod destination;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod intake;
 pub mod layout;
 pub mod metrics;

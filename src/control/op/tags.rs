@@ -115,7 +115,7 @@ fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
 }
 
 /// `tagKeys`, once for each key.
-fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
+pub(super) fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
     let wrong = |must: String| Fault::field("tagKeys", must);
     let mut keys = BTreeSet::new();
     let pairs = query.split('&');
