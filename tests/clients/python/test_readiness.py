@@ -113,7 +113,7 @@ def test_no_signal_ends_a_starting_server(tmp_path, name):
         server.process.send_signal(number)
         server.await_ready()
         server.process.send_signal(number)
-        assert server.ready()
+        server.await_ready()
         assert server.stop() == 0, server.log()
 
 

@@ -45,7 +45,7 @@ def test_a_second_instance_on_the_same_ports_is_refused(tmp_path):
     with Server(tmp_path / "a") as first:
         log = failed_start(Server(tmp_path / "b", messaging_port=first.messaging_port))
         assert str(first.messaging_port) in log
-        assert first.ready()
+        first.await_ready()
 
 
 def test_a_locked_data_directory_is_named(tmp_path):
@@ -53,7 +53,7 @@ def test_a_locked_data_directory_is_named(tmp_path):
         log = failed_start(Server(tmp_path))
         assert str(tmp_path) in log
         assert "lock" in log.lower() or "in use" in log.lower() or "another" in log.lower()
-        assert first.ready()
+        first.await_ready()
 
 
 def test_a_data_directory_that_is_a_file_is_named(tmp_path):
