@@ -10,7 +10,6 @@ import os
 import ssl
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 from uproar import ACCESS_KEY, REGION, SECRET_KEY, Server
@@ -54,13 +53,13 @@ class NamedServer(Server):
         os.environ["UPROAR_TLS__CERTIFICATE"] = str(directory / "cert.pem")
         os.environ["UPROAR_TLS__KEY"] = str(directory / "key.pem")
 
-    def ready(self) -> bool:
-        context = ssl.create_default_context(cafile=str(Path(sys.argv[1]) / "ca.pem"))
-        try:
-            with urllib.request.urlopen(f"https://{API}/readyz", timeout=5, context=context) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
+    @property
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(Path(sys.argv[1]) / "ca.pem"))
+
+    @property
+    def control_url(self) -> str:
+        return f"https://{API}"
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import resource
 import re
 import socket
-import ssl
 import threading
 import time
 import urllib.request
@@ -33,20 +32,10 @@ def descriptors():
 
 
 def figure(server: Server, name: str) -> int:
-    context = insecure() if "--tls" in server.command else None
-    scheme = "https" if context else "http"
-    url = f"{scheme}://127.0.0.1:{server.control_port}/metrics"
-    with urllib.request.urlopen(url, timeout=60, context=context) as answer:
-        text = answer.read().decode()
+    text = server.metrics()
     found = re.search(rf"^uproar_{re.escape(name)} (\d+)$", text, re.MULTILINE)
     assert found, f"no figure {name}"
     return int(found[1])
-
-
-def insecure() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def half_open(port: int, source: str, first: bytes) -> socket.socket:
@@ -124,24 +113,11 @@ def enter(server: Server, tokens: list[str], context) -> list[float]:
 
 
 def tokens_of(server: Server, count: int) -> list[str]:
-    if "--tls" in server.command:
-        boto = server.boto(endpoint_url=f"https://127.0.0.1:{server.control_port}", verify=False)
-    else:
-        boto = server.boto()
+    boto = server.boto()
     arn = boto.create_room(name="door")["arn"]
     return [
         boto.create_chat_token(roomIdentifier=arn, userId=f"u{n}")["token"] for n in range(count)
     ]
-
-
-class TlsServer(Server):
-    def ready(self) -> bool:
-        try:
-            url = f"https://127.0.0.1:{self.control_port}/readyz"
-            with urllib.request.urlopen(url, timeout=1, context=insecure()) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
 
 
 @pytest.mark.parametrize("sources", [of_one_address, of_many_addresses])
@@ -149,15 +125,13 @@ class TlsServer(Server):
 def test_half_open_connections_shut_no_viewer_out(kind, sources):
     tls = kind == "half a TLS hello"
     first = {"half a TLS hello": RECORD, "half a request head": b"GET / HTTP/1.1\r\nHost:", "silence": b""}
-    made = TlsServer(extra=("--tls",)) if tls else Server()
-    with made as server:
-        context = insecure() if tls else None
+    with Server(extra=("--tls",) if tls else ()) as server:
         tokens = tokens_of(server, 200 if tls else 50)
         with Flood(server.messaging_port, first[kind], sources):
             # Silent ones are accepted a second later: viewers come when the table is full.
             displaced = 'handshakes_rejected_total{reason="displaced"}'
             eventually(lambda: figure(server, displaced), lambda count: count > 0, 60)
-            taken = enter(server, tokens, context)
+            taken = enter(server, tokens, server.context)
         assert len(taken) == len(tokens), "each of them was let in at once"
         print(f"{kind}: slowest {max(taken):.3f} s")
         assert figure(server, 'handshakes_rejected_total{reason="limit"}') == 0

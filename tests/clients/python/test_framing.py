@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 
 import pytest
 
@@ -22,25 +21,12 @@ SECONDS = 60  # Only ends a hang.
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def host(request):
     """A server without and one with TLS on both listeners."""
-    server = Server(extra=("--tls",) if request.param == "tls" else ())
-    if request.param == "tls":
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        server.ready = lambda: bool(answered(server))
-        server.context = context
-    yield from shared_server_of(server)
-
-
-def answered(server) -> bytes:
-    try:
-        return exchange(server, [b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"])
-    except OSError:
-        return b""
+    yield from shared_server_of(Server(extra=("--tls",) if request.param == "tls" else ()))
 
 
 def connect(server, port: int | None = None) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port or server.control_port), timeout=SECONDS)
-    context = getattr(server, "context", None)
+    context = server.context
     return context.wrap_socket(plain) if context else plain
 
 
@@ -132,9 +118,8 @@ def test_a_doubt_is_counted_and_logged_with_its_reason(host):
 
 
 def counted(server) -> int:
-    page = exchange(server, [b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"])
-    name = rb'uproar_api_requests_total\{operation="unknown",status="400"\} (\d+)'
-    found = re.search(name, page)
+    name = r'uproar_api_requests_total\{operation="unknown",status="400"\} (\d+)'
+    found = re.search(name, server.metrics())
     return int(found[1]) if found else 0
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import ssl
 import struct
 import subprocess
 import time
@@ -222,9 +221,8 @@ def test_two_proxies_in_a_row_are_walked(server, handler, tmp_path):
 
 
 def test_the_proxy_protocol_comes_before_tls(handler, tmp_path):
-    with TlsServer.of(proxied(handler, tmp_path, "--tls")) as server:
-        context = insecure()
-        boto = server.boto(endpoint_url=f"https://127.0.0.1:{server.control_port}", verify=False)
+    with proxied(handler, tmp_path, "--tls") as server:
+        boto = server.boto()
         arn = reviewed_room(boto)
         tcp = {"mode": "tcp", "option": "", "options": "send-proxy-v2"}
         proxy = Proxy(tmp_path, "haproxy", HAPROXY, server, **tcp)
@@ -232,10 +230,10 @@ def test_the_proxy_protocol_comes_before_tls(handler, tmp_path):
             token = boto.create_chat_token(
                 roomIdentifier=arn, userId="u", capabilities=["SEND_MESSAGE"]
             )["token"]
-            viewer = WebSocket(proxy.viewers, token, source=VIEWER, context=context)
+            viewer = WebSocket(proxy.viewers, token, source=VIEWER, context=server.context)
             assert address_seen(handler, viewer) == VIEWER
             viewer.close()
-            through = server.boto(endpoint_url=f"https://127.0.0.1:{proxy.api}", verify=False)
+            through = server.boto(endpoint_url=f"https://127.0.0.1:{proxy.api}")
             assert through.list_rooms()["rooms"]
         finally:
             proxy.close()
@@ -331,24 +329,3 @@ def test_forwarded_of_rfc_7239_counts_where_it_is_chosen(handler, tmp_path):
         viewer = WebSocket(server.messaging_port, server.token(arn), extra=extra)
         assert address_seen(handler, viewer) == "2001:470::1"
         viewer.close()
-
-
-def insecure() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-class TlsServer(Server):
-    @classmethod
-    def of(cls, server: Server) -> TlsServer:
-        server.__class__ = cls
-        return server
-
-    def ready(self) -> bool:
-        try:
-            url = f"https://127.0.0.1:{self.control_port}/readyz"
-            with urllib.request.urlopen(url, timeout=1, context=insecure()) as answer:
-                return answer.status == 200
-        except OSError:
-            return False

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -103,14 +103,18 @@ class Server:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.control_url}/readyz", timeout=1) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
+            return self.page("/readyz", timeout=1)[0] == 200
+        except OSError:
             return False
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.control_url}/metrics", timeout=60) as answer:
-            return answer.read().decode()
+        return self.page("/metrics")[1]
+
+    def page(self, path: str, timeout: float = 60) -> tuple[int, str]:
+        """Status and text of a page of the control listener; others than 2xx raise."""
+        url = f"{self.control_url}{path}"
+        with urllib.request.urlopen(url, timeout=timeout, context=self.context) as answer:
+            return answer.status, answer.read().decode()
 
     def stop(self) -> int:
         """SIGTERM; the exit code. A server that does not leave is killed and that is an error."""
@@ -151,14 +155,25 @@ class Server:
     # -- clients --
 
     @property
+    def context(self) -> ssl.SSLContext | None:
+        """What connections to it need with `--tls`: its certificate is a throw-away one."""
+        if "--tls" not in self.command:
+            return None
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
+    @property
     def control_url(self) -> str:
-        return f"http://127.0.0.1:{self.control_port}"
+        scheme = "https" if self.context else "http"
+        return f"{scheme}://127.0.0.1:{self.control_port}"
 
     def boto(self, **overrides: object):
         """The official Python client. One attempt per call, so that a refusal is seen as it is."""
         settings = {
             "region_name": REGION,
             "endpoint_url": self.control_url,
+            "verify": self.context is None,
             "aws_access_key_id": ACCESS_KEY,
             "aws_secret_access_key": SECRET_KEY,
             "config": Config(retries={"total_max_attempts": 1}, connect_timeout=60, read_timeout=60),
