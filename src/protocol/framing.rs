@@ -234,8 +234,20 @@ impl Line {
     fn field(&self) -> Option<(&[u8], &[u8])> {
         let kept = &self.kept[..self.len.min(LINE_BYTES_KEPT)];
         let colon = kept.iter().position(|byte| *byte == b':')?;
-        Some((kept[..colon].trim_ascii(), kept[colon + 1..].trim_ascii()))
+        Some((
+            without_blanks(&kept[..colon]),
+            without_blanks(&kept[colon + 1..]),
+        ))
     }
+}
+
+/// Without blanks and tabs around it (RFC 9110 §5.6.3), and those alone.
+fn without_blanks(text: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().take_while(|byte| is_blank(byte)).count();
+    let text = &text[start..];
+    let end = text.iter().rev().take_while(|byte| is_blank(byte)).count();
+    &text[..text.len() - end]
 }
 
 #[cfg(test)]
@@ -301,6 +313,7 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", Some(Coding)),
             ("Transfer-Encoding: chunked, chunked\r\n", Some(Coding)),
             ("Transfer-Encoding: \u{b}chunked\r\n", Some(Coding)),
+            ("Content-Length: \u{c}2\r\n", Some(Length)),
             ("Transfer-Encoding:\r\n chunked\r\n", Some(Coding)),
             // httparse refuses the blank before the colon; the length is seen all the same.
             (
