@@ -423,13 +423,16 @@ fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
 }
 
 impl Name {
-    /// `None` for those of an earlier version, too.
+    /// `None` for those of an earlier version, too, and for a generation that none can follow: such files
+    /// are read, written anew under a good name, and removed.
     fn of(path: &Path) -> Option<Self> {
         let (generation, rest) = path.file_stem()?.to_str()?.split_once('-')?;
+        let generation: u64 = generation.parse().ok()?;
+        generation.checked_add(1)?;
         let (shards, _number) = rest.split_once('-')?;
         let (shard, shard_count) = shards.split_once("of")?;
         Some(Self {
-            generation: generation.parse().ok()?,
+            generation,
             shard: shard.parse().ok()?,
             shard_count: shard_count.parse().ok()?,
         })

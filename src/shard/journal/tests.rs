@@ -233,3 +233,21 @@ fn records_come_back_and_noise_is_none() {
         let _any = parse(&noise);
     }
 }
+
+/// Goal: a file whose generation is the last there can be stops no start, and what it says holds.
+#[test]
+fn a_generation_that_none_can_follow_is_read_and_replaced() {
+    let scratch = Scratch::new();
+    let (mut journal, mut used) = open_one(&scratch.0, START);
+    assert!(redeem(&mut journal, &mut used, token_use(1, 60), START));
+    drop(journal);
+    let files = fs::read_dir(&scratch.0).expect("the directory is there");
+    for file in files.map(|file| file.expect("an entry").path()) {
+        let last = format!("{}-0of1-0.{EXTENSION}", u64::MAX);
+        fs::rename(file, scratch.0.join(last)).expect("renamed");
+    }
+    for _ in 0..2 {
+        let (mut journal, mut used) = open_one(&scratch.0, START);
+        assert!(!redeem(&mut journal, &mut used, token_use(1, 60), START));
+    }
+}
