@@ -102,7 +102,7 @@ def test_an_answer_without_a_body_to_read_keeps_the_connection(server):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("POST", "/ListRooms", 403), ("POST", "/NoSuchOperation", 404), ("GET", "/livez", 200), ("OPTIONS", "/x", 200)],
+    [("POST", "/ListRooms", 403), ("POST", "/NoSuchOperation", 404), ("GET", "/metrics", 200), ("OPTIONS", "/x", 200)],
 )
 def test_a_small_body_that_nobody_read_is_dropped_and_the_connection_goes_on(server, method, path, status):
     """Goal: a client that keeps connections sends its next request where it sent the refused one."""

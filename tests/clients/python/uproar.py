@@ -154,10 +154,14 @@ class Server:
 
     # -- clients --
 
+    def is_secure(self) -> bool:
+        """Whether its listeners speak TLS."""
+        return "--tls" in self.command
+
     @property
     def context(self) -> ssl.SSLContext | None:
-        """What connections to it need with `--tls`: its certificate is a throw-away one."""
-        if "--tls" not in self.command:
+        """What connections to it need if it speaks TLS: its certificate is a throw-away one."""
+        if not self.is_secure():
             return None
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
