@@ -1,4 +1,4 @@
-//! Request heads: how the bytes arrive changes nothing, and what is let in has one meaning.
+//! Request heads of both listeners: how the bytes arrive changes nothing, and what is let in has one meaning.
 //!
 //! Input: four piece lengths, then the stream.
 
@@ -6,17 +6,28 @@
 
 use libfuzzer_sys::fuzz_target;
 use uproar::base::id::FrameId;
+use uproar::protocol::framing::{Doubt, Framing};
 use uproar::protocol::http::{self, HeadFault, HeadScanner, Request};
 
 fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {
         return;
     };
+    let doubt = Framing::default().read(stream).err();
+    let doubt = doubt.map(|raised| (raised.at, raised.doubt));
+    assert_eq!(doubt, doubt_in_pieces(lengths, stream));
     let whole = HeadScanner::default().scan(stream);
     assert_eq!(whole, in_pieces(lengths, stream));
     let Ok(Some(end)) = whole else { return };
     // Values may hold bytes above 0x7F (RFC 9110 §5.5); nothing looked at here does.
     let head = &*String::from_utf8_lossy(&stream[..end]);
+    if doubt.is_none_or(|(at, _)| at >= end) {
+        let lengths = values(head, "content-length");
+        let codings = values(head, "transfer-encoding");
+        assert!(lengths.len() + codings.len() <= 1, "{head}");
+        let is_digits = |length: &&str| length.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(lengths.iter().all(is_digits), "{head}");
+    }
     match http::parse(&stream[..end]) {
         Ok(Request::Upgrade(upgrade)) => {
             assert_eq!(values(head, "host").len(), 1);
@@ -70,6 +81,22 @@ fuzz_target!(|data: &[u8]| {
         }
     }
 });
+
+/// The first doubt, and where in the stream, when that arrives in pieces of these lengths.
+fn doubt_in_pieces(lengths: &[u8; 4], stream: &[u8]) -> Option<(usize, Doubt)> {
+    let (mut framing, mut start) = (Framing::default(), 0);
+    for length in lengths.iter().cycle() {
+        let end = (start + usize::from(*length) + 1).min(stream.len());
+        if let Err(raised) = framing.read(&stream[start..end]) {
+            return Some((start + raised.at, raised.doubt));
+        }
+        if end == stream.len() {
+            return None;
+        }
+        start = end;
+    }
+    unreachable!("four lengths cycle for ever")
+}
 
 /// What the scanner says when the stream arrives in pieces of these lengths.
 fn in_pieces(lengths: &[u8; 4], stream: &[u8]) -> Result<Option<usize>, HeadFault> {
