@@ -121,3 +121,30 @@ fn a_legal_client_is_never_cut() {
         assert!(!flood, "cut after {:?}", Duration::from_millis(tenth * 100));
     }
 }
+
+/// Goal: where the network cuts a stream is nobody's fault. Method: requests without a limit on their rate, all at
+/// one instant, each in two pieces, cut at every place.
+#[test]
+fn a_request_in_pieces_is_not_charged() {
+    let mut desk = Desk::chat(None);
+    let request = frame(0x81, br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);
+    for cut in 1..request.len() {
+        let grant = Grant {
+            sender_json: "{}".into(),
+            capabilities: [Capability::SendMessage].into_iter().collect(),
+            ends: at(7_200_000).tick,
+        };
+        let mut session = Session::new(grant, None, at(0).tick);
+        for number in 0..2 * OVERHEAD_FRAMES_BURST {
+            let (first, rest) = request.split_at(cut);
+            for piece in [first, rest] {
+                let (refusals, flood) = feed(&mut session, &mut desk, piece, at(0));
+                assert_eq!(
+                    (refusals, flood),
+                    (0, false),
+                    "cut at {cut}, request {number}"
+                );
+            }
+        }
+    }
+}

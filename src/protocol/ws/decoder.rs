@@ -183,11 +183,13 @@ impl Decoder {
         }
     }
 
-    /// Frames of the message under way that have begun; 0 between two messages.
+    /// Frames of the message under way that do not end it; 0 between two messages. A frame that ends it
+    /// and arrives in pieces is none of them: how the network cuts the stream is not the client's doing.
     pub fn fragments(&self) -> u32 {
-        self.assembly
-            .as_ref()
-            .map_or(0, |assembly| assembly.fragments)
+        self.assembly.as_ref().map_or(0, |assembly| {
+            let ends = |frame: &Frame| frame.is_final && matches!(frame.opcode, OpCode::Data(_));
+            assembly.fragments - u32::from(assembly.frame.as_ref().is_some_and(ends))
+        })
     }
 
     /// Whether the stream stands at a message boundary with nothing incomplete.
