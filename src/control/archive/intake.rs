@@ -182,10 +182,6 @@ impl Intake {
                         let kind = running.outlet.kind();
                         self.common.metrics.lost(kind, Loss::Damage, 1);
                     }
-                    if staged.is_none() {
-                        let metrics = &self.common.metrics;
-                        metrics.lost(running.outlet.kind(), Loss::Damage, 1);
-                    }
                 } else if let Some(destination) = self.unopened.get(&id) {
                     self.common
                         .metrics
