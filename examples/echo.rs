@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use uproar::base::id::RoomId;
 use uproar::room::{ArchiveTargets, RoomSettings};
-use uproar::shard::door::{ECHO_ROOM, Entrance};
+use uproar::shard::accept::{ECHO_ROOM, HandshakeConfig};
 use uproar::shard::gateway::Gateway;
 use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::run::Clock;
@@ -32,14 +32,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         echo: true,
         ..ShardSettings::open(arguments.shards)
     };
-    let entrance = Entrance {
+    let handshake_config = HandshakeConfig {
         keyring: Arc::default(),
         tls: None,
         origins: Arc::new([]),
         pages: None,
         compression: true,
         echo: true,
-        door: Arc::default(),
+        limits: Arc::default(),
     };
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let anything = RoomSettings {
@@ -53,13 +53,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners: listen(arguments.listen, arguments.shards)?,
         rooms: vec![(room, anything)],
         journals: None,
-        entrance,
+        handshake_config,
         archive: false,
         pin: false,
         clock: Clock::start(),
         supervisor: &Supervisor::of_process(),
     })?;
-    let gateway = Gateway::new(std::mem::take(&mut shards.posts), settings);
+    let gateway = Gateway::new(std::mem::take(&mut shards.mailboxes), settings);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,5 +1,5 @@
-//! Who gets in: the limit of all shards together, tokens whose use could not be written down, and
-//! sessions under a wall clock that steps.
+//! Admission: the limit of all shards together, tokens whose use could not be recorded, and sessions under a
+//! wall clock that steps.
 
 use std::io;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::RoomId;
 use uproar::base::limits::MAILBOX_COMMANDS;
-use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
 use uproar::protocol::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::session::Grant;
-use uproar::shard::command::{Command, Newcomer, Turned};
+use uproar::shard::command::{AdmitError, Command, PendingConnection};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
@@ -24,16 +24,16 @@ use uproar::shard::tokens::UsedTokens;
 
 const SHARDS: usize = 2;
 
-/// Sends arrive at once, and nobody says anything.
+/// An `Io` without traffic: sends complete at once, and no bytes arrive.
 #[derive(Default)]
 struct Quiet {
     receives: Vec<Key>,
-    sends: Vec<(Key, Outgoing)>,
+    sends: Vec<(Key, SendBuffer)>,
 }
 
-impl Wire for Quiet {
+impl Io for Quiet {
     type Socket = ();
-    type Seat = ();
+    type FixedFile = ();
 
     fn install(&mut self, (): ()) -> io::Result<()> {
         Ok(())
@@ -43,11 +43,11 @@ impl Wire for Quiet {
         self.receives.push(key);
     }
 
-    fn send(&mut self, (): &(), key: Key, outgoing: Outgoing) {
+    fn send(&mut self, (): &(), key: Key, outgoing: SendBuffer) {
         self.sends.push((key, outgoing));
     }
 
-    fn await_room(&mut self, (): &(), _: Key, _: Outgoing) {}
+    fn await_writable(&mut self, (): &(), _: Key, _: SendBuffer) {}
 
     fn shutdown(&mut self, (): &(), _: Shutdown) {}
 
@@ -69,7 +69,7 @@ impl Record for Disk {
 struct Shard {
     core: Core<Quiet>,
     inbox: Inbox<()>,
-    turned: Vec<Turned>,
+    rejected: Vec<AdmitError>,
 }
 
 struct World {
@@ -96,15 +96,15 @@ impl World {
         let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
         let shard = |(id, ends)| {
             let Ends {
-                posts,
+                mailboxes,
                 requests,
                 inbox,
             } = ends;
             let parts = Parts {
                 id,
                 settings: settings.clone(),
-                wire: Quiet::default(),
-                posts,
+                io: Quiet::default(),
+                mailboxes,
                 requests,
                 reviews: mailbox(&bell()).0,
                 archive: None,
@@ -114,11 +114,11 @@ impl World {
                 budgets: Arc::clone(&budgets),
                 seed: id as u64,
             };
-            let (core, turned) = (Core::new(parts, now), Vec::new());
+            let (core, rejected) = (Core::new(parts, now), Vec::new());
             Shard {
                 core,
                 inbox,
-                turned,
+                rejected,
             }
         };
         let shards = mailboxes
@@ -151,7 +151,7 @@ impl World {
     fn present(&mut self, token: u64, home: usize, session: Duration) {
         let mut bytes = [0; TOKEN_ID_BYTES];
         bytes[..8].copy_from_slice(&token.to_le_bytes());
-        let newcomer = Newcomer {
+        let pending = PendingConnection {
             socket: (),
             ip: [203, 0, 113, 7].into(),
             tls: None,
@@ -169,7 +169,7 @@ impl World {
             agreement: None,
             share: None,
         };
-        self.shards[home].core.enter(Box::new(newcomer));
+        self.shards[home].core.enter(Box::new(pending));
     }
 
     fn present_new(&mut self, count: usize, home: usize) {
@@ -183,25 +183,25 @@ impl World {
         let Shard {
             core,
             inbox,
-            turned,
+            rejected,
         } = &mut self.shards[shard];
         core.begin(self.now);
         inbox.take(core);
-        for (key, outgoing) in std::mem::take(&mut core.wire.sends) {
+        for (key, outgoing) in std::mem::take(&mut core.io.sends) {
             let len = outgoing.remaining();
             core.sent(key, outgoing, &Ok(len));
         }
         let _plan = core.settle();
-        while let Some((_newcomer, why)) = core.next_turned() {
-            turned.push(why);
+        while let Some((_pending, why)) = core.next_rejected() {
+            rejected.push(why);
         }
-        core.post();
+        core.flush_mailboxes();
     }
 
-    /// Everybody hangs up.
+    /// Ends all connections.
     fn leave(&mut self) {
         for Shard { core, .. } in &mut self.shards {
-            for key in std::mem::take(&mut core.wire.receives) {
+            for key in std::mem::take(&mut core.io.receives) {
                 core.received(key, None, &Ok(0), false);
             }
         }
@@ -216,23 +216,23 @@ impl World {
     }
 }
 
-/// A room whose home is this shard.
+/// Returns a room whose home is shard `home`.
 fn room_of(home: usize) -> RoomId {
     let settings = ShardSettings::open(SHARDS);
     let mut rooms = (0..).map(|seed| RoomId::from_random(seed << 40));
     rooms.find(|room| settings.home(*room) == home).unwrap()
 }
 
-/// Goal: the limit is exact: in one turn of all shards, and while newcomers are on their way from one shard
-/// to another. Places are given back.
+/// Goal: the limit is exact: in one turn of all shards, and while pending connections move from one shard to
+/// another. Reservations are given back.
 #[test]
-fn the_limit_holds_within_a_turn_and_on_the_way() {
+fn the_limit_holds_within_a_turn_and_between_shards() {
     let mut world = World::new(10);
     for _ in 0..2 {
         for home in 0..SHARDS {
             world.present_new(8, home);
         }
-        // Nobody takes what was sent to it before all have decided, twice.
+        // No shard takes its mailboxes before all have decided, twice.
         for home in 0..SHARDS {
             world.turn(home);
         }
@@ -244,12 +244,12 @@ fn the_limit_holds_within_a_turn_and_on_the_way() {
             }
         }
         assert_eq!(world.connections(), 10);
-        let turned = world
+        let rejected = world
             .shards
             .iter_mut()
-            .flat_map(|shard| shard.turned.drain(..));
-        let turned: Vec<Turned> = turned.collect();
-        assert_eq!(turned, [Turned::TooManyConnections; 14]);
+            .flat_map(|shard| shard.rejected.drain(..));
+        let rejected: Vec<AdmitError> = rejected.collect();
+        assert_eq!(rejected, [AdmitError::TooManyConnections; 14]);
         world.leave();
         for _ in 0..4 {
             for shard in 0..SHARDS {
@@ -260,7 +260,7 @@ fn the_limit_holds_within_a_turn_and_on_the_way() {
     }
 }
 
-/// Goal: a token whose use could not be written down is not used: it opens a connection once the disk works.
+/// Goal: a token whose use could not be recorded is not used: it opens a connection once the disk works.
 #[test]
 fn a_use_that_was_not_recorded_did_not_happen() {
     let mut world = World::new(10);
@@ -268,18 +268,21 @@ fn a_use_that_was_not_recorded_did_not_happen() {
     for _ in 0..2 {
         world.present(1, 0, Duration::from_hours(1));
         world.turn(0);
-        assert_eq!(world.shards[0].turned.pop(), Some(Turned::NotRecorded));
+        assert_eq!(
+            world.shards[0].rejected.pop(),
+            Some(AdmitError::NotRecorded)
+        );
     }
     world.full.store(false, Ordering::Relaxed);
     world.present(1, 0, Duration::from_hours(1));
     world.turn(0);
-    assert!(world.shards[0].turned.is_empty());
+    assert!(world.shards[0].rejected.is_empty());
     world.present(1, 0, Duration::from_hours(1));
     world.turn(0);
-    assert_eq!(world.shards[0].turned.pop(), Some(Turned::TokenUsed));
+    assert_eq!(world.shards[0].rejected.pop(), Some(AdmitError::TokenUsed));
 }
 
-/// Goal: a session lasts as long as its token says, whatever the wall clock does meanwhile.
+/// Goal: a session lasts as long as its token grants, whatever the wall clock does meanwhile.
 #[test]
 fn a_wall_clock_that_steps_ends_no_session_and_prolongs_none() {
     for stepped in [1_000_000_000, 1_800_000_000 + 30 * 86_400] {
@@ -292,7 +295,7 @@ fn a_wall_clock_that_steps_ends_no_session_and_prolongs_none() {
             world.turn(0);
             world.turn(0);
             if connections == 0 {
-                // ERROR 401 and Close went out; the peer is given time to answer.
+                // ERROR 401 and Close went out; the peer has time to answer.
                 world.now.tick = world.now.tick.after(Duration::from_secs(30));
                 world.turn(0);
                 world.leave();

@@ -1,6 +1,6 @@
-//! What the delivery path and an idle connection cost in heap memory, by a counting allocator.
+//! Heap memory of the delivery path and of an idle connection, by a counting allocator.
 //!
-//! The shard's core runs unchanged on a wire that completes every send whole. Own binary: the
+//! The shard's core runs unchanged on an `Io` that completes every send whole. Its own binary, because the
 //! allocator is global.
 #![allow(
     unsafe_code,
@@ -29,7 +29,7 @@ thread_local! {
 struct Counting;
 
 fn count(allocations: u64, bytes: i64) {
-    // Not there any more while a thread ends: nothing is measured then.
+    // The counter is gone while a thread ends; allocations are not measured then.
     let _ended = ALLOCATIONS.try_with(|cell| cell.set(cell.get() + allocations));
     let _ended = LIVE_BYTES.try_with(|cell| cell.set(cell.get() + bytes));
 }
@@ -38,19 +38,19 @@ fn count(allocations: u64, bytes: i64) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
-        // SAFETY: as promised to us.
+        // SAFETY: the caller keeps the allocator's contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(0, -(layout.size() as i64));
-        // SAFETY: as promised to us.
+        // SAFETY: the caller keeps the allocator's contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(1, size as i64 - layout.size() as i64);
-        // SAFETY: as promised to us.
+        // SAFETY: the caller keeps the allocator's contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What the speaker sends, compressed or not.
+/// The sender's message, compressed or not.
 fn message(deflated: bool) -> Vec<u8> {
     if !deflated {
         return masked_frame(1, request().as_bytes());
@@ -67,17 +67,17 @@ fn message(deflated: bool) -> Vec<u8> {
     let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), fast);
     writer.write_all(request().as_bytes()).unwrap();
     let mut payload = writer.finish().unwrap();
-    // RFC 7692 §7.2.3.4: a stream that ends, and the empty block behind it.
+    // RFC 7692 §7.2.3.4: a stream that ends, and the empty block after it.
     payload.push(0);
     let mut frame = masked_frame(1, &payload);
     frame[0] |= 0x40;
     frame
 }
 
-/// Goal: in steady state nothing is allocated per delivery, and nothing per received message.
-/// Method: 500 members, one of whom speaks; count allocations over 2,000 messages after a warm-up
+/// Goal: in steady state neither a delivery nor a received message allocates.
+/// Method: 500 members, one of which sends; count allocations over 2,000 messages after a warm-up
 /// longer than the log's window, one message a turn and sixteen a turn; without compression, and with
-/// seven members in ten who take it, the speaker among them.
+/// seven members in ten that take it, the sender among them.
 #[test]
 fn steady_state_allocates_nothing() {
     for deflated in [0, 7] {
@@ -88,13 +88,13 @@ fn steady_state_allocates_nothing() {
 fn allocates_nothing(deflated: usize) {
     let members = 500;
     let mut world = World::new(members, deflated);
-    let speaker = world.core.wire.receives[0];
+    let sender = world.core.io.receives[0];
     let frame = message(deflated > 0);
     for burst in [1, 16] {
         let round = |world: &mut World, messages: usize| {
             for _ in 0..messages / burst {
                 for _ in 0..burst {
-                    world.receive(speaker, &frame);
+                    world.receive(sender, &frame);
                 }
                 world.turn();
             }

@@ -1,41 +1,41 @@
-//! Who is served when: rooms of all sizes share a shard's turns.
+//! Fairness: rooms of all sizes share a shard's turns.
 
 use std::collections::HashMap;
 
 use uproar::base::id::RoomId;
 use uproar::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
-use uproar::net::wire::Key;
+use uproar::net::io::Key;
 
 use crate::world::{World, masked_frame, request};
 
-/// A send: to whom, and in which room.
+/// A send: the connection and its room.
 type Send = (Key, usize);
 
-/// The sends of each turn, while in every room one member speaks before each.
+/// Returns the sends of each turn; before each turn one member of every room sends a message.
 fn turns(sizes: &[usize], count: usize) -> Vec<Vec<Send>> {
     turns_with(sizes, count, 0)
 }
 
-/// The same; the members of the first `slow` rooms read slowly.
+/// Does the same; the members of the first `slow` rooms read slowly.
 fn turns_with(sizes: &[usize], count: usize, slow: usize) -> Vec<Vec<Send>> {
     let mut world = World::new(sizes[0], 0);
     let mut room_of = HashMap::new();
-    let mut speakers = Vec::new();
+    let mut senders = Vec::new();
     for (index, members) in sizes.iter().enumerate() {
         if index > 0 {
             let room = RoomId::parse(&format!("abcdefghi{index:03}")).unwrap();
             world.fill(room, *members, 0);
         }
-        let keys = &world.core.wire.receives[room_of.len()..];
-        speakers.push(keys[0]);
+        let keys = &world.core.io.receives[room_of.len()..];
+        senders.push(keys[0]);
         room_of.extend(keys.iter().map(|key| (*key, index)));
     }
     let readers = room_of.iter().filter(|(_, room)| **room < slow);
-    world.core.wire.slow = readers.map(|(key, _)| *key).collect();
+    world.core.io.slow = readers.map(|(key, _)| *key).collect();
     let frame = masked_frame(1, request().as_bytes());
     let turn = |_| {
-        for speaker in &speakers {
-            world.receive(*speaker, &frame);
+        for sender in &senders {
+            world.receive(*sender, &frame);
         }
         let mut turn = Vec::new();
         world.step(|key| turn.push((key, room_of[&key])));
@@ -44,7 +44,7 @@ fn turns_with(sizes: &[usize], count: usize, slow: usize) -> Vec<Vec<Send>> {
     (0..count).map(turn).collect()
 }
 
-/// Turns in which whole rooms of these sizes are served once.
+/// Returns the number of turns that serve rooms of these sizes once.
 fn turns_of_a_round(sizes: &[usize]) -> usize {
     let (mut turns, mut left) = (1, SENDS_PER_TURN_MAX);
     for size in sizes {
@@ -56,13 +56,13 @@ fn turns_of_a_round(sizes: &[usize]) -> usize {
     turns
 }
 
-/// Goal: with rooms that fit into a turn nobody waits longer than one round over all rooms, however
-/// their sizes add up to turns. Method: everybody speaks all the time; count the turns between two sends
-/// to a member.
+/// Goal: with rooms that fit into a turn, no member waits longer than one round over all rooms, however their
+/// sizes add up to turns. Method: every room has messages all the time; count the turns between two sends to
+/// a member.
 #[test]
-fn nobody_waits_longer_than_a_round() {
+fn no_member_waits_longer_than_a_round() {
     for sizes in [&[100; 9][..], &[128, 1, 127, 2, 100, 28, 64, 65], &[3; 90]] {
-        // A round may begin anywhere, also in the middle of a turn.
+        // A round may begin in the middle of a turn.
         let most = turns_of_a_round(&sizes.repeat(2)).div_ceil(2) + 1;
         let turns = turns(sizes, 20 * most);
         let mut last = HashMap::new();
@@ -87,8 +87,8 @@ fn a_small_room_waits_for_a_slice_of_a_huge_one() {
     }
 }
 
-/// Goal: however many read slowly, a turn has an end and the others are served in it. Method: 2,000 whose
-/// sockets take a quarter of a frame at a time, and are all ready for the next one before each turn.
+/// Goal: however many members read slowly, a turn ends and the others are served in it. Method: 2,000 members
+/// whose sockets take a quarter of a frame at a time, and are all writable before each turn.
 #[test]
 fn slow_readers_have_their_share_of_a_turn() {
     let turns = turns_with(&[2000, 3], 200, 1);
@@ -103,23 +103,23 @@ fn slow_readers_have_their_share_of_a_turn() {
     );
 }
 
-/// Goal: whoever waits for its turn, because the server has more to send than it can, is not taken for a
-/// client that does not read. Method: 2,000 who take what they are sent at once, a bit at a time, in turns so
-/// long that each stands in line for half a minute.
+/// Goal: a member that waits because the server has more to send than it can is not taken for a client that
+/// does not read. Method: 2,000 members that read at once, a bit at a time, in turns so long that each waits
+/// for half a minute.
 #[test]
-fn the_servers_own_backlog_is_nobodys_stall() {
+fn the_servers_own_backlog_counts_as_no_stall() {
     let mut world = World::new(2_000, 0);
-    let keys = world.core.wire.receives.clone();
-    world.core.wire.slow = keys.iter().copied().collect();
+    let keys = world.core.io.receives.clone();
+    world.core.io.slow = keys.iter().copied().collect();
     let frame = masked_frame(1, request().as_bytes());
     for turn in 0..55 {
         if turn < 3 {
             world.receive(keys[0], &frame);
         }
-        // By then everybody stands in line.
+        // By then every member is queued.
         let long = u32::from(turn >= 40);
         world.now.tick = world.now.tick.after(SEND_STALL_MAX / 6 * long);
         world.step(|_| ());
     }
-    assert_eq!(world.core.wire.cut, 0);
+    assert_eq!(world.core.io.cut, 0);
 }

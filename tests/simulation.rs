@@ -19,7 +19,7 @@ fn number(name: &str) -> Option<u64> {
     Some(value.parse().expect("a number"))
 }
 
-/// One world from beginning to end; if it fails, says how to have that again.
+/// Runs one world from beginning to end; if it fails, prints how to repeat it.
 fn live(seed: u64) -> Counts {
     let lived = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::of_seed(seed);
@@ -28,18 +28,19 @@ fn live(seed: u64) -> Counts {
     }));
     lived.unwrap_or_else(|_shown| {
         panic!(
-            "world {seed} failed, as said above. Again: UPROAR_SIMULATION_SEED={seed} \
+            "world {seed} failed, as printed above. Again: UPROAR_SIMULATION_SEED={seed} \
              cargo test --test all simulated_rooms_keep_their_promises"
         )
     })
 }
 
-/// Goal: one order for all, nothing lost or doubled, every request answered once, viewers stay silent,
-/// kicked users and members of a deleted room go, nobody else does but by the rules, counts are exact, and
-/// reviewed messages say what their handler decided, in the order of their arrival: with mailboxes of any
-/// size, completions that are late, short or failures, shards that oversleep, and clocks that step.
+/// Goal: all members see one order, no message is lost or doubled, every request is answered once, viewers send
+/// nothing, kicked users and members of a deleted room are disconnected and others only by the rules, counts
+/// are exact, and reviewed messages follow their handler's decisions in the order of their arrival: with
+/// mailboxes of any size, completions that are late, short or failures, shards that oversleep, and clocks that
+/// step.
 /// Method: 500 seeds (`UPROAR_SIMULATION_WORLDS`) of 400 steps, or the one in `UPROAR_SIMULATION_SEED`; then
-/// everything arrives, and all streams are compared.
+/// everything pending arrives, and all streams are compared.
 #[test]
 fn simulated_rooms_keep_their_promises() {
     if let Some(seed) = number("UPROAR_SIMULATION_SEED") {
@@ -70,23 +71,23 @@ fn simulated_rooms_keep_their_promises() {
     });
     let least = usize::try_from(worlds).unwrap();
     let Counts {
-        said,
+        messages,
         clients,
         compressed,
         denied,
         allowed,
-        unheard,
+        ignored_verdicts,
         kicked,
         deleted,
         cut,
     } = counts;
     for (what, count) in [
-        ("said", said / 20),
+        ("messages", messages / 20),
         ("clients", clients / 10),
         ("compressed", compressed / 10),
         ("denied", denied),
         ("allowed", allowed),
-        ("unheard", unheard),
+        ("ignored_verdicts", ignored_verdicts),
         ("kicked", kicked),
         ("deleted", deleted * 4),
         ("cut", cut),
@@ -95,7 +96,7 @@ fn simulated_rooms_keep_their_promises() {
     }
 }
 
-/// Goal: a token opens one connection, whichever shards it is presented at, in one turn or later.
+/// Goal: a token opens one connection, whichever shards get it, in one turn or later.
 #[test]
 fn a_token_presented_everywhere_opens_once() {
     let mut opened = 0;
@@ -107,14 +108,14 @@ fn a_token_presented_everywhere_opens_once() {
             }
             world.run(20);
         }
-        // None if the kernel had no place for it.
+        // It opens none if the kernel had no memory for it.
         assert!(world.opened(7_000) <= 1, "world {seed}");
         opened += world.opened(7_000);
     }
     assert!(opened > 40, "only {opened} of 50 were opened");
 }
 
-/// Goal: what the fuzzer once found stays mended, and its seeds live. Method: the worlds of its corpus.
+/// Goal: bugs that the fuzzer found stay fixed, and its seeds still run. Method: the worlds of its corpus.
 #[test]
 fn worlds_of_the_fuzzer_keep_their_promises() {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/core_worlds");
@@ -124,7 +125,11 @@ fn worlds_of_the_fuzzer_keep_their_promises() {
         let mut world = World::of_bytes(&fs::read(&path).unwrap());
         world.run(STEPS);
         let checked = catch_unwind(AssertUnwindSafe(|| world.check()));
-        assert!(checked.is_ok(), "{} failed, as said above", path.display());
+        assert!(
+            checked.is_ok(),
+            "{} failed, as printed above",
+            path.display()
+        );
         lived += 1;
     }
     assert!(lived >= 8, "only {lived} seeds");

@@ -1,4 +1,4 @@
-//! A ring far smaller than its load, in the real kernel: nobody is lost but by the rules.
+//! A ring far smaller than its load, in the real kernel: no client is lost.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use uproar::shard::run::{Clock, complete};
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
 
-use crate::world::{masked_frame, newcomer, request};
+use crate::world::{masked_frame, pending, request};
 
 const CLIENTS: usize = 200;
 const ROUNDS: usize = 3;
@@ -41,8 +41,8 @@ fn core(room: RoomId, clock: Clock, metrics: &Arc<ShardMetrics>) -> Core<Rings> 
             pace_ceiling: Duration::ZERO,
             ..ShardSettings::open(1)
         },
-        wire: Rings::of(TINY).expect("io_uring is allowed"),
-        posts: vec![mailbox(&bell).0],
+        io: Rings::of(TINY).expect("io_uring is allowed"),
+        mailboxes: vec![mailbox(&bell).0],
         requests: vec![mailbox(&bell).0],
         reviews: mailbox(&bell).0,
         archive: None,
@@ -64,7 +64,7 @@ fn core(room: RoomId, clock: Clock, metrics: &Arc<ShardMetrics>) -> Core<Rings> 
     core
 }
 
-/// Reads so many messages to all of one client.
+/// Reads until the client has got `messages` messages.
 fn read(stream: &mut TcpStream, messages: usize) -> usize {
     const MARK: &[u8] = b"{\"Type\":\"MESSAGE\"";
     let (mut seen, mut buffer, mut kept) = (0, vec![0; 65_536], 0);
@@ -81,14 +81,14 @@ fn read(stream: &mut TcpStream, messages: usize) -> usize {
             seen += usize::from(rest.starts_with(MARK));
             rest = &rest[1..];
         }
-        // A mark may be cut.
+        // A mark may be split between two reads.
         kept = rest.len().min(MARK.len());
         buffer.copy_within(end - kept..end, 0);
     }
     seen
 }
 
-/// Everybody speaks at once, round after round, and hears everybody.
+/// All clients send at once, round after round, and each receives all messages.
 fn clients(mut streams: Vec<TcpStream>, done: &AtomicUsize) {
     let frame = masked_frame(1, request().as_bytes());
     for _ in 0..ROUNDS {
@@ -100,15 +100,15 @@ fn clients(mut streams: Vec<TcpStream>, done: &AtomicUsize) {
         }
     }
     done.store(1, Ordering::Release);
-    // Whoever is cut sees it.
+    // A client that was cut would have failed above.
     drop(streams);
 }
 
-/// Goal: with 8 submissions, 16 completions and 4 receive buffers for 200 clients who all speak at once,
-/// completions overflow and buffers run out; everybody hears everything, round after round, so that every
-/// receive was armed again, and nobody is cut. Method: a shard's loop over real sockets.
+/// Goal: with 8 submissions, 16 completions and 4 receive buffers for 200 clients that all send at once,
+/// completions overflow and buffers run out; every client receives every message, round after round, so every
+/// receive was armed again, and no client is cut. Method: a shard's loop over real sockets.
 #[test]
-fn a_ring_smaller_than_its_load_loses_nobody() {
+fn a_ring_smaller_than_its_load_loses_no_client() {
     let room = RoomId::parse("abcdefghijkl").unwrap();
     let (clock, metrics) = (Clock::start(), Arc::<ShardMetrics>::default());
     let mut core = core(room, clock, &metrics);
@@ -119,29 +119,29 @@ fn a_ring_smaller_than_its_load_loses_nobody() {
     for index in 0..CLIENTS {
         streams.push(TcpStream::connect(address).unwrap());
         let socket = OwnedFd::from(listener.accept().unwrap().0);
-        core.enter(newcomer(socket, room, index, clock.now(), false));
+        core.enter(pending(socket, room, index, clock.now(), false));
     }
     let done = Arc::new(AtomicUsize::new(0));
-    let told = Arc::clone(&done);
-    let thread = std::thread::spawn(move || clients(streams, &told));
+    let finished = Arc::clone(&done);
+    let thread = std::thread::spawn(move || clients(streams, &finished));
     let deadline = Instant::now() + Duration::from_mins(1);
     let mut piled_up = 0;
     while done.load(Ordering::Acquire) == 0 && !thread.is_finished() {
         assert!(Instant::now() < deadline, "it hangs");
-        // Let work pile up: what a busy shard finds.
+        // Lets work pile up, as on a busy shard.
         std::thread::sleep(Duration::from_millis(1));
         core.settle();
-        core.wire.enter().expect("the ring works");
-        core.post();
+        core.io.enter().expect("the ring works");
+        core.flush_mailboxes();
         core.begin(clock.now());
         let mut taken = 0;
-        while let Some(completion) = core.wire.next_completion() {
+        while let Some(completion) = core.io.next_completion() {
             complete(&mut core, completion);
             taken += 1;
         }
         piled_up = piled_up.max(taken);
     }
-    thread.join().expect("everybody heard everything");
+    thread.join().expect("every client received every message");
     assert_eq!(metrics.closed_slow.get() + metrics.closed_protocol.get(), 0);
     assert!(
         metrics.opened.get() == CLIENTS as u64 && piled_up >= TINY.completions,

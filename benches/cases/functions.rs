@@ -1,4 +1,4 @@
-//! The parts of the way from a received frame to a send, and those of the entrance.
+//! The parts of the path from a received frame to a send, and those of the handshake.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use uproar::protocol::token::{Capability, Claims, Key, Keyring};
 use uproar::protocol::ws::{Bounds, Decoder, Deflater, Inflater, payloads};
 use uproar::room::audience::{Audience, MemberIndex};
 use uproar::room::log::{Batch, Next, Window};
-use uproar::room::order::{Press, Room, Said};
+use uproar::room::order::{EncodeContext, NewMessage, Room};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::mailbox::{MustArrive, mailbox};
@@ -35,17 +35,17 @@ pub(super) const CASES: &[Case] = &[
     case("encode_message", "a MESSAGE frame", 1, MANY, encode_message),
     case("encode_event", "an EVENT frame", 1, MANY, encode_event),
     case("encode_error", "an ERROR frame", 1, MANY, encode_error),
-    case("say", "a message said and flushed", 1, MANY, say_plain),
+    case("say", "a message said and flushed", 1, MANY, post_plain),
     case(
-        "say_deflated",
+        "post_deflated",
         "the same, also compressed",
         1,
         MANY,
-        say_deflated,
+        post_deflated,
     ),
     case("inflate", "a compressed request", 1, MANY, inflate),
     case("segment_cut", "a frame written and cut", 1, MANY, cut),
-    case("mailbox", "a command, 16 a wake-up", 16, MANY, post),
+    case("mailbox", "a command, 16 a wake-up", 16, MANY, mailbox_case),
     case("log_next", "a reader one batch behind", 1, MANY, next_near),
     case("log_next_far", "500 batches behind", 1, MANY, next_far),
     case("walk", "a member of 10,000", 10_000, (1, 10), walk),
@@ -95,14 +95,14 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
     [bytes, &[0; PARSE_PADDING_BYTES]].concat()
 }
 
-/// A decoder's step over one whole frame.
+/// Decodes one whole frame.
 fn decode(opcode: u8, payload: &[u8]) -> Call {
-    let wire = masked_frame(opcode, payload);
-    let (len, wire) = (wire.len(), padded(&wire));
-    let mut buffer = wire.clone();
+    let io = masked_frame(opcode, payload);
+    let (len, io) = (io.len(), padded(&io));
+    let mut buffer = io.clone();
     let mut decoder = Decoder::default();
     Box::new(move || {
-        buffer.copy_from_slice(&wire);
+        buffer.copy_from_slice(&io);
         let step = decoder
             .step(&mut buffer, 0, len, &BOUNDS, None)
             .expect("valid");
@@ -110,17 +110,17 @@ fn decode(opcode: u8, payload: &[u8]) -> Call {
     })
 }
 
-/// Unmasking and hardly anything else: binary payloads are not looked at.
+/// Unmasks, and does hardly anything else: binary payloads are not parsed.
 fn unmask() -> Call {
     decode(2, &[b'x'; 4096])
 }
 
-/// Header, unmasking, UTF-8.
+/// Decodes a text frame: header, unmasking, UTF-8.
 fn frame() -> Call {
     decode(1, request().as_bytes())
 }
 
-/// JSON to a request, in place.
+/// Parses JSON to a request, in place.
 fn parse() -> Call {
     let text = request();
     let (len, text) = (text.len(), padded(text.as_bytes()));
@@ -170,7 +170,7 @@ fn encode_event() -> Call {
     })
 }
 
-/// A frame for one connection alone.
+/// Encodes a frame for one connection alone.
 fn encode_error() -> Call {
     let mut ids = FrameIds::seeded(1);
     let mut out = BytesMut::with_capacity(4096);
@@ -182,8 +182,8 @@ fn encode_error() -> Call {
     })
 }
 
-/// Id, time, the one encoding of a message for all members, or the two, and the cut.
-fn say(deflated: bool) -> Call {
+/// Posts a message: id, time, one encoding for all members, or two, and the cut.
+fn post(deflated: bool) -> Call {
     let mut room = Room::new(RoomSettings {
         content_chars_max: 500,
         messages_per_second: 100,
@@ -198,31 +198,31 @@ fn say(deflated: bool) -> Call {
         unix: SENT,
     };
     Box::new(move || {
-        let mut press = Press {
+        let mut encode_context = EncodeContext {
             ids: &mut ids,
             now,
             deflater: &mut deflater,
         };
-        let said = Said {
+        let message = NewMessage {
             content,
             attributes_json: "null",
             request_id: REQUEST_ID,
             sender_json: SENDER,
         };
-        black_box(room.say(&mut press, said));
+        black_box(room.post(&mut encode_context, message));
         room.flush(now.tick, |batch| drop(black_box(batch)));
     })
 }
 
-fn say_plain() -> Call {
-    say(false)
+fn post_plain() -> Call {
+    post(false)
 }
 
-fn say_deflated() -> Call {
-    say(true)
+fn post_deflated() -> Call {
+    post(true)
 }
 
-/// A compressed request.
+/// Decompresses a request.
 fn inflate() -> Call {
     let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
     let mut frame = BytesMut::new();
@@ -234,7 +234,7 @@ fn inflate() -> Call {
     })
 }
 
-/// One frame as one batch.
+/// Cuts one frame as one batch.
 fn cut_one(segment: &mut Segment) -> Piece {
     while !segment.write(FRAME.len(), |out| out.extend_from_slice(&FRAME)) {
         segment.renew(FRAME.len(), Tick::default());
@@ -260,25 +260,25 @@ struct Words([u64; 4]);
 
 impl MustArrive for Words {}
 
-/// Sixteen pushes, one flush, sixteen pops; nobody sleeps.
-fn post() -> Call {
+/// Does sixteen pushes, one flush, sixteen pops; no thread sleeps.
+fn mailbox_case() -> Call {
     let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-    let (mut post, mut mail) = mailbox(&bell);
+    let (mut mailbox_case, mut receiver) = mailbox(&bell);
     Box::new(move || {
         for item in 0..16_u64 {
-            post.deliver(Words([item; 4]));
+            mailbox_case.deliver(Words([item; 4]));
         }
-        post.flush();
-        while let Ok(item) = mail.pop() {
+        mailbox_case.flush();
+        while let Ok(item) = receiver.pop() {
             black_box(item.0);
         }
     })
 }
 
-/// A reader of a log of 600 batches, so many of them behind.
+/// Reads a log of 600 batches from a cursor that is `behind` batches behind.
 fn next(behind: usize) -> Call {
     let (mut audience, mut segment) = (Audience::default(), Segment::default());
-    // Segments double at first; from their full size on, 679 such frames lie in one.
+    // Segments double at first; at their full size one holds 679 such frames.
     for _ in 0..1_000 {
         cut_one(&mut segment);
     }
@@ -295,7 +295,7 @@ fn next(behind: usize) -> Call {
         let Next::Run { run, after, .. } = audience.next(reader) else {
             panic!("{behind} batches behind")
         };
-        assert_eq!(run.len(), behind * FRAME.len(), "one stretch of memory");
+        assert_eq!(run.len(), behind * FRAME.len(), "one run");
         black_box((run, after));
     })
 }
@@ -308,7 +308,7 @@ fn next_far() -> Call {
     next(500)
 }
 
-/// One member's turn in a flush: find its place in the log, take the run, move the cursor.
+/// Serves one member in a flush: finds its batch in the log, takes the run, moves the cursor.
 fn walk() -> Call {
     let mut audience = Audience::default();
     for key in 0..10_000 {
@@ -387,7 +387,7 @@ fn head_parse() -> Call {
     })
 }
 
-/// What authenticates a CreateChatToken call.
+/// Verifies the signature of a CreateChatToken call.
 fn signature() -> Call {
     let scope = Scope {
         region: "us-east-1",

@@ -1,8 +1,8 @@
 //! The hot functions and whole turns, each described once: `hot_path` times them, `instructions` counts
 //! them.
 //!
-//! A case owns what it works on and is called again and again. Input that a function changes is copied
-//! afresh within the call; the copy is part of the figure, and the same in every run.
+//! A case owns its data and is called repeatedly. Input that a function changes is copied anew within the
+//! call; the copy is part of the figure, and the same in every run.
 
 mod functions;
 mod turns;
@@ -14,24 +14,24 @@ pub(crate) type Call = Box<dyn FnMut()>;
 /// A hot function or a whole turn.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// Names it on the command line and in the baseline.
+    /// Its name on the command line and in the baseline.
     pub(crate) name: &'static str,
-    /// What one operation is.
+    /// Describes one operation.
     pub(crate) what: &'static str,
     /// Operations of one call.
     pub(crate) operations: u32,
-    /// Calls before counting begins (tables and buffers have their size then), and calls counted.
+    /// Calls before counting begins (tables and buffers have their size then), and counted calls.
     pub(crate) calls: (u32, u32),
-    /// Makes it.
+    /// Makes the case.
     pub(crate) make: fn() -> Call,
 }
 
-/// Every case, from the single function to the whole turn.
+/// Returns every case, from single functions to whole turns.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     functions::CASES.iter().chain(turns::CASES)
 }
 
-/// The case of this name.
+/// Returns the case of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Case> {
     all().find(|case| case.name == name)
 }

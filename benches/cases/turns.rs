@@ -1,20 +1,20 @@
-//! Whole turns of a shard: the core as it ships, on a wire that completes every send whole. What is
-//! missing is the ring and the kernel.
+//! Whole turns of a shard: the core as it ships, on an `Io` that completes every send whole, without ring
+//! and kernel.
 
 use std::time::Duration;
 
 use uproar::base::limits::{CHECK_GRANULE, PING_INTERVAL};
 
-use super::world::{World, masked_frame, newcomer, request};
+use super::world::{World, masked_frame, pending, request};
 use super::{Call, Case};
 
 const MEMBERS: usize = 500;
-/// Far beyond the processor's second-level cache: about 4 MB of connections.
+/// Members beyond the processor's second-level cache: about 4 MB of connections.
 const MEMBERS_MANY: usize = 10_000;
 /// Requests of one turn.
 const REQUESTS: u32 = 64;
-/// Newcomers of one turn.
-const NEWCOMERS: u32 = 16;
+/// Pending connections of one turn.
+const PENDING: u32 = 16;
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -48,14 +48,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "admit",
         what: "a newcomer placed and greeted, 16 a turn",
-        operations: NEWCOMERS,
+        operations: PENDING,
         calls: (64, 64),
         make: || admit(false),
     },
     Case {
         name: "come_and_go",
         what: "as admit, and gone again",
-        operations: NEWCOMERS,
+        operations: PENDING,
         calls: (64, 64),
         make: || admit(true),
     },
@@ -68,48 +68,51 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Member 0 says `messages` messages in one turn; everybody is sent them.
+/// Member 0 sends `messages` messages in one turn, which go to all members.
 fn deliver(members: usize, messages: usize) -> Call {
     let mut world = World::new(members, 0);
-    let speaker = world.core.wire.receives[0];
+    let sender = world.core.io.receives[0];
     let frame = masked_frame(1, request().as_bytes());
     Box::new(move || {
         world.delivered_bytes = 0;
         for _ in 0..messages {
-            world.receive(speaker, &frame);
+            world.receive(sender, &frame);
         }
         world.turn();
         let least = messages * members * frame.len();
-        assert!(world.delivered_bytes > least, "everybody got everything");
+        assert!(
+            world.delivered_bytes > least,
+            "all members got all messages"
+        );
     })
 }
 
 fn receive() -> Call {
     let mut world = World::new(1, 0);
-    let speaker = world.core.wire.receives[0];
+    let sender = world.core.io.receives[0];
     let frame = masked_frame(1, request().as_bytes());
     Box::new(move || {
         for _ in 0..REQUESTS {
-            world.receive(speaker, &frame);
+            world.receive(sender, &frame);
         }
         world.turn();
     })
 }
 
-/// Newcomers enter a room of 500; one write of the token journal would stand for each turn's.
+/// Admits connections to a room of 500; each turn would add one write of the token journal.
 fn admit(go: bool) -> Call {
     let mut world = World::new(MEMBERS, 0);
     let mut next = MEMBERS;
     Box::new(move || {
-        world.core.wire.receives.clear();
-        for _ in 0..NEWCOMERS {
-            let newcomer = newcomer((), world.room, next, world.now, false);
-            world.core.enter(newcomer);
+        world.core.io.receives.clear();
+        for _ in 0..PENDING {
+            let pending = pending((), world.room, next, world.now, false);
+            world.core.enter(pending);
             next += 1;
         }
         world.turn();
-        let came = std::mem::take(&mut world.core.wire.receives);
-        assert_eq!(came.len(), NEWCOMERS as usize, "all are in");
+        let came = std::mem::take(&mut world.core.io.receives);
+        assert_eq!(came.len(), PENDING as usize, "all are in");
         if go {
             for key in came {
                 world.hang_up(key);
@@ -119,10 +122,10 @@ fn admit(go: bool) -> Call {
     })
 }
 
-/// A silent room, a ping interval later. A pong is an empty masked control frame.
+/// Pings a silent room after a ping interval. A pong is an empty masked control frame.
 fn ping() -> Call {
     let mut world = World::new(MEMBERS, 0);
-    let keys = world.core.wire.receives.clone();
+    let keys = world.core.io.receives.clone();
     let pong = [0x8A, 0x80, 1, 2, 3, 4];
     Box::new(move || {
         let pause = PING_INTERVAL + CHECK_GRANULE * 2 + Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! One shard with a room and its members, more if wanted, on a wire that completes every send whole, or to
+//! One shard with a room and its members, more if wanted, on an `Io` that completes every send whole, or to
 //! some members in small parts.
 //!
 //! The core runs unchanged. Shared by the benches, `tests/allocations.rs` and `tests/fairness.rs`.
@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::id::RoomId;
-use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
 use uproar::protocol::chat::encode;
 use uproar::protocol::extension::Offers;
 use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
 use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::session::Grant;
-use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::command::{Command, PendingConnection};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::journal::NoRecord;
@@ -26,22 +26,22 @@ use uproar::shard::tokens::UsedTokens;
 /// A quarter of a frame.
 const SLOW_BYTES: usize = 100;
 
-/// Completes every send, when asked.
+/// An `Io` that completes every send in the next step.
 #[derive(Default)]
 pub(crate) struct Kernel {
-    sends: Vec<(Key, Outgoing)>,
-    waits: Vec<(Key, Outgoing)>,
-    /// Whose sockets take [`SLOW_BYTES`] a turn.
+    sends: Vec<(Key, SendBuffer)>,
+    waits: Vec<(Key, SendBuffer)>,
+    /// Connections whose sockets take [`SLOW_BYTES`] a turn.
     pub(crate) slow: HashSet<Key>,
     /// Connections the shard has cut.
     pub(crate) cut: usize,
-    /// Connections, in the order in which they came.
+    /// Connections in the order of their installation.
     pub(crate) receives: Vec<Key>,
 }
 
-impl Wire for Kernel {
+impl Io for Kernel {
     type Socket = ();
-    type Seat = ();
+    type FixedFile = ();
 
     fn install(&mut self, (): ()) -> std::io::Result<()> {
         Ok(())
@@ -51,11 +51,11 @@ impl Wire for Kernel {
         self.receives.push(key);
     }
 
-    fn send(&mut self, (): &(), key: Key, outgoing: Outgoing) {
+    fn send(&mut self, (): &(), key: Key, outgoing: SendBuffer) {
         self.sends.push((key, outgoing));
     }
 
-    fn await_room(&mut self, (): &(), key: Key, outgoing: Outgoing) {
+    fn await_writable(&mut self, (): &(), key: Key, outgoing: SendBuffer) {
         self.waits.push((key, outgoing));
     }
 
@@ -66,22 +66,22 @@ impl Wire for Kernel {
     fn close(&mut self, (): ()) {}
 }
 
-/// The shard, its wire and its clock.
+/// The shard, its `Io` and its clock.
 pub(crate) struct World {
-    /// The shard's machine.
+    /// The shard's state machine.
     pub(crate) core: Core<Kernel>,
     /// Its first room.
     pub(crate) room: RoomId,
-    /// Moved on by every turn.
+    /// The time; every turn moves it on.
     pub(crate) now: Now,
-    /// What all members were sent.
+    /// Bytes sent to all members.
     pub(crate) delivered_bytes: usize,
-    done: Vec<(Key, Outgoing)>,
+    done: Vec<(Key, SendBuffer)>,
     buffer: Vec<u8>,
 }
 
 impl World {
-    /// One shard, one room, `members` members who have got their greeting; the first `deflated` of
+    /// Makes one shard with one room of `members` members that have got their greeting; the first `deflated` of
     /// every ten take compressed messages.
     pub(crate) fn new(members: usize, deflated: usize) -> Self {
         let room = RoomId::parse("abcdefghijkl").expect("twelve letters");
@@ -90,15 +90,15 @@ impl World {
             unix: UnixTime::from_secs(1_800_000_000),
         };
         let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let (post, _mail) = mailbox(&bell);
+        let (sender, _mail) = mailbox(&bell);
         let parts = Parts {
             id: 0,
             settings: ShardSettings {
                 pace_ceiling: Duration::ZERO,
                 ..ShardSettings::open(1)
             },
-            wire: Kernel::default(),
-            posts: vec![post],
+            io: Kernel::default(),
+            mailboxes: vec![sender],
             requests: vec![mailbox(&bell).0],
             reviews: mailbox(&bell).0,
             archive: None,
@@ -120,7 +120,7 @@ impl World {
         world
     }
 
-    /// Makes `room`, with `members` members who have got their greeting.
+    /// Makes `room`, with `members` members that have got their greeting.
     pub(crate) fn fill(&mut self, room: RoomId, members: usize, deflated: usize) {
         let limits = RoomSettings {
             content_chars_max: 500,
@@ -130,11 +130,11 @@ impl World {
         };
         let (answer, _answered) = tokio::sync::oneshot::channel();
         self.core.command(Command::PutRoom(room, limits, answer));
-        let first = self.core.wire.receives.len();
+        let first = self.core.io.receives.len();
         for index in 0..members {
             let deflated = index % 10 < deflated;
-            let newcomer = newcomer((), room, first + index, self.now, deflated);
-            self.core.enter(newcomer);
+            let pending = pending((), room, first + index, self.now, deflated);
+            self.core.enter(pending);
             if index % 100 == 0 {
                 self.turn();
             }
@@ -142,24 +142,24 @@ impl World {
         self.turn();
     }
 
-    /// Settles, completes what that sent, until nothing is sent any more.
+    /// Settles and completes the sends, until nothing is sent any more.
     pub(crate) fn turn(&mut self) {
         while self.step(|_| ()) > 0 {}
     }
 
-    /// Settles once and completes what that sent: how many sends it was, and `each` hears whose.
+    /// Settles once and completes the sends; calls `each` with their connections and returns their number.
     pub(crate) fn step(&mut self, mut each: impl FnMut(Key)) -> usize {
-        // Slow enough for the window to fill, fast enough for nobody to be taken for dead.
+        // Slow enough for the window to fill, fast enough that no connection counts as idle.
         self.now.tick = self.now.tick.after(Duration::from_micros(200));
         self.core.begin(self.now);
-        for (key, outgoing) in std::mem::take(&mut self.core.wire.waits) {
+        for (key, outgoing) in std::mem::take(&mut self.core.io.waits) {
             self.core.writable(key, outgoing);
         }
         self.core.settle();
-        std::mem::swap(&mut self.core.wire.sends, &mut self.done);
+        std::mem::swap(&mut self.core.io.sends, &mut self.done);
         let sends = self.done.len();
         for (key, outgoing) in self.done.drain(..) {
-            let is_slow = self.core.wire.slow.contains(&key);
+            let is_slow = self.core.io.slow.contains(&key);
             let most = if is_slow { SLOW_BYTES } else { usize::MAX };
             let len = outgoing.remaining().min(most);
             self.delivered_bytes += len;
@@ -177,22 +177,22 @@ impl World {
         self.core.received(key, bytes, &Ok(frame.len()), true);
     }
 
-    /// The client of `key` is gone without a word.
+    /// The client of `key` is gone without a Close frame.
     pub(crate) fn hang_up(&mut self, key: Key) {
         self.core.begin(self.now);
         self.core.received(key, None, &Ok(0), false);
     }
 }
 
-/// A viewer who may speak, with a token of its own.
-#[allow(clippy::unnecessary_box_returns, reason = "as the entrance makes them")]
-pub(crate) fn newcomer<S>(
+/// Makes a pending connection that may send messages, with a token of its own.
+#[allow(clippy::unnecessary_box_returns, reason = "as the acceptor makes them")]
+pub(crate) fn pending<S>(
     socket: S,
     room: RoomId,
     index: usize,
     now: Now,
     deflated: bool,
-) -> Box<Newcomer<S>> {
+) -> Box<PendingConnection<S>> {
     let mut offers = Offers::default();
     if deflated {
         offers.read(b"permessage-deflate");
@@ -203,7 +203,7 @@ pub(crate) fn newcomer<S>(
     token[..8].copy_from_slice(&index.to_le_bytes());
     let mut capabilities = Capabilities::default();
     capabilities.insert(Capability::SendMessage);
-    Box::new(Newcomer {
+    Box::new(PendingConnection {
         socket,
         ip: [203, 0, 113, 7].into(),
         tls: None,
@@ -223,7 +223,7 @@ pub(crate) fn newcomer<S>(
     })
 }
 
-/// A SEND_MESSAGE request with 200 bytes of content, as the JavaScript SDK writes it.
+/// Makes a SEND_MESSAGE request with 200 bytes of content, as the JavaScript SDK writes it.
 pub(crate) fn request() -> String {
     format!(
         r#"{{"Action":"SEND_MESSAGE","RequestId":"2d719db0-630c-4918-9cee-6930c5087a2c","Content":"{}"}}"#,
@@ -231,7 +231,7 @@ pub(crate) fn request() -> String {
     )
 }
 
-/// A client's frame with a payload of 0 to 65,535 bytes, masked. `opcode`: 1 text, 2 binary.
+/// Makes a client's masked frame with a payload of 0 to 65,535 bytes. `opcode`: 1 text, 2 binary.
 pub(crate) fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
     let len = u16::try_from(payload.len()).expect("below 64 KiB");

@@ -7,29 +7,29 @@
 use libfuzzer_sys::fuzz_target;
 use uproar::base::id::{LoggingId, RoomId};
 use uproar::control::access::grant::Grant;
-use uproar::control::arn::{Realm, Taggable, is_arn, resource_id};
+use uproar::control::arn::{Account, Taggable, is_arn, resource_id};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let realm = Realm {
+    let account = Account {
         region: "us-west-2".to_owned(),
-        account: "123456789012".to_owned(),
+        id: "123456789012".to_owned(),
     };
-    let room = realm.parse::<RoomId>("field", text);
-    let logging = realm.parse::<LoggingId>("field", text);
+    let room = account.parse::<RoomId>("field", text);
+    let logging = account.parse::<LoggingId>("field", text);
     assert_eq!(room.is_ok(), is_arn::<RoomId>(text));
     assert_eq!(logging.is_ok(), is_arn::<LoggingId>(text));
     assert!(room.is_err() || logging.is_err(), "one kind each");
-    let taggable = realm.parse_taggable("field", text);
+    let taggable = account.parse_taggable("field", text);
     assert_eq!(taggable.is_ok(), room.is_ok() || logging.is_ok());
     if let Ok(Some(id)) = room {
-        assert_eq!(realm.arn(id), text);
+        assert_eq!(account.arn(id), text);
         assert_eq!(resource_id(text), id.to_string());
         assert_eq!(taggable, Ok(Some(Taggable::Room(id))));
     } else if let Ok(Some(id)) = logging {
-        assert_eq!(realm.arn(id), text);
+        assert_eq!(account.arn(id), text);
         assert_eq!(taggable, Ok(Some(Taggable::Logging(id))));
     }
     // Patterns of access keys are read against ARNs, not the other way round.

@@ -10,7 +10,7 @@ use uproar::base::clock::{Now, Tick, UnixTime};
 use uproar::base::limits::PARSE_PADDING_BYTES;
 use uproar::protocol::token::Capability;
 
-use uproar::session::{Desk, Effect, Grant, Session};
+use uproar::session::{Effect, Grant, Session, SessionContext};
 
 fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {
@@ -34,7 +34,7 @@ fn asked(stream: &[u8], lengths: &[usize], may_moderate: bool) -> Vec<String> {
         tick: Tick::from_nanos(1_000_000_000),
         unix: UnixTime::from_secs(1_800_000_000),
     };
-    let mut desk = Desk::chat(None);
+    let mut context = SessionContext::chat(None);
     let mut session = Session::new(grant, None, now.tick);
     let (mut said, mut rest, mut ended) = (Vec::new(), stream, false);
     for length in lengths.iter().cycle() {
@@ -47,7 +47,7 @@ fn asked(stream: &[u8], lengths: &[usize], may_moderate: bool) -> Vec<String> {
         session.receive(
             &mut buffer,
             piece.len(),
-            &mut desk,
+            &mut context,
             100,
             now,
             &mut |effect| {

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 use uproar::control::archive::fuzzing::{Delivery, Service};
 use uproar::control::archive::verdict::{Outcome, expected_sequence_token, log_stream_made};
-use uproar::control::client::Answered;
+use uproar::control::aws_client::Answered;
 
 const STATUSES: [u16; 16] = [
     200, 200, 200, 200, 200, 201, 204, 301, 400, 400, 403, 404, 409, 413, 500, 503,
@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         let (oracle, may_reject) = oracle(service, &answered, picks.len());
         let outcome = service.verdict(&answered, picks.len());
         is_sound(&outcome, &oracle, picks.len(), may_reject);
-        if matches!(outcome, Outcome::Taken { .. } | Outcome::Partly { .. }) {
+        if matches!(outcome, Outcome::Accepted { .. } | Outcome::Partial { .. }) {
             oracle.iter().for_each(|place| known[picks[*place]] = true);
         }
         let came = delivery.answered(outcome, others_wait);
@@ -147,11 +147,11 @@ fn oracle(service: Service, answered: &Answered, sent: usize) -> (Vec<usize>, bo
 
 fn is_sound(outcome: &Outcome, oracle: &[usize], sent: usize, may_reject: bool) {
     match outcome {
-        Outcome::Taken { rejected } => {
+        Outcome::Accepted { rejected } => {
             assert_eq!(oracle.len(), sent, "{outcome:?}");
             assert!(*rejected <= sent as u64 && (may_reject || *rejected == 0));
         }
-        Outcome::Partly { left, text } => {
+        Outcome::Partial { left, text } => {
             assert!(!left.is_empty() && left.is_sorted_by(|one, next| one < next));
             assert!(left.last().is_some_and(|last| *last < sent));
             let taken = (0..sent).filter(|place| !left.contains(place));

@@ -143,7 +143,7 @@ fn drain(spool: &mut Spool) -> Vec<(Record, u32)> {
     while let Some(ticket) = spool.ticket(u64::MAX) {
         let (backlog, stretch) = (spool.backlog(), read(&ticket).expect("memory"));
         if stretch.records.is_empty() {
-            spool.give_up_damaged(&stretch);
+            spool.drop_damaged(&stretch);
         } else {
             let records = stretch.records.iter().enumerate();
             let (epoch, _) = stretch.origin();

@@ -13,7 +13,7 @@ pub const ID_CHARS: usize = 12;
 struct Id12([u8; ID_CHARS]);
 
 impl Id12 {
-    /// Looks at all of them in any case: faster than to stop at the first that is none.
+    /// Checks every byte: faster than to stop at the first invalid one.
     fn parse(bytes: &[u8; ID_CHARS]) -> Option<Self> {
         let all = (bytes.iter()).fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
         all.then_some(Self(*bytes))
@@ -47,7 +47,7 @@ macro_rules! id_type {
                 Self::from_bytes(text.as_bytes().try_into().ok()?)
             }
 
-            /// `None` unless all of them are of `[a-zA-Z0-9]`.
+            /// `None` unless all bytes are of `[a-zA-Z0-9]`.
             pub fn from_bytes(bytes: &[u8; ID_CHARS]) -> Option<Self> {
                 Id12::parse(bytes).map(Self)
             }
@@ -83,7 +83,7 @@ macro_rules! id_type {
 }
 
 id_type! {
-    /// A room, the last part of its ARN. Unpredictable: made from the system's random source.
+    /// A room, the last part of its ARN. Unpredictable: drawn from the system's random source.
     RoomId
 }
 id_type! {
@@ -95,7 +95,7 @@ id_type! {
     FrameId
 }
 
-/// Where frame ids come from: a seeded generator, so that a simulation repeats.
+/// Source of frame ids: a seeded generator, so that a simulation repeats.
 #[derive(Debug)]
 pub struct FrameIds(fastrand::Rng);
 

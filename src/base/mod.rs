@@ -1,4 +1,4 @@
-//! What every layer shares: limits, ids, time, rate budgets and slot tables. Knows nothing of sockets.
+//! Shared by every layer: limits, ids, time, rate budgets and slot tables. Independent of sockets.
 
 pub mod admission;
 pub mod clock;

@@ -1,8 +1,8 @@
-//! Rate budgets: GCRA (the token bucket kept as one instant), eight bytes a budget.
+//! Rate budgets: GCRA (the token bucket kept as one instant), eight bytes per budget.
 
 use super::clock::Tick;
 
-/// So many per second, with a burst of one second's worth. `None` in a setting means no limit.
+/// Requests per second, with a burst of one second's worth. `None` in a setting means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     per_second: u32,
@@ -47,12 +47,12 @@ impl Rate {
     }
 }
 
-/// What is left of a [`Rate`]: the theoretical arrival time of the next request.
+/// The rest of a [`Rate`]: the theoretical arrival time of the next request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budget(u64);
 
 impl Budget {
-    /// Takes one request's worth. `false`: over the rate, and nothing was taken.
+    /// Takes one request from the budget. `false`: over the rate, and nothing was taken.
     #[must_use]
     pub fn take(&mut self, rate: Rate, now: Tick) -> bool {
         let arrival = self.0.max(now.nanos());
@@ -65,19 +65,19 @@ impl Budget {
 }
 
 impl Budget {
-    /// Whether nothing of it is taken any more.
+    /// Whether the whole budget is available.
     pub fn is_fresh(&self, now: Tick) -> bool {
         self.0 <= now.nanos()
     }
 }
 
-/// A budget several threads charge (the account-wide rates). Lock-free; used only where the rate is
-/// low enough (thousands a second) that the cache line is quiet.
+/// A budget that several threads charge (the account-wide rates). Lock-free; used only where the rate is low enough
+/// (thousands a second) that the cache line is not contended.
 #[derive(Debug, Default)]
 pub struct SharedBudget(std::sync::atomic::AtomicU64);
 
 impl SharedBudget {
-    /// As [`Budget::take`].
+    /// Like [`Budget::take`].
     #[must_use]
     pub fn take(&self, rate: Rate, now: Tick) -> bool {
         use std::sync::atomic::Ordering::Relaxed;
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Goal: a burst is allowed at once, then the rate. Method: count what is granted in one instant, and
-    /// in the second behind it.
+    /// Goal: a burst is allowed at once, then the rate. Method: count the requests granted in one instant, and in
+    /// the second after it.
     #[test]
     fn a_burst_is_separate_from_the_rate() {
         let rate = Rate::with_burst(10, 25);

@@ -1,8 +1,8 @@
 //! Contiguous memory of a room log: written once at the tail, cut into shared pieces, sent as runs.
 //!
-//! A [`Segment`] is one allocation. [`Segment::cut`] turns what was written since the last cut into
-//! an immutable [`Piece`]; pieces of one segment follow each other in memory, so that any stretch of
-//! them is one [`Run`]: one pointer, one length, one reference count, whatever number of messages.
+//! A [`Segment`] is one allocation. [`Segment::cut`] turns the bytes written since the last cut into an immutable
+//! [`Piece`]; pieces of one segment are adjacent in memory, so that any sequence of them is one [`Run`]: one
+//! pointer, one length, one reference count, for any number of messages.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,39 +12,37 @@ use bytes::{Bytes, BytesMut};
 use super::clock::Tick;
 use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENT_LASTS_MIN, SEGMENTS_SPARE};
 
-/// A fresh number for each allocation: two pieces with one number share one allocation.
+/// A new number for each allocation: two pieces with one number share one allocation.
 fn next_number() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The open end of a room log.
+/// The writable tail of a room log.
 #[derive(Debug, Default)]
 pub struct Segment {
     // Invariant: everything in `tail` and every piece cut from it lies in the allocation `number`.
     tail: BytesMut,
     number: u64,
     capacity: usize,
-    room_left: usize,
+    space_left: usize,
     begun: Tick,
-    // Full allocations of the same size whose pieces may still be in use, oldest first: a room uses them
-    // again instead of allocating.
+    // Full allocations of the same size whose pieces may still be in use, oldest first: a room reuses them.
     retired: VecDeque<BytesMut>,
 }
 
 impl Segment {
-    /// What was written and not yet cut.
+    /// The bytes not yet cut.
     pub fn pending(&self) -> &[u8] {
         &self.tail
     }
 
     /// Whether `bytes_max` bytes can be written.
     pub fn fits(&self, bytes_max: usize) -> bool {
-        self.tail.len() + bytes_max <= self.room_left
+        self.tail.len() + bytes_max <= self.space_left
     }
 
-    /// Lets `write` append at most `bytes_max` bytes. `false`: they would not fit; cut, then
-    /// [`Segment::renew`] first.
+    /// Lets `write` append at most `bytes_max` bytes. `false`: they do not fit; cut, then [`Segment::renew`] first.
     #[must_use]
     pub fn write(&mut self, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> bool {
         if !self.fits(bytes_max) {
@@ -52,12 +50,12 @@ impl Segment {
         }
         let before = self.tail.as_ptr();
         write(&mut self.tail);
-        if self.tail.len() > self.room_left || (self.tail.as_ptr() != before) {
-            // The writer broke its promise and the tail moved to a new allocation: name it anew.
+        if self.tail.len() > self.space_left || (self.tail.as_ptr() != before) {
+            // The writer exceeded its bound and the tail moved to a new allocation, which gets a new number.
             // Correct, only slower.
             self.number = next_number();
-            self.room_left = self.tail.capacity();
-            self.capacity = self.room_left;
+            self.space_left = self.tail.capacity();
+            self.capacity = self.space_left;
         }
         true
     }
@@ -67,20 +65,20 @@ impl Segment {
         if self.tail.is_empty() {
             return None;
         }
-        self.room_left -= self.tail.len();
+        self.space_left -= self.tail.len();
         Some(Piece {
             bytes: self.tail.split().freeze(),
             number: self.number,
         })
     }
 
-    /// Goes on in a new allocation with room for `bytes_min` bytes: a larger one if the old one was full
-    /// before [`SEGMENT_LASTS_MIN`], one of half the size if it lasted more than four times as long. A
-    /// recycled one when the oldest retired one is free.
+    /// Continues in a new allocation with space for `bytes_min` bytes: a larger one if the old one was full before
+    /// [`SEGMENT_LASTS_MIN`], one of half the size if it lasted more than four times as long. A recycled one if the
+    /// oldest retired one is free.
     ///
     /// # Panics
     ///
-    /// If something is pending: cut first.
+    /// If bytes are pending: cut first.
     pub fn renew(&mut self, bytes_min: usize, now: Tick) {
         assert!(
             self.tail.is_empty(),
@@ -100,14 +98,14 @@ impl Segment {
         self.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
         self.number = next_number();
         self.capacity = capacity;
-        self.room_left = self.tail.capacity();
+        self.space_left = self.tail.capacity();
         self.begun = now;
     }
 
     fn next_capacity(&self, now: Tick) -> usize {
         let lasted = now.since(self.begun);
         let capacity = if self.begun == Tick::default() {
-            // The room had not said anything yet, and knew no time.
+            // The room had no message yet, hence no time.
             self.capacity * 2
         } else if lasted < SEGMENT_LASTS_MIN {
             let short = SEGMENT_LASTS_MIN.as_nanos() / lasted.as_nanos().max(1);
@@ -121,7 +119,7 @@ impl Segment {
         capacity.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES)
     }
 
-    /// The first retired allocation of which no piece is alive any more.
+    /// The first retired allocation without a living piece.
     fn recycle(&mut self, capacity: usize) -> Option<BytesMut> {
         let free = self
             .retired
@@ -131,11 +129,11 @@ impl Segment {
     }
 }
 
-/// Times a segment may be larger than the one before.
+/// Maximum growth factor between segments.
 const GROWTH_MAX: usize = 16;
 
-/// An immutable stretch of a segment: what one flush of a room appended. Cheap to clone, and sent
-/// to other shards as it is.
+/// Immutable bytes of a segment, appended by one flush of a room. Cheap to clone, and sent to other shards
+/// unchanged.
 #[derive(Debug, Clone)]
 pub struct Piece {
     bytes: Bytes,
@@ -167,7 +165,7 @@ impl Piece {
     }
 }
 
-/// Bytes that lie one behind the other in one allocation, held alive by one reference count.
+/// Adjacent bytes of one allocation, held alive by one reference count.
 #[derive(Debug)]
 pub struct Run {
     // Keeps the whole allocation alive; its first byte is the run's first byte.
@@ -186,7 +184,7 @@ impl Run {
         }
     }
 
-    /// Adds `next` if it lies right behind this run in the same allocation.
+    /// Adds `next` if it directly follows this run in the same allocation.
     #[must_use]
     pub fn join(&mut self, next: &Piece) -> bool {
         let adjacent = self.number == next.number
@@ -227,7 +225,7 @@ mod tests {
     #[test]
     fn pieces_join_only_within_their_segment() {
         let mut segment = Segment::default();
-        assert!(!write(&mut segment, b"x"), "an empty segment has no room");
+        assert!(!write(&mut segment, b"x"), "an empty segment has no space");
         segment.renew(0, Tick::default());
         assert!(write(&mut segment, b"one"));
         let one = segment.cut().expect("three bytes were written");
@@ -245,8 +243,8 @@ mod tests {
         assert!(!run.join(&Piece::alone(Bytes::from_static(b"four"))));
     }
 
-    /// Goal: a room's segments are as large as what it says in some seconds, and shrink again. Method: a
-    /// room that fills them at once, then one each six seconds, then one each twenty.
+    /// Goal: a room's segments hold some seconds of its messages, and shrink again. Method: a room that fills them
+    /// at once, then one each six seconds, then one each twenty.
     #[test]
     fn segments_grow_and_shrink_with_the_pace_of_their_room() {
         let mut segment = Segment::default();

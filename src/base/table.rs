@@ -1,7 +1,7 @@
 //! Slot tables: slabs whose keys carry a generation, so that a stale key finds nothing.
 //!
-//! A table grows by a page at a time: no entry is ever copied, so that the millionth connection costs
-//! no pause, and at most a page is allocated and not used.
+//! A table grows by a page at a time: no entry is ever copied, so that the millionth connection causes no pause, and
+//! at most a page is allocated but unused.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -18,7 +18,7 @@ pub struct Slot<T> {
 }
 
 impl<T> Slot<T> {
-    /// From [`Slot::to_bits`]. A made-up value finds nothing or a living entry, never harm.
+    /// From [`Slot::to_bits`]. A made-up value finds nothing or a living entry, but does no harm.
     pub const fn from_bits(bits: u64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
         Self {
@@ -75,7 +75,7 @@ const PAGE_BITS: u32 = PAGE.trailing_zeros();
 #[derive(Debug)]
 pub struct Table<T> {
     pages: Vec<Slab<(u32, T)>>,
-    // Pages with a free place; the last one is filled first.
+    // Pages with a free entry; the last one is filled first.
     vacant: Vec<u32>,
     len: usize,
     generation: u32,
@@ -122,14 +122,14 @@ impl<T> Table<T> {
         if page.capacity() == 0 {
             page.reserve_exact(PAGE);
         }
-        let place = page.insert((generation, value));
+        let offset = page.insert((generation, value));
         if page.len() == PAGE {
             self.vacant.pop();
         }
         self.len += 1;
-        let index = u32::try_from(place)
+        let index = u32::try_from(offset)
             .ok()
-            .and_then(|place| number.checked_mul(1 << PAGE_BITS)?.checked_add(place))
+            .and_then(|offset| number.checked_mul(1 << PAGE_BITS)?.checked_add(offset))
             .expect("connection limits keep tables below 2^32 entries");
         Slot {
             index,
@@ -140,34 +140,33 @@ impl<T> Table<T> {
 
     /// The entry, unless it was removed.
     pub fn get(&self, slot: Slot<T>) -> Option<&T> {
-        let (page, place) = split(slot);
+        let (page, offset) = split(slot);
         self.pages
             .get(page)?
-            .get(place)
+            .get(offset)
             .filter(|(generation, _)| *generation == slot.generation)
             .map(|(_, value)| value)
     }
 
     /// The entry, unless it was removed.
     pub fn get_mut(&mut self, slot: Slot<T>) -> Option<&mut T> {
-        let (page, place) = split(slot);
+        let (page, offset) = split(slot);
         self.pages
             .get_mut(page)?
-            .get_mut(place)
+            .get_mut(offset)
             .filter(|(generation, _)| *generation == slot.generation)
             .map(|(_, value)| value)
     }
 
-    /// Takes the entry out, unless it was removed before. The memory of a page is given back with its
-    /// last entry.
+    /// Removes the entry, unless it was removed before. A page's memory is freed with its last entry.
     pub fn remove(&mut self, slot: Slot<T>) -> Option<T> {
         self.get(slot)?;
-        let (number, place) = split(slot);
+        let (number, offset) = split(slot);
         let page = &mut self.pages[number];
         if page.len() == PAGE {
             self.vacant.push(slot.index >> PAGE_BITS);
         }
-        let (_, value) = page.remove(place);
+        let (_, value) = page.remove(offset);
         if page.is_empty() {
             *page = Slab::new();
         }
@@ -178,8 +177,8 @@ impl<T> Table<T> {
     /// Every living slot.
     pub fn slots(&self) -> impl Iterator<Item = Slot<T>> {
         self.pages.iter().zip(0_u32..).flat_map(|(page, number)| {
-            page.iter().map(move |(place, (generation, _))| Slot {
-                index: number << PAGE_BITS | u32::try_from(place).expect("below PAGE"),
+            page.iter().map(move |(offset, (generation, _))| Slot {
+                index: number << PAGE_BITS | u32::try_from(offset).expect("below PAGE"),
                 generation: *generation,
                 of: PhantomData,
             })
@@ -187,7 +186,7 @@ impl<T> Table<T> {
     }
 }
 
-/// Page and place within it.
+/// Page and position within it.
 fn split<T>(slot: Slot<T>) -> (usize, usize) {
     let index = slot.index as usize;
     (index >> PAGE_BITS, index % PAGE)
@@ -210,8 +209,8 @@ mod tests {
         assert_eq!(Slot::<char>::from_bits(new.to_bits()), new);
     }
 
-    /// Goal: pages fill, empty and fill again, and every entry is found under its slot meanwhile.
-    /// Method: random insertions and removals against a map.
+    /// Goal: pages fill, empty and fill again, and every entry is found under its slot throughout. Method: random
+    /// insertions and removals against a map.
     #[test]
     fn pages_fill_and_empty() {
         let mut rng = fastrand::Rng::with_seed(7);

@@ -6,8 +6,8 @@ use super::clock::Tick;
 
 const SLOT_COUNT: usize = 512;
 
-/// Entries come out once their deadline has passed, at most one granule late. A deadline beyond the
-/// horizon comes out at the horizon; the owner looks at the time and inserts again.
+/// Entries come out once their deadline has passed, at most one granule late. A deadline beyond the horizon comes
+/// out at the horizon; the owner checks the time and inserts again.
 #[derive(Debug)]
 pub struct Wheel<T> {
     slots: Vec<Vec<T>>,
@@ -29,7 +29,7 @@ impl<T> Wheel<T> {
         wheel
     }
 
-    /// Arranges for `entry` to come out of [`Wheel::expire`] once `due` has passed.
+    /// Makes `entry` come out of [`Wheel::expire`] once `due` has passed.
     pub fn insert(&mut self, due: Tick, entry: T) {
         let number = self.slot_number(due) + 1;
         let horizon = self.position + SLOT_COUNT as u64 - 1;

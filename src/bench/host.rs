@@ -63,8 +63,8 @@ pub struct Host {
     plain_rooms: usize,
 }
 
-/// Path and token with which a viewer comes in.
-pub type Entrance = (String, Option<String>);
+/// Path and token that let a viewer connect.
+pub type ViewerAccess = (String, Option<String>);
 
 impl Host {
     /// Uses a running server.
@@ -221,7 +221,7 @@ impl Host {
     }
 
     /// What lets `user` into room number `room`.
-    pub fn entrance(&self, room: usize, user: &str) -> Result<Entrance, BenchError> {
+    pub fn entrance(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
         let token = if self.is_plain() {
             None
         } else {
@@ -234,7 +234,7 @@ impl Host {
     pub fn enter(
         &self,
         room: usize,
-        (path, token): &Entrance,
+        (path, token): &ViewerAccess,
         index: usize,
     ) -> Result<TcpStream, BenchError> {
         let entered = match self.dialect {

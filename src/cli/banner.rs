@@ -1,4 +1,4 @@
-//! What `uproar dev` prints once it is ready: everything to paste next.
+//! The text `uproar dev` prints once it is ready, with everything to paste next.
 
 use std::path::Path;
 
@@ -50,7 +50,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
   Stop             Ctrl-C
 "
     );
-    // Whoever reads standard output may sleep; this thread serves.
+    // The reader of standard output may sleep; this thread serves.
     let printed = std::thread::Builder::new().spawn(move || super::show(&text));
     drop(printed);
 }

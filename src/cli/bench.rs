@@ -145,7 +145,7 @@ impl Peer {
         self.plain.is_some() || self.nats.is_some()
     }
 
-    /// `compression`: a server that is started agrees to it.
+    /// With `compression`, a started server accepts it.
     fn host(&self, target: &Target, rooms: usize, compression: bool) -> Result<Host, BenchFailure> {
         let plain = |server, dialect| Ok(Host::plain(server, dialect, rooms, target.pid));
         match (self.plain, self.nats) {
@@ -164,7 +164,7 @@ impl Target {
         self.host_with(rooms, &[])
     }
 
-    /// The same; a server that is started admits so many connections.
+    /// The same; a started server admits `connections` connections.
     fn host_for(&self, rooms: usize, connections: usize) -> Result<Host, BenchFailure> {
         let admitted = connections.to_string();
         self.host_with(rooms, &[("UPROAR_QUOTAS__CONNECTIONS", &admitted)])
@@ -193,12 +193,12 @@ impl Target {
     }
 }
 
-/// For counts of which none would leave nothing to measure.
+/// Parses a count of at least one.
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
-/// For rates.
+/// Parses a rate above zero.
 fn positive(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if rate > 0.0 && rate.is_finite() {
@@ -217,7 +217,7 @@ fn progress(count: usize) -> ProgressBar {
     bar
 }
 
-/// Prints a result: the lines for people, or the JSON object with the machine in it.
+/// Prints a result: lines for people, or a JSON object that includes the machine.
 fn report(as_json: bool, machine: &str, mut result: Value, lines: &[(&str, String)]) {
     if as_json {
         result["machine"] = machine.into();
@@ -236,7 +236,7 @@ fn ages(ages: Ages) -> String {
     format!("p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms")
 }
 
-/// What went wrong, and an example.
+/// The number of refusals, and an example.
 fn refused(count: u64, first: Option<&str>) -> String {
     first.map_or_else(
         || format!("{count} refused"),

@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
     verdict(&findings, &target)
 }
 
-/// At a server's start: one line if the machine keeps out viewers that `quotas.connections` admits.
+/// At a server's start: one line if the machine allows fewer viewers than `quotas.connections`.
 pub(super) fn warn(connections_max: usize, shard_count: usize) {
     let connections = u64::try_from(connections_max).unwrap_or(u64::MAX);
     let shards = u64::try_from(shard_count).unwrap_or(u64::MAX);
@@ -92,12 +92,12 @@ pub(super) fn warn(connections_max: usize, shard_count: usize) {
     }
 }
 
-/// A ring as a shard makes it, entered once; the operations it lacks.
+/// Creates a ring as a shard does and enters it once; returns the missing operations.
 fn try_ring() -> io::Result<Vec<&'static str>> {
     Rings::new()?.try_out()
 }
 
-/// Columns as wide as their widest cell; below each thing to change or to look at, why.
+/// Columns as wide as their widest cell; below each finding that is not ok, its reason.
 fn table(findings: &[Finding], width: usize) -> String {
     let head = ["verdict", "check", "found", "needed"].map(str::to_owned);
     let cells = findings.iter().map(|finding| {
@@ -132,7 +132,7 @@ fn table(findings: &[Finding], width: usize) -> String {
     out
 }
 
-/// Words in lines of at most `width`, each behind `indent`; a longer word has a line of its own.
+/// Words in lines of at most `width`, each after `indent`; a longer word has a line of its own.
 fn wrapped(text: &str, indent: &str, width: usize) -> String {
     let mut out = String::new();
     let mut line = String::new();
@@ -150,7 +150,7 @@ fn wrapped(text: &str, indent: &str, width: usize) -> String {
     out + &format!("{indent}{line}\n")
 }
 
-/// Of the terminal; files and pipes get as much as the narrowest usual one.
+/// The terminal's width; files and pipes get the narrowest usual one.
 fn terminal_width() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout());
     let columns = size.map_or(0, |size| usize::from(size.ws_col));
@@ -165,7 +165,7 @@ fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
     for (name, text) in files {
         let path = directory.join(name);
         let fail = |cause: io::Error| Failure::Usage(format!("{}: {cause}", path.display()));
-        // A file that is there may hold what this machine is all right by: never replace it.
+        // An existing file may hold settings this machine relies on: never replace it.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -177,7 +177,7 @@ fn write(directory: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Exit code 1, and what to change first, unless nothing has to be.
+/// Exit code 1 with the first thing to change, unless there is none.
 fn verdict(findings: &[Finding], target: &Target) -> Result<(), Failure> {
     let Some(worst) = doctor::worst(findings) else {
         return Ok(());

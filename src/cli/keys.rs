@@ -151,7 +151,7 @@ impl Create {
     }
 }
 
-/// Makes the data directory of a server that has not been started yet.
+/// Creates the data directory of a server that has not been started yet.
 fn make(data_dir: &Path) -> Result<(), Failure> {
     if data_dir.is_dir() {
         return Ok(());
@@ -194,7 +194,7 @@ fn list(file: &KeyFile) -> Result<(), Failure> {
 /// Writes to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
-        // A reader that has enough (`| head`) is no failure.
+        // A reader that stops early (`| head`) is not a failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Run(error.to_string()))
         }

@@ -2,7 +2,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "this is what speaks to people"
+    reason = "the command line prints for people"
 )]
 
 mod banner;
@@ -24,11 +24,11 @@ use crate::config::{self, ConfigError, Flags, Mode, Running, SAMPLE};
 use crate::logging;
 use crate::server::{self, StartError};
 
-/// Behind the help of every command that ends by itself or by a signal.
+/// Follows the help of every command that ends by itself or by a signal.
 const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
                           2  wrong usage or configuration, certificate files included\n  3  a listener's address cannot be bound";
 
-/// Which build this is.
+/// The version and commit of this build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",
@@ -142,7 +142,7 @@ impl Failure {
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|mut error| {
-        // Clap would advise to pass what it does not know to the server that is measured, behind `--`.
+        // Clap would suggest to pass unknown arguments to the measured server, after `--`.
         if error.kind() == ErrorKind::UnknownArgument {
             error.remove(ContextKind::Suggested);
         }
@@ -201,7 +201,7 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
 }
 
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
-    // First of all: a signal that comes now must not end the process by its default.
+    // First, so that a signal from now on does not end the process by its default.
     let process = server::Process::start()?;
     let (settings, effective) = config::load(mode, flags, config::environment())?;
     if flags.print_config {
@@ -222,7 +222,7 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints to standard output. A reader that has enough (`| head`) is no failure, and no panic.
+/// Prints to standard output. A reader that stops early (`| head`) causes neither failure nor panic.
 fn show(text: &str) {
     let _gone = io::stdout().lock().write_all(text.as_bytes());
 }

@@ -1,5 +1,4 @@
-//! Which server a command is for, on its own machine: its data directory and what its configuration says of
-//! tokens.
+//! Selects a command's server on this machine: its data directory and its configuration of tokens.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use super::Failure;
 use crate::config::{self, dev_data_dir};
 use crate::logging;
 
-/// Which server.
+/// The server a command is for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
     /// The server's configuration file, which names its data directory
@@ -19,17 +18,17 @@ pub(super) struct Place {
     data_dir: Option<PathBuf>,
 }
 
-/// What a [`Place`] comes to.
+/// The resolved [`Place`].
 #[derive(Debug)]
 pub(super) struct Placed {
     /// Its data directory.
     pub(super) data_dir: PathBuf,
-    /// How long a token opens a session.
+    /// How long a token may be used to connect.
     pub(super) token_life: Duration,
 }
 
 impl Place {
-    /// Reads the configuration. Whoever named neither is told which directory counts.
+    /// Reads the configuration. If neither option is given, prints which directory is used.
     pub(super) fn read(&self) -> Result<Placed, Failure> {
         let local = config::local(self.config.as_deref(), config::environment())?;
         let data_dir = match (&self.data_dir, local.data_dir) {
@@ -50,7 +49,7 @@ impl Place {
         })
     }
 
-    /// As [`Place::read`], of a directory that is there.
+    /// Like [`Place::read`], for an existing directory.
     pub(super) fn existing(&self) -> Result<Placed, Failure> {
         let placed = self.read()?;
         must_be_there(&placed.data_dir)?;

@@ -1,4 +1,4 @@
-//! `uproar store`: copies of the database, made while the server runs, and back.
+//! `uproar store`: copies of the database, made while the server runs, and restored.
 
 use std::path::PathBuf;
 

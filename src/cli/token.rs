@@ -30,8 +30,7 @@ pub(super) struct RotateKey {
     place: Place,
 }
 
-/// From the moment the new key opens tokens until it seals them: a running server looks at the file
-/// every second.
+/// From the moment the new key opens tokens until it seals them: a running server checks the file every second.
 const ROTATION_LEAD: Duration = Duration::from_secs(3);
 
 /// What the tokens say.
@@ -95,7 +94,7 @@ fn print(create: &Create) -> Result<(), Failure> {
         let minted = mint(&keyring, request.clone(), now, nonce);
         match writeln!(out, "{}", minted.token) {
             Ok(()) => {}
-            // A reader that has enough (`| head`) is no failure.
+            // A reader that stops early (`| head`) is not a failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(Failure::Run(error.to_string())),
         }

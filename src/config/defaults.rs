@@ -1,4 +1,4 @@
-//! The lowest layer: what holds where nobody says anything.
+//! The lowest layer: the defaults.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use crate::base::limits::{
     WINDOW_BYTES_MAX,
 };
 
-/// Defaults that depend on nothing but how the server is started, and on two higher values: the
-/// profile decides the rates, the number of shards whether they are pinned.
+/// Defaults that depend only on how the server is started, and on two higher values: the profile decides the rates,
+/// the number of shards decides pinning.
 pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> Raw {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = shards.unwrap_or(cores);

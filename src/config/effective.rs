@@ -1,11 +1,11 @@
-//! `--print-config`: a file with each value, and behind it where the value comes from.
+//! `--print-config`: a file with each value, followed by its source.
 
 use std::fmt::{self, Write};
 
 use super::layers::Sources;
 use super::raw::Raw;
 
-/// Everything a start would use, as TOML. Secrets are hidden.
+/// All values of a start, as TOML. Secrets are hidden.
 #[derive(Debug)]
 pub struct Effective {
     text: String,
@@ -36,7 +36,7 @@ impl Effective {
         Self { text: out, values }
     }
 
-    /// Keys that have another value in `other`, or none, or one only there; each once.
+    /// Keys whose values differ in `other`, or that only one of both has; each once.
     pub(super) fn changed(&self, other: &Self) -> Vec<String> {
         let without = |these: &Self, those: &Self| {
             let differing = these

@@ -1,57 +1,57 @@
-//! Why there are no valid settings.
+//! Reasons why settings are invalid.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::layers::Source;
 
-/// Each names the value, where it comes from, and what it may be.
+/// Each names the value, its source, and the allowed values.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("configuration file {path}: {cause}")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
-    /// Not TOML.
+    /// The text is not TOML.
     #[error("configuration {origin}: {detail}")]
     Syntax {
-        /// Which file.
+        /// The file.
         origin: Source,
-        /// What, and in which line.
+        /// Fault and line.
         detail: String,
     },
-    /// A name nobody knows.
+    /// The name is unknown.
     #[error("configuration: {name} is not known ({origin}){}", guess(nearest.as_deref()))]
     Unknown {
-        /// As written.
+        /// The name as written.
         name: String,
-        /// Where.
+        /// Its source.
         origin: Source,
-        /// What was meant, perhaps.
+        /// A suggestion, if there is a similar name.
         nearest: Option<String>,
     },
-    /// A value of the wrong type, or none of the allowed words.
-    #[error("configuration: {detail}{}", said(origin.as_ref()))]
+    /// A value has the wrong type, or is not an allowed word.
+    #[error("configuration: {detail}{}", source(origin.as_ref()))]
     Type {
-        /// Key and what is wrong.
+        /// Key and fault.
         detail: String,
-        /// Where the value comes from, if one value is to blame.
+        /// The value's source, if one value is at fault.
         origin: Option<Source>,
     },
-    /// A value out of its range.
+    /// A value is out of its range.
     #[error("configuration: {key} is {value} ({origin}); it must be {must}")]
     Value {
-        /// As in the file.
+        /// The key's name in the file.
         key: &'static str,
-        /// As given.
+        /// The given value.
         value: String,
-        /// Where it comes from.
+        /// Its source.
         origin: Source,
-        /// What it may be.
+        /// The allowed values.
         must: Cow<'static, str>,
     },
 }
@@ -63,6 +63,6 @@ fn guess(nearest: Option<&str>) -> String {
     )
 }
 
-fn said(origin: Option<&Source>) -> String {
+fn source(origin: Option<&Source>) -> String {
     origin.map_or_else(String::new, |origin| format!(" ({origin})"))
 }

@@ -20,7 +20,7 @@ pub struct Flags {
     /// Where application servers call the API, as in 10.0.0.5:8081; keep it private
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen::parse)]
     pub control_listen: Option<SocketAddr>,
-    // Not a path: TOML has UTF-8 only, which clap sees to this way.
+    // Not a path: TOML has UTF-8 only, which clap enforces this way.
     /// Where rooms, keys and used tokens are kept
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: Option<String>,
@@ -39,7 +39,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Key, flag and value of each flag that was given.
+    /// Key, flag and value of each given flag.
     pub(super) fn values(&self) -> Vec<(&'static str, &'static str, Value)> {
         let text = |text: &dyn ToString| Value::String(text.to_string());
         let address = |address: &SocketAddr| text(address);

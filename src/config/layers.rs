@@ -1,4 +1,4 @@
-//! Four layers, one above the other: default, file, environment, flag. Each value remembers its own.
+//! Four layers, lowest first: default, file, environment, flag. Each value keeps its source.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use super::defaults::defaults;
 use super::raw::{Profile, Raw};
 use super::{ConfigError, Flags, Mode, SAMPLE, names, types, variables};
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody said anything.
+    /// The default.
     Default,
     /// The configuration file.
     File(PathBuf),
@@ -36,7 +36,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Source of each key that is no default, by its full name: `server.shards`.
+/// Source of each key that is not a default, by its full name: `server.shards`.
 #[derive(Debug, Default)]
 pub(super) struct Sources(BTreeMap<String, Source>);
 
@@ -46,7 +46,7 @@ impl Sources {
     }
 }
 
-/// The sample with every key switched on: which keys there are, and of which type.
+/// The sample with every key enabled: the known keys and their types.
 pub(super) static SCHEMA: LazyLock<Table> = LazyLock::new(|| {
     let is_key = |line: &str| {
         line.split_once(" = ").is_some_and(|(name, _)| {
@@ -191,7 +191,7 @@ fn from_environment((variable, text): (String, String)) -> Result<Option<Entry>,
         | Value::Datetime(_)
         | Value::Table(_) => match text.parse::<i64>() {
             Ok(number) => Value::Integer(number),
-            // Neither: refused by its type, with its name.
+            // Neither: the type check refuses it by name.
             Err(_) => text.parse().map_or(Value::String(text), Value::Boolean),
         },
     };

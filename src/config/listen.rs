@@ -1,9 +1,9 @@
-//! Addresses to listen on, as people write them.
+//! Addresses to listen on.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Reads an address and its port. What is missing is not guessed, since whether the network may connect is the
-/// question; the refusal has an example with what was given.
+/// Parses an address and its port. A missing part is not guessed, since it decides whether the network may connect;
+/// the error shows an example with the given part.
 pub(super) fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -30,9 +30,9 @@ pub(super) fn parse(text: &str) -> Result<SocketAddr, String> {
     ))
 }
 
-/// Whether no two listeners can have these at the same time.
+/// Whether two listeners cannot bind both addresses.
 pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    // A listener on [::] takes IPv4 as well.
+    // A listener on [::] accepts IPv4 too.
     let covers =
         |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     let ips = (a.ip(), b.ip());
@@ -45,9 +45,9 @@ pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// Goal: whoever leaves something out is told what, and what to write.
+    /// Goal: the error names the missing part, with an example.
     #[test]
-    fn what_is_missing_is_named_with_an_example() {
+    fn missing_parts_are_named_with_an_example() {
         for (text, missing, example) in [
             ("9000", "the address is missing", "127.0.0.1:9000"),
             (":9000", "the address is missing", "0.0.0.0:9000"),

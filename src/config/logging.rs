@@ -1,4 +1,4 @@
-//! `[logging]`: where chat logs go, and how long they may wait.
+//! `[logging]`: destinations of chat logs, and how long records may wait.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::base::limits::{
     LOG_AGE_MAX, LOG_OBJECT_WINDOW, LOG_SEGMENT_BYTES, LOG_SPOOL_BYTES_MAX, LOG_STREAM_LINGER,
 };
 use crate::control::archive::ArchiveSettings;
-use crate::control::arn::Realm;
-use crate::control::client::Endpoint;
+use crate::control::arn::Account;
+use crate::control::aws_client::Endpoint;
 use crate::protocol::sigv4::sign::Credentials;
 
 /// The section as written.
@@ -63,7 +63,7 @@ impl Default for Logging {
 /// Valid settings of the section.
 pub(super) fn resolve(
     raw: Logging,
-    realm: &Realm,
+    account: &Account,
     data_dir: &Path,
     check: &Check<'_>,
 ) -> Result<ArchiveSettings, ConfigError> {
@@ -121,7 +121,7 @@ pub(super) fn resolve(
         "accompanied by its other half",
     )?;
     Ok(ArchiveSettings {
-        realm: realm.clone(),
+        account: account.clone(),
         spool: data_dir.join("spool"),
         directory: raw.directory.unwrap_or_else(|| data_dir.join("chat-logs")),
         spool_bytes_max: raw.spool_bytes,

@@ -1,10 +1,10 @@
-//! Settings in two stages: what file, environment and flags say, then values that are known to be valid.
+//! Settings in two stages: the values of file, environment and flags, then validated settings.
 //!
-//! Precedence: flag, environment (`UPROAR_SECTION__KEY`), file, default. A name nobody knows is an error
-//! at start, not a mystery at night.
+//! Precedence: flag, environment (`UPROAR_SECTION__KEY`), file, default. An unknown name is an error at start, not a
+//! mystery at night.
 
+mod admission;
 mod defaults;
-mod doors;
 mod effective;
 mod error;
 mod flags;
@@ -33,7 +33,7 @@ pub use raw::{Profile, TlsListeners};
 pub use running::Running;
 pub use settings::{Settings, TlsFiles};
 
-/// Every key, with its default and meaning: `uproar config sample`. Also the list of keys there are.
+/// Every key, with its default and meaning: `uproar config sample`. Also the list of known keys.
 pub const SAMPLE: &str = include_str!("sample.toml");
 
 /// Region of `uproar dev`.
@@ -44,24 +44,24 @@ pub const DEV_ACCOUNT: &str = "123456789012";
 pub const DEV_KEY_ID: &str = "AKIDUPROARDEV0000000";
 /// Its secret; public knowledge, which is why `dev` binds to loopback only.
 pub const DEV_SECRET: &str = "uproar-dev-secret-not-for-production";
-/// The room `uproar dev` makes ready.
+/// The ready room of `uproar dev`.
 pub const DEV_ROOM: &str = "lobby";
 /// The end of its ARN, the same at every start, so that fixtures can name it.
 pub const DEV_ROOM_ID: &str = "lobby0000000";
 
-/// `serve` for real, `dev` with everything made ready on loopback.
+/// `serve` for production, `dev` with everything ready on loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Production.
     Serve,
     /// Laptop and CI.
     Dev {
-        /// With a throw-away certificate.
+        /// With a self-signed certificate.
         tls: bool,
     },
 }
 
-/// Reads the file, lays environment and flags over it, checks everything.
+/// Reads the file, applies environment and flags on top, checks everything.
 pub fn load(
     mode: Mode,
     flags: &Flags,
@@ -76,24 +76,24 @@ pub fn load(
     )
 }
 
-/// What `serve` makes of a file of this text alone. For fuzz targets.
+/// The settings of `serve` with a file of this text alone. For fuzz targets.
 #[cfg(fuzzing)]
 pub fn of_text(text: &str) -> Result<(Settings, Effective), ConfigError> {
     let file = Some((Path::new("uproar.toml"), text));
     settle(Mode::Serve, file, std::iter::empty(), &Flags::default())
 }
 
-/// What a command beside the server needs of its configuration.
+/// The settings that a command beside the server needs.
 #[derive(Debug)]
 pub struct Local {
-    /// Where the server keeps its data; `None` if nobody said.
+    /// The server's data directory; `None` if not configured.
     pub data_dir: Option<PathBuf>,
-    /// How long a token opens a session.
+    /// How long a token may be used to connect.
     pub token_life: Duration,
 }
 
-/// Reads what a command beside the server needs: a file, the environment, or neither. It need not be complete:
-/// keys are made before the first start.
+/// Reads those settings from a file, the environment, or neither. The configuration need not be complete: keys are
+/// created before the first start.
 pub fn local(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
@@ -104,8 +104,7 @@ pub fn local(
     resolve::local(raw, &sources)
 }
 
-/// Variables of this process. `std::env::vars` would panic at any that is no text, whosever it is; of those what is
-/// no text shows as U+FFFD.
+/// Variables of this process. `std::env::vars` would panic at any that is not UTF-8; invalid parts become U+FFFD.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
@@ -143,8 +142,8 @@ fn settle(
     Ok((settings, effective))
 }
 
-/// Where `uproar dev` keeps its data, and `uproar token create` looks for its keys: the user's own
-/// runtime directory, or one of the user's among everybody's temporary ones.
+/// The data directory of `uproar dev`, where `uproar token create` looks for its keys: in the user's runtime
+/// directory, or in the shared temporary one under the user's id.
 pub fn dev_data_dir() -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     own.filter(|path| path.is_absolute() && path.is_dir())
@@ -157,16 +156,16 @@ pub fn dev_data_dir() -> PathBuf {
         )
 }
 
-/// Where one of several `uproar dev` keeps its data: one that leaves a port to the kernel is one of many.
+/// The data directory of an `uproar dev` that leaves a port to the kernel, since several may run.
 fn dev_data_dir_of(process: u32) -> PathBuf {
     let mut shared = dev_data_dir().into_os_string();
     shared.push(format!("-{process}"));
     shared.into()
 }
 
-/// What makes a token of this server's in a shell; room and user are to follow.
+/// A shell command that creates a token of this server; room and user are to be appended.
 pub fn token_command(data_dir: &Path) -> String {
-    // Run by cargo, it is not on the path.
+    // When cargo runs it, it is not on the path.
     let program = std::env::current_exe().unwrap_or_else(|_| "uproar".into());
     let mut command = format!("{} token create", quoted(&program.to_string_lossy()));
     if data_dir != dev_data_dir() {

@@ -1,13 +1,13 @@
-//! Which names there are, and which one was meant.
+//! Known names, and suggestions for unknown ones.
 
 use toml::Value;
 
 use super::ConfigError;
 use super::layers::{SCHEMA, Source};
 
-/// Below this likeness (Jaro) a guess would only confuse.
+/// Below this likeness (Jaro) a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.75;
-/// Keys of a section that are named where the section alone was written.
+/// Keys of a section that are suggested for the section's name alone.
 const KEYS_NAMED_MAX: usize = 3;
 
 /// Every key by its full name, as in `server.shards`.
@@ -47,7 +47,7 @@ pub(super) fn unknown_section(section: &str, origin: Source) -> ConfigError {
     }
 }
 
-/// `path` is what follows `UPROAR_`. A section alone, as in `UPROAR_LOG`, means one of its keys.
+/// `path` is the part after `UPROAR_`. A section alone, as in `UPROAR_LOG`, means one of its keys.
 pub(super) fn unknown_variable(variable: &str, path: &str, source: Source) -> ConfigError {
     let section = format!("{path}__");
     let of_section: Vec<_> = variables()
@@ -70,13 +70,13 @@ pub(super) fn unknown_variable(variable: &str, path: &str, source: Source) -> Co
 
 /// Variables without their `UPROAR_`.
 fn variables() -> impl Iterator<Item = String> {
-    // Lists of tables have no place in a variable.
+    // A variable cannot hold a list of tables.
     keys()
         .filter(|key| key.contains('.'))
         .map(|key| key.replace('.', "__").to_ascii_uppercase())
 }
 
-/// The most alike of `known`; the same key of another section counts as very alike.
+/// The most similar of `known`; the same key of another section counts as very similar.
 pub(super) fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     let likeness = |name: &str| {

@@ -1,4 +1,4 @@
-//! The shape of the configuration: every key with its type, nothing checked yet.
+//! The shape of the configuration: every key with its type, unchecked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -72,16 +72,16 @@ pub(super) struct Tls {
     pub(super) key: Option<PathBuf>,
 }
 
-/// Which listeners speak TLS where there is a certificate.
+/// The listeners that use TLS if there is a certificate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TlsListeners {
     /// Both.
     #[default]
     Both,
-    /// Viewers' alone; the API is plain, for a network that is private.
+    /// Only the messaging listener; the API is plain, for a private network.
     Messaging,
-    /// The API alone; viewers come through a proxy that speaks TLS.
+    /// Only the control listener; viewers come through a proxy that terminates TLS.
     Control,
 }
 
@@ -110,7 +110,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// As in the file.
+    /// The name in the file.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",

@@ -1,4 +1,4 @@
-//! Checks every value; what comes out is valid.
+//! Checks every value; the result is valid.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,20 +10,21 @@ use zeroize::Zeroizing;
 use super::layers::{Source, Sources};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls, TlsListeners};
 use super::{
-    ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, doors, listen, logging, names, review,
+    ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, admission, listen, logging, names,
+    review,
 };
 use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
-use crate::control::arn::Realm;
+use crate::control::arn::Account;
 use crate::control::op::Operation;
 use crate::control::throttle::Rates;
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
 use crate::shard::settings::ShardSettings;
 
-/// Of the one key in `sample.toml`.
+/// The secret of the one key in `sample.toml`.
 pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";
 
 pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Settings, ConfigError> {
@@ -79,12 +80,12 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         &raw.log.filter,
         "levels by module, as in info,uproar::shard=debug",
     )?;
-    let realm = Realm {
+    let account = Account {
         region: server.region,
-        account: server.account,
+        id: server.account,
     };
     let data_dir = server.data_dir;
-    let archive = logging::resolve(raw.logging, &realm, &data_dir, &check)?;
+    let archive = logging::resolve(raw.logging, &account, &data_dir, &check)?;
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
@@ -92,15 +93,15 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         mode,
         messaging_listen: raw.messaging.listen,
         control_listen: raw.control.listen,
-        door: doors::messaging(&raw.messaging, &check)?,
-        control_door: doors::control(&raw.control, &check)?,
+        accept: admission::messaging(&raw.messaging, &check)?,
+        control_admission: admission::control(&raw.control, &check)?,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_is_own: false,
         keys: keys(raw.keys, &data_dir, dev, &check)?,
         data_dir,
         shard,
         review,
-        realm,
+        account,
         pin: server.pin,
         api_rates: rates(&raw.quotas, &check)?,
         token_life,
@@ -114,7 +115,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     })
 }
 
-/// What commands beside the server need; the rest may be wrong or missing.
+/// The settings that commands beside the server need; the rest may be wrong or missing.
 pub(super) fn local(raw: Raw, sources: &Sources) -> Result<Local, ConfigError> {
     let check = Check(sources);
     let given = sources.of("server.data_dir") != Source::Default;
@@ -184,7 +185,7 @@ fn keys(
     Ok(given.into_iter().map(key).collect())
 }
 
-/// As in `CreateChatToken=20000`.
+/// Parses entries such as `CreateChatToken=20000`.
 fn rates(quotas: &Quotas, check: &Check<'_>) -> Result<Rates, ConfigError> {
     let mut rates = if quotas.api_rates {
         Rates::aws()
@@ -289,7 +290,7 @@ fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, Co
     check.holds(false, key, "alone", missing).map(|()| None)
 }
 
-/// Refuses a value with its name and where it comes from.
+/// Refuses a value, with its name and source.
 pub(super) struct Check<'a>(&'a Sources);
 
 impl Check<'_> {

@@ -1,4 +1,4 @@
-//! `[review]`: where message review handlers are.
+//! `[review]`: addresses of message review handlers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::raw::hidden;
 use super::resolve::Check;
 use crate::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
-use crate::control::client::Endpoint;
+use crate::control::aws_client::Endpoint;
 use crate::control::review::{Lambda, ReviewSettings};
 use crate::protocol::sigv4::sign::Credentials;
 
@@ -56,7 +56,7 @@ impl Default for Review {
     }
 }
 
-/// The time-out, for the shards, and the rest, for the control thread.
+/// The time-out for the shards, and the settings for the control thread.
 pub(super) fn resolve(
     given: Review,
     check: &Check<'_>,
@@ -147,7 +147,7 @@ mod tests {
         settle(dev, file, std::iter::empty(), &Flags::default()).map_err(|error| error.to_string())
     }
 
-    /// Goal: what is given is understood.
+    /// Goal: valid values are parsed.
     #[test]
     fn handlers_are_found() {
         let (settings, _) = load("").expect("all keys have defaults");

@@ -1,10 +1,10 @@
-//! The configuration of a running server, judged again when somebody asks.
+//! The configuration of a running server, checked again on request.
 
 use std::path::Path;
 
 use super::{ConfigError, Effective, Flags, Mode, environment, load};
 
-/// What a server was started with.
+/// The mode, flags and values a server started with.
 #[derive(Debug)]
 pub struct Running {
     mode: Mode,
@@ -13,7 +13,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Of a start whose `mode` and `flags` came to `effective`.
+    /// Records a start's `mode`, `flags` and resulting `effective` values.
     pub fn new(mode: Mode, flags: Flags, effective: Effective) -> Self {
         Self {
             mode,
@@ -27,7 +27,7 @@ impl Running {
         self.flags.config.as_deref()
     }
 
-    /// Reads the file again: keys whose values are not those of the start. Secrets are not compared.
+    /// Reads the file again and returns keys whose values differ from the start's. Secrets are not compared.
     ///
     /// # Errors
     ///

@@ -1,17 +1,17 @@
-//! Values that are known to be valid.
+//! Validated settings.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Mode, TlsListeners};
-use crate::control::ControlDoorSettings;
+use crate::control::ControlAdmissionSettings;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
-use crate::control::arn::Realm;
+use crate::control::arn::Account;
 use crate::control::review::ReviewSettings;
 use crate::control::throttle::Rates;
-use crate::shard::door::DoorSettings;
+use crate::shard::accept::AcceptSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.
@@ -23,7 +23,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// What a server is started with.
+/// The settings a server starts with.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -36,23 +36,23 @@ pub struct Settings {
     pub messaging_listen: SocketAddr,
     /// Control listener.
     pub control_listen: SocketAddr,
-    /// What an address may have of the messaging listener.
-    pub door: DoorSettings,
-    /// What an address may have of the control listener.
-    pub control_door: ControlDoorSettings,
+    /// What one address may hold of the messaging listener.
+    pub accept: AcceptSettings,
+    /// What one address may hold of the control listener.
+    pub control_admission: ControlAdmissionSettings,
     /// Data directory.
     pub data_dir: PathBuf,
     /// Whether the data directory is dev's own, emptied at each start.
     pub data_is_temporary: bool,
-    /// Whether nothing of it is to stay: it is removed at the end.
+    /// Whether the data directory is removed at the end.
     pub data_is_own: bool,
     /// Region and account.
-    pub realm: Realm,
+    pub account: Account,
     /// Access keys.
     pub keys: Vec<AccessKey>,
-    /// Of all shards.
+    /// Settings of all shards.
     pub shard: ShardSettings,
-    /// Where message review handlers are.
+    /// Addresses of message review handlers.
     pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
@@ -62,9 +62,9 @@ pub struct Settings {
     pub token_life: Duration,
     /// `Origin` values that may connect; empty: any.
     pub origins: Vec<String>,
-    /// Whether viewers may have compressed messages (permessage-deflate).
+    /// Whether viewers may get compressed messages (permessage-deflate).
     pub compression: bool,
-    /// Certificate and key, if there are.
+    /// Certificate and key, if configured.
     pub tls: Option<TlsFiles>,
     /// Which listeners present them.
     pub tls_listeners: TlsListeners,

@@ -1,11 +1,11 @@
-//! Values of the wrong type, refused in the words of whoever wrote them.
+//! Values of the wrong type, with errors in the terms of the file.
 
 use toml::Value;
 
 use super::layers::Source;
 use super::{ConfigError, listen, names};
 
-/// Whether a value is of its key's type; keys without one are judged elsewhere.
+/// Whether a value has its key's type; keys without one are checked elsewhere.
 pub(super) fn check(key: &str, value: &Value, source: &Source) -> Result<(), ConfigError> {
     let Some(kind) = names::kind(key) else {
         return Ok(());
@@ -47,7 +47,7 @@ fn refusal(key: &str, value: &Value, must: &str, source: &Source) -> ConfigError
     }
 }
 
-/// What serde says of a number beyond its type, in plain words.
+/// Rewords serde's error about a number beyond its type.
 pub(super) fn too_large(detail: &str, key: &str) -> Option<String> {
     detail
         .contains("expected u32")

@@ -1,11 +1,11 @@
-//! Which variables of the environment are ours. `UPROAR_` is: each such variable is a key, one of this
-//! repository's tools, what Kubernetes makes of a service's name, or a mistake.
+//! Recognises the server's environment variables. Each one with the prefix `UPROAR_` is a key, a variable of this
+//! repository's tools, a Kubernetes service link, or a mistake.
 
 use super::ConfigError;
 use super::layers::Source;
 use super::names;
 
-/// Of tests, benchmarks and fuzzing. A server that they start inherits them.
+/// Variables of tests, benchmarks and fuzzing, which the servers they start inherit.
 const OF_TOOLS: &[&str] = &[
     "UPROAR_API_CASES",
     "UPROAR_API_SEED",
@@ -42,7 +42,7 @@ pub(super) fn key_of(variable: &str, text: &str) -> Result<Option<String>, Confi
     Ok(Some(key))
 }
 
-/// Kubernetes gives every pod the addresses of the services beside it: a service `uproar` or `uproar-api` comes as
+/// Kubernetes gives every pod the addresses of neighbouring services: a service `uproar` or `uproar-api` appears as
 /// `UPROAR_PORT=tcp://10.0.0.11:8080`, `UPROAR_API_SERVICE_HOST=10.0.0.12` and the like.
 fn is_service_link(path: &str, text: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -69,7 +69,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Goal: what Kubernetes sets for services of our name starts no refusal.
+    /// Goal: variables that Kubernetes sets for services of our name are not refused.
     #[test]
     fn service_links_are_left_alone() {
         for (variable, text) in [
@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    /// Goal: the list is complete: no test or benchmark sets a variable that stops its own server. Method: read
-    /// them all.
+    /// Goal: the list is complete: no test or benchmark sets a variable that stops its own server. Method: scan them
+    /// all.
     #[test]
     fn variables_of_our_tools_are_listed() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -120,7 +120,7 @@ mod tests {
             "seeds",
             "artifacts",
             "golden",
-            // They have mistakes on purpose.
+            // They contain mistakes on purpose.
             "test_mistakes.py",
             "test_start_remedies.py",
         ];

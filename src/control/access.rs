@@ -1,8 +1,8 @@
-//! Access keys, and the proof that a request was made with one of them.
+//! Access keys, and the proof that a request was signed with one of them.
 //!
-//! Keys of the configuration have every right. Keys of the data directory have what they were given;
-//! they are read again when the file changed, so that a key is good once `uproar keys create` printed
-//! it, and refused within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
+//! Keys of the configuration have every right. Keys of the data directory have the rights they were given; they are
+//! read again when the file changes, so that a key is valid once `uproar keys create` has printed it, and refused
+//! within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
 
 pub mod grant;
 pub mod keyfile;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
-use super::arn::Realm;
+use super::arn::Account;
 use crate::base::clock::{Now, Tick};
 use crate::base::limits::ACCESS_KEYS_CHECK;
 use crate::durable::Watched;
@@ -42,13 +42,13 @@ impl std::fmt::Debug for AccessKey {
     }
 }
 
-/// Who made a request.
+/// The authenticated caller of a request.
 #[derive(Debug)]
 pub struct Caller {
     key: AccessKey,
-    /// Rights.
+    /// The key's rights.
     pub grant: Grant,
-    // Of the last day a request was signed for.
+    // The key of the last day a request was signed for.
     signing: RefCell<Option<(String, SigningKey)>>,
 }
 
@@ -67,14 +67,14 @@ impl Caller {
         &self.key.id
     }
 
-    /// Deriving costs five HMACs, and is done once a day.
+    /// Derivation costs five HMACs and is done once a day.
     fn signing_key(&self, date: &str, scope: Scope<'_>) -> SigningKey {
-        let mut kept = self.signing.borrow_mut();
-        if let Some((_, key)) = kept.as_ref().filter(|(day, _)| day == date) {
+        let mut cached = self.signing.borrow_mut();
+        if let Some((_, key)) = cached.as_ref().filter(|(day, _)| day == date) {
             return key.clone();
         }
         let key = SigningKey::derive(&self.key.secret, date, scope);
-        *kept = Some((date.to_owned(), key.clone()));
+        *cached = Some((date.to_owned(), key.clone()));
         key
     }
 }
@@ -89,12 +89,12 @@ pub struct Keys {
     stored: RefCell<Callers>,
     watched: RefCell<Watched<1>>,
     checked: Cell<Tick>,
-    // Why the file's keys are not in use; said once.
+    // Why the file's keys are not in use; logged once.
     complaint: RefCell<Option<String>>,
 }
 
 impl Keys {
-    /// Those of the configuration and those of the data directory.
+    /// The keys of the configuration and those of the data directory.
     pub fn load(
         configured: impl IntoIterator<Item = AccessKey>,
         file: KeyFile,
@@ -111,17 +111,17 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Who a request claims to come from; to be proven with its body.
+    /// The claimed caller of a request; to be proven with its body.
     pub fn claim<'a>(
         &self,
         received: &Received<'a>,
-        realm: &Realm,
+        account: &Account,
         now: Now,
     ) -> Result<Claimed<'a>, SignatureFault> {
         let claim = Claim::read(received)?;
         let caller = self.find(claim.key_id, now.tick);
         let caller = caller.ok_or(SignatureFault::UnknownKey)?;
-        claim.applies(scope(realm), now.unix)?;
+        claim.applies(scope(account), now.unix)?;
         Ok(Claimed { claim, caller })
     }
 
@@ -129,7 +129,7 @@ impl Keys {
         if let Some(caller) = self.configured.get(id) {
             return Some(Rc::clone(caller));
         }
-        // A key nobody knows may be newer than the last look; strangers cost a glance, not a look.
+        // An unknown key may be newer than the last check; strangers cost one `stat`, not a read.
         let known = self.stored.borrow().contains_key(id);
         let due = now.since(self.checked.get()) >= ACCESS_KEYS_CHECK;
         if due || (!known && self.watched.borrow().touched()) {
@@ -151,7 +151,7 @@ impl Keys {
                 self.stored.replace(callers(keys));
             }
             Err(error) => {
-                // Its mode or the master key may be at fault, and mended without a change of this file.
+                // Its mode or the master key may be at fault, and repaired without a change of this file.
                 watched.not_taken();
                 let complaint = Some(error.to_string());
                 if self.complaint.replace(complaint.clone()) != complaint {
@@ -162,7 +162,7 @@ impl Keys {
     }
 }
 
-/// A claim of one of our keys, for here and now, not yet proven.
+/// A claim of one of our keys, in scope and in time, not yet proven.
 #[derive(Debug)]
 pub struct Claimed<'a> {
     claim: Claim<'a>,
@@ -170,23 +170,23 @@ pub struct Claimed<'a> {
 }
 
 impl Claimed<'_> {
-    /// Who signed the request.
+    /// Verifies the signature and returns the caller.
     pub fn prove(
         self,
         received: &Received<'_>,
-        realm: &Realm,
+        account: &Account,
         now: Now,
     ) -> Result<Rc<Caller>, SignatureFault> {
-        let scope = scope(realm);
+        let scope = scope(account);
         let key = self.caller.signing_key(self.claim.date(), scope);
         self.claim.verify(received, scope, &key, now.unix)?;
         Ok(self.caller)
     }
 }
 
-fn scope(realm: &Realm) -> Scope<'_> {
+fn scope(account: &Account) -> Scope<'_> {
     Scope {
-        region: &realm.region,
+        region: &account.region,
         service: SERVICE,
     }
 }

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::fault::Fault;
 use crate::base::id::{LoggingId, RoomId};
 
-/// Longest ARN the API takes, in characters.
+/// Longest ARN the API accepts, in characters.
 const ARN_CHARS_MAX: usize = 128;
 
 /// An id that is the last part of an ARN.
@@ -49,24 +49,24 @@ pub enum Taggable {
     Logging(LoggingId),
 }
 
-/// Region and account: every ARN of this server has them.
+/// Region and account, which are part of every ARN of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Realm {
+pub struct Account {
     /// As in `us-west-2`.
     pub region: String,
     /// Twelve digits.
-    pub account: String,
+    pub id: String,
 }
 
-impl Realm {
+impl Account {
     /// A resource's ARN.
     pub fn arn<I: ResourceId>(&self, id: I) -> String {
-        let (region, account, kind) = (&self.region, &self.account, I::KIND);
+        let (region, account, kind) = (&self.region, &self.id, I::KIND);
         format!("arn:aws:ivschat:{region}:{account}:{kind}/{id}")
     }
 
-    /// The id of an ARN of one kind. Well-formed ARNs of other regions, accounts and lengths of id name
-    /// resources that do not exist, and are not told apart from deleted ones.
+    /// The id of an ARN of one kind; `None` for a well-formed ARN of another region, account or id length, which
+    /// names no resource here, exactly as a deleted one.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Realm {
         Ok(self.owns(&parts).then(|| I::parse(parts.id)).flatten())
     }
 
-    /// As [`Realm::parse`], of any kind that has tags.
+    /// Like [`Account::parse`], for any kind that has tags.
     pub fn parse_taggable(&self, field: &str, arn: &str) -> Result<Option<Taggable>, Fault> {
         match Parts::of(arn).map(|parts| parts.kind) {
             Some(RoomId::KIND) => Ok(self.parse(field, arn)?.map(Taggable::Room)),
@@ -93,16 +93,16 @@ impl Realm {
     }
 
     fn owns(&self, parts: &Parts<'_>) -> bool {
-        parts.region == self.region && parts.account == self.account
+        parts.region == self.region && parts.account == self.id
     }
 }
 
-/// Whether the text is an ARN of this kind, of whatever region and account.
+/// Whether the text is an ARN of this kind, of any region and account.
 pub fn is_arn<I: ResourceId>(text: &str) -> bool {
     Parts::of(text).is_some_and(|parts| parts.kind == I::KIND)
 }
 
-/// The last part of an ARN: what `resourceId` of an exception carries.
+/// The last part of an ARN, which exceptions carry as `resourceId`.
 pub fn resource_id(arn: &str) -> &str {
     arn.rsplit('/').next().unwrap_or(arn)
 }
@@ -144,21 +144,21 @@ mod tests {
     /// Goal: our resources are found, foreign ones do not exist, anything else is malformed.
     #[test]
     fn arns_are_ours_foreign_or_malformed() {
-        let realm = Realm {
+        let account = Account {
             region: "us-west-2".into(),
-            account: "123456789012".into(),
+            id: "123456789012".into(),
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
         let logging = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
-        let parse = |arn: &str| realm.parse::<RoomId>("x", arn);
-        assert_eq!(parse(&realm.arn(id)), Ok(Some(id)));
+        let parse = |arn: &str| account.parse::<RoomId>("x", arn);
+        assert_eq!(parse(&account.arn(id)), Ok(Some(id)));
         for foreign in [
             "arn:aws:ivschat:us-east-1:123456789012:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:999999999999:room/TC6fLHr7ycLt",
             "arn:aws:ivschat:us-west-2:123456789012:room/short",
         ] {
             assert_eq!(parse(foreign), Ok(None), "{foreign}");
-            assert_eq!(realm.parse_taggable("x", foreign), Ok(None), "{foreign}");
+            assert_eq!(account.parse_taggable("x", foreign), Ok(None), "{foreign}");
         }
         for malformed in [
             "",
@@ -170,15 +170,18 @@ mod tests {
             "arn:aws:ivschat:us-west-2:123456789012:stage/TC6fLHr7ycLt",
         ] {
             assert!(parse(malformed).is_err(), "{malformed}");
-            assert!(realm.parse_taggable("x", malformed).is_err(), "{malformed}");
+            assert!(
+                account.parse_taggable("x", malformed).is_err(),
+                "{malformed}"
+            );
         }
-        assert!(parse(&realm.arn(logging)).is_err(), "not a room's");
+        assert!(parse(&account.arn(logging)).is_err(), "not a room's");
         assert_eq!(
-            realm.parse_taggable("x", &realm.arn(logging)),
+            account.parse_taggable("x", &account.arn(logging)),
             Ok(Some(Taggable::Logging(logging)))
         );
         assert_eq!(
-            realm.parse_taggable("x", &realm.arn(id)),
+            account.parse_taggable("x", &account.arn(id)),
             Ok(Some(Taggable::Room(id)))
         );
     }

@@ -10,7 +10,7 @@ use crate::protocol::sigv4::SignatureFault;
 pub struct FieldFault {
     /// Member name.
     pub name: String,
-    /// What is wrong with it.
+    /// Its fault.
     pub message: String,
 }
 
@@ -19,44 +19,44 @@ pub struct FieldFault {
 pub enum Fault {
     /// 400 `FIELD_VALIDATION_FAILED`.
     Fields(Vec<FieldFault>),
-    /// 400 `OTHER`: the body as a whole.
+    /// 400 `OTHER`: the body as a whole is invalid.
     Body(&'static str),
-    /// 404 without a type the model knows: no such path.
+    /// 404 with a type outside the API model: no such path.
     UnknownOperation,
     /// 405.
     Method,
     /// 413.
     BodyTooLarge,
-    /// 408: the body came too slowly.
+    /// 408: the body arrived too slowly.
     BodyTooSlow,
     /// 401-403 by SigV4.
     Signature(SignatureFault),
-    /// 403: the key has no right to this.
+    /// 403: the key lacks the right.
     Denied {
-        /// Whose.
+        /// The access key id.
         key: String,
-        /// To do what.
+        /// The operation.
         operation: &'static str,
-        /// To what; `None`: to no single resource.
+        /// The resource; `None` if there is no single one.
         resource: Option<String>,
     },
     /// 404.
     NotFound {
-        /// What was asked for.
+        /// The requested resource.
         resource_id: String,
     },
     /// 409.
     Conflict {
-        /// What was to be changed.
+        /// The resource to be changed.
         resource_id: String,
-        /// What stands against it.
+        /// The conflict.
         message: &'static str,
     },
     /// 402.
     Quota {
-        /// How many there may be.
+        /// The quota.
         limit: usize,
-        /// Of what.
+        /// The kind of resource.
         of: &'static str,
     },
     /// 429.
@@ -64,9 +64,9 @@ pub enum Fault {
         /// Calls per second.
         limit: u32,
     },
-    /// 503: a thread or the disk does not answer in time. What was asked may still happen.
+    /// 503: a thread or the disk does not answer in time. The call may still take effect.
     Late,
-    /// 503: too many calls wait already; this one was not begun.
+    /// 503: too many calls wait already; this one was not started.
     Busy,
     /// 500; the cause was logged.
     Internal,
@@ -94,7 +94,7 @@ impl Fault {
         }
     }
 
-    /// The resource of this ARN cannot be changed like that, now.
+    /// The resource with this ARN cannot be changed like that now.
     pub fn conflict(arn: &str, message: &'static str) -> Self {
         Self::Conflict {
             resource_id: resource_id(arn).to_owned(),
@@ -128,7 +128,7 @@ impl Fault {
         }
     }
 
-    /// Why, in words, for the log.
+    /// The reason in words, for the log.
     pub fn reason(&self) -> String {
         let body = self.body();
         let message = body["message"].as_str().unwrap_or_default();
@@ -141,7 +141,7 @@ impl Fault {
         format!("{message}: {}", fields.collect::<Vec<_>>().join("; "))
     }
 
-    /// The answer's body. `resourceType` has one value in the API, whatever the resource.
+    /// The answer's body. `resourceType` has one value in the API, for any resource.
     pub fn body(&self) -> Value {
         match self {
             Self::Fields(fields) => {

@@ -4,8 +4,8 @@ pub(super) mod admission;
 mod guarded;
 pub(super) mod listen;
 mod refused;
+mod stream;
 mod unread;
-mod wire;
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
-use self::admission::Seat;
+use self::admission::AdmissionSlot;
 use self::unread::Unread;
 use super::Control;
 use super::fault::Fault;
@@ -33,13 +33,13 @@ use crate::protocol::sigv4::Received;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-/// Browsers may send these; `*` does not cover `authorization`.
+/// Headers browsers may send; `*` does not cover `authorization`.
 const ALLOWED_HEADERS: &str = "*,authorization,content-type,x-amz-content-sha256,x-amz-date,\
      x-amz-security-token,x-amz-user-agent,x-amz-target,amz-sdk-invocation-id,amz-sdk-request";
-/// What scripts of a page may read; `date` is how an SDK learns that the device's clock is wrong.
+/// Headers a page's scripts may read; `date` tells an SDK that the device's clock is wrong.
 const EXPOSED_HEADERS: &str = "x-amzn-RequestId,x-amzn-ErrorType,date";
 
-/// What a person sees who looks in.
+/// The page for a person with a browser.
 const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POST /CreateRoom, signed (AWS Signature Version 4).\n\
      Unsigned, by GET:\n\
      /livez     200 if every thread has taken a turn lately\n\
@@ -49,21 +49,21 @@ const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POS
 
 type Answered = Response<Full<Bytes>>;
 
-/// What is known of a call besides its head.
+/// State of a call besides its head.
 #[derive(Default)]
-struct Called {
-    /// The access key id, once it is proven.
+struct CallContext {
+    /// The access key id, once it is authenticated.
     key: Option<String>,
-    /// As far as it was read.
+    /// The part of the body that was read.
     body: Bytes,
 }
 
-/// Who calls.
+/// The caller of a request.
 struct Caller {
-    /// The client's address, behind a trusted proxy as well.
+    /// The client's address, also behind a trusted proxy.
     ip: IpAddr,
-    /// Its connection's place.
-    seat: Rc<Seat>,
+    /// Its connection's admission slot.
+    slot: Rc<AdmissionSlot>,
     /// Set when its connection ends while the client may still be sending.
     ends_unread: Rc<Cell<bool>>,
 }
@@ -88,28 +88,28 @@ async fn respond(
     if parts.method == Method::OPTIONS {
         return Response::new(Full::default());
     }
-    // hyper leaves the body out of what it answers to HEAD.
+    // hyper omits the body of an answer to HEAD.
     if matches!(parts.method, Method::GET | Method::HEAD)
         && let Some(page) = probe(control, path).await
     {
         return page;
     }
-    if from.seat.is_for_health() {
-        control.door.note_refused(from.ip);
-        return crowded();
+    if from.slot.is_for_health() {
+        control.admission.note_refused(from.ip);
+        return overloaded();
     }
-    let mut called = Called::default();
+    let mut context = CallContext::default();
     let found = Operation::find(&parts.method, path);
     let operation = found.as_ref().ok().copied();
     let outcome = match found {
-        Ok(operation) => call(control, from, operation, parts, body, &mut called).await,
+        Ok(operation) => call(control, from, operation, parts, body, &mut context).await,
         Err(fault) => Err(fault),
     };
     let name = operation.map_or("unknown", Operation::name);
     let (status, response) = match outcome {
         Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
         Err(fault) => {
-            refused::say(&fault, &called, parts, operation, from.ip, request_id);
+            refused::log(&fault, &context, parts, operation, from.ip, request_id);
             let (kind, status) = fault.kind();
             (
                 status,
@@ -119,7 +119,7 @@ async fn respond(
     };
     control.count(name, status);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (key, ip) = (called.key.as_deref(), from.ip);
+    let (key, ip) = (context.key.as_deref(), from.ip);
     tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
     response
 }
@@ -130,23 +130,23 @@ async fn call(
     operation: Operation,
     parts: &Parts,
     body: &mut Unread,
-    called: &mut Called,
+    context: &mut CallContext,
 ) -> Result<op::Answer, Fault> {
     let headers = signed_headers(parts);
     let received = without_body(parts, &headers);
-    let (keys, realm) = (&control.settings.keys, &control.settings.realm);
-    // Nothing is read for strangers.
-    let claim = keys.claim(&received, realm, control.clock.now())?;
+    let (keys, account) = (&control.settings.keys, &control.settings.account);
+    // Authenticate the headers before reading the body.
+    let claim = keys.claim(&received, account, control.clock.now())?;
     let body = body.read().await?;
     let received = Received {
         body: &body,
         ..received
     };
-    let caller = claim.prove(&received, realm, control.clock.now())?;
-    called.key = Some(caller.id().to_owned());
-    called.body = body.clone();
-    // Until here the connection may be given up for another one.
-    let _working = from.seat.work();
+    let caller = claim.prove(&received, account, control.clock.now())?;
+    context.key = Some(caller.id().to_owned());
+    context.body = body.clone();
+    // Until here the connection may be displaced by another one.
+    let _working = from.slot.work();
     let uri = parts.uri.clone();
     let request = op::Request {
         caller,
@@ -178,7 +178,7 @@ fn signed_headers(parts: &Parts) -> Vec<(&str, &[u8])> {
     headers
 }
 
-/// A request as the verifier takes it, until its body is there; `headers` are [`signed_headers`].
+/// A request for the verifier, before its body is read; `headers` are [`signed_headers`].
 fn without_body<'a>(parts: &'a Parts, headers: &'a [(&'a str, &'a [u8])]) -> Received<'a> {
     Received {
         method: parts.method.as_str(),
@@ -208,8 +208,8 @@ async fn probe(control: &Control, path: &str) -> Option<Answered> {
     Some(response)
 }
 
-/// All places are busy, and this one is kept for health.
-fn crowded() -> Answered {
+/// All slots are busy, and this one is reserved for health checks.
+fn overloaded() -> Answered {
     let text = "all connections of the control listener are busy; try again\n";
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -222,7 +222,7 @@ fn crowded() -> Answered {
     response
 }
 
-/// `text`, once every thread has taken a turn.
+/// Answers `text` once every thread has taken a turn.
 async fn alive(control: &Control, text: &str) -> (u16, String) {
     let silent = control.settings.supervisor.silent().await;
     if silent.is_empty() {
@@ -236,7 +236,7 @@ fn metrics(control: &Control) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(8192);
     (control.metrics)(&mut out);
-    control.door.render(&mut out);
+    control.admission.render(&mut out);
     control.registry.store_metrics().render(&mut out);
     control.settings.archive.metrics().render(&mut out);
     out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");

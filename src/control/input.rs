@@ -1,5 +1,5 @@
-//! An operation's input, member by member. The SDKs check little (boto3 no patterns and no maxima,
-//! JavaScript nothing), so everything is checked here, and every fault of a request is reported at once.
+//! An operation's input, member by member. The SDKs check little (boto3 no patterns and no maxima, JavaScript
+//! nothing), so everything is checked here, and all faults of a request are reported at once.
 
 mod json;
 pub(super) mod pattern;
@@ -40,12 +40,12 @@ impl Input {
         })
     }
 
-    /// A string as it is, unread.
+    /// A string member, not consumed.
     pub(super) fn peek(&self, name: &str) -> Option<&str> {
         self.members.get(name).and_then(Value::as_str)
     }
 
-    /// A string of so many code points and of a pattern.
+    /// A string with a number of code points in `chars` that matches a pattern.
     pub(super) fn text(
         &mut self,
         name: &str,
@@ -67,7 +67,7 @@ impl Input {
         None
     }
 
-    /// As [`Input::text`], and it must be there. The empty string stands in after a fault.
+    /// Like [`Input::text`], for a required member. Returns the empty string after a fault.
     pub(super) fn required_text(
         &mut self,
         name: &str,
@@ -81,7 +81,7 @@ impl Input {
         self.text(name, chars, pattern).unwrap_or_default()
     }
 
-    /// Whether a member is there.
+    /// Whether a member is present.
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.get(name).is_some_and(|value| !value.is_null())
     }
@@ -98,8 +98,7 @@ impl Input {
         integer
     }
 
-    /// A map of strings, each key and value of so many code points, at most `count_max` pairs and
-    /// `bytes_max` bytes together.
+    /// A map of strings; bounds the code points of each key and value, the number of pairs and their total bytes.
     pub(super) fn map(
         &mut self,
         name: &str,
@@ -150,7 +149,7 @@ impl Input {
         self.map(name, any.clone(), any, (usize::MAX, ATTRIBUTES_BYTES_MAX))
     }
 
-    /// A list of strings of a pattern.
+    /// A list of strings that match a pattern.
     pub(super) fn list(
         &mut self,
         name: &str,
@@ -202,7 +201,7 @@ impl Input {
         Some(value)
     }
 
-    /// Notes a fault found elsewhere.
+    /// Adds a fault found elsewhere.
     pub(super) fn fault(&mut self, name: &str, message: impl Into<String>) {
         self.faults.push(FieldFault {
             name: name.to_owned(),
@@ -210,7 +209,7 @@ impl Input {
         });
     }
 
-    /// Every fault at once.
+    /// All faults at once.
     pub(super) fn finish(self) -> Result<(), Fault> {
         if self.faults.is_empty() {
             Ok(())
@@ -219,7 +218,7 @@ impl Input {
         }
     }
 
-    /// As [`Input::finish`], with a member that must be there.
+    /// Like [`Input::finish`], with a required member.
     pub(super) fn finish_with<T>(mut self, name: &str, value: Option<T>) -> Result<T, Fault> {
         let Some(value) = value else {
             let explained = |fault: &FieldFault| fault.name.starts_with(name);

@@ -1,17 +1,17 @@
-//! The control plane: the AWS REST-JSON API over HTTP, storage, and what it asks of the shards.
+//! The control plane: the AWS REST-JSON API over HTTP, storage, and requests to the shards.
 
 pub mod access;
 pub mod archive;
 pub mod arn;
-pub mod client;
+pub mod aws_client;
 pub mod fault;
 mod http;
 mod input;
 pub mod op;
 pub mod record;
+pub mod record_cache;
 pub mod registry;
 pub mod review;
-pub mod shelf;
 pub mod store;
 pub mod throttle;
 
@@ -24,66 +24,66 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::base::id::RoomId;
-use crate::shard::door::LiveKeyring;
+use crate::shard::accept::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
 use crate::supervisor::Supervisor;
 
-pub use http::admission::ControlDoorSettings;
+pub use http::admission::ControlAdmissionSettings;
 
 use access::Keys;
 use archive::Archive;
-use arn::Realm;
-use http::admission::ControlDoor;
+use arn::Account;
+use http::admission::ControlAdmission;
 use record::Record;
 use registry::Registry;
 use throttle::{Rates, Throttle};
 
-/// What the control plane is started with.
+/// Settings the control plane starts with.
 pub struct ControlSettings {
     /// Region and account of every ARN.
-    pub realm: Realm,
+    pub account: Account,
     /// Access keys.
     pub keys: Keys,
-    /// Calls of each operation per second.
+    /// Calls per second of each operation.
     pub rates: Rates,
     /// How long a token may be used to connect.
     pub token_life: Duration,
-    /// Knows whether every thread turns.
+    /// Knows whether every thread takes turns.
     pub supervisor: Supervisor,
-    /// Where chat logs go.
+    /// The archive of chat logs.
     pub archive: Archive,
-    /// What an address may have of the listener.
-    pub door: ControlDoorSettings,
+    /// What one address may hold of the listener.
+    pub admission: ControlAdmissionSettings,
 }
 
 /// Renders the shards' part of `/metrics`.
 pub type Metrics = Box<dyn Fn(&mut String)>;
 
-/// The control plane, one on its thread.
+/// The control plane; one, on its own thread.
 pub struct Control {
     settings: ControlSettings,
     registry: Registry,
-    door: Rc<ControlDoor>,
+    admission: Rc<ControlAdmission>,
     gateway: Gateway,
     keyring: LiveKeyring,
     clock: Clock,
     ready: Arc<AtomicBool>,
     metrics: Metrics,
     throttle: Throttle,
-    // As many further references as calls wait for the disk or a shard.
+    // One further reference per call that waits for the disk or a shard.
     open_calls: Rc<()>,
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
 
 impl Control {
-    /// One more call of `operation` was answered with `status`.
+    /// Counts a call of `operation` that was answered with `status`.
     fn count(&self, operation: &'static str, status: u16) {
         let mut requests = self.requests.borrow_mut();
         *requests.entry((operation, status)).or_default() += 1;
     }
 
-    /// With what is stored; the shards know its rooms already.
+    /// Takes the stored records; the shards know its rooms already.
     pub fn new(
         settings: ControlSettings,
         registry: Registry,
@@ -95,7 +95,7 @@ impl Control {
     ) -> Rc<Self> {
         Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
-            door: Rc::new(ControlDoor::new(settings.door.clone())),
+            admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
             settings,
             registry,
             gateway,
@@ -118,11 +118,11 @@ impl Control {
         http::listen::serve(self, listener, tls, stop).await
     }
 
-    /// The ARN of the room with this id, else of the oldest called `name`; made with both if there is neither.
+    /// The ARN of the room with this id, else of the oldest named `name`; creates it with both if neither exists.
     pub async fn ready_room(&self, id: RoomId, name: &str) -> Result<String, fault::Fault> {
         let rooms = &self.registry.rooms;
         match rooms.get(id).or_else(|| rooms.named(name)) {
-            Some(room) => Ok(self.settings.realm.arn(room.id())),
+            Some(room) => Ok(self.settings.account.arn(room.id())),
             None => op::rooms::create_ready(self, id, name).await,
         }
     }

@@ -24,7 +24,7 @@ use crate::base::limits::{CALL_ANSWER_MAX, CALLS_OPEN_MAX};
 use crate::logging::{Kind, local};
 use authorize::{About, Authorized};
 
-/// What precedes a resource's ARN in the path of the tag operations.
+/// Prefix of a resource's ARN in the path of the tag operations.
 const TAGS_PATH: &str = "/tags/";
 
 macro_rules! operations {
@@ -47,7 +47,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Where the ARN of the resource it is about stands.
+            /// Where a call carries the ARN of its resource.
             const fn about(self) -> About {
                 match self {
                     $(Self::$name => $about,)*
@@ -61,7 +61,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Method and path; what follows a path that ends in `/` is the resource.
+            /// Method and path; the rest after a path that ends in `/` is the resource.
             const fn route(self) -> (&'static Method, &'static str) {
                 match self {
                     $(Self::$name => (&Method::$method, $path),)*
@@ -104,7 +104,7 @@ pub(super) struct Request {
 }
 
 impl Operation {
-    /// By method and path.
+    /// Finds an operation by method and path.
     pub(super) fn find(method: &Method, path: &str) -> Result<Self, Fault> {
         let path = if path.starts_with(TAGS_PATH) {
             TAGS_PATH
@@ -129,7 +129,7 @@ impl Operation {
         !matches!(self, Self::ListTagsForResource | Self::UntagResource)
     }
 
-    /// By the API's name.
+    /// Finds an operation by the API's name.
     pub fn parse(name: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();
         all.find(|operation| operation.name() == name)
@@ -149,7 +149,7 @@ impl Operation {
     }
 }
 
-/// Does one authenticated call. What it changes is changed as a whole, whether or not its caller stays.
+/// Executes one authenticated call. Its changes are atomic, whether or not its caller stays.
 pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answer, Fault> {
     let operation = request.operation;
     let call = authorize::authorize(request)?;

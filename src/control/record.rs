@@ -1,4 +1,4 @@
-//! What the control plane keeps of a room and of a logging configuration, as it is stored.
+//! Rooms and logging configurations as the control plane stores them.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ use crate::base::id::{LoggingId, RoomId};
 use crate::room::RoomSettings;
 use crate::room::review::Fallback;
 
-/// A kept resource.
+/// A stored resource.
 pub trait Record: Clone + Serialize + DeserializeOwned {
-    /// What names it.
+    /// The type of its id.
     type Id: ResourceId;
-    /// Where it is stored.
+    /// The table that stores it.
     const TABLE: Table;
 
-    /// What it has in common with the others.
-    fn head(&self) -> &Head;
+    /// The header that all resources share.
+    fn head(&self) -> &ResourceHeader;
 
-    /// The same, to be changed.
-    fn head_mut(&mut self) -> &mut Head;
+    /// The same, mutable.
+    fn head_mut(&mut self) -> &mut ResourceHeader;
 
     /// Its id.
     fn id(&self) -> Self::Id {
@@ -31,11 +31,11 @@ pub trait Record: Clone + Serialize + DeserializeOwned {
     }
 }
 
-/// What every resource has. Members never set stay absent.
+/// The header of every resource. Members never set stay absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct ResourceHeader {
     pub(super) id: String,
-    /// Not unique.
+    /// A name; it need not be unique.
     pub name: Option<String>,
     /// Milliseconds since the epoch.
     pub created_ms: u64,
@@ -45,8 +45,8 @@ pub struct Head {
     pub tags: BTreeMap<String, String>,
 }
 
-impl Head {
-    /// Of a new resource.
+impl ResourceHeader {
+    /// The header of a new resource.
     pub fn new(id: impl ResourceId, now_ms: u64) -> Self {
         Self {
             id: id.to_string(),
@@ -57,7 +57,7 @@ impl Head {
         }
     }
 
-    /// Notes an update. Time may step back; the order of updates does not.
+    /// Records an update. Time may step back; the order of updates does not.
     pub fn touch(&mut self, now_ms: u64) {
         self.updated_ms = now_ms.max(self.updated_ms);
     }
@@ -66,7 +66,7 @@ impl Head {
 /// A message review handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handler {
-    /// Lambda ARN; empty: nobody is asked, and the fallback is kept for later.
+    /// Lambda ARN; if empty there is no review, and the fallback is kept for later.
     pub uri: String,
     /// `ALLOW` or `DENY`.
     pub fallback: String,
@@ -87,7 +87,7 @@ impl Handler {
 pub struct RoomRecord {
     /// Id, name, times, tags.
     #[serde(flatten)]
-    pub head: Head,
+    pub head: ResourceHeader,
     /// `maximumMessageRatePerSecond`.
     pub message_rate: u32,
     /// `maximumMessageLength`.
@@ -105,14 +105,14 @@ impl RoomRecord {
         arns.filter_map(|arn| LoggingId::parse(resource_id(arn)))
     }
 
-    /// Who reviews its messages, if anybody does.
+    /// The handler that reviews its messages, if there is one.
     pub fn reviewer(&self) -> Option<&Handler> {
         self.handler
             .as_ref()
             .filter(|handler| !handler.uri.is_empty())
     }
 
-    /// What its shard must know.
+    /// The settings its shard needs.
     pub fn settings(&self) -> RoomSettings {
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
@@ -127,16 +127,16 @@ impl Record for RoomRecord {
     type Id = RoomId;
     const TABLE: Table = Table::Rooms;
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &ResourceHeader {
         &self.head
     }
 
-    fn head_mut(&mut self) -> &mut Head {
+    fn head_mut(&mut self) -> &mut ResourceHeader {
         &mut self.head
     }
 }
 
-/// Where a room's records go: `destinationConfiguration`, written as the API writes it.
+/// The destination of a room's records: `destinationConfiguration`, written as the API writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Destination {
@@ -160,8 +160,8 @@ pub enum Destination {
     },
 }
 
-/// State of a logging configuration. Only `ACTIVE` is ever stored: a change that was under way when the
-/// server stopped was not acknowledged, so it did not happen.
+/// State of a logging configuration. Only `ACTIVE` is ever stored: a change in progress when the server stopped was
+/// not acknowledged, so it did not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoggingState {
     /// Delivers.
@@ -169,12 +169,12 @@ pub enum LoggingState {
     Active,
     /// Delivers to its old destination; the change is being written.
     Updating,
-    /// Delivers no more; the removal is being written.
+    /// No longer delivers; the removal is being written.
     Deleting,
 }
 
 impl LoggingState {
-    /// As the API writes it.
+    /// The state as the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "ACTIVE",
@@ -189,10 +189,10 @@ impl LoggingState {
 pub struct LoggingRecord {
     /// Id, name, times, tags.
     #[serde(flatten)]
-    pub head: Head,
-    /// Where to.
+    pub head: ResourceHeader,
+    /// Where its records go.
     pub destination: Destination,
-    /// Lives in memory only.
+    /// In memory only.
     #[serde(skip)]
     pub state: LoggingState,
 }
@@ -201,11 +201,11 @@ impl Record for LoggingRecord {
     type Id = LoggingId;
     const TABLE: Table = Table::Logging;
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &ResourceHeader {
         &self.head
     }
 
-    fn head_mut(&mut self) -> &mut Head {
+    fn head_mut(&mut self) -> &mut ResourceHeader {
         &mut self.head
     }
 }

@@ -1,43 +1,42 @@
-//! Rooms and logging configurations: in memory for reading, in the store for keeping, and the rules
-//! that hold between them.
+//! Rooms and logging configurations: in memory for reads, in the store for durability, and the rules between them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::arn::{Realm, resource_id};
+use super::arn::{Account, resource_id};
 use super::fault::Fault;
 use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
-use super::shelf::Shelf;
+use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, StoreMetrics, Write};
 use crate::base::id::{LoggingId, RoomId};
 use crate::room::RoomSettings;
 
-/// Everything the control plane keeps.
+/// Everything the control plane stores.
 #[derive(Debug)]
 pub struct Registry {
     store: Store,
     /// Rooms.
-    pub rooms: Shelf<RoomRecord>,
+    pub rooms: RecordCache<RoomRecord>,
     /// Logging configurations.
-    pub logging: Shelf<LoggingRecord>,
+    pub logging: RecordCache<LoggingRecord>,
     // Logging configurations that rooms are being attached to.
     attaching: RefCell<HashMap<LoggingId, usize>>,
 }
 
-/// A record whose shelf the registry has.
-pub trait Shelved: Record {
-    /// Its shelf.
-    fn shelf(registry: &Registry) -> &Shelf<Self>;
+/// A record that the registry caches.
+pub trait Cached: Record {
+    /// Its cache.
+    fn cache(registry: &Registry) -> &RecordCache<Self>;
 }
 
-impl Shelved for RoomRecord {
-    fn shelf(registry: &Registry) -> &Shelf<Self> {
+impl Cached for RoomRecord {
+    fn cache(registry: &Registry) -> &RecordCache<Self> {
         &registry.rooms
     }
 }
 
-impl Shelved for LoggingRecord {
-    fn shelf(registry: &Registry) -> &Shelf<Self> {
+impl Cached for LoggingRecord {
+    fn cache(registry: &Registry) -> &RecordCache<Self> {
         &registry.logging
     }
 }
@@ -65,10 +64,10 @@ impl Drop for Attaching<'_> {
 }
 
 impl Registry {
-    /// Reads what is stored.
+    /// Loads the stored records.
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
-        let rooms = Shelf::load(store.take(RoomRecord::TABLE))?;
-        let logging = Shelf::load(store.take(LoggingRecord::TABLE))?;
+        let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
+        let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
         Ok(Self {
             store,
             rooms,
@@ -77,26 +76,26 @@ impl Registry {
         })
     }
 
-    /// Every room, as its shard must know it.
+    /// Every room, as its shard needs it.
     pub fn room_settings(&self) -> Vec<(RoomId, RoomSettings)> {
         self.rooms.each(|room| (room.id(), room.settings()))
     }
 
-    /// Every logging configuration, as the archive must know it.
+    /// Every logging configuration, as the archive needs it.
     pub fn destinations(&self) -> Vec<(LoggingId, Destination)> {
         let known = |record: &LoggingRecord| (record.id(), record.destination.clone());
         self.logging.each(known)
     }
 
-    /// Figures of the store.
+    /// Metrics of the store.
     pub fn store_metrics(&self) -> &StoreMetrics {
         self.store.metrics()
     }
 
-    /// Keeps a new record, unless there are `count_max` of its kind.
-    pub async fn insert<R: Shelved>(&self, record: R, count_max: usize) -> Result<(), Fault> {
-        let shelf = R::shelf(self);
-        let _place = shelf.reserve(count_max).ok_or(Fault::Quota {
+    /// Stores a new record, unless there are `count_max` of its kind.
+    pub async fn insert<R: Cached>(&self, record: R, count_max: usize) -> Result<(), Fault> {
+        let cache = R::cache(self);
+        let _reservation = cache.reserve(count_max).ok_or(Fault::Quota {
             limit: count_max,
             of: R::TABLE.name(),
         })?;
@@ -104,7 +103,7 @@ impl Registry {
     }
 
     /// Changes a record and its update time; `None` if it does not exist.
-    pub async fn change<R: Shelved>(
+    pub async fn change<R: Cached>(
         &self,
         id: R::Id,
         now_ms: u64,
@@ -118,14 +117,14 @@ impl Registry {
         .await
     }
 
-    /// Changes a record unless `edit` objects; `None` if it does not exist.
-    pub async fn edit<R: Shelved>(
+    /// Changes a record unless `edit` fails; `None` if it does not exist.
+    pub async fn edit<R: Cached>(
         &self,
         id: R::Id,
         edit: impl FnOnce(&mut R) -> Result<(), Fault>,
     ) -> Result<Option<R>, Fault> {
-        let _one_at_a_time = R::shelf(self).changing(id).await;
-        let Some(mut record) = R::shelf(self).get(id) else {
+        let _one_at_a_time = R::cache(self).changing(id).await;
+        let Some(mut record) = R::cache(self).get(id) else {
             return Ok(None);
         };
         edit(&mut record)?;
@@ -143,16 +142,16 @@ impl Registry {
         Ok(true)
     }
 
-    /// Holds the logging configurations that a room is about to name.
+    /// Protects the logging configurations that a room is about to name.
     ///
     /// # Errors
     ///
     /// `ResourceNotFoundException`, and `ConflictException` for one that is being deleted.
-    pub fn attach(&self, realm: &Realm, arns: &[String]) -> Result<Attaching<'_>, Fault> {
+    pub fn attach(&self, account: &Account, arns: &[String]) -> Result<Attaching<'_>, Fault> {
         const FIELD: &str = "loggingConfigurationIdentifiers";
         let mut ids = Vec::new();
         for arn in arns {
-            let id = realm.parse(FIELD, arn)?;
+            let id = account.parse(FIELD, arn)?;
             let record = id.and_then(|id| self.logging.get(id));
             let record = record.ok_or_else(|| Fault::not_found(arn))?;
             if record.state == LoggingState::Deleting {
@@ -221,7 +220,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// Nothing else is being done to it just now.
+    /// Fails while another change of the configuration is in progress.
     fn settled(&self, arn: &str, id: LoggingId) -> Result<(), Fault> {
         match self.logging.get(id) {
             Some(record) if record.state != LoggingState::Active => {
@@ -232,43 +231,43 @@ impl Registry {
         }
     }
 
-    /// Call with the right to change it, so that nothing puts the record while it is marked.
+    /// Call with its lock held, so that no other change puts the record while its state differs.
     fn transition(&self, id: LoggingId, state: LoggingState) -> Transition<'_> {
-        let shelf = &self.logging;
-        shelf.mark(id, |record| record.state = state);
-        Transition { shelf, id }
+        let cache = &self.logging;
+        cache.mark(id, |record| record.state = state);
+        Transition { cache, id }
     }
 
-    async fn put<R: Shelved>(&self, record: R) -> Result<(), Fault> {
+    async fn put<R: Cached>(&self, record: R) -> Result<(), Fault> {
         let value = serde_json::to_vec(&record).expect("a record of strings and numbers");
         self.write::<R>(record.head().id.clone(), Some(value))
             .await?;
-        R::shelf(self).put(record);
+        R::cache(self).put(record);
         Ok(())
     }
 
-    async fn remove<R: Shelved>(&self, id: R::Id) -> Result<(), Fault> {
+    async fn remove<R: Cached>(&self, id: R::Id) -> Result<(), Fault> {
         self.write::<R>(id.to_string(), None).await?;
-        R::shelf(self).remove(id);
+        R::cache(self).remove(id);
         Ok(())
     }
 
-    async fn write<R: Shelved>(&self, id: String, value: Option<Vec<u8>>) -> Result<(), Fault> {
+    async fn write<R: Cached>(&self, id: String, value: Option<Vec<u8>>) -> Result<(), Fault> {
         let table = R::TABLE;
         let written = self.store.write(Write { table, id, value }).await;
         written.map_err(|_logged| Fault::Internal)
     }
 }
 
-/// A change of a logging configuration that is under way; `ACTIVE` again when dropped.
+/// A change of a logging configuration in progress; dropping it restores `ACTIVE`.
 struct Transition<'a> {
-    shelf: &'a Shelf<LoggingRecord>,
+    cache: &'a RecordCache<LoggingRecord>,
     id: LoggingId,
 }
 
 impl Drop for Transition<'_> {
     fn drop(&mut self) {
         let active = |record: &mut LoggingRecord| record.state = LoggingState::Active;
-        self.shelf.mark(self.id, active);
+        self.cache.mark(self.id, active);
     }
 }

@@ -1,14 +1,14 @@
-//! Durable storage in redb: every write is on disk before it is answered.
+//! Durable storage in redb: every write is on disk before it is acknowledged.
 //!
-//! One writer thread takes what waits and commits it together, so that many writes share one sync. A
-//! write that was refused has no effect, also if the disk failed after it took it and the server was killed
-//! then; once the disk works again, so does the store.
+//! One writer thread commits all waiting writes together, so that many writes share one sync. A refused write has no
+//! effect, even if the disk failed after storing it and the server was killed then; once the disk works again, so
+//! does the store.
 
 pub mod backup;
 mod disk;
 mod fresh;
 pub mod keys;
-mod mark;
+mod refused;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,9 @@ use tokio::sync::oneshot;
 
 use crate::base::limits::COMMIT_WRITES_MAX;
 use crate::durable::Survives;
-use crate::supervisor::{Pulse, Supervisor, Thread, Told};
+use crate::supervisor::{Pulse, Stopped, Supervisor, Thread};
 use disk::Disk;
-use mark::MarkFile;
+use refused::RefusalFile;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,26 +35,26 @@ pub enum StoreError {
     /// The database refused.
     #[error("database: {0}")]
     Database(Box<redb::Error>),
-    /// Made by a later version.
+    /// A later version created it.
     #[error(
         "the database has schema {found}, this server knows up to {}: use the version that wrote it",
         schema::CURRENT
     )]
     Schema {
-        /// In the file.
+        /// The file's schema.
         found: u64,
     },
     /// A stored value cannot be read.
     #[error("{table} {id} cannot be read: {cause}")]
     Value {
-        /// Which table.
+        /// The table.
         table: &'static str,
-        /// Which record.
+        /// The record.
         id: String,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The write did not happen; the log says why.
+    /// The write did not happen; the reason is logged.
     #[error("the write failed")]
     Refused,
 }
@@ -93,28 +93,28 @@ impl Table {
 /// One change.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// Where.
+    /// The table.
     pub table: Table,
-    /// Which record.
+    /// The record.
     pub id: String,
-    /// What it is from now on; `None` removes it.
+    /// The new value; `None` removes the record.
     pub value: Option<Vec<u8>>,
 }
 
-/// A write, and who waits for it.
+/// A write, and the channel for its result.
 struct Job {
     write: Write,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// What the writer is asked.
-enum Asked {
+/// A request to the writer thread.
+enum Request {
     Write(Job),
-    /// To take a turn: is it alive?
+    /// A liveness check: take a turn.
     Turn,
 }
 
-impl Asked {
+impl Request {
     fn job(self) -> Option<Job> {
         match self {
             Self::Write(job) => Some(job),
@@ -123,19 +123,19 @@ impl Asked {
     }
 }
 
-/// Figures of the writer.
+/// Counters of the writer.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
     /// Commits that are on disk.
     pub commits: AtomicU64,
     /// Writes that are on disk.
     pub writes: AtomicU64,
-    /// Writes that were refused because the disk was.
+    /// Writes that failed because the disk refused them.
     pub refused: AtomicU64,
 }
 
 impl StoreMetrics {
-    /// As Prometheus reads them.
+    /// Appends them in Prometheus' text format.
     pub fn render(&self, out: &mut String) {
         for (name, help, value) in [
             (
@@ -168,13 +168,13 @@ impl StoreMetrics {
 #[derive(Debug)]
 pub struct Store {
     found: Vec<(Table, String, Vec<u8>)>,
-    // Both are there until it is dropped.
-    jobs: Option<Arc<mpsc::Sender<Asked>>>,
+    // Both are `Some` until drop.
+    jobs: Option<Arc<mpsc::Sender<Request>>>,
     thread: Option<Thread>,
     metrics: Arc<StoreMetrics>,
 }
 
-/// Where the database of a data directory is.
+/// Path of the database of a data directory.
 pub fn path_in(data_dir: &Path) -> PathBuf {
     data_dir.join("rooms.redb")
 }
@@ -187,18 +187,18 @@ fn builder() -> Builder {
 }
 
 impl Store {
-    /// Opens or makes the database, brings it to the current schema and reads what it holds.
+    /// Opens or creates the database, migrates it to the current schema and reads its content.
     pub fn open(path: &Path, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let marks = if path.try_exists()? {
-            MarkFile::beside(&path, Survives::PowerLoss)?
+        let refusals = if path.try_exists()? {
+            RefusalFile::beside(&path, Survives::PowerLoss)?
         } else {
-            // What syncs the database's name syncs the mark's; and there is nothing to be marked yet.
-            let marks = MarkFile::beside(&path, Survives::Kill)?;
+            // The sync of the database's name also syncs this file's, and there is no refused commit yet.
+            let refusals = RefusalFile::beside(&path, Survives::Kill)?;
             fresh::make(&path)?;
-            marks
+            refusals
         };
-        let disk = Disk::open(move || Ok(builder().create(&path)?), marks)?;
+        let disk = Disk::open(move || Ok(builder().create(&path)?), refusals)?;
         Self::of(disk, supervisor)
     }
 
@@ -207,14 +207,14 @@ impl Store {
         let metrics = Arc::new(StoreMetrics::default());
         let (jobs, queue) = mpsc::channel();
         let (jobs, own) = (Arc::new(jobs), Arc::clone(&metrics));
-        // The thread is told to end by the last sender's end.
-        let asker = Arc::downgrade(&jobs);
+        // The thread ends when the last sender is dropped.
+        let weak_jobs = Arc::downgrade(&jobs);
         let thread = supervisor.thread(
             "store",
             move || {
-                // Gone: the server is stopping.
-                if let Some(jobs) = asker.upgrade() {
-                    let _ended = jobs.send(Asked::Turn);
+                // If it is gone the server is stopping.
+                if let Some(jobs) = weak_jobs.upgrade() {
+                    let _ended = jobs.send(Request::Turn);
                 }
             },
             move |pulse| Ok::<_, Infallible>(write_all(disk, &queue, &own, pulse)),
@@ -228,33 +228,33 @@ impl Store {
         })
     }
 
-    /// What a table held when the database was opened; once.
+    /// The records of a table when the database was opened; once.
     pub fn take(&mut self, table: Table) -> Vec<(String, Vec<u8>)> {
         let of_table = self.found.extract_if(.., |(other, _, _)| *other == table);
         of_table.map(|(_, id, value)| (id, value)).collect()
     }
 
-    /// Writes; on disk when it answers. Refused, it has no effect.
+    /// Writes; on disk when it returns. A refused write has no effect.
     ///
     /// # Cancel safety
     ///
-    /// The write happens or not, whoever waits.
+    /// The write happens or not, independent of the waiting caller.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         let (done, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or(StoreError::Refused)?;
-        jobs.send(Asked::Write(Job { write, done }))
+        jobs.send(Request::Write(Job { write, done }))
             .map_err(|_| StoreError::Refused)?;
         answered.await.map_err(|_| StoreError::Refused)?
     }
 
-    /// Figures of the writer.
+    /// Metrics of the writer.
     pub fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
 }
 
 impl Drop for Store {
-    /// Waits until what was asked for is written and the database closed.
+    /// Waits until the requested writes are done and the database is closed.
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
@@ -265,36 +265,36 @@ impl Drop for Store {
 
 fn write_all(
     mut disk: Disk,
-    queue: &mpsc::Receiver<Asked>,
+    queue: &mpsc::Receiver<Request>,
     metrics: &StoreMetrics,
     pulse: &Pulse,
-) -> Told {
+) -> Stopped {
     while let Ok(first) = queue.recv() {
         pulse.beat();
         let jobs = std::iter::once(first).chain(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
         let (writes, waiting): (Vec<Write>, Vec<_>) = jobs
-            .filter_map(Asked::job)
+            .filter_map(Request::job)
             .map(|Job { write, done }| (write, done))
             .unzip();
         if writes.is_empty() {
             continue;
         }
-        let kept = disk.commit(&writes);
+        let committed = disk.commit(&writes);
         let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
-        if kept {
+        if committed {
             metrics.commits.fetch_add(1, Ordering::Relaxed);
             metrics.writes.fetch_add(count, Ordering::Relaxed);
         } else {
             metrics.refused.fetch_add(count, Ordering::Relaxed);
         }
         for done in waiting {
-            // Whoever asked may be gone; the write stands.
-            let _gone = done.send(if kept {
+            // The caller may be gone; the result stands.
+            let _gone = done.send(if committed {
                 Ok(())
             } else {
                 Err(StoreError::Refused)
             });
         }
     }
-    Told
+    Stopped
 }

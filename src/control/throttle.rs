@@ -1,4 +1,4 @@
-//! How many calls of each operation a second are answered; the rest are told to come back.
+//! Rate limits: calls of each operation per second; further ones are throttled.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ const COUNT: usize = Operation::ALL.len();
 pub struct Rates([u32; COUNT]);
 
 impl Rates {
-    /// The managed service's (contract §6).
+    /// The managed service's rates (contract §6).
     pub fn aws() -> Self {
         let mut rates = Self::open();
         for operation in Operation::ALL {
@@ -23,12 +23,12 @@ impl Rates {
         rates
     }
 
-    /// None.
+    /// No limits.
     pub fn open() -> Self {
         Self([0; COUNT])
     }
 
-    /// Changes one; zero lifts it.
+    /// Sets one rate; zero lifts it.
     pub fn set(&mut self, operation: Operation, per_second: u32) {
         self.0[operation as usize] = per_second;
     }
@@ -39,7 +39,7 @@ impl Rates {
     }
 }
 
-/// What is left of the rates, for all callers together.
+/// The remaining budgets, for all callers together.
 #[derive(Debug)]
 pub struct Throttle {
     rates: Rates,
@@ -47,7 +47,7 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// With a second's worth of each.
+    /// Starts with one second's calls of each operation.
     pub fn new(rates: Rates) -> Self {
         Self {
             rates,
@@ -55,11 +55,11 @@ impl Throttle {
         }
     }
 
-    /// Takes one call's worth.
+    /// Takes one call from the operation's budget.
     ///
     /// # Errors
     ///
-    /// `ThrottlingException` if there is none.
+    /// `ThrottlingException` if it is empty.
     pub fn take(&self, operation: Operation, now: Tick) -> Result<(), Fault> {
         let limit = self.rates.of(operation);
         if limit == 0 {
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// Goal: each operation has its own rate, a second's worth at once, and the figures of the service.
+    /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the service.
     #[test]
     fn operations_are_limited_one_by_one() {
         let mut rates = Rates::aws();

@@ -1,4 +1,4 @@
-//! Facts in, verdicts out.
+//! Compares facts with requirements.
 
 use super::facts::{Facts, Interface, UNLIMITED};
 use super::need::{
@@ -12,20 +12,20 @@ const KERNEL: &str = "kernel";
 const URING: &str = "io_uring allowed";
 const RING: &str = "io_uring ring";
 const NOFILE: &str = "open files";
-/// What a server's own start refuses or warns of.
-pub(super) const SAID_BY_A_START: [&str; 4] = [KERNEL, URING, RING, NOFILE];
+/// Findings that a server's start reports by itself.
+pub(super) const REPORTED_AT_START: [&str; 4] = [KERNEL, URING, RING, NOFILE];
 
 /// First kernel with everything the rings use.
 const KERNEL_MIN: (u64, u64) = (6, 1);
-/// First kernel that counts rings to locked memory again, as they became regions there; from 5.12 on
-/// none did. Measured on 6.18 only.
+/// First kernel that counts rings to locked memory again, since they became regions there; from 5.12 on none did.
+/// Measured on 6.18 only.
 const KERNEL_CHARGES_RINGS: (u64, u64) = (6, 14);
-/// Closed connections that are delivered on a small server.
+/// Closed connections that the kernel still serves on a small server.
 const ORPHANS_MIN: u64 = 4096;
-/// Ports from 1024 on: what one address can open towards one other.
+/// Ports from 1024 on: the connections one address can open to one other.
 const PORTS_MAX: u64 = 65_535 - 1024 + 1;
 
-/// Judges everything, in the order in which it is read best.
+/// Checks everything, in reading order.
 pub fn examine(facts: &Facts, target: &Target) -> Vec<Finding> {
     let mut findings = vec![
         kernel(facts),
@@ -121,7 +121,7 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
-/// What a bound leaves for viewers. Of "unlimited" nothing is ever used up.
+/// The rest of a bound for viewers. "unlimited" stays unlimited.
 fn left(bound: Option<u64>, beside: u64) -> Option<u64> {
     bound.map(|bound| match bound {
         UNLIMITED => UNLIMITED,
@@ -297,7 +297,7 @@ fn file_max(facts: &Facts, target: &Target) -> Finding {
 fn locked_memory(facts: &Facts, target: &Target) -> Finding {
     let needed = target.locked();
     let soft = facts.memlock.map(|limit| limit.soft);
-    // An unknown kernel may be one that charges.
+    // An unknown kernel may charge.
     let is_charged = version(facts).is_none_or(|version| version >= KERNEL_CHARGES_RINGS);
     let (verdict, reason) = if is_charged {
         (
@@ -343,7 +343,7 @@ fn syncookies(facts: &Facts) -> Finding {
     .sysctl("net.ipv4.tcp_syncookies", 1)
 }
 
-/// Connections closed at once, as at a stop, are orphans for a round trip.
+/// Connections that are all closed at once, as at a stop, are orphans for a round trip.
 fn max_orphans(facts: &Facts, target: &Target) -> Finding {
     let needed = (target.connections / 10).max(ORPHANS_MIN);
     let found = facts.max_orphans;
@@ -416,14 +416,14 @@ fn tcp_mem(facts: &Facts, target: &Target) -> Finding {
     )
 }
 
-/// The first figure, which the kernel grants each socket however short memory is.
+/// The first value, which the kernel grants each socket even under memory pressure.
 fn floor(key: &'static str, found: Option<[u64; 3]>, facts: &Facts, target: &Target) -> Finding {
     let least = found.map(|[least, _, _]| least);
     let pages = target
         .tcp_pages()
         .max(facts.tcp_mem.map_or(0, |[_, _, most]| most));
     let share = pages.saturating_mul(PAGE_BYTES) / target.connections.max(1) / 2;
-    // Below a page nothing is saved.
+    // Less than a page saves nothing.
     let bound = share.max(PAGE_BYTES);
     let verdict = match least {
         None => Verdict::Unknown,

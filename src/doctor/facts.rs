@@ -1,8 +1,8 @@
-//! What a machine says of itself, parsed from the texts of `/proc` and `/sys`.
+//! Facts about a machine, parsed from the texts of `/proc` and `/sys`.
 //!
-//! Pure: a [`Source`] hands over texts. What cannot be read or understood is `None`, never a guess.
+//! Pure: a [`Source`] provides the texts. A text that cannot be read or understood is `None`, never a guess.
 
-/// Where texts come from: the machine, or a test.
+/// Source of the texts: the machine, or a test.
 pub trait Source {
     /// The text of a file, if it can be read.
     fn text(&self, path: &str) -> Option<String>;
@@ -18,9 +18,9 @@ pub const UNLIMITED: u64 = u64::MAX;
 /// Soft and hard limit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// In force.
+    /// The current limit.
     pub soft: u64,
-    /// What the process may raise it to by itself.
+    /// The maximum the process may set itself.
     pub hard: u64,
 }
 
@@ -35,7 +35,7 @@ pub struct Interface {
     pub receiving_cpus: u64,
 }
 
-/// Everything that is judged.
+/// Everything that is checked.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// As `uname -r`.
@@ -44,7 +44,7 @@ pub struct Facts {
     pub uring_disabled: Option<u64>,
     /// `kernel.io_uring_group`, -1 for none.
     pub uring_group: Option<i64>,
-    /// Operations that a ring set up for trial lacks, or why there is none; `None`: not tried.
+    /// Operations that a test ring lacks, or why there is no ring; `None`: not tried.
     pub ring: Option<Result<Vec<&'static str>, String>>,
     /// Open files.
     pub nofile: Option<Limit>,
@@ -72,7 +72,7 @@ pub struct Facts {
     pub tcp_rmem: Option<[u64; 3]>,
     /// `net.netfilter.nf_conntrack_max`; `None`: no connection is tracked.
     pub conntrack: Option<u64>,
-    /// Memory that could be had now, in bytes.
+    /// Memory available now, in bytes.
     pub memory: Option<u64>,
     /// Smallest `memory.max` of the control group and those above it.
     pub group_memory: Bound,
@@ -89,7 +89,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads everything but [`Facts::ring`]; limits and groups are those of `process` ("self" or an id).
+    /// Reads everything except [`Facts::ring`]; limits and groups are those of `process` ("self" or an id).
     pub fn read(source: &impl Source, process: &str) -> Self {
         let sys = |name: &str| source.text(&format!("/proc/sys/{name}"));
         let number = |name: &str| numbers::<1>(&sys(name)?).map(|[only]| only);
@@ -140,7 +140,7 @@ fn numbers<const N: usize>(text: &str) -> Option<[u64; N]> {
     all?.try_into().ok()
 }
 
-/// The first word behind a name at the start of a line.
+/// The first word after a name at the start of a line.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()
@@ -203,7 +203,7 @@ fn group_bound(
     }
 }
 
-/// How many processors a list such as `0-3,8` names.
+/// Number of processors in a list such as `0-3,8`.
 fn cpus_listed(list: &str) -> Option<u64> {
     let mut count = 0_u64;
     for part in list.trim().split(',') {
@@ -214,7 +214,7 @@ fn cpus_listed(list: &str) -> Option<u64> {
     Some(count)
 }
 
-/// How many processors a mask such as `ff,ffffffff` names.
+/// Number of processors in a mask such as `ff,ffffffff`.
 fn cpus_masked(mask: &str) -> u64 {
     mask.chars()
         .filter_map(|digit| digit.to_digit(16))
@@ -226,7 +226,7 @@ fn interfaces(source: &impl Source) -> Vec<Interface> {
     let mut found = Vec::new();
     for name in source.names("/sys/class/net") {
         let root = format!("/sys/class/net/{name}");
-        // Bridges, tunnels and the loopback have no device; a dead line carries nothing.
+        // Bridges, tunnels and the loopback have no device; an interface that is down carries nothing.
         let is_up = source
             .text(&format!("{root}/operstate"))
             .is_some_and(|state| state.trim() == "up");
@@ -238,7 +238,7 @@ fn interfaces(source: &impl Source) -> Vec<Interface> {
             .iter()
             .filter(|queue| queue.starts_with("rx-"))
             .collect();
-        // Masks of the queues are taken to be alike, as tools set them: the widest counts.
+        // The queues' masks are assumed to be alike, as tools set them: the widest counts.
         let steered = queues
             .iter()
             .filter_map(|queue| source.text(&format!("{root}/queues/{queue}/rps_cpus")))
@@ -257,7 +257,7 @@ fn interfaces(source: &impl Source) -> Vec<Interface> {
     found
 }
 
-/// Different processors that the device's interrupts go to; `None` if they are not shown.
+/// Number of distinct processors that handle the device's interrupts; `None` if they are not shown.
 fn interrupt_cpus(source: &impl Source, root: &str) -> Option<u64> {
     // A virtio device's interrupts are those of the PCI device above it.
     let mut interrupts = source.names(&format!("{root}/device/msi_irqs"));

@@ -7,7 +7,7 @@ pub const SYSCTL: &str = "90-uproar.conf";
 /// Name of the systemd drop-in.
 pub const LIMITS: &str = "limits.conf";
 
-/// Names and texts of the files for what must change; none if no file can help.
+/// Names and texts of the files with the changes; none if no file can help.
 pub fn files(findings: &[Finding], target: &Target) -> Vec<(&'static str, String)> {
     let head = |place: &str, load: &str| {
         format!(

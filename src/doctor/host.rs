@@ -1,11 +1,11 @@
-//! The machine this runs on as a [`Source`]; reads, and changes nothing.
+//! This machine as a [`Source`]; reads only.
 
 use std::fs::{self, File};
 use std::io::Read;
 
 use super::facts::Source;
 
-/// Longest text taken from a file, in bytes: `limits`, `status` and `meminfo` have 1 to 2 KB.
+/// Longest text read from a file, in bytes: `limits`, `status` and `meminfo` have 1 to 2 KB.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
 
 /// `/proc` and `/sys`.

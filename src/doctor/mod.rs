@@ -1,7 +1,7 @@
-//! `uproar doctor`: does this machine carry so many connections, and what must change for it.
+//! `uproar doctor`: whether this machine carries a number of connections, and what must change for it.
 //!
-//! Owns: facts of the machine, what is needed, a verdict on each with its reason, files with the remedies.
-//! Never: a change to the machine; [`host`] only reads, everything else is pure.
+//! Owns: facts of the machine, requirements, a verdict on each with its reason, files with the remedies. Never: a
+//! change to the machine; [`host`] only reads, everything else is pure.
 
 mod checks;
 pub mod facts;
@@ -14,20 +14,20 @@ mod tests;
 pub use checks::examine;
 pub use need::Target;
 
-/// What to think of a finding.
+/// The judgement of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Sufficient.
     Ok,
-    /// Not for so many connections.
+    /// Not sufficient for the target.
     Change,
-    /// Cannot be read here; the reason says what to look at.
+    /// Cannot be read here; the reason names what to check.
     Unknown,
 }
 
 impl Verdict {
-    /// As it is printed.
+    /// The printed name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -41,18 +41,18 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Remedy {
-    /// Of the kernel.
+    /// A kernel setting.
     Sysctl {
-        /// With dots.
+        /// Its name, with dots.
         key: &'static str,
-        /// As `sysctl` takes it.
+        /// Its value, as for `sysctl`.
         value: String,
     },
-    /// Of the systemd unit, in `[Service]`.
+    /// A directive of the systemd unit, in `[Service]`.
     Unit {
-        /// Without `=`.
+        /// Its name, without `=`.
         directive: &'static str,
-        /// Behind it.
+        /// Its value.
         value: String,
     },
 }
@@ -60,23 +60,23 @@ pub enum Remedy {
 /// One line of the table.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The checked setting.
     pub check: String,
-    /// As it is.
+    /// Its current value.
     pub found: String,
-    /// As it should be.
+    /// The required value.
     pub needed: String,
-    /// Whether that is enough.
+    /// Whether it is sufficient.
     pub verdict: Verdict,
     /// Why it matters, in one line.
     pub reason: String,
-    /// The most connections that what was found allows, where one can say.
+    /// The most connections that the current value allows, if known.
     pub connections_max: Option<u64>,
-    /// What to set; only with [`Verdict::Change`].
+    /// The setting to change; only with [`Verdict::Change`].
     pub remedy: Option<Remedy>,
 }
 
-/// The finding that allows the fewest connections, of those to change.
+/// Of the findings to change, the one that allows the fewest connections.
 pub fn worst(findings: &[Finding]) -> Option<&Finding> {
     findings
         .iter()
@@ -84,8 +84,8 @@ pub fn worst(findings: &[Finding]) -> Option<&Finding> {
         .min_by_key(|finding| finding.connections_max.unwrap_or(u64::MAX))
 }
 
-/// What a server of so many connections should say at its start, if anything: the finding that keeps
-/// viewers outside. Not what a start says by itself: kernel, rings and open files.
+/// The finding that a server should log at its start, if any: the one that keeps viewers out. Excludes what a start
+/// reports by itself: kernel, rings and open files.
 pub fn at_start(host: &impl facts::Source, connections: u64, shards: u64) -> Option<Finding> {
     let facts = facts::Facts::read(host, "self");
     let mut target = Target {
@@ -99,7 +99,7 @@ pub fn at_start(host: &impl facts::Source, connections: u64, shards: u64) -> Opt
     }
     let mut findings = examine(&facts, &target);
     findings.retain(|finding| {
-        finding.connections_max.is_some() && !checks::SAID_BY_A_START.contains(&&*finding.check)
+        finding.connections_max.is_some() && !checks::REPORTED_AT_START.contains(&&*finding.check)
     });
     worst(&findings).cloned()
 }

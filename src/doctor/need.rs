@@ -1,4 +1,4 @@
-//! What so many connections need, by calculation from measured figures (tuning.md).
+//! Requirements of a number of connections, calculated from measured values (docs/results/2026-11.md).
 
 use crate::base::limits::{
     DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
@@ -10,28 +10,28 @@ use crate::net::rings;
 pub(super) const CONNECTION_USER_BYTES: u64 = 410;
 /// Kernel memory of an idle connection, its own end only, in bytes: 4.9 KB measured.
 pub(super) const CONNECTION_KERNEL_BYTES: u64 = 5018;
-/// What the server takes before its first connection, in bytes: program, database cache, room logs.
+/// Memory of the server before its first connection, in bytes: program, database cache, room logs.
 const PROCESS_BYTES: u64 = 128 * 1024 * 1024;
-/// What a shard takes before its first connection: receive buffers, and as much again for the rest.
+/// Memory of a shard before its first connection: receive buffers, and as much again for the rest.
 const SHARD_BYTES: u64 = 2 * RECEIVE_BUFFERS as u64 * RECEIVE_BUFFER_BYTES as u64;
-/// Unit of `tcp_mem`, in bytes. Larger pages make the figures needed smaller, so this is safe.
+/// Unit of `tcp_mem`, in bytes. Larger pages make the requirements smaller, so this is safe.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// One viewer in so many does not read, and has a full send buffer.
+/// One viewer in this many does not read, and has a full send buffer.
 const STALLED_ONE_IN: u64 = 100;
-/// Tracked connections for each open one: the storm after a lost link leaves the old ones for minutes.
+/// Tracked connections for each open one: after a reconnect storm the old entries stay for minutes.
 const TRACKED_PER_CONNECTION: u64 = 2;
-/// Locked memory of a shard's two rings, in bytes, rounded up: on Linux 6.18 its own ring is refused at
-/// 512 KiB and made at 600, unless the server has `CAP_IPC_LOCK`.
+/// Locked memory of a shard's two rings, in bytes, rounded up: Linux 6.18 refuses its own ring at 512 KiB and
+/// creates it at 600, unless the server has `CAP_IPC_LOCK`.
 const SHARD_LOCKED_BYTES: u64 = 1024 * 1024;
 /// Threads beside those of the shards, with workers that tokio and `io_uring` may start.
 const THREADS: u64 = 64;
-/// The same for each shard.
+/// Threads per shard.
 const SHARD_THREADS: u64 = 8;
-/// Viewers whose acknowledgements one processor takes from a network card: about 500,000 packets/s,
-/// one for each flush of a busy room (`PACE_CEILING`, 20 a second).
+/// Viewers whose acknowledgements one processor can receive from a network card: about 500,000 packets/s, one for
+/// each flush of a busy room (`PACE_CEILING`, 20 a second).
 const VIEWERS_PER_RECEIVING_CPU: u64 = 25_000;
 
-/// What is aimed at.
+/// The target of the examination.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Viewers at once.
@@ -43,8 +43,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// The smallest limit on open files that suffices. Who opens connections needs one for each; a
-    /// server's viewers are in the tables of its rings, which the limit bounds one by one.
+    /// The smallest sufficient limit on open files. A load generator needs one for each connection; a server's
+    /// viewers are fixed files of its rings, whose tables the limit bounds one by one.
     pub fn descriptors(&self) -> u64 {
         let all = self.files();
         if self.opens {
@@ -62,7 +62,7 @@ impl Target {
         enough
     }
 
-    /// Descriptors that are no viewer's.
+    /// Descriptors that are not viewers'.
     pub fn descriptors_beside(&self) -> u64 {
         DESCRIPTORS_MIN.saturating_add(self.shards.saturating_mul(DESCRIPTORS_PER_SHARD))
     }
@@ -81,7 +81,7 @@ impl Target {
         }
     }
 
-    /// Open files the kernel keeps for it, whoever's table they are in.
+    /// Open files the kernel keeps for it, in any table.
     pub fn files(&self) -> u64 {
         self.connections.saturating_add(self.descriptors_beside())
     }
@@ -130,7 +130,7 @@ impl Target {
     }
 }
 
-/// Socket buffers under load: one page under way, and the share of those that do not read.
+/// Socket buffers under load: one page in flight, and the share of stalled readers.
 fn buffer_bytes_per_connection() -> u64 {
     let stalled = u64::try_from(SOCKET_SEND_BYTES).expect("a constant of 512 KiB");
     PAGE_BYTES + stalled.div_ceil(STALLED_ONE_IN)
@@ -141,7 +141,7 @@ pub(super) fn memory_per_connection() -> u64 {
     CONNECTION_USER_BYTES + CONNECTION_KERNEL_BYTES + buffer_bytes_per_connection()
 }
 
-/// Connections for which so many pages of socket buffers suffice.
+/// Connections for which this many pages of socket buffers suffice.
 pub(super) fn connections_of_pages(pages: u64) -> u64 {
     pages.saturating_mul(PAGE_BYTES) / buffer_bytes_per_connection()
 }

@@ -1,4 +1,4 @@
-//! Made-up machines: what is read of them, and what is thought of them.
+//! Made-up machines: the facts read of them, and their findings.
 #![allow(clippy::unwrap_used, reason = "a test may stop at its first surprise")]
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl Source for Tree {
     }
 }
 
-/// A machine as distributions deliver it, with four processors and 16 GB.
+/// A machine with a distribution's defaults, four processors and 16 GB.
 fn stock() -> Tree {
     Tree::default()
         .with("/proc/sys/kernel/osrelease", "6.12.9-amd64\n")
@@ -119,7 +119,7 @@ fn changes(findings: &[Finding]) -> Vec<&str> {
     changed.map(|finding| &*finding.check).collect()
 }
 
-/// Sets what the remedies say, as `sysctl` and systemd would.
+/// Applies the remedies, as `sysctl` and systemd would.
 fn apply(facts: &mut Facts, findings: &[Finding]) {
     for remedy in findings
         .iter()
@@ -184,7 +184,7 @@ fn a_machine_is_read() {
     assert_eq!(facts.tcp_mem, Some([190_000, 253_000, 380_000]));
     assert_eq!(facts.memory, Some(15_360_000_000));
     assert_eq!(facts.cpus, Some(4));
-    // The smallest bound on the way up, wherever it stands.
+    // The smallest bound on the path to the root, at any level.
     assert_eq!(facts.group_memory, Some(8_589_934_592));
     assert_eq!(facts.group_pids, Some(18_000));
     assert_eq!(facts.group_cpu, Some(250));
@@ -243,7 +243,7 @@ fn a_stock_machine_carries_ten_thousand_and_not_a_million() {
         "net.netfilter.nf_conntrack_max"
     );
     assert_eq!(worst(&findings).unwrap().connections_max, Some(131_072));
-    // Who opens the connections needs a descriptor for each: 512 and 16 for each shard are kept.
+    // A load generator needs a descriptor for each connection: 512 and 16 for each shard are reserved.
     let opening = Target {
         opens: true,
         ..million
@@ -367,7 +367,7 @@ fn a_start_speaks_only_of_what_it_does_not_refuse_itself() {
     assert!(at_start(&stock(), 50_000, 2).is_none());
     let finding = at_start(&stock(), 200_000, 2).unwrap();
     assert_eq!(finding.check, "net.netfilter.nf_conntrack_max");
-    // With a table of 600 connections, connection tracking is nobody's trouble.
+    // A tracking table for 600 connections suffices.
     let few = "Max open files            600                  600                  files\n";
     assert!(at_start(&stock().with("/proc/self/limits", few), 200_000, 2).is_none());
 }
@@ -454,7 +454,7 @@ prop_compose! {
 }
 
 proptest! {
-    /// Who does what the files say hears of it no more.
+    /// A machine that applies the files has nothing left to change.
     #[test]
     fn remedies_cure(mut facts in machine(), target in aim()) {
         let before = examine(&facts, &target);
@@ -466,7 +466,7 @@ proptest! {
         }
     }
 
-    /// A figure "allows N connections" agrees with the verdict, to the page.
+    /// A number "allows N connections" agrees with the verdict, to the page.
     #[test]
     fn what_is_allowed_agrees_with_the_verdict(facts in machine(), target in aim()) {
         for finding in examine(&facts, &target) {
@@ -481,7 +481,7 @@ proptest! {
         }
     }
 
-    /// What carries many carries fewer. Floors are left out: they are shares of `tcp_mem`, which is fixed.
+    /// A machine that carries many carries fewer. Floors are left out: they are shares of `tcp_mem`, which is fixed.
     #[test]
     fn fewer_connections_need_no_more(facts in machine(), target in aim(), part in 0.0_f64..1.0) {
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
@@ -495,7 +495,7 @@ proptest! {
         }
     }
 
-    /// Whatever stands in a file, it is read or left.
+    /// Any file content is parsed or ignored.
     #[test]
     fn any_text_is_read_or_left(texts in proptest::collection::vec("[-0-9a-z:/,. \t\n\\[\\]]{0,40}|\\PC{0,40}", 40)) {
         let mut tree = stock();

@@ -8,18 +8,18 @@ use super::operation;
 
 /// The end of a file to which whole records are appended.
 ///
-/// - [`Appender::append`] returned `Ok`: the record is in the page cache, behind all earlier ones. It survives
-///   the process being killed; [`Appender::handle`] is for syncing it elsewhere.
-/// - `Err`: the record does not count. Whatever part of it was written is cut off; if even that fails, the file
-///   is damaged, and nothing is appended until it could be cut off. So nothing ever stands behind garbage.
-/// - After a kill the file ends with the last record appended, and perhaps a part of one that was under way. Who
-///   reads it must notice (fixed length, or a checksum) and [`Appender::recover`] at the end of the whole ones.
+/// - [`Appender::append`] returned `Ok`: the record is in the page cache, after all earlier ones. It survives
+///   a kill of the process; [`Appender::handle`] allows to sync it on another thread.
+/// - `Err`: the record does not count. Any written part of it is cut off; if that fails too, the file is
+///   damaged, and nothing is appended until the part could be cut off. So no record ever follows garbage.
+/// - After a kill the file ends with the last record appended, and perhaps a part of the next. The reader must
+///   detect that part (fixed length, or a checksum) and call [`Appender::recover`] with the end of the whole ones.
 #[derive(Debug)]
 pub struct Appender {
     file: File,
-    // Of the records that count.
+    // Bytes of the records that count.
     len: u64,
-    // There may be more in the file than `len`.
+    // The file may be longer than `len`.
     damaged: bool,
 }
 
@@ -28,7 +28,7 @@ impl Appender {
     ///
     /// # Errors
     ///
-    /// Also if there is a file of this name.
+    /// Also if a file of this name exists.
     pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let file = operation::create_new(path, mode)?;
         Ok(Self {
@@ -38,7 +38,7 @@ impl Appender {
         })
     }
 
-    /// An existing file, of which the first `len` bytes are whole records; the rest is cut off, now or before
+    /// An existing file whose first `len` bytes are whole records; the rest is cut off, now or before
     /// the first append.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Appender {
         let file = operation::open(path)?;
         let damaged = file.metadata()?.len() != len;
         let mut appender = Self { file, len, damaged };
-        // Tried again before the first append.
+        // Retried before the first append.
         let _damaged = appender.repair();
         Ok(appender)
     }
@@ -73,7 +73,7 @@ impl Appender {
         }
     }
 
-    /// As [`Appender::append`], and on the disk itself when it returns.
+    /// Like [`Appender::append`], and synced to the disk when it returns.
     ///
     /// # Errors
     ///
@@ -97,11 +97,11 @@ impl Appender {
         self.len == 0
     }
 
-    /// To be synced elsewhere.
+    /// A handle to sync the file elsewhere.
     ///
     /// # Errors
     ///
-    /// For want of a descriptor.
+    /// No descriptor is available.
     pub fn handle(&self) -> io::Result<File> {
         self.file.try_clone()
     }

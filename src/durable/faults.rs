@@ -1,16 +1,16 @@
-//! A disk that fails, and a machine that stops, for tests: on the test's own thread, operation by operation.
+//! A failing disk and a stopping machine, for tests: on the test's own thread, operation by operation.
 
 use std::cell::RefCell;
 use std::io;
 
-/// What happens to the operations that follow.
+/// The fate of the operations that follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Numbers of the operations that fail, counted from 0.
     pub fails: Vec<usize>,
-    /// Whether a failing operation takes effect all the same.
+    /// Whether a failing operation still takes effect.
     pub late: bool,
-    /// From this operation on nothing takes effect: the process was killed.
+    /// From this operation on nothing takes effect: the process is killed.
     pub killed: Option<usize>,
 }
 
@@ -22,7 +22,7 @@ struct Running {
 
 thread_local!(static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) });
 
-/// Runs `act` under `plan`; which operations there were.
+/// Runs `act` under `plan`; returns its result and the operations.
 pub fn under<T>(plan: Plan, act: impl FnOnce() -> T) -> (T, Vec<String>) {
     let operations = Vec::new();
     RUNNING.set(Some(Running { plan, operations }));
@@ -31,8 +31,8 @@ pub fn under<T>(plan: Plan, act: impl FnOnce() -> T) -> (T, Vec<String>) {
     (outcome, running.operations)
 }
 
-/// Every plan for so many operations: each fails alone, and each pair with any gap between, before or after
-/// it took effect; a kill before each.
+/// Every plan for this many operations: each fails alone, and each pair with any gap, before or after it took
+/// effect; a kill before each.
 pub fn plans(operations: usize) -> impl Iterator<Item = Plan> {
     let failing = (0..operations).flat_map(move |first| {
         (first..operations).flat_map(move |second| {
@@ -96,7 +96,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// What is in it, sorted.
+    /// Its file names, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).expect("a directory").flatten();
         let mut names: Vec<String> = entries

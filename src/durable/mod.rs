@@ -1,9 +1,9 @@
-//! Files that keep what they promise: replaced as a whole, or appended to and recovered.
+//! Files with guarantees: replaced as a whole, or appended to and recovered.
 //!
-//! Everything the server keeps on disk, the database aside, is written here and nowhere else, so that there
-//! is one answer to what a full disk, a failed operation, a kill or a loss of power leaves behind:
-//! [`replace`] for files with one content at a time, [`Appender`] for files that grow. In tests each single
-//! operation can be made to fail, and the machine to stop after each (`faults`).
+//! All files the server keeps, except the database, are written here and nowhere else, so that there is one answer
+//! to the state after a full disk, a failed operation, a kill or a power failure: [`replace`] for files with one
+//! content at a time, [`Appender`] for files that grow. In tests each operation can fail, and the machine can stop
+//! after each (`faults`).
 
 mod append;
 #[cfg(test)]

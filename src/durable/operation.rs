@@ -1,4 +1,4 @@
-//! The operations on files, each in one place, where tests make them fail.
+//! The operations on files, each in one place, where tests can make them fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,16 +8,16 @@ use std::path::Path;
 #[cfg(test)]
 use super::faults::attempt;
 
-/// Tests of thousands of plans need no disk; what a sync is for is its place among the operations.
+/// Tests of thousands of plans need no disk; only a sync's place among the operations matters.
 const SYNCS: bool = !cfg!(test);
 
-/// Does one operation; see `faults` for what tests do instead.
+/// Executes one operation; tests replace it, see `faults`.
 #[cfg(not(test))]
 fn attempt<T>(_operation: &str, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     act()
 }
 
-/// Makes a file that was not there, with this mode whatever the umask adds.
+/// Creates a new file with this mode; the umask applies.
 pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     attempt("create", || {
         let mut options = OpenOptions::new();
@@ -26,7 +26,7 @@ pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     })
 }
 
-/// Opens a file, or makes it with this mode.
+/// Opens a file, or creates it with this mode.
 pub(super) fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     attempt("open", || {
         let mut options = OpenOptions::new();
@@ -34,19 +34,19 @@ pub(super) fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     })
 }
 
-/// Opens a file at whose end is written.
+/// Opens a file to append to it.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     attempt("open", || OpenOptions::new().append(true).open(path))
 }
 
-/// Gives the file to somebody.
+/// Changes the file's owner.
 pub(super) fn own(file: &File, user: u32, group: u32) -> io::Result<()> {
     attempt("chown", || fchown(file, Some(user), Some(group)))
 }
 
-/// Writes all of it behind the file's end; after a failure, an unknown part.
+/// Appends all bytes; after a failure, an unknown part of them.
 pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    // In two halves where operations can fail, so that a part is written.
+    // In two halves in tests, so that a failure can leave a part.
     #[cfg(test)]
     let (first, bytes) = bytes.split_at(bytes.len() / 2);
     #[cfg(test)]
@@ -54,22 +54,22 @@ pub(super) fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     attempt("write", || file.write_all(bytes))
 }
 
-/// Cuts the file off.
+/// Truncates the file.
 pub(super) fn set_len(file: &File, len: u64) -> io::Result<()> {
     attempt("truncate", || file.set_len(len))
 }
 
-/// Brings the content to the disk itself.
+/// Syncs the content to the disk.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     attempt("sync", || if SYNCS { file.sync_all() } else { Ok(()) })
 }
 
-/// Gives a file another name, in the place of what had it.
+/// Renames a file, replacing any file of that name.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     attempt("rename", || fs::rename(from, to))
 }
 
-/// Brings a directory's names to the disk itself.
+/// Syncs a directory's names to the disk.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     attempt("sync directory", || {
         let directory = File::open(path)?;
@@ -77,23 +77,23 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Gives a file a second name, which nothing has yet.
+/// Gives a file a second, unused name.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` if something has it.
+/// `AlreadyExists` if the name is in use.
 pub fn keep(path: &Path, second: &Path) -> io::Result<()> {
     attempt("link", || fs::hard_link(path, second))
 }
 
-/// Writes over the first bytes of a file.
+/// Overwrites the first bytes of a file.
 pub(super) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let file = attempt("open", || OpenOptions::new().write(true).open(path))?;
     attempt("write", || file.write_all_at(bytes, 0))?;
     Ok(file)
 }
 
-/// Removes a file; one that is not there is no failure.
+/// Removes a file; succeeds if it does not exist.
 pub fn remove(path: &Path) -> io::Result<()> {
     attempt("remove", || match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -9,65 +9,65 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::operation;
 
-/// Ends the name of a file that is not complete.
+/// Suffix of the name of an incomplete file.
 const TEMPORARY: &str = ".new";
-/// Attempts to make a temporary file. Each fails only if somebody cleans it up in the instant after it was made.
+/// Attempts to create a temporary file. One fails only if another process removes it right after its creation.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// Who may read the file, and whose it is.
+/// Mode and owner of the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
     /// Mode bits; the umask may take some away.
     pub mode: u32,
-    /// Whose it is.
+    /// The owner.
     pub owner: Owner,
 }
 
-/// Whose a file is.
+/// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// Of whoever runs this.
+    /// The user of this process.
     Process,
-    /// Of the directory's owner: what root makes in a server's directory, the server can read.
+    /// The directory's owner: the server can read a file that root creates in its directory.
     Directory,
 }
 
-/// What a replaced file survives once [`replace`] has returned `Ok`.
+/// The failures a replaced file survives once [`replace`] has returned `Ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survives {
-    /// The process being killed. After a loss of power the file may have the old content, the new one, or be
-    /// damaged: its reader must notice.
+    /// A kill of the process. After a power failure the file may have the old content, the new one, or be
+    /// damaged: its reader must detect that.
     Kill,
-    /// A loss of power, too: content and name are synced. Takes as long as the disk does.
+    /// A power failure too: content and name are synced. Takes as long as the disk does.
     PowerLoss,
 }
 
 impl Access {
-    /// Its user's alone.
+    /// Readable by its user alone.
     pub const PRIVATE: Self = Self {
         mode: 0o600,
         owner: Owner::Process,
     };
-    /// The directory owner's alone, whoever makes it.
+    /// Readable by the directory's owner alone, whichever user creates it.
     pub const PRIVATE_TO_DIRECTORY: Self = Self {
         mode: 0o600,
         owner: Owner::Directory,
     };
-    /// What the umask allows.
+    /// Readable by all whom the umask allows.
     pub const PUBLIC: Self = Self {
         mode: 0o666,
         owner: Owner::Process,
     };
 }
 
-/// Makes `content` the content of `path`, which may exist or not.
+/// Replaces the content of `path`, which may exist or not.
 ///
-/// - At every instant, also after a kill (with [`Survives::PowerLoss`] a loss of power) in the middle, `path`
-///   has all of the old content or all of the new, with the mode and owner asked for, whatever it had before.
-/// - `Ok`: it has the new one. `Err`: the old one; only if the last operation failed, the sync of the
-///   directory, it has the new one, which a loss of power may take back.
-/// - Several may replace the same file at once: one of their contents stays, whole.
-/// - A temporary file beside it is removed on failure; what a kill leaves is removed by the next replacement.
+/// - At every instant, also after a kill (with [`Survives::PowerLoss`] a power failure) in the middle, `path`
+///   has all of the old content or all of the new, with the given mode and owner, whatever it had before.
+/// - `Ok`: it has the new one. `Err`: the old one; only if the last operation, the sync of the directory,
+///   failed, it has the new one, which a power failure may undo.
+/// - Several processes may replace the same file at once: one of their contents stays, whole.
+/// - A temporary file beside it is removed on failure; after a kill the next replacement removes it.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ pub fn replace(path: &Path, content: &[u8], access: Access, survives: Survives) 
     })
 }
 
-/// As [`replace`], for content that is not at hand as a whole.
+/// Like [`replace`], for content that is written piece by piece.
 pub fn replace_with<T>(
     path: &Path,
     access: Access,
@@ -100,7 +100,7 @@ pub fn replace_with<T>(
         Ok(written)
     };
     let written = fill().inspect_err(|_| {
-        // If that fails, too, the next replacement removes it.
+        // If that fails too, the next replacement removes it.
         let _left = operation::remove(&temporary);
     })?;
     if survives == Survives::PowerLoss {
@@ -109,12 +109,12 @@ pub fn replace_with<T>(
     Ok(written)
 }
 
-/// Makes the file `made`, complete and in the same directory, the one called `path`; durable as with
-/// [`Survives::PowerLoss`]. It belongs to the directory's owner.
+/// Renames the complete file `made` to `path`, in the same directory; durable as with [`Survives::PowerLoss`]. It
+/// gets the directory's owner.
 ///
 /// # Errors
 ///
-/// Those of the file system; then `path` is as it was, but as [`replace`] says of the last operation.
+/// Those of the file system; then `path` is unchanged, except as for the last operation of [`replace`].
 pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
     let file = File::open(made)?;
     give_to_directory_owner(&file, directory_of(path))?;
@@ -123,18 +123,18 @@ pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
     operation::sync_directory(directory_of(path))
 }
 
-/// Writes over the first bytes of a file in place and syncs them: takes no room, so a full disk does it.
-/// A loss of power in the middle may leave a mixture: the reader must notice.
+/// Overwrites the first bytes of a file in place and syncs them: needs no space, so it works on a full disk. A power
+/// failure in the middle may leave a mixture: the reader must detect it.
 ///
 /// # Errors
 ///
-/// Those of the file system; what the file holds then is old, new or a mixture.
+/// Those of the file system; the bytes are then old, new or a mixture.
 pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     operation::sync(&operation::write_over(path, bytes)?)
 }
 
-/// Takes the lock whose file is `path`, made if there is none; held until the file is dropped, or its process
-/// ends. For changes that begin with reading: one at a time, whoever makes them.
+/// Takes the lock whose file is `path`, created if there is none; held until the file is dropped, or its process
+/// ends. Serialises changes that begin with a read, between all processes.
 ///
 /// # Errors
 ///
@@ -148,8 +148,8 @@ pub fn lock(path: &Path, owner: Owner) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives `file` to the owner of `directory`: what root makes for a server, that must be able to use. Who is not root
-/// can give nothing away, and keeps it.
+/// Gives `file` to the owner of `directory`, so that a server can use the files root creates for it. A user who is
+/// not root keeps the file.
 ///
 /// # Errors
 ///
@@ -169,7 +169,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// A new file beside `path`, locked as long as it is open, so that nobody takes it for a leftover.
+/// A new file beside `path`, locked while it is open, so that no other process takes it for a leftover.
 fn make_temporary(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     for _ in 0..ATTEMPTS_MAX {
@@ -179,11 +179,11 @@ fn make_temporary(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
         name.push(unique);
         let temporary = path.with_file_name(name);
         let file = match operation::create_new(&temporary, mode) {
-            // Of a process that had our number in another time or namespace, and holds it still.
+            // Another process had our id at another time or in another namespace, and still holds the file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             made => made?,
         };
-        // Without locks (some network file systems) there is nobody to be protected from either.
+        // Without locks (some network file systems) no other process removes leftovers either.
         let taken_away = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         if !taken_away && fs::metadata(&temporary).is_ok() {
             return Ok((temporary, file));
@@ -194,7 +194,7 @@ fn make_temporary(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
     ))
 }
 
-/// Removes temporary files that nobody is writing any more. What cannot be removed harms nobody.
+/// Removes temporary files that no process writes any more. A failure does no harm.
 fn remove_leftovers(path: &Path, directory: &Path) {
     let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(directory)) else {
         return;
@@ -208,7 +208,7 @@ fn remove_leftovers(path: &Path, directory: &Path) {
         if !temporary || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
-        // Locked until it is removed: whoever has just made it makes another.
+        // Locked until it is removed: a process that has just created it creates another.
         if let Ok(left) = File::open(entry.path())
             && left.try_lock().is_ok()
         {

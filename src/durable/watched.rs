@@ -1,7 +1,7 @@
-//! Files that somebody else replaces while they are in use, compared by what they hold.
+//! Files that another program replaces while they are in use, compared by content.
 //!
-//! Tools that renew certificates and keys set whatever times, names and links they like, so neither time, inode nor
-//! name tells whether there is something new.
+//! Tools that renew certificates and keys set arbitrary times, names and links, so neither time, inode nor name
+//! tells whether the content is new.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,20 +12,20 @@ use sha2::{Digest, Sha256};
 
 use crate::base::limits::COMPARED_FILE_BYTES_MAX;
 
-/// Files that belong together, as they were at the last look.
+/// Files that belong together, with their state at the last check.
 #[derive(Debug, Clone)]
 pub struct Watched<const N: usize> {
     paths: [PathBuf; N],
-    // None before the first look, and after one whose news were not taken.
+    // `None` before the first check, and after one whose change was rejected.
     seen: Option<[Content; N]>,
-    glanced: [Glance; N],
+    metadata: [Metadata; N],
 }
 
 impl<const N: usize> Watched<N> {
-    /// As they are now. To be taken before the files are read: a change in between is found by the next look.
+    /// Their state now. Call before the files are read: the next check finds a change in between.
     pub fn new(paths: [PathBuf; N]) -> Self {
         let mut watched = Self {
-            glanced: paths.each_ref().map(|path| glance(path)),
+            metadata: paths.each_ref().map(|path| metadata(path)),
             paths,
             seen: None,
         };
@@ -33,25 +33,25 @@ impl<const N: usize> Watched<N> {
         watched
     }
 
-    /// Whether any of them holds something else than at the last look, which becomes this one.
+    /// Whether the content of any of them differs from the last check, which this one replaces.
     pub fn changed(&mut self) -> bool {
-        // First, so that what is written meanwhile shows at the next one.
-        self.glanced = self.paths.each_ref().map(|path| glance(path));
-        let held = Some(self.paths.each_ref().map(|path| content(path)));
-        let changed = held != self.seen;
-        self.seen = held;
+        // First, so that the next check finds a write in between.
+        self.metadata = self.paths.each_ref().map(|path| metadata(path));
+        let contents = Some(self.paths.each_ref().map(|path| content(path)));
+        let changed = contents != self.seen;
+        self.seen = contents;
         changed
     }
 
-    /// What the last look found could not be taken: the next one finds it again.
+    /// The last change could not be used: the next check reports it again.
     pub fn not_taken(&mut self) {
         self.seen = None;
     }
 
-    /// Whether any of them is another file, or was written, since the last look. One system call for each; it may
-    /// miss a change, which [`Watched::changed`] does not.
+    /// Whether any of them was replaced or written since the last check. One system call each; it may miss a change,
+    /// which [`Watched::changed`] does not.
     pub fn touched(&self) -> bool {
-        self.paths.each_ref().map(|path| glance(path)) != self.glanced
+        self.paths.each_ref().map(|path| metadata(path)) != self.metadata
     }
 }
 
@@ -69,9 +69,9 @@ fn content(path: &Path) -> Content {
 }
 
 /// Device, inode, length and time of change.
-type Glance = Option<(u64, u64, u64, i64, i64)>;
+type Metadata = Option<(u64, u64, u64, i64, i64)>;
 
-fn glance(path: &Path) -> Glance {
+fn metadata(path: &Path) -> Metadata {
     let found = fs::metadata(path).ok()?;
     let time = (found.ctime(), found.ctime_nsec());
     Some((found.dev(), found.ino(), found.len(), time.0, time.1))
@@ -83,10 +83,10 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::time::SystemTime;
 
-    /// Goal: what is new is noticed whatever tool wrote it: in place with its old time, by rename, by a link that
-    /// points elsewhere as in Kubernetes, taken away and brought back; and what was touched is not new.
+    /// Goal: a new content is noticed for every way to write it: in place with its old time, by rename, by a link
+    /// that points elsewhere as in Kubernetes, removed and restored; a new time alone is not a change.
     #[test]
-    fn files_are_told_apart_by_what_they_hold() {
+    fn files_are_compared_by_content() {
         let dir = std::env::temp_dir().join(format!("uproar-watched-{}", std::process::id()));
         fs::create_dir_all(dir.join("a")).expect("a directory");
         fs::create_dir_all(dir.join("b")).expect("a directory");
@@ -133,7 +133,7 @@ mod tests {
         fs::remove_dir_all(&dir).expect("removed");
     }
 
-    /// Goal: of a file longer than what is compared, a change of its length at least is noticed.
+    /// Goal: of a file longer than the compared part, at least a change of length is noticed.
     #[test]
     fn a_long_file_is_compared_in_part() {
         let path = std::env::temp_dir().join(format!("uproar-long-{}", std::process::id()));

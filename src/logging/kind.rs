@@ -1,8 +1,8 @@
-//! The kinds of log lines that strangers can cause.
+//! Kinds of log lines that strangers can cause.
 
 macro_rules! kinds {
     ($($kind:ident $label:literal)*) => {
-        /// What a line is about. Each kind has a rate of its own, so that a flood of one hides no other.
+        /// The kind of a line. Each kind has a rate of its own, so that a flood of one hides no other.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[expect(missing_docs, reason = "the labels say it")]
         pub enum Kind {
@@ -12,10 +12,10 @@ macro_rules! kinds {
         impl Kind {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
-            /// How many there are.
+            /// Number of kinds.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// As metrics and log lines name it.
+            /// The label in metrics and log lines.
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$kind => $label,)*

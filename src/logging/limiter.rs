@@ -1,12 +1,11 @@
-//! The rate of log lines, as a pure value: time is an argument.
+//! The rate of log lines, as pure state: time is an argument.
 
 use super::Kind;
 use super::metrics::SUPPRESSED;
 use crate::base::clock::Tick;
 use crate::base::limits::LOG_LINE_INTERVAL;
 
-/// Lets one line of each [`Kind`] through in each [`LOG_LINE_INTERVAL`], and counts the others. Each
-/// thread has its own.
+/// Admits one line of each [`Kind`] in each [`LOG_LINE_INTERVAL`], and counts the others. Each thread has its own.
 #[derive(Debug)]
 pub struct Limiter {
     kinds: [State; Kind::COUNT],
@@ -14,18 +13,18 @@ pub struct Limiter {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
-    // Nothing is said before this instant.
+    // Nothing is logged before this instant.
     next: Tick,
-    // Since the last line.
+    // Suppressed since the last line.
     suppressed: u64,
 }
 
-/// Lines that were suppressed, with none of their kind since that could have said so.
+/// Suppressed lines that no later line of their kind has reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {
-    /// What they were about.
+    /// Their kind.
     pub kind: Kind,
-    /// How many.
+    /// Their number.
     pub suppressed: u64,
 }
 
@@ -38,8 +37,8 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// Whether a line of this kind may be written at `now`. `Some(n)`: yes, and it must say that `n`
-    /// were suppressed since the last one. `None`: no, and it was counted.
+    /// Whether a line of this kind may be written at `now`. `Some(n)`: yes, and it must report that `n` were
+    /// suppressed since the last one. `None`: no, and it was counted.
     pub fn admit(&mut self, kind: Kind, now: Tick) -> Option<u64> {
         let state = &mut self.kinds[kind as usize];
         if now < state.next {
@@ -51,11 +50,12 @@ impl Limiter {
         Some(std::mem::take(&mut state.suppressed))
     }
 
-    /// Suppressed lines that no line spoke of for a whole interval in which one could. Call it about
-    /// once in each interval, and say them.
+    /// Suppressed lines that no line has reported for a whole interval. Call it about once in each interval, and log
+    /// them.
     ///
-    /// It leaves the place to the next event, which has somebody to name. If it took it, a steady flood
-    /// whose events come a little later than these calls would never be told with a name.
+    /// It does not use the kind's next line: that stays free for the next event, which has an address or name to
+    /// report. If it used it, a steady flood whose events come a little later than these calls would never be logged
+    /// with a name.
     pub fn overdue(&mut self, now: Tick) -> impl Iterator<Item = Overdue> {
         let kinds = Kind::ALL.iter().zip(&mut self.kinds);
         kinds.filter_map(move |(kind, state)| {
@@ -71,8 +71,8 @@ impl Limiter {
 }
 
 impl Overdue {
-    /// Writes the line that says so.
-    pub fn say(self) {
+    /// Logs the number of suppressed lines.
+    pub fn log(self) {
         let Self { kind, suppressed } = self;
         tracing::warn!(
             kind = kind.label(),
@@ -94,8 +94,8 @@ mod tests {
         Tick::from_nanos(millis * 1_000_000)
     }
 
-    /// Goal: a flood is a handful of lines, and every event is in one of them.
-    /// Method: 5,000 events of one kind in ten seconds; add up what the lines say.
+    /// Goal: a flood causes a handful of lines, and every event is counted in one of them. Method: 5,000 events of
+    /// one kind in ten seconds; add up the counts of the lines.
     #[test]
     fn a_flood_is_a_line_a_second_and_nothing_is_forgotten() {
         let mut limiter = Limiter::default();
@@ -121,7 +121,7 @@ mod tests {
     fn kinds_do_not_share_their_rate() {
         let mut limiter = Limiter::default();
         for _ in 0..100 {
-            let _said = limiter.admit(Kind::HandshakeMalformed, at(5_000));
+            let _first = limiter.admit(Kind::HandshakeMalformed, at(5_000));
         }
         for kind in Kind::ALL {
             let first = *kind != Kind::HandshakeMalformed;
@@ -130,13 +130,12 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever comes when, no two lines with a name are closer than the interval, a line
-        /// without one comes a whole interval after it at the earliest, and all that they say adds up to
-        /// the events.
+        /// Goal: for any events, no two lines with a name are closer than the interval, a line without one comes a
+        /// whole interval after it at the earliest, and all counts add up to the events.
         #[test]
         fn lines_keep_their_distance(steps in proptest::collection::vec((0_usize..3, 0_u64..700, any::<bool>()), 0..200)) {
             let mut limiter = Limiter::default();
-            let (mut now, mut events, mut told) = (1_000, [0_u64; 3], [0_u64; 3]);
+            let (mut now, mut events, mut reported) = (1_000, [0_u64; 3], [0_u64; 3]);
             let mut last = [None::<u64>; 3];
             for (index, wait, flush) in steps {
                 now += wait;
@@ -145,22 +144,22 @@ mod tests {
                     for overdue in limiter.overdue(at(now)) {
                         let index = overdue.kind as usize;
                         prop_assert!(since(last[index]) >= Some(2 * LOG_LINE_INTERVAL));
-                        told[index] += overdue.suppressed;
+                        reported[index] += overdue.suppressed;
                     }
                 }
                 events[index] += 1;
                 let due = since(last[index]).is_none_or(|since| since >= LOG_LINE_INTERVAL);
-                let said = limiter.admit(Kind::ALL[index], at(now));
-                prop_assert_eq!(said.is_some(), due, "an event has the place as soon as it is free");
-                if let Some(suppressed) = said {
+                let admitted = limiter.admit(Kind::ALL[index], at(now));
+                prop_assert_eq!(admitted.is_some(), due, "an event may log as soon as the interval is over");
+                if let Some(suppressed) = admitted {
                     last[index] = Some(now);
-                    told[index] += suppressed + 1;
+                    reported[index] += suppressed + 1;
                 }
             }
             for overdue in limiter.overdue(at(now + 10_000)) {
-                told[overdue.kind as usize] += overdue.suppressed;
+                reported[overdue.kind as usize] += overdue.suppressed;
             }
-            prop_assert_eq!(events, told);
+            prop_assert_eq!(events, reported);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A [`Limiter`] for each thread that has a clock of its own: control, archive, start-up. Shards keep
-//! theirs in their core, whose time is an argument.
+//! A [`Limiter`] for each thread with a clock of its own: control, archive, start-up. Shards keep theirs in their
+//! core, whose time is an argument.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -13,18 +13,18 @@ thread_local! {
     static LIMITER: RefCell<Limiter> = RefCell::default();
 }
 
-/// [`Limiter::admit`] for this thread, now.
+/// [`Limiter::admit`] for this thread and the current time.
 pub fn admit(kind: Kind) -> Option<u64> {
     LIMITER.with_borrow_mut(|limiter| limiter.admit(kind, now()))
 }
 
-/// Says for ever what this thread suppressed last. Run it as a task of the thread.
-pub async fn say_overdue() {
+/// Reports forever the lines this thread suppressed last. Run it as a task of the thread.
+pub async fn log_overdue() {
     loop {
         tokio::time::sleep(LOG_LINE_INTERVAL).await;
         let overdue: Vec<_> = LIMITER.with_borrow_mut(|limiter| limiter.overdue(now()).collect());
         for overdue in overdue {
-            overdue.say();
+            overdue.log();
         }
     }
 }
@@ -32,6 +32,6 @@ pub async fn say_overdue() {
 fn now() -> Tick {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();
-    // An interval's head start: the first line of a kind is never too early.
+    // Starts one interval late, so that the first line of a kind is never suppressed.
     Tick::default().after(since + LOG_LINE_INTERVAL)
 }

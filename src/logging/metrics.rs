@@ -1,11 +1,11 @@
-//! What became of log lines, in figures.
+//! Metrics of log lines.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, start};
 
-/// Suppressed lines by kind. Shared by all threads: who is refused costs far more than to be counted.
+/// Suppressed lines by kind. Shared by all threads: a refusal costs far more than this count.
 pub(super) static SUPPRESSED: Suppressed = Suppressed([const { AtomicU64::new(0) }; Kind::COUNT]);
 
 pub(super) struct Suppressed([AtomicU64; Kind::COUNT]);

@@ -1,8 +1,8 @@
-//! The log: how its lines are written, and how many strangers may cause.
+//! The log: how its lines are written, and how many of them strangers may cause.
 //!
-//! Writing never changes what is logged: a line goes into a bounded queue, a thread of its own
-//! writes it, and what cannot be written is counted and later said. Lines that strangers can cause
-//! pass a [`Limiter`], one line a second of each [`Kind`].
+//! Logging never blocks the caller: a line goes into a bounded queue, a thread of its own writes it, and lines that
+//! cannot be written are counted and reported later. Lines that strangers can cause pass a [`Limiter`], one line a
+//! second of each [`Kind`].
 
 mod kind;
 mod limiter;

@@ -1,22 +1,22 @@
-//! Lines on their way to the writer: bounded in number and bytes, never waited for.
+//! Lines waiting for the writer: bounded in number and bytes; senders never wait.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::limits::{LOG_LINE_BYTES_MAX, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX};
 
-/// The serving threads' end.
+/// The serving threads' side.
 #[derive(Debug)]
 pub(super) struct Queue {
     lines: SyncSender<Vec<u8>>,
-    // Of lines that were taken in and not yet written.
+    // Bytes of lines that were accepted and not yet written.
     bytes: AtomicUsize,
     pending: AtomicUsize,
     lost: AtomicU64,
 }
 
 impl Queue {
-    /// An empty queue, and where its lines come out.
+    /// An empty queue, and the receiver of its lines.
     pub(super) fn new() -> (Self, Receiver<Vec<u8>>) {
         let (lines, receiver) = sync_channel(LOG_QUEUE_LINES_MAX);
         let queue = Self {
@@ -28,7 +28,7 @@ impl Queue {
         (queue, receiver)
     }
 
-    /// Takes `line` in, or counts it as lost. Never waits.
+    /// Accepts `line`, or counts it as lost. Never waits.
     pub(super) fn push(&self, line: Vec<u8>) {
         let len = line.len();
         let queued = self.bytes.fetch_add(len, Ordering::Relaxed);
@@ -40,7 +40,7 @@ impl Queue {
         }
     }
 
-    /// A line of `len` bytes is dealt with.
+    /// A line of `len` bytes was written or lost.
     pub(super) fn done(&self, len: usize) {
         self.bytes.fetch_sub(len, Ordering::Relaxed);
         self.pending.fetch_sub(1, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Queue {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether everything that was taken in is dealt with.
+    /// Whether every accepted line was written or lost.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.load(Ordering::Relaxed) == 0
     }
@@ -66,8 +66,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    /// Goal: a writer that sleeps costs lines, counted, and nothing else.
-    /// Method: nobody takes lines; fill the queue by number, then by bytes.
+    /// Goal: a sleeping writer costs lines, counted, and nothing else. Method: receive nothing; fill the queue by
+    /// number, then by bytes.
     #[test]
     fn a_full_queue_loses_and_counts() {
         let (queue, receiver) = Queue::new();

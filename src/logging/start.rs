@@ -20,7 +20,7 @@ use crate::base::limits::{LOG_BACKTRACE_BYTES_MAX, LOG_FLUSH_MAX};
 static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
 
 thread_local! {
-    // Lines that this thread wants for itself instead of the queue.
+    // Lines that this thread captures instead of queueing them.
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -28,7 +28,7 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// The filter's fault, or that no thread could be had, in words.
+/// The filter's fault, or that no thread is available, in words.
 pub fn start(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
     let queue = queue().ok_or("no thread can be started to write the log")?;
@@ -43,12 +43,12 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
         builder.try_init()
     };
     outcome.map_err(|error| error.to_string())?;
-    std::panic::set_hook(Box::new(say_panic));
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Writes `text` to standard error behind what is queued, and waits for it as [`flush`] does. For
-/// what people must read before the process ends; whether they do changes nothing.
+/// Writes `text` to standard error after the queued lines, and waits for it as [`flush`] does. For text that people
+/// must read before the process ends.
 pub fn print(text: &str) {
     match queue() {
         Some(queue) => {
@@ -59,15 +59,15 @@ pub fn print(text: &str) {
     }
 }
 
-/// Waits until every line is dealt with, at most [`LOG_FLUSH_MAX`]: a reader that sleeps does not
-/// hold back the process's end.
+/// Waits until every line was written or lost, at most [`LOG_FLUSH_MAX`]: a sleeping reader does not delay the
+/// process's end.
 pub fn flush() {
     let Some(Some(queue)) = QUEUE.get() else {
         return;
     };
     let started = Instant::now();
     while !queue.is_idle() && started.elapsed() < LOG_FLUSH_MAX {
-        std::thread::sleep(FLUSH_LOOK);
+        std::thread::sleep(FLUSH_CHECK);
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) fn lost() -> u64 {
     queue.map_or(0, |queue| queue.lost())
 }
 
-/// The process's queue, with a thread that empties it; `None`: there is no thread to be had.
+/// The process's queue, with a thread that empties it; `None` if no thread is available.
 fn queue() -> Option<Arc<Queue>> {
     let started = QUEUE.get_or_init(|| {
         let (queue, lines) = Queue::new();
@@ -90,15 +90,15 @@ fn queue() -> Option<Arc<Queue>> {
     started.clone()
 }
 
-/// The thread's whole life, which is the process's: not even a bug of its own ends it.
+/// Runs for the process's whole life: not even a bug of its own ends it.
 fn write_all(lines: &Receiver<Vec<u8>>, queue: &Queue) {
-    let mut writer = Writer::new(Stderr, say_lost);
+    let mut writer = Writer::new(Stderr, lost_line);
     while catch_unwind(AssertUnwindSafe(|| writer.run(lines, queue))).is_err() {
         queue.lose();
     }
 }
 
-fn say_lost(lost: u64) -> Vec<u8> {
+fn lost_line(lost: u64) -> Vec<u8> {
     capture(|| {
         tracing::warn!(
             lost,
@@ -107,16 +107,15 @@ fn say_lost(lost: u64) -> Vec<u8> {
     })
 }
 
-/// What `say` logs, formatted, instead of in the queue; empty if the filter leaves it out.
-fn capture(say: impl FnOnce()) -> Vec<u8> {
+/// The formatted lines that `log` logs, instead of queueing them; empty if the filter drops them.
+fn capture(log: impl FnOnce()) -> Vec<u8> {
     CAPTURED.set(Some(Vec::new()));
-    say();
+    log();
     CAPTURED.take().unwrap_or_default()
 }
 
-/// A panic is a line of the log. It cannot fail, unlike the library's hook, which waits for whoever
-/// reads standard error.
-fn say_panic(panic: &PanicHookInfo<'_>) {
+/// Logs a panic as a line. It cannot fail, unlike the library's hook, which waits for the reader of standard error.
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let at = panic
@@ -142,7 +141,7 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
         );
     });
     if line.is_empty() {
-        // Panicked within a log line, or with a filter that leaves out even this.
+        // The panic was within a log line, or the filter drops even this one.
         line = one_line(
             format!("thread {thread} panicked at {at}: {cause}").as_bytes(),
             false,
@@ -154,13 +153,13 @@ fn say_panic(panic: &PanicHookInfo<'_>) {
     flush();
 }
 
-/// Makes one [`Line`] of each event.
+/// Makes one [`Line`] per event.
 struct Lines {
     queue: Arc<Queue>,
     colours: bool,
 }
 
-/// Collects one event's text; it goes off when this is dropped. Writing never fails.
+/// Collects one event's text, and queues it when it is dropped. Writing never fails.
 struct Line<'a> {
     lines: &'a Lines,
     text: Vec<u8>,
@@ -198,5 +197,5 @@ impl Drop for Line<'_> {
     }
 }
 
-/// Between two looks whether the queue is empty.
-const FLUSH_LOOK: Duration = Duration::from_millis(2);
+/// Interval of the checks whether the queue is empty.
+const FLUSH_CHECK: Duration = Duration::from_millis(2);

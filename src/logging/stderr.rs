@@ -1,11 +1,11 @@
-//! Standard error without the library's lock, which a writer that sleeps would hold.
+//! Standard error without the library's lock, which a sleeping writer would hold.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Descriptor 2, whatever it is.
+/// Descriptor 2, whatever it refers to.
 pub(super) struct Stderr;
 
 impl Write for Stderr {
@@ -14,7 +14,7 @@ impl Write for Stderr {
             match rustix::io::write(rustix::stdio::stderr(), bytes) {
                 Ok(len) => return Ok(len),
                 Err(rustix::io::Errno::INTR) => {}
-                // Some other process made the pipe or terminal that we share non-blocking.
+                // Another process made the shared pipe or terminal non-blocking.
                 Err(rustix::io::Errno::AGAIN) => wait(),
                 Err(error) => return Err(error.into()),
             }
@@ -30,5 +30,5 @@ fn wait() {
     let stderr = rustix::stdio::stderr();
     let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
     let second = Timespec::try_from(Duration::from_secs(1)).ok();
-    let _looked_at_again = poll(&mut polled, second.as_ref());
+    let _retried = poll(&mut polled, second.as_ref());
 }

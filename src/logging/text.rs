@@ -1,11 +1,11 @@
-//! Text that somebody else chose, fit for a log line.
+//! Foreign text, made safe for a log line.
 
 use std::borrow::Cow;
 
 use crate::base::limits::LOG_TEXT_CHARS_MAX;
 
-/// At most [`LOG_TEXT_CHARS_MAX`] characters of `text`; what is missing is shown as `…`. Give it to
-/// `tracing` as a string (`field = &*bounded(text)`), not by `%`: strings are escaped.
+/// At most [`LOG_TEXT_CHARS_MAX`] characters of `text`; a cut is shown as `…`. Give it to `tracing` as a string
+/// (`field = &*bounded(text)`), not by `%`: strings are escaped.
 pub fn bounded(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LOG_TEXT_CHARS_MAX) {
         None => Cow::Borrowed(text),
@@ -13,8 +13,8 @@ pub fn bounded(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// One event, one line: whatever control character is left within `line` is escaped. `ESC` stays
-/// where `colours` are wanted; `tracing` has escaped those of values.
+/// One event, one line: any control character left within `line` is escaped. `ESC` stays if `colours` are on;
+/// `tracing` has escaped those of values.
 pub(super) fn one_line(line: &[u8], colours: bool) -> Vec<u8> {
     let text = line.strip_suffix(b"\n").unwrap_or(line);
     let mut out = Vec::with_capacity(text.len() + 1);
@@ -36,7 +36,7 @@ pub(super) fn one_line(line: &[u8], colours: bool) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Goal: no text can make a second line, or move the cursor of who reads the log.
+    /// Goal: no text can make a second line, or move the reader's cursor.
     #[test]
     fn an_event_is_one_line() {
         let shown = one_line(b"a\nb\r\x1b[2J\x00c\n", false);
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(one_line(b"\x1b[1mx", true), b"\x1b[1mx\n");
     }
 
-    /// Goal: long text is cut at a character, and it shows.
+    /// Goal: long text is cut at a character boundary, visibly.
     #[test]
     fn text_is_cut() {
         assert_eq!(bounded("é"), "é");

@@ -1,4 +1,4 @@
-//! The thread that writes log lines: the only one that may wait for whoever reads them.
+//! The thread that writes log lines: the only one that may wait for their reader.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -6,31 +6,31 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use super::queue::Queue;
 use crate::base::limits::LOG_LINE_INTERVAL;
 
-/// Writes lines to `sink`, for ever. What cannot be written is counted, and said by a line that
-/// `say_lost` makes, as soon as one can be written again.
+/// Writes lines to `sink`, forever. Lines that cannot be written are counted, and reported by a line from
+/// `lost_line`, as soon as one can be written again.
 pub(super) struct Writer<W, S> {
     pub(super) sink: W,
-    pub(super) say_lost: S,
-    // Lost lines that were said.
-    said: u64,
-    // A line was cut off in the middle: the next one begins on a new line.
+    pub(super) lost_line: S,
+    // Lost lines that were reported.
+    reported: u64,
+    // A line was cut off in the middle: the next one starts on a new line.
     is_torn: bool,
 }
 
 impl<W: Write, S: Fn(u64) -> Vec<u8>> Writer<W, S> {
-    pub(super) fn new(sink: W, say_lost: S) -> Self {
+    pub(super) fn new(sink: W, lost_line: S) -> Self {
         Self {
             sink,
-            say_lost,
-            said: 0,
+            lost_line,
+            reported: 0,
             is_torn: false,
         }
     }
 
-    /// Until every sender is gone.
+    /// Runs until every sender is gone.
     pub(super) fn run(&mut self, lines: &Receiver<Vec<u8>>, queue: &Queue) {
         loop {
-            let line = if queue.lost() == self.said {
+            let line = if queue.lost() == self.reported {
                 lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 lines.recv_timeout(LOG_LINE_INTERVAL)
@@ -38,7 +38,7 @@ impl<W: Write, S: Fn(u64) -> Vec<u8>> Writer<W, S> {
             match line {
                 Ok(line) => {
                     let loses = self
-                        .say_losses(queue)
+                        .write_losses(queue)
                         .and_then(|()| self.write(&line))
                         .is_err();
                     if loses {
@@ -47,22 +47,22 @@ impl<W: Write, S: Fn(u64) -> Vec<u8>> Writer<W, S> {
                     queue.done(line.len());
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let _tried_again = self.say_losses(queue);
+                    let _tried_again = self.write_losses(queue);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// What was lost is said before the next line, where it is missing.
-    fn say_losses(&mut self, queue: &Queue) -> io::Result<()> {
+    /// Reports lost lines before the next line, where they are missing.
+    fn write_losses(&mut self, queue: &Queue) -> io::Result<()> {
         let lost = queue.lost();
-        if lost == self.said {
+        if lost == self.reported {
             return Ok(());
         }
-        let line = (self.say_lost)(lost - self.said);
+        let line = (self.lost_line)(lost - self.reported);
         self.write(&line)?;
-        self.said = lost;
+        self.reported = lost;
         Ok(())
     }
 
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes what its plan says: so many bytes of each write, or none.
+    /// Accepts as many bytes of each write as its plan says, or none.
     struct Disk {
         plan: Vec<Option<usize>>,
         written: Vec<u8>,
@@ -121,7 +121,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever the disk does, each line is there whole or counted, and the count is said.
+        /// Goal: for any behaviour of the disk, each line is there whole or counted, and the count is reported.
         /// Method: a disk that takes parts and fails at random, then works again.
         #[test]
         fn a_line_is_written_whole_or_counted(plan in proptest::collection::vec(proptest::option::weighted(0.7, 1_usize..8), 0..60)) {
@@ -132,21 +132,21 @@ mod tests {
             let disk = Disk { plan, written: Vec::new() };
             let mut writer = Writer::new(disk, |lost| format!("lost {lost}\n").into_bytes());
             for line in lines.try_iter() {
-                if writer.say_losses(&queue).and_then(|()| writer.write(&line)).is_err() {
+                if writer.write_losses(&queue).and_then(|()| writer.write(&line)).is_err() {
                     queue.lose();
                 }
                 queue.done(line.len());
             }
             writer.sink.plan.clear();
-            writer.say_losses(&queue).expect("the disk works again");
+            writer.write_losses(&queue).expect("the disk works again");
             let text = String::from_utf8(writer.sink.written).expect("text");
             let whole = text.lines().filter(|line| (0..20).any(|number| *line == format!("line {number:02}."))).count();
-            let said: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
-            // One that lacks but its end counts as lost, too.
+            let reported: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
+            // A line without its end counts as lost too.
             prop_assert!(whole as u64 + queue.lost() >= 20, "{text}");
             prop_assert!(queue.is_idle());
-            // A line "lost N" may itself be cut off, and is then said again.
-            prop_assert!(said >= queue.lost(), "{said} of {}: {text}", queue.lost());
+            // A line "lost N" may itself be cut off, and is then reported again.
+            prop_assert!(reported >= queue.lost(), "{reported} of {}: {text}", queue.lost());
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES};
 const PAGE_BYTES: usize = 4096;
 const GROUP: u16 = 0;
 
-/// The buffers and the ring through which the kernel takes them. Lives as long as its thread: the
-/// memory is never freed, because the kernel may write to it until the process ends.
+/// The buffers and the ring through which the kernel takes them. The memory is never freed, because the kernel
+/// may write to it until the process ends.
 #[derive(Debug)]
 pub(super) struct Buffers {
     entries: *mut BufRingEntry,
@@ -25,48 +25,48 @@ pub(super) struct Buffers {
     ring: u16,
 }
 
-/// One buffer the kernel filled: exclusive until given back with `Buffers::recycle`, which takes it by
-/// value. Its bytes are borrowed from it, so that nobody can keep them beyond that.
+/// One buffer that the kernel filled: exclusive until it is given back with `Buffers::recycle`, which takes it
+/// by value. Its bytes are borrowed from it, so no caller can keep them beyond that.
 ///
 /// ```compile_fail
-/// # use uproar::net::buffers::Filled;
-/// fn keep(mut filled: Filled, recycle: impl FnOnce(Filled)) {
-///     let bytes = filled.bytes();
-///     recycle(filled);
+/// # use uproar::net::buffers::ReceivedBuffer;
+/// fn keep(mut buffer: ReceivedBuffer, recycle: impl FnOnce(ReceivedBuffer)) {
+///     let bytes = buffer.bytes();
+///     recycle(buffer);
 ///     bytes[0] = 0;
 /// }
 /// ```
 #[derive(Debug)]
 #[must_use = "the kernel has one buffer less until it is recycled"]
-pub struct Filled {
+pub struct ReceivedBuffer {
     id: u16,
     ring: u16,
     start: *mut u8,
     received: usize,
 }
 
-impl Filled {
-    /// The whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
+impl ReceivedBuffer {
+    /// Returns the whole buffer: received bytes, then at least `PARSE_PADDING_BYTES` that may be read.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the buffer lies within `Buffers::memory`, which is initialised and never freed. The
-        // completion handed it over: neither the kernel nor another `Filled` touches it until
+        // completion handed it over: neither the kernel nor another `ReceivedBuffer` touches it until
         // `recycle` consumes this one, because each `add` yields at most one completion.
         unsafe { std::slice::from_raw_parts_mut(self.start, RECEIVE_BUFFER_BYTES) }
     }
 
-    /// How many of them were received.
+    /// Number of received bytes.
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// Number of the ring whose buffer it is.
+    /// Number of the ring that owns the buffer.
     pub(super) fn ring(&self) -> u16 {
         self.ring
     }
 }
 
 impl Buffers {
-    /// Registers `count` buffers, a power of two, with ring number `ring`, which is behind `submitter`.
+    /// Registers `count` buffers, a power of two, with ring number `ring`, whose submitter is `submitter`.
     pub(super) fn register(submitter: &Submitter<'_>, ring: u16, count: u16) -> io::Result<Self> {
         let all = usize::from(count);
         #[expect(clippy::cast_ptr_alignment, reason = "`allocate` returns whole pages")]
@@ -90,23 +90,23 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// The group id receives name.
+    /// The buffer group's id, for receives.
     pub(super) const fn group() -> u16 {
         GROUP
     }
 
-    /// Buffer `id`, of which a completion just said that the kernel put `len` bytes into it.
+    /// Takes buffer `id`, into which the kernel put `len` bytes, as a completion just reported.
     ///
     /// # Panics
     ///
     /// If the kernel names a buffer or a length we never gave it.
-    pub(super) fn filled(&mut self, id: u16, len: usize) -> Filled {
+    pub(super) fn received(&mut self, id: u16, len: usize) -> ReceivedBuffer {
         assert!(id < self.count, "buffer {id} of {}", self.count);
         assert!(
             len <= RECEIVE_BUFFER_BYTES - PARSE_PADDING_BYTES,
             "{len} bytes in one buffer"
         );
-        Filled {
+        ReceivedBuffer {
             id,
             ring: self.ring,
             start: self.start(id),
@@ -114,15 +114,15 @@ impl Buffers {
         }
     }
 
-    /// Where buffer `id` begins.
+    /// Returns the first byte of buffer `id`.
     fn start(&self, id: u16) -> *mut u8 {
         self.memory
             .wrapping_add(usize::from(id) * RECEIVE_BUFFER_BYTES)
     }
 
     /// Gives a buffer back to the kernel.
-    pub(super) fn recycle(&mut self, filled: Filled) {
-        let Filled { id, .. } = filled;
+    pub(super) fn recycle(&mut self, buffer: ReceivedBuffer) {
+        let ReceivedBuffer { id, .. } = buffer;
         self.add(id);
         self.publish();
     }
@@ -152,7 +152,7 @@ impl Buffers {
     }
 }
 
-/// Page-aligned zeroed memory that is never freed.
+/// Allocates page-aligned zeroed memory that is never freed.
 fn allocate(bytes: usize) -> *mut u8 {
     let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("constants make a valid layout");
     // SAFETY: the layout's size is not zero.

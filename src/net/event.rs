@@ -1,4 +1,4 @@
-//! Descriptors, above all eventfds, awaited in this thread's runtime.
+//! Waits for descriptors, above all eventfds, in this thread's runtime.
 #![expect(unsafe_code, reason = "the runtime watches a descriptor")]
 
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Has the runtime say when `owner`'s descriptor, the one it owns, is readable.
+/// Registers `owner`'s descriptor with the runtime, to wait until it is readable.
 pub(super) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the descriptor moves into the `AsyncFd`, which alone closes it, after it has
     // deregistered it.
@@ -15,7 +15,7 @@ pub(super) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<
     Ok(registered?)
 }
 
-/// Readable when somebody wrote to the eventfd.
+/// An eventfd to wait for.
 #[derive(Debug)]
 pub struct Event(AsyncFd<OwnedFd>);
 

@@ -1,7 +1,7 @@
-//! The listening socket of a shard, awaited in this thread's runtime.
+//! The listening socket of a shard, watched by this thread's runtime.
 //!
-//! Accepting is a system call each and no operation of a ring: a loop of them empties the kernel's queue
-//! in one wake-up and stops where the shard says, so that newcomers beyond that wait in the kernel.
+//! Each accept is a system call, not an operation of a ring: a loop empties the kernel's queue in one wake-up
+//! and stops at the shard's bound; further connections wait in the kernel.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,25 +16,25 @@ use super::event;
 pub struct Listener(AsyncFd<TcpListener>);
 
 impl Listener {
-    /// Takes it over.
+    /// Watches `listener`.
     ///
     /// # Errors
     ///
-    /// The kernel's: no memory or descriptor to watch it with.
+    /// The kernel's errors: no memory or descriptor to watch it with.
     pub fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self(event::watch(listener)?))
     }
 
-    /// Waits for connections and hands on those that are there, at most `most`.
+    /// Waits for connections and accepts those that have arrived, at most `most`.
     ///
     /// # Errors
     ///
-    /// The kernel's: no descriptors left, above all. The connections stay in its queue.
+    /// The kernel's errors, above all that no descriptor is free. The connections stay in its queue.
     ///
     /// # Cancel safety
     ///
-    /// Safe: nothing is accepted before the wait is over.
+    /// Safe: no connection is accepted before the wait is over.
     pub async fn accept(
         &self,
         most: usize,
@@ -49,7 +49,7 @@ impl Listener {
                         guard.clear_ready();
                         return Ok(());
                     }
-                    // Gone while it waited.
+                    // The client went away while it waited.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },

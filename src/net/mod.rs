@@ -2,10 +2,10 @@
 
 pub mod buffers;
 pub mod event;
+pub mod io;
 pub mod listener;
 pub mod ring;
 pub mod rings;
 pub mod socket;
 pub mod stream;
 pub mod tls;
-pub mod wire;

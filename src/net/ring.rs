@@ -1,8 +1,8 @@
-//! One io_uring: its table of connections, multishot receives, sends from the room log.
+//! One io_uring: its fixed files, multishot receives, sends from the room log.
 //!
-//! Owns: submissions, completions, receive buffers, the connections (direct descriptors, which are no
-//! descriptors of the process), and every outgoing buffer until its completion.
-//! Never: what the bytes mean.
+//! Owns: submissions, completions, receive buffers, the connections (fixed files, which take no descriptor
+//! of the process), and every outgoing buffer until its completion.
+//! Never: the meaning of the bytes.
 #![expect(unsafe_code, reason = "submissions hand memory to the kernel")]
 
 use std::collections::{HashMap, VecDeque};
@@ -11,8 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::buffers::{Buffers, Filled};
-use super::wire::{Key, Outgoing, Queued, Shutdown};
+use super::buffers::{Buffers, ReceivedBuffer};
+use super::io::{Key, Queued, SendBuffer, Shutdown};
 use crate::base::limits::{
     ENTERS_FURTHER_MAX, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_COMPLETIONS, RING_ENTRIES,
 };
@@ -20,21 +20,21 @@ use crate::base::limits::{
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
 const ENTER_GETEVENTS: u32 = 1;
 
-/// Pieces of deferred work the kernel does in one entry, at least.
+/// Fewest pieces of deferred work that the kernel does in one entry.
 const DEFERRED_AN_ENTRY: u32 = 20;
 
 const KIND_SHIFT: u32 = 62;
-const KIND_ROOM: u64 = 0;
+const KIND_WRITABLE: u64 = 0;
 const KIND_RECEIVE: u64 = 1 << KIND_SHIFT;
 const KIND_SEND: u64 = 2 << KIND_SHIFT;
-const KIND_PLACE: u64 = 3 << KIND_SHIFT;
+const KIND_FILE: u64 = 3 << KIND_SHIFT;
 const KIND_MASK: u64 = 3 << KIND_SHIFT;
-/// With [`KIND_PLACE`]: a close, else a shutdown.
+/// With [`KIND_FILE`]: a close; without it a shutdown.
 const CLOSE: u64 = 1 << 32;
-/// With [`KIND_PLACE`]: an abort.
+/// With [`KIND_FILE`]: an abort.
 const ABORT: u64 = 1 << 33;
 
-/// What this ring submits, and tokio-uring for handshakes.
+/// The operations that this ring submits, and tokio-uring for handshakes.
 const OPERATIONS: [(u8, &str); 8] = [
     (opcode::PollAdd::CODE, "poll"),
     (opcode::RecvMulti::CODE, "recv"),
@@ -46,55 +46,55 @@ const OPERATIONS: [(u8, &str); 8] = [
     (opcode::Close::CODE, "close"),
 ];
 
-/// What the kernel reports.
+/// A completion that the kernel reported.
 #[derive(Debug)]
 pub enum Completion {
     /// Bytes arrived, or the receive ended.
     Received {
-        /// Whose.
+        /// The connection.
         key: Key,
         /// The bytes; `None` at the end (`Ok(0)`) and on errors.
-        filled: Option<Filled>,
+        buffer: Option<ReceivedBuffer>,
         /// Length, 0 at the end of the stream, or the error.
         result: io::Result<usize>,
-        /// Whether the receive goes on by itself.
+        /// Whether the receive continues without a new submission.
         more: bool,
     },
     /// A send ended, perhaps short.
     Sent {
-        /// Whose.
+        /// The connection.
         key: Key,
-        /// What was to be sent; not yet advanced.
-        outgoing: Outgoing,
+        /// The sent bytes; not yet advanced.
+        outgoing: SendBuffer,
         /// Bytes the kernel took.
         result: io::Result<usize>,
     },
-    /// A connection takes bytes again, or is broken.
+    /// A socket is writable, or broken.
     Writable {
-        /// Whose.
+        /// The connection.
         key: Key,
-        /// What waited.
-        outgoing: Outgoing,
+        /// The bytes that waited.
+        outgoing: SendBuffer,
     },
 }
 
-/// How large a ring is.
+/// The sizes of a ring.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// Connections in its table.
+    /// Fixed files in its table.
     pub places: u32,
-    /// Submissions that wait for one entry into the kernel; more wait on this side.
+    /// Submissions in the queue for one entry into the kernel; more wait on this side.
     pub entries: u32,
-    /// Completions that wait to be taken; more wait in the kernel.
+    /// Completions in the queue; more wait in the kernel.
     pub completions: u32,
     /// Receive buffers, a power of two.
     pub buffers: u16,
-    /// The same, of each further ring.
+    /// Receive buffers of each further ring, a power of two.
     pub buffers_further: u16,
 }
 
 impl Sizes {
-    /// The usual ones, with so many places.
+    /// The default sizes, with this many fixed files.
     pub const fn usual(places: u32) -> Self {
         Self {
             places,
@@ -106,11 +106,11 @@ impl Sizes {
     }
 }
 
-/// A connection's place in its ring's table.
+/// The index of a fixed file in its ring's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place(u16);
+pub struct FixedIndex(u16);
 
-impl Place {
+impl FixedIndex {
     fn target(self) -> types::Fixed {
         types::Fixed(u32::from(self.0))
     }
@@ -121,34 +121,34 @@ pub struct Ring {
     uring: IoUring,
     buffers: Buffers,
     // Invariant: every buffer the kernel may read is in here until its completion.
-    lent: slab::Slab<(Key, Outgoing)>,
-    // Submissions that found the queue full.
+    lent: slab::Slab<(Key, SendBuffer)>,
+    // Submissions that did not fit into the queue.
     backlog: VecDeque<squeue::Entry>,
-    // Since it was last taken.
+    // Sends queued since this was last taken.
     queued: Queued,
-    // Connections that wait for room.
+    // Connections that wait to become writable.
     awaiting: u32,
-    // Places below `used` that are free, and how far the table was ever used.
-    free: Vec<Place>,
+    // The free fixed files below `used`, and the high-water mark of the table.
+    free: Vec<FixedIndex>,
     used: u32,
     places: u32,
-    // Shutdowns under way. The kernel looks up their place only when a worker runs them, so that until
-    // then it must not be another connection's.
-    shutting: HashMap<Place, Shutting>,
+    // Pending shutdowns. The kernel looks up their fixed file only when a worker runs them, so until then
+    // another connection must not get it.
+    shutting: HashMap<FixedIndex, Shutting>,
 }
 
 #[derive(Debug, Default)]
 struct Shutting {
-    under_way: u32,
+    pending: u32,
     close: bool,
 }
 
 impl Ring {
-    /// Sets up ring number `number` of a shard, of these sizes; completions signal `event`.
+    /// Sets up ring number `number` of a shard with these sizes; completions signal `event`.
     ///
     /// # Errors
     ///
-    /// Whatever `io_uring_setup` or a registration says: `EPERM` or `ENOSYS` where io_uring is
+    /// The errors of `io_uring_setup` or a registration: `EPERM` or `ENOSYS` where io_uring is
     /// forbidden or missing, `ENOMEM` under a small memlock limit, `EMFILE` if `places` is above the
     /// limit on open files.
     pub fn new(number: u16, sizes: Sizes, event: BorrowedFd<'_>) -> io::Result<Self> {
@@ -189,21 +189,21 @@ impl Ring {
         !self.free.is_empty() || self.used < self.places
     }
 
-    /// Puts `socket` into the table, which holds it open from now on.
+    /// Installs `socket` as a fixed file, which holds it open from now on.
     ///
     /// # Errors
     ///
-    /// The kernel's: memory.
+    /// The kernel's errors, above all missing memory.
     ///
     /// # Panics
     ///
-    /// Without vacancy.
-    pub fn install(&mut self, socket: &OwnedFd) -> io::Result<Place> {
+    /// If [`Ring::has_vacancy`] is false.
+    pub fn install(&mut self, socket: &OwnedFd) -> io::Result<FixedIndex> {
         let place = self.free.pop().unwrap_or_else(|| {
             assert!(self.used < self.places, "asked for a vacancy first");
             let place = u16::try_from(self.used).expect("tables have at most 2^16 places");
             self.used += 1;
-            Place(place)
+            FixedIndex(place)
         });
         let offset = u32::from(place.0);
         let installed = self
@@ -217,7 +217,7 @@ impl Ring {
         Ok(place)
     }
 
-    /// Names of the operations of both of a shard's rings that this kernel lacks.
+    /// Returns the names of the operations of both of a shard's rings that this kernel lacks.
     pub fn missing_operations(&self) -> io::Result<Vec<&'static str>> {
         let mut probe = io_uring::Probe::new();
         self.uring.submitter().register_probe(&mut probe)?;
@@ -227,7 +227,7 @@ impl Ring {
         Ok(missing.map(|(_, name)| *name).collect())
     }
 
-    /// Whether completions signal the eventfd; the caller places a fence behind the change.
+    /// Sets whether completions signal the eventfd; the caller places a fence after the change.
     pub fn signal(&mut self, on: bool) {
         let completions = self.uring.completion();
         if on {
@@ -237,8 +237,8 @@ impl Ring {
         }
     }
 
-    /// Whether [`Ring::enter`] has something to do: submissions, deferred work, or completions that
-    /// found the queue full.
+    /// Whether [`Ring::enter`] has work: submissions, deferred work, or completions that did not fit into the
+    /// queue.
     pub fn wants_entry(&mut self) -> bool {
         let submissions = self.uring.submission();
         !submissions.is_empty()
@@ -247,12 +247,12 @@ impl Ring {
             || !self.backlog.is_empty()
     }
 
-    /// Submits everything queued and runs the kernel's deferred work, as far as [`ENTERS_FURTHER_MAX`] goes.
-    /// What the kernel cannot do now is left for the next entry, which [`Ring::has_completions`] asks for.
+    /// Submits everything queued and runs the kernel's deferred work, up to [`ENTERS_FURTHER_MAX`] further entries.
+    /// The rest is left for the next entry, which [`Ring::has_completions`] asks for.
     ///
     /// # Errors
     ///
-    /// The ring is of no use any more: the kernel lost completions, or refuses the ring itself.
+    /// The ring cannot be used any more: the kernel lost completions, or refuses the ring itself.
     pub fn enter(&mut self) -> io::Result<()> {
         let mut further = (self.awaiting / DEFERRED_AN_ENTRY).min(ENTERS_FURTHER_MAX);
         loop {
@@ -284,7 +284,7 @@ impl Ring {
         }
     }
 
-    /// The next completion, if any arrived.
+    /// Takes the next completion, if any arrived.
     pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.uring.completion().next()?;
@@ -295,14 +295,14 @@ impl Ring {
             let word = entry.user_data();
             match word & KIND_MASK {
                 KIND_RECEIVE => {
-                    let filled = match (cqueue::buffer_select(entry.flags()), &result) {
-                        (Some(id), Ok(len)) => Some(self.buffers.filled(id, *len)),
+                    let buffer = match (cqueue::buffer_select(entry.flags()), &result) {
+                        (Some(id), Ok(len)) => Some(self.buffers.received(id, *len)),
                         _ => None,
                     };
                     let more = cqueue::more(entry.flags());
                     return Some(Completion::Received {
                         key: word & !KIND_MASK,
-                        filled,
+                        buffer,
                         result,
                         more,
                     });
@@ -316,37 +316,37 @@ impl Ring {
                         result,
                     });
                 }
-                KIND_ROOM => {
+                KIND_WRITABLE => {
                     let index = usize::try_from(word).expect("a slab index");
                     let (key, outgoing) = self.lent.remove(index);
                     self.awaiting -= 1;
                     return Some(Completion::Writable { key, outgoing });
                 }
-                _ => self.place_done(word, result.is_ok()),
+                _ => self.file_done(word, result.is_ok()),
             }
         }
     }
 
-    /// A shutdown, an abort or a close completed.
-    fn place_done(&mut self, word: u64, done: bool) {
+    /// Handles a completed shutdown, abort or close.
+    fn file_done(&mut self, word: u64, done: bool) {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a place is the low 16 bits"
         )]
-        let place = Place(word as u16);
+        let place = FixedIndex(word as u16);
         if word & CLOSE != 0 {
             self.free.push(place);
             return;
         }
         if word & ABORT != 0 && !done {
-            // No TCP connection, as in tests: its operations complete all the same.
+            // Not a TCP connection, as in tests: a shutdown makes its operations complete.
             self.shutdown(place, Shutdown::Both);
         }
         let Some(shutting) = self.shutting.get_mut(&place) else {
             return;
         };
-        shutting.under_way -= 1;
-        if shutting.under_way > 0 {
+        shutting.pending -= 1;
+        if shutting.pending > 0 {
             return;
         }
         let close = shutting.close;
@@ -365,31 +365,31 @@ impl Ring {
         waiting || self.wants_entry()
     }
 
-    /// Completions the kernel could not place in the queue and kept aside.
+    /// Number of completions that did not fit into the queue and that the kernel kept.
     pub fn overflow_count(&mut self) -> u32 {
         self.uring.completion().overflow()
     }
 
     /// Gives a receive buffer back to the kernel.
-    pub fn recycle(&mut self, filled: Filled) {
-        self.buffers.recycle(filled);
+    pub fn recycle(&mut self, buffer: ReceivedBuffer) {
+        self.buffers.recycle(buffer);
     }
 
-    /// Sends queued since the last call.
+    /// Takes the count of sends queued since the last call.
     pub fn take_queued(&mut self) -> Queued {
         std::mem::take(&mut self.queued)
     }
 
-    /// As [`Wire::receive`](super::wire::Wire::receive).
-    pub fn receive(&mut self, place: Place, key: Key) {
+    /// As [`Io::receive`](super::io::Io::receive).
+    pub fn receive(&mut self, place: FixedIndex, key: Key) {
         let entry = opcode::RecvMulti::new(place.target(), Buffers::group())
             .build()
             .user_data(KIND_RECEIVE | key);
         self.queue(entry);
     }
 
-    /// As [`Wire::send`](super::wire::Wire::send).
-    pub fn send(&mut self, place: Place, key: Key, outgoing: Outgoing) {
+    /// As [`Io::send`](super::io::Io::send).
+    pub fn send(&mut self, place: FixedIndex, key: Key, outgoing: SendBuffer) {
         let pointer = outgoing.as_ptr();
         let length = u32::try_from(outgoing.remaining()).unwrap_or(u32::MAX);
         let index = self.lent.insert((key, outgoing));
@@ -404,37 +404,37 @@ impl Ring {
         self.queue(entry);
     }
 
-    /// As [`Wire::await_room`](super::wire::Wire::await_room).
-    pub fn await_room(&mut self, place: Place, key: Key, outgoing: Outgoing) {
+    /// As [`Io::await_writable`](super::io::Io::await_writable).
+    pub fn await_writable(&mut self, place: FixedIndex, key: Key, outgoing: SendBuffer) {
         self.awaiting += 1;
         let index = self.lent.insert((key, outgoing));
         let entry = opcode::PollAdd::new(place.target(), POLLOUT)
             .build()
-            .user_data(KIND_ROOM | u64::try_from(index).expect("a slab index"));
+            .user_data(KIND_WRITABLE | u64::try_from(index).expect("a slab index"));
         self.queue(entry);
     }
 
-    /// As [`Wire::shutdown`](super::wire::Wire::shutdown). A failure means that the peer was faster.
-    pub fn shutdown(&mut self, place: Place, how: Shutdown) {
+    /// As [`Io::shutdown`](super::io::Io::shutdown). A failure means that the peer closed first.
+    pub fn shutdown(&mut self, place: FixedIndex, how: Shutdown) {
         let target = place.target();
         let (entry, word) = match how {
             Shutdown::Write => (opcode::Shutdown::new(target, SHUT_WR).build(), 0),
             Shutdown::Both => (opcode::Shutdown::new(target, SHUT_RDWR).build(), 0),
-            Shutdown::Abort => (dissolve(target), ABORT),
+            Shutdown::Abort => (abort(target), ABORT),
         };
-        self.shutting.entry(place).or_default().under_way += 1;
-        self.queue(entry.user_data(KIND_PLACE | word | u64::from(place.0)));
+        self.shutting.entry(place).or_default().pending += 1;
+        self.queue(entry.user_data(KIND_FILE | word | u64::from(place.0)));
     }
 
-    /// As [`Wire::close`](super::wire::Wire::close): behind a shutdown that is under way.
-    pub fn close(&mut self, place: Place) {
+    /// As [`Io::close`](super::io::Io::close); waits for pending shutdowns.
+    pub fn close(&mut self, place: FixedIndex) {
         if let Some(shutting) = self.shutting.get_mut(&place) {
             shutting.close = true;
             return;
         }
         let entry = opcode::Close::new(place.target())
             .build()
-            .user_data(KIND_PLACE | CLOSE | u64::from(place.0));
+            .user_data(KIND_FILE | CLOSE | u64::from(place.0));
         self.queue(entry);
     }
 
@@ -460,30 +460,30 @@ impl Ring {
     }
 }
 
-/// What a failed entry means. Nothing submitted is lost by it: entries the kernel did not take stay queued.
+/// Judges a failed entry. No submission is lost by it: those that the kernel did not take stay queued.
 fn judge(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
-        // Interrupted; or no memory for requests just now; or completions must be reaped first.
+        // Interrupted; or no memory for requests now; or completions must be reaped first.
         Some(EINTR | EAGAIN | ENOMEM | EBUSY) => Ok(()),
-        // Said once, then the kernel goes on without them: whose they were cannot be known, so connections
-        // would wait for ever, and buffers be lent for ever.
+        // The kernel reports this once and continues without the lost completions. Their connections are unknown
+        // and would wait for ever, and their buffers would stay lent for ever.
         Some(EBADR) => Err(io::Error::other(
-            "the kernel had no memory to keep completions aside and lost some (EBADR): what is under way is \
-             not known any more",
+            "the kernel had no memory to keep completions aside and lost some (EBADR): the pending \
+             operations are unknown",
         )),
         _ => Err(error),
     }
 }
 
-/// Connecting to no address dissolves a TCP connection (connect(2)): the kernel drops what it holds for the
-/// peer, sends RST, and operations under way complete with `ECONNRESET`. `SO_LINGER` would need a
+/// Aborts a TCP connection by connecting it to no address (connect(2)): the kernel drops the bytes it holds for
+/// the peer, sends RST, and pending operations complete with `ECONNRESET`. `SO_LINGER` would need a
 /// descriptor, or Linux 6.7.
-fn dissolve(target: types::Fixed) -> squeue::Entry {
+fn abort(target: types::Fixed) -> squeue::Entry {
     let len = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).expect("sixteen bytes");
     opcode::Connect::new(target, &raw const NO_ADDRESS, len).build()
 }
 
-/// The kernel copies it at submission.
+/// An address of no family; the kernel copies it at submission.
 static NO_ADDRESS: libc::sockaddr = libc::sockaddr {
     sa_family: AF_UNSPEC,
     sa_data: [0; 14],
@@ -491,7 +491,7 @@ static NO_ADDRESS: libc::sockaddr = libc::sockaddr {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // The kernel may still read what is lent: leak it rather than free it under a send.
+        // The kernel may still read lent buffers: they are leaked rather than freed during a send.
         std::mem::forget(std::mem::take(&mut self.lent));
     }
 }
@@ -514,7 +514,7 @@ const SHUT_RDWR: i32 = 2;
 mod tests {
     use super::*;
 
-    /// Goal: a kernel short of memory or space is asked again; lost completions end the ring by name.
+    /// Goal: an entry that failed for lack of memory or space is retried; lost completions end the ring by name.
     #[test]
     fn only_a_useless_ring_ends() {
         for errno in [EINTR, EAGAIN, ENOMEM, EBUSY] {

@@ -1,8 +1,7 @@
-//! A shard's rings: one while its connections fit the first one's table, one more whenever all are full.
+//! A shard's rings: one while its connections fit the first table, and one more whenever all are full.
 //!
-//! A ring's table of connections is bounded by the limit on open files, but each ring has its own, and
-//! a connection in a table takes no descriptor of the process. So that limit bounds handshakes under
-//! way, not viewers.
+//! The limit on open files bounds a ring's table of fixed files, but each ring has its own, and a fixed file
+//! takes no descriptor of the process. So that limit bounds handshakes in progress, not viewers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,30 +10,30 @@ use std::sync::atomic::{Ordering, fence};
 use rustix::event::EventfdFlags;
 use rustix::process::{Resource, getrlimit};
 
-use super::buffers::Filled;
-use super::ring::{Completion, Place, Ring, Sizes};
-use super::wire::{Key, Outgoing, Queued, Shutdown, Wire};
+use super::buffers::ReceivedBuffer;
+use super::io::{Io, Key, Queued, SendBuffer, Shutdown};
+use super::ring::{Completion, FixedIndex, Ring, Sizes};
 use crate::base::limits::{RING_CONNECTIONS_MAX, RINGS_MAX};
 
-/// Where a connection is: which ring, and where in its table.
+/// A connection's fixed file: its ring, and its index in the ring's table.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct FixedFile {
     ring: u16,
-    place: Place,
+    place: FixedIndex,
 }
 
 /// The rings of one shard; used only by the thread that made them.
 pub struct Rings {
     all: Vec<Ring>,
     sizes: Sizes,
-    // The ring whose completions are being taken.
+    // Index of the ring whose completions are being taken.
     current: usize,
-    // Signalled by all of them.
+    // The eventfd that all rings signal.
     event: OwnedFd,
 }
 
 impl Rings {
-    /// Sets up the first ring; its table as large as the limit on open files allows, at most
+    /// Sets up the first ring; its table is as large as the limit on open files allows, at most
     /// [`RING_CONNECTIONS_MAX`] connections.
     ///
     /// # Errors
@@ -46,7 +45,7 @@ impl Rings {
         Self::of(Sizes::usual(places.clamp(1, RING_CONNECTIONS_MAX)))
     }
 
-    /// As [`Rings::new`], each ring of these sizes.
+    /// As [`Rings::new`], with these sizes for each ring.
     ///
     /// # Errors
     ///
@@ -62,26 +61,26 @@ impl Rings {
         })
     }
 
-    /// Enters the first ring once; names of the operations of both of a shard's runtimes that this
+    /// Enters the first ring once; returns the names of the operations of both of a shard's runtimes that this
     /// kernel lacks.
     pub fn try_out(&mut self) -> io::Result<Vec<&'static str>> {
         self.all[0].enter()?;
         self.all[0].missing_operations()
     }
 
-    /// Readable when completions wait.
+    /// Returns the eventfd, which is readable when completions wait.
     pub fn event(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 
-    /// Whether completions signal [`Rings::event`]. Off while the shard is awake anyway. After
-    /// switching on, look for completions once more before sleeping.
+    /// Sets whether completions signal [`Rings::event`]; off while the shard is awake. After switching it on,
+    /// check for completions once more before sleeping.
     pub fn signal(&mut self, on: bool) {
         for ring in &mut self.all {
             ring.signal(on);
         }
-        // Pairs with the kernel's: it queues work, then looks at the switch; we set the switch, then
-        // look for work.
+        // Pairs with the kernel's fence: it queues work, then reads the switch; we set the switch, then look
+        // for work.
         fence(Ordering::SeqCst);
     }
 
@@ -96,7 +95,7 @@ impl Rings {
         Ok(())
     }
 
-    /// The next completion, if any arrived.
+    /// Takes the next completion, if any arrived.
     pub fn next_completion(&mut self) -> Option<Completion> {
         for _ in 0..self.all.len() {
             let completion = self.all.get_mut(self.current)?.next_completion();
@@ -113,18 +112,18 @@ impl Rings {
         self.all.iter_mut().any(Ring::has_completions)
     }
 
-    /// Completions the kernel could not place in a queue and kept aside.
+    /// Number of completions that did not fit into a queue and that the kernel kept.
     pub fn overflow_count(&mut self) -> u32 {
         let overflows = self.all.iter_mut().map(Ring::overflow_count);
         overflows.fold(0, u32::wrapping_add)
     }
 
     /// Gives a receive buffer back to the kernel.
-    pub fn recycle(&mut self, filled: Filled) {
-        self.all[usize::from(filled.ring())].recycle(filled);
+    pub fn recycle(&mut self, buffer: ReceivedBuffer) {
+        self.all[usize::from(buffer.ring())].recycle(buffer);
     }
 
-    /// Sends queued since the last call.
+    /// Takes the count of sends queued since the last call.
     pub fn take_queued(&mut self) -> Queued {
         let mut queued = Queued::default();
         for ring in &mut self.all {
@@ -133,7 +132,7 @@ impl Rings {
         queued
     }
 
-    /// Rings there are.
+    /// Number of rings.
     pub fn count(&self) -> usize {
         self.all.len()
     }
@@ -154,54 +153,54 @@ impl Rings {
             ..self.sizes
         };
         let mut ring = Ring::new(number, sizes, self.event.as_fd())?;
-        // Installing happens while the shard is awake, and awake it wants no signals.
+        // Connections are installed while the shard is awake, when it needs no signals.
         ring.signal(false);
         self.all.push(ring);
         Ok(number)
     }
 
-    fn ring(&mut self, seat: &Seat) -> &mut Ring {
-        &mut self.all[usize::from(seat.ring)]
+    fn ring(&mut self, file: &FixedFile) -> &mut Ring {
+        &mut self.all[usize::from(file.ring)]
     }
 }
 
-/// Connections that `shards` shards hold at most under a limit of `open_files` descriptors, of which
-/// `kept` serve other ends: half of the rest may become further rings, half is for handshakes. Beyond
-/// 67 million connections a shard [`RINGS_MAX`] comes first.
+/// Returns the most connections that `shards` shards hold under a limit of `open_files` descriptors, of which
+/// `kept` are for other uses: half of the rest may become further rings, half is for handshakes. Beyond
+/// 67 million connections per shard [`RINGS_MAX`] is the limit.
 pub fn capacity(open_files: u64, kept: u64, shards: u64) -> u64 {
     let places = open_files.min(RING_CONNECTIONS_MAX.into());
     let further = open_files.saturating_sub(kept) / 2;
     places.saturating_mul(shards.saturating_add(further))
 }
 
-impl Wire for Rings {
+impl Io for Rings {
     type Socket = OwnedFd;
-    type Seat = Seat;
+    type FixedFile = FixedFile;
 
-    fn install(&mut self, socket: OwnedFd) -> io::Result<Seat> {
+    fn install(&mut self, socket: OwnedFd) -> io::Result<FixedFile> {
         let ring = self.with_vacancy()?;
         let place = self.all[usize::from(ring)].install(&socket)?;
-        Ok(Seat { ring, place })
+        Ok(FixedFile { ring, place })
     }
 
-    fn receive(&mut self, seat: &Seat, key: Key) {
-        self.ring(seat).receive(seat.place, key);
+    fn receive(&mut self, file: &FixedFile, key: Key) {
+        self.ring(file).receive(file.place, key);
     }
 
-    fn send(&mut self, seat: &Seat, key: Key, outgoing: Outgoing) {
-        self.ring(seat).send(seat.place, key, outgoing);
+    fn send(&mut self, file: &FixedFile, key: Key, outgoing: SendBuffer) {
+        self.ring(file).send(file.place, key, outgoing);
     }
 
-    fn await_room(&mut self, seat: &Seat, key: Key, outgoing: Outgoing) {
-        self.ring(seat).await_room(seat.place, key, outgoing);
+    fn await_writable(&mut self, file: &FixedFile, key: Key, outgoing: SendBuffer) {
+        self.ring(file).await_writable(file.place, key, outgoing);
     }
 
-    fn shutdown(&mut self, seat: &Seat, how: Shutdown) {
-        self.ring(seat).shutdown(seat.place, how);
+    fn shutdown(&mut self, file: &FixedFile, how: Shutdown) {
+        self.ring(file).shutdown(file.place, how);
     }
 
-    fn close(&mut self, seat: Seat) {
-        self.ring(&seat).close(seat.place);
+    fn close(&mut self, file: FixedFile) {
+        self.ring(&file).close(file.place);
     }
 }
 
@@ -211,7 +210,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    /// Turns until `take`, to which each completion goes, has seen what it waits for.
+    /// Runs turns, and hands each completion to `take` until it returns true.
     fn turns(rings: &mut Rings, mut take: impl FnMut(&mut Rings, Completion) -> bool) {
         for _ in 0..1_000_000 {
             rings.enter().expect("the ring works");
@@ -220,48 +219,48 @@ mod tests {
                     return;
                 }
             }
-            // A turn without work is no system call: without a pause a million of them may be over before
-            // a kernel worker has run a shutdown, on a busy machine.
+            // A turn without work makes no system call: without a pause, a million turns may pass on a busy machine
+            // before a kernel worker has run a shutdown.
             std::thread::sleep(std::time::Duration::from_micros(50));
         }
         panic!("nothing more completes");
     }
 
-    /// The next bytes received, and whose.
+    /// Returns the next received bytes with the connection's key.
     fn received(rings: &mut Rings) -> (Key, Vec<u8>) {
         let mut got = None;
         turns(rings, |rings, completion| {
-            let Completion::Received { key, filled, .. } = completion else {
+            let Completion::Received { key, buffer, .. } = completion else {
                 return false;
             };
-            let mut filled = filled.expect("bytes, not the end");
-            let len = filled.received();
-            got = Some((key, filled.bytes()[..len].to_vec()));
-            rings.recycle(filled);
+            let mut buffer = buffer.expect("bytes, not the end");
+            let len = buffer.received();
+            got = Some((key, buffer.bytes()[..len].to_vec()));
+            rings.recycle(buffer);
             true
         });
         got.expect("just received")
     }
 
-    /// Goal: connections beyond a ring's table go to further rings, and each one's bytes come and go
-    /// under its own key; a place that was closed serves another connection, and only that one hears
-    /// what is sent to it. Method: tables of two places, five connections, then one closed while its
-    /// shutdown is under way and one more in its place.
+    /// Goal: connections beyond a ring's table go to further rings, and the bytes of each keep its own key; a
+    /// closed fixed file serves another connection, and only that one receives its bytes. Method: tables of two
+    /// fixed files, five connections, then one closed while its shutdown is pending and one more in its
+    /// place.
     #[test]
-    fn further_rings_take_what_the_first_cannot() {
+    fn further_rings_take_connections_beyond_the_first() {
         let mut rings = Rings::of(Sizes::usual(2)).expect("io_uring is allowed");
         let mut ends = Vec::new();
         for key in 0..5 {
             let (ours, theirs) = UnixStream::pair().expect("descriptors");
-            let seat = rings.install(ours.into()).expect("a place");
-            rings.receive(&seat, key);
-            ends.push((seat, theirs));
+            let file = rings.install(ours.into()).expect("a place");
+            rings.receive(&file, key);
+            ends.push((file, theirs));
         }
         assert_eq!(rings.count(), 3);
-        for (key, (seat, theirs)) in (0..).zip(&mut ends) {
+        for (key, (file, theirs)) in (0..).zip(&mut ends) {
             theirs.write_all(&[b'0' + key]).expect("open");
             assert_eq!(received(&mut rings), (key.into(), vec![b'0' + key]));
-            rings.send(seat, key.into(), Outgoing::owned(vec![b'a' + key]));
+            rings.send(file, key.into(), SendBuffer::owned(vec![b'a' + key]));
             turns(&mut rings, |_, completion| {
                 matches!(completion, Completion::Sent { result: Ok(1), .. })
             });
@@ -270,8 +269,8 @@ mod tests {
             assert_eq!(byte, [b'a' + key]);
         }
 
-        let (seat, mut gone) = ends.remove(2);
-        rings.shutdown(&seat, Shutdown::Both);
+        let (file, mut gone) = ends.remove(2);
+        rings.shutdown(&file, Shutdown::Both);
         turns(&mut rings, |_, completion| {
             matches!(
                 completion,
@@ -282,26 +281,25 @@ mod tests {
                 }
             )
         });
-        rings.close(seat);
+        rings.close(file);
         let mut nothing = Vec::new();
         assert_eq!(gone.read_to_end(&mut nothing).expect("an end"), 0);
 
-        let mut seats = Vec::new();
+        let mut connections = Vec::new();
         for key in 5..7 {
             let (ours, mut theirs) = UnixStream::pair().expect("descriptors");
-            // The close may be under way still: then the newcomer gets a place elsewhere.
-            let seat = rings.install(ours.into()).expect("a place");
-            rings.receive(&seat, key);
+            // The close may still be pending: then the new connection gets another fixed file.
+            let file = rings.install(ours.into()).expect("a place");
+            rings.receive(&file, key);
             theirs.write_all(b"new").expect("open");
             assert_eq!(received(&mut rings), (key, b"new".to_vec()));
-            seats.push((seat, theirs));
+            connections.push((file, theirs));
         }
         assert!(rings.count() <= 4);
     }
 
     /// Goal: an abort drops what the kernel holds for a peer that does not read; a shutdown keeps it.
-    /// Method: fill a connection, end it either way, read to the end: everything and an orderly end, or a
-    /// reset.
+    /// Method: fill a connection, end it either way, and read: all bytes and an orderly end, or a reset.
     #[test]
     fn an_abort_resets_and_a_shutdown_delivers() {
         for (how, is_reset) in [(Shutdown::Both, false), (Shutdown::Abort, true)] {
@@ -310,11 +308,11 @@ mod tests {
             let address = listener.local_addr().expect("bound");
             let mut theirs = std::net::TcpStream::connect(address).expect("listening");
             let (ours, _) = listener.accept().expect("a client");
-            let seat = rings.install(ours.into()).expect("a place");
-            rings.receive(&seat, 1);
-            let (mut sent, mut chunk) = (0, Outgoing::owned(vec![b'x'; 1 << 20]));
+            let file = rings.install(ours.into()).expect("a place");
+            rings.receive(&file, 1);
+            let (mut sent, mut chunk) = (0, SendBuffer::owned(vec![b'x'; 1 << 20]));
             loop {
-                rings.send(&seat, 1, chunk);
+                rings.send(&file, 1, chunk);
                 let mut taken = None;
                 turns(&mut rings, |_, completion| {
                     if let Completion::Sent { result, .. } = completion {
@@ -329,14 +327,14 @@ mod tests {
                         break;
                     }
                 }
-                chunk = Outgoing::owned(vec![b'x'; 1 << 20]);
+                chunk = SendBuffer::owned(vec![b'x'; 1 << 20]);
             }
-            rings.shutdown(&seat, how);
+            rings.shutdown(&file, how);
             turns(&mut rings, |_, completion| {
                 matches!(completion, Completion::Received { more: false, .. })
             });
-            rings.close(seat);
-            // The close is submitted, at the latest behind a worker's shutdown.
+            rings.close(file);
+            // Enters until the close is submitted, at the latest after a worker's shutdown.
             let mut got = Vec::new();
             theirs.set_nonblocking(true).expect("a socket");
             let end = loop {
@@ -359,7 +357,7 @@ mod tests {
         }
     }
 
-    /// Goal: more descriptors never mean fewer connections, and a small limit carries a crowd.
+    /// Goal: more descriptors never mean fewer connections, and a small limit allows many.
     #[test]
     fn capacity_grows_with_the_limit() {
         let mut before = 0;

@@ -14,13 +14,13 @@ use rustix::net::{
 
 use crate::base::limits::{ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES, UNACKNOWLEDGED_MAX};
 
-/// Binds `address` alone, without port sharing: fails with `AddrInUse` while anybody else has it.
-/// With `SO_REUSEPORT` a second server would silently take half of the connections.
+/// Binds `address` without port sharing: fails with `AddrInUse` while another process has it. With
+/// `SO_REUSEPORT` a second server would silently take half of the connections.
 pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     open(address, false)?.local_addr()
 }
 
-/// A listener that has its port alone.
+/// Makes a listener that does not share its port.
 pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, false)?;
     bound_orphans(&listener)?;
@@ -28,8 +28,8 @@ pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// A listener that shares its port with the listeners of the other shards. What it accepts inherits no
-/// Nagle delay and a bounded kernel send buffer: two system calls less for each handshake.
+/// Makes a listener that shares its port with those of the other shards. Accepted connections inherit no Nagle
+/// delay and a bounded kernel send buffer, which saves two system calls for each handshake.
 pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, true)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
@@ -41,27 +41,27 @@ pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Whatever is accepted gives up when its client acknowledges nothing for [`UNACKNOWLEDGED_MAX`], also once
-/// nobody here has it any more: by default the kernel would go on for a quarter of an hour.
+/// Makes accepted connections fail when the client acknowledges nothing for [`UNACKNOWLEDGED_MAX`], also after
+/// we have closed them: by default the kernel would retry for a quarter of an hour.
 fn bound_orphans(listener: &TcpListener) -> io::Result<()> {
     let millis = u32::try_from(UNACKNOWLEDGED_MAX.as_millis()).expect("a minute");
     Ok(sockopt::set_tcp_user_timeout(listener, millis)?)
 }
 
-/// From now on closing drops what the kernel still has for the peer, which gets RST.
+/// Makes a close drop the bytes that the kernel still has for the peer, and send RST.
 ///
 /// # Errors
 ///
-/// The kernel's: the peer was faster.
+/// The kernel's error when the peer closed first.
 pub fn reset_at_close(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
-/// Ends our direction: FIN behind what was written.
+/// Ends our direction: sends FIN after the written bytes.
 ///
 /// # Errors
 ///
-/// The kernel's: the peer was faster.
+/// The kernel's error when the peer closed first.
 pub fn end_writing(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }
@@ -75,9 +75,9 @@ pub fn has_unsent(socket: impl AsFd) -> bool {
     result == 0 && bytes > 0
 }
 
-/// Has the kernel keep a connection to itself until its first bytes are there, or [`ACCEPT_DEFERRED`] is
-/// over: mostly the whole upgrade request is there when we accept, and who connects and says nothing
-/// costs no descriptor at first.
+/// Makes the kernel hold a connection back until its first bytes have arrived, or [`ACCEPT_DEFERRED`] is over:
+/// mostly the whole upgrade request has arrived when we accept, and a connection without a request takes no
+/// descriptor at first.
 fn defer_accept(listener: &TcpListener) -> io::Result<()> {
     let seconds = c_int::try_from(ACCEPT_DEFERRED.as_secs()).unwrap_or(1);
     let len = socklen_t::try_from(size_of::<c_int>()).expect("four bytes");
@@ -97,11 +97,12 @@ fn defer_accept(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-/// What has arrived and fits into `buffer`: its length, 0 at the end of the stream, `None` if nothing has.
+/// Receives the bytes that have arrived and fit into `buffer`; returns their count, 0 at the end of the stream,
+/// `None` if none have arrived.
 ///
 /// # Errors
 ///
-/// The kernel's: the peer reset the connection.
+/// The kernel's error when the peer has reset the connection.
 pub fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
         Ok((_, len)) => Ok(Some(len)),
@@ -139,9 +140,9 @@ mod tests {
         client.write_all(b"G").expect("open");
         let (accepted, _) = listener.accept().expect("a client");
         assert!(sockopt::tcp_nodelay(&accepted).expect("a socket"));
-        let asked = sockopt::socket_send_buffer_size(&listener).expect("a socket");
+        let requested = sockopt::socket_send_buffer_size(&listener).expect("a socket");
         let got = sockopt::socket_send_buffer_size(&accepted).expect("a socket");
-        assert_eq!(got, asked);
+        assert_eq!(got, requested);
         // `net.core.wmem_max` may lower it.
         assert!(
             got <= SOCKET_SEND_BYTES && got > SOCKET_SEND_BYTES / 8,
@@ -149,27 +150,27 @@ mod tests {
         );
     }
 
-    /// Goal: who speaks is accepted with what it said, who is silent a little later. Method: both
-    /// connect, the silent one first.
+    /// Goal: a client that sends is accepted with its bytes, a silent one a little later. Method: both connect,
+    /// the silent one first.
     #[test]
     fn a_connection_is_accepted_with_its_first_bytes() {
         let address = "127.0.0.1:0".parse().expect("an address");
         let listener = listen_shared(address).expect("loopback");
         let bound = listener.local_addr().expect("bound");
         let silent = std::net::TcpStream::connect(bound).expect("listening");
-        let mut speaker = std::net::TcpStream::connect(bound).expect("listening");
-        speaker.write_all(b"GET").expect("open");
+        let mut sender = std::net::TcpStream::connect(bound).expect("listening");
+        sender.write_all(b"GET").expect("open");
         let mut buffer = [0; 8];
         let mut ours = Vec::new();
-        for (client, said) in [(&speaker, Some(3)), (&silent, None)] {
+        for (client, received) in [(&sender, Some(3)), (&silent, None)] {
             let (accepted, peer) = listener.accept().expect("a client");
             assert_eq!(peer, client.local_addr().expect("connected"));
             let accepted = OwnedFd::from(accepted);
-            assert_eq!(receive_now(&accepted, &mut buffer).expect("open"), said);
+            assert_eq!(receive_now(&accepted, &mut buffer).expect("open"), received);
             ours.push(accepted);
         }
         assert_eq!(&buffer[..3], b"GET");
-        drop(speaker);
+        drop(sender);
         let end = std::iter::repeat_with(|| receive_now(&ours[0], &mut buffer))
             .find_map(|read| read.expect("an orderly end"));
         assert_eq!(end, Some(0));

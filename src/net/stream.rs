@@ -1,4 +1,4 @@
-//! Handshake I/O on tokio-uring; nothing else in the tree knows that crate.
+//! Handshake I/O on tokio-uring; no other module uses that crate.
 //!
 //! Dropping an operation of this runtime does not cancel it: never race one against a timer and drop
 //! the loser. Deadlines [`Stream::abort`] the connection, and the operation completes.
@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::socket;
 
-/// A tokio-uring runtime of this thread.
+/// This thread's tokio-uring runtime.
 pub struct Runtime(tokio_uring::Runtime);
 
 impl Runtime {
@@ -25,8 +25,8 @@ impl Runtime {
     pub fn new() -> io::Result<Self> {
         let mut builder = tokio_uring::builder();
         let mut ring = tokio_uring::uring_builder();
-        // Completions wait for the thread's next system call instead of interrupting it: each sender of
-        // an interrupt is the other end's processor, and in a rush of handshakes there are thousands.
+        // Completions wait for the thread's next system call instead of interrupting it: the peer's processor sends
+        // each interrupt, and in a rush of handshakes there are thousands.
         ring.setup_coop_taskrun();
         builder.uring_builder(&ring);
         tokio_uring::Runtime::new(&builder).map(Self)
@@ -38,7 +38,7 @@ impl Runtime {
     }
 }
 
-/// Runs `task` beside the others of this thread.
+/// Runs `task` concurrently with the other tasks of this thread.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(tokio_uring::spawn(task));
 }
@@ -47,7 +47,7 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
 pub struct Stream(tokio_uring::net::TcpStream);
 
 impl Stream {
-    /// Reads into `buffer` behind its content; returns the count, 0 at the end of the stream.
+    /// Reads into `buffer` after its content; returns the count, 0 at the end of the stream.
     ///
     /// # Cancel safety
     ///
@@ -73,28 +73,28 @@ impl Stream {
         self.0.write_all(buffer).await.0
     }
 
-    /// Takes a connection over.
+    /// Takes over a connection.
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self(tokio_uring::net::TcpStream::from_std(
             std::net::TcpStream::from(socket),
         ))
     }
 
-    /// Ends our direction: FIN behind what was written.
+    /// Ends our direction: sends FIN after the written bytes.
     pub fn shutdown_write(&self) {
-        // A failure means that the peer was faster.
+        // A failure means that the peer closed first.
         let _gone = self.0.shutdown(Shutdown::Write);
     }
 
-    /// Ends both directions; operations under way complete. What the peer has not read is dropped when the
-    /// connection is closed, and the peer gets RST.
+    /// Ends both directions; pending operations complete. At the close the kernel drops the bytes that the peer has
+    /// not read, and sends RST.
     pub fn abort(&self) {
-        // Failures mean that the peer was faster.
+        // Failures mean that the peer closed first.
         let _gone = socket::reset_at_close(self.borrow());
         let _gone = self.0.shutdown(Shutdown::Both);
     }
 
-    /// Another descriptor of the connection, outside the runtime.
+    /// Duplicates the connection's descriptor, for use outside the runtime.
     pub fn to_fd(&self) -> io::Result<OwnedFd> {
         self.borrow().try_clone_to_owned()
     }

@@ -13,13 +13,13 @@ use rustls::unbuffered::{
 
 use crate::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
 
-/// Why a TLS connection cannot go on.
+/// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The peer broke the protocol, or offers nothing we accept.
+    /// The peer broke the protocol, or offers no parameters that we accept.
     #[error("TLS: {0}")]
     Protocol(#[from] rustls::Error),
-    /// More ciphertext than any record or handshake needs.
+    /// The peer sent more ciphertext than any record or handshake needs.
     #[error("TLS: {TLS_INCOMING_BYTES_MAX} bytes received without a complete record")]
     TooLong,
     /// Encryption is not possible in this state.
@@ -27,14 +27,14 @@ pub enum TlsError {
     Encrypt(&'static str),
 }
 
-/// What is known after some ciphertext was taken.
+/// The connection's state after some ciphertext was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The handshake needs more bytes from the peer.
     Handshaking,
     /// Application data may flow.
     Established,
-    /// The peer said goodbye (`close_notify`).
+    /// The peer sent `close_notify`.
     Closed,
 }
 
@@ -43,12 +43,12 @@ pub struct Tls {
     connection: UnbufferedServerConnection,
     // Ciphertext of an incomplete record; empty otherwise.
     incoming: Vec<u8>,
-    // Records rustls made by itself (alerts, key updates); they go out before anything sealed later.
+    // Records that rustls made by itself (alerts, key updates); they go out before later sealed data.
     queued: Vec<u8>,
 }
 
 impl Tls {
-    /// A connection waiting for its ClientHello.
+    /// Makes a connection that waits for its ClientHello.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let connection = UnbufferedServerConnection::new(config)?;
         Ok(Self {
@@ -58,8 +58,8 @@ impl Tls {
         })
     }
 
-    /// Takes ciphertext; appends application data to `plain` and what must be sent to `out`.
-    /// On an error `out` may hold an alert worth sending.
+    /// Takes ciphertext; appends application data to `plain` and records to send to `out`.
+    /// On an error `out` may hold an alert, which should be sent.
     pub fn receive(
         &mut self,
         ciphertext: &mut [u8],
@@ -84,19 +84,19 @@ impl Tls {
         Ok(progress)
     }
 
-    /// Keeps records of rustls' own making until the next send.
+    /// Keeps records that rustls made by itself until the next send.
     pub fn queue(&mut self, records: &[u8]) {
         self.queued.extend_from_slice(records);
     }
 
-    /// Takes what [`Tls::queue`] kept.
+    /// Takes the records kept by [`Tls::queue`].
     pub fn take_queued(&mut self) -> Option<Vec<u8>> {
         (!self.queued.is_empty()).then(|| std::mem::take(&mut self.queued))
     }
 
     /// Appends `plain` to `out` as records of up to 16 KiB.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
-        // With what is kept of an incomplete message: rustls has noted how far it looked into it.
+        // Includes the kept bytes of an incomplete message: rustls has noted how far it parsed them.
         let UnbufferedStatus { state, .. } =
             self.connection.process_tls_records(&mut self.incoming);
         let ConnectionState::WriteTraffic(mut traffic) = state? else {
@@ -155,8 +155,9 @@ fn drive(
             Ok(None) => {}
             Ok(Some(progress)) => return Ok((progress, used)),
             Err(error) => {
-                // An alert for the peer, if rustls prepared one. It is shown the same bytes again: of a handshake
-                // message in several records it has noted how far it looked, and would look there in an empty slice.
+                // Gets an alert for the peer, if rustls prepared one. It must get the same bytes again: it has
+                // noted how far it parsed a handshake message in several records, and would index an empty slice
+                // there.
                 let UnbufferedStatus { state, .. } =
                     connection.process_tls_records(&mut ciphertext[used..]);
                 if let Ok(ConnectionState::EncodeTlsData(mut alert)) = state {
@@ -193,7 +194,7 @@ fn step(
             Ok(None)
         }
         ConnectionState::TransmitTlsData(data) => {
-            // `out` is sent before anything sealed later: the caller keeps the order.
+            // The caller sends `out` before later sealed data.
             data.done();
             Ok(None)
         }
@@ -220,7 +221,7 @@ fn insufficient(error: EncodeError) -> Option<InsufficientSizeError> {
     }
 }
 
-/// Lets `write` fill space behind `out`, growing it as asked; `None` if it refused for good.
+/// Lets `write` fill space at the end of `out`, grown as it asks; `None` if it fails for another reason.
 fn append(
     out: &mut Vec<u8>,
     bytes_guess: usize,
@@ -305,7 +306,7 @@ mod tests {
         plain
     }
 
-    /// Goal: handshake and data work however the ciphertext is cut; sealed data arrives whole.
+    /// Goal: handshake and data work however the ciphertext is split; sealed data arrives whole.
     #[test]
     fn data_flows_both_ways_in_any_chunks() {
         for chunk in [1, 7, 1000, 1 << 20] {
@@ -331,8 +332,8 @@ mod tests {
         }
     }
 
-    /// Goal: an error behind the first half of a handshake message is an error. rustls indexes out of range if it is then
-    /// asked for its alert with an empty slice.
+    /// Goal: an error after the first half of a handshake message is reported. rustls indexes out of range if it
+    /// is then asked for its alert with an empty slice.
     #[test]
     fn half_a_hello_before_noise_is_refused() {
         let (mut server, mut client) = pair();
@@ -353,8 +354,8 @@ mod tests {
         }
     }
 
-    /// Goal: a viewer that has sent half of a KeyUpdate message is served like others, and its other half counts. Method:
-    /// records made with the client's own traffic keys, as no client cuts such a message.
+    /// Goal: a viewer that has sent half of a KeyUpdate message is served like others, and its other half takes
+    /// effect. Method: records made with the client's own traffic keys, as no client splits such a message.
     #[test]
     fn half_a_key_update_does_not_hinder_sealing() {
         use aes_gcm::aead::{Aead, KeyInit, Payload};

@@ -1,15 +1,15 @@
-//! `Sec-WebSocket-Extensions`: offers of permessage-deflate read, one of them answered (RFC 6455 §9.1,
+//! `Sec-WebSocket-Extensions`: reads offers of permessage-deflate and answers one of them (RFC 6455 §9.1,
 //! RFC 7692 §7).
 //!
-//! An offer that is not understood to the letter is declined, as RFC 7692 §7 asks, and the next one is
-//! tried; a field that is not even a list ends there. Compression is never worth a refused handshake.
+//! An offer with any unknown part is declined, as RFC 7692 §7 requires, and the next one is tried; a field
+//! that is not a list of extensions is read up to its error. No offer makes a handshake fail.
 
 use std::fmt::Write;
 
 use crate::base::limits::EXTENSION_OFFERS_MAX;
 
 const NAME: &str = "permessage-deflate";
-/// RFC 7692 §7.1.2: of a window, as a power of two.
+/// Valid window sizes, as powers of two (RFC 7692 §7.1.2).
 const BITS: std::ops::RangeInclusive<u8> = 8..=15;
 
 /// The offers of permessage-deflate that can be accepted, in the client's order of preference.
@@ -19,14 +19,14 @@ pub struct Offers {
     len: usize,
 }
 
-/// All that matters of an offer: the largest window the client takes, if it sets a bound. What it says
-/// of its own window binds nobody: the inflater has the largest.
+/// The largest window that the client accepts, if its offer sets a bound. A bound on its own window is ignored:
+/// the inflater has the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Offer {
     server_bits: Option<u8>,
 }
 
-/// What was agreed: each message is compressed on its own, in both directions.
+/// An agreement: each message is compressed on its own, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
     /// The window the server compresses with, as a power of two.
@@ -36,8 +36,7 @@ pub struct Agreement {
 }
 
 impl Offers {
-    /// Reads one more header field; bytes beyond what a header may be long are the head parser's
-    /// business. Linear in the field's length.
+    /// Reads one more header field, in time linear in its length; the head parser bounds the length.
     pub fn read(&mut self, field: &[u8]) {
         let mut reader = Reader { rest: field };
         loop {
@@ -61,8 +60,8 @@ impl Offers {
         }
     }
 
-    /// Accepts the first offer that a server can meet which compresses with `window_bits`, and with
-    /// less down to `window_bits_min` where asked to.
+    /// Accepts the first offer that a server can meet if it compresses with `window_bits`, or with fewer, down to
+    /// `window_bits_min`, where an offer requires it.
     pub fn agree(&self, window_bits_min: u8, window_bits: u8) -> Option<Agreement> {
         let offers = self.offers.iter().flatten();
         offers
@@ -91,8 +90,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// One extension of the list: its name, and the offer it is if it were permessage-deflate; `None`
-    /// if this is no list of extensions.
+    /// Reads one extension of the list: its name, and its offer if it is permessage-deflate; `None` if the field is
+    /// not a list of extensions.
     fn extension(&mut self) -> Option<(&'a [u8], Option<Offer>)> {
         // RFC 9110 §5.6.1.2: empty list elements are ignored.
         while self.takes(b',') {}
@@ -125,7 +124,7 @@ impl<'a> Reader<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// A token, quoted or not. Quoted pairs are not undone: what needs one is no token.
+    /// Reads a token, quoted or not. Quoted pairs are not unescaped: a text that needs one is not a token.
     fn value(&mut self) -> Option<&'a [u8]> {
         if !self.takes(b'"') {
             return self.token();
@@ -142,12 +141,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// RFC 9110 §5.6.2.
+/// Whether a byte may be in a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Parameters of one offer, each at most once.
+/// The parameters of one offer, each at most once.
 #[derive(Debug, Clone, Copy, Default)]
 struct Params {
     offer: Offer,
@@ -157,7 +156,7 @@ struct Params {
 }
 
 impl Params {
-    /// With one more parameter; `None` if the offer must be declined for it (RFC 7692 §7.1).
+    /// Adds a parameter; `None` if the offer must be declined for it (RFC 7692 §7.1).
     fn with(mut self, name: &[u8], value: Option<&[u8]>) -> Option<Self> {
         let first = match name.to_ascii_lowercase().as_slice() {
             b"server_no_context_takeover" if value.is_none() => {
@@ -182,7 +181,7 @@ impl Params {
     }
 }
 
-/// 8 to 15 without leading zeros (RFC 7692 §7.1.2.1).
+/// Parses 8 to 15 without leading zeros (RFC 7692 §7.1.2.1).
 fn bits(value: &[u8]) -> Option<u8> {
     let number = match *value {
         [digit @ b'8'..=b'9'] => digit - b'0',
@@ -233,7 +232,7 @@ mod tests {
                 &["permessage-deflate; server_no_context_takeover; client_no_context_takeover"],
                 plain.clone(),
             ),
-            // The first that can be met counts.
+            // The first offer that can be met is accepted.
             (
                 &["permessage-deflate; server_max_window_bits=9, permessage-deflate"],
                 plain.clone(),
@@ -254,7 +253,7 @@ mod tests {
         assert_eq!(agree(&small, 9, 15), named(9), "a server that can");
     }
 
-    /// Goal: what is not understood to the letter is declined.
+    /// Goal: an offer with any unknown part is declined.
     #[test]
     fn doubtful_offers_are_declined() {
         for params in [
@@ -282,9 +281,9 @@ mod tests {
         ] {
             let field = format!("permessage-deflate{params}");
             let declined = agree(&[&field], 12, 12);
-            // A name that ends the list leaves a bare offer before it: accepted as that or not at all.
+            // A name that ends the list leaves a bare offer before it, which must not be accepted as another one.
             assert!(declined.is_none(), "{field}: {declined:?}");
-            // The next field is looked at all the same.
+            // The next field is still read.
             assert!(agree(&[&field, "permessage-deflate"], 12, 12).is_some());
         }
         let many = "permessage-deflate; server_max_window_bits=8,".repeat(100);
@@ -296,7 +295,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no bytes panic; an offer behind anything that is a list is found.
+        /// Goal: no bytes panic; an offer after any valid list is found.
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut offers = Offers::default();

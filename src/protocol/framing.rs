@@ -1,33 +1,33 @@
-//! Where the requests of an HTTP/1 connection begin and end (RFC 9112 §6), watched byte by byte in front of the
+//! Follows byte by byte where the requests of an HTTP/1 connection begin and end (RFC 9112 §6), in front of the
 //! HTTP library.
 //!
-//! What parsers are known to disagree about is a doubt: two lengths, a length beside a transfer coding, a coding
-//! other than `chunked`, bare line ends, folded lines. Whoever is in front of us may have seen another request end
-//! there than we would (request smuggling), so nothing behind a doubt may be read as a request.
+//! A form that parsers are known to disagree about is a doubt: two lengths, a length beside a transfer coding, a
+//! coding other than `chunked`, bare line ends, folded lines. A proxy in front of us may see the request end
+//! elsewhere (request smuggling), so no bytes after a doubt may be read as a request.
 //!
-//! Owns: where in a head, or how far in a body, the stream is. Never: targets, other fields, the library's verdict.
+//! Owns: the stream's position in a head or body. Never: targets, other fields, the library's verdict.
 
-/// How HTTP/2 begins (RFC 9113 §3.4); it has frames, and no doubts.
+/// The first bytes of HTTP/2 (RFC 9113 §3.4); it has frames, and so no doubts.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What is kept of a line. The longest field that counts, a length of 19 digits, has 37 bytes.
+/// Bytes kept of a line. The longest relevant field, a length of 19 digits, has 37 bytes.
 const LINE_BYTES_KEPT: usize = 64;
 
-/// Why it is not certain where a request ends.
+/// Why the end of a request is not certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    /// CR without LF, LF without CR, or NUL.
+    /// A CR without LF, an LF without CR, or a NUL.
     #[error("a bare CR, LF or NUL in the request head")]
     LineEnd,
-    /// A line that goes on with the one before.
+    /// A line that continues the one before.
     #[error("a folded line in the request head")]
     Folded,
-    /// Two `Content-Length`, or one beside `Transfer-Encoding`, or two of these.
+    /// Two `Content-Length`, or one beside `Transfer-Encoding`, or two of the latter.
     #[error("Content-Length and Transfer-Encoding must appear once, and not both")]
     TwoLengths,
-    /// Not digits, or too many.
+    /// A length that is not digits, or has too many.
     #[error("Content-Length must be a number of digits")]
     Length,
-    /// Not `chunked` alone.
+    /// A coding other than `chunked` alone.
     #[error("Transfer-Encoding must be chunked")]
     Coding,
 }
@@ -35,13 +35,13 @@ pub enum Doubt {
 /// A doubt, and the byte that raised it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raised {
-    /// Why.
+    /// The doubt.
     pub doubt: Doubt,
-    /// Which of the bytes given, the first being 0.
+    /// The index of the byte in the given bytes.
     pub at: usize,
 }
 
-/// Where a connection is.
+/// The position of a connection in its requests.
 #[derive(Debug)]
 pub struct Framing {
     at: At,
@@ -50,12 +50,12 @@ pub struct Framing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// So many bytes are as HTTP/2 begins.
+    /// This many bytes match the beginning of HTTP/2.
     Preface(usize),
     Head,
-    /// Before so many bytes of a body.
+    /// This many bytes of a body are still to come.
     Body(u64),
-    /// Nothing more is looked at: HTTP/2, or a chunked body. That one ends its connection; see
+    /// No more bytes are examined: HTTP/2, or a chunked body, which ends its connection; see
     /// [`Framing::read`].
     Through,
 }
@@ -72,12 +72,12 @@ impl Default for Framing {
 impl Framing {
     /// Follows `bytes`, the next ones of the connection.
     ///
-    /// A request with a chunked body must be its connection's last one that is answered: where it ends is for
-    /// the HTTP library alone to find.
+    /// A request with a chunked body must be the last one answered on its connection: only the HTTP library finds
+    /// its end.
     ///
     /// # Errors
     ///
-    /// The first doubt; nothing is to be read behind it.
+    /// The first doubt; no bytes after it may be read.
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), Raised> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -92,7 +92,7 @@ impl Framing {
                         };
                         at += 1;
                     } else {
-                        // It was a request line all along; its bytes raise no doubt.
+                        // It was the start of a request line; its bytes raise no doubt.
                         self.at = At::Head;
                         for byte in &HTTP2_PREFACE[..seen] {
                             self.head_byte(*byte)
@@ -137,10 +137,10 @@ enum BodyLength {
     Chunked,
 }
 
-/// A request head under way.
+/// A request head that is still incomplete.
 #[derive(Debug, Default)]
 struct Head {
-    // Of the line under way, without its end.
+    // The current line, without its end.
     line: Line,
     after_cr: bool,
     has_request_line: bool,
@@ -148,7 +148,7 @@ struct Head {
 }
 
 impl Head {
-    /// What follows the head, at its last byte.
+    /// Takes a byte; at the head's last one returns the length of its body.
     fn push(&mut self, byte: u8) -> Result<Option<BodyLength>, Doubt> {
         match (self.after_cr, byte) {
             (true, b'\n') => {
@@ -202,7 +202,7 @@ fn digits(value: &[u8]) -> Option<BodyLength> {
     text.parse().ok().map(BodyLength::Bytes)
 }
 
-/// The beginning of a line, and how long it was.
+/// The beginning of a line, and the line's length.
 #[derive(Debug)]
 struct Line {
     kept: [u8; LINE_BYTES_KEPT],
@@ -230,7 +230,7 @@ impl Line {
         self.len <= LINE_BYTES_KEPT
     }
 
-    /// Name and value, as far as they were kept, without blanks around them.
+    /// Returns the kept part of name and value, without blanks around them.
     fn field(&self) -> Option<(&[u8], &[u8])> {
         let kept = &self.kept[..self.len.min(LINE_BYTES_KEPT)];
         let colon = kept.iter().position(|byte| *byte == b':')?;
@@ -241,7 +241,7 @@ impl Line {
     }
 }
 
-/// Without blanks and tabs around it (RFC 9110 §5.6.3), and those alone.
+/// Trims blanks and tabs only (RFC 9110 §5.6.3).
 fn without_blanks(text: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = text.iter().take_while(|byte| is_blank(byte)).count();
@@ -261,7 +261,7 @@ mod tests {
 
     fn doubt(bytes: &[u8]) -> Option<Doubt> {
         let whole = Framing::default().read(bytes);
-        // In single bytes the verdict is the same, at the same place.
+        // Byte by byte the verdict is the same, at the same place.
         let mut framing = Framing::default();
         let by_one = bytes
             .iter()
@@ -271,7 +271,7 @@ mod tests {
         by_one.map(|(_, doubt)| doubt)
     }
 
-    /// Goal: what RFC 9112 leaves to the recipient, or calls faulty, is decided.
+    /// Goal: forms that RFC 9112 leaves to the recipient, or calls invalid, have a verdict.
     #[test]
     fn two_readings_of_a_request_are_a_doubt() {
         use Doubt::{Coding, Folded, Length, LineEnd, TwoLengths};
@@ -315,7 +315,7 @@ mod tests {
             ("Transfer-Encoding: \u{b}chunked\r\n", Some(Coding)),
             ("Content-Length: \u{c}2\r\n", Some(Length)),
             ("Transfer-Encoding:\r\n chunked\r\n", Some(Coding)),
-            // httparse refuses the blank before the colon; the length is seen all the same.
+            // httparse refuses the blank before the colon; the length is still seen.
             (
                 "Content-Length : 2\r\nContent-Length: 3\r\n",
                 Some(TwoLengths),
@@ -335,10 +335,10 @@ mod tests {
         assert_eq!(doubt(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"), None);
     }
 
-    /// Goal: every head of a connection is seen, nothing in a body is taken for one, and what comes behind
-    /// HTTP/2's first bytes is let through.
+    /// Goal: every head of a connection is examined, no part of a body is taken for one, and all bytes after the
+    /// beginning of HTTP/2 pass.
     #[test]
-    fn each_head_of_a_connection_is_looked_at() {
+    fn each_head_of_a_connection_is_examined() {
         let inner = "GET / HTTP/1.1\nTransfer-Encoding: x\r\n\r\n";
         let first = request(&format!("Content-Length: {}\r\n", inner.len()), inner);
         let second = request("Content-Length: 1\r\nContent-Length: 2\r\n", "{}");
@@ -352,7 +352,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no two requests are read where the HTTP library could read one, or the other way round.
+        /// Goal: the framing and the HTTP library see the same number of requests.
         /// Oracle: httparse, on heads of all kinds of fields, pipelined.
         #[test]
         fn httparse_sees_the_same_requests(
@@ -411,7 +411,7 @@ mod tests {
             }
         }
 
-        /// Goal: no bytes panic, and pieces do not matter.
+        /// Goal: no bytes panic, and the verdict does not depend on their pieces.
         #[test]
         fn any_bytes_get_the_same_verdict_in_pieces(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _verdict = doubt(&bytes);

@@ -1,8 +1,8 @@
 //! The messaging listener's HTTP/1.1: request heads in, upgrade answers and refusals out.
 //!
-//! Strict where leniency has cost others: folded lines, bare line ends, bodies on an upgrade, repeated
-//! or odd headers are refused with 400 and the connection is closed, so nothing behind a head is ever
-//! taken for a second request.
+//! The parser is strict where leniency has caused vulnerabilities: folded lines, bare line ends, bodies on an
+//! upgrade, repeated or odd headers are refused with 400 and the connection is closed, so no bytes after a
+//! head are ever taken for a second request.
 
 use std::fmt::Write;
 
@@ -16,37 +16,37 @@ use crate::base::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, TOKEN_BYTES_MAX};
 /// Why a request head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
-    /// Longer than `HEAD_BYTES_MAX`.
+    /// The head is longer than `HEAD_BYTES_MAX`.
     #[error("Request head is longer than {HEAD_BYTES_MAX} bytes")]
     TooLong,
-    /// More than `HEAD_FIELDS_MAX` fields.
+    /// The head has more than `HEAD_FIELDS_MAX` fields.
     #[error("Request head has more than {HEAD_FIELDS_MAX} fields")]
     TooManyFields,
-    /// Not HTTP/1.1 as RFC 9112 writes it.
+    /// The head is not HTTP/1.1 as RFC 9112 defines it.
     #[error("Malformed HTTP request head")]
     Malformed,
-    /// HTTP/1.0 and others cannot upgrade.
+    /// The version is not HTTP/1.1, so it cannot upgrade.
     #[error("HTTP/1.1 is required")]
     Version,
-    /// Only GET upgrades; GET and HEAD fetch pages.
+    /// The method is not GET, or HEAD for a page.
     #[error("Method is not allowed")]
     Method,
-    /// A field that must be there once is missing or repeated.
+    /// A field that must occur once is missing or repeated.
     #[error("Header {0} must appear exactly once")]
     NotOnce(&'static str),
-    /// A body on a request that has none.
+    /// The request has a body.
     #[error("Request must not have a body")]
     Body,
-    /// Wants an upgrade, but not to WebSocket.
+    /// The upgrade is not to WebSocket.
     #[error("Only an upgrade to WebSocket is offered")]
     OtherUpgrade,
-    /// `Upgrade: websocket` without the rest of RFC 6455 §4.2.1.
+    /// The request has `Upgrade: websocket` but not the rest of RFC 6455 §4.2.1.
     #[error("Malformed WebSocket handshake: {0}")]
     Handshake(&'static str),
-    /// Not version 13.
+    /// The WebSocket version is not 13.
     #[error("Only WebSocket version 13 is spoken")]
     WebSocketVersion,
-    /// Not a token of RFC 9110 §5.6.2, or more than one, or longer than `TOKEN_BYTES_MAX`.
+    /// The subprotocol is not a token of RFC 9110 §5.6.2, or more than one, or longer than `TOKEN_BYTES_MAX`.
     #[error(
         "Sec-WebSocket-Protocol must be one chat token of at most {TOKEN_BYTES_MAX} characters"
     )]
@@ -54,7 +54,7 @@ pub enum HeadFault {
 }
 
 impl HeadFault {
-    /// The HTTP status of the refusal.
+    /// Returns the HTTP status of the refusal.
     pub fn status(self) -> u16 {
         match self {
             Self::TooLong | Self::TooManyFields => 431,
@@ -68,18 +68,18 @@ impl HeadFault {
     }
 }
 
-/// Looks for the end of a head in bytes that arrive in any pieces, without looking twice at any, and
-/// refuses as soon as it is seen what parsers disagree about: bare CR or LF, NUL, folded lines.
+/// Finds the end of a head in bytes that arrive in any pieces, and reads each byte once. It refuses forms that
+/// parsers disagree about as soon as they arrive: bare CR or LF, NUL, folded lines.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
     scanned: usize,
 }
 
 impl HeadScanner {
-    /// The head's length, blank line included, once `received` holds it; `received` is everything so
+    /// Returns the head's length, including the blank line, once `received` holds it; `received` is all bytes so
     /// far.
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadFault> {
-        // A client that speaks something else should not have to wait for the deadline.
+        // A client with another protocol should not have to wait for the deadline.
         if received
             .first()
             .is_some_and(|first| !first.is_ascii_uppercase())
@@ -111,7 +111,7 @@ impl HeadScanner {
     }
 }
 
-/// Length of the part before the first CR, LF or NUL, sixteen bytes at a time.
+/// Returns the length of the part before the first CR, LF or NUL; checks sixteen bytes at a time.
 fn ordinary_len(bytes: &[u8]) -> usize {
     let is_special = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
     let (chunks, _) = bytes.as_chunks::<16>();
@@ -125,12 +125,12 @@ fn ordinary_len(bytes: &[u8]) -> usize {
     rest.map_or(bytes.len(), |at| ordinary + at)
 }
 
-/// Hands the values of the field `name`, in the order of the head, to `read`; for a whole head, as
+/// Hands `read` the values of the field `name` in the order of the head, which must be whole, as
 /// [`HeadScanner`] delimits it.
 ///
 /// # Errors
 ///
-/// As [`parse`], as far as it is about fields.
+/// The errors of [`parse`] about fields.
 pub fn field_values(
     head: &[u8],
     name: &'static str,
@@ -154,12 +154,12 @@ pub fn field_values(
     Ok(())
 }
 
-/// What a head asks for.
+/// The request of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// A WebSocket handshake.
     Upgrade(Upgrade<'a>),
-    /// A page is asked for, and nothing in the head hints at an upgrade.
+    /// A request for a page; no field of the head belongs to an upgrade.
     Plain {
         /// `GET` or `HEAD`.
         method: &'a str,
@@ -173,13 +173,13 @@ pub enum Request<'a> {
 pub struct Upgrade<'a> {
     /// `Sec-WebSocket-Key`.
     pub key: &'a str,
-    /// The one subprotocol offered: the chat token.
+    /// The only offered subprotocol: the chat token.
     pub token: Option<&'a str>,
     /// `Origin`, which browsers send.
     pub origin: Option<&'a str>,
     /// Path and query.
     pub target: &'a str,
-    /// Compression, as far as it is offered.
+    /// The offers of compression.
     pub offers: Offers,
 }
 
@@ -227,7 +227,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
     upgrade(&fields, target).map(Request::Upgrade)
 }
 
-/// The key's last character may have bits set that mean nothing, as in RFC 6455's own example.
+/// The key's last character may have meaningless bits set, as in RFC 6455's own example.
 const KEY: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
@@ -272,8 +272,8 @@ fn text(value: &[u8]) -> Option<&str> {
         .filter(|text| text.is_ascii())
 }
 
-/// One token of RFC 9110 §5.6.2. The list it stands in may have empty elements, which a recipient must
-/// ignore (§5.6.1.2).
+/// Parses a list of one token (RFC 9110 §5.6.2). The list may have empty elements, which a recipient must ignore
+/// (§5.6.1.2).
 fn token(value: &[u8]) -> Option<&str> {
     let mut elements = value
         .split(|byte| *byte == b',')
@@ -285,7 +285,7 @@ fn token(value: &[u8]) -> Option<&str> {
         .flatten()
 }
 
-/// `tchar` of RFC 9110, by byte.
+/// Whether a byte is a `tchar` of RFC 9110.
 const IS_TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;
@@ -329,8 +329,8 @@ impl<'a> Fields<'_, 'a> {
         self.at_most_once(name)?.ok_or(HeadFault::NotOnce(name))
     }
 
-    /// Whether any field belongs to an upgrade. Half a handshake is a broken client or a proxy that
-    /// dropped the rest; a page would hide that from both.
+    /// Whether any field belongs to an upgrade. Half a handshake comes from a broken client, or a proxy that dropped
+    /// the rest; a page would hide that.
     fn want_upgrade(&self) -> bool {
         const WEB_SOCKET: &str = "Sec-WebSocket-";
         self.has("Upgrade")
@@ -351,8 +351,8 @@ impl<'a> Fields<'_, 'a> {
     }
 }
 
-/// Appends the `101` answer: the token comes back verbatim, once; without it every browser and every
-/// Node client fails the handshake.
+/// Appends the `101` answer. It repeats the token verbatim, once: without it every browser and every Node
+/// client fails the handshake.
 pub fn switching_protocols(
     out: &mut Vec<u8>,
     key: &str,
@@ -376,7 +376,7 @@ pub fn switching_protocols(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// Appends a refusal in the shape of IVS Chat's error frames; the connection closes behind it.
+/// Appends a refusal in the form of IVS Chat's error frames; the connection closes after it.
 pub fn refusal(out: &mut Vec<u8>, status: u16, id: FrameId, code: u16, message: &str) {
     let mut body = format!(
         r#"{{"Type":"ERROR","Id":"{id}","RequestId":"","ErrorCode":{code},"ErrorMessage":""#
@@ -392,15 +392,15 @@ pub fn refusal(out: &mut Vec<u8>, status: u16, id: FrameId, code: u16, message: 
     plain(out, status, "application/json", body.as_bytes());
 }
 
-/// Whether what came to a port that speaks TLS is a request without it: a method begins with a letter, a TLS record
+/// Whether a first byte on a TLS port is that of a request without TLS: a method begins with a letter, a TLS record
 /// with 20 to 24.
 pub fn is_without_tls(first_byte: u8) -> bool {
     first_byte.is_ascii_uppercase()
 }
 
-/// Appends a whole answer; the connection closes behind it.
+/// Appends a whole answer; the connection closes after it.
 pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
-    // RFC 9110 §15.5.22 and RFC 6455 §4.4: what would be accepted instead.
+    // RFC 9110 §15.5.22 and RFC 6455 §4.4: the answer names the accepted protocol or version.
     let (instead, option) = match status {
         426 => (
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
@@ -420,7 +420,7 @@ pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Leaves of the answer that begins at `start` the head: what HEAD gets (RFC 9110 §9.3.2).
+/// Cuts the body off the answer that begins at `start`, for HEAD (RFC 9110 §9.3.2).
 pub fn cut_body(out: &mut Vec<u8>, start: usize) {
     const BLANK: &[u8] = b"\r\n\r\n";
     let blank = out[start..]
@@ -431,8 +431,8 @@ pub fn cut_body(out: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// A page takes scripts, styles and data from this listener only, and stands in nobody's frame. The
-/// schemes of WebSocket are named for browsers whose `'self'` does not cover them.
+/// A page loads scripts, styles and data from this listener only, and cannot be framed. The WebSocket schemes
+/// are for browsers whose `'self'` does not cover them.
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(out.matches("AQICAHtok_en-1!#0").count(), 1);
     }
 
-    /// Goal: compression is agreed on from whichever field offers it, and answered once.
+    /// Goal: an offer of compression is found in any of several fields, and answered once.
     #[test]
     fn compression_is_negotiated_across_fields() {
         let text = head(
@@ -510,7 +510,7 @@ mod tests {
         assert!(out.ends_with(line), "{out}");
     }
 
-    /// Goal: everything parsers are known to disagree about is refused, with the right status.
+    /// Goal: all forms that parsers are known to disagree about are refused, with the right status.
     #[test]
     fn doubtful_heads_are_refused() {
         let long = format!("X: {}\r\n", "a".repeat(HEAD_BYTES_MAX));
@@ -562,9 +562,9 @@ mod tests {
         assert_eq!(parse(post.as_bytes()).expect_err("method").status(), 405);
     }
 
-    /// Goal: a page answers only those who cannot have meant to connect.
+    /// Goal: a page answers only requests that cannot have been meant as an upgrade.
     #[test]
-    fn whoever_hints_at_an_upgrade_gets_no_page() {
+    fn a_request_with_an_upgrade_field_gets_no_page() {
         let plain = "GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n";
         let page = Request::Plain {
             method: "GET",
@@ -588,7 +588,7 @@ mod tests {
         assert!(out.contains("\r\nConnection: Upgrade, close\r\n"), "{out}");
     }
 
-    /// Goal: a doubtful line is refused when it is seen, not when the head ends or time runs out.
+    /// Goal: a doubtful line is refused when it arrives, not when the head ends or time runs out.
     #[test]
     fn a_doubtful_line_is_refused_before_the_head_ends() {
         for doubt in ["\n", "\rX", "\0", "\r\n ", "\r\n\t", "\r\n\rX", "\r\n\n"] {
@@ -619,7 +619,7 @@ mod tests {
             prop_assert_eq!(found, Some(head("").len()));
         }
 
-        /// Goal: no bytes panic the parser.
+        /// Goal: no bytes make the parser panic.
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _refused_or_not = parse(&bytes);

@@ -1,4 +1,4 @@
-//! Bytes to meaning and back, without sockets, clocks or randomness.
+//! Parsers and encoders, without sockets, clocks or randomness.
 
 pub mod chat;
 pub mod extension;

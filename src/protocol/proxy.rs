@@ -1,6 +1,6 @@
-//! Whom a proxy speaks for: PROXY protocol v1 and v2, `X-Forwarded-For`, `Forwarded` (RFC 7239).
+//! The client's address behind a proxy: PROXY protocol v1 and v2, `X-Forwarded-For`, `Forwarded` (RFC 7239).
 //!
-//! Only what a trusted proxy says counts. Anybody else's words about addresses are not looked at.
+//! Only trusted proxies may name an address; such headers of other peers are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -10,15 +10,15 @@ use proxy_header::{ParseConfig, ProxyHeader};
 
 use crate::base::limits::PROXY_HEADER_BYTES_MAX;
 
-/// Addresses whose word counts.
+/// The addresses of trusted proxies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
     header: ForwardedHeader,
 }
 
-/// In which header field trusted proxies name the client. One only: a proxy that writes the one hands on the
-/// other as the client sent it.
+/// The header field in which trusted proxies name the client. Only one is read: a proxy that writes one field
+/// passes on the other as the client sent it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For: client, proxy`.
@@ -29,7 +29,7 @@ pub enum ForwardedHeader {
 }
 
 impl ForwardedHeader {
-    /// The field's name.
+    /// Returns the field's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::XForwardedFor => "X-Forwarded-For",
@@ -39,23 +39,23 @@ impl ForwardedHeader {
 }
 
 impl TrustedProxies {
-    /// These networks, and where they name the client.
+    /// Trusts these networks, which name the client in `header`.
     pub fn new(networks: Vec<IpNet>, header: ForwardedHeader) -> Self {
         Self { networks, header }
     }
 
-    /// An address, or a network as in `10.0.0.0/8`.
+    /// Parses an address, or a network as in `10.0.0.0/8`.
     pub fn parse_network(text: &str) -> Option<IpNet> {
         let address = IpAddr::from_str(text).map(IpNet::from);
         address.or_else(|_| text.parse()).ok()
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no address is trusted.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty()
     }
 
-    /// In which header field they name the client.
+    /// Returns the header field in which they name the client.
     pub fn header(&self) -> ForwardedHeader {
         self.header
     }
@@ -65,10 +65,10 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&ip))
     }
 
-    /// Whom a request is from: `peer`, or whom trusted proxies name in the `values` of their header field,
-    /// in the order of the request. Each proxy appends the address it was called from, so the last is
-    /// believed if `peer` is trusted, the one before it if the last is trusted, and so on. What cannot be
-    /// read ends that: then it is the proxy that wrote it.
+    /// Returns the client of a request: `peer`, or the address that trusted proxies name in the `values` of their
+    /// header field, in the order of the request. Each proxy appends its peer's address, so the last one is
+    /// used if `peer` is trusted, the one before it if the last is trusted, and so on. A value that cannot be
+    /// parsed ends the walk at the proxy that wrote it.
     pub fn viewer<'a>(
         &self,
         peer: IpAddr,
@@ -97,7 +97,7 @@ impl TrustedProxies {
     }
 }
 
-/// The `for` of one element of `Forwarded`. Quotes have no escapes in an address, and no comma.
+/// Returns the `for` of one element of `Forwarded`. A quoted address has no escapes and no comma.
 fn forwarded_for(element: &str) -> Option<&str> {
     let mut found = None;
     for pair in element.split(';') {
@@ -114,7 +114,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     found
 }
 
-/// An address, perhaps in brackets, perhaps with a port.
+/// Parses an address, perhaps in brackets, perhaps with a port.
 fn node(text: &str) -> Option<IpAddr> {
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']');
     let ip = text
@@ -125,39 +125,39 @@ fn node(text: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// What the first bytes of a trusted peer's connection are.
+/// The first bytes of a trusted peer's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preface {
-    /// Perhaps a PROXY header: more bytes are needed.
+    /// They may be a PROXY header: more bytes are needed.
     Incomplete,
-    /// None: these bytes are the client's.
+    /// There is no header: these bytes are the client's.
     Absent,
-    /// A PROXY header.
+    /// They begin with a PROXY header.
     Header {
-        /// Its length in bytes; what follows is the client's.
+        /// Its length in bytes; the client's bytes follow.
         len: usize,
-        /// The client; `None`: the proxy speaks for itself (LOCAL, UNKNOWN), as in health checks.
+        /// The client's address; `None`: the connection is the proxy's own (LOCAL, UNKNOWN), as in health checks.
         source: Option<IpAddr>,
     },
 }
 
-/// A PROXY header that is none.
+/// The PROXY header is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Malformed PROXY protocol header, or longer than {PROXY_HEADER_BYTES_MAX} bytes")]
 pub struct PrefaceFault;
 
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, command, family and length of v2.
+/// Bytes of signature, command, family and length of v2.
 const V2_FIXED_BYTES: usize = 16;
-/// Longest line of v1, its end included.
+/// Most bytes of a line of v1, including its end.
 const V1_BYTES_MAX: usize = 107;
 
-/// Reads a PROXY header, v1 or v2, off the start of `received`, everything so far.
+/// Reads a PROXY header, v1 or v2, from the start of `received`, all bytes so far.
 ///
 /// # Errors
 ///
-/// What begins like a header must be one.
+/// Bytes that begin like a header are not one.
 pub fn preface(received: &[u8]) -> Result<Preface, PrefaceFault> {
     let begins = |with: &[u8]| {
         let len = with.len().min(received.len());
@@ -187,7 +187,7 @@ pub fn preface(received: &[u8]) -> Result<Preface, PrefaceFault> {
     }
 }
 
-/// How long a header of v2 is, as it says.
+/// Returns the length that a header of v2 declares.
 fn v2_len(received: &[u8]) -> Result<usize, PrefaceFault> {
     let claimed = received[V2_FIXED_BYTES - 2..].first_chunk().copied();
     let claimed = u16::from_be_bytes(claimed.ok_or(PrefaceFault)?);

@@ -19,11 +19,11 @@ fn viewer(header: ForwardedHeader, peer: &str, values: &[&str]) -> String {
     trusted(header).viewer(ip(peer), values).to_string()
 }
 
-/// Goal: the viewer is who the last trusted proxy was called by; what anybody else wrote is not looked at.
+/// Goal: the viewer is the peer of the last trusted proxy; values of other writers are ignored.
 #[test]
 fn x_forwarded_for_is_walked_from_the_right() {
     let x = |peer, values: &[&str]| viewer(ForwardedHeader::XForwardedFor, peer, values);
-    // Not trusted: forged.
+    // The peer is not trusted, so the value is forged.
     assert_eq!(x("192.0.2.9", &["203.0.113.1"]), "192.0.2.9");
     assert_eq!(x("127.0.0.2", &["203.0.113.1"]), "127.0.0.2");
     assert_eq!(x("127.0.0.1", &["203.0.113.1"]), "203.0.113.1");
@@ -37,7 +37,7 @@ fn x_forwarded_for_is_walked_from_the_right() {
         "203.0.113.1"
     );
     assert_eq!(x("127.0.0.1", &["203.0.113.1", "10.1.2.3"]), "203.0.113.1");
-    // All trusted: an internal client.
+    // All are trusted: an internal client.
     assert_eq!(x("127.0.0.1", &["10.0.0.7, 10.1.2.3"]), "10.0.0.7");
     // Ports, brackets, IPv6, an IPv4 address in IPv6.
     assert_eq!(x("127.0.0.1", &["203.0.113.1:4711"]), "203.0.113.1");
@@ -45,7 +45,7 @@ fn x_forwarded_for_is_walked_from_the_right() {
     assert_eq!(x("127.0.0.1", &["[2001:470::1]"]), "2001:470::1");
     assert_eq!(x("2001:db8::1", &["2001:470::1"]), "2001:470::1");
     assert_eq!(x("127.0.0.1", &["::ffff:203.0.113.1"]), "203.0.113.1");
-    // What cannot be read ends the walk.
+    // A value that cannot be parsed ends the walk.
     for odd in [
         "",
         "unknown",
@@ -61,15 +61,15 @@ fn x_forwarded_for_is_walked_from_the_right() {
             "{odd:?}"
         );
     }
-    // Nothing trusted: nothing read.
-    let nobody = TrustedProxies::default();
+    // Without trusted proxies no value is read.
+    let none = TrustedProxies::default();
     assert_eq!(
-        nobody.viewer(ip("127.0.0.1"), [&b"1.2.3.4"[..]].into_iter()),
+        none.viewer(ip("127.0.0.1"), [&b"1.2.3.4"[..]].into_iter()),
         ip("127.0.0.1")
     );
 }
 
-/// Goal: RFC 7239's own forms.
+/// Goal: the forms of RFC 7239 are understood.
 #[test]
 fn forwarded_is_understood() {
     let f = |value: &str| viewer(ForwardedHeader::Forwarded, "127.0.0.1", &[value]);
@@ -88,7 +88,7 @@ fn forwarded_is_understood() {
     ] {
         assert_eq!(f(odd), "127.0.0.1", "{odd}");
     }
-    // The other field is the client's.
+    // The other field comes from the client.
     assert_eq!(
         viewer(
             ForwardedHeader::XForwardedFor,
@@ -138,7 +138,7 @@ fn v6_of(source: Ipv6Addr) -> Vec<u8> {
     v2(1, 0x21, &addresses, b"")
 }
 
-/// Goal: both versions, the proxy's own connections, and what is none.
+/// Goal: both versions, the proxy's own connections, and other bytes are told apart.
 #[test]
 fn proxy_headers_are_read() {
     let header = |bytes: &[u8]| match preface(bytes) {
@@ -219,13 +219,13 @@ fn proxy_headers_are_read() {
             String::from_utf8_lossy(bad)
         );
     }
-    // Refused before all of it is there.
+    // It is refused before all of it has arrived.
     huge.truncate(V2_FIXED_BYTES);
     assert_eq!(preface(&huge), Err(PrefaceFault));
 }
 
 proptest! {
-    /// Goal: no bytes panic, and how they arrive changes nothing: once there is a verdict, more bytes keep it.
+    /// Goal: no bytes panic, and the verdict does not depend on their pieces: once there is one, more bytes keep it.
     #[test]
     fn a_verdict_stands(
         start in prop::sample::select(vec![&b""[..], V1, V2, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"]),
@@ -245,8 +245,8 @@ proptest! {
         }
     }
 
-    /// Goal: a stranger's words change nothing, whatever they are; and behind a trusted proxy nothing that
-    /// stands before what it appended does.
+    /// Goal: no value of an untrusted peer changes the verdict; behind a trusted proxy no value before the one it
+    /// appended does.
     #[test]
     fn forged_values_change_nothing(
         forged in prop::collection::vec("[ -~]{0,40}", 0..4),

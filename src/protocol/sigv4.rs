@@ -1,7 +1,7 @@
 //! AWS Signature Version 4, the verifying side, for JSON services (contract §3.2); [`sign`] is the
 //! other side.
 //!
-//! The canonical request is built from what was received: the path percent-encoded once more, the
+//! The canonical request is built from the received one: the path percent-encoded once more, the
 //! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host` (or,
 //! over HTTP/2, `:authority`), the time (`x-amz-date`, or `date` where there is none) and every other
 //! `x-amz-*` header they send; credentials in the query and bodies declared unsigned are refused, as the
@@ -28,14 +28,14 @@ use time::Signed;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// A request as it came in.
+/// A received request.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {
     /// `GET`, `POST`, …
     pub method: &'a str,
-    /// Path as on the wire, escapes untouched.
+    /// The path as received, with its escapes.
     pub path: &'a str,
-    /// Query as on the wire, without `?`; empty if none.
+    /// The query as received, without `?`; empty if none.
     pub query: &'a str,
     /// Header names in lower case, with their values, in order.
     pub headers: &'a [(&'a str, &'a [u8])],
@@ -43,31 +43,31 @@ pub struct Received<'a> {
     pub body: &'a [u8],
 }
 
-/// Where requests must be meant for.
+/// The region and service that requests must be signed for.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
-    /// Region of this server.
+    /// The region of this server.
     pub region: &'a str,
-    /// Signing name of the service.
+    /// The signing name of the service.
     pub service: &'a str,
 }
 
 /// Why a request is not authentic. Each maps to one AWS exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
-    /// No credentials.
+    /// The request has no credentials.
     #[error("Request is missing Authentication Token")]
     Missing,
-    /// Credentials that cannot be read.
+    /// The credentials cannot be parsed.
     #[error("Authorization header is incomplete: {0}")]
     Incomplete(&'static str),
-    /// Nobody's access key.
+    /// The access key is unknown.
     #[error("The security token included in the request is invalid")]
     UnknownKey,
-    /// Signed for another region, service, day or time, or without something that must be signed.
+    /// It is signed for another region, service, day or time, or without a part that must be signed.
     #[error("Signature does not apply: {0}")]
     Invalid(&'static str),
-    /// Signed with another secret, or changed since.
+    /// It is signed with another secret, or was changed since.
     #[error(
         "The request signature we calculated does not match the signature you provided. \
          Check your AWS Secret Access Key and signing method"
@@ -75,7 +75,7 @@ pub enum SignatureFault {
     Mismatch,
 }
 
-/// Credentials as a request claims them; nothing is proven before [`Claim::verify`].
+/// The credentials that a request claims; they are unproven before [`Claim::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim<'a> {
     /// Access key id.
@@ -99,7 +99,7 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// For the day `date` (`yyyymmdd`).
+    /// Derives the key for the day `date` (`yyyymmdd`).
     pub fn derive(secret: &str, date: &str, scope: Scope<'_>) -> Self {
         let mut key = keyed(format!("AWS4{secret}").as_bytes());
         for part in [date, scope.region, scope.service, "aws4_request"] {
@@ -109,7 +109,7 @@ impl SigningKey {
         Self(key)
     }
 
-    /// The signature of a canonical request.
+    /// Signs a canonical request.
     fn sign(&self, canonical: &[u8], time: &str, date: &str, scope: Scope<'_>) -> Hex {
         let mut mac = self.0.clone();
         for part in [
@@ -141,7 +141,7 @@ impl<'a> Claim<'a> {
         use SignatureFault::Incomplete;
         let mut authorizations = received.all("authorization");
         let Some(authorization) = authorizations.next() else {
-            // Presigned URLs carry their credentials in the query; the service takes none.
+            // Presigned URLs carry their credentials in the query; the service accepts none.
             return Err(SignatureFault::Missing);
         };
         if authorizations.next().is_some() {
@@ -195,12 +195,12 @@ impl<'a> Claim<'a> {
         })
     }
 
-    /// The day the request was signed for, `yyyymmdd`.
+    /// Returns the day the request was signed for, `yyyymmdd`.
     pub fn date(&self) -> &'a str {
         self.date
     }
 
-    /// Proves that the owner of `key` signed this request, for `scope`, at about `now`.
+    /// Verifies that the owner of `key` signed this request, for `scope`, at about `now`.
     pub fn verify(
         &self,
         received: &Received<'_>,
@@ -226,7 +226,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// When it claims to be signed, `yyyymmddThhmmssZ`, if that is for here and about now.
+    /// Returns the claimed time of signing, `yyyymmddThhmmssZ`, if scope and time fit.
     pub fn applies(&self, scope: Scope<'_>, now: UnixTime) -> Result<String, SignatureFault> {
         use SignatureFault::Invalid;
         if self.region != scope.region {
@@ -248,7 +248,7 @@ impl<'a> Claim<'a> {
         Ok(time)
     }
 
-    /// What decides about the request is under the signature.
+    /// Checks that every part that decides about the request is signed.
     fn covers(&self, received: &Received<'_>) -> Result<(), SignatureFault> {
         use SignatureFault::{Incomplete, Invalid};
         let mut names = self.signed_headers.split(';');
@@ -292,7 +292,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// The hash of the body; a declared one must agree with it.
+/// Returns the hash of the body; a declared one must equal it.
 fn payload_hash(received: &Received<'_>) -> Result<Hex, SignatureFault> {
     let computed = hex(&Sha256::digest(received.body).into());
     if received.all("x-amz-content-sha256").next().is_none() {
@@ -307,7 +307,7 @@ fn payload_hash(received: &Received<'_>) -> Result<Hex, SignatureFault> {
     }
 }
 
-/// A hash as text.
+/// A hash as hexadecimal text.
 struct Hex([u8; 64]);
 
 impl Hex {

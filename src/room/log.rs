@@ -1,8 +1,8 @@
-//! The room log: batches of wire-ready frames in order, and the window that is kept of them. A batch may
-//! be there in two encodings; cursors count frames, so one cursor fits both.
+//! The room log: batches of encoded frames in order, and the window of them that is kept. A batch may have two
+//! encodings; cursors count frames, so one cursor fits both.
 //!
 //! A cursor is a count of frames: the number of the first frame its owner has not been sent. Cursors
-//! stand only at batch boundaries, so what is sent next always starts with a whole frame.
+//! stand only at batch boundaries, so each send starts with a whole frame.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,64 +11,63 @@ use crate::base::clock::Tick;
 use crate::base::limits::SEND_BYTES_MAX;
 use crate::base::segment::{Piece, Run};
 
-/// Where one reader stands: frames appended before this point are sent or under way.
+/// A reader's position: frames appended before this point are sent or being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// Frames between `earlier` and this cursor.
+    /// Returns the number of frames between `earlier` and this cursor.
     pub const fn frames_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// How much of a log is kept for slow readers.
+/// The bounds on the part of a log that is kept for slow readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Bytes.
+    /// Most bytes.
     pub bytes_max: usize,
-    /// Age of a batch.
+    /// Greatest age of a batch.
     pub age_max: Duration,
 }
 
-/// What a reader at some cursor gets next.
+/// The next step of a reader at some cursor.
 #[derive(Debug)]
 pub enum Next {
-    /// There is something.
+    /// There are frames to send.
     Run {
-        /// To be sent.
+        /// The bytes to send.
         run: Run,
-        /// Where the reader stands afterwards.
+        /// The reader's cursor afterwards.
         after: Cursor,
-        /// Bytes that compression saves of it.
+        /// Bytes that compression saves.
         saved: usize,
     },
-    /// Nothing to send.
+    /// There is nothing to send.
     UpToDate,
-    /// The window moved past the cursor: so many frames are gone for this reader, who may go on at
-    /// the given cursor.
+    /// The window moved past the cursor: the reader has lost frames, and may continue at `resume`.
     Behind {
-        /// Frames lost.
+        /// Number of lost frames.
         frames: u64,
         /// The oldest point that is still kept.
         resume: Cursor,
     },
 }
 
-/// Frames of one flush: one behind the other, in one encoding for all or in two.
+/// The frames of one flush, concatenated, in one encoding for all members or in two.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Uncompressed.
+    /// The uncompressed frames.
     pub plain: Piece,
-    /// The same frames for members who agreed to compression, never longer; `None`: there were none
-    /// of them when the frames were said, and whoever has joined since reads `plain`.
+    /// The same frames for members that agreed to compression, never longer; `None`: there were no such members
+    /// when the frames were appended, and those that joined since read `plain`.
     pub deflated: Option<Piece>,
-    /// How many frames: the same in both.
+    /// Number of frames, the same in both encodings.
     pub frames: u32,
 }
 
 impl Batch {
-    /// Bytes of both encodings.
+    /// Returns the bytes of both encodings.
     pub fn bytes(&self) -> usize {
         self.plain.len() + self.deflated.as_ref().map_or(0, Piece::len)
     }
@@ -98,12 +97,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// Behind the newest frame.
+    /// Returns the cursor after the newest frame.
     pub fn head(&self) -> Cursor {
         Cursor(self.head)
     }
 
-    /// Bytes kept.
+    /// Number of kept bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -124,7 +123,7 @@ impl Log {
         self.expire(window, now, offered);
     }
 
-    /// Drops what is older than the window allows, as far as every reader was `offered` it once.
+    /// Drops batches older than the window allows, as far as every reader was `offered` them.
     pub fn expire(&mut self, window: Window, now: Tick, offered: Cursor) {
         while let Some(kept) = self.batches.front()
             && now.since(kept.appended) > window.age_max
@@ -137,14 +136,14 @@ impl Log {
         }
     }
 
-    /// Drops everything: no reader needs it.
+    /// Drops all batches: no reader needs them.
     pub fn clear(&mut self) {
         self.batches.clear();
         self.bytes = 0;
     }
 
-    /// What a reader at `cursor` gets next: as many batches as lie in one stretch of memory, compressed
-    /// where they are if the reader takes that.
+    /// Returns the next run of a reader at `cursor`: as many batches as are adjacent in memory, compressed where
+    /// they are if `deflated`.
     pub fn next(&self, cursor: Cursor, deflated: bool) -> Next {
         if cursor.0 >= self.head {
             return Next::UpToDate;
@@ -173,9 +172,9 @@ impl Log {
         Next::Run { run, after, saved }
     }
 
-    /// The pieces from `cursor` on, at least one and then up to `bytes_max` bytes, for a reader that
-    /// must copy them (TLS): where it stands afterwards, and the bytes that compression saved. Call
-    /// after [`Log::next`] answered with a run.
+    /// Hands out the pieces from `cursor` on, at least one and then up to `bytes_max` bytes, for a reader that must
+    /// copy them (TLS). Returns the reader's cursor afterwards, and the bytes that compression saved. Call it
+    /// after [`Log::next`] returned a run.
     pub fn copy(
         &self,
         cursor: Cursor,
@@ -199,8 +198,8 @@ impl Log {
         (self.head(), saved)
     }
 
-    /// The batch that starts at `cursor`. The newest is tried first: most readers are there. Inlined, as
-    /// each delivery asks.
+    /// Returns the index of the batch that starts at `cursor`. The newest is tried first: most readers are there.
+    /// Inlined, because each delivery calls it.
     #[inline]
     fn find(&self, cursor: Cursor) -> Option<usize> {
         let newest = self.batches.back()?;
@@ -241,8 +240,8 @@ mod tests {
         }
     }
 
-    /// Goal: a reader gets every batch once and in order; one that fell out of the window learns how
-    /// much it lost and goes on at a boundary.
+    /// Goal: a reader gets every batch once and in order; one that fell out of the window learns how much it lost
+    /// and continues at a boundary.
     #[test]
     fn readers_follow_or_learn_what_they_lost() {
         let mut log = Log::default();

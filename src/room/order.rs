@@ -1,5 +1,5 @@
-//! The authority over one room, on its home shard: order, rate, ids, times, and one encoding for all, or
-//! two while some of its members take compressed messages.
+//! One room on its home shard: order, rate, ids, times, and one encoding for all, or two while some of its
+//! members take compressed messages.
 //!
 //! Owns: the room's rate budget and the open end of its log.
 //! Never: members, sockets, clocks.
@@ -16,23 +16,23 @@ use crate::base::segment::Segment;
 use crate::protocol::chat::encode;
 use crate::protocol::ws::{self, Deflater};
 
-/// What a room needs from its shard to append: ids, time, compression.
+/// The parts of a shard that a room needs to append: ids, time, compression.
 #[derive(Debug)]
-pub struct Press<'a> {
+pub struct EncodeContext<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
-    /// The turn's time.
+    /// The time of this turn.
     pub now: Now,
-    /// Compresses for the members who take that.
+    /// Compresses for the members that take compressed messages.
     pub deflater: &'a mut Deflater,
 }
 
-/// A message to be said; all text as it goes on the wire, unescaped unless named JSON.
+/// A message to append; its texts are unescaped unless named JSON.
 #[derive(Debug, Clone, Copy)]
-pub struct Said<'a> {
+pub struct NewMessage<'a> {
     /// The message text.
     pub content: &'a str,
-    /// JSON object, or `null`.
+    /// The attributes as a JSON object, or `null`.
     pub attributes_json: &'a str,
     /// The sender's own id for the request; empty if none.
     pub request_id: &'a str,
@@ -50,8 +50,8 @@ pub struct Room {
     settings: RoomSettings,
     budget: Budget,
     segment: Segment,
-    // The compressed encoding, while there are members for it. Invariant: what is pending in both
-    // segments is the same frames.
+    // The compressed encoding, while members take it. Invariant: both segments have the same frames
+    // pending.
     deflated: Option<Box<Segment>>,
     // Frames in the segment's pending part.
     pending_frames: u32,
@@ -61,12 +61,12 @@ pub struct Room {
     cut_bytes: usize,
     flushed: Tick,
     urgent: bool,
-    // Clients sort by time: it never goes back, whatever the wall clock does, and whatever waited for a review.
+    // Clients sort by time: it never goes back, whatever the wall clock does and however long a review took.
     last_sent: UnixTime,
 }
 
 impl Room {
-    /// A room nobody has spoken in.
+    /// Makes a room without messages.
     pub fn new(settings: RoomSettings) -> Self {
         Self {
             settings,
@@ -82,12 +82,12 @@ impl Room {
         }
     }
 
-    /// What the control plane set.
+    /// Returns the settings.
     pub fn settings(&self) -> RoomSettings {
         self.settings
     }
 
-    /// Changes what the control plane set; for messages from now on.
+    /// Changes the settings, for messages from now on.
     pub fn set_settings(&mut self, settings: RoomSettings) {
         self.settings = settings;
     }
@@ -102,29 +102,38 @@ impl Room {
         }
     }
 
-    /// Says a message that just came: gives it its id and time.
-    pub fn say(&mut self, press: &mut Press<'_>, said: Said<'_>) -> FrameId {
-        let id = press.ids.next_id();
-        self.publish(press.deflater, id, press.now.unix, said);
+    /// Posts a message that just arrived: gives it its id and time.
+    pub fn post(
+        &mut self,
+        encode_context: &mut EncodeContext<'_>,
+        message: NewMessage<'_>,
+    ) -> FrameId {
+        let id = encode_context.ids.next_id();
+        self.order(
+            encode_context.deflater,
+            id,
+            encode_context.now.unix,
+            message,
+        );
         id
     }
 
-    /// Gives a message its place, and encodes it for everybody. Its time is `sent`, or that of what was said
-    /// last if that is later.
-    pub fn publish(
+    /// Gives a message its place in the order, and encodes it for all members. Its time is `sent`, or that of the
+    /// previous frame if that is later.
+    pub fn order(
         &mut self,
         deflater: &mut Deflater,
         id: FrameId,
         sent: UnixTime,
-        said: Said<'_>,
+        new: NewMessage<'_>,
     ) {
         let message = encode::Message {
             id,
-            request_id: said.request_id,
-            attributes_json: said.attributes_json,
-            content: said.content,
+            request_id: new.request_id,
+            attributes_json: new.attributes_json,
+            content: new.content,
             sent: self.stamp(sent),
-            sender_json: said.sender_json,
+            sender_json: new.sender_json,
         };
         self.append(deflater, message.bytes_max(), |out| {
             encode::message(out, &message);
@@ -134,28 +143,28 @@ impl Room {
     /// Announces an event. Events are not charged to the room's rate and do not wait for the pace.
     pub fn announce(
         &mut self,
-        press: &mut Press<'_>,
+        encode_context: &mut EncodeContext<'_>,
         name: &str,
         attributes_json: &str,
         request_id: &str,
     ) -> FrameId {
         let event = encode::Event {
-            id: press.ids.next_id(),
+            id: encode_context.ids.next_id(),
             request_id,
             name,
             attributes_json,
-            sent: self.stamp(press.now.unix),
+            sent: self.stamp(encode_context.now.unix),
         };
         let id = event.id;
-        self.append(press.deflater, event.bytes_max(), |out| {
+        self.append(encode_context.deflater, event.bytes_max(), |out| {
             encode::event(out, &event);
         });
         self.urgent = true;
         id
     }
 
-    /// When the room should be flushed: `None` while nothing waits. `interval` is what the pace
-    /// grants since the last flush; moderation and events do not wait for it.
+    /// Returns when the room should be flushed; `None` while nothing waits. `interval` is the pace, counted from the
+    /// last flush; moderation and events do not wait for it.
     pub fn flush_due(&self, interval: Duration, now: Tick) -> Option<Tick> {
         if self.pending_frames == 0 && self.cut.is_empty() {
             return None;
@@ -172,7 +181,7 @@ impl Room {
         self.cut_bytes >= ROOM_UNFLUSHED_BYTES_MAX
     }
 
-    /// Hands out everything said since the last flush, in order.
+    /// Hands out everything appended since the last flush, in order.
     pub fn flush(&mut self, now: Tick, mut take: impl FnMut(Batch)) {
         self.cut_pending();
         self.flushed = now;
@@ -181,8 +190,8 @@ impl Room {
         self.cut.drain(..).for_each(&mut take);
     }
 
-    /// Gives up the memory of the log's open end: the room is quiet.
-    pub fn rest(&mut self) {
+    /// Frees the memory of the segments of a room without new messages.
+    pub fn release_memory(&mut self) {
         if self.pending_frames == 0 && self.cut.is_empty() {
             self.segment = Segment::default();
             if let Some(deflated) = &mut self.deflated {
@@ -192,7 +201,7 @@ impl Room {
         }
     }
 
-    /// Says whether some members take compressed messages: what is said from now on is there for them.
+    /// Sets whether some members take compressed messages, for messages from now on.
     pub fn set_deflated(&mut self, deflated: bool) {
         if deflated != self.deflated.is_some() {
             // A batch is compressed as a whole or not at all.
@@ -225,7 +234,7 @@ impl Room {
         self.pending_frames += 1;
     }
 
-    /// The time of what is said next; never less than the last.
+    /// Returns the time of the next frame, which is never before the last.
     fn stamp(&mut self, sent: UnixTime) -> UnixTime {
         self.last_sent = self.last_sent.max(sent);
         self.last_sent
@@ -244,7 +253,7 @@ impl Room {
     }
 }
 
-/// Appends to a segment that has nothing pending if it is full; `now` may be as old as the last flush.
+/// Appends to a segment, which must have nothing pending if it is full; `now` may be as old as the last flush.
 fn append_to(
     segment: &mut Segment,
     bytes_max: usize,
@@ -267,8 +276,8 @@ mod tests {
     use crate::room::ArchiveTargets;
 
     proptest! {
-        /// Goal: messages, those that waited for a review, and events bear times that never go back, and the
-        /// clock's own while it goes forward.
+        /// Goal: the times of messages, reviewed or not, and of events never go back, and follow the clock while it
+        /// goes forward.
         #[test]
         fn times_never_go_back(steps in proptest::collection::vec((0..3_u8, 0..2_000_000_000_u64, 0..90_u64), 1..40)) {
             let mut room = Room::new(RoomSettings {
@@ -281,12 +290,12 @@ mod tests {
             let (mut expected, mut last) = (Vec::new(), 0);
             for (kind, secs, waited) in steps {
                 let unix = UnixTime::from_secs(secs);
-                let mut press = Press {
+                let mut encode_context = EncodeContext {
                     ids: &mut ids,
                     now: Now { tick: Tick::default(), unix },
                     deflater: &mut deflater,
                 };
-                let said = Said {
+                let message = NewMessage {
                     content: "x",
                     attributes_json: "null",
                     request_id: "",
@@ -294,12 +303,12 @@ mod tests {
                 };
                 let mut came = secs;
                 match kind {
-                    0 => drop(room.say(&mut press, said)),
-                    1 => drop(room.announce(&mut press, "e", "{}", "")),
+                    0 => drop(room.post(&mut encode_context, message)),
+                    1 => drop(room.announce(&mut encode_context, "e", "{}", "")),
                     _ => {
                         came = secs.saturating_sub(waited);
-                        let id = press.ids.next_id();
-                        room.publish(press.deflater, id, UnixTime::from_secs(came), said);
+                        let id = encode_context.ids.next_id();
+                        room.order(encode_context.deflater, id, UnixTime::from_secs(came), message);
                     }
                 }
                 last = came.max(last);

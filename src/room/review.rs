@@ -1,7 +1,7 @@
-//! Messages of a reviewed room between arrival and verdict: one order, each decided once.
+//! Messages of a reviewed room between arrival and verdict: they keep their order, each is decided once.
 //!
 //! Owns: the queue of pending messages, their deadlines and verdicts.
-//! Never: handlers, clocks, what a message is.
+//! Never: handlers, clocks, the content of a message.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +10,16 @@ use crate::base::clock::Tick;
 use crate::base::limits::REVIEW_HELD_PER_ROOM_MAX;
 use crate::protocol::chat::review::{Rewrite, Verdict};
 
-/// `fallbackResult`: what counts when a review comes to nothing.
+/// `fallbackResult`: the decision when a review brings no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// The message is delivered as it was sent.
     Allow,
-    /// It is not.
+    /// The message is denied.
     Deny,
 }
 
-/// Names a pending message to its reviewer.
+/// Identifies a pending message to its reviewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
@@ -27,23 +27,23 @@ pub struct Ticket(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// A message that is not delivered: its sender must be told, once.
+/// A denied message: its sender must be told, once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Denied<T> {
     /// The message.
     pub message: T,
-    /// For its sender; empty if the handler gave none.
+    /// The reason for its sender; empty if the handler gave none.
     pub reason: Box<str>,
 }
 
 /// The pending messages of one room, in the order of their arrival.
 ///
-/// A verdict may come in any order, late, twice or never. Each message leaves exactly once: denied, at
-/// the moment of the verdict, or released, when everything before it has left.
+/// Verdicts may come in any order, late, twice or never. Each message leaves exactly once: denied, at the
+/// verdict, or released, when all messages before it have left.
 #[derive(Debug)]
 pub struct Pending<T> {
     entries: VecDeque<Entry<T>>,
-    // The ticket of the first entry; those behind it count on.
+    // The ticket of the first entry; the tickets after it follow by one.
     first: u64,
 }
 
@@ -60,7 +60,7 @@ enum Entry<T> {
 
 impl<T> Default for Pending<T> {
     fn default() -> Self {
-        // A range of its own: a verdict for a queue that was given up must not decide a message of the
+        // Each queue has its own range of tickets: a verdict for a dropped queue must not decide a message of the
         // next one.
         static RANGES: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -71,17 +71,17 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
-    /// Messages that have not left; denied ones count until those before them have left.
+    /// Number of messages that have not left; denied ones count until those before them have left.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is pending.
+    /// Whether no message is pending.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The ticket that the next message gets, if there is space for one.
+    /// Returns the ticket of the next message.
     pub fn next_ticket(&self) -> Result<Ticket, Full> {
         if self.len() >= REVIEW_HELD_PER_ROOM_MAX {
             return Err(Full);
@@ -100,15 +100,15 @@ impl<T> Pending<T> {
         Ok(ticket)
     }
 
-    /// Puts a message that needs no verdict behind those that do: the room's handler was detached.
+    /// Queues a message that needs no verdict behind those that do: the room's handler was detached.
     pub fn follow(&mut self, message: T) -> Result<(), Full> {
         self.next_ticket()?;
         self.entries.push_back(Entry::Allowed(message, None));
         Ok(())
     }
 
-    /// Takes a verdict; `None`: the review came to nothing, the fallback decides. A verdict for a
-    /// message whose deadline has passed, or that is decided already, counts for nothing.
+    /// Takes a verdict; `None`: the review brought none, the fallback decides. A verdict for a message whose
+    /// deadline has passed, or that is decided already, is ignored.
     pub fn decide(
         &mut self,
         ticket: Ticket,
@@ -120,9 +120,8 @@ impl<T> Pending<T> {
         entry.decide(verdict, now)
     }
 
-    /// Lets the fallback decide messages whose deadline has passed; the denied go to `denied`. A
-    /// message behind one with a later deadline may be left for a later call.
-    /// Returns how many were decided.
+    /// Lets the fallback decide messages whose deadline has passed; denied ones go to `denied`. A message behind
+    /// one with a later deadline may be left for a later call. Returns how many were decided.
     pub fn expire(&mut self, now: Tick, mut denied: impl FnMut(Denied<T>)) -> usize {
         let mut count = 0;
         for entry in &mut self.entries {
@@ -140,7 +139,7 @@ impl<T> Pending<T> {
         count
     }
 
-    /// The next message to be said, once everything before it has left.
+    /// Takes the next allowed message, once all messages before it have left.
     pub fn release(&mut self) -> Option<(T, Option<Rewrite>)> {
         loop {
             if let Entry::Waiting { .. } = self.entries.front()? {
@@ -153,7 +152,7 @@ impl<T> Pending<T> {
         }
     }
 
-    /// When to call [`Pending::expire`]: the deadline of the first message without a verdict.
+    /// Returns when to call [`Pending::expire`]: the deadline of the first message without a verdict.
     pub fn next_deadline(&self) -> Option<Tick> {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Waiting { deadline, .. } => Some(*deadline),
@@ -212,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Goal: verdicts out of order release in order; a denial is told at once.
+    /// Goal: verdicts out of order release messages in order; a denial is reported at once.
     #[test]
     fn an_early_verdict_waits_for_those_before_it() {
         let mut pending = Pending::default();
@@ -248,9 +247,9 @@ mod tests {
         );
     }
 
-    /// Goal: a handler was detached and attached again: verdicts of before decide nothing.
+    /// Goal: when a handler is detached and attached again, earlier verdicts are ignored.
     #[test]
-    fn a_verdict_decides_nothing_in_another_queue() {
+    fn a_verdict_for_another_queue_is_ignored() {
         let hold = |pending: &mut Pending<&str>| {
             pending.hold("a", at(200), Fallback::Deny).expect("space")
         };
@@ -265,7 +264,7 @@ mod tests {
         );
     }
 
-    /// Goal: the bound holds, for messages that need no verdict too.
+    /// Goal: the bound holds, also for messages that need no verdict.
     #[test]
     fn a_full_room_refuses() {
         let mut pending = Pending::default();
@@ -302,15 +301,15 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever verdicts come and whenever, each message leaves once, released ones in order
-        /// of arrival, as the first verdict (or the fallback at the deadline) said.
-        /// Method: a plain table of what was held and decided is the oracle.
+        /// Goal: whatever verdicts come and whenever, each message leaves once, released ones in order of arrival, as
+        /// the first verdict (or the fallback at the deadline) decided.
+        /// Method: a plain table of held messages and decisions is the oracle.
         #[test]
         fn every_message_leaves_once(steps in proptest::collection::vec(step(), 0..200)) {
             const TIMEOUT: u64 = 200;
             let mut pending = Pending::default();
             let first = pending.first;
-            // By arrival: what each message must come to, once that is known.
+            // The expected decision of each message by arrival, once it is known.
             let mut expected: Vec<(u64, Fallback, Option<bool>)> = Vec::new();
             let (mut released, mut denied) = (Vec::new(), Vec::new());
             let mut now = 0;
@@ -339,12 +338,12 @@ mod tests {
                         expected.push((u64::MAX, Fallback::Allow, Some(true)));
                     }
                     Step::Decide(ticket, verdict) => {
-                        let said = match verdict {
+                        let given = match verdict {
                             0 => None,
                             1 => Some(Verdict::Allow(rewrite("x"))),
                             _ => Some(Verdict::Deny("no".into())),
                         };
-                        let refused = pending.decide(Ticket(first + ticket), said, at(now));
+                        let refused = pending.decide(Ticket(first + ticket), given, at(now));
                         denied.extend(refused.map(|refused| refused.message));
                         let entry = usize::try_from(ticket).ok().and_then(|at| expected.get_mut(at));
                         if let Some((_, fallback, outcome)) = entry {

@@ -1,4 +1,4 @@
-//! Until when a certificate chain is valid, and what to say of it when. Times are arguments.
+//! Validity of a certificate chain, and the warnings about it. Times are arguments.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,35 +12,35 @@ use crate::base::limits::{
     CERTIFICATE_WARN_INTERVAL,
 };
 
-/// Names and dates of a chain. Its dates are those in which all of its certificates are valid.
+/// Names and dates of a chain: the period in which all of its certificates are valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Validity {
-    /// Whom the first certificate is for.
+    /// The names in the first certificate.
     names: String,
     not_before: UnixTime,
     not_after: UnixTime,
 }
 
-/// What clients make of a chain's dates.
+/// What clients do with a chain because of its dates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     /// They accept it.
     Valid,
     /// They refuse it in less than [`CERTIFICATE_EXPIRY_NOTICE`].
     EndsSoon,
-    /// They refuse it: its end is over.
+    /// They refuse it: it has expired.
     Expired,
-    /// They refuse it: its time has not begun.
+    /// They refuse it: it is not valid yet.
     NotYetValid,
 }
 
 impl Validity {
-    /// Reads a chain, the server's own certificate first; why not, if one of it is no X.509.
+    /// Reads a chain, the server's own certificate first; fails if one of them is not X.509.
     pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Result<Self, String> {
         let mut whole: Option<Self> = None;
-        for (place, der) in chain.iter().enumerate() {
+        for (index, der) in chain.iter().enumerate() {
             let (_, certificate) = X509Certificate::from_der(der)
-                .map_err(|error| format!("certificate {} of the chain: {error}", place + 1))?;
+                .map_err(|error| format!("certificate {} of the chain: {error}", index + 1))?;
             let dates = certificate.validity();
             let (from, to) = (
                 unix(dates.not_before.timestamp()),
@@ -62,12 +62,12 @@ impl Validity {
         whole.ok_or_else(|| "the chain is empty".to_owned())
     }
 
-    /// From when on clients refuse it.
+    /// The instant after which clients refuse it.
     pub(super) fn not_after(&self) -> UnixTime {
         self.not_after
     }
 
-    /// What clients make of it at `now`.
+    /// What clients do with it at `now`.
     pub(super) fn standing(&self, now: UnixTime) -> Standing {
         if now < self.not_before {
             Standing::NotYetValid
@@ -80,7 +80,7 @@ impl Validity {
         }
     }
 
-    /// What an operator must know of it at `now`, and do; `None` if all is well.
+    /// The warning for the operator at `now`, with its remedy; `None` if there is none.
     pub(super) fn warning(&self, now: UnixTime) -> Option<String> {
         let names = &self.names;
         let (from, to) = (date(self.not_before), date(self.not_after));
@@ -106,19 +106,19 @@ impl Validity {
     }
 }
 
-/// What to say of a chain whose dates cannot be read.
+/// The warning about a chain whose dates cannot be read.
 pub(super) fn unreadable(error: &str) -> String {
     format!("names and dates of the certificate cannot be read, and clients may refuse it: {error}")
 }
 
-/// Decides when a warning is due: at once when there is news, then at a bounded rate.
+/// Decides when a warning is due: at once after a change, then at a bounded rate.
 #[derive(Debug, Default)]
 pub(super) struct Reminder {
     last: Option<(Tick, Result<Validity, String>, Standing)>,
 }
 
 impl Reminder {
-    /// The warning that is due at `now`, if one is.
+    /// The warning that is due at `now`, if there is one.
     pub(super) fn due(&mut self, read: Result<Validity, String>, now: Now) -> Option<String> {
         let standing = match &read {
             Ok(validity) => validity.standing(now.unix),
@@ -143,7 +143,7 @@ impl Reminder {
     }
 }
 
-/// Alternative names, or the subject where there are none.
+/// Alternative names, or the subject if there are none.
 fn names(certificate: &X509Certificate<'_>) -> String {
     let listed = match certificate.subject_alternative_name() {
         Ok(Some(extension)) => &extension.value.general_names[..],
@@ -175,7 +175,7 @@ fn address(bytes: &[u8]) -> Option<String> {
     v4.or(v6).ok()
 }
 
-/// What lies before the epoch counts as the epoch.
+/// Times before the epoch count as the epoch.
 fn unix(seconds: i64) -> UnixTime {
     UnixTime::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
@@ -224,7 +224,7 @@ mod tests {
         unix(time.as_second())
     }
 
-    /// Goal: each standing begins at its second, and the warning names whom, when and what to do.
+    /// Goal: each state begins at its second, and the warning has names, dates and remedy.
     #[test]
     fn the_dates_decide_to_the_second() {
         let chain = [made(
@@ -264,7 +264,8 @@ mod tests {
         }
     }
 
-    /// Goal: a chain is as good as the weakest of it, is named after its first, and names do not fill the log.
+    /// Goal: a chain is valid only while all of it is, has the names of its first certificate, and names do not fill
+    /// the log.
     #[test]
     fn the_first_end_of_a_chain_counts() {
         let many: Vec<String> = (0..40).map(|i| format!("{i}.example.org")).collect();
@@ -288,22 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_said() {
+    fn bytes_that_are_no_certificate_are_reported() {
         let noise = [CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])];
         let error = Validity::of_chain(&noise).expect_err("no X.509");
         assert!(error.contains("certificate 1 of the chain"), "{error}");
         assert!(Validity::of_chain(&[]).is_err());
     }
 
-    /// Goal: news is said at once; the same again once an hour if clients are refused, once a day if that is
-    /// to come; whatever the wall clock does meanwhile.
+    /// Goal: a change is reported at once; the same warning again once an hour if clients refuse the certificate,
+    /// once a day if they soon will; independent of the wall clock.
     #[test]
     fn warnings_have_a_bounded_rate() {
         let chain = [made(&["a.example"], (2026, 1, 1), (2026, 4, 1))];
         let validity = Validity::of_chain(&chain).expect("X.509");
         let mut reminder = Reminder::default();
         let (mut soon, mut ended) = (0, 0);
-        // From 20 days before its end to two days behind it, in steps of a minute.
+        // From 20 days before its end to two days after it, in steps of a minute.
         let begin = at("2026-03-12T00:00:00Z");
         for minute in 0..22 * 24 * 60 {
             let passed = Duration::from_mins(minute);
@@ -318,7 +319,7 @@ mod tests {
             }
         }
         assert_eq!((soon, ended), (14, 48));
-        // A renewed one that is no better is news.
+        // A renewed one with the same dates is a change.
         let chain = [made(&["b.example"], (2026, 1, 1), (2026, 4, 1))];
         let renewed = Validity::of_chain(&chain).expect("X.509");
         let now = Now {

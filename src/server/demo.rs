@@ -1,4 +1,4 @@
-//! The demo page of `uproar dev`: chat in two browser tabs, nothing to install.
+//! The demo page of `uproar dev`: chat in two browser tabs, without installation.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use crate::config::{Mode, Settings, TlsListeners, token_command};
 use crate::protocol::http;
 use crate::protocol::sigv4::percent_decode;
 use crate::protocol::token::{Capability, TokenRequest, mint};
-use crate::shard::door::{LiveKeyring, Pages};
+use crate::shard::accept::{LiveKeyring, Pages};
 use crate::shard::run::Clock;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -34,14 +34,14 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ),
 ];
 
-/// Serves the page, and tokens for the ready room to whoever asks: dev binds to loopback.
+/// Serves the page, and tokens for the ready room to any client: dev binds to loopback.
 #[derive(Debug)]
 pub(super) struct Demo {
     keyring: LiveKeyring,
     clock: Clock,
     token_life: Duration,
     scheme: &'static str,
-    // What makes a token in a shell.
+    // The shell command that creates a token.
     command: String,
     room: OnceLock<Room>,
 }
@@ -51,7 +51,7 @@ pub(super) struct Demo {
 struct Room {
     id: RoomId,
     arn: String,
-    // Where the API is: known only now if the port was left to the kernel.
+    // Address of the API: known only now if the kernel chose the port.
     control: String,
 }
 
@@ -70,7 +70,7 @@ impl Demo {
         }
     }
 
-    /// The ready room, once it is there.
+    /// Sets the ready room, once it exists.
     pub(super) fn set_room(&self, arn: &str, control: SocketAddr) {
         let id = arn.rsplit('/').next().and_then(RoomId::parse);
         if let Some(id) = id {
@@ -80,7 +80,7 @@ impl Demo {
         }
     }
 
-    /// JSON with a token, or what is wrong with the query.
+    /// JSON with a token, or the fault of the query.
     fn token(&self, query: &str) -> Result<String, &'static str> {
         let Room { id, arn, control } = self.room.get().ok_or("The room is not ready yet\n")?;
         let value = |name: &str| {
@@ -110,9 +110,9 @@ impl Demo {
         let minted = mint(&self.keyring.load(), request, now, nonce);
         let (expires, session_end) = (rfc3339(minted.expires), rfc3339(minted.session_end));
         let token = minted.token;
-        // A path may hold what JSON must escape.
+        // A path may contain characters that JSON must escape.
         let command = serde_json::Value::from(&*self.command);
-        // The names that IVS Chat's SDKs read from what a `tokenProvider` returns.
+        // The names that IVS Chat's SDKs read from a `tokenProvider`'s result.
         Ok(format!(
             r#"{{"token":"{token}","tokenExpirationTime":"{expires}","sessionExpirationTime":"{session_end}","room":"{arn}","control":"{control}","command":{command}}}"#
         ))

@@ -1,4 +1,4 @@
-//! Why a server does not start, and what to do about it.
+//! Reasons why a server does not start, with their remedies.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,39 +15,39 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("data directory {path}: {cause}. {}", directory_remedy(cause))]
     Directory {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// Another server has it.
+    /// Another server holds the lock.
     #[error(
         "data directory {path} is in use by another server{}. Stop that one, or choose another directory \
          with --data-dir",
         process(*holder)
     )]
     Locked {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Its process, if it can be told.
+        /// Its process, if it is known.
         holder: Option<u32>,
     },
     /// A port cannot be bound.
     #[error("cannot listen on {address} ({flag}): {cause}. {}", bind_remedy(cause))]
     Bind {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What sets it.
+        /// The flag that sets it.
         flag: &'static str,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// `io_uring` is missing or forbidden.
     #[error("io_uring cannot be used: {cause}. {remedy}")]
     Ring {
-        /// Why.
+        /// The cause.
         cause: io::Error,
-        /// What to change.
+        /// The remedy.
         remedy: String,
     },
     /// Too few descriptors.
@@ -55,9 +55,9 @@ pub enum StartError {
         "the limit on open files (nofile) is {limit}, at least {needed} are needed. Raise it: `ulimit -n {needed}`, or LimitNOFILE= in the unit"
     )]
     Descriptors {
-        /// In force.
+        /// The current limit.
         limit: u64,
-        /// Wanted.
+        /// The required minimum.
         needed: u64,
     },
     /// The key file is broken.
@@ -65,9 +65,9 @@ pub enum StartError {
         "key file {path}: {cause}. Restore it from a backup; without it every token in use is refused"
     )]
     Keys {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: KeyringError,
     },
     /// The database cannot be opened.
@@ -76,15 +76,15 @@ pub enum StartError {
          directory starts without rooms"
     )]
     Store {
-        /// Which.
+        /// Its path.
         database: PathBuf,
-        /// Why.
+        /// The cause.
         cause: StoreError,
     },
     /// Chat logs cannot be kept or delivered.
     #[error("chat logs: {cause}. See [logging] in the configuration")]
     Archive {
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// The access keys cannot be read.
@@ -93,40 +93,40 @@ pub enum StartError {
     /// A stored room cannot be read.
     #[error("{0}. Restore the data directory from a backup")]
     Load(StoreError),
-    /// The ready room cannot be made.
+    /// The ready room cannot be created.
     #[error("the ready room could not be made: {0}")]
     Room(String),
-    /// Message review needs them.
+    /// The system's certificates, which message review needs, cannot be read.
     #[error(
         "the system's certificates: {0}. Install ca-certificates, name a file in SSL_CERT_FILE, or use http:// in [review]"
     )]
     Certificates(io::Error),
-    /// A certificate or key file.
+    /// A certificate or key file is unusable.
     #[error(
         "TLS: {path}: {cause}. Needed are PEM files of a certificate chain and its private key, \
          unencrypted and readable by this user"
     )]
     Tls {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
     /// A task of the control thread ended.
     #[error("{task} ended, which must live: {cause}")]
     Task {
-        /// Which.
+        /// The task.
         task: &'static str,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// A thread, a runtime, a signal handler.
+    /// A thread, a runtime or a signal handler failed.
     #[error("start failed: {0}")]
     Runtime(io::Error),
 }
 
 impl StartError {
-    /// Exit code: 3 cannot bind, 2 what the configuration names is not there, 1 anything else.
+    /// Exit code: 3 if an address cannot be bound, 2 if a configured file is missing or unusable, 1 otherwise.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } => 3,
@@ -147,7 +147,7 @@ impl StartError {
         }
     }
 
-    /// What a failure to start the shards means.
+    /// The error for shards that failed to start.
     pub(super) fn of_shards(cause: crate::shard::mesh::StartFault) -> Self {
         use crate::shard::mesh::StartFault;
         match cause {

@@ -1,4 +1,4 @@
-//! The sealing keys' file: made at first start, replaced as a whole, readable by its owner only.
+//! The file of sealing keys: created at the first start, replaced as a whole, readable by its owner only.
 
 use std::fs;
 use std::io;
@@ -17,9 +17,9 @@ use crate::protocol::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Reads the ring, or makes one. After a reboot a new key replaces all others: uses of their tokens may have
-/// been lost with the page cache. So what is made here need not survive a loss of power, and is not synced:
-/// behind one, the machine has another boot id, and whatever is left of these files is replaced unread.
+/// Reads the key ring, or creates one. After a reboot a new key replaces all others, because uses of their tokens
+/// may have been lost with the page cache. So this file need not survive a power failure, and is not synced: after
+/// one, the machine has another boot id, and the rest of these files is replaced unread.
 pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, StartError> {
     let path = keyring_path(data_dir);
     let fail = |cause| StartError::Directory {
@@ -28,7 +28,7 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     };
     let boot_path = data_dir.join("boot-id");
     let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-    // Where /proc is hidden every start counts as one after a reboot.
+    // If /proc is hidden every start counts as one after a reboot.
     let same_boot =
         !boot.is_empty() && fs::read_to_string(&boot_path).is_ok_and(|before| before == boot);
     if path.exists() && same_boot {
@@ -44,12 +44,12 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
     let mut ring = Keyring::default();
     ring.push(Key::new(bytes, now));
     replace(&path, &ring, Survives::Kill).map_err(fail)?;
-    // Afterwards: killed in between, the next start finds the old one and makes a new key again.
+    // Written last: after a kill in between, the next start finds the old boot id and creates a key again.
     durable::replace(&boot_path, boot.as_bytes(), Access::PUBLIC, Survives::Kill).map_err(fail)?;
     Ok(ring)
 }
 
-/// Reads the ring of a data directory.
+/// Reads the key ring of a data directory.
 pub fn load_keyring(data_dir: &Path) -> Result<Keyring, StartError> {
     let path = keyring_path(data_dir);
     let text = fs::read_to_string(&path).map_err(|cause| StartError::Directory {
@@ -59,9 +59,9 @@ pub fn load_keyring(data_dir: &Path) -> Result<Keyring, StartError> {
     Keyring::parse(&text).map_err(|cause| StartError::Keys { path, cause })
 }
 
-/// Adds a key to the ring of a data directory, and drops those whose last token expired. The new key
-/// opens at once and seals `lead` later, when every server that shares the file has read it: no token
-/// is made that some server does not know.
+/// Adds a key to the ring of a data directory, and drops those whose last token has expired. The new key opens at
+/// once and seals `lead` later, when every server that shares the file has read it: no token is created that a
+/// server does not know.
 pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<(), StartError> {
     let path = keyring_path(data_dir);
     let fail = |cause| StartError::Directory {
@@ -87,7 +87,7 @@ pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
     Ok(nonce)
 }
 
-/// The directory owner's file, so that an operator who is root leaves it readable for the server.
+/// Gives the file to the directory's owner, so that it stays readable for the server if root runs the command.
 fn replace(path: &Path, ring: &Keyring, survives: Survives) -> io::Result<()> {
     let text = ring.to_text();
     let access = Access::PRIVATE_TO_DIRECTORY;
@@ -116,8 +116,8 @@ mod tests {
             .to_string()
     }
 
-    /// Goal: after a loss of power the old key opens nothing, also if the first start behind it fails anywhere
-    /// or is killed anywhere, and a second one follows.
+    /// Goal: after a power failure the old key opens nothing, even if the first start after it fails or is killed
+    /// anywhere, and a second one follows.
     #[test]
     fn a_start_that_fails_does_not_bring_the_old_key_back() {
         let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Start-up, wiring, signals and the end: from valid settings to a running server.
+//! Start-up, wiring, signals and shutdown: from valid settings to a running server.
 
 mod certificate;
 mod demo;
@@ -32,7 +32,7 @@ use crate::control::{Control, ControlSettings};
 use crate::durable::Watched;
 use crate::logging;
 use crate::net::socket;
-use crate::shard::door::{Entrance, LiveKeyring, Pages};
+use crate::shard::accept::{HandshakeConfig, LiveKeyring, Pages};
 use crate::shard::gateway::Gateway;
 use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
@@ -44,28 +44,28 @@ pub use keys::{load_keyring, nonce, rotate_keyring};
 pub use preflight::{raise_descriptor_limit, ring_remedy};
 pub use process::Process;
 
-/// Takes a data directory as a server does, so that none runs on it meanwhile.
+/// Locks a data directory as a server does, so that no server runs on it meanwhile.
 pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
     preflight::data_directory(data_dir, false)
 }
 
-/// What a server that has just become ready says of itself.
+/// The addresses of a server that has just become ready.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    /// Where viewers connect.
+    /// Address for viewers.
     pub messaging: SocketAddr,
-    /// Where the API is.
+    /// Address of the API.
     pub control: SocketAddr,
-    /// Whether viewers speak TLS.
+    /// Whether viewers use TLS.
     pub messaging_tls: bool,
-    /// Whether callers of the API do.
+    /// Whether callers of the API use TLS.
     pub control_tls: bool,
     /// ARN of the ready room, in dev.
     pub room: Option<String>,
 }
 
-/// Whether a start would accept what `settings` names: certificate and key. Changes nothing. What a start
-/// would warn of, if anything.
+/// Whether a start would accept the certificate and key that `settings` names. Changes nothing. Returns the start's
+/// warning, if there is one.
 pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
     let Some(certificate) = tls::configure(settings)?.certificate else {
         return Ok(None);
@@ -80,7 +80,7 @@ pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
     Ok(warning.map(|warning| format!("{file}: {warning}")))
 }
 
-/// Runs until SIGTERM or SIGINT. `on_ready` hears once that both listeners accept.
+/// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
 pub fn run(
     process: Process,
     settings: Settings,
@@ -88,7 +88,7 @@ pub fn run(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
     let supervisor = Supervisor::of_process();
-    say_start(&settings, &running);
+    log_start(&settings, &running);
     preflight::small_pages();
     let dev = matches!(settings.mode, Mode::Dev { .. });
     let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
@@ -98,7 +98,7 @@ pub fn run(
     let mut shard_settings = settings.shard.clone();
     shard_settings.connections_max =
         preflight::descriptors(settings.shard.connections_max, settings.shard.shard_count)?;
-    // From here on newcomers wait in the kernel's queues; nobody is answered before all is known.
+    // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let control_listener = bind(settings.control_listen, "--control-listen", |address| {
         socket::listen_alone(address)
     })?;
@@ -107,7 +107,7 @@ pub fn run(
     })?;
     let clock = Clock::start();
     keys::open_or_create(&settings.data_dir, clock.now().unix)?;
-    // Before it is read, so that no rotation falls between.
+    // Watched before it is read, so that no rotation is missed.
     let keyring_file = Watched::new([keyring_path(&settings.data_dir)]);
     let keyring = load_keyring(&settings.data_dir)?;
     let keyring = Arc::new(ArcSwap::from_pointee(keyring));
@@ -121,33 +121,33 @@ pub fn run(
 
     let pages = dev.then(|| Arc::new(demo::Demo::new(Arc::clone(&keyring), clock, &settings)));
     let spare = preflight::spare_descriptors(shard_settings.shard_count);
-    let door = settings
-        .door
+    let accept_settings = settings
+        .accept
         .clone()
         .within(spare / 2 / shard_settings.shard_count);
     let messaging_tls = tls.messaging.is_some();
-    let entrance = Entrance {
+    let handshake_config = HandshakeConfig {
         keyring: Arc::clone(&keyring),
         tls: tls.messaging,
         origins: settings.origins.clone().into(),
         pages: pages.clone().map(|pages| pages as Arc<dyn Pages>),
         compression: settings.compression,
         echo: false,
-        door: Arc::new(door),
+        limits: Arc::new(accept_settings),
     };
     let mut shards = mesh::start(mesh::Plan {
         settings: shard_settings.clone(),
         listeners,
         rooms: registry.room_settings(),
         journals: Some(&settings.data_dir.join("used-tokens")),
-        entrance,
+        handshake_config,
         archive: true,
         pin: settings.pin,
         clock,
         supervisor: &supervisor,
     })
     .map_err(StartError::of_shards)?;
-    let end = shards.archive.take().expect("asked for, and taken once");
+    let end = shards.archive.take().expect("requested, and taken once");
     let destinations = registry.destinations();
     let archive = archive::start(
         settings.archive.clone(),
@@ -159,7 +159,7 @@ pub fn run(
     .map_err(|cause| StartError::Archive { cause })?;
 
     let control_address = control_listener.local_addr();
-    let serves = Serves {
+    let control_listener = ControlListener {
         address: control_address.unwrap_or(settings.control_listen),
         listener: control_listener,
         tls: tls.control,
@@ -182,13 +182,13 @@ pub fn run(
         pages,
         spare,
     };
-    let outcome = start.run(serves, on_ready);
+    let outcome = start.run(control_listener, on_ready);
     drop(directory);
     outcome
 }
 
-/// Which program this is, where, and what it was told.
-fn say_start(settings: &Settings, running: &Running) {
+/// Logs the program, its process and its configuration.
+fn log_start(settings: &Settings, running: &Running) {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("UPROAR_COMMIT"));
     let pid = std::process::id();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -200,7 +200,7 @@ fn say_start(settings: &Settings, running: &Running) {
     tracing::info!(version, commit, pid, cores, shards, config, %data_dir, "starting");
 }
 
-/// Everything the control thread is made of.
+/// Everything the control thread needs.
 struct Start {
     process: Process,
     supervisor: Supervisor,
@@ -220,17 +220,21 @@ struct Start {
     spare: usize,
 }
 
-/// The control listener, and what is said of both.
-struct Serves {
+/// The control listener, with the addresses to announce.
+struct ControlListener {
     listener: std::net::TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     address: SocketAddr,
-    // Of the other one.
+    // Whether the messaging listener uses TLS.
     messaging_tls: bool,
 }
 
 impl Start {
-    fn run(self, serves: Serves, on_ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+    fn run(
+        self,
+        control_listener: ControlListener,
+        on_ready: impl FnOnce(&Ready),
+    ) -> Result<(), StartError> {
         let Self {
             process,
             supervisor,
@@ -261,24 +265,24 @@ impl Start {
             certificate.clone(),
             Arc::clone(&reloads),
         );
-        let gateway = Gateway::new(std::mem::take(&mut shards.posts), shard_settings);
+        let gateway = Gateway::new(std::mem::take(&mut shards.mailboxes), shard_settings);
         let shard_metrics = shards.metrics.clone();
-        let review_mail = shards
+        let review_receivers = shards
             .reviews
             .take()
-            .expect("shards have it, and it is taken once");
+            .expect("every mesh has one, and it is taken once");
         let review_metrics = Rc::new(ReviewMetrics::default());
         let restarts = supervisor.clone();
         let shown_reviews = Rc::clone(&review_metrics);
         let process_metrics = process_metrics::ProcessMetrics::new();
         let ready = Arc::new(AtomicBool::new(false));
         let control_settings = ControlSettings {
-            realm: settings.realm.clone(),
+            account: settings.account.clone(),
             keys,
             rates: settings.api_rates.clone(),
             token_life: settings.token_life,
             archive: archive.archive(),
-            door: settings.control_door.clone().within(spare / 4),
+            admission: settings.control_admission.clone().within(spare / 4),
             supervisor,
         };
         let outcome = LocalSet::new().block_on(&runtime, async {
@@ -316,33 +320,40 @@ impl Start {
                         .ready_room(id, DEV_ROOM)
                         .await
                         .map_err(|fault| StartError::Room(format!("{fault:?}")))?;
-                    pages.set_room(&arn, serves.address);
+                    pages.set_room(&arn, control_listener.address);
                     Some(arn)
                 }
                 None => None,
             };
-            if stop.is_asked().await {
+            if stop.is_requested().await {
                 tracing::info!("stopped before anybody was accepted");
                 return Ok(());
             }
             shards.open();
             ready.store(true, Ordering::Release);
-            let (tls, control_tls) = (serves.messaging_tls, serves.tls.is_some());
+            let (tls, control_tls) = (
+                control_listener.messaging_tls,
+                control_listener.tls.is_some(),
+            );
             on_ready(&Ready {
                 messaging: shards.address,
-                control: serves.address,
+                control: control_listener.address,
                 messaging_tls: tls,
                 control_tls,
                 room,
             });
-            let (viewers, callers) = (shards.address, serves.address);
+            let (viewers, callers) = (shards.address, control_listener.address);
             tracing::info!(messaging = %viewers, control = %callers, tls, control_tls, "ready");
-            let serving = Rc::clone(&control).serve(serves.listener, serves.tls, stop.asked());
-            // The control thread's tasks that must live.
+            let serving = Rc::clone(&control).serve(
+                control_listener.listener,
+                control_listener.tls,
+                stop.requested(),
+            );
+            // The control thread's tasks that must not end.
             let served = tokio::select! {
                 served = serving => served.map_err(StartError::Runtime),
                 never = watch.run(hangup, clock) => match never {},
-                failed = reviews.serve(review_mail) => match failed {
+                failed = reviews.serve(review_receivers) => match failed {
                     Err(cause) => Err(StartError::Task { task: "reviews", cause }),
                 },
             };
@@ -351,7 +362,7 @@ impl Start {
             );
             served
         });
-        // After a failed start, too: the shards run already.
+        // Also after a failed start: the shards run already.
         gateway.stop();
         shards.join();
         archive.stop();
@@ -359,7 +370,7 @@ impl Start {
     }
 }
 
-/// Takes an address, or says whose setting cannot be had.
+/// Binds an address, or names the setting that failed.
 fn bind<T>(
     address: SocketAddr,
     flag: &'static str,

@@ -1,5 +1,4 @@
-//! Certificate and key files: read within a bound, and in the operator's words where they are not what they
-//! should be.
+//! Certificate and key files: read within a bound, with errors in the operator's terms.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -45,38 +44,38 @@ pub(super) fn read(
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut held = Vec::new();
+    let mut text = Vec::new();
     let file = File::open(path)?;
     file.take(WATCHED_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut held)?;
-    if u64::try_from(held.len()).unwrap_or(u64::MAX) > WATCHED_FILE_BYTES_MAX {
+        .read_to_end(&mut text)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > WATCHED_FILE_BYTES_MAX {
         return Err(io::Error::other(format!(
             "it is longer than {WATCHED_FILE_BYTES_MAX} bytes"
         )));
     }
-    Ok(held)
+    Ok(text)
 }
 
-/// Why a file has no certificate for us.
-fn no_certificate(held: &[u8]) -> &'static str {
-    if is_der(held) {
+/// Why a file has no usable certificate.
+fn no_certificate(text: &[u8]) -> &'static str {
+    if is_der(text) {
         "it is DER, not PEM: `openssl x509 -inform der -in FILE -out FILE.pem` converts it"
-    } else if has(held, "PRIVATE KEY-----") {
+    } else if has(text, "PRIVATE KEY-----") {
         "it holds a private key and no certificate: are tls.certificate and tls.key exchanged?"
     } else {
         "there is no -----BEGIN CERTIFICATE----- in it"
     }
 }
 
-/// Why a file has no key for us.
-fn no_key(held: &[u8], error: &rustls::pki_types::pem::Error) -> String {
-    let known = if has(held, "BEGIN ENCRYPTED PRIVATE KEY") || has(held, "Proc-Type: 4,ENCRYPTED") {
+/// Why a file has no usable key.
+fn no_key(text: &[u8], error: &rustls::pki_types::pem::Error) -> String {
+    let known = if has(text, "BEGIN ENCRYPTED PRIVATE KEY") || has(text, "Proc-Type: 4,ENCRYPTED") {
         "it is encrypted, and nobody is there to type its password: `openssl pkey -in FILE -out NEW` decrypts it"
-    } else if is_der(held) {
+    } else if is_der(text) {
         "it is DER, not PEM: `openssl pkey -inform der -in FILE -out FILE.pem` converts it"
-    } else if has(held, "PRIVATE KEY-----") {
+    } else if has(text, "PRIVATE KEY-----") {
         return error.to_string();
-    } else if has(held, "BEGIN CERTIFICATE-----") {
+    } else if has(text, "BEGIN CERTIFICATE-----") {
         "it holds a certificate and no private key: are tls.certificate and tls.key exchanged?"
     } else {
         "there is no -----BEGIN PRIVATE KEY----- in it"
@@ -85,12 +84,12 @@ fn no_key(held: &[u8], error: &rustls::pki_types::pem::Error) -> String {
 }
 
 /// A long ASN.1 sequence.
-fn is_der(held: &[u8]) -> bool {
-    matches!(held, [0x30, 0x81..=0x84, ..])
+fn is_der(text: &[u8]) -> bool {
+    matches!(text, [0x30, 0x81..=0x84, ..])
 }
 
-fn has(held: &[u8], words: &str) -> bool {
-    held.windows(words.len())
+fn has(text: &[u8], words: &str) -> bool {
+    text.windows(words.len())
         .any(|window| window == words.as_bytes())
 }
 
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// Goal: each mistake is told from the others, with the file that is to blame.
+    /// Goal: each mistake has its own message, with the file at fault.
     #[test]
     fn mistakes_are_named() {
         let dir = std::env::temp_dir().join(format!("uproar-pem-{}", std::process::id()));
@@ -171,8 +170,8 @@ mod tests {
             key: dir.join("key.pem"),
         };
         let provider = rustls::crypto::ring::default_provider();
-        for (held, secret, blamed, words) in cases {
-            fs::write(&files.certificate, held).expect("written");
+        for (text, secret, blamed, words) in cases {
+            fs::write(&files.certificate, text).expect("written");
             fs::write(&files.key, secret).expect("written");
             let error = read(&files, &provider).expect_err(words);
             let text = error.to_string();

@@ -1,5 +1,5 @@
-//! What must hold before anything is started: the data directory, and enough descriptors. And why the
-//! kernel refuses a ring.
+//! Checks before a start: the data directory and enough descriptors. And the remedies when the kernel refuses a
+//! ring.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -13,8 +13,8 @@ use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
 use crate::durable;
 use crate::net::rings;
 
-/// Held as long as the server lives: no second one takes the same directory, nor, through
-/// `SO_REUSEPORT`, silently half of its connections.
+/// Held for the server's lifetime: no second server takes the same directory, nor, through `SO_REUSEPORT`, silently
+/// half of its connections.
 #[derive(Debug)]
 pub(super) struct Directory {
     _lock: File,
@@ -22,7 +22,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Removes it when the server has ended, and now what servers that were killed left beside it.
+    /// Removes the directory at the server's end, and now those that killed servers left beside it.
     pub(super) fn remove_at_end(&mut self, path: &Path) {
         self.removed_at_end = Some(path.to_owned());
         if let Err(error) = remove_orphans(path) {
@@ -41,8 +41,8 @@ impl Drop for Directory {
     }
 }
 
-/// Removes directories named like `own` but for the process id at the end, if they are this user's, no
-/// process has that id and none holds the lock.
+/// Removes directories named like `own` except for the process id at the end, if they belong to this user, no
+/// process has that id and their lock is free.
 fn remove_orphans(own: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (own.parent(), own.file_name()) else {
         return Ok(());
@@ -72,7 +72,7 @@ fn remove_orphans(own: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes and locks the data directory; `fresh` empties it first (dev's temporary one).
+/// Creates and locks the data directory; `fresh` empties it first (dev's temporary one).
 pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, StartError> {
     let fail = |cause| StartError::Directory {
         path: path.to_owned(),
@@ -93,7 +93,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            // Who has it wrote its process id; not being able to read it changes nothing.
+            // The holder wrote its process id; a failure to read it changes nothing.
             let mut holder = String::new();
             let _unread = lock.read_to_string(&mut holder);
             return Err(StartError::Locked {
@@ -128,7 +128,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
     })
 }
 
-/// Keeps huge pages away from this process: they made no delivery cheaper (tuning.md), and the
+/// Disables huge pages for this process: they made no delivery cheaper (docs/results/2026-11.md), and the
 /// allocator's spare memory would be counted in steps of 2 MiB for each thread.
 pub(super) fn small_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
@@ -136,20 +136,19 @@ pub(super) fn small_pages() {
     }
 }
 
-/// Raises the limit on open files as far as it goes; the limit from now on.
+/// Raises the limit on open files to its maximum; returns the resulting limit.
 pub fn raise_descriptor_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: maximum,
         maximum,
     };
-    // Without the right to raise it, the current limit stands.
+    // Without the right to raise it, the current limit remains.
     let _as_it_is = setrlimit(Resource::Nofile, raised);
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Raises the limit on open files as far as it goes, and returns how many connections it allows, at
-/// most `wanted`.
+/// Raises the limit on open files to its maximum, and returns how many connections it allows, at most `wanted`.
 pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
     let current = raise_descriptor_limit();
     let of_shards = DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
@@ -175,7 +174,7 @@ pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartEr
     Ok(wanted.min(allowed))
 }
 
-/// Descriptors that the limit leaves beyond what `shards` shards and the rest always need.
+/// Descriptors that remain beyond the permanent needs of `shards` shards and the rest of the server.
 pub(super) fn spare_descriptors(shards: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let shards = u64::try_from(shards).expect("a few shards");
@@ -183,7 +182,7 @@ pub(super) fn spare_descriptors(shards: usize) -> usize {
     usize::try_from(spare).unwrap_or(usize::MAX)
 }
 
-/// What to change so that the kernel grants a ring.
+/// The change after which the kernel grants a ring.
 pub fn ring_remedy(cause: &io::Error) -> String {
     match cause.raw_os_error() {
         Some(ENOMEM) => format!(

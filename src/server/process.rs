@@ -1,5 +1,5 @@
-//! What a server's process has before it does anything that takes time: the control thread's runtime,
-//! and every signal that would otherwise end it.
+//! Set up first in a server's process, before anything that takes time: the control thread's runtime, and handlers
+//! for every signal that would otherwise end it.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::StartError;
 use crate::supervisor;
 
-/// Signals that mean nothing here, and whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM,
-/// SIGVTALRM, SIGPROF, SIGIO, SIGPWR; and SIGXFSZ, whose write fails then, as on a full disk.
+/// Signals without a meaning here whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM,
+/// SIGPROF, SIGIO, SIGPWR; and SIGXFSZ, after which the write fails, as on a full disk.
 const IGNORED: [i32; 8] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
@@ -20,7 +20,7 @@ const IGNORED: [i32; 8] = [
     libc::SIGXFSZ,
 ];
 
-/// Made first of all. A signal that comes before somebody waits for it is kept.
+/// Created before everything else. A signal that arrives before anything waits for it is kept.
 #[derive(Debug)]
 pub struct Process {
     pub(super) runtime: Runtime,
@@ -57,7 +57,7 @@ impl Process {
             },
         );
         for number in IGNORED {
-            // Once handled, a signal never has its default meaning again.
+            // Once handled, a signal never has its default action again.
             drop(signal(SignalKind::from_raw(number))?);
         }
         drop(entered);
@@ -71,21 +71,21 @@ impl Process {
 
 impl Stop {
     /// Ready at the first of both.
-    pub(super) async fn asked(&mut self) {
+    pub(super) async fn requested(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
     }
 
-    /// Whether one has come already.
-    pub(super) async fn is_asked(&mut self) -> bool {
-        // The runtime looks for signals when its tasks yield.
+    /// Whether one has already arrived.
+    pub(super) async fn is_requested(&mut self) -> bool {
+        // The runtime checks for signals when its tasks yield.
         tokio::task::yield_now().await;
-        // Without a timer, whose shortest time is a millisecond.
+        // No timer: its shortest time is a millisecond.
         tokio::select! {
             biased;
-            () = self.asked() => true,
+            () = self.requested() => true,
             () = std::future::ready(()) => false,
         }
     }

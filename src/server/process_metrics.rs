@@ -1,7 +1,7 @@
-//! The process and the kernel's memory for sockets in figures: what Prometheus' client libraries show of
-//! any process, under their names, and what build this is.
+//! Metrics of the process, of the kernel's memory for sockets, and of the build: those of Prometheus' client
+//! libraries, under their names.
 //!
-//! Read from `/proc` when somebody asks: 48 µs, nearly all of it the kernel's. What cannot be read is left out.
+//! Read from `/proc` at each scrape: 48 µs, nearly all of it in the kernel. Unreadable values are left out.
 
 use std::fmt::{Display, Write};
 use std::fs;
@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Figures of this process.
+/// Metrics of this process.
 pub(super) struct ProcessMetrics {
     started: Duration,
 }
 
-/// Of `/proc/self/stat`.
+/// Fields of `/proc/self/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     threads: u64,
@@ -23,7 +23,7 @@ struct Stat {
     resident_pages: u64,
 }
 
-/// Of the line `TCP:` in `/proc/net/sockstat`.
+/// Fields of the line `TCP:` in `/proc/net/sockstat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Sockets {
     orphans: u64,
@@ -31,7 +31,7 @@ struct Sockets {
 }
 
 impl ProcessMetrics {
-    /// The process starts now.
+    /// Call at the process's start.
     pub(super) fn new() -> Self {
         let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Self { started }
@@ -51,14 +51,14 @@ impl ProcessMetrics {
             },
         );
         let help = "Which build this is; always 1.";
-        figure(out, "gauge", "uproar_build_info", help, &build, 1);
+        metric(out, "gauge", "uproar_build_info", help, &build, 1);
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         let spent = Duration::try_from(spent).unwrap_or_default().as_secs_f64();
         let help = "User and system CPU time spent.";
-        figure(out, "counter", "process_cpu_seconds_total", help, "", spent);
+        metric(out, "counter", "process_cpu_seconds_total", help, "", spent);
         let help = "Start of the process since the Unix epoch.";
         let started = self.started.as_secs_f64();
-        figure(
+        metric(
             out,
             "gauge",
             "process_start_time_seconds",
@@ -78,9 +78,9 @@ fn memory(out: &mut String) {
         return;
     };
     let help = "Threads.";
-    figure(out, "gauge", "process_threads", help, "", stat.threads);
+    metric(out, "gauge", "process_threads", help, "", stat.threads);
     let (help, bytes) = ("Virtual memory.", stat.virtual_bytes);
-    figure(
+    metric(
         out,
         "gauge",
         "process_virtual_memory_bytes",
@@ -89,7 +89,7 @@ fn memory(out: &mut String) {
         bytes,
     );
     let (help, bytes) = ("Resident memory.", stat.resident_pages * page_bytes());
-    figure(
+    metric(
         out,
         "gauge",
         "process_resident_memory_bytes",
@@ -102,22 +102,22 @@ fn memory(out: &mut String) {
 fn descriptors(out: &mut String) {
     if let Some(open) = open_descriptors() {
         let help = "Open file descriptors; viewers take none.";
-        figure(out, "gauge", "process_open_fds", help, "", open);
+        metric(out, "gauge", "process_open_fds", help, "", open);
     }
     if let Some(most) = getrlimit(Resource::Nofile).current {
         let help = "Limit on open file descriptors.";
-        figure(out, "gauge", "process_max_fds", help, "", most);
+        metric(out, "gauge", "process_max_fds", help, "", most);
     }
 }
 
-/// Linux 6.2 tells the number as the directory's size; before, its entries must be counted.
+/// Since Linux 6.2 the number is the directory's size; before, its entries must be counted.
 fn open_descriptors() -> Option<u64> {
     let size = fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 {
         return Some(size);
     }
     let entries = fs::read_dir("/proc/self/fd").ok()?.count();
-    // Without the one that reads.
+    // Without the descriptor of this directory.
     u64::try_from(entries.saturating_sub(1)).ok()
 }
 
@@ -126,7 +126,7 @@ fn sockets(out: &mut String) {
     if let Some(sockets) = sockstat.ok().as_deref().and_then(parse_sockstat) {
         let help = "The kernel's memory for TCP sockets, of all processes.";
         let bytes = sockets.memory_pages * page_bytes();
-        figure(
+        metric(
             out,
             "gauge",
             "uproar_kernel_tcp_memory_bytes",
@@ -135,7 +135,7 @@ fn sockets(out: &mut String) {
             bytes,
         );
         let help = "TCP connections that the kernel still serves though no process holds them.";
-        figure(
+        metric(
             out,
             "gauge",
             "uproar_kernel_tcp_orphans",
@@ -148,7 +148,7 @@ fn sockets(out: &mut String) {
     if let Some(pages) = limit.ok().as_deref().and_then(|text| nth(text, 2)) {
         let help = "Where the kernel drops for want of memory for TCP (net.ipv4.tcp_mem).";
         let bytes = pages * page_bytes();
-        figure(
+        metric(
             out,
             "gauge",
             "uproar_kernel_tcp_memory_max_bytes",
@@ -163,7 +163,7 @@ fn page_bytes() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }
 
-/// Fields are counted behind the program's name, which may hold spaces and brackets.
+/// Fields are counted after the program's name, which may contain spaces and brackets.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(')')?;
     Some(Stat {
@@ -190,7 +190,7 @@ fn nth(text: &str, index: usize) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
 }
 
-fn figure(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, value: impl Display) {
+fn metric(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, value: impl Display) {
     let _infallible = write!(
         out,
         "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n"
@@ -201,9 +201,9 @@ fn figure(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, va
 mod tests {
     use super::*;
 
-    /// Goal: the kernel's texts are read right, and others not at all.
+    /// Goal: the kernel's texts are parsed correctly, and other texts not at all.
     #[test]
-    fn what_the_kernel_writes_is_read() {
+    fn kernel_texts_are_parsed() {
         let stat = "4242 (a) b (c)) S 1 2 3 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 6 0 900 123456789 4321 18446744073709551615 1 1\n";
         let read = Stat {
             threads: 6,
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Goal: here, now, each family is there once, described, and plausible.
+    /// Goal: for this process each family occurs once, described, with a plausible value.
     #[test]
     fn this_process_is_shown() {
         let mut out = String::new();

@@ -1,8 +1,8 @@
-//! What a running server takes over without a restart: sealing keys and certificates.
+//! Reloads sealing keys and certificates without a restart.
 //!
-//! Files are read every second and at SIGHUP, and compared by what they hold ([`Watched`]). A file that cannot be read, or a certificate whose key is
-//! not there yet, changes nothing: the server goes on with what it has, and says so. At SIGHUP the
-//! configuration is judged first: beside one that no start would accept, nothing is read again.
+//! Files are checked every second and at SIGHUP, and compared by content ([`Watched`]). A file that cannot be read,
+//! or a certificate whose key has not arrived yet, changes nothing: the server keeps its current one, and logs it.
+//! At SIGHUP the configuration is checked first: if no start would accept it, nothing is reloaded.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
 use crate::config::Running;
 use crate::durable::Watched;
-use crate::shard::door::LiveKeyring;
+use crate::shard::accept::LiveKeyring;
 use crate::shard::run::Clock;
 
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of the checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What came of reloads.
+/// Counters of reloads.
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
     done: AtomicU64,
@@ -48,20 +48,20 @@ impl Reloads {
     }
 }
 
-/// Looks after the files until it is dropped.
+/// Watches the files until it is dropped.
 pub(super) struct Watch {
     data_dir: PathBuf,
     running: Running,
     keyring: LiveKeyring,
-    keys: Followed<1>,
+    keys: WatchedFiles<1>,
     certificate: Option<Arc<LiveCertificate>>,
-    certificate_files: Option<Followed<2>>,
+    certificate_files: Option<WatchedFiles<2>>,
     reminder: Reminder,
     reloads: Arc<Reloads>,
 }
 
 impl Watch {
-    /// Starts from the files as they were when they were read.
+    /// Starts from the files' state when they were read.
     pub(super) fn new(
         data_dir: PathBuf,
         running: Running,
@@ -70,11 +70,11 @@ impl Watch {
         reloads: Arc<Reloads>,
     ) -> Self {
         Self {
-            keys: Followed::new("sealing keys", keyring_file),
+            keys: WatchedFiles::new("sealing keys", keyring_file),
             certificate_files: certificate
                 .as_ref()
-                .and_then(|certificate| certificate.as_read())
-                .map(|files| Followed::new("certificate", files)),
+                .and_then(|certificate| certificate.watched())
+                .map(|files| WatchedFiles::new("certificate", files)),
             data_dir,
             running,
             keyring,
@@ -87,19 +87,19 @@ impl Watch {
     /// Runs as long as the server does.
     pub(super) async fn run(mut self, mut hangup: Signal, clock: Clock) -> Infallible {
         loop {
-            self.remind(clock);
+            self.warn_of_expiry(clock);
             let forced = tokio::select! {
                 _ = hangup.recv() => true,
-                () = tokio::time::sleep(LOOK_INTERVAL) => false,
+                () = tokio::time::sleep(CHECK_INTERVAL) => false,
             };
-            if !forced || self.judge() {
-                self.look(forced);
+            if !forced || self.check_configuration() {
+                self.check(forced);
             }
         }
     }
 
     /// Whether a start would accept the configuration as it is now.
-    fn judge(&self) -> bool {
+    fn check_configuration(&self) -> bool {
         match self.running.changed() {
             Ok(changed) if changed.is_empty() => true,
             Ok(changed) => {
@@ -119,8 +119,8 @@ impl Watch {
         }
     }
 
-    /// Says what an operator must know of the certificate's dates.
-    fn remind(&mut self, clock: Clock) {
+    /// Logs the warnings about the certificate's dates.
+    fn warn_of_expiry(&mut self, clock: Clock) {
         let Some(certificate) = &self.certificate else {
             return;
         };
@@ -133,8 +133,8 @@ impl Watch {
         }
     }
 
-    fn look(&mut self, forced: bool) {
-        self.keys.look(forced, &self.reloads, || {
+    fn check(&mut self, forced: bool) {
+        self.keys.check(forced, &self.reloads, || {
             let ring = load_keyring(&self.data_dir)?;
             self.keyring.store(Arc::new(ring));
             Ok(())
@@ -144,20 +144,20 @@ impl Watch {
             .as_ref()
             .zip(self.certificate_files.as_mut())
         {
-            files.look(forced, &self.reloads, || certificate.reload());
+            files.check(forced, &self.reloads, || certificate.reload());
         }
     }
 }
 
-/// Files, and what was last said of them.
-struct Followed<const N: usize> {
+/// Files and the last error about them.
+struct WatchedFiles<const N: usize> {
     what: &'static str,
     files: Watched<N>,
-    // Why they are not in use. A renewal under way gives one reason several times; it is said once.
+    // Why they are not in use. A renewal in progress repeats one reason; it is logged once.
     complaint: Option<String>,
 }
 
-impl<const N: usize> Followed<N> {
+impl<const N: usize> WatchedFiles<N> {
     fn new(what: &'static str, files: Watched<N>) -> Self {
         Self {
             what,
@@ -166,8 +166,8 @@ impl<const N: usize> Followed<N> {
         }
     }
 
-    /// Takes over what is new.
-    fn look(
+    /// Reloads the files if they changed.
+    fn check(
         &mut self,
         forced: bool,
         reloads: &Reloads,

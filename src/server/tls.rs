@@ -1,4 +1,4 @@
-//! Certificates: the operator's files, or a throw-away one for dev.
+//! Certificates: the operator's files, or a self-signed one for dev.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use super::pem::{self, fault};
 use crate::config::{Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 
-/// What the two listeners speak: TLS if there is something.
+/// TLS configurations of the two listeners, where they use TLS.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     pub(super) messaging: Option<Arc<ServerConfig>>,
     pub(super) control: Option<Arc<ServerConfig>>,
-    /// What they present.
+    /// The certificate that both present.
     pub(super) certificate: Option<Arc<LiveCertificate>>,
 }
 
 /// The certificate of the listeners, replaced while they run.
 #[derive(Debug)]
 pub(super) struct LiveCertificate {
-    // What to read again when it was renewed; a throw-away certificate never is.
+    // The files to read again after a renewal; `None` for a self-signed certificate.
     files: Option<TlsFiles>,
-    // As they were when they were read first, or just before.
-    as_read: Option<Watched<2>>,
+    // Their state when they were first read, or just before.
+    watched: Option<Watched<2>>,
     current: Arc<Current>,
 }
 
@@ -51,12 +51,12 @@ impl LiveCertificate {
         Some([&files.certificate, &files.key])
     }
 
-    /// The same, to be looked at for changes since they were read first.
-    pub(super) fn as_read(&self) -> Option<Watched<2>> {
-        self.as_read.clone()
+    /// The same files, to be checked for changes since they were first read.
+    pub(super) fn watched(&self) -> Option<Watched<2>> {
+        self.watched.clone()
     }
 
-    /// Reads the files again; new connections get what they hold.
+    /// Reads the files again; new connections get the new certificate.
     pub(super) fn reload(&self) -> Result<(), StartError> {
         if let Some(files) = &self.files {
             let certified = pem::read(files, &provider())?;
@@ -65,12 +65,12 @@ impl LiveCertificate {
         Ok(())
     }
 
-    /// Names and dates of what is presented now.
+    /// Names and dates of the current certificate.
     pub(super) fn validity(&self) -> Result<Validity, String> {
         Validity::of_chain(&self.current.0.load().cert)
     }
 
-    /// Appends when clients begin to refuse it, in Prometheus' text format.
+    /// Appends the certificate's expiry in Prometheus' text format.
     pub(super) fn render(&self, out: &mut String) {
         use std::fmt::Write;
         if let Ok(validity) = self.validity() {
@@ -85,20 +85,20 @@ impl LiveCertificate {
     }
 }
 
-/// Reads or makes the certificate, if TLS is wanted.
+/// Reads or creates the certificate, if TLS is configured.
 pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     let provider = provider();
     let files = settings.tls.as_ref();
-    let as_read = files.map(|files| Watched::new([files.certificate.clone(), files.key.clone()]));
+    let watched = files.map(|files| Watched::new([files.certificate.clone(), files.key.clone()]));
     let certified = match (&settings.tls, settings.mode) {
         (Some(files), _) => pem::read(files, &provider)?,
         (None, Mode::Dev { tls: true }) => {
-            throw_away(&settings.data_dir.join("dev-cert.pem"), &provider)?
+            self_signed(&settings.data_dir.join("dev-cert.pem"), &provider)?
         }
         (None, Mode::Dev { tls: false } | Mode::Serve) => return Ok(Listeners::default()),
     };
     let current = Arc::new(Current(ArcSwap::from_pointee(certified)));
-    // Viewers speak WebSocket over HTTP/1.1, which has no ALPN here; the API also HTTP/2.
+    // Viewers use WebSocket over HTTP/1.1; the API also allows HTTP/2.
     let mut messaging = build(&current, &provider)?;
     messaging.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut control = build(&current, &provider)?;
@@ -109,7 +109,7 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
         control: (only != TlsListeners::Messaging).then(|| Arc::new(control)),
         certificate: Some(Arc::new(LiveCertificate {
             files: settings.tls.clone(),
-            as_read,
+            watched,
             current,
         })),
     })
@@ -131,8 +131,8 @@ fn build(
     Ok(config)
 }
 
-/// A certificate for loopback, whose PEM file clients can be told to trust.
-fn throw_away(path: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
+/// A certificate for loopback, as a PEM file that clients can trust.
+fn self_signed(path: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, StartError> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).map_err(|error| fault(path, error))?;
     let pem = made.cert.pem();

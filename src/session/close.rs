@@ -1,10 +1,10 @@
-//! Why a connection ends, and what its Close frame says.
+//! The reasons why a connection ends, and its Close frame.
 
 use bytes::BytesMut;
 
 use crate::protocol::ws::{self, Violation};
 
-/// RFC 6455 §7.4.1.
+/// The close code of a message that is too long (RFC 6455 §7.4.1).
 pub(super) const TOO_BIG: u16 = 1009;
 const NORMAL: u16 = 1000;
 
@@ -12,19 +12,19 @@ const NORMAL: u16 = 1000;
 /// code may make a kicked Firefox user reconnect (IVS Chat's JavaScript SDK special-cases 1000).
 #[derive(Debug)]
 pub enum Ending<'a> {
-    /// The client sent Close first: answer with its own code.
+    /// The client sent Close first; the answer has its code.
     Answer {
         /// The client's code, if it gave one.
         code: Option<u16>,
     },
     /// The client broke RFC 6455.
     Violation(Violation),
-    /// Disconnected by a moderator or the API: the plain reason.
+    /// A moderator or the API disconnected the user; the reason is plain text.
     Disconnected {
-        /// As given; cut to what a Close frame holds.
+        /// The reason; cut to the length that a Close frame holds.
         reason: &'a str,
     },
-    /// The session's time is over: a JSON reason, as IVS Chat's clients expect.
+    /// The session's time is over; the reason is JSON, as IVS Chat's clients expect.
     SessionOver,
     /// The room was deleted.
     RoomDeleted,
@@ -46,7 +46,7 @@ impl Ending<'_> {
     }
 }
 
-/// The Close reason of a session whose time is over; at most 123 bytes.
+/// Returns the Close reason of a session whose time is over; at most 123 bytes.
 pub const fn closing_reason_json() -> &'static str {
     r#"{"Type":"ERROR","ErrorCode":401,"ErrorMessage":"Session expired"}"#
 }

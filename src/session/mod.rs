@@ -1,17 +1,17 @@
 //! One connection's protocol state: frames in, effects out (IVS Chat messaging, RFC 6455).
 //!
-//! Owns: the frame decoder, what the token granted, the connection's rate budget, its deadlines.
+//! Owns: the frame decoder, the token's grant, the connection's rate budget, its deadlines.
 //! Never: sockets, rooms, clocks. Time and bytes are arguments, effects go to a closure.
 
 mod close;
-mod desk;
+mod context;
 #[cfg(test)]
 mod overhead_tests;
 
 use std::time::Duration;
 
 pub use close::{Ending, closing_reason_json};
-pub use desk::Desk;
+pub use context::SessionContext;
 
 use crate::base::clock::{Now, Tick};
 use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
@@ -21,94 +21,93 @@ use crate::protocol::extension::Agreement;
 use crate::protocol::token::{Capabilities, Capability};
 use crate::protocol::ws::{Decoder, Item, Violation};
 
-/// What a session asks of its connection.
+/// An effect that a session orders from its connection.
 #[derive(Debug)]
 pub enum Effect<'a> {
-    /// A valid request its token allows: carry it to the room.
+    /// Carry a valid request, which the token allows, to the room.
     Publish {
-        /// What is asked.
+        /// The request.
         request: Request<'a>,
         /// `Sender` as it appears in a message.
         sender_json: &'a str,
     },
     /// Tell the client that its request failed.
     Refuse {
-        /// Class of failure.
+        /// The class of the failure.
         code: ErrorCode,
-        /// For people.
+        /// The text for people.
         message: &'a str,
-        /// Of the failed request; empty if it had none.
+        /// The failed request's id; empty if it had none.
         request_id: &'a str,
     },
     /// Answer a ping.
     Pong(&'a [u8]),
     /// Send a Close frame, then end the connection.
     Close(Ending<'a>),
-    /// The client's side of the closing handshake is done.
+    /// Note that the client's side of the closing handshake is done.
     PeerClosed,
-    /// The client sends more than it may beside its requests: cut the connection.
+    /// Cut the connection: the client sent more frames beside its requests than it may.
     Flood,
-    /// Conformance echo mode only: send the message back.
+    /// Send the message back (conformance mode only).
     Echo {
-        /// Text or binary.
+        /// Whether it is text, not binary.
         text: bool,
-        /// The message.
+        /// The message's content.
         payload: &'a [u8],
     },
 }
 
-/// What is due on a session's clock.
+/// The next action that a session's deadlines require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing before this instant.
+    /// Nothing is due before this instant.
     Later(Tick),
-    /// Send a ping; nothing was heard for a ping interval.
+    /// Send a ping: no bytes arrived for a ping interval. Check again at the given instant.
     Ping(Tick),
-    /// The peer is silent for too long: drop the connection.
+    /// Drop the connection: the peer was silent for too long.
     Idle,
-    /// The session's time is over: ERROR 401, then Close.
+    /// End the session, whose time is over: ERROR 401, then Close.
     SessionEnd,
 }
 
-/// The protocol state of one connection; about 60 bytes, and the sender's JSON.
+/// The protocol state of one connection: about 60 bytes and the sender's JSON.
 #[derive(Debug)]
 pub struct Session {
     decoder: Decoder,
     sender_json: Box<str>,
     budget: Budget,
-    // Of frames that are no accepted request.
+    // The budget for frames that are no accepted request.
     overhead: Budget,
     // Coarse times keep idle connections small.
-    heard: Tick,
+    last_received: Tick,
     ends: Tick,
     capabilities: Capabilities,
-    // The window of compressed messages to the client, as a power of two; 0: none were agreed on.
+    // The window of compressed messages to the client, as a power of two; 0: compression was not agreed on.
     window_bits: u8,
-    // We sent or received a Close frame: nothing the client says counts any more.
+    // A Close frame was sent or received: later frames of the client are ignored.
     closing: bool,
 }
 
-/// What a token granted.
+/// The rights that a token granted.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// `Sender` as it appears in every message.
     pub sender_json: Box<str>,
-    /// What the client may do.
+    /// The actions that the client may take.
     pub capabilities: Capabilities,
-    /// When the session ends. By the monotonic clock, so that a wall clock that is put right neither cuts
-    /// a crowd nor lets it stay.
+    /// When the session ends, by the monotonic clock, so that a correction of the wall clock changes no session.
     pub ends: Tick,
 }
 
 impl Session {
-    /// A session that starts `now`; `agreement` is on compression.
+    /// Makes a session that starts `now`; `agreement` is on compression.
     pub fn new(grant: Grant, agreement: Option<Agreement>, now: Tick) -> Self {
         Self {
             decoder: Decoder::default(),
             sender_json: grant.sender_json,
             budget: Budget::default(),
             overhead: Budget::default(),
-            heard: now,
+            last_received: now,
             ends: grant.ends,
             capabilities: grant.capabilities,
             window_bits: agreement.map_or(0, |agreement| agreement.window_bits),
@@ -116,13 +115,12 @@ impl Session {
         }
     }
 
-    /// `Sender` as it appears in this user's messages.
+    /// Returns `Sender` as it appears in this user's messages.
     pub fn sender_json(&self) -> &str {
         &self.sender_json
     }
 
-    /// With which window messages may be compressed for the client, as a power of two; `None`: not at
-    /// all.
+    /// Returns the window for compressing messages to the client, as a power of two; `None`: no compression.
     pub fn window_bits(&self) -> Option<u8> {
         (self.window_bits > 0).then_some(self.window_bits)
     }
@@ -132,45 +130,45 @@ impl Session {
         self.closing
     }
 
-    /// From now on nothing the client says counts.
+    /// Makes the session ignore the client's frames from now on.
     pub fn begin_close(&mut self) {
         self.closing = true;
     }
 
-    /// Charges `frames` that are no accepted request. `false`: beyond what a client may send of them;
-    /// from then on nothing it says counts.
+    /// Charges `frames` that are no accepted request. `false`: the client sent more of them than it may, and its
+    /// frames are ignored from now on.
     #[must_use]
-    pub fn charge_overhead(&mut self, frames: u32, desk: &Desk, now: Now) -> bool {
-        let is_over = (0..frames).any(|_| over(&mut self.overhead, desk.overhead_rate, now));
+    pub fn charge_overhead(&mut self, frames: u32, context: &SessionContext, now: Now) -> bool {
+        let is_over = (0..frames).any(|_| over(&mut self.overhead, context.overhead_rate, now));
         self.closing |= is_over;
         !is_over
     }
 
-    /// Takes `buffer[..len]`, just received; at least `PARSE_PADDING_BYTES` more may be read.
+    /// Takes the received bytes `buffer[..len]`; at least `PARSE_PADDING_BYTES` more may be read.
     pub fn receive(
         &mut self,
         buffer: &mut [u8],
         len: usize,
-        desk: &mut Desk,
+        context: &mut SessionContext,
         content_chars_max: usize,
         now: Now,
         effect: &mut dyn FnMut(Effect<'_>),
     ) {
-        self.heard = now.tick;
-        let overhead_rate = desk.overhead_rate;
+        self.last_received = now.tick;
+        let overhead_rate = context.overhead_rate;
         let mut start = 0;
         while start < len {
             let fragments = self.decoder.fragments();
-            let inflater = (self.window_bits > 0).then_some(&mut desk.inflater);
+            let inflater = (self.window_bits > 0).then_some(&mut context.inflater);
             let step = match self
                 .decoder
-                .step(buffer, start, len, &desk.bounds, inflater)
+                .step(buffer, start, len, &context.bounds, inflater)
             {
                 Ok(step) => step,
                 Err(violation) => {
                     if !self.closing {
                         self.closing = true;
-                        desk.violations += 1;
+                        context.violations += 1;
                         refuse_violation(violation, effect);
                     }
                     self.decoder = Decoder::default();
@@ -196,13 +194,13 @@ impl Session {
                 return effect(Effect::Flood);
             }
             match item {
-                Item::Text(payload) if desk.echo => {
+                Item::Text(payload) if context.echo => {
                     effect(Effect::Echo {
                         text: true,
                         payload: payload.bytes(),
                     });
                 }
-                Item::Binary(payload) if desk.echo => {
+                Item::Binary(payload) if context.echo => {
                     effect(Effect::Echo {
                         text: false,
                         payload: payload.bytes(),
@@ -210,8 +208,8 @@ impl Session {
                 }
                 Item::Text(payload) => {
                     let (padded, len) = payload.into_padded();
-                    let rate = desk.connection_rate;
-                    match desk.parser.parse(padded, len, content_chars_max) {
+                    let rate = context.connection_rate;
+                    match context.parser.parse(padded, len, content_chars_max) {
                         Ok(request) => {
                             let sender_json = &*self.sender_json;
                             match judge(&mut self.budget, self.capabilities, rate, &request, now) {
@@ -241,7 +239,13 @@ impl Session {
                         message: texts::BINARY,
                         request_id: scan.value().unwrap_or_default(),
                     };
-                    charge_refusal(&mut self.budget, desk.connection_rate, now, refusal, effect);
+                    charge_refusal(
+                        &mut self.budget,
+                        context.connection_rate,
+                        now,
+                        refusal,
+                        effect,
+                    );
                 }
                 Item::Oversized(scan) => {
                     let refusal = Refusal {
@@ -249,7 +253,13 @@ impl Session {
                         message: texts::FRAME_TOO_BIG,
                         request_id: scan.value().unwrap_or_default(),
                     };
-                    charge_refusal(&mut self.budget, desk.connection_rate, now, refusal, effect);
+                    charge_refusal(
+                        &mut self.budget,
+                        context.connection_rate,
+                        now,
+                        refusal,
+                        effect,
+                    );
                 }
                 Item::Ping(payload) => effect(Effect::Pong(payload)),
                 Item::Pong(_) => {}
@@ -266,16 +276,16 @@ impl Session {
         self.decoder.release();
     }
 
-    /// What is due now, and when to ask again.
+    /// Returns what is due now, or when to ask again.
     pub fn due(&self, now: Tick) -> Due {
         if now >= self.ends {
             return Due::SessionEnd;
         }
-        let silent = now.since(self.heard);
+        let silent = now.since(self.last_received);
         if silent >= IDLE_MAX {
             return Due::Idle;
         }
-        let next = |wait: Duration| self.heard.after(wait).min(self.ends);
+        let next = |wait: Duration| self.last_received.after(wait).min(self.ends);
         if silent < PING_INTERVAL {
             return Due::Later(next(PING_INTERVAL));
         }
@@ -286,7 +296,7 @@ impl Session {
     }
 }
 
-/// Rate first, then capability: a client over its rate learns nothing else.
+/// Judges a request by rate first, then capability: a client over its rate learns nothing else.
 fn judge<'a>(
     budget: &mut Budget,
     capabilities: Capabilities,
@@ -312,7 +322,7 @@ fn over(budget: &mut Budget, rate: Option<Rate>, now: Now) -> bool {
     rate.is_some_and(|rate| !budget.take(rate, now.tick))
 }
 
-/// What is refused is charged as what is carried out.
+/// Charges a refused request as an accepted one is charged.
 fn charge_refusal(
     budget: &mut Budget,
     rate: Option<Rate>,

@@ -1,4 +1,4 @@
-//! What a client may send beside its requests.
+//! Tests of the limit on frames beside requests.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn session() -> Session {
     Session::new(grant, None, at(0).tick)
 }
 
-/// A frame of a client whose mask is zero.
+/// Makes a client's frame with a zero mask.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).expect("a short frame");
     let mut frame = vec![first, 0x80 | len, 0, 0, 0, 0];
@@ -31,16 +31,21 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What comes of `bytes`: refusals, and whether the connection is to be cut. Refusals are charged as the
+/// Feeds `bytes`; returns the refusals, and whether the connection must be cut. Refusals are charged as the
 /// shard does it.
-fn feed(session: &mut Session, desk: &mut Desk, bytes: &[u8], now: Now) -> (u32, bool) {
+fn feed(
+    session: &mut Session,
+    context: &mut SessionContext,
+    bytes: &[u8],
+    now: Now,
+) -> (u32, bool) {
     let mut buffer = bytes.to_vec();
     buffer.resize(bytes.len() + PARSE_PADDING_BYTES, 0);
     let (mut refusals, mut flood) = (0, false);
     session.receive(
         &mut buffer,
         bytes.len(),
-        desk,
+        context,
         500,
         now,
         &mut |effect| match effect {
@@ -49,7 +54,7 @@ fn feed(session: &mut Session, desk: &mut Desk, bytes: &[u8], now: Now) -> (u32,
             _ => {}
         },
     );
-    flood |= !session.charge_overhead(refusals, desk, now);
+    flood |= !session.charge_overhead(refusals, context, now);
     (refusals, flood)
 }
 
@@ -57,9 +62,8 @@ const FRAGMENT: u8 = 0x01;
 const CONTINUATION: u8 = 0x00;
 const LAST: u8 = 0x80;
 
-/// Goal: whatever a client sends that is no accepted request is charged, and beyond the burst the
-/// connection is cut. Method: each kind of frame, ten thousand at one instant, with and without a rate of
-/// requests.
+/// Goal: every frame that is no accepted request is charged, and beyond the burst the connection is cut.
+/// Method: each kind of frame, ten thousand at one instant, with and without a rate of requests.
 #[test]
 fn every_kind_of_frame_is_charged() {
     let message = [
@@ -84,12 +88,12 @@ fn every_kind_of_frame_is_charged() {
     ];
     for (name, bytes, cost) in kinds {
         for rate in [None, Some(Rate::per_second(10))] {
-            let (mut session, mut desk) = (session(), Desk::chat(rate));
+            let (mut session, mut context) = (session(), SessionContext::chat(rate));
             let cut = (0_u32..10_000)
-                .find(|_| feed(&mut session, &mut desk, &bytes, at(0)).1)
+                .find(|_| feed(&mut session, &mut context, &bytes, at(0)).1)
                 .unwrap_or_else(|| panic!("{name} is not charged"));
             assert_eq!(cut, OVERHEAD_FRAMES_BURST / cost, "{name}");
-            let (refusals, _) = feed(&mut session, &mut desk, &frame(0x82, b"x"), at(0));
+            let (refusals, _) = feed(&mut session, &mut context, &frame(0x82, b"x"), at(0));
             assert_eq!(
                 refusals, 0,
                 "{name}: what comes behind the cut does not count"
@@ -98,11 +102,11 @@ fn every_kind_of_frame_is_charged() {
     }
 }
 
-/// Goal: who keeps to the rules is never cut. Method: an hour of ten requests a second in six fragments each,
-/// a ping of its own every second, and a pong for each of ours.
+/// Goal: a client that keeps to the limits is never cut. Method: an hour of ten requests a second in six
+/// fragments each, a ping of its own every second, and a pong for each of ours.
 #[test]
 fn a_legal_client_is_never_cut() {
-    let (mut session, mut desk) = (session(), Desk::chat(Some(Rate::per_second(10))));
+    let (mut session, mut context) = (session(), SessionContext::chat(Some(Rate::per_second(10))));
     let text = br#"{"Action":"SEND_MESSAGE","Content":"x"}"#;
     let (first, rest) = text.split_at(7);
     let mut request = frame(FRAGMENT, first);
@@ -117,7 +121,7 @@ fn a_legal_client_is_never_cut() {
             bytes.extend(frame(0x89, b"mine"));
             bytes.extend(frame(0x8A, b"yours"));
         }
-        let (_, flood) = feed(&mut session, &mut desk, &bytes, now);
+        let (_, flood) = feed(&mut session, &mut context, &bytes, now);
         assert!(!flood, "cut after {:?}", Duration::from_millis(tenth * 100));
     }
 }
@@ -126,7 +130,7 @@ fn a_legal_client_is_never_cut() {
 /// one instant, each in two pieces, cut at every place.
 #[test]
 fn a_request_in_pieces_is_not_charged() {
-    let mut desk = Desk::chat(None);
+    let mut context = SessionContext::chat(None);
     let request = frame(0x81, br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);
     for cut in 1..request.len() {
         let grant = Grant {
@@ -138,7 +142,7 @@ fn a_request_in_pieces_is_not_charged() {
         for number in 0..2 * OVERHEAD_FRAMES_BURST {
             let (first, rest) = request.split_at(cut);
             for piece in [first, rest] {
-                let (refusals, flood) = feed(&mut session, &mut desk, piece, at(0));
+                let (refusals, flood) = feed(&mut session, &mut context, piece, at(0));
                 assert_eq!(
                     (refusals, flood),
                     (0, false),

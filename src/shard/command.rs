@@ -1,4 +1,4 @@
-//! What shards ask of each other, and the control thread of them.
+//! The commands and requests that shards and the control thread send to shards.
 
 use std::net::IpAddr;
 
@@ -21,38 +21,38 @@ use crate::room::log::Batch;
 use crate::room::review::Ticket;
 use crate::session::Grant;
 
-/// A connection whose token was opened, on its way to its place.
+/// A connection with an opened token that is not installed on a shard yet.
 #[derive(Debug)]
-pub struct Newcomer<S> {
-    /// The connection.
+pub struct PendingConnection<S> {
+    /// Its socket.
     pub socket: S,
-    /// The other end's address.
+    /// The client's address.
     pub ip: IpAddr,
-    /// Established TLS, if any.
+    /// Its established TLS, if any.
     pub tls: Option<Box<Tls>>,
     /// The `101` answer, to be sent first.
     pub greeting: Vec<u8>,
-    /// What the client sent behind its request head (plaintext).
+    /// Plaintext that the client sent after its request head.
     pub leftover: Vec<u8>,
-    /// What the token grants.
+    /// The rights that the token grants.
     pub grant: Grant,
     /// The token's room.
     pub room: RoomId,
-    /// For single use.
+    /// The token's id, which may be used once.
     pub token: TokenId,
-    /// When the token stops being usable: so long it is remembered.
+    /// When the token expires; its use is remembered until then.
     pub token_expires: UnixTime,
     /// Narrows the search for a user's connections.
     pub user_hash: u32,
-    /// On compression, if there is one.
+    /// The agreement on compression, if there is one.
     pub agreement: Option<Agreement>,
-    /// Its part of what its address may have, if that is counted.
+    /// Its share of the limit on its address, if that is counted.
     pub share: Option<Share>,
 }
 
-/// Why a newcomer is turned away; the handshake answers with a status.
+/// Why a connection is not admitted; the handshake answers with a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Turned {
+pub enum AdmitError {
     /// The token was used before.
     #[error("The chat token has already been used; a token opens one connection")]
     TokenUsed,
@@ -76,16 +76,16 @@ pub enum Turned {
     Busy,
 }
 
-/// A publish request on its way to the room's home shard, and to its reviewer. The texts lie one
-/// behind the other in `text`, which is cut from a reused buffer.
+/// A publish request for the room's home shard and its reviewer. `text` holds the texts in order, and is
+/// cut from a reused buffer.
 #[derive(Debug, Clone)]
-pub struct Posted {
-    /// Content or id or user id; attributes or reason; request id; sender; the sender's address.
+pub struct PublishRequest {
+    /// The four [`Texts`], then the sender's address.
     text: Bytes,
     ends: [u16; 4],
-    /// What is asked.
+    /// The requested action.
     pub action: Action,
-    /// The shard and connection to tell of a refusal.
+    /// The shard and connection that get a refusal.
     pub from: (ShardId, u64),
 }
 
@@ -100,10 +100,11 @@ pub enum Action {
     Disconnect,
 }
 
-/// The four texts of a publish request: what, its companion, request id, sender as JSON.
+/// The four texts of a publish request: content, message id or user id; attributes as JSON or reason; request id;
+/// sender as JSON.
 pub type Texts<'a> = [&'a str; 4];
 
-impl Posted {
+impl PublishRequest {
     /// Copies the texts into `buffer` and cuts them off. `ip` is the sender's address; empty unless
     /// the room is reviewed.
     pub fn new(
@@ -127,14 +128,14 @@ impl Posted {
         }
     }
 
-    /// The texts, in the order of [`Posted::new`].
+    /// Returns the texts in the order of [`PublishRequest::new`].
     pub fn texts(&self) -> Texts<'_> {
         let [a, b, c, d] = self.ends.map(usize::from);
         let text = self.text();
         [&text[..a], &text[a..b], &text[b..c], &text[c..d]]
     }
 
-    /// The sender's address; empty if it is not known.
+    /// Returns the sender's address; empty if it is not known.
     pub fn ip(&self) -> &str {
         let [.., end] = self.ends.map(usize::from);
         &self.text()[end..]
@@ -145,7 +146,7 @@ impl Posted {
     }
 }
 
-/// An ERROR frame for one connection, and what its log line says.
+/// An ERROR frame for one connection, and the content of its log line.
 #[derive(Debug)]
 pub struct Refusal {
     /// The frame.
@@ -158,32 +159,32 @@ pub struct Refusal {
     pub reason: Box<str>,
 }
 
-/// Answer to the control thread.
+/// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
-/// What clients want of a room at home on another shard. The sender refuses it if the mailbox is full.
+/// A client's request to a room at home on another shard. The sender refuses it if the mailbox is full.
 #[derive(Debug)]
 pub enum Request<S> {
-    /// May this connection enter?
-    Join(Box<Newcomer<S>>),
-    /// A member's request.
-    Post(RoomId, Posted),
+    /// A connection asks to join its room.
+    Join(Box<PendingConnection<S>>),
+    /// A member asks to publish.
+    Publish(RoomId, PublishRequest),
 }
 
 impl<S> Refusable for Request<S> {}
 
-/// What a shard is told, and must hear.
+/// A command to a shard, which must arrive.
 #[derive(Debug)]
 pub enum Command<S> {
-    /// To the chosen shard: it may, and its place is here.
-    Install(Box<Newcomer<S>>, RoomSettings, Reservation),
+    /// To the chosen shard: install this admitted connection.
+    Install(Box<PendingConnection<S>>, RoomSettings, Reservation),
     /// To a shard with members: append to the room log and fan out.
     Batch(RoomId, Batch),
     /// To a member's shard: a connection's request was refused.
     Tell(u64, Box<Refusal>),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Box<str>, Box<str>),
-    /// To a home shard: members fewer on the sending shard.
+    /// To a home shard: members have left on the sending shard.
     Left(RoomId, ShardId, Departures),
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
@@ -199,9 +200,9 @@ pub enum Command<S> {
     DeleteMessage(RoomId, Box<str>, Box<str>, Answer<FrameId>),
     /// From the control thread: user id, reason.
     DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
-    /// From the control thread: what a review came to; `None`: nothing, the fallback decides.
+    /// From the control thread: the verdict of a review; `None`: there is none, the fallback decides.
     Verdict(RoomId, Ticket, Option<Verdict>),
-    /// From the archive: so many more of this shard's entries are in the spool.
+    /// From the archive: this many more of this shard's entries are in the spool.
     Spooled(u32),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
@@ -209,17 +210,17 @@ pub enum Command<S> {
 
 impl<S> MustArrive for Command<S> {}
 
-/// Members that left a shard, together.
+/// A number of members that left a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Departures {
-    /// How many.
+    /// All members that left.
     pub members: u32,
-    /// How many of them took compressed messages.
+    /// Those of them that took compressed messages.
     pub deflated: u32,
 }
 
 impl Departures {
-    /// One member; whether it took compressed messages.
+    /// Counts one member; `deflated`: it took compressed messages.
     pub fn one(deflated: bool) -> Self {
         Self {
             members: 1,
@@ -239,16 +240,16 @@ impl std::ops::AddAssign for Departures {
 mod tests {
     use super::*;
 
-    /// Goal: texts come out as they went in, empty ones too, from one reused buffer.
+    /// Goal: texts come back unchanged, empty ones too, from one reused buffer.
     #[test]
-    fn posted_texts_survive() {
+    fn texts_of_a_request_survive() {
         let mut buffer = bytes::BytesMut::with_capacity(64);
         for (texts, ip) in [
             (["héllo", "null", "", "{}"], ""),
             (["", "", "r", "{\"UserId\":\"u\"}"], "203.0.113.7"),
         ] {
-            let posted = Posted::new(&mut buffer, Action::Send, texts, ip, (0, 1));
-            assert_eq!((posted.texts(), posted.ip()), (texts, ip));
+            let publish_request = PublishRequest::new(&mut buffer, Action::Send, texts, ip, (0, 1));
+            assert_eq!((publish_request.texts(), publish_request.ip()), (texts, ip));
         }
     }
 }

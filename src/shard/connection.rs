@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use bytes::BytesMut;
 
-use super::local::Local;
 use super::settings::Reservation;
+use super::shard_room::ShardRoom;
 use crate::base::admission::Share;
 use crate::base::clock::Tick;
 use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
@@ -16,56 +16,55 @@ use crate::room::audience::MemberIndex;
 use crate::room::log::Cursor;
 use crate::session::Session;
 
-/// A connection: 180-200 bytes and the sender's JSON, nothing else while it is idle.
+/// A connection: while idle it takes 180-200 bytes and the sender's JSON, nothing else.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts, not a state"
 )]
 pub struct Connection<S> {
-    /// Its place in the shard's rings; closed when this entry is removed.
-    pub seat: S,
-    /// Its share of the limit on connections.
+    /// Its fixed file in the shard's rings; closed when this entry is removed.
+    pub file: S,
+    /// Its reservation under the limit on connections.
     pub reservation: Reservation,
-    /// The other end's address: told to review handlers alone.
+    /// The client's address; only review handlers and the log get it.
     pub ip: IpAddr,
-    /// Its part of what its address may have; given back with the entry.
+    /// Its share of the limit on its address; given back with the entry.
     pub share: Option<Share>,
     /// Its room on this shard.
-    pub local: Slot<Local>,
-    /// Its place in the room's audience; `None` once it left.
+    pub shard_room: Slot<ShardRoom>,
+    /// Its index in the room's audience; `None` once it has left.
     pub member: Option<MemberIndex>,
     /// Its protocol state.
     pub session: Session,
-    /// Frames for it alone, while there are any.
+    /// Frames for this connection alone, while there are any.
     pub lane: Option<Box<Lane>>,
     /// Its TLS state, if it uses TLS.
     pub tls: Option<Box<Tls>>,
-    /// A receive is under way.
+    /// A receive is pending.
     pub receiving: bool,
-    /// A send is under way, or its rest waits.
+    /// A send is pending, or its rest waits.
     pub sending: bool,
-    /// It stands in line for what a completed send left to do, or for the rest of one: the client has done
-    /// its part.
+    /// It is queued to continue a send, so a delay is the server's, not the client's.
     pub resumed: bool,
-    /// How far its end has come.
+    /// The phase of its life.
     pub phase: Phase,
-    /// The peer sent its Close frame, or deserves no answer.
+    /// The peer has sent its Close frame, or gets no time to send one.
     pub peer_done: bool,
-    /// When the kernel last took bytes, or the send under way began.
+    /// When the kernel last took bytes, or the pending send began.
     pub progress: Tick,
-    /// The one wheel entry that counts; others are stale.
+    /// The one valid wheel entry; others are stale.
     pub next_check: Tick,
 }
 
-/// How far a connection's end has come.
+/// The phases of a connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It lives.
+    /// It is open.
     Open,
-    /// Its Close frame was handed to the kernel; gone at the deadline at the latest.
+    /// Its Close frame is queued; it is cut at the deadline at the latest.
     Closing(Tick),
-    /// Shut down; removed when no operation is under way.
+    /// It is shut down, and is removed when no operation is pending.
     Dead,
 }
 
@@ -73,7 +72,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Lane {
     frames: BytesMut,
-    // Only the newest ping must be answered (RFC 6455 §5.5.3): what a flood of them is reduced to.
+    // Only the newest ping must be answered (RFC 6455 §5.5.3); this pong replaces those of a flood.
     pong: BytesMut,
     finish: Option<Finish>,
 }
@@ -118,7 +117,7 @@ impl Lane {
         }
     }
 
-    /// The frames that wait, if any.
+    /// Takes the waiting frames, if any.
     pub fn take_frames(&mut self) -> Option<BytesMut> {
         if !self.pong.is_empty() {
             let pong = self.pong.split();
@@ -127,7 +126,7 @@ impl Lane {
         (!self.frames.is_empty()).then(|| std::mem::take(&mut self.frames))
     }
 
-    /// The Close frame, once `cursor` has come far enough.
+    /// Takes the Close frame once `cursor` has reached its point.
     pub fn take_finish(&mut self, cursor: Cursor) -> Option<BytesMut> {
         let due = self
             .finish
@@ -138,12 +137,12 @@ impl Lane {
             .map(|finish| finish.frame)
     }
 
-    /// The Close frame, whatever the cursor.
+    /// Takes the Close frame, whatever the cursor.
     pub fn take_finish_now(&mut self) -> Option<BytesMut> {
         self.finish.take().map(|finish| finish.frame)
     }
 
-    /// Conformance mode: a whole message back, whatever its size; compressed if that was agreed on.
+    /// Appends an echo in conformance mode: a whole message of any size, compressed if that was agreed on.
     pub fn push_echo(
         &mut self,
         text: bool,
@@ -157,19 +156,19 @@ impl Lane {
         }
     }
 
-    /// Whether nothing waits.
+    /// Whether no frame waits.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.pong.is_empty() && self.finish.is_none()
     }
 }
 
 impl<S> Connection<S> {
-    /// The lane, made if there is none.
+    /// Returns the lane; makes it if there is none.
     pub fn lane(&mut self) -> &mut Lane {
         self.lane.get_or_insert_with(Box::default)
     }
 
-    /// Takes the lane's frames and gives up an empty lane.
+    /// Takes the lane's frames and frees an empty lane.
     pub fn take_lane_frames(&mut self) -> Option<BytesMut> {
         let lane = self.lane.as_mut()?;
         let frames = lane.take_frames();

@@ -1,8 +1,8 @@
-//! The shard's machine: completions, commands and time in; submissions and commands out.
+//! The shard's state machine: completions, commands and time in; submissions and commands out.
 //!
 //! Owns: connections, rooms, timers, used tokens, the sending ends of the mailboxes.
-//! Never: clocks, descriptors, threads. [`Core::settle`] ends a turn: newcomers are admitted, due
-//! rooms flushed, members served.
+//! Never: clocks, descriptors, threads. [`Core::settle`] ends a turn: it admits pending connections, flushes
+//! due rooms and serves members.
 
 mod admit;
 mod archive;
@@ -23,17 +23,17 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use self::resume::Resumed;
-use super::command::{Command, Departures, Newcomer, Request, Turned};
+use super::command::{AdmitError, Command, Departures, PendingConnection, Request};
 use super::connection::{Connection, Phase};
+use super::durability::{DurabilityGate, Entry};
 use super::ended::{Ended, HowToClose};
-use super::handover::{Entry, Handover};
 use super::journal::Record;
-use super::local::Local;
-use super::mailbox::{Full, Post};
+use super::mailbox::{Full, MailboxSender};
 use super::metrics::ShardMetrics;
 use super::pace::Pace;
-use super::review::{Docket, ReviewRequest};
+use super::review::{ReviewQueue, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
+use super::shard_room::ShardRoom;
 use super::tokens::UsedTokens;
 use crate::base::clock::{Now, Tick};
 use crate::base::id::{FrameIds, RoomId};
@@ -41,40 +41,40 @@ use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, RESUMES_PER_TURN_MAX, SE
 use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
 use crate::logging::{Kind, Limiter, Overdue};
-use crate::net::wire::{Queued, Shutdown, Wire};
+use crate::net::io::{Io, Queued, Shutdown};
 use crate::protocol::ws::{self, Deflater};
 use crate::room::RoomSettings;
-use crate::session::{Desk, Due, Ending};
+use crate::session::{Due, Ending, SessionContext};
 
-/// What a core is made with.
-pub struct Parts<W: Wire> {
+/// The parts a core is made of.
+pub struct Parts<W: Io> {
     /// This shard's number.
     pub id: ShardId,
     /// Settings of all shards.
     pub settings: ShardSettings,
-    /// The kernel, or its stand-in.
-    pub wire: W,
-    /// Mailboxes to the shards, in order; the one to itself is never used.
-    pub posts: Vec<Post<Command<W::Socket>>>,
-    /// The same, for requests.
-    pub requests: Vec<Post<Request<W::Socket>>>,
-    /// Mailbox to the control thread: messages to be reviewed.
-    pub reviews: Post<ReviewRequest>,
-    /// The mailbox to the archive, if rooms are logged.
-    pub archive: Option<Post<Entry>>,
-    /// Where token uses are written down before a connection is admitted.
+    /// The kernel's rings, or their stand-in.
+    pub io: W,
+    /// Mailboxes for commands to the shards, in order; the one to itself is never used.
+    pub mailboxes: Vec<MailboxSender<Command<W::Socket>>>,
+    /// Mailboxes for requests to the shards, in order.
+    pub requests: Vec<MailboxSender<Request<W::Socket>>>,
+    /// Mailbox for review requests to the control thread.
+    pub reviews: MailboxSender<ReviewRequest>,
+    /// Mailbox to the archive, if rooms are logged.
+    pub archive: Option<MailboxSender<Entry>>,
+    /// Records a token's use before its connection is admitted.
     pub record: Box<dyn Record + Send>,
-    /// Tokens used before, as read back.
+    /// Used tokens, as read from the journal.
     pub used: UsedTokens,
     /// This shard's counters.
     pub metrics: Arc<ShardMetrics>,
-    /// What all shards charge together; one for all of them.
+    /// The account's budgets, shared by all shards.
     pub budgets: SharedBudgets,
     /// Seed of frame ids.
     pub seed: u64,
 }
 
-/// When the shard's loop should come back.
+/// When the next turn is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// At once: members wait to be served.
@@ -84,17 +84,17 @@ pub enum Plan {
 }
 
 /// One shard.
-pub struct Core<W: Wire> {
+pub struct Core<W: Io> {
     id: ShardId,
     settings: ShardSettings,
-    /// The kernel, or its stand-in.
-    pub wire: W,
-    posts: Vec<Post<Command<W::Socket>>>,
-    requests: Vec<Post<Request<W::Socket>>>,
+    /// The kernel's rings, or their stand-in.
+    pub io: W,
+    mailboxes: Vec<MailboxSender<Command<W::Socket>>>,
+    requests: Vec<MailboxSender<Request<W::Socket>>>,
     // Members that left while the mailbox to their room's home was full; one entry a room bounds it.
     departed: HashMap<RoomId, Departures>,
-    docket: Docket,
-    handover: Handover<archive::Delivery>,
+    review_queue: ReviewQueue,
+    durability: DurabilityGate<archive::Delivery>,
     record: Box<dyn Record + Send>,
     used: UsedTokens,
     metrics: Arc<ShardMetrics>,
@@ -102,84 +102,85 @@ pub struct Core<W: Wire> {
 
     now: Now,
     ids: FrameIds,
-    desk: Desk,
+    session_context: SessionContext,
     deflater: Deflater,
-    connections: Table<Connection<W::Seat>>,
-    locals: Table<Local>,
-    rooms: HashMap<RoomId, Slot<Local>>,
-    wheel: Wheel<Slot<Connection<W::Seat>>>,
+    connections: Table<Connection<W::FixedFile>>,
+    shard_rooms: Table<ShardRoom>,
+    rooms: HashMap<RoomId, Slot<ShardRoom>>,
+    wheel: Wheel<Slot<Connection<W::FixedFile>>>,
 
-    // Newcomers of this turn, to be decided together.
-    joins: Vec<Box<Newcomer<W::Socket>>>,
-    turned: Vec<(Box<Newcomer<W::Socket>>, Turned)>,
-    // Rooms with something to flush; rooms being served; rooms whose log must be aged.
-    speaking: Vec<Slot<Local>>,
-    walking: VecDeque<Slot<Local>>,
-    // Connections whose sends go on in their turn, first come, first served; each at most once.
-    resumed: VecDeque<Resumed<W::Seat>>,
+    // Pending connections of this turn, judged together.
+    joins: Vec<Box<PendingConnection<W::Socket>>>,
+    rejected: Vec<(Box<PendingConnection<W::Socket>>, AdmitError)>,
+    // Rooms with something to flush; rooms being served.
+    unflushed: Vec<Slot<ShardRoom>>,
+    walking: VecDeque<Slot<ShardRoom>>,
+    // Connections whose sends continue when their turn comes, in order of arrival; each at most once.
+    resumed: VecDeque<Resumed<W::FixedFile>>,
     // How many of them this turn still serves.
     resumes_left: usize,
-    logged: Vec<Slot<Local>>,
+    // Rooms whose log must be aged.
+    aging: Vec<Slot<ShardRoom>>,
     next_aging: Tick,
     pace: Pace,
     lines: Limiter,
     stopping: bool,
 
     // Reused buffers.
-    due: Vec<Slot<Connection<W::Seat>>>,
-    posting: BytesMut,
+    due: Vec<Slot<Connection<W::FixedFile>>>,
+    request_buffer: BytesMut,
     plain: Vec<u8>,
     sealed: Vec<Vec<u8>>,
 }
 
-impl<W: Wire> Core<W> {
+impl<W: Io> Core<W> {
     /// A shard without rooms and connections.
     pub fn new(parts: Parts<W>, now: Now) -> Self {
-        let desk = if parts.settings.echo {
-            Desk::echo()
+        let session_context = if parts.settings.echo {
+            SessionContext::echo()
         } else {
-            Desk::chat(parts.settings.connection_rate)
+            SessionContext::chat(parts.settings.connection_rate)
         };
         Self {
             id: parts.id,
             pace: Pace::new(parts.settings.pace_ceiling),
             settings: parts.settings,
-            wire: parts.wire,
-            posts: parts.posts,
+            io: parts.io,
+            mailboxes: parts.mailboxes,
             requests: parts.requests,
             departed: HashMap::new(),
-            docket: Docket::new(parts.reviews),
-            handover: Handover::new(parts.archive),
+            review_queue: ReviewQueue::new(parts.reviews),
+            durability: DurabilityGate::new(parts.archive),
             record: parts.record,
             used: parts.used,
             metrics: parts.metrics,
             budgets: parts.budgets,
             now,
             ids: FrameIds::seeded(parts.seed),
-            desk,
+            session_context,
             deflater: Deflater::default(),
             connections: Table::default(),
-            locals: Table::default(),
+            shard_rooms: Table::default(),
             rooms: HashMap::new(),
             wheel: Wheel::new(CHECK_GRANULE, now.tick),
             joins: Vec::new(),
-            turned: Vec::new(),
-            speaking: Vec::new(),
+            rejected: Vec::new(),
+            unflushed: Vec::new(),
             walking: VecDeque::new(),
             resumed: VecDeque::new(),
             resumes_left: RESUMES_PER_TURN_MAX,
-            logged: Vec::new(),
+            aging: Vec::new(),
             next_aging: now.tick,
             lines: Limiter::default(),
             stopping: false,
             due: Vec::new(),
-            posting: BytesMut::new(),
+            request_buffer: BytesMut::new(),
             plain: Vec::new(),
             sealed: Vec::new(),
         }
     }
 
-    /// Makes known the rooms whose home this shard is, before anybody can ask for them.
+    /// Adds the rooms whose home this shard is, before any request for them can arrive.
     pub fn load(&mut self, rooms: Vec<(RoomId, RoomSettings)>) {
         self.rooms.reserve(rooms.len());
         for (room, settings) in rooms {
@@ -194,8 +195,8 @@ impl<W: Wire> Core<W> {
         self.metrics.turns.inc();
     }
 
-    /// Ends a turn: timers, newcomers, flushes, sends. Afterwards the caller submits what the wire
-    /// has queued and calls [`Core::post`].
+    /// Ends a turn: timers, admissions, flushes, sends. Afterwards the caller submits what `io` has queued
+    /// and calls [`Core::flush_mailboxes`].
     pub fn settle(&mut self) -> Plan {
         self.fire_timers();
         self.admit_all();
@@ -212,66 +213,68 @@ impl<W: Wire> Core<W> {
             return Plan::Now;
         }
         let mut wake = self.wheel.next_turn().min(flush_due);
-        for due in [review_due, self.handover.deadline()] {
+        for due in [review_due, self.durability.deadline()] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
     }
 
-    /// Delivers what this turn posted to other shards. Returns whether some of it still waits.
-    pub fn post(&mut self) -> bool {
+    /// Sends this turn's items to other threads. Returns whether some of them still wait.
+    pub fn flush_mailboxes(&mut self) -> bool {
         if !self.departed.is_empty() {
             self.report_departed();
         }
-        let mut waits = self.handover.flush();
-        waits |= self.docket.flush();
+        let mut waits = self.durability.flush();
+        waits |= self.review_queue.flush();
         for (shard, requests) in self.requests.iter_mut().enumerate() {
             if shard != self.id {
                 requests.flush();
             }
         }
         let mut kept = 0;
-        for (shard, post) in self.posts.iter_mut().enumerate() {
-            if shard != self.id && post.flush() {
-                kept += post.kept() as u64;
+        for (shard, mailbox) in self.mailboxes.iter_mut().enumerate() {
+            if shard != self.id && mailbox.flush() {
+                kept += mailbox.kept() as u64;
             }
         }
         self.metrics.mailbox_kept.set(kept);
         waits || kept > 0 || !self.departed.is_empty()
     }
 
-    /// Whether answers to requests from `shard` would be on their way at once. While they would not, its
-    /// requests are not taken, its mailbox for them fills, and it refuses its clients itself.
+    /// Whether the mailbox to `shard` has room for answers. While it has none, requests from `shard` are not
+    /// taken, their mailbox fills, and `shard` refuses its clients itself.
     pub fn can_answer(&self, shard: ShardId) -> bool {
-        self.posts.get(shard).is_none_or(Post::has_room)
+        self.mailboxes
+            .get(shard)
+            .is_none_or(MailboxSender::has_room)
     }
 
-    /// The same for every shard.
+    /// Whether the mailboxes to all shards have room.
     pub fn can_tell_all(&self) -> bool {
-        self.posts.iter().all(Post::has_room)
+        self.mailboxes.iter().all(MailboxSender::has_room)
     }
 
-    /// A room's members here, and as its home counts them on every shard if this is it.
+    /// Returns a room's members here and, if this is its home, the home's count of members on each shard.
     pub fn census(&self, room: RoomId) -> (usize, Option<&[u32]>) {
-        let local = self.rooms.get(&room);
-        let local = local.and_then(|slot| self.locals.get(*slot));
-        local.map_or((0, None), |local| {
-            let counted = local.home.as_ref().map(|home| &home.members[..]);
-            (local.audience.len(), counted)
+        let shard_room = self.rooms.get(&room);
+        let shard_room = shard_room.and_then(|slot| self.shard_rooms.get(*slot));
+        shard_room.map_or((0, None), |shard_room| {
+            let counted = shard_room.home.as_ref().map(|home| &home.members[..]);
+            (shard_room.audience.len(), counted)
         })
     }
 
-    /// [`Limiter::admit`] for a line that this shard's entrance would write.
+    /// Calls [`Limiter::admit`] for a log line of this shard's acceptor.
     pub fn admit_line(&mut self, kind: Kind, now: Tick) -> Option<u64> {
         self.lines.admit(kind, now)
     }
 
-    /// Takes a newcomer that was turned away; the caller answers it.
-    pub fn next_turned(&mut self) -> Option<(Box<Newcomer<W::Socket>>, Turned)> {
-        self.turned.pop()
+    /// Takes a connection that was not admitted; the caller answers it.
+    pub fn next_rejected(&mut self) -> Option<(Box<PendingConnection<W::Socket>>, AdmitError)> {
+        self.rejected.pop()
     }
 
-    /// Connections here.
+    /// Number of connections on this shard.
     pub fn connection_count(&self) -> usize {
         self.connections.len()
     }
@@ -286,7 +289,7 @@ impl<W: Wire> Core<W> {
         self.stopping
     }
 
-    /// Tells the core that submitting `queued` took `elapsed`, for the pace.
+    /// Notes for the pace that submitting `queued` took `elapsed`.
     pub fn note_cost(&mut self, queued: Queued, elapsed: Duration) {
         if let Some(cost) = self.pace.note(queued, elapsed) {
             let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
@@ -294,40 +297,40 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Tells the core how its rings are, for the metrics.
+    /// Notes the number of rings and of their overflows for the metrics.
     pub fn note_rings(&mut self, rings: usize, overflows: u32) {
         self.metrics.rings.set(rings as u64);
         self.metrics.cq_overflow.set(overflows.into());
     }
 
-    /// Brings a newcomer to its room's home shard.
-    pub fn enter(&mut self, newcomer: Box<Newcomer<W::Socket>>) {
-        let home = self.settings.home(newcomer.room);
+    /// Hands a pending connection to its room's home shard.
+    pub fn enter(&mut self, pending: Box<PendingConnection<W::Socket>>) {
+        let home = self.settings.home(pending.room);
         if home == self.id {
-            self.joins.push(newcomer);
+            self.joins.push(pending);
         } else {
             let requests = self.requests.get_mut(home);
-            let offered = requests.map(|post| post.offer(Request::Join(newcomer)));
-            if let Some(Err(Full(Request::Join(newcomer)))) = offered {
+            let offered = requests.map(|mailbox| mailbox.offer(Request::Join(pending)));
+            if let Some(Err(Full(Request::Join(pending)))) = offered {
                 self.metrics.mailbox_full.inc();
-                self.turn_away(newcomer, Turned::Busy);
+                self.reject(pending, AdmitError::Busy);
             }
         }
     }
 
-    /// Does what a client on another shard asks, or tells it why not.
+    /// Serves a request of a client on another shard.
     pub fn request(&mut self, request: Request<W::Socket>) {
         match request {
-            Request::Join(newcomer) => self.joins.push(newcomer),
-            Request::Post(room, posted) => self.take_post(room, &posted),
+            Request::Join(pending) => self.joins.push(pending),
+            Request::Publish(room, publish_request) => self.take_publish(room, &publish_request),
         }
     }
 
-    /// Does what another shard or the control thread asks.
+    /// Executes a command of another shard or the control thread.
     pub fn command(&mut self, command: Command<W::Socket>) {
         match command {
-            Command::Install(newcomer, settings, reservation) => {
-                self.install(*newcomer, settings, reservation);
+            Command::Install(pending, settings, reservation) => {
+                self.install(*pending, settings, reservation);
             }
             Command::Batch(room, batch) => self.take_batch(room, batch),
             Command::Tell(connection, refusal) => self.tell(Slot::from_bits(connection), &refusal),
@@ -335,11 +338,11 @@ impl<W: Wire> Core<W> {
             Command::Left(room, shard, departures) => self.members_left(room, shard, departures),
             Command::PutRoom(room, settings, answer) => {
                 self.put_room(room, settings);
-                let _nobody_waits = answer.send(Ok(()));
+                let _caller_gone = answer.send(Ok(()));
             }
             Command::Adopt(room, settings) => self.adopt(room, settings),
             Command::DeleteRoom(room, answer) => {
-                let _nobody_waits = answer.send(self.delete_room(room));
+                let _caller_gone = answer.send(self.delete_room(room));
             }
             Command::Vanish(room) => self.vanish(room),
             Command::SendEvent(room, name, attributes_json, answer) => {
@@ -362,10 +365,10 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Tells another shard. Whoever calls this is bounded, or has looked for room first.
+    /// Sends a command to another shard. Each caller is bounded, or has checked for room first.
     fn send_to(&mut self, shard: ShardId, command: Command<W::Socket>) {
-        if let Some(post) = self.posts.get_mut(shard) {
-            post.deliver(command);
+        if let Some(mailbox) = self.mailboxes.get_mut(shard) {
+            mailbox.deliver(command);
         }
     }
 
@@ -392,12 +395,12 @@ impl<W: Wire> Core<W> {
             self.metrics.journal_bytes.set(journal_bytes);
             self.metrics.tokens_remembered.set(self.used.len() as u64);
             self.age_logs();
-            self.lines.overdue(self.now.tick).for_each(Overdue::say);
+            self.lines.overdue(self.now.tick).for_each(Overdue::log);
         }
     }
 
-    /// Looks at one connection's deadlines.
-    fn check(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Checks one connection's deadlines.
+    fn check(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -419,7 +422,7 @@ impl<W: Wire> Core<W> {
             Phase::Open => {}
         }
         if connection.resumed {
-            // The server's own backlog is nobody's stall.
+            // The server's own backlog does not count as a stall of the client.
             connection.progress = now.tick;
         }
         if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
@@ -445,7 +448,7 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    fn schedule(&mut self, slot: Slot<Connection<W::Seat>>, due: Tick) {
+    fn schedule(&mut self, slot: Slot<Connection<W::FixedFile>>, due: Tick) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -455,18 +458,20 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Begins the closing handshake: the Close frame goes out behind the room log as it stands.
-    fn finish(&mut self, slot: Slot<Connection<W::Seat>>, ending: &Ending<'_>, ended: Ended) {
+    /// Begins the closing handshake: the Close frame follows the room log's current end.
+    fn finish(&mut self, slot: Slot<Connection<W::FixedFile>>, ending: &Ending<'_>, ended: Ended) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if connection.phase != Phase::Open {
             return;
         }
-        let local = self.locals.get(connection.local);
-        let after = local.map_or_else(Default::default, |local| local.audience.log().head());
-        let room = local.map(|local| local.id);
-        refused::say_ended(&connection.session, room, connection.ip, ended);
+        let shard_room = self.shard_rooms.get(connection.shard_room);
+        let after = shard_room.map_or_else(Default::default, |shard_room| {
+            shard_room.audience.log().head()
+        });
+        let room = shard_room.map(|shard_room| shard_room.id);
+        refused::log_ended(&connection.session, room, connection.ip, ended);
         connection.session.begin_close();
         connection.peer_done |= matches!(ending, Ending::Answer { .. } | Ending::Violation(_));
         connection.lane().finish(after, |out| ending.encode(out));
@@ -477,8 +482,8 @@ impl<W: Wire> Core<W> {
         self.deliver(slot);
     }
 
-    /// Cuts a connection: no Close frame, everything under way completes, then the entry goes.
-    fn kill(&mut self, slot: Slot<Connection<W::Seat>>, ended: Ended) {
+    /// Cuts a connection without a Close frame; its entry is removed when its pending operations have completed.
+    fn kill(&mut self, slot: Slot<Connection<W::FixedFile>>, ended: Ended) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -488,24 +493,27 @@ impl<W: Wire> Core<W> {
         let was_open = connection.phase == Phase::Open;
         if was_open {
             ended.figure(&self.metrics).inc();
-            let room = self.locals.get(connection.local).map(|local| local.id);
-            refused::say_ended(&connection.session, room, connection.ip, ended);
+            let room = self
+                .shard_rooms
+                .get(connection.shard_room)
+                .map(|shard_room| shard_room.id);
+            refused::log_ended(&connection.session, room, connection.ip, ended);
         }
         connection.phase = Phase::Dead;
         match ended.how_to_close(was_open, connection.sending) {
-            HowToClose::Abortive => self.wire.shutdown(&connection.seat, Shutdown::Abort),
+            HowToClose::Abortive => self.io.shutdown(&connection.file, Shutdown::Abort),
             HowToClose::Graceful if connection.receiving || connection.sending => {
-                self.wire.shutdown(&connection.seat, Shutdown::Both);
+                self.io.shutdown(&connection.file, Shutdown::Both);
             }
-            // With nothing under way there is nothing to end, and closing does the rest.
+            // No operation is pending, so closing is enough.
             HowToClose::Graceful => {}
         }
         self.leave(slot);
-        self.bury(slot);
+        self.reap(slot);
     }
 
-    /// Removes and closes a dead connection once nothing of it is under way.
-    fn bury(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Removes and closes a dead connection once it has no pending operation.
+    fn reap(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
@@ -514,12 +522,12 @@ impl<W: Wire> Core<W> {
             && !connection.sending
             && let Some(connection) = self.connections.remove(slot)
         {
-            self.wire.close(connection.seat);
+            self.io.close(connection.file);
         }
     }
 
     /// Takes a connection out of its room's audience.
-    fn leave(&mut self, slot: Slot<Connection<W::Seat>>) {
+    fn leave(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -527,15 +535,15 @@ impl<W: Wire> Core<W> {
             return;
         };
         let deflated = connection.session.window_bits().is_some();
-        let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else {
+        let room_slot = connection.shard_room;
+        let Some(shard_room) = self.shard_rooms.get_mut(room_slot) else {
             return;
         };
-        let room = local.id;
-        let moved = local.audience.leave(member);
-        let emptied = local.audience.is_empty() && local.home.is_none();
-        let away = local.home.is_none();
-        if let Some(home) = &mut local.home {
+        let room = shard_room.id;
+        let moved = shard_room.audience.leave(member);
+        let emptied = shard_room.audience.is_empty() && shard_room.home.is_none();
+        let away = shard_room.home.is_none();
+        if let Some(home) = &mut shard_room.home {
             home.departs(self.id, Departures::one(deflated));
         }
         if let Some(key) = moved
@@ -547,12 +555,12 @@ impl<W: Wire> Core<W> {
             self.report_departure(room, Departures::one(deflated));
         }
         if emptied {
-            self.locals.remove(local_slot);
+            self.shard_rooms.remove(room_slot);
             self.rooms.remove(&room);
         }
     }
 
-    /// Tells a room's home on another shard who left here: at once, or together with others when its
+    /// Reports departed members to a room's home on another shard: at once, or together with later ones when the
     /// mailbox has room.
     fn report_departure(&mut self, room: RoomId, departures: Departures) {
         let home = self.settings.home(room);
@@ -564,14 +572,14 @@ impl<W: Wire> Core<W> {
     }
 
     fn report_departed(&mut self) {
-        let (here, settings, posts) = (self.id, &self.settings, &mut self.posts);
+        let (here, settings, mailboxes) = (self.id, &self.settings, &mut self.mailboxes);
         self.departed.retain(|room, departures| {
-            let Some(post) = posts.get_mut(settings.home(*room)) else {
+            let Some(mailbox) = mailboxes.get_mut(settings.home(*room)) else {
                 return false;
             };
-            post.flush();
-            if post.has_room() {
-                post.deliver(Command::Left(*room, here, *departures));
+            mailbox.flush();
+            if mailbox.has_room() {
+                mailbox.deliver(Command::Left(*room, here, *departures));
                 return false;
             }
             true
@@ -583,9 +591,9 @@ impl<W: Wire> Core<W> {
 
     fn members_left(&mut self, room: RoomId, shard: ShardId, departures: Departures) {
         if let Some(slot) = self.rooms.get(&room)
-            && let Some(Local {
+            && let Some(ShardRoom {
                 home: Some(home), ..
-            }) = self.locals.get_mut(*slot)
+            }) = self.shard_rooms.get_mut(*slot)
         {
             home.departs(shard, departures);
         }
@@ -600,5 +608,5 @@ impl<W: Wire> Core<W> {
     }
 }
 
-/// How often logs and used tokens are aged.
+/// Interval at which room logs and used tokens are aged.
 const AGING_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,15 +1,15 @@
 //! Wakes a sleeping thread once, and costs nothing while it is awake.
 //!
-//! The receiver says that it will sleep, then looks at its queues again; the sender pushes, then looks
-//! whether the receiver sleeps. A sequentially consistent fence between the two steps on both sides
-//! makes one of them see the other. `tests/loom` walks every interleaving.
+//! The receiver announces sleep, then checks its queues again; the sender pushes, then checks whether the
+//! receiver sleeps. A sequentially consistent fence between the two steps on both sides makes at least
+//! one of them see the other. `tests/loom` checks every interleaving.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// The flag and its two protocols, apart from what a wake-up is.
+/// The flag and its two protocols, without the means of waking.
 #[derive(Debug)]
 pub struct Sleep {
     asleep: AtomicBool,
@@ -24,7 +24,7 @@ impl Default for Sleep {
 }
 
 impl Sleep {
-    /// Receiver: announces sleep. Look at the queues once more afterwards, then sleep or call
+    /// Receiver: announces sleep. Check the queues once more afterwards, then sleep or call
     /// [`Sleep::awake`].
     pub fn announce(&self) {
         self.asleep.store(true, Ordering::Relaxed);
@@ -62,7 +62,7 @@ mod bell {
     }
 
     impl Doorbell {
-        /// A silent bell.
+        /// Makes a bell that has not been rung.
         pub fn new() -> io::Result<Self> {
             let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
             Ok(Self {
@@ -89,7 +89,7 @@ mod bell {
             &self.sleep
         }
 
-        /// Readable once the bell was rung.
+        /// Returns the eventfd, which is readable once the bell was rung.
         pub fn event(&self) -> BorrowedFd<'_> {
             self.event.as_fd()
         }

@@ -1,15 +1,15 @@
-//! Why a connection ended: which counter that is, and whether its socket is closed or reset.
+//! The reasons why a connection ends, with their counter and their way to close the socket.
 
 use super::metrics::{Figure, ShardMetrics};
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The client went: it sent Close, its stream ended, or its connection broke.
+    /// The client left: it sent Close, its stream ended, or its connection broke.
     Client,
     /// The client did not answer our Close frame in time.
     Unanswered,
-    /// The session's time was over.
+    /// The session's duration was over.
     SessionOver,
     /// A moderator or the API disconnected the user.
     Kicked,
@@ -17,27 +17,27 @@ pub(super) enum Ended {
     RoomDeleted,
     /// The client broke RFC 6455 or TLS.
     Protocol,
-    /// The client did not read what it was sent.
+    /// The client did not read its messages.
     Slow,
     /// The client was silent.
     Idle,
-    /// The client sent more than it may beside its requests.
+    /// The client sent more frames beside its requests than it may.
     Flood,
     /// The server stops.
     Drain,
 }
 
-/// What becomes of bytes that the kernel holds for the client.
+/// Whether bytes that the kernel holds for the client are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HowToClose {
     /// The kernel goes on delivering them, then sends FIN.
     Graceful,
-    /// They are dropped at once, and the client gets RST: `SOCKET_SEND_BYTES` of kernel memory are free.
+    /// They are dropped at once, and the client gets RST, which frees `SOCKET_SEND_BYTES` of kernel memory.
     Abortive,
 }
 
 impl Ended {
-    /// The counter.
+    /// Returns the counter of this reason.
     pub(super) fn figure(self, metrics: &ShardMetrics) -> &Figure {
         match self {
             Self::Client | Self::Unanswered => &metrics.closed_client,
@@ -52,12 +52,12 @@ impl Ended {
         }
     }
 
-    /// How a connection is cut for this reason. `was_open`: no closing handshake had begun. `sending`: the
-    /// kernel has not taken all that was for the client.
+    /// Decides how a connection is cut for this reason. `was_open`: no closing handshake had begun. `sending`:
+    /// the kernel has not taken all bytes for the client.
     ///
-    /// A client that is owed something keeps its bytes: a kick's Close frame, ERROR 401, what was said
-    /// before a restart. Whoever does not read, or ended without a closing handshake, is owed nothing; left
-    /// to the kernel, its bytes would stay there for minutes as an orphan's.
+    /// Some clients must still get their bytes: a kick's Close frame, ERROR 401, the messages before a restart. A
+    /// client that does not read, or left without a closing handshake, needs none; the kernel would keep
+    /// its bytes for minutes as an orphan's.
     pub(super) fn how_to_close(self, was_open: bool, sending: bool) -> HowToClose {
         let owed = match self {
             Self::Slow | Self::Idle | Self::Flood | Self::Protocol => false,

@@ -1,4 +1,4 @@
-//! The control thread's door to the shards: room settings in, moderation and events in, answers out.
+//! The control thread's interface to the shards: room settings, moderation and events in, answers out.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::command::{Answer, Command};
-use super::mailbox::Post;
+use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use crate::base::id::{FrameId, RoomId};
 use crate::base::limits::SHARD_ANSWER_MAX;
@@ -18,7 +18,7 @@ use crate::protocol::chat::review::Verdict;
 use crate::room::RoomSettings;
 use crate::room::review::Ticket;
 
-/// Why a shard did not do what it was asked.
+/// Why a shard did not execute a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No shard knows the room.
@@ -30,31 +30,31 @@ pub enum Refused {
     /// The room holds back as much as it may, or the server is stopping.
     #[error("the room's shard takes no more work now")]
     Busy,
-    /// The shard did not answer within [`SHARD_ANSWER_MAX`]. It may still do what it was asked.
+    /// The shard did not answer within [`SHARD_ANSWER_MAX`]. It may still execute the command.
     #[error("the room's shard does not answer")]
     Late,
 }
 
-/// Cheap to clone; used only on the control thread.
+/// Sends commands to the shards. Cheap to clone; used only on the control thread.
 #[derive(Clone)]
 pub struct Gateway {
-    posts: Rc<RefCell<Vec<Post<Command<OwnedFd>>>>>,
+    mailboxes: Rc<RefCell<Vec<MailboxSender<Command<OwnedFd>>>>>,
     settings: Rc<ShardSettings>,
-    // A task is under way that moves on what full mailboxes did not take.
+    // Whether a task is running that sends the items which full mailboxes did not take.
     retrying: Rc<Cell<bool>>,
 }
 
 impl Gateway {
-    /// With one mailbox to each shard, in order.
-    pub fn new(posts: Vec<Post<Command<OwnedFd>>>, settings: ShardSettings) -> Self {
+    /// Makes a gateway with one mailbox to each shard, in order.
+    pub fn new(mailboxes: Vec<MailboxSender<Command<OwnedFd>>>, settings: ShardSettings) -> Self {
         Self {
-            posts: Rc::new(RefCell::new(posts)),
+            mailboxes: Rc::new(RefCell::new(mailboxes)),
             settings: Rc::new(settings),
             retrying: Rc::default(),
         }
     }
 
-    /// Makes the room known to its home shard, or changes its settings. Done when it answers.
+    /// Adds the room to its home shard, or changes its settings; returns once the shard has done so.
     pub async fn put_room(&self, room: RoomId, settings: RoomSettings) -> Result<(), Refused> {
         self.ask(room, |answer| Command::PutRoom(room, settings, answer))
             .await
@@ -66,7 +66,7 @@ impl Gateway {
             .await
     }
 
-    /// Broadcasts an application event. `attributes_json` is a JSON object as it goes on the wire.
+    /// Broadcasts an application event. `attributes_json` is a JSON object, sent unchanged.
     pub async fn send_event(
         &self,
         room: RoomId,
@@ -108,44 +108,44 @@ impl Gateway {
         .await
     }
 
-    /// Brings a review's outcome to the room.
+    /// Sends a review's verdict to the room.
     pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
         let home = self.settings.home(room);
         self.deliver(home, Command::Verdict(room, ticket, verdict));
     }
 
-    /// Deletions of all rooms a second, and as many disconnects; `None`: not limited.
+    /// Returns the rate of deletions of all rooms, which is also that of disconnects; `None`: not limited.
     pub fn moderations(&self) -> Option<Rate> {
         self.settings.account_moderations
     }
 
-    /// Tells every shard to cut its connections and stop. Nobody drives the retries any more, so it waits
-    /// for room by itself; a shard that gives none for so long is beyond asking.
+    /// Tells every shard to cut its connections and stop. The retry task does not run any more, so this call waits
+    /// for room by itself, up to `STOP_RETRIES_MAX` tries.
     pub fn stop(&self) {
-        let mut posts = self.posts.borrow_mut();
-        for post in posts.iter_mut() {
-            post.deliver(Command::Stop);
+        let mut mailboxes = self.mailboxes.borrow_mut();
+        for mailbox in mailboxes.iter_mut() {
+            mailbox.deliver(Command::Stop);
         }
         for _ in 0..STOP_RETRIES_MAX {
-            if !flush_all(&mut posts) {
+            if !flush_all(&mut mailboxes) {
                 return;
             }
             std::thread::sleep(RETRY);
         }
     }
 
-    /// Sends to one shard. What its full mailbox does not take is bounded by the calls and reviews in
-    /// progress, and goes on in the background.
+    /// Sends to one shard. The calls and reviews in progress bound the items that a full mailbox does not take;
+    /// a background task sends these.
     fn deliver(&self, shard: ShardId, command: Command<OwnedFd>) {
-        let mut posts = self.posts.borrow_mut();
-        let Some(post) = posts.get_mut(shard) else {
+        let mut mailboxes = self.mailboxes.borrow_mut();
+        let Some(mailbox) = mailboxes.get_mut(shard) else {
             return;
         };
-        post.deliver(command);
-        if post.flush() && !self.retrying.replace(true) {
-            let (posts, retrying) = (Rc::clone(&self.posts), Rc::clone(&self.retrying));
+        mailbox.deliver(command);
+        if mailbox.flush() && !self.retrying.replace(true) {
+            let (mailboxes, retrying) = (Rc::clone(&self.mailboxes), Rc::clone(&self.retrying));
             tokio::task::spawn_local(async move {
-                while flush_all(&mut posts.borrow_mut()) {
+                while flush_all(&mut mailboxes.borrow_mut()) {
                     tokio::time::sleep(RETRY).await;
                 }
                 retrying.set(false);
@@ -166,16 +166,16 @@ impl Gateway {
     }
 }
 
-/// Moves on what mailboxes did not take; whether some still do not.
-fn flush_all(posts: &mut [Post<Command<OwnedFd>>]) -> bool {
-    posts
+/// Flushes all mailboxes; returns whether some are still full.
+fn flush_all(mailboxes: &mut [MailboxSender<Command<OwnedFd>>]) -> bool {
+    mailboxes
         .iter_mut()
-        .fold(false, |kept, post| post.flush() | kept)
+        .fold(false, |kept, mailbox| mailbox.flush() | kept)
 }
 
-/// Between two tries to move on what a full mailbox did not take.
+/// Time between two tries to flush a full mailbox.
 const RETRY: Duration = Duration::from_millis(1);
-/// Such tries at the end: five seconds.
+/// Most tries at the stop: five seconds.
 const STOP_RETRIES_MAX: u32 = 5_000;
 
 impl fmt::Debug for Gateway {

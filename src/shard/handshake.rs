@@ -1,5 +1,5 @@
-//! The handshake: TLS, the request head, the token. What cannot be settled at the first look is sequential
-//! and short-lived, so it is async code on tokio-uring.
+//! The handshake: TLS, the request head, the token. A handshake that the first read does not complete is
+//! sequential and short-lived, so it is async code on tokio-uring.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::{Newcomer, Turned};
+use super::accept::{Acceptor, ECHO_ROOM, HandshakeConfig};
+use super::command::{AdmitError, PendingConnection};
 use super::core::user_hash;
-use super::door::{Door, ECHO_ROOM, Entrance};
 use super::metrics::{Figure, ShardMetrics};
-use super::turned;
+use super::refused_handshake;
 use crate::base::admission::{Holder, Place};
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
@@ -30,7 +30,7 @@ use crate::protocol::proxy::{self, Preface, PrefaceFault};
 use crate::protocol::token::{Capabilities, TokenError, TokenId};
 use crate::session::Grant;
 
-/// Why no connection came of a handshake.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 enum Rejected {
     #[error("{0}")]
@@ -53,9 +53,9 @@ enum Rejected {
     Page,
 }
 
-/// What a connection has said so far, and what became of it.
-pub(super) struct Knock {
-    // The other end; the client, once a trusted proxy has said who that is.
+/// The bytes that a connection has sent so far, and why they were refused if they were.
+pub(super) struct PartialRequest {
+    // The peer's address; the client's once a trusted proxy has named it.
     ip: IpAddr,
     // A trusted proxy may send a PROXY header first, before TLS.
     is_prefaced: bool,
@@ -64,25 +64,29 @@ pub(super) struct Knock {
     refused: Option<Rejected>,
 }
 
-impl Knock {
-    pub(super) fn new(ip: IpAddr, door: &Door) -> Self {
+impl PartialRequest {
+    pub(super) fn new(ip: IpAddr, acceptor: &Acceptor) -> Self {
         Self {
             ip,
-            is_prefaced: door.entrance.door.trusted.trusts(ip),
+            is_prefaced: acceptor.config.limits.trusted.trusts(ip),
             received: Vec::new(),
             scanner: HeadScanner::default(),
             refused: None,
         }
     }
 
-    /// Whose share it counts to.
+    /// The holder whose share it counts against; `None` until a trusted proxy has named the client.
     pub(super) fn holder(&self) -> Option<Holder> {
         (!self.is_prefaced).then(|| Holder::of(self.ip))
     }
 
-    /// Looks at the first bytes of a connection without TLS: a guest, if they are a whole head that is
-    /// welcome. If not, they are kept for [`receive_one`].
-    pub(super) fn look(&mut self, received: &[u8], door: &Door) -> Option<Guest> {
+    /// Parses the first bytes of a connection without TLS; returns the accepted upgrade if they hold a complete
+    /// valid request. Otherwise they are kept for [`receive_one`].
+    pub(super) fn first_read(
+        &mut self,
+        received: &[u8],
+        acceptor: &Acceptor,
+    ) -> Option<AcceptedUpgrade> {
         let start = match self.take_preface(received) {
             Ok(Some(start)) => start,
             Ok(None) => {
@@ -95,10 +99,15 @@ impl Knock {
             }
         };
         let received = &received[start..];
-        match examine(&mut self.scanner, received, door, &mut self.ip) {
+        match examine(&mut self.scanner, received, acceptor, &mut self.ip) {
             Ok(None) => {}
-            Ok(Some((verdict, end))) => {
-                return Some(Guest::new(None, verdict, self.ip, received[end..].to_vec()));
+            Ok(Some((accepted, end))) => {
+                return Some(AcceptedUpgrade::new(
+                    None,
+                    accepted,
+                    self.ip,
+                    received[end..].to_vec(),
+                ));
             }
             Err(rejected) => self.refused = Some(rejected),
         }
@@ -106,8 +115,8 @@ impl Knock {
         None
     }
 
-    /// Takes the PROXY header off `received`, everything so far: where the client's bytes begin, `None` until
-    /// that is known.
+    /// Parses the PROXY header at the start of `received`, all bytes so far. Returns where the client's bytes
+    /// begin; `None` until that is known.
     fn take_preface(&mut self, received: &[u8]) -> Result<Option<usize>, PrefaceFault> {
         if !self.is_prefaced {
             return Ok(Some(0));
@@ -124,8 +133,8 @@ impl Knock {
         Ok(Some(start))
     }
 
-    /// Whether it was refused, and its address was refused so often lately that it gets no answer.
-    pub(super) fn is_not_worth_an_answer(&self, door: &Door) -> bool {
+    /// Whether the request was refused and its address was refused too often lately to get an answer.
+    pub(super) fn gets_no_answer(&self, acceptor: &Acceptor) -> bool {
         let Some(rejected) = self
             .refused
             .as_ref()
@@ -133,77 +142,83 @@ impl Knock {
         else {
             return false;
         };
-        let answered = door.is_answered(self.ip);
-        if !answered && let Some(figure) = rejected.figure(&door.metrics) {
+        let answered = acceptor.is_answered(self.ip);
+        if !answered && let Some(figure) = rejected.figure(&acceptor.metrics) {
             figure.inc();
         }
         !answered
     }
 }
 
-/// Goes on with a handshake to its end.
-pub(super) async fn receive_one(stream: Rc<Stream>, place: Place, knock: Knock, door: Rc<Door>) {
-    let (mut ip, mut timed_out) = (knock.ip, false);
+/// Continues a handshake to its end.
+pub(super) async fn receive_one(
+    stream: Rc<Stream>,
+    place: Place,
+    partial: PartialRequest,
+    acceptor: Rc<Acceptor>,
+) {
+    let (mut ip, mut timed_out) = (partial.ip, false);
     let outcome = {
-        let mut handshake = std::pin::pin!(shake(&stream, place, knock, &mut ip, &door));
+        let mut handshake =
+            std::pin::pin!(run_handshake(&stream, place, partial, &mut ip, &acceptor));
         tokio::select! {
             biased;
             outcome = &mut handshake => outcome,
             () = tokio::time::sleep(HANDSHAKE_TIMEOUT) => {
                 timed_out = true;
-                // The operation under way completes with an error; dropping it would leak it.
+                // The pending operation completes with an error; dropping it would leak it.
                 stream.abort();
                 handshake.await
             }
         }
     };
-    if !door.places.borrow_mut().leave(place) {
-        // Given up for another one, and counted there.
+    if !acceptor.places.borrow_mut().leave(place) {
+        // It was displaced by a newer handshake, and counted there.
         return;
     }
-    let guest = match outcome {
+    let accepted = match outcome {
         Ok(_) | Err(Rejected::Io(_)) if timed_out => {
-            door.metrics.rejected_timeout.inc();
+            acceptor.metrics.rejected_timeout.inc();
             let reason = "The handshake took longer than 10 s";
-            turned::say_unshaken(&door, Kind::HandshakeTimeout, ip, reason);
+            refused_handshake::log_unanswered(&acceptor, Kind::HandshakeTimeout, ip, reason);
             return;
         }
-        Ok(guest) => guest,
+        Ok(accepted) => accepted,
         Err(rejected) => {
-            if let Some(figure) = rejected.figure(&door.metrics) {
+            if let Some(figure) = rejected.figure(&acceptor.metrics) {
                 figure.inc();
                 if let (Rejected::Tls(_) | Rejected::Preface(_), Some(kind)) =
                     (&rejected, rejected.kind())
                 {
-                    turned::say_unshaken(&door, kind, ip, &rejected.to_string());
+                    refused_handshake::log_unanswered(&acceptor, kind, ip, &rejected.to_string());
                 }
             }
             return;
         }
     };
     match stream.to_fd() {
-        Ok(socket) => door.enter(guest, socket),
+        Ok(socket) => acceptor.enter(accepted, socket),
         Err(error) => {
-            door.metrics.accept_errors.inc();
-            if let Some(suppressed) = door.admit_line(Kind::HandshakeFailed) {
+            acceptor.metrics.accept_errors.inc();
+            if let Some(suppressed) = acceptor.admit_line(Kind::HandshakeFailed) {
                 tracing::warn!(%ip, %error, suppressed, "an accepted connection could not be set up");
             }
         }
     }
 }
 
-/// A newcomer but for its socket.
-pub(super) struct Guest {
+/// An accepted upgrade before the socket is attached.
+pub(super) struct AcceptedUpgrade {
     ip: IpAddr,
     tls: Option<Box<Tls>>,
     greeting: Vec<u8>,
     leftover: Vec<u8>,
-    pass: Pass,
+    opened_token: OpenedToken,
     agreement: Option<Agreement>,
 }
 
-/// What the token says.
-struct Pass {
+/// The content of an opened token.
+struct OpenedToken {
     grant: Grant,
     room: RoomId,
     token: TokenId,
@@ -211,36 +226,36 @@ struct Pass {
     user_hash: u32,
 }
 
-impl Guest {
-    fn new(tls: Option<Box<Tls>>, verdict: Verdict, ip: IpAddr, leftover: Vec<u8>) -> Self {
-        let (greeting, pass, agreement) = verdict;
+impl AcceptedUpgrade {
+    fn new(tls: Option<Box<Tls>>, accepted: Accepted, ip: IpAddr, leftover: Vec<u8>) -> Self {
+        let (greeting, opened_token, agreement) = accepted;
         Self {
             ip,
             tls,
             greeting,
             leftover,
-            pass,
+            opened_token,
             agreement,
         }
     }
 
-    pub(super) fn into_newcomer(self, socket: OwnedFd) -> Box<Newcomer<OwnedFd>> {
+    pub(super) fn into_pending(self, socket: OwnedFd) -> Box<PendingConnection<OwnedFd>> {
         let Self {
             ip,
             tls,
             greeting,
             leftover,
-            pass,
+            opened_token,
             agreement,
         } = self;
-        let Pass {
+        let OpenedToken {
             grant,
             room,
             token,
             token_expires,
             user_hash,
-        } = pass;
-        Box::new(Newcomer {
+        } = opened_token;
+        Box::new(PendingConnection {
             socket,
             ip,
             tls,
@@ -257,62 +272,62 @@ impl Guest {
     }
 }
 
-/// Reads a proxy's header, the head, opens the token; answers refusals and plain pages itself. `ip` becomes the
-/// client's as soon as that is known.
-async fn shake(
+/// Reads a proxy's header and the head, and opens the token; answers refusals and plain pages itself. `ip` becomes
+/// the client's as soon as that is known.
+async fn run_handshake(
     stream: &Stream,
     place: Place,
-    mut knock: Knock,
+    mut partial: PartialRequest,
     ip: &mut IpAddr,
-    door: &Door,
-) -> Result<Guest, Rejected> {
-    if knock.is_prefaced {
-        if let Some(rejected) = knock.refused.take() {
+    acceptor: &Acceptor,
+) -> Result<AcceptedUpgrade, Rejected> {
+    if partial.is_prefaced {
+        if let Some(rejected) = partial.refused.take() {
             return Err(rejected);
         }
-        read_preface(stream, &mut knock).await?;
-        if let Some(holder) = door.holder(knock.ip) {
-            door.places.borrow_mut().identify(place, holder);
+        read_preface(stream, &mut partial).await?;
+        if let Some(holder) = acceptor.holder(partial.ip) {
+            acceptor.places.borrow_mut().identify(place, holder);
         }
     }
-    let Knock {
-        ip: said,
+    let PartialRequest {
+        ip: client_ip,
         received,
         mut scanner,
         mut refused,
         ..
-    } = knock;
-    *ip = said;
-    let mut visit = Visit::new(stream, received);
-    if let Some(config) = &door.entrance.tls {
-        if visit.plain.is_empty() {
-            visit.read().await?;
+    } = partial;
+    *ip = client_ip;
+    let mut peer = HandshakeStream::new(stream, received);
+    if let Some(config) = &acceptor.config.tls {
+        if peer.plain.is_empty() {
+            peer.read().await?;
         }
-        if visit
+        if peer
             .plain
             .first()
             .is_some_and(|first| http::is_without_tls(*first))
         {
-            if !door.is_answered(*ip) {
+            if !acceptor.is_answered(*ip) {
                 stream.abort();
                 return Err(Rejected::WithoutTls);
             }
             refused = Some(Rejected::WithoutTls);
         } else {
-            visit.speak_tls(Tls::new(Arc::clone(config))?);
+            peer.set_up_tls(Tls::new(Arc::clone(config))?);
         }
     }
     let rejected = match refused {
         Some(rejected) => rejected,
         None => loop {
-            match examine(&mut scanner, &visit.plain, door, ip) {
-                Ok(None) => visit.read().await?,
-                Ok(Some((verdict, end))) => {
-                    let leftover = visit.plain.split_off(end);
-                    return Ok(Guest::new(visit.tls, verdict, *ip, leftover));
+            match examine(&mut scanner, &peer.plain, acceptor, ip) {
+                Ok(None) => peer.read().await?,
+                Ok(Some((accepted, end))) => {
+                    let leftover = peer.plain.split_off(end);
+                    return Ok(AcceptedUpgrade::new(peer.tls, accepted, *ip, leftover));
                 }
                 Err(rejected) => {
-                    if rejected.is_refusal() && !door.is_answered(*ip) {
+                    if rejected.is_refusal() && !acceptor.is_answered(*ip) {
                         stream.abort();
                         return Err(rejected);
                     }
@@ -322,87 +337,87 @@ async fn shake(
         },
     };
     let mut answer = Vec::new();
-    let id = rejected.answer(door, &visit.plain, &mut answer);
+    let id = rejected.answer(acceptor, &peer.plain, &mut answer);
     if let Some((kind, id)) = rejected.kind().zip(id) {
         let reason = rejected.to_string();
-        turned::say_rejected(door, kind, *ip, id, &visit.plain, &reason);
+        refused_handshake::log_rejected(acceptor, kind, *ip, id, &peer.plain, &reason);
     }
-    visit.write(answer).await?;
-    visit.end().await;
+    peer.write(answer).await?;
+    peer.end().await;
     Err(rejected)
 }
 
-/// Reads until it is known whom a trusted proxy speaks for.
-async fn read_preface(stream: &Stream, knock: &mut Knock) -> Result<(), Rejected> {
+/// Reads until the PROXY header of a trusted proxy is complete.
+async fn read_preface(stream: &Stream, partial: &mut PartialRequest) -> Result<(), Rejected> {
     loop {
-        let received = std::mem::take(&mut knock.received);
-        if let Some(start) = knock.take_preface(&received)? {
-            knock.received = received[start..].to_vec();
+        let received = std::mem::take(&mut partial.received);
+        if let Some(start) = partial.take_preface(&received)? {
+            partial.received = received[start..].to_vec();
             return Ok(());
         }
         let (result, received) = stream.read(received, HANDSHAKE_READ_BYTES).await;
         if result? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        knock.received = received;
+        partial.received = received;
     }
 }
 
-/// The `101`, what the token says, and what was agreed about compression.
-type Verdict = (Vec<u8>, Pass, Option<Agreement>);
+/// The `101`, the token's content, and the agreement on compression.
+type Accepted = (Vec<u8>, OpenedToken, Option<Agreement>);
 
-/// What `received`, everything so far, deserves, and where its head ends; `None` until that is there.
+/// Judges `received`, all bytes so far, and returns where the head ends; `None` until the head is complete.
 fn examine(
     scanner: &mut HeadScanner,
     received: &[u8],
-    door: &Door,
+    acceptor: &Acceptor,
     ip: &mut IpAddr,
-) -> Result<Option<(Verdict, usize)>, Rejected> {
+) -> Result<Option<(Accepted, usize)>, Rejected> {
     let Some(end) = scanner.scan(received)? else {
         return Ok(None);
     };
     let head = &received[..end];
-    let trusted = &door.entrance.door.trusted;
+    let trusted = &acceptor.config.limits.trusted;
     if trusted.trusts(*ip) {
         http::field_values(head, trusted.header().name(), |values| {
             *ip = trusted.viewer(*ip, values);
         })?;
     }
-    Ok(Some((judge(head, door)?, end)))
+    Ok(Some((judge(head, acceptor)?, end)))
 }
 
-/// What a complete head deserves: a [`Verdict`] or a refusal.
-fn judge(head: &[u8], door: &Door) -> Result<Verdict, Rejected> {
+/// Judges a complete head.
+fn judge(head: &[u8], acceptor: &Acceptor) -> Result<Accepted, Rejected> {
     let upgrade = match http::parse(head)? {
         Request::Upgrade(upgrade) => upgrade,
         Request::Plain { .. } => return Err(Rejected::Page),
     };
-    let origins = &door.entrance.origins;
+    let origins = &acceptor.config.origins;
     if let Some(origin) = upgrade.origin
         && !origins.is_empty()
         && !origins.iter().any(|allowed| allowed == origin)
     {
         return Err(Rejected::Origin);
     }
-    let pass = if door.entrance.echo {
-        echo_pass(door)
+    let opened_token = if acceptor.config.echo {
+        echo_token(acceptor)
     } else {
-        open(&upgrade, door)?
+        open(&upgrade, acceptor)?
     };
     let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
-    let agreement = door.agree(&upgrade);
+    let agreement = acceptor.agree(&upgrade);
     http::switching_protocols(&mut greeting, upgrade.key, upgrade.token, agreement);
-    Ok((greeting, pass, agreement))
+    Ok((greeting, opened_token, agreement))
 }
 
-fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
+fn open(upgrade: &Upgrade<'_>, acceptor: &Acceptor) -> Result<OpenedToken, Rejected> {
     let token = upgrade.token.ok_or(Rejected::MissingToken)?;
     let mut scratch = Vec::new();
-    let now = door.clock.now();
-    let keyring = door.entrance.keyring.load();
+    let now = acceptor.clock.now();
+    let keyring = acceptor.config.keyring.load();
     let opened = keyring.open(token, &mut scratch, now.unix)?;
     let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
-    Ok(Pass {
+    Ok(OpenedToken {
         grant: Grant {
             sender_json: sender_json.into_boxed_str(),
             capabilities: opened.capabilities(),
@@ -415,13 +430,13 @@ fn open(upgrade: &Upgrade<'_>, door: &Door) -> Result<Pass, Rejected> {
     })
 }
 
-fn echo_pass(door: &Door) -> Pass {
-    let serial = door.ids.borrow_mut().next_id();
+fn echo_token(acceptor: &Acceptor) -> OpenedToken {
+    let serial = acceptor.ids.borrow_mut().next_id();
     let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
-    let now = door.clock.now();
+    let now = acceptor.clock.now();
     let day = Duration::from_hours(24);
-    Pass {
+    OpenedToken {
         grant: Grant {
             sender_json: "{}".into(),
             capabilities: Capabilities::default(),
@@ -434,30 +449,34 @@ fn echo_pass(door: &Door) -> Pass {
     }
 }
 
-/// Answers a newcomer that its room's home shard turned away, and closes the connection.
-pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, door: Rc<Door>) {
-    let id = door.ids.borrow_mut().next_id();
-    turned::say_turned(&door, &newcomer, turned, id);
-    let Newcomer {
+/// Answers a connection that its room's home shard did not admit, and closes it.
+pub(super) async fn reject(
+    pending: Box<PendingConnection<OwnedFd>>,
+    error: AdmitError,
+    acceptor: Rc<Acceptor>,
+) {
+    let id = acceptor.ids.borrow_mut().next_id();
+    refused_handshake::log_not_admitted(&acceptor, &pending, error, id);
+    let PendingConnection {
         socket, tls, ip, ..
-    } = *newcomer;
-    if !door.is_answered(ip) {
-        // A failure means that the peer was faster.
+    } = *pending;
+    if !acceptor.is_answered(ip) {
+        // A failure means that the peer closed first.
         let _gone = socket::reset_at_close(&socket);
         return;
     }
     let stream = Rc::new(Stream::from_fd(socket));
-    let Some(place) = door.take_place(ip, door.holder(ip), &stream) else {
+    let Some(place) = acceptor.take_place(ip, acceptor.holder(ip), &stream) else {
         return;
     };
-    let code = match turned {
-        Turned::TokenUsed => ErrorCode::Unauthorized,
-        Turned::NoSuchRoom => ErrorCode::NotFound,
-        Turned::TooManyConnections
-        | Turned::TooManyTokens
-        | Turned::TooManyOfAddress
-        | Turned::Busy => ErrorCode::TooManyRequests,
-        Turned::NotRecorded => ErrorCode::Internal,
+    let code = match error {
+        AdmitError::TokenUsed => ErrorCode::Unauthorized,
+        AdmitError::NoSuchRoom => ErrorCode::NotFound,
+        AdmitError::TooManyConnections
+        | AdmitError::TooManyTokens
+        | AdmitError::TooManyOfAddress
+        | AdmitError::Busy => ErrorCode::TooManyRequests,
+        AdmitError::NotRecorded => ErrorCode::Internal,
     };
     let mut answer = Vec::new();
     http::refusal(
@@ -465,13 +484,13 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
         code.number(),
         id,
         code.number(),
-        &turned.to_string(),
+        &error.to_string(),
     );
-    let mut visit = Visit::new(&stream, Vec::new());
-    visit.tls = tls;
+    let mut peer = HandshakeStream::new(&stream, Vec::new());
+    peer.tls = tls;
     let mut work = std::pin::pin!(async {
-        let _gone = visit.write(answer).await;
-        visit.end().await;
+        let _gone = peer.write(answer).await;
+        peer.end().await;
     });
     tokio::select! {
         biased;
@@ -481,19 +500,19 @@ pub(super) async fn turn_away(newcomer: Box<Newcomer<OwnedFd>>, turned: Turned, 
             work.await;
         }
     }
-    door.places.borrow_mut().leave(place);
+    acceptor.places.borrow_mut().leave(place);
 }
 
-/// A connection during its handshake, plaintext whether it speaks TLS or not.
-struct Visit<'a> {
+/// A connection during its handshake, which offers plaintext with and without TLS.
+struct HandshakeStream<'a> {
     stream: &'a Stream,
     tls: Option<Box<Tls>>,
-    // What came before TLS was set up, and belongs to it.
+    // Ciphertext received before TLS was set up.
     ahead: Vec<u8>,
     plain: Vec<u8>,
 }
 
-impl<'a> Visit<'a> {
+impl<'a> HandshakeStream<'a> {
     fn new(stream: &'a Stream, plain: Vec<u8>) -> Self {
         Self {
             stream,
@@ -503,13 +522,13 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// What was received until now is ciphertext.
-    fn speak_tls(&mut self, tls: Tls) {
+    /// Sets up TLS; the bytes received until now are ciphertext.
+    fn set_up_tls(&mut self, tls: Tls) {
         self.tls = Some(Box::new(tls));
         self.ahead = std::mem::take(&mut self.plain);
     }
 
-    /// Reads until at least one more plaintext byte is there.
+    /// Reads until at least one more plaintext byte has arrived.
     async fn read(&mut self) -> Result<(), Rejected> {
         loop {
             let Some(tls) = &mut self.tls else {
@@ -559,8 +578,8 @@ impl<'a> Visit<'a> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Ends our side and waits for the client's end, so that the answer is not lost in a reset. What
-    /// it still sends is read and dropped, up to a bound; the handshake deadline is over all.
+    /// Ends our side and waits for the client's end, so that a reset does not destroy the answer. Bytes that
+    /// still arrive are read and dropped, up to a bound; the handshake deadline covers this too.
     async fn end(&mut self) {
         self.stream.shutdown_write();
         let (mut left, mut dropped) = (LINGER_BYTES_MAX, Vec::new());
@@ -576,11 +595,11 @@ impl<'a> Visit<'a> {
 }
 
 impl Rejected {
-    /// The HTTP answer; the `Id` in it, if it is a refusal.
-    fn answer(&self, door: &Door, plain: &[u8], out: &mut Vec<u8>) -> Option<FrameId> {
+    /// Appends the HTTP answer; returns the `Id` in it if it is a refusal.
+    fn answer(&self, acceptor: &Acceptor, plain: &[u8], out: &mut Vec<u8>) -> Option<FrameId> {
         let (status, code) = match self {
             Self::Page => {
-                door.page(plain, out);
+                acceptor.page(plain, out);
                 return None;
             }
             Self::Head(fault) => (fault.status(), ErrorCode::BadRequest),
@@ -589,12 +608,12 @@ impl Rejected {
             Self::Origin => (403, ErrorCode::Forbidden),
             Self::Preface(_) | Self::Tls(_) | Self::Io(_) => return None,
         };
-        let id = door.ids.borrow_mut().next_id();
+        let id = acceptor.ids.borrow_mut().next_id();
         http::refusal(out, status, id, code.number(), &self.to_string());
         Some(id)
     }
 
-    /// Which log line says it. Who went away was not refused, and pages are for anybody.
+    /// The kind of its log line. A client that went away was not refused, and a page is no refusal.
     fn kind(&self) -> Option<Kind> {
         match self {
             Self::Preface(_) | Self::Head(_) => Some(Kind::HandshakeMalformed),
@@ -607,7 +626,7 @@ impl Rejected {
         }
     }
 
-    /// Whether it is the client's fault, and answered.
+    /// Whether it is the client's fault and gets an answer.
     fn is_refusal(&self) -> bool {
         match self {
             Self::Head(_)
@@ -633,13 +652,13 @@ impl Rejected {
     }
 }
 
-impl Door {
-    /// One encoding serves all viewers of a room, so all have its window; echoes are compressed one by
-    /// one, with whatever a client asks for.
+impl Acceptor {
+    /// Agrees on compression. One encoding serves all viewers of a room, so all have its window; echoes are
+    /// compressed one by one, with the window that a client asks for.
     fn agree(&self, upgrade: &Upgrade<'_>) -> Option<Agreement> {
-        let Entrance {
+        let HandshakeConfig {
             compression, echo, ..
-        } = self.entrance;
+        } = self.config;
         let (min, most) = if echo {
             ECHO_WINDOW_BITS
         } else {
@@ -656,7 +675,7 @@ impl Door {
             Ok(Request::Plain { method, target, .. }) => (method, target),
             _ => ("GET", ""),
         };
-        let pages = self.entrance.pages.as_ref();
+        let pages = self.config.pages.as_ref();
         if !pages.is_some_and(|pages| pages.answer(method, target, out)) {
             http::plain(out, 404, "text/plain; charset=utf-8", NOT_FOUND);
         }
@@ -666,6 +685,6 @@ impl Door {
     }
 }
 
-/// What the compressor can: 8 of RFC 7692 is beyond zlib.
+/// Window sizes that the compressor supports: zlib cannot use the 8 bits that RFC 7692 allows.
 const ECHO_WINDOW_BITS: (u8, u8) = (9, 15);
 const NOT_FOUND: &[u8] = b"Uproar messaging endpoint: connect with WebSocket and a chat token.\n";

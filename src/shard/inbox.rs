@@ -1,4 +1,4 @@
-//! What a shard's threads and neighbours want of it, taken in the order that keeps every mailbox bounded.
+//! The receiving ends of a shard's mailboxes, taken in the order that keeps every mailbox bounded.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use rtrb::Consumer;
 use super::command::{Command, Request};
 use super::core::Core;
 use super::doorbell::Doorbell;
-use super::mailbox::{Post, mailbox_of};
-use crate::net::wire::Wire;
+use super::mailbox::{MailboxSender, mailbox_of};
+use crate::net::io::Io;
 
 /// The receiving ends of one shard's mailboxes.
 pub struct Inbox<S> {
-    /// From each shard, in order: requests, which wait while the answers to earlier ones do.
+    /// Requests from each shard, in order; they wait while the answers to earlier ones do.
     pub requests: Vec<Consumer<Request<S>>>,
-    /// From each shard, in order, and from the archive: always taken. Nothing in here makes the shard say
-    /// more than it can hold back, so that two full shards never wait for each other.
+    /// Commands from each shard, in order, and from the archive: always taken. None of them makes the shard send
+    /// more than it can keep, so two full shards never wait for each other.
     pub commands: Vec<Consumer<Command<S>>>,
-    /// From the control thread: waits while what it would make the shard say must wait.
+    /// Commands from the control thread; they wait while a mailbox to another shard is full.
     pub control: Consumer<Command<S>>,
 }
 
 impl<S> Inbox<S> {
-    /// Hands `core` what waits, up to a bound from each sender.
-    pub fn take<W: Wire<Socket = S>>(&mut self, core: &mut Core<W>) {
+    /// Hands `core` the waiting items, up to a bound for each mailbox.
+    pub fn take<W: Io<Socket = S>>(&mut self, core: &mut Core<W>) {
         for consumer in &mut self.commands {
             for _ in 0..COMMANDS_PER_TURN_MAX {
                 let Ok(command) = consumer.pop() else { break };
@@ -50,7 +50,7 @@ impl<S> Inbox<S> {
         }
     }
 
-    /// Whether nothing waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty()
             && self.commands.iter().all(Consumer::is_empty)
@@ -60,11 +60,11 @@ impl<S> Inbox<S> {
 
 /// One shard's ends of the mailboxes.
 pub struct Ends<S> {
-    /// To each shard, in order.
-    pub posts: Vec<Post<Command<S>>>,
-    /// The same, for requests.
-    pub requests: Vec<Post<Request<S>>>,
-    /// From everybody.
+    /// Commands to each shard, in order.
+    pub mailboxes: Vec<MailboxSender<Command<S>>>,
+    /// Requests to each shard, in order.
+    pub requests: Vec<MailboxSender<Request<S>>>,
+    /// The receiving ends.
     pub inbox: Inbox<S>,
 }
 
@@ -73,30 +73,33 @@ pub struct Mailboxes<S> {
     /// Each shard's ends, in order.
     pub shards: Vec<Ends<S>>,
     /// From the archive to each shard, in order.
-    pub archive: Vec<Post<Command<S>>>,
+    pub archive: Vec<MailboxSender<Command<S>>>,
     /// From the control thread to each shard, in order.
-    pub control: Vec<Post<Command<S>>>,
+    pub control: Vec<MailboxSender<Command<S>>>,
 }
 
 impl<S> Mailboxes<S> {
-    /// For shards that hear `bells`, in order, with so many places each.
+    /// Makes the mailboxes of the shards that own `bells`, in order, with `places` each.
     pub fn new(bells: &[Arc<Doorbell>], places: usize) -> Self {
         let count = bells.len();
         // The archive is one more sender.
-        let (mut posts, commands) = grid(count + 1, bells, places);
-        let archive = posts.pop().expect("count + 1 rows were made");
-        let (requests, asked) = grid(count, bells, places);
-        let (control, told): (_, Vec<_>) =
+        let (mut mailboxes, commands) = grid(count + 1, bells, places);
+        let archive = mailboxes.pop().expect("count + 1 rows were made");
+        let (requests, request_receivers) = grid(count, bells, places);
+        let (control, control_receivers): (_, Vec<_>) =
             bells.iter().map(|bell| mailbox_of(bell, places)).unzip();
-        let inboxes = commands.into_iter().zip(asked).zip(told);
+        let inboxes = commands
+            .into_iter()
+            .zip(request_receivers)
+            .zip(control_receivers);
         let inboxes = inboxes.map(|((commands, requests), control)| Inbox {
             requests,
             commands,
             control,
         });
-        let ends = posts.into_iter().zip(requests).zip(inboxes);
-        let shards = ends.map(|((posts, requests), inbox)| Ends {
-            posts,
+        let ends = mailboxes.into_iter().zip(requests).zip(inboxes);
+        let shards = ends.map(|((mailboxes, requests), inbox)| Ends {
+            mailboxes,
             requests,
             inbox,
         });
@@ -110,25 +113,26 @@ impl<S> Mailboxes<S> {
 
 type Rows<T> = Vec<Vec<T>>;
 
-/// A mailbox from each of `senders` to each bell's owner: posts by sender, mail by owner.
+/// Makes a mailbox from each of `senders` to each bell's owner: the sending ends by sender, the receiving ends
+/// by owner.
 fn grid<T>(
     senders: usize,
     bells: &[Arc<Doorbell>],
     places: usize,
-) -> (Rows<Post<T>>, Rows<Consumer<T>>) {
-    let mut mail: Rows<_> = bells.iter().map(|_| Vec::new()).collect();
+) -> (Rows<MailboxSender<T>>, Rows<Consumer<T>>) {
+    let mut receivers: Rows<_> = bells.iter().map(|_| Vec::new()).collect();
     let row = |_| {
-        let ends = mail.iter_mut().zip(bells);
-        let posts = ends.map(|(mail, bell)| {
-            let (post, consumer) = mailbox_of(bell, places);
-            mail.push(consumer);
-            post
+        let ends = receivers.iter_mut().zip(bells);
+        let mailboxes = ends.map(|(receivers, bell)| {
+            let (mailbox, consumer) = mailbox_of(bell, places);
+            receivers.push(consumer);
+            mailbox
         });
-        posts.collect()
+        mailboxes.collect()
     };
-    let posts = (0..senders).map(row).collect();
-    (posts, mail)
+    let mailboxes = (0..senders).map(row).collect();
+    (mailboxes, receivers)
 }
 
-/// Commands of one mailbox in one turn.
+/// Most items taken from one mailbox in one turn.
 const COMMANDS_PER_TURN_MAX: usize = 1024;

@@ -6,9 +6,9 @@
 //! rebooted.
 //!
 //! A segment is removed as a whole when the shard has forgotten every token in it, so the journal is as long as
-//! what is still valid, and two segments. What is forgotten leaves a mark for each sealing key ([`Forgotten`]),
-//! which is written down before a segment goes and is the first thing in each new one. Nothing is rewritten,
-//! but when the number of shards changes, at start.
+//! the uses still valid, plus two segments. Forgotten tokens leave a mark for each sealing key ([`Forgotten`]),
+//! which is written before a segment is removed and is the first record of each new one. Files are rewritten
+//! only at a start with another number of shards.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -25,33 +25,33 @@ use crate::protocol::token::{TOKEN_ID_BYTES, TokenId};
 
 const RECORD_BYTES: usize = TOKEN_ID_BYTES + ID_CHARS + 4;
 const EXTENSION: &str = "journal";
-/// In the place of a room: the record is a mark, of the token's key or of all keys.
+/// Instead of a room's id: the record is a mark, of the token's key or of all keys.
 const MARK_OF_KEY: [u8; ID_CHARS] = *b"------------";
 const MARK_OF_ALL: [u8; ID_CHARS] = *b"============";
 
-/// One token, used.
+/// One use of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenUse {
     /// The token.
     pub token: TokenId,
-    /// Its room: decides which shard remembers it.
+    /// Its room, whose home shard remembers it.
     pub room: RoomId,
     /// When it may be forgotten.
     pub expires: UnixTime,
 }
 
-/// Where uses are written down before they take effect.
+/// Records token uses before they take effect.
 pub trait Record {
-    /// Writes `uses` down; nothing took effect if it fails.
+    /// Records `uses`; if it fails, none of them took effect.
     fn record(&mut self, uses: &[TokenUse]) -> io::Result<()>;
 
-    /// Hears what was forgotten, and when the first token expires that was not. Bytes on disk.
+    /// Notes the forgotten tokens and when the first remembered one expires; returns the bytes on disk.
     fn forgot(&mut self, _forgotten: &Forgotten, _oldest: Option<Minute>) -> u64 {
         0
     }
 }
 
-/// Forgets: for tests and the conformance mode.
+/// Records nothing, for tests and the conformance mode.
 #[derive(Debug, Default)]
 pub struct NoRecord;
 
@@ -65,7 +65,7 @@ impl Record for NoRecord {
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
-    // Of this start; higher than that of every file there was.
+    // The generation of this start; higher than that of every earlier file.
     generation: u64,
     shard: ShardId,
     shard_count: usize,
@@ -75,12 +75,12 @@ pub struct Journal {
     current: Option<Current>,
     // Oldest first.
     closed: VecDeque<Closed>,
-    // What a new segment begins with. Invariant: in the current one already, if there is one.
+    // The marks that a new segment begins with. Invariant: the current one has them, if there is one.
     forgotten: Forgotten,
     buffer: Vec<u8>,
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 #[derive(Debug)]
 struct Current {
     path: PathBuf,
@@ -97,7 +97,7 @@ struct Closed {
     latest: Minute,
 }
 
-/// What a file's name says; `{generation}-{shard}of{shard count}-{number}.journal`.
+/// The parts of a file's name: `{generation}-{shard}of{shard count}-{number}.journal`.
 struct Name {
     generation: u64,
     shard: ShardId,
@@ -120,7 +120,7 @@ impl Journal {
         }
     }
 
-    /// Begins a new segment if there is none or it is full. A full one goes on if there can be no other.
+    /// Begins a new segment if there is none or it is full. A full one is continued if no other can be made.
     fn make_room(&mut self) -> io::Result<&mut Current> {
         let full = |current: &Current| current.file.len() >= self.segment_bytes_max;
         if self.current.as_ref().is_none_or(full) {
@@ -133,7 +133,7 @@ impl Journal {
             } = self;
             let name = format!("{generation}-{shard}of{shard_count}-{next}.{EXTENSION}");
             let path = self.directory.join(name);
-            // Whatever becomes of it: the name may be taken from now on.
+            // Also if it fails: the name may be taken from now on.
             self.next += 1;
             match Appender::create(&path, 0o600) {
                 Ok(file) => self.begin(path, file),
@@ -158,7 +158,7 @@ impl Journal {
         }
     }
 
-    /// Appends what is in the buffer, behind the marks in a new segment.
+    /// Appends the buffer; in a new segment the marks precede it.
     fn write(&mut self, latest: Minute) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let marks: Vec<u8> = self.forgotten.marks().flat_map(encode_mark).collect();
@@ -210,15 +210,15 @@ impl Record for Journal {
                 self.buffer.clear();
                 self.buffer.extend(forgotten.marks().flat_map(encode_mark));
                 if self.write(Minute::default()).is_err() {
-                    // Nothing is removed before it is known to be forgotten; tried again at the next look.
+                    // No segment is removed before its marks are written; the next call tries again.
                     return self.bytes();
                 }
                 self.forgotten = forgotten.clone();
             }
-            // One at each look, which is twice what is forgotten between two. The shard waits for it: 0.1 ms while
+            // One segment in each call, which is twice the growth between two. The shard waits for it: 0.1 ms while
             // the file is only in the page cache, on ext4 4 ms at the median (on two busy cores) when it is on disk.
             if let Some(closed) = self.closed.pop_front() {
-                // One that stays is read, and removed, after the next start.
+                // A segment that stays is read, and removed, after the next start.
                 let _stays = durable::remove(&closed.path);
             }
         }
@@ -226,11 +226,11 @@ impl Record for Journal {
     }
 }
 
-/// Each shard's journal and what it remembers, as the files in `directory` have it.
+/// Opens each shard's journal and reads its used tokens from the files in `directory`.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or, when the number of shards has changed, dealt out anew.
+/// If a file cannot be read, or cannot be redistributed when the number of shards has changed.
 pub fn open_all(
     directory: &Path,
     settings: &ShardSettings,
@@ -274,7 +274,7 @@ pub fn open_all(
     Ok(opened)
 }
 
-/// Each on a thread of its own.
+/// Runs each on a thread of its own.
 fn at_once<T: Send>(
     works: impl Iterator<Item = impl FnOnce() -> io::Result<T> + Send>,
 ) -> io::Result<Vec<T>> {
@@ -288,7 +288,7 @@ fn at_once<T: Send>(
     })
 }
 
-/// Reads a shard's own segments; they stay as they are.
+/// Reads a shard's own segments, which stay as they are.
 fn take_over(
     mut journal: Journal,
     paths: Vec<PathBuf>,
@@ -307,13 +307,13 @@ fn take_over(
             latest,
         });
     }
-    // Those that can be removed first come first.
+    // Ordered by the time they can be removed.
     let closed = journal.closed.make_contiguous();
     closed.sort_unstable_by_key(|closed| closed.latest);
     Ok((journal, recovery.finish()))
 }
 
-/// Takes over what a segment says; when the last of its tokens expires.
+/// Takes a segment's records into `recovery`; returns when the last of its tokens expires.
 fn remember(path: &Path, content: &[u8], recovery: &mut Recovery) -> Minute {
     let mut latest = Minute::default();
     read(path, content, |entry| match entry {
@@ -326,7 +326,7 @@ fn remember(path: &Path, content: &[u8], recovery: &mut Recovery) -> Minute {
     latest
 }
 
-/// Gives what other numbers of shards wrote to whose rooms it concerns now, and removes it.
+/// Moves records of another number of shards to the shards that now own their rooms, and removes the old files.
 fn deal_out(
     opened: &mut [(Journal, UsedTokens)],
     paths: &[PathBuf],
@@ -365,7 +365,7 @@ enum Entry {
     Mark(Mark),
 }
 
-/// What a file says. Its end may be torn: that was not acknowledged.
+/// Reads a file's records. Its end may be torn: that part was not acknowledged.
 fn read(path: &Path, content: &[u8], mut hear: impl FnMut(Entry)) {
     let (records, _torn) = content.as_chunks::<RECORD_BYTES>();
     let mut damaged = 0_usize;
@@ -423,8 +423,8 @@ fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
 }
 
 impl Name {
-    /// `None` for those of an earlier version, too, and for a generation that none can follow: such files
-    /// are read, written anew under a good name, and removed.
+    /// Parses a name. Returns `None` also for an earlier version, and for a generation that has no successor: such
+    /// files are read, rewritten under a valid name, and removed.
     fn of(path: &Path) -> Option<Self> {
         let (generation, rest) = path.file_stem()?.to_str()?.split_once('-')?;
         let generation: u64 = generation.parse().ok()?;
@@ -439,7 +439,7 @@ impl Name {
     }
 }
 
-/// A door for fuzz targets: segments without files.
+/// Access for fuzz targets: segments without files.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::{
@@ -447,7 +447,7 @@ pub mod fuzzing {
         remember,
     };
 
-    /// A use as it is written down.
+    /// Encodes a use as a record.
     pub fn written(token_use: &TokenUse) -> [u8; RECORD_BYTES] {
         let TokenUse {
             token,
@@ -457,24 +457,24 @@ pub mod fuzzing {
         encode(token, room.as_bytes(), *expires)
     }
 
-    /// A mark as it is written down.
+    /// Encodes a mark as a record.
     pub fn written_mark(mark: Mark) -> [u8; RECORD_BYTES] {
         encode_mark(mark)
     }
 
-    /// What a segment says: uses, or marks.
+    /// Reads a segment's records: uses or marks.
     pub fn read(segment: &[u8]) -> Vec<Result<TokenUse, Mark>> {
-        let mut said = Vec::new();
+        let mut entries = Vec::new();
         super::read(Path::new(""), segment, |entry| {
-            said.push(match entry {
+            entries.push(match entry {
                 Entry::Use(token_use) => Ok(token_use),
                 Entry::Mark(mark) => Err(mark),
             });
         });
-        said
+        entries
     }
 
-    /// What a shard remembers after a start with this segment.
+    /// Returns the used tokens after a start with this segment.
     pub fn remembered(segment: &[u8], now: Now) -> UsedTokens {
         let mut recovery = Recovery::new(now);
         remember(Path::new(""), segment, &mut recovery);

@@ -4,8 +4,8 @@
 //! wake-up (a write to an eventfd, 30-45 µs until the other core runs) happens only when the consumer
 //! sleeps, at most once a turn.
 //!
-//! What becomes of mail for a full mailbox is decided by its type, so that no sender can forget to:
-//! [`Refusable`] mail comes back to its sender, who answers for it; [`MustArrive`] mail never does.
+//! The type of an item decides what a full mailbox does with it, so no sender can forget to:
+//! [`Refusable`] items come back to their sender, which answers the cause; [`MustArrive`] items are kept.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::doorbell::Doorbell;
 use crate::base::limits::MAILBOX_COMMANDS;
 
-/// Mail that its sender can refuse to whoever caused it.
+/// An item whose sender can answer its cause with a refusal.
 pub trait Refusable {}
 
-/// Mail whose loss nobody would notice. It is never lost; in return each of its sources is bounded, or
-/// waits while [`Post::has_room`] says no.
+/// An item whose loss no thread would notice. It is never lost; in return each source of such items is bounded,
+/// or waits while [`MailboxSender::has_room`] is false.
 pub trait MustArrive {}
 
 /// The sending side of one mailbox.
 #[derive(Debug)]
-pub struct Post<T> {
+pub struct MailboxSender<T> {
     queue: Producer<T>,
-    // What did not fit; drained first, so that order is kept.
+    // Items that did not fit; sent first, so that order is kept.
     kept: VecDeque<T>,
     bell: Arc<Doorbell>,
     rung: bool,
@@ -36,12 +36,12 @@ pub struct Post<T> {
 #[derive(Debug)]
 pub struct Full<T>(pub T);
 
-impl<T: Refusable> Post<T> {
+impl<T: Refusable> MailboxSender<T> {
     /// Sends `item` if the mailbox has room for it now.
     ///
     /// # Errors
     ///
-    /// Gives it back if there is none.
+    /// Returns the item if the mailbox is full.
     pub fn offer(&mut self, item: T) -> Result<(), Full<T>> {
         self.queue
             .push(item)
@@ -51,8 +51,8 @@ impl<T: Refusable> Post<T> {
     }
 }
 
-impl<T: MustArrive> Post<T> {
-    /// Sends `item`, in order. While the mailbox is full it is kept on this side, until [`Post::flush`]
+impl<T: MustArrive> MailboxSender<T> {
+    /// Sends `item`, in order. While the mailbox is full it is kept on this side, until [`MailboxSender::flush`]
     /// finds room or the receiver's thread has ended.
     pub fn deliver(&mut self, item: T) {
         if !self.kept.is_empty() {
@@ -63,14 +63,14 @@ impl<T: MustArrive> Post<T> {
         self.rung = false;
     }
 
-    /// Whether nothing is kept. A source that can wait does, until it is so: then what is kept is at
-    /// most what one turn has to say.
+    /// Whether nothing is kept. A source that can wait does so until this is true; kept items are then at most
+    /// those of one turn.
     pub fn has_room(&self) -> bool {
         self.kept.is_empty()
     }
 }
 
-impl<T> Post<T> {
+impl<T> MailboxSender<T> {
     /// Moves kept items on and wakes the receiver if it sleeps. Call at the end of a turn.
     /// Returns whether anything is still kept.
     pub fn flush(&mut self) -> bool {
@@ -82,7 +82,7 @@ impl<T> Post<T> {
             self.rung = false;
         }
         if !self.kept.is_empty() && self.queue.is_abandoned() {
-            // The receiver ended: at the end of the process nobody is left to hear it.
+            // The receiver's thread has ended, so no thread takes these items any more.
             self.kept.clear();
         }
         if self.kept.is_empty() && self.kept.capacity() > KEPT_SPARE {
@@ -95,30 +95,30 @@ impl<T> Post<T> {
         !self.kept.is_empty()
     }
 
-    /// How much is kept.
+    /// Number of kept items.
     pub fn kept(&self) -> usize {
         self.kept.len()
     }
 }
 
 /// A mailbox of the usual size: the sender's side and the receiver's. `bell` is the receiver's.
-pub fn mailbox<T>(bell: &Arc<Doorbell>) -> (Post<T>, Consumer<T>) {
+pub fn mailbox<T>(bell: &Arc<Doorbell>) -> (MailboxSender<T>, Consumer<T>) {
     mailbox_of(bell, MAILBOX_COMMANDS)
 }
 
-/// As [`mailbox`], with so many places.
-pub fn mailbox_of<T>(bell: &Arc<Doorbell>, places: usize) -> (Post<T>, Consumer<T>) {
+/// As [`mailbox`], with this many places.
+pub fn mailbox_of<T>(bell: &Arc<Doorbell>, places: usize) -> (MailboxSender<T>, Consumer<T>) {
     let (queue, consumer) = RingBuffer::new(places);
-    let post = Post {
+    let sender = MailboxSender {
         queue,
         kept: VecDeque::new(),
         bell: Arc::clone(bell),
         rung: true,
     };
-    (post, consumer)
+    (sender, consumer)
 }
 
-/// Places for kept items whose memory stays.
+/// Capacity for kept items that is not freed.
 const KEPT_SPARE: usize = 64;
 
 #[cfg(test)]
@@ -126,39 +126,39 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq)]
-    struct Order(usize);
-    impl MustArrive for Order {}
+    struct Required(usize);
+    impl MustArrive for Required {}
 
     #[derive(Debug, PartialEq)]
-    struct Wish(usize);
-    impl Refusable for Wish {}
+    struct Optional(usize);
+    impl Refusable for Optional {}
 
     fn bell() -> Arc<Doorbell> {
         Arc::new(Doorbell::new().expect("an eventfd"))
     }
 
-    /// Goal: what must arrive does, in order, however small the mailbox and however late its reader.
+    /// Goal: items that must arrive do, in order, however small the mailbox and however late its reader.
     #[test]
-    fn what_must_arrive_does_in_order() {
+    fn items_that_must_arrive_do_in_order() {
         for places in [1, 2, 7] {
-            let (mut post, mut consumer) = mailbox_of(&bell(), places);
+            let (mut sender, mut consumer) = mailbox_of(&bell(), places);
             let mut expected = 0;
             for item in 0..1_000 {
-                post.deliver(Order(item));
-                assert_eq!(post.has_room(), post.kept() == 0);
-                if item % 3 == 0 && consumer.pop().is_ok_and(|order| order == Order(expected)) {
+                sender.deliver(Required(item));
+                assert_eq!(sender.has_room(), sender.kept() == 0);
+                if item % 3 == 0 && consumer.pop().is_ok_and(|item| item == Required(expected)) {
                     expected += 1;
                 }
                 if item % 5 == 0 {
-                    post.flush();
+                    sender.flush();
                 }
             }
             loop {
                 while let Ok(item) = consumer.pop() {
-                    assert_eq!(item, Order(expected));
+                    assert_eq!(item, Required(expected));
                     expected += 1;
                 }
-                if !post.flush() && consumer.is_empty() {
+                if !sender.flush() && consumer.is_empty() {
                     break;
                 }
             }
@@ -166,27 +166,27 @@ mod tests {
         }
     }
 
-    /// Goal: what can be refused comes back whole, and a full mailbox keeps none of it.
+    /// Goal: a refusable item comes back whole, and a full mailbox keeps none of it.
     #[test]
-    fn what_can_be_refused_comes_back() {
-        let (mut post, mut consumer) = mailbox_of(&bell(), 2);
-        post.offer(Wish(0)).expect("room");
-        post.offer(Wish(1)).expect("room");
-        assert!(matches!(post.offer(Wish(2)), Err(Full(Wish(2)))));
-        assert_eq!(post.kept(), 0);
-        assert_eq!(consumer.pop(), Ok(Wish(0)));
-        post.offer(Wish(3)).expect("room again");
+    fn refusable_items_come_back() {
+        let (mut sender, mut consumer) = mailbox_of(&bell(), 2);
+        sender.offer(Optional(0)).expect("room");
+        sender.offer(Optional(1)).expect("room");
+        assert!(matches!(sender.offer(Optional(2)), Err(Full(Optional(2)))));
+        assert_eq!(sender.kept(), 0);
+        assert_eq!(consumer.pop(), Ok(Optional(0)));
+        sender.offer(Optional(3)).expect("room again");
     }
 
-    /// Goal: mail for a thread that ended is not kept for ever, and holds nobody up.
+    /// Goal: items for a thread that ended are not kept for ever, and block no sender.
     #[test]
-    fn nothing_is_kept_for_the_dead() {
-        let (mut post, consumer) = mailbox_of(&bell(), 1);
+    fn nothing_is_kept_for_an_ended_thread() {
+        let (mut sender, consumer) = mailbox_of(&bell(), 1);
         for item in 0..3 {
-            post.deliver(Order(item));
+            sender.deliver(Required(item));
         }
-        assert!(post.flush() && !post.has_room());
+        assert!(sender.flush() && !sender.has_room());
         drop(consumer);
-        assert!(!post.flush() && post.has_room());
+        assert!(!sender.flush() && sender.has_room());
     }
 }

@@ -9,17 +9,17 @@ use std::sync::{Arc, mpsc};
 use rtrb::Consumer;
 use tokio::sync::oneshot;
 
+use super::accept::HandshakeConfig;
 use super::command::Command;
 use super::core::Parts;
-use super::door::Entrance;
 use super::doorbell::Doorbell;
-use super::handover::Entry;
+use super::durability::Entry;
 use super::inbox::{Ends, Mailboxes};
 use super::journal::{self, NoRecord, Record};
-use super::mailbox::{Post, mailbox};
+use super::mailbox::{MailboxSender, mailbox};
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
-use super::run::{Clock, NoWire, Setup, run};
+use super::run::{Clock, NoIo, Setup, run};
 use super::settings::{ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::base::id::RoomId;
@@ -28,48 +28,48 @@ use crate::net::socket;
 use crate::room::RoomSettings;
 use crate::supervisor::{Supervisor, Thread};
 
-/// How to start the shards.
+/// Everything needed to start the shards.
 pub struct Plan<'a> {
-    /// Settings of all.
+    /// Settings of all shards.
     pub settings: ShardSettings,
-    /// Where viewers connect.
+    /// The messaging port.
     pub listeners: Listeners,
-    /// Every room there is. A shard knows its own before it judges anybody.
+    /// All rooms. A shard knows its own before it admits a connection.
     pub rooms: Vec<(RoomId, RoomSettings)>,
-    /// Where token uses are written down; `None`: nowhere.
+    /// Directory of the journals of token uses; `None`: uses are not recorded.
     pub journals: Option<&'a Path>,
-    /// What handshakes need.
-    pub entrance: Entrance,
+    /// Settings of handshakes.
+    pub handshake_config: HandshakeConfig,
     /// Whether rooms can be logged.
     pub archive: bool,
     /// Pin each shard to a CPU.
     pub pin: bool,
     /// The clock.
     pub clock: Clock,
-    /// Ends the process with any of them.
+    /// Ends the process when any of them ends.
     pub supervisor: &'a Supervisor,
 }
 
 /// The control thread's end of the mailboxes for reviews.
-pub struct ReviewMail {
+pub struct ReviewReceivers {
     /// One for each shard.
-    pub mail: Vec<Consumer<ReviewRequest>>,
-    /// Rung when mail arrives.
+    pub receivers: Vec<Consumer<ReviewRequest>>,
+    /// Rung when an item arrives.
     pub bell: Arc<Doorbell>,
 }
 
-/// The messaging port, one listener for each shard. From here on the kernel keeps newcomers waiting.
+/// The messaging port, one listener for each shard. The kernel queues connections until they are accepted.
 #[derive(Debug)]
 pub struct Listeners {
     address: SocketAddr,
     each: Vec<TcpListener>,
 }
 
-/// Takes the messaging port; 0: any free one. Nobody is accepted before [`Shards::open`].
+/// Binds the messaging port; 0: any free one. No connection is accepted before [`Shards::open`].
 ///
 /// # Errors
 ///
-/// The kernel's, above all that somebody else has the port.
+/// The kernel's errors, above all that the port is in use.
 pub fn listen(address: SocketAddr, shard_count: usize) -> io::Result<Listeners> {
     let address = socket::probe(address)?;
     let each = (0..shard_count)
@@ -80,36 +80,36 @@ pub fn listen(address: SocketAddr, shard_count: usize) -> io::Result<Listeners> 
 
 /// Running shards.
 pub struct Shards {
-    /// The control thread's mailboxes to them.
-    pub posts: Vec<Post<Command<OwnedFd>>>,
-    /// Messages that the control thread is asked to have reviewed.
-    pub reviews: Option<ReviewMail>,
+    /// The control thread's mailboxes to the shards.
+    pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    /// Requests for reviews, to the control thread.
+    pub reviews: Option<ReviewReceivers>,
     /// The archive's end of the mesh, if rooms can be logged.
     pub archive: Option<ArchiveEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
-    /// Where they listen.
+    /// The address they listen on.
     pub address: SocketAddr,
-    doors: Vec<oneshot::Sender<()>>,
+    open_senders: Vec<oneshot::Sender<()>>,
     threads: Vec<Thread>,
 }
 
 /// Mailboxes between the shards and the archive.
 pub struct ArchiveEnd {
     /// From each shard, in order; empty if rooms are not logged.
-    pub mail: Vec<Consumer<Entry>>,
+    pub receivers: Vec<Consumer<Entry>>,
     /// To each shard, in order.
-    pub posts: Vec<Post<Command<OwnedFd>>>,
-    /// Rung when mail arrives.
+    pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    /// Rung when an item arrives.
     pub bell: Arc<Doorbell>,
 }
 
 impl Shards {
-    /// Begins to accept, in every shard. Before it newcomers wait in the kernel's queue.
+    /// Starts accepting in every shard. Until then connections wait in the kernel's queue.
     pub fn open(&mut self) {
-        for door in self.doors.drain(..) {
-            // A shard that has ended says so itself.
-            let _ended = door.send(());
+        for sender in self.open_senders.drain(..) {
+            // A shard that has ended reports that itself.
+            let _ended = sender.send(());
         }
     }
 
@@ -124,13 +124,13 @@ impl Shards {
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
-    /// A shard's ring.
+    /// A shard's ring could not be set up.
     #[error("io_uring: {0}")]
     Ring(io::Error),
-    /// A journal of used tokens.
+    /// A journal of used tokens could not be opened.
     #[error("{0}: {1}")]
     Journal(PathBuf, io::Error),
-    /// Threads, descriptors, random bytes.
+    /// Threads, descriptors or random bytes were not available.
     #[error("{0}")]
     Other(#[from] io::Error),
 }
@@ -146,7 +146,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             homes
         },
     );
-    let (doors, mut opens): (Vec<_>, Vec<_>) = (0..count).map(|_| oneshot::channel()).unzip();
+    let (open_senders, mut open_receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| oneshot::channel()).unzip();
     let mut records = records(plan.journals, &plan.settings, plan.clock).map_err(|cause| {
         StartFault::Journal(plan.journals.unwrap_or(Path::new("")).to_owned(), cause)
     })?;
@@ -158,13 +159,13 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let cpus = cpus();
 
     let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
-    let mut reviews = ReviewMail {
-        mail: Vec::with_capacity(count),
+    let mut reviews = ReviewReceivers {
+        receivers: Vec::with_capacity(count),
         bell: Arc::new(Doorbell::new()?),
     };
     let mut archive = ArchiveEnd {
-        mail: Vec::new(),
-        posts: mailboxes.archive,
+        receivers: Vec::new(),
+        mailboxes: mailboxes.archive,
         bell: Arc::new(Doorbell::new()?),
     };
 
@@ -173,26 +174,26 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let ends = mailboxes.shards.into_iter().zip(each);
     for (id, (ends, listener)) in ends.enumerate() {
         let Ends {
-            posts,
+            mailboxes,
             requests,
             inbox,
         } = ends;
         let (record, used) = records.remove(0);
-        let (review_post, review_mail) = mailbox(&reviews.bell);
-        reviews.mail.push(review_mail);
-        let archive_post = plan.archive.then(|| {
-            let (post, mail) = mailbox(&archive.bell);
-            archive.mail.push(mail);
-            post
+        let (review_mailbox, review_receiver) = mailbox(&reviews.bell);
+        reviews.receivers.push(review_receiver);
+        let archive_mailbox = plan.archive.then(|| {
+            let (mailbox, receiver) = mailbox(&archive.bell);
+            archive.receivers.push(receiver);
+            mailbox
         });
         let parts = Parts {
             id,
             settings: plan.settings.clone(),
-            wire: NoWire,
-            posts,
+            io: NoIo,
+            mailboxes,
             requests,
-            reviews: review_post,
-            archive: archive_post,
+            reviews: review_mailbox,
+            archive: archive_mailbox,
             record,
             used,
             metrics: Arc::clone(&metrics[id]),
@@ -209,8 +210,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             bell: Arc::clone(&bells[id]),
             rooms: std::mem::take(&mut rooms[id]),
             listener,
-            opened: opens.remove(0),
-            entrance: plan.entrance.clone(),
+            opened: open_receivers.remove(0),
+            handshake_config: plan.handshake_config.clone(),
             clock: plan.clock,
         };
         let ready = ready.clone();
@@ -235,19 +236,19 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
-        posts: mailboxes.control,
+        mailboxes: mailboxes.control,
         reviews: Some(reviews),
         archive: plan.archive.then_some(archive),
         metrics,
         address,
-        doors,
+        open_senders,
         threads,
     })
 }
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);
 
-/// Each shard's journal and what it remembers.
+/// Opens each shard's journal and reads its used tokens.
 fn records(
     journals: Option<&Path>,
     settings: &ShardSettings,

@@ -1,4 +1,4 @@
-//! Counters of a shard: written by its thread alone, read by whoever renders `/metrics`.
+//! Counters of a shard: written by its thread alone, read by the thread that renders `/metrics`.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Figure {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The figure.
+    /// Returns the figure.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -59,8 +59,8 @@ macro_rules! metrics {
     };
 }
 
-/// Appends the figures of all shards in Prometheus' text format: sums, and connections by shard,
-/// which show how evenly the crowd is spread.
+/// Appends the figures of all shards in Prometheus' text format: sums, and connections by shard, which show
+/// how evenly connections are spread.
 pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
     render_sums(shards, out);
     let nanos: u64 = shards.iter().map(|shard| shard.send_cost_nanos.get()).sum();
@@ -107,7 +107,7 @@ metrics! {
     rejected_tls: "counter" "handshakes_rejected_total" "{reason=\"tls\"}", "Handshakes refused.";
     rejected_gone: "counter" "handshakes_rejected_total" "{reason=\"gone\"}", "Handshakes refused.";
     rejected_unanswered: "counter" "handshakes_unanswered_total" "", "Refused handshakes without an answer: their address had too many.";
-    handshakes: "gauge" "handshakes" "", "Handshakes under way, those refused and not yet gone among them.";
+    handshakes: "gauge" "handshakes" "", "Handshakes in progress, and refused ones that are not closed yet.";
     accept_errors: "counter" "accept_errors_total" "", "Accepts that failed, for want of descriptors above all.";
     received_send: "counter" "messages_received_total" "{action=\"send\"}", "Publish requests accepted.";
     received_delete: "counter" "messages_received_total" "{action=\"delete\"}", "Publish requests accepted.";
@@ -124,7 +124,7 @@ metrics! {
     frames_delivered: "counter" "messages_delivered_total" "", "Frames of room logs handed to the kernel, counted for each receiver.";
     frames_skipped: "counter" "messages_shed_total" "{policy=\"skip\"}", "Frames that slow clients did not get.";
     deflated: "counter" "messages_compressed_total" "", "Messages and events compressed, once each for all receivers.";
-    deflate_saved: "counter" "bytes_saved_total" "", "Bytes that compression kept off the wire, counted for each receiver.";
+    deflate_saved: "counter" "bytes_saved_total" "", "Bytes that compression saved, counted for each receiver.";
     sends: "counter" "sends_total" "", "Send operations submitted.";
     turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
     receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";

@@ -1,28 +1,28 @@
 //! One core: its ring, its connections, its rooms, its mailboxes. Shards share no mutable state but
 //! mailboxes and counters.
 //!
-//! [`core::Core`] is the machine: completions and commands in, submissions and commands out. It knows
+//! [`core::Core`] is the state machine: completions and commands in, submissions and commands out. It knows
 //! no descriptor and no clock, so that the simulation drives the code that ships. [`run`] gives it a
-//! thread, rings and the time; [`door`] and `handshake` bring it connections.
+//! thread, rings and the time; [`accept`] and `handshake` bring it connections.
 
+pub mod accept;
 pub mod command;
 pub mod connection;
 pub mod core;
-pub mod door;
 pub mod doorbell;
+pub mod durability;
 mod ended;
 pub mod gateway;
-pub mod handover;
 mod handshake;
 pub mod inbox;
 pub mod journal;
-pub mod local;
 pub mod mailbox;
 pub mod mesh;
 pub mod metrics;
 pub mod pace;
+mod refused_handshake;
 pub mod review;
 pub mod run;
 pub mod settings;
+pub mod shard_room;
 pub mod tokens;
-mod turned;

@@ -1,10 +1,10 @@
-//! The pace of a room: how long it collects messages before they are flushed, by what a send costs.
+//! The pace of a room: how long it collects messages before a flush, given the cost of a send.
 
 use std::time::Duration;
 
-use crate::net::wire::Queued;
+use crate::net::io::Queued;
 
-/// What one short send costs, measured as the shard goes.
+/// The cost of one short send, measured while the shard runs.
 #[derive(Debug)]
 pub struct Pace {
     send_cost: Duration,
@@ -12,7 +12,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// With a guess of the cost; no room waits longer than `ceiling`.
+    /// Starts with a guess of the cost; no room waits longer than `ceiling`.
     pub fn new(ceiling: Duration) -> Self {
         Self {
             send_cost: SEND_COST_GUESS,
@@ -20,9 +20,9 @@ impl Pace {
         }
     }
 
-    /// Notes that submitting `queued` took `elapsed`; the new cost, if that says something about it. It learns from short sends only: what a long one
-    /// costs beyond is copying, which collecting longer does not save. A pace that counted it would
-    /// wait the longer, the longer its sends are, and they are the longer, the longer it waits.
+    /// Notes that submitting `queued` took `elapsed`; returns the new cost if these sends change it. Only short
+    /// sends count: the extra cost of a long one is copying, which collecting longer does not save. Counting it
+    /// would be positive feedback: longer batches raise the interval, which lengthens batches.
     pub fn note(&mut self, queued: Queued, elapsed: Duration) -> Option<Duration> {
         let Queued { sends, bytes } = queued;
         if sends < SEND_COST_SAMPLE_MIN || bytes > SEND_COST_BYTES_MAX * u64::from(sends) {
@@ -32,8 +32,8 @@ impl Pace {
         Some(self.send_cost)
     }
 
-    /// How long a room with `members` on one shard collects: twice what its sends cost, so that they
-    /// take half of the core at most; nothing at all for a room that costs little.
+    /// Returns how long a room with `members` on one shard collects: twice the cost of its sends, so that they
+    /// take at most half of the core; zero for a room whose sends are cheap.
     pub fn interval(&self, members: usize) -> Duration {
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         let cost = self.send_cost.saturating_mul(members);
@@ -45,13 +45,13 @@ impl Pace {
     }
 }
 
-/// Until the first measurement: one send to one of a thousand sockets.
+/// Cost before the first measurement: one send to one of a thousand sockets.
 const SEND_COST_GUESS: Duration = Duration::from_micros(7);
-/// Fewer sends than these say little about the cost of one.
+/// Fewest sends that give a sample of the cost.
 const SEND_COST_SAMPLE_MIN: u32 = 32;
-/// Bytes of a send whose price is that of any.
+/// Most bytes of a short send.
 const SEND_COST_BYTES_MAX: u64 = 4096;
-/// A flush that costs less is done in the same turn.
+/// A flush that costs less happens in the same turn.
 const FREE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
         assert!(near(16_000, pace.interval(1000)) < Duration::from_micros(50));
     }
 
-    /// Goal: small rooms never wait, and none beyond the ceiling.
+    /// Goal: small rooms never wait, and no room waits beyond the ceiling.
     #[test]
     fn it_is_bounded_on_both_sides() {
         let mut pace = Pace::new(CEILING);

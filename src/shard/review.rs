@@ -1,12 +1,12 @@
-//! What a shard keeps of messages under review: how one is held, and which rooms must be looked at.
+//! Messages under review on one shard: how they are held, and which rooms may release some.
 
 use std::collections::VecDeque;
 
-use super::command::{Action, Posted};
-use super::local::{Home, Local, RequestFault};
-use super::mailbox::{Post, Refusable};
+use super::command::{Action, PublishRequest};
+use super::mailbox::{MailboxSender, Refusable};
 use super::metrics::ShardMetrics;
 use super::settings::{AccountBudgets, ShardSettings};
+use super::shard_room::{HomeRoom, RequestFault, ShardRoom};
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds, RoomId};
 use crate::base::limits::REVIEW_HELD_MAX;
@@ -15,20 +15,20 @@ use crate::protocol::chat::{ErrorCode, texts};
 use crate::room::RoomSettings;
 use crate::room::review::Ticket;
 
-/// A message that the control thread is asked to have reviewed.
+/// Asks the control thread for the review of a message.
 #[derive(Debug)]
 pub struct ReviewRequest {
     /// Its room.
     pub room: RoomId,
-    /// Names it in the verdict.
+    /// Identifies the message in the verdict.
     pub ticket: Ticket,
-    /// The `Id` it will have.
+    /// The `Id` the message will have.
     pub id: FrameId,
     /// Its texts.
-    pub posted: Posted,
-    /// What an allowed content is held to.
+    pub publish_request: PublishRequest,
+    /// Most characters of a rewritten content.
     pub content_chars_max: u16,
-    /// From then on a verdict counts for nothing.
+    /// A verdict after this instant is ignored.
     pub deadline: Tick,
 }
 
@@ -37,29 +37,29 @@ impl Refusable for ReviewRequest {}
 /// A message under review.
 #[derive(Debug)]
 pub struct Held {
-    /// As it came.
-    pub posted: Posted,
-    /// Given when it came.
+    /// The sender's request.
+    pub publish_request: PublishRequest,
+    /// The `Id`, assigned when the request arrived.
     pub id: FrameId,
-    /// When it came: its `SendTime`.
+    /// When the request arrived: the message's `SendTime`.
     pub sent: UnixTime,
 }
 
-/// The reviews of one shard.
+/// The messages under review on one shard.
 #[derive(Debug)]
-pub struct Docket {
-    requests: Post<ReviewRequest>,
-    // Messages that all rooms hold.
+pub struct ReviewQueue {
+    requests: MailboxSender<ReviewRequest>,
+    // Number of messages that all rooms hold.
     held: usize,
     // One entry for each message, in order: every review has the same time.
-    deadlines: VecDeque<(Tick, Slot<Local>)>,
+    deadlines: VecDeque<(Tick, Slot<ShardRoom>)>,
     // Rooms that may have something to release in this turn.
-    deciding: Vec<Slot<Local>>,
+    deciding: Vec<Slot<ShardRoom>>,
 }
 
-impl Docket {
-    /// Nothing under review; `requests` leads to the control thread.
-    pub fn new(requests: Post<ReviewRequest>) -> Self {
+impl ReviewQueue {
+    /// Makes an empty queue; `requests` leads to the control thread.
+    pub fn new(requests: MailboxSender<ReviewRequest>) -> Self {
         Self {
             requests,
             held: 0,
@@ -68,12 +68,12 @@ impl Docket {
         }
     }
 
-    /// Messages that all rooms hold.
+    /// Number of messages that all rooms hold.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// Whether there is nothing to look at.
+    /// Whether no message is under review.
     pub fn is_idle(&self) -> bool {
         self.deadlines.is_empty() && self.deciding.is_empty()
     }
@@ -84,19 +84,19 @@ impl Docket {
     }
 
     /// Notes that a room may have something to release in this turn.
-    pub fn note(&mut self, room: Slot<Local>) {
+    pub fn note(&mut self, room: Slot<ShardRoom>) {
         if self.deciding.last() != Some(&room) {
             self.deciding.push(room);
         }
     }
 
-    /// Moves rooms whose deadline has come to those of this turn. `is_due` says whether a room still
-    /// has a message for that deadline: most were decided long before.
-    /// Returns the next deadline that counts.
+    /// Adds rooms whose deadline has passed to those of this turn. `is_due` tells whether a room still has a
+    /// message for that deadline: most were decided long before.
+    /// Returns the next deadline of an undecided message.
     pub fn expire(
         &mut self,
         now: Tick,
-        is_due: impl Fn(Slot<Local>, Tick) -> bool,
+        is_due: impl Fn(Slot<ShardRoom>, Tick) -> bool,
     ) -> Option<Tick> {
         while let Some((deadline, room)) = self.deadlines.front().copied() {
             if is_due(room, deadline) {
@@ -110,70 +110,70 @@ impl Docket {
         None
     }
 
-    /// The rooms of this turn; give the buffer back.
-    pub fn take_deciding(&mut self) -> Vec<Slot<Local>> {
+    /// Takes the rooms of this turn; the caller gives the buffer back.
+    pub fn take_deciding(&mut self) -> Vec<Slot<ShardRoom>> {
         std::mem::take(&mut self.deciding)
     }
 
-    /// Takes the buffer of [`Docket::take_deciding`] back.
-    pub fn reuse(&mut self, mut buffer: Vec<Slot<Local>>) {
+    /// Takes the buffer of [`ReviewQueue::take_deciding`] back.
+    pub fn reuse(&mut self, mut buffer: Vec<Slot<ShardRoom>>) {
         buffer.clear();
         self.deciding = buffer;
     }
 
-    /// Wakes the control thread for what was asked of it; returns whether something still waits.
+    /// Wakes the control thread for new requests; returns whether some still wait.
     pub fn flush(&mut self) -> bool {
         self.requests.flush()
     }
 }
 
-/// What a home needs from its shard to have a message reviewed.
+/// The parts of a shard that holding a message needs.
 #[derive(Debug)]
-pub struct Intake<'a> {
+pub struct ReviewContext<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
-    /// The shard's reviews.
-    pub docket: &'a mut Docket,
+    /// The shard's messages under review.
+    pub review_queue: &'a mut ReviewQueue,
     /// The shard's settings.
     pub settings: &'a ShardSettings,
     /// Rates of the account.
     pub budgets: &'a AccountBudgets,
     /// The shard's counters.
     pub metrics: &'a ShardMetrics,
-    /// The turn's time.
+    /// The time of this turn.
     pub now: Now,
 }
 
-impl Home {
-    /// Gives a message its place in the room's order and asks for its review. It is said, or its
-    /// sender told, once the verdict is there.
+impl HomeRoom {
+    /// Gives a message its place in the room's order and asks for its review. The verdict appends it to the room,
+    /// or its sender gets a refusal.
     pub fn hold(
         &mut self,
-        (room, slot): (RoomId, Slot<Local>),
-        posted: &Posted,
-        intake: &mut Intake<'_>,
+        (room, slot): (RoomId, Slot<ShardRoom>),
+        publish_request: &PublishRequest,
+        review_context: &mut ReviewContext<'_>,
     ) -> Result<FrameId, RequestFault> {
         let full = (ErrorCode::TooManyRequests, texts::RATE);
-        let Intake {
-            docket,
+        let ReviewContext {
+            review_queue,
             settings,
             now,
             ..
-        } = intake;
-        if docket.held >= REVIEW_HELD_MAX {
+        } = review_context;
+        if review_queue.held >= REVIEW_HELD_MAX {
             return Err(full);
         }
         let pending = self.pending.get_or_insert_default();
         let ticket = pending.next_ticket().map_err(|_full| full)?;
-        self.charge(Action::Send, now.tick, settings, intake.budgets)?;
+        self.charge(Action::Send, now.tick, settings, review_context.budgets)?;
         let RoomSettings {
             review,
             content_chars_max,
             ..
         } = self.room.settings();
-        let id = intake.ids.next_id();
+        let id = review_context.ids.next_id();
         let held = Held {
-            posted: posted.clone(),
+            publish_request: publish_request.clone(),
             id,
             sent: now.unix,
         };
@@ -184,25 +184,25 @@ impl Home {
                 room,
                 ticket,
                 id,
-                posted: posted.clone(),
+                publish_request: publish_request.clone(),
                 content_chars_max,
                 deadline,
             };
-            if docket.requests.offer(request).is_ok() {
-                docket.deadlines.push_back((deadline, slot));
+            if review_queue.requests.offer(request).is_ok() {
+                review_queue.deadlines.push_back((deadline, slot));
             } else {
-                // The control thread is behind: the fallback decides as soon as order allows.
-                intake.metrics.review_shed.inc();
+                // The control thread is behind: the fallback decides once the message is next in order.
+                review_context.metrics.review_shed.inc();
                 deadline = now.tick;
             }
             pending.hold(held, deadline, fallback).map(|_ticket| ())
         } else {
-            // The handler was detached: order is kept behind what it still decides.
+            // The handler was detached: the message waits behind those that it still decides.
             pending.follow(held)
         };
         kept.map_err(|_full| full)?;
-        docket.held += 1;
-        docket.note(slot);
+        review_queue.held += 1;
+        review_queue.note(slot);
         Ok(id)
     }
 }
@@ -215,11 +215,11 @@ mod tests {
     use crate::shard::mailbox::mailbox;
     use std::sync::Arc;
 
-    /// Goal: a shard wakes for the first deadline that still counts, not for decided messages.
+    /// Goal: a shard wakes for the first deadline of an undecided message, not for decided ones.
     #[test]
-    fn only_live_deadlines_count() {
+    fn only_deadlines_of_undecided_messages_count() {
         let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-        let mut docket = Docket::new(mailbox(&bell).0);
+        let mut review_queue = ReviewQueue::new(mailbox(&bell).0);
         let mut table = Table::default();
         let settings = RoomSettings {
             content_chars_max: 500,
@@ -228,15 +228,18 @@ mod tests {
             archive: crate::room::ArchiveTargets::default(),
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
-        let [a, b] = [(); 2].map(|()| table.insert(Local::new(id, settings, None)));
+        let [a, b] = [(); 2].map(|()| table.insert(ShardRoom::new(id, settings, None)));
         let at = Tick::from_nanos;
-        docket
+        review_queue
             .deadlines
             .extend([(at(10), a), (at(20), b), (at(30), a)]);
-        assert_eq!(docket.expire(at(5), |room, _| room == b), Some(at(20)));
-        assert!(docket.take_deciding().is_empty());
-        assert_eq!(docket.expire(at(20), |_, _| true), Some(at(30)));
-        assert_eq!(docket.take_deciding(), [b]);
-        assert_eq!(docket.expire(at(30), |_, _| false), None);
+        assert_eq!(
+            review_queue.expire(at(5), |room, _| room == b),
+            Some(at(20))
+        );
+        assert!(review_queue.take_deciding().is_empty());
+        assert_eq!(review_queue.expire(at(20), |_, _| true), Some(at(30)));
+        assert_eq!(review_queue.take_deciding(), [b]);
+        assert_eq!(review_queue.expire(at(30), |_, _| false), None);
     }
 }

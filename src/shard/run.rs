@@ -1,4 +1,4 @@
-//! A shard's thread: pins it, gives the core its ring, its mail and the time, and sleeps well.
+//! A shard's thread: pins it, gives the core its rings, its inbox and the time, and parks without losing wake-ups.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::accept::{self, Acceptor, HandshakeConfig};
 use super::core::{Core, Parts, Plan};
-use super::door::{self, Door, Entrance};
 use super::doorbell::Doorbell;
 use super::handshake;
 use super::inbox::Inbox;
@@ -24,7 +24,7 @@ use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
 use crate::room::RoomSettings;
-use crate::supervisor::{Pulse, Told};
+use crate::supervisor::{Pulse, Stopped};
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +33,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Ticks count from here.
+    /// Starts the clock; ticks count from here.
     pub fn start() -> Self {
         Self {
             start: Instant::now(),
         }
     }
 
-    /// Both clocks.
+    /// Reads both clocks.
     pub fn now(&self) -> Now {
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Now {
@@ -50,11 +50,11 @@ impl Clock {
     }
 
     fn tick(&self, instant: Instant) -> Tick {
-        // An hour's head start: nothing is due "before the start".
+        // Ticks start at one hour, so that subtracting a duration at the start does not reach zero.
         Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
     }
 
-    /// The instant of a tick.
+    /// Converts a tick to an instant.
     pub fn instant(&self, tick: Tick) -> Instant {
         self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
     }
@@ -66,51 +66,51 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Everything a shard's thread is started with, but for the rings, which it makes itself.
+/// Everything a shard's thread needs at its start; it makes its rings itself.
 pub struct Setup {
-    /// The core's parts, without a wire.
-    pub parts: Parts<NoWire>,
+    /// The core's parts, without the rings.
+    pub parts: Parts<NoIo>,
     /// The CPU to stay on, if pinning is wanted.
     pub cpu: Option<usize>,
-    /// Mail from the other shards, the archive and the control thread.
+    /// Receives from the other shards, the archive and the control thread.
     pub inbox: Inbox<OwnedFd>,
-    /// Rung when mail arrives.
+    /// Rung when an item arrives.
     pub bell: Arc<Doorbell>,
     /// The rooms whose home this shard is.
     pub rooms: Vec<(RoomId, RoomSettings)>,
     /// The shared port.
     pub listener: TcpListener,
-    /// Heard once, when newcomers may be accepted.
+    /// Fires once, when accepting may start.
     pub opened: oneshot::Receiver<()>,
-    /// What handshakes need.
-    pub entrance: Entrance,
+    /// Settings of handshakes.
+    pub handshake_config: HandshakeConfig,
     /// The clock.
     pub clock: Clock,
 }
 
 /// Stands in for the rings until their thread makes them.
 #[derive(Debug)]
-pub struct NoWire;
+pub struct NoIo;
 
-impl crate::net::wire::Wire for NoWire {
+impl crate::net::io::Io for NoIo {
     type Socket = OwnedFd;
-    type Seat = ();
+    type FixedFile = ();
     fn install(&mut self, _: OwnedFd) -> io::Result<()> {
         Ok(())
     }
     fn receive(&mut self, (): &(), _: u64) {}
-    fn send(&mut self, (): &(), _: u64, _: crate::net::wire::Outgoing) {}
-    fn await_room(&mut self, (): &(), _: u64, _: crate::net::wire::Outgoing) {}
-    fn shutdown(&mut self, (): &(), _: crate::net::wire::Shutdown) {}
+    fn send(&mut self, (): &(), _: u64, _: crate::net::io::SendBuffer) {}
+    fn await_writable(&mut self, (): &(), _: u64, _: crate::net::io::SendBuffer) {}
+    fn shutdown(&mut self, (): &(), _: crate::net::io::Shutdown) {}
     fn close(&mut self, (): ()) {}
 }
 
-/// Runs a shard until it is told to stop. `ready` hears whether the ring could be set up.
+/// Runs a shard until it is told to stop. `ready` receives whether the rings could be set up.
 ///
 /// # Errors
 ///
-/// The kernel's, of a ring that does not work any more.
-pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> io::Result<Told> {
+/// The kernel's error when a ring has stopped working.
+pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> io::Result<Stopped> {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
@@ -118,15 +118,15 @@ pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> i
     let (rings, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
-            // Who starts the shards knows, and ends the start.
+            // The starter gets the error and ends the start.
             ready(Err(error));
-            return Ok(Told);
+            return Ok(Stopped);
         }
     };
     ready(Ok(()));
     let outcome = runtime.block_on(drive(setup, pulse, rings));
     if outcome.is_err() {
-        // It would wait for operations of a ring that does not work any more.
+        // Dropping it would wait for operations of a ring that has stopped working.
         std::mem::forget(runtime);
     }
     outcome
@@ -140,7 +140,7 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
+async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Stopped> {
     let Setup {
         parts,
         mut inbox,
@@ -148,7 +148,7 @@ async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
         rooms,
         listener,
         opened,
-        entrance,
+        handshake_config,
         clock,
         ..
     } = setup;
@@ -159,9 +159,9 @@ async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
     let mut core = Core::new(with_rings(parts, rings), clock.now());
     core.load(rooms);
     let core = Rc::new(RefCell::new(core));
-    let (places, shares) = Door::places_and_shares(&entrance.door, shards);
-    let door = Rc::new(Door {
-        entrance,
+    let (places, shares) = Acceptor::places_and_shares(&handshake_config.limits, shards);
+    let acceptor = Rc::new(Acceptor {
+        config: handshake_config,
         core: Rc::clone(&core),
         bell: Arc::clone(&bell),
         metrics,
@@ -170,38 +170,38 @@ async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
         places,
         shares,
         scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
-        entered: Notify::new(),
+        wake: Notify::new(),
     });
     let listener = Listener::new(listener)?;
-    let entered = Rc::clone(&door);
+    let accepting = Rc::clone(&acceptor);
     stream::spawn(async move {
-        // Nobody opens it: the start failed, and the process ends.
+        // An error means that the start failed and the process ends.
         if opened.await.is_ok() {
-            door::accept_all(listener, entered).await;
+            accept::accept_all(listener, accepting).await;
         }
     });
-    core.borrow_mut().wire.signal(false);
+    core.borrow_mut().io.signal(false);
     loop {
         pulse.beat();
         let plan = turns(&core, &mut inbox, clock)?;
         note_rings(&core);
-        door.note();
-        while let Some((newcomer, turned)) = next_turned(&core) {
-            stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(&door)));
+        acceptor.note();
+        while let Some((pending, error)) = next_rejected(&core) {
+            stream::spawn(handshake::reject(pending, error, Rc::clone(&acceptor)));
         }
         if core.borrow().is_stopped() {
-            return Ok(Told);
+            return Ok(Stopped);
         }
         match plan {
             Plan::Now => {
-                // Really park, if only for an instant: tokio-uring submits its operations then.
+                // Parks for an instant, because tokio-uring submits its operations when the thread parks.
                 bell.press();
                 bell_event.wait().await?;
             }
             Plan::Wait(until) => {
-                core.borrow_mut().wire.signal(true);
+                core.borrow_mut().io.signal(true);
                 bell.sleep().announce();
-                let missed = core.borrow_mut().wire.has_completions() || !inbox.is_empty();
+                let missed = core.borrow_mut().io.has_completions() || !inbox.is_empty();
                 if missed {
                     bell.press();
                 }
@@ -209,17 +209,17 @@ async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Told> {
                 tokio::select! {
                     result = ring_event.wait() => result?,
                     result = bell_event.wait() => result?,
-                    () = door.entered.notified() => {}
+                    () = acceptor.wake.notified() => {}
                     () = tokio::time::sleep_until(until) => {}
                 }
                 bell.sleep().awake();
-                core.borrow_mut().wire.signal(false);
+                core.borrow_mut().io.signal(false);
             }
         }
     }
 }
 
-/// A few turns of the core, while there is work at hand; then handshakes get theirs.
+/// Runs a few turns of the core while there is work; then handshakes run.
 fn turns(
     core: &RefCell<Core<Rings>>,
     inbox: &mut Inbox<OwnedFd>,
@@ -231,15 +231,15 @@ fn turns(
         core.begin(clock.now());
         inbox.take(&mut core);
         for _ in 0..COMPLETIONS_PER_TURN_MAX {
-            let Some(completion) = core.wire.next_completion() else {
+            let Some(completion) = core.io.next_completion() else {
                 break;
             };
             complete(&mut core, completion);
         }
         plan = core.settle();
         enter(&mut core)?;
-        let kept = core.post();
-        let more = kept || core.wire.has_completions() || !inbox.is_empty();
+        let kept = core.flush_mailboxes();
+        let more = kept || core.io.has_completions() || !inbox.is_empty();
         if plan != Plan::Now && !more {
             return Ok(plan);
         }
@@ -250,22 +250,22 @@ fn turns(
     Ok(plan)
 }
 
-/// Hands the core what the kernel reports, and the kernel its buffer back.
+/// Hands the core a completion, and returns the receive buffer to the kernel.
 pub fn complete(core: &mut Core<Rings>, completion: Completion) {
     match completion {
         Completion::Received {
             key,
-            filled: Some(mut filled),
+            buffer: Some(mut buffer),
             result,
             more,
         } => {
-            let len = filled.received();
-            core.received(key, Some((filled.bytes(), len)), &result, more);
-            core.wire.recycle(filled);
+            let len = buffer.received();
+            core.received(key, Some((buffer.bytes(), len)), &result, more);
+            core.io.recycle(buffer);
         }
         Completion::Received {
             key,
-            filled: None,
+            buffer: None,
             result,
             more,
         } => {
@@ -280,39 +280,39 @@ pub fn complete(core: &mut Core<Rings>, completion: Completion) {
     }
 }
 
-/// Submits, and tells the core what a send costs: submission is where the kernel does the work.
+/// Submits, and reports the cost of sends to the core: the kernel does their work during submission.
 fn enter(core: &mut Core<Rings>) -> io::Result<()> {
-    let queued = core.wire.take_queued();
+    let queued = core.io.take_queued();
     if queued.sends == 0 {
-        return core.wire.enter();
+        return core.io.enter();
     }
     let before = Instant::now();
-    core.wire.enter()?;
+    core.io.enter()?;
     core.note_cost(queued, before.elapsed());
     Ok(())
 }
 
 fn note_rings(core: &RefCell<Core<Rings>>) {
     let mut core = core.borrow_mut();
-    let (rings, overflows) = (core.wire.count(), core.wire.overflow_count());
+    let (rings, overflows) = (core.io.count(), core.io.overflow_count());
     core.note_rings(rings, overflows);
 }
 
-fn next_turned(
+fn next_rejected(
     core: &RefCell<Core<Rings>>,
 ) -> Option<(
-    Box<super::command::Newcomer<OwnedFd>>,
-    super::command::Turned,
+    Box<super::command::PendingConnection<OwnedFd>>,
+    super::command::AdmitError,
 )> {
-    core.borrow_mut().next_turned()
+    core.borrow_mut().next_rejected()
 }
 
-fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
+fn with_rings(parts: Parts<NoIo>, rings: Rings) -> Parts<Rings> {
     let Parts {
         id,
         settings,
-        wire: NoWire,
-        posts,
+        io: NoIo,
+        mailboxes,
         requests,
         reviews,
         archive,
@@ -329,8 +329,8 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
     Parts {
         id,
         settings,
-        wire: rings,
-        posts,
+        io: rings,
+        mailboxes,
         requests,
         reviews,
         archive,
@@ -342,7 +342,7 @@ fn with_rings(parts: Parts<NoWire>, rings: Rings) -> Parts<Rings> {
     }
 }
 
-/// Turns in a row before handshakes and timers of the runtime are served.
+/// Turns in a row before the runtime's handshakes and timers run.
 const TURNS_MAX: u32 = 4;
-/// Completions in one turn.
+/// Most completions taken in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 4096;

@@ -1,4 +1,4 @@
-//! What a shard is told once, at start.
+//! Settings that a shard gets once, at start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,40 +14,40 @@ use crate::base::rate::{Rate, SharedBudget};
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Window;
 
-/// A shard's number, 0 to the shard count less one.
+/// A shard's number, from 0 to the shard count minus one.
 pub type ShardId = usize;
 
 /// Settings shared by all shards.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
-    /// How many shards there are.
+    /// Number of shards.
     pub shard_count: usize,
-    /// Requests of one connection; `None`: not limited.
+    /// Rate of requests of one connection; `None`: not limited.
     pub connection_rate: Option<Rate>,
     /// Whether rooms enforce their `maximumMessageRatePerSecond`.
     pub room_rates: bool,
-    /// `SEND_MESSAGE` of all rooms together.
+    /// Rate of `SEND_MESSAGE` of all rooms together; `None`: not limited.
     pub account_sends: Option<Rate>,
-    /// `DELETE_MESSAGE` of all rooms together, and the same for `DISCONNECT_USER`.
+    /// Rate of `DELETE_MESSAGE` of all rooms together, and the same again for `DISCONNECT_USER`.
     pub account_moderations: Option<Rate>,
-    /// Connections of all shards together.
+    /// Most connections of all shards together.
     pub connections_max: usize,
-    /// What a room log keeps.
+    /// Bytes and age of the kept part of a room log.
     pub window: Window,
     /// Ceiling of the pace; zero switches pacing off.
     pub pace_ceiling: Duration,
-    /// What becomes of slow clients.
+    /// How slow clients are handled.
     pub slow_policy: SlowPolicy,
     /// Members on the home shard above which a room is spread over all shards.
     pub stripe_members_min: usize,
-    /// From a message's arrival to its verdict; then the room's fallback decides.
+    /// Most time from a message's arrival to its verdict; after that the room's fallback decides.
     pub review_timeout: Duration,
-    /// Conformance mode: no token, every message is sent back.
+    /// Conformance mode: no token is needed, and every message is echoed.
     pub echo: bool,
 }
 
 impl ShardSettings {
-    /// Amazon's rates for one account.
+    /// Settings with Amazon's rates for one account.
     pub fn aws(shard_count: usize) -> Self {
         Self {
             connection_rate: Some(Rate::per_second(CONNECTION_REQUESTS_PER_SECOND)),
@@ -58,7 +58,7 @@ impl ShardSettings {
         }
     }
 
-    /// No rates; every other limit as it is.
+    /// Settings without rates; every other limit stays.
     pub fn open(shard_count: usize) -> Self {
         Self {
             shard_count,
@@ -79,7 +79,7 @@ impl ShardSettings {
         }
     }
 
-    /// The shard that orders `room`: a stable hash (FNV-1a) of its id.
+    /// Returns the shard that orders `room`, by a stable hash (FNV-1a) of its id.
     pub fn home(&self, room: RoomId) -> ShardId {
         let hash = room
             .as_bytes()
@@ -92,14 +92,14 @@ impl ShardSettings {
     }
 }
 
-/// What all shards charge together: rates, and the limit on connections.
+/// The budgets that all shards share: rates, and the limit on connections.
 #[derive(Debug, Default)]
 pub struct AccountBudgets {
-    /// `SEND_MESSAGE`.
+    /// Budget of `SEND_MESSAGE`.
     pub sends: SharedBudget,
-    /// `DELETE_MESSAGE`, WebSocket and HTTP.
+    /// Budget of `DELETE_MESSAGE`, by WebSocket and HTTP.
     pub deletions: SharedBudget,
-    /// `DISCONNECT_USER`, WebSocket and HTTP.
+    /// Budget of `DISCONNECT_USER`, by WebSocket and HTTP.
     pub disconnects: SharedBudget,
     connections: AtomicUsize,
 }
@@ -109,8 +109,8 @@ pub struct AccountBudgets {
 pub struct Reservation(SharedBudgets);
 
 impl Reservation {
-    /// A place for one more connection; `None` if there are `connections_max` already, those on their way
-    /// from one shard to another counted.
+    /// Reserves one more connection; `None` if `connections_max` are reserved already, including those not
+    /// installed yet.
     pub fn take(budgets: &SharedBudgets, connections_max: usize) -> Option<Self> {
         let one_more = |count: usize| (count < connections_max).then_some(count + 1);
         let taken = budgets
@@ -126,5 +126,5 @@ impl Drop for Reservation {
     }
 }
 
-/// Shared by reference between the shards.
+/// The budgets, shared by reference between the shards.
 pub type SharedBudgets = Arc<AccountBudgets>;

@@ -1,12 +1,12 @@
 //! Used tokens of the rooms at home here: single use is decided by this table and nowhere else.
 //!
-//! A token is remembered until it can no longer be used: until the time it had left when it was used has
-//! passed by the monotonic clock, and the wall clock says that it has expired. A wall clock that runs ahead
-//! for a while makes nothing be forgotten; one that stays behind makes everything be kept for longer.
+//! A token is remembered until it can no longer be used: until its remaining life at the time of use has
+//! passed by the monotonic clock, and it has expired by the wall clock. So a wall clock that is ahead for a
+//! while makes the table forget no token; one that is behind makes it keep tokens longer.
 //!
-//! What is forgotten leaves a trace: the latest expiry of each sealing key's forgotten tokens. Tokens of that
-//! key which expire no later are refused whatever the clock says, so forgetting is never wrong, also when
-//! the clock steps back afterwards. With a right clock such tokens have expired anyway.
+//! For each sealing key the latest expiry of its forgotten tokens is kept. Tokens of that key which expire no
+//! later are refused whatever the clock shows, so forgetting is safe even if the clock steps back afterwards.
+//! By a correct clock such tokens have expired anyway.
 
 mod recovery;
 
@@ -27,13 +27,13 @@ pub struct UsedTokens {
     forgotten: Forgotten,
 }
 
-/// What the table says of a token.
+/// The result of using a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Redeemed {
-    /// Used now, for the first time.
+    /// It was used now, for the first time.
     First,
-    /// Used before, or so old that this is not known any more.
+    /// It was used before, or is so old that this is not known any more.
     Again,
     /// The table is full.
     Full,
@@ -55,7 +55,8 @@ impl UsedTokens {
         Redeemed::First
     }
 
-    /// Takes over from a journal that `token` was used. Of what has expired, or has no place, only that is kept.
+    /// Notes a use of `token` read from a journal. If it has expired, or has no place, only the mark of its key is
+    /// kept.
     pub fn recover(&mut self, token: TokenId, expires: UnixTime, now: Now) {
         let minute = Minute::of(expires);
         if minute < Minute::of(now.unix) || self.redeem(token, expires, now) == Redeemed::Full {
@@ -63,7 +64,7 @@ impl UsedTokens {
         }
     }
 
-    /// Takes over from a journal what was forgotten.
+    /// Notes a mark read from a journal.
     pub fn recover_mark(&mut self, Mark { key, until }: Mark) {
         match key {
             Some(key) => self.forgotten.note(key, until),
@@ -71,17 +72,17 @@ impl UsedTokens {
         }
     }
 
-    /// What was forgotten, to be written down.
+    /// Returns the marks of forgotten tokens, for the journal.
     pub fn forgotten(&self) -> &Forgotten {
         &self.forgotten
     }
 
-    /// When the first token expires that is remembered.
+    /// Returns when the first remembered token expires.
     pub fn oldest(&self) -> Option<Minute> {
         self.by_minute.first_key_value().map(|(minute, _)| *minute)
     }
 
-    /// Undoes the [`UsedTokens::redeem`] of `token` that said [`Redeemed::First`] in this turn.
+    /// Undoes the [`UsedTokens::redeem`] of `token` that returned [`Redeemed::First`] in this turn.
     pub fn take_back(&mut self, token: TokenId, expires: UnixTime) {
         self.used.remove(&token);
         if let Some(expiring) = self.by_minute.get_mut(&Minute::of(expires))
@@ -91,7 +92,7 @@ impl UsedTokens {
         }
     }
 
-    /// Forgets what expired a whole minute ago, some of it if it is much.
+    /// Forgets tokens that expired a whole minute ago, up to a bound for each call.
     pub fn expire(&mut self, now: Now) {
         let mut left = TOKENS_FORGOTTEN_PER_LOOK_MAX;
         while left > 0
@@ -113,12 +114,12 @@ impl UsedTokens {
         }
     }
 
-    /// Tokens remembered.
+    /// Number of remembered tokens.
     pub fn len(&self) -> usize {
         self.used.len()
     }
 
-    /// Whether none is remembered.
+    /// Whether no token is remembered.
     pub fn is_empty(&self) -> bool {
         self.used.is_empty()
     }
@@ -129,12 +130,12 @@ impl UsedTokens {
 pub struct Minute(u64);
 
 impl Minute {
-    /// The minute a time is in.
+    /// Returns the minute that contains `time`.
     pub fn of(time: UnixTime) -> Self {
         Self(time.secs() / 60 + 1)
     }
 
-    /// Its last second.
+    /// Returns its last second.
     fn end(self) -> UnixTime {
         UnixTime::from_secs((60 * self.0).saturating_sub(1))
     }
@@ -144,7 +145,7 @@ impl Minute {
 #[derive(Debug, Default)]
 struct Expiring {
     tokens: Vec<TokenId>,
-    // When the time that the last of them had left will have passed.
+    // When the remaining life of the last of them has passed.
     passed: Tick,
 }
 
@@ -156,25 +157,25 @@ impl Expiring {
     }
 }
 
-/// Tokens of one key, or of all, that expire no later may have been used and forgotten.
+/// Tokens of one key, or of all keys, that expire no later may have been used and forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The key; `None`: all.
+    /// The key; `None`: all keys.
     pub key: Option<KeyId>,
-    /// In this second or before.
+    /// The latest expiry it covers.
     pub until: UnixTime,
 }
 
-/// Up to which expiry used tokens may have been forgotten, for each sealing key.
+/// For each sealing key, the expiry up to which used tokens may have been forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Forgotten {
     keys: Vec<(KeyId, UnixTime)>,
-    // Of all keys: what was known of those for which there was no place.
+    // The mark of all keys: the latest of those that had no place.
     others: UnixTime,
 }
 
 impl Forgotten {
-    /// As it is written down; nothing if nothing was forgotten.
+    /// Returns the marks for the journal; none if no token was forgotten.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
         let of_key = |(key, until): &(KeyId, UnixTime)| Mark {
             key: Some(*key),
@@ -201,7 +202,7 @@ impl Forgotten {
         }
         self.keys.push((key, expires));
         if self.keys.len() > FORGOTTEN_KEYS_MAX {
-            // The key whose tokens are oldest: replaced long ago, so that it opens nothing any more.
+            // The key with the oldest tokens was replaced long ago and opens no token any more.
             let oldest = (0..self.keys.len()).min_by_key(|index| self.keys[*index].1);
             let (_, until) = self
                 .keys
@@ -211,7 +212,7 @@ impl Forgotten {
     }
 }
 
-/// Token ids carry a random nonce of ours, under a seal: nobody outside can make two of them collide.
+/// Hashes token ids. They carry our random nonce under a seal, so no outsider can make two of them collide.
 #[derive(Debug, Default)]
 pub struct NonceHasher(u64);
 

@@ -1,4 +1,4 @@
-//! Work that blocks, beside a thread's runtime, with threads that are there whatever the limits say.
+//! Blocking work outside a thread's runtime, on threads that exist whatever the limits are.
 
 use std::io;
 use std::time::Duration;
@@ -7,27 +7,26 @@ use tokio::runtime::Runtime;
 
 use super::contain::contained;
 
-/// Idle threads are kept for so long: always.
+/// How long idle threads are kept: always.
 const KEEP_ALIVE: Duration = Duration::from_hours(24 * 3650);
 
-/// A runtime of this thread that has its first thread for blocking work already, and keeps it. tokio
-/// panics if it needs one and there is none at all to be had; with one it only queues the work. Looking
-/// up host names is such work.
+/// A runtime for this thread that already has its first thread for blocking work, and keeps it. tokio panics if it
+/// needs one and none can be started; with one it only queues the work. Name resolution is such work.
 ///
 /// # Errors
 ///
-/// No memory, descriptor or thread.
+/// No memory, descriptor or thread is available.
 pub fn runtime() -> io::Result<Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(KEEP_ALIVE)
         .build()?;
     contained(|| drop(runtime.spawn_blocking(|| {})))
-        .map_err(|_no_thread| io::Error::other("there is no thread to be had"))?;
+        .map_err(|_no_thread| io::Error::other("no thread is available"))?;
     Ok(runtime)
 }
 
-/// Runs work that blocks or computes for long beside this thread. A panic in it is an error.
+/// Runs work that blocks or computes for long on a blocking thread. A panic in it is an error.
 ///
 /// # Errors
 ///
@@ -35,7 +34,7 @@ pub fn runtime() -> io::Result<Runtime> {
 ///
 /// # Cancel safety
 ///
-/// The work goes on whoever waits.
+/// The work continues without the caller.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -1,4 +1,4 @@
-//! Panics: they end the process, except where the work can be begun anew.
+//! Panics: they end the process, except in work that can be restarted.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -11,38 +11,36 @@ use std::time::Duration;
 use super::Supervisor;
 
 thread_local! {
-    // This thread runs something that may panic.
+    // This thread runs work that may panic.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The log's own thread, which outlives even its own bugs: whatever happens to it changes nothing.
+/// The log's own thread, which survives even its own bugs.
 const LOG_THREAD: &str = "log";
 
-/// What was begun panicked. The panic has been logged.
+/// The work panicked. The panic has been logged.
 #[derive(Debug, thiserror::Error)]
 #[error("it panicked: this is a bug, the log has where")]
 pub(super) struct Panicked;
 
-/// Has every panic that is not contained end the process, behind what the hook there is does: that
-/// writes the line.
+/// Makes every panic that is not contained end the process, after the existing hook has written the line.
 pub(super) fn end_at_panics() {
-    let say = std::panic::take_hook();
+    let log = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        say(panic);
+        log(panic);
         if !CONTAINED.get() && std::thread::current().name() != Some(LOG_THREAD) {
             exit();
         }
     }));
 }
 
-/// Ends the process from whichever thread this is, as if it had been killed: what was acknowledged is in
-/// files by then.
+/// Ends the process from any thread, as if it had been killed: acknowledged data is in files by then.
 #[expect(clippy::exit, reason = "no thread is left that could end it in order")]
 pub(super) fn exit() {
     std::process::exit(1);
 }
 
-/// Runs `work`, whose panic is only an error. Nothing it shares with others may be left half done.
+/// Runs `work`, whose panic becomes an error. It must not leave shared state half changed.
 pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     let before = CONTAINED.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
@@ -50,8 +48,8 @@ pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     outcome.map_err(|_logged| Panicked)
 }
 
-/// Runs what `make` makes for ever: when it panics it is made anew after `pause`, counted. For
-/// tasks that begin from what is on disk, so that nothing is lost by it.
+/// Runs the task of `make` forever: when it panics it is restarted after `pause`, and counted. For tasks that start
+/// from the state on disk, so that a restart loses nothing.
 pub async fn keep<F: Future<Output = Infallible>>(
     supervisor: &Supervisor,
     name: &str,
@@ -67,7 +65,7 @@ pub async fn keep<F: Future<Output = Infallible>>(
         });
         let panicked = polled.await;
         supervisor.0.restarts.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(task = name, %panicked, ?pause, "begun anew after a pause");
+        tracing::error!(task = name, %panicked, ?pause, "restarted after a pause");
         drop(task);
         tokio::time::sleep(pause).await;
     }

@@ -1,10 +1,9 @@
-//! What must live: the list of the server's threads, what happens when one ends, and whether they turn.
+//! Supervision: the list of the server's threads, their unexpected end, and their liveness.
 //!
-//! A thread ends when it is told to. If it ends otherwise, by an error or a panic, what it did is not
-//! done any more and nobody else can do it, so the process ends: exit code 1 and one log line that says
-//! which and why. Only bugs panic; a panic anywhere counts as such an end, in a task of one connection as
-//! well, because what it left half done belongs to all others of its thread. The exception is what can
-//! be begun anew from what is on disk: see [`keep`].
+//! A thread ends when it is told to. If it ends otherwise, by an error or a panic, nothing else can do its work, so
+//! the process ends: exit code 1 and one log line with the thread and the cause. Only bugs panic; any panic counts
+//! as such an end, also in a task of one connection, because the state it leaves behind is shared with the rest of
+//! its thread. The exception is work that can restart from the state on disk: see [`keep`].
 
 mod blocking;
 mod contain;
@@ -27,18 +26,18 @@ pub use pulse::Pulse;
 use crate::base::limits::{LIVENESS_MAX, THREAD_STOP_MAX};
 use crate::logging;
 
-/// Says that a thread ends because it was told to.
+/// Returned by a thread that ends because it was told to.
 #[derive(Debug)]
-pub struct Told;
+pub struct Stopped;
 
-/// The list. One for the process; cheap to clone.
+/// The list of threads. One per process; cheap to clone.
 #[derive(Clone)]
 pub struct Supervisor(Arc<Inner>);
 
 struct Inner {
     end: Box<dyn Fn() + Send + Sync>,
     pulses: Mutex<Vec<Arc<Pulse>>>,
-    // A thread that was asked for a turn has taken one.
+    // Notified when a thread has taken a requested turn.
     turned: Arc<Notify>,
     restarts: AtomicU64,
 }
@@ -48,19 +47,19 @@ struct Inner {
 pub struct Thread {
     name: String,
     supervisor: Supervisor,
-    // Its other end lives as long as the thread.
+    // The sender lives as long as the thread.
     ended: Receiver<Infallible>,
 }
 
 impl Supervisor {
-    /// Ends the process when something ends that must live. From now on a panic does, too. Call when
-    /// the log has started: the line is written first.
+    /// Ends the process when a supervised thread ends unexpectedly, and from now on at any panic. Call when the log
+    /// has started: the line is written first.
     pub fn of_process() -> Self {
         contain::end_at_panics();
         Self::new(contain::exit)
     }
 
-    /// Calls `end` when something ends that must live.
+    /// Calls `end` when a supervised thread ends unexpectedly.
     pub fn new(end: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner {
             end: Box::new(end),
@@ -70,17 +69,17 @@ impl Supervisor {
         }))
     }
 
-    /// Starts a thread that must live until it is told to end. It beats its pulse in each turn; `wake`
-    /// has it take one.
+    /// Starts a thread that must live until it is told to end. It beats its pulse in each turn; `wake` makes it take
+    /// one.
     ///
     /// # Errors
     ///
-    /// There is no thread to be had.
+    /// No thread is available.
     pub fn thread<E: Display>(
         &self,
         name: &str,
         wake: impl Fn() + Send + Sync + 'static,
-        work: impl FnOnce(&Pulse) -> Result<Told, E> + Send + 'static,
+        work: impl FnOnce(&Pulse) -> Result<Stopped, E> + Send + 'static,
     ) -> io::Result<Thread> {
         let pulse = Arc::new(Pulse::new(name, Arc::clone(&self.0.turned), wake));
         let (alive, ended) = channel();
@@ -100,15 +99,15 @@ impl Supervisor {
         })
     }
 
-    /// `name` must live and does not: says so and ends the process.
+    /// Logs that `name` ended unexpectedly, and ends the process.
     pub fn fail(&self, name: &str, cause: &dyn Display) {
         tracing::error!(thread = name, %cause, "a thread ended that must live: the process ends");
         logging::flush();
         (self.0.end)();
     }
 
-    /// Asks every thread for a turn, at once; the names of those that take none within
-    /// [`LIVENESS_MAX`]. Whoever asks takes one by asking.
+    /// Requests a turn from every thread at once; returns the names of those that take none within [`LIVENESS_MAX`].
+    /// The caller's own thread takes one by calling.
     pub async fn silent(&self) -> Vec<String> {
         let pulses = self.pulses().clone();
         let mut asked: Vec<(Arc<Pulse>, u64)> = pulses
@@ -120,7 +119,7 @@ impl Supervisor {
             .collect();
         let started = Instant::now();
         loop {
-            // Before the look, so that no turn falls between both.
+            // Before the check, so that no turn is missed in between.
             let mut turned = std::pin::pin!(self.0.turned.notified());
             turned.as_mut().enable();
             asked.retain(|(pulse, before)| pulse.turns() == *before);
@@ -128,7 +127,7 @@ impl Supervisor {
                 let names = asked.iter().map(|(pulse, _)| pulse.name().to_owned());
                 return names.collect();
             }
-            let _looks_again = tokio::time::timeout(LOOK, turned).await;
+            let _checks_again = tokio::time::timeout(CHECK_INTERVAL, turned).await;
         }
     }
 
@@ -156,7 +155,7 @@ impl std::fmt::Debug for Supervisor {
 }
 
 impl Thread {
-    /// Waits for the end of a thread that was told to end. One that does not is as bad as one that dies.
+    /// Waits for the end of a thread that was told to end. One that does not end is as bad as one that dies.
     pub fn join(self) {
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(THREAD_STOP_MAX) {
             let cause = format!("it was told to end, and did not within {THREAD_STOP_MAX:?}");
@@ -165,8 +164,8 @@ impl Thread {
     }
 }
 
-/// The longest time between two looks whether threads have turned.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of the checks whether threads have taken a turn.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -182,10 +181,10 @@ mod tests {
         )
     }
 
-    /// Goal: only an end nobody asked for ends the process.
+    /// Goal: only an unexpected end of a thread ends the process.
     #[test]
-    fn a_thread_ends_the_process_unless_it_was_told_to_end() {
-        for (outcome, ends) in [(Ok(Told), false), (Err("io_uring_enter: ENOMEM"), true)] {
+    fn an_unexpected_end_of_a_thread_ends_the_process() {
+        for (outcome, ends) in [(Ok(Stopped), false), (Err("io_uring_enter: ENOMEM"), true)] {
             let (supervisor, ended) = supervisor();
             let thread = supervisor
                 .thread("t", || {}, |_| outcome)
@@ -195,7 +194,7 @@ mod tests {
         }
     }
 
-    /// Goal: a thread that sleeps turns when it is asked; one that hangs is named.
+    /// Goal: a sleeping thread takes a turn on request; a hanging one is named.
     #[test]
     fn a_thread_that_hangs_is_named() {
         let (supervisor, _) = supervisor();
@@ -210,7 +209,7 @@ mod tests {
                 while asked.recv().is_ok() {
                     pulse.beat();
                 }
-                Ok::<_, Infallible>(Told)
+                Ok::<_, Infallible>(Stopped)
             },
         );
         let hung = supervisor.thread(
@@ -218,7 +217,7 @@ mod tests {
             || {},
             move |_| {
                 let _until_the_end = freed.recv();
-                Ok::<_, Infallible>(Told)
+                Ok::<_, Infallible>(Stopped)
             },
         );
         let runtime = runtime().expect("a runtime");
@@ -226,25 +225,25 @@ mod tests {
         drop((free, sleeper, hung));
     }
 
-    /// Goal: a kept task goes on after panics, which are counted, and nothing else ends.
+    /// Goal: a kept task continues after panics, which are counted, and nothing else ends.
     #[test]
-    fn a_kept_task_is_begun_anew_and_counted() {
+    fn a_kept_task_is_restarted_and_counted() {
         let (supervisor, ended) = supervisor();
         let runtime = runtime().expect("a runtime");
         let (begun, mut runs) = tokio::sync::mpsc::unbounded_channel();
         let make = || {
             let begun = begun.clone();
             async move {
-                begun.send(()).expect("somebody counts");
+                begun.send(()).expect("the test counts");
                 tokio::task::yield_now().await;
                 panic!("poison");
             }
         };
         runtime.block_on(async {
             tokio::select! {
-                // The third run is heard of before it is polled again and panics.
+                // The third run is received before it is polled again and panics.
                 biased;
-                () = async { for _ in 0..3 { runs.recv().await.expect("begun anew"); } } => {}
+                () = async { for _ in 0..3 { runs.recv().await.expect("restarted"); } } => {}
                 never = keep(&supervisor, "t", Duration::ZERO, make) => match never {},
             }
         });
@@ -254,7 +253,7 @@ mod tests {
         assert!(!ended.load(Ordering::SeqCst));
     }
 
-    /// Goal: work beside a thread fails by a panic like by any other error.
+    /// Goal: a panic in blocking work is an error like any other.
     #[test]
     fn a_panic_in_blocking_work_is_an_error() {
         let runtime = runtime().expect("a runtime");

@@ -1,4 +1,4 @@
-//! Whether a thread turns: a count that it alone writes, and a way to have it take a turn.
+//! A thread's liveness: a count of turns that the thread alone writes, and a way to request a turn.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 pub struct Pulse {
     name: String,
     turns: AtomicU64,
-    // Somebody waits for the next turn.
+    // A caller waits for the next turn.
     asked: AtomicBool,
     turned: Arc<Notify>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Pulse {
-    /// `turned` hears of the first turn after each [`Pulse::ask`].
+    /// `turned` is notified of the first turn after each [`Pulse::ask`].
     pub(super) fn new(
         name: &str,
         turned: Arc<Notify>,
@@ -31,7 +31,7 @@ impl Pulse {
         }
     }
 
-    /// A turn begins. Called by the thread itself; costs two loads and a store, since nobody else counts.
+    /// A turn begins. Called by the thread itself; costs two loads and a store, since it is the only writer.
     pub fn beat(&self) {
         let turns = self.turns.load(Ordering::Relaxed);
         self.turns.store(turns.wrapping_add(1), Ordering::Release);
@@ -41,7 +41,7 @@ impl Pulse {
         }
     }
 
-    /// Has the thread take a turn; how many it had taken before.
+    /// Requests a turn from the thread; returns how many it had taken before.
     pub(super) fn ask(&self) -> u64 {
         let turns = self.turns();
         self.asked.store(true, Ordering::SeqCst);

@@ -1,7 +1,7 @@
-//! Who may wait at a listener's door: shares for each address, and who has to go when it is full.
+//! Admission at a listener: shares for each address, and which connection is displaced when all places are taken.
 //!
-//! Owns: the places of connections that are not through yet, and what each address has of them.
-//! Never: sockets, clocks. A handle goes in with each connection, and comes back if it must be cut.
+//! Owns: the places of connections that are not admitted yet, and how many each address holds. Never: sockets,
+//! clocks. A handle is stored with each connection, and returned if it must be closed.
 
 mod places;
 mod shares;
@@ -11,8 +11,8 @@ pub use shares::{OverShare, Share, Shares, part_of};
 
 use std::net::IpAddr;
 
-/// Whom a share is counted for: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer
-/// of a provider has.
+/// The owner of a share: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer of a provider
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// An address.
@@ -22,7 +22,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// Whose share `ip` is counted to.
+    /// The holder of `ip`'s share.
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
@@ -33,7 +33,7 @@ impl Holder {
         }
     }
 
-    /// The least of all.
+    /// The smallest holder.
     const FIRST: Self = Self::V4([0; 4]);
 }
 
@@ -41,8 +41,8 @@ impl Holder {
 mod tests {
     use super::*;
 
-    /// Goal: neighbours in one IPv6 network of 64 bits share, others do not; an IPv4 address is the same
-    /// however it is written.
+    /// Goal: neighbours in one IPv6 network of 64 bits share, others do not; an IPv4 address is the same in each
+    /// notation.
     #[test]
     fn an_ipv6_network_is_one_holder() {
         let of = |text: &str| Holder::of(text.parse().expect(text));

@@ -1,30 +1,30 @@
-//! A bounded number of places. A full house gives up whoever waits longest, not the newcomer.
+//! A bounded number of places. When all are taken, a new connection displaces the one that has waited longest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Holder;
 
-/// One connection's place; names it until it leaves.
+/// One connection's place; identifies it until it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u64);
 
-/// What became of a newcomer.
+/// The result of a connection's entry.
 #[derive(Debug)]
 pub enum Entered<T> {
-    /// It has a place.
+    /// It got a free place.
     Placed(Place),
-    /// It has the place of another connection, which must be cut.
+    /// It got the place of another connection, which must be closed.
     Displaced(Place, T),
-    /// All others are busy: the newcomer must go.
+    /// All others are busy: the connection is refused.
     Full,
 }
 
-/// How near a connection is to being given up.
+/// The order in which connections are displaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
-    /// It has not said what it wants.
+    /// It has not sent a request.
     HalfOpen,
-    /// It was served, and may say more.
+    /// It was served, and may send more.
     Idle,
 }
 
@@ -32,21 +32,21 @@ type Since = (Standing, u64);
 
 struct Held<T> {
     holder: Option<Holder>,
-    // `None`: busy, never given up.
+    // `None`: busy, never displaced.
     since: Option<Since>,
     handle: T,
 }
 
-/// The places of one listener, or of one shard's part of it. Each operation costs a few lookups in trees:
-/// no allocation grows with the number of places at once.
+/// The places of one listener, or of one shard's part of it. Each operation costs a few lookups in trees; nothing is
+/// allocated for all places at once.
 ///
-/// Without a holder a connection counts for nobody's share: a trusted proxy's, until it says for whom.
+/// A connection without a holder counts for no share: a trusted proxy's, until it names its client.
 pub struct Places<T> {
     held_max: usize,
     share_max: usize,
     next: u64,
     held: BTreeMap<Place, Held<T>>,
-    // Invariant: the connections that are not busy, by who must go first.
+    // Invariant: the connections that are not busy, in the order of displacement.
     by_age: BTreeMap<Since, Place>,
     by_holder: BTreeSet<(Holder, Since, Place)>,
     // Invariant: of all connections, busy or not; none is zero.
@@ -56,7 +56,7 @@ pub struct Places<T> {
 }
 
 impl<T> Places<T> {
-    /// So many places; whoever has more than `share_max` of them goes first when all are taken.
+    /// When all places are taken, a holder with more than `share_max` of them is displaced first.
     ///
     /// # Panics
     ///
@@ -85,13 +85,12 @@ impl<T> Places<T> {
         self.held.is_empty()
     }
 
-    /// Lets a newcomer in. If all places are taken, the oldest connection that is not busy loses its own:
-    /// of the holder that has most, if any has more than its share; else of all. Half-open ones go before
-    /// idle ones.
+    /// Admits a connection. If all places are taken, the oldest connection that is not busy loses its own: that of
+    /// the holder with the most, if any has more than its share; else of all. Half-open ones go before idle ones.
     pub fn enter(&mut self, holder: Option<Holder>, handle: T) -> Entered<T> {
         let displaced = if self.held.len() < self.held_max {
             None
-        } else if let Some(displaced) = self.give_up() {
+        } else if let Some(displaced) = self.displace_next() {
             Some(displaced)
         } else {
             return Entered::Full;
@@ -113,7 +112,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// Says whose a connection is, now that it is known.
+    /// Sets a connection's holder, now that it is known.
     pub fn identify(&mut self, place: Place, holder: Holder) {
         self.count_out(place);
         let Some(held) = self.held.get_mut(&place) else {
@@ -130,7 +129,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// From now on the connection is not given up.
+    /// From now on the connection is not displaced.
     pub fn busy(&mut self, place: Place) {
         let Some(held) = self.held.get_mut(&place) else {
             return;
@@ -144,21 +143,21 @@ impl<T> Places<T> {
         }
     }
 
-    /// The connection was served and may be given up, after all half-open ones.
+    /// The connection was served and may be displaced, after all half-open ones.
     pub fn idle(&mut self, place: Place) {
         self.busy(place);
         self.wait(place, Standing::Idle);
     }
 
-    /// The connection is through, or gone. `false`: it was given up before.
+    /// Removes a connection that is admitted, or gone. `false`: it was displaced before.
     pub fn leave(&mut self, place: Place) -> bool {
         self.busy(place);
         self.count_out(place);
         self.held.remove(&place).is_some()
     }
 
-    /// Gives up the connection that must go first, if any is not busy.
-    pub fn give_up(&mut self) -> Option<T> {
+    /// Removes the connection that is displaced first, if any is not busy.
+    pub fn displace_next(&mut self) -> Option<T> {
         let heaviest = self
             .heavy
             .iter()
@@ -189,7 +188,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// Takes a connection out of its holder's share, if it has one.
+    /// Removes a connection from its holder's share, if it has one.
     fn count_out(&mut self, place: Place) {
         let Some(held) = self.held.get_mut(&place) else {
             return;

@@ -1,4 +1,4 @@
-//! What one address may have: open connections, and refusals that are answered.
+//! Limits of one address: open connections, and refusals that are answered.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,15 +9,15 @@ use crate::base::clock::Tick;
 use crate::base::limits::{ADDRESS_CONNECTIONS_SLACK, ADDRESSES_MAX};
 use crate::base::rate::{Budget, Rate};
 
-/// One open connection of an address; counts as long as it lives, on whatever thread.
+/// One open connection of an address; counts while it lives, on any thread.
 #[derive(Debug, Clone)]
 #[expect(dead_code, reason = "alive is all it is")]
 pub struct Share(Arc<()>);
 
-/// What is known of one address.
+/// The state of one address.
 #[derive(Default)]
 struct Known {
-    // One reference more than there are open connections.
+    // One reference more than open connections.
     open: Arc<()>,
     refusals: Budget,
 }
@@ -28,19 +28,18 @@ impl Known {
     }
 }
 
-/// The shares of the addresses that one shard, or one listener, has to do with. An address is known while it
-/// has open connections, or was refused lately; at [`ADDRESSES_MAX`] a new one is not counted.
+/// The shares of the addresses of one shard, or one listener. An address is tracked while it has open connections,
+/// or was refused recently; at [`ADDRESSES_MAX`] a new one is not counted.
 pub struct Shares {
     connections_max: Option<usize>,
     refusals: Option<Rate>,
     known: BTreeMap<Holder, Known>,
-    // Where the search for forgotten addresses goes on.
+    // Where the next sweep continues.
     swept: Holder,
 }
 
 impl Shares {
-    /// So many open connections of one address, and so many refusals of it each second; `None`: any number,
-    /// at no cost.
+    /// Bounds the open connections of one address, and its refusals per second; `None`: no bound, and no cost.
     pub fn new(connections_max: Option<usize>, refusals: Option<Rate>) -> Self {
         Self {
             connections_max,
@@ -50,18 +49,18 @@ impl Shares {
         }
     }
 
-    /// Addresses known.
+    /// Tracked addresses.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether no address is known.
+    /// Whether no address is tracked.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// One more open connection of `holder`: `Err` if it has as many as it may, `Ok(None)` if connections are
-    /// not counted.
+    /// Counts an open connection of `holder`: `Err` if it has reached its bound, `Ok(None)` if connections are not
+    /// counted.
     pub fn connect(&mut self, holder: Holder, now: Tick) -> Result<Option<Share>, OverShare> {
         let Some(connections_max) = self.connections_max else {
             return Ok(None);
@@ -75,7 +74,7 @@ impl Shares {
         Ok(Some(Share(Arc::clone(&known.open))))
     }
 
-    /// One more refusal of `holder`: whether it is worth an answer.
+    /// Counts a refusal of `holder`; returns whether to answer it.
     pub fn refuse(&mut self, holder: Holder, now: Tick) -> bool {
         let Some(rate) = self.refusals else {
             return true;
@@ -94,8 +93,8 @@ impl Shares {
         Some(self.known.entry(holder).or_default())
     }
 
-    /// Looks at a few addresses and forgets those of which nothing is left to know. A new address comes with
-    /// each sweep, so no more are kept than twice those with something to know, and no sweep takes long.
+    /// Checks a few addresses and drops those without state. Each new address causes a sweep, so the table holds at
+    /// most twice the addresses with state, and no sweep takes long.
     fn sweep(&mut self, now: Tick) {
         for _ in 0..SWEPT_AT_ONCE {
             let rest = (Bound::Excluded(self.swept), Bound::Unbounded);
@@ -112,19 +111,18 @@ impl Shares {
     }
 }
 
-/// An address has as many open connections as it may.
+/// The address has reached its bound of open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverShare;
 
-/// What one of `shards` shards admits of a limit for all of them: its part and [`ADDRESS_CONNECTIONS_SLACK`],
-/// at most the whole. Shards share nothing; the kernel spreads an address's connections by a hash of their
-/// ports, never quite evenly.
+/// One shard's part of a limit for all `shards`: the quotient plus [`ADDRESS_CONNECTIONS_SLACK`], at most the whole.
+/// Shards share nothing; the kernel spreads an address's connections by a hash of their ports, never quite evenly.
 pub fn part_of(limit: usize, shards: usize) -> usize {
     let part = limit.div_ceil(shards.max(1)) + ADDRESS_CONNECTIONS_SLACK;
     part.min(limit)
 }
 
-/// Two would do to keep up with newcomers.
+/// Addresses per sweep; two would keep up with new addresses.
 const SWEPT_AT_ONCE: usize = 4;
 
 #[cfg(test)]
@@ -138,8 +136,8 @@ mod tests {
         Holder::V4(number.to_be_bytes())
     }
 
-    /// Goal: the share is exact, an ended connection gives its part back wherever it ends, and other
-    /// addresses do not feel it.
+    /// Goal: the share is exact, an ended connection releases its part on any thread, and other addresses are
+    /// unaffected.
     #[test]
     fn open_connections_are_counted_while_they_live() {
         let mut shares = Shares::new(Some(3), None);
@@ -155,7 +153,7 @@ mod tests {
         assert!(shares.connect(holder(1), START).is_ok());
     }
 
-    /// Goal: off is off: nothing is counted or kept.
+    /// Goal: without limits nothing is counted or kept.
     #[test]
     fn without_limits_nothing_is_known() {
         let mut shares = Shares::new(None, None);
@@ -166,7 +164,7 @@ mod tests {
         assert!(shares.is_empty());
     }
 
-    /// Goal: refusals beyond the rate are not answered, those of others are.
+    /// Goal: refusals beyond the rate are not answered; those of other addresses are.
     #[test]
     fn refusals_have_a_rate_for_each_address() {
         let mut shares = Shares::new(None, Some(Rate::per_second(10)));
@@ -180,9 +178,8 @@ mod tests {
         );
     }
 
-    /// Goal: addresses of which nothing is left are forgotten, however many come by; those with a
-    /// connection stay. Method: a million addresses are refused once each, a thousand a second, while one
-    /// keeps a connection.
+    /// Goal: addresses without state are dropped, however many there are; those with a connection stay. Method: a
+    /// million addresses are refused once each, a thousand a second, while one keeps a connection.
     #[test]
     fn addresses_are_forgotten() {
         let mut shares = Shares::new(Some(1), Some(Rate::per_second(100)));
@@ -200,7 +197,7 @@ mod tests {
         assert!(shares.connect(holder(7), later).is_ok());
     }
 
-    /// Goal: more addresses than the table holds are not counted, and nobody is refused for it.
+    /// Goal: more addresses than the table holds are not counted, and none is refused for it.
     #[test]
     fn beyond_the_bound_addresses_are_not_counted() {
         let mut shares = Shares::new(Some(1), None);
@@ -221,8 +218,8 @@ mod tests {
         );
     }
 
-    /// Goal: no part is above the whole, small limits are not cut into useless parts, and all parts
-    /// together are at least the whole.
+    /// Goal: no part exceeds the whole, small limits are not cut into useless parts, and all parts together are at
+    /// least the whole.
     #[test]
     fn parts_add_up() {
         for limit in 1..2_000 {

@@ -150,14 +150,14 @@ impl Fanout {
                 );
             }
         }
-        // Such a server was not measured, only the rates that it holds its clients to.
+        // A server that refuses shows its own rate limits, not its capacity.
         match all.iter().map(|row| row.refused).sum() {
             0 => Ok(()),
             refused => Err(refused_by_rates(refused)),
         }
     }
 
-    /// The kernel's line at the median's messages a send.
+    /// The kernel's baseline at the median's messages per send.
     fn floor_of(&self, result: &Value) -> Result<Value, BenchFailure> {
         let figure = |name: &str| result[name].as_f64().unwrap_or_default();
         let mut floor = Floor::connect(floor::Plan {
@@ -181,7 +181,7 @@ fn refused_by_rates(refused: u64) -> BenchFailure {
     )))
 }
 
-/// Of a message's content, with room for its JSON.
+/// Largest content of a message, in bytes, with space for its JSON.
 const CONTENT_BYTES_MAX: u16 = 500;
 
 const HEADING: &str = "run  messages/s  deliveries/s  p50 ms   p99 ms  p99.9 ms   max ms   lost  cpu ns (user+system)";

@@ -51,7 +51,7 @@ impl Scale {
         };
         plan.check().map_err(BenchFailure::Usage)?;
         let most = usize::from(self.shards.iter().copied().max().unwrap_or(1));
-        // Asked before a server is started, which pins this thread.
+        // Read before a server is started, which pins this thread.
         let cores = available_parallelism().map_or(1, usize::from);
         if most > cores {
             let text = format!("--shards {most}: this machine has {cores} processors");
@@ -104,20 +104,20 @@ impl Scale {
         Ok(())
     }
 
-    /// Of each number of shards but the first: the median over the rounds, and its spread.
+    /// For each number of shards except the first: the median over the rounds, and its spread.
     fn summary(&self, machine: &str, rounds: &[Vec<Run>]) -> Value {
-        let ratios = |place: usize, figure: fn(&Run) -> f64| {
-            let of = |runs: &Vec<Run>| figure(&runs[place]) / figure(&runs[0]);
+        let ratios = |index: usize, figure: fn(&Run) -> f64| {
+            let of = |runs: &Vec<Run>| figure(&runs[index]) / figure(&runs[0]);
             let mut ratios: Vec<f64> = rounds.iter().map(of).collect();
             ratios.sort_by(f64::total_cmp);
             ratios
         };
-        let rows = (1..self.shards.len()).map(|place| {
-            let deliveries = ratios(place, Run::deliveries_per_second);
-            let sends = ratios(place, Run::sends_per_second);
-            let busy = ratios(place, Run::sends_per_busy_second);
+        let rows = (1..self.shards.len()).map(|index| {
+            let deliveries = ratios(index, Run::deliveries_per_second);
+            let sends = ratios(index, Run::sends_per_second);
+            let busy = ratios(index, Run::sends_per_busy_second);
             json!({
-                "shards": self.shards[place],
+                "shards": self.shards[index],
                 "deliveries": deliveries[deliveries.len() / 2],
                 "deliveries_lowest": deliveries[0],
                 "deliveries_highest": deliveries[deliveries.len() - 1],

@@ -62,9 +62,9 @@ impl Sweep {
         }
         let values = self.values()?;
         if let Some(path) = &self.plot {
-            // A path that cannot be written is refused before minutes of measuring.
-            let place = OpenOptions::new().create(true).append(true).open(path);
-            place.map_err(|error| {
+            // Refuse an unwritable path before minutes of measurement.
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.map_err(|error| {
                 BenchFailure::Usage(format!("--plot {}: {error}", path.display()))
             })?;
         }
@@ -149,7 +149,7 @@ impl Sweep {
 
 const HEADING: &str = "       value  messages/s  deliveries/s  (lowest to highest)       p50 ms   p99 ms  (lowest to highest)  messages/send  cpu ns  kernel's line";
 
-/// One measurement of a search, for whoever waits.
+/// One line of progress per measurement of a search.
 fn trial(value: u64, row: &Row) -> String {
     let verdict = if row.kept { "kept" } else { "over" };
     format!(

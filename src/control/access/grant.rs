@@ -1,4 +1,4 @@
-//! What an access key may do: operations, and the resources they are about.
+//! Rights of an access key: operations, and their resources.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::control::op::Operation;
 pub struct Grant {
     /// `None`: every operation.
     operations: Option<BTreeSet<Operation>>,
-    /// ARN patterns; none: every resource, and what is about no single one.
+    /// ARN patterns; none: every resource, and calls without a single resource.
     resources: Vec<String>,
 }
 
@@ -35,8 +35,8 @@ impl Grant {
         operations.is_none_or(|operations| operations.contains(&operation))
     }
 
-    /// Whether a call may be about this resource. Listings and creations are about none: a key that is
-    /// limited to some resources may not make them.
+    /// Whether a call may concern this resource. Listings and creations have none: a key that is limited to some
+    /// resources may not make them.
     pub fn covers(&self, arn: Option<&str>) -> bool {
         let mut patterns = self.resources.iter();
         self.resources.is_empty()
@@ -44,8 +44,8 @@ impl Grant {
     }
 }
 
-/// Whether `text` is of the form `pattern`; on a mismatch only the last `*` takes one character more,
-/// so the cost is at most the product of the lengths.
+/// Whether `text` matches `pattern`; on a mismatch only the last `*` takes one more character, so the cost is at
+/// most the product of the lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut from) = (0, 0);
@@ -103,7 +103,7 @@ mod tests {
         assert!(!matches(&"*a".repeat(64), &"a".repeat(63)));
     }
 
-    /// The definition, without any cleverness.
+    /// The definition, implemented directly.
     fn slowly(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
@@ -116,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: the quick way finds what the definition says.
+        /// Goal: the fast match agrees with the definition.
         #[test]
         fn quick_and_slow_agree(pattern in "[ab*?]{0,8}", text in "[ab]{0,8}") {
             prop_assert_eq!(matches(&pattern, &text), slowly(pattern.as_bytes(), text.as_bytes()));

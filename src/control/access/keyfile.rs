@@ -1,8 +1,8 @@
 //! Access keys in the data directory: `access-keys`, secrets sealed under `master-key`.
 //!
-//! SigV4 needs the secret itself, so it cannot be a hash. What protects it: both files are their owner's
-//! alone, and a copy of `access-keys` is worth nothing without `master-key`. What a key may do is bound
-//! to its secret by the seal, so that nobody without the master key can widen it.
+//! SigV4 needs the secret itself, so it cannot be a hash. Two things protect it: both files are readable for their
+//! owner alone, and a copy of `access-keys` is worthless without `master-key`. The seal binds a key's rights to its
+//! secret, so that nobody without the master key can widen them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,7 +24,7 @@ use crate::durable::Watched;
 
 const MASTER_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
-/// Of a secret: 240 random bits, 40 characters.
+/// Length of a secret: 240 random bits, 40 characters.
 const SECRET_BYTES: usize = 30;
 const ID_PREFIX: &str = "AKUP";
 const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -35,43 +35,43 @@ pub enum KeyFileError {
     /// The file system refused.
     #[error("{path}: {cause}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// Others could read it.
+    /// Others could read the file.
     #[error(
         "{path} has mode {mode:04o} and owner {owner}: it must be a file of the data directory's owner \
          with mode 0600. Anybody may have read it: revoke its keys and create new ones"
     )]
     Open {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// As found.
+        /// Its mode.
         mode: u32,
-        /// As found.
+        /// Its owner.
         owner: u32,
     },
-    /// Not our format.
+    /// The file does not have our format.
     #[error(
         "{path} is damaged: {cause}. Restore it from a backup, or remove it and create new keys"
     )]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// How.
+        /// The damage.
         cause: String,
     },
     /// Sealed with another master key, or changed by hand.
     #[error("key {id} in {path} was not sealed under this master key, or was changed since")]
     Seal {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which key.
+        /// The key.
         id: String,
     },
-    /// Too many.
+    /// There are too many keys.
     #[error("there are {ACCESS_KEYS_MAX} access keys already; revoke some")]
     Full,
 }
@@ -85,12 +85,12 @@ impl KeyFileError {
     }
 }
 
-/// A key without its secret: what is listed, and what the seal binds.
+/// A key without its secret: listed to the operator, and bound by the seal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// Access key id.
     pub id: String,
-    /// For people.
+    /// A name for people.
     pub name: String,
     /// Unix seconds.
     pub created: u64,
@@ -134,7 +134,7 @@ pub struct KeyFile {
 }
 
 impl KeyFile {
-    /// Of a data directory; nothing is read yet.
+    /// The files of a data directory; nothing is read yet.
     pub fn of(data_dir: &Path) -> Self {
         Self {
             path: data_dir.join("access-keys"),
@@ -147,7 +147,7 @@ impl KeyFile {
         self.path.exists()
     }
 
-    /// The file of the keys, to be looked at for changes.
+    /// The file of the keys, to be checked for changes.
     pub fn watched(&self) -> Watched<1> {
         Watched::new([self.path.clone()])
     }
@@ -182,7 +182,7 @@ impl KeyFile {
         document.keys.into_iter().map(open).collect()
     }
 
-    /// Makes a key; its id and secret. The id and creation time of `record` are made here.
+    /// Creates a key and returns its id and secret; sets id and creation time of `record`.
     pub fn create(&self, mut record: KeyRecord, now: UnixTime) -> Result<AccessKey, KeyFileError> {
         let _alone = private::lock(&self.path)?;
         let mut document = self.read()?;
@@ -203,7 +203,7 @@ impl KeyFile {
         Ok(AccessKey { id, secret })
     }
 
-    /// Forgets a key; `false` if there is none of this id.
+    /// Removes a key; `false` if there is none with this id.
     pub fn revoke(&self, id: &str) -> Result<bool, KeyFileError> {
         let _alone = private::lock(&self.path)?;
         let mut document = self.read()?;
@@ -228,7 +228,7 @@ impl KeyFile {
         private::replace(&self.path, text.as_bytes())
     }
 
-    /// Reads the master key; makes it if there is none, and nothing is sealed under a lost one.
+    /// Reads the master key; creates it if there is none, unless keys are sealed under a lost one.
     fn master(&self) -> Result<Aes256Gcm, KeyFileError> {
         let text = match private::read(&self.master_path)? {
             Some(text) => Zeroizing::new(text),
@@ -273,7 +273,7 @@ fn damaged(path: &Path, cause: String) -> KeyFileError {
     }
 }
 
-/// The record is under the seal as associated data.
+/// The seal covers the record as associated data.
 fn bound(record: &KeyRecord) -> Vec<u8> {
     serde_json::to_vec(record).expect("strings and numbers")
 }

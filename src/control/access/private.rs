@@ -1,4 +1,4 @@
-//! Files that nobody but the server's user may read.
+//! Files that only the server's user may read.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,14 +8,14 @@ use std::path::Path;
 use super::keyfile::KeyFileError;
 use crate::durable::{self, Access, Owner, Survives};
 
-/// Bits of a mode that give group and others something.
+/// Mode bits that grant access to group and others.
 const OTHERS: u32 = 0o077;
 
 /// The file's bytes; `None` if there is no such file.
 ///
 /// # Errors
 ///
-/// Also if others may read it, or it belongs to somebody else than its directory does.
+/// Also if others may read it, or its owner is not the owner of its directory.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyFileError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -34,15 +34,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyFileError> {
     Ok(Some(bytes))
 }
 
-/// All of the new content or all of the old, whenever the machine stops. The file belongs to whom the
-/// directory does, so that an operator who is root leaves it readable for the server.
+/// The whole new content or the whole old one, whenever the machine stops. The file gets the owner of the directory,
+/// so that it stays readable for the server if root runs the command.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     let access = Access::PRIVATE_TO_DIRECTORY;
     durable::replace(path, content, access, Survives::PowerLoss)
         .map_err(|error| KeyFileError::io(path, error))
 }
 
-/// Changes of the directory's files, one at a time, whoever makes them.
+/// Serialises changes of the directory's files between processes.
 pub(super) fn lock(path: &Path) -> Result<File, KeyFileError> {
     let path = path.with_extension("lock");
     durable::lock(&path, Owner::Directory).map_err(|error| KeyFileError::io(&path, error))

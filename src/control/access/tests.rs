@@ -1,4 +1,4 @@
-//! The key file: what it protects, and how the server follows it.
+//! The key file: its protection, and how a running server follows changes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +52,7 @@ impl Drop for Directory {
     }
 }
 
-/// Goal: keys come back with their secrets and rights; the file alone does not give a secret away.
+/// Goal: keys come back with their secrets and rights; the file alone does not reveal a secret.
 #[test]
 fn keys_are_kept_sealed() {
     let directory = Directory::new("kept");
@@ -85,9 +85,9 @@ fn keys_are_kept_sealed() {
     );
 }
 
-/// Goal: rights cannot be widened, nor secrets moved, by whoever has the file but not the master key.
+/// Goal: whoever has the file but not the master key can neither widen rights nor move secrets.
 #[test]
-fn what_was_changed_by_hand_is_refused() {
+fn changes_by_hand_are_refused() {
     let directory = Directory::new("changed");
     let key = directory.create(&[Operation::CreateChatToken], &["*:room/A*"]);
     let widenings: [&dyn Fn(String) -> String; 4] = [
@@ -116,7 +116,7 @@ fn what_was_changed_by_hand_is_refused() {
     );
 }
 
-/// Goal: a file others can read is no secret.
+/// Goal: a file that others can read is refused.
 #[test]
 fn files_that_others_can_read_are_refused() {
     let directory = Directory::new("open");
@@ -140,8 +140,8 @@ fn files_that_others_can_read_are_refused() {
     assert!(matches!(refused, KeyFileError::Open { .. }), "{refused}");
 }
 
-/// Goal: a running server has a new key at once, forgets a revoked one after the next look, and keeps
-/// what it has when the file is damaged.
+/// Goal: a running server has a new key at once, drops a revoked one after the next check, and keeps its keys when
+/// the file is damaged.
 #[test]
 fn a_running_server_follows_the_file() {
     let directory = Directory::new("followed");
@@ -168,8 +168,8 @@ fn a_running_server_follows_the_file() {
     assert!(keys.find(&configured.id, third).is_some());
 }
 
-/// Goal: whatever operation fails, alone or in pairs, or wherever the command is killed: the file is whole,
-/// has every key that was told, and opens; a key that was revoked is gone.
+/// Goal: with any failing operation, alone or in pairs, or a kill anywhere: the file is whole, has every key that
+/// was printed, and opens; a revoked key is gone.
 #[test]
 fn key_files_survive_every_failure() {
     let record = || KeyRecord {

@@ -1,6 +1,6 @@
-//! How a stretch of records is divided into parcels, one for each request or file, within the limits of
-//! the destinations. Pure: the same stretch always makes the same parcels, so that a delivery can go on
-//! where it broke off.
+//! Divides a batch of records into upload requests, one for each request or file, within the limits of the
+//! destinations. Pure: the same batch always gives the same requests, so that a delivery can resume after an
+//! interruption.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::base::limits::{
     PUT_LOG_EVENTS_SPAN_MAX, PUT_RECORDS_BYTES_MAX, PUT_RECORDS_MAX,
 };
 
-/// Records that travel together: indexes into the stretch, in the order of their delivery.
-pub type Picks = Vec<usize>;
+/// Records of one request: indexes into the batch, in the order of their delivery.
+pub type Indexes = Vec<usize>;
 
 /// Records of each room and window of `window_ms`, with the window's start.
-pub fn objects(records: &[Located], window_ms: u64) -> Vec<(RoomId, u64, Picks)> {
-    let mut objects: BTreeMap<(u64, RoomId), Picks> = BTreeMap::new();
+pub fn objects(records: &[Located], window_ms: u64) -> Vec<(RoomId, u64, Indexes)> {
+    let mut objects: BTreeMap<(u64, RoomId), Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         let start_ms = window_start(record.event_ms, window_ms);
         objects
@@ -27,28 +27,28 @@ pub fn objects(records: &[Located], window_ms: u64) -> Vec<(RoomId, u64, Picks)>
     }
     objects
         .into_iter()
-        .map(|((start_ms, room), picks)| (room, start_ms, picks))
+        .map(|((start_ms, room), indexes)| (room, start_ms, indexes))
         .collect()
 }
 
-/// When the window of an event begins.
+/// The start of an event's window.
 pub fn window_start(event_ms: u64, window_ms: u64) -> u64 {
     event_ms - event_ms % window_ms
 }
 
 /// `PutLogEvents` calls: each for one room, sorted by time, within count, bytes and span.
-pub fn log_events(records: &[Located]) -> Vec<(RoomId, Picks)> {
+pub fn log_events(records: &[Located]) -> Vec<(RoomId, Indexes)> {
     let span_max = u64::try_from(PUT_LOG_EVENTS_SPAN_MAX.as_millis()).expect("a day");
-    let mut rooms: BTreeMap<RoomId, Picks> = BTreeMap::new();
+    let mut rooms: BTreeMap<RoomId, Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         rooms.entry(record.room).or_default().push(index);
     }
     let mut calls = Vec::new();
-    for (room, mut picks) in rooms {
-        // A wall clock may have stepped back; the service wants order.
-        picks.sort_by_key(|index| records[*index].event_ms);
+    for (room, mut indexes) in rooms {
+        // A wall clock may have stepped back; the service requires order.
+        indexes.sort_by_key(|index| records[*index].event_ms);
         let (mut bytes, mut oldest_ms) = (0, 0);
-        let split = divide(picks, |call, index| {
+        let split = divide(indexes, |call, index| {
             let record = &records[index];
             let len = record.json.len() + PUT_LOG_EVENT_OVERHEAD_BYTES;
             let fits = call.len() < PUT_LOG_EVENTS_MAX
@@ -60,13 +60,13 @@ pub fn log_events(records: &[Located]) -> Vec<(RoomId, Picks)> {
             bytes += len;
             fits
         });
-        calls.extend(split.into_iter().map(|picks| (room, picks)));
+        calls.extend(split.into_iter().map(|indexes| (room, indexes)));
     }
     calls
 }
 
 /// `PutRecordBatch` calls, in order, within count and bytes.
-pub fn firehose_records(records: &[Located]) -> Vec<Picks> {
+pub fn firehose_records(records: &[Located]) -> Vec<Indexes> {
     let mut bytes = 0;
     divide((0..records.len()).collect(), |call, index| {
         let len = records[index].json.len() + 1;
@@ -80,20 +80,20 @@ pub fn firehose_records(records: &[Located]) -> Vec<Picks> {
 }
 
 /// Records of each file, in order.
-pub fn files(records: &[Located], path: impl Fn(&Located) -> PathBuf) -> Vec<(PathBuf, Picks)> {
-    let mut files: BTreeMap<PathBuf, Picks> = BTreeMap::new();
+pub fn files(records: &[Located], path: impl Fn(&Located) -> PathBuf) -> Vec<(PathBuf, Indexes)> {
+    let mut files: BTreeMap<PathBuf, Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         files.entry(path(record)).or_default().push(index);
     }
     files.into_iter().collect()
 }
 
-/// Cuts `picks` where `fits` says that the next one does not fit the call so far. The first of a call
+/// Starts a new call where `fits` says that the next index does not fit the current one. The first index of a call
 /// always fits.
-fn divide(picks: Picks, mut fits: impl FnMut(&[usize], usize) -> bool) -> Vec<Picks> {
-    let mut calls: Vec<Picks> = Vec::new();
-    let mut call = Picks::new();
-    for index in picks {
+fn divide(indexes: Indexes, mut fits: impl FnMut(&[usize], usize) -> bool) -> Vec<Indexes> {
+    let mut calls: Vec<Indexes> = Vec::new();
+    let mut call = Indexes::new();
+    for index in indexes {
         if !fits(&call, index) && !call.is_empty() {
             calls.push(std::mem::take(&mut call));
         }
@@ -129,9 +129,9 @@ mod tests {
         })
     }
 
-    /// Each record exactly once.
-    fn covers<'a>(picks: impl Iterator<Item = &'a Picks>, count: usize) -> bool {
-        let mut all: Vec<usize> = picks.flatten().copied().collect();
+    /// Whether each record occurs exactly once.
+    fn covers<'a>(indexes: impl Iterator<Item = &'a Indexes>, count: usize) -> bool {
+        let mut all: Vec<usize> = indexes.flatten().copied().collect();
         all.sort_unstable();
         all == (0..count).collect::<Vec<_>>()
     }
@@ -149,10 +149,10 @@ mod tests {
             };
             25_001
         ];
-        let sizes = |calls: &[Picks]| calls.iter().map(Vec::len).collect::<Vec<_>>();
-        let events: Vec<Picks> = log_events(&small)
+        let sizes = |calls: &[Indexes]| calls.iter().map(Vec::len).collect::<Vec<_>>();
+        let events: Vec<Indexes> = log_events(&small)
             .into_iter()
-            .map(|(_, picks)| picks)
+            .map(|(_, indexes)| indexes)
             .collect();
         assert_eq!(sizes(&events), [10_000, 10_000, 5_001]);
         assert_eq!(sizes(&firehose_records(&small[..1_001])), [500, 500, 1]);
@@ -160,19 +160,19 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever the records, each travels once, every call is within the service's limits,
-        /// and no two neighbours could have been one call.
+        /// Goal: for any records, each is in one call, every call is within the service's limits, and no two
+        /// neighbours could have been one call.
         #[test]
         fn calls_are_within_limits(records in records()) {
             let calls = log_events(&records);
-            prop_assert!(covers(calls.iter().map(|(_, picks)| picks), records.len()));
-            let bytes = |picks: &Picks| picks.iter()
+            prop_assert!(covers(calls.iter().map(|(_, indexes)| indexes), records.len()));
+            let bytes = |indexes: &Indexes| indexes.iter()
                 .map(|index| records[*index].json.len() + PUT_LOG_EVENT_OVERHEAD_BYTES).sum::<usize>();
-            for (room, picks) in &calls {
-                prop_assert!(picks.iter().all(|index| records[*index].room == *room));
-                prop_assert!(picks.is_sorted_by_key(|index| records[*index].event_ms));
-                prop_assert!(bytes(picks) <= PUT_LOG_EVENTS_BYTES_MAX);
-                let span = records[*picks.last().expect("not empty")].event_ms - records[picks[0]].event_ms;
+            for (room, indexes) in &calls {
+                prop_assert!(indexes.iter().all(|index| records[*index].room == *room));
+                prop_assert!(indexes.is_sorted_by_key(|index| records[*index].event_ms));
+                prop_assert!(bytes(indexes) <= PUT_LOG_EVENTS_BYTES_MAX);
+                let span = records[*indexes.last().expect("not empty")].event_ms - records[indexes[0]].event_ms;
                 prop_assert!(span < 86_400_000);
             }
             for pair in calls.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
@@ -195,10 +195,10 @@ mod tests {
         #[test]
         fn objects_are_of_one_room_and_window(records in records(), window_ms in 1..200_000_000_u64) {
             let objects = objects(&records, window_ms);
-            prop_assert!(covers(objects.iter().map(|(.., picks)| picks), records.len()));
-            for (room, start_ms, picks) in objects {
-                prop_assert!(picks.is_sorted());
-                for index in picks {
+            prop_assert!(covers(objects.iter().map(|(.., indexes)| indexes), records.len()));
+            for (room, start_ms, indexes) in objects {
+                prop_assert!(indexes.is_sorted());
+                for index in indexes {
                     let record = &records[index];
                     prop_assert_eq!(record.room, room);
                     prop_assert!((start_ms..start_ms + window_ms).contains(&record.event_ms));

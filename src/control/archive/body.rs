@@ -1,4 +1,4 @@
-//! What travels: bodies of objects, files and requests, and what the answers say. Pure.
+//! Bodies of objects, files and requests, and the errors that answers name. Pure.
 
 use std::io::Write;
 
@@ -9,13 +9,13 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::spool::Stretch;
+use super::spool::RecordBatch;
 
 /// JSON lines.
-pub fn lines(stretch: &Stretch, picks: &[usize]) -> Vec<u8> {
+pub fn lines(batch: &RecordBatch, indexes: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
-    for index in picks {
-        out.extend_from_slice(stretch.json(*index));
+    for index in indexes {
+        out.extend_from_slice(batch.json(*index));
         out.push(b'\n');
     }
     out
@@ -37,12 +37,12 @@ pub fn crc32_base64(bytes: &[u8]) -> String {
     STANDARD.encode(crc.sum().to_be_bytes())
 }
 
-/// Body of `PutLogEvents`; old services want a sequence token.
+/// Body of `PutLogEvents`; old services require a sequence token.
 pub fn put_log_events(
     (group, log_stream): (&str, &str),
     sequence_token: Option<&str>,
-    stretch: &Stretch,
-    picks: &[usize],
+    batch: &RecordBatch,
+    indexes: &[usize],
 ) -> Vec<u8> {
     #[derive(Serialize)]
     struct Event<'a> {
@@ -60,11 +60,11 @@ pub fn put_log_events(
         #[serde(rename = "logEvents")]
         events: Vec<Event<'a>>,
     }
-    let events = picks
+    let events = indexes
         .iter()
         .filter_map(|index| {
-            let message = std::str::from_utf8(stretch.json(*index)).ok()?;
-            let timestamp = stretch.records[*index].event_ms;
+            let message = std::str::from_utf8(batch.json(*index)).ok()?;
+            let timestamp = batch.records[*index].event_ms;
             Some(Event { timestamp, message })
         })
         .collect();
@@ -83,9 +83,8 @@ pub fn create_log_stream(group: &str, log_stream: &str) -> Vec<u8> {
     call.to_string().into_bytes()
 }
 
-/// Body of `PutRecordBatch`. Each record ends with a line break: Firehose puts records one behind the
-/// other as they are.
-pub fn put_record_batch(delivery_stream: &str, stretch: &Stretch, picks: &[usize]) -> Vec<u8> {
+/// Body of `PutRecordBatch`. Each record ends with a line break, because Firehose concatenates records unchanged.
+pub fn put_record_batch(delivery_stream: &str, batch: &RecordBatch, indexes: &[usize]) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Record {
@@ -97,10 +96,10 @@ pub fn put_record_batch(delivery_stream: &str, stretch: &Stretch, picks: &[usize
         delivery_stream_name: &'a str,
         records: Vec<Record>,
     }
-    let records = picks
+    let records = indexes
         .iter()
         .map(|index| Record {
-            data: STANDARD.encode(lines(stretch, &[*index])),
+            data: STANDARD.encode(lines(batch, &[*index])),
         })
         .collect();
     let call = Call {
@@ -110,8 +109,8 @@ pub fn put_record_batch(delivery_stream: &str, stretch: &Stretch, picks: &[usize
     serde_json::to_vec(&call).expect("strings")
 }
 
-/// The error an AWS service names in its answer: header or JSON member, without its namespace, or the
-/// `<Code>` of S3.
+/// The error an AWS service names in its answer: header or JSON member, without its namespace, or the `<Code>` of
+/// S3.
 pub fn error_code(header: Option<&str>, body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {
@@ -143,15 +142,15 @@ pub fn error_code(header: Option<&str>, body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::stretch_of;
+    use super::super::spool::batch_of;
     use super::*;
     use std::io::Read;
 
     /// Goal: bodies hold the records as they are.
     #[test]
     fn bodies_hold_the_records() {
-        let stretch = stretch_of(&[(5, "{\"a\":\"é\\n\"}"), (6, "{}"), (7, "[]")]);
-        let text = lines(&stretch, &[2, 0]);
+        let batch = batch_of(&[(5, "{\"a\":\"é\\n\"}"), (6, "{}"), (7, "[]")]);
+        let text = lines(&batch, &[2, 0]);
         assert_eq!(text, "[]\n{\"a\":\"é\\n\"}\n".as_bytes());
         let mut back = Vec::new();
         let read = flate2::read::GzDecoder::new(&gzip(&text)[..]).read_to_end(&mut back);
@@ -159,7 +158,7 @@ mod tests {
         assert_eq!(gzip(&text), gzip(&text));
 
         let call: serde_json::Value =
-            serde_json::from_slice(&put_log_events(("g", "s"), None, &stretch, &[0, 1]))
+            serde_json::from_slice(&put_log_events(("g", "s"), None, &batch, &[0, 1]))
                 .expect("JSON");
         assert_eq!(
             call,
@@ -167,7 +166,7 @@ mod tests {
                 {"timestamp": 5, "message": "{\"a\":\"é\\n\"}"}, {"timestamp": 6, "message": "{}"}]})
         );
         let call: serde_json::Value =
-            serde_json::from_slice(&put_record_batch("d", &stretch, &[1])).expect("JSON");
+            serde_json::from_slice(&put_record_batch("d", &batch, &[1])).expect("JSON");
         assert_eq!(
             call,
             json!({"DeliveryStreamName": "d", "Records": [{"Data": STANDARD.encode("{}\n")}]})

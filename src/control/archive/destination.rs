@@ -1,4 +1,4 @@
-//! Shipment of parcels: one request or one file write each.
+//! Sends upload requests: one HTTP request or one file write each.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,78 +8,83 @@ use std::sync::Arc;
 use hyper::Method;
 use hyper::body::Bytes;
 
-use super::metrics::Trouble;
-use super::parcel::Parcel;
-use super::spool::Stretch;
+use super::metrics::DeliveryError;
+use super::spool::RecordBatch;
+use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
 use super::{ArchiveSettings, body, layout};
 use crate::base::clock::UnixTime;
-use crate::control::client::{Answered, Call, CallError, Client, Endpoint};
+use crate::control::aws_client::{Answered, Call, CallError, Client, Endpoint};
 use crate::durable::{self, Access, Appender, Survives};
 use crate::protocol::sigv4::sign::escape_path;
 
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 
-/// Ships parcels.
+/// Sends upload requests.
 #[derive(Debug)]
-pub struct Shipper {
-    /// What the archive was started with.
+pub struct SinkClient {
+    /// The archive's settings.
     pub settings: Arc<ArchiveSettings>,
-    /// Makes calls; there is one if there is an endpoint.
+    /// The HTTP client; present if there is an endpoint.
     pub client: Option<Client>,
 }
 
-impl Shipper {
-    /// Ships one parcel; what is known of its records afterwards.
-    pub async fn ship(&self, parcel: &Parcel, stretch: &Arc<Stretch>, now: UnixTime) -> Outcome {
-        let shipped = match parcel {
-            Parcel::Object { bucket, .. } => self.put(parcel, bucket, stretch, now).await,
-            Parcel::Lines { file, picks } => {
-                let (lines, picks) = (Arc::clone(stretch), picks.clone());
+impl SinkClient {
+    /// Sends one upload request; returns what is known of its records afterwards.
+    pub async fn ship(
+        &self,
+        upload: &UploadRequest,
+        batch: &Arc<RecordBatch>,
+        now: UnixTime,
+    ) -> Outcome {
+        let outcome = match upload {
+            UploadRequest::Object { bucket, .. } => self.put(upload, bucket, batch, now).await,
+            UploadRequest::Lines { file, indexes } => {
+                let (lines, indexes) = (Arc::clone(batch), indexes.clone());
                 let file = self.settings.directory.join(file);
-                let write = move || append(&file, &body::lines(&lines, &picks));
+                let write = move || append(&file, &body::lines(&lines, &indexes));
                 blocking(write)
                     .await
-                    .map(|()| Outcome::Taken { rejected: 0 })
+                    .map(|()| Outcome::Accepted { rejected: 0 })
             }
-            Parcel::LogEvents {
+            UploadRequest::LogEvents {
                 group,
                 stream,
-                picks,
+                indexes,
             } => {
-                self.put_log_events((group, stream), stretch, picks, now)
+                self.put_log_events((group, stream), batch, indexes, now)
                     .await
             }
-            Parcel::Records { stream, picks } => {
-                let (records, chosen, name) = (Arc::clone(stretch), picks.clone(), stream.clone());
+            UploadRequest::Records { stream, indexes } => {
+                let (records, chosen, name) = (Arc::clone(batch), indexes.clone(), stream.clone());
                 let make = move || Ok(body::put_record_batch(&name, &records, &chosen));
-                self.put_records(blocking(make).await, picks.len(), now)
+                self.put_records(blocking(make).await, indexes.len(), now)
                     .await
             }
         };
-        shipped.unwrap_or_else(|failed| failed)
+        outcome.unwrap_or_else(|failed| failed)
     }
 
     async fn put(
         &self,
-        parcel: &Parcel,
+        upload: &UploadRequest,
         bucket: &str,
-        stretch: &Arc<Stretch>,
+        batch: &Arc<RecordBatch>,
         now: UnixTime,
     ) -> Result<Outcome, Outcome> {
-        let (lines, picks) = (Arc::clone(stretch), parcel.picks().to_vec());
-        let object = blocking(move || Ok(body::gzip(&body::lines(&lines, &picks)))).await?;
-        let key = parcel.key().unwrap_or_default();
+        let (lines, indexes) = (Arc::clone(batch), upload.indexes().to_vec());
+        let object = blocking(move || Ok(body::gzip(&body::lines(&lines, &indexes)))).await?;
+        let key = upload.key().unwrap_or_default();
         let Some(endpoint) = &self.settings.s3 else {
             let file = self
                 .settings
                 .directory
                 .join(layout::object_file(bucket, &key));
             let written = blocking(move || replace(&file, &object)).await;
-            return written.map(|()| Outcome::Taken { rejected: 0 });
+            return written.map(|()| Outcome::Accepted { rejected: 0 });
         };
-        // A bucket with Object Lock refuses objects without a checksum. This one is what the official
-        // SDKs send by default, so whoever takes their objects takes ours.
+        // A bucket with Object Lock refuses objects without a checksum. The official SDKs send this one by
+        // default, so a store that accepts their objects accepts ours.
         let checksum = body::crc32_base64(&object);
         let call = Call {
             service: "s3",
@@ -96,16 +101,16 @@ impl Shipper {
         Ok(verdict::object(&self.call(call, now).await?))
     }
 
-    /// Makes the log stream if there is none, and sends a sequence token to a service that wants one.
+    /// Creates the log stream if there is none, and sends a sequence token to a service that requires one.
     async fn put_log_events(
         &self,
         (group, stream): (&str, &str),
-        stretch: &Arc<Stretch>,
-        picks: &[usize],
+        batch: &Arc<RecordBatch>,
+        indexes: &[usize],
         now: UnixTime,
     ) -> Result<Outcome, Outcome> {
         let put = async |token: Option<String>| {
-            let (events, chosen) = (Arc::clone(stretch), picks.to_vec());
+            let (events, chosen) = (Arc::clone(batch), indexes.to_vec());
             let names = (group.to_owned(), stream.to_owned());
             let make = move || {
                 let names = (names.0.as_str(), names.1.as_str());
@@ -120,11 +125,11 @@ impl Shipper {
             self.logs("Logs_20140328.PutLogEvents", sent, now).await
         };
         let mut answered = put(None).await?;
-        let outcome = verdict::log_events(&answered, picks.len());
+        let outcome = verdict::log_events(&answered, indexes.len());
         if matches!(
             &outcome,
             Outcome::Failed {
-                trouble: Trouble::NotFound,
+                error: DeliveryError::NotFound,
                 ..
             }
         ) {
@@ -138,7 +143,7 @@ impl Shipper {
         if let Some(token) = verdict::expected_sequence_token(&answered) {
             answered = put(Some(token)).await?;
         }
-        Ok(verdict::log_events(&answered, picks.len()))
+        Ok(verdict::log_events(&answered, indexes.len()))
     }
 
     async fn put_records(
@@ -168,7 +173,8 @@ impl Shipper {
         body: Vec<u8>,
         now: UnixTime,
     ) -> Result<Answered, Outcome> {
-        let endpoint = endpoint.ok_or_else(|| Outcome::failed(Trouble::Refused, "no endpoint"))?;
+        let endpoint =
+            endpoint.ok_or_else(|| Outcome::failed(DeliveryError::Refused, "no endpoint"))?;
         let call = Call {
             service,
             method: Method::POST,
@@ -183,28 +189,29 @@ impl Shipper {
 
     async fn call(&self, call: Call<'_>, now: UnixTime) -> Result<Answered, Outcome> {
         let client = self.client.as_ref();
-        let client = client.ok_or_else(|| Outcome::failed(Trouble::Refused, "no credentials"))?;
+        let client =
+            client.ok_or_else(|| Outcome::failed(DeliveryError::Refused, "no credentials"))?;
         client.call(call, now).await.map_err(|error| {
-            let trouble = match error {
+            let delivery_error = match error {
                 CallError::Connection(_) | CallError::Timeout(_) | CallError::Answer => {
-                    Trouble::Unreachable
+                    DeliveryError::Unreachable
                 }
-                CallError::Request => Trouble::Refused,
+                CallError::Request => DeliveryError::Refused,
             };
-            Outcome::failed(trouble, error.to_string())
+            Outcome::failed(delivery_error, error.to_string())
         })
     }
 }
 
-/// Runs work that blocks or computes for long beside the archive's thread.
+/// Runs work that blocks or computes for long on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Outcome> {
     let done = crate::supervisor::blocking(work).await;
-    done.map_err(|error| Outcome::failed(Trouble::Disk, error.to_string()))
+    done.map_err(|error| Outcome::failed(DeliveryError::Disk, error.to_string()))
 }
 
-/// All of the file or nothing.
+/// Writes the whole file or nothing.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -212,8 +219,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     durable::replace(path, content, Access::PUBLIC, Survives::PowerLoss)
 }
 
-/// Behind the last whole line; the rest of an interrupted write is cut off first. All of the lines or, so that
-/// trying again does not double what did arrive, none.
+/// Appends after the last whole line; the rest of an interrupted write is cut off first. Writes all lines or none,
+/// so that a retry duplicates nothing.
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -242,8 +249,8 @@ fn whole_lines(file: &mut File, len: u64) -> io::Result<u64> {
         Read::by_ref(file)
             .take(end - start)
             .read_to_end(&mut bytes)?;
-        if let Some(place) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + place as u64 + 1);
+        if let Some(position) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + position as u64 + 1);
         }
         end = start;
     }
@@ -258,8 +265,8 @@ mod tests {
     use super::*;
     use crate::durable::faults::{Plan, Scratch, plans, under};
 
-    /// Goal: whatever fails, alone or in pairs: lines that were acknowledged are there once, in order, and those
-    /// that were not are not there a second time when they are repeated.
+    /// Goal: with any failure, alone or in pairs, acknowledged lines are there once, in order, and a repetition of a
+    /// failed append leaves no second copy.
     #[test]
     fn lines_are_appended_once_whatever_fails() {
         let run = |path: &Path| {
@@ -271,17 +278,17 @@ mod tests {
             }
             taken
         };
-        let place = Scratch::new();
-        let (_, operations) = under(Plan::default(), || run(&place.0.join("f")));
+        let scratch = Scratch::new();
+        let (_, operations) = under(Plan::default(), || run(&scratch.0.join("f")));
         for plan in plans(operations.len() + 2) {
-            let place = Scratch::new();
-            let path = place.0.join("f");
+            let scratch = Scratch::new();
+            let path = scratch.0.join("f");
             let (taken, _) = under(plan.clone(), || run(&path));
             append(&path, b"last\n").expect("the disk is good again");
             let found = fs::read_to_string(&path).expect("reads");
             let mut left = found.lines();
             for line in &taken {
-                // One that was refused may stand before it, if it could not be cut off.
+                // A refused line may precede it, if it could not be cut off.
                 assert!(
                     left.any(|other| other == line.trim()),
                     "{plan:?}: {found:?}"

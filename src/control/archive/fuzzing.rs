@@ -1,14 +1,14 @@
-//! A door for fuzz targets: a delivery, and what the answers to its requests come to.
+//! An entry point for fuzz targets: a delivery, and the results of the answers to its requests.
 
 use std::path::PathBuf;
 
-use super::parcel::Parcel;
 use super::shipment::{Report, Shipment};
+use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
 use crate::base::limits::LOG_RETRY_MAX;
-use crate::control::client::Answered;
+use crate::control::aws_client::Answered;
 
-/// What a destination's service is, hence the form of its answers.
+/// A destination's service, which decides the form of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// Object storage.
@@ -20,7 +20,7 @@ pub enum Service {
 }
 
 impl Service {
-    /// What it says of a request with so many records.
+    /// The outcome of an answer to a request with `sent` records.
     pub fn verdict(self, answered: &Answered, sent: usize) -> Outcome {
         match self {
             Self::S3 => verdict::object(answered),
@@ -29,21 +29,21 @@ impl Service {
         }
     }
 
-    fn parcel(self, picks: Vec<usize>) -> Parcel {
+    fn upload(self, indexes: Vec<usize>) -> UploadRequest {
         match self {
-            // What an object and a file of lines do to the queue is the same.
-            Self::S3 => Parcel::Lines {
+            // An object and a file of lines affect the queue alike.
+            Self::S3 => UploadRequest::Lines {
                 file: PathBuf::new(),
-                picks,
+                indexes,
             },
-            Self::Logs => Parcel::LogEvents {
+            Self::Logs => UploadRequest::LogEvents {
                 group: String::new(),
                 stream: String::new(),
-                picks,
+                indexes,
             },
-            Self::Firehose => Parcel::Records {
+            Self::Firehose => UploadRequest::Records {
                 stream: String::new(),
-                picks,
+                indexes,
             },
         }
     }
@@ -53,32 +53,34 @@ impl Service {
 #[derive(Debug)]
 pub struct Delivery(Shipment);
 
-/// What an answer came to, in records.
+/// The result of an answer, in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Came {
+pub struct Counts {
     /// Counted as delivered.
     pub delivered: u64,
-    /// Counted as taken note of, and never taken.
+    /// Counted as acknowledged but never accepted.
     pub rejected: u64,
-    /// Dropped, since no request with them is taken.
+    /// Dropped, since no request with them is accepted.
     pub refused: u64,
 }
 
 impl Delivery {
-    /// Of so many records, `each` in a request.
+    /// A delivery of this many records, `each` per request.
     pub fn new(service: Service, records: usize, each: usize) -> Self {
         let all: Vec<usize> = (0..records).collect();
-        let parcels = all.chunks(each).map(|picks| service.parcel(picks.to_vec()));
-        Self(Shipment::new(parcels.collect(), 0))
+        let uploads = all
+            .chunks(each)
+            .map(|indexes| service.upload(indexes.to_vec()));
+        Self(Shipment::new(uploads.collect(), 0))
     }
 
-    /// The records of the next request; `None`: there is none left.
+    /// The records of the next request; `None` if there is none left.
     pub fn next(&self) -> Option<Vec<usize>> {
-        self.0.next().map(|parcel| parcel.picks().to_vec())
+        self.0.next().map(|upload| upload.indexes().to_vec())
     }
 
-    /// Takes the answer to that request. `others_wait`: records wait in the spool behind these.
-    pub fn answered(&mut self, outcome: Outcome, others_wait: bool) -> Came {
+    /// Applies the answer to that request. `others_wait`: records wait in the spool behind these.
+    pub fn answered(&mut self, outcome: Outcome, others_wait: bool) -> Counts {
         self.0.set_others_wait(others_wait);
         let Report {
             delivered,
@@ -88,7 +90,7 @@ impl Delivery {
             ..
         } = self.0.answered(outcome);
         assert!(pause.is_none_or(|pause| !pause.is_zero() && pause <= LOG_RETRY_MAX));
-        Came {
+        Counts {
             delivered,
             rejected,
             refused,

@@ -1,4 +1,4 @@
-//! Where records lie at their destinations (contract §5): object keys, log streams, files. Pure.
+//! Where records are stored at their destinations (contract §5): object keys, log streams, files. Pure.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::base::id::{LoggingId, RoomId};
-use crate::control::arn::Realm;
+use crate::control::arn::Account;
 
-/// Key of the object with a room's records of the window that begins at `start_ms`. `hash` tells
-/// objects of one room and minute apart.
-pub fn object_key(realm: &Realm, room: RoomId, start_ms: u64, hash: u32) -> String {
-    let Realm { region, account } = realm;
+/// Key of the object with a room's records of the window that begins at `start_ms`. `hash` distinguishes objects of
+/// one room and minute.
+pub fn object_key(account: &Account, room: RoomId, start_ms: u64, hash: u32) -> String {
+    let Account {
+        region,
+        id: account,
+    } = account;
     let start = timestamp(start_ms);
     let folder = start.strftime("%Y/%m/%d/%H");
     let minute = start.strftime("%Y%m%dT%H%MZ");
@@ -21,8 +24,8 @@ pub fn object_key(realm: &Realm, room: RoomId, start_ms: u64, hash: u32) -> Stri
     )
 }
 
-/// Of an object's first record in its spool, by epoch and number. Differs for any two numbers of an epoch less
-/// than 2^32 apart, and is the same whenever the object is made again.
+/// Hash of an object's first record in its spool, by epoch and number. It differs for any two numbers of an epoch
+/// less than 2^32 apart, and is the same whenever the object is made again.
 pub fn object_hash(configuration: LoggingId, (epoch, number): (u32, u64)) -> u32 {
     let base = configuration
         .as_bytes()
@@ -40,7 +43,7 @@ pub fn log_stream(room: RoomId) -> String {
     format!("aws/IVSChatLogs/1.0/room_{room}")
 }
 
-/// File for an object, in the directory that stands for object storage.
+/// File for an object, in the directory that replaces object storage.
 pub fn object_file(bucket: &str, key: &str) -> PathBuf {
     ["s3", &component(bucket), key].iter().collect()
 }
@@ -59,7 +62,7 @@ pub fn firehose_file(stream: &str, event_ms: u64) -> PathBuf {
     ["firehose", &component(stream), &day].iter().collect()
 }
 
-/// A name that somebody chose as one component of a path: no separators, nothing hidden, no `..`.
+/// A user-chosen name as one component of a path: no separators, no leading dot, no `..`.
 fn component(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (index, byte) in name.bytes().enumerate() {
@@ -93,13 +96,13 @@ mod tests {
     /// Goal: IVS's key layout, character for character.
     #[test]
     fn keys_follow_the_services_layout() {
-        let realm = Realm {
+        let account = Account {
             region: "us-west-2".to_owned(),
-            account: "123456789012".to_owned(),
+            id: "123456789012".to_owned(),
         };
         // 2025-08-04T05:45:00Z.
         assert_eq!(
-            object_key(&realm, room(), 1_754_286_300_000, 0xbeef),
+            object_key(&account, room(), 1_754_286_300_000, 0xbeef),
             "AWSLogs/123456789012/IVSChatLogs/1.0/us-west-2/room_TC6fLHr7ycLt/2025/08/04/05/\
              123456789012_IVSChatLogs_1.0_us-west-2_room_TC6fLHr7ycLt_20250804T0545Z_0000beef.log.gz"
         );
@@ -113,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no name, whatever the API admits, leaves the directory; different names stay different.
+        /// Goal: no name the API admits leaves the directory; different names stay different.
         #[test]
         fn names_stay_in_their_directory(a in "[./_#A-Za-z0-9-]{1,12}", b in "[./_#A-Za-z0-9-]{1,12}") {
             let path = log_file(&a, "s", 0);

@@ -1,4 +1,4 @@
-//! Figures of the archive, by kind of destination.
+//! Metrics of the archive, by kind of destination.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,7 +15,7 @@ macro_rules! labels {
         impl $name {
             const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// As in labels of metrics and in log lines.
+            /// The label in metrics and log lines.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
             }
@@ -37,16 +37,16 @@ labels! {
 
 labels! {
     /// Why records are not delivered.
-    Loss {
-        /// The spool was full: the oldest were given up.
+    DropReason {
+        /// The spool was full and dropped its oldest.
         SpoolFull = "spool_full",
         /// The spool could not be written.
         Disk = "disk",
         /// The spool's files were damaged.
         Damage = "damage",
-        /// Undelivered for too long.
+        /// They were undelivered for too long.
         Age = "age",
-        /// The destination took the request but not these.
+        /// The destination accepted the request but not these records.
         Rejected = "rejected",
         /// The destination refuses every request that holds them.
         Refused = "refused",
@@ -57,20 +57,20 @@ labels! {
 
 labels! {
     /// Why a delivery failed; it is repeated.
-    Trouble {
+    DeliveryError {
         /// No connection, no answer.
         Unreachable = "unreachable",
         /// Credentials or permissions.
         AccessDenied = "access_denied",
         /// No such bucket, log group, stream.
         NotFound = "not_found",
-        /// Asked to slow down.
+        /// The destination asked to slow down.
         Throttled = "throttled",
-        /// A local file or directory.
+        /// A local file or directory failed.
         Disk = "disk",
-        /// An answer of success that does not say what was taken.
+        /// A success answer that does not say which records were accepted.
         Unreadable = "unreadable",
-        /// A record that the destination names as at fault.
+        /// The destination names a record as at fault.
         Invalid = "invalid",
         /// Any other answer.
         Refused = "refused",
@@ -78,7 +78,7 @@ labels! {
 }
 
 impl Kind {
-    /// Of a destination.
+    /// The kind of a destination.
     pub fn of(destination: &Destination) -> Self {
         match destination {
             Destination::S3 { .. } => Self::S3,
@@ -88,25 +88,25 @@ impl Kind {
     }
 }
 
-/// Figures of one kind.
+/// Counters of one kind.
 #[derive(Debug, Default)]
-struct Figures {
+struct KindMetrics {
     spooled: AtomicU64,
     delivered: AtomicU64,
-    lost: [AtomicU64; Loss::ALL.len()],
-    troubles: [AtomicU64; Trouble::ALL.len()],
+    dropped: [AtomicU64; DropReason::ALL.len()],
+    delivery_errors: [AtomicU64; DeliveryError::ALL.len()],
     spool_bytes: AtomicU64,
     backlog: AtomicU64,
     deliveries: AtomicU64,
     delivery_micros: AtomicU64,
 }
 
-/// Figures of all kinds: written by the archive, read by whoever renders `/metrics`.
+/// Counters of all kinds: the archive writes them, `/metrics` reads them.
 #[derive(Debug, Default)]
-pub struct ArchiveMetrics([Figures; Kind::ALL.len()]);
+pub struct ArchiveMetrics([KindMetrics; Kind::ALL.len()]);
 
 impl ArchiveMetrics {
-    fn of(&self, kind: Kind) -> &Figures {
+    fn of(&self, kind: Kind) -> &KindMetrics {
         &self.0[kind as usize]
     }
 
@@ -118,12 +118,12 @@ impl ArchiveMetrics {
         self.of(kind).delivered.fetch_add(records, Relaxed);
     }
 
-    pub(super) fn lost(&self, kind: Kind, loss: Loss, records: u64) {
-        self.of(kind).lost[loss as usize].fetch_add(records, Relaxed);
+    pub(super) fn dropped(&self, kind: Kind, reason: DropReason, records: u64) {
+        self.of(kind).dropped[reason as usize].fetch_add(records, Relaxed);
     }
 
-    pub(super) fn trouble(&self, kind: Kind, trouble: Trouble) {
-        self.of(kind).troubles[trouble as usize].fetch_add(1, Relaxed);
+    pub(super) fn delivery_error(&self, kind: Kind, error: DeliveryError) {
+        self.of(kind).delivery_errors[error as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn delivery(&self, kind: Kind, took: Duration) {
@@ -134,43 +134,43 @@ impl ArchiveMetrics {
 
     /// Replaces one spool's share of the gauges: bytes on disk, records undelivered.
     pub(super) fn hold(&self, kind: Kind, before: (u64, u64), after: (u64, u64)) {
-        let figures = self.of(kind);
-        // One writer, and shares are taken back exactly: the sums do not go below zero.
-        figures
+        let metrics = self.of(kind);
+        // There is one writer, and it subtracts exactly what it added: the sums never go below zero.
+        metrics
             .spool_bytes
             .fetch_add(after.0.wrapping_sub(before.0), Relaxed);
-        figures
+        metrics
             .backlog
             .fetch_add(after.1.wrapping_sub(before.1), Relaxed);
     }
 
     /// Appends everything in Prometheus' text format.
     pub fn render(&self, out: &mut String) {
-        type Read = fn(&Figures) -> u64;
+        type Read = fn(&KindMetrics) -> u64;
         let plain: [(&str, &str, &str, Read); 4] = [
             (
                 "counter",
                 "log_records_spooled_total",
                 "Chat log records written to the spool.",
-                |figures| figures.spooled.load(Relaxed),
+                |metrics| metrics.spooled.load(Relaxed),
             ),
             (
                 "counter",
                 "log_records_delivered_total",
                 "Chat log records their destination took.",
-                |figures| figures.delivered.load(Relaxed),
+                |metrics| metrics.delivered.load(Relaxed),
             ),
             (
                 "gauge",
                 "log_spool_bytes",
                 "Bytes of chat log spools on disk.",
-                |figures| figures.spool_bytes.load(Relaxed),
+                |metrics| metrics.spool_bytes.load(Relaxed),
             ),
             (
                 "gauge",
                 "log_records_waiting",
                 "Chat log records spooled and not yet delivered.",
-                |figures| figures.backlog.load(Relaxed),
+                |metrics| metrics.backlog.load(Relaxed),
             ),
         ];
         for (kind, name, help, read) in plain {
@@ -187,9 +187,9 @@ impl ArchiveMetrics {
             "Chat log records that were spooled and will not be delivered.",
         );
         for kind in Kind::ALL {
-            for loss in Loss::ALL {
-                let count = self.of(*kind).lost[*loss as usize].load(Relaxed);
-                line(out, name, *kind, Some(loss.label()), count);
+            for reason in DropReason::ALL {
+                let count = self.of(*kind).dropped[*reason as usize].load(Relaxed);
+                line(out, name, *kind, Some(reason.label()), count);
             }
         }
         let name = "log_delivery_errors_total";
@@ -200,9 +200,9 @@ impl ArchiveMetrics {
             "Deliveries of chat logs that failed and were repeated.",
         );
         for kind in Kind::ALL {
-            for trouble in Trouble::ALL {
-                let count = self.of(*kind).troubles[*trouble as usize].load(Relaxed);
-                line(out, name, *kind, Some(trouble.label()), count);
+            for error in DeliveryError::ALL {
+                let count = self.of(*kind).delivery_errors[*error as usize].load(Relaxed);
+                line(out, name, *kind, Some(error.label()), count);
             }
         }
         let name = "log_delivery_seconds";
@@ -250,13 +250,13 @@ fn line(out: &mut String, name: &str, kind: Kind, reason: Option<&str>, value: u
 mod tests {
     use super::*;
 
-    /// Goal: every line has its kind, gauges go up and down, names are described once.
+    /// Goal: every metric has its kind, gauges rise and fall, and each name is described once.
     #[test]
-    fn figures_are_rendered_by_kind() {
+    fn metrics_are_rendered_by_kind() {
         let metrics = ArchiveMetrics::default();
         metrics.spooled(Kind::S3, 3);
-        metrics.lost(Kind::Firehose, Loss::Age, 2);
-        metrics.trouble(Kind::CloudWatch, Trouble::NotFound);
+        metrics.dropped(Kind::Firehose, DropReason::Age, 2);
+        metrics.delivery_error(Kind::CloudWatch, DeliveryError::NotFound);
         metrics.delivery(Kind::S3, Duration::from_millis(1500));
         metrics.hold(Kind::S3, (0, 0), (100, 3));
         metrics.hold(Kind::S3, (100, 3), (40, 1));

@@ -1,12 +1,12 @@
 //! Chat logging (contract §5): the records of logged rooms, from the shards to their destinations.
 //!
-//! One thread. Its intake takes frames from the shards' mailboxes, writes their records to the spools of
-//! the room's logging configurations and answers the shards, which deliver to viewers only then. One
-//! task for each configuration takes records from its spool to its destination. Reading, compressing
-//! and file writing happen beside the thread, so that the intake answers at once.
+//! One thread. Its ingest task takes frames from the shards' mailboxes, writes their records to the spools of the
+//! room's logging configurations and acknowledges them to the shards, which deliver to viewers only then. One task
+//! per configuration moves records from its spool to its destination. Reading, compression and file writes run on
+//! blocking threads, so that ingest acknowledges at once.
 //!
-//! At least once: the cursor moves when the destination has answered. A repeated delivery to object
-//! storage is the same objects under the same keys.
+//! At least once: the cursor moves when the destination has answered. A repeated delivery to object storage writes
+//! the same objects under the same keys.
 
 pub mod batch;
 pub mod body;
@@ -14,13 +14,13 @@ mod deliver;
 pub mod destination;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod intake;
+mod ingest;
 pub mod layout;
 pub mod metrics;
-pub mod parcel;
 pub mod record;
 mod shipment;
 pub mod spool;
+pub mod upload;
 pub mod verdict;
 
 use std::io;
@@ -31,8 +31,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use self::metrics::ArchiveMetrics;
-use super::arn::Realm;
-use super::client::{Client, Endpoint};
+use super::arn::Account;
+use super::aws_client::{Client, Endpoint};
 use super::record::Destination;
 use crate::base::id::LoggingId;
 use crate::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
@@ -45,12 +45,12 @@ use crate::supervisor::{self, Supervisor, Thread};
 #[derive(Debug, Clone)]
 pub struct ArchiveSettings {
     /// Region and account: part of every key, and of every signature.
-    pub realm: Realm,
-    /// Where spools are: a directory for each configuration.
+    pub account: Account,
+    /// Directory of the spools, one subdirectory per configuration.
     pub spool: PathBuf,
-    /// Where destinations without an endpoint are written.
+    /// Directory for destinations without an endpoint.
     pub directory: PathBuf,
-    /// Of each spool.
+    /// Bound of each spool, in bytes.
     pub spool_bytes_max: u64,
     /// How long undelivered records are kept.
     pub age_max: Duration,
@@ -64,7 +64,7 @@ pub struct ArchiveSettings {
     pub cloudwatch: Option<Endpoint>,
     /// Firehose.
     pub firehose: Option<Endpoint>,
-    /// For the endpoints.
+    /// Credentials for the endpoints.
     pub credentials: Option<Credentials>,
 }
 
@@ -81,7 +81,7 @@ impl ArchiveSettings {
         };
         let endpoints = [&self.s3, &self.cloudwatch, &self.firehose];
         let secure = endpoints.into_iter().flatten().any(Endpoint::is_secure);
-        let region = self.realm.region.clone();
+        let region = self.account.region.clone();
         Client::new(
             credentials,
             region,
@@ -93,24 +93,24 @@ impl ArchiveSettings {
     }
 }
 
-/// What the control plane tells the archive. In the order in which it is told, and before a shard can
-/// hand over frames that need it.
+/// A command from the control plane. Commands arrive in order, and before any shard sends frames that depend on
+/// them.
 #[derive(Debug)]
-enum Order {
-    /// These are all; spools of others are removed.
+enum ArchiveCommand {
+    /// All configurations; spools of others are removed.
     Load(Vec<(LoggingId, Destination)>),
-    /// There is this configuration, or it delivers elsewhere now.
+    /// The configuration is new, or its destination has changed.
     Put(LoggingId, Destination),
-    /// The configuration is gone, and its records with it.
+    /// The configuration was deleted; its records are deleted too.
     Remove(LoggingId),
-    /// Spool what is in the mailboxes and end.
+    /// Spool the contents of the mailboxes and stop.
     Stop,
 }
 
-/// The control plane's end. Cheap to clone.
+/// The control plane's handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    orders: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<ArchiveCommand>,
     metrics: Arc<ArchiveMetrics>,
 }
 
@@ -121,7 +121,7 @@ pub struct ArchiveThread {
     thread: Thread,
 }
 
-/// Starts the thread. `configurations` are all there are; spools of others are removed.
+/// Starts the thread. `configurations` is complete: spools of others are removed.
 pub fn start(
     settings: ArchiveSettings,
     configurations: Vec<(LoggingId, Destination)>,
@@ -131,68 +131,68 @@ pub fn start(
 ) -> io::Result<ArchiveThread> {
     std::fs::create_dir_all(&settings.spool)?;
     let client = settings.client()?;
-    let (orders, received) = mpsc::unbounded_channel();
+    let (commands, received) = mpsc::unbounded_channel();
     let metrics = Arc::<ArchiveMetrics>::default();
     let archive = Archive {
-        orders,
+        commands,
         metrics: Arc::clone(&metrics),
     };
-    archive.order(Order::Load(configurations));
+    archive.send(ArchiveCommand::Load(configurations));
     let runtime = supervisor::runtime()?;
     let (bell, own) = (Arc::clone(&end.bell), supervisor.clone());
     let thread = supervisor.thread(
         "archive",
         move || bell.press(),
         move |pulse| {
-            let shipper = destination::Shipper {
+            let client = destination::SinkClient {
                 settings: Arc::new(settings),
                 client,
             };
             let common = deliver::Common {
-                shipper,
+                client,
                 metrics,
                 clock,
                 supervisor: own,
             };
-            intake::run(runtime, common, end, received, pulse)
+            ingest::run(runtime, common, end, received, pulse)
         },
     )?;
     Ok(ArchiveThread { archive, thread })
 }
 
 impl Archive {
-    /// Tells of a new or changed configuration. Records in its spool go to the new destination.
+    /// Announces a new or changed configuration. Records in its spool go to the new destination.
     pub fn put(&self, id: LoggingId, destination: Destination) {
-        self.order(Order::Put(id, destination));
+        self.send(ArchiveCommand::Put(id, destination));
     }
 
-    /// Tells of a configuration that is no more. Its undelivered records are given up.
+    /// Announces a deleted configuration. Its undelivered records are dropped.
     pub fn remove(&self, id: LoggingId) {
-        self.order(Order::Remove(id));
+        self.send(ArchiveCommand::Remove(id));
     }
 
-    /// Its figures.
+    /// The archive's metrics.
     pub fn metrics(&self) -> &ArchiveMetrics {
         &self.metrics
     }
 
-    fn order(&self, order: Order) {
-        if self.orders.send(order).is_err() {
+    fn send(&self, command: ArchiveCommand) {
+        if self.commands.send(command).is_err() {
             tracing::error!("chat logs: the archive has ended");
         }
     }
 }
 
 impl ArchiveThread {
-    /// For the control plane.
+    /// A handle for the control plane.
     pub fn archive(&self) -> Archive {
         self.archive.clone()
     }
 
-    /// Call when the shards have ended: spools what they handed over, and ends. What is not delivered
-    /// stays in the spools.
+    /// Call after the shards have ended: spools the frames they sent, then stops. Undelivered records stay in the
+    /// spools.
     pub fn stop(self) {
-        self.archive.order(Order::Stop);
+        self.archive.send(ArchiveCommand::Stop);
         self.thread.join();
     }
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// What the envelope repeats of the frame.
+/// The members of the frame that the envelope repeats.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct FrameHead<'a> {
     #[serde(rename = "Type", borrow)]
     kind: Cow<'a, str>,
     #[serde(rename = "SendTime", borrow)]
@@ -20,7 +20,7 @@ const SECONDS_CHARS: usize = 19;
 /// `event_timestamp` in milliseconds since the epoch. `None`, and nothing appended, for anything but a
 /// MESSAGE or EVENT.
 pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
-    let head: Head<'_> = serde_json::from_slice(payload).ok()?;
+    let head: FrameHead<'_> = serde_json::from_slice(payload).ok()?;
     if !matches!(&*head.kind, "MESSAGE" | "EVENT") {
         return None;
     }
@@ -32,7 +32,7 @@ pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
     let digits = digits.get(..3).unwrap_or(digits);
     out.extend_from_slice(b"{\"event_timestamp\":\"");
     out.extend_from_slice(seconds.as_bytes());
-    // Cut to milliseconds, of which the frame has trimmed the trailing zeros.
+    // Cut to milliseconds; the frame has trimmed trailing zeros.
     out.extend_from_slice(format!(".{digits:0<3}Z").as_bytes());
     out.extend_from_slice(b"\",\"type\":\"");
     out.extend_from_slice(head.kind.as_bytes());
@@ -53,7 +53,7 @@ mod tests {
     use crate::protocol::ws::payloads;
     use proptest::prelude::*;
 
-    /// Goal: the record as the service's consumers know it, byte for byte.
+    /// Goal: the record as consumers of the managed service know it, byte for byte.
     #[test]
     fn the_record_has_the_services_shape() {
         let payload = br#"{"Type":"MESSAGE","Id":"9ojK4zRlO8QQ","RequestId":"d9","Attributes":null,"Content":"x","SendTime":"2025-08-14T05:48:40.41551437Z","Sender":{"UserId":"u","Attributes":{}}}"#;
@@ -81,8 +81,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever is said, the record is one line whose members agree with the frame; names
-        /// that users choose do not confuse it. Oracle: serde_json, jiff.
+        /// Goal: for any message the record is one line whose members agree with the frame; names that users choose
+        /// do not confuse it. Oracle: serde_json, jiff.
         #[test]
         fn any_frame_is_recorded(
             content in "[\\x00-\\x7fé🔥]{1,60}",

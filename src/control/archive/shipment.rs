@@ -1,31 +1,31 @@
-//! One delivery as a pure state machine: what to send next, and what an answer means for it.
+//! One delivery as a pure state machine: which request is next, and what an answer means for it.
 //!
-//! A request that is refused for what it holds is halved until the record to blame stands alone. That
-//! record is dropped, and counted, if the sink is known to take others; else the sink or the
-//! configuration may be to blame, and the record waits behind the others. A sink that took records once
-//! and then refuses one after the other is not believed for long: see [`LOG_DROPS_MAX`]. So one record costs about two
-//! requests for each power of two in its request, and nothing else waits for it.
+//! A request that is refused because of its records is halved until the record at fault stands alone. That record is
+//! dropped, and counted, if the sink is known to accept others; otherwise the sink or the configuration may be at
+//! fault, and the record waits behind the others. A sink that accepted records once and then refuses one after the
+//! other is trusted only up to [`LOG_DROPS_MAX`]. So one record costs about two requests for each power of two in
+//! its request, and nothing else waits for it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::metrics::Trouble;
-use super::parcel::Parcel;
+use super::metrics::DeliveryError;
+use super::upload::UploadRequest;
 use super::verdict::Outcome;
 use crate::base::limits::{
     LOG_DROPS_MAX, LOG_HALVINGS_MAX, LOG_REFUSALS_MAX, LOG_RETRY_MAX, LOG_RETRY_MIN,
 };
 
-/// What is left of a delivery.
+/// The rest of a delivery.
 #[derive(Debug)]
 pub(super) struct Shipment {
-    // To be sent in this order.
-    left: VecDeque<Part>,
-    // Records that may still be dropped until the sink takes something: none until it has.
+    // Requests to send, in this order.
+    left: VecDeque<PendingUpload>,
+    // Records that may still be dropped until the sink accepts one: none until it has.
     drops_left: u32,
-    // Records wait in the spool, behind these.
+    // Records wait in the spool behind these.
     others_wait: bool,
-    // Halvings without a pause until something is taken.
+    // Halvings without a pause until a record is accepted.
     halvings_left: u32,
     // The last pause; `None` after a success.
     pause: Option<Duration>,
@@ -33,46 +33,46 @@ pub(super) struct Shipment {
 
 /// A request, and how often it was refused while it held one record.
 #[derive(Debug)]
-struct Part {
-    parcel: Parcel,
+struct PendingUpload {
+    upload: UploadRequest,
     refusals: u32,
 }
 
-/// What an answer came to.
+/// The result of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Records known to be taken.
+    /// Records known to be accepted.
     pub(super) delivered: u64,
-    /// Records the sink took note of and will never take.
+    /// Records the sink acknowledged and will never accept.
     pub(super) rejected: u64,
     /// Records dropped because the sink refuses every request that holds them.
     pub(super) refused: u64,
-    /// What went wrong, and for people.
-    pub(super) trouble: Option<(Trouble, String)>,
-    /// Wait so long before the next request.
+    /// The error, with a text for people.
+    pub(super) error: Option<(DeliveryError, String)>,
+    /// Pause before the next request.
     pub(super) pause: Option<Duration>,
 }
 
 impl Report {
-    /// Nothing waits for anything.
+    /// No records, no error, no pause.
     const NOTHING: Self = Self {
         delivered: 0,
         rejected: 0,
         refused: 0,
-        trouble: None,
+        error: None,
         pause: None,
     };
 }
 
 impl Shipment {
-    /// Of these requests, in order. `drops_left`: as an earlier one left it; 0 for a new sink.
-    pub(super) fn new(parcels: Vec<Parcel>, drops_left: u32) -> Self {
-        let part = |parcel| Part {
-            parcel,
+    /// Starts with these requests, in order. `drops_left` is what an earlier delivery left; 0 for a new sink.
+    pub(super) fn new(uploads: Vec<UploadRequest>, drops_left: u32) -> Self {
+        let pending = |upload| PendingUpload {
+            upload,
             refusals: 0,
         };
         Self {
-            left: parcels.into_iter().map(part).collect(),
+            left: uploads.into_iter().map(pending).collect(),
             drops_left,
             others_wait: false,
             halvings_left: LOG_HALVINGS_MAX,
@@ -80,22 +80,22 @@ impl Shipment {
         }
     }
 
-    /// What to send now; `None`: everything was delivered or dropped.
-    pub(super) fn next(&self) -> Option<&Parcel> {
-        self.left.front().map(|part| &part.parcel)
+    /// The next request; `None` once every record was delivered or dropped.
+    pub(super) fn next(&self) -> Option<&UploadRequest> {
+        self.left.front().map(|pending| &pending.upload)
     }
 
     /// Records neither delivered nor dropped.
     pub(super) fn count(&self) -> u64 {
-        self.left.iter().map(|part| part.parcel.count()).sum()
+        self.left.iter().map(|pending| pending.upload.count()).sum()
     }
 
-    /// How many records may be dropped until the sink takes something.
+    /// How many records may be dropped until the sink accepts one.
     pub(super) fn drops_left(&self) -> u32 {
         self.drops_left
     }
 
-    /// Tells whether records wait in the spool behind these.
+    /// Sets whether records wait in the spool behind these.
     pub(super) fn set_others_wait(&mut self, others_wait: bool) {
         self.others_wait = others_wait;
     }
@@ -105,15 +105,15 @@ impl Shipment {
         self.pause.is_some()
     }
 
-    /// Takes the answer to what [`Shipment::next`] said.
+    /// Applies the answer to the request of [`Shipment::next`].
     pub(super) fn answered(&mut self, outcome: Outcome) -> Report {
-        let Some(mut part) = self.left.pop_front() else {
+        let Some(mut pending) = self.left.pop_front() else {
             return Report::NOTHING;
         };
-        let count = part.parcel.count();
+        let count = pending.upload.count();
         match outcome {
-            Outcome::Taken { rejected } => {
-                self.took(rejected < count);
+            Outcome::Accepted { rejected } => {
+                self.note_progress(rejected < count);
                 self.pause = None;
                 Report {
                     delivered: count - rejected,
@@ -121,69 +121,69 @@ impl Shipment {
                     ..Report::NOTHING
                 }
             }
-            Outcome::Partly { left, text } => {
-                part.parcel.keep(&left);
-                let delivered = count - part.parcel.count();
-                self.took(delivered > 0);
-                if part.parcel.count() > 0 {
-                    self.left.push_front(part);
+            Outcome::Partial { left, text } => {
+                pending.upload.keep(&left);
+                let delivered = count - pending.upload.count();
+                self.note_progress(delivered > 0);
+                if pending.upload.count() > 0 {
+                    self.left.push_front(pending);
                 }
                 Report {
                     delivered,
                     pause: Some(self.pause(delivered > 0)),
-                    trouble: Some((Trouble::Throttled, text)),
+                    error: Some((DeliveryError::Throttled, text)),
                     ..Report::NOTHING
                 }
             }
-            Outcome::Failed { trouble, text } => {
-                self.left.push_front(part);
+            Outcome::Failed { error, text } => {
+                self.left.push_front(pending);
                 Report {
                     pause: Some(self.pause(false)),
-                    trouble: Some((trouble, text)),
+                    error: Some((error, text)),
                     ..Report::NOTHING
                 }
             }
             Outcome::Refused { named, text } if count > 1 => {
-                let second = part.parcel.split();
+                let second = pending.upload.split();
                 let is_free = self.halvings_left > 0;
                 self.halvings_left = self.halvings_left.saturating_sub(1);
-                self.left.push_front(Part {
-                    parcel: second,
+                self.left.push_front(PendingUpload {
+                    upload: second,
                     refusals: 0,
                 });
-                self.left.push_front(part);
+                self.left.push_front(pending);
                 Report {
                     pause: (!is_free).then(|| self.pause(false)),
-                    trouble: Some((trouble_of(named), text)),
+                    error: Some((error_of(named), text)),
                     ..Report::NOTHING
                 }
             }
-            Outcome::Refused { named, text } => self.refused_alone(part, named, text),
+            Outcome::Refused { named, text } => self.refused_alone(pending, named, text),
         }
     }
 
-    fn refused_alone(&mut self, mut part: Part, named: bool, text: String) -> Report {
-        part.refusals += 1;
-        let trouble = Some((trouble_of(named), text));
-        let in_the_way = named || self.others_wait;
-        if self.drops_left > 0 || (in_the_way && part.refusals >= LOG_REFUSALS_MAX) {
+    fn refused_alone(&mut self, mut pending: PendingUpload, named: bool, text: String) -> Report {
+        pending.refusals += 1;
+        let error = Some((error_of(named), text));
+        let is_blocking = named || self.others_wait;
+        if self.drops_left > 0 || (is_blocking && pending.refusals >= LOG_REFUSALS_MAX) {
             self.drops_left = self.drops_left.saturating_sub(1);
             return Report {
                 refused: 1,
-                trouble,
+                error,
                 ..Report::NOTHING
             };
         }
-        // Others first: if the sink takes one of them, this record is to blame.
-        self.left.push_back(part);
+        // Others first: if the sink accepts one of them, this record is at fault.
+        self.left.push_back(pending);
         Report {
             pause: Some(self.pause(false)),
-            trouble,
+            error,
             ..Report::NOTHING
         }
     }
 
-    fn took(&mut self, any: bool) {
+    fn note_progress(&mut self, any: bool) {
         if any {
             self.drops_left = LOG_DROPS_MAX;
             self.halvings_left = LOG_HALVINGS_MAX;
@@ -201,11 +201,11 @@ impl Shipment {
     }
 }
 
-fn trouble_of(named: bool) -> Trouble {
+fn error_of(named: bool) -> DeliveryError {
     if named {
-        Trouble::Invalid
+        DeliveryError::Invalid
     } else {
-        Trouble::Refused
+        DeliveryError::Refused
     }
 }
 

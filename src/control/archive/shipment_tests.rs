@@ -1,13 +1,13 @@
-//! Deliveries to a sink that does whatever a bad one does, at random, with a model of what it kept.
+//! Deliveries to a sink that misbehaves at random, with a model of the records it kept.
 
 use hyper::body::Bytes;
 use proptest::prelude::*;
 
 use super::super::verdict;
 use super::*;
-use crate::control::client::Answered;
+use crate::control::aws_client::Answered;
 
-/// What a sink's service is, hence the form of its answers.
+/// A sink's service, which decides the form of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Service {
     Firehose,
@@ -15,7 +15,7 @@ enum Service {
     S3,
 }
 
-/// A sink and what it really kept.
+/// A sink and the records it really kept.
 struct Sink {
     service: Service,
     kept: Vec<u32>,
@@ -23,7 +23,7 @@ struct Sink {
     poison: Vec<usize>,
     names_poison: bool,
     random: fastrand::Rng,
-    // Requests until it behaves.
+    // Requests until it behaves correctly.
     bad_left: u32,
     requests: u32,
 }
@@ -38,13 +38,13 @@ fn answered(status: u16, body: impl Into<String>) -> Answered {
 }
 
 impl Sink {
-    fn keep(&mut self, picks: &[usize]) {
-        for index in picks {
+    fn keep(&mut self, indexes: &[usize]) {
+        for index in indexes {
             self.kept[*index] += 1;
         }
     }
 
-    /// The answer of a sink that took all but those at the places `left`.
+    /// The answer of a sink that accepted all records except those at the positions `left`.
     fn truth(&self, sent: usize, left: &[usize]) -> Answered {
         match self.service {
             Service::Firehose => {
@@ -70,12 +70,12 @@ impl Sink {
         }
     }
 
-    fn answer(&mut self, picks: &[usize]) -> Outcome {
+    fn answer(&mut self, indexes: &[usize]) -> Outcome {
         self.requests += 1;
-        let sent = picks.len();
-        let answered = match self.exchange(picks) {
+        let sent = indexes.len();
+        let answered = match self.exchange(indexes) {
             Ok(answered) => answered,
-            Err(text) => return Outcome::failed(Trouble::Unreachable, text),
+            Err(text) => return Outcome::failed(DeliveryError::Unreachable, text),
         };
         match self.service {
             Service::Firehose => verdict::records(&answered, sent),
@@ -84,9 +84,9 @@ impl Sink {
         }
     }
 
-    fn exchange(&mut self, picks: &[usize]) -> Result<Answered, &'static str> {
-        let sent = picks.len();
-        if picks.iter().any(|index| self.poison.contains(index)) {
+    fn exchange(&mut self, indexes: &[usize]) -> Result<Answered, &'static str> {
+        let sent = indexes.len();
+        if indexes.iter().any(|index| self.poison.contains(index)) {
             let code = if self.names_poison {
                 r#"{"__type":"InvalidArgumentException"}"#
             } else {
@@ -95,13 +95,13 @@ impl Sink {
             return Ok(answered(400, code));
         }
         if self.bad_left == 0 {
-            self.keep(picks);
+            self.keep(indexes);
             return Ok(self.truth(sent, &[]));
         }
         self.bad_left -= 1;
         let takes = self.random.bool();
         if takes {
-            self.keep(picks);
+            self.keep(indexes);
         }
         match self.random.u8(0..10) {
             0 => Err("timed out"),
@@ -123,7 +123,7 @@ impl Sink {
             }
             8 if self.service == Service::Firehose && !takes => {
                 let left: Vec<usize> = (0..sent).filter(|_| self.random.bool()).collect();
-                for (place, index) in picks.iter().enumerate() {
+                for (place, index) in indexes.iter().enumerate() {
                     if !left.contains(&place) {
                         self.kept[*index] += 1;
                     }
@@ -140,21 +140,21 @@ impl Sink {
     }
 }
 
-fn parcels(service: Service, records: usize, each: usize) -> Vec<Parcel> {
+fn uploads(service: Service, records: usize, each: usize) -> Vec<UploadRequest> {
     let all: Vec<usize> = (0..records).collect();
-    let parcel = |picks: &[usize]| match service {
-        Service::Firehose => Parcel::Records {
+    let upload = |indexes: &[usize]| match service {
+        Service::Firehose => UploadRequest::Records {
             stream: "s".to_owned(),
-            picks: picks.to_vec(),
+            indexes: indexes.to_vec(),
         },
-        // What an object and a file of lines do to the queue is the same.
-        Service::Logs | Service::S3 => Parcel::LogEvents {
+        // An object and a file of lines affect the queue alike.
+        Service::Logs | Service::S3 => UploadRequest::LogEvents {
             group: "g".to_owned(),
             stream: "s".to_owned(),
-            picks: picks.to_vec(),
+            indexes: indexes.to_vec(),
         },
     };
-    all.chunks(each).map(parcel).collect()
+    all.chunks(each).map(upload).collect()
 }
 
 /// Delivered, rejected, refused.
@@ -168,12 +168,12 @@ struct Totals {
 
 fn run(shipment: &mut Shipment, sink: &mut Sink, requests_max: u32) -> Totals {
     let mut totals = Totals::default();
-    while let Some(parcel) = shipment.next() {
+    while let Some(upload) = shipment.next() {
         if sink.requests >= requests_max {
             break;
         }
-        let picks = parcel.picks().to_vec();
-        let report = shipment.answered(sink.answer(&picks));
+        let indexes = upload.indexes().to_vec();
+        let report = shipment.answered(sink.answer(&indexes));
         totals.delivered += report.delivered;
         totals.rejected += report.rejected;
         totals.refused += report.refused;
@@ -194,19 +194,19 @@ fn sink(service: Service, records: usize, seed: u64) -> Sink {
     }
 }
 
-/// Goal: a sink that takes a part each time is sent the rest after the shortest pause, every time.
+/// Goal: a sink that accepts a part each time gets the rest after the shortest pause, every time.
 #[test]
 fn progress_resets_the_pause() {
-    let mut shipment = Shipment::new(parcels(Service::Firehose, 500, 500), 0);
+    let mut shipment = Shipment::new(uploads(Service::Firehose, 500, 500), 0);
     let mut sent = 0;
-    while let Some(parcel) = shipment.next() {
-        let left: Vec<usize> = (1..parcel.picks().len()).collect();
+    while let Some(upload) = shipment.next() {
+        let left: Vec<usize> = (1..upload.indexes().len()).collect();
         sent += 1;
         let text = String::new();
         let outcome = if left.is_empty() {
-            Outcome::Taken { rejected: 0 }
+            Outcome::Accepted { rejected: 0 }
         } else {
-            Outcome::Partly { left, text }
+            Outcome::Partial { left, text }
         };
         let report = shipment.answered(outcome);
         assert_eq!(report.delivered, 1);
@@ -215,30 +215,30 @@ fn progress_resets_the_pause() {
     assert_eq!(sent, 500);
 }
 
-/// Goal: without progress pauses double up to their bound, and begin anew after a success.
+/// Goal: without progress pauses double up to their bound, and restart after a success.
 #[test]
-fn pauses_double_until_something_is_taken() {
-    let mut shipment = Shipment::new(parcels(Service::Logs, 2, 1), 0);
+fn pauses_double_until_a_record_is_accepted() {
+    let mut shipment = Shipment::new(uploads(Service::Logs, 2, 1), 0);
     let mut expected = LOG_RETRY_MIN;
     for _ in 0..12 {
-        let report = shipment.answered(Outcome::failed(Trouble::Throttled, ""));
+        let report = shipment.answered(Outcome::failed(DeliveryError::Throttled, ""));
         assert_eq!(report.pause, Some(expected));
         expected = (expected * 2).min(LOG_RETRY_MAX);
     }
     assert_eq!(expected, LOG_RETRY_MAX);
     assert_eq!(
-        shipment.answered(Outcome::Taken { rejected: 0 }).pause,
+        shipment.answered(Outcome::Accepted { rejected: 0 }).pause,
         None
     );
-    let report = shipment.answered(Outcome::failed(Trouble::Throttled, ""));
+    let report = shipment.answered(Outcome::failed(DeliveryError::Throttled, ""));
     assert_eq!(report.pause, Some(LOG_RETRY_MIN));
 }
 
-/// Goal: one poisoned record among 500 costs it alone, no pause, and some twenty requests.
+/// Goal: one poisoned record among 500 costs only itself, no pause, and some twenty requests.
 #[test]
 fn one_poisoned_record_is_found_by_halving() {
     for culprit in [0, 1, 249, 250, 498, 499] {
-        let mut shipment = Shipment::new(parcels(Service::Firehose, 1_000, 500), LOG_DROPS_MAX);
+        let mut shipment = Shipment::new(uploads(Service::Firehose, 1_000, 500), LOG_DROPS_MAX);
         let mut sink = sink(Service::Firehose, 1_000, 1);
         sink.poison = vec![culprit];
         let totals = run(&mut shipment, &mut sink, 100);
@@ -249,12 +249,12 @@ fn one_poisoned_record_is_found_by_halving() {
     }
 }
 
-/// Goal: a sink that refuses everything loses nothing while it does not name the data: the
-/// configuration may be at fault. If it does name it, records go one by one, with long pauses.
+/// Goal: a sink that refuses everything loses nothing as long as it does not name the data: the configuration may be
+/// at fault. If it names the data, records are dropped one by one, with long pauses.
 #[test]
 fn a_sink_that_refuses_everything_is_waited_for() {
     for names_poison in [false, true] {
-        let mut shipment = Shipment::new(parcels(Service::Firehose, 64, 64), 0);
+        let mut shipment = Shipment::new(uploads(Service::Firehose, 64, 64), 0);
         let mut sink = sink(Service::Firehose, 64, 1);
         sink.poison = (0..64).collect();
         sink.names_poison = names_poison;
@@ -262,23 +262,23 @@ fn a_sink_that_refuses_everything_is_waited_for() {
         assert_eq!(totals.refused, 0, "{names_poison}");
         let waited: Duration = totals.pauses.iter().sum();
         assert!(waited > LOG_RETRY_MAX * 300, "{waited:?}");
-        // It is mended: everything arrives.
+        // It is repaired: everything arrives.
         sink.poison.clear();
         let mended = run(&mut shipment, &mut sink, 1_000);
         assert_eq!((mended.delivered, mended.refused), (64, 0));
     }
-    let mut shipment = Shipment::new(parcels(Service::Firehose, 1, 1), 0);
+    let mut shipment = Shipment::new(uploads(Service::Firehose, 1, 1), 0);
     let mut sink = sink(Service::Firehose, 1, 1);
     sink.poison = vec![0];
     let totals = run(&mut shipment, &mut sink, 1_000);
     assert_eq!((totals.refused, sink.requests), (1, LOG_REFUSALS_MAX));
 }
 
-/// Goal: a sink that took records and then refuses all of them, as with a disabled key, costs a handful, not
-/// the spool; once it is mended, everything else arrives.
+/// Goal: a sink that accepted records and then refuses all of them, as with a disabled key, costs a handful, not the
+/// spool; once it is repaired, everything else arrives.
 #[test]
 fn a_sink_that_breaks_later_costs_a_handful() {
-    let mut shipment = Shipment::new(parcels(Service::S3, 500, 100), LOG_DROPS_MAX);
+    let mut shipment = Shipment::new(uploads(Service::S3, 500, 100), LOG_DROPS_MAX);
     let mut sink = sink(Service::S3, 500, 1);
     assert_eq!(run(&mut shipment, &mut sink, 1).delivered, 100);
     sink.poison = (0..500).collect();
@@ -294,10 +294,10 @@ fn a_sink_that_breaks_later_costs_a_handful() {
     );
 }
 
-/// Goal: a record that is refused without a word of it being at fault is not waited for by others for days.
+/// Goal: a record that is refused without being named as at fault does not delay others for days.
 #[test]
 fn a_lone_refused_record_holds_others_for_minutes() {
-    let mut shipment = Shipment::new(parcels(Service::S3, 1, 1), 0);
+    let mut shipment = Shipment::new(uploads(Service::S3, 1, 1), 0);
     let mut sink = sink(Service::S3, 1, 1);
     sink.poison = vec![0];
     sink.names_poison = false;
@@ -311,9 +311,8 @@ fn a_lone_refused_record_holds_others_for_minutes() {
 }
 
 proptest! {
-    /// Goal: whatever a sink does, each record is kept at least once or counted as dropped; nothing is
-    /// counted as delivered that was not kept; only poison is dropped; and it ends soon after the sink
-    /// behaves.
+    /// Goal: whatever a sink does, each record is kept at least once or counted as dropped; every record counted as
+    /// delivered was kept; only poison is dropped; and the delivery ends soon after the sink behaves correctly.
     #[test]
     fn nothing_is_lost_to_a_bad_sink(
         service in prop_oneof![Just(Service::Firehose), Just(Service::Logs), Just(Service::S3)],
@@ -330,7 +329,7 @@ proptest! {
         sink.bad_left = bad;
         let only_poison = sink.poison.len() == records;
         let drops_left = if only_poison { LOG_DROPS_MAX } else { 0 };
-        let mut shipment = Shipment::new(parcels(service, records, each), drops_left);
+        let mut shipment = Shipment::new(uploads(service, records, each), drops_left);
         let requests_max = bad + 1_000;
         let totals = run(&mut shipment, &mut sink, requests_max);
         prop_assert!(shipment.next().is_none(), "it ends");

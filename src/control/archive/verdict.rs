@@ -1,68 +1,68 @@
-//! What the answer of a sink says of the records sent to it. Pure.
+//! What a sink's answer says about the records sent to it. Pure.
 //!
 //! A record counts as delivered only if the answer says so in the service's own form. A status of 200
 //! with a page of HTML, a count without the list it counts, or a list of another length says nothing,
-//! and what nothing is known of is sent again: at least once. An acceptance is, exactly:
+//! and records without a known result are sent again: at least once. An acceptance is one of:
 //!
 //! - **S3**: status 200, an `ETag`, an empty body.
-//! - **CloudWatch Logs**: status 200 and a JSON object with a `nextSequenceToken`, or with no members but those of
-//!   `PutLogEvents`' answer; or `DataAlreadyAcceptedException`.
+//! - **CloudWatch Logs**: status 200 and a JSON object with a `nextSequenceToken`, or with no members except those
+//!   of `PutLogEvents`' answer; or `DataAlreadyAcceptedException`.
 //! - **Firehose**: status 200, a list with one entry for each record, at least as many failures in it as
-//!   `FailedPutCount` says; and of each record an entry with a `RecordId` and without an `ErrorCode`.
+//!   `FailedPutCount` says; and for each record an entry with a `RecordId` and without an `ErrorCode`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::body::error_code;
-use super::metrics::Trouble;
-use crate::control::client::Answered;
+use super::metrics::DeliveryError;
+use crate::control::aws_client::Answered;
 
 /// What is known of the records of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// All were taken, but for some that the sink will never take (too old, too new).
-    Taken {
-        /// How many it will never take.
+    /// All were accepted, except some that the sink will never accept (too old, too new).
+    Accepted {
+        /// How many it will never accept.
         rejected: u64,
     },
-    /// Some were taken.
-    Partly {
-        /// Those that were not, by their place in the request.
+    /// Some were accepted.
+    Partial {
+        /// The others, by their position in the request.
         left: Vec<usize>,
-        /// For people.
+        /// A text for people.
         text: String,
     },
-    /// The request was refused for what it holds: one of its records may be to blame.
+    /// The request was refused because of its content: one of its records may be at fault.
     Refused {
         /// The sink named a fault of the data, not just of the request.
         named: bool,
-        /// For people.
+        /// A text for people.
         text: String,
     },
-    /// None is known to be taken, and none of them is to blame.
+    /// None is known to be accepted, and none of them is at fault.
     Failed {
-        /// For metrics.
-        trouble: Trouble,
-        /// For people.
+        /// The error, for metrics.
+        error: DeliveryError,
+        /// A text for people.
         text: String,
     },
 }
 
 impl Outcome {
-    /// Nothing is known, for this reason.
-    pub fn failed(trouble: Trouble, text: impl Into<String>) -> Self {
+    /// An outcome that says nothing about the records, for this reason.
+    pub fn failed(error: DeliveryError, text: impl Into<String>) -> Self {
         let text = text.into();
-        Self::Failed { trouble, text }
+        Self::Failed { error, text }
     }
 
     fn unreadable(status: u16, what: &str) -> Self {
         let text = format!("status {status}, but {what}; the records are sent again");
-        Self::failed(Trouble::Unreadable, text)
+        Self::failed(DeliveryError::Unreadable, text)
     }
 }
 
-/// Of an answer to S3's `PutObject`. A stored object has an `ETag`; a page that something between here
-/// and the store answered with has none.
+/// The outcome of an answer to S3's `PutObject`. A stored object has an `ETag`; a page from something between here
+/// and the store has none.
 pub fn object(answered: &Answered) -> Outcome {
     if !is_success(answered) {
         return refusal(answered);
@@ -73,15 +73,15 @@ pub fn object(answered: &Answered) -> Outcome {
     if !answered.body.trim_ascii().is_empty() {
         return Outcome::unreadable(answered.status, "there is a body, which S3 does not send");
     }
-    Outcome::Taken { rejected: 0 }
+    Outcome::Accepted { rejected: 0 }
 }
 
-/// Of an answer to CloudWatch Logs' `PutLogEvents` of `sent` events.
+/// The outcome of an answer to CloudWatch Logs' `PutLogEvents` of `sent` events.
 pub fn log_events(answered: &Answered, sent: usize) -> Outcome {
     if !is_success(answered) {
         return match refusal_code(answered).as_str() {
-            // A repetition of what it has.
-            "DataAlreadyAcceptedException" => Outcome::Taken { rejected: 0 },
+            // It has these records already.
+            "DataAlreadyAcceptedException" => Outcome::Accepted { rejected: 0 },
             _ => refusal(answered),
         };
     }
@@ -90,29 +90,29 @@ pub fn log_events(answered: &Answered, sent: usize) -> Outcome {
         return Outcome::unreadable(answered.status, "the body is no answer of CloudWatch Logs");
     };
     match rejected_log_events(&members, sent) {
-        Some(rejected) => Outcome::Taken { rejected },
+        Some(rejected) => Outcome::Accepted { rejected },
         None => Outcome::unreadable(answered.status, "rejectedLogEventsInfo contradicts itself"),
     }
 }
 
-/// Of an answer to `CreateLogStream`: whether there is a stream now.
+/// Whether an answer to `CreateLogStream` means that the stream exists now.
 ///
 /// # Errors
 ///
-/// Why there is none.
+/// The reason why it does not exist.
 pub fn log_stream_made(answered: &Answered) -> Result<(), Outcome> {
     let exists = refusal_code(answered) == "ResourceAlreadyExistsException";
     if is_success(answered) || exists {
         return Ok(());
     }
     Err(match refusal(answered) {
-        // The names are to blame, not a record.
-        Outcome::Refused { text, .. } => Outcome::failed(Trouble::Refused, text),
+        // The names are at fault, not a record.
+        Outcome::Refused { text, .. } => Outcome::failed(DeliveryError::Refused, text),
         outcome => outcome,
     })
 }
 
-/// The sequence token that a `PutLogEvents` was refused for not having: old services want one.
+/// The sequence token that a refused `PutLogEvents` lacked: old services require one.
 pub fn expected_sequence_token(answered: &Answered) -> Option<String> {
     if refusal_code(answered) != "InvalidSequenceTokenException" {
         return None;
@@ -121,7 +121,7 @@ pub fn expected_sequence_token(answered: &Answered) -> Option<String> {
     token.as_str().map(str::to_owned)
 }
 
-/// Of an answer to Firehose's `PutRecordBatch` of `sent` records.
+/// The outcome of an answer to Firehose's `PutRecordBatch` of `sent` records.
 pub fn records(answered: &Answered, sent: usize) -> Outcome {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -160,17 +160,17 @@ pub fn records(answered: &Answered, sent: usize) -> Outcome {
         );
     }
     if left.is_empty() {
-        return Outcome::Taken { rejected: 0 };
+        return Outcome::Accepted { rejected: 0 };
     }
     let first = &answer.request_responses[left[0]];
     let code = first.error_code.as_deref();
     let code = code.map_or_else(|| "no RecordId".to_owned(), shown);
     let text = format!("{} of {sent} records were not taken ({code})", left.len());
-    Outcome::Partly { left, text }
+    Outcome::Partial { left, text }
 }
 
-/// How many of `sent` events were rejected for good; `None` if the indexes are none of the request's.
-/// Events are sorted by time: the old ones come first, the new ones last. End indexes are exclusive.
+/// How many of `sent` events were rejected for good; `None` if the indexes are not those of the request. Events are
+/// sorted by time: the old ones come first, the new ones last. End indexes are exclusive.
 fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64> {
     let info = match members.get("rejectedLogEventsInfo") {
         None | Some(Value::Null) => return Some(0),
@@ -190,7 +190,7 @@ fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64>
     Some((too_old.max(expired) + too_new).min(sent) as u64)
 }
 
-/// No service here accepts anything by another status.
+/// No service here accepts anything with another status.
 fn is_success(answered: &Answered) -> bool {
     answered.status == 200
 }
@@ -213,12 +213,12 @@ fn object_members(body: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(body).ok()
 }
 
-/// As the service wrote it: what is decided by it is decided by nothing else that looks like it.
+/// The code exactly as the service wrote it: decisions compare it unchanged.
 fn refusal_code(answered: &Answered) -> String {
     error_code(answered.error_type.as_deref(), &answered.body)
 }
 
-/// A code that a sink chose, for a log line.
+/// A code that a sink chose, shortened for a log line.
 fn shown(code: &str) -> String {
     let plain = code
         .chars()
@@ -226,14 +226,16 @@ fn shown(code: &str) -> String {
     plain.take(CODE_CHARS_MAX).collect()
 }
 
-/// What an unsuccessful answer means. The operator may put right what is wrong with the sink or the
-/// configuration, so that is tried again; what is wrong with the data is looked for.
+/// The outcome of an unsuccessful answer. The operator may correct a fault of the sink or the configuration, so the
+/// request is repeated; a fault of the data is searched for.
 fn refusal(answered: &Answered) -> Outcome {
     let status = answered.status;
     let code = refusal_code(answered);
     let text = format!("{} (status {status})", shown(&code));
-    let trouble = match (status, code.as_str()) {
-        (_, "NoSuchBucket" | "ResourceNotFoundException") | (404 | 410, _) => Trouble::NotFound,
+    let error = match (status, code.as_str()) {
+        (_, "NoSuchBucket" | "ResourceNotFoundException") | (404 | 410, _) => {
+            DeliveryError::NotFound
+        }
         (
             _,
             "ThrottlingException"
@@ -245,7 +247,7 @@ fn refusal(answered: &Answered) -> Outcome {
             | "TooManyRequestsException"
             | "ProvisionedThroughputExceededException",
         )
-        | (425 | 429 | 503, _) => Trouble::Throttled,
+        | (425 | 429 | 503, _) => DeliveryError::Throttled,
         (
             _,
             "AccessDenied"
@@ -267,7 +269,7 @@ fn refusal(answered: &Answered) -> Outcome {
             | "RequestExpired"
             | "TokenRefreshRequired",
         )
-        | (401 | 403 | 407, _) => Trouble::AccessDenied,
+        | (401 | 403 | 407, _) => DeliveryError::AccessDenied,
         (
             _,
             "RequestTimeout"
@@ -285,9 +287,9 @@ fn refusal(answered: &Answered) -> Outcome {
             | "InternalError"
             | "InternalServerError",
         )
-        | (408 | 409, _) => Trouble::Refused,
-        // A key that is disabled, or not to be had.
-        (_, code) if code.starts_with("KMS") => Trouble::Refused,
+        | (408 | 409, _) => DeliveryError::Refused,
+        // A key that is disabled or unavailable.
+        (_, code) if code.starts_with("KMS") => DeliveryError::Refused,
         (400 | 413 | 422, _) => {
             let named = matches!(
                 code.as_str(),
@@ -301,12 +303,12 @@ fn refusal(answered: &Answered) -> Outcome {
             let named = named || status == 413;
             return Outcome::Refused { named, text };
         }
-        _ => Trouble::Refused,
+        _ => DeliveryError::Refused,
     };
-    Outcome::Failed { trouble, text }
+    Outcome::Failed { error, text }
 }
 
-/// Of a code that a sink chose, in a log line.
+/// Longest code of a sink in a log line, in characters.
 const CODE_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
@@ -325,11 +327,11 @@ mod tests {
     }
 
     fn is_unreadable(outcome: &Outcome) -> bool {
-        let unreadable = Trouble::Unreadable;
-        matches!(outcome, Outcome::Failed { trouble, .. } if *trouble == unreadable)
+        let unreadable = DeliveryError::Unreadable;
+        matches!(outcome, Outcome::Failed { error, .. } if *error == unreadable)
     }
 
-    const TAKEN: Outcome = Outcome::Taken { rejected: 0 };
+    const ACCEPTED: Outcome = Outcome::Accepted { rejected: 0 };
     const PAGE: &str = "<html><body>Welcome</body></html>";
 
     /// Goal: an object is delivered if the store says that it stored one.
@@ -339,13 +341,13 @@ mod tests {
         assert!(is_unreadable(&object(&stored)), "no ETag");
         assert!(is_unreadable(&object(&answered(200, PAGE))));
         stored.has_etag = true;
-        assert_eq!(object(&stored), TAKEN);
+        assert_eq!(object(&stored), ACCEPTED);
         for body in [PAGE, "{}", "<Error><Code>InternalError</Code></Error>"] {
             stored.body = Bytes::from(body);
             assert!(is_unreadable(&object(&stored)), "{body}");
         }
         stored.body = Bytes::from("\n");
-        assert_eq!(object(&stored), TAKEN);
+        assert_eq!(object(&stored), ACCEPTED);
         for status in [201, 202, 204, 206] {
             stored.status = status;
             assert!(
@@ -358,7 +360,7 @@ mod tests {
 
     /// Goal: events are delivered if CloudWatch Logs answered, and rejected ones are counted.
     #[test]
-    fn log_events_are_taken_if_the_service_says_so() {
+    fn log_events_are_accepted_if_the_service_says_so() {
         let of = |body: &str| log_events(&answered(200, body), 10);
         let rejected = |info: &str| of(&format!("{{\"rejectedLogEventsInfo\":{info}}}"));
         for silent in ["", PAGE, "[]", "{", "null", "7"] {
@@ -372,10 +374,10 @@ mod tests {
             assert!(is_unreadable(&of(other)), "{other}");
         }
         let newer = r#"{"nextSequenceToken":"1","somethingNew":true}"#;
-        assert_eq!(of(newer), TAKEN);
-        assert_eq!(of("{}"), TAKEN);
-        assert_eq!(of("{\"nextSequenceToken\":\"1\"}"), TAKEN);
-        assert_eq!(rejected("null"), TAKEN);
+        assert_eq!(of(newer), ACCEPTED);
+        assert_eq!(of("{}"), ACCEPTED);
+        assert_eq!(of("{\"nextSequenceToken\":\"1\"}"), ACCEPTED);
+        assert_eq!(rejected("null"), ACCEPTED);
         for (info, count) in [
             ("{}", 0),
             (
@@ -388,7 +390,11 @@ mod tests {
                 10,
             ),
         ] {
-            assert_eq!(rejected(info), Outcome::Taken { rejected: count }, "{info}");
+            assert_eq!(
+                rejected(info),
+                Outcome::Accepted { rejected: count },
+                "{info}"
+            );
         }
         for wrong in [
             "[]",
@@ -401,11 +407,11 @@ mod tests {
         }
     }
 
-    /// Goal: what a repetition finds already there is delivered; an old service's token is found.
+    /// Goal: a repeated request whose records are already there is delivered; an old service's token is found.
     #[test]
     fn repeated_log_events_are_delivered() {
         let twice = r#"{"__type":"DataAlreadyAcceptedException","expectedSequenceToken":"5"}"#;
-        assert_eq!(log_events(&answered(400, twice), 3), TAKEN);
+        assert_eq!(log_events(&answered(400, twice), 3), ACCEPTED);
         assert_eq!(expected_sequence_token(&answered(400, twice)), None);
         let token = r#"{"__type":"InvalidSequenceTokenException","expectedSequenceToken":"5"}"#;
         assert_eq!(
@@ -418,7 +424,8 @@ mod tests {
         ));
     }
 
-    /// Goal: what only looks like a known code in a log line is none: the records are not known to be taken.
+    /// Goal: a code that only looks like a known one in a log line is not it: the records are not known to be
+    /// accepted.
     #[test]
     fn a_code_that_looks_like_another_is_not_that_one() {
         for code in [
@@ -433,7 +440,7 @@ mod tests {
         let made = answered(400, r#"{"__type":"Resource*AlreadyExistsException"}"#);
         assert!(log_stream_made(&made).is_err());
         let named = r#"{"FailedPutCount":1,"RequestResponses":[{"ErrorCode":"a\nb"}]}"#;
-        let Outcome::Partly { text, .. } = records(&answered(200, named), 1) else {
+        let Outcome::Partial { text, .. } = records(&answered(200, named), 1) else {
             panic!("nothing was taken");
         };
         assert_eq!(text, "1 of 1 records were not taken (ab)");
@@ -441,7 +448,7 @@ mod tests {
 
     /// Goal: a Firehose record is delivered if its own entry has a RecordId and no error.
     #[test]
-    fn firehose_records_are_taken_one_by_one() {
+    fn firehose_records_are_accepted_one_by_one() {
         let of = |body: &str| records(&answered(200, body), 2);
         let list = |count: u32, entries: &str| {
             of(&format!(
@@ -452,7 +459,7 @@ mod tests {
             r#"{"RecordId":"1"}"#,
             r#"{"ErrorCode":"ServiceUnavailable"}"#,
         );
-        assert_eq!(list(0, &format!("{good},{good}")), TAKEN);
+        assert_eq!(list(0, &format!("{good},{good}")), ACCEPTED);
         for partly in [
             list(1, &format!("{good},{bad}")),
             list(0, &format!("{good},{bad}")),
@@ -460,7 +467,7 @@ mod tests {
             list(0, &format!("{good},{{\"RecordId\":\"\"}}")),
         ] {
             assert!(
-                matches!(&partly, Outcome::Partly { left, .. } if *left == [1]),
+                matches!(&partly, Outcome::Partial { left, .. } if *left == [1]),
                 "{partly:?}"
             );
         }
@@ -479,14 +486,14 @@ mod tests {
         }
     }
 
-    /// Goal: answers are told apart by who has to do something about them.
+    /// Goal: answers are classified by who has to act on them.
     #[test]
-    fn refusals_are_told_apart() {
+    fn refusals_are_classified() {
         let of = |status, body: &str| match refusal(&answered(status, body)) {
-            Outcome::Failed { trouble, .. } => trouble.label(),
+            Outcome::Failed { error, .. } => error.label(),
             Outcome::Refused { named: true, .. } => "named",
             Outcome::Refused { named: false, .. } => "unnamed",
-            Outcome::Taken { .. } | Outcome::Partly { .. } => "taken",
+            Outcome::Accepted { .. } | Outcome::Partial { .. } => "taken",
         };
         let named = |name: &str| format!("{{\"__type\":\"{name}\"}}");
         for (status, body, expected) in [

@@ -1,7 +1,7 @@
-//! Who has a connection of the control listener, and who must go when all are taken.
+//! Admission of connections to the control listener, and which one is closed when all slots are taken.
 //!
-//! Each address has a share, the oldest silent connections give way, and a few places are kept for health:
-//! whoever fills the listener does not make the server look dead.
+//! Each address has a share, the oldest idle connections are displaced first, and a few slots are reserved for
+//! health checks: a client that fills the listener does not make the server look dead.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -17,18 +17,18 @@ use crate::base::limits::{
 use crate::logging::{Kind, local};
 use crate::protocol::proxy::TrustedProxies;
 
-/// What an address may have of the control listener.
+/// What one address may hold of the control listener.
 #[derive(Debug, Clone)]
-pub struct ControlDoorSettings {
+pub struct ControlAdmissionSettings {
     /// Connections.
     pub connections_max: usize,
-    /// An address with more than so many percent of them loses its oldest first when all are taken.
+    /// An address with more than this percentage of them loses its oldest first when all are taken.
     pub address_percent: u32,
-    /// Who may speak for others.
+    /// Proxies that may name their clients' addresses.
     pub trusted: TrustedProxies,
 }
 
-impl Default for ControlDoorSettings {
+impl Default for ControlAdmissionSettings {
     fn default() -> Self {
         Self {
             connections_max: CONTROL_CONNECTIONS_MAX,
@@ -38,8 +38,8 @@ impl Default for ControlDoorSettings {
     }
 }
 
-impl ControlDoorSettings {
-    /// No more connections than a limit of so many descriptors leaves.
+impl ControlAdmissionSettings {
+    /// Limits the connections to what `descriptors` descriptors allow.
     #[must_use]
     pub fn within(self, descriptors: usize) -> Self {
         Self {
@@ -52,27 +52,27 @@ impl ControlDoorSettings {
 }
 
 /// The connections of the control listener.
-pub(in crate::control) struct ControlDoor {
+pub(in crate::control) struct ControlAdmission {
     trusted: TrustedProxies,
     all: RefCell<Places<Rc<Notify>>>,
-    // For health alone, while all others are busy.
-    kept: RefCell<Places<Rc<Notify>>>,
+    // For health checks alone, while all others are busy.
+    health: RefCell<Places<Rc<Notify>>>,
     displaced: Cell<u64>,
     refused: Cell<u64>,
     malformed: Cell<u64>,
     accept_errors: Cell<u64>,
 }
 
-impl ControlDoor {
-    pub(in crate::control) fn new(settings: ControlDoorSettings) -> Self {
-        let places_max = settings.connections_max;
+impl ControlAdmission {
+    pub(in crate::control) fn new(settings: ControlAdmissionSettings) -> Self {
+        let connections_max = settings.connections_max;
         let percent = usize::try_from(settings.address_percent).expect("at most 100");
-        let share_max = (places_max * percent / 100).max(1);
-        let kept = CONTROL_HEALTH_CONNECTIONS_MAX;
+        let share_max = (connections_max * percent / 100).max(1);
+        let health = CONTROL_HEALTH_CONNECTIONS_MAX;
         Self {
             trusted: settings.trusted,
-            all: RefCell::new(Places::new(places_max, share_max)),
-            kept: RefCell::new(Places::new(kept, kept)),
+            all: RefCell::new(Places::new(connections_max, share_max)),
+            health: RefCell::new(Places::new(health, health)),
             displaced: Cell::new(0),
             refused: Cell::new(0),
             malformed: Cell::new(0),
@@ -86,18 +86,18 @@ impl ControlDoor {
 
     /// Connections open.
     pub(super) fn open(&self) -> usize {
-        self.all.borrow().len() + self.kept.borrow().len()
+        self.all.borrow().len() + self.health.borrow().len()
     }
 
-    /// A seat for a connection from `ip`; `None` if even those for health are busy.
-    pub(super) fn admit(self: &Rc<Self>, ip: IpAddr) -> Option<Seat> {
+    /// A slot for a connection from `ip`; `None` if even those for health checks are busy.
+    pub(super) fn admit(self: &Rc<Self>, ip: IpAddr) -> Option<AdmissionSlot> {
         let cut = Rc::new(Notify::new());
         let holder = self.holder(ip);
-        let mut is_kept = false;
+        let mut is_health = false;
         let mut entered = self.all.borrow_mut().enter(holder, Rc::clone(&cut));
         if matches!(entered, Entered::Full) {
-            is_kept = true;
-            entered = self.kept.borrow_mut().enter(None, Rc::clone(&cut));
+            is_health = true;
+            entered = self.health.borrow_mut().enter(None, Rc::clone(&cut));
         }
         let place = match entered {
             Entered::Placed(place) => place,
@@ -110,43 +110,43 @@ impl ControlDoor {
                 return None;
             }
         };
-        Some(Seat {
-            door: Rc::clone(self),
+        Some(AdmissionSlot {
+            admission: Rc::clone(self),
             place,
-            is_kept,
+            is_health,
             cut,
             calls: Cell::new(0),
         })
     }
 
-    /// No descriptor was left for a connection: the oldest gives way.
+    /// No descriptor was left for a new connection: the oldest one is displaced.
     pub(super) fn accept_failed(&self) {
         self.accept_errors.set(self.accept_errors.get() + 1);
-        if let Some(oldest) = self.all.borrow_mut().give_up() {
+        if let Some(oldest) = self.all.borrow_mut().displace_next() {
             self.displace(&oldest, None);
         }
     }
 
-    /// A trusted proxy sent a header that is none.
+    /// A trusted proxy sent an invalid header.
     pub(super) fn note_malformed(&self) {
         self.malformed.set(self.malformed.get() + 1);
     }
 
-    /// A connection or a call was turned away: all places are busy.
+    /// A connection or a call was refused: all slots are busy.
     pub(super) fn note_refused(&self, from: IpAddr) {
         self.refused.set(self.refused.get() + 1);
         self.warn(
             Some(from),
-            "all connections are busy: further ones are refused, but for health",
+            "all connections are busy: further ones are refused, except for health checks",
         );
     }
 
-    fn displace(&self, oldest: &Notify, newcomer: Option<IpAddr>) {
+    fn displace(&self, oldest: &Notify, for_address: Option<IpAddr>) {
         self.displaced.set(self.displaced.get() + 1);
         oldest.notify_one();
         self.warn(
-            newcomer,
-            "all connections are taken: the oldest silent ones give way",
+            for_address,
+            "all connections are taken: the oldest idle ones are closed",
         );
     }
 
@@ -162,7 +162,7 @@ impl ControlDoor {
         (!self.trusted.trusts(ip)).then(|| Holder::of(ip))
     }
 
-    /// Appends its figures in Prometheus' text format.
+    /// Appends its metrics in Prometheus' text format.
     pub(super) fn render(&self, out: &mut String) {
         out.push_str(
             "# HELP uproar_control_connections Open connections of the control listener.\n",
@@ -192,43 +192,43 @@ impl ControlDoor {
     }
 }
 
-/// A connection's place; given back when it is dropped.
-pub(super) struct Seat {
-    door: Rc<ControlDoor>,
+/// A connection's slot; dropping it releases the slot.
+pub(super) struct AdmissionSlot {
+    admission: Rc<ControlAdmission>,
     place: Place,
-    is_kept: bool,
+    is_health: bool,
     cut: Rc<Notify>,
     calls: Cell<usize>,
 }
 
-impl Seat {
-    /// Ready when the connection must go.
+impl AdmissionSlot {
+    /// Ready when the connection must close.
     pub(super) async fn displaced(&self) {
         self.cut.notified().await;
     }
 
-    /// Whether it is there for health alone.
+    /// Whether the slot is for health checks alone.
     pub(super) fn is_for_health(&self) -> bool {
-        self.is_kept
+        self.is_health
     }
 
-    /// Says whose it is, now that a proxy has said so.
+    /// Counts the connection for `ip`, which a proxy has named.
     pub(super) fn identify(&self, ip: IpAddr) {
-        if let Some(holder) = self.door.holder(ip)
-            && !self.is_kept
+        if let Some(holder) = self.admission.holder(ip)
+            && !self.is_health
         {
-            self.door.all.borrow_mut().identify(self.place, holder);
+            self.admission.all.borrow_mut().identify(self.place, holder);
         }
     }
 
-    /// A proven call is under way: the connection is not given up until that is done.
+    /// An authenticated call is in progress: the connection is not displaced until it is done.
     pub(super) fn work(self: &Rc<Self>) -> Working {
         self.calls.set(self.calls.get() + 1);
         self.places().busy(self.place);
         Working(Rc::clone(self))
     }
 
-    /// Something was answered; unless more is under way it may be given up, later than those that were
+    /// A request was answered; unless another is in progress the connection may be displaced, after all that were
     /// never served.
     pub(super) fn rest(&self) {
         if self.calls.get() == 0 {
@@ -237,23 +237,23 @@ impl Seat {
     }
 
     fn places(&self) -> std::cell::RefMut<'_, Places<Rc<Notify>>> {
-        let places = if self.is_kept {
-            &self.door.kept
+        let places = if self.is_health {
+            &self.admission.health
         } else {
-            &self.door.all
+            &self.admission.all
         };
         places.borrow_mut()
     }
 }
 
-impl Drop for Seat {
+impl Drop for AdmissionSlot {
     fn drop(&mut self) {
         self.places().leave(self.place);
     }
 }
 
-/// A call under way.
-pub(super) struct Working(Rc<Seat>);
+/// A call in progress.
+pub(super) struct Working(Rc<AdmissionSlot>);
 
 impl Drop for Working {
     fn drop(&mut self) {
@@ -266,53 +266,59 @@ impl Drop for Working {
 mod tests {
     use super::*;
 
-    fn door(connections_max: usize) -> Rc<ControlDoor> {
-        Rc::new(ControlDoor::new(ControlDoorSettings {
+    fn admission(connections_max: usize) -> Rc<ControlAdmission> {
+        Rc::new(ControlAdmission::new(ControlAdmissionSettings {
             connections_max,
             address_percent: 50,
             trusted: TrustedProxies::default(),
         }))
     }
 
-    fn is_cut(seat: &Seat) -> bool {
-        let mut displaced = std::pin::pin!(seat.displaced());
+    fn is_cut(slot: &AdmissionSlot) -> bool {
+        let mut displaced = std::pin::pin!(slot.displaced());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         displaced.as_mut().poll(&mut context).is_ready()
     }
 
-    /// Goal: silent connections of one address shut nobody out; the oldest of them goes.
+    /// Goal: idle connections of one address exclude no other address; the oldest of them is displaced.
     #[test]
-    fn silent_connections_give_way() {
-        let door = door(4);
-        let silent: Vec<_> = (0..4).map(|_| door.admit([127, 0, 0, 2].into())).collect();
-        let caller = door.admit([127, 0, 0, 1].into()).expect("a place");
+    fn idle_connections_are_displaced() {
+        let admission = admission(4);
+        let silent: Vec<_> = (0..4)
+            .map(|_| admission.admit([127, 0, 0, 2].into()))
+            .collect();
+        let caller = admission.admit([127, 0, 0, 1].into()).expect("a slot");
         assert!(!caller.is_for_health());
         let cut: Vec<_> = silent.iter().flatten().map(is_cut).collect();
         assert_eq!(cut, [true, false, false, false]);
-        assert_eq!(door.displaced.get(), 1);
+        assert_eq!(admission.displaced.get(), 1);
     }
 
-    /// Goal: while all are busy newcomers are for health alone, and the oldest of those gives way; afterwards
-    /// everything is as before.
+    /// Goal: while all are busy, new connections are for health checks alone and the oldest of those is displaced;
+    /// afterwards everything is as before.
     #[test]
-    fn health_has_places_of_its_own() {
-        let door = door(4);
+    fn health_checks_have_slots_of_their_own() {
+        let admission = admission(4);
         let busy: Vec<_> = (0..4)
-            .map(|_| Rc::new(door.admit([127, 0, 0, 2].into()).expect("a place")))
-            .map(|seat| (seat.work(), seat))
+            .map(|_| Rc::new(admission.admit([127, 0, 0, 2].into()).expect("a slot")))
+            .map(|slot| (slot.work(), slot))
             .collect();
-        let kept: Vec<_> = (0..CONTROL_HEALTH_CONNECTIONS_MAX + 3)
-            .map(|_| door.admit([127, 0, 0, 1].into()).expect("kept for health"))
+        let health: Vec<_> = (0..CONTROL_HEALTH_CONNECTIONS_MAX + 3)
+            .map(|_| {
+                admission
+                    .admit([127, 0, 0, 1].into())
+                    .expect("reserved for health")
+            })
             .collect();
-        assert!(kept.iter().all(Seat::is_for_health));
-        assert_eq!(kept.iter().filter(|seat| is_cut(seat)).count(), 3);
-        assert!(busy.iter().all(|(_, seat)| !is_cut(seat)));
-        drop((busy, kept));
-        assert_eq!(door.open(), 0);
+        assert!(health.iter().all(AdmissionSlot::is_for_health));
+        assert_eq!(health.iter().filter(|slot| is_cut(slot)).count(), 3);
+        assert!(busy.iter().all(|(_, slot)| !is_cut(slot)));
+        drop((busy, health));
+        assert_eq!(admission.open(), 0);
         assert!(
-            !door
+            !admission
                 .admit([127, 0, 0, 1].into())
-                .expect("a place")
+                .expect("a slot")
                 .is_for_health()
         );
     }

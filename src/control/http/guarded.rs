@@ -1,5 +1,5 @@
-//! A connection's plaintext on its way to the HTTP library, which resolves two lengths of one request by itself:
-//! from the first doubt on it gets bytes that are no request, so that it answers 400 and closes.
+//! A connection's plaintext before it reaches the HTTP library, which resolves two lengths of one request by itself:
+//! after the first ambiguity it receives bytes that are no request, so that it answers 400 and closes.
 
 use std::cell::Cell;
 use std::io;
@@ -11,21 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::framing::{Doubt, Framing};
 
-/// The library looks at a head anew when a blank line has come.
+/// The library parses a request head again when a blank line arrives.
 const BLANK: &[u8] = b"\r\n\r\n";
 
-/// What the library reads and writes.
+/// The stream that the library reads and writes.
 pub(super) struct Guarded<S> {
     stream: S,
     framing: Framing,
-    // Where it was not certain what a request is, once it was so.
+    // The first ambiguity of the framing, once there is one.
     doubt: Rc<Cell<Option<Doubt>>>,
-    // Still to be read before the stream.
+    // Bytes to be read before the stream's.
     ahead: &'static [u8],
 }
 
 impl<S> Guarded<S> {
-    /// `doubt` becomes the first one.
+    /// `doubt` receives the first ambiguity.
     pub(super) fn new(stream: S, doubt: Rc<Cell<Option<Doubt>>>) -> Self {
         Self {
             stream,
@@ -56,7 +56,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             && let Err(raised) = self.framing.read(&buffer.filled()[start..])
         {
             self.doubt.set(Some(raised.doubt));
-            // No request has a NUL; what is behind it is lost with the connection.
+            // No request contains a NUL; the bytes after it are lost with the connection.
             buffer.filled_mut()[start + raised.at] = 0;
             buffer.set_filled(start + raised.at + 1);
             self.ahead = BLANK;

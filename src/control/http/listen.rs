@@ -1,4 +1,4 @@
-//! Connections of the control listener: accepted, bounded in number and idleness, let go politely.
+//! Connections of the control listener: accept, bounds on number and idle time, orderly close.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::Seat;
+use super::admission::AdmissionSlot;
 use super::guarded::Guarded;
-use super::wire::Wire;
+use super::stream::SharedStream;
 use super::{Caller, answer};
 use crate::base::limits::{
     CONTROL_DRAIN_MAX, CONTROL_HEAD_BYTES_MAX, CONTROL_IDLE_MAX, HANDSHAKE_TIMEOUT,
@@ -37,23 +37,23 @@ use crate::protocol::proxy::{self, Preface, TrustedProxies};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-/// Connections accepted before those that are there get their turn: fewer than the runtime polls of them
-/// meanwhile, so that nobody is given up for a newcomer before it was heard.
+/// Connections accepted before existing ones are polled: fewer than the runtime polls of them meanwhile, so that no
+/// connection is displaced before its first bytes were read.
 const ACCEPTS_IN_A_ROW: u32 = 16;
-/// Calls under way on one HTTP/2 connection.
+/// Calls in progress on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 
 /// Spawns onto the control thread's `LocalSet`.
 #[derive(Clone, Copy)]
-struct Local;
+struct LocalExecutor;
 
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
     }
 }
 
-/// Counts something while it lives.
+/// Counts one item for as long as it lives.
 struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
@@ -69,7 +69,7 @@ impl Drop for Counted {
     }
 }
 
-/// Serves until `stop` is ready, then finishes what is under way.
+/// Serves until `stop` is ready, then finishes the calls in progress.
 pub(in crate::control) async fn serve(
     control: Rc<Control>,
     listener: TcpListener,
@@ -79,9 +79,9 @@ pub(in crate::control) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = tls.map(TlsAcceptor::from);
-    let door = Rc::clone(&control.door);
+    let admission = Rc::clone(&control.admission);
     let (stopping, stops) = watch::channel(());
-    let overdue = tokio::task::spawn_local(local::say_overdue());
+    let overdue = tokio::task::spawn_local(local::log_overdue());
     let mut stop = std::pin::pin!(stop);
     let mut accepts = 0_u32;
     loop {
@@ -100,28 +100,28 @@ pub(in crate::control) async fn serve(
                 if let Some(suppressed) = local::admit(Kind::ControlAccept) {
                     tracing::warn!(%error, suppressed, "control: accept failed; retried every 50 ms");
                 }
-                door.accept_failed();
+                admission.accept_failed();
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         let ip = peer.ip().to_canonical();
-        let Some(seat) = door.admit(ip) else {
+        let Some(slot) = admission.admit(ip) else {
             continue;
         };
         let _nagle_stays = stream.set_nodelay(true);
-        let guest = Guest {
+        let accepted = AcceptedConnection {
             control: Rc::clone(&control),
-            wire: Wire::new(stream),
-            seat: Rc::new(seat),
+            stream: SharedStream::new(stream),
+            slot: Rc::new(slot),
             ip,
         };
-        tokio::task::spawn_local(attend(guest, acceptor.clone(), stops.clone()));
+        tokio::task::spawn_local(serve_connection(accepted, acceptor.clone(), stops.clone()));
     }
     overdue.abort();
     drop((listener, stopping));
     let deadline = Instant::now() + CONTROL_DRAIN_MAX;
-    while door.open() > 0 && Instant::now() < deadline {
+    while admission.open() > 0 && Instant::now() < deadline {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     Ok(())
@@ -130,65 +130,69 @@ pub(in crate::control) async fn serve(
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// As HTTP has it: what was answered is on its way.
+    /// As HTTP defines it: the answers are sent.
     Orderly,
-    /// We answered that it ends while the client may still be sending.
+    /// Our answer announces the end while the client may still be sending.
     Unread,
-    /// We lost patience, or the client broke off.
+    /// A deadline passed, or the client broke off.
     Cut,
 }
 
-/// A connection that has said nothing yet.
-struct Guest {
+/// A connection that has not sent anything yet.
+struct AcceptedConnection {
     control: Rc<Control>,
-    wire: Wire,
-    seat: Rc<Seat>,
-    // The other end; the client, once a trusted proxy has said who that is.
+    stream: SharedStream,
+    slot: Rc<AdmissionSlot>,
+    // The peer's address; the client's, once a trusted proxy has named it.
     ip: IpAddr,
 }
 
-/// Takes a connection from its first byte to its last.
-async fn attend(guest: Guest, acceptor: Option<TlsAcceptor>, stops: watch::Receiver<()>) {
-    let (seat, wire) = (Rc::clone(&guest.seat), guest.wire.clone());
+/// Serves a connection from its first byte to its last.
+async fn serve_connection(
+    accepted: AcceptedConnection,
+    acceptor: Option<TlsAcceptor>,
+    stops: watch::Receiver<()>,
+) {
+    let (slot, stream) = (Rc::clone(&accepted.slot), accepted.stream.clone());
     let mut stopped = stops.clone();
     let end = tokio::select! {
-        end = welcome(guest, acceptor, stops) => end,
-        () = seat.displaced() => End::Cut,
+        end = establish_and_serve(accepted, acceptor, stops) => end,
+        () = slot.displaced() => End::Cut,
     };
     match end {
         End::Orderly => {}
         End::Unread => {
             tokio::select! {
-                () = wire.linger() => {}
-                () = seat.displaced() => {}
+                () = stream.linger() => {}
+                () = slot.displaced() => {}
                 // The sender was dropped: the server stops.
                 _ = stopped.changed() => {}
             }
-            wire.reset_if_unread();
+            stream.reset_if_unread();
         }
-        End::Cut => wire.reset_if_unread(),
+        End::Cut => stream.reset_if_unread(),
     }
 }
 
-async fn welcome(
-    mut guest: Guest,
+async fn establish_and_serve(
+    mut accepted: AcceptedConnection,
     acceptor: Option<TlsAcceptor>,
     stops: watch::Receiver<()>,
 ) -> End {
-    if guest.control.door.trusted().trusts(guest.ip) {
-        let prefaced = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_preface(&mut guest));
-        if !matches!(prefaced.await, Ok(Ok(()))) {
-            guest.control.door.note_malformed();
+    if accepted.control.admission.trusted().trusts(accepted.ip) {
+        let header_read = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_preface(&mut accepted));
+        if !matches!(header_read.await, Ok(Ok(()))) {
+            accepted.control.admission.note_malformed();
             return End::Cut;
         }
     }
-    let (wire, ip) = (guest.wire.clone(), guest.ip);
+    let (stream, ip) = (accepted.stream.clone(), accepted.ip);
     let Some(acceptor) = acceptor else {
-        return converse(guest, wire, stops).await;
+        return serve_http(accepted, stream, stops).await;
     };
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shake(wire, acceptor));
-    match shaken.await {
-        Ok(Ok(Some(stream))) => converse(guest, stream, stops).await,
+    let handshaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls_handshake(stream, acceptor));
+    match handshaken.await {
+        Ok(Ok(Some(stream))) => serve_http(accepted, stream, stops).await,
         Ok(Ok(None)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%ip, suppressed, "control: a request without TLS was refused");
@@ -206,55 +210,58 @@ async fn welcome(
     }
 }
 
-/// A TLS connection; `None` if the client speaks HTTP without it, and was told so.
-async fn shake(mut wire: Wire, acceptor: TlsAcceptor) -> io::Result<Option<TlsStream<Wire>>> {
-    if !wire.first_byte().await?.is_some_and(http::is_without_tls) {
-        return acceptor.accept(wire).await.map(Some);
+/// A TLS connection; `None` if the client speaks HTTP without TLS and got an answer that says so.
+async fn tls_handshake(
+    mut stream: SharedStream,
+    acceptor: TlsAcceptor,
+) -> io::Result<Option<TlsStream<SharedStream>>> {
+    if !stream.first_byte().await?.is_some_and(http::is_without_tls) {
+        return acceptor.accept(stream).await.map(Some);
     }
     let mut answer = Vec::new();
     let text = b"This port speaks TLS: use https://\n";
     http::plain(&mut answer, 400, "text/plain; charset=utf-8", text);
-    wire.write_all(&answer).await?;
+    stream.write_all(&answer).await?;
     Ok(None)
 }
 
-/// Reads until it is known whom a trusted proxy speaks for.
-async fn read_preface(guest: &mut Guest) -> io::Result<()> {
+/// Reads a trusted proxy's header, which names the client.
+async fn read_preface(accepted: &mut AcceptedConnection) -> io::Result<()> {
     let mut received = bytes::BytesMut::new();
     loop {
         match proxy::preface(&received).map_err(io::Error::other)? {
             Preface::Incomplete => {}
             Preface::Absent => break,
             Preface::Header { len, source } => {
-                guest.ip = source.unwrap_or(guest.ip);
+                accepted.ip = source.unwrap_or(accepted.ip);
                 let _header = received.split_to(len);
                 break;
             }
         }
         received.reserve(PROXY_HEADER_BYTES_MAX);
-        if guest.wire.read_buf(&mut received).await? == 0 {
-            // A look whether somebody listens: no header is missing.
+        if accepted.stream.read_buf(&mut received).await? == 0 {
+            // A health check of the port: no header is missing.
             break;
         }
     }
-    guest.seat.identify(guest.ip);
-    guest.wire.put_back(received.freeze());
+    accepted.slot.identify(accepted.ip);
+    accepted.stream.put_back(received.freeze());
     Ok(())
 }
 
 /// Answers one connection's requests until it ends, is idle for too long, or the server stops.
-async fn converse(
-    guest: Guest,
+async fn serve_http(
+    accepted: AcceptedConnection,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     mut stops: watch::Receiver<()>,
 ) -> End {
-    let Guest {
-        control, seat, ip, ..
-    } = guest;
-    let under_way = Rc::new(Cell::new(0_usize));
+    let AcceptedConnection {
+        control, slot, ip, ..
+    } = accepted;
+    let in_progress = Rc::new(Cell::new(0_usize));
     // hyper bounds neither the wait for a first byte nor an idle HTTP/2 connection.
-    let patience = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
-    let (calls, refreshed) = (Rc::clone(&under_way), Rc::clone(&patience));
+    let deadline = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
+    let (calls, refreshed) = (Rc::clone(&in_progress), Rc::clone(&deadline));
     let (doubt, ends_unread) = (Rc::default(), Rc::new(Cell::new(false)));
     let stream = Guarded::new(stream, Rc::clone(&doubt));
     let (owner, unread) = (Rc::clone(&control), Rc::clone(&ends_unread));
@@ -262,14 +269,14 @@ async fn converse(
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = Counted::new(&calls);
         let caller = Caller {
-            ip: viewer(control.door.trusted(), ip, request.headers()),
-            seat: Rc::clone(&seat),
+            ip: client_ip(control.admission.trusted(), ip, request.headers()),
+            slot: Rc::clone(&slot),
             ends_unread: Rc::clone(&unread),
         };
         async move {
             let answered = answer(&control, &caller, request).await;
             drop(counted);
-            caller.seat.rest();
+            caller.slot.rest();
             refreshed.set(Instant::now() + CONTROL_IDLE_MAX);
             Ok::<_, Infallible>(answered)
         }
@@ -284,17 +291,17 @@ async fn converse(
                 return match ended {
                     Ok(()) if ends_unread.get() => End::Unread,
                     Ok(()) => End::Orderly,
-                    Err(error) => broken(&owner, ip, &*error, doubt.get()),
+                    Err(error) => classify_error(&owner, ip, &*error, doubt.get()),
                 };
             }
-            () = tokio::time::sleep_until(patience.get()) => {
-                if under_way.get() > 0 {
-                    patience.set(Instant::now() + CONTROL_IDLE_MAX);
-                } else if patience.get() <= Instant::now() {
+            () = tokio::time::sleep_until(deadline.get()) => {
+                if in_progress.get() > 0 {
+                    deadline.set(Instant::now() + CONTROL_IDLE_MAX);
+                } else if deadline.get() <= Instant::now() {
                     return End::Cut;
                 }
             }
-            // The sender was dropped: there is nothing more to hear.
+            // The sender was dropped: no further change can arrive.
             _ = stops.changed(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
@@ -303,8 +310,9 @@ async fn converse(
     }
 }
 
-/// What becomes of a connection that the HTTP library gave up: who sent no request has its answer from there.
-fn broken(
+/// Decides how a connection ends after an error of the HTTP library, which has already answered 400 or 431 to a
+/// malformed request.
+fn classify_error(
     control: &Control,
     ip: IpAddr,
     error: &(dyn Error + Send + Sync + 'static),
@@ -330,8 +338,8 @@ fn broken(
     End::Unread
 }
 
-/// Whom a request is from.
-fn viewer(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+/// The address a request comes from.
+fn client_ip(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     if !trusted.trusts(peer) {
         return peer;
     }
@@ -343,8 +351,8 @@ fn viewer(trusted: &TrustedProxies, peer: IpAddr, headers: &HeaderMap) -> IpAddr
     trusted.viewer(peer, values.into_iter())
 }
 
-fn builder() -> auto::Builder<Local> {
-    let mut builder = auto::Builder::new(Local);
+fn builder() -> auto::Builder<LocalExecutor> {
+    let mut builder = auto::Builder::new(LocalExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -1,33 +1,33 @@
-//! The log line of a refused API call: who asked for what, why not, and which request id the answer had.
+//! The log line of a refused API call: the caller, the operation, the reason and the answer's request id.
 
 use std::net::IpAddr;
 
 use hyper::http::request::Parts;
 
-use super::{Called, signed_headers, without_body};
+use super::{CallContext, signed_headers, without_body};
 use crate::control::fault::Fault;
 use crate::control::op::Operation;
 use crate::logging::{Kind, bounded, local};
 use crate::protocol::sigv4::Claim;
 
-/// Says that a call was refused, if none of its kind was a second ago. A `key` is proven, a
+/// Logs that a call was refused, unless a line of its kind was logged within a second. A `key` is authenticated, a
 /// `claimed_key` is not.
-pub(super) fn say(
+pub(super) fn log(
     fault: &Fault,
-    called: &Called,
+    context: &CallContext,
     parts: &Parts,
     operation: Option<Operation>,
     ip: IpAddr,
     request_id: &str,
 ) {
-    let Some(suppressed) = local::admit(kind(fault, called)) else {
+    let Some(suppressed) = local::admit(kind(fault, context)) else {
         return;
     };
-    let resource = operation.and_then(|operation| operation.resource(&parts.uri, &called.body));
+    let resource = operation.and_then(|operation| operation.resource(&parts.uri, &context.body));
     let resource = resource.as_deref().map(bounded);
     let path = operation.is_none().then(|| bounded(parts.uri.path()));
     let operation = operation.map_or("unknown", Operation::name);
-    let key = called.key.as_deref();
+    let key = context.key.as_deref();
     let claimed = claimed_key(parts).filter(|_| key.is_none());
     let reason = fault.reason();
     tracing::warn!(
@@ -45,8 +45,8 @@ pub(super) fn say(
     );
 }
 
-fn kind(fault: &Fault, called: &Called) -> Kind {
-    if called.key.is_none() {
+fn kind(fault: &Fault, context: &CallContext) -> Kind {
+    if context.key.is_none() {
         return Kind::ApiUnauthenticated;
     }
     match fault {
@@ -64,7 +64,7 @@ fn kind(fault: &Fault, called: &Called) -> Kind {
     }
 }
 
-/// The access key id that an unproven request names.
+/// The access key id that an unauthenticated request names.
 fn claimed_key(parts: &Parts) -> Option<String> {
     let headers = signed_headers(parts);
     let claim = Claim::read(&without_body(parts, &headers)).ok()?;

@@ -1,5 +1,5 @@
-//! What nobody has read of a request's body when its answer is there: a small rest is dropped and the connection
-//! goes on, for a larger one it ends, in a way that the client can still read why.
+//! The unread part of a request's body once its answer is ready: a small rest is drained and the connection
+//! continues; a larger one ends the connection, in a way that lets the client still read the answer.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use super::{Answered, Caller};
 use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, UNREAD_BODY_BYTES_MAX};
 use crate::control::fault::Fault;
 
-/// The body of a request, as long as it is not read.
+/// The state of a request's body.
 pub(super) enum Unread {
-    /// There is nothing more.
+    /// It is read completely, or empty.
     Nothing,
-    /// Nobody has begun.
+    /// Reading has not started.
     Whole(Incoming),
-    /// Somebody gave up.
+    /// Reading stopped before its end.
     Rest,
 }
 
 impl Unread {
-    /// A body that has just come.
+    /// A body that has just arrived.
     pub(super) fn of(body: Incoming) -> Self {
         if body.is_end_stream() {
             Self::Nothing
@@ -33,7 +33,7 @@ impl Unread {
         }
     }
 
-    /// Reads it, bounded, within a deadline; a declared length is judged before a byte is read.
+    /// Reads the body, bounded, within a deadline; a declared length is checked before a byte is read.
     pub(super) async fn read(&mut self) -> Result<Bytes, Fault> {
         let body = match std::mem::replace(self, Self::Rest) {
             Self::Nothing => {
@@ -60,18 +60,18 @@ impl Unread {
         }
     }
 
-    /// Decides about the connection, and says so in the answer before a client sends its next request into
-    /// nothing. HTTP/2 ends the stream alone.
+    /// Decides whether the connection continues, and announces its end in the answer, before the client sends
+    /// another request on it. HTTP/2 ends only the stream.
     pub(super) fn settle(self, from: &Caller, parts: &Parts, mut answer: Answered) -> Answered {
         if parts.version > Version::HTTP_11 {
             return answer;
         }
-        // Where a chunked body ends is for the library alone to find; see `protocol::framing`.
+        // Only the library decides where a chunked body ends; see `protocol::framing`.
         let mut ends = parts.headers.contains_key(TRANSFER_ENCODING);
         match self {
             Self::Nothing => {}
             Self::Whole(body) if !ends && is_small(&body, parts) => {
-                tokio::task::spawn_local(drop_within(body, BODY_TIMEOUT));
+                tokio::task::spawn_local(drain(body, BODY_TIMEOUT));
             }
             Self::Whole(_) | Self::Rest => {
                 ends = true;
@@ -86,15 +86,15 @@ impl Unread {
     }
 }
 
-/// Who waits for `100 Continue` may never send it.
+/// A client that waits for `100 Continue` may never send its body.
 fn is_small(body: &Incoming, parts: &Parts) -> bool {
     let length = body.size_hint().exact();
     length.is_some_and(|length| length <= UNREAD_BODY_BYTES_MAX)
         && !parts.headers.contains_key(EXPECT)
 }
 
-/// If it takes longer the library ends the connection.
-async fn drop_within(mut body: Incoming, limit: Duration) {
+/// Drains the body; if it takes longer than `limit` the library ends the connection.
+async fn drain(mut body: Incoming, limit: Duration) {
     let read = async { while let Some(Ok(_dropped)) = body.frame().await {} };
     let _elapsed = tokio::time::timeout(limit, read).await;
 }

@@ -1,4 +1,4 @@
-//! JSON without two members of one name: signers, proxies and we must not read one body differently.
+//! JSON without repeated member names: signers, proxies and this server must not read one body differently.
 
 use std::fmt;
 
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for Reader {
 mod tests {
     use super::*;
 
-    /// Goal: everything else is read as serde_json reads it. Method: compare, on texts of every kind.
+    /// Goal: all other JSON is read as serde_json reads it. Method: compare, on texts of every kind.
     #[test]
     fn only_repeated_members_are_read_differently() {
         for text in [

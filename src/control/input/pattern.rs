@@ -4,21 +4,21 @@ use super::super::arn::is_arn;
 use crate::base::id::{FrameId, LoggingId};
 use crate::protocol::token::Capability;
 
-/// What a string must look like.
+/// A pattern that a string must match.
 #[derive(Clone, Copy)]
 pub(in crate::control) struct Pattern {
-    /// For the caller to read.
+    /// The pattern as shown to the caller.
     pub(super) text: &'static str,
     pub(super) admits: fn(&str) -> bool,
 }
 
-/// No pattern.
+/// Any text.
 pub(in crate::control) const ANY: Pattern = Pattern {
     text: ".*",
     admits: |_| true,
 };
 
-/// Of rooms and logging configurations.
+/// Names of rooms and logging configurations.
 pub(in crate::control) const NAME: Pattern = Pattern {
     text: "[a-zA-Z0-9-_]*",
     admits: |text| {
@@ -39,13 +39,13 @@ pub(in crate::control) const LOGGING_ARN: Pattern = Pattern {
     admits: is_arn::<LoggingId>,
 };
 
-/// What the review handler's failure means.
+/// The result if the review handler fails.
 pub(in crate::control) const FALLBACK_RESULT: Pattern = Pattern {
     text: "ALLOW|DENY",
     admits: |text| matches!(text, "ALLOW" | "DENY"),
 };
 
-/// What a token's holder may do.
+/// A right of a token's holder.
 pub(in crate::control) const CAPABILITY: Pattern = Pattern {
     text: "SEND_MESSAGE|DELETE_MESSAGE|DISCONNECT_USER",
     admits: |text| Capability::parse(text).is_some(),
@@ -57,7 +57,7 @@ pub(in crate::control) const MESSAGE_ID: Pattern = Pattern {
     admits: |text| FrameId::parse(text).is_some(),
 };
 
-/// Names of the service's own events cannot be forged.
+/// Event names; names of the service's own events are excluded.
 pub(in crate::control) const EVENT_NAME: Pattern = Pattern {
     text: "^(?!aws:).+",
     admits: |text| !text.starts_with("aws:"),

@@ -1,5 +1,5 @@
-//! The proof that a caller may make a call. It is made by one function, and handlers of operations
-//! take nothing else, so that an operation which forgets to ask does not compile.
+//! Proof that a caller may make a call. Only one function makes it, and handlers of operations accept nothing else,
+//! so that an operation without an authorization check does not compile.
 
 use std::rc::Rc;
 
@@ -11,10 +11,10 @@ use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::protocol::sigv4::percent_decode;
 
-/// Where the ARN of the resource that an operation is about stands.
+/// Where a call carries the ARN of its resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
-    /// Creations and listings are about no single resource.
+    /// Creations and listings have no single resource.
     Nothing,
     /// A member of the body.
     Member(&'static str),
@@ -22,7 +22,7 @@ pub(super) enum About {
     Path,
 }
 
-/// What a caller asks for and may ask for: [`authorize`] is the only way to one.
+/// An authorized call: [`authorize`] is the only way to create one.
 #[derive(Debug)]
 pub(super) struct Authorized {
     input: Input,
@@ -36,12 +36,12 @@ impl Authorized {
         self.input
     }
 
-    /// The ARN in the path, which the caller may touch, whether or not it exists.
+    /// The ARN in the path, which the caller may access, whether or not it exists.
     pub(super) fn path_arn(&self) -> &str {
         self.resource.as_deref().unwrap_or_default()
     }
 
-    /// The query as it came.
+    /// The query as received.
     pub(super) fn query(&self) -> &str {
         &self.query
     }
@@ -51,7 +51,7 @@ impl Authorized {
 ///
 /// # Errors
 ///
-/// `AccessDeniedException`; `ValidationException` for a body or path that names no resource readably.
+/// `AccessDeniedException`; `ValidationException` for a body or path without a readable resource.
 pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
     let Request {
         caller,
@@ -84,7 +84,7 @@ impl Operation {
         })
     }
 
-    /// The ARN that a call is about, whoever makes it; `None` if it names none readably.
+    /// The ARN of a call's resource, for any caller; `None` if it is not readable.
     pub(in crate::control) fn resource(self, uri: &Uri, body: &[u8]) -> Option<String> {
         let body = if self.has_body() { body } else { &[] };
         let input = Input::parse(body).ok()?;
@@ -138,17 +138,17 @@ mod tests {
         authorize(request(operation, grant, arn)).map(drop)
     }
 
-    /// Goal: of every operation, a key limited to one resource reaches that one, no other, and neither
-    /// creations nor listings; a key limited to other operations reaches nothing.
-    /// Method: the whole table, so that a new operation is asked as well.
+    /// Goal: for every operation, a key limited to one resource reaches that one, no other, and neither creations
+    /// nor listings; a key limited to other operations reaches nothing. Method: the whole table, so that it covers
+    /// new operations as well.
     #[test]
-    fn every_operation_asks_for_its_resource() {
+    fn every_operation_checks_its_resource() {
         let is_denied = |outcome| matches!(outcome, Err(Fault::Denied { .. }));
         for operation in Operation::ALL.iter().copied() {
             let limited = || Grant::new(None, vec!["*:room/A*".to_owned()]);
             let own = outcome(operation, limited(), MINE);
             if operation.about() == About::Nothing {
-                assert!(is_denied(own), "{operation:?} is about no single resource");
+                assert!(is_denied(own), "{operation:?} has no single resource");
             } else {
                 assert_eq!(own, Ok(()), "{operation:?}");
             }
@@ -173,12 +173,12 @@ mod tests {
 
     /// Goal: a body that hides its resource (absent, not a string) reaches nothing with a limited key.
     #[test]
-    fn an_unreadable_resource_is_nobodys() {
+    fn an_unreadable_resource_is_denied() {
         for body in ["", "{}", "{\"identifier\":[1]}", "{\"identifier\":null}"] {
             let grant = Grant::new(None, vec!["*".to_owned()]);
-            let mut asked = request(Operation::GetRoom, grant, MINE);
-            asked.body = body.into();
-            let outcome = authorize(asked).map(drop);
+            let mut call = request(Operation::GetRoom, grant, MINE);
+            call.body = body.into();
+            let outcome = authorize(call).map(drop);
             assert!(matches!(outcome, Err(Fault::Denied { .. })), "{body}");
         }
     }

@@ -1,4 +1,4 @@
-//! A door for fuzz targets: bodies as the operations read them, without a server behind.
+//! An entry point for fuzz targets: bodies as the operations read them, without a server.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,32 @@ use crate::base::limits::{EVENT_NAME_CHARS_MAX, USER_ID_CHARS_MAX};
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, CAPABILITY, EVENT_NAME, MESSAGE_ID};
 
-/// What was read, as the operations would.
+/// The members that the operations read.
 #[derive(Debug)]
 pub struct Seen {
-    /// Of a room.
+    /// A room's member.
     pub name: Option<String>,
-    /// Of a room.
+    /// A room's member.
     pub message_rate: Option<u32>,
-    /// Of a room.
+    /// A room's member.
     pub message_length: Option<u32>,
-    /// Of any resource.
+    /// A member of any resource.
     pub tags: Option<BTreeMap<String, String>>,
-    /// Of an event or a token.
+    /// A member of an event or a token.
     pub attributes: Option<BTreeMap<String, String>>,
-    /// Of an event.
+    /// A member of an event.
     pub event_name: Option<String>,
-    /// Of a message.
+    /// A member of a message.
     pub id: Option<String>,
-    /// Of a token, and of who is disconnected.
+    /// A member of a token, or the user to disconnect.
     pub user_id: Option<String>,
-    /// Of a token.
+    /// A member of a token.
     pub capabilities: Option<Vec<String>>,
     /// The page token, as this server would write it.
     pub page: Option<String>,
 }
 
-/// Reads every member that any operation reads in a way of its own; the faults' text if there are any.
+/// Reads every member that an operation reads in its own way; returns the text of any faults.
 pub fn see(body: &[u8]) -> Result<Seen, String> {
     let text = |fault| format!("{fault:?}");
     let mut input = Input::parse(body).map_err(text)?;
@@ -56,7 +56,7 @@ pub fn see(body: &[u8]) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// Tag keys of a query; the fault's text if there is one.
+/// Tag keys of a query, or the text of the fault.
 pub fn tag_keys(query: &str) -> Result<Vec<String>, String> {
     let keys = tags::keys(query).map_err(|fault| format!("{fault:?}"))?;
     Ok(keys.into_iter().collect())

@@ -10,13 +10,13 @@ use crate::control::arn::ResourceId;
 use crate::control::input::Input;
 use crate::control::input::pattern::ANY;
 use crate::control::record::Record;
-use crate::control::shelf::{Mark, Shelf};
+use crate::control::record_cache::{PageCursor, RecordCache};
 
 const TOKEN_CHARS_MAX: usize = 1024;
 
-/// Which page is asked for.
+/// The requested page.
 pub(super) struct Page<I> {
-    after: Option<Mark<I>>,
+    after: Option<PageCursor<I>>,
     count_max: usize,
 }
 
@@ -26,11 +26,11 @@ impl<I: ResourceId> Page<I> {
         let count_max = input.integer("maxResults", 1..=PAGE_ITEMS_MAX);
         let token = input.text("nextToken", 0..=TOKEN_CHARS_MAX, ANY);
         let after = token.filter(|token| !token.is_empty()).and_then(|token| {
-            let mark = read_mark(&token);
-            if mark.is_none() {
+            let cursor = read_cursor(&token);
+            if cursor.is_none() {
                 input.fault("nextToken", "was not given by this server");
             }
-            mark
+            cursor
         });
         let count_max = count_max.unwrap_or(PAGE_ITEMS_MAX);
         let count_max = usize::try_from(count_max).expect("at most 50");
@@ -40,21 +40,21 @@ impl<I: ResourceId> Page<I> {
     /// For fuzz targets.
     #[cfg(fuzzing)]
     pub(super) fn token(self) -> Option<String> {
-        self.after.map(write_mark)
+        self.after.map(write_cursor)
     }
 
-    /// The page, its records under `member`.
+    /// The answer: the page's records under `member`.
     pub(super) fn answer<R: Record<Id = I>>(
         self,
-        shelf: &Shelf<R>,
+        cache: &RecordCache<R>,
         member: &str,
         wanted: impl Fn(&R) -> bool,
         show: impl Fn(&R) -> Map<String, Value>,
     ) -> Answer {
-        let (page, more) = shelf.page(self.after, self.count_max, wanted);
+        let (page, more) = cache.page(self.after, self.count_max, wanted);
         let mut answer = Map::new();
         if more && let Some(last) = page.last() {
-            let token = write_mark((last.head().updated_ms, last.id()));
+            let token = write_cursor((last.head().updated_ms, last.id()));
             answer.insert("nextToken".to_owned(), token.into());
         }
         let shown: Vec<Value> = page.iter().map(|record| show(record).into()).collect();
@@ -63,11 +63,11 @@ impl<I: ResourceId> Page<I> {
     }
 }
 
-fn write_mark<I: ResourceId>((updated_ms, id): Mark<I>) -> String {
+fn write_cursor<I: ResourceId>((updated_ms, id): PageCursor<I>) -> String {
     URL_SAFE_NO_PAD.encode(format!("{updated_ms}:{id}"))
 }
 
-fn read_mark<I: ResourceId>(token: &str) -> Option<Mark<I>> {
+fn read_cursor<I: ResourceId>(token: &str) -> Option<PageCursor<I>> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     let (updated_ms, id) = text.split_once(':')?;
     Some((updated_ms.parse().ok()?, I::parse(id)?))

@@ -31,10 +31,10 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
         destination,
         state: LoggingState::Active,
     };
-    let kept = control
+    let inserted = control
         .registry
         .insert(record.clone(), LOGGING_CONFIGURATIONS_MAX);
-    kept.await?;
+    inserted.await?;
     control
         .settings
         .archive
@@ -89,9 +89,9 @@ pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault>
     let mut input = call.into_input();
     let page = Page::read(&mut input);
     input.finish()?;
-    let shelf = &control.registry.logging;
+    let cache = &control.registry.logging;
     let show = |record: &LoggingRecord| show(control, record);
-    Ok(page.answer(shelf, "loggingConfigurations", |_| true, show))
+    Ok(page.answer(cache, "loggingConfigurations", |_| true, show))
 }
 
 /// A union: exactly one of its members.

@@ -1,4 +1,4 @@
-//! What rooms and logging configurations have in common: how they are found, made and shown.
+//! Shared by rooms and logging configurations: lookup, creation and representation.
 
 use serde_json::{Map, Value, json};
 
@@ -7,8 +7,8 @@ use crate::control::arn::ResourceId;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, NAME};
-use crate::control::record::{Head, Record};
-use crate::control::registry::Shelved;
+use crate::control::record::{Record, ResourceHeader};
+use crate::control::registry::Cached;
 use crate::logging::{Kind, local};
 
 const NAME_CHARS_MAX: usize = 128;
@@ -19,20 +19,20 @@ pub(super) fn name(input: &mut Input) -> Option<String> {
     input.text("name", 0..=NAME_CHARS_MAX, NAME)
 }
 
-/// An ARN that must be there; [`find`] judges it.
+/// A required ARN; [`find`] checks it.
 pub(super) fn arn(input: &mut Input, field: &str) -> String {
     input.required_text(field, 1..=ARN_CHARS_MAX, ANY)
 }
 
-/// The resource an ARN names, existing or not found.
-pub(super) fn find<R: Shelved>(control: &Control, field: &str, arn: &str) -> Result<R::Id, Fault> {
-    let id = control.settings.realm.parse(field, arn)?;
-    id.filter(|id| R::shelf(&control.registry).contains(*id))
+/// The existing resource that an ARN names.
+pub(super) fn find<R: Cached>(control: &Control, field: &str, arn: &str) -> Result<R::Id, Fault> {
+    let id = control.settings.account.parse(field, arn)?;
+    id.filter(|id| R::cache(&control.registry).contains(*id))
         .ok_or_else(|| Fault::not_found(arn))
 }
 
-/// A new id, now, and nothing else.
-pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<Head, Fault> {
+/// A header with a new id and the current time.
+pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
         if let Some(suppressed) = local::admit(Kind::Random) {
@@ -41,15 +41,15 @@ pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<Head, Fault> 
         Fault::Internal
     })?;
     let id = I::from_random(u128::from_ne_bytes(random));
-    Ok(Head::new(id, now_ms(control)))
+    Ok(ResourceHeader::new(id, now_ms(control)))
 }
 
-/// Members every resource shows; those never set are absent.
+/// Members of every resource; those never set are absent.
 pub(super) fn show<R: Record>(control: &Control, record: &R) -> Map<String, Value> {
     let head = record.head();
     let mut members = Map::new();
     let mut show = |name: &str, value: Value| drop(members.insert(name.to_owned(), value));
-    show("arn", control.settings.realm.arn(record.id()).into());
+    show("arn", control.settings.account.arn(record.id()).into());
     show("id", head.id.as_str().into());
     if let Some(name) = &head.name {
         show("name", name.as_str().into());

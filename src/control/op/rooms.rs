@@ -44,19 +44,19 @@ fn wanted(input: &mut Input) -> Wanted {
         }),
         logging: input
             .list(LOGGING, ROOM_LOGGING_MAX, LOGGING_ARN)
-            .map(once_each),
+            .map(deduplicated),
     }
 }
 
-/// A room's records go to a destination once, however often it is named.
-fn once_each(arns: Vec<String>) -> Vec<String> {
-    let mut kept = Vec::with_capacity(arns.len());
+/// A room's records go to a destination once, even if it is named twice.
+fn deduplicated(arns: Vec<String>) -> Vec<String> {
+    let mut unique = Vec::with_capacity(arns.len());
     for arn in arns {
-        if !kept.contains(&arn) {
-            kept.push(arn);
+        if !unique.contains(&arn) {
+            unique.push(arn);
         }
     }
-    kept
+    unique
 }
 
 /// For fuzz targets.
@@ -67,14 +67,14 @@ pub(super) fn seen(input: &mut Input) -> (Option<String>, Option<u32>, Option<u3
 }
 
 impl Wanted {
-    /// Keeps the named logging configurations from being deleted meanwhile.
+    /// Prevents the deletion of the named logging configurations meanwhile.
     fn attach<'a>(&self, control: &'a Control) -> Result<Attaching<'a>, Fault> {
         let arns = self.logging.as_deref().unwrap_or_default();
-        control.registry.attach(&control.settings.realm, arns)
+        control.registry.attach(&control.settings.account, arns)
     }
 
-    /// Absent members stay; an empty uri detaches the handler and
-    /// leaves its fallback; a list replaces the list.
+    /// Absent members stay unchanged; an empty uri detaches the handler and keeps its fallback; a list replaces the
+    /// list.
     fn apply(self, room: &mut RoomRecord) {
         room.head.name = self.name.or(room.head.name.take());
         room.message_rate = self.message_rate.unwrap_or(room.message_rate);
@@ -108,7 +108,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     Ok((200, Some(full(control, &room.await?))))
 }
 
-/// A room of this name and nothing else; its ARN.
+/// Creates a room with this id and name, otherwise default; returns its ARN.
 pub(in crate::control) async fn create_ready(
     control: &Control,
     id: RoomId,
@@ -119,7 +119,7 @@ pub(in crate::control) async fn create_ready(
         ..Wanted::default()
     };
     let room = keep_new(control, named, |room| room.head.id = id.to_string()).await?;
-    Ok(control.settings.realm.arn(room.id()))
+    Ok(control.settings.account.arn(room.id()))
 }
 
 async fn keep_new(
@@ -139,14 +139,14 @@ async fn keep_new(
     fill(&mut room);
     control.registry.insert(room.clone(), ROOMS_MAX).await?;
     drop(attaching);
-    tell(control, &room).await?;
+    update_shard(control, &room).await?;
     Ok(room)
 }
 
-/// Log delivery hears first: when the room speaks, it knows where to.
-async fn tell(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
-    let told = control.gateway.put_room(room.id(), room.settings()).await;
-    told.map_err(|refused| {
+/// Sends the settings to the room's shard. The archive already knows the room's destinations.
+async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
+    let updated = control.gateway.put_room(room.id(), room.settings()).await;
+    updated.map_err(|refused| {
         tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
         if refused == Refused::Late {
             Fault::Late
@@ -177,7 +177,7 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
     let changed = registry.change(id, now_ms(control), |room| wanted.apply(room));
     let room = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
     drop(attaching);
-    tell(control, &room).await?;
+    update_shard(control, &room).await?;
     Ok((200, Some(full(control, &room))))
 }
 
@@ -189,7 +189,7 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
     if !control.registry.remove_room(id).await? {
         return Err(Fault::not_found(&arn));
     }
-    // The room is gone from disk; a shard that does not know it has nothing to close.
+    // The room is deleted on disk; a shard that does not know it has nothing to close.
     match control.gateway.delete_room(id).await {
         Err(Refused::Late) => Err(Fault::Late),
         Ok(()) | Err(_) => Ok((204, None)),
@@ -213,8 +213,8 @@ pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault>
                 .as_ref()
                 .is_none_or(|arn| named.any(|named| named == arn))
     };
-    let shelf = &control.registry.rooms;
-    Ok(page.answer(shelf, "rooms", wanted, |room| summary(control, room)))
+    let cache = &control.registry.rooms;
+    Ok(page.answer(cache, "rooms", wanted, |room| summary(control, room)))
 }
 
 fn full(control: &Control, room: &RoomRecord) -> Value {
@@ -225,7 +225,7 @@ fn full(control: &Control, room: &RoomRecord) -> Value {
     members.into()
 }
 
-/// What ListRooms shows; members never set are absent.
+/// A room as ListRooms shows it; members never set are absent.
 fn summary(control: &Control, room: &RoomRecord) -> Map<String, Value> {
     let mut members = resource::show(control, room);
     if let Some(handler) = &room.handler {

@@ -31,7 +31,7 @@ pub(super) fn read(input: &mut Input) -> Option<Tags> {
     Some(tags)
 }
 
-/// Tags of this prefix are AWS's own, in any letter case.
+/// Tags with this prefix are AWS's own, in any letter case.
 fn is_reserved(key: &str) -> bool {
     key.get(..RESERVED_PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
@@ -82,7 +82,7 @@ pub(super) async fn untag(control: &Control, call: Authorized) -> Result<Answer,
     edit(control, call.path_arn(), take).await
 }
 
-/// Tags are no part of what the update time tells of.
+/// Changes tags, without the update time.
 async fn edit(
     control: &Control,
     arn: &str,
@@ -109,12 +109,12 @@ async fn edit(
 }
 
 fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
-    let realm = &control.settings.realm;
-    let found = realm.parse_taggable("resourceArn", arn)?;
+    let account = &control.settings.account;
+    let found = account.parse_taggable("resourceArn", arn)?;
     found.ok_or_else(|| Fault::not_found(arn))
 }
 
-/// `tagKeys`, once for each key.
+/// The `tagKeys`, each once.
 pub(super) fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
     let wrong = |must: String| Fault::field("tagKeys", must);
     let mut keys = BTreeSet::new();

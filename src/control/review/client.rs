@@ -1,4 +1,4 @@
-//! One call of a handler: pooled HTTP/1.1 connections, TLS, signatures, a bound for the answer.
+//! A call to a handler: pooled HTTP/1.1 connections, TLS, signatures, a bound for the answer.
 
 use std::io;
 
@@ -16,28 +16,28 @@ use crate::base::clock::UnixTime;
 use crate::base::limits::{
     REVIEW_ANSWER_BYTES_MAX, REVIEW_IDLE_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX,
 };
-use crate::control::client::{AGENT, chain, connector};
+use crate::control::aws_client::{AGENT, chain, connector};
 use crate::protocol::sigv4::Scope;
 use crate::protocol::sigv4::sign::{Outgoing, sign};
 
 const JSON: &str = "application/json";
 const INVOCATION_TYPE: (&str, &str) = ("x-amz-invocation-type", "RequestResponse");
-/// Lambda's answer is the error of the function, not what it returned.
+/// Set when Lambda's answer is the function's error, not its result.
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 
 /// Why a handler gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallFault {
-    /// Not connected, or the connection broke.
+    /// The connection failed or broke.
     #[error("{0}")]
     Connection(String),
-    /// Anything but 200.
+    /// A status other than 200.
     #[error("HTTP status {0}")]
     Status(StatusCode),
     /// The function failed.
     #[error("the function failed: {0}")]
     Function(String),
-    /// More than may be read.
+    /// The answer is too long.
     #[error("the answer is longer than {REVIEW_ANSWER_BYTES_MAX} bytes")]
     TooLong,
     /// The request cannot be written as HTTP.
@@ -45,12 +45,12 @@ pub(super) enum CallFault {
     Request(hyper::http::Error),
 }
 
-/// What a handler said.
+/// A handler's answer.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// Whole, unless there is a fault.
+    /// Complete, unless there is a fault.
     pub(super) body: Vec<u8>,
-    /// Why nothing of it but a denial may be used.
+    /// The reason why only a denial in it is valid.
     pub(super) fault: Option<CallFault>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// With the system's certificates, which are read only if `secure`.
+    /// A client with the system's certificates, which are read only if `secure`.
     pub(super) fn new(secure: bool) -> io::Result<Self> {
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -71,8 +71,8 @@ impl Client {
         Ok(Self { http })
     }
 
-    /// What the handler answers to `body`, or as much of it as came. A kept connection may just have been closed by the other
-    /// side: then the call is made once more.
+    /// Sends `body` and returns the handler's answer, as far as it arrived. The other side may just have closed a
+    /// kept connection: then the call is repeated once.
     ///
     /// # Cancel safety
     ///
@@ -102,7 +102,7 @@ impl Client {
     }
 }
 
-/// The body as far as it came within its bound, and why it is not whole.
+/// The body up to its bound, and the reason if it is incomplete.
 async fn collect(mut body: Incoming) -> (Vec<u8>, Option<CallFault>) {
     let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -111,9 +111,9 @@ async fn collect(mut body: Incoming) -> (Vec<u8>, Option<CallFault>) {
             Ok(Err(_trailers)) => continue,
             Err(error) => return (collected, Some(CallFault::Connection(chain(&error)))),
         };
-        let room = REVIEW_ANSWER_BYTES_MAX - collected.len();
-        collected.extend_from_slice(&data[..data.len().min(room)]);
-        if data.len() > room {
+        let left = REVIEW_ANSWER_BYTES_MAX - collected.len();
+        collected.extend_from_slice(&data[..data.len().min(left)]);
+        if data.len() > left {
             return (collected, Some(CallFault::TooLong));
         }
     }

@@ -1,17 +1,17 @@
-//! Figures of message review, for `/metrics`.
+//! Metrics of message review.
 
 use std::cell::Cell;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// What a review came to.
+/// The result of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The handler allowed the message.
     Allow,
     /// The handler denied it.
     Deny,
-    /// The answer is not one.
+    /// The answer is invalid.
     Invalid,
     /// No answer: no connection, a status, a failed function.
     Error,
@@ -19,7 +19,7 @@ pub(super) enum Outcome {
     Timeout,
     /// Too many reviews wait already.
     Busy,
-    /// Nobody said where the handler is.
+    /// The handler's address is not configured.
     Unconfigured,
 }
 
@@ -40,7 +40,7 @@ const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000, 500
 #[derive(Debug, Default)]
 pub struct ReviewMetrics {
     outcomes: [Cell<u64>; OUTCOMES.len()],
-    // The last one counts what is above every bound.
+    // The last one counts times above every bound.
     buckets: [Cell<u64>; BOUNDS_MS.len() + 1],
     seconds: Cell<f64>,
     pub(super) in_flight: Cell<usize>,
@@ -48,14 +48,14 @@ pub struct ReviewMetrics {
 }
 
 impl ReviewMetrics {
-    /// Counts a review that ended `elapsed` after its message came.
+    /// Counts a review that ended `elapsed` after its message arrived.
     pub(super) fn note(&self, outcome: Outcome, elapsed: Duration) {
-        let place = OUTCOMES.iter().position(|(other, _)| *other == outcome);
-        if let Some(count) = place.and_then(|place| self.outcomes.get(place)) {
+        let index = OUTCOMES.iter().position(|(other, _)| *other == outcome);
+        if let Some(count) = index.and_then(|index| self.outcomes.get(index)) {
             count.update(|count| count + 1);
         }
         if matches!(outcome, Outcome::Busy | Outcome::Unconfigured) {
-            // Nobody was called: their zeros would flatter the handlers.
+            // No handler was called: the zeros would distort its times.
             return;
         }
         let above = |bound: &u64| elapsed > Duration::from_millis(*bound);
@@ -118,9 +118,9 @@ impl ReviewMetrics {
 mod tests {
     use super::*;
 
-    /// Goal: buckets are cumulative, and an edge belongs to the bucket it names.
+    /// Goal: buckets are cumulative, and a bound belongs to the bucket it names.
     #[test]
-    fn figures_are_rendered_cumulatively() {
+    fn buckets_are_rendered_cumulatively() {
         let metrics = ReviewMetrics::default();
         metrics.note(Outcome::Allow, Duration::from_millis(1));
         metrics.note(Outcome::Allow, Duration::from_millis(3));

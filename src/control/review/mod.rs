@@ -1,9 +1,8 @@
 //! Message review: requests of the shards to handlers, verdicts back.
 //!
-//! One task for each message. It waits for a free request to its handler, then for one of all
-//! handlers' together; both queues are first come, first served, and bounded. So a handler that hangs
-//! uses up its own requests and no more. The deadline covers the waiting too; the room's home shard
-//! keeps it itself, here it only ends the call.
+//! One task per message. It waits for a free request to its handler, then for one of the total; both queues are
+//! first come, first served, and bounded. So a handler that hangs uses up only its own requests. The deadline covers
+//! the wait too; the room's home shard enforces it, here it only ends the call.
 
 mod client;
 mod metrics;
@@ -34,18 +33,18 @@ use crate::net::event::Event;
 use crate::protocol::chat::review::{
     AnswerFault, Question, Verdict, question_json, read_answer, read_denial,
 };
-use crate::shard::mesh::ReviewMail;
+use crate::shard::mesh::ReviewReceivers;
 use crate::shard::review::ReviewRequest;
 use client::{CallFault, Client};
 use metrics::Outcome;
 use settings::Target;
 
-/// Requests taken from one shard before others, and the API, have their turn.
+/// Requests handled from one shard before the others, and the API, run.
 const REQUESTS_PER_TURN_MAX: usize = 256;
-/// Log lines of one handler: the metrics have the rest.
+/// Log lines of one handler; the metrics count all failures.
 const COMPLAINTS: Rate = Rate::per_second(1);
 
-/// Has messages reviewed. One, on the control thread.
+/// Sends messages to review. One, on the control thread.
 pub struct Reviews {
     control: Rc<Control>,
     settings: ReviewSettings,
@@ -56,7 +55,7 @@ pub struct Reviews {
     metrics: Rc<ReviewMetrics>,
 }
 
-/// One handler: everything that keeps it from harming the others.
+/// One handler, with the bounds that isolate it from the others.
 struct Handler {
     function: String,
     target: Option<Target>,
@@ -65,7 +64,7 @@ struct Handler {
     complaints: Cell<Budget>,
 }
 
-/// Why a review comes to nothing.
+/// Why a review fails.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
     #[error("no answer in time")]
@@ -95,7 +94,7 @@ impl Fault {
 }
 
 impl Reviews {
-    /// `timeout` is the one that the shards have.
+    /// Creates it; `timeout` is the shards' one.
     ///
     /// # Errors
     ///
@@ -118,19 +117,22 @@ impl Reviews {
         }))
     }
 
-    /// Takes what the shards ask, for ever. Call within a `LocalSet`.
-    pub async fn serve(self: Rc<Self>, reviews: ReviewMail) -> io::Result<Infallible> {
-        let ReviewMail { mut mail, bell } = reviews;
+    /// Handles the shards' requests, forever. Call within a `LocalSet`.
+    pub async fn serve(self: Rc<Self>, reviews: ReviewReceivers) -> io::Result<Infallible> {
+        let ReviewReceivers {
+            mut receivers,
+            bell,
+        } = reviews;
         let event = Event::new(bell.event())?;
         loop {
-            for consumer in &mut mail {
+            for consumer in &mut receivers {
                 for _ in 0..REQUESTS_PER_TURN_MAX {
                     let Ok(request) = consumer.pop() else { break };
                     self.take(request);
                 }
             }
             bell.sleep().announce();
-            if mail.iter().all(rtrb::Consumer::is_empty) {
+            if receivers.iter().all(rtrb::Consumer::is_empty) {
                 event.wait().await?;
             } else {
                 tokio::task::yield_now().await;
@@ -143,7 +145,7 @@ impl Reviews {
         let room = self.control.registry.rooms.get(request.room);
         let attached = room.and_then(|room| room.reviewer().cloned());
         let Some(Attached { uri, .. }) = attached else {
-            // Detached since, or the room is gone: nobody is left to ask.
+            // The handler was detached, or the room is gone: there is no handler to call.
             self.control
                 .gateway
                 .rule(request.room, request.ticket, None);
@@ -178,14 +180,14 @@ impl Reviews {
             (own, all)
         };
         let _in_flight = Counted::new(&self.metrics.in_flight);
-        let [content, attributes_json, _, sender_json] = request.posted.texts();
+        let [content, attributes_json, _, sender_json] = request.publish_request.texts();
         let question = Question {
             content,
             attributes_json,
             message_id: request.id,
-            room_arn: &self.control.settings.realm.arn(request.room),
+            room_arn: &self.control.settings.account.arn(request.room),
             sender_json,
-            ip: request.posted.ip(),
+            ip: request.publish_request.ip(),
         };
         let question = Bytes::from(question_json(&question));
         let now = self.control.clock.now().unix;
@@ -202,7 +204,7 @@ impl Reviews {
         Ok(verdict)
     }
 
-    /// Counts, complains, and brings the verdict to the room.
+    /// Counts and logs the result, and sends the verdict to the room.
     fn finish(&self, handler: &Handler, request: &ReviewRequest, outcome: Result<Verdict, Fault>) {
         let now = self.control.clock.now().tick;
         let counted = match &outcome {
@@ -210,7 +212,7 @@ impl Reviews {
             Ok(Verdict::Deny(_)) => Outcome::Deny,
             Err(fault) => fault.outcome(),
         };
-        // The deadline was set when the message came.
+        // The deadline was set when the message arrived.
         let left = request.deadline.since(now);
         let late = now.since(request.deadline);
         self.metrics
@@ -234,7 +236,7 @@ impl Reviews {
             return Rc::clone(handler);
         }
         if handlers.len() >= REVIEW_HANDLERS_MAX {
-            // A review under way holds its handler.
+            // A review in progress holds its handler.
             handlers.retain(|_, handler| Rc::strong_count(handler) > 1);
         }
         let handler = Rc::new(Handler {
@@ -249,7 +251,7 @@ impl Reviews {
     }
 }
 
-/// One more, as long as it lives.
+/// Counts one for as long as it lives.
 struct Counted<'a>(&'a Cell<usize>);
 
 impl<'a> Counted<'a> {

@@ -1,30 +1,30 @@
-//! Where message review handlers are.
+//! Addresses of message review handlers.
 
 use std::collections::BTreeMap;
 
 use hyper::Uri;
 
 use crate::base::limits::REVIEW_IN_FLIGHT_MAX;
-use crate::control::client::Endpoint;
+use crate::control::aws_client::Endpoint;
 use crate::protocol::sigv4::sign::{Credentials, escape_path};
 
 /// How messages are reviewed.
 #[derive(Debug, Clone, Default)]
 pub struct ReviewSettings {
-    /// A handler that names no attributes takes the message's away, rather than leaving them.
+    /// If set, a handler that returns no attributes removes the message's; otherwise they stay.
     pub omitted_attributes_drop: bool,
-    /// Functions that are a plain URL, by ARN.
+    /// Functions with a plain URL, by ARN.
     pub functions: BTreeMap<String, Uri>,
-    /// Where every other function is invoked.
+    /// The service that invokes all other functions.
     pub lambda: Option<Lambda>,
 }
 
 /// A service with Lambda's Invoke API.
 #[derive(Debug, Clone)]
 pub struct Lambda {
-    /// Where.
+    /// Its address.
     pub endpoint: Endpoint,
-    /// Whose calls these are; without them calls are not signed, which emulators may put up with.
+    /// Credentials that sign calls; unsigned calls work with some emulators.
     pub credentials: Option<Credentials>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Target {
 }
 
 impl ReviewSettings {
-    /// Whether any handler speaks TLS.
+    /// Whether any handler uses TLS.
     pub fn is_secure(&self) -> bool {
         let is_secure = |uri: &Uri| uri.scheme_str() == Some("https");
         let lambda = self.lambda.as_ref();
@@ -45,13 +45,17 @@ impl ReviewSettings {
             || self.functions.values().any(is_secure)
     }
 
-    /// Connections to handlers at most.
+    /// Upper bound of connections to handlers.
     pub fn connections_max(&self) -> usize {
-        let somewhere = !self.functions.is_empty() || self.lambda.is_some();
-        if somewhere { REVIEW_IN_FLIGHT_MAX } else { 0 }
+        let has_handlers = !self.functions.is_empty() || self.lambda.is_some();
+        if has_handlers {
+            REVIEW_IN_FLIGHT_MAX
+        } else {
+            0
+        }
     }
 
-    /// How to call the function of this ARN; `None`: nobody said where it is.
+    /// How to call the function of this ARN; `None` if its address is not configured.
     pub(super) fn target(&self, function: &str) -> Option<Target> {
         if let Some(uri) = self.functions.get(function) {
             let uri = uri.clone();
@@ -77,8 +81,8 @@ mod tests {
 
     const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:check";
 
-    /// Goal: a mapped function is its URL, any other one is invoked at the endpoint, and cannot leave
-    /// its path.
+    /// Goal: a mapped function is its URL, any other one is invoked at the endpoint, and its name cannot change the
+    /// path.
     #[test]
     fn functions_are_mapped_or_invoked() {
         let mut settings = ReviewSettings::default();

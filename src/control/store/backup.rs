@@ -1,4 +1,4 @@
-//! Copies of the database as text: a line that says what it is, one for each record, one that closes.
+//! Copies of the database as text: a header line, one line for each record, a closing line.
 //!
 //! ```text
 //! {"uproar":"store","schema":2}
@@ -6,7 +6,7 @@
 //! {"rows":1,"sha256":"…"}
 //! ```
 //!
-//! The hash is over everything before the closing line. A server may run meanwhile: what is copied is
+//! The hash covers everything before the closing line. A server may run meanwhile: the copy is
 //! the state after one of its commits.
 
 use std::fmt::Write as _;
@@ -29,30 +29,30 @@ const NO_COPY: &str = "this is no copy of a database, as `uproar store backup` m
 /// Why a copy could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A file.
+    /// A file operation failed.
     #[error("{path}: {cause}")]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// The database.
+    /// The database failed.
     #[error("{path}: {cause}")]
     Store {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: StoreError,
     },
-    /// Not a whole copy.
+    /// The copy is incomplete or invalid.
     #[error("{path}, line {line}: {cause}. Nothing was restored")]
     Copy {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// Why.
+        /// The cause.
         cause: String,
     },
 }
@@ -85,7 +85,7 @@ struct Content {
     rows: Vec<Row>,
 }
 
-/// Writes a copy of `database` to `target`, the whole of it or nothing; how many records.
+/// Writes a copy of `database` to `target`, all of it or nothing; returns the number of records.
 pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     let content = read_database(database).map_err(|cause| BackupError::Store {
         path: database.to_owned(),
@@ -98,8 +98,8 @@ pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     Ok(content.rows.len())
 }
 
-/// Makes `database` what `source` says, all at once. What was there is kept beside it; where. No server
-/// may run on it: the caller holds the data directory's lock.
+/// Replaces `database` by the content of `source`, atomically. The previous database is kept beside it; returns its
+/// path. No server may run on it: the caller holds the data directory's lock.
 pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, BackupError> {
     let file = File::open(source).map_err(|cause| in_file(source, cause))?;
     let content = read_copy(BufReader::new(file)).map_err(|(line, cause)| BackupError::Copy {
@@ -121,8 +121,8 @@ pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, Backup
     swap().map_err(|cause| in_file(database, cause))
 }
 
-/// Gives the database that is there, if one is, a second name that nothing has yet. It keeps its own until
-/// the new one takes it: at no instant is there none.
+/// Gives an existing database an unused second name. It keeps its own name until the new one replaces it: at no
+/// instant is there none.
 fn keep(database: &Path) -> io::Result<Option<PathBuf>> {
     for number in 0..1000 {
         let kept = database.with_added_extension(format!("before-{number}"));
@@ -148,7 +148,7 @@ pub(super) fn in_file(path: &Path, cause: io::Error) -> BackupError {
 fn read_database(path: &Path) -> Result<Content, StoreError> {
     match builder().open_read_only(path) {
         Ok(database) => read_state(&database),
-        // A server that was killed leaves a database that its next opener puts in order.
+        // A killed server leaves a database that the next opening repairs.
         Err(DatabaseError::RepairAborted) => read_state(&builder().open(path)?),
         Err(error) => Err(error.into()),
     }
@@ -185,7 +185,7 @@ fn read_state(database: &impl ReadableDatabase) -> Result<Content, StoreError> {
 fn write_database(path: &Path, content: &Content) -> Result<(), StoreError> {
     let database = builder().create(path)?;
     let write = database.begin_write()?;
-    schema::mark(&write, content.schema)?;
+    schema::set_version(&write, content.schema)?;
     for Row { table, id, value } in &content.rows {
         let table = TableDefinition::<&str, &[u8]>::new(table);
         let value = value.to_string();
@@ -194,7 +194,7 @@ fn write_database(path: &Path, content: &Content) -> Result<(), StoreError> {
             .insert(id.as_str(), value.as_bytes())?;
     }
     write.commit()?;
-    // Today's schema, so that a copy nobody can use is found now.
+    // Migrate now, so that an unusable copy is found now.
     schema::migrate(&database)
 }
 
@@ -220,7 +220,7 @@ fn write_copy(out: &mut impl Write, content: &Content) -> io::Result<()> {
     out.flush()
 }
 
-/// The error is a line's number and what is wrong there.
+/// The error is a line's number and its fault.
 fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
     let (mut hash, mut number) = (Sha256::new(), 0);
     let mut content: Option<Content> = None;
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
     use crate::durable::faults::{Plan, Scratch, plans, under};
 
-    /// Goal: a number of many digits comes back as it was copied, not as a neighbour.
+    /// Goal: a number of many digits is restored exactly.
     #[test]
     fn long_numbers_are_read_as_they_were_written() {
         let content = |value: &str| Content {
@@ -322,7 +322,7 @@ mod tests {
             .id
     }
 
-    /// Goal: whatever fails, and wherever it is killed: a copy is whole or not there, the one before it whole.
+    /// Goal: with any failure, and a kill anywhere: a copy is whole or absent, and the previous one whole.
     #[test]
     fn a_copy_is_whole_or_the_one_before_it() {
         let scratch = Scratch::new();
@@ -340,8 +340,8 @@ mod tests {
         }
     }
 
-    /// Goal: whatever fails, and wherever it is killed: there is a whole database at every instant, the one of
-    /// before or the restored one, and the one of before is kept.
+    /// Goal: with any failure, and a kill anywhere: there is a whole database at every instant, the previous or the
+    /// restored one, and the previous one is kept.
     #[test]
     fn a_restore_leaves_a_whole_database() {
         let scratch = Scratch::new();
@@ -370,7 +370,7 @@ mod tests {
     }
 }
 
-/// A door for fuzz targets: copies as bytes, without files and databases.
+/// An entry point for fuzz targets: copies as bytes, without files and databases.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use serde_json::Value;

@@ -1,16 +1,16 @@
-//! The database behind the writer: commits, and what happens when the disk refuses one.
+//! The database behind the writer: commits, and recovery when the disk refuses one.
 //!
-//! redb is unusable after a failed write, so it is opened anew. The failed commit may be on disk all the same:
-//! then it is taken back, because its callers are told that it failed. Three things make that certain:
+//! redb is unusable after a failed write, so it is reopened. The failed commit may still be on disk: then it is
+//! rolled back, because its callers are told that it failed. Three rules ensure this:
 //!
-//! - Every commit has a number of its own, which no other ever has, and it carries what takes it back (the
-//!   table [`UNDO`]). So whoever opens the database, now or after a restart, can tell and do it.
-//! - Taking back is a commit with nothing to take back: if it fails, it is simply done again, as often as it
-//!   takes, and nothing is written before it has succeeded.
-//! - The number of a refused commit is noted beside the database before the refusal is told ([`mark`]), so that
-//!   a restart knows of it.
+//! - Every commit has a unique number, and it carries the data for its rollback (the table [`UNDO`]). So any
+//!   later opening of the database, now or after a restart, can recognise it and roll it back.
+//! - A rollback is a commit that needs no rollback itself: if it fails it is repeated until it succeeds, and
+//!   nothing is written before that.
+//! - The number of a refused commit is recorded beside the database before callers learn of the refusal
+//!   ([`refused`]), so that a restart recognises it.
 //!
-//! [`mark`]: super::mark
+//! [`refused`]: super::refused
 
 use std::time::{Duration, Instant};
 
@@ -19,74 +19,76 @@ use base64::engine::general_purpose::STANDARD;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
 
-use super::mark::{Mark, Marks};
+use super::refused::{RefusalRecord, RefusedCommit};
 use super::schema::{META, UNDO};
 use super::{StoreError, Table, Write, schema};
 
-/// The number of the last commit.
+/// Key of the last commit's number.
 const COUNTER: &str = "commits";
-/// Tells this database from every other: a mark is of one.
+/// Key of the identity that distinguishes this database from all others: a refused commit names it.
 const IDENTITY: &str = "identity";
-/// The only row of [`UNDO`]: of the last commit.
+/// The only row of [`UNDO`], which belongs to the last commit.
 const LAST: &str = "last";
-/// Between two log lines about a disk that keeps refusing.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Attempts to note a refusal, or to make sure that there is nothing to note, before it is told all the same.
-const SETTLE_ATTEMPTS: u32 = 4;
-/// Between two of them.
-const SETTLE_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
+/// Interval of log lines about a disk that keeps refusing.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Attempts to record a refusal, or to find that there is none to record, before callers get their error anyway.
+const RECORD_ATTEMPTS: u32 = 4;
+/// Pause between two of them.
+const RECORD_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
 
 type Opener = Box<dyn FnMut() -> Result<Database, StoreError> + Send>;
 
-/// A database that is opened again after it failed.
+/// A database that is reopened after a failure.
 pub(super) struct Disk {
     opener: Opener,
-    marks: Box<dyn Marks>,
-    // `None`: it failed, and what is on disk is not known.
+    refusals: Box<dyn RefusalRecord>,
+    // `None`: it failed, and the state on disk is unknown.
     database: Option<Database>,
     identity: u64,
     // Number of the last commit that counts.
     pub(super) commits: u64,
-    // The highest number a commit ever had, refused ones included.
-    tried: u64,
-    // There may be a refused commit on disk of which a restart would not know.
-    unnoted: bool,
-    // Since when the disk refuses, and when that was last said.
-    refusing: Option<(Instant, Instant)>,
+    // The highest number of any commit, refused ones included.
+    last_number: u64,
+    // A refused commit may be on disk that a restart would not recognise.
+    unrecorded: bool,
+    // When the disk began to refuse writes, and when that was last logged.
+    failing_since: Option<(Instant, Instant)>,
 }
 
-/// What takes one write back.
+/// Data that rolls one write back.
 #[derive(Serialize, Deserialize)]
 struct Undo {
     table: String,
     id: String,
-    // Base64; `None`: there was no such record.
+    // Base64; `None` if the record did not exist.
     before: Option<String>,
 }
 
 impl Disk {
     pub(super) fn open(
         mut opener: impl FnMut() -> Result<Database, StoreError> + Send + 'static,
-        mut marks: impl Marks + 'static,
+        mut refusals: impl RefusalRecord + 'static,
     ) -> Result<Self, StoreError> {
         let database = opener()?;
         schema::migrate(&database)?;
         let identity = identity(&database)?;
         let found = counter(&database)?;
-        let refused = marks.read().filter(|mark| mark.database == identity);
-        let refused = refused.map_or(0, |mark| mark.refused);
+        let refused = refusals
+            .read()
+            .filter(|refused_commit| refused_commit.database == identity);
+        let refused = refused.map_or(0, |refused_commit| refused_commit.refused);
         let mut disk = Self {
             opener: Box::new(opener),
-            marks: Box::new(marks),
+            refusals: Box::new(refusals),
             database: None,
             identity,
             commits: found,
-            tried: found.max(refused),
-            unnoted: false,
-            refusing: None,
+            last_number: found.max(refused),
+            unrecorded: false,
+            failing_since: None,
         };
         if refused == found && refused > 0 {
-            disk.take_back(&database)?;
+            disk.roll_back(&database)?;
         }
         disk.database = Some(database);
         Ok(disk)
@@ -108,19 +110,19 @@ impl Disk {
         Ok(found)
     }
 
-    /// All of the writes, or none; `false`: none, also after a restart, and the log says why.
+    /// Commits all of the writes or none. `false` means none, also after a restart; the reason is logged.
     pub(super) fn commit(&mut self, writes: &[Write]) -> bool {
         match self.try_commit(writes) {
             Ok(()) => {
-                if let Some((since, _)) = self.refusing.take() {
+                if let Some((since, _)) = self.failing_since.take() {
                     let secs = since.elapsed().as_secs();
                     tracing::info!(secs, "the disk takes writes again");
                 }
                 true
             }
             Err(error) => {
-                self.complain(&error, writes.len());
-                self.settle();
+                self.log_refusal(&error, writes.len());
+                self.record_refusal();
                 false
             }
         }
@@ -131,32 +133,32 @@ impl Disk {
         let Some(database) = self.database.take() else {
             return Err(StoreError::Refused);
         };
-        self.tried += 1;
-        // Until it is known to be there it is not.
-        self.unnoted = true;
-        write(&database, writes, self.tried)?;
-        self.unnoted = false;
-        self.commits = self.tried;
+        self.last_number += 1;
+        // Counts as refused until it is known to be on disk.
+        self.unrecorded = true;
+        write(&database, writes, self.last_number)?;
+        self.unrecorded = false;
+        self.commits = self.last_number;
         self.database = Some(database);
         Ok(())
     }
 
-    /// The database as its callers know it, open.
+    /// Opens the database in the state that its callers know.
     fn reopen(&mut self) -> Result<(), StoreError> {
         if self.database.is_none() {
             let database = (self.opener)()?;
             if counter(&database)? > self.commits {
-                self.take_back(&database)?;
+                self.roll_back(&database)?;
             }
-            self.unnoted = false;
+            self.unrecorded = false;
             self.database = Some(database);
         }
         Ok(())
     }
 
-    /// Undoes the last commit. May be done again after it failed, whether or not it took effect.
-    fn take_back(&mut self, database: &Database) -> Result<(), StoreError> {
-        self.tried += 1;
+    /// Undoes the last commit. May be repeated after a failure, whether or not it took effect.
+    fn roll_back(&mut self, database: &Database) -> Result<(), StoreError> {
+        self.last_number += 1;
         let transaction = database.begin_write()?;
         let undo: Vec<Undo> = {
             let mut last = transaction.open_table(UNDO)?;
@@ -181,33 +183,35 @@ impl Disk {
                 None => drop(table.remove(&*id)?),
             }
         }
-        transaction.open_table(META)?.insert(COUNTER, self.tried)?;
+        transaction
+            .open_table(META)?
+            .insert(COUNTER, self.last_number)?;
         transaction.commit()?;
-        self.commits = self.tried;
-        tracing::warn!(writes, "a refused commit was on disk; taken back");
+        self.commits = self.last_number;
+        tracing::warn!(writes, "a refused commit was on disk; rolled back");
         Ok(())
     }
 
-    /// Sees to it that a refused commit stays refused, if the process is killed now, too.
-    fn settle(&mut self) {
-        let mark = Mark {
+    /// Makes a refused commit stay refused, even if the process is killed now.
+    fn record_refusal(&mut self) {
+        let refused_commit = RefusedCommit {
             database: self.identity,
-            refused: self.tried,
+            refused: self.last_number,
         };
-        for attempt in 0..SETTLE_ATTEMPTS {
-            if !self.unnoted {
+        for attempt in 0..RECORD_ATTEMPTS {
+            if !self.unrecorded {
                 return;
             }
             if attempt > 0 {
-                std::thread::sleep(SETTLE_PAUSE);
+                std::thread::sleep(RECORD_PAUSE);
             }
-            match self.marks.write(mark) {
-                Ok(()) => self.unnoted = false,
-                // Or there is nothing to be noted any more.
+            match self.refusals.write(refused_commit) {
+                Ok(()) => self.unrecorded = false,
+                // If reopening succeeds there is nothing left to record.
                 Err(_) => drop(self.reopen()),
             }
         }
-        if self.unnoted {
+        if self.unrecorded {
             tracing::error!(
                 "a refused write could not be noted beside the database: should the server be killed before \
                  the disk works again, look whether the write has happened"
@@ -215,13 +219,13 @@ impl Disk {
         }
     }
 
-    fn complain(&mut self, error: &StoreError, writes: usize) {
+    fn log_refusal(&mut self, error: &StoreError, writes: usize) {
         let now = Instant::now();
-        let (since, said) = self.refusing.unwrap_or((now, now));
-        if self.refusing.is_some() && now - said < COMPLAINT_INTERVAL {
+        let (since, logged) = self.failing_since.unwrap_or((now, now));
+        if self.failing_since.is_some() && now - logged < LOG_INTERVAL {
             return;
         }
-        self.refusing = Some((since, now));
+        self.failing_since = Some((since, now));
         tracing::error!(
             %error,
             writes,
@@ -244,7 +248,7 @@ fn counter(database: &Database) -> Result<u64, StoreError> {
     Ok(commits.map_or(0, |commits| commits.value()))
 }
 
-/// The database's identity, made if it has none.
+/// The database's identity, created if it has none.
 pub(super) fn identity(database: &Database) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let identity = {
@@ -261,7 +265,7 @@ pub(super) fn identity(database: &Database) -> Result<u64, StoreError> {
     Ok(identity)
 }
 
-/// Commits, with what takes it back.
+/// Commits, together with the data for a rollback.
 fn write(database: &Database, writes: &[Write], number: u64) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     let mut undo = Vec::with_capacity(writes.len());
@@ -277,7 +281,7 @@ fn write(database: &Database, writes: &[Write], number: u64) -> Result<(), Store
             before: before.map(|before| STANDARD.encode(before.value())),
         });
     }
-    // The last first.
+    // In reverse order.
     undo.reverse();
     let undo = serde_json::to_vec(&undo).expect("strings");
     transaction.open_table(UNDO)?.insert(LAST, &*undo)?;

@@ -1,8 +1,8 @@
-//! The database of a first start: made in memory, then put in its place as a whole.
+//! The database of a first start: built in memory, then written to its path as a whole.
 //!
-//! redb brings a new file to the disk step by step and syncs each of them, nine times until today's schema is
-//! there. Nobody knows of that file yet, so one replacement is enough: at every instant there is no database or
-//! a whole one, and it survives a loss of power before anything is written to it.
+//! redb writes a new file step by step and syncs each step, nine times until the current schema is there. Nothing
+//! refers to that file yet, so one replacement is enough: at every instant there is no database or a whole one, and
+//! it survives a power failure before anything is written to it.
 
 use std::io;
 use std::path::Path;
@@ -14,11 +14,11 @@ use redb::{Builder, StorageBackend};
 use super::{StoreError, disk, schema};
 use crate::durable::{self, Access, Survives};
 
-/// Makes an empty database of today's schema, with an identity of its own.
+/// Creates an empty database with the current schema and an identity of its own.
 ///
 /// # Errors
 ///
-/// Those of the file system; there is no database then, or, after the last operation failed, a whole one.
+/// Those of the file system; then there is no database, or, if the last operation failed, a whole one.
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     let draft = Draft(Arc::new(InMemoryBackend::new()));
     let bytes = Arc::clone(&draft.0);
@@ -32,7 +32,7 @@ pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Outlives the database that writes to it.
+/// A backend that outlives the database that writes to it.
 #[derive(Debug)]
 struct Draft(Arc<InMemoryBackend>);
 
@@ -65,8 +65,8 @@ mod tests {
     use crate::durable::faults::{Plan, Scratch, plans, under};
     use crate::supervisor::Supervisor;
 
-    /// Goal: one barrier for everything a first start makes, and a start behind it makes nothing. The content
-    /// is synced before it has its name, and the directory before anybody is answered.
+    /// Goal: a first start needs one barrier, and a later start writes nothing. The content is synced before it has
+    /// its name, and the directory before any caller gets an answer.
     #[test]
     fn a_first_start_syncs_once_and_later_ones_make_nothing() {
         let scratch = Scratch::new();
@@ -83,8 +83,8 @@ mod tests {
         assert!(operations.is_empty(), "{operations:?}");
     }
 
-    /// Goal: whatever fails at a first start, alone or in pairs, and wherever it is killed: the next one has a
-    /// whole and empty database, a mark, and nothing else.
+    /// Goal: with any failure at a first start, alone or in pairs, and a kill anywhere: the next start has a whole
+    /// and empty database, the file of refused commits, and nothing else.
     #[test]
     fn a_first_start_that_fails_leaves_nothing_or_a_whole_database() {
         let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! The database's schema, and the way to it from every earlier one.
+//! The database's schema, and the migrations from every earlier one.
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
@@ -7,21 +7,21 @@ use redb::{
 use super::{StoreError, Table};
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// What takes the last commit back, as JSON.
+/// Data for the rollback of the last commit, as JSON.
 pub(super) const UNDO: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("undo");
 const VERSION: &str = "schema";
 
-/// A step from one schema to the next.
+/// A migration from one schema to the next.
 type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
 
-/// The step at index n leads from schema n to n + 1. Schema 0 is an empty file; 1 had rooms only.
-/// Tables need no step: those that are missing are made.
+/// The step at index n migrates schema n to n + 1. Schema 0 is an empty file; 1 had rooms only. New tables need no
+/// step: missing ones are created.
 const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 
-/// What this server writes.
+/// The schema this server writes.
 pub(super) const CURRENT: u64 = STEPS.len() as u64;
 
-/// Takes every step that is left, all in one transaction. Writes nothing if the database is today's.
+/// Runs all missing steps in one transaction. Writes nothing if the schema is current.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     if is_current(database)? {
         return Ok(());
@@ -34,10 +34,10 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
         step(&write)?;
     }
     for table in Table::ALL {
-        // Opening makes it.
+        // Opening creates it.
         write.open_table(table.definition())?;
     }
-    mark(&write, CURRENT)?;
+    set_version(&write, CURRENT)?;
     write.commit()?;
     if found > 0 && found < CURRENT {
         tracing::info!(from = found, to = CURRENT, "the database was migrated");
@@ -45,7 +45,7 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether there is nothing to do: the schema is today's and every table is there.
+/// Whether the schema is current and every table exists.
 fn is_current(database: &Database) -> Result<bool, StoreError> {
     let read = database.begin_read()?;
     let tables: Vec<_> = read.list_tables()?.collect();
@@ -56,14 +56,14 @@ fn is_current(database: &Database) -> Result<bool, StoreError> {
     Ok(version(&read.open_table(META)?)? == CURRENT)
 }
 
-/// The schema a database has.
+/// The schema of a database.
 pub(super) fn version(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, StoreError> {
     let found = meta.get(VERSION)?;
     Ok(found.map_or(0, |version| version.value()))
 }
 
-/// Says which schema a database has.
-pub(super) fn mark(write: &WriteTransaction, version: u64) -> Result<(), StoreError> {
+/// Sets the schema of a database.
+pub(super) fn set_version(write: &WriteTransaction, version: u64) -> Result<(), StoreError> {
     write.open_table(META)?.insert(VERSION, version)?;
     Ok(())
 }
@@ -99,7 +99,7 @@ mod tests {
         path
     }
 
-    /// Goal: what an older server kept is there after an upgrade, and the file is of today's schema.
+    /// Goal: the records of an older server are there after an upgrade, and the file has the current schema.
     #[test]
     fn a_database_of_schema_1_is_migrated_and_keeps_its_rooms() {
         let path = scratch("old");
@@ -128,7 +128,7 @@ mod tests {
         std::fs::remove_file(&path).expect("removes");
     }
 
-    /// Goal: a file of a later server is left alone.
+    /// Goal: a file of a later server is not changed.
     #[test]
     fn a_later_schema_is_refused() {
         let path = scratch("new");

@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use super::mark::{Mark, Marks};
+use super::refused::{RefusalRecord, RefusedCommit};
 use super::*;
 
-/// When the disk fails: operations that change something, counted from 0.
+/// When the disk fails: changing operations, counted from 0.
 #[derive(Debug, Clone, Default)]
 struct Plan {
     bad: Vec<Range<usize>>,
-    /// Whether a failing operation takes effect all the same.
+    /// Whether a failing operation still takes effect.
     late: bool,
 }
 
 #[derive(Debug)]
 struct Medium {
     bytes: InMemoryBackend,
-    mark: Mutex<Option<Mark>>,
+    refused_commit: Mutex<Option<RefusedCommit>>,
     plan: Mutex<(Plan, usize)>,
 }
 
@@ -30,12 +30,12 @@ impl Medium {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             bytes: InMemoryBackend::new(),
-            mark: Mutex::default(),
+            refused_commit: Mutex::default(),
             plan: Mutex::default(),
         })
     }
 
-    /// From now on; operations are counted anew.
+    /// Starts a plan; the count of operations restarts.
     fn plan(&self, plan: Plan) {
         *self.plan.lock().expect("no test panics with it") = (plan, 0);
     }
@@ -59,17 +59,17 @@ impl Medium {
     }
 }
 
-/// The mark lies on the same medium.
+/// The refused commit is stored on the same medium.
 struct MarkOn(Arc<Medium>);
 
-impl Marks for MarkOn {
-    fn read(&mut self) -> Option<Mark> {
-        *self.0.mark.lock().expect("alone")
+impl RefusalRecord for MarkOn {
+    fn read(&mut self) -> Option<RefusedCommit> {
+        *self.0.refused_commit.lock().expect("alone")
     }
 
-    fn write(&mut self, mark: Mark) -> io::Result<()> {
+    fn write(&mut self, refused_commit: RefusedCommit) -> io::Result<()> {
         self.0.change(|| {
-            *self.0.mark.lock().expect("alone") = Some(mark);
+            *self.0.refused_commit.lock().expect("alone") = Some(refused_commit);
             Ok(())
         })
     }
@@ -102,13 +102,13 @@ impl StorageBackend for Opened {
 }
 
 fn open(medium: &Arc<Medium>) -> Result<Disk, StoreError> {
-    let marks = MarkOn(Arc::clone(medium));
+    let refusals = MarkOn(Arc::clone(medium));
     let medium = Arc::clone(medium);
     let opener = move || {
         let opened = Opened(Arc::clone(&medium));
         Ok(Builder::new().create_with_backend(opened)?)
     };
-    Disk::open(opener, marks)
+    Disk::open(opener, refusals)
 }
 
 type Content = BTreeMap<String, Vec<u8>>;
@@ -156,18 +156,18 @@ fn apply(content: &mut Content, writes: &[Write]) {
     }
 }
 
-/// What is there after a run of all groups under `plan`: refused and taken back, of the groups.
+/// Runs all groups under `plan`; returns how many were refused and how many rolled back.
 fn run(plan: &Plan, killed: bool) -> (usize, usize) {
     let context = format!("{plan:?}, killed: {killed}");
     let medium = Medium::new();
     let mut disk = open(&medium).expect("opens");
-    let (mut expected, mut refused, mut taken_back) = (Content::new(), 0, 0);
+    let (mut expected, mut refused, mut rolled_back) = (Content::new(), 0, 0);
     medium.plan(plan.clone());
     for group in groups() {
         let before = disk.commits;
         if disk.commit(&group) {
             apply(&mut expected, &group);
-            taken_back += usize::from(disk.commits - before > 2);
+            rolled_back += usize::from(disk.commits - before > 2);
         } else {
             refused += 1;
             if killed {
@@ -177,7 +177,7 @@ fn run(plan: &Plan, killed: bool) -> (usize, usize) {
     }
     medium.plan(Plan::default());
     if killed {
-        // Right behind a refusal; what was refused is not known to anybody but the disk.
+        // Right after a refusal; only the disk knows what was refused.
         drop(disk);
         disk = open(&medium).expect("opens again");
         assert_eq!(content(&disk), expected, "{context}");
@@ -193,7 +193,7 @@ fn run(plan: &Plan, killed: bool) -> (usize, usize) {
     drop(disk);
     let again = open(&medium).expect("opens again");
     assert_eq!(content(&again), expected, "{context}");
-    (refused, taken_back)
+    (refused, rolled_back)
 }
 
 /// Operations of a good run of all groups.
@@ -207,14 +207,14 @@ fn operations() -> usize {
     counted.plan.lock().expect("alone").1
 }
 
-/// Goal: whatever operation of the disk fails, and whether or not it took effect: what was acknowledged
-/// is there, what was refused is not, and the next write after the failure works.
-/// Method: count the operations of a good run, then fail each of them, for one to fifty in a row.
+/// Goal: with any failing operation of the disk, whether or not it took effect: acknowledged writes are there,
+/// refused ones are not, and the next write after the failure works. Method: count the operations of a good run,
+/// then fail each of them, for one to fifty in a row.
 #[test]
 fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
     let operations = operations();
     assert!(operations > 9, "only {operations} operations were seen");
-    let (mut refused, mut taken_back) = (0, 0);
+    let (mut refused, mut rolled_back) = (0, 0);
     for first in 0..operations {
         for (count, late) in [
             (1, false),
@@ -227,21 +227,21 @@ fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
             let failing = first..first + count;
             let bad = Vec::from([failing]);
             let (refusals, undone) = run(&Plan { bad, late }, false);
-            (refused, taken_back) = (refused + refusals, taken_back + undone);
+            (refused, rolled_back) = (refused + refusals, rolled_back + undone);
         }
     }
     assert!(refused > operations, "only {refused} writes were refused");
     assert!(
-        taken_back > 0,
+        rolled_back > 0,
         "no refused commit was on disk: the case is not covered"
     );
 }
 
-/// Goal: the same when the disk fails, works, and fails again, so that taking back fails, too; and when the
-/// server is killed right after a refusal and started on a good disk.
-/// Method: every pair of failing operations with every gap that lies within the recovery from the first.
+/// Goal: the same when the disk fails, works, and fails again, so that the rollback fails too; and when the server
+/// is killed right after a refusal and started on a good disk. Method: every pair of failing operations with every
+/// gap that lies within the recovery from the first.
 #[test]
-fn refused_stays_refused_whatever_fails_later_and_through_a_kill() {
+fn refused_writes_stay_refused_through_later_failures_and_a_kill() {
     const GAP_MAX: usize = 24;
     let operations = operations();
     let mut refused = 0;

@@ -9,16 +9,16 @@ fn record(number: u8) -> [u8; RECORD] {
     [number; RECORD]
 }
 
-/// The whole records of a file, as a reader finds them.
+/// The whole records of a file, as its reader sees them.
 fn whole(path: &Path) -> Vec<u8> {
     let bytes = fs::read(path).expect("reads");
     let records = bytes.chunks_exact(RECORD);
     records.map(|record| record[0]).collect()
 }
 
-/// Goal: whatever fails, alone or in pairs with any gap: what was acknowledged is there in order, what was
-/// refused is not once the disk is good again, and nothing stands behind garbage. Wherever the process is
-/// killed: what was acknowledged is there, and after recovery nothing else.
+/// Goal: with any failure, alone or in pairs with any gap: acknowledged records are there in order, refused ones are
+/// not once the disk works again, and nothing follows garbage. After a kill anywhere: acknowledged records are
+/// there, and after recovery nothing else.
 #[test]
 fn acknowledged_records_stay_and_refused_ones_do_not() {
     let run = |path: &Path| {
@@ -37,7 +37,7 @@ fn acknowledged_records_stay_and_refused_ones_do_not() {
     let scratch = Scratch::new();
     let (_, operations) = under(Plan::default(), || run(&scratch.0.join("f")));
     let (mut refused, mut damaged) = (0, 0);
-    // A failed write adds a truncation: some more operations than in a good run.
+    // A failed write adds a truncation: more operations than in a good run.
     for plan in plans(operations.len() + 4) {
         let scratch = Scratch::new();
         let path = scratch.0.join("f");
@@ -63,9 +63,9 @@ fn acknowledged_records_stay_and_refused_ones_do_not() {
     assert!(damaged > 0, "no undo failed: the case is not covered");
 }
 
-/// Goal: a torn tail that cannot be cut off now is cut off before anything is appended, or nothing is.
+/// Goal: a torn tail that cannot be cut off now is cut off before the next append, or nothing is appended.
 #[test]
-fn nothing_is_appended_behind_a_torn_tail() {
+fn nothing_is_appended_after_a_torn_tail() {
     let scratch = Scratch::new();
     let path = scratch.0.join("f");
     fs::write(&path, [1; RECORD + 3]).expect("writes");

@@ -10,8 +10,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("is there").permissions().mode() & 0o777
 }
 
-/// Goal: whatever fails, alone or in pairs, and wherever the process is killed: all of the old content or all
-/// of the new, `Ok` means the new one with the mode asked for, and the next replacement works and cleans up.
+/// Goal: with any failure, alone or in pairs, and a kill anywhere: all of the old content or all of the new; `Ok`
+/// means the new one with the given mode, and the next replacement works and cleans up.
 #[test]
 fn a_file_has_all_of_the_old_content_or_all_of_the_new() {
     let replaced = |path: &Path| replace(path, NEW, Access::PRIVATE, Survives::PowerLoss);
@@ -53,7 +53,7 @@ fn a_file_has_all_of_the_old_content_or_all_of_the_new() {
     assert!(failed > 50 && failed < tried, "{failed} of {tried}");
 }
 
-/// Goal: a loss of power cannot leave a name without its content: content, then name, then directory.
+/// Goal: a power failure cannot leave a name without its content: content, then name, then directory.
 #[test]
 fn content_is_on_disk_before_its_name_and_the_name_before_the_answer() {
     let scratch = Scratch::new();
@@ -81,8 +81,8 @@ fn content_is_on_disk_before_its_name_and_the_name_before_the_answer() {
     );
 }
 
-/// Goal: a leftover is nobody's content, and does not lend its mode to the new file; another file's is not
-/// touched, nor is one that somebody is writing.
+/// Goal: a leftover's content and mode do not reach the new file; another file's leftover is not touched, nor is one
+/// that is being written.
 #[test]
 fn a_leftover_is_removed_and_lends_nothing() {
     let scratch = Scratch::new();
@@ -100,7 +100,7 @@ fn a_leftover_is_removed_and_lends_nothing() {
     assert_eq!(mode(&path), 0o600);
 }
 
-/// Goal: of several who replace a file at once, one wins with all it wrote.
+/// Goal: of several concurrent replacements one wins with all its content.
 #[test]
 fn replacements_at_once_do_not_mix() {
     let scratch = Scratch::new();

@@ -14,7 +14,7 @@ pub const DELETED: &str = "aws:DELETE_MESSAGE";
 /// `EventName` of a disconnect.
 pub const DISCONNECTED: &str = "aws:DISCONNECT_USER";
 
-/// Keys, punctuation and header of the longest frame, without its values.
+/// Bytes of keys, punctuation and header of the longest frame, without its values.
 const SKELETON_BYTES_MAX: usize = 192;
 
 /// A MESSAGE frame.
@@ -35,7 +35,7 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// How long the frame can be at most.
+    /// Returns the most bytes that the frame can have.
     pub fn bytes_max(&self) -> usize {
         SKELETON_BYTES_MAX
             + TIME_BYTES_MAX
@@ -62,7 +62,7 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// How long the frame can be at most.
+    /// Returns the most bytes that the frame can have.
     pub fn bytes_max(&self) -> usize {
         SKELETON_BYTES_MAX
             + TIME_BYTES_MAX
@@ -129,14 +129,14 @@ pub fn disconnected_attributes(user_id: &str, reason: &str) -> String {
     attributes_json([("Reason", reason), ("UserId", user_id)])
 }
 
-/// A JSON object of strings.
+/// Encodes strings as a JSON object.
 pub fn attributes_json<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = Vec::new();
     object(&mut out, attributes);
     into_text(out)
 }
 
-/// `Sender` of a message: made once for each connection.
+/// Encodes `Sender` of a message, once for each connection.
 pub fn sender_json<'a>(
     user_id: &str,
     attributes: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -150,7 +150,7 @@ pub fn sender_json<'a>(
     into_text(out)
 }
 
-/// Whether `sender_json` is that of `user_id`, by the name's one encoding.
+/// Whether `sender_json` is that of `user_id`; a name has one encoding only.
 pub fn is_sender(sender_json: &str, user_id: &str) -> bool {
     let mut name = Vec::with_capacity(string_bytes_max(user_id));
     string(&mut name, user_id);
@@ -161,7 +161,7 @@ pub fn is_sender(sender_json: &str, user_id: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(SENDER_MIDDLE))
 }
 
-/// The user whose [`sender_json`] this is; empty if it is nobody's. For log lines: it allocates.
+/// Returns the user id in a [`sender_json`]; empty if it has none. For log lines: it allocates.
 pub fn sender_name(sender_json: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Sender {
@@ -218,14 +218,14 @@ mod tests {
         FrameId::parse("M2YcHkgffEvU").expect("an id")
     }
 
-    /// Goal: every frame byte for byte as the service's clients have seen it.
+    /// Goal: every frame equals the service's, byte for byte.
     #[test]
     fn frames_have_the_services_shape() {
         let sent = UnixTime::from_nanos(1_669_969_280_754_555_595);
         let sender_json = sender_json("bob.55b2", [("avatar", "https://a"), ("username", "bob")]);
         let (request_id, content) = ("8fe65e61", "Hi");
         let attributes_json = "null";
-        let said = Message {
+        let posted = Message {
             id: id(),
             request_id,
             attributes_json,
@@ -234,12 +234,12 @@ mod tests {
             sender_json: &sender_json,
         };
         let mut out = BytesMut::new();
-        message(&mut out, &said);
+        message(&mut out, &posted);
         assert_eq!(
             payload(&out),
             r#"{"Type":"MESSAGE","Id":"M2YcHkgffEvU","RequestId":"8fe65e61","Attributes":null,"Content":"Hi","SendTime":"2022-12-02T08:21:20.754555595Z","Sender":{"UserId":"bob.55b2","Attributes":{"avatar":"https://a","username":"bob"}}}"#
         );
-        assert!(out.len() <= said.bytes_max());
+        assert!(out.len() <= posted.bytes_max());
 
         let attributes_json = &deleted_attributes("M2YcHkgffEvU", "Deleted by moderator");
         let deleted = Event {
@@ -275,7 +275,7 @@ mod tests {
         );
     }
 
-    /// Goal: a user is told from others whose name starts alike or holds quotes.
+    /// Goal: a user is distinguished from others whose name has the same start or quotes.
     #[test]
     fn senders_are_compared_by_their_whole_name() {
         let json = sender_json("a\"b", std::iter::empty());
@@ -287,7 +287,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever is said, the frame is JSON with the same values, within its bound.
+        /// Goal: for any values the frame is JSON with the same values, within its bound.
         #[test]
         fn messages_read_back(
             content in "[\\x00-\\x7fé🔥]{1,200}",
@@ -298,13 +298,13 @@ mod tests {
             let sender_json = sender_json(&user, [(&*key, &*content)]);
             let attributes_json = &attributes_json([(&*key, &*user)]);
             let sent = UnixTime::from_secs(1);
-            let said = Message {
+            let posted = Message {
                 id: id(), request_id: &request_id, attributes_json, content: &content, sent,
                 sender_json: &sender_json,
             };
             let mut out = BytesMut::new();
-            message(&mut out, &said);
-            prop_assert!(out.len() <= said.bytes_max());
+            message(&mut out, &posted);
+            prop_assert!(out.len() <= posted.bytes_max());
             let back: serde_json::Value = serde_json::from_str(payload(&out)).expect("JSON");
             prop_assert_eq!(&back["Content"], &content);
             prop_assert_eq!(&back["RequestId"], &request_id);

@@ -1,8 +1,8 @@
-//! JSON text: escaped strings out, nesting measured before anything is parsed.
+//! JSON text: writes escaped strings, and measures nesting before parsing.
 
 use bytes::BufMut;
 
-/// Bytes that RFC 8259 §7 wants escaped. Everything else, UTF-8 included, goes out as it is.
+/// Whether RFC 8259 §7 requires an escape. All other bytes, including UTF-8, are written unchanged.
 const fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
@@ -23,7 +23,7 @@ pub(super) fn string(out: &mut impl BufMut, text: &str) {
     out.put_u8(b'"');
 }
 
-/// How long [`string`] can be at most: exact but for one byte in escapes of two.
+/// Returns the most bytes that [`string`] writes: exact except for one byte in escapes of two.
 pub(super) fn string_bytes_max(text: &str) -> usize {
     // Counted in bytes, at most 128 at a time: so the compiler counts sixteen at once.
     let escapes: usize = text
@@ -37,7 +37,7 @@ pub(super) fn string_bytes_max(text: &str) -> usize {
     2 + text.len() + 5 * escapes
 }
 
-/// Length of the part before the first byte to escape, sixteen bytes at a time.
+/// Returns the length of the part before the first byte to escape; checks sixteen bytes at a time.
 fn plain_len(bytes: &[u8]) -> usize {
     let (chunks, _) = bytes.as_chunks::<16>();
     let clean = chunks
@@ -74,10 +74,10 @@ fn escape(out: &mut impl BufMut, byte: u8) {
     out.put_slice(&[b'\\', short]);
 }
 
-/// Whether brackets nest at most `depth_max` deep, strings respected. Linear, without recursion, and
-/// before the parser sees a byte.
+/// Whether brackets outside strings nest at most `depth_max` deep. It is linear, without recursion, and runs
+/// before the parser.
 pub(super) fn is_shallow(json: &[u8], depth_max: usize) -> bool {
-    // Most requests have fewer brackets than they may nest, and no string needs to be looked into.
+    // Most requests have fewer brackets than may nest, so their strings need not be examined.
     let brackets: usize = json
         .chunks(128)
         .map(|chunk| {

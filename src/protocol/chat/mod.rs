@@ -11,12 +11,12 @@ pub use request::{Parser, Refusal, Request};
 use super::scan::Scan;
 use crate::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
 
-/// Reads the id of a request that is refused, whatever is wrong with it.
+/// Makes a scan for the id of a refused request, whatever its fault.
 pub fn request_id_scan() -> Scan {
     Scan::new("RequestId", REQUEST_ID_ECHOED_BYTES_MAX, |_| true)
 }
 
-/// `ErrorCode` of an ERROR frame: a closed set, which clients know by number.
+/// The `ErrorCode` of an ERROR frame: a closed set, which clients know by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// 400: malformed or invalid; message longer than allowed.
@@ -38,7 +38,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The number on the wire.
+    /// Returns the number in the frame.
     pub const fn number(self) -> u16 {
         match self {
             Self::BadRequest => 400,

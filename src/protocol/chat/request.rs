@@ -12,34 +12,34 @@ use crate::base::limits::{
 };
 use crate::protocol::scan::mend_lone_surrogates;
 
-/// A valid publish request. `request_id` is empty if there was none, `reason` too.
+/// A valid publish request. `request_id` and `reason` are empty if absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
     /// `SEND_MESSAGE`.
     SendMessage {
-        /// 1 code point to the room's maximum.
+        /// The text, 1 code point to the room's maximum.
         content: &'a str,
-        /// `null` if there were none, else a JSON object of strings.
+        /// The attributes as a JSON object of strings; `null` if absent.
         attributes_json: &'a str,
-        /// To be echoed.
+        /// The request's id, for the answer.
         request_id: &'a str,
     },
     /// `DELETE_MESSAGE`.
     DeleteMessage {
-        /// Twelve letters and digits.
+        /// The message's id: twelve letters and digits.
         id: &'a str,
-        /// At most 256 code points.
+        /// The reason, at most 256 code points.
         reason: &'a str,
-        /// To be echoed.
+        /// The request's id, for the answer.
         request_id: &'a str,
     },
     /// `DISCONNECT_USER`.
     DisconnectUser {
-        /// 1 to 128 code points.
+        /// The user's id, 1 to 128 code points.
         user_id: &'a str,
-        /// At most 256 code points.
+        /// The reason, at most 256 code points.
         reason: &'a str,
-        /// To be echoed.
+        /// The request's id, for the answer.
         request_id: &'a str,
     },
 }
@@ -47,23 +47,23 @@ pub enum Request<'a> {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal<'a> {
-    /// 400 or 413.
+    /// The error code, 400 or 413.
     pub code: ErrorCode,
-    /// For people, but for the texts that applications compare.
+    /// The text, for people; applications compare some of the texts.
     pub message: &'static str,
-    /// The request's own id, if it can be read whatever else is wrong; else empty.
+    /// The request's own id if it can be read; else empty.
     pub request_id: &'a str,
 }
 
 type Fault = (ErrorCode, &'static str);
 
-/// One a core: everything a parse needs is kept for the next.
+/// Parses requests, one parser per shard: its buffers are kept for the next request.
 pub struct Parser {
     buffers: Buffers,
     tape: Tape<'static>,
     attributes: Vec<u8>,
     order: Vec<u32>,
-    // The request as it came, since parsing overwrites it: what a refusal is read from.
+    // A copy of the request, since parsing overwrites it; a refusal's id is read from it.
     original: Vec<u8>,
     // The id of the last request that was refused.
     refused_id: String,
@@ -89,16 +89,16 @@ impl std::fmt::Debug for Parser {
 }
 
 impl Parser {
-    /// Parses `padded[..len]`, valid UTF-8, with at least `PARSE_PADDING_BYTES` behind it; strings are
-    /// unescaped in place. 250-400 ns for a usual message.
+    /// Parses `padded[..len]`, valid UTF-8, with at least `PARSE_PADDING_BYTES` after it; strings are
+    /// unescaped in place. A usual message takes 250-400 ns.
     ///
-    /// Keys count in any letter case, unknown ones are ignored, a key that comes twice is refused, and
-    /// `null` is the same as absent. Half a surrogate pair (`"\ud83d"`: JavaScript's `slice` through an
-    /// emoji) is read as U+FFFD, as by the parsers of most languages.
+    /// Keys match in any letter case, unknown ones are ignored, a repeated key is refused, and `null` is the same
+    /// as absent. Half a surrogate pair (`"\ud83d"`: JavaScript's `slice` through an emoji) is read as U+FFFD,
+    /// as by the parsers of most languages.
     ///
     /// # Errors
     ///
-    /// With the request's id wherever it can be read: who gets no answer with it waits for ever.
+    /// A refusal with the request's id if it can be read: without it the client would wait for ever.
     pub fn parse<'a>(
         &'a mut self,
         padded: &'a mut [u8],
@@ -144,7 +144,7 @@ impl Parser {
     }
 }
 
-/// What is kept from one parse to the next.
+/// Buffers kept from one parse to the next.
 struct Kept<'k> {
     buffers: &'k mut Buffers,
     tape: &'k mut Tape<'static>,
@@ -171,7 +171,7 @@ fn attempt<'a>(
     outcome
 }
 
-/// A request whose attributes, if any, lie in the parser's buffer.
+/// A request whose attributes, if any, are in the parser's buffer.
 enum Read<'a> {
     Send {
         content: &'a str,
@@ -202,7 +202,7 @@ impl<'a> Read<'a> {
     }
 }
 
-/// The members that mean something, by their index on the tape.
+/// The known members, by their index on the tape.
 #[derive(Default)]
 struct Members {
     action: Option<usize>,
@@ -284,13 +284,13 @@ const fn bad(message: &'static str) -> Fault {
     (ErrorCode::BadRequest, message)
 }
 
-/// A member's value; `null` is the same as absent.
+/// Returns a member's value; `null` is the same as absent.
 fn member<'a>(tape: &[Node<'a>], index: Option<usize>) -> Option<Node<'a>> {
     let node = *tape.get(index?)?;
     (node != Node::Static(StaticNode::Null)).then_some(node)
 }
 
-/// Walks the object's keys.
+/// Finds the known members of the object.
 fn members(tape: &[Node<'_>]) -> Result<Members, Fault> {
     let Some(Node::Object { len, .. }) = tape.first() else {
         return Err(bad(texts::NOT_OBJECT));
@@ -338,7 +338,7 @@ impl Members {
     }
 }
 
-/// The index behind the value at `at`.
+/// Returns the index after the value at `at`.
 fn after(tape: &[Node<'_>], at: usize) -> usize {
     match tape.get(at) {
         Some(Node::Object { count, .. } | Node::Array { count, .. }) => at + 1 + count,
@@ -383,7 +383,7 @@ fn take_attributes(
     Ok(())
 }
 
-/// Whether two keys are equal; by sorting, since a kilobyte holds hundreds of short keys.
+/// Whether two keys are equal. It sorts, since a kilobyte holds hundreds of short keys.
 fn has_duplicates(pairs: &[[Node<'_>; 2]], order: &mut Vec<u32>) -> bool {
     let key = |index: &u32| {
         let index = usize::try_from(*index).expect("an index into memory");
@@ -416,7 +416,7 @@ mod tests {
     use crate::base::limits::PARSE_PADDING_BYTES;
     use proptest::prelude::*;
 
-    /// Parses as the session does and hands over owned text: action, two texts, request id.
+    /// Parses as the session does; returns owned texts: action, two texts, request id.
     fn parse(parser: &mut Parser, json: &str) -> Result<[String; 3], (u16, String, String)> {
         let mut buffer = json.as_bytes().to_vec();
         buffer.resize(json.len() + PARSE_PADDING_BYTES, b'"');
@@ -444,7 +444,7 @@ mod tests {
         }
     }
 
-    /// Goal: requests as the official clients send them, and as sloppy ones do.
+    /// Goal: requests of the official clients, and of less exact ones, are understood.
     #[test]
     fn valid_requests_are_understood() {
         let parser = &mut Parser::default();
@@ -479,7 +479,7 @@ mod tests {
         }
     }
 
-    /// Goal: each wrong request has its code, and its id back when that can be read.
+    /// Goal: each invalid request gets its code, and its id if that can be read.
     #[test]
     fn invalid_requests_are_refused() {
         let parser = &mut Parser::default();
@@ -627,7 +627,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: what serde_json writes, in any case, order and spacing, we read the same.
+        /// Goal: a request written by serde_json, in any case, order and spacing, is read the same.
         #[test]
         fn requests_agree_with_serde_json(
             content in "[\\x00-\\x7fé🔥]{1,10}",
@@ -655,7 +655,7 @@ mod tests {
             prop_assert_eq!(parsed, Ok([content, "null".to_owned(), request_id]));
         }
 
-        /// Goal: no text panics, and what we accept serde_json accepts with the same content.
+        /// Goal: no text panics, and serde_json accepts every accepted request with the same content.
         #[test]
         fn mutated_requests_are_refused_or_agreed_upon(
             at in 0_usize..90,
@@ -675,8 +675,8 @@ mod tests {
             }
         }
 
-        /// Goal: whatever single fault the rest of a request has, its id comes back: nobody waits for
-        /// ever. Method: one cut, insertion, replacement or end anywhere but in the id's member.
+        /// Goal: whatever single fault the rest of a request has, its id comes back, so no client waits for ever.
+        /// Method: one cut, insertion, replacement or end anywhere except in the id's member.
         #[test]
         fn a_refusal_names_the_request(
             content in "[\\x20-\\x7f\"\\\\{}\\[\\]:,é🔥]{0,20}",
@@ -707,7 +707,7 @@ mod tests {
             let json = format!("{{{}}}", members.join(","));
             let start = json.find(&member).expect("it is there");
             let end = start + member.len();
-            // Anywhere from the first byte to the last, but for the inside of the id's member.
+            // Anywhere from the first byte to the last, except inside the id's member.
             let at = at.index(json.len() - member.len() + 2);
             let at = json.floor_char_boundary(if at > start { at + member.len() - 1 } else { at });
             let until = (at + remove).min(if at <= start { start } else { json.len() });

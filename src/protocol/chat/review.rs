@@ -1,4 +1,4 @@
-//! Message review (IVS Chat): what a handler is asked, and how its answer is read.
+//! Message review (IVS Chat): writes the handler's request, and reads its answer.
 
 use std::borrow::Cow;
 
@@ -11,16 +11,16 @@ use crate::base::id::FrameId;
 use crate::base::limits::{ATTRIBUTES_BYTES_MAX, REVIEW_REASON_CHARS_MAX};
 use crate::protocol::scan::{Scan, mend_lone_surrogates};
 
-/// A message as its handler sees it.
+/// The message in a handler's request.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// As sent.
+    /// The text as sent.
     pub content: &'a str,
-    /// A JSON object, or `null`.
+    /// The attributes as a JSON object, or `null`.
     pub attributes_json: &'a str,
     /// The `Id` that the message will have.
     pub message_id: FrameId,
-    /// Of the room.
+    /// The room's ARN.
     pub room_arn: &'a str,
     /// `Sender` as it appears in a message.
     pub sender_json: &'a str,
@@ -28,42 +28,42 @@ pub struct Question<'a> {
     pub ip: &'a str,
 }
 
-/// What a handler says of a message.
+/// A handler's decision on a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Deliver it, so.
+    /// Deliver it with this content.
     Allow(Rewrite),
-    /// Do not; the reason is for the sender, empty if there is none.
+    /// Do not deliver it; the reason is for the sender, empty if there is none.
     Deny(Box<str>),
 }
 
-/// What an allowed message says.
+/// The content of an allowed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
-    /// 1 code point to the room's maximum.
+    /// The text, 1 code point to the room's maximum.
     pub content: Box<str>,
-    /// A JSON object; `None` if the handler named no attributes.
+    /// The attributes as a JSON object; `None` if the handler named none.
     pub attributes_json: Option<Box<str>>,
 }
 
-/// Why an answer is not one.
+/// Why an answer is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerFault {
-    /// Not a JSON object.
+    /// It is not a JSON object.
     #[error("the answer is not a JSON object")]
     NotObject,
-    /// Neither of the two results.
+    /// Its result is neither of the two.
     #[error("ReviewResult is not ALLOW or DENY")]
     Result,
-    /// Missing, empty, too long, or not text.
+    /// Its content is missing, empty, too long, or not text.
     #[error("Content is not a string of 1 character to the room's maximumMessageLength")]
     Content,
-    /// Not an object of strings, or too large.
+    /// Its attributes are not an object of strings, or too large.
     #[error("Attributes is not an object of strings of at most 1 KB")]
     Attributes,
 }
 
-/// The request's body.
+/// Encodes the request's body.
 pub fn question_json(question: &Question<'_>) -> Vec<u8> {
     let sender = question.sender_json;
     let mut out = Vec::with_capacity(
@@ -82,7 +82,7 @@ pub fn question_json(question: &Question<'_>) -> Vec<u8> {
     out.put_slice(b",\"Attributes\":");
     out.put_slice(question.attributes_json.as_bytes());
     out.put_slice(b",\"Sender\":");
-    // The address exists only here, never in a frame: it goes in behind the object's last member.
+    // The address is only here, never in a frame: it is added after the object's last member.
     out.put_slice(sender.strip_suffix('}').unwrap_or(sender).as_bytes());
     out.put_slice(b",\"Ip\":");
     string(&mut out, question.ip);
@@ -90,24 +90,23 @@ pub fn question_json(question: &Question<'_>) -> Vec<u8> {
     out
 }
 
-/// Reads an answer, whole or as much of it as there was. Member names count in any letter case, unknown
-/// ones are ignored, `null` is the same as absent.
+/// Reads an answer, whole or the part that arrived. Member names match in any letter case, unknown ones are
+/// ignored, `null` is the same as absent.
 ///
-/// A denial counts whatever surrounds it: a handler that made a mistake elsewhere, or was led into one
-/// by what it quotes of the message, has still denied. So it is looked for apart from the parser, and
-/// of several results a denial is the one that counts. Nothing else is taken from an answer that is not
-/// valid JSON.
+/// A denial holds whatever surrounds it: a handler that made a mistake elsewhere, perhaps in quoting the
+/// message, has still denied. So a scanner apart from the parser looks for it, and of several results a
+/// denial wins. An answer that is not valid JSON can only deny.
 ///
 /// # Errors
 ///
-/// What is wrong with an answer that denies nothing.
+/// The fault of an answer that is not a denial.
 pub fn read_answer(answer: &[u8], content_chars_max: usize) -> Result<Verdict, AnswerFault> {
     let text = decoded(answer);
     let mut scan = Scan::new("ReviewResult", DENIAL_BYTES_MAX, is_denial);
     scan.feed(&text);
     let parsed = serde_json::from_slice(&text);
     if scan.value().is_some() {
-        // The reason may be lost, the denial not.
+        // The reason may be lost, but not the denial.
         let reason = parsed.or_else(|_| {
             let mut mended = String::from_utf8_lossy(&text).into_owned().into_bytes();
             mend_lone_surrogates(&mut mended);
@@ -132,15 +131,15 @@ pub fn read_answer(answer: &[u8], content_chars_max: usize) -> Result<Verdict, A
     }))
 }
 
-/// Reads what came of an answer that is not to be used, since it was cut off, failed, or is too long:
-/// only whether it denies.
+/// Reads only whether an answer denies, of one that cannot be used because it was cut off, failed, or is too
+/// long.
 pub fn read_denial(answer: &[u8]) -> Option<Verdict> {
     read_answer(answer, 0)
         .ok()
         .filter(|verdict| matches!(verdict, Verdict::Deny(_)))
 }
 
-/// `DENY` with spaces around it, each letter as an escape.
+/// Most bytes of `DENY` with spaces around it, each letter as an escape.
 const DENIAL_BYTES_MAX: usize = 64;
 
 fn is_denial(result: &str) -> bool {
@@ -158,8 +157,8 @@ fn reason_of(answer: &Value) -> &str {
     cut(reason, REVIEW_REASON_CHARS_MAX)
 }
 
-/// The answer as UTF-8 without a byte order mark. Programs that write UTF-16 do so with one, or show it
-/// by the zero beside the first bracket.
+/// Converts the answer to UTF-8 without a byte order mark. UTF-16 is recognised by its byte order mark, or by the
+/// zero beside the first bracket.
 fn decoded(answer: &[u8]) -> Cow<'_, [u8]> {
     type Unit = fn([u8; 2]) -> u16;
     let (units, unit): (&[u8], Unit) = match answer {
@@ -198,7 +197,7 @@ fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.iter().find(same).map(|(_, value)| value)
 }
 
-/// At most `chars_max` code points.
+/// Cuts a text to at most `chars_max` code points.
 fn cut(text: &str, chars_max: usize) -> &str {
     text.char_indices()
         .nth(chars_max)
@@ -226,7 +225,7 @@ mod tests {
         Verdict::Deny(reason.into())
     }
 
-    /// Goal: the question has the service's members, the address included.
+    /// Goal: the request has the service's members, including the address.
     #[test]
     fn the_question_has_the_services_shape() {
         let question = Question {
@@ -243,9 +242,9 @@ mod tests {
         );
     }
 
-    /// Goal: each answer means what the contract says, and a mistake is named.
+    /// Goal: each answer is read as the contract requires, and a mistake is named.
     #[test]
-    fn answers_are_read_as_the_contract_says() {
+    fn answers_are_read_as_the_contract_requires() {
         let large = format!(
             r#"{{"ReviewResult":"ALLOW","Content":"x","Attributes":{{"k":"{}"}}}}"#,
             "v".repeat(ATTRIBUTES_BYTES_MAX)
@@ -315,7 +314,7 @@ mod tests {
                 r#"{"ReviewResult":"DENY","Content":"\ud800","Attributes":{"Reason":"spam"}}"#,
                 Ok(deny("spam")),
             ),
-            // Not perfect, but a denial.
+            // An inexact denial.
             (r#"{"reviewresult":" Deny "}"#, Ok(deny(""))),
             (r#"{"ReviewResult":"\u0044ENY"}"#, Ok(deny(""))),
             (
@@ -340,13 +339,13 @@ mod tests {
                 "\u{feff}{\"ReviewResult\":\"ALLOW\",\"Content\":\"x\"}",
                 Ok(allow("x", None)),
             ),
-            // Written by hand, with the message's own quotes in it.
+            // An answer written by hand, with the message's unescaped quotes in it.
             (r#"{"Content":"hi" ","ReviewResult":"DENY"}"#, Ok(deny(""))),
             (
                 r#"{"Content":"a","ReviewResult":"ALLOW","x":"","ReviewResult":"DENY"}"#,
                 Ok(deny("")),
             ),
-            // What the message says is no verdict.
+            // A quoted message is not a verdict.
             (
                 r#"{"ReviewResult":"ALLOW","Content":"\"DENY\"","Attributes":{"ReviewResult":"DENY"}}"#,
                 Ok(allow("\"DENY\"", Some(r#"{"ReviewResult":"DENY"}"#))),
@@ -365,8 +364,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever a message says, the question is JSON with the same values, and a handler that
-        /// gives it back gives it back whole.
+        /// Goal: for any message the request is JSON with the same values, and a handler that returns them returns the
+        /// whole message.
         #[test]
         fn questions_read_back(
             content in "[\\x00-\\x7fé🔥]{1,60}",
@@ -395,7 +394,7 @@ mod tests {
             })));
         }
 
-        /// Goal: no answer, however odd, is more than a verdict or a named mistake.
+        /// Goal: any bytes are a verdict or a named mistake.
         #[test]
         fn any_bytes_are_judged(json in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(Verdict::Allow(rewrite)) = read_answer(&json, 10) {
@@ -403,7 +402,7 @@ mod tests {
             }
         }
 
-        /// Goal: what a handler denied stays denied, however its answer is written or goes on.
+        /// Goal: a denied message stays denied, however the answer is written or continues.
         #[test]
         fn a_denial_counts_whatever_surrounds_it(
             content in "[\\x20-\\x7f\"\\\\{}\\[\\]:,é🔥]{0,30}",
@@ -459,9 +458,9 @@ mod tests {
             prop_assert!(matches!(verdict, Ok(Verdict::Deny(_))), "{:?} {}", verdict, String::from_utf8_lossy(&answer));
         }
 
-        /// Goal: what a message says never denies it, as long as the handler quotes it as JSON.
+        /// Goal: a message's content never denies it, as long as the handler quotes it as JSON.
         #[test]
-        fn what_is_quoted_denies_nothing(
+        fn a_quoted_denial_denies_nothing(
             text in prop_oneof![
                 ".{1,40}".boxed(),
                 Just(r#"{"ReviewResult":"DENY"}"#.to_owned()).boxed(),

@@ -45,8 +45,8 @@ fn digits(out: &mut impl BufMut, mut value: u64, width: usize) {
     out.put_slice(&text[..width]);
 }
 
-/// Proleptic Gregorian date of a day since 1970-01-01, counting years from March so that the leap day
-/// comes last.
+/// Returns the proleptic Gregorian date of a day since 1970-01-01. Years count from March, so that the leap day
+/// is last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;
@@ -74,7 +74,7 @@ mod tests {
         String::from_utf8(out).expect("ASCII")
     }
 
-    /// Goal: the forms seen from the service.
+    /// Goal: times have the forms that the service sends.
     #[test]
     fn trailing_zeros_are_trimmed() {
         assert_eq!(
@@ -90,7 +90,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: every instant until 2500 is written right. Oracle: jiff.
+        /// Goal: every instant until 2500 is written correctly. Oracle: jiff.
         #[test]
         fn any_instant_reads_back(nanos in 0_u64..16_725_225_600_000_000_000) {
             let back: jiff::Timestamp = text(nanos).parse().expect("RFC 3339");

@@ -1,9 +1,9 @@
-//! One member of a JSON object, read out of text that may be broken, cut off, or too long to keep.
+//! Reads one member of a JSON object from text that may be broken, cut off, or too long to keep.
 //!
-//! An ERROR must name the request that it answers, and a review handler's denial must hold, also when
-//! the text around them is no JSON. A strict parser says nothing of such text; this scanner reads it
-//! byte by byte, as it arrives, and keeps one string. It runs only where a strict parser has refused,
-//! or has no say: never for a valid request.
+//! An ERROR must name the request that it answers, and a review handler's denial must hold, even if the text
+//! around them is not JSON. A strict parser gives no result for such text; this scanner reads it byte by byte,
+//! as it arrives, and keeps one string. It runs only where a strict parser has refused or cannot run: never
+//! for a valid request.
 
 mod structure;
 mod surrogates;
@@ -13,10 +13,10 @@ pub use surrogates::mend_lone_surrogates;
 
 /// Scans for a top-level string member; its memory does not grow with the text.
 ///
-/// The member is looked for where the object's structure says that a top-level key stands, keys in any
-/// letter case. Of several the first counts that is accepted. Where the structure turns out to be broken
-/// (a quote or a bracket too many or too few), position means nothing any more; then any `"key":"value"`
-/// whose quotes are not escaped counts. Text inside a valid string never does: its quotes are escaped.
+/// The scanner looks for the member where the object's structure has a top-level key, in any letter case. Of
+/// several members the first accepted one is used. Where the structure is broken (a quote or a bracket too
+/// many or too few), positions have no meaning; then any `"key":"value"` whose quotes are not escaped is used.
+/// Text inside a valid string never is, because its quotes are escaped.
 #[derive(Debug)]
 pub struct Scan {
     wanted: &'static str,
@@ -24,16 +24,16 @@ pub struct Scan {
     value_bytes_max: usize,
     structure: Structure,
     matching: Matching,
-    // Where the candidate's key stands.
+    // The position of the candidate's key.
     place: Place,
-    // The last byte was a backslash that escapes the next, wherever strings begin and end.
+    // The last byte was a backslash that escapes the next, inside or outside strings.
     escaped: bool,
     raw: Vec<u8>,
     certain: Option<String>,
     doubtful: Option<(Place, String)>,
 }
 
-/// How far a candidate has come.
+/// The progress of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Matching {
     Nothing,
@@ -43,7 +43,7 @@ enum Matching {
     Value,
 }
 
-/// Where a key stands, as far as the structure can tell.
+/// The position of a key, as far as the structure shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Top,
@@ -52,7 +52,7 @@ enum Place {
 }
 
 impl Scan {
-    /// Scans for `wanted`, whose value is at most `value_bytes_max` bytes as it is written and which
+    /// Makes a scan for `wanted`, whose value has at most `value_bytes_max` bytes with its escapes, and which
     /// `accept` takes.
     pub fn new(wanted: &'static str, value_bytes_max: usize, accept: fn(&str) -> bool) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Scan {
         }
     }
 
-    /// The member's value, if it can be read; call when the text ends.
+    /// Returns the member's value, if it could be read; call it when the text ends.
     pub fn value(&self) -> Option<&str> {
         let doubtful = self
             .doubtful
@@ -92,7 +92,7 @@ impl Scan {
         let escaped = std::mem::take(&mut self.escaped);
         self.escaped = byte == b'\\' && !escaped;
         let is_quote = byte == b'"' && !escaped;
-        // Outside of strings a backslash escapes nothing: a fault, behind which a key may begin.
+        // A backslash outside strings is a fault, after which a key may begin.
         let is_stray = byte == b'"' && escaped && !self.structure.is_in_string();
         match self.matching {
             Matching::Value if is_quote => {
@@ -105,7 +105,7 @@ impl Scan {
                 if is_wanted {
                     self.matching = Matching::Colon;
                 } else {
-                    // What ended one string may begin the next, if quotes are missing.
+                    // If quotes are missing, the end of one string may be the beginning of the next.
                     self.begin_key(place);
                 }
             }
@@ -150,15 +150,15 @@ impl Scan {
             (Place::Top, _) => {
                 self.certain.get_or_insert(value);
             }
-            // Behind a break of the structure the first counts, in front of one the last: the break
-            // is then a bracket that is missing.
+            // After a break of the structure the first member is used, before one the last: the break is then a
+            // missing bracket.
             (_, Some((Place::Unknown, _))) => {}
             (place, _) => self.doubtful = Some((place, value)),
         }
     }
 }
 
-/// What a string means that is written so; `None` if it is no string.
+/// Unescapes a string; `None` if it is not a valid one.
 fn unescaped(raw: &[u8]) -> Option<String> {
     if !raw.contains(&b'\\') {
         let text = std::str::from_utf8(raw).ok()?;

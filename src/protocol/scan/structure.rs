@@ -1,8 +1,8 @@
-//! Where in a JSON text a byte stands, and whether the text can be trusted in that.
+//! Tracks the position in a JSON text, and whether its structure is intact.
 
 use super::{Place, is_space};
 
-/// Depth, strings, and what came last. Kinds of nested brackets are not told apart.
+/// Depth, strings, and the last byte. Kinds of nested brackets are not distinguished.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -32,7 +32,7 @@ impl Structure {
         self.broken || self.depth > 0 || self.in_string
     }
 
-    /// Where a key stands whose opening quote is the next byte.
+    /// Returns the position of a key whose opening quote is the next byte.
     pub(super) fn key_place(&self) -> Place {
         if self.broken {
             return Place::Unknown;
@@ -63,7 +63,7 @@ impl Structure {
         if is_space(byte) || b"\xEF\xBB\xBF".get(position) == Some(&byte) {
             return;
         }
-        // Between two values there is a comma or a colon.
+        // A comma or a colon must separate two values.
         let is_key_due = self.depth == 1 && self.top == b'{' && matches!(self.last, b'{' | b',');
         self.broken |= is_key_due && !matches!(byte, b'"' | b'}');
         let is_separated = matches!(self.last, 0 | b'{' | b'[' | b',' | b':');
@@ -93,7 +93,7 @@ impl Structure {
                 self.broken |= is_separated;
                 self.after_colon &= self.depth != 1;
             }
-            // Numbers and words: their form does not matter, only that they do not touch a string.
+            // Numbers and words: their form does not matter, but they must not touch a string.
             _ => self.broken |= matches!(self.last, b'"' | b'}' | b']'),
         }
         self.broken |= self.depth == 0 && !matches!(byte, b'}' | b']');

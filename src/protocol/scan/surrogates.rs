@@ -1,7 +1,7 @@
-//! `\ud83d` without its other half: what JavaScript writes for a text cut through an emoji.
+//! Lone surrogates such as `\ud83d`, which JavaScript writes for a text cut through an emoji.
 
-/// Replaces escapes of lone surrogates by `\ufffd`, as long as they, which is what JSON parsers of most
-/// languages read; whether there were any.
+/// Replaces escapes of lone surrogates by `\ufffd`, which has the same length and which JSON parsers of most
+/// languages read; returns whether there were any.
 pub fn mend_lone_surrogates(json: &mut [u8]) -> bool {
     let (mut at, mut any) = (0, false);
     while let Some(found) = json[at..].iter().position(|byte| *byte == b'\\') {
@@ -21,11 +21,11 @@ pub fn mend_lone_surrogates(json: &mut [u8]) -> bool {
     any
 }
 
-/// The UTF-16 unit of an escape that begins here.
+/// Returns the UTF-16 unit of an escape that begins here.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok()?;
-    // `from_str_radix` takes a sign too.
+    // `from_str_radix` would accept a sign.
     digits
         .bytes()
         .all(|digit| digit.is_ascii_hexdigit())

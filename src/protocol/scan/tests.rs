@@ -7,10 +7,10 @@ fn scan(json: &[u8], chunk: usize) -> Option<String> {
     scan.value().map(str::to_owned)
 }
 
-/// Goal: what stands at the top is found, what is nested or inside a string is not, and broken text is
-/// read as far as it goes.
+/// Goal: a member at the top is found, one that is nested or inside a string is not, and broken text is read as
+/// far as possible.
 #[test]
-fn the_member_is_found_where_it_stands() {
+fn a_member_is_found_at_the_top_only() {
     let long = format!(r#"{{"RequestId":"{}"}}"#, "r".repeat(65));
     let cases: &[(&str, Option<&str>)] = &[
         (r#"{"RequestId":"r"}"#, Some("r")),
@@ -36,7 +36,7 @@ fn the_member_is_found_where_it_stands() {
         (r#"["RequestId","x"]"#, None),
         (r#"{"RequestId":"cut"#, None),
         (&long, None),
-        // Broken before, broken behind.
+        // Text that is broken before or after the member.
         (r#"{"A":1e999,"RequestId":"r"}"#, Some("r")),
         (r#"{"A":"\ud83d","RequestId":"r"}"#, Some("r")),
         (r#"{"A":"\q","RequestId":"r"}"#, Some("r")),
@@ -71,7 +71,7 @@ fn the_member_is_found_where_it_stands() {
     );
 }
 
-/// Goal: whole surrogate pairs stay, halves become U+FFFD.
+/// Goal: whole surrogate pairs stay unchanged, halves become U+FFFD.
 #[test]
 fn halves_of_surrogate_pairs_are_replaced() {
     for (json, expected) in [
@@ -126,7 +126,7 @@ proptest! {
         prop_assert_eq!(found, has_id.then_some(id));
     }
 
-    /// Goal: no bytes make it panic or keep more than its bound.
+    /// Goal: no bytes make the scanner panic or keep more than its bound.
     #[test]
     fn any_bytes_are_scanned(bytes in prop::collection::vec(
         prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), Just(b'{'), Just(b'}')], 0..400,

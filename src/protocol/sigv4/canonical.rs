@@ -1,20 +1,20 @@
-//! The canonical request: one text for every spelling of a request that means the same.
+//! The canonical request: the same text for every spelling of a request.
 
 use super::{Hex, Received};
 
-/// Bytes of a usual canonical request; a longer one grows.
+/// Bytes of a usual canonical request; the buffer grows for longer ones.
 const BYTES_USUAL: usize = 1024;
 
-/// How the path is signed.
+/// The form in which the path is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Escaped once more than on the wire, without dot segments: every service but S3.
+    /// Escaped once more than it is sent, without dot segments: every service except S3.
     Escaped,
-    /// As on the wire: S3.
+    /// As sent: S3.
     AsSent,
 }
 
-/// Method, path, query, signed headers, their names, the body's hash; a line each.
+/// Writes method, path, query, signed headers, their names and the body's hash, a line each.
 pub(super) fn request(
     received: &Received<'_>,
     signed_headers: &str,
@@ -49,7 +49,7 @@ pub(super) fn request(
     out
 }
 
-/// Without `.`, `..` and empty segments (RFC 3986 §5.2.4), escaped once more.
+/// Writes the path without `.`, `..` and empty segments (RFC 3986 §5.2.4), escaped once more.
 pub(super) fn path(out: &mut Vec<u8>, path: &str) {
     if !path.contains("//") && !path.contains("/.") {
         escape(out, path.as_bytes(), b"/");
@@ -73,7 +73,7 @@ pub(super) fn path(out: &mut Vec<u8>, path: &str) {
     }
 }
 
-/// Sorted, with canonical escapes whatever escapes the wire had.
+/// Writes the query sorted, with canonical escapes.
 fn query(out: &mut Vec<u8>, query: &str) {
     if query.is_empty() {
         return;
@@ -103,7 +103,7 @@ fn recode(text: &str) -> Vec<u8> {
     out
 }
 
-/// Bytes behind percent escapes; a broken escape stands for itself.
+/// Decodes percent escapes; a broken escape stays unchanged.
 pub fn percent_decode(text: &str) -> Vec<u8> {
     let digit = |byte: u8| {
         char::from(byte)
@@ -128,7 +128,7 @@ pub fn percent_decode(text: &str) -> Vec<u8> {
     out
 }
 
-/// Percent-encodes all but unreserved characters (RFC 3986 §2.3) and those of `keep`.
+/// Percent-encodes all characters except unreserved ones (RFC 3986 §2.3) and those of `keep`.
 pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8], keep: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in bytes {
@@ -141,7 +141,7 @@ pub(super) fn escape(out: &mut Vec<u8>, bytes: &[u8], keep: &[u8]) {
     }
 }
 
-/// Trims, and makes each run of blanks one.
+/// Trims a value, and makes each run of blanks one.
 fn collapse(out: &mut Vec<u8>, value: &[u8]) {
     let words = value.split(|byte| matches!(byte, b' ' | b'\t'));
     for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
@@ -162,7 +162,7 @@ mod tests {
         String::from_utf8(out).expect("text")
     }
 
-    /// Goal: an escaped path is escaped once more, and dots are gone.
+    /// Goal: an escaped path is escaped once more, and dot segments are removed.
     #[test]
     fn paths_are_escaped_twice_and_plain() {
         for (wire, canonical) in [
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Goal: queries are sorted by their escaped form, escapes are spelled one way.
+    /// Goal: queries are sorted by their escaped form, and escapes have one spelling.
     #[test]
     fn queries_are_sorted_and_respelled() {
         let wire = "tagKeys=k&tagKeys=a%20b&b&tagKeys=a%2fb&&";
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(percent_decode("%41%zz%4"), b"A%zz%4");
     }
 
-    /// Goal: blanks around and between words do not matter, bytes that are no text do.
+    /// Goal: blanks around and between words do not matter; bytes that are not text stay.
     #[test]
     fn values_are_trimmed_byte_by_byte() {
         assert_eq!(text(|out| collapse(out, b" \t a  \tb ")), "a b");

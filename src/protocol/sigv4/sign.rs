@@ -1,5 +1,5 @@
-//! AWS Signature Version 4, the signing side: requests of this server to AWS services and to whatever
-//! is compatible with them.
+//! AWS Signature Version 4, the signing side: requests of this server to AWS services and compatible
+//! ones.
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -8,17 +8,17 @@ use super::canonical::{self, Path};
 use super::{ALGORITHM, Received, Scope, SigningKey, hex, time};
 use crate::base::clock::UnixTime;
 
-/// The one service whose paths are escaped once only.
+/// The only service whose paths are escaped once.
 const S3: &str = "s3";
 
-/// Whose requests these are.
+/// The credentials that sign requests.
 #[derive(Clone)]
 pub struct Credentials {
     /// Access key id.
     pub key_id: String,
     /// Secret access key.
     pub secret: Zeroizing<String>,
-    /// Of temporary credentials.
+    /// The session token of temporary credentials.
     pub session_token: Option<String>,
 }
 
@@ -28,14 +28,14 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// A request about to be sent.
+/// A request to sign and send.
 #[derive(Debug, Clone, Copy)]
 pub struct Outgoing<'a> {
     /// `PUT`, `POST`, …
     pub method: &'a str,
-    /// Path as it goes on the wire, escaped; see [`escape_path`].
+    /// The path as sent, escaped; see [`escape_path`].
     pub path: &'a str,
-    /// Query as it goes on the wire, without `?`.
+    /// The query as sent, without `?`.
     pub query: &'a str,
     /// `Host`, with the port if it is not the usual one.
     pub host: &'a str,
@@ -45,14 +45,14 @@ pub struct Outgoing<'a> {
     pub body: &'a [u8],
 }
 
-/// Escapes a path for the wire; slashes stay.
+/// Escapes a path; slashes stay.
 pub fn escape_path(path: &str) -> String {
     let mut out = Vec::with_capacity(path.len());
     canonical::escape(&mut out, path.as_bytes(), b"/");
     String::from_utf8(out).expect("escapes are ASCII")
 }
 
-/// The headers to add: time, body hash, session token, authorization.
+/// Returns the headers to add: time, body hash, session token, authorization.
 pub fn sign(
     request: &Outgoing<'_>,
     credentials: &Credentials,
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// Goal: the PUT of S3's documentation, signed to the signature printed there.
+    /// Goal: the PUT of S3's documentation gets the signature printed there.
     #[test]
     fn the_documented_object_is_signed() {
         let request = Outgoing {
@@ -158,9 +158,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever is signed here verifies. Oracle: our verifier, tested with AWS's own vectors.
+        /// Goal: every signed request verifies. Oracle: our verifier, tested with AWS's own vectors.
         #[test]
-        fn what_is_signed_verifies(
+        fn signed_requests_verify(
             path in "(/[a-z0-9 é$:]{0,8}){1,4}",
             query in "([a-z]{1,3}=[a-z0-9]{0,3}(&[a-z]{1,3}=[a-z0-9]{0,3}){0,2})?",
             target in "[A-Za-z0-9_.]{1,20}( {1,3}[a-z]{1,5})?",

@@ -1,4 +1,4 @@
-//! Amazon's published cases, Amazon's own signer, and everything that must be refused.
+//! Tests with Amazon's published cases, Amazon's own signer, and requests that must be refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ const SCOPE: Scope<'_> = Scope {
 // 2015-08-30T12:36:00Z.
 const NOW: UnixTime = UnixTime::from_secs(1_440_938_160);
 
-/// A request that can be changed after it was signed.
+/// A request that can be changed after signing.
 #[derive(Debug, Clone, Deserialize)]
 struct Request {
     #[serde(default)]
@@ -96,7 +96,7 @@ fn vanilla() -> Request {
     vanilla.expect("the file has it").authorized()
 }
 
-/// Goal: the signatures Amazon published are the ones we expect.
+/// Goal: Amazon's published signatures verify.
 #[test]
 fn published_cases_verify() {
     let cases = published();
@@ -105,7 +105,7 @@ fn published_cases_verify() {
         let name = case.name.clone();
         let verdict = case.authorized().verify(NOW);
         if name == "post-sts-header-after" {
-            // Its session token came after signing; we take it as something a proxy put in.
+            // Its session token was added after signing, which we treat as a header that a proxy added.
             assert_eq!(verdict, Err(Invalid("every x-amz header must be signed")));
         } else {
             assert_eq!(verdict, Ok(()), "{name}");
@@ -113,7 +113,7 @@ fn published_cases_verify() {
     }
 }
 
-/// Goal: no part of a published case may change, be it one character.
+/// Goal: no character of a published case may change.
 #[test]
 fn a_changed_case_is_a_mismatch() {
     for case in published() {
@@ -145,9 +145,9 @@ fn a_changed_case_is_a_mismatch() {
     }
 }
 
-/// Goal: a request is good for five minutes around its time, replayed or not, and then no more.
+/// Goal: a request is valid for five minutes before and after its time, replayed or not.
 #[test]
-fn requests_are_good_for_five_minutes() {
+fn requests_are_valid_for_five_minutes() {
     let case = vanilla();
     let skew = SIGNATURE_SKEW_MAX.as_secs();
     for good in [NOW.secs() - skew, NOW.secs(), NOW.secs() + skew] {
@@ -164,7 +164,7 @@ fn requests_are_good_for_five_minutes() {
     }
 }
 
-/// Goal: a signature for elsewhere says so.
+/// Goal: a signature for another scope is refused with that reason.
 #[test]
 fn other_regions_services_and_days_are_refused() {
     let case = vanilla();
@@ -192,9 +192,9 @@ fn other_regions_services_and_days_are_refused() {
     assert_eq!(other_day.verify(NOW), Err(differ));
 }
 
-/// Goal: whoever leaves something unsigned that decides about the request is refused.
+/// Goal: a request with an unsigned part that decides about it is refused.
 #[test]
-fn what_matters_must_be_signed() {
+fn deciding_parts_must_be_signed() {
     let case = vanilla();
     let unsigned = Invalid("every x-amz header must be signed");
     for name in [
@@ -226,7 +226,7 @@ fn what_matters_must_be_signed() {
     let unsorted = Incomplete("SignedHeaders are not sorted");
     assert_eq!(signs("x-amz-date;host"), Err(unsorted));
     assert_eq!(signs("host;host;x-amz-date"), Err(unsorted));
-    // What nobody signs may be added: proxies do.
+    // Proxies may add headers that are not signed.
     assert_eq!(case.clone().with("via", "1.1 proxy").verify(NOW), Ok(()));
     assert_eq!(
         case.clone().with("x-amzn-trace-id", "Root=1").verify(NOW),
@@ -238,7 +238,7 @@ fn what_matters_must_be_signed() {
     );
 }
 
-/// Goal: a body is signed as a whole, or the request is refused. Method: Amazon's signer, which would.
+/// Goal: a body is signed as a whole, or the request is refused. Method: Amazon's signer, which can sign others.
 #[test]
 fn unsigned_and_streamed_bodies_are_refused() {
     let whole = Invalid("the body must be signed as a whole");
@@ -269,7 +269,7 @@ fn unsigned_and_streamed_bodies_are_refused() {
     assert_eq!(chunked.verify(NOW), Err(Missing));
 }
 
-/// Goal: credentials that cannot be read are incomplete, and none at all are missing.
+/// Goal: credentials that cannot be parsed are incomplete, and absent ones are missing.
 #[test]
 fn unreadable_credentials_are_incomplete() {
     let case = vanilla();
@@ -339,7 +339,7 @@ fn unreadable_credentials_are_incomplete() {
     assert_eq!(presigned.verify(NOW), Err(Missing));
 }
 
-/// What Amazon's signer is given.
+/// The input of Amazon's signer.
 #[derive(Debug, Clone)]
 struct Draft {
     method: &'static str,
@@ -451,7 +451,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Goal: what Amazon's signer signs, we accept; with any byte of it changed, we do not.
+    /// Goal: a request signed by Amazon's signer is accepted; with any byte changed it is not.
     #[test]
     fn amazons_signer_and_our_verifier_agree(
         draft in draft(),
@@ -472,7 +472,7 @@ proptest! {
             let mut bytes = std::mem::take(text).into_bytes();
             let ascii: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_graphic()).collect();
             if let Some(place) = (!ascii.is_empty()).then(|| *at.get(&ascii)) {
-                // A percent escape may be spelled in two ways; letters and digits in one.
+                // A percent escape has two spellings; letters and digits have one.
                 bytes[place] = if bytes[place] == byte { byte ^ 1 } else { byte };
             }
             *text = String::from_utf8(bytes).expect("ASCII for ASCII");
@@ -492,7 +492,7 @@ proptest! {
         for index in 0..request.headers.len() {
             let mut other = request.clone();
             changed(&mut other.headers[index].1);
-            // The key's id is what the secret is looked up by; it is not under the signature.
+            // The key's id selects the secret; it is not signed.
             let same_id = other.headers[index].1.contains(&format!("={KEY_ID}/20150830/us-east-1"));
             let same = other.headers[index] == request.headers[index];
             let other_id = request.headers[index].0 == "authorization" && !same_id;
@@ -500,9 +500,9 @@ proptest! {
         }
     }
 
-    /// Goal: no text a stranger may send makes reading credentials anything but a verdict.
+    /// Goal: credentials of any text get a verdict.
     #[test]
-    fn strangers_get_a_verdict(authorization in "(AWS4-HMAC-SHA256 )?[ -~é]{0,120}", date in "[ -~]{0,20}") {
+    fn any_credentials_get_a_verdict(authorization in "(AWS4-HMAC-SHA256 )?[ -~é]{0,120}", date in "[ -~]{0,20}") {
         let mut request = vanilla();
         *request.header("authorization") = authorization;
         *request.header("x-amz-date") = date;

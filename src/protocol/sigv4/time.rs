@@ -1,4 +1,4 @@
-//! When a request was signed: `X-Amz-Date`, or `Date` where there is none.
+//! The time of signing: `X-Amz-Date`, or `Date` where there is none.
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
@@ -6,17 +6,17 @@ use super::Received;
 use super::SignatureFault::{self, Incomplete, Invalid};
 use crate::base::clock::UnixTime;
 
-/// The header that says when a request was signed, as it was received.
+/// The received header with the time of signing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signed<'a> {
-    /// `X-Amz-Date`, which decides where it is sent.
+    /// `X-Amz-Date`, which has precedence.
     Amazon(&'a str),
     /// `Date`.
     Date(&'a str),
 }
 
 impl<'a> Signed<'a> {
-    /// Finds the one header of a request that says it.
+    /// Finds the header of a request with the time of signing.
     pub(super) fn find(received: &Received<'a>) -> Result<Self, SignatureFault> {
         if received.all("x-amz-date").next().is_some() {
             let once = received.one("x-amz-date");
@@ -29,7 +29,7 @@ impl<'a> Signed<'a> {
             .ok_or(Incomplete("X-Amz-Date or Date must be there once"))
     }
 
-    /// `X-Amz-Date` is `yyyymmddThhmmssZ`; `Date` may be that, or the date of HTTP and mail (RFC 1123).
+    /// Parses the time: `X-Amz-Date` is `yyyymmddThhmmssZ`; `Date` may be that, or the date of HTTP (RFC 1123).
     pub(super) fn at(self) -> Result<UnixTime, SignatureFault> {
         match self {
             Self::Amazon(text) => parse(text).ok_or(Incomplete("X-Amz-Date is not a time")),
@@ -39,10 +39,10 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// The string to sign has the time as well, but what decides must be among the signed headers.
+    /// Checks that the header is signed: the string to sign has the time as well, but the header decides.
     pub(super) fn must_be_under(self, signed_headers: &str) -> Result<(), SignatureFault> {
         let name = match self {
-            // Every `x-amz-*` header must be, and is checked for that.
+            // Every `x-amz-*` header must be signed, which is checked elsewhere.
             Self::Amazon(_) => return Ok(()),
             Self::Date(_) => "date",
         };
@@ -55,7 +55,7 @@ impl<'a> Signed<'a> {
     }
 }
 
-/// `yyyymmddThhmmssZ`.
+/// Writes a time as `yyyymmddThhmmssZ`.
 pub(super) fn text(at: UnixTime) -> String {
     let secs = i64::try_from(at.secs()).unwrap_or(i64::MAX);
     let timestamp = jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX);
@@ -68,7 +68,7 @@ fn parse(text: &str) -> Option<UnixTime> {
     unix(timestamp)
 }
 
-/// Whatever its zone: botocore writes `-0000`, others `GMT`. Amazon's own examples have a wrong weekday.
+/// Parses any zone: botocore writes `-0000`, others `GMT`. Amazon's own examples have a wrong weekday.
 fn parse_rfc1123(text: &str) -> Option<UnixTime> {
     let parser = DateTimeParser::new().relaxed_weekday(true);
     unix(parser.parse_timestamp(text).ok()?)

@@ -1,6 +1,6 @@
-//! What a token allows; receiving needs nothing.
+//! The capabilities of a token; receiving messages needs none.
 
-/// One right.
+/// One capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
     /// `SEND_MESSAGE`.
@@ -12,17 +12,17 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// All of them, in the order of their bits.
+    /// All capabilities, in the order of their bits.
     pub const ALL: [Self; 3] = [Self::SendMessage, Self::DeleteMessage, Self::DisconnectUser];
 
-    /// By its name in the API.
+    /// Parses a name of the API.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|capability| capability.name() == name)
     }
 
-    /// Its name in the API.
+    /// Returns its name in the API.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SendMessage => "SEND_MESSAGE",
@@ -40,12 +40,12 @@ impl Capability {
     }
 }
 
-/// A set of rights; none by default.
+/// A set of capabilities; empty by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities(u8);
 
 impl Capabilities {
-    /// From sealed bits; `None` if one has no meaning.
+    /// Reads sealed bits; `None` if one has no meaning.
     pub(super) const fn from_bits(bits: u8) -> Option<Self> {
         if bits < 8 { Some(Self(bits)) } else { None }
     }
@@ -54,12 +54,12 @@ impl Capabilities {
         self.0
     }
 
-    /// Adds a right.
+    /// Adds a capability.
     pub const fn insert(&mut self, capability: Capability) {
         self.0 |= capability.bit();
     }
 
-    /// Whether the right is there.
+    /// Whether the set has the capability.
     pub const fn contains(self, capability: Capability) -> bool {
         self.0 & capability.bit() != 0
     }

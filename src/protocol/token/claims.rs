@@ -4,16 +4,16 @@ use super::{Capabilities, TokenError, TokenId};
 use crate::base::clock::UnixTime;
 use crate::base::id::{ID_CHARS, RoomId};
 
-/// What a token will say.
+/// The content of a token to seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The one room it opens.
     pub room: RoomId,
-    /// Who connects: 1 to 128 code points.
+    /// The user's id: 1 to 128 code points.
     pub user_id: String,
-    /// Copied into every message's `Sender`: at most 1 KB together.
+    /// The attributes in every message's `Sender`: at most 1 KB together.
     pub attributes: Vec<(String, String)>,
-    /// What they may do.
+    /// The user's capabilities.
     pub capabilities: Capabilities,
     /// Last instant at which the token opens a session; whole seconds.
     pub expires: UnixTime,
@@ -26,7 +26,7 @@ impl Claims {
     ///
     /// # Panics
     ///
-    /// If a text is longer than 64 KiB: the API admits 1 KB.
+    /// If a text is longer than 64 KiB; the API admits 1 KB.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.room.as_bytes());
         out.push(self.capabilities.bits());
@@ -61,7 +61,7 @@ pub struct Opened<'s> {
 }
 
 impl<'s> Opened<'s> {
-    /// Reads the binary form; all of it, and nothing behind it.
+    /// Reads the binary form; no bytes may follow it.
     pub(super) fn read(token_id: TokenId, bytes: &'s [u8]) -> Result<Self, TokenError> {
         let mut rest = Rest(bytes);
         let opened = rest.claims(token_id).ok_or(TokenError::Claims)?;
@@ -71,37 +71,37 @@ impl<'s> Opened<'s> {
         Ok(opened)
     }
 
-    /// Names the token.
+    /// Returns the token's id.
     pub fn token_id(&self) -> TokenId {
         self.token_id
     }
 
-    /// The room it opens.
+    /// Returns the room it opens.
     pub fn room(&self) -> RoomId {
         self.room
     }
 
-    /// What its bearer may do.
+    /// Returns the user's capabilities.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
 
-    /// Last instant at which it opens a session.
+    /// Returns the last instant at which it opens a session.
     pub fn expires(&self) -> UnixTime {
         self.expires
     }
 
-    /// End of the session.
+    /// Returns the end of the session.
     pub fn session_end(&self) -> UnixTime {
         self.session_end
     }
 
-    /// Who connects.
+    /// Returns the user's id.
     pub fn user_id(&self) -> &'s str {
         self.user_id
     }
 
-    /// The sender's attributes, in the order of the token.
+    /// Returns the sender's attributes, in the order of the token.
     pub fn attributes(&self) -> impl Iterator<Item = (&'s str, &'s str)> {
         let mut rest = Rest(self.attributes);
         std::iter::from_fn(move || Some((rest.text()?, rest.text()?)))

@@ -1,4 +1,4 @@
-//! The keys that seal and open tokens, with their schedules kept warm.
+//! The keys that seal and open tokens, with their precomputed schedules.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A key of 32 random bytes.
+    /// Makes a key of 32 random bytes.
     pub fn new(bytes: [u8; KEY_BYTES], created: UnixTime) -> Self {
         let bytes = Zeroizing::new(bytes);
         let digest = Sha256::new()
@@ -44,7 +44,7 @@ impl Key {
         }
     }
 
-    /// When it was made.
+    /// Returns when it was made.
     pub fn created(&self) -> UnixTime {
         self.created
     }
@@ -64,16 +64,16 @@ pub enum KeyringError {
         "line {line}: expected 43 characters of base64url and a Unix time, as in `<key> <created>`"
     )]
     Line {
-        /// Counted from 1.
+        /// The line's number, counted from 1.
         line: usize,
     },
-    /// No key at all.
+    /// The file has no key.
     #[error("no key in the file")]
     Empty,
 }
 
-/// Several keys open, the last one seals. Rotation adds a key behind; a key may go once every token it
-/// sealed has expired.
+/// Keys that open tokens; the last one seals. Rotation adds a key at the end; a key may be removed once every
+/// token it sealed has expired.
 #[derive(Debug, Default)]
 pub struct Keyring {
     keys: Vec<Key>,
@@ -85,20 +85,20 @@ impl Keyring {
         self.keys.push(key);
     }
 
-    /// Adds a key that only opens as yet: the last one goes on sealing until [`Keyring::promote`].
+    /// Adds a key that only opens tokens at first: the last one still seals until [`Keyring::promote`].
     pub fn push_behind(&mut self, key: Key) {
         let place = self.keys.len().saturating_sub(1);
         self.keys.insert(place, key);
     }
 
-    /// Lets the key seal that [`Keyring::push_behind`] added.
+    /// Makes the key added by [`Keyring::push_behind`] the sealing one.
     pub fn promote(&mut self) {
         if let [.., added, sealing] = &mut *self.keys {
             std::mem::swap(added, sealing);
         }
     }
 
-    /// Drops the keys that no token needs any more: those replaced longer than `life_max` ago.
+    /// Drops keys replaced longer than `life_max` ago: their tokens have expired.
     pub fn retire(&mut self, now: UnixTime, life_max: Duration) {
         // A key was replaced when the next one was made.
         let replaced: Vec<UnixTime> = self.keys.iter().skip(1).map(Key::created).collect();
@@ -109,7 +109,7 @@ impl Keyring {
         self.keys.drain(..gone);
     }
 
-    /// Reads the key file: one key a line, `<base64url> <created, Unix seconds>`; `#` starts a comment.
+    /// Parses the key file: one key a line, `<base64url> <created, Unix seconds>`; `#` starts a comment.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut ring = Self::default();
         for (index, line) in text.lines().enumerate() {
@@ -127,7 +127,7 @@ impl Keyring {
         }
     }
 
-    /// The key file's text; secret.
+    /// Returns the key file's text, which is secret.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::from(
             "# Keys that seal chat tokens: key, creation time. The last one seals, all of them open.\n",
@@ -140,12 +140,12 @@ impl Keyring {
         text
     }
 
-    /// Seals `claims` with the last key. `nonce` must be random: of one key, 2^32 tokens keep the chance
+    /// Seals `claims` with the last key. `nonce` must be random: up to 2^32 tokens of one key keep the probability
     /// of a repeated nonce below 2^-32 (NIST SP 800-38D §8.3).
     ///
     /// # Panics
     ///
-    /// On an empty ring, which no constructor from a file gives.
+    /// If the ring is empty, which no constructor from a file returns.
     pub fn seal(&self, claims: &Claims, nonce: [u8; NONCE_BYTES]) -> String {
         let key = self.keys.last().expect("a keyring in use has a key");
         let mut token = Vec::with_capacity(256);
@@ -163,8 +163,8 @@ impl Keyring {
         URL_SAFE_NO_PAD.encode(&token)
     }
 
-    /// Opens `token`, decrypting in `scratch`: 0.3-0.5 µs and, once `scratch` has grown, no allocation.
-    /// A session that is over counts as expired.
+    /// Opens `token`, and decrypts it in `scratch`: 0.3-0.5 µs and, once `scratch` has grown, no allocation.
+    /// A token whose session is over counts as expired.
     pub fn open<'s>(
         &self,
         token: &str,
@@ -261,7 +261,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: what is sealed comes out, and nothing of it can be read in the token.
+        /// Goal: sealed claims are read back, and none of them can be read in the token.
         #[test]
         fn claims_survive_sealing(
             user in ".{1,128}",
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Goal: no other spelling and no other bits are taken for the token.
+    /// Goal: no other spelling and no other bits are accepted for the token.
     #[test]
     fn every_change_is_refused() {
         let ring = ring();
@@ -368,7 +368,7 @@ mod tests {
         );
     }
 
-    /// Goal: through a rotation every token stays good until its key's time is over.
+    /// Goal: through a rotation every token stays valid until its key's time is over.
     #[test]
     fn rotation_refuses_no_valid_token() {
         let day = Duration::from_hours(24);

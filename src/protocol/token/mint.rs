@@ -1,4 +1,4 @@
-//! Making a token: the one place that says when it stops opening sessions.
+//! Makes tokens, and alone decides when they stop opening sessions.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use super::{Capabilities, Claims, Keyring, NONCE_BYTES};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
 
-/// What a token is to say.
+/// The content of a token to make.
 #[derive(Debug, Clone)]
 pub struct TokenRequest {
     /// The room it opens.
     pub room: RoomId,
-    /// Who its bearer is.
+    /// The user's id.
     pub user_id: String,
-    /// Shown with each of the user's messages.
+    /// Attributes in each of the user's messages.
     pub attributes: Vec<(String, String)>,
-    /// What its bearer may do.
+    /// The user's capabilities.
     pub capabilities: Capabilities,
-    /// How long a session lasts, counted from now, not from its start.
+    /// The duration of its session, counted from now, not from the session's start.
     pub session: Duration,
-    /// How long the token opens one (`tokens.life_minutes`); never longer than the session.
+    /// How long the token opens a session (`tokens.life_minutes`); at most the session's duration.
     pub life: Duration,
 }
 
 /// A token that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minted {
-    /// Its text.
+    /// The token's text.
     pub token: String,
-    /// Until then it opens a session.
+    /// When it stops opening a session.
     pub expires: UnixTime,
-    /// Then its session ends.
+    /// When its session ends.
     pub session_end: UnixTime,
 }
 

@@ -21,7 +21,7 @@
 //! | 2 + n | user id: length, UTF-8 |
 //! | 2 + … | attributes: count, then key and value of each as length (2) and UTF-8 |
 //!
-//! One spelling exists for each token: every other text, however close, is refused.
+//! Each token has one spelling: every other text is refused.
 
 mod capabilities;
 mod claims;
@@ -42,57 +42,57 @@ pub const KEY_BYTES: usize = 32;
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 4;
-/// Names a sealing key; the first bytes of a [`TokenId`].
+/// Identifies a sealing key; the first bytes of a [`TokenId`].
 pub type KeyId = [u8; KEY_ID_BYTES];
 const PREFIX_BYTES: usize = 1 + KEY_ID_BYTES;
 const TAG_BYTES: usize = 16;
 
-/// Names a token among all tokens: its key id and nonce.
+/// Identifies a token: its key id and nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenId([u8; TOKEN_ID_BYTES]);
 
 impl TokenId {
-    /// From stored bytes.
+    /// Makes an id from stored bytes.
     pub const fn from_bytes(bytes: [u8; TOKEN_ID_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// The key that sealed it.
+    /// Returns the id of the key that sealed it.
     pub const fn key_id(&self) -> KeyId {
         *self.0.first_chunk().expect("longer than a key id")
     }
 
-    /// For storing.
+    /// Returns its bytes, for storing.
     pub const fn as_bytes(&self) -> &[u8; TOKEN_ID_BYTES] {
         &self.0
     }
 }
 
-/// Why a token opens nothing.
+/// Why a token opens no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than any token.
+    /// It is longer than any token.
     #[error("The chat token is too long")]
     TooLong,
-    /// Not canonical base64url, or too short.
+    /// It is not canonical base64url, or too short.
     #[error("The chat token is malformed")]
     Encoding,
-    /// Made by a later or foreign server.
+    /// It was made by a later version or another server.
     #[error("The chat token has an unknown version")]
     Version,
-    /// Sealed with a key that is not in the ring: made elsewhere, or the key was retired.
+    /// It was sealed with a key that is not in the ring: made elsewhere, or the key was retired.
     #[error("The chat token was not made by this server, or its key was retired")]
     UnknownKey,
-    /// Changed on the way, or forged.
+    /// It was changed or forged.
     #[error("The chat token is not genuine")]
     Seal,
-    /// Sealed by us, and yet not claims: another version's bug.
+    /// Our key sealed it, but the content is not claims: another version's bug.
     #[error("The chat token's content is malformed")]
     Claims,
-    /// Too late to connect.
+    /// It has expired.
     #[error("The chat token expired {by_secs} s ago")]
     Expired {
-        /// Seconds since its last moment.
+        /// Seconds since its expiry.
         by_secs: u64,
     },
 }

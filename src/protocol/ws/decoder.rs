@@ -1,8 +1,8 @@
-//! Client frames out of a byte stream, in place where that is possible.
+//! Decodes client frames from a byte stream, in place where possible.
 //!
-//! A whole, unfragmented frame inside the received buffer is unmasked where it lies. Anything else is
-//! collected in an assembly that exists only meanwhile and grows only with what really arrived, never
-//! with what a header claims. A message too large for that is read over, up to a second bound.
+//! A whole, unfragmented frame inside the received buffer is unmasked in place. Anything else is collected in an
+//! assembly that exists only until the message is complete, and grows with the bytes that arrived, never with
+//! the length that a header claims. A message too large to keep is skipped, up to a second bound.
 
 use std::io::Cursor;
 
@@ -18,25 +18,25 @@ use super::violation::Violation;
 use crate::base::limits::PARSE_PADDING_BYTES;
 use crate::protocol::scan::Scan;
 
-/// Two bytes, eight of length, four of key.
+/// Bytes of the longest header: two, eight of length, four of key.
 const HEADER_BYTES_MAX: usize = 14;
-/// RFC 6455 §5.5.
+/// Most bytes of a control frame's payload (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: u64 = 125;
 
-/// What a message may be.
+/// Bounds on messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// All fragments together, in bytes, compressed or not.
+    /// Most bytes of all fragments together, compressed or not.
     pub message_bytes_max: usize,
-    /// A larger message of at most so many bytes, compressed or not, is read over, not kept.
+    /// A larger message of at most this many bytes, compressed or not, is skipped, not kept.
     pub oversized_bytes_max: usize,
-    /// What is looked for in it.
+    /// Makes the scan of a skipped message.
     pub scan: fn() -> Scan,
-    /// Frames of one message.
+    /// Most frames of one message.
     pub fragments_max: u32,
 }
 
-/// A message's payload, unmasked and with padding behind it that a parser may read.
+/// A message's unmasked payload, with padding after it that a parser may read.
 #[derive(Debug)]
 pub struct Payload<'a> {
     padded: &'a mut [u8],
@@ -44,25 +44,25 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// The payload.
+    /// Returns the payload.
     pub fn bytes(&self) -> &[u8] {
         &self.padded[..self.len]
     }
 
-    /// The payload's memory, and its length within it; at least `PARSE_PADDING_BYTES` follow.
+    /// Returns the payload's memory, and its length within it; at least `PARSE_PADDING_BYTES` follow.
     pub fn into_padded(self) -> (&'a mut [u8], usize) {
         (self.padded, self.len)
     }
 }
 
-/// What a client said.
+/// A message or control frame of a client.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A whole text message; valid UTF-8.
     Text(Payload<'a>),
     /// A whole binary message.
     Binary(Payload<'a>),
-    /// A whole message that is too large; what was found in it.
+    /// A whole message that is too large; the scan of it.
     Oversized(Box<Scan>),
     /// A ping with its payload.
     Ping(&'a [u8]),
@@ -70,45 +70,45 @@ pub enum Item<'a> {
     Pong(&'a [u8]),
     /// The client's Close frame.
     Close {
-        /// Its code, if it has one.
+        /// The close code, if it has one.
         code: Option<u16>,
-        /// Its reason.
+        /// The close reason.
         reason: &'a str,
     },
 }
 
-/// What one step took.
+/// The result of one step.
 #[derive(Debug)]
 pub struct Step<'a> {
-    /// Received bytes used up.
+    /// Number of received bytes consumed.
     pub consumed: usize,
-    /// What they completed, if anything.
+    /// The item they completed, if any.
     pub item: Option<Item<'a>>,
 }
 
-/// One connection's decoder: a pointer while nothing is incomplete.
+/// One connection's decoder: one pointer while no frame or message is incomplete.
 #[derive(Debug, Default)]
 pub struct Decoder {
     assembly: Option<Box<Assembly>>,
 }
 
-/// A message or a frame that has not arrived whole.
+/// A message or frame that is still incomplete.
 #[derive(Debug, Default)]
 struct Assembly {
     head: [u8; HEADER_BYTES_MAX],
     head_len: usize,
     // The frame whose payload is arriving.
     frame: Option<Frame>,
-    // The message under way: its kind, what arrived of it, how many frames.
+    // The incomplete message: its kind, its bytes so far, its number of frames.
     message: Option<Data>,
     deflated: bool,
     bytes: Vec<u8>,
     utf8: Utf8,
-    // In place of `bytes` and `utf8`, once the message is too large for them.
+    // Replaces `bytes` and `utf8` once the message is too large for them.
     oversized: Option<Box<Oversized>>,
     fragments: u32,
     control: Vec<u8>,
-    // The message in `bytes` was handed out; drop it before the next.
+    // The message in `bytes` was handed out; it is dropped before the next.
     spent: bool,
 }
 
@@ -124,17 +124,17 @@ struct Frame {
 }
 
 impl Decoder {
-    /// Takes at most one item out of `buffer[start..end]`, the received bytes not yet used. What lies
-    /// behind `end` is padding. Progress is made whenever `start < end`. Compressed messages are taken
-    /// only with an `inflater`, the same kind of connection always with or always without.
+    /// Takes at most one item from `buffer[start..end]`, the received bytes not consumed yet; the bytes after `end`
+    /// are padding. Makes progress whenever `start < end`. Compressed messages need an `inflater`, which a
+    /// connection passes always or never.
     ///
     /// # Errors
     ///
-    /// The stream is broken: nothing more can be taken from it.
+    /// The stream is broken: no more items can be taken from it.
     ///
     /// # Panics
     ///
-    /// If fewer than `PARSE_PADDING_BYTES` lie behind `end`.
+    /// If fewer than `PARSE_PADDING_BYTES` follow `end`.
     pub fn step<'a>(
         &'a mut self,
         buffer: &'a mut [u8],
@@ -172,7 +172,7 @@ impl Decoder {
             .step(&mut buffer[start..end], bounds, inflater)
     }
 
-    /// Gives up the memory of a message that was handed out. Call when a received buffer is used up.
+    /// Frees the memory of a message that was handed out. Call it when a received buffer is consumed.
     pub fn release(&mut self) {
         if self
             .assembly
@@ -183,8 +183,8 @@ impl Decoder {
         }
     }
 
-    /// Frames of the message under way that do not end it; 0 between two messages. A frame that ends it
-    /// and arrives in pieces is none of them: how the network cuts the stream is not the client's doing.
+    /// Returns the number of frames of the incomplete message that do not end it; 0 between two messages.
+    /// A final frame that arrives in pieces is not counted: the network cuts the stream, not the client.
     pub fn fragments(&self) -> u32 {
         self.assembly.as_ref().map_or(0, |assembly| {
             let ends = |frame: &Frame| frame.is_final && matches!(frame.opcode, OpCode::Data(_));
@@ -192,7 +192,7 @@ impl Decoder {
         })
     }
 
-    /// Whether the stream stands at a message boundary with nothing incomplete.
+    /// Whether the stream is at a message boundary without an incomplete frame.
     pub fn is_idle(&self) -> bool {
         self.assembly
             .as_ref()
@@ -291,7 +291,7 @@ impl Assembly {
         Ok(header_len - before)
     }
 
-    /// The frame is whole.
+    /// Handles a complete frame.
     fn finish<'a>(
         &'a mut self,
         bounds: &Bounds,
@@ -336,7 +336,7 @@ impl Assembly {
     }
 }
 
-/// An unfragmented frame that lies whole in `buffer` at `start`.
+/// Takes an unfragmented frame that is whole in `buffer` at `start`.
 fn in_place<'a>(
     buffer: &'a mut [u8],
     start: usize,
@@ -368,7 +368,7 @@ fn in_place<'a>(
     }
 }
 
-/// A whole compressed message.
+/// Decompresses a whole message.
 fn inflate<'a>(
     payload: &[u8],
     text: bool,
@@ -424,10 +424,10 @@ fn close_item(payload: &[u8]) -> Result<Item<'_>, Violation> {
     })
 }
 
-/// A header out of `bytes`, and its length; `None` if it is incomplete. `deflate`: compressed messages
-/// were agreed on.
+/// Parses a header from `bytes`; returns it with its length, `None` if it is incomplete. `deflate`: compression
+/// was agreed on.
 fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
-    // Reserved bits and opcodes are refused from the first two bytes, however the rest arrives.
+    // Reserved bits and opcodes are refused by the first two bytes, whether or not the rest has arrived.
     let mut cursor = Cursor::new(bytes);
     let parsed = match FrameHeader::parse(&mut cursor) {
         Ok(parsed) => parsed,
@@ -439,7 +439,7 @@ fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violatio
     let Some((header, len)) = parsed else {
         return Ok(None);
     };
-    // RFC 7692 §6.1: on the first frame of a message only, never on control frames.
+    // RFC 7692 §6.1: RSV1 is allowed on the first frame of a message only, never on control frames.
     let may_be_deflated =
         deflate && matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
     if (header.rsv1 && !may_be_deflated) || header.rsv2 || header.rsv3 {
@@ -473,8 +473,7 @@ fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violatio
     Ok(Some((frame, header_len)))
 }
 
-/// Whether a frame may follow what there is, judged by its header alone; and whether its message is
-/// too large to keep.
+/// Checks by its header whether a frame may come next; returns whether its message is too large to keep.
 fn admit(
     frame: &Frame,
     message: Option<Data>,
@@ -513,12 +512,12 @@ mod tests {
         fragments_max: 64,
     };
 
-    /// What a stream says, owned: kind and payload of each item, then the violation if there is one.
+    /// Decodes a stream: kind and payload of each item, then the violation if there is one.
     fn decode(stream: &[u8], chunks: &[usize]) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
         decode_with(None, stream, chunks)
     }
 
-    /// The same on a connection that agreed to compression.
+    /// Does the same on a connection that agreed to compression.
     fn decode_deflated(
         stream: &[u8],
         chunks: &[usize],
@@ -538,7 +537,7 @@ mod tests {
             let len = (*sizes.next().expect("endless")).clamp(1, rest.len());
             let mut buffer = rest[..len].to_vec();
             rest = &rest[len..];
-            // Padding that would be taken for more if it were looked at.
+            // Padding that would change the result if it were read as bytes of the message.
             buffer.resize(len + PARSE_PADDING_BYTES, b'{');
             let mut start = 0;
             while start < len {
@@ -606,7 +605,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: what tungstenite's client writes, we read the same, in any chunks.
+        /// Goal: streams of tungstenite's client are read the same, in any chunks.
         #[test]
         fn streams_of_tungstenite_are_understood(
             messages in prop::collection::vec(message(), 1..8),
@@ -652,7 +651,7 @@ mod tests {
             prop_assert_eq!(decode(&stream, &chunks), (expected, None));
         }
 
-        /// Goal: no bytes panic, and chunks never change what they mean.
+        /// Goal: no bytes panic, and chunks never change the items.
         #[test]
         fn any_bytes_mean_the_same_in_any_chunks(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
@@ -667,7 +666,7 @@ mod tests {
             prop_assert_eq!(whole, items);
         }
 
-        /// Goal: the same where compression was agreed on.
+        /// Goal: the same holds where compression was agreed on.
         #[test]
         fn compressed_bytes_mean_the_same_in_any_chunks(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
@@ -682,8 +681,8 @@ mod tests {
             );
         }
 
-        /// Goal: compressed messages come out as they went in, in any fragments and any chunks, plain
-        /// ones and control frames between them.
+        /// Goal: compressed messages are read back, in any fragments and any chunks, with plain ones and control frames
+        /// between them.
         #[test]
         fn compressed_messages_are_read(
             texts in prop::collection::vec("[a-c\u{e9} ]{0,400}", 1..4),
@@ -718,7 +717,7 @@ mod tests {
         deflated.expect("a flush ends in an empty block").to_vec()
     }
 
-    /// Bytes that do not compress.
+    /// Makes bytes that do not compress.
     fn noise(len: usize) -> Vec<u8> {
         let mut rng = fastrand::Rng::with_seed(1);
         std::iter::repeat_with(|| rng.alphanumeric() as u8)
@@ -726,10 +725,10 @@ mod tests {
             .collect()
     }
 
-    /// Goal: a message too large to keep is read over, and named, wherever its id stands, plain or
-    /// compressed, whole or in fragments with pings between them, in any chunks; what follows is read.
+    /// Goal: a message too large to keep is skipped and its id found wherever it is, plain or compressed, whole or
+    /// in fragments with pings between them, in any chunks; the next message is read.
     #[test]
-    fn oversized_messages_are_read_over() {
+    fn oversized_messages_are_skipped() {
         let after = frame(0x81, b"after");
         for len in [16 * 1024, 17_000, 60_000, 128 * 1024 - 40] {
             for filler in [vec![b'x'; len], noise(len)] {
@@ -751,8 +750,8 @@ mod tests {
                                 let mut expected = vec![('i', b"p".to_vec()); pings];
                                 expected.push(('s', b"r".to_vec()));
                                 expected.push(('t', b"after".to_vec()));
-                                let heard = decode_deflated(&stream, &[chunk]);
-                                assert!(heard == (expected, None), "{len} {bits} {chunk}");
+                                let decoded = decode_deflated(&stream, &[chunk]);
+                                assert!(decoded == (expected, None), "{len} {bits} {chunk}");
                             }
                         }
                     }
@@ -761,9 +760,9 @@ mod tests {
         }
     }
 
-    /// Goal: each breach of RFC 7692 has its close code.
+    /// Goal: each violation of RFC 7692 has its close code.
     #[test]
-    fn breaches_in_compression_have_their_close_codes() {
+    fn violations_in_compression_have_their_close_codes() {
         let half = [0xC3_u8];
         let long_text = [vec![b'x'; 17_000], half.to_vec()].concat();
         let noise = deflated(&noise(120_000));
@@ -804,9 +803,9 @@ mod tests {
         assert_eq!(items, [('b', half.to_vec())]);
     }
 
-    /// Goal: each breach has its close code, from the header alone where a length is claimed.
+    /// Goal: each violation has its close code, by the header alone where a length is claimed.
     #[test]
-    fn breaches_have_their_close_codes() {
+    fn violations_have_their_close_codes() {
         let huge = |len: u64| {
             let mut frame = vec![0x82, 0xFF];
             frame.extend(len.to_be_bytes());

@@ -8,31 +8,31 @@ use super::encode;
 use super::violation::Violation;
 use crate::base::limits::PARSE_PADDING_BYTES;
 
-/// What ends a flushed block; left out on the wire (§7.2.1).
+/// The end of a flushed block, which is not sent (§7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
-/// On chat frames of 414 bytes levels 2 to 9 come to 63.7 to 63.5 % of the bytes within a fifth of the
-/// time of each other; level 1 takes a third of it and comes to 75 %. A message is compressed once and
-/// sent many times, so bytes decide. Windows of 10 to 15 bits make no difference there.
+/// The compression level. On chat frames of 414 bytes levels 2 to 9 reach 63.7 to 63.5 % of the bytes, with times
+/// within 20 % of each other; level 1 takes a third of the time and reaches 75 %. A message is compressed
+/// once and sent many times, so bytes decide. Windows of 10 to 15 bits make no difference.
 const LEVEL: u32 = 6;
 /// The output buffer's first size, in bytes; it doubles up to the message bound.
 const OUTPUT_BYTES_MIN: usize = 4 * 1024;
-/// Deflate streams in one message: a sender may end its first one (§7.2.3.4). Bounds the resets.
+/// Most deflate streams in one message, which bounds the resets: a sender may end its first one (§7.2.3.4).
 const STREAMS_MAX: u32 = 2;
 
-/// Compresses messages into frames. Holds nothing until the first one: then about 300 KiB.
+/// Compresses messages into frames. It takes no memory until the first one, and then about 300 KiB.
 #[derive(Debug, Default)]
 pub struct Deflater {
-    // With its window as a power of two.
+    // The compressor, with its window as a power of two.
     state: Option<(u8, Compress)>,
     scratch: Vec<u8>,
     messages: u64,
 }
 
 impl Deflater {
-    /// Appends a message with this payload: compressed with a window of 2^`window_bits` (9 to 15)
-    /// bytes, or as it is where that is no longer. Never appends more than the plain frame.
+    /// Appends a message with this payload: compressed with a window of 2^`window_bits` (9 to 15) bytes, or plain
+    /// if that is not longer. Never appends more than the plain frame.
     pub fn message(&mut self, out: &mut BytesMut, window_bits: u8, text: bool, payload: &[u8]) {
-        // Room for the tail, which the wire does not see.
+        // Includes space for the tail, which is not sent.
         let limit = payload.len() + TAIL.len() - 1;
         if let Some(deflated) = self.deflate(window_bits, payload, limit) {
             encode::deflated_message(out, text, deflated);
@@ -41,7 +41,7 @@ impl Deflater {
         }
     }
 
-    /// As [`Deflater::message`], compressed even where that is longer: what a conformance suite expects.
+    /// As [`Deflater::message`], but compressed even if that is longer, as a conformance suite expects.
     pub fn message_always(
         &mut self,
         out: &mut BytesMut,
@@ -58,12 +58,12 @@ impl Deflater {
         }
     }
 
-    /// Messages looked at so far.
+    /// Returns the number of messages so far.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// `None` if the compressed form and its tail are not below `limit` bytes.
+    /// Compresses a payload; `None` if the result with its tail is not below `limit` bytes.
     fn deflate(&mut self, window_bits: u8, payload: &[u8], limit: usize) -> Option<&[u8]> {
         self.messages += 1;
         if self
@@ -87,7 +87,7 @@ impl Deflater {
             .filter(|status| *status == Status::Ok)?;
         let whole = usize::try_from(state.total_in()) == Ok(payload.len());
         let written = usize::try_from(state.total_out()).ok()?;
-        // A full output may mean that more is to come.
+        // A full output may mean that more output follows.
         if !whole || written == limit {
             return None;
         }
@@ -95,8 +95,8 @@ impl Deflater {
     }
 }
 
-/// Decompresses messages, bounded while it does so. Holds nothing until the first one: then about
-/// 50 KiB and the longest message there was.
+/// Decompresses messages within a bound. It takes no memory until the first one, and then about 50 KiB and the
+/// length of the longest message.
 #[derive(Debug, Default)]
 pub struct Inflater {
     state: Option<Decompress>,
@@ -104,11 +104,11 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// A compressed message's plain bytes, with padding behind them, and their length.
+    /// Returns a compressed message's plain bytes, with padding after them, and their length.
     ///
     /// # Errors
     ///
-    /// [`Violation::TooBig`] as soon as more than `bytes_max` came out; [`Violation::Deflate`].
+    /// [`Violation::TooBig`] as soon as the output exceeds `bytes_max`; [`Violation::Deflate`].
     pub fn inflate(
         &mut self,
         payload: &[u8],
@@ -119,7 +119,7 @@ impl Inflater {
         let (mut len, mut streams) = (0, 1);
         for mut input in [payload, &TAIL] {
             loop {
-                // One byte beyond the bound shows that it is broken.
+                // One byte beyond the bound shows that it is exceeded.
                 let room = self.output.len().saturating_sub(PARSE_PADDING_BYTES);
                 if len == room {
                     let wanted = (room * 2).max(OUTPUT_BYTES_MIN).min(bytes_max + 1);
@@ -156,7 +156,7 @@ impl Inflater {
     }
 }
 
-/// Decompresses one message as it arrives, without keeping what comes out.
+/// Decompresses one message as it arrives, without keeping the output.
 #[derive(Debug)]
 pub(super) struct Inflating {
     state: Decompress,
@@ -175,10 +175,10 @@ impl Default for Inflating {
 }
 
 impl Inflating {
-    /// What the wire leaves out at the end.
+    /// The end of a message, which is not sent.
     pub(super) const TAIL: [u8; 4] = TAIL;
 
-    /// Hands what comes out of `input` to `read`, in pieces.
+    /// Hands the output of `input` to `read`, in pieces.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Inflating {
             let used = usize::try_from(self.state.total_in() - before.0).expect("of a slice");
             let written = usize::try_from(self.state.total_out() - before.1).expect("of a slice");
             input = &input[used..];
-            // Bytes first, so that the first fault is named however the message was cut.
+            // The bytes are read first, so that the first fault is reported however the message was split.
             let room = bytes_max - self.plain;
             read(&piece[..written.min(room)])?;
             if written > room {
@@ -234,7 +234,7 @@ mod tests {
         Ok(padded[..len].to_vec())
     }
 
-    /// Goal: the examples of RFC 7692 §7.2.3 mean "Hello", an ended stream and stored blocks too.
+    /// Goal: the examples of RFC 7692 §7.2.3 give "Hello", including an ended stream and stored blocks.
     #[test]
     fn examples_of_the_rfc_are_understood() {
         for payload in [
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(inflate(&[], 100), Ok(Vec::new()));
     }
 
-    /// Goal: a bomb ends at the bound, and the next message is none the worse for it.
+    /// Goal: a decompression bomb ends at the bound, and the next message is read correctly.
     #[test]
     fn bombs_end_at_the_bound() {
         let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), Compression::best());
@@ -292,8 +292,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: what is compressed comes out the same, whatever was compressed before, and is never
-        /// longer. Oracle: flate2's reader in place of our inflater.
+        /// Goal: a compressed message is read back, whatever was compressed before, and is never longer. Oracle:
+        /// flate2's reader.
         #[test]
         fn messages_survive(
             texts in prop::collection::vec("[a-e \u{e9}\u{1f600}]{0,600}", 1..5),

@@ -6,13 +6,13 @@ use bytes::BytesMut;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// A Close frame's reason: 125 bytes of payload less the code (§5.5).
+/// Most bytes of a Close frame's reason: 125 bytes of payload minus the code (§5.5).
 const REASON_BYTES_MAX: usize = 123;
-/// Header of a frame of 126 to 65,535 bytes.
+/// Bytes of the header of a frame of 126 to 65,535 bytes.
 const MEDIUM_HEADER_BYTES: usize = 4;
 
-/// Appends a text frame whose payload `write` appends, without knowing its length before: the payload
-/// is written behind room for the usual header and moved only if it turns out short or huge.
+/// Appends a text frame whose payload `write` appends. The length is not known before, so the payload is written
+/// after space for the usual header, and moved only if it is short or huge.
 pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.extend_from_slice(&[0; MEDIUM_HEADER_BYTES]);
@@ -31,8 +31,8 @@ pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     out[start..start + header_len].copy_from_slice(&header[..header_len]);
 }
 
-/// The payloads of whole server frames that lie one behind the other, as [`text_frame`] wrote them.
-/// Ends early at anything else.
+/// Returns the payloads of concatenated server frames, as [`text_frame`] wrote them. Ends early at any other
+/// bytes.
 pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let mut reader = Cursor::new(frames);
@@ -116,7 +116,7 @@ fn header_into(header: &mut [u8; 10], opcode: OpCode, deflated: bool, len: usize
 mod tests {
     use super::*;
 
-    /// Goal: headers have the minimal form around both borders. Oracle: tungstenite's parser.
+    /// Goal: headers have the minimal form around both limits. Oracle: tungstenite's parser.
     #[test]
     fn text_frames_have_minimal_headers() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Goal: frames written one behind the other are read back, and a torn one ends the reading.
+    /// Goal: concatenated frames are read back, and an incomplete one ends the reading.
     #[test]
     fn payloads_read_back() {
         let lens = [0, 1, 125, 126, 65_535, 65_536, 3];

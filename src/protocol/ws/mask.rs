@@ -1,6 +1,6 @@
 //! Masking (RFC 6455 §5.3) in words; the compiler turns the loop into vector instructions.
 
-/// XORs `payload` with `key`, whose use begins at byte `offset` of the frame's payload.
+/// XORs `payload`, which begins at byte `offset` of the frame's payload, with `key`.
 pub(super) fn unmask(payload: &mut [u8], mut key: [u8; 4], offset: usize) {
     key.rotate_left(offset % 4);
     let word = u64::from_ne_bytes([

@@ -1,4 +1,4 @@
-//! A message too large to keep: read to its end, for the one thing that its answer needs.
+//! A message too large to keep: it is read to its end to find the id for its answer.
 
 use super::decoder::Bounds;
 use super::deflate::Inflating;
@@ -6,19 +6,19 @@ use super::utf8::Utf8;
 use super::violation::Violation;
 use crate::protocol::scan::Scan;
 
-/// What is kept of the message meanwhile: the scanner, and of a compressed one its decompressor, about
-/// 50 KiB. Neither grows with the message.
+/// The state of such a message: the scanner, and for a compressed one its decompressor of about 50 KiB. Neither
+/// grows with the message.
 #[derive(Debug)]
 pub(super) struct Oversized {
     scan: Scan,
-    // Of a text: that it is one.
+    // Checks the UTF-8 of a text.
     utf8: Option<Utf8>,
     inflating: Option<Inflating>,
     arrived: usize,
 }
 
 impl Oversized {
-    /// Takes over a message of which nothing is judged yet.
+    /// Starts a message whose bytes are all still to be checked.
     pub(super) fn new(text: bool, deflated: bool, bounds: &Bounds) -> Self {
         Self {
             scan: (bounds.scan)(),
@@ -28,12 +28,12 @@ impl Oversized {
         }
     }
 
-    /// Bytes of the message so far, compressed if it is.
+    /// Returns the number of bytes so far, compressed if the message is.
     pub(super) fn arrived(&self) -> usize {
         self.arrived
     }
 
-    /// Reads what arrived next, unmasked.
+    /// Reads the next unmasked bytes.
     pub(super) fn feed(&mut self, chunk: &[u8], bounds: &Bounds) -> Result<(), Violation> {
         self.arrived += chunk.len();
         let Self {
@@ -55,7 +55,7 @@ impl Oversized {
         }
     }
 
-    /// The message is whole.
+    /// Ends the message; returns its scan.
     pub(super) fn finish(mut self, bounds: &Bounds) -> Result<Scan, Violation> {
         if self.inflating.is_some() {
             self.feed(&Inflating::TAIL, bounds)?;

@@ -1,14 +1,14 @@
-//! UTF-8 checked as it arrives: a message is refused at its first impossible byte, whatever the
-//! chunks (RFC 6455 §8.1).
+//! Checks UTF-8 as it arrives: a message is refused at its first impossible byte, whatever the chunks
+//! (RFC 6455 §8.1).
 
-/// What a chunk boundary cut off: the start of one character.
+/// The start of a character that a chunk boundary cut off.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Utf8 {
     held: [u8; 3],
     held_count: usize,
 }
 
-/// No continuation makes this UTF-8.
+/// The bytes are not UTF-8, whatever follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Invalid;
 
@@ -46,7 +46,7 @@ impl Utf8 {
     }
 
     fn hold(&mut self, start: &[u8]) {
-        // The standard library calls a sequence unfinished only while a byte is missing: at most 3.
+        // The standard library calls a sequence incomplete only while a byte is missing, so it has at most 3.
         self.held[..start.len()].copy_from_slice(start);
         self.held_count = start.len();
     }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: chunks change nothing. Oracle: the standard library on the whole.
+        /// Goal: the verdict does not depend on chunks. Oracle: the standard library on the whole text.
         #[test]
         fn chunks_agree_with_the_whole(
             bytes in prop::collection::vec(
@@ -78,7 +78,7 @@ mod tests {
         }
     }
 
-    /// Goal: refusal at the first impossible byte, not at the end of the character.
+    /// Goal: a text is refused at the first impossible byte, not at the end of the character.
     #[test]
     fn an_impossible_start_fails_fast() {
         let mut utf8 = Utf8::default();

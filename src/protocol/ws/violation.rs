@@ -1,53 +1,53 @@
-//! What a client may not do, and the close code that tells it so (RFC 6455 §7.4.1).
+//! Violations of the protocol, and their close codes (RFC 6455 §7.4.1).
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// A breach of RFC 6455 or of our bounds; the connection is closed.
+/// A violation of RFC 6455 or of our bounds; the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// §5.1: a client masks every frame.
+    /// A frame is not masked (§5.1).
     #[error("Client frames must be masked")]
     Unmasked,
-    /// §5.2: no extension gives these bits a meaning here.
+    /// Reserved bits are set to which no extension gives a meaning (§5.2).
     #[error("Reserved bits are set")]
     ReservedBits,
-    /// §5.2.
+    /// The opcode is reserved (§5.2).
     #[error("Reserved opcode")]
     ReservedOpcode,
-    /// §5.5: at most 125 bytes.
+    /// A control frame has more than 125 bytes (§5.5).
     #[error("Control frame is too long")]
     ControlTooLong,
-    /// §5.5.
+    /// A control frame is fragmented (§5.5).
     #[error("Control frame is fragmented")]
     ControlFragmented,
-    /// §5.4.
+    /// A continuation has no message to continue (§5.4).
     #[error("Continuation without a message")]
     NothingToContinue,
-    /// §5.4.
+    /// A new message begins inside a fragmented one (§5.4).
     #[error("New message inside a fragmented one")]
     InsideFragmented,
-    /// §5.5.1: a Close payload is empty or starts with two bytes of code.
+    /// A Close payload has one byte: it must be empty or start with a two-byte code (§5.5.1).
     #[error("Close payload of one byte")]
     CloseTooShort,
-    /// §7.4.
+    /// The close code is invalid (§7.4).
     #[error("Invalid close code")]
     CloseCode,
-    /// §8.1.
+    /// The text is not UTF-8 (§8.1).
     #[error("Text is not UTF-8")]
     Utf8,
-    /// RFC 7692 §7.2.2.
+    /// The compressed data is invalid (RFC 7692 §7.2.2).
     #[error("Compressed data is invalid")]
     Deflate,
-    /// Ours; of a compressed message also its plain length.
+    /// The message is larger than our bound; a compressed one also counts by its plain length.
     #[error("Message is too big")]
     TooBig,
-    /// Ours: §7.4.1 has 1008 for policies.
+    /// The message has more fragments than our bound; §7.4.1 has 1008 for policies.
     #[error("Too many fragments")]
     TooManyFragments,
 }
 
 impl Violation {
-    /// The code of the Close frame.
+    /// Returns the code of the Close frame.
     pub fn close_code(self) -> u16 {
         let code = match self {
             Self::Unmasked

@@ -1,23 +1,23 @@
-//! Newcomers: single use, limits, placement, installation.
+//! Admission of pending connections: single use, limits, placement, installation.
 
-use super::refused::say_began;
+use super::refused::log_began;
 use super::{Core, Tick};
 use crate::base::id::RoomId;
 use crate::logging::Kind;
-use crate::net::wire::Wire;
+use crate::net::io::Io;
 use crate::room::RoomSettings;
 use crate::session::Session;
-use crate::shard::command::{Command, Departures, Newcomer, Turned};
+use crate::shard::command::{AdmitError, Command, Departures, PendingConnection};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::journal::TokenUse;
-use crate::shard::local::Local;
-use crate::shard::mailbox::Post;
+use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::Reservation;
+use crate::shard::shard_room::ShardRoom;
 use crate::shard::tokens::Redeemed;
 
-impl<W: Wire> Core<W> {
-    /// Decides this turn's newcomers together: one write of the journal for all, before any `101`.
+impl<W: Io> Core<W> {
+    /// Judges this turn's pending connections together: one write of the journal for all, before any `101`.
     pub(super) fn admit_all(&mut self) {
         if self.joins.is_empty() {
             return;
@@ -25,23 +25,23 @@ impl<W: Wire> Core<W> {
         let joins = std::mem::take(&mut self.joins);
         let mut admitted = Vec::with_capacity(joins.len());
         let mut uses = Vec::with_capacity(joins.len());
-        for newcomer in joins {
-            match self.judge(&newcomer) {
+        for pending in joins {
+            match self.judge(&pending) {
                 Ok(reservation) => {
-                    let Newcomer {
+                    let PendingConnection {
                         token,
                         room,
                         token_expires: expires,
                         ..
-                    } = *newcomer;
+                    } = *pending;
                     uses.push(TokenUse {
                         token,
                         room,
                         expires,
                     });
-                    admitted.push((newcomer, reservation));
+                    admitted.push((pending, reservation));
                 }
-                Err(turned) => self.turn_away(newcomer, turned),
+                Err(error) => self.reject(pending, error),
             }
         }
         if let Err(error) = self.record.record(&uses) {
@@ -49,75 +49,78 @@ impl<W: Wire> Core<W> {
             if let Some(suppressed) = self.lines.admit(Kind::Journal, self.now.tick) {
                 tracing::error!(%error, suppressed, "token uses cannot be written down: refusing connections");
             }
-            for (newcomer, _reservation) in admitted {
-                // Nothing took effect: once the disk works again the token still opens a connection.
-                self.used.take_back(newcomer.token, newcomer.token_expires);
-                self.turn_away(newcomer, Turned::NotRecorded);
+            for (pending, _reservation) in admitted {
+                // No use took effect: once the disk works again, the token still opens a connection.
+                self.used.take_back(pending.token, pending.token_expires);
+                self.reject(pending, AdmitError::NotRecorded);
             }
             return;
         }
-        for (newcomer, reservation) in admitted {
-            self.place(newcomer, reservation);
+        for (pending, reservation) in admitted {
+            self.place(pending, reservation);
         }
     }
 
-    fn judge(&mut self, newcomer: &Newcomer<W::Socket>) -> Result<Reservation, Turned> {
-        if !self.rooms.contains_key(&newcomer.room) {
-            return Err(Turned::NoSuchRoom);
+    fn judge(&mut self, pending: &PendingConnection<W::Socket>) -> Result<Reservation, AdmitError> {
+        if !self.rooms.contains_key(&pending.room) {
+            return Err(AdmitError::NoSuchRoom);
         }
         let reservation = Reservation::take(&self.budgets, self.settings.connections_max)
-            .ok_or(Turned::TooManyConnections)?;
-        let (token, expires) = (newcomer.token, newcomer.token_expires);
+            .ok_or(AdmitError::TooManyConnections)?;
+        let (token, expires) = (pending.token, pending.token_expires);
         match self.used.redeem(token, expires, self.now) {
             Redeemed::First => Ok(reservation),
-            Redeemed::Again => Err(Turned::TokenUsed),
-            Redeemed::Full => Err(Turned::TooManyTokens),
+            Redeemed::Again => Err(AdmitError::TokenUsed),
+            Redeemed::Full => Err(AdmitError::TooManyTokens),
         }
     }
 
-    /// Turns a newcomer away: counted here, answered by the loop.
-    pub(super) fn turn_away(&mut self, newcomer: Box<Newcomer<W::Socket>>, turned: Turned) {
-        let figure = match turned {
-            Turned::TokenUsed => &self.metrics.rejected_used,
-            Turned::NoSuchRoom => &self.metrics.rejected_room,
-            Turned::TooManyConnections
-            | Turned::TooManyTokens
-            | Turned::NotRecorded
-            | Turned::Busy => &self.metrics.rejected_limit,
-            Turned::TooManyOfAddress => &self.metrics.rejected_address,
+    /// Rejects a pending connection: it is counted here and answered by the loop.
+    pub(super) fn reject(&mut self, pending: Box<PendingConnection<W::Socket>>, error: AdmitError) {
+        let figure = match error {
+            AdmitError::TokenUsed => &self.metrics.rejected_used,
+            AdmitError::NoSuchRoom => &self.metrics.rejected_room,
+            AdmitError::TooManyConnections
+            | AdmitError::TooManyTokens
+            | AdmitError::NotRecorded
+            | AdmitError::Busy => &self.metrics.rejected_limit,
+            AdmitError::TooManyOfAddress => &self.metrics.rejected_address,
         };
         figure.inc();
-        self.turned.push((newcomer, turned));
+        self.rejected.push((pending, error));
     }
 
-    fn place(&mut self, newcomer: Box<Newcomer<W::Socket>>, reservation: Reservation) {
-        let slot = self.rooms.get(&newcomer.room);
-        let local = slot.and_then(|slot| self.locals.get_mut(*slot));
-        let Some(Local {
+    fn place(&mut self, pending: Box<PendingConnection<W::Socket>>, reservation: Reservation) {
+        let slot = self.rooms.get(&pending.room);
+        let shard_room = slot.and_then(|slot| self.shard_rooms.get_mut(*slot));
+        let Some(ShardRoom {
             home: Some(home),
             settings,
             ..
-        }) = local
+        }) = shard_room
         else {
-            // Deleted within this turn.
-            self.turn_away(newcomer, Turned::NoSuchRoom);
+            // The room was deleted within this turn.
+            self.reject(pending, AdmitError::NoSuchRoom);
             return;
         };
-        // A shard that does not keep up gets nobody more.
+        // A shard that does not keep up gets no more members.
         let wanted = home.place(self.id, self.settings.stripe_members_min);
-        let has_room = self.posts.get(wanted).is_some_and(Post::has_room);
+        let has_room = self
+            .mailboxes
+            .get(wanted)
+            .is_some_and(MailboxSender::has_room);
         let shard = if has_room { wanted } else { self.id };
-        let deflated = newcomer.agreement.is_some();
+        let deflated = pending.agreement.is_some();
         home.arrives(shard, deflated);
         let settings = *settings;
         if shard == self.id {
-            self.install(*newcomer, settings, reservation);
+            self.install(*pending, settings, reservation);
         } else {
-            self.send_to(shard, Command::Install(newcomer, settings, reservation));
+            self.send_to(shard, Command::Install(pending, settings, reservation));
         }
     }
 
-    /// Takes back a member that was counted and could not come.
+    /// Takes back the count of a member that could not be installed.
     fn absent(&mut self, room: RoomId, deflated: bool) {
         let home = self.settings.home(room);
         if home == self.id {
@@ -127,14 +130,14 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Makes the connection a member here: greeting first, then everything said from now on.
+    /// Makes the connection a member here: it gets the greeting, then every message from now on.
     pub(super) fn install(
         &mut self,
-        newcomer: Newcomer<W::Socket>,
+        pending: PendingConnection<W::Socket>,
         settings: RoomSettings,
         reservation: Reservation,
     ) {
-        let Newcomer {
+        let PendingConnection {
             socket,
             ip,
             tls,
@@ -146,9 +149,9 @@ impl<W: Wire> Core<W> {
             agreement,
             share,
             ..
-        } = newcomer;
-        let seat = match self.wire.install(socket) {
-            Ok(seat) => seat,
+        } = pending;
+        let file = match self.io.install(socket) {
+            Ok(file) => file,
             Err(error) => {
                 if let Some(suppressed) = self.lines.admit(Kind::HandshakeLimit, self.now.tick) {
                     tracing::error!(%ip, %room, %error, suppressed, "the kernel has no place for a connection");
@@ -158,18 +161,18 @@ impl<W: Wire> Core<W> {
                 return;
             }
         };
-        let locals = &mut self.locals;
-        let local_slot = *self
+        let shard_rooms = &mut self.shard_rooms;
+        let room_slot = *self
             .rooms
             .entry(room)
-            .or_insert_with(|| locals.insert(Local::new(room, settings, None)));
+            .or_insert_with(|| shard_rooms.insert(ShardRoom::new(room, settings, None)));
         let ends = grant.ends;
         let mut connection = Connection {
-            seat,
+            file,
             reservation,
             ip,
             share,
-            local: local_slot,
+            shard_room: room_slot,
             member: None,
             session: Session::new(grant, agreement, self.now.tick),
             lane: None,
@@ -188,15 +191,15 @@ impl<W: Wire> Core<W> {
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         let slot = self.connections.insert(connection);
         let connection = self.connections.get_mut(slot).expect("just inserted");
-        if let Some(local) = self.locals.get_mut(local_slot) {
-            connection.member = Some(local.audience.join(
+        if let Some(shard_room) = self.shard_rooms.get_mut(room_slot) {
+            connection.member = Some(shard_room.audience.join(
                 slot.to_bits(),
                 user_hash,
                 agreement.is_some(),
             ));
         }
-        self.wire.receive(&connection.seat, slot.to_bits());
-        say_began(&connection.session, room, ip);
+        self.io.receive(&connection.file, slot.to_bits());
+        log_began(&connection.session, room, ip);
         self.metrics.opened.inc();
         self.metrics.opened_deflated.add(agreement.is_some().into());
         let first = ends.min(self.now.tick.after(crate::base::limits::PING_INTERVAL));

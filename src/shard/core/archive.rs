@@ -1,36 +1,36 @@
-//! Logged rooms: a flush goes to the archive first, and to the viewers when it is in the spool.
+//! Logged rooms: a flush goes to the archive first, and to the viewers once it is in the spool.
 
 use super::Core;
 use crate::base::id::{FrameId, RoomId};
 use crate::base::table::Slot;
-use crate::net::wire::Wire;
+use crate::net::io::Io;
 use crate::room::log::Batch;
 use crate::shard::command::Answer;
+use crate::shard::durability::{Entry, Offered};
 use crate::shard::gateway::Refused;
-use crate::shard::handover::{Entry, Offered};
-use crate::shard::local::Local;
+use crate::shard::shard_room::ShardRoom;
 
-/// A batch of a logged room, on its way to the audience.
+/// A batch of a logged room that waits for the spool before it goes to the audience.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    local: Slot<Local>,
+    shard_room: Slot<ShardRoom>,
     batch: Batch,
-    // Frames for the log: none of a room that is not logged any more.
+    // Frames for the archive; zero once the room is not logged any more.
     logged: u64,
-    // With the last batch of a flush: whom to evict, and the API's callers to answer, behind it.
+    // With the last batch of a flush: users to evict and API calls to answer after it.
     evictions: Vec<(Box<str>, Box<str>)>,
     answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 
-impl<W: Wire> Core<W> {
-    /// A flush of a logged room, or of one whose logging ended while deliveries of it are held: these go first,
-    /// so what follows takes the same way, for no spool.
-    pub(super) fn flush_logged(&mut self, local_slot: Slot<Local>) {
-        let Some(Local {
+impl<W: Io> Core<W> {
+    /// Flushes a logged room, or one whose logging ended while deliveries of it are held: later batches must not
+    /// overtake these, so they pass the same queue, for no spool.
+    pub(super) fn flush_logged(&mut self, room_slot: Slot<ShardRoom>) {
+        let Some(ShardRoom {
             id,
             home: Some(home),
             ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return;
         };
@@ -38,7 +38,7 @@ impl<W: Wire> Core<W> {
         let mut deliveries = Vec::new();
         home.room.flush(self.now.tick, |batch| {
             deliveries.push(Delivery {
-                local: local_slot,
+                shard_room: room_slot,
                 logged: if targets.is_empty() {
                     0
                 } else {
@@ -59,15 +59,17 @@ impl<W: Wire> Core<W> {
                 targets,
                 frames: delivery.batch.plain.bytes().clone(),
             };
-            match self.handover.offer(entry, delivery, self.now.tick) {
-                Offered::Held => self.note_held(local_slot, 1),
+            match self.durability.offer(entry, delivery, self.now.tick) {
+                Offered::Held => self.note_held(room_slot, 1),
                 Offered::Late(delivery) => {
                     self.metrics.log_late.add(delivery.logged);
                     self.deliver_logged(delivery);
                 }
                 Offered::Missed(delivery) => {
                     self.metrics.log_missed.add(delivery.logged);
-                    let own = self.handover.release_some(|held| held.local == local_slot);
+                    let own = self
+                        .durability
+                        .release_some(|held| held.shard_room == room_slot);
                     for before in own {
                         self.metrics.log_late.add(before.logged);
                         self.deliver_held(before);
@@ -78,64 +80,64 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// The archive has spooled so many more entries of this shard.
+    /// Notes that the archive has spooled `count` more entries of this shard.
     pub(super) fn take_spooled(&mut self, count: u32) {
         for _ in 0..count {
-            if let Some(delivery) = self.handover.spooled(self.now.tick) {
+            if let Some(delivery) = self.durability.spooled(self.now.tick) {
                 self.deliver_held(delivery);
             }
         }
     }
 
-    /// Lets deliveries go ahead when their time is up.
+    /// Releases held deliveries whose deadline has passed.
     pub(super) fn release_overdue(&mut self) {
-        let deadline = self.handover.deadline();
+        let deadline = self.durability.deadline();
         if deadline.is_some_and(|deadline| self.now.tick >= deadline) {
-            for delivery in self.handover.release() {
+            for delivery in self.durability.release() {
                 self.metrics.log_late.add(delivery.logged);
                 self.deliver_held(delivery);
             }
         }
     }
 
-    /// Answers the API: at once, or when the event is in the spool if the room is logged.
+    /// Answers an API call: at once, or once the event is in the spool if the room is logged.
     pub(super) fn answer(
         &mut self,
         room: RoomId,
         answer: Answer<FrameId>,
         outcome: Result<FrameId, Refused>,
     ) {
-        let logged = self.handover.is_on();
+        let logged = self.durability.is_on();
         if let (Ok(id), true, Some(slot)) = (outcome, logged, self.rooms.get(&room))
-            && let Some(Local {
+            && let Some(ShardRoom {
                 home: Some(home), ..
-            }) = self.locals.get_mut(*slot)
+            }) = self.shard_rooms.get_mut(*slot)
             && !home.room.settings().archive.is_empty()
         {
             home.answers.push((answer, id));
             return;
         }
-        let _nobody_waits = answer.send(outcome);
+        let _caller_gone = answer.send(outcome);
     }
 
-    fn note_held(&mut self, local_slot: Slot<Local>, more: i32) {
-        if let Some(Local {
+    fn note_held(&mut self, room_slot: Slot<ShardRoom>, more: i32) {
+        if let Some(ShardRoom {
             home: Some(home), ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         {
             home.held = home.held.saturating_add_signed(more);
         }
     }
 
     fn deliver_held(&mut self, delivery: Delivery) {
-        self.note_held(delivery.local, -1);
+        self.note_held(delivery.shard_room, -1);
         self.deliver_logged(delivery);
     }
 
     fn deliver_logged(&mut self, delivery: Delivery) {
         for (answer, id) in delivery.answers {
-            let _nobody_waits = answer.send(Ok(id));
+            let _caller_gone = answer.send(Ok(id));
         }
-        self.fan_out(delivery.local, delivery.batch, delivery.evictions);
+        self.fan_out(delivery.shard_room, delivery.batch, delivery.evictions);
     }
 }

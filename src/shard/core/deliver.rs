@@ -1,5 +1,5 @@
-//! What one connection gets next: its private lane, its room's log, its Close frame, in that order at
-//! frame boundaries; at most one send under way.
+//! Chooses the next send of one connection: its lane, its room's log, its Close frame, in that order at
+//! frame boundaries; at most one send is pending.
 
 use std::io;
 
@@ -9,17 +9,17 @@ use super::Core;
 use super::refused::Line;
 use crate::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
 use crate::base::table::Slot;
-use crate::net::wire::{Outgoing, Shutdown, Wire};
+use crate::net::io::{Io, SendBuffer, Shutdown};
 use crate::room::audience::SlowPolicy;
 use crate::room::log::Next;
 use crate::shard::command::Refusal;
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
-use crate::shard::local::Local;
+use crate::shard::shard_room::ShardRoom;
 
-impl<W: Wire> Core<W> {
-    /// Sends what is due to a connection, unless a send is under way.
-    pub(super) fn deliver(&mut self, slot: Slot<Connection<W::Seat>>) {
+impl<W: Io> Core<W> {
+    /// Sends what is due to a connection, unless a send is pending.
+    pub(super) fn deliver(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -27,7 +27,7 @@ impl<W: Wire> Core<W> {
             return;
         }
         if let Some(queued) = connection.tls.as_mut().and_then(|tls| tls.take_queued()) {
-            self.send(slot, Outgoing::owned(queued));
+            self.send(slot, SendBuffer::owned(queued));
             return;
         }
         if let Some(frames) = connection.take_lane_frames() {
@@ -38,11 +38,11 @@ impl<W: Wire> Core<W> {
             self.deliver_finish(slot);
             return;
         };
-        let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else {
+        let room_slot = connection.shard_room;
+        let Some(shard_room) = self.shard_rooms.get_mut(room_slot) else {
             return;
         };
-        let cursor = local.audience.cursor(member);
+        let cursor = shard_room.audience.cursor(member);
         let finish = connection
             .lane
             .as_mut()
@@ -53,13 +53,13 @@ impl<W: Wire> Core<W> {
             self.send_own(slot, &frame);
             return;
         }
-        match local.audience.next(member) {
+        match shard_room.audience.next(member) {
             Next::UpToDate => {}
             Next::Behind { frames, resume } => {
                 self.metrics.frames_skipped.add(frames);
                 match self.settings.slow_policy {
                     SlowPolicy::Skip => {
-                        local.audience.set_cursor(member, resume);
+                        shard_room.audience.set_cursor(member, resume);
                         self.deliver(slot);
                     }
                     SlowPolicy::Disconnect => self.kill(slot, Ended::Slow),
@@ -74,19 +74,19 @@ impl<W: Wire> Core<W> {
                     .frames_delivered
                     .add(after.frames_since(cursor));
                 self.metrics.deflate_saved.add(saved as u64);
-                local.audience.set_cursor(member, after);
-                local.audience.launch(member);
+                shard_room.audience.set_cursor(member, after);
+                shard_room.audience.send_started(member);
                 connection.sending = true;
                 connection.progress = self.now.tick;
                 self.metrics.sends.inc();
-                self.wire
-                    .send(&connection.seat, slot.to_bits(), Outgoing::shared(run));
+                self.io
+                    .send(&connection.file, slot.to_bits(), SendBuffer::shared(run));
             }
         }
     }
 
-    /// The Close frame of a connection that left its room already.
-    fn deliver_finish(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Sends the Close frame of a connection that has left its room.
+    fn deliver_finish(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -100,23 +100,26 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Seals what the member's cursor covers, one run of records for one send.
-    fn send_sealed_log(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Seals the frames after the member's cursor, one run of records for one send.
+    fn send_sealed_log(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let (Some(member), Some(local)) =
-            (connection.member, self.locals.get_mut(connection.local))
-        else {
+        let (Some(member), Some(shard_room)) = (
+            connection.member,
+            self.shard_rooms.get_mut(connection.shard_room),
+        ) else {
             return;
         };
-        let cursor = local.audience.cursor(member);
-        let (after, saved) = local.audience.copy(member, SEALED_SEND_BYTES_MAX, |bytes| {
-            plain.extend_from_slice(bytes);
-        });
-        local.audience.set_cursor(member, after);
+        let cursor = shard_room.audience.cursor(member);
+        let (after, saved) = shard_room
+            .audience
+            .copy(member, SEALED_SEND_BYTES_MAX, |bytes| {
+                plain.extend_from_slice(bytes);
+            });
+        shard_room.audience.set_cursor(member, after);
         self.metrics
             .frames_delivered
             .add(after.frames_since(cursor));
@@ -125,19 +128,19 @@ impl<W: Wire> Core<W> {
         self.plain = plain;
     }
 
-    /// Sends frames of this connection alone.
-    fn send_own(&mut self, slot: Slot<Connection<W::Seat>>, frames: &BytesMut) {
+    /// Sends frames for this connection alone.
+    fn send_own(&mut self, slot: Slot<Connection<W::FixedFile>>, frames: &BytesMut) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if connection.tls.is_some() {
             self.seal_and_send(slot, frames);
         } else {
-            self.send(slot, Outgoing::owned(frames.to_vec()));
+            self.send(slot, SendBuffer::owned(frames.to_vec()));
         }
     }
 
-    fn seal_and_send(&mut self, slot: Slot<Connection<W::Seat>>, plain: &[u8]) {
+    fn seal_and_send(&mut self, slot: Slot<Connection<W::FixedFile>>, plain: &[u8]) {
         let Some(Connection { tls: Some(tls), .. }) = self.connections.get_mut(slot) else {
             return;
         };
@@ -147,26 +150,27 @@ impl<W: Wire> Core<W> {
             self.kill(slot, Ended::Protocol);
             return;
         }
-        self.send(slot, Outgoing::owned(sealed));
+        self.send(slot, SendBuffer::owned(sealed));
     }
 
-    fn send(&mut self, slot: Slot<Connection<W::Seat>>, outgoing: Outgoing) {
+    fn send(&mut self, slot: Slot<Connection<W::FixedFile>>, outgoing: SendBuffer) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         connection.sending = true;
         connection.progress = self.now.tick;
-        if let (Some(member), Some(local)) =
-            (connection.member, self.locals.get_mut(connection.local))
-        {
-            local.audience.launch(member);
+        if let (Some(member), Some(shard_room)) = (
+            connection.member,
+            self.shard_rooms.get_mut(connection.shard_room),
+        ) {
+            shard_room.audience.send_started(member);
         }
         self.metrics.sends.inc();
-        self.wire.send(&connection.seat, slot.to_bits(), outgoing);
+        self.io.send(&connection.file, slot.to_bits(), outgoing);
     }
 
-    /// A send completed, perhaps short.
-    pub fn sent(&mut self, key: u64, mut outgoing: Outgoing, result: &io::Result<usize>) {
+    /// Handles a completed send, perhaps a short one.
+    pub fn sent(&mut self, key: u64, mut outgoing: SendBuffer, result: &io::Result<usize>) {
         let slot = Slot::from_bits(key);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -177,19 +181,22 @@ impl<W: Wire> Core<W> {
         let is_full =
             sent > 0 || matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         if is_full && outgoing.remaining() > 0 && connection.phase != Phase::Dead {
-            // Short: the rest goes first, so cursors stand at frame boundaries only.
+            // A short send: the rest goes first, so that cursors stay at frame boundaries.
             if sent > 0 {
                 connection.progress = self.now.tick;
             }
-            self.wire.await_room(&connection.seat, key, outgoing);
+            self.io.await_writable(&connection.file, key, outgoing);
             return;
         }
         let whole = outgoing.remaining() == 0;
         connection.sending = false;
         let private = connection.lane.is_some() || connection.tls.is_some();
         let open = connection.phase == Phase::Open;
-        let due = match (connection.member, self.locals.get_mut(connection.local)) {
-            (Some(member), Some(local)) => local.audience.land(member),
+        let due = match (
+            connection.member,
+            self.shard_rooms.get_mut(connection.shard_room),
+        ) {
+            (Some(member), Some(shard_room)) => shard_room.audience.send_completed(member),
             _ => true,
         };
         if let Some(buffer) = outgoing.into_owned()
@@ -200,19 +207,19 @@ impl<W: Wire> Core<W> {
         }
         if !whole {
             self.kill(slot, Ended::Client);
-            self.bury(slot);
+            self.reap(slot);
             return;
         }
         if due || private {
-            self.go_on(slot);
+            self.continue_sends(slot);
         } else if !open {
             self.end_stream(slot);
-            self.bury(slot);
+            self.reap(slot);
         }
     }
 
-    /// Behind the last byte of a closing handshake: FIN. The peer's FIN completes the receive.
-    pub(super) fn end_stream(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Sends FIN after the last byte of a closing handshake. The peer's FIN completes the receive.
+    pub(super) fn end_stream(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -221,12 +228,12 @@ impl<W: Wire> Core<W> {
             && !connection.sending
             && connection.lane.is_none()
         {
-            self.wire.shutdown(&connection.seat, Shutdown::Write);
+            self.io.shutdown(&connection.file, Shutdown::Write);
         }
     }
 
-    /// A frame for one connection, from its room's home shard.
-    pub(super) fn tell(&mut self, slot: Slot<Connection<W::Seat>>, refusal: &Refusal) {
+    /// Sends one connection a refusal from its room's home shard.
+    pub(super) fn tell(&mut self, slot: Slot<Connection<W::FixedFile>>, refusal: &Refusal) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -235,11 +242,18 @@ impl<W: Wire> Core<W> {
         }
         let line = Line::admit(&mut self.lines, self.now.tick, refusal);
         if let Some(line) = line
-            && let Some(local) = self.locals.get(connection.local)
+            && let Some(shard_room) = self.shard_rooms.get(connection.shard_room)
         {
-            line.say(local.id, connection.session.sender_json(), connection.ip);
+            line.write(
+                shard_room.id,
+                connection.session.sender_json(),
+                connection.ip,
+            );
         }
-        if !connection.session.charge_overhead(1, &self.desk, self.now) {
+        if !connection
+            .session
+            .charge_overhead(1, &self.session_context, self.now)
+        {
             self.kill(slot, Ended::Flood);
             return;
         }
@@ -254,53 +268,53 @@ impl<W: Wire> Core<W> {
         self.deliver(slot);
     }
 
-    /// Serves members of rooms with something new: a slice of each room in turn, so that a huge room
-    /// delays a small one by a slice only. No slice is begun that the turn has no sends left for: what it
-    /// cut off would wait until all other rooms had theirs.
+    /// Serves members of rooms with new batches: a slice of each room in turn, so that a huge room delays a
+    /// small one by a slice only. A slice starts only if the turn's send budget covers it: otherwise the members
+    /// it cut off would wait for a full round over all rooms.
     pub(super) fn serve(&mut self) {
         self.resume(0);
         let mut sends_left = SENDS_PER_TURN_MAX;
-        while let Some(local_slot) = self.walking.front().copied() {
-            let members = self.locals.get(local_slot);
-            let mut slice = slice_sends(members.map_or(0, |local| local.audience.len()));
+        while let Some(room_slot) = self.walking.front().copied() {
+            let members = self.shard_rooms.get(room_slot);
+            let mut slice = slice_sends(members.map_or(0, |shard_room| shard_room.audience.len()));
             if slice > sends_left {
                 return;
             }
             self.walking.pop_front();
             while slice > 0 {
-                let Some(local) = self.locals.get_mut(local_slot) else {
+                let Some(shard_room) = self.shard_rooms.get_mut(room_slot) else {
                     break;
                 };
-                let Some((_, key)) = local.audience.walk() else {
+                let Some((_, key)) = shard_room.audience.walk() else {
                     break;
                 };
                 self.deliver(Slot::from_bits(key));
                 slice -= 1;
                 sends_left -= 1;
             }
-            if let Some(local) = self.locals.get_mut(local_slot) {
-                local.walking = local.audience.is_walking();
-                if local.walking {
-                    self.walking.push_back(local_slot);
+            if let Some(shard_room) = self.shard_rooms.get_mut(room_slot) {
+                shard_room.walking = shard_room.audience.is_walking();
+                if shard_room.walking {
+                    self.walking.push_back(room_slot);
                 }
             }
         }
         self.resume(sends_left);
     }
 
-    /// Notes that a room's members have something to get.
-    pub(super) fn note_walking(&mut self, local_slot: Slot<Local>) {
-        if let Some(local) = self.locals.get_mut(local_slot)
-            && !local.walking
+    /// Notes that a room's members must be served.
+    pub(super) fn note_walking(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.shard_rooms.get_mut(room_slot)
+            && !shard_room.walking
         {
-            local.walking = true;
-            self.walking.push_back(local_slot);
+            shard_room.walking = true;
+            self.walking.push_back(room_slot);
         }
     }
 }
 
-/// Sends of a room of this size before the next room's turn. One that fits into a turn is served in one
-/// go: in two slices its last members waited for two rounds over all rooms.
+/// Sends to a room of this size before the next room's turn. A room that fits into a turn is served whole:
+/// splitting it would delay its last members by a full round over all rooms.
 fn slice_sends(members: usize) -> usize {
     if members <= SENDS_PER_TURN_MAX {
         members.max(1)

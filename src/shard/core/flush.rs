@@ -4,38 +4,38 @@ use super::{Core, Plan};
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
 use crate::base::table::Slot;
-use crate::net::wire::Wire;
+use crate::net::io::Io;
 use crate::room::audience::Audience;
 use crate::room::log::{Batch, Window};
 use crate::shard::command::Command;
-use crate::shard::local::{Home, Local};
-use crate::shard::mailbox::Post;
+use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::ShardId;
+use crate::shard::shard_room::{HomeRoom, ShardRoom};
 
-impl<W: Wire> Core<W> {
+impl<W: Io> Core<W> {
     /// Notes that a room at home here has something to flush.
-    pub(super) fn note_speaking(&mut self, local_slot: Slot<Local>) {
-        if let Some(local) = self.locals.get_mut(local_slot)
-            && !local.speaking
+    pub(super) fn note_unflushed(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.shard_rooms.get_mut(room_slot)
+            && !shard_room.unflushed
         {
-            local.speaking = true;
-            self.speaking.push(local_slot);
+            shard_room.unflushed = true;
+            self.unflushed.push(room_slot);
         }
     }
 
-    /// Flushes every room that is due; returns when the next one will be. One with members on a shard
-    /// that does not keep up waits for it, all of it: a room has one order.
+    /// Flushes every room that is due; returns when the next one will be. A room with members on a shard that
+    /// does not keep up waits for it on all shards, because a room has one order.
     pub(super) fn flush_rooms(&mut self) -> Plan {
         let mut next = Tick::from_nanos(u64::MAX);
         let mut waits = false;
-        let mut speaking = std::mem::take(&mut self.speaking);
-        speaking.retain(|local_slot| {
-            let Some(Local {
+        let mut unflushed = std::mem::take(&mut self.unflushed);
+        unflushed.retain(|room_slot| {
+            let Some(ShardRoom {
                 home: Some(home),
                 audience,
-                speaking,
+                unflushed,
                 ..
-            }) = self.locals.get_mut(*local_slot)
+            }) = self.shard_rooms.get_mut(*room_slot)
             else {
                 return false;
             };
@@ -45,42 +45,42 @@ impl<W: Wire> Core<W> {
                     next = next.min(due);
                     true
                 }
-                Some(_) if !has_room_for(home, self.id, &self.posts) => {
+                Some(_) if !has_room_for(home, self.id, &self.mailboxes) => {
                     waits = true;
                     true
                 }
                 Some(_) => {
-                    *speaking = false;
-                    self.flush(*local_slot);
+                    *unflushed = false;
+                    self.flush(*room_slot);
                     false
                 }
                 None => {
-                    *speaking = false;
+                    *unflushed = false;
                     false
                 }
             }
         });
-        // Nothing was added meanwhile: flushing makes no room speak.
-        self.speaking = speaking;
+        // No room was added meanwhile: a flush appends no messages.
+        self.unflushed = unflushed;
         if waits { Plan::Now } else { Plan::Wait(next) }
     }
 
-    pub(super) fn flush(&mut self, local_slot: Slot<Local>) {
+    pub(super) fn flush(&mut self, room_slot: Slot<ShardRoom>) {
         let (now, window) = (self.now.tick, self.settings.window);
-        let Some(Local {
+        let Some(ShardRoom {
             id,
             home: Some(home),
             audience,
             ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return;
         };
         let logged = !home.room.settings().archive.is_empty() || home.held > 0;
-        if logged && self.handover.is_on() {
-            return self.flush_logged(local_slot);
+        if logged && self.durability.is_on() {
+            return self.flush_logged(room_slot);
         }
-        let Home {
+        let HomeRoom {
             room,
             members,
             evictions,
@@ -90,28 +90,28 @@ impl<W: Wire> Core<W> {
         let mut spread = Spread {
             room: room_id,
             here: self.id,
-            posts: &mut self.posts,
+            mailboxes: &mut self.mailboxes,
             window,
             now,
         };
         room.flush(now, |batch| spread.batch(members, audience, batch));
         let evictions = std::mem::take(evictions);
-        self.follow_flush(local_slot, room_id, evictions);
+        self.follow_flush(room_slot, room_id, evictions);
     }
 
-    /// Hands one batch to every shard with members, then evicts whom its events name.
+    /// Hands one batch to every shard with members, then evicts the users that its events name.
     pub(super) fn fan_out(
         &mut self,
-        local_slot: Slot<Local>,
+        room_slot: Slot<ShardRoom>,
         batch: Batch,
         evictions: Vec<(Box<str>, Box<str>)>,
     ) {
-        let Some(Local {
+        let Some(ShardRoom {
             id,
             home: Some(home),
             audience,
             ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return;
         };
@@ -119,89 +119,90 @@ impl<W: Wire> Core<W> {
         let mut spread = Spread {
             room: room_id,
             here: self.id,
-            posts: &mut self.posts,
+            mailboxes: &mut self.mailboxes,
             window: self.settings.window,
             now: self.now.tick,
         };
         spread.batch(&home.members, audience, batch);
-        self.follow_flush(local_slot, room_id, evictions);
+        self.follow_flush(room_slot, room_id, evictions);
     }
 
     fn follow_flush(
         &mut self,
-        local_slot: Slot<Local>,
+        room_slot: Slot<ShardRoom>,
         room_id: RoomId,
         evictions: Vec<(Box<str>, Box<str>)>,
     ) {
-        self.note_walking(local_slot);
-        self.note_logged(local_slot);
+        self.note_walking(room_slot);
+        self.note_aging(room_slot);
         for (user_id, reason) in evictions {
             self.send_to_others(|| Command::Evict(room_id, user_id.clone(), reason.clone()));
             self.evict(room_id, &user_id, &reason);
         }
     }
 
-    /// A batch from the room's home shard.
+    /// Takes a batch from the room's home shard.
     pub(super) fn take_batch(&mut self, room: RoomId, batch: Batch) {
-        let Some(local_slot) = self.rooms.get(&room).copied() else {
+        let Some(room_slot) = self.rooms.get(&room).copied() else {
             return;
         };
-        if let Some(local) = self.locals.get_mut(local_slot) {
-            local
+        if let Some(shard_room) = self.shard_rooms.get_mut(room_slot) {
+            shard_room
                 .audience
                 .append(batch, self.settings.window, self.now.tick);
         }
-        self.note_walking(local_slot);
-        self.note_logged(local_slot);
+        self.note_walking(room_slot);
+        self.note_aging(room_slot);
     }
 
-    fn note_logged(&mut self, local_slot: Slot<Local>) {
-        if let Some(local) = self.locals.get_mut(local_slot)
-            && !local.logged
+    fn note_aging(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.shard_rooms.get_mut(room_slot)
+            && !shard_room.aging
         {
-            local.logged = true;
-            self.logged.push(local_slot);
+            shard_room.aging = true;
+            self.aging.push(room_slot);
         }
     }
 
-    /// Drops what the window no longer holds, and the memory of rooms that fell silent.
+    /// Drops batches that the window no longer holds, and frees the memory of rooms without messages.
     pub(super) fn age_logs(&mut self) {
-        let (now, window, locals) = (self.now.tick, self.settings.window, &mut self.locals);
-        self.logged.retain(|local_slot| {
-            let Some(local) = locals.get_mut(*local_slot) else {
+        let (now, window, shard_rooms) =
+            (self.now.tick, self.settings.window, &mut self.shard_rooms);
+        self.aging.retain(|room_slot| {
+            let Some(shard_room) = shard_rooms.get_mut(*room_slot) else {
                 return false;
             };
-            local.audience.expire(window, now);
-            local.logged = local.audience.log().bytes() > 0;
-            if !local.logged
-                && let Some(home) = &mut local.home
+            shard_room.audience.expire(window, now);
+            shard_room.aging = shard_room.audience.log().bytes() > 0;
+            if !shard_room.aging
+                && let Some(home) = &mut shard_room.home
             {
-                home.room.rest();
+                home.room.release_memory();
             }
-            local.logged
+            shard_room.aging
         });
     }
 }
 
-/// Where a room's batches go.
+/// Hands a room's batches to the shards.
 struct Spread<'a, S> {
     room: RoomId,
     here: ShardId,
-    posts: &'a mut [Post<Command<S>>],
+    mailboxes: &'a mut [MailboxSender<Command<S>>],
     window: Window,
     now: Tick,
 }
 
 impl<S> Spread<'_, S> {
-    /// To each shard with members, this one included.
+    /// Hands a batch to each shard with members, this one included.
     fn batch(&mut self, members: &[u32], audience: &mut Audience, batch: Batch) {
         let elsewhere = members
             .iter()
-            .zip(self.posts.iter_mut())
+            .zip(self.mailboxes.iter_mut())
             .enumerate()
             .filter(|(shard, (count, _))| *shard != self.here && **count > 0);
-        for (_, (_, post)) in elsewhere {
-            post.deliver(Command::Batch(self.room, batch.clone()));
+        for (_, (_, mailbox)) in elsewhere {
+            mailbox.deliver(Command::Batch(self.room, batch.clone()));
         }
         if !audience.is_empty() {
             audience.append(batch, self.window, self.now);
@@ -209,17 +210,21 @@ impl<S> Spread<'_, S> {
     }
 }
 
-/// Whether every shard that a flush of this room has something for would hear of it at once.
-fn has_room_for<S>(home: &Home, here: ShardId, posts: &[Post<Command<S>>]) -> bool {
+/// Whether the mailbox to every shard that a flush of this room concerns has room.
+fn has_room_for<S>(
+    home: &HomeRoom,
+    here: ShardId,
+    mailboxes: &[MailboxSender<Command<S>>],
+) -> bool {
     let evicts = !home.evictions.is_empty();
-    let mut shards = home.members.iter().zip(posts).enumerate();
-    shards.all(|(shard, (members, post))| {
-        shard == here || (*members == 0 && !evicts) || post.has_room()
+    let mut shards = home.members.iter().zip(mailboxes).enumerate();
+    shards.all(|(shard, (members, mailbox))| {
+        shard == here || (*members == 0 && !evicts) || mailbox.has_room()
     })
 }
 
-/// Members on the shard that has most of them.
-fn most_members(home: &Home, here: usize) -> usize {
+/// Returns the number of members on the shard that has most of them.
+fn most_members(home: &HomeRoom, here: usize) -> usize {
     let most = home.members.iter().max();
     most.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
         .max(here)

@@ -1,5 +1,5 @@
-//! What the home shard is asked from outside: rooms made and deleted, requests of members elsewhere,
-//! events, moderation, evictions, the end of sessions.
+//! Commands to the home shard: rooms made and deleted, requests of members on other shards, events,
+//! moderation, evictions, the end of sessions.
 
 use bytes::BytesMut;
 
@@ -7,50 +7,52 @@ use super::Core;
 use super::receive::count_refusal;
 use crate::base::id::{FrameId, RoomId};
 use crate::base::table::Slot;
-use crate::net::wire::Wire;
+use crate::net::io::Io;
 use crate::protocol::chat::{ErrorCode, encode, texts};
 use crate::room::RoomSettings;
-use crate::room::order::Press;
+use crate::room::order::EncodeContext;
 use crate::session::Ending;
-use crate::shard::command::{Action, Command, Posted, Refusal, Texts};
+use crate::shard::command::{Action, Command, PublishRequest, Refusal, Texts};
 use crate::shard::connection::Connection;
 use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
-use crate::shard::local::{Home, Local, RequestFault};
-use crate::shard::review::Intake;
+use crate::shard::review::ReviewContext;
+use crate::shard::shard_room::{HomeRoom, RequestFault, ShardRoom};
 
-impl<W: Wire> Core<W> {
+impl<W: Io> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local_slot) = self.rooms.get(&room).copied()
-            && let Some(local) = self.locals.get(local_slot)
+        if let Some(room_slot) = self.rooms.get(&room).copied()
+            && let Some(shard_room) = self.shard_rooms.get(room_slot)
         {
-            let relogged = local.settings.archive != settings.archive;
-            if relogged {
-                // What was said until now goes where it was to go, and is held until it is there.
-                self.flush(local_slot);
+            let archive_changed = shard_room.settings.archive != settings.archive;
+            if archive_changed {
+                // Messages until now go to the old targets, and are held until they are spooled.
+                self.flush(room_slot);
             }
-            if let Some(local) = self.locals.get_mut(local_slot) {
-                local.settings = settings;
-                if let Some(home) = &mut local.home {
+            if let Some(shard_room) = self.shard_rooms.get_mut(room_slot) {
+                shard_room.settings = settings;
+                if let Some(home) = &mut shard_room.home {
                     home.set_settings(settings);
                 }
             }
             self.send_to_others(|| Command::Adopt(room, settings));
             return;
         }
-        let home = Box::new(Home::new(settings, self.settings.shard_count));
-        let slot = self.locals.insert(Local::new(room, settings, Some(home)));
+        let home = Box::new(HomeRoom::new(settings, self.settings.shard_count));
+        let slot = self
+            .shard_rooms
+            .insert(ShardRoom::new(room, settings, Some(home)));
         self.rooms.insert(room, slot);
         self.metrics.rooms.add(1);
     }
 
     pub(super) fn adopt(&mut self, room: RoomId, settings: RoomSettings) {
-        if let Some(local) = self
+        if let Some(shard_room) = self
             .rooms
             .get(&room)
-            .and_then(|slot| self.locals.get_mut(*slot))
+            .and_then(|slot| self.shard_rooms.get_mut(*slot))
         {
-            local.settings = settings;
+            shard_room.settings = settings;
         }
     }
 
@@ -68,47 +70,52 @@ impl<W: Wire> Core<W> {
 
     /// Closes the room's connections here and forgets it.
     pub(super) fn vanish(&mut self, room: RoomId) {
-        let Some(local_slot) = self.rooms.remove(&room) else {
+        let Some(room_slot) = self.rooms.remove(&room) else {
             return;
         };
-        let Some(local) = self.locals.get_mut(local_slot) else {
+        let Some(shard_room) = self.shard_rooms.get_mut(room_slot) else {
             return;
         };
-        // The room is nobody's home from now on: departures are not reported.
-        let nobodys = Some(Box::new(Home::new(local.settings, 0)));
-        let before = std::mem::replace(&mut local.home, nobodys);
+        // With a home in place, departures are not reported to another shard.
+        let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0)));
+        let before = std::mem::replace(&mut shard_room.home, no_home);
         if let Some(pending) = before.and_then(|home| home.pending) {
-            self.docket.left(pending.len());
+            self.review_queue.left(pending.len());
         }
-        let members: Vec<_> = local.audience.keys().collect();
+        let members: Vec<_> = shard_room.audience.keys().collect();
         for key in members {
             let slot = Slot::from_bits(key);
             self.finish(slot, &Ending::RoomDeleted, Ended::RoomDeleted);
             self.leave(slot);
         }
-        self.locals.remove(local_slot);
+        self.shard_rooms.remove(room_slot);
     }
 
-    /// A request of a member on another shard.
-    pub(super) fn take_post(&mut self, room: RoomId, posted: &Posted) {
-        let done = self.act(room, posted.action, posted.texts(), Some(posted));
+    /// Serves a request of a member on another shard.
+    pub(super) fn take_publish(&mut self, room: RoomId, publish_request: &PublishRequest) {
+        let done = self.act(
+            room,
+            publish_request.action,
+            publish_request.texts(),
+            Some(publish_request),
+        );
         if let Err((code, message)) = done {
             let id = self.ids.next_id();
-            self.refuse_sender(posted, id, code, message);
+            self.refuse_sender(publish_request, id, code, message);
         }
     }
 
-    /// Tells whoever posted a request that it failed.
+    /// Tells the sender of a request that it failed.
     pub(super) fn refuse_sender(
         &mut self,
-        posted: &Posted,
+        publish_request: &PublishRequest,
         id: FrameId,
         code: ErrorCode,
         message: &str,
     ) {
         count_refusal(&self.metrics, code);
-        let (shard, connection) = posted.from;
-        let [_, _, request_id, _] = posted.texts();
+        let (shard, connection) = publish_request.from;
+        let [_, _, request_id, _] = publish_request.texts();
         let mut frame = BytesMut::new();
         encode::error(&mut frame, id, request_id, code, message);
         let refusal = Box::new(Refusal {
@@ -124,42 +131,44 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// An application event of the API.
+    /// Appends an application event of the API.
     pub(super) fn send_event(
         &mut self,
         room: RoomId,
         name: &str,
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
-        let local_slot = *self.rooms.get(&room).ok_or(Refused::NoSuchRoom)?;
-        let Some(Local {
+        let room_slot = *self.rooms.get(&room).ok_or(Refused::NoSuchRoom)?;
+        let Some(ShardRoom {
             home: Some(home), ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return Err(Refused::NoSuchRoom);
         };
         if home.room.is_full() {
             return Err(Refused::Busy);
         }
-        let mut press = Press {
+        let mut encode_context = EncodeContext {
             ids: &mut self.ids,
             now: self.now,
             deflater: &mut self.deflater,
         };
-        let id = home.room.announce(&mut press, name, attributes_json, "");
-        self.note_speaking(local_slot);
+        let id = home
+            .room
+            .announce(&mut encode_context, name, attributes_json, "");
+        self.note_unflushed(room_slot);
         Ok(id)
     }
 
-    /// A deletion or disconnect of the API.
+    /// Executes a deletion or disconnect of the API.
     pub(super) fn moderate(
         &mut self,
         room: RoomId,
         action: Action,
-        what: &str,
+        subject: &str,
         reason: &str,
     ) -> Result<FrameId, Refused> {
-        self.act(room, action, [what, reason, "", ""], None)
+        self.act(room, action, [subject, reason, "", ""], None)
             .map_err(|(code, _)| match code {
                 ErrorCode::NotFound => Refused::NoSuchRoom,
                 ErrorCode::TooManyRequests => Refused::Rate,
@@ -177,53 +186,59 @@ impl<W: Wire> Core<W> {
         room: RoomId,
         action: Action,
         texts: Texts<'_>,
-        posted: Option<&Posted>,
+        publish_request: Option<&PublishRequest>,
     ) -> Result<FrameId, RequestFault> {
         let missing = (ErrorCode::NotFound, texts::NO_ROOM);
-        let local_slot = *self.rooms.get(&room).ok_or(missing)?;
-        let Some(Local {
+        let room_slot = *self.rooms.get(&room).ok_or(missing)?;
+        let Some(ShardRoom {
             home: Some(home), ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return Err(missing);
         };
         if action == Action::Send
             && home.pending.is_some()
-            && let Some(posted) = posted
+            && let Some(publish_request) = publish_request
         {
-            let mut intake = Intake {
+            let mut review_context = ReviewContext {
                 ids: &mut self.ids,
-                docket: &mut self.docket,
+                review_queue: &mut self.review_queue,
                 settings: &self.settings,
                 budgets: &self.budgets,
                 metrics: &self.metrics,
                 now: self.now,
             };
-            return home.hold((room, local_slot), posted, &mut intake);
+            return home.hold((room, room_slot), publish_request, &mut review_context);
         }
-        let mut press = Press {
+        let mut encode_context = EncodeContext {
             ids: &mut self.ids,
             now: self.now,
             deflater: &mut self.deflater,
         };
-        let id = home.act(&mut press, action, texts, &self.settings, &self.budgets)?;
-        self.note_speaking(local_slot);
+        let id = home.act(
+            &mut encode_context,
+            action,
+            texts,
+            &self.settings,
+            &self.budgets,
+        )?;
+        self.note_unflushed(room_slot);
         Ok(id)
     }
 
-    /// Closes every connection of a user here, behind the event that says so.
+    /// Closes every connection of a user here, after the event that announces it.
     pub(super) fn evict(&mut self, room: RoomId, user_id: &str, reason: &str) {
-        let local = self
+        let shard_room = self
             .rooms
             .get(&room)
-            .and_then(|slot| self.locals.get(*slot));
-        let Some(local) = local else { return };
-        let suspects: Vec<Slot<Connection<W::Seat>>> = local
+            .and_then(|slot| self.shard_rooms.get(*slot));
+        let Some(shard_room) = shard_room else { return };
+        let candidates: Vec<Slot<Connection<W::FixedFile>>> = shard_room
             .audience
             .with_user_hash(user_hash(user_id))
             .map(Slot::from_bits)
             .collect();
-        for slot in suspects {
+        for slot in candidates {
             let is_user = self.connections.get(slot).is_some_and(|connection| {
                 encode::is_sender(connection.session.sender_json(), user_id)
             });
@@ -233,14 +248,14 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// The session's time is over: ERROR 401, which makes IVS Chat's clients fetch a new token, then
+    /// Ends a session whose time is over: ERROR 401, which makes IVS Chat's clients fetch a new token, then
     /// Close.
-    pub(super) fn end_session(&mut self, slot: Slot<Connection<W::Seat>>) {
+    pub(super) fn end_session(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let id = self.ids.next_id();
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        // A full lane means that the client does not read: the Close frame says it again.
+        // A full lane means that the client does not read; the Close frame carries the same reason.
         let _full = connection.lane().push(|out| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
         });
@@ -248,7 +263,7 @@ impl<W: Wire> Core<W> {
     }
 }
 
-/// Narrows the search for a user's connections; equal names have equal hashes on all shards.
+/// Hashes a user id to narrow the search for its connections; the hash is the same on all shards.
 pub fn user_hash(user_id: &str) -> u32 {
     user_id.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

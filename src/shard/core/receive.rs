@@ -1,4 +1,4 @@
-//! Bytes from a client: TLS, frames, requests, and what becomes of them.
+//! Handles received bytes: TLS, frames, requests and their effects.
 
 use std::io;
 
@@ -6,22 +6,22 @@ use super::Core;
 use super::refused::Line;
 use crate::base::limits::PARSE_PADDING_BYTES;
 use crate::base::table::Slot;
+use crate::net::io::{Io, Shutdown};
 use crate::net::tls::Progress;
-use crate::net::wire::{Shutdown, Wire};
 use crate::protocol::chat::{ErrorCode, Request, encode, texts};
 use crate::protocol::ws;
-use crate::room::order::Press;
+use crate::room::order::EncodeContext;
 use crate::session::{Effect, Ending};
-use crate::shard::command::{self, Action, Posted, Texts};
+use crate::shard::command::{self, Action, PublishRequest, Texts};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
-use crate::shard::review::Intake;
+use crate::shard::review::ReviewContext;
 
 /// `ENOBUFS`: no receive buffer was free; the receive is armed again.
 const ENOBUFS: i32 = 105;
 
-/// What a session's effects leave to do once the session is free again.
+/// Effects of a session that are applied once the session is no longer borrowed.
 #[derive(Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -34,7 +34,7 @@ struct Aftermath {
     flood: bool,
     overflow: bool,
     closed: bool,
-    spoke: bool,
+    posted: bool,
     ending: Option<OwnedEnding>,
 }
 
@@ -44,8 +44,8 @@ enum OwnedEnding {
     Violation(ws::Violation),
 }
 
-impl<W: Wire> Core<W> {
-    /// A receive completed: `bytes` holds `len` received bytes and padding behind them.
+impl<W: Io> Core<W> {
+    /// Handles a completed receive: `bytes` holds `len` received bytes and the padding after them.
     pub fn received(
         &mut self,
         key: u64,
@@ -75,26 +75,26 @@ impl<W: Wire> Core<W> {
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
                 self.kill(slot, Ended::Client);
-                self.bury(slot);
+                self.reap(slot);
                 return;
             }
         }
         self.rearm(slot);
-        self.bury(slot);
+        self.reap(slot);
     }
 
-    fn rearm(&mut self, slot: Slot<Connection<W::Seat>>) {
+    fn rearm(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if !connection.receiving && connection.phase != Phase::Dead {
             connection.receiving = true;
             self.metrics.receive_rearmed.inc();
-            self.wire.receive(&connection.seat, slot.to_bits());
+            self.io.receive(&connection.file, slot.to_bits());
         }
     }
 
-    fn take_sealed(&mut self, slot: Slot<Connection<W::Seat>>, buffer: &mut [u8], len: usize) {
+    fn take_sealed(&mut self, slot: Slot<Connection<W::FixedFile>>, buffer: &mut [u8], len: usize) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let mut answer = Vec::new();
@@ -119,35 +119,36 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Frames and requests out of plaintext, and their effects.
+    /// Parses frames and requests from plaintext and applies their effects.
     pub(super) fn take_plain(
         &mut self,
-        slot: Slot<Connection<W::Seat>>,
+        slot: Slot<Connection<W::FixedFile>>,
         buffer: &mut [u8],
         len: usize,
     ) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let local_slot = connection.local;
-        let Some(local) = self.locals.get_mut(local_slot) else {
-            self.take_farewell(slot, buffer, len);
+        let room_slot = connection.shard_room;
+        let Some(shard_room) = self.shard_rooms.get_mut(room_slot) else {
+            self.take_closing(slot, buffer, len);
             return;
         };
         let mut after = Aftermath::default();
-        let content_chars_max = usize::from(local.settings.content_chars_max);
+        let content_chars_max = usize::from(shard_room.settings.content_chars_max);
         let Connection {
             session, lane, ip, ..
         } = connection;
         let address = *ip;
         // Only a review handler learns the sender's address.
-        let ip = match local.settings.review {
+        let ip = match shard_room.settings.review {
             Some(_) => ip.to_string(),
             None => String::new(),
         };
-        let docket = &mut self.docket;
+        let review_queue = &mut self.review_queue;
         let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
-        let (ids, requests, posting) = (&mut self.ids, &mut self.requests, &mut self.posting);
+        let (ids, requests, request_buffer) =
+            (&mut self.ids, &mut self.requests, &mut self.request_buffer);
         let (here, now, deflater) = (self.id, self.now, &mut self.deflater);
         let lines = &mut self.lines;
         let window_bits = session.window_bits();
@@ -170,7 +171,7 @@ impl<W: Wire> Core<W> {
         session.receive(
             buffer,
             len,
-            &mut self.desk,
+            &mut self.session_context,
             content_chars_max,
             now,
             &mut |effect| match effect {
@@ -181,35 +182,41 @@ impl<W: Wire> Core<W> {
                     let (action, texts) = split(&request, sender_json);
                     count_request(metrics, action);
                     let from = (here, slot.to_bits());
-                    let fault = if let Some(home) = &mut local.home
+                    let fault = if let Some(home) = &mut shard_room.home
                         && action == Action::Send
                         && home.pending.is_some()
                     {
-                        let mut intake = Intake {
+                        let mut review_context = ReviewContext {
                             ids: &mut *ids,
-                            docket: &mut *docket,
+                            review_queue: &mut *review_queue,
                             settings,
                             budgets,
                             metrics,
                             now,
                         };
-                        let posted = Posted::new(posting, action, texts, &ip, from);
-                        home.hold((local.id, local_slot), &posted, &mut intake)
-                            .err()
-                    } else if let Some(home) = &mut local.home {
-                        let mut press = Press {
+                        let publish_request =
+                            PublishRequest::new(request_buffer, action, texts, &ip, from);
+                        home.hold(
+                            (shard_room.id, room_slot),
+                            &publish_request,
+                            &mut review_context,
+                        )
+                        .err()
+                    } else if let Some(home) = &mut shard_room.home {
+                        let mut encode_context = EncodeContext {
                             ids: &mut *ids,
                             now,
                             deflater: &mut *deflater,
                         };
-                        let done = home.act(&mut press, action, texts, settings, budgets);
-                        after.spoke |= done.is_ok();
+                        let done = home.act(&mut encode_context, action, texts, settings, budgets);
+                        after.posted |= done.is_ok();
                         done.err()
                     } else {
-                        let posted = Posted::new(posting, action, texts, &ip, from);
-                        let request = command::Request::Post(local.id, posted);
-                        let post = requests.get_mut(settings.home(local.id));
-                        let sent = post.is_some_and(|post| post.offer(request).is_ok());
+                        let publish_request =
+                            PublishRequest::new(request_buffer, action, texts, &ip, from);
+                        let request = command::Request::Publish(shard_room.id, publish_request);
+                        let mailbox = requests.get_mut(settings.home(shard_room.id));
+                        let sent = mailbox.is_some_and(|mailbox| mailbox.offer(request).is_ok());
                         metrics.mailbox_full.add((!sent).into());
                         (!sent).then_some((ErrorCode::TooManyRequests, texts::RATE))
                     };
@@ -252,17 +259,22 @@ impl<W: Wire> Core<W> {
             },
         );
         for line in after.lines.drain(..) {
-            line.say(local.id, session.sender_json(), address);
+            line.write(shard_room.id, session.sender_json(), address);
         }
-        if after.spoke {
-            self.note_speaking(local_slot);
+        if after.posted {
+            self.note_unflushed(room_slot);
         }
         self.follow_up(slot, after);
     }
 
-    /// Bytes of a connection whose room is gone here: deleted, or left by its last member on this shard.
-    /// Its Close frame is on its way, so that of the client's words only its own Close frame counts.
-    fn take_farewell(&mut self, slot: Slot<Connection<W::Seat>>, buffer: &mut [u8], len: usize) {
+    /// Handles bytes of a connection whose room is gone here: deleted, or left by its last member on this shard.
+    /// Our Close frame is already queued, so only the client's Close frame matters.
+    fn take_closing(
+        &mut self,
+        slot: Slot<Connection<W::FixedFile>>,
+        buffer: &mut [u8],
+        len: usize,
+    ) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -274,11 +286,11 @@ impl<W: Wire> Core<W> {
         };
         connection
             .session
-            .receive(buffer, len, &mut self.desk, 0, now, &mut note);
+            .receive(buffer, len, &mut self.session_context, 0, now, &mut note);
         self.follow_up(slot, after);
     }
 
-    fn follow_up(&mut self, slot: Slot<Connection<W::Seat>>, after: Aftermath) {
+    fn follow_up(&mut self, slot: Slot<Connection<W::FixedFile>>, after: Aftermath) {
         match after.ending {
             Some(OwnedEnding::Answer(code)) => {
                 self.finish(slot, &Ending::Answer { code }, Ended::Client);
@@ -305,21 +317,21 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Whether the client may be told of so many more refusals.
+    /// Charges `refusals` to the client; whether it may get that many more.
     pub(super) fn charge_refusals(
         &mut self,
-        slot: Slot<Connection<W::Seat>>,
+        slot: Slot<Connection<W::FixedFile>>,
         refusals: u32,
     ) -> bool {
         let connection = self.connections.get_mut(slot);
         connection.is_none_or(|connection| {
             let session = &mut connection.session;
-            session.charge_overhead(refusals, &self.desk, self.now)
+            session.charge_overhead(refusals, &self.session_context, self.now)
         })
     }
 
-    /// The client answered our Close, or we answered its: end the stream behind what is under way.
-    fn peer_closed(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Ends the stream after the pending send: the closing handshake is complete on the client's side.
+    fn peer_closed(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -328,7 +340,7 @@ impl<W: Wire> Core<W> {
             && !connection.sending
             && connection.lane.is_none()
         {
-            self.wire.shutdown(&connection.seat, Shutdown::Write);
+            self.io.shutdown(&connection.file, Shutdown::Write);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Log lines about connections: whose request was refused and why, whose session ended and how.
+//! Log lines about connections: refused requests, and sessions that began or ended.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::shard::command::Refusal;
 use crate::shard::ended::Ended;
 
-/// A refusal whose line may be written. It names the `Id` that the client got.
+/// The log line of a refusal, with the `Id` that the client got.
 pub(super) struct Line {
     suppressed: u64,
     code: ErrorCode,
@@ -19,12 +19,12 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// `None`: one was written just now; counted.
+    /// Returns `None` if such a line was written just now; the refusal is then counted only.
     pub(super) fn admit(lines: &mut Limiter, now: Tick, refusal: &Refusal) -> Option<Self> {
         Self::of(lines, now, refusal.code, refusal.id, &refusal.reason)
     }
 
-    /// The same for a refusal that is told at once.
+    /// Does the same for a refusal that is sent at once.
     pub(super) fn of(
         lines: &mut Limiter,
         now: Tick,
@@ -40,8 +40,8 @@ impl Line {
         })
     }
 
-    /// Writes it.
-    pub(super) fn say(&self, room: RoomId, sender_json: &str, ip: IpAddr) {
+    /// Writes the line.
+    pub(super) fn write(&self, room: RoomId, sender_json: &str, ip: IpAddr) {
         let Self {
             suppressed,
             code,
@@ -55,8 +55,8 @@ impl Line {
     }
 }
 
-/// Says at debug level that a session ended.
-pub(super) fn say_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, ended: Ended) {
+/// Logs at debug level that a session ended.
+pub(super) fn log_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, ended: Ended) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let user = encode::sender_name(session.sender_json());
         let (user, room) = (&*bounded(&user), room.map(tracing::field::display));
@@ -64,8 +64,8 @@ pub(super) fn say_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, end
     }
 }
 
-/// Says at debug level that a session began.
-pub(super) fn say_began(session: &Session, room: RoomId, ip: IpAddr) {
+/// Logs at debug level that a session began.
+pub(super) fn log_began(session: &Session, room: RoomId, ip: IpAddr) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let user = encode::sender_name(session.sender_json());
         let user = &*bounded(&user);

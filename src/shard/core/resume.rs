@@ -1,24 +1,24 @@
-//! Sends that go on: the rest of what a full socket took in part, and what a completed send left to do.
+//! Continuations of sends: the rest of a partial send, and the next send after a completed one.
 //!
-//! They have their share of a turn, like the walks: whoever reads slowly, and however many do, the others
-//! are served in between. The kernel, left to wait for room by itself, goes on with thousands of long
-//! sends before it looks at what was received meanwhile.
+//! They have a bounded share of a turn, as walks have: many slow readers do not delay the other members. If
+//! the kernel waited for writable sockets by itself, it would continue thousands of long sends before it
+//! looks at what was received meanwhile.
 
 use super::Core;
 use crate::base::table::Slot;
-use crate::net::wire::{Key, Outgoing, Wire};
+use crate::net::io::{Io, Key, SendBuffer};
 use crate::shard::connection::Connection;
 
-/// Who stands in line.
+/// A connection whose sends continue in its turn.
 pub(super) struct Resumed<S> {
     slot: Slot<Connection<S>>,
-    // What a full socket did not take; else there may be more to deliver.
-    rest: Option<Outgoing>,
+    // The rest of a partial send; `None`: the connection may have more to deliver.
+    rest: Option<SendBuffer>,
 }
 
-impl<W: Wire> Core<W> {
-    /// A connection takes bytes again: what waited for that is sent in its turn.
-    pub fn writable(&mut self, key: Key, outgoing: Outgoing) {
+impl<W: Io> Core<W> {
+    /// A socket has become writable: the waiting rest is sent in its turn.
+    pub fn writable(&mut self, key: Key, outgoing: SendBuffer) {
         let (slot, rest) = (Slot::from_bits(key), Some(outgoing));
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.resumed = true;
@@ -26,8 +26,9 @@ impl<W: Wire> Core<W> {
         self.resumed.push_back(Resumed { slot, rest });
     }
 
-    /// A send completed, and more may be due: now, or in its turn if this one has served enough of those.
-    pub(super) fn go_on(&mut self, slot: Slot<Connection<W::Seat>>) {
+    /// Continues after a completed send that may leave more due: now, or in its turn if this turn's budget is
+    /// used up.
+    pub(super) fn continue_sends(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         if let Some(left) = self.resumes_left.checked_sub(1) {
             self.resumes_left = left;
             self.deliver_or_end(slot);
@@ -39,7 +40,7 @@ impl<W: Wire> Core<W> {
         }
     }
 
-    /// Serves those in line: what is left of this turn's `RESUMES_PER_TURN_MAX`, and so many `more`.
+    /// Serves the queue: the rest of this turn's `RESUMES_PER_TURN_MAX`, and `more` on top.
     pub(super) fn resume(&mut self, more: usize) {
         for _ in 0..std::mem::take(&mut self.resumes_left) + more {
             let Some(Resumed { slot, rest }) = self.resumed.pop_front() else {
@@ -50,18 +51,18 @@ impl<W: Wire> Core<W> {
             };
             connection.resumed = false;
             if let Some(outgoing) = rest {
-                // From now on it is the client's turn again.
+                // The stall timer starts anew: the client must read again.
                 connection.progress = self.now.tick;
-                self.wire.send(&connection.seat, slot.to_bits(), outgoing);
+                self.io.send(&connection.file, slot.to_bits(), outgoing);
             } else {
                 self.deliver_or_end(slot);
             }
         }
     }
 
-    fn deliver_or_end(&mut self, slot: Slot<Connection<W::Seat>>) {
+    fn deliver_or_end(&mut self, slot: Slot<Connection<W::FixedFile>>) {
         self.deliver(slot);
         self.end_stream(slot);
-        self.bury(slot);
+        self.reap(slot);
     }
 }

@@ -1,69 +1,72 @@
-//! Reviewed rooms: verdicts in, messages released in their order, senders told of denials.
+//! Reviewed rooms: takes verdicts, releases messages in order, tells senders of denials.
 //!
-//! The home shard is the authority over the deadline: a verdict that comes later, twice or never
-//! changes nothing.
+//! The home shard decides when a deadline has passed: a verdict that comes later or twice is ignored.
 
 use super::Core;
 use crate::base::clock::Tick;
 use crate::base::id::RoomId;
 use crate::base::table::Slot;
-use crate::net::wire::Wire;
+use crate::net::io::Io;
 use crate::protocol::chat::review::Verdict;
 use crate::protocol::chat::{ErrorCode, texts};
-use crate::room::order::Said;
+use crate::room::order::NewMessage;
 use crate::room::review::{Denied, Ticket};
-use crate::shard::local::{Home, Local};
 use crate::shard::review::Held;
+use crate::shard::shard_room::{HomeRoom, ShardRoom};
 
-impl<W: Wire> Core<W> {
-    /// What a review came to. An allowed message is released at the end of the turn.
+impl<W: Io> Core<W> {
+    /// Takes the verdict of a review. An allowed message is released at the end of the turn.
     pub(super) fn take_verdict(&mut self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
-        let Some(local_slot) = self.rooms.get(&room).copied() else {
+        let Some(room_slot) = self.rooms.get(&room).copied() else {
             return;
         };
-        let local = self.locals.get_mut(local_slot);
-        let pending = local
-            .and_then(|local| local.home.as_mut())
+        let shard_room = self.shard_rooms.get_mut(room_slot);
+        let pending = shard_room
+            .and_then(|shard_room| shard_room.home.as_mut())
             .and_then(|home| home.pending.as_mut());
         let Some(pending) = pending else { return };
         let denied = pending.decide(ticket, verdict, self.now.tick);
-        self.docket.note(local_slot);
+        self.review_queue.note(room_slot);
         if let Some(denied) = denied {
             self.tell_denied(&denied);
         }
     }
 
-    /// Says what is decided and next in its room's order; returns the next deadline of a review.
+    /// Releases the messages that are decided and next in their room's order; returns the next deadline of a review.
     pub(super) fn release_reviewed(&mut self) -> Option<Tick> {
-        if self.docket.is_idle() {
+        if self.review_queue.is_idle() {
             return None;
         }
-        let locals = &self.locals;
+        let shard_rooms = &self.shard_rooms;
         let is_due = |slot, deadline| {
-            locals
+            shard_rooms
                 .get(slot)
-                .and_then(|local: &Local| local.home.as_ref()?.pending.as_ref()?.next_deadline())
+                .and_then(|shard_room: &ShardRoom| {
+                    shard_room.home.as_ref()?.pending.as_ref()?.next_deadline()
+                })
                 .is_some_and(|next| next <= deadline)
         };
-        let next = self.docket.expire(self.now.tick, is_due);
-        let deciding = self.docket.take_deciding();
-        for local_slot in &deciding {
-            self.release(*local_slot);
+        let next = self.review_queue.expire(self.now.tick, is_due);
+        let deciding = self.review_queue.take_deciding();
+        for room_slot in &deciding {
+            self.release(*room_slot);
         }
-        self.docket.reuse(deciding);
-        self.metrics.review_held.set(self.docket.held() as u64);
+        self.review_queue.reuse(deciding);
+        self.metrics
+            .review_held
+            .set(self.review_queue.held() as u64);
         next
     }
 
-    /// Releases one room's messages as far as they are decided.
-    fn release(&mut self, local_slot: Slot<Local>) {
-        let Some(Local {
+    /// Releases one room's messages up to the first undecided one.
+    fn release(&mut self, room_slot: Slot<ShardRoom>) {
+        let Some(ShardRoom {
             home: Some(home), ..
-        }) = self.locals.get_mut(local_slot)
+        }) = self.shard_rooms.get_mut(room_slot)
         else {
             return;
         };
-        let Home { room, pending, .. } = &mut **home;
+        let HomeRoom { room, pending, .. } = &mut **home;
         let Some(queue) = pending else { return };
         let before = queue.len();
         let mut all_denied = Vec::new();
@@ -71,15 +74,15 @@ impl<W: Wire> Core<W> {
         let mut released = 0;
         while let Some((held, rewrite)) = queue.release() {
             released += 1;
-            let [content, attributes_json, request_id, sender_json] = held.posted.texts();
-            let said = match &rewrite {
-                None => Said {
+            let [content, attributes_json, request_id, sender_json] = held.publish_request.texts();
+            let message = match &rewrite {
+                None => NewMessage {
                     content,
                     attributes_json,
                     request_id,
                     sender_json,
                 },
-                Some(rewrite) => Said {
+                Some(rewrite) => NewMessage {
                     content: &rewrite.content,
                     attributes_json: rewrite
                         .attributes_json
@@ -89,16 +92,16 @@ impl<W: Wire> Core<W> {
                     sender_json,
                 },
             };
-            room.publish(&mut self.deflater, held.id, held.sent, said);
+            room.order(&mut self.deflater, held.id, held.sent, message);
         }
-        self.docket.left(before - queue.len());
+        self.review_queue.left(before - queue.len());
         if queue.is_empty() && room.settings().review.is_none() {
             *pending = None;
         }
         self.metrics.review_expired.add(expired as u64);
         self.metrics.review_allowed.add(released);
         if released > 0 {
-            self.note_speaking(local_slot);
+            self.note_unflushed(room_slot);
         }
         for denied in all_denied {
             self.tell_denied(&denied);
@@ -107,11 +110,15 @@ impl<W: Wire> Core<W> {
 
     fn tell_denied(&mut self, denied: &Denied<Held>) {
         self.metrics.review_denied.inc();
-        let Held { posted, id, .. } = &denied.message;
+        let Held {
+            publish_request,
+            id,
+            ..
+        } = &denied.message;
         let reason = match &*denied.reason {
             "" => texts::DENIED,
             reason => reason,
         };
-        self.refuse_sender(posted, *id, ErrorCode::NotAcceptable, reason);
+        self.refuse_sender(publish_request, *id, ErrorCode::NotAcceptable, reason);
     }
 }

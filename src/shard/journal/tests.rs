@@ -18,7 +18,7 @@ fn after(minutes: u32) -> Now {
     }
 }
 
-/// Token `number`, which expires so many minutes after the start.
+/// Makes token `number`, which expires `minutes` after the start.
 fn token_use(number: u64, minutes: u32) -> TokenUse {
     let mut bytes = [7; TOKEN_ID_BYTES];
     bytes[8..].copy_from_slice(&number.to_le_bytes());
@@ -33,7 +33,7 @@ fn open(directory: &Path, shard_count: usize, now: Now) -> Vec<(Journal, UsedTok
     open_all(directory, &ShardSettings::open(shard_count), now).expect("opens")
 }
 
-/// Segments of four records.
+/// Opens the journal of one shard, with segments of four records.
 fn open_one(directory: &Path, now: Now) -> (Journal, UsedTokens) {
     let (mut journal, used) = open(directory, 1, now).remove(0);
     journal.segment_bytes_max = 4 * RECORD_BYTES as u64;
@@ -58,9 +58,9 @@ fn look(journal: &mut Journal, used: &mut UsedTokens, now: Now) -> u64 {
     journal.forgot(used.forgotten(), used.oldest())
 }
 
-/// Goal: the journal is as long as what is still valid, whatever was used before.
+/// Goal: the journal is as long as the uses still valid, whatever was used before.
 #[test]
-fn the_journal_is_bounded_by_what_is_valid() {
+fn the_journal_is_bounded_by_its_valid_uses() {
     let scratch = Scratch::new();
     let (mut journal, mut used) = open_one(&scratch.0, START);
     journal.segment_bytes_max = 16 * RECORD_BYTES as u64;
@@ -74,7 +74,7 @@ fn the_journal_is_bounded_by_what_is_valid() {
         for _ in 0..3 {
             let bytes = look(&mut journal, &mut used, after(minute));
             let valid = used.len() * RECORD_BYTES;
-            // Two segments, and the marks that each begins with.
+            // Plus two segments with their marks.
             let most = valid * 5 / 4 + 2 * 16 * RECORD_BYTES;
             assert!(bytes <= most as u64, "{bytes} bytes for {valid}");
         }
@@ -88,10 +88,10 @@ fn the_journal_is_bounded_by_what_is_valid() {
     assert!(again.len() < 300);
 }
 
-/// Goal: a used token stays used through a restart whatever the clock says at the start and afterwards; one
-/// that was not used opens, and so does one that is made after the clock was put right.
+/// Goal: a used token stays used through a restart whatever the clock shows at the start and afterwards; an
+/// unused token opens a connection, and so does one made after the clock was corrected.
 #[test]
-fn a_wrong_clock_at_a_start_makes_no_token_good_again() {
+fn a_wrong_clock_at_a_start_makes_no_token_valid_again() {
     for wrong in [
         after(120),
         Now {
@@ -121,7 +121,7 @@ fn a_wrong_clock_at_a_start_makes_no_token_good_again() {
                     after(2)
                 ));
             }
-            // Another start, this time with a right clock, behind what the wrong one removed.
+            // Another start, this time with a correct clock, after the removals of the wrong one.
         }
         let (mut journal, mut used) = open_one(&scratch.0, after(1));
         assert!(redeem(&mut journal, &mut used, token_use(11, 62), after(2)));
@@ -161,9 +161,9 @@ fn uses_follow_their_rooms_to_other_shards() {
 }
 
 /// Goal: whatever fails, alone or in pairs, or wherever the process is killed: a token that opened a
-/// connection opens no other, in this life or the next; one whose use failed opens one once the disk is good.
+/// connection opens no other, before or after a restart; one whose use failed opens one once the disk works.
 #[test]
-fn a_failing_disk_makes_no_token_good_twice_and_burns_none() {
+fn a_failing_disk_makes_no_token_valid_twice_and_loses_none() {
     let run = |directory: &Path| {
         let (mut journal, mut used) = open_one(directory, START);
         let mut opened = Vec::new();
@@ -212,7 +212,7 @@ fn a_failing_disk_makes_no_token_good_twice_and_burns_none() {
     assert!(failed > 20, "only {failed}");
 }
 
-/// Goal: any bytes at all are read without a panic, and what was written comes back.
+/// Goal: any bytes are read without a panic, and written records come back.
 #[test]
 fn records_come_back_and_noise_is_none() {
     let token_use = token_use(5, 60);
@@ -234,9 +234,9 @@ fn records_come_back_and_noise_is_none() {
     }
 }
 
-/// Goal: a file whose generation is the last there can be stops no start, and what it says holds.
+/// Goal: a file with the last possible generation stops no start, and its records hold.
 #[test]
-fn a_generation_that_none_can_follow_is_read_and_replaced() {
+fn a_generation_without_successor_is_read_and_replaced() {
     let scratch = Scratch::new();
     let (mut journal, mut used) = open_one(&scratch.0, START);
     assert!(redeem(&mut journal, &mut used, token_use(1, 60), START));

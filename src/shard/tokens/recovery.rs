@@ -1,8 +1,8 @@
-//! A table of used tokens filled at a start, with millions at once.
+//! Fills a table of used tokens at a start, with millions at once.
 //!
-//! Put in one by one as a journal has them, each token costs a miss of every cache and of the TLB: 0.25 µs, over a
-//! second for five million. So the tokens are first dealt out by the place that they will have in the table, and
-//! then put in part by part, each of which fits into a core's cache.
+//! Inserted one by one in a journal's order, each token costs a miss of every cache and of the TLB: 0.25 µs, over a
+//! second for five million. So the tokens are first partitioned by their place in the table, and then inserted
+//! part by part, each of which fits into a core's cache.
 
 use std::hash::BuildHasher;
 
@@ -11,25 +11,25 @@ use crate::base::clock::{Now, UnixTime};
 use crate::base::limits::USED_TOKENS_MAX;
 use crate::protocol::token::TokenId;
 
-/// Parts of the table, filled one behind the other. 256 of a full table are 600 KB each.
+/// Parts of the table, filled in order. The 256 parts of a full table are 600 KB each.
 const PARTS_LOG2: u32 = 8;
-/// Below it the table fits into a core's cache as it is.
+/// Tokens from which partitioning pays: below, the whole table fits into a core's cache.
 const DEALT_MIN: usize = 1 << 15;
 
-/// What a start reads back, until the table is made of it.
+/// Collects the records of a start until the table is made.
 #[derive(Debug)]
 pub struct Recovery {
     table: UsedTokens,
     now: Now,
-    // Tokens that the table has lists of, those that were read twice counted twice.
+    // Tokens in the table's lists; a token that was read twice counts twice.
     taken: usize,
-    // The minute of the last token, whose list is not in the table meanwhile.
+    // The minute of the last token, whose list is taken out of the table meanwhile.
     minute: Minute,
     expiring: Expiring,
 }
 
 impl Recovery {
-    /// Nothing was read yet.
+    /// Starts without records.
     pub fn new(now: Now) -> Self {
         Self {
             table: UsedTokens::default(),
@@ -40,7 +40,7 @@ impl Recovery {
         }
     }
 
-    /// `token` was used. Of what has expired, or has no place, only that is kept.
+    /// Notes a use of `token`. If it has expired, or has no place, only the mark of its key is kept.
     pub fn take(&mut self, token: TokenId, expires: UnixTime) {
         let minute = Minute::of(expires);
         if self.table.forgotten.covers(token.key_id(), expires) {
@@ -59,12 +59,12 @@ impl Recovery {
         self.taken += 1;
     }
 
-    /// Something was forgotten.
+    /// Notes a mark.
     pub fn mark(&mut self, mark: Mark) {
         self.table.recover_mark(mark);
     }
 
-    /// The table of everything that was read.
+    /// Makes the table of all records.
     pub fn finish(mut self) -> UsedTokens {
         self.put_by();
         self.table.used.reserve(self.taken);
@@ -73,7 +73,7 @@ impl Recovery {
             self.table.used.extend(tokens);
             return self.table;
         }
-        // A token's place is the low bits of its hash; the highest of them say in which part it is.
+        // A token's place is the low bits of its hash; the highest of these select its part.
         let places = (self.table.used.capacity() * 8 / 7).next_power_of_two();
         let shift = places.ilog2().saturating_sub(PARTS_LOG2);
         let most = self.taken >> PARTS_LOG2;
@@ -114,8 +114,8 @@ mod tests {
         unix: UnixTime::from_secs(1_800_000_000),
     };
 
-    /// Goal: a table made at once is the one that would be there if each token had been put in by itself:
-    /// with expired ones, some read twice, several keys and what was forgotten; few and many.
+    /// Goal: a table made at once equals one whose tokens were inserted one by one: with expired tokens, some read
+    /// twice, several keys and marks; few and many.
     #[test]
     fn a_table_made_at_once_is_as_if_made_one_by_one() {
         for count in [0, 1, 500, 3 * DEALT_MIN] {

@@ -17,7 +17,7 @@ fn token(key: u8, number: u64) -> TokenId {
     TokenId::from_bytes(bytes)
 }
 
-/// Both clocks `by` later, and the wall clock stepped by so many seconds.
+/// Moves both clocks on by `by`, and steps the wall clock by `step_secs`.
 fn later(now: Now, by: Duration, step_secs: i64) -> Now {
     let secs = now.unix.after(by).secs().saturating_add_signed(step_secs);
     Now {
@@ -26,8 +26,8 @@ fn later(now: Now, by: Duration, step_secs: i64) -> Now {
     }
 }
 
-/// Goal: a clock that is two hours ahead for four seconds makes no used token good again, and none that
-/// was not used bad.
+/// Goal: a clock that is two hours ahead for four seconds makes no used token valid again, and no unused token
+/// invalid.
 #[test]
 fn a_clock_that_was_ahead_for_a_while_forgets_nothing() {
     let mut table = UsedTokens::default();
@@ -41,10 +41,10 @@ fn a_clock_that_was_ahead_for_a_while_forgets_nothing() {
     assert_eq!(table.redeem(token(1, 2), expires, right), Redeemed::First);
 }
 
-/// Goal: what was rightly forgotten stays refused when the clock steps back later; a new key's tokens are
-/// not touched by that, nor are those that expire later.
+/// Goal: a forgotten token stays refused when the clock steps back later; tokens of a new key, and those that
+/// expire later, are not affected.
 #[test]
-fn a_clock_that_steps_back_after_the_expiry_makes_nothing_good_again() {
+fn a_clock_that_steps_back_after_the_expiry_makes_no_token_valid_again() {
     let mut table = UsedTokens::default();
     let expires = START.unix.after(HOUR);
     assert_eq!(table.redeem(token(1, 1), expires, START), Redeemed::First);
@@ -58,7 +58,7 @@ fn a_clock_that_steps_back_after_the_expiry_makes_nothing_good_again() {
     assert_eq!(table.redeem(token(1, 2), fresh, back), Redeemed::First);
 }
 
-/// Goal: what a failed record took back can be used again, once, and leaves nothing behind.
+/// Goal: a token taken back after a failed record can be used again, once, and leaves no trace.
 #[test]
 fn a_use_taken_back_did_not_happen() {
     let mut table = UsedTokens::default();
@@ -72,9 +72,9 @@ fn a_use_taken_back_did_not_happen() {
     assert!(table.by_minute.is_empty());
 }
 
-/// Goal: a crowd's tokens are forgotten in several looks, all of them.
+/// Goal: the tokens of a crowd are forgotten over several calls, all of them.
 #[test]
-fn many_are_forgotten_bit_by_bit() {
+fn many_tokens_are_forgotten_in_several_calls() {
     let mut table = UsedTokens::default();
     let expires = START.unix.after(HOUR);
     let many = 2 * TOKENS_FORGOTTEN_PER_LOOK_MAX as u64 + 1;
@@ -99,7 +99,7 @@ fn many_are_forgotten_bit_by_bit() {
     assert!(table.is_empty());
 }
 
-/// Goal: more keys than there is a place for cost nobody's single use.
+/// Goal: with more keys than places, every token is still used once at most.
 #[test]
 fn forgotten_keys_are_bounded_and_none_is_let_go() {
     let mut forgotten = Forgotten::default();
@@ -115,12 +115,12 @@ fn forgotten_keys_are_bounded_and_none_is_let_go() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Both clocks go on; the wall clock is stepped by so many seconds.
+    /// Both clocks move on; the wall clock is stepped by some seconds.
     Pass(u64, i64),
-    /// A token of this key is made now, with this life in seconds, and used.
+    /// A token of this key is made now with this life in seconds, and used.
     Use(u8, u64),
-    /// The table looks what can be forgotten.
-    Look,
+    /// The table forgets expired tokens.
+    Expire,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -128,16 +128,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..2_000_u64, prop_oneof![4 => Just(0), 1 => -20_000..20_000_i64])
             .prop_map(|(secs, step)| Step::Pass(secs, step)),
         4 => (0..3_u8, 60..10_000_u64).prop_map(|(key, life)| Step::Use(key, life)),
-        2 => Just(Step::Look),
+        2 => Just(Step::Expire),
     ];
     proptest::collection::vec(step, 1..80)
 }
 
 proptest! {
-    /// Goal: no token is taken twice, whatever the wall clock does. While the clock is right, none is
-    /// refused that was not used, and all are forgotten in the end.
+    /// Goal: no token is accepted twice, whatever the wall clock does. While the clock is correct, no unused token
+    /// is refused, and all are forgotten in the end.
     #[test]
-    fn no_clock_makes_a_token_good_twice(steps in steps()) {
+    fn no_clock_makes_a_token_valid_twice(steps in steps()) {
         let mut table = UsedTokens::default();
         let (mut now, mut stepped, mut taken) = (START, false, Vec::new());
         for (number, step) in steps.into_iter().enumerate() {
@@ -146,7 +146,7 @@ proptest! {
                     now = later(now, Duration::from_secs(secs), step);
                     stepped |= step != 0;
                 }
-                Step::Look => table.expire(now),
+                Step::Expire => table.expire(now),
                 Step::Use(key, life) => {
                     let (token, expires) = (token(key, number as u64), now.unix.after(Duration::from_secs(life)));
                     match table.redeem(token, expires, now) {

@@ -1,6 +1,6 @@
 """Viewers behind real proxies keep their addresses, and nobody else can lend himself one.
 
-nginx and HAProxy run on loopback with the configurations of tuning.md; viewers are 127.0.0.7, the proxies
+nginx and HAProxy run on loopback with the configurations of docs/proxies.md; viewers are 127.0.0.7, the proxies
 127.0.0.1, which alone is trusted.
 """
 

@@ -1,25 +1,25 @@
-//! What happens next: by a seed, or by the bytes of a fuzzer.
+//! Decisions of a world, from a seed or from the bytes of a fuzzer.
 
 /// The source of every decision in a world.
 pub(crate) enum Dice {
-    /// Random, and the same again for the same seed.
+    /// Random decisions, the same for the same seed.
     Seed(fastrand::Rng),
-    /// Decisions in a row, one to four bytes each; zero when they are spent.
+    /// Decisions of one to four bytes each; zero once the bytes are spent.
     Bytes(Vec<u8>, usize),
 }
 
 impl Dice {
-    /// By a seed.
+    /// Makes a source from a seed.
     pub(crate) fn seed(seed: u64) -> Self {
         Self::Seed(fastrand::Rng::with_seed(seed))
     }
 
-    /// By bytes.
+    /// Makes a source from bytes.
     pub(crate) fn bytes(bytes: &[u8]) -> Self {
         Self::Bytes(bytes.to_vec(), 0)
     }
 
-    /// Whether nothing is left to decide by.
+    /// Whether the bytes are spent.
     pub(crate) fn is_spent(&self) -> bool {
         match self {
             Self::Seed(_) => false,
@@ -27,7 +27,7 @@ impl Dice {
         }
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         if bound <= 1 {
             return 0;
@@ -49,12 +49,12 @@ impl Dice {
         }
     }
 
-    /// Happens once in `bound` times; never when nothing is left to decide by.
+    /// Returns true once in `bound` times; never when the bytes are spent.
     pub(crate) fn once_in(&mut self, bound: usize) -> bool {
         self.below(bound) == bound - 1
     }
 
-    /// So many bytes, fewer at the end.
+    /// Takes `count` bytes, fewer at the end.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         match self {
             Self::Seed(rng) => (0..count).map(|_| rng.u8(..)).collect(),
@@ -67,12 +67,12 @@ impl Dice {
         }
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len())).copied()
     }
 
-    /// Any order; a fuzzer's bytes are too dear for more than a rotation.
+    /// Shuffles; a fuzzer's bytes allow only a rotation, to save them.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         match self {
             Self::Seed(rng) => rng.shuffle(items),

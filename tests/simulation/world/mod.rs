@@ -1,8 +1,8 @@
 //! Shards, rooms and clients on fake rings, clocks and mailboxes, and everything that can happen to them.
 //!
-//! The code that ships runs here unchanged. By a seed for the simulation, by bytes for the fuzzer:
-//! completions come late, short, in any order or as errors, received bytes are cut anywhere, connections are
-//! cut, shards oversleep while their mailboxes fill, clocks step.
+//! The code that ships runs here unchanged. A seed (simulation) or bytes (fuzzer) decide: completions come late,
+//! short, in any order or as errors, received bytes are split anywhere, connections are cut, shards oversleep
+//! while their mailboxes fill, clocks step.
 
 mod dice;
 mod net;
@@ -27,14 +27,14 @@ use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId}
 use uproar::room::RoomSettings;
 use uproar::room::review::Fallback;
 use uproar::session::Grant;
-use uproar::shard::command::{Command, Newcomer};
+use uproar::shard::command::{Command, PendingConnection};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
+use uproar::shard::durability::Entry;
 use uproar::shard::gateway::Refused;
-use uproar::shard::handover::Entry;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::NoRecord;
-use uproar::shard::mailbox::{Post, mailbox};
+use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
@@ -46,9 +46,9 @@ pub(crate) use self::oracle::Counts;
 use self::oracle::WILD;
 
 const SHARDS: usize = 2;
-/// Clients at a time; more make a world slow, not richer.
+/// Most clients at a time; more make a world slower, not better.
 const CLIENTS_MAX: usize = 40;
-/// The room that lives as long as its world, and the one that may be deleted.
+/// The room that exists as long as its world, and the one that may be deleted.
 pub(crate) const MAIN: usize = 0;
 const DOOMED: usize = 1;
 
@@ -57,22 +57,22 @@ const DOOMED: usize = 1;
 enum Archive {
     /// The room is not logged.
     Off,
-    /// It answers, sooner or later, always before the deadline.
+    /// It always answers before the deadline.
     Prompt,
-    /// It stalls far beyond the deadline, again and again.
+    /// It repeatedly stalls far beyond the deadline.
     Stalling,
-    /// As `Prompt`, and the room's logging ends and begins again and again.
+    /// As `Prompt`, and the room's logging ends and begins repeatedly.
     Switched,
 }
 
 impl Archive {
-    /// It answers before the deadline.
+    /// Whether it answers before the deadline.
     fn is_prompt(self) -> bool {
         matches!(self, Self::Prompt | Self::Switched)
     }
 }
 
-/// What can happen in a world.
+/// The events that can happen in a world.
 #[derive(Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -81,7 +81,7 @@ impl Archive {
 struct Plan {
     archive: Archive,
     fallback: Option<Fallback>,
-    /// Places of each mailbox.
+    /// Capacity of each mailbox.
     places: usize,
     /// Operations fail.
     faults: bool,
@@ -90,8 +90,8 @@ struct Plan {
     /// Time leaps.
     leaps: bool,
     /// A shard oversleeps.
-    naps: bool,
-    /// Clients send anything.
+    oversleeps: bool,
+    /// Clients send arbitrary bytes.
     wild: bool,
 }
 
@@ -122,7 +122,7 @@ impl Plan {
             steps: number % 11 < 5,
             // An archive that is prompt has a deadline.
             leaps: number % 13 < 6 && !archive.is_prompt(),
-            naps: number % 5 < 3 && !archive.is_prompt(),
+            oversleeps: number % 5 < 3 && !archive.is_prompt(),
             wild: number % 17 < 8,
         }
     }
@@ -131,18 +131,18 @@ impl Plan {
 struct Shard {
     core: Core<FakeRing>,
     inbox: Inbox<Socket>,
-    /// The control thread's and the archive's way to it.
-    control: Post<Command<Socket>>,
-    answers: Post<Command<Socket>>,
-    /// Entries that the archive has spooled and not said so yet.
+    /// The mailboxes to it from the control thread and the archive.
+    control: MailboxSender<Command<Socket>>,
+    answers: MailboxSender<Command<Socket>>,
+    /// Entries that the archive has spooled but not acknowledged yet.
     owed: u32,
     to_archive: Consumer<Entry>,
     to_reviewer: Consumer<ReviewRequest>,
-    /// Turns it misses.
+    /// Turns it still misses.
     asleep: usize,
 }
 
-/// A client, and what it must find in its stream.
+/// A client, and the expected content of its stream.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts, not a state"
@@ -155,18 +155,18 @@ struct Client {
     may_send: bool,
     observer: bool,
     deflates: bool,
-    asked: HashSet<String>,
+    requested: HashSet<String>,
     gone: bool,
 }
 
-/// A call of the API that is under way.
+/// A pending call of the API.
 enum Call {
     Put(oneshot::Receiver<Result<(), Refused>>),
     Delete(oneshot::Receiver<Result<(), Refused>>),
     Event(usize, oneshot::Receiver<Result<FrameId, Refused>>),
 }
 
-/// Shards, rooms, clients.
+/// The shards, rooms and clients of a world.
 pub(crate) struct World {
     dice: Dice,
     plan: Plan,
@@ -181,20 +181,20 @@ pub(crate) struct World {
     requests: u64,
     /// Frames in the spool.
     spooled: Vec<u8>,
-    /// How often the main room's logging was changed.
-    relogged: u128,
-    /// Steps since the archive did something.
+    /// Number of changes of the main room's logging.
+    logging_changes: u128,
+    /// Steps since the archive last spooled.
     unspooled: usize,
     reviewer: review::Reviewer,
 }
 
 impl World {
-    /// The world of a seed.
+    /// Makes the world of a seed.
     pub(crate) fn of_seed(seed: u64) -> Self {
         Self::new(Plan::of(seed), seed, Dice::seed(seed))
     }
 
-    /// The world that a fuzzer's bytes describe.
+    /// Makes the world that a fuzzer's bytes describe.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         let mut dice = Dice::bytes(bytes);
         let number = dice.below(1 << 16) as u64;
@@ -221,7 +221,7 @@ impl World {
         let ends = ends.zip(mailboxes.control).zip(mailboxes.archive);
         let shard = |(id, ((ends, control), answers))| {
             let Ends {
-                posts,
+                mailboxes,
                 requests,
                 inbox,
             } = ends;
@@ -230,11 +230,11 @@ impl World {
             let parts = Parts {
                 id,
                 settings: settings.clone(),
-                wire: FakeRing {
+                io: FakeRing {
                     net: Rc::clone(&net),
                     ..FakeRing::default()
                 },
-                posts,
+                mailboxes,
                 requests,
                 archive: Some(archive),
                 reviews,
@@ -270,7 +270,7 @@ impl World {
             tokens: 0,
             requests: 0,
             spooled: Vec::new(),
-            relogged: 0,
+            logging_changes: 0,
             unspooled: 0,
             reviewer: review::Reviewer::new(plan.fallback),
         };
@@ -285,15 +285,15 @@ impl World {
         world
     }
 
-    /// Steps until nothing is left to decide by, at most `steps_max`; then everything under way arrives.
+    /// Steps until the decisions are spent, at most `steps_max` times; then everything pending arrives.
     pub(crate) fn run(&mut self, steps_max: usize) {
         for step in 0..steps_max {
             if self.dice.is_spent() {
                 break;
             }
-            let before = self.relogged;
+            let before = self.logging_changes;
             self.step();
-            let looks = step % 200 == 0 || self.relogged != before;
+            let looks = step % 200 == 0 || self.logging_changes != before;
             if self.plan.archive == Archive::Prompt && looks {
                 self.check_spooled();
             }
@@ -322,13 +322,13 @@ impl World {
         self.calls.push(call);
     }
 
-    /// The control thread sets a room as it should be now.
+    /// The control thread puts a room with its current settings.
     fn put_room(&mut self, room: usize) {
         let main = room == MAIN;
         let logged = main
             && match self.plan.archive {
                 Archive::Off => false,
-                Archive::Switched => self.relogged.is_multiple_of(2),
+                Archive::Switched => self.logging_changes.is_multiple_of(2),
                 Archive::Prompt | Archive::Stalling => true,
             };
         let settings = RoomSettings {
@@ -336,7 +336,7 @@ impl World {
             messages_per_second: 100,
             review: self.reviewer.attached().filter(|_| main),
             archive: logged
-                .then(|| LoggingId::from_random(1 + self.relogged % 3))
+                .then(|| LoggingId::from_random(1 + self.logging_changes % 3))
                 .into_iter()
                 .collect(),
         };
@@ -352,7 +352,7 @@ impl World {
         self.tell(DOOMED, command, Call::Delete(answered));
     }
 
-    /// The API speaks.
+    /// Makes a call of the API.
     fn call(&mut self) {
         let room = self.any_room();
         let id = self.rooms[room];
@@ -380,14 +380,14 @@ impl World {
         self.present(self.tokens, room, shard, (may_send, observer));
     }
 
-    /// Presents a token at every shard.
+    /// Presents a token to every shard.
     pub(crate) fn present_everywhere(&mut self, token: usize, room: usize) {
         for shard in 0..SHARDS {
             self.present(token, room, shard, (true, false));
         }
     }
 
-    /// Connections that a token opened.
+    /// Returns the number of connections that a token opened.
     #[allow(dead_code, reason = "the fuzzer does not ask")]
     pub(crate) fn opened(&self, token: usize) -> usize {
         let net = self.net.borrow();
@@ -397,7 +397,7 @@ impl World {
             .count()
     }
 
-    /// Presents a token at a shard; whether it opens is the server's business.
+    /// Presents a token to a shard; the server decides whether it opens a connection.
     fn present(
         &mut self,
         token: usize,
@@ -425,7 +425,7 @@ impl World {
         }
         let agreed = (self.dice.below(2) == 1).then(agreement);
         let agreed = agreed.filter(|_| !observer);
-        let newcomer = Newcomer {
+        let pending = PendingConnection {
             socket: Socket {
                 id: peer,
                 net: Rc::clone(&self.net),
@@ -446,7 +446,7 @@ impl World {
             agreement: agreed,
             share: None,
         };
-        self.shards[shard].core.enter(Box::new(newcomer));
+        self.shards[shard].core.enter(Box::new(pending));
         self.clients.push(Client {
             peer,
             room,
@@ -455,12 +455,12 @@ impl World {
             may_send,
             observer,
             deflates: agreed.is_some(),
-            asked: HashSet::new(),
+            requested: HashSet::new(),
             gone: false,
         });
     }
 
-    fn say(&mut self, client: usize) {
+    fn send_message(&mut self, client: usize) {
         self.requests += 1;
         let id = format!("{client}:{}", self.requests);
         let kind = self.dice.below(20);
@@ -484,15 +484,15 @@ impl World {
             client_frame(0x81, text.as_bytes(), mask)
         };
         self.net.borrow_mut()[client.peer].to_server.extend(frame);
-        client.asked.insert(id);
+        client.requested.insert(id);
     }
 
-    /// A wild client sends what no client would.
-    fn rave(&mut self, client: usize) {
+    /// Makes a wild client send bytes that no real client would.
+    fn send_garbage(&mut self, client: usize) {
         let len = self.dice.below(40);
         let bytes = self.dice.take(len);
         let first = self.dice.take(1).first().copied().unwrap_or_default();
-        let raved = match self.dice.below(4) {
+        let garbage = match self.dice.below(4) {
             0 => bytes,
             1 => client_frame(first, &bytes, [0; 4]),
             2 => client_frame(0x81, &bytes, [9; 4]),
@@ -503,11 +503,11 @@ impl World {
             }
         };
         let peer = &mut self.net.borrow_mut()[self.clients[client].peer];
-        peer.to_server.extend(raved);
+        peer.to_server.extend(garbage);
         peer.excused = true;
     }
 
-    /// One step of the world: something happens, then every shard takes a turn.
+    /// Runs one step of the world: an event, then a turn of every shard.
     fn step(&mut self) {
         let alive: Vec<usize> = (0..self.clients.len())
             .filter(|index| !self.clients[*index].gone)
@@ -518,7 +518,7 @@ impl World {
         match self.dice.below(100) {
             0..55 => {
                 if let Some(client) = client {
-                    self.say(client);
+                    self.send_message(client);
                 }
             }
             55..64 if alive.len() < CLIENTS_MAX => {
@@ -527,7 +527,7 @@ impl World {
                 self.connect(room, may_send, false);
             }
             64..66 => {
-                // One token at both shards in one turn; or an old one again.
+                // Presents one token to both shards in one turn, or an old one again.
                 let old = self.dice.pick(&alive).map(|old| &self.clients[old]);
                 let (token, room) = match old {
                     Some(old) if self.dice.below(2) == 1 => (old.token, old.room),
@@ -538,7 +538,7 @@ impl World {
             }
             66..75 => {
                 if let Some(victim) = victim {
-                    self.upset(victim);
+                    self.disturb(victim);
                 }
             }
             75..77 => {
@@ -547,13 +547,13 @@ impl World {
             }
             77..80 => self.call(),
             80 if !self.deleted && self.dice.once_in(3) => self.delete_room(),
-            81..83 if self.plan.naps => {
+            81..83 if self.plan.oversleeps => {
                 let shard = self.dice.below(SHARDS);
                 self.shards[shard].asleep = self.dice.below(40);
             }
             83 if self.plan.leaps => self.leap(),
             84..86 if self.plan.steps => {
-                // The wall clock steps either way, by up to an hour and a half.
+                // The wall clock steps forward or back, by up to an hour and a half.
                 let by = Duration::from_secs(self.dice.below(5_400) as u64);
                 let nanos = u64::try_from(by.as_nanos()).unwrap();
                 let unix = self.now.unix;
@@ -564,7 +564,7 @@ impl World {
                 };
             }
             86..88 if self.plan.archive != Archive::Off => {
-                self.relogged += 1;
+                self.logging_changes += 1;
                 self.put_room(MAIN);
             }
             _ => {}
@@ -574,7 +574,7 @@ impl World {
         match self.plan.archive {
             Archive::Off => {}
             Archive::Prompt | Archive::Switched => {
-                // In time, even if a fuzzer decides.
+                // The archive answers in time, even if a fuzzer decides.
                 self.unspooled += 1;
                 if self.dice.below(3) == 0 || self.unspooled > 20 {
                     self.spool(usize::MAX);
@@ -590,8 +590,8 @@ impl World {
         self.turns(1);
     }
 
-    /// Something happens to a client.
-    fn upset(&mut self, victim: usize) {
+    /// Disturbs a client.
+    fn disturb(&mut self, victim: usize) {
         let client = &mut self.clients[victim];
         let mut net = self.net.borrow_mut();
         let peer = &mut net[client.peer];
@@ -611,7 +611,7 @@ impl World {
         }
         drop(net);
         if self.clients[victim].user == WILD && !self.clients[victim].gone {
-            self.rave(victim);
+            self.send_garbage(victim);
         }
     }
 
@@ -622,11 +622,11 @@ impl World {
         };
     }
 
-    /// Much time passes, unless an observer has something under way: whoever has may be taken for slow.
+    /// Moves time on by much, unless an observer has a pending operation, which could make it count as slow.
     fn leap(&mut self) {
         let pause = Duration::from_millis(self.dice.below(15_000) as u64);
-        let rings = self.shards.iter().map(|shard| &shard.core.wire);
-        let under_way = rings.flat_map(|ring| ring.under_way().map(|(_, id, _)| *id));
+        let rings = self.shards.iter().map(|shard| &shard.core.io);
+        let under_way = rings.flat_map(|ring| ring.pending_sends().map(|(_, id, _)| *id));
         let under_way: HashSet<usize> = under_way.collect();
         {
             let net = &mut *self.net.borrow_mut();
@@ -645,7 +645,7 @@ impl World {
         self.pass(pause);
     }
 
-    /// The archive takes some of what was handed over, and says so.
+    /// The archive spools some entries and acknowledges them.
     fn spool(&mut self, most: usize) {
         self.unspooled = 0;
         for shard in &mut self.shards {
@@ -663,7 +663,7 @@ impl World {
         }
     }
 
-    /// Every shard takes turns, but for those that oversleep.
+    /// Runs turns of every shard, except those that oversleep.
     fn turns(&mut self, count: usize) {
         for _ in 0..count {
             for shard in 0..SHARDS {
@@ -678,14 +678,14 @@ impl World {
         }
     }
 
-    /// Lets everything under way arrive, and closing handshakes end.
+    /// Lets everything pending arrive, and closing handshakes end.
     fn quiesce(&mut self) {
         for peer in self.net.borrow_mut().iter_mut() {
             peer.stalled = false;
         }
         self.plan.faults = false;
         for round in 0..240 {
-            // Once beyond the time that a closing handshake may take.
+            // One pause is longer than a closing handshake may take.
             let pause = if round == 160 { 6_000 } else { 5 };
             self.pass(Duration::from_millis(pause));
             self.spool(20);
@@ -701,7 +701,7 @@ impl World {
     }
 }
 
-/// What a browser and the server agree on.
+/// The agreement between a browser and the server.
 fn agreement() -> Agreement {
     let mut offers = Offers::default();
     offers.read(b"permessage-deflate; client_max_window_bits");

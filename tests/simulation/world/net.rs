@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
-use uproar::net::wire::{Key, Outgoing, Shutdown, Wire};
+use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
 
-/// What the server says first.
+/// The server's first bytes.
 pub(crate) const GREETING: &[u8] = b"HELLO\n";
 
-/// What the client side of one connection sees and does.
+/// The client's side of one connection.
 #[derive(Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -21,21 +21,21 @@ pub(crate) struct Peer {
     pub(crate) to_server: VecDeque<u8>,
     /// Bytes from the server.
     pub(crate) from_server: Vec<u8>,
-    /// How far it has reacted to them.
+    /// The number of bytes it has reacted to.
     pub(crate) reacted: usize,
     /// The client ended the stream.
     pub(crate) finished: bool,
-    /// The client is gone without a word: whatever is under way fails.
+    /// The client is gone without a Close frame: pending operations fail.
     pub(crate) reset: bool,
-    /// The server shut down or closed.
+    /// The server shut the connection down or closed it.
     pub(crate) cut: bool,
     /// The client reads nothing.
     pub(crate) stalled: bool,
-    /// It read nothing for long: the window may have moved on.
+    /// It read nothing for long: the window may have moved past its cursor.
     pub(crate) slow: bool,
-    /// The server may lose this one: it was told that an operation failed, or turned it away.
+    /// The server may lose this one: an operation failed, or it was not admitted.
     pub(crate) excused: bool,
-    /// Nothing fails here: whoever watches the room.
+    /// No operation fails here: the room's observer.
     pub(crate) protected: bool,
 }
 
@@ -64,7 +64,7 @@ impl Peer {
     }
 }
 
-/// The frame that starts at `at`: its first byte, and where its payload starts and ends.
+/// Returns the frame that starts at `at`: its first byte, and where its payload starts and ends.
 pub(crate) fn frame_at(stream: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     let rest = stream.get(at..)?;
     let (header, len) = match *rest.get(1)? {
@@ -79,7 +79,7 @@ pub(crate) fn frame_at(stream: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     (end <= stream.len()).then_some((rest[0], at + header, end))
 }
 
-/// A client's frame, masked.
+/// Makes a client's masked frame.
 pub(crate) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -113,17 +113,17 @@ impl Drop for Socket {
 #[derive(Default)]
 pub(crate) struct FakeRing {
     pub(crate) receives: BTreeMap<Key, usize>,
-    pub(crate) sends: Vec<(Key, usize, Outgoing)>,
-    /// What waits for room.
-    pub(crate) waits: Vec<(Key, usize, Outgoing)>,
+    pub(crate) sends: Vec<(Key, usize, SendBuffer)>,
+    /// Sends that wait for a writable socket.
+    pub(crate) waits: Vec<(Key, usize, SendBuffer)>,
     /// The kernel has no memory for another connection.
     pub(crate) is_full: bool,
     pub(crate) net: Net,
 }
 
-impl Wire for FakeRing {
+impl Io for FakeRing {
     type Socket = Socket;
-    type Seat = Socket;
+    type FixedFile = Socket;
 
     fn install(&mut self, socket: Socket) -> io::Result<Socket> {
         let peer = &mut self.net.borrow_mut()[socket.id];
@@ -136,19 +136,16 @@ impl Wire for FakeRing {
 
     fn receive(&mut self, socket: &Socket, key: Key) {
         let before = self.receives.insert(key, socket.id);
-        assert!(before.is_none(), "two receives under way on one connection");
+        assert!(before.is_none(), "two receives pending on one connection");
     }
 
-    fn send(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
-        assert!(
-            !self.is_sending(key),
-            "two sends under way on one connection"
-        );
+    fn send(&mut self, socket: &Socket, key: Key, outgoing: SendBuffer) {
+        assert!(!self.is_sending(key), "two sends pending on one connection");
         assert!(outgoing.remaining() > 0, "an empty send");
         self.sends.push((key, socket.id, outgoing));
     }
 
-    fn await_room(&mut self, socket: &Socket, key: Key, outgoing: Outgoing) {
+    fn await_writable(&mut self, socket: &Socket, key: Key, outgoing: SendBuffer) {
         assert!(!self.is_sending(key), "a wait beside a send");
         assert!(outgoing.remaining() > 0, "a wait for nothing");
         self.waits.push((key, socket.id, outgoing));
@@ -164,18 +161,18 @@ impl Wire for FakeRing {
     fn close(&mut self, socket: Socket) {
         let Socket { id, .. } = socket;
         let receiving = self.receives.values().any(|other| *other == id);
-        let sending = self.under_way().any(|(_, other, _)| *other == id);
+        let sending = self.pending_sends().any(|(_, other, _)| *other == id);
         assert!(!receiving && !sending, "closed under an operation");
     }
 }
 
 impl FakeRing {
     fn is_sending(&self, key: Key) -> bool {
-        self.under_way().any(|(other, ..)| *other == key)
+        self.pending_sends().any(|(other, ..)| *other == key)
     }
 
-    /// Everything that is to be sent.
-    pub(crate) fn under_way(&self) -> impl Iterator<Item = &(Key, usize, Outgoing)> {
+    /// Returns every pending send.
+    pub(crate) fn pending_sends(&self) -> impl Iterator<Item = &(Key, usize, SendBuffer)> {
         self.sends.iter().chain(&self.waits)
     }
 }

@@ -1,4 +1,4 @@
-//! What must be true of a world when everything has arrived.
+//! Checks a world after everything has arrived.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -13,18 +13,18 @@ use super::net::{GREETING, Peer, frame_at};
 use super::review::Outcome;
 use super::{Archive, Call, Client, DOOMED, MAIN, World};
 
-/// The user whose clients send anything.
+/// The user whose clients send arbitrary bytes.
 pub(crate) const WILD: &str = "wild";
 
-/// What happened in a world, so that nobody takes an idle one for a good one.
+/// Counts of the events in a world, so that an idle world does not pass for a good one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
-    pub(crate) said: usize,
+    pub(crate) messages: usize,
     pub(crate) clients: usize,
     pub(crate) compressed: usize,
     pub(crate) denied: usize,
     pub(crate) allowed: usize,
-    pub(crate) unheard: usize,
+    pub(crate) ignored_verdicts: usize,
     pub(crate) kicked: usize,
     pub(crate) deleted: usize,
     pub(crate) cut: usize,
@@ -32,12 +32,12 @@ pub(crate) struct Counts {
 
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
-        self.said += other.said;
+        self.messages += other.messages;
         self.clients += other.clients;
         self.compressed += other.compressed;
         self.denied += other.denied;
         self.allowed += other.allowed;
-        self.unheard += other.unheard;
+        self.ignored_verdicts += other.ignored_verdicts;
         self.kicked += other.kicked;
         self.deleted += other.deleted;
         self.cut += other.cut;
@@ -52,7 +52,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// What is everybody's: messages and events.
+    /// Returns the frames that all members get: messages and events.
     fn room(&self) -> impl Iterator<Item = &Rc<Value>> {
         self.texts.iter().filter(|text| text["Type"] != "ERROR")
     }
@@ -63,7 +63,7 @@ impl Stream {
 struct Reader(HashMap<Vec<u8>, Rc<Value>>);
 
 impl Reader {
-    /// Panics on anything a server may not send. `None`: not greeted.
+    /// Reads a stream; panics on any bytes a server may not send. `None`: the client was not greeted.
     fn read(&mut self, peer: &Peer) -> Option<Stream> {
         let bytes = &peer.from_server;
         let mut at = GREETING.len();
@@ -107,7 +107,7 @@ impl Reader {
     }
 }
 
-/// A compressed message's text, by flate2's own reader.
+/// Returns a compressed message's text, by flate2's own reader.
 fn inflated(payload: &[u8]) -> Vec<u8> {
     let mut reader = flate2::write::DeflateDecoder::new(Vec::new());
     reader.write_all(payload).expect("valid");
@@ -122,7 +122,7 @@ fn id(text: &Value) -> &str {
     text["Id"].as_str().expect("an id")
 }
 
-/// Whom an event disconnects.
+/// Returns the user that an event disconnects.
 fn victim(text: &Value) -> Option<&str> {
     if text["EventName"] == "aws:DISCONNECT_USER" {
         text["Attributes"]["UserId"].as_str()
@@ -158,7 +158,7 @@ impl Room {
 }
 
 impl World {
-    /// Everything that must be true in the end.
+    /// Checks every invariant at the end.
     pub(crate) fn check(&mut self) -> Counts {
         let mut reader = Reader::default();
         let net = Rc::clone(&self.net);
@@ -178,7 +178,7 @@ impl World {
                 assert!(!watches || !lost, "an observer was lost");
                 watches.then_some(stream)
             });
-            Room::of(observer.expect("somebody watches"))
+            Room::of(observer.expect("the observer is connected"))
         });
         self.check_calls(&rooms);
         if !matches!(self.plan.archive, Archive::Off | Archive::Switched) {
@@ -216,7 +216,7 @@ impl World {
             counts.compressed += stream.compressed;
             counts.cut += usize::from(peer.cut);
             self.check_client(client, peer, stream, &rooms[client.room]);
-            // A wild client's Close may be swallowed by the frame it had begun: then it is still there.
+            // A wild client's Close may be part of the frame it had begun: then it is still connected.
             if !stream.closed && !peer.cut && !peer.finished && !peer.reset {
                 assert!(
                     !client.gone || client.user == WILD,
@@ -238,7 +238,7 @@ impl World {
 
     fn is_receiving(&self, peer: usize) -> bool {
         let mut shards = self.shards.iter();
-        shards.any(|shard| shard.core.wire.receives.values().any(|id| *id == peer))
+        shards.any(|shard| shard.core.io.receives.values().any(|id| *id == peer))
     }
 
     fn check_client(&self, client: &Client, peer: &Peer, stream: &Stream, room: &Room) {
@@ -249,7 +249,7 @@ impl World {
         let ruled = room.kicked.contains(user) || deleted;
         assert!(
             alive || client.gone || peer.excused || ruled,
-            "{user} was lost, and nobody's rule says why"
+            "{user} was lost, and no rule explains it"
         );
         assert!(!(deleted && alive), "{user} stays in a deleted room");
         let mut seen_before = None;
@@ -257,9 +257,9 @@ impl World {
         for text in stream.room() {
             let place = room.place.get(id(text)).copied();
             let Some(place) = place else {
-                // Whoever had something under way when the room was deleted got no more of it, the
-                // observer too.
-                assert!(deleted, "{} is in nobody's order", id(text));
+                // Members with a pending send when the room was deleted got no more of it, including
+                // the observer.
+                assert!(deleted, "{} is in no observed order", id(text));
                 is_beyond = true;
                 continue;
             };
@@ -267,9 +267,9 @@ impl World {
                 !is_beyond,
                 "{user} got {place} behind what the observer missed"
             );
-            let said = &room.order[place];
+            let expected = &room.order[place];
             assert!(
-                Rc::ptr_eq(said, text) || said == text,
+                Rc::ptr_eq(expected, text) || expected == text,
                 "two encodings differ"
             );
             if let Some(before) = seen_before {
@@ -288,13 +288,13 @@ impl World {
             room.order.len()
         );
         if !client.may_send {
-            let mut said = room
+            let mut later = room
                 .order
                 .iter()
                 .filter(|text| text["Sender"]["UserId"] != WILD);
-            let echoed = said.find(|text| {
+            let echoed = later.find(|text| {
                 let request = text["RequestId"].as_str();
-                request.is_some_and(|id| client.asked.contains(id))
+                request.is_some_and(|id| client.requested.contains(id))
             });
             assert!(
                 echoed.is_none(),
@@ -306,7 +306,7 @@ impl World {
         }
     }
 
-    /// Each request has one answer.
+    /// Checks that each request has one answer.
     fn check_answers(&self, client: &Client, stream: &Stream) {
         let mut answers: HashMap<&str, u32> = HashMap::new();
         for text in &stream.texts {
@@ -316,13 +316,13 @@ impl World {
                 self.reviewer.check_denial(text);
             }
         }
-        for asked in &client.asked {
-            let count = answers.get(asked.as_str()).copied().unwrap_or_default();
-            assert_eq!(count, 1, "answers to {asked}");
+        for requested in &client.requested {
+            let count = answers.get(requested.as_str()).copied().unwrap_or_default();
+            assert_eq!(count, 1, "answers to {requested}");
         }
     }
 
-    /// Whatever somebody in the logged room was sent is in the spool; returns the spool's order.
+    /// Checks that every frame sent in the logged room is in the spool; returns the spool's order.
     pub(super) fn check_spooled(&self) -> Vec<String> {
         let mut spool = Peer {
             from_server: GREETING.to_vec(),
@@ -343,7 +343,7 @@ impl World {
         spooled
     }
 
-    /// Every shard knows its members, and the home knows how many each has.
+    /// Checks that every shard knows its members, and the home their number on each shard.
     fn check_census(&self, members: [usize; 2]) {
         let census = |room: RoomId| {
             let here = self.shards.iter().map(|shard| shard.core.census(room));
@@ -363,7 +363,7 @@ impl World {
         }
     }
 
-    /// Each call of the API is answered, and its event said.
+    /// Checks that each call of the API is answered, and its event delivered.
     fn check_calls(&mut self, rooms: &[Room; 2]) {
         for call in &mut self.calls {
             match call {
@@ -371,9 +371,12 @@ impl World {
                 Call::Delete(answer) => assert_eq!(answer.try_recv(), Ok(Ok(())), "and deleted"),
                 Call::Event(room, answer) => match answer.try_recv() {
                     Ok(Ok(id)) => {
-                        let said = rooms[*room].place.contains_key(&id.to_string());
+                        let delivered = rooms[*room].place.contains_key(&id.to_string());
                         let lost = *room == DOOMED && self.deleted;
-                        assert!(said || lost, "{id} was answered, not said in room {room}");
+                        assert!(
+                            delivered || lost,
+                            "{id} was answered, not delivered in room {room}"
+                        );
                     }
                     Ok(Err(refused)) => {
                         let gone = *room == DOOMED && self.deleted;
@@ -387,15 +390,15 @@ impl World {
 
     fn count(&self, rooms: &[Room; 2]) -> Counts {
         let mut counts = Counts {
-            said: rooms.iter().map(|room| room.order.len()).sum(),
+            messages: rooms.iter().map(|room| room.order.len()).sum(),
             kicked: rooms.iter().map(|room| room.kicked.len()).sum(),
             deleted: usize::from(self.deleted),
-            unheard: self.reviewer.unheard,
+            ignored_verdicts: self.reviewer.ignored_verdicts,
             ..Counts::default()
         };
         for outcome in self.reviewer.outcomes.values() {
             match outcome {
-                Outcome::Said(_) => counts.allowed += 1,
+                Outcome::Delivered(_) => counts.allowed += 1,
                 Outcome::Denied(_) => counts.denied += 1,
             }
         }

@@ -1,4 +1,4 @@
-//! A review handler that answers in any order, late, twice or never, and what must come of it.
+//! A review handler that answers in any order, late, twice or never, and the check of the outcomes.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rtrb::Consumer;
 use serde_json::Value;
 use uproar::base::clock::Tick;
-use uproar::net::wire::Wire;
+use uproar::net::io::Io;
 use uproar::protocol::chat::review::{Rewrite, Verdict};
 use uproar::room::review::Fallback;
 use uproar::shard::command::Command;
@@ -20,62 +20,62 @@ use super::oracle::WILD;
 /// Short, so that a run of two simulated seconds sees many deadlines.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(30);
 
-/// What must become of a message.
+/// The expected outcome of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Delivered with this content, or with its own.
-    Said(Option<String>),
-    /// Not delivered; ERROR 406 with this text, or with whatever the server says on its own.
+    /// It is delivered with this content, or with its own.
+    Delivered(Option<String>),
+    /// It is denied: ERROR 406 with this text, or with the server's own.
     Denied(Option<String>),
 }
 
-/// The handler, and what it has decided.
+/// The handler and its decisions.
 pub(crate) struct Reviewer {
     /// `None`: rooms of this seed are never reviewed.
     fallback: Option<Fallback>,
     attached: bool,
     open: Vec<(Tick, ReviewRequest)>,
-    /// By message id.
+    /// Expected outcomes by message id.
     pub(crate) outcomes: HashMap<String, Outcome>,
-    /// Verdicts lost or too late.
-    pub(crate) unheard: usize,
+    /// Number of verdicts that were lost or too late.
+    pub(crate) ignored_verdicts: usize,
 }
 
 impl Reviewer {
-    /// With this fallback; without one, rooms have no handler.
+    /// Makes a handler with this fallback; without one, rooms have no handler.
     pub(crate) fn new(fallback: Option<Fallback>) -> Self {
         Self {
             fallback,
             attached: true,
             open: Vec::new(),
             outcomes: HashMap::new(),
-            unheard: 0,
+            ignored_verdicts: 0,
         }
     }
 
-    /// What the room's settings say now.
+    /// Returns the review setting of the room now.
     pub(crate) fn attached(&self) -> Option<Fallback> {
         self.fallback.filter(|_| self.attached)
     }
 
-    /// The room's owner detaches the handler, or attaches it again.
+    /// Detaches the handler, or attaches it again.
     pub(crate) fn toggle(&mut self) {
         self.attached = !self.attached;
     }
 
-    /// Within a turn of the shard: takes requests and gives verdicts that are due.
-    pub(crate) fn act<W: Wire>(
+    /// Takes requests and gives verdicts that are due, within a turn of the shard.
+    pub(crate) fn act<W: Io>(
         &mut self,
         dice: &mut Dice,
         now: Tick,
-        mail: &mut Consumer<ReviewRequest>,
+        receiver: &mut Consumer<ReviewRequest>,
         core: &mut Core<W>,
     ) {
-        while let Ok(request) = mail.pop() {
-            // Another shard may not have heard yet that the room is reviewed.
-            let ip = request.posted.ip();
+        while let Ok(request) = receiver.pop() {
+            // Another shard may not know yet that the room is reviewed.
+            let ip = request.publish_request.ip();
             assert!(ip == "203.0.113.7" || ip.is_empty(), "the sender's address");
-            // A quarter is later than the deadline.
+            // A quarter of the verdicts are later than the deadline.
             let due = now.after(Duration::from_millis(dice.below(40) as u64));
             self.open.push((due, request));
         }
@@ -86,7 +86,7 @@ impl Reviewer {
         }
     }
 
-    fn judge<W: Wire>(
+    fn judge<W: Io>(
         &mut self,
         dice: &mut Dice,
         now: Tick,
@@ -95,12 +95,12 @@ impl Reviewer {
     ) {
         let id = request.id.to_string();
         let fallback = match self.fallback.expect("only reviewed rooms ask") {
-            Fallback::Allow => Outcome::Said(None),
+            Fallback::Allow => Outcome::Delivered(None),
             Fallback::Deny => Outcome::Denied(None),
         };
         let verdict = match dice.below(10) {
             0 => {
-                self.unheard += 1;
+                self.ignored_verdicts += 1;
                 self.outcomes.insert(id, fallback);
                 return;
             }
@@ -113,31 +113,31 @@ impl Reviewer {
         };
         let outcome = match &verdict {
             _ if now >= request.deadline => {
-                self.unheard += 1;
+                self.ignored_verdicts += 1;
                 fallback
             }
             None => fallback,
-            Some(Verdict::Allow(rewrite)) => Outcome::Said(Some(rewrite.content.to_string())),
+            Some(Verdict::Allow(rewrite)) => Outcome::Delivered(Some(rewrite.content.to_string())),
             Some(Verdict::Deny(reason)) => Outcome::Denied(Some(reason.to_string())),
         };
         self.outcomes.insert(id, outcome);
         core.command(Command::Verdict(request.room, request.ticket, verdict));
         if dice.once_in(5) {
-            // It changes its mind: too late.
+            // A second, different verdict comes too late.
             let other = Some(Verdict::Deny("changed my mind".into()));
             core.command(Command::Verdict(request.room, request.ticket, other));
         }
     }
 
-    /// What the room heard is what was decided.
+    /// Checks that the delivered messages are those that were decided.
     pub(crate) fn check(&self, observed: &[Rc<Value>]) {
-        let mut heard: HashMap<&str, &Value> = HashMap::new();
+        let mut delivered: HashMap<&str, &Value> = HashMap::new();
         let mut last_time = "";
         let mut own: HashMap<&str, VecDeque<u64>> = HashMap::new();
         for text in observed.iter().filter(|text| text["Type"] == "MESSAGE") {
-            heard.insert(text["Id"].as_str().unwrap(), text);
+            delivered.insert(text["Id"].as_str().unwrap(), text);
             let time = text["SendTime"].as_str().unwrap();
-            // Also where the wall clock steps back.
+            // This holds also when the wall clock steps back.
             assert!(cut(last_time) <= cut(time), "{time} behind {last_time}");
             last_time = time;
             let request = text["RequestId"].as_str().unwrap();
@@ -157,25 +157,25 @@ impl Reviewer {
             );
         }
         for (id, outcome) in &self.outcomes {
-            let text = heard.get(id.as_str());
+            let text = delivered.get(id.as_str());
             match outcome {
                 Outcome::Denied(_) => {
-                    assert!(text.is_none(), "{id} was denied, but said");
+                    assert!(text.is_none(), "{id} was denied, but delivered");
                 }
-                Outcome::Said(content) => {
-                    let text = text.unwrap_or_else(|| panic!("{id} was not said"));
-                    let said = text["Content"].as_str().unwrap();
+                Outcome::Delivered(content) => {
+                    let text = text.unwrap_or_else(|| panic!("{id} was not delivered"));
+                    let found = text["Content"].as_str().unwrap();
                     match content {
-                        Some(content) => assert_eq!(said, content, "{id}"),
+                        Some(content) => assert_eq!(found, content, "{id}"),
                         None if text["Sender"]["UserId"] == WILD => {}
-                        None => assert!(said.starts_with('x') || said == ".", "{id}"),
+                        None => assert!(found.starts_with('x') || found == ".", "{id}"),
                     }
                 }
             }
         }
     }
 
-    /// An ERROR 406 is the one that was decided.
+    /// Checks that an ERROR 406 has the decided text.
     pub(crate) fn check_denial(&self, error: &Value) {
         let id = error["Id"].as_str().unwrap();
         let Some(Outcome::Denied(reason)) = self.outcomes.get(id) else {
@@ -187,7 +187,7 @@ impl Reviewer {
     }
 }
 
-/// Whole seconds and six digits: trailing zeros of the fraction are trimmed on the wire.
+/// Splits a time into seconds and fraction: trailing zeros of the fraction are trimmed on the wire.
 fn cut(time: &str) -> (String, u64) {
     let (whole, fraction) = time
         .trim_end_matches('Z')

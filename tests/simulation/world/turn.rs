@@ -1,8 +1,8 @@
-//! One turn of one shard: what its ring completes, and how.
+//! One turn of one shard: the completions of its ring.
 
 use std::io;
 
-use uproar::net::wire::{Key, Outgoing};
+use uproar::net::io::{Key, SendBuffer};
 use uproar::shard::settings::ShardSettings;
 
 use super::dice::Dice;
@@ -10,24 +10,24 @@ use super::net::{FakeRing, Net, Peer};
 use super::{MAIN, SHARDS, Shard, World};
 use uproar::shard::core::Core;
 
-/// How operations fail: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
+/// Errors of failed operations: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
 const ERRORS: [i32; 7] = [105, 104, 125, 53, 32, 12, 110];
 const ENOBUFS: i32 = 105;
 const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
 
-/// What a turn's completions depend on.
+/// The state that a turn's completions depend on.
 struct Kernel<'a> {
     dice: &'a mut Dice,
     net: &'a Net,
     core: &'a mut Core<FakeRing>,
     faults: bool,
-    /// Everything under way completes now.
+    /// Whether every pending operation completes now.
     all: bool,
 }
 
 impl World {
-    /// A turn of `shard`; with `all`, everything under way completes in it.
+    /// Runs a turn of `shard`; with `all`, every pending operation completes in it.
     pub(super) fn turn(&mut self, shard: usize, all: bool) {
         let Shard {
             core,
@@ -47,23 +47,23 @@ impl World {
             faults: self.plan.faults,
             all,
         };
-        kernel.core.wire.is_full = kernel.faults && kernel.dice.once_in(20);
+        kernel.core.io.is_full = kernel.faults && kernel.dice.once_in(20);
         inbox.take(kernel.core);
-        kernel.waits();
+        kernel.writables();
         kernel.sends();
         kernel.receives();
         let _plan = core.settle();
-        while let Some((newcomer, _why)) = core.next_turned() {
-            self.net.borrow_mut()[newcomer.socket.id].excused = true;
-            drop(newcomer);
+        while let Some((pending, _why)) = core.next_rejected() {
+            self.net.borrow_mut()[pending.socket.id].excused = true;
+            drop(pending);
         }
-        core.post();
+        core.flush_mailboxes();
     }
 }
 
 impl Kernel<'_> {
-    fn waits(&mut self) {
-        let mut waits = std::mem::take(&mut self.core.wire.waits);
+    fn writables(&mut self) {
+        let mut waits = std::mem::take(&mut self.core.io.waits);
         self.dice.shuffle(&mut waits);
         for (key, id, outgoing) in waits {
             let (broken, stalled) = {
@@ -73,13 +73,13 @@ impl Kernel<'_> {
             if self.all || broken || (!stalled && self.dice.below(2) == 1) {
                 self.core.writable(key, outgoing);
             } else {
-                self.core.wire.waits.push((key, id, outgoing));
+                self.core.io.waits.push((key, id, outgoing));
             }
         }
     }
 
     fn sends(&mut self) {
-        let mut sends = std::mem::take(&mut self.core.wire.sends);
+        let mut sends = std::mem::take(&mut self.core.io.sends);
         self.dice.shuffle(&mut sends);
         let mut later = Vec::new();
         for (key, id, outgoing) in sends {
@@ -89,10 +89,10 @@ impl Kernel<'_> {
                 self.send(key, id, outgoing);
             }
         }
-        self.core.wire.sends.extend(later);
+        self.core.io.sends.extend(later);
     }
 
-    fn send(&mut self, key: Key, id: usize, outgoing: Outgoing) {
+    fn send(&mut self, key: Key, id: usize, outgoing: SendBuffer) {
         let result = {
             let peer = &mut self.net.borrow_mut()[id];
             if peer.cut || peer.reset {
@@ -117,7 +117,7 @@ impl Kernel<'_> {
         self.core.sent(key, outgoing, &result);
     }
 
-    /// An operation of this client fails, once in so many.
+    /// Makes an operation of this client fail, once in `once_in` times.
     fn failure(&mut self, peer: &mut Peer, once_in: usize) -> Option<io::Error> {
         if !self.faults || peer.protected || !self.dice.once_in(once_in) {
             return None;
@@ -128,7 +128,7 @@ impl Kernel<'_> {
     }
 
     fn receives(&mut self) {
-        let receives = self.core.wire.receives.iter();
+        let receives = self.core.io.receives.iter();
         let mut keys: Vec<(Key, usize)> = receives
             .filter(|(_, id)| {
                 let peer = &self.net.borrow()[**id];
@@ -138,7 +138,7 @@ impl Kernel<'_> {
             .collect();
         self.dice.shuffle(&mut keys);
         for (key, id) in keys {
-            if self.core.wire.receives.get(&key) == Some(&id) {
+            if self.core.io.receives.get(&key) == Some(&id) {
                 self.receive(key, id);
             }
         }
@@ -152,7 +152,7 @@ impl Kernel<'_> {
             } else if peer.cut || (peer.finished && peer.to_server.is_empty()) {
                 Ok(Vec::new())
             } else if self.faults && self.dice.once_in(60) {
-                // The ring was out of buffers: nothing is lost, and the receive must be armed again.
+                // The ring was out of buffers: no bytes are lost, and the receive must be armed again.
                 Err(ENOBUFS)
             } else if let Some(error) = self.failure(peer, 600) {
                 match error.raw_os_error() {
@@ -174,7 +174,7 @@ impl Kernel<'_> {
         };
         let more = matches!(&chunk, Ok(chunk) if !chunk.is_empty()) && !self.dice.once_in(8);
         if !more {
-            self.core.wire.receives.remove(&key);
+            self.core.io.receives.remove(&key);
         }
         match chunk {
             Ok(mut buffer) if !buffer.is_empty() => {

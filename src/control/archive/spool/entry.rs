@@ -1,26 +1,25 @@
-//! How a record lies in a spool: length, checksum, room, time, number, JSON. Pure.
+//! Layout of a record in a spool: length, checksum, room, time, number, JSON. Pure.
 //!
-//! A file that ends within an entry ends before it: what a killed process or a full disk leaves behind. Damage
-//! in the middle costs the entries it touches. Reading goes on with the next one that can be found, and as each
-//! says its number, it is known how many were lost. Entries of the first version have no number; theirs are
-//! counted.
+//! A file that ends within an entry ends before it: a killed process or a full disk leaves such a file. Damage in
+//! the middle costs the entries it touches. Reading continues with the next entry it can find, and since each has
+//! its number, the number of lost ones is known. Entries of the first version have no number; they are counted.
 
 use std::ops::Range;
 
 use crate::base::id::{ID_CHARS, RoomId};
 use crate::base::limits::LOG_ENTRY_BYTES_MAX;
 
-/// Length of the rest after the checksum, and the checksum of that rest; little-endian.
+/// Length of the bytes after the checksum, and the checksum of those bytes; little-endian.
 const HEADER_BYTES: usize = 8;
 /// Room and time, before the JSON of an entry without a number.
 const PREFIX_BYTES: usize = ID_CHARS + 8;
-/// With its number.
+/// The same prefix with a number.
 const NUMBERED_PREFIX_BYTES: usize = PREFIX_BYTES + 8;
-/// Of every entry, no more than this before its JSON.
+/// Upper bound of an entry's bytes before its JSON.
 pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + NUMBERED_PREFIX_BYTES;
 /// Set in the length of entries that have a number.
 const NUMBERED: u32 = 1 << 31;
-/// Their checksum differs by it, so that a flipped bit in the length does not make one out of the other.
+/// Their checksum is XORed with this, so that a flipped bit in the length does not turn one kind into the other.
 const NUMBERED_SUM: u32 = 0x5EC0_4D01;
 
 /// One record, located in the bytes it was read from.
@@ -32,11 +31,11 @@ pub struct Located {
     pub room: RoomId,
     /// Its `event_timestamp`, in milliseconds since the epoch.
     pub event_ms: u64,
-    /// Where its JSON stands.
+    /// Range of its JSON.
     pub json: Range<usize>,
 }
 
-/// Appends an entry whose JSON and time `write` provides; `None`, and nothing appended, if it has none.
+/// Appends an entry whose JSON and time `write` provides; returns `None`, and appends nothing, if `write` does.
 pub fn append(
     out: &mut Vec<u8>,
     room: RoomId,
@@ -61,8 +60,8 @@ pub fn append(
     Some(event_ms)
 }
 
-/// The entry that begins at `start`, and where the next one does. `None` at the end and at damage.
-/// `number` is what it has if it does not say.
+/// The entry that begins at `start`, and its end. `None` at the end of the bytes and at damage. `number` applies if
+/// the entry has none.
 fn read(bytes: &[u8], start: usize, number: u64) -> Option<(Located, usize)> {
     let (len, rest) = bytes.get(start..)?.split_first_chunk::<4>()?;
     let (sum, _) = rest.split_first_chunk::<4>()?;
@@ -98,16 +97,16 @@ fn read(bytes: &[u8], start: usize, number: u64) -> Option<(Located, usize)> {
     Some((located, body + len))
 }
 
-/// Every whole entry, and where it ends; the first one is expected to have the number `first`.
+/// Every whole entry, and its end; the first one is expected to have the number `first`.
 ///
-/// What is found behind damage is no part of a record that somebody wrote: a length has a zero byte, JSON none.
+/// A match after damage never lies within a written record: a length has a zero byte, JSON has none.
 pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (Located, usize)> {
     let (mut start, mut number) = (0, first);
     std::iter::from_fn(move || {
         let mut at = start;
         loop {
             let expected = number + u64::from(at > start);
-            // A number that was given before is that of another file's remains.
+            // A lower number belongs to the remains of another file.
             let found = read(bytes, at, expected).filter(|(found, _)| found.number >= number);
             if let Some((located, end)) = found {
                 start = end;
@@ -190,8 +189,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: entries read back; a file cut anywhere yields exactly the whole ones before the cut; flipped
-        /// bits and overwritten stretches cost the entries they touch, none else, and all numbers stay right.
+        /// Goal: entries read back; a file cut anywhere yields exactly the whole ones before the cut; flipped bits
+        /// and overwritten ranges cost only the entries they touch, and all numbers stay right.
         #[test]
         fn damage_costs_what_it_touches(
             entries in proptest::collection::vec(
@@ -231,7 +230,7 @@ mod tests {
             prop_assert_eq!(text(&damaged), left);
         }
 
-        /// Goal: any bytes at all are read without a panic.
+        /// Goal: arbitrary bytes are read without a panic.
         #[test]
         fn noise_is_no_entry(bytes in proptest::collection::vec(any::<u8>(), 0..200), first: u64) {
             prop_assert!(read_all(&bytes, first).count() <= bytes.len() / (HEADER_BYTES + PREFIX_BYTES));

@@ -1,13 +1,13 @@
 //! One configuration's spool: records on disk until their destination has them.
 //!
-//! Append-only segment files, each named by the sequence number of its first record, and a cursor that
-//! says which record is to be delivered next. Records are in the page cache when [`Spool::commit`]
-//! returns: they survive SIGKILL. [`Spool::sync_handle`] is for what a loss of power would cost.
+//! Append-only segment files, each named by the sequence number of its first record, and a cursor with the number of
+//! the next record to deliver. Records are in the page cache when [`Spool::commit`] returns: they survive SIGKILL.
+//! [`Spool::sync_handle`] protects them against a power failure.
 //!
-//! A delivery that is repeated after a kill is the same delivery, with the same names for its objects. After a
-//! loss of power neither the cursor nor the records behind the last sync are what they were, and numbers are
-//! given again: so each boot of the machine, and each loss of the cursor, begins a new **epoch**, which is part
-//! of the objects' names. An object that was delivered is never overwritten with other records.
+//! A delivery that is repeated after a kill is the same delivery, with the same names for its objects. After a power
+//! failure neither the cursor nor the records after the last sync are as they were, and numbers are reused: so each
+//! boot of the machine, and each loss of the cursor, begins a new **epoch**, which is part of the objects' names. A
+//! delivered object is never overwritten with other records.
 
 pub mod entry;
 
@@ -26,13 +26,13 @@ use crate::base::limits::{
 use crate::durable::{self, Access, Appender, Survives};
 
 const EXTENSION: &str = "spool";
-/// A segment whose records are all delivered is given up from this size on, not only when it is full.
+/// A segment whose records are all delivered is closed from this size on, in bytes, not only when it is full.
 const IDLE_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// No spool comes so far in the life of a disk: what says so is damaged, and counting on from it would overflow.
+/// No spool reaches this number in the life of a disk: a higher one is corrupt, and counting on would overflow.
 const NUMBER_MAX: u64 = u64::MAX / 2;
-/// Between two notes of when records came.
+/// Interval between two recorded arrival times.
 const AGE_GRANULE: Duration = Duration::from_mins(1);
 
 /// A file of records.
@@ -49,7 +49,7 @@ struct Cursor {
     number: u64,
     // In the front segment.
     offset: u64,
-    // A delivery up to here was begun: its parcels must come out the same if it is repeated.
+    // End of a started delivery: its requests must be the same if it is repeated.
     planned: Option<u64>,
     epoch: u32,
 }
@@ -60,7 +60,7 @@ pub struct Spool {
     directory: PathBuf,
     bytes_max: u64,
     boot: String,
-    // Oldest first; the cursor stands in the front one, and the back one is open while `file` is.
+    // Oldest first; the cursor is in the front one, and the back one is open while `file` is.
     segments: VecDeque<Segment>,
     file: Option<Appender>,
     // Sequence number of the next record.
@@ -69,22 +69,22 @@ pub struct Spool {
     staged_count: u64,
     cursor: Cursor,
     unsynced: bool,
-    // From this number on records came at this time or later; oldest first, up to LOG_AGES_MAX.
+    // Records from this number on arrived at this time or later; oldest first, up to LOG_AGES_MAX.
     ages: VecDeque<(u64, Tick)>,
-    // Records found to be lost to damage, and not counted yet.
+    // Records found lost to damage, not reported yet.
     lost: u64,
 }
 
-/// What a commit did.
+/// The result of a commit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Committed {
     /// Records written.
     pub written: u64,
-    /// Older, undelivered records given up because the spool was full.
-    pub given_up: u64,
+    /// Older, undelivered records dropped because the spool was full.
+    pub dropped: u64,
 }
 
-/// Where to read a stretch; see [`read`].
+/// Where to read a batch; see [`read`].
 #[derive(Debug, Clone)]
 pub struct Ticket {
     path: PathBuf,
@@ -95,25 +95,23 @@ pub struct Ticket {
     epoch: u32,
 }
 
-/// Records read from a spool, one behind the other.
+/// Adjacent records read from a spool.
 #[derive(Debug)]
-pub struct Stretch {
-    /// Where it begins; the first record has this number, or a higher one if damage took some.
+pub struct RecordBatch {
+    /// Number where the batch begins; the first record has it, or a higher one if damage destroyed some.
     pub first: u64,
     /// The records.
     pub records: Vec<Located>,
     epoch: u32,
     bytes: Vec<u8>,
-    // Where each record's entry ends in `bytes`.
+    // The end of each record's entry in `bytes`.
     ends: Vec<usize>,
-    // If there are no records: the first that can be read behind them, in the same file, and where it is, in
-    // bytes from here.
+    // If there are no records: number of the next readable one in the same file, and its distance in bytes.
     resume: Option<(u64, usize)>,
 }
 
 impl Spool {
-    /// Opens or makes the spool in `directory`; a torn tail is dropped. How old its records are is counted
-    /// from `now`.
+    /// Opens or creates the spool in `directory`; a torn tail is dropped. The age of its records counts from `now`.
     pub fn open(directory: &Path, bytes_max: u64, now: Tick) -> io::Result<Self> {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         Self::open_in_boot(directory, bytes_max, now, boot.trim())
@@ -126,7 +124,7 @@ impl Spool {
         let oldest = segments.front().map_or(0, |segment| segment.first);
         let mut cursor = match parse_cursor(&kept) {
             Some((cursor, in_boot)) if in_boot == boot && !boot.is_empty() => cursor,
-            // Of another boot: what was delivered since it was written is not known.
+            // Of another boot: later deliveries are unknown.
             Some((cursor, _)) => Cursor::at(cursor.number).in_new_epoch(cursor.epoch),
             None => Cursor::at(oldest).in_new_epoch(0),
         };
@@ -137,12 +135,12 @@ impl Spool {
             if next >= cursor.number {
                 file = Some(open);
             } else {
-                // Records that were delivered are gone: go on behind them, in a new file.
+                // Delivered records are missing: continue after them, in a new file.
                 next = cursor.number;
             }
         }
         if cursor.planned.is_some_and(|planned| planned > next) {
-            // Records of a delivery that was begun are gone: what is left of it is another delivery.
+            // Records of a started delivery are missing: the rest of it is another delivery.
             cursor = Cursor::at(cursor.number).in_new_epoch(cursor.epoch);
         }
         let lost = oldest.saturating_sub(cursor.number);
@@ -172,8 +170,8 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds a record to the next commit. `write` appends its JSON and returns its time; nothing is
-    /// added if it returns `None`.
+    /// Adds a record to the next commit. `write` appends its JSON and returns its time; if it returns `None` nothing
+    /// is added.
     pub fn stage(
         &mut self,
         room: RoomId,
@@ -185,14 +183,13 @@ impl Spool {
         staged
     }
 
-    /// Writes what was staged. If it fails, nothing of it is kept and the error says how many records
-    /// that were.
+    /// Writes the staged records. If it fails, none of them is kept and the error carries their number.
     pub fn commit(&mut self, now: Tick) -> Result<Committed, (u64, io::Error)> {
         let written = std::mem::take(&mut self.staged_count);
         if written == 0 {
             return Ok(Committed {
                 written,
-                given_up: 0,
+                dropped: 0,
             });
         }
         let outcome = self.write_staged();
@@ -205,8 +202,8 @@ impl Spool {
         if let Some(open) = self.segments.back_mut() {
             open.bytes += bytes;
         }
-        let given_up = self.shrink();
-        Ok(Committed { written, given_up })
+        let dropped = self.shrink();
+        Ok(Committed { written, dropped })
     }
 
     fn write_staged(&mut self) -> io::Result<()> {
@@ -214,7 +211,7 @@ impl Spool {
         if self.file.is_none() || self.segments.back().is_none_or(full) {
             let first = self.next;
             let path = segment_path(&self.directory, first);
-            // A file of this name holds nothing but what a failed write left.
+            // A file of this name holds only the rest of a failed write.
             durable::remove(&path)?;
             self.file = Some(Appender::create(&path, Access::PRIVATE.mode)?);
             if self.segments.is_empty() {
@@ -227,54 +224,51 @@ impl Spool {
         let Some(file) = &mut self.file else {
             return Err(io::Error::other("no open segment"));
         };
-        // A failed write is cut off; if that fails, too, before the next one, which fails until then.
+        // A failed write is cut off; if that fails too, the next append retries it first, and fails until it works.
         file.append(&self.staged)
     }
 
-    /// Gives up the oldest segments while there are too many bytes; how many undelivered records
-    /// that were.
+    /// Drops the oldest segments while there are too many bytes; returns how many undelivered records they held.
     fn shrink(&mut self) -> u64 {
-        let mut given_up = 0;
+        let mut dropped = 0;
         while self.bytes() > self.bytes_max && self.segments.len() > 1 {
-            given_up += self.give_up_front();
+            dropped += self.drop_front();
         }
-        given_up
+        dropped
     }
 
-    /// Gives up the damaged records of which a stretch was to be read, and how many they were: up to the next
-    /// one that can be read, or all that is left of the front segment if there is none. Without effect if the
-    /// spool gave them up meanwhile.
-    pub fn give_up_damaged(&mut self, stretch: &Stretch) -> u64 {
+    /// Drops the damaged records at the start of `batch` and returns how many: up to the next readable one, or the
+    /// rest of the front segment if there is none. Without effect if the spool dropped them meanwhile.
+    pub fn drop_damaged(&mut self, batch: &RecordBatch) -> u64 {
         let position = self.cursor.number;
-        if stretch.first != position || !stretch.records.is_empty() {
+        if batch.first != position || !batch.records.is_empty() {
             return 0;
         }
-        let behind = position + 1..self.front_end();
-        let resume = stretch.resume.filter(|(number, _)| behind.contains(number));
+        let later = position + 1..self.front_end();
+        let resume = batch.resume.filter(|(number, _)| later.contains(number));
         let Some((number, bytes)) = resume else {
-            return self.give_up_front();
+            return self.drop_front();
         };
         self.move_cursor(number, self.cursor.offset + bytes as u64);
-        let _not_kept = self.keep_cursor();
+        let _not_saved = self.save_cursor();
         number - position
     }
 
-    /// Gives up what is undelivered of the front segment, for want of room or because its file is gone.
-    pub fn give_up_front(&mut self) -> u64 {
+    /// Drops the undelivered rest of the front segment, because the spool is full or its file is missing.
+    pub fn drop_front(&mut self) -> u64 {
         let end = self.front_end();
-        let given_up = end.saturating_sub(self.cursor.number);
+        let dropped = end.saturating_sub(self.cursor.number);
         self.move_cursor(end, 0);
         if self.segments.len() == 1 {
             self.file = None;
         }
-        // What cannot be removed now is found and removed when the spool is opened next.
-        let _kept = self.discard_delivered();
-        let _not_kept = self.keep_cursor();
-        given_up
+        // A file that cannot be removed now is found and removed at the next open.
+        let _removed = self.discard_delivered();
+        let _not_saved = self.save_cursor();
+        dropped
     }
 
-    /// Where to read what is to be delivered next, at most `count_max` records; `None`: everything is
-    /// delivered.
+    /// Where to read the next records to deliver, at most `count_max`; `None` if everything is delivered.
     pub fn ticket(&self, count_max: u64) -> Option<Ticket> {
         let front = self.segments.front()?;
         let end = self
@@ -293,41 +287,41 @@ impl Spool {
         })
     }
 
-    /// Whether a delivery was begun, here or before a restart, and not completed.
+    /// Whether a delivery was started, here or before a restart, and not completed.
     pub fn is_planned(&self) -> bool {
         self.cursor.planned.is_some()
     }
 
-    /// Notes that `stretch` is about to be delivered: should this be repeated, it is the same stretch.
-    pub fn plan(&mut self, stretch: &Stretch) -> io::Result<()> {
-        if stretch.first == self.cursor.number {
-            self.cursor.planned = Some(stretch.end());
+    /// Saves that `batch` is about to be delivered: a repetition delivers the same batch.
+    pub fn plan(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        if batch.first == self.cursor.number {
+            self.cursor.planned = Some(batch.end());
         }
-        self.keep_cursor()
+        self.save_cursor()
     }
 
-    /// Moves the cursor behind `stretch`. Without effect if the spool gave it up meanwhile.
-    pub fn advance(&mut self, stretch: &Stretch) -> io::Result<()> {
-        if stretch.first != self.cursor.number {
+    /// Moves the cursor to the end of `batch`. Without effect if the spool dropped it meanwhile.
+    pub fn advance(&mut self, batch: &RecordBatch) -> io::Result<()> {
+        if batch.first != self.cursor.number {
             return Ok(());
         }
-        self.lost += stretch.end() - stretch.first - stretch.records.len() as u64;
-        self.move_cursor(stretch.end(), self.cursor.offset + stretch.len() as u64);
+        self.lost += batch.end() - batch.first - batch.records.len() as u64;
+        self.move_cursor(batch.end(), self.cursor.offset + batch.len() as u64);
         let idle = |segment: &Segment| segment.bytes >= IDLE_SEGMENT_BYTES;
         if self.cursor.number == self.next && self.segments.back().is_some_and(idle) {
             self.file = None;
         }
-        self.keep_cursor()?;
+        self.save_cursor()?;
         self.discard_delivered()
     }
 
-    /// Records found to be lost to damage since the last call.
+    /// Records found lost to damage since the last call.
     pub fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 
-    /// How long record `number` has been here, or since the server started, to a minute: time that passed,
-    /// whatever the record and the wall clock say.
+    /// How long record `number` has been here, or since the server started, to a minute: elapsed time, independent
+    /// of the record's own time and the wall clock.
     pub fn age(&self, number: u64, now: Tick) -> Duration {
         let older = self.ages.partition_point(|(first, _)| *first <= number);
         let since = older.checked_sub(1).and_then(|index| self.ages.get(index));
@@ -341,7 +335,7 @@ impl Spool {
         }
         if self.ages.back().is_none_or(due) {
             if self.ages.len() >= LOG_AGES_MAX {
-                // Half of them will do: days are told to some minutes.
+                // Half of them suffice: an age of days is known to some minutes.
                 let mut kept = false;
                 self.ages.retain(|_| {
                     kept = !kept;
@@ -384,20 +378,20 @@ impl Spool {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// The open file, if something was written since the last call: to be synced elsewhere.
+    /// The open file, if records were written since the last call; the caller syncs it.
     pub fn sync_handle(&mut self) -> Option<File> {
         let wanted = std::mem::take(&mut self.unsynced);
         self.file.as_ref().filter(|_| wanted)?.handle().ok()
     }
 
-    /// Number behind the last record of the front segment.
+    /// Number after the last record of the front segment.
     fn front_end(&self) -> u64 {
         self.segments
             .get(1)
             .map_or(self.next, |segment| segment.first)
     }
 
-    /// Removes files without undelivered records, but the one being written.
+    /// Removes files without undelivered records, except the open one.
     fn discard_delivered(&mut self) -> io::Result<()> {
         while let Some(front) = self.segments.front() {
             let open = self.segments.len() == 1 && self.file.is_some();
@@ -412,7 +406,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Finds the cursor's place in the front segment.
+    /// Finds the cursor's offset in the front segment.
     fn find_cursor(&mut self) -> io::Result<()> {
         let Some(front) = self.segments.front() else {
             return Ok(());
@@ -426,7 +420,7 @@ impl Spool {
         Ok(())
     }
 
-    fn keep_cursor(&self) -> io::Result<()> {
+    fn save_cursor(&self) -> io::Result<()> {
         let Cursor {
             number,
             planned,
@@ -436,7 +430,7 @@ impl Spool {
         let planned = planned.unwrap_or(number);
         let text = format!("{number} {planned} {epoch} {}\n", self.boot);
         let path = self.directory.join("cursor");
-        // What a loss of power makes of it is of another boot, and read as such.
+        // After a power failure it belongs to another boot, and is read as such.
         durable::replace(&path, text.as_bytes(), Access::PRIVATE, Survives::Kill)
     }
 }
@@ -449,23 +443,23 @@ impl Cursor {
         }
     }
 
-    /// In another epoch than `before`, drawn at random: what was drawn last may have been lost, too.
+    /// In another epoch than `before`, drawn at random: the last draw may have been lost too.
     fn in_new_epoch(mut self, before: u32) -> Self {
         self.epoch = before.wrapping_add(fastrand::u32(1..));
         self
     }
 }
 
-impl Stretch {
-    /// Sequence number behind the last record.
+impl RecordBatch {
+    /// Sequence number after the last record.
     pub fn end(&self) -> u64 {
         self.records
             .last()
             .map_or(self.first, |last| last.number + 1)
     }
 
-    /// Epoch and number of where it begins: what tells its objects from all others. The same when the delivery
-    /// is repeated after a kill.
+    /// Epoch and number of its start, which distinguish its objects from all others. The same when the delivery is
+    /// repeated after a kill.
     pub fn origin(&self) -> (u32, u64) {
         (self.epoch, self.first)
     }
@@ -487,10 +481,10 @@ impl Stretch {
     }
 }
 
-/// Reads a stretch. Blocks; independent of the spool, so that another thread can do it. Fewer records
-/// than the ticket grants: the rest is for the next stretch, or damaged if there is none at all; see
-/// [`Spool::give_up_damaged`].
-pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
+/// Reads a batch. Blocks; independent of the spool, so that another thread can do it. If it holds fewer records than
+/// the ticket grants, the rest belongs to the next batch; if it holds none, they are damaged: see
+/// [`Spool::drop_damaged`].
+pub fn read(ticket: &Ticket) -> io::Result<RecordBatch> {
     let mut file = File::open(&ticket.path)?;
     file.seek(SeekFrom::Start(ticket.offset))?;
     let count_max = usize::try_from(ticket.count_max).unwrap_or(usize::MAX);
@@ -505,7 +499,7 @@ pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
         .unzip();
     let mut resume = None;
     if records.is_empty() {
-        // Damage may be longer than what was asked for.
+        // Damage may be longer than the requested range.
         file.read_to_end(&mut bytes)?;
         let found = entry::read_all(&bytes, ticket.first).next();
         resume = found.map(|(located, _)| {
@@ -513,7 +507,7 @@ pub fn read(ticket: &Ticket) -> io::Result<Stretch> {
             (located.number, start)
         });
     }
-    Ok(Stretch {
+    Ok(RecordBatch {
         first: ticket.first,
         epoch: ticket.epoch,
         records,
@@ -545,7 +539,7 @@ fn list(directory: &Path) -> io::Result<VecDeque<Segment>> {
     Ok(segments.into())
 }
 
-/// Cuts a torn tail off, and says which number the next record has. Damage in the middle is left to the reader.
+/// Cuts off a torn tail, and returns the number of the next record. Damage in the middle is left to the reader.
 fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64)> {
     let path = segment_path(directory, segment.first);
     let bytes = fs::read(&path)?;
@@ -555,12 +549,12 @@ fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64
     Ok((Appender::recover(&path, segment.bytes)?, next))
 }
 
-/// A record's number, as this server writes one.
+/// A record's number, as this server writes it.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| *number <= NUMBER_MAX)
 }
 
-/// The cursor, and the boot it is of; of an unknown one if the first version wrote it.
+/// The cursor and its boot id; the boot id is empty if the first version wrote the file.
 fn parse_cursor(text: &str) -> Option<(Cursor, &str)> {
     let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
     let (number, planned) = (number(words.next()?)?, number(words.next()?)?);
@@ -574,15 +568,15 @@ fn parse_cursor(text: &str) -> Option<(Cursor, &str)> {
     Some((cursor, words.next().unwrap_or_default()))
 }
 
-/// A stretch of these times and texts.
+/// A batch of these times and texts.
 #[cfg(test)]
-pub(super) fn stretch_of(records: &[(u64, &str)]) -> Stretch {
-    stretch_from(0, records)
+pub(super) fn batch_of(records: &[(u64, &str)]) -> RecordBatch {
+    batch_from(0, records)
 }
 
-/// The same, the first one with this number.
+/// The same; the first record has the number `first`.
 #[cfg(test)]
-pub(super) fn stretch_from(first: u64, records: &[(u64, &str)]) -> Stretch {
+pub(super) fn batch_from(first: u64, records: &[(u64, &str)]) -> RecordBatch {
     let mut bytes = Vec::new();
     for (number, (event_ms, json)) in (first..).zip(records) {
         let room = RoomId::from_random(1);
@@ -592,7 +586,7 @@ pub(super) fn stretch_from(first: u64, records: &[(u64, &str)]) -> Stretch {
         });
     }
     let (records, ends) = entry::read_all(&bytes, first).unzip();
-    Stretch {
+    RecordBatch {
         first,
         epoch: 0,
         records,

@@ -7,15 +7,15 @@ use std::io::Write;
 
 const NOW: Tick = Tick::from_nanos(3_600_000_000_000);
 
-fn open(place: &Scratch, bytes_max: u64) -> Spool {
-    Spool::open_in_boot(&place.0, bytes_max, NOW, "boot-1").expect("opens")
+fn open(scratch: &Scratch, bytes_max: u64) -> Spool {
+    Spool::open_in_boot(&scratch.0, bytes_max, NOW, "boot-1").expect("opens")
 }
 
 fn room() -> RoomId {
     RoomId::parse("TC6fLHr7ycLt").expect("an id")
 }
 
-/// Record `number`, recognisable, of about `len` bytes.
+/// Stages record `number`, recognisable, of about `len` bytes.
 fn stage(spool: &mut Spool, number: u64, len: usize) {
     let staged = spool.stage(room(), |out| {
         out.extend_from_slice(format!("{number}:{}", "x".repeat(len)).as_bytes());
@@ -24,27 +24,27 @@ fn stage(spool: &mut Spool, number: u64, len: usize) {
     assert_eq!(staged, Some(number));
 }
 
-fn numbers(stretch: &Stretch) -> Vec<u64> {
+fn numbers(batch: &RecordBatch) -> Vec<u64> {
     let number = |index| {
-        let json = std::str::from_utf8(stretch.json(index)).expect("text");
+        let json = std::str::from_utf8(batch.json(index)).expect("text");
         json.split_once(':')
             .expect("a number")
             .0
             .parse()
             .expect("a number")
     };
-    (0..stretch.records.len()).map(number).collect()
+    (0..batch.records.len()).map(number).collect()
 }
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Commit so many records of this length.
+    /// Commit this many records of this length.
     Write(u64, usize),
-    /// Read so many at most, deliver them.
+    /// Read at most this many and deliver them.
     Deliver(u64),
-    /// Read so many, note the plan, get killed; the next delivery must be the same.
+    /// Read this many, save the plan, get killed; the next delivery must be the same.
     KilledInDelivery(u64),
-    /// Killed within a write: so many bytes of an entry are on disk.
+    /// Killed within a write: this many bytes of an entry are on disk.
     KilledInWrite(usize),
 }
 
@@ -67,8 +67,8 @@ proptest! {
     /// repeated delivery is the same one. Oracle: counting.
     #[test]
     fn committed_records_are_delivered_through_kills(steps in steps()) {
-        let place = Scratch::new();
-        let mut spool = open(&place, u64::MAX);
+        let scratch = Scratch::new();
+        let mut spool = open(&scratch, u64::MAX);
         let (mut written, mut delivered) = (0, 0);
         for step in steps {
             match step {
@@ -77,7 +77,7 @@ proptest! {
                         stage(&mut spool, number, len);
                     }
                     let committed = spool.commit(NOW).expect("commits");
-                    prop_assert_eq!(committed, Committed { written: count, given_up: 0 });
+                    prop_assert_eq!(committed, Committed { written: count, dropped: 0 });
                     written += count;
                 }
                 Step::Deliver(count) | Step::KilledInDelivery(count) => {
@@ -85,32 +85,32 @@ proptest! {
                         prop_assert_eq!(delivered, written, "all is delivered");
                         continue;
                     };
-                    let mut stretch = read(&ticket).expect("reads");
-                    spool.plan(&stretch).expect("plans");
+                    let mut batch = read(&ticket).expect("reads");
+                    spool.plan(&batch).expect("plans");
                     if matches!(step, Step::KilledInDelivery(_)) {
                         drop(spool);
-                        spool = open(&place, u64::MAX);
+                        spool = open(&scratch, u64::MAX);
                         let again = read(&spool.ticket(u64::MAX).expect("a plan")).expect("reads");
-                        prop_assert_eq!(numbers(&again), numbers(&stretch));
-                        stretch = again;
+                        prop_assert_eq!(numbers(&again), numbers(&batch));
+                        batch = again;
                     }
-                    let expected: Vec<u64> = (delivered..delivered + stretch.records.len() as u64).collect();
+                    let expected: Vec<u64> = (delivered..delivered + batch.records.len() as u64).collect();
                     prop_assert!(!expected.is_empty());
-                    prop_assert_eq!(numbers(&stretch), expected);
-                    delivered = stretch.end();
-                    spool.advance(&stretch).expect("advances");
+                    prop_assert_eq!(numbers(&batch), expected);
+                    delivered = batch.end();
+                    spool.advance(&batch).expect("advances");
                 }
                 Step::KilledInWrite(bytes) => {
                     let mut torn = Vec::new();
                     entry::append(&mut torn, room(), 0, |out| { out.extend_from_slice(&[b'x'; 32]); Some(1) });
                     torn.truncate(bytes.min(torn.len() - 1));
-                    let written_to = spool.segments.back().map(|back| segment_path(&place.0, back.first));
+                    let written_to = spool.segments.back().map(|back| segment_path(&scratch.0, back.first));
                     drop(spool);
                     if let Some(path) = written_to {
                         let mut file = OpenOptions::new().append(true).open(path).expect("opens");
                         file.write_all(&torn).expect("writes");
                     }
-                    spool = open(&place, u64::MAX);
+                    spool = open(&scratch, u64::MAX);
                 }
             }
             prop_assert_eq!(spool.backlog(), written - delivered);
@@ -121,47 +121,47 @@ proptest! {
     }
 }
 
-/// Goal: a full spool gives up its oldest records, counts exactly those, and stays within its bound.
+/// Goal: a full spool drops its oldest records, counts exactly those, and stays within its bound.
 #[test]
-fn a_full_spool_gives_up_the_oldest() {
-    let place = Scratch::new();
+fn a_full_spool_drops_the_oldest() {
+    let scratch = Scratch::new();
     let bytes_max = 2 * LOG_SEGMENT_BYTES;
-    let mut spool = open(&place, bytes_max);
-    let (mut written, mut given_up) = (0, 0);
+    let mut spool = open(&scratch, bytes_max);
+    let (mut written, mut dropped) = (0, 0);
     for _ in 0..100 {
         for number in written..written + 30 {
             stage(&mut spool, number, 30_000);
         }
         let committed = spool.commit(NOW).expect("commits");
-        (written, given_up) = (written + 30, given_up + committed.given_up);
+        (written, dropped) = (written + 30, dropped + committed.dropped);
         assert!(spool.bytes() <= bytes_max);
     }
-    assert!(given_up > 0);
-    assert_eq!(spool.backlog() + given_up, written);
-    let mut expected = given_up;
+    assert!(dropped > 0);
+    assert_eq!(spool.backlog() + dropped, written);
+    let mut expected = dropped;
     while let Some(ticket) = spool.ticket(u64::MAX) {
-        let stretch = read(&ticket).expect("reads");
-        for number in numbers(&stretch) {
+        let batch = read(&ticket).expect("reads");
+        for number in numbers(&batch) {
             assert_eq!(number, expected);
             expected += 1;
         }
-        spool.advance(&stretch).expect("advances");
+        spool.advance(&batch).expect("advances");
     }
     assert_eq!(expected, written);
 }
 
-/// Goal: a delivery under way when its segment is given up changes nothing afterwards.
+/// Goal: a delivery in progress when its segment is dropped changes nothing afterwards.
 #[test]
-fn a_given_up_delivery_does_not_move_the_cursor() {
-    let place = Scratch::new();
-    let mut spool = open(&place, u64::MAX);
+fn a_delivery_of_a_dropped_segment_does_not_move_the_cursor() {
+    let scratch = Scratch::new();
+    let mut spool = open(&scratch, u64::MAX);
     for number in 0..10 {
         stage(&mut spool, number, 10);
     }
     spool.commit(NOW).expect("commits");
-    let stretch = read(&spool.ticket(4).expect("records")).expect("reads");
-    assert_eq!(spool.give_up_front(), 10);
-    spool.advance(&stretch).expect("without effect");
+    let batch = read(&spool.ticket(4).expect("records")).expect("reads");
+    assert_eq!(spool.drop_front(), 10);
+    spool.advance(&batch).expect("without effect");
     assert_eq!((spool.position(), spool.ticket(1).is_none()), (10, true));
     stage(&mut spool, 10, 10);
     spool.commit(NOW).expect("commits");
@@ -169,28 +169,28 @@ fn a_given_up_delivery_does_not_move_the_cursor() {
     assert_eq!(numbers(&next), [10]);
 }
 
-/// What is left, delivered.
+/// Delivers the rest.
 fn drain(spool: &mut Spool) -> Vec<u64> {
     let mut found = Vec::new();
     while let Some(ticket) = spool.ticket(u64::MAX) {
-        let stretch = read(&ticket).expect("reads");
-        if stretch.records.is_empty() {
-            spool.lost += spool.give_up_damaged(&stretch);
+        let batch = read(&ticket).expect("reads");
+        if batch.records.is_empty() {
+            spool.lost += spool.drop_damaged(&batch);
             continue;
         }
-        found.extend(numbers(&stretch));
-        spool.advance(&stretch).expect("advances");
+        found.extend(numbers(&batch));
+        spool.advance(&batch).expect("advances");
     }
     found
 }
 
-/// Goal: whatever fails, alone or in pairs, or wherever the process is killed: what was acknowledged is
-/// delivered, once, in order, what was refused is not, and nothing counts as damaged.
+/// Goal: with any failure, alone or in pairs, or a kill anywhere, acknowledged records are delivered once and in
+/// order, refused ones are not, and nothing counts as damaged.
 #[test]
 fn a_failing_disk_loses_nothing_that_was_acknowledged() {
-    let run = |place: &Scratch| {
+    let run = |scratch: &Scratch| {
         let mut written = Vec::new();
-        let Ok(mut spool) = Spool::open_in_boot(&place.0, u64::MAX, NOW, "boot-1") else {
+        let Ok(mut spool) = Spool::open_in_boot(&scratch.0, u64::MAX, NOW, "boot-1") else {
             return (None, written);
         };
         for round in 0..4 {
@@ -201,21 +201,21 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
                 written.extend([2 * round, 2 * round + 1]);
             }
             if round == 1
-                && let Some(stretch) = spool.ticket(1).and_then(|ticket| read(&ticket).ok())
+                && let Some(batch) = spool.ticket(1).and_then(|ticket| read(&ticket).ok())
             {
-                // The notes may fail; then the delivery is repeated.
-                let _repeated = spool.plan(&stretch);
-                let _repeated = spool.advance(&stretch);
+                // Saving the cursor may fail; then the delivery is repeated.
+                let _repeated = spool.plan(&batch);
+                let _repeated = spool.advance(&batch);
             }
         }
         (Some(spool), written)
     };
-    let place = Scratch::new();
-    let (_, operations) = under(Plan::default(), || run(&place));
+    let scratch = Scratch::new();
+    let (_, operations) = under(Plan::default(), || run(&scratch));
     let mut refused = 0;
     for plan in plans(operations.len() + 2) {
-        let place = Scratch::new();
-        let ((spool, written), _) = under(plan.clone(), || run(&place));
+        let scratch = Scratch::new();
+        let ((spool, written), _) = under(plan.clone(), || run(&scratch));
         refused += usize::from(written.len() < 8);
         let mut found = match spool {
             Some(mut spool) if plan.killed.is_none() => {
@@ -228,12 +228,12 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
             _ => Vec::new(),
         };
         if found.is_empty() {
-            // Killed, or all of it was delivered.
-            let mut spool = open(&place, u64::MAX);
+            // Killed, or everything was delivered.
+            let mut spool = open(&scratch, u64::MAX);
             found = drain(&mut spool);
             assert_eq!(spool.take_lost(), 0, "{plan:?}");
         }
-        // The first was delivered before, perhaps.
+        // The first may have been delivered before.
         let first = usize::from(written.first() != found.first()).min(written.len());
         assert!(
             written.is_empty()
@@ -242,7 +242,7 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
                     .eq(found.iter().take(written.len() - first)),
             "{plan:?}: {found:?} of {written:?}"
         );
-        // What was being written when the process was killed may be there, too.
+        // The write during which the process was killed may be there too.
         let more = found.len() + first - written.len();
         assert!(
             more == 0 || plan.killed.is_some() && more <= 2,
@@ -257,13 +257,13 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
 #[test]
 fn damage_costs_what_it_touches_and_is_counted() {
     for (damaged, restarted) in [(0, false), (0, true), (3, false), (3, true), (9, true)] {
-        let place = Scratch::new();
-        let mut spool = open(&place, u64::MAX);
+        let scratch = Scratch::new();
+        let mut spool = open(&scratch, u64::MAX);
         for number in 0..10 {
             stage(&mut spool, number, 100);
         }
         spool.commit(NOW).expect("commits");
-        let path = segment_path(&place.0, 0);
+        let path = segment_path(&scratch.0, 0);
         let mut bytes = fs::read(&path).expect("reads");
         let len = bytes.len() / 10;
         // The end of one and the beginning of the next.
@@ -272,7 +272,7 @@ fn damage_costs_what_it_touches_and_is_counted() {
         fs::write(&path, bytes).expect("writes");
         if restarted {
             drop(spool);
-            spool = open(&place, u64::MAX);
+            spool = open(&scratch, u64::MAX);
         }
         stage(&mut spool, 10, 100);
         spool.commit(NOW).expect("commits");
@@ -281,7 +281,7 @@ fn damage_costs_what_it_touches_and_is_counted() {
             (0..=10).filter(|number| *number != damaged as u64 && *number != damaged as u64 + 1);
         let expected: Vec<u64> = expected.collect();
         if damaged == 9 {
-            // Nothing behind the last one says that it was there: as after a kill in the middle of a write.
+            // No later record proves that the last one existed: as after a kill in the middle of a write.
             assert_eq!(found, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]);
         } else {
             assert_eq!(found, expected, "{damaged}, {restarted}");
@@ -290,14 +290,14 @@ fn damage_costs_what_it_touches_and_is_counted() {
     }
 }
 
-/// Goal: damage where a delivery begins, or is to be repeated, costs the records it touches and not the rest of
-/// their file. Method: some of the first records are damaged, also more than are looked at for the age of one;
-/// the next is looked for alone, as a delivery does it, then with all others.
+/// Goal: damage where a delivery begins, or is to be repeated, costs only the records it touches. Method: damage
+/// some of the first records, also more than one read for an age covers; look for the next one alone, as a delivery
+/// does, then with all others.
 #[test]
 fn damage_in_front_costs_no_more_than_it_touches() {
     for (damaged, len) in [(1, 10), (3, 10), (5, LOG_ENTRY_BYTES_MAX - 100)] {
-        let place = Scratch::new();
-        let mut spool = open(&place, u64::MAX);
+        let scratch = Scratch::new();
+        let mut spool = open(&scratch, u64::MAX);
         for number in 0..8 {
             stage(&mut spool, number, len);
         }
@@ -305,23 +305,23 @@ fn damage_in_front_costs_no_more_than_it_touches() {
         let first = read(&spool.ticket(damaged).expect("records")).expect("reads");
         spool.plan(&first).expect("plans");
         drop(spool);
-        let path = segment_path(&place.0, 0);
+        let path = segment_path(&scratch.0, 0);
         let mut bytes = fs::read(&path).expect("reads");
         for end in &first.ends {
             bytes[end - 1] ^= 1;
         }
         fs::write(&path, bytes).expect("writes");
-        let (mut spool, mut lost, mut delivered) = (open(&place, u64::MAX), 0, Vec::new());
+        let (mut spool, mut lost, mut delivered) = (open(&scratch, u64::MAX), 0, Vec::new());
         while let Some(ticket) = spool.ticket(1) {
             let one = read(&ticket).expect("reads");
             if one.records.is_empty() {
-                lost += spool.give_up_damaged(&one);
+                lost += spool.drop_damaged(&one);
                 continue;
             }
             let ticket = spool.ticket(u64::MAX).expect("more");
-            let stretch = read(&ticket).expect("reads");
-            delivered.extend(numbers(&stretch));
-            spool.advance(&stretch).expect("advances");
+            let batch = read(&ticket).expect("reads");
+            delivered.extend(numbers(&batch));
+            spool.advance(&batch).expect("advances");
         }
         assert_eq!(delivered, (damaged..8).collect::<Vec<_>>());
         assert_eq!((lost, spool.take_lost()), (damaged, 0));
@@ -331,12 +331,12 @@ fn damage_in_front_costs_no_more_than_it_touches() {
 /// Goal: a lost cursor repeats deliveries, under other names, and loses none.
 #[test]
 fn a_lost_cursor_repeats_under_other_names() {
-    // Of the last two: as far as no spool comes, and as far as there are numbers, from where nothing can go on.
+    // The last two: a number that no spool reaches, and the highest number, after which there is none.
     let far = format!("{} {} 7 boot-1\n", u64::MAX / 2 + 1, u64::MAX / 2 + 1);
     let farthest = format!("{} {} 7 boot-1\n", u64::MAX, u64::MAX);
     for cursor in ["", "\0\0\0\0", "7 9 x boot-1\n", "3 4\n", &far, &farthest] {
-        let place = Scratch::new();
-        let mut spool = open(&place, u64::MAX);
+        let scratch = Scratch::new();
+        let mut spool = open(&scratch, u64::MAX);
         for number in 0..6 {
             stage(&mut spool, number, 10);
         }
@@ -344,24 +344,28 @@ fn a_lost_cursor_repeats_under_other_names() {
         let first = read(&spool.ticket(4).expect("records")).expect("reads");
         spool.plan(&first).expect("plans");
         drop(spool);
-        fs::write(place.0.join("cursor"), cursor).expect("writes");
-        let mut spool = open(&place, u64::MAX);
+        fs::write(scratch.0.join("cursor"), cursor).expect("writes");
+        let mut spool = open(&scratch, u64::MAX);
         assert!(!spool.is_planned());
         let again = read(&spool.ticket(u64::MAX).expect("records")).expect("reads");
         stage(&mut spool, 6, 10);
-        assert_eq!(spool.commit(NOW).expect("commits").written, 1, "it goes on");
+        assert_eq!(
+            spool.commit(NOW).expect("commits").written,
+            1,
+            "it continues"
+        );
         let from = if cursor == "3 4\n" { 3 } else { 0 };
         assert_eq!(numbers(&again), (from..6).collect::<Vec<_>>());
         assert_ne!(again.origin(), first.origin());
     }
 }
 
-/// Goal: age is time that passed since a record came, told to a minute, whatever its own time says; a
-/// backlog of months keeps few notes.
+/// Goal: age is the time since a record arrived, to a minute, whatever its own time is; a backlog of months keeps
+/// few arrival times.
 #[test]
-fn age_is_the_time_that_passed() {
-    let place = Scratch::new();
-    let mut spool = open(&place, u64::MAX);
+fn age_is_elapsed_time() {
+    let scratch = Scratch::new();
+    let mut spool = open(&scratch, u64::MAX);
     let hours = |count| NOW.after(Duration::from_hours(count));
     for number in 0..3 {
         // Its time is near 1970.
@@ -370,11 +374,11 @@ fn age_is_the_time_that_passed() {
     }
     assert_eq!(spool.age(0, hours(72)), Duration::from_hours(72));
     assert_eq!(spool.age(2, hours(72)), Duration::from_hours(70));
-    let stretch = read(&spool.ticket(2).expect("records")).expect("reads");
-    spool.advance(&stretch).expect("advances");
+    let batch = read(&spool.ticket(2).expect("records")).expect("reads");
+    spool.advance(&batch).expect("advances");
     assert_eq!(spool.age(2, hours(72)), Duration::from_hours(70));
     drop(spool);
-    let spool = Spool::open_in_boot(&place.0, u64::MAX, hours(80), "boot-1").expect("opens");
+    let spool = Spool::open_in_boot(&scratch.0, u64::MAX, hours(80), "boot-1").expect("opens");
     assert_eq!(spool.age(2, hours(90)), Duration::from_hours(10));
 
     let mut spool = open(&Scratch::new(), u64::MAX);
@@ -388,10 +392,10 @@ fn age_is_the_time_that_passed() {
     let end = NOW.after(Duration::from_mins(3 * LOG_AGES_MAX as u64));
     for number in [1, 5_000, 3 * LOG_AGES_MAX as u64 - 1] {
         let passed = Duration::from_mins(3 * LOG_AGES_MAX as u64 - number);
-        let told = spool.age(number, end);
+        let age = spool.age(number, end);
         assert!(
-            told >= passed && told <= passed + Duration::from_mins(8),
-            "{told:?} for {passed:?}"
+            age >= passed && age <= passed + Duration::from_mins(8),
+            "{age:?} for {passed:?}"
         );
     }
 }
@@ -400,9 +404,9 @@ fn age_is_the_time_that_passed() {
 enum Outage {
     Write(u64),
     Sync,
-    /// Deliver so many at most; killed behind the delivery if the flag says so, before the cursor is moved.
+    /// Deliver at most this many; if the flag is set, killed after the delivery and before the cursor moves.
     Deliver(u64, bool),
-    /// The machine loses power: all that was not synced, or the records alone; the cursor is one of before.
+    /// Power failure: all unsynced bytes are lost, or only the records; the cursor is an earlier one.
     PowerLoss(bool),
 }
 
@@ -419,20 +423,20 @@ fn outages() -> impl Strategy<Value = Vec<Outage>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Goal: kills and losses of power overwrite no object with other records, and every record that was
-    /// synced is in one.
+    /// Goal: kills and power failures overwrite no object with other records, and every record that was synced is in
+    /// one.
     #[test]
     fn no_object_is_overwritten_with_other_records(steps in outages()) {
-        let place = Scratch::new();
-        let (mut boot, mut spool) = (1, open(&place, u64::MAX));
+        let scratch = Scratch::new();
+        let (mut boot, mut spool) = (1, open(&scratch, u64::MAX));
         let mut objects: BTreeMap<(u32, u64), Vec<u64>> = BTreeMap::new();
         let (mut written, mut synced, mut unsynced) = (0, Vec::new(), Vec::new());
-        // What a loss of power brings back: segment bytes and the cursor.
+        // What a power failure restores: segment bytes and the cursor.
         let mut image = (BTreeMap::new(), None);
-        let picture = |place: &Scratch| -> BTreeMap<PathBuf, Vec<u8>> {
-            let names = place.names().into_iter().filter(|name| name.contains(".spool"));
+        let picture = |scratch: &Scratch| -> BTreeMap<PathBuf, Vec<u8>> {
+            let names = scratch.names().into_iter().filter(|name| name.contains(".spool"));
             names
-                .map(|name| place.0.join(name))
+                .map(|name| scratch.0.join(name))
                 .map(|path| (path.clone(), fs::read(path).expect("reads")))
                 .collect()
         };
@@ -440,7 +444,7 @@ proptest! {
             match step {
                 Outage::Write(count) => {
                     for _ in 0..count {
-                        // Every record ever written is another one.
+                        // Every record ever written is distinct.
                         stage(&mut spool, written, 10);
                         unsynced.push(written);
                         written += 1;
@@ -449,52 +453,52 @@ proptest! {
                 }
                 Outage::Sync => {
                     synced.append(&mut unsynced);
-                    image = (picture(&place), fs::read(place.0.join("cursor")).ok());
+                    image = (picture(&scratch), fs::read(scratch.0.join("cursor")).ok());
                 }
                 Outage::Deliver(count, killed) => {
                     let Some(ticket) = spool.ticket(count) else { continue };
                     let planned = spool.is_planned();
                     let ticket = if planned { spool.ticket(u64::MAX).expect("a plan") } else { ticket };
-                    let stretch = read(&ticket).expect("reads");
-                    prop_assert!(!stretch.records.is_empty());
-                    spool.plan(&stretch).expect("plans");
-                    let lines = numbers(&stretch);
-                    let before = objects.insert(stretch.origin(), lines.clone());
+                    let batch = read(&ticket).expect("reads");
+                    prop_assert!(!batch.records.is_empty());
+                    spool.plan(&batch).expect("plans");
+                    let lines = numbers(&batch);
+                    let before = objects.insert(batch.origin(), lines.clone());
                     prop_assert!(before.is_none_or(|before| before == lines), "overwritten");
                     if killed {
                         drop(spool);
-                        spool = Spool::open_in_boot(&place.0, u64::MAX, NOW, &format!("boot-{boot}")).expect("opens");
+                        spool = Spool::open_in_boot(&scratch.0, u64::MAX, NOW, &format!("boot-{boot}")).expect("opens");
                     } else {
-                        spool.advance(&stretch).expect("advances");
+                        spool.advance(&batch).expect("advances");
                     }
                 }
                 Outage::PowerLoss(cursor_too) => {
                     drop(spool);
-                    for path in picture(&place).into_keys() {
+                    for path in picture(&scratch).into_keys() {
                         fs::remove_file(path).expect("removes");
                     }
                     for (path, bytes) in &image.0 {
                         fs::write(path, bytes).expect("writes");
                     }
                     if cursor_too && let Some(cursor) = &image.1 {
-                        fs::write(place.0.join("cursor"), cursor).expect("writes");
+                        fs::write(scratch.0.join("cursor"), cursor).expect("writes");
                     }
                     unsynced.clear();
                     boot += 1;
-                    spool = Spool::open_in_boot(&place.0, u64::MAX, NOW, &format!("boot-{boot}")).expect("opens");
+                    spool = Spool::open_in_boot(&scratch.0, u64::MAX, NOW, &format!("boot-{boot}")).expect("opens");
                 }
             }
         }
         while let Some(ticket) = spool.ticket(u64::MAX) {
-            let stretch = read(&ticket).expect("reads");
-            let lines = numbers(&stretch);
-            let before = objects.insert(stretch.origin(), lines.clone());
+            let batch = read(&ticket).expect("reads");
+            let lines = numbers(&batch);
+            let before = objects.insert(batch.origin(), lines.clone());
             prop_assert!(before.is_none_or(|before| before == lines), "overwritten");
-            spool.advance(&stretch).expect("advances");
+            spool.advance(&batch).expect("advances");
         }
         let delivered: Vec<u64> = objects.into_values().flatten().collect();
         for number in synced.iter().chain(&unsynced) {
-            prop_assert!(delivered.contains(number), "{number} was synced and is nowhere");
+            prop_assert!(delivered.contains(number), "{number} was synced and is missing");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all sessions of a shard share: the parser's buffers and the configured bounds.
+//! State that all sessions of a shard share: the parser's buffers and the configured bounds.
 
 use crate::base::limits::{
     FRAGMENTS_MAX, MESSAGE_BYTES_MAX, OVERHEAD_FRAMES_BURST, OVERHEAD_FRAMES_PER_SECOND,
@@ -8,27 +8,27 @@ use crate::base::rate::Rate;
 use crate::protocol::chat::{Parser, request_id_scan};
 use crate::protocol::ws::{Bounds, Inflater};
 
-/// One a shard; lent to each session while it reads.
+/// One per shard; lent to each session while it reads.
 #[derive(Debug)]
-pub struct Desk {
+pub struct SessionContext {
     /// Reused by every request: no allocation in steady state.
     pub parser: Parser,
-    /// Reads compressed messages, of all connections.
+    /// Decompresses messages of all connections.
     pub inflater: Inflater,
-    /// What a WebSocket message may be.
+    /// Bounds on WebSocket messages.
     pub bounds: Bounds,
-    /// Requests of one connection; `None`: not limited.
+    /// Rate of requests of one connection; `None`: not limited.
     pub connection_rate: Option<Rate>,
-    /// Frames of one connection that are no accepted request; `None`: not limited.
+    /// Rate of one connection's frames that are no accepted request; `None`: not limited.
     pub overhead_rate: Option<Rate>,
-    /// Conformance mode: send every message back instead of reading it.
+    /// Conformance mode: every message is echoed instead of parsed.
     pub echo: bool,
-    /// RFC 6455 violations seen.
+    /// Number of RFC 6455 violations.
     pub violations: u64,
 }
 
-impl Desk {
-    /// For chat.
+impl SessionContext {
+    /// Makes a context for chat.
     pub fn chat(connection_rate: Option<Rate>) -> Self {
         let bounds = Bounds {
             message_bytes_max: MESSAGE_BYTES_MAX,
@@ -50,7 +50,7 @@ impl Desk {
         }
     }
 
-    /// For the conformance suite, which sends 16 MiB messages and 70,000 fragments.
+    /// Makes a context for the conformance suite, which sends 16 MiB messages and 70,000 fragments.
     pub fn echo() -> Self {
         let bounds = Bounds {
             message_bytes_max: 64 << 20,

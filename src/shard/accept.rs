@@ -1,8 +1,8 @@
-//! A shard's entrance: accepts, and takes a look at what each connection has already said.
+//! Accepts connections and reads what each has already sent.
 //!
 //! A client's upgrade request follows its connect at once, so mostly the whole head is there when we
-//! accept. Then the newcomer needs no task, no timer and no descriptor of the runtime. Everybody else
-//! (TLS, slow heads, refusals) goes on as a task in `shard::handshake`.
+//! accept. Then the handshake needs no task, no timer and no descriptor of the runtime. All others
+//! (TLS, slow heads, refusals) continue as a task in `shard::handshake`.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::command::Turned;
+use super::command::AdmitError;
 use super::core::Core;
 use super::doorbell::Doorbell;
-use super::handshake::{self, Guest, Knock};
+use super::handshake::{self, AcceptedUpgrade, PartialRequest};
 use super::metrics::ShardMetrics;
+use super::refused_handshake;
 use super::run::Clock;
-use super::turned;
 use crate::base::admission::{Entered, Holder, Place, Places, Shares, part_of};
 use crate::base::id::FrameIds;
 use crate::base::limits::{
@@ -45,22 +45,22 @@ pub trait Pages: Send + Sync {
 /// The sealing keys, replaced as a whole while handshakes read them.
 pub type LiveKeyring = Arc<ArcSwap<Keyring>>;
 
-/// What an address may have at the door of one shard.
+/// Limits on handshakes and on single addresses, for one shard.
 #[derive(Debug, Clone)]
-pub struct DoorSettings {
-    /// Handshakes under way.
+pub struct AcceptSettings {
+    /// Most handshakes in progress.
     pub handshakes_max: usize,
-    /// An address with more than so many of them loses its oldest first when there are no more places.
+    /// When no place is free, an address with more handshakes than this loses its oldest first.
     pub address_handshakes_max: usize,
-    /// Open connections of one address on all shards together; `None`: any number.
+    /// Most open connections of one address on all shards together; `None`: not limited.
     pub address_connections_max: Option<usize>,
-    /// Refused handshakes of one address that are answered.
+    /// How many refused handshakes of one address are answered.
     pub address_refusals: Option<Rate>,
-    /// Who may speak for others.
+    /// Proxies that may name the client's address.
     pub trusted: TrustedProxies,
 }
 
-impl Default for DoorSettings {
+impl Default for AcceptSettings {
     fn default() -> Self {
         Self {
             handshakes_max: HANDSHAKES_MAX,
@@ -72,9 +72,9 @@ impl Default for DoorSettings {
     }
 }
 
-impl DoorSettings {
-    /// No more handshakes than `descriptors` allow, in so far as [`HANDSHAKES_MIN`] are; an address's part
-    /// shrinks with them.
+impl AcceptSettings {
+    /// Lowers the limit on handshakes to `descriptors`, but not below [`HANDSHAKES_MIN`]; the limit per address
+    /// shrinks in proportion.
     #[must_use]
     pub fn within(self, descriptors: usize) -> Self {
         let handshakes_max = descriptors.max(HANDSHAKES_MIN).min(self.handshakes_max);
@@ -93,68 +93,68 @@ pub fn percent_of(whole: usize, percent: u32) -> usize {
     (whole * percent / 100).max(1)
 }
 
-/// What all shards' handshakes share.
+/// Settings that the handshakes of all shards share.
 #[derive(Clone)]
-pub struct Entrance {
+pub struct HandshakeConfig {
     /// Opens tokens.
     pub keyring: LiveKeyring,
-    /// TLS, if the listener speaks it.
+    /// TLS settings, if the listener uses TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// `Origin` values that may connect; empty: any. The token is the only credential either way.
     pub origins: Arc<[String]>,
-    /// Plain pages.
+    /// Answers plain HTTP requests.
     pub pages: Option<Arc<dyn Pages>>,
-    /// Whether permessage-deflate is agreed to.
+    /// Whether the server accepts permessage-deflate.
     pub compression: bool,
-    /// Conformance mode: everybody enters, without a token.
+    /// Conformance mode: every connection is admitted without a token.
     pub echo: bool,
-    /// What an address may have.
-    pub door: Arc<DoorSettings>,
+    /// Limits on handshakes and on single addresses.
+    pub limits: Arc<AcceptSettings>,
 }
 
 /// The one room of the conformance mode.
 pub const ECHO_ROOM: &str = "ConformEcho0";
 
-/// A connection with a handshake under way.
+/// A connection whose handshake is in progress.
 pub(super) struct Waiting {
-    /// As its place was given: perhaps a proxy's address.
+    /// The address at the time it took its place: perhaps a proxy's.
     ip: IpAddr,
     stream: Rc<Stream>,
 }
 
-/// One shard's entrance.
-pub(super) struct Door {
-    pub(super) entrance: Entrance,
+/// Accepts and admits the connections of one shard.
+pub(super) struct Acceptor {
+    pub(super) config: HandshakeConfig,
     pub(super) core: Rc<RefCell<Core<Rings>>>,
     pub(super) bell: Arc<Doorbell>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) clock: Clock,
     pub(super) ids: RefCell<FrameIds>,
-    /// Handshakes under way, and those refused that have not read their answer.
+    /// Handshakes in progress, and refused ones whose answer is still being sent.
     pub(super) places: RefCell<Places<Waiting>>,
-    /// What each address has.
+    /// Connections and refusals of each address.
     pub(super) shares: RefCell<Shares>,
-    /// What first looks read into.
+    /// Buffer of the first read of each connection.
     pub(super) scratch: RefCell<Box<[u8]>>,
     /// Wakes this thread's shard, as the bell does, without a system call.
-    pub(super) entered: Notify,
+    pub(super) wake: Notify,
 }
 
-/// Accepts for ever. Failures (no descriptors left, above all) are counted: the connections stay in the
-/// kernel's queue, and the oldest handshakes make room for them.
-pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
+/// Accepts for ever. Failures (above all: no descriptor is free) are counted: the connections stay in the
+/// kernel's queue, and the oldest handshakes are closed to free descriptors.
+pub(super) async fn accept_all(listener: Listener, acceptor: Rc<Acceptor>) {
     loop {
         let accepted = listener
             .accept(ACCEPTS_PER_TURN_MAX, |socket, peer| {
-                welcome(socket, peer.ip().to_canonical(), &door);
+                accept_one(socket, peer.ip().to_canonical(), &acceptor);
             })
             .await;
         match accepted {
-            // The shard and the handshakes under way get their turn.
+            // Lets the shard and the other handshakes run.
             Ok(()) => tokio::task::yield_now().await,
             Err(error) => {
-                door.metrics.accept_errors.inc();
-                if let Some(suppressed) = door.admit_line(Kind::Accept) {
+                acceptor.metrics.accept_errors.inc();
+                if let Some(suppressed) = acceptor.admit_line(Kind::Accept) {
                     tracing::warn!(
                         %error,
                         suppressed,
@@ -162,7 +162,7 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
                     );
                 }
                 for _ in 0..ACCEPTS_PER_TURN_MAX {
-                    door.displace_oldest();
+                    acceptor.displace_oldest();
                 }
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
@@ -170,43 +170,43 @@ pub(super) async fn accept_all(listener: Listener, door: Rc<Door>) {
     }
 }
 
-fn welcome(socket: OwnedFd, ip: IpAddr, door: &Rc<Door>) {
-    let mut knock = Knock::new(ip, door);
-    if door.entrance.tls.is_none() {
-        let mut scratch = door.scratch.borrow_mut();
+fn accept_one(socket: OwnedFd, ip: IpAddr, acceptor: &Rc<Acceptor>) {
+    let mut partial = PartialRequest::new(ip, acceptor);
+    if acceptor.config.tls.is_none() {
+        let mut scratch = acceptor.scratch.borrow_mut();
         match socket::receive_now(&socket, &mut scratch) {
             Ok(None) => {}
             Ok(Some(len @ 1..)) => {
-                if let Some(guest) = knock.look(&scratch[..len], door) {
-                    return door.enter(guest, socket);
+                if let Some(upgrade) = partial.first_read(&scratch[..len], acceptor) {
+                    return acceptor.enter(upgrade, socket);
                 }
-                if knock.is_not_worth_an_answer(door) {
-                    // Unread bytes, or this option, make it a reset.
+                if partial.gets_no_answer(acceptor) {
+                    // Closing with unread bytes, or with this option, sends a reset.
                     let _gone = socket::reset_at_close(&socket);
                     return;
                 }
             }
-            Ok(Some(0)) | Err(_) => return door.metrics.rejected_gone.inc(),
+            Ok(Some(0)) | Err(_) => return acceptor.metrics.rejected_gone.inc(),
         }
     }
     let stream = Rc::new(Stream::from_fd(socket));
-    let Some(place) = door.take_place(ip, knock.holder(), &stream) else {
+    let Some(place) = acceptor.take_place(ip, partial.holder(), &stream) else {
         return;
     };
-    let door = Rc::clone(door);
-    stream::spawn(async move { handshake::receive_one(stream, place, knock, door).await });
+    let acceptor = Rc::clone(acceptor);
+    stream::spawn(async move { handshake::receive_one(stream, place, partial, acceptor).await });
 }
 
-impl Door {
+impl Acceptor {
     /// [`Limiter::admit`](crate::logging::Limiter::admit) of this shard, now.
     pub(super) fn admit_line(&self, kind: Kind) -> Option<u64> {
         let now = self.clock.now().tick;
         self.core.borrow_mut().admit_line(kind, now)
     }
 
-    /// A door for one of `shards` shards.
+    /// The limits of one of `shards` shards.
     pub(super) fn places_and_shares(
-        settings: &DoorSettings,
+        settings: &AcceptSettings,
         shards: usize,
     ) -> (RefCell<Places<Waiting>>, RefCell<Shares>) {
         let places = Places::new(settings.handshakes_max, settings.address_handshakes_max);
@@ -216,27 +216,27 @@ impl Door {
         (RefCell::new(places), RefCell::new(shares))
     }
 
-    /// Hands `guest` over to this thread's shard, if its address may have one more connection.
-    pub(super) fn enter(self: &Rc<Self>, guest: Guest, socket: OwnedFd) {
-        let mut newcomer = guest.into_newcomer(socket);
-        if let Some(holder) = self.holder(newcomer.ip) {
+    /// Hands `upgrade` to this thread's shard if its address may have one more connection.
+    pub(super) fn enter(self: &Rc<Self>, upgrade: AcceptedUpgrade, socket: OwnedFd) {
+        let mut pending = upgrade.into_pending(socket);
+        if let Some(holder) = self.holder(pending.ip) {
             let now = self.clock.now().tick;
             let share = self.shares.borrow_mut().connect(holder, now);
             let Ok(share) = share else {
                 self.metrics.rejected_address.inc();
-                let turned = Turned::TooManyOfAddress;
-                stream::spawn(handshake::turn_away(newcomer, turned, Rc::clone(self)));
+                let error = AdmitError::TooManyOfAddress;
+                stream::spawn(handshake::reject(pending, error, Rc::clone(self)));
                 return;
             };
-            newcomer.share = share;
+            pending.share = share;
         }
-        self.core.borrow_mut().enter(newcomer);
+        self.core.borrow_mut().enter(pending);
         if self.bell.sleep().must_wake() {
-            self.entered.notify_one();
+            self.wake.notify_one();
         }
     }
 
-    /// A place for a connection whose handshake goes on, at the expense of the oldest one if need be.
+    /// Takes a place for a connection whose handshake continues; displaces the oldest one if none is free.
     pub(super) fn take_place(
         &self,
         ip: IpAddr,
@@ -254,7 +254,7 @@ impl Door {
                 self.displace(&oldest);
                 Some(place)
             }
-            // None of ours is ever busy.
+            // Our places are never busy, so one can always be displaced.
             Entered::Full => {
                 self.metrics.rejected_limit.inc();
                 None
@@ -265,28 +265,28 @@ impl Door {
     fn displace(&self, oldest: &Waiting) {
         self.metrics.rejected_displaced.inc();
         oldest.stream.abort();
-        turned::say_displaced(self, oldest.ip);
+        refused_handshake::log_displaced(self, oldest.ip);
     }
 
-    /// Sets the gauge.
+    /// Sets the gauge of handshakes in progress.
     pub(super) fn note(&self) {
-        let under_way = self.places.borrow().len();
-        self.metrics.handshakes.set(under_way as u64);
+        let in_progress = self.places.borrow().len();
+        self.metrics.handshakes.set(in_progress as u64);
     }
 
     fn displace_oldest(&self) {
-        let oldest = self.places.borrow_mut().give_up();
+        let oldest = self.places.borrow_mut().displace_next();
         if let Some(oldest) = oldest {
             self.displace(&oldest);
         }
     }
 
-    /// Whose share `ip` counts to; a trusted proxy's own connections count to nobody's.
+    /// The holder whose share `ip` counts against; a trusted proxy's own connections count against none.
     pub(super) fn holder(&self, ip: IpAddr) -> Option<Holder> {
-        (!self.entrance.door.trusted.trusts(ip)).then(|| Holder::of(ip))
+        (!self.config.limits.trusted.trusts(ip)).then(|| Holder::of(ip))
     }
 
-    /// Whether one more refusal of this address is worth an answer; counted if not.
+    /// Whether one more refusal of this address gets an answer; refusals without one are counted.
     pub(super) fn is_answered(&self, ip: IpAddr) -> bool {
         let Some(holder) = self.holder(ip) else {
             return true;

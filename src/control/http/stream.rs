@@ -1,5 +1,5 @@
-//! One connection of the control listener: what was read ahead of HTTP comes first, and whoever holds a copy
-//! can decide how it ends.
+//! One connection of the control listener. Bytes read before HTTP begins come first, and any copy can decide how the
+//! connection ends.
 
 use std::io;
 use std::pin::Pin;
@@ -15,14 +15,14 @@ use crate::net::socket;
 
 const LINGER_READ_BYTES: usize = 16 * 1024;
 
-/// A connection; copies are the same one, and the last closes it.
+/// A connection; clones share one socket, and the last one closes it.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
+pub(super) struct SharedStream {
     socket: Rc<TcpStream>,
     ahead: Bytes,
 }
 
-impl Wire {
+impl SharedStream {
     pub(super) fn new(socket: TcpStream) -> Self {
         Self {
             socket: Rc::new(socket),
@@ -30,20 +30,20 @@ impl Wire {
         }
     }
 
-    /// The bytes are read before what the socket has.
+    /// Puts bytes back: they are read before those of the socket.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         self.ahead = bytes;
     }
 
-    /// Ends our side and waits for the client's end, so that an answer is not lost in a reset. What it still
-    /// sends is read and dropped, within bounds.
+    /// Shuts down the write side and waits for the client's end, so that no reset discards an answer. Bytes the
+    /// client still sends are read and dropped, within bounds.
     pub(super) async fn linger(&self) {
-        // Done before, but where the HTTP library gave up. A failure means that the client was faster.
+        // Done before, unless the HTTP library gave up. A failure means that the client closed first.
         let _gone = socket::end_writing(&*self.socket);
-        let _elapsed = tokio::time::timeout(LINGER_MAX, self.drop_sent(LINGER_BYTES_MAX)).await;
+        let _elapsed = tokio::time::timeout(LINGER_MAX, self.discard(LINGER_BYTES_MAX)).await;
     }
 
-    async fn drop_sent(&self, bytes_max: usize) {
+    async fn discard(&self, bytes_max: usize) {
         let mut scratch = vec![0; LINGER_READ_BYTES];
         let mut left = bytes_max;
         while left > 0 && self.socket.readable().await.is_ok() {
@@ -56,7 +56,7 @@ impl Wire {
         }
     }
 
-    /// The first byte that is not read yet, which stays unread; `None` at the end.
+    /// The first unread byte, which stays unread; `None` at the end.
     pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
         if let Some(first) = self.ahead.first() {
             return Ok(Some(*first));
@@ -66,17 +66,17 @@ impl Wire {
         Ok((peeked > 0).then_some(first[0]))
     }
 
-    /// If the client has left bytes unread until now, nothing more can be delivered: closing drops them, so
-    /// that the kernel does not keep them for minutes.
+    /// If the client has still not read everything, no more can be delivered: a reset discards the rest, so that the
+    /// kernel does not keep it for minutes.
     pub(super) fn reset_if_unread(&self) {
         if socket::has_unsent(&*self.socket) {
-            // A failure means that the client was faster.
+            // A failure means that the client closed first.
             let _gone = socket::reset_at_close(&*self.socket);
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for SharedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,7 +100,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for SharedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,21 +1,24 @@
-//! What an address may have of each listener, and who may speak for others.
+//! What one address may hold of each listener, and which proxies are trusted.
 
 use super::ConfigError;
 use super::raw::{Control, Forwarded, Messaging};
 use super::resolve::Check;
 use crate::base::limits::HANDSHAKES_MAX;
 use crate::base::rate::Rate;
-use crate::control::ControlDoorSettings;
+use crate::control::ControlAdmissionSettings;
 use crate::protocol::proxy::{ForwardedHeader, TrustedProxies};
-use crate::shard::door::{DoorSettings, percent_of};
+use crate::shard::accept::{AcceptSettings, percent_of};
 
-pub(super) fn messaging(given: &Messaging, check: &Check<'_>) -> Result<DoorSettings, ConfigError> {
+pub(super) fn messaging(
+    given: &Messaging,
+    check: &Check<'_>,
+) -> Result<AcceptSettings, ConfigError> {
     let percent = given.address_handshakes_percent;
     let key = "messaging.address_handshakes_percent";
     check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
     let connections = given.address_connections;
     let refusals = given.address_refusals;
-    Ok(DoorSettings {
+    Ok(AcceptSettings {
         handshakes_max: HANDSHAKES_MAX,
         address_handshakes_max: percent_of(HANDSHAKES_MAX, percent),
         address_connections_max: (connections > 0).then_some(connections),
@@ -32,11 +35,11 @@ pub(super) fn messaging(given: &Messaging, check: &Check<'_>) -> Result<DoorSett
 pub(super) fn control(
     given: &Control,
     check: &Check<'_>,
-) -> Result<ControlDoorSettings, ConfigError> {
+) -> Result<ControlAdmissionSettings, ConfigError> {
     let percent = given.address_connections_percent;
     let key = "control.address_connections_percent";
     check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
-    Ok(ControlDoorSettings {
+    Ok(ControlAdmissionSettings {
         address_percent: percent,
         trusted: trusted(
             &given.trusted_proxies,
@@ -44,7 +47,7 @@ pub(super) fn control(
             "control.trusted_proxies",
             check,
         )?,
-        ..ControlDoorSettings::default()
+        ..ControlAdmissionSettings::default()
     })
 }
 

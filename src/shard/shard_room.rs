@@ -1,4 +1,4 @@
-//! A room as one shard holds it: its audience here and, on the home shard, the authority.
+//! A room on one shard: its audience here and, on the home shard, its order.
 
 use super::command::{Action, Answer, Departures, Texts};
 use super::review::Held;
@@ -8,68 +8,68 @@ use crate::base::id::{FrameId, RoomId};
 use crate::protocol::chat::{ErrorCode, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::audience::Audience;
-use crate::room::order::{Press, Room, Said};
+use crate::room::order::{EncodeContext, NewMessage, Room};
 use crate::room::review::Pending;
 
 /// A room on this shard.
 #[derive(Debug)]
-pub struct Local {
-    /// The room.
+pub struct ShardRoom {
+    /// Its id.
     pub id: RoomId,
-    /// What members here are held to.
+    /// The settings that apply to members here.
     pub settings: RoomSettings,
-    /// Members here, and the log as far as they need it.
+    /// The members here, and the part of the log that they need.
     pub audience: Audience,
-    /// On the home shard: the authority.
-    pub home: Option<Box<Home>>,
-    /// It is in the list of rooms with something to flush.
-    pub speaking: bool,
-    /// It is in the queue of rooms whose members are being served.
+    /// The home's part, on the home shard only.
+    pub home: Option<Box<HomeRoom>>,
+    /// Whether it is in the list of rooms with something to flush.
+    pub unflushed: bool,
+    /// Whether it is in the queue of rooms whose members are being served.
     pub walking: bool,
-    /// It is in the list of rooms whose log must be aged.
-    pub logged: bool,
+    /// Whether it is in the list of rooms whose log must be aged.
+    pub aging: bool,
 }
 
 /// The home shard's part.
 #[derive(Debug)]
-pub struct Home {
+pub struct HomeRoom {
     /// Order, rate, ids, encoding.
     pub room: Room,
-    /// Members on each shard, those on their way included.
+    /// Members on each shard, including those not installed yet.
     pub members: Vec<u32>,
-    // Those of them who take compressed messages.
+    // Those of them that take compressed messages.
     deflated: u32,
-    /// Users to evict once their event was flushed: user id, reason.
+    /// Users to evict once their event is flushed: user id, reason.
     pub evictions: Vec<(Box<str>, Box<str>)>,
-    /// Messages under review; there while the room is reviewed, and until the last one has left.
+    /// Messages under review; present while the room is reviewed, and until the last message has left.
     pub pending: Option<Box<Pending<Held>>>,
-    /// Callers of the API to answer once a logged room's event is in the spool.
+    /// API calls to answer once a logged room's event is in the spool.
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
-    /// Batches that wait for the archive before they are delivered.
+    /// Number of batches that wait for the archive before they are delivered.
     pub held: u32,
 }
 
 /// Why the home shard refuses a request.
 pub type RequestFault = (ErrorCode, &'static str);
 
-impl Local {
-    /// A room without members.
-    pub fn new(id: RoomId, settings: RoomSettings, home: Option<Box<Home>>) -> Self {
+impl ShardRoom {
+    /// Makes a room without members.
+    pub fn new(id: RoomId, settings: RoomSettings, home: Option<Box<HomeRoom>>) -> Self {
         let audience = Audience::default();
         Self {
             id,
             settings,
             audience,
             home,
-            speaking: false,
+            unflushed: false,
             walking: false,
-            logged: false,
+            aging: false,
         }
     }
 }
 
-impl Home {
-    /// A room nobody is in.
+impl HomeRoom {
+    /// Makes a home without members.
     pub fn new(settings: RoomSettings, shard_count: usize) -> Self {
         let room = Room::new(settings);
         Self {
@@ -83,7 +83,7 @@ impl Home {
         }
     }
 
-    /// Changes what the control plane set; for messages from now on.
+    /// Changes the settings, for messages from now on.
     pub fn set_settings(&mut self, settings: RoomSettings) {
         self.room.set_settings(settings);
         if settings.review.is_some() {
@@ -93,7 +93,7 @@ impl Home {
         }
     }
 
-    /// Counts a member who is on the way to `shard`.
+    /// Counts a member that will be installed on `shard`.
     pub fn arrives(&mut self, shard: ShardId, deflated: bool) {
         if let Some(members) = self.members.get_mut(shard) {
             *members += 1;
@@ -102,7 +102,7 @@ impl Home {
         self.room.set_deflated(self.deflated > 0);
     }
 
-    /// Counts members who left `shard`.
+    /// Counts members that left `shard`.
     pub fn departs(&mut self, shard: ShardId, departures: Departures) {
         if let Some(members) = self.members.get_mut(shard) {
             debug_assert!(
@@ -115,7 +115,7 @@ impl Home {
         self.room.set_deflated(self.deflated > 0);
     }
 
-    /// Members on all shards.
+    /// Number of members on all shards.
     pub fn member_count(&self) -> usize {
         self.members
             .iter()
@@ -123,7 +123,7 @@ impl Home {
             .sum()
     }
 
-    /// The shard for one more member: here while the room is small, then the emptiest.
+    /// Chooses the shard for one more member: this one while the room is small, then the one with fewest members.
     pub fn place(&self, here: ShardId, stripe_members_min: usize) -> ShardId {
         if self.member_count() < stripe_members_min {
             return here;
@@ -136,46 +136,49 @@ impl Home {
         emptiest.map_or(here, |(shard, _)| shard)
     }
 
-    /// Does what a member or the API asks, in the room's order. Messages of a room that has
-    /// [`Home::pending`] ones must go through [`Home::hold`].
+    /// Executes a request of a member or the API, in the room's order. Messages of a room with
+    /// [`HomeRoom::pending`] ones must go through [`HomeRoom::hold`].
     pub fn act(
         &mut self,
-        press: &mut Press<'_>,
+        encode_context: &mut EncodeContext<'_>,
         action: Action,
         texts: Texts<'_>,
         settings: &ShardSettings,
         budgets: &AccountBudgets,
     ) -> Result<FrameId, RequestFault> {
-        let [what, companion, request_id, sender_json] = texts;
-        self.charge(action, press.now.tick, settings, budgets)?;
+        let [subject, detail, request_id, sender_json] = texts;
+        self.charge(action, encode_context.now.tick, settings, budgets)?;
         match action {
             Action::Send => {
-                let said = Said {
-                    content: what,
-                    attributes_json: companion,
+                let message = NewMessage {
+                    content: subject,
+                    attributes_json: detail,
                     request_id,
                     sender_json,
                 };
-                Ok(self.room.say(press, said))
+                Ok(self.room.post(encode_context, message))
             }
             Action::Delete => {
-                let attributes = encode::deleted_attributes(what, companion);
+                let attributes = encode::deleted_attributes(subject, detail);
                 Ok(self
                     .room
-                    .announce(press, encode::DELETED, &attributes, request_id))
+                    .announce(encode_context, encode::DELETED, &attributes, request_id))
             }
             Action::Disconnect => {
-                let attributes = encode::disconnected_attributes(what, companion);
-                self.evictions.push((what.into(), companion.into()));
-                Ok(self
-                    .room
-                    .announce(press, encode::DISCONNECTED, &attributes, request_id))
+                let attributes = encode::disconnected_attributes(subject, detail);
+                self.evictions.push((subject.into(), detail.into()));
+                Ok(self.room.announce(
+                    encode_context,
+                    encode::DISCONNECTED,
+                    &attributes,
+                    request_id,
+                ))
             }
         }
     }
 
-    /// Charges the rates of the account and the room: they hold across shards. A room that cannot be
-    /// flushed, because a shard with members does not keep up, takes no more than it may hold back.
+    /// Charges the rates of the account and the room, which hold across shards. A room that cannot be flushed,
+    /// because a shard with members does not keep up, takes messages up to its bound only.
     pub(super) fn charge(
         &mut self,
         action: Action,

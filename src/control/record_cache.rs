@@ -1,4 +1,4 @@
-//! All records of one kind, in memory, in the order in which the API lists them.
+//! All records of one kind, in memory, in the order of the API's listings.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -11,41 +11,41 @@ use super::arn::ResourceId;
 use super::record::Record;
 use super::store::StoreError;
 
-/// Changes of this many records may be under way at once, so that their writes share a commit.
+/// Changes of this many records may be in progress at once, so that their writes share a commit.
 const STRIPES: usize = 64;
 
-/// Where a page of a listing ended: update time and id.
-pub type Mark<I> = (u64, I);
+/// The end of a page of a listing: update time and id.
+pub type PageCursor<I> = (u64, I);
 
 /// Records of one kind.
 #[derive(Debug)]
-pub struct Shelf<R: Record> {
+pub struct RecordCache<R: Record> {
     records: RefCell<HashMap<R::Id, R>>,
     // Newest update first.
     order: RefCell<BTreeSet<(Reverse<u64>, R::Id)>>,
-    // Records that are being made: they count for the quota already.
-    coming: Cell<usize>,
+    // Records being created: they already count for the quota.
+    reserved: Cell<usize>,
     changing: [Mutex<()>; STRIPES],
     hasher: RandomState,
 }
 
-/// A place for a record that is being made; given back when dropped.
+/// A place in the quota for a record being created; dropping it releases the place.
 #[derive(Debug)]
-pub struct Place<'a>(&'a Cell<usize>);
+pub struct Reservation<'a>(&'a Cell<usize>);
 
-impl Drop for Place<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }
 }
 
-impl<R: Record> Shelf<R> {
-    /// With what a table of the store held.
+impl<R: Record> RecordCache<R> {
+    /// Loads the contents of a table of the store.
     pub fn load(stored: Vec<(String, Vec<u8>)>) -> Result<Self, StoreError> {
-        let shelf = Self {
+        let cache = Self {
             records: RefCell::default(),
             order: RefCell::default(),
-            coming: Cell::default(),
+            reserved: Cell::default(),
             changing: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
         };
@@ -60,17 +60,17 @@ impl<R: Record> Shelf<R> {
             if R::Id::parse(&record.head().id).is_none() || record.head().id != id {
                 return Err(broken("its id is wrong".to_owned()));
             }
-            shelf.put(record);
+            cache.put(record);
         }
-        Ok(shelf)
+        Ok(cache)
     }
 
-    /// What `look` takes from every record.
+    /// Applies `look` to every record.
     pub fn each<T>(&self, look: impl Fn(&R) -> T) -> Vec<T> {
         self.records.borrow().values().map(look).collect()
     }
 
-    /// Whether a record is such.
+    /// Whether `is_such` holds for a record.
     pub fn any(&self, is_such: impl FnMut(&R) -> bool) -> bool {
         self.records.borrow().values().any(is_such)
     }
@@ -80,7 +80,7 @@ impl<R: Record> Shelf<R> {
         self.records.borrow().get(&id).cloned()
     }
 
-    /// Whether there is such a record.
+    /// Whether the record exists.
     pub fn contains(&self, id: R::Id) -> bool {
         self.records.borrow().contains_key(&id)
     }
@@ -94,10 +94,10 @@ impl<R: Record> Shelf<R> {
         named.min_by_key(|record| record.head().created_ms).cloned()
     }
 
-    /// Up to `count_max` records behind `after` that `wanted` admits, and whether more follow.
+    /// Up to `count_max` records after `after` that match `wanted`, and whether more follow.
     pub fn page(
         &self,
-        after: Option<Mark<R::Id>>,
+        after: Option<PageCursor<R::Id>>,
         count_max: usize,
         wanted: impl Fn(&R) -> bool,
     ) -> (Vec<R>, bool) {
@@ -115,16 +115,16 @@ impl<R: Record> Shelf<R> {
         (page, more)
     }
 
-    /// A place for one more record; `None` if there are `count_max` already.
-    pub fn reserve(&self, count_max: usize) -> Option<Place<'_>> {
-        if self.records.borrow().len() + self.coming.get() >= count_max {
+    /// Reserves a place for one more record; `None` if there are `count_max` already.
+    pub fn reserve(&self, count_max: usize) -> Option<Reservation<'_>> {
+        if self.records.borrow().len() + self.reserved.get() >= count_max {
             return None;
         }
-        self.coming.set(self.coming.get() + 1);
-        Some(Place(&self.coming))
+        self.reserved.set(self.reserved.get() + 1);
+        Some(Reservation(&self.reserved))
     }
 
-    /// Held over the whole of a change, so that two changes of one record do not interleave.
+    /// A lock to hold for a whole change, so that two changes of one record do not interleave.
     pub async fn changing(&self, id: R::Id) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one(id);
         let stripes = u64::try_from(STRIPES).expect("64");
@@ -132,14 +132,14 @@ impl<R: Record> Shelf<R> {
         self.changing[stripe].lock().await
     }
 
-    /// Changes a record in memory only, and not its update time.
+    /// Changes a record in memory only, without its update time.
     pub fn mark(&self, id: R::Id, change: impl FnOnce(&mut R)) {
         if let Some(record) = self.records.borrow_mut().get_mut(&id) {
             change(record);
         }
     }
 
-    /// Inserts or replaces.
+    /// Inserts or replaces a record.
     pub fn put(&self, record: R) {
         let (id, updated_ms) = (record.id(), record.head().updated_ms);
         let mut order = self.order.borrow_mut();
@@ -149,7 +149,7 @@ impl<R: Record> Shelf<R> {
         order.insert((Reverse(updated_ms), id));
     }
 
-    /// Takes a record away.
+    /// Removes a record.
     pub fn remove(&self, id: R::Id) {
         if let Some(before) = self.records.borrow_mut().remove(&id) {
             let entry = (Reverse(before.head().updated_ms), id);

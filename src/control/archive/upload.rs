@@ -1,25 +1,25 @@
-//! What one request or one file write carries. Pure.
+//! Contents and target of one request or one file write. Pure.
 
 use std::path::PathBuf;
 
-use super::batch::{self, Picks};
-use super::spool::Stretch;
+use super::batch::{self, Indexes};
+use super::spool::RecordBatch;
 use super::{ArchiveSettings, layout};
 use crate::base::id::{LoggingId, RoomId};
-use crate::control::arn::Realm;
+use crate::control::arn::Account;
 use crate::control::record::Destination;
 
-/// What one request or one write carries, and where to.
+/// The records and the target of one request or one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parcel {
+pub enum UploadRequest {
     /// An object in a bucket.
     Object {
         /// The bucket.
         bucket: String,
-        /// What its key is made of.
+        /// The parts of its key.
         name: ObjectName,
         /// Its records.
-        picks: Picks,
+        indexes: Indexes,
     },
     /// Events of a log stream.
     LogEvents {
@@ -28,127 +28,129 @@ pub enum Parcel {
         /// The stream.
         stream: String,
         /// The events.
-        picks: Picks,
+        indexes: Indexes,
     },
     /// Records of a Firehose stream.
     Records {
         /// The stream.
         stream: String,
         /// The records.
-        picks: Picks,
+        indexes: Indexes,
     },
-    /// Lines behind a file.
+    /// Lines appended to a file.
     Lines {
-        /// Below the directory of chat logs.
+        /// Path below the directory of chat logs.
         file: PathBuf,
         /// The lines.
-        picks: Picks,
+        indexes: Indexes,
     },
 }
 
-/// What names an object, but for its first record.
+/// The parts of an object's key, except for its first record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectName {
-    realm: Realm,
+    account: Account,
     configuration: LoggingId,
     room: RoomId,
     start_ms: u64,
-    // Epoch and sequence number of the stretch's first record.
+    // Epoch and sequence number of the batch's first record.
     first: (u32, u64),
 }
 
 impl ObjectName {
-    /// The key of an object that begins with record `index` of the stretch. Each record is the first
-    /// of one object at most.
+    /// The key of an object whose first record is record `index` of the batch. Each record is the first of one
+    /// object at most.
     fn key(&self, index: usize) -> String {
         let (epoch, first) = self.first;
         let number = (epoch, first + index as u64);
         let hash = layout::object_hash(self.configuration, number);
-        layout::object_key(&self.realm, self.room, self.start_ms, hash)
+        layout::object_key(&self.account, self.room, self.start_ms, hash)
     }
 }
 
-impl Parcel {
-    /// Its records: indexes into the stretch.
-    pub fn picks(&self) -> &[usize] {
-        let (Self::Object { picks, .. }
-        | Self::LogEvents { picks, .. }
-        | Self::Records { picks, .. }
-        | Self::Lines { picks, .. }) = self;
-        picks
+impl UploadRequest {
+    /// Its records: indexes into the batch.
+    pub fn indexes(&self) -> &[usize] {
+        let (Self::Object { indexes, .. }
+        | Self::LogEvents { indexes, .. }
+        | Self::Records { indexes, .. }
+        | Self::Lines { indexes, .. }) = self;
+        indexes
     }
 
-    fn picks_mut(&mut self) -> &mut Picks {
-        let (Self::Object { picks, .. }
-        | Self::LogEvents { picks, .. }
-        | Self::Records { picks, .. }
-        | Self::Lines { picks, .. }) = self;
-        picks
+    fn indexes_mut(&mut self) -> &mut Indexes {
+        let (Self::Object { indexes, .. }
+        | Self::LogEvents { indexes, .. }
+        | Self::Records { indexes, .. }
+        | Self::Lines { indexes, .. }) = self;
+        indexes
     }
 
     /// Records in it.
     pub fn count(&self) -> u64 {
-        self.picks().len() as u64
+        self.indexes().len() as u64
     }
 
-    /// The object's key; `None` for what is no object.
+    /// The object's key; `None` for other requests.
     pub fn key(&self) -> Option<String> {
         match self {
-            Self::Object { name, picks, .. } => picks.first().map(|index| name.key(*index)),
+            Self::Object { name, indexes, .. } => indexes.first().map(|index| name.key(*index)),
             Self::LogEvents { .. } | Self::Records { .. } | Self::Lines { .. } => None,
         }
     }
 
-    /// Leaves only the records at these places.
-    pub fn keep(&mut self, places: &[usize]) {
-        let picks = self.picks_mut();
-        let kept = places.iter().filter_map(|place| picks.get(*place).copied());
-        *picks = kept.collect();
+    /// Keeps only the records at these positions.
+    pub fn keep(&mut self, positions: &[usize]) {
+        let indexes = self.indexes_mut();
+        let kept = positions
+            .iter()
+            .filter_map(|position| indexes.get(*position).copied());
+        *indexes = kept.collect();
     }
 
     /// Cuts off and returns the second half.
     #[must_use]
     pub fn split(&mut self) -> Self {
         let mut second = self.clone();
-        let picks = self.picks_mut();
-        *second.picks_mut() = picks.split_off(picks.len() / 2);
+        let indexes = self.indexes_mut();
+        *second.indexes_mut() = indexes.split_off(indexes.len() / 2);
         second
     }
 }
 
-/// Divides a stretch for a destination. The same stretch always gives the same parcels.
-pub fn parcels(
+/// Divides a batch for a destination. The same batch always gives the same requests.
+pub fn uploads(
     settings: &ArchiveSettings,
     id: LoggingId,
     destination: &Destination,
-    stretch: &Stretch,
-) -> Vec<Parcel> {
-    let records = &stretch.records;
-    let lines = |files: Vec<(PathBuf, Picks)>| {
-        let parcels = files
+    batch: &RecordBatch,
+) -> Vec<UploadRequest> {
+    let records = &batch.records;
+    let lines = |files: Vec<(PathBuf, Indexes)>| {
+        let uploads = files
             .into_iter()
-            .map(|(file, picks)| Parcel::Lines { file, picks });
-        parcels.collect()
+            .map(|(file, indexes)| UploadRequest::Lines { file, indexes });
+        uploads.collect()
     };
     match destination {
         Destination::S3 { bucket_name } => {
-            let parcel = |(room, start_ms, picks): (_, _, Picks)| {
+            let upload = |(room, start_ms, indexes): (_, _, Indexes)| {
                 let name = ObjectName {
-                    realm: settings.realm.clone(),
+                    account: settings.account.clone(),
                     configuration: id,
                     room,
                     start_ms,
-                    first: stretch.origin(),
+                    first: batch.origin(),
                 };
-                Parcel::Object {
+                UploadRequest::Object {
                     bucket: bucket_name.clone(),
                     name,
-                    picks,
+                    indexes,
                 }
             };
             batch::objects(records, settings.window_ms())
                 .into_iter()
-                .map(parcel)
+                .map(upload)
                 .collect()
         }
         Destination::CloudWatchLogs {
@@ -156,12 +158,12 @@ pub fn parcels(
         } => {
             if settings.cloudwatch.is_some() {
                 let calls = batch::log_events(records).into_iter();
-                let parcel = |(room, picks)| Parcel::LogEvents {
+                let upload = |(room, indexes)| UploadRequest::LogEvents {
                     group: group.clone(),
                     stream: layout::log_stream(room),
-                    picks,
+                    indexes,
                 };
-                calls.map(parcel).collect()
+                calls.map(upload).collect()
             } else {
                 lines(batch::files(records, |record| {
                     layout::log_file(group, &layout::log_stream(record.room), record.event_ms)
@@ -173,11 +175,11 @@ pub fn parcels(
         } => {
             if settings.firehose.is_some() {
                 let calls = batch::firehose_records(records).into_iter();
-                let parcel = |picks| Parcel::Records {
+                let upload = |indexes| UploadRequest::Records {
                     stream: stream.clone(),
-                    picks,
+                    indexes,
                 };
-                calls.map(parcel).collect()
+                calls.map(upload).collect()
             } else {
                 lines(batch::files(records, |record| {
                     layout::firehose_file(stream, record.event_ms)
@@ -189,17 +191,17 @@ pub fn parcels(
 
 #[cfg(test)]
 mod tests {
-    use super::super::spool::stretch_from;
+    use super::super::spool::batch_from;
     use super::*;
 
-    /// Goal: no object of a spool replaces another, however many windows share a minute and however
-    /// many stretches a window.
+    /// Goal: no object of a spool replaces another, however many windows share a minute and however many batches a
+    /// window.
     #[test]
     fn objects_have_keys_of_their_own() {
         let settings = ArchiveSettings {
-            realm: Realm {
+            account: Account {
                 region: "us-west-2".to_owned(),
-                account: "123456789012".to_owned(),
+                id: "123456789012".to_owned(),
             },
             spool: PathBuf::new(),
             directory: PathBuf::new(),
@@ -220,10 +222,10 @@ mod tests {
         let mut objects = 0;
         for first in [0, 10, 20] {
             let records: Vec<(u64, &str)> = (0..10).map(|index| (index * 400, "{}")).collect();
-            let stretch = stretch_from(first, &records);
-            for parcel in parcels(&settings, id, &destination, &stretch) {
+            let batch = batch_from(first, &records);
+            for upload in uploads(&settings, id, &destination, &batch) {
                 objects += 1;
-                keys.insert(parcel.key().expect("an object was asked for"));
+                keys.insert(upload.key().expect("an object was asked for"));
             }
         }
         assert_eq!((objects, keys.len()), (12, 12));

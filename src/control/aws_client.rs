@@ -1,5 +1,5 @@
-//! Calls of this server to AWS services and to what is compatible with them: pooled connections, TLS,
-//! signatures, a deadline and a bound for each answer.
+//! Calls to AWS services and compatible ones: pooled connections, TLS, signatures, a deadline and a bound for each
+//! answer.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// `User-Agent` of every call.
 pub(super) const AGENT: &str = concat!("uproar/", env!("CARGO_PKG_VERSION"));
 
-/// Where a service is: scheme, host, perhaps port.
+/// The address of a service: scheme, host, optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     scheme: &'static str,
@@ -31,7 +31,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `None` unless it is `http://` or `https://` and a host, perhaps a port, nothing else.
+    /// `None` unless the text is `http://` or `https://`, a host and an optional port, nothing else.
     pub fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let scheme = match uri.scheme_str()? {
@@ -51,7 +51,7 @@ impl Endpoint {
         })
     }
 
-    /// The address of an escaped path there.
+    /// The URI of an escaped path there.
     pub(super) fn uri(&self, path: &str) -> Result<Uri, hyper::http::Error> {
         Uri::builder()
             .scheme(self.scheme)
@@ -60,7 +60,7 @@ impl Endpoint {
             .build()
     }
 
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub fn is_secure(&self) -> bool {
         self.scheme == "https"
     }
@@ -73,7 +73,7 @@ pub struct Call<'a> {
     pub service: &'a str,
     /// `PUT`, `POST`.
     pub method: Method,
-    /// Where to.
+    /// The service's address.
     pub endpoint: &'a Endpoint,
     /// Escaped path.
     pub path: &'a str,
@@ -85,7 +85,7 @@ pub struct Call<'a> {
     pub body: Bytes,
 }
 
-/// What came back.
+/// The answer to a call.
 #[derive(Debug)]
 pub struct Answered {
     /// HTTP status.
@@ -98,16 +98,16 @@ pub struct Answered {
     pub body: Bytes,
 }
 
-/// Why nothing came back.
+/// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Not connected, or the connection broke.
+    /// The connection failed or broke.
     #[error("{0}")]
     Connection(String),
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    /// The answer is longer than it may be, or broke off.
+    /// The answer is too long, or broke off.
     #[error("the answer could not be read")]
     Answer,
     /// The request cannot be written as HTTP.
@@ -124,10 +124,10 @@ pub(super) fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector
         let versions = rustls::ClientConfig::builder_with_provider(default_provider().into())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?;
-        let nobody = rustls::RootCertStore::empty();
+        let no_roots = rustls::RootCertStore::empty();
         builder.with_tls_config(
             versions
-                .with_root_certificates(nobody)
+                .with_root_certificates(no_roots)
                 .with_no_client_auth(),
         )
     };
@@ -137,7 +137,7 @@ pub(super) fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector
     Ok(builder.https_or_http().enable_http1().wrap_connector(http))
 }
 
-/// Makes calls. One for each thread.
+/// Makes calls; one per thread.
 #[derive(Debug)]
 pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -148,7 +148,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// With the system's certificates, which are read only if `secure`.
+    /// A client with the system's certificates, which are read only if `secure`.
     pub fn new(
         credentials: Credentials,
         region: String,
@@ -241,7 +241,7 @@ impl Client {
     }
 }
 
-/// An error and what caused it: hyper's own words say only "client error".
+/// An error and its causes: hyper's own text is only "client error".
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut out = error.to_string();
     let mut source = error.source();
@@ -256,7 +256,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    /// Goal: endpoints are scheme and host; anything that would be ignored is refused.
+    /// Goal: endpoints are scheme and host; a part that would be ignored is refused.
     #[test]
     fn endpoints_are_scheme_and_host() {
         for good in [

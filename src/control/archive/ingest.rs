@@ -1,0 +1,346 @@
+//! From the shards' mailboxes to the spools; executes the control plane's commands.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::deliver::{Common, Sink, deliver};
+use super::metrics::{DropReason, Kind};
+use super::spool::Spool;
+use super::{ArchiveCommand, record};
+use crate::base::id::LoggingId;
+use crate::base::limits::{LOG_SYNC_INTERVAL, RESTART_PAUSE};
+use crate::control::record::Destination;
+use crate::logging::{Kind as LineKind, local};
+use crate::net::event::Event;
+use crate::protocol::ws;
+use crate::shard::command::Command;
+use crate::shard::durability::Entry;
+use crate::shard::mesh::ArchiveEnd;
+use crate::supervisor::{Pulse, Stopped, blocking, keep};
+
+/// Entries of one shard between two commits.
+const ENTRIES_PER_COMMIT_MAX: u32 = 1024;
+/// How long blocking reads and writes may continue when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Commands = mpsc::UnboundedReceiver<ArchiveCommand>;
+
+/// Runs the archive until it receives a stop command.
+pub(super) fn run(
+    runtime: Runtime,
+    common: Common,
+    end: ArchiveEnd,
+    commands: Commands,
+    pulse: &Pulse,
+) -> io::Result<Stopped> {
+    let tasks = LocalSet::new();
+    let outcome = tasks.block_on(&runtime, async move {
+        let event = Event::new(end.bell.event())?;
+        tokio::task::spawn_local(local::log_overdue());
+        let unacknowledged = vec![0; end.receivers.len()];
+        let ingest = Ingest {
+            end,
+            common: Rc::new(common),
+            sinks: HashMap::new(),
+            unopened: HashMap::new(),
+            unacknowledged,
+            stopping: false,
+            record: Vec::new(),
+        };
+        ingest.serve(event, commands, pulse).await
+    });
+    // Deliveries in progress end here; they are repeated after the next start.
+    drop(tasks);
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    outcome
+}
+
+/// A sink and its tasks.
+struct Running {
+    sink: Rc<Sink>,
+    delivery: JoinHandle<()>,
+    sync: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.delivery.abort();
+    }
+}
+
+struct Ingest {
+    end: ArchiveEnd,
+    common: Rc<Common>,
+    sinks: HashMap<LoggingId, Running>,
+    // Configurations whose spool could not be opened; opening is retried.
+    unopened: HashMap<LoggingId, Destination>,
+    // Entries of each shard that are spooled but not yet acknowledged.
+    unacknowledged: Vec<u32>,
+    stopping: bool,
+    record: Vec<u8>,
+}
+
+impl Ingest {
+    async fn serve(
+        mut self,
+        event: Event,
+        mut commands: Commands,
+        pulse: &Pulse,
+    ) -> io::Result<Stopped> {
+        let mut tick = tokio::time::interval(LOG_SYNC_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.stopping {
+            pulse.beat();
+            if self.take_entries(&mut commands) {
+                // Let deliveries run.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.end.bell.sleep().announce();
+            if self
+                .end
+                .receivers
+                .iter()
+                .any(|consumer| !consumer.is_empty())
+            {
+                self.end.bell.press();
+            }
+            tokio::select! {
+                rung = event.wait() => rung?,
+                command = commands.recv() => self.execute(command.unwrap_or(ArchiveCommand::Stop)),
+                _ = tick.tick() => self.maintain(),
+            }
+            self.end.bell.sleep().awake();
+        }
+        while self.take_entries(&mut commands) {}
+        for running in self.sinks.values() {
+            if let Some(file) = running.sink.spool.borrow_mut().sync_handle() {
+                let _as_far_as_possible = file.sync_data();
+            }
+        }
+        Ok(Stopped)
+    }
+
+    /// Spools the shards' frames and acknowledges them. Returns whether there were any.
+    fn take_entries(&mut self, commands: &mut Commands) -> bool {
+        let mut any = false;
+        for shard in 0..self.end.receivers.len() {
+            let mut count = 0;
+            while count < ENTRIES_PER_COMMIT_MAX {
+                let Ok(entry) = self.end.receivers[shard].pop() else {
+                    break;
+                };
+                count += 1;
+                self.stage(&entry, commands);
+            }
+            if count > 0 {
+                any = true;
+                self.commit();
+                self.unacknowledged[shard] += count;
+            }
+        }
+        for (mailbox, unacknowledged) in self.end.mailboxes.iter_mut().zip(&mut self.unacknowledged)
+        {
+            // A full mailbox: the acknowledgement waits, and the shard's deadline lets deliveries go ahead.
+            if *unacknowledged > 0 && mailbox.has_room() {
+                mailbox.deliver(Command::Spooled(std::mem::take(unacknowledged)));
+            }
+            mailbox.flush();
+        }
+        any
+    }
+
+    fn stage(&mut self, entry: &Entry, commands: &mut Commands) {
+        let known =
+            |ingest: &Self, id| ingest.sinks.contains_key(&id) || ingest.unopened.contains_key(&id);
+        if entry.targets.iter().any(|id| !known(self, id)) {
+            // The command was sent before the shard learned of it, so it has arrived.
+            while let Ok(command) = commands.try_recv() {
+                self.execute(command);
+            }
+        }
+        for payload in ws::payloads(&entry.frames) {
+            self.record.clear();
+            let Some(event_ms) = record::encode(&mut self.record, payload) else {
+                if let Some(suppressed) = local::admit(LineKind::Archive) {
+                    tracing::error!(room = %entry.room, suppressed, "chat logs: a frame is not a record");
+                }
+                let sinks = entry.targets.iter().filter_map(|id| self.sinks.get(&id));
+                for running in sinks {
+                    let kind = running.sink.kind();
+                    self.common.metrics.dropped(kind, DropReason::Damage, 1);
+                }
+                continue;
+            };
+            for id in entry.targets.iter() {
+                if let Some(running) = self.sinks.get(&id) {
+                    let mut spool = running.sink.spool.borrow_mut();
+                    let staged = spool.stage(entry.room, |out| {
+                        out.extend_from_slice(&self.record);
+                        Some(event_ms)
+                    });
+                    debug_assert!(staged.is_some(), "a frame's record fits an entry");
+                    if staged.is_none() {
+                        let kind = running.sink.kind();
+                        self.common.metrics.dropped(kind, DropReason::Damage, 1);
+                    }
+                } else if let Some(destination) = self.unopened.get(&id) {
+                    self.common
+                        .metrics
+                        .dropped(Kind::of(destination), DropReason::Disk, 1);
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        let metrics = &self.common.metrics;
+        let now = self.common.clock.now().tick;
+        for running in self.sinks.values() {
+            let sink = &running.sink;
+            let kind = sink.kind();
+            let committed = sink.spool.borrow_mut().commit(now);
+            match committed {
+                Ok(done) if done.written == 0 => {}
+                Ok(done) => {
+                    metrics.spooled(kind, done.written);
+                    if sink.unwritable.take() {
+                        tracing::info!(configuration = %sink.id, "chat logs: the spool can be written again");
+                    }
+                    if done.dropped > 0 {
+                        if let Some(suppressed) = local::admit(LineKind::ArchiveFull) {
+                            tracing::error!(configuration = %sink.id, records = done.dropped, suppressed, "chat logs: the spool is full; its oldest records are dropped");
+                        }
+                        metrics.dropped(kind, DropReason::SpoolFull, done.dropped);
+                    }
+                    sink.gauge(metrics);
+                    sink.spooled.notify_one();
+                }
+                Err((records, error)) => {
+                    if !sink.unwritable.replace(true)
+                        && let Some(suppressed) = local::admit(LineKind::Archive)
+                    {
+                        tracing::error!(configuration = %sink.id, records, suppressed, %error, "chat logs: the spool cannot be written; the chat continues, its records are lost: free space on the disk of server.data_dir");
+                    }
+                    metrics.dropped(kind, DropReason::Disk, records);
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, command: ArchiveCommand) {
+        match command {
+            ArchiveCommand::Load(all) => {
+                self.remove_orphaned_spools(&all);
+                for (id, destination) in all {
+                    self.put(id, destination);
+                }
+            }
+            ArchiveCommand::Put(id, destination) => self.put(id, destination),
+            ArchiveCommand::Remove(id) => self.remove(id),
+            ArchiveCommand::Stop => self.stopping = true,
+        }
+    }
+
+    fn put(&mut self, id: LoggingId, destination: Destination) {
+        let metrics = &self.common.metrics;
+        if let Some(running) = self.sinks.get(&id) {
+            running.sink.redirect(metrics, destination);
+            return;
+        }
+        let bytes_max = self.common.client.settings.spool_bytes_max;
+        let now = self.common.clock.now().tick;
+        match Spool::open(&self.directory(id), bytes_max, now) {
+            Ok(spool) => {
+                let sink = Rc::new(Sink::new(id, spool, destination));
+                sink.gauge(metrics);
+                let (own, common) = (Rc::clone(&sink), Rc::clone(&self.common));
+                let delivery = tokio::task::spawn_local(async move {
+                    let name = format!("delivery of {id}");
+                    // Starts at the spool's cursor: a delivery that was in progress is repeated.
+                    let make = || deliver(Rc::clone(&own), Rc::clone(&common));
+                    match keep(&common.supervisor, &name, RESTART_PAUSE, make).await {}
+                });
+                let running = Running {
+                    sink,
+                    delivery,
+                    sync: None,
+                };
+                self.sinks.insert(id, running);
+                self.unopened.remove(&id);
+            }
+            Err(error) => {
+                if self.unopened.insert(id, destination).is_none() {
+                    tracing::error!(configuration = %id, %error, "chat logs: a spool cannot be opened; retried each second");
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: LoggingId) {
+        self.unopened.remove(&id);
+        if let Some(running) = self.sinks.remove(&id) {
+            let (metrics, kind) = (&self.common.metrics, running.sink.kind());
+            metrics.dropped(
+                kind,
+                DropReason::Deleted,
+                running.sink.spool.borrow().backlog(),
+            );
+            running.sink.retire(metrics);
+        }
+        if let Err(error) = fs::remove_dir_all(self.directory(id)) {
+            tracing::warn!(configuration = %id, %error, "chat logs: a spool was not removed");
+        }
+    }
+
+    /// Removes spools of configurations that were deleted just before the server was killed.
+    fn remove_orphaned_spools(&self, all: &[(LoggingId, Destination)]) {
+        let Ok(found) = fs::read_dir(&self.common.client.settings.spool) else {
+            return;
+        };
+        for entry in found.flatten() {
+            let id = entry.file_name().to_str().and_then(LoggingId::parse);
+            let orphan = id.filter(|id| all.iter().all(|(known, _)| known != id));
+            if let Some(id) = orphan {
+                tracing::warn!(configuration = %id, "chat logs: a spool without a configuration is removed");
+                let _still_there = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Runs each second: syncs spools, and retries those that could not be opened.
+    fn maintain(&mut self) {
+        for (id, destination) in self.unopened.clone() {
+            self.put(id, destination);
+        }
+        for running in self.sinks.values_mut() {
+            let syncing = running
+                .sync
+                .as_ref()
+                .is_some_and(|sync| !sync.is_finished());
+            if syncing {
+                continue;
+            }
+            if let Some(file) = running.sink.spool.borrow_mut().sync_handle() {
+                let id = running.sink.id;
+                running.sync = Some(tokio::task::spawn_local(async move {
+                    if let Err(error) = blocking(move || file.sync_data()).await {
+                        tracing::error!(configuration = %id, %error, "chat logs: a spool cannot be synced");
+                    }
+                }));
+            }
+        }
+    }
+
+    fn directory(&self, id: LoggingId) -> PathBuf {
+        self.common.client.settings.spool.join(id.as_str())
+    }
+}

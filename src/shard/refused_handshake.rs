@@ -1,0 +1,89 @@
+//! Log lines about refused handshakes: the user and room, if the token opens, and the `Id` that the client
+//! got.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use super::accept::Acceptor;
+use super::command::{AdmitError, PendingConnection};
+use crate::base::clock::UnixTime;
+use crate::base::id::{FrameId, RoomId};
+use crate::logging::{Kind, bounded};
+use crate::protocol::chat::encode;
+use crate::protocol::http::{self, Request};
+
+/// Logs a refused head. `plain` holds the received bytes: a token that opens names user and room, even after
+/// it has expired.
+pub(super) fn log_rejected(
+    acceptor: &Acceptor,
+    kind: Kind,
+    ip: IpAddr,
+    id: FrameId,
+    plain: &[u8],
+    reason: &str,
+) {
+    let Some(suppressed) = acceptor.admit_line(kind) else {
+        return;
+    };
+    let (reason, named) = (&*bounded(reason), name(acceptor, plain));
+    let (room, user) = named.as_ref().map_or((None, None), |(room, user)| {
+        (Some(tracing::field::display(room)), Some(bounded(user)))
+    });
+    let user = user.as_deref();
+    tracing::warn!(%ip, room, user, %id, reason, suppressed, "handshake refused");
+}
+
+/// Logs a connection that its room's home shard did not admit.
+pub(super) fn log_not_admitted(
+    acceptor: &Acceptor,
+    pending: &PendingConnection<OwnedFd>,
+    error: AdmitError,
+    id: FrameId,
+) {
+    let kind = match error {
+        AdmitError::TokenUsed => Kind::HandshakeUsedToken,
+        AdmitError::NoSuchRoom => Kind::HandshakeNoRoom,
+        AdmitError::TooManyConnections
+        | AdmitError::TooManyTokens
+        | AdmitError::TooManyOfAddress
+        | AdmitError::Busy => Kind::HandshakeLimit,
+        AdmitError::NotRecorded => Kind::HandshakeFailed,
+    };
+    let Some(suppressed) = acceptor.admit_line(kind) else {
+        return;
+    };
+    let (ip, room, reason) = (pending.ip, pending.room, &*error.to_string());
+    let user = encode::sender_name(&pending.grant.sender_json);
+    let user = &*bounded(&user);
+    tracing::warn!(%ip, %room, user, %id, reason, suppressed, "handshake refused");
+}
+
+/// Logs a connection that ended without an answer.
+pub(super) fn log_unanswered(acceptor: &Acceptor, kind: Kind, ip: IpAddr, reason: &str) {
+    if let Some(suppressed) = acceptor.admit_line(kind) {
+        let reason = &*bounded(reason);
+        tracing::warn!(%ip, reason, suppressed, "handshake refused");
+    }
+}
+
+/// Logs a handshake that was displaced by a newer one.
+pub(super) fn log_displaced(acceptor: &Acceptor, ip: IpAddr) {
+    if let Some(suppressed) = acceptor.admit_line(Kind::HandshakeLimit) {
+        let reason = "Too many handshakes are under way: the oldest one gave way";
+        let limit = acceptor.config.limits.handshakes_max;
+        tracing::warn!(%ip, reason, limit, suppressed, "handshake refused");
+    }
+}
+
+/// Returns room and user of the token in a request head if one of our keys sealed it.
+fn name(acceptor: &Acceptor, plain: &[u8]) -> Option<(RoomId, String)> {
+    let Ok(Request::Upgrade(upgrade)) = http::parse(plain) else {
+        return None;
+    };
+    let mut scratch = Vec::new();
+    let keyring = acceptor.config.keyring.load();
+    // With time zero no token has expired.
+    let opened = keyring.open(upgrade.token?, &mut scratch, UnixTime::default());
+    let opened = opened.ok()?;
+    Some((opened.room(), opened.user_id().to_owned()))
+}
