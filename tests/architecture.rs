@@ -102,12 +102,12 @@ fn unsafe_code_stands_only_in_net() {
     }
 }
 
-/// Goal: an operator finds every limit in tuning.md, with its name.
+/// Goal: an operator finds every limit in docs/limits.md, with its name.
 #[test]
-fn every_limit_is_in_tuning_md() {
+fn every_limit_is_described() {
     let limits = fs::read_to_string(source_root().join("base/limits.rs")).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tuning = fs::read_to_string(root.join("tuning.md")).unwrap();
+    let described = fs::read_to_string(root.join("docs/limits.md")).unwrap();
     let names = limits
         .lines()
         .filter_map(|line| line.strip_prefix("pub const "));
@@ -115,8 +115,8 @@ fn every_limit_is_in_tuning_md() {
     for name in names.map(|rest| rest.split(':').next().unwrap()) {
         count += 1;
         assert!(
-            tuning.contains(&format!("`{name}`")),
-            "tuning.md does not name {name}"
+            described.contains(&format!("`{name}`")),
+            "docs/limits.md does not name {name}"
         );
     }
     assert!(count > 40, "only {count} limits were found");
@@ -148,7 +148,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server", "stopped before"),
         ("server", "stopping:"),
         ("supervisor/mod.rs", "must live"),
-        ("supervisor/contain.rs", "begun anew"),
+        ("supervisor/contain.rs", "restarted"),
         ("server/preflight.rs", ""),
         ("server/keys.rs", ""),
         ("shard/run.rs", "could not be pinned"),
@@ -163,7 +163,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/store/disk.rs", ""),
         ("shard/journal.rs", "token uses cannot be read"),
         // Of at most ten logging configurations, once a state or once a look.
-        ("control/archive/intake.rs", "configuration"),
+        ("control/archive/ingest.rs", "configuration"),
         ("control/archive/deliver.rs", "configuration"),
         // One a second of each handler, of which there are as many as rooms' owners configured.
         ("control/review/mod.rs", "was not reviewed"),
@@ -194,4 +194,106 @@ fn lines_that_strangers_can_cause_are_limited() {
         "not limited by kind and not in the list:\n{}",
         wrong.join("\n")
     );
+}
+
+/// Words of our own that gave way to the field's. `docs/glossary.md` has those that stay.
+const RETIRED: &[&str] = &[
+    "Docket",
+    "Door",
+    "Entrance",
+    "Handover",
+    "Knock",
+    "Newcomer",
+    "Outlet",
+    "Parcel",
+    "Posted",
+    "Press",
+    "Realm",
+    "Seat",
+    "Shelf",
+    "Shipper",
+    "Trouble",
+    "Turned",
+    "await_room",
+    "docket",
+    "handover",
+    "knock",
+    "newcomer",
+    "note_logged",
+    "outlet",
+    "parcel",
+    "shipper",
+];
+
+/// Goal: whoever knows the field needs no dictionary. Method: look for each retired word in all sources.
+#[test]
+fn retired_words_stay_away() {
+    let mut found = Vec::new();
+    for path in sources(&source_root()) {
+        let text = fs::read_to_string(&path).unwrap();
+        let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        for word in words.filter(|word| RETIRED.contains(word)) {
+            found.push(format!("{}: {word}", path.display()));
+        }
+    }
+    assert!(found.is_empty(), "retired words:\n{}", found.join("\n"));
+}
+
+/// The targets of a Markdown text's links.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1);
+    targets.filter_map(|rest| Some(rest.split_once(')')?.0))
+}
+
+/// A heading as GitHub names it in a link.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
+        _ => None,
+    });
+    kept.collect()
+}
+
+/// Goal: no link between our pages is dead, nor the heading that it names.
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for directory in ["", "docs", "docs/results"] {
+        for entry in fs::read_dir(root.join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    let (mut seen, mut dead) = (0, Vec::new());
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        for link in
+            links(&text).filter(|link| !link.contains("://") && !link.starts_with("mailto:"))
+        {
+            seen += 1;
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => page.clone(),
+                path => page.parent().unwrap().join(path),
+            };
+            let is_there = match heading {
+                "" => target.exists(),
+                heading => fs::read_to_string(&target).is_ok_and(|text| {
+                    let headings = text
+                        .lines()
+                        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '));
+                    headings.map(anchor).any(|anchor| anchor == heading)
+                }),
+            };
+            if !is_there {
+                dead.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} links were found");
+    assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }

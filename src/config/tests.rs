@@ -27,7 +27,7 @@ fn settings(mode: Mode, text: &str) -> Settings {
     settings
 }
 
-/// Goal: flag over environment over file over default, and each value says which it was.
+/// Goal: flag over environment over file over default, and each value has its source.
 #[test]
 fn the_highest_layer_wins_and_is_named() {
     let text = "[messaging]\nlisten = \"127.0.0.1:9000\"\n[server]\naccount = \"000000000001\"\n\
@@ -50,7 +50,7 @@ fn the_highest_layer_wins_and_is_named() {
     let (settings, printed) = settle_text(DEV, text, &environment, &flags).expect("valid");
     assert_eq!(settings.messaging_listen.port(), 9000);
     assert_eq!(settings.shard.shard_count, 2);
-    assert_eq!(settings.realm.account, "000000000002");
+    assert_eq!(settings.account.id, "000000000002");
     assert!(settings.compression);
     assert_eq!(settings.origins, ["https://a.example", "https://b.example"]);
     for (key, value, source) in [
@@ -109,16 +109,16 @@ fn the_sample_has_every_key_and_its_default() {
     }
 }
 
-/// Goal: every key is in tuning.md, and can be set by its variable.
+/// Goal: every key is in docs/configuration.md, and can be set by its variable.
 #[test]
 fn every_key_is_documented_and_has_a_variable() {
-    let tuning = include_str!("../../tuning.md");
+    let reference = include_str!("../../docs/configuration.md");
     let mut count = 0;
     for key in names::keys() {
         count += 1;
         assert!(
-            tuning.contains(&format!("`{key}`")),
-            "tuning.md lacks {key}"
+            reference.contains(&format!("`{key}`")),
+            "docs/configuration.md lacks {key}"
         );
         let Some(value) = names::kind(&key) else {
             continue;
@@ -185,7 +185,7 @@ fn open_lifts_rates_only() {
     assert_eq!(mixed.shard.account_sends, Some(Rate::per_second(7)));
 }
 
-/// Goal: mistakes are named, with the key, its source and what was meant.
+/// Goal: mistakes are named, with the key, its source and a suggestion.
 #[test]
 fn mistakes_are_named() {
     let cases: &[(Mode, &str, &[&str])] = &[
