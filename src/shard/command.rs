@@ -12,8 +12,8 @@ use crate::base::admission::Share;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
 use crate::net::tls::Tls;
-use crate::protocol::chat::ErrorCode;
 use crate::protocol::chat::review::Verdict;
+use crate::protocol::chat::{self, Action, ErrorCode};
 use crate::protocol::extension::Agreement;
 use crate::protocol::token::TokenId;
 use crate::room::RoomSettings;
@@ -76,44 +76,31 @@ pub enum AdmitError {
     Busy,
 }
 
-/// A publish request for the room's home shard and its reviewer. `text` holds the texts in order, and is
-/// cut from a reused buffer.
+/// A member's request on its way to the room's home shard and to its reviewer, and who sent it. The texts lie in
+/// one shared buffer, which is cut from a reused one.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
-    /// The four [`Texts`], then the sender's address.
+    action: Action,
+    // Texts of the request, sender as JSON, the sender's address.
     text: Bytes,
+    // Where each of them but the last ends.
     ends: [u16; 4],
-    /// The requested action.
-    pub action: Action,
     /// The shard and connection that get a refusal.
     pub from: (ShardId, u64),
 }
-
-/// The three publish actions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// `SEND_MESSAGE`: content, attributes as JSON.
-    Send,
-    /// `DELETE_MESSAGE`: message id, reason.
-    Delete,
-    /// `DISCONNECT_USER`: user id, reason.
-    Disconnect,
-}
-
-/// The four texts of a publish request: content, message id or user id; attributes as JSON or reason; request id;
-/// sender as JSON.
-pub type Texts<'a> = [&'a str; 4];
 
 impl PublishRequest {
     /// Copies the texts into `buffer` and cuts them off. `ip` is the sender's address; empty unless
     /// the room is reviewed.
     pub fn new(
         buffer: &mut bytes::BytesMut,
-        action: Action,
-        texts: Texts<'_>,
+        request: &chat::Request<'_>,
+        sender_json: &str,
         ip: &str,
         from: (ShardId, u64),
     ) -> Self {
+        let [subject, detail, request_id] = request.texts();
+        let texts = [subject, detail, request_id, sender_json];
         buffer.reserve(texts.iter().map(|text| text.len()).sum::<usize>() + ip.len());
         let ends = texts.map(|text| {
             buffer.extend_from_slice(text.as_bytes());
@@ -121,18 +108,19 @@ impl PublishRequest {
         });
         buffer.extend_from_slice(ip.as_bytes());
         Self {
+            action: request.action(),
             text: buffer.split().freeze(),
             ends,
-            action,
             from,
         }
     }
 
-    /// Returns the texts in the order of [`PublishRequest::new`].
-    pub fn texts(&self) -> Texts<'_> {
+    /// Returns the request as the client made it, and the sender as JSON.
+    pub fn request(&self) -> (chat::Request<'_>, &str) {
         let [a, b, c, d] = self.ends.map(usize::from);
         let text = self.text();
-        [&text[..a], &text[a..b], &text[b..c], &text[c..d]]
+        let texts = [&text[..a], &text[a..b], &text[b..c]];
+        (chat::Request::from_texts(self.action, texts), &text[c..d])
     }
 
     /// Returns the sender's address; empty if it is not known.
@@ -240,16 +228,24 @@ impl std::ops::AddAssign for Departures {
 mod tests {
     use super::*;
 
-    /// Goal: texts come back unchanged, empty ones too, from one reused buffer.
+    /// Goal: requests come back unchanged, empty texts too, from one reused buffer.
     #[test]
-    fn texts_of_a_request_survive() {
+    fn requests_survive() {
         let mut buffer = bytes::BytesMut::with_capacity(64);
-        for (texts, ip) in [
-            (["héllo", "null", "", "{}"], ""),
-            (["", "", "r", "{\"UserId\":\"u\"}"], "203.0.113.7"),
+        for action in [
+            Action::SendMessage,
+            Action::DeleteMessage,
+            Action::DisconnectUser,
         ] {
-            let publish_request = PublishRequest::new(&mut buffer, Action::Send, texts, ip, (0, 1));
-            assert_eq!((publish_request.texts(), publish_request.ip()), (texts, ip));
+            for (texts, sender_json, ip) in [
+                (["héllo", "null", ""], "{}", ""),
+                (["", "", "r"], "{\"UserId\":\"u\"}", "203.0.113.7"),
+            ] {
+                let request = chat::Request::from_texts(action, texts);
+                let published = PublishRequest::new(&mut buffer, &request, sender_json, ip, (0, 1));
+                assert_eq!(published.request(), (request, sender_json));
+                assert_eq!(published.ip(), ip);
+            }
         }
     }
 }

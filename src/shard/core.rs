@@ -42,6 +42,7 @@ use crate::base::table::{Slot, Table};
 use crate::base::wheel::Wheel;
 use crate::logging::{Kind, Limiter, Overdue};
 use crate::net::io::{Io, Queued, Shutdown};
+use crate::protocol::chat;
 use crate::protocol::ws::{self, Deflater};
 use crate::room::RoomSettings;
 use crate::session::{Due, Ending, SessionContext};
@@ -350,13 +351,21 @@ impl<W: Io> Core<W> {
                 self.answer(room, answer, outcome);
             }
             Command::DeleteMessage(room, id, reason, answer) => {
-                let action = super::command::Action::Delete;
-                let outcome = self.moderate(room, action, &id, &reason);
+                let request = chat::Request::DeleteMessage {
+                    id: &id,
+                    reason: &reason,
+                    request_id: "",
+                };
+                let outcome = self.moderate(room, &request);
                 self.answer(room, answer, outcome);
             }
             Command::DisconnectUser(room, user_id, reason, answer) => {
-                let action = super::command::Action::Disconnect;
-                let outcome = self.moderate(room, action, &user_id, &reason);
+                let request = chat::Request::DisconnectUser {
+                    user_id: &user_id,
+                    reason: &reason,
+                    request_id: "",
+                };
+                let outcome = self.moderate(room, &request);
                 self.answer(room, answer, outcome);
             }
             Command::Verdict(room, ticket, verdict) => self.take_verdict(room, ticket, verdict),

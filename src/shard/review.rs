@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::command::{Action, PublishRequest};
+use super::command::PublishRequest;
 use super::mailbox::{MailboxSender, Refusable};
 use super::metrics::ShardMetrics;
 use super::settings::{AccountBudgets, ShardSettings};
@@ -11,7 +11,8 @@ use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds, RoomId};
 use crate::base::limits::REVIEW_HELD_MAX;
 use crate::base::table::Slot;
-use crate::protocol::chat::{ErrorCode, texts};
+use crate::protocol::chat::{Action, ErrorCode, texts};
+use crate::protocol::ws::Deflater;
 use crate::room::RoomSettings;
 use crate::room::review::Ticket;
 
@@ -127,11 +128,13 @@ impl ReviewQueue {
     }
 }
 
-/// The parts of a shard that holding a message needs.
+/// The parts of a shard that a request needs.
 #[derive(Debug)]
-pub struct ReviewContext<'a> {
+pub struct PublishContext<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
+    /// Compresses for the members that take compressed messages.
+    pub deflater: &'a mut Deflater,
     /// The shard's messages under review.
     pub review_queue: &'a mut ReviewQueue,
     /// The shard's settings.
@@ -147,31 +150,31 @@ pub struct ReviewContext<'a> {
 impl HomeRoom {
     /// Gives a message its place in the room's order and asks for its review. The verdict appends it to the room,
     /// or its sender gets a refusal.
-    pub fn hold(
+    pub(super) fn hold(
         &mut self,
         (room, slot): (RoomId, Slot<ShardRoom>),
         publish_request: &PublishRequest,
-        review_context: &mut ReviewContext<'_>,
+        context: &mut PublishContext<'_>,
     ) -> Result<FrameId, RequestFault> {
         let full = (ErrorCode::TooManyRequests, texts::RATE);
-        let ReviewContext {
+        let PublishContext {
             review_queue,
             settings,
             now,
             ..
-        } = review_context;
+        } = context;
         if review_queue.held >= REVIEW_HELD_MAX {
             return Err(full);
         }
         let pending = self.pending.get_or_insert_default();
         let ticket = pending.next_ticket().map_err(|_full| full)?;
-        self.charge(Action::Send, now.tick, settings, review_context.budgets)?;
+        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
         let RoomSettings {
             review,
             content_chars_max,
             ..
         } = self.room.settings();
-        let id = review_context.ids.next_id();
+        let id = context.ids.next_id();
         let held = Held {
             publish_request: publish_request.clone(),
             id,
@@ -192,7 +195,7 @@ impl HomeRoom {
                 review_queue.deadlines.push_back((deadline, slot));
             } else {
                 // The control thread is behind: the fallback decides once the message is next in order.
-                review_context.metrics.review_shed.inc();
+                context.metrics.review_shed.inc();
                 deadline = now.tick;
             }
             pending.hold(held, deadline, fallback).map(|_ticket| ())

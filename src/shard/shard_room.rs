@@ -1,11 +1,12 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
-use super::command::{Action, Answer, Departures, Texts};
-use super::review::Held;
+use super::command::{Answer, Departures, PublishRequest};
+use super::review::{Held, PublishContext};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use crate::base::clock::Tick;
 use crate::base::id::{FrameId, RoomId};
-use crate::protocol::chat::{ErrorCode, encode, texts};
+use crate::base::table::Slot;
+use crate::protocol::chat::{Action, ErrorCode, Request, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::audience::Audience;
 use crate::room::order::{EncodeContext, NewMessage, Room};
@@ -47,6 +48,15 @@ pub struct HomeRoom {
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
     /// Number of batches that wait for the archive before they are delivered.
     pub held: u32,
+}
+
+/// The outcome of a member's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is in the room's order; the room must be flushed.
+    Appended(FrameId),
+    /// Its review handler decides.
+    Held(FrameId),
 }
 
 /// Why the home shard refuses a request.
@@ -136,45 +146,81 @@ impl HomeRoom {
         emptiest.map_or(here, |(shard, _)| shard)
     }
 
-    /// Executes a request of a member or the API, in the room's order. Messages of a room with
-    /// [`HomeRoom::pending`] ones must go through [`HomeRoom::hold`].
+    /// Executes a request of a member: at once, or, if it is a message of a room whose review handler has yet to
+    /// decide of this or earlier ones, when that is decided. `owned` makes the request outlive its bytes.
+    pub fn publish(
+        &mut self,
+        place: (RoomId, Slot<ShardRoom>),
+        (request, sender_json): (&Request<'_>, &str),
+        context: &mut PublishContext<'_>,
+        owned: impl FnOnce() -> PublishRequest,
+    ) -> Result<Published, RequestFault> {
+        let is_message = matches!(request, Request::SendMessage { .. });
+        if is_message && self.pending.is_some() {
+            return self.hold(place, &owned(), context).map(Published::Held);
+        }
+        self.act(request, sender_json, context)
+            .map(Published::Appended)
+    }
+
+    /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.
     pub fn act(
         &mut self,
-        encode_context: &mut EncodeContext<'_>,
-        action: Action,
-        texts: Texts<'_>,
-        settings: &ShardSettings,
-        budgets: &AccountBudgets,
+        request: &Request<'_>,
+        sender_json: &str,
+        context: &mut PublishContext<'_>,
     ) -> Result<FrameId, RequestFault> {
-        let [subject, detail, request_id, sender_json] = texts;
-        self.charge(action, encode_context.now.tick, settings, budgets)?;
-        match action {
-            Action::Send => {
+        let PublishContext {
+            settings, budgets, ..
+        } = *context;
+        self.charge(request.action(), context.now.tick, settings, budgets)?;
+        let mut encode_context = EncodeContext {
+            ids: context.ids,
+            now: context.now,
+            deflater: context.deflater,
+        };
+        Ok(match *request {
+            Request::SendMessage {
+                content,
+                attributes_json,
+                request_id,
+            } => {
                 let message = NewMessage {
-                    content: subject,
-                    attributes_json: detail,
+                    content,
+                    attributes_json,
                     request_id,
                     sender_json,
                 };
-                Ok(self.room.post(encode_context, message))
+                self.room.post(&mut encode_context, message)
             }
-            Action::Delete => {
-                let attributes = encode::deleted_attributes(subject, detail);
-                Ok(self
-                    .room
-                    .announce(encode_context, encode::DELETED, &attributes, request_id))
+            Request::DeleteMessage {
+                id,
+                reason,
+                request_id,
+            } => {
+                let attributes = encode::deleted_attributes(id, reason);
+                self.room.announce(
+                    &mut encode_context,
+                    encode::DELETED,
+                    &attributes,
+                    request_id,
+                )
             }
-            Action::Disconnect => {
-                let attributes = encode::disconnected_attributes(subject, detail);
-                self.evictions.push((subject.into(), detail.into()));
-                Ok(self.room.announce(
-                    encode_context,
+            Request::DisconnectUser {
+                user_id,
+                reason,
+                request_id,
+            } => {
+                let attributes = encode::disconnected_attributes(user_id, reason);
+                self.evictions.push((user_id.into(), reason.into()));
+                self.room.announce(
+                    &mut encode_context,
                     encode::DISCONNECTED,
                     &attributes,
                     request_id,
-                ))
+                )
             }
-        }
+        })
     }
 
     /// Charges the rates of the account and the room, which hold across shards. A room that cannot be flushed,
@@ -187,15 +233,15 @@ impl HomeRoom {
         budgets: &AccountBudgets,
     ) -> Result<(), RequestFault> {
         let (rate, budget) = match action {
-            Action::Send => (settings.account_sends, &budgets.sends),
-            Action::Delete => (settings.account_moderations, &budgets.deletions),
-            Action::Disconnect => (settings.account_moderations, &budgets.disconnects),
+            Action::SendMessage => (settings.account_sends, &budgets.sends),
+            Action::DeleteMessage => (settings.account_moderations, &budgets.deletions),
+            Action::DisconnectUser => (settings.account_moderations, &budgets.disconnects),
         };
         let over = (ErrorCode::TooManyRequests, texts::RATE);
         if self.room.is_full() || rate.is_some_and(|rate| !budget.take(rate, now)) {
             return Err(over);
         }
-        if action == Action::Send && settings.room_rates {
+        if action == Action::SendMessage && settings.room_rates {
             self.room.charge(now).map_err(|_over| over)?;
         }
         Ok(())

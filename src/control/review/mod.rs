@@ -180,7 +180,8 @@ impl Reviews {
             (own, all)
         };
         let _in_flight = Counted::new(&self.metrics.in_flight);
-        let [content, attributes_json, _, sender_json] = request.publish_request.texts();
+        let (message, sender_json) = request.publish_request.request();
+        let [content, attributes_json, _] = message.texts();
         let question = Question {
             content,
             attributes_json,

@@ -6,7 +6,7 @@ mod request;
 pub mod review;
 mod time;
 
-pub use request::{Parser, Refusal, Request};
+pub use request::{Action, Parser, Refusal, Request};
 
 use super::scan::Scan;
 use crate::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;

@@ -8,16 +8,16 @@ use super::receive::count_refusal;
 use crate::base::id::{FrameId, RoomId};
 use crate::base::table::Slot;
 use crate::net::io::Io;
-use crate::protocol::chat::{ErrorCode, encode, texts};
+use crate::protocol::chat::{ErrorCode, Request, encode, texts};
 use crate::room::RoomSettings;
 use crate::room::order::EncodeContext;
 use crate::session::Ending;
-use crate::shard::command::{Action, Command, PublishRequest, Refusal, Texts};
+use crate::shard::command::{Command, PublishRequest, Refusal};
 use crate::shard::connection::Connection;
 use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
-use crate::shard::review::ReviewContext;
-use crate::shard::shard_room::{HomeRoom, RequestFault, ShardRoom};
+use crate::shard::review::PublishContext;
+use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
 
 impl<W: Io> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {
@@ -93,12 +93,12 @@ impl<W: Io> Core<W> {
 
     /// Serves a request of a member on another shard.
     pub(super) fn take_publish(&mut self, room: RoomId, publish_request: &PublishRequest) {
-        let done = self.act(
-            room,
-            publish_request.action,
-            publish_request.texts(),
-            Some(publish_request),
-        );
+        let (request, sender_json) = publish_request.request();
+        let done = self.with_home(room, |home, place, context| {
+            home.publish(place, (&request, sender_json), context, || {
+                publish_request.clone()
+            })
+        });
         if let Err((code, message)) = done {
             let id = self.ids.next_id();
             self.refuse_sender(publish_request, id, code, message);
@@ -115,9 +115,9 @@ impl<W: Io> Core<W> {
     ) {
         count_refusal(&self.metrics, code);
         let (shard, connection) = publish_request.from;
-        let [_, _, request_id, _] = publish_request.texts();
+        let (request, _) = publish_request.request();
         let mut frame = BytesMut::new();
-        encode::error(&mut frame, id, request_id, code, message);
+        encode::error(&mut frame, id, request.request_id(), code, message);
         let refusal = Box::new(Refusal {
             frame: frame.freeze(),
             id,
@@ -164,29 +164,32 @@ impl<W: Io> Core<W> {
     pub(super) fn moderate(
         &mut self,
         room: RoomId,
-        action: Action,
-        subject: &str,
-        reason: &str,
+        request: &Request<'_>,
     ) -> Result<FrameId, Refused> {
-        self.act(room, action, [subject, reason, "", ""], None)
-            .map_err(|(code, _)| match code {
-                ErrorCode::NotFound => Refused::NoSuchRoom,
-                ErrorCode::TooManyRequests => Refused::Rate,
-                ErrorCode::BadRequest
-                | ErrorCode::Unauthorized
-                | ErrorCode::Forbidden
-                | ErrorCode::NotAcceptable
-                | ErrorCode::PayloadTooLarge
-                | ErrorCode::Internal => Refused::Busy,
-            })
+        let done = self.with_home(room, |home, _, context| {
+            home.act(request, "", context).map(Published::Appended)
+        });
+        done.map_err(|(code, _)| match code {
+            ErrorCode::NotFound => Refused::NoSuchRoom,
+            ErrorCode::TooManyRequests => Refused::Rate,
+            ErrorCode::BadRequest
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::NotAcceptable
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::Internal => Refused::Busy,
+        })
     }
 
-    fn act(
+    /// Finds the home of `room` here and lets `work` have it, then sees to it that what was appended is flushed.
+    fn with_home(
         &mut self,
         room: RoomId,
-        action: Action,
-        texts: Texts<'_>,
-        publish_request: Option<&PublishRequest>,
+        work: impl FnOnce(
+            &mut HomeRoom,
+            (RoomId, Slot<ShardRoom>),
+            &mut PublishContext<'_>,
+        ) -> Result<Published, RequestFault>,
     ) -> Result<FrameId, RequestFault> {
         let missing = (ErrorCode::NotFound, texts::NO_ROOM);
         let room_slot = *self.rooms.get(&room).ok_or(missing)?;
@@ -196,34 +199,22 @@ impl<W: Io> Core<W> {
         else {
             return Err(missing);
         };
-        if action == Action::Send
-            && home.pending.is_some()
-            && let Some(publish_request) = publish_request
-        {
-            let mut review_context = ReviewContext {
-                ids: &mut self.ids,
-                review_queue: &mut self.review_queue,
-                settings: &self.settings,
-                budgets: &self.budgets,
-                metrics: &self.metrics,
-                now: self.now,
-            };
-            return home.hold((room, room_slot), publish_request, &mut review_context);
-        }
-        let mut encode_context = EncodeContext {
+        let mut context = PublishContext {
             ids: &mut self.ids,
-            now: self.now,
             deflater: &mut self.deflater,
+            review_queue: &mut self.review_queue,
+            settings: &self.settings,
+            budgets: &self.budgets,
+            metrics: &self.metrics,
+            now: self.now,
         };
-        let id = home.act(
-            &mut encode_context,
-            action,
-            texts,
-            &self.settings,
-            &self.budgets,
-        )?;
-        self.note_unflushed(room_slot);
-        Ok(id)
+        match work(home, (room, room_slot), &mut context)? {
+            Published::Appended(id) => {
+                self.note_unflushed(room_slot);
+                Ok(id)
+            }
+            Published::Held(id) => Ok(id),
+        }
     }
 
     /// Closes every connection of a user here, after the event that announces it.

@@ -8,15 +8,15 @@ use crate::base::limits::PARSE_PADDING_BYTES;
 use crate::base::table::Slot;
 use crate::net::io::{Io, Shutdown};
 use crate::net::tls::Progress;
-use crate::protocol::chat::{ErrorCode, Request, encode, texts};
+use crate::protocol::chat::{Action, ErrorCode, encode, texts};
 use crate::protocol::ws;
-use crate::room::order::EncodeContext;
 use crate::session::{Effect, Ending};
-use crate::shard::command::{self, Action, PublishRequest, Texts};
+use crate::shard::command::{self, PublishRequest};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
-use crate::shard::review::ReviewContext;
+use crate::shard::review::PublishContext;
+use crate::shard::shard_room::Published;
 
 /// `ENOBUFS`: no receive buffer was free; the receive is armed again.
 const ENOBUFS: i32 = 105;
@@ -179,49 +179,35 @@ impl<W: Io> Core<W> {
                     request,
                     sender_json,
                 } => {
-                    let (action, texts) = split(&request, sender_json);
-                    count_request(metrics, action);
+                    count_request(metrics, request.action());
                     let from = (here, slot.to_bits());
-                    let fault = if let Some(home) = &mut shard_room.home
-                        && action == Action::Send
-                        && home.pending.is_some()
-                    {
-                        let mut review_context = ReviewContext {
+                    let mut owned =
+                        || PublishRequest::new(request_buffer, &request, sender_json, &ip, from);
+                    let fault = if let Some(home) = &mut shard_room.home {
+                        let mut context = PublishContext {
                             ids: &mut *ids,
+                            deflater: &mut *deflater,
                             review_queue: &mut *review_queue,
                             settings,
                             budgets,
                             metrics,
                             now,
                         };
-                        let publish_request =
-                            PublishRequest::new(request_buffer, action, texts, &ip, from);
-                        home.hold(
-                            (shard_room.id, room_slot),
-                            &publish_request,
-                            &mut review_context,
-                        )
-                        .err()
-                    } else if let Some(home) = &mut shard_room.home {
-                        let mut encode_context = EncodeContext {
-                            ids: &mut *ids,
-                            now,
-                            deflater: &mut *deflater,
-                        };
-                        let done = home.act(&mut encode_context, action, texts, settings, budgets);
-                        after.posted |= done.is_ok();
+                        let place = (shard_room.id, room_slot);
+                        let done =
+                            home.publish(place, (&request, sender_json), &mut context, owned);
+                        after.posted |= matches!(done, Ok(Published::Appended(_)));
                         done.err()
                     } else {
-                        let publish_request =
-                            PublishRequest::new(request_buffer, action, texts, &ip, from);
-                        let request = command::Request::Publish(shard_room.id, publish_request);
+                        let command = command::Request::Publish(shard_room.id, owned());
                         let mailbox = requests.get_mut(settings.home(shard_room.id));
-                        let sent = mailbox.is_some_and(|mailbox| mailbox.offer(request).is_ok());
+                        let sent = mailbox.is_some_and(|mailbox| mailbox.offer(command).is_ok());
                         metrics.mailbox_full.add((!sent).into());
                         (!sent).then_some((ErrorCode::TooManyRequests, texts::RATE))
                     };
                     if let Some((code, message)) = fault {
-                        refuse(&mut after, lane, ids.next_id(), code, message, texts[2]);
+                        let request_id = request.request_id();
+                        refuse(&mut after, lane, ids.next_id(), code, message, request_id);
                     }
                 }
                 Effect::Refuse {
@@ -345,37 +331,11 @@ impl<W: Io> Core<W> {
     }
 }
 
-fn split<'a>(request: &Request<'a>, sender_json: &'a str) -> (Action, Texts<'a>) {
-    match *request {
-        Request::SendMessage {
-            content,
-            attributes_json,
-            request_id,
-        } => (
-            Action::Send,
-            [content, attributes_json, request_id, sender_json],
-        ),
-        Request::DeleteMessage {
-            id,
-            reason,
-            request_id,
-        } => (Action::Delete, [id, reason, request_id, sender_json]),
-        Request::DisconnectUser {
-            user_id,
-            reason,
-            request_id,
-        } => (
-            Action::Disconnect,
-            [user_id, reason, request_id, sender_json],
-        ),
-    }
-}
-
 fn count_request(metrics: &ShardMetrics, action: Action) {
     match action {
-        Action::Send => metrics.received_send.inc(),
-        Action::Delete => metrics.received_delete.inc(),
-        Action::Disconnect => metrics.received_disconnect.inc(),
+        Action::SendMessage => metrics.received_send.inc(),
+        Action::DeleteMessage => metrics.received_delete.inc(),
+        Action::DisconnectUser => metrics.received_disconnect.inc(),
     }
 }
 

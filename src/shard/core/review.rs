@@ -74,7 +74,8 @@ impl<W: Io> Core<W> {
         let mut released = 0;
         while let Some((held, rewrite)) = queue.release() {
             released += 1;
-            let [content, attributes_json, request_id, sender_json] = held.publish_request.texts();
+            let (request, sender_json) = held.publish_request.request();
+            let [content, attributes_json, request_id] = request.texts();
             let message = match &rewrite {
                 None => NewMessage {
                     content,
