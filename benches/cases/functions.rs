@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
     case("encode_message", "a MESSAGE frame", 1, MANY, encode_message),
     case("encode_event", "an EVENT frame", 1, MANY, encode_event),
     case("encode_error", "an ERROR frame", 1, MANY, encode_error),
-    case("say", "a message said and flushed", 1, MANY, post_plain),
+    case("post", "a message, flushed", 1, MANY, post_plain),
     case(
         "post_deflated",
         "the same, also compressed",
@@ -45,7 +45,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("inflate", "a compressed request", 1, MANY, inflate),
     case("segment_cut", "a frame written and cut", 1, MANY, cut),
-    case("mailbox", "a command, 16 a wake-up", 16, MANY, mailbox_case),
+    case("mailbox", "a command, 16 a wake-up", 16, MANY, mail),
     case("log_next", "a reader one batch behind", 1, MANY, next_near),
     case("log_next_far", "500 batches behind", 1, MANY, next_far),
     case("walk", "a member of 10,000", 10_000, (1, 10), walk),
@@ -261,14 +261,14 @@ struct Words([u64; 4]);
 impl MustArrive for Words {}
 
 /// Does sixteen pushes, one flush, sixteen pops; no thread sleeps.
-fn mailbox_case() -> Call {
+fn mail() -> Call {
     let bell = Arc::new(Doorbell::new().expect("an eventfd"));
-    let (mut mailbox_case, mut receiver) = mailbox(&bell);
+    let (mut sender, mut receiver) = mailbox(&bell);
     Box::new(move || {
         for item in 0..16_u64 {
-            mailbox_case.deliver(Words([item; 4]));
+            sender.deliver(Words([item; 4]));
         }
-        mailbox_case.flush();
+        sender.flush();
         while let Ok(item) = receiver.pop() {
             black_box(item.0);
         }
