@@ -196,6 +196,29 @@ fn lines_that_strangers_can_cause_are_limited() {
     );
 }
 
+/// Goal: no borrow of a cell lives on through the arms of the branch that it decides, where a call may want the
+/// cell again: that is a panic, and the end of the process. Method: whoever branches on a borrow binds it first.
+#[test]
+fn no_branch_keeps_a_borrow() {
+    let mut found = Vec::new();
+    for path in sources(&source_root()) {
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let branches = ["if let ", "while let ", "match "];
+            let is_branch = branches
+                .iter()
+                .any(|word| line.trim_start().starts_with(word));
+            if is_branch && line.contains(".borrow_mut()") && line.ends_with('{') {
+                found.push(format!("{}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "bind the borrow's result first:\n{}",
+        found.join("\n")
+    );
+}
+
 /// Words of our own that gave way to the field's. `docs/glossary.md` has those that stay.
 const RETIRED: &[&str] = &[
     "Docket",

@@ -329,6 +329,9 @@ pub const CALL_ANSWER_MAX: Duration = Duration::from_secs(10);
 pub const CALLS_OPEN_MAX: usize = 4096;
 /// From a request of the control thread to the shard's answer; a busy shard's turn takes milliseconds.
 pub const SHARD_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long a ring's entries may fail one after another for want of memory; then its shard ends, and the process.
+/// Longer than a shortage that passes, shorter than viewers wait.
+pub const RING_REFUSED_MAX: Duration = Duration::from_secs(10);
 /// From a health check until every thread has taken a turn. A turn takes milliseconds, a commit to a slow disk a
 /// second.
 pub const LIVENESS_MAX: Duration = Duration::from_secs(5);

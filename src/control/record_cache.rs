@@ -134,7 +134,9 @@ impl<R: Record> RecordCache<R> {
 
     /// Changes a record in memory only, without its update time.
     pub fn mark(&self, id: R::Id, change: impl FnOnce(&mut R)) {
-        if let Some(record) = self.records.borrow_mut().get_mut(&id) {
+        // `change` sees one record, not the cache.
+        let mut records = self.records.borrow_mut();
+        if let Some(record) = records.get_mut(&id) {
             change(record);
         }
     }
@@ -143,7 +145,8 @@ impl<R: Record> RecordCache<R> {
     pub fn put(&self, record: R) {
         let (id, updated_ms) = (record.id(), record.head().updated_ms);
         let mut order = self.order.borrow_mut();
-        if let Some(before) = self.records.borrow_mut().insert(id, record) {
+        let before = self.records.borrow_mut().insert(id, record);
+        if let Some(before) = before {
             order.remove(&(Reverse(before.head().updated_ms), id));
         }
         order.insert((Reverse(updated_ms), id));
@@ -151,7 +154,8 @@ impl<R: Record> RecordCache<R> {
 
     /// Removes a record.
     pub fn remove(&self, id: R::Id) {
-        if let Some(before) = self.records.borrow_mut().remove(&id) {
+        let removed = self.records.borrow_mut().remove(&id);
+        if let Some(before) = removed {
             let entry = (Reverse(before.head().updated_ms), id);
             self.order.borrow_mut().remove(&entry);
         }

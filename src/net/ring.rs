@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -15,6 +16,7 @@ use super::buffers::{Buffers, ReceivedBuffer};
 use super::io::{Key, Queued, SendBuffer, Shutdown};
 use crate::base::limits::{
     ENTERS_FURTHER_MAX, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_COMPLETIONS, RING_ENTRIES,
+    RING_REFUSED_MAX,
 };
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
@@ -124,6 +126,7 @@ pub struct Ring {
     lent: slab::Slab<(Key, SendBuffer)>,
     // Submissions that did not fit into the queue.
     backlog: VecDeque<squeue::Entry>,
+    refusals: Refusals,
     // Sends queued since this was last taken.
     queued: Queued,
     // Connections that wait to become writable.
@@ -175,6 +178,7 @@ impl Ring {
             buffers,
             lent: slab::Slab::new(),
             backlog,
+            refusals: Refusals::default(),
             queued: Queued::default(),
             awaiting: 0,
             free: Vec::new(),
@@ -272,14 +276,15 @@ impl Ring {
             };
             match entered {
                 Ok(_) if self.backlog.is_empty() => {
+                    self.refusals.over();
                     if further == 0 || !self.uring.submission().taskrun() {
                         return Ok(());
                     }
                     further -= 1;
                 }
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return judge(error),
+                Ok(_) => self.refusals.over(),
+                Err(error) => return self.refusals.judge(error, Instant::now()),
             }
         }
     }
@@ -460,7 +465,41 @@ impl Ring {
     }
 }
 
-/// Judges a failed entry. No submission is lost by it: those that the kernel did not take stay queued.
+/// Failed entries in a row.
+#[derive(Debug, Default)]
+struct Refusals {
+    // When the first of them failed.
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    /// An entry succeeded.
+    fn over(&mut self) {
+        self.since = None;
+    }
+
+    /// Judges an entry that failed `now`. No submission is lost by it: those that the kernel did not take stay
+    /// queued. A kernel that takes none for [`RING_REFUSED_MAX`] makes the ring useless: its connections are served
+    /// no more, and only the end of the process says so.
+    fn judge(&mut self, error: io::Error, now: Instant) -> io::Result<()> {
+        let errno = error.raw_os_error();
+        let outcome = judge(error);
+        // A signal says nothing about the ring.
+        if outcome.is_ok() && errno != Some(EINTR) {
+            let since = *self.since.get_or_insert(now);
+            if now.duration_since(since) >= RING_REFUSED_MAX {
+                return Err(io::Error::other(format!(
+                    "the kernel took no submission for {} s: {}",
+                    RING_REFUSED_MAX.as_secs(),
+                    io::Error::from_raw_os_error(errno.unwrap_or_default())
+                )));
+            }
+        }
+        outcome
+    }
+}
+
+/// Judges a failed entry by itself.
 fn judge(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         // Interrupted; or no memory for requests now; or completions must be reaped first.
@@ -512,7 +551,41 @@ const SHUT_RDWR: i32 = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Goal: lack of memory is borne for a while, not for ever; each success begins the while anew.
+    #[test]
+    fn a_ring_that_is_refused_for_long_ends() {
+        let start = Instant::now();
+        for errno in [EAGAIN, ENOMEM, EBUSY] {
+            let mut refusals = Refusals::default();
+            let mut refused = |seconds| {
+                let now = start + Duration::from_secs(seconds);
+                refusals.judge(io::Error::from_raw_os_error(errno), now)
+            };
+            assert!(refused(0).is_ok() && refused(9).is_ok());
+            let ended = refused(10).expect_err("ten seconds");
+            assert!(ended.to_string().contains("for 10 s"), "{ended}");
+            refusals.over();
+            let again = io::Error::from_raw_os_error(errno);
+            assert!(
+                refusals
+                    .judge(again, start + Duration::from_secs(30))
+                    .is_ok()
+            );
+        }
+        let mut refusals = Refusals::default();
+        for seconds in [0, 60] {
+            let interrupted = io::Error::from_raw_os_error(EINTR);
+            assert!(
+                refusals
+                    .judge(interrupted, start + Duration::from_secs(seconds))
+                    .is_ok()
+            );
+        }
+    }
 
     /// Goal: an entry that failed for lack of memory or space is retried; lost completions end the ring by name.
     #[test]

@@ -122,7 +122,8 @@ impl Ingest {
         }
         while self.take_entries(&mut commands) {}
         for running in self.sinks.values() {
-            if let Some(file) = running.sink.spool.borrow_mut().sync_handle() {
+            let unsynced = running.sink.spool.borrow_mut().sync_handle();
+            if let Some(file) = unsynced {
                 let _as_far_as_possible = file.sync_data();
             }
         }
@@ -329,7 +330,8 @@ impl Ingest {
             if syncing {
                 continue;
             }
-            if let Some(file) = running.sink.spool.borrow_mut().sync_handle() {
+            let unsynced = running.sink.spool.borrow_mut().sync_handle();
+            if let Some(file) = unsynced {
                 let id = running.sink.id;
                 running.sync = Some(tokio::task::spawn_local(async move {
                     if let Err(error) = blocking(move || file.sync_data()).await {

@@ -122,7 +122,9 @@ impl ControlAdmission {
     /// No descriptor was left for a new connection: the oldest one is displaced.
     pub(super) fn accept_failed(&self) {
         self.accept_errors.set(self.accept_errors.get() + 1);
-        if let Some(oldest) = self.all.borrow_mut().displace_next() {
+        // The borrow ends here: what follows looks at the table, too.
+        let oldest = self.all.borrow_mut().displace_next();
+        if let Some(oldest) = oldest {
             self.displace(&oldest, None);
         }
     }
@@ -278,6 +280,21 @@ mod tests {
         let mut displaced = std::pin::pin!(slot.displaced());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         displaced.as_mut().poll(&mut context).is_ready()
+    }
+
+    /// Goal: an accept that fails closes the oldest connection and says so.
+    #[test]
+    fn a_failed_accept_displaces_the_oldest_connection() {
+        let admission = admission(4);
+        let open: Vec<_> = (0..2)
+            .filter_map(|_| admission.admit([127, 0, 0, 2].into()))
+            .collect();
+        admission.accept_failed();
+        let cut: Vec<_> = open.iter().map(is_cut).collect();
+        assert_eq!(cut, [true, false]);
+        admission.accept_failed();
+        admission.accept_failed();
+        assert_eq!(admission.accept_errors.get(), 3);
     }
 
     /// Goal: idle connections of one address exclude no other address; the oldest of them is displaced.

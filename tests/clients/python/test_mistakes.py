@@ -159,7 +159,7 @@ def test_the_program_says_which_it_is():
 
 
 def test_the_unit_does_not_restart_what_cannot_start():
-    unit = (REPOSITORY / "README.md").read_text().split("```ini\n")[1].split("```")[0]
+    unit = (REPOSITORY / "deploy" / "uproar.service").read_text()
     assert "RestartPreventExitStatus=2" in unit.splitlines()
     # The exit code of a command before the main one is not looked at.
     assert "\nExecStartPre=" not in unit

@@ -84,6 +84,8 @@ def stir(server: Server, tokens: list[str]) -> None:
     [
         ("shard-0", "io_uring_enter:error=EBADF"),
         ("shard-1", "io_uring_enter:error=EBADR"),
+        # For ever, not once: it is borne for ten seconds.
+        ("shard-1", "io_uring_enter:error=ENOMEM"),
         ("shard-1", "epoll_wait:error=EBADF"),
         ("archive", "epoll_wait:error=EBADF"),
         ("store", FAILING_DISK),
