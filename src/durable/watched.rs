@@ -25,9 +25,9 @@ impl<const N: usize> Watched<N> {
     /// Their state now. Call before the files are read: the next check finds a change in between.
     pub fn new(paths: [PathBuf; N]) -> Self {
         let mut watched = Self {
-            metadata: paths.each_ref().map(|path| metadata(path)),
             paths,
             seen: None,
+            metadata: [None; N],
         };
         watched.changed();
         watched
@@ -80,6 +80,7 @@ fn metadata(path: &Path) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::faults::Scratch;
     use std::os::unix::fs::symlink;
     use std::time::SystemTime;
 
@@ -87,7 +88,8 @@ mod tests {
     /// that points elsewhere as in Kubernetes, removed and restored; a new time alone is not a change.
     #[test]
     fn files_are_compared_by_content() {
-        let dir = std::env::temp_dir().join(format!("uproar-watched-{}", std::process::id()));
+        let scratch = Scratch::new();
+        let dir = &scratch.0;
         fs::create_dir_all(dir.join("a")).expect("a directory");
         fs::create_dir_all(dir.join("b")).expect("a directory");
         let path = dir.join("pem");
@@ -130,18 +132,17 @@ mod tests {
         assert!(linked.touched() && linked.changed() && !linked.changed());
         write(&dir.join("none"), "the second");
         assert!(linked.changed());
-        fs::remove_dir_all(&dir).expect("removed");
     }
 
     /// Goal: of a file longer than the compared part, at least a change of length is noticed.
     #[test]
     fn a_long_file_is_compared_in_part() {
-        let path = std::env::temp_dir().join(format!("uproar-long-{}", std::process::id()));
+        let scratch = Scratch::new();
+        let path = scratch.0.join("long");
         let file = File::create(&path).expect("created");
         file.set_len(COMPARED_FILE_BYTES_MAX).expect("sparse");
-        let mut watched = Watched::new([path.clone()]);
+        let mut watched = Watched::new([path]);
         file.set_len(COMPARED_FILE_BYTES_MAX + 1).expect("sparse");
         assert!(watched.changed());
-        fs::remove_file(&path).expect("removed");
     }
 }

@@ -103,13 +103,14 @@ pub(super) fn fault(path: &Path, cause: impl ToString) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::faults::Scratch;
     use std::fs;
 
     /// Goal: each mistake has its own message, with the file at fault.
     #[test]
     fn mistakes_are_named() {
-        let dir = std::env::temp_dir().join(format!("uproar-pem-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
+        let scratch = Scratch::new();
+        let dir = &scratch.0;
         let made = |name: &str| {
             let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("made");
             let key = made.signing_key.serialize_pem();
@@ -181,7 +182,7 @@ mod tests {
         fs::write(&files.certificate, &certificate).expect("written");
         fs::write(&files.key, &key).expect("written");
         read(&files, &provider).expect("a pair");
-        fs::remove_dir_all(&dir).expect("removed");
+        fs::remove_dir_all(dir).expect("removed");
         let error = read(&files, &provider).expect_err("no file");
         assert_eq!(error.exit_code(), 2, "{error}");
     }

@@ -13,19 +13,19 @@ use keyfile::KeyRecord;
 const NOW: UnixTime = UnixTime::from_secs(1_440_938_160);
 
 /// A data directory that is gone afterwards.
-struct Directory(PathBuf);
+struct Directory(Scratch);
 
 impl Directory {
-    fn new(name: &str) -> Self {
-        let name = format!("uproar-keys-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _absent = fs::remove_dir_all(&path);
-        fs::create_dir(&path).expect("creates");
-        Self(path)
+    fn new() -> Self {
+        Self(Scratch::new())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.0.join(name)
     }
 
     fn file(&self) -> KeyFile {
-        KeyFile::of(&self.0)
+        KeyFile::of(&self.0.0)
     }
 
     fn create(&self, operations: &[Operation], resources: &[&str]) -> AccessKey {
@@ -40,22 +40,16 @@ impl Directory {
     }
 
     fn edit(&self, name: &str, edit: impl FnOnce(String) -> String) {
-        let path = self.0.join(name);
+        let path = self.path(name);
         let text = fs::read_to_string(&path).expect("reads");
         fs::write(&path, edit(text)).expect("writes");
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
     }
 }
 
 /// Goal: keys come back with their secrets and rights; the file alone does not reveal a secret.
 #[test]
 fn keys_are_kept_sealed() {
-    let directory = Directory::new("kept");
+    let directory = Directory::new();
     assert_eq!(directory.file().open().expect("opens").len(), 0);
     let mint = directory.create(&[Operation::CreateChatToken], &["*:room/A*"]);
     let admin = directory.create(&[], &[]);
@@ -67,10 +61,10 @@ fn keys_are_kept_sealed() {
     assert_eq!(keys[0].0.secret, mint.secret);
     assert!(!keys[0].1.allows(Operation::CreateRoom) && !keys[0].1.covers(None));
     assert!(keys[1].1.allows(Operation::CreateRoom) && keys[1].1.covers(None));
-    let text = fs::read_to_string(directory.0.join("access-keys")).expect("reads");
+    let text = fs::read_to_string(directory.path("access-keys")).expect("reads");
     assert!(text.contains(&mint.id) && !text.contains(&*mint.secret));
     for name in ["access-keys", "master-key"] {
-        let mode = fs::metadata(directory.0.join(name))
+        let mode = fs::metadata(directory.path(name))
             .expect("is there")
             .permissions();
         assert_eq!(mode.mode() & 0o7777, 0o600, "{name}");
@@ -88,7 +82,7 @@ fn keys_are_kept_sealed() {
 /// Goal: whoever has the file but not the master key can neither widen rights nor move secrets.
 #[test]
 fn changes_by_hand_are_refused() {
-    let directory = Directory::new("changed");
+    let directory = Directory::new();
     let key = directory.create(&[Operation::CreateChatToken], &["*:room/A*"]);
     let widenings: [&dyn Fn(String) -> String; 4] = [
         &|text| text.replace("CreateChatToken", "DeleteRoom"),
@@ -96,7 +90,7 @@ fn changes_by_hand_are_refused() {
         &|text| text.replace(&key.id, "AKUPAAAAAAAAAAAAAAAA"),
         &|text| text.replace("of a test", "of nobody"),
     ];
-    let good = fs::read_to_string(directory.0.join("access-keys")).expect("reads");
+    let good = fs::read_to_string(directory.path("access-keys")).expect("reads");
     for widen in widenings {
         directory.edit("access-keys", widen);
         let refused = directory.file().open().expect_err("sealed");
@@ -107,11 +101,11 @@ fn changes_by_hand_are_refused() {
     let refused = directory.file().open().expect_err("no JSON");
     assert!(matches!(refused, KeyFileError::Damaged { .. }), "{refused}");
     directory.edit("access-keys", |_| good.clone());
-    fs::remove_file(directory.0.join("master-key")).expect("removes");
+    fs::remove_file(directory.path("master-key")).expect("removes");
     let refused = directory.file().open().expect_err("sealed for good");
     assert!(refused.to_string().contains("master-key"), "{refused}");
     assert!(
-        !directory.0.join("master-key").exists(),
+        !directory.path("master-key").exists(),
         "a lost key is not made up"
     );
 }
@@ -119,10 +113,10 @@ fn changes_by_hand_are_refused() {
 /// Goal: a file that others can read is refused.
 #[test]
 fn files_that_others_can_read_are_refused() {
-    let directory = Directory::new("open");
+    let directory = Directory::new();
     directory.create(&[], &[]);
     for name in ["access-keys", "master-key"] {
-        let path = directory.0.join(name);
+        let path = directory.path(name);
         for mode in [0o640, 0o604, 0o660, 0o700 | 0o010] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("sets");
             let refused = directory.file().open().expect_err("readable");
@@ -132,8 +126,8 @@ fn files_that_others_can_read_are_refused() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("sets");
     }
     directory.file().open().expect("private again");
-    let path = directory.0.join("access-keys");
-    let elsewhere = directory.0.join("elsewhere");
+    let path = directory.path("access-keys");
+    let elsewhere = directory.path("elsewhere");
     fs::rename(&path, &elsewhere).expect("moves");
     std::os::unix::fs::symlink(&elsewhere, &path).expect("links");
     let refused = directory.file().open().expect_err("a link");
@@ -144,7 +138,7 @@ fn files_that_others_can_read_are_refused() {
 /// the file is damaged.
 #[test]
 fn a_running_server_follows_the_file() {
-    let directory = Directory::new("followed");
+    let directory = Directory::new();
     let configured = AccessKey {
         id: "AKIDCONFIGURED000000".to_owned(),
         secret: Zeroizing::new("secret".to_owned()),

@@ -304,8 +304,8 @@ mod tests {
     /// Goal: a torn last line is cut off before the next is written; whole ones stay.
     #[test]
     fn lines_follow_whole_lines() {
-        let directory = std::env::temp_dir().join(format!("uproar-lines-{}", std::process::id()));
-        let path = directory.join("a/b.jsonl");
+        let scratch = Scratch::new();
+        let path = scratch.0.join("a/b.jsonl");
         append(&path, b"one\n").expect("writes");
         append(&path, b"two\n").expect("writes");
         let mut file = OpenOptions::new().append(true).open(&path).expect("opens");
@@ -315,6 +315,5 @@ mod tests {
         replace(&path, b"new").expect("writes");
         append(&path, b"line\n").expect("writes");
         assert_eq!(fs::read(&path).expect("reads"), b"line\n");
-        fs::remove_dir_all(directory).expect("removes");
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn set_version(write: &WriteTransaction, version: u64) -> Result<(), 
 mod tests {
     use super::*;
     use crate::control::store::Store;
+    use crate::durable::faults::Scratch;
     use crate::supervisor::Supervisor;
 
     /// A database as the first version left it, with one room.
@@ -92,17 +93,11 @@ mod tests {
         write.commit().expect("commits");
     }
 
-    fn scratch(name: &str) -> std::path::PathBuf {
-        let name = format!("uproar-schema-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _absent = std::fs::remove_file(&path);
-        path
-    }
-
     /// Goal: the records of an older server are there after an upgrade, and the file has the current schema.
     #[test]
     fn a_database_of_schema_1_is_migrated_and_keeps_its_rooms() {
-        let path = scratch("old");
+        let scratch = Scratch::new();
+        let path = scratch.0.join("old");
         of_schema_1(&path);
         let database = Database::open(&path).expect("opens");
         migrate(&database).expect("migrates");
@@ -125,13 +120,13 @@ mod tests {
             serde_json::from_slice(&registry_sees[0].1).expect("today's record");
         assert_eq!(room.head.name.as_deref(), Some("old"));
         assert_eq!(room.head.tags.get("k").map(String::as_str), Some("v"));
-        std::fs::remove_file(&path).expect("removes");
     }
 
     /// Goal: a file of a later server is not changed.
     #[test]
     fn a_later_schema_is_refused() {
-        let path = scratch("new");
+        let scratch = Scratch::new();
+        let path = scratch.0.join("new");
         let database = Database::create(&path).expect("creates");
         let write = database.begin_write().expect("begins");
         write
@@ -151,6 +146,5 @@ mod tests {
                 .count(),
             1
         );
-        std::fs::remove_file(&path).expect("removes");
     }
 }
