@@ -482,35 +482,28 @@ impl Refusals {
     /// queued. A kernel that takes none for [`RING_REFUSED_MAX`] makes the ring useless: its connections are served
     /// no more, and only the end of the process says so.
     fn judge(&mut self, error: io::Error, now: Instant) -> io::Result<()> {
-        let errno = error.raw_os_error();
-        let outcome = judge(error);
-        // A signal says nothing about the ring.
-        if outcome.is_ok() && errno != Some(EINTR) {
-            let since = *self.since.get_or_insert(now);
-            if now.duration_since(since) >= RING_REFUSED_MAX {
-                return Err(io::Error::other(format!(
-                    "the kernel took no submission for {} s: {}",
-                    RING_REFUSED_MAX.as_secs(),
-                    io::Error::from_raw_os_error(errno.unwrap_or_default())
-                )));
+        match error.raw_os_error() {
+            // A signal says nothing about the ring.
+            Some(EINTR) => Ok(()),
+            // No memory for requests now; or completions must be reaped first.
+            Some(EAGAIN | ENOMEM | EBUSY) => {
+                let since = *self.since.get_or_insert(now);
+                if now.duration_since(since) < RING_REFUSED_MAX {
+                    return Ok(());
+                }
+                let seconds = RING_REFUSED_MAX.as_secs();
+                Err(io::Error::other(format!(
+                    "the kernel took no submission for {seconds} s: {error}"
+                )))
             }
+            // The kernel reports this once and continues without the lost completions. Their connections are
+            // unknown and would wait for ever, and their buffers would stay lent for ever.
+            Some(EBADR) => Err(io::Error::other(
+                "the kernel had no memory to keep completions aside and lost some (EBADR): the pending \
+                 operations are unknown",
+            )),
+            _ => Err(error),
         }
-        outcome
-    }
-}
-
-/// Judges a failed entry by itself.
-fn judge(error: io::Error) -> io::Result<()> {
-    match error.raw_os_error() {
-        // Interrupted; or no memory for requests now; or completions must be reaped first.
-        Some(EINTR | EAGAIN | ENOMEM | EBUSY) => Ok(()),
-        // The kernel reports this once and continues without the lost completions. Their connections are unknown
-        // and would wait for ever, and their buffers would stay lent for ever.
-        Some(EBADR) => Err(io::Error::other(
-            "the kernel had no memory to keep completions aside and lost some (EBADR): the pending \
-             operations are unknown",
-        )),
-        _ => Err(error),
     }
 }
 
@@ -590,12 +583,16 @@ mod tests {
     /// Goal: an entry that failed for lack of memory or space is retried; lost completions end the ring by name.
     #[test]
     fn only_a_useless_ring_ends() {
+        let judge = |errno| {
+            let error = io::Error::from_raw_os_error(errno);
+            Refusals::default().judge(error, Instant::now())
+        };
         for errno in [EINTR, EAGAIN, ENOMEM, EBUSY] {
-            assert!(judge(io::Error::from_raw_os_error(errno)).is_ok());
+            assert!(judge(errno).is_ok());
         }
-        let lost = judge(io::Error::from_raw_os_error(EBADR)).expect_err("lost");
+        let lost = judge(EBADR).expect_err("lost");
         assert!(lost.to_string().contains("EBADR"), "{lost}");
-        let bad = judge(io::Error::from_raw_os_error(9)).expect_err("no ring");
+        let bad = judge(9).expect_err("no ring");
         assert_eq!(bad.raw_os_error(), Some(9));
     }
 }

@@ -155,7 +155,7 @@ impl Session {
         effect: &mut dyn FnMut(Effect<'_>),
     ) {
         self.last_received = now.tick;
-        let overhead_rate = context.overhead_rate;
+        let (rate, overhead_rate) = (context.connection_rate, context.overhead_rate);
         let mut start = 0;
         while start < len {
             let fragments = self.decoder.fragments();
@@ -208,7 +208,6 @@ impl Session {
                 }
                 Item::Text(payload) => {
                     let (padded, len) = payload.into_padded();
-                    let rate = context.connection_rate;
                     match context.parser.parse(padded, len, content_chars_max) {
                         Ok(request) => {
                             let sender_json = &*self.sender_json;
@@ -239,13 +238,7 @@ impl Session {
                         message: texts::BINARY,
                         request_id: scan.value().unwrap_or_default(),
                     };
-                    charge_refusal(
-                        &mut self.budget,
-                        context.connection_rate,
-                        now,
-                        refusal,
-                        effect,
-                    );
+                    charge_refusal(&mut self.budget, rate, now, refusal, effect);
                 }
                 Item::Oversized(scan) => {
                     let refusal = Refusal {
@@ -253,13 +246,7 @@ impl Session {
                         message: texts::FRAME_TOO_BIG,
                         request_id: scan.value().unwrap_or_default(),
                     };
-                    charge_refusal(
-                        &mut self.budget,
-                        context.connection_rate,
-                        now,
-                        refusal,
-                        effect,
-                    );
+                    charge_refusal(&mut self.budget, rate, now, refusal, effect);
                 }
                 Item::Ping(payload) => effect(Effect::Pong(payload)),
                 Item::Pong(_) => {}
