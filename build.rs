@@ -26,7 +26,7 @@ fn commit() -> Option<String> {
     let id = git(&["rev-parse", "--short=12", "HEAD"])?;
     // Written at each commit and at each change of branch.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
-    let compiled = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
+    let compiled = ["src", "crates", "Cargo.toml", "Cargo.lock", "build.rs"];
     for path in compiled.into_iter().chain([&*log]) {
         println!("cargo:rerun-if-changed={path}");
     }

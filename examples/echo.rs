@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
-use uproar::base::id::RoomId;
-use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::accept::{ECHO_ROOM, HandshakeConfig};
 use uproar::shard::gateway::Gateway;
 use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::run::Clock;
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::room::{ArchiveTargets, RoomSettings};
 
 #[derive(Parser)]
 struct Arguments {

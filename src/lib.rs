@@ -9,11 +9,10 @@
 //! | 5 | `config` | files, environment and flags to validated settings |
 //! | 4 | `control` | HTTP API, storage |
 //! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
-//! | 2 | `session`, `room`, `supervisor` | pure state machines: bytes and time in, effects out; threads that must live |
-//! | 1 | `net`, `protocol`, `durable`, `logging` | bytes in and out; bytes to meaning; files that keep what they promise; log lines |
-//! | 0 | `base` | limits, ids, clock, tables |
+//! | 2 | `supervisor` | threads that must live |
+//! | 1 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
+//! | 0 | the crate `uproar-proto` | bytes and time in, meaning and effects out |
 
-pub mod base;
 pub mod bench;
 pub mod cli;
 pub mod config;
@@ -22,9 +21,6 @@ pub mod doctor;
 pub mod durable;
 pub mod logging;
 pub mod net;
-pub mod protocol;
-pub mod room;
 pub mod server;
-pub mod session;
 pub mod shard;
 pub mod supervisor;

@@ -6,13 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::id::RoomId;
-use uproar::base::limits::MAILBOX_COMMANDS;
 use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
-use uproar::protocol::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
-use uproar::room::{ArchiveTargets, RoomSettings};
-use uproar::session::Grant;
 use uproar::shard::command::{AdmitError, Command, PendingConnection};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
@@ -21,6 +15,12 @@ use uproar::shard::journal::{Record, TokenUse};
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::room::{ArchiveTargets, RoomSettings};
+use uproar_proto::session::Grant;
+use uproar_proto::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
 
 const SHARDS: usize = 2;
 

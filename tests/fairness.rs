@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use uproar::base::id::RoomId;
-use uproar::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
 use uproar::net::io::Key;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
 
 use crate::world::{World, masked_frame, request};
 

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use uproar::base::id::RoomId;
 use uproar::net::ring::Sizes;
 use uproar::net::rings::Rings;
-use uproar::room::{ArchiveTargets, RoomSettings};
 use uproar::shard::command::Command;
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
@@ -20,6 +18,8 @@ use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::run::{Clock, complete};
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::room::{ArchiveTargets, RoomSettings};
 
 use crate::world::{masked_frame, pending, request};
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use uproar::base::limits::{CHECK_GRANULE, PING_INTERVAL};
+use uproar_proto::base::limits::{CHECK_GRANULE, PING_INTERVAL};
 
 use super::world::{World, masked_frame, pending, request};
 use super::{Call, Case};

@@ -7,14 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::id::RoomId;
 use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
-use uproar::protocol::chat::encode;
-use uproar::protocol::extension::Offers;
-use uproar::protocol::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
-use uproar::room::{ArchiveTargets, RoomSettings};
-use uproar::session::Grant;
 use uproar::shard::command::{Command, PendingConnection};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
@@ -22,6 +15,13 @@ use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::chat::encode;
+use uproar_proto::room::{ArchiveTargets, RoomSettings};
+use uproar_proto::session::Grant;
+use uproar_proto::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
+use uproar_proto::ws::extension::Offers;
 
 /// A quarter of a frame.
 const SLOW_BYTES: usize = 100;

@@ -5,9 +5,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::id::{LoggingId, RoomId};
 use uproar::control::access::grant::Grant;
 use uproar::control::arn::{Account, Taggable, is_arn, resource_id};
+use uproar_proto::base::id::{LoggingId, RoomId};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -11,11 +11,11 @@ use std::cell::RefCell;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use uproar::base::clock::UnixTime;
-use uproar::base::id::FrameId;
-use uproar::base::limits::PARSE_PADDING_BYTES;
-use uproar::protocol::chat::encode::{self, Message};
-use uproar::protocol::chat::{Parser, Request};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::FrameId;
+use uproar_proto::base::limits::PARSE_PADDING_BYTES;
+use uproar_proto::chat::encode::{self, Message};
+use uproar_proto::chat::{Parser, Request};
 
 const CONTENT_CHARS_MAX: usize = 100;
 const SENDER: &str = r#"{"UserId":"u","Attributes":{}}"#;

@@ -6,9 +6,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::limits::PARSE_PADDING_BYTES;
-use uproar::protocol::chat::request_id_scan;
-use uproar::protocol::ws::{Bounds, Decoder, Inflater, Item, Violation};
+use uproar_proto::base::limits::PARSE_PADDING_BYTES;
+use uproar_proto::chat::request_id_scan;
+use uproar_proto::ws::{Bounds, Decoder, Inflater, Item, Violation};
 
 /// Small, so that short inputs reach them.
 const BOUNDS: Bounds = Bounds {

@@ -5,9 +5,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::id::FrameId;
-use uproar::protocol::framing::{Doubt, Framing};
-use uproar::protocol::http::{self, HeadFault, HeadScanner, Request};
+use uproar_proto::base::id::FrameId;
+use uproar_proto::framing::{Doubt, Framing};
+use uproar_proto::http::{self, HeadFault, HeadScanner, Request};
 
 fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::UnixTime;
 use uproar::control::access::keyfile::{KeyFile, KeyRecord};
+use uproar_proto::base::clock::UnixTime;
 
 struct Genuine {
     directory: PathBuf,

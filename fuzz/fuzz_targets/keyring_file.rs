@@ -5,9 +5,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::UnixTime;
-use uproar::base::id::RoomId;
-use uproar::protocol::token::{Capabilities, Claims, Keyring};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::token::{Capabilities, Claims, Keyring};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
-use uproar::protocol::proxy::{ForwardedHeader, Preface, TrustedProxies, preface};
+use uproar_proto::proxy::{ForwardedHeader, Preface, TrustedProxies, preface};
 
 fuzz_target!(|data: &[u8]| {
     let whole = preface(data);

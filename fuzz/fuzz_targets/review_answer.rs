@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
-use uproar::protocol::chat::review::{Verdict, read_answer};
+use uproar_proto::chat::review::{Verdict, read_answer};
 
 const CONTENT_CHARS_MAX: usize = 100;
 

@@ -9,9 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
-use uproar::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
-use uproar::protocol::chat::request_id_scan;
-use uproar::protocol::scan::{Scan, mend_lone_surrogates};
+use uproar_proto::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
+use uproar_proto::chat::request_id_scan;
+use uproar_proto::scan::{Scan, mend_lone_surrogates};
 
 /// What a scanner looks for.
 struct Wanted {

@@ -6,11 +6,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::limits::PARSE_PADDING_BYTES;
-use uproar::protocol::token::Capability;
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::limits::PARSE_PADDING_BYTES;
+use uproar_proto::token::Capability;
 
-use uproar::session::{Effect, Grant, Session, SessionContext};
+use uproar_proto::session::{Effect, Grant, Session, SessionContext};
 
 fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {

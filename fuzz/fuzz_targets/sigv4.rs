@@ -7,9 +7,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::UnixTime;
-use uproar::protocol::sigv4::sign::{Credentials, Outgoing, escape_path, sign};
-use uproar::protocol::sigv4::{Claim, Received, Scope, SigningKey};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::sigv4::sign::{Credentials, Outgoing, escape_path, sign};
+use uproar_proto::sigv4::{Claim, Received, Scope, SigningKey};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 const SECRET: &str = "a secret of thirty-two characters";

@@ -7,8 +7,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::id::RoomId;
 use uproar::control::archive::spool::entry::{append, read_all};
+use uproar_proto::base::id::RoomId;
 
 fuzz_target!(|data: &[u8]| {
     let Some((head, rest)) = data.split_first_chunk::<6>() else {

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::Tick;
-use uproar::base::id::RoomId;
 use uproar::control::archive::spool::entry::append;
 use uproar::control::archive::spool::{Spool, read};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
 
 /// The cursor's file is what the text says.
 const OTHER_CURSOR: u8 = 1;

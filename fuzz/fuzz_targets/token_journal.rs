@@ -7,12 +7,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar::base::clock::{Now, Tick, UnixTime};
-use uproar::base::id::RoomId;
-use uproar::protocol::token::{TOKEN_ID_BYTES, TokenId};
 use uproar::shard::journal::TokenUse;
 use uproar::shard::journal::fuzzing::{read, remembered, written, written_mark};
 use uproar::shard::tokens::{Mark, Redeemed};
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::token::{TOKEN_ID_BYTES, TokenId};
 
 const RECORD_BYTES: usize = 32;
 type Entry = Result<TokenUse, Mark>;

@@ -16,13 +16,13 @@ use super::dialect::Dialect;
 use super::machine::{self, Usage};
 use super::viewer::Ask;
 use super::{nats, viewer};
-use crate::base::clock::UnixTime;
-use crate::base::id::RoomId;
-use crate::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
 use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, keyring_path};
-use crate::protocol::sigv4::Scope;
-use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
-use crate::protocol::token::{Capability, Keyring, NONCE_BYTES, TokenRequest, mint};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
+use uproar_proto::sigv4::Scope;
+use uproar_proto::sigv4::sign::{Credentials, Outgoing, sign};
+use uproar_proto::token::{Capability, Keyring, NONCE_BYTES, TokenRequest, mint};
 
 /// For the child to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);

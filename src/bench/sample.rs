@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 
 use super::dialect::Dialect;
 use super::wire::Inbox;
-use crate::base::limits::FRAME_BYTES_MAX;
-use crate::protocol::ws::Inflater;
+use uproar_proto::base::limits::FRAME_BYTES_MAX;
+use uproar_proto::ws::Inflater;
 
 /// What stands in front of the content in a MESSAGE frame.
 const MARK: &[u8] = b"\"Content\":\"";

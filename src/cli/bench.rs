@@ -22,12 +22,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::Failure;
-use crate::base::id::RoomId;
 use crate::bench::crowd::run_part;
 use crate::bench::dialect::Dialect;
 use crate::bench::host::{Attach, Host};
 use crate::bench::{Ages, BenchError, machine};
 use crate::config::dev_data_dir;
+use uproar_proto::base::id::RoomId;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {

@@ -11,10 +11,10 @@ use clap::{Subcommand, ValueEnum};
 
 use super::Failure;
 use super::place::Place;
-use crate::base::clock::UnixTime;
 use crate::control::access::keyfile::{KeyFile, KeyFileError, KeyRecord};
 use crate::control::op::Operation;
 use crate::logging;
+use uproar_proto::base::clock::UnixTime;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {

@@ -7,13 +7,13 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::place::Place;
-use crate::base::clock::UnixTime;
-use crate::base::id::RoomId;
-use crate::base::limits::{
+use crate::server::{load_keyring, nonce, rotate_keyring};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{
     ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
 };
-use crate::protocol::token::{Capability, TokenRequest, mint};
-use crate::server::{load_keyring, nonce, rotate_keyring};
+use uproar_proto::token::{Capability, TokenRequest, mint};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {

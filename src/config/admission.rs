@@ -3,11 +3,11 @@
 use super::ConfigError;
 use super::raw::{Control, Forwarded, Messaging};
 use super::resolve::Check;
-use crate::base::limits::HANDSHAKES_MAX;
-use crate::base::rate::Rate;
 use crate::control::ControlAdmissionSettings;
-use crate::protocol::proxy::{ForwardedHeader, TrustedProxies};
 use crate::shard::accept::{AcceptSettings, percent_of};
+use uproar_proto::base::limits::HANDSHAKES_MAX;
+use uproar_proto::base::rate::Rate;
+use uproar_proto::proxy::{ForwardedHeader, TrustedProxies};
 
 pub(super) fn messaging(
     given: &Messaging,

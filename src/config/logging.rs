@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 use super::ConfigError;
 use super::raw::hidden;
 use super::resolve::Check;
-use crate::base::limits::{
-    LOG_AGE_MAX, LOG_OBJECT_WINDOW, LOG_SEGMENT_BYTES, LOG_SPOOL_BYTES_MAX, LOG_STREAM_LINGER,
-};
 use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Account;
 use crate::control::aws_client::Endpoint;
-use crate::protocol::sigv4::sign::Credentials;
+use uproar_proto::base::limits::{
+    LOG_AGE_MAX, LOG_OBJECT_WINDOW, LOG_SEGMENT_BYTES, LOG_SPOOL_BYTES_MAX, LOG_STREAM_LINGER,
+};
+use uproar_proto::sigv4::sign::Credentials;
 
 /// The section as written.
 #[derive(Serialize, Deserialize)]

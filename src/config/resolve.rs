@@ -13,16 +13,16 @@ use super::{
     ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, admission, listen, logging, names,
     review,
 };
-use crate::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
-use crate::base::rate::Rate;
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Account;
 use crate::control::op::Operation;
 use crate::control::throttle::Rates;
-use crate::room::audience::SlowPolicy;
-use crate::room::log::Window;
 use crate::shard::settings::ShardSettings;
+use uproar_proto::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
+use uproar_proto::base::rate::Rate;
+use uproar_proto::room::audience::SlowPolicy;
+use uproar_proto::room::log::Window;
 
 /// The secret of the one key in `sample.toml`.
 pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";

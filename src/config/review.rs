@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::ConfigError;
 use super::raw::hidden;
 use super::resolve::Check;
-use crate::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
 use crate::control::aws_client::Endpoint;
 use crate::control::review::{Lambda, ReviewSettings};
-use crate::protocol::sigv4::sign::Credentials;
+use uproar_proto::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
+use uproar_proto::sigv4::sign::Credentials;
 
 /// The section as written.
 #[derive(Serialize, Deserialize)]

@@ -2,10 +2,10 @@ use toml::{Table, Value};
 
 use super::layers::SCHEMA;
 use super::*;
-use crate::base::rate::Rate;
 use crate::control::op::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
+use uproar_proto::base::rate::Rate;
 
 const DEV: Mode = Mode::Dev { tls: false };
 const KEY: &str = "[[keys]]\nid = \"AKIDEXAMPLE000000001\"\nsecret = \"0123456789abcdef\"\n";

@@ -17,12 +17,12 @@ use std::rc::Rc;
 use zeroize::Zeroizing;
 
 use super::arn::Account;
-use crate::base::clock::{Now, Tick};
-use crate::base::limits::ACCESS_KEYS_CHECK;
 use crate::durable::Watched;
-use crate::protocol::sigv4::{Claim, Received, Scope, SignatureFault, SigningKey};
 use grant::Grant;
 use keyfile::{KeyFile, KeyFileError};
+use uproar_proto::base::clock::{Now, Tick};
+use uproar_proto::base::limits::ACCESS_KEYS_CHECK;
+use uproar_proto::sigv4::{Claim, Received, Scope, SignatureFault, SigningKey};
 
 /// The service's signing name.
 const SERVICE: &str = "ivschat";

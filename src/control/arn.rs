@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use super::fault::Fault;
-use crate::base::id::{LoggingId, RoomId};
+use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Longest ARN the API accepts, in characters.
 const ARN_CHARS_MAX: usize = 128;

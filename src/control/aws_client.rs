@@ -14,9 +14,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring::default_provider;
 
-use crate::base::clock::UnixTime;
-use crate::protocol::sigv4::Scope;
-use crate::protocol::sigv4::sign::{Credentials, Outgoing, sign};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::sigv4::Scope;
+use uproar_proto::sigv4::sign::{Credentials, Outgoing, sign};
 
 /// Idle connections are closed after this; load balancers close theirs after a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::arn::resource_id;
-use crate::protocol::sigv4::SignatureFault;
+use uproar_proto::sigv4::SignatureFault;
 
 /// One failed field.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,8 +28,8 @@ use self::unread::Unread;
 use super::Control;
 use super::fault::Fault;
 use super::op::{self, Operation};
-use crate::base::limits::LIVENESS_MAX;
-use crate::protocol::sigv4::Received;
+use uproar_proto::base::limits::LIVENESS_MAX;
+use uproar_proto::sigv4::Received;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

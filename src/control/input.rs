@@ -13,7 +13,7 @@ use json::Json;
 use pattern::Pattern;
 
 use super::fault::{Fault, FieldFault};
-use crate::base::limits::ATTRIBUTES_BYTES_MAX;
+use uproar_proto::base::limits::ATTRIBUTES_BYTES_MAX;
 
 /// A JSON object being read. `null` is the same as absent; unknown members are ignored.
 #[derive(Debug)]

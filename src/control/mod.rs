@@ -23,11 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::base::id::RoomId;
 use crate::shard::accept::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::shard::run::Clock;
 use crate::supervisor::Supervisor;
+use uproar_proto::base::id::RoomId;
 
 pub use http::admission::ControlAdmissionSettings;
 

@@ -20,9 +20,9 @@ use serde_json::Value;
 use super::Control;
 use super::access::Caller;
 use super::fault::Fault;
-use crate::base::limits::{CALL_ANSWER_MAX, CALLS_OPEN_MAX};
 use crate::logging::{Kind, local};
 use authorize::{About, Authorized};
+use uproar_proto::base::limits::{CALL_ANSWER_MAX, CALLS_OPEN_MAX};
 
 /// Prefix of a resource's ARN in the path of the tag operations.
 const TAGS_PATH: &str = "/tags/";

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
-use crate::base::id::{LoggingId, RoomId};
-use crate::room::RoomSettings;
-use crate::room::review::Fallback;
+use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::review::Fallback;
 
 /// A stored resource.
 pub trait Record: Clone + Serialize + DeserializeOwned {

@@ -8,8 +8,8 @@ use super::fault::Fault;
 use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, StoreMetrics, Write};
-use crate::base::id::{LoggingId, RoomId};
-use crate::room::RoomSettings;
+use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::room::RoomSettings;
 
 /// Everything the control plane stores.
 #[derive(Debug)]

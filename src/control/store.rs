@@ -23,11 +23,11 @@ use std::sync::mpsc;
 use redb::{Builder, ConcurrencyMode, TableDefinition};
 use tokio::sync::oneshot;
 
-use crate::base::limits::COMMIT_WRITES_MAX;
 use crate::durable::Survives;
 use crate::supervisor::{Pulse, Stopped, Supervisor, Thread};
 use disk::Disk;
 use refused::RefusalFile;
+use uproar_proto::base::limits::COMMIT_WRITES_MAX;
 
 /// Why storage failed.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use super::fault::Fault;
 use super::op::Operation;
-use crate::base::clock::Tick;
-use crate::base::rate::{Budget, Rate};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::rate::{Budget, Rate};
 
 const COUNT: usize = Operation::ALL.len();
 

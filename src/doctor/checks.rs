@@ -6,7 +6,7 @@ use super::need::{
     connections_of_tracked, memory_per_connection,
 };
 use super::{Finding, Remedy, Verdict};
-use crate::base::limits::ACCEPT_BACKLOG;
+use uproar_proto::base::limits::ACCEPT_BACKLOG;
 
 const KERNEL: &str = "kernel";
 const URING: &str = "io_uring allowed";
@@ -399,7 +399,7 @@ fn tcp_mem(facts: &Facts, target: &Target) -> Finding {
     let most = facts.tcp_mem.map(|[_, _, most]| most);
     let reason = format!(
         "pages of socket buffers, beyond which the kernel drops: one a viewer, and full ones ({}) for 1 in 100",
-        size(u64::try_from(crate::base::limits::SOCKET_SEND_BYTES).ok())
+        size(u64::try_from(uproar_proto::base::limits::SOCKET_SEND_BYTES).ok())
     );
     finding(
         "net.ipv4.tcp_mem",

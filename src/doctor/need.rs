@@ -1,10 +1,10 @@
 //! Requirements of a number of connections, calculated from measured values (docs/results/2026-11.md).
 
-use crate::base::limits::{
+use crate::net::rings;
+use uproar_proto::base::limits::{
     DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
     RING_CONNECTIONS_MAX, SOCKET_SEND_BYTES,
 };
-use crate::net::rings;
 
 /// User memory of an idle connection, in bytes: 0.4 KB measured.
 pub(super) const CONNECTION_USER_BYTES: u64 = 410;

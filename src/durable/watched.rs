@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::base::limits::COMPARED_FILE_BYTES_MAX;
+use uproar_proto::base::limits::COMPARED_FILE_BYTES_MAX;
 
 /// Files that belong together, with their state at the last check.
 #[derive(Debug, Clone)]

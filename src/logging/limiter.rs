@@ -2,8 +2,8 @@
 
 use super::Kind;
 use super::metrics::SUPPRESSED;
-use crate::base::clock::Tick;
-use crate::base::limits::LOG_LINE_INTERVAL;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::LOG_LINE_INTERVAL;
 
 /// Admits one line of each [`Kind`] in each [`LOG_LINE_INTERVAL`], and counts the others. Each thread has its own.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::{Kind, Limiter};
-use crate::base::clock::Tick;
-use crate::base::limits::LOG_LINE_INTERVAL;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::LOG_LINE_INTERVAL;
 
 thread_local! {
     static LIMITER: RefCell<Limiter> = RefCell::default();

@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::stderr::Stderr;
 use super::text::{bounded, one_line};
 use super::writer::Writer;
-use crate::base::limits::{LOG_BACKTRACE_BYTES_MAX, LOG_FLUSH_MAX};
+use uproar_proto::base::limits::{LOG_BACKTRACE_BYTES_MAX, LOG_FLUSH_MAX};
 
 static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::base::limits::LOG_TEXT_CHARS_MAX;
+use uproar_proto::base::limits::LOG_TEXT_CHARS_MAX;
 
 /// At most [`LOG_TEXT_CHARS_MAX`] characters of `text`; a cut is shown as `…`. Give it to `tracing` as a string
 /// (`field = &*bounded(text)`), not by `%`: strings are escaped.

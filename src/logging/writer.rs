@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use super::queue::Queue;
-use crate::base::limits::LOG_LINE_INTERVAL;
+use uproar_proto::base::limits::LOG_LINE_INTERVAL;
 
 /// Writes lines to `sink`, forever. Lines that cannot be written are counted, and reported by a line from
 /// `lost_line`, as soon as one can be written again.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-use crate::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES};
+use uproar_proto::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES};
 
 const PAGE_BYTES: usize = 4096;
 const GROUP: u16 = 0;

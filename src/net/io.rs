@@ -10,7 +10,7 @@
 
 use std::io;
 
-use crate::base::segment::Run;
+use uproar_proto::base::segment::Run;
 
 /// Identifies a connection in completions: the bits of its slot, below 2^62.
 pub type Key = u64;

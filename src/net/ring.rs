@@ -14,7 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{Buffers, ReceivedBuffer};
 use super::io::{Key, Queued, SendBuffer, Shutdown};
-use crate::base::limits::{
+use uproar_proto::base::limits::{
     ENTERS_FURTHER_MAX, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_COMPLETIONS, RING_ENTRIES,
     RING_REFUSED_MAX,
 };

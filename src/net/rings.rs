@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use super::buffers::ReceivedBuffer;
 use super::io::{Io, Key, Queued, SendBuffer, Shutdown};
 use super::ring::{Completion, FixedIndex, Ring, Sizes};
-use crate::base::limits::{RING_CONNECTIONS_MAX, RINGS_MAX};
+use uproar_proto::base::limits::{RING_CONNECTIONS_MAX, RINGS_MAX};
 
 /// A connection's fixed file: its ring, and its index in the ring's table.
 #[derive(Debug, PartialEq, Eq)]

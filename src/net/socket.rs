@@ -12,7 +12,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
 };
 
-use crate::base::limits::{ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES, UNACKNOWLEDGED_MAX};
+use uproar_proto::base::limits::{
+    ACCEPT_BACKLOG, ACCEPT_DEFERRED, SOCKET_SEND_BYTES, UNACKNOWLEDGED_MAX,
+};
 
 /// Binds `address` without port sharing: fails with `AddrInUse` while another process has it. With
 /// `SO_REUSEPORT` a second server would silently take half of the connections.

@@ -11,7 +11,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
-use crate::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
+use uproar_proto::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
 
 /// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::base::clock::{Now, Tick, UnixTime};
-use crate::base::limits::{
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::limits::{
     CERTIFICATE_EXPIRY_NOTICE, CERTIFICATE_NAMES_MAX, CERTIFICATE_SOON_INTERVAL,
     CERTIFICATE_WARN_INTERVAL,
 };

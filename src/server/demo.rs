@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::base::clock::UnixTime;
-use crate::base::id::RoomId;
-use crate::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use crate::config::{Mode, Settings, TlsListeners, token_command};
-use crate::protocol::http;
-use crate::protocol::sigv4::percent_decode;
-use crate::protocol::token::{Capability, TokenRequest, mint};
 use crate::shard::accept::{LiveKeyring, Pages};
 use crate::shard::run::Clock;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
+use uproar_proto::http;
+use uproar_proto::sigv4::percent_decode;
+use uproar_proto::token::{Capability, TokenRequest, mint};
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";

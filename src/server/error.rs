@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::preflight;
 use crate::control::access::keyfile::KeyFileError;
 use crate::control::store::StoreError;
-use crate::protocol::token::KeyringError;
+use uproar_proto::token::KeyringError;
 
 /// A failed start: cause and remedy.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::StartError;
-use crate::base::clock::UnixTime;
-use crate::base::limits::TOKEN_LIFE_MAX;
 use crate::config::keyring_path;
 use crate::durable::{self, Access, Owner, Survives};
-use crate::protocol::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::limits::TOKEN_LIFE_MAX;
+use uproar_proto::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
 
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

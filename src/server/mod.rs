@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::task::LocalSet;
 
-use crate::base::id::RoomId;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
@@ -38,6 +37,7 @@ use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
 use crate::shard::run::Clock;
 use crate::supervisor::Supervisor;
+use uproar_proto::base::id::RoomId;
 
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};

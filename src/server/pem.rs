@@ -11,8 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::StartError;
-use crate::base::limits::WATCHED_FILE_BYTES_MAX;
 use crate::config::TlsFiles;
+use uproar_proto::base::limits::WATCHED_FILE_BYTES_MAX;
 
 /// Reads a chain and the key of its first certificate.
 pub(super) fn read(

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
 use super::StartError;
-use crate::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
 use crate::durable;
 use crate::net::rings;
+use uproar_proto::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
 
 /// Held for the server's lifetime: no second server takes the same directory, nor, through `SO_REUSEPORT`, silently
 /// half of its connections.

@@ -21,20 +21,20 @@ use super::handshake::{self, AcceptedUpgrade, PartialRequest};
 use super::metrics::ShardMetrics;
 use super::refused_handshake;
 use super::run::Clock;
-use crate::base::admission::{Entered, Holder, Place, Places, Shares, part_of};
-use crate::base::id::FrameIds;
-use crate::base::limits::{
-    ACCEPTS_PER_TURN_MAX, ADDRESS_HANDSHAKES_PERCENT, ADDRESS_REFUSALS_PER_SECOND, HANDSHAKES_MAX,
-    HANDSHAKES_MIN,
-};
-use crate::base::rate::Rate;
 use crate::logging::Kind;
 use crate::net::listener::Listener;
 use crate::net::rings::Rings;
 use crate::net::socket;
 use crate::net::stream::{self, Stream};
-use crate::protocol::proxy::TrustedProxies;
-use crate::protocol::token::Keyring;
+use uproar_proto::base::admission::{Entered, Holder, Place, Places, Shares, part_of};
+use uproar_proto::base::id::FrameIds;
+use uproar_proto::base::limits::{
+    ACCEPTS_PER_TURN_MAX, ADDRESS_HANDSHAKES_PERCENT, ADDRESS_REFUSALS_PER_SECOND, HANDSHAKES_MAX,
+    HANDSHAKES_MIN,
+};
+use uproar_proto::base::rate::Rate;
+use uproar_proto::proxy::TrustedProxies;
+use uproar_proto::token::Keyring;
 
 /// Answers plain HTTP requests of the messaging listener: the demo page, where there is one.
 pub trait Pages: Send + Sync {

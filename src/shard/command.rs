@@ -8,18 +8,18 @@ use tokio::sync::oneshot;
 use super::gateway::Refused;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
-use crate::base::admission::Share;
-use crate::base::clock::UnixTime;
-use crate::base::id::{FrameId, RoomId};
 use crate::net::tls::Tls;
-use crate::protocol::chat::review::Verdict;
-use crate::protocol::chat::{self, Action, ErrorCode};
-use crate::protocol::extension::Agreement;
-use crate::protocol::token::TokenId;
-use crate::room::RoomSettings;
-use crate::room::log::Batch;
-use crate::room::review::Ticket;
-use crate::session::Grant;
+use uproar_proto::base::admission::Share;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::chat::review::Verdict;
+use uproar_proto::chat::{self, Action, ErrorCode};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::log::Batch;
+use uproar_proto::room::review::Ticket;
+use uproar_proto::session::Grant;
+use uproar_proto::token::TokenId;
+use uproar_proto::ws::extension::Agreement;
 
 /// A connection with an opened token that is not installed on a shard yet.
 #[derive(Debug)]

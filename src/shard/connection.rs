@@ -6,15 +6,15 @@ use bytes::BytesMut;
 
 use super::settings::Reservation;
 use super::shard_room::ShardRoom;
-use crate::base::admission::Share;
-use crate::base::clock::Tick;
-use crate::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
-use crate::base::table::Slot;
 use crate::net::tls::Tls;
-use crate::protocol::ws::{self, Deflater};
-use crate::room::audience::MemberIndex;
-use crate::room::log::Cursor;
-use crate::session::Session;
+use uproar_proto::base::admission::Share;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::audience::MemberIndex;
+use uproar_proto::room::log::Cursor;
+use uproar_proto::session::Session;
+use uproar_proto::ws::{self, Deflater};
 
 /// A connection: while idle it takes 180-200 bytes and the sender's JSON, nothing else.
 #[derive(Debug)]

@@ -35,17 +35,19 @@ use super::review::{ReviewQueue, ReviewRequest};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::shard_room::ShardRoom;
 use super::tokens::UsedTokens;
-use crate::base::clock::{Now, Tick};
-use crate::base::id::{FrameIds, RoomId};
-use crate::base::limits::{CHECK_GRANULE, CLOSE_TIMEOUT, RESUMES_PER_TURN_MAX, SEND_STALL_MAX};
-use crate::base::table::{Slot, Table};
-use crate::base::wheel::Wheel;
 use crate::logging::{Kind, Limiter, Overdue};
 use crate::net::io::{Io, Queued, Shutdown};
-use crate::protocol::chat;
-use crate::protocol::ws::{self, Deflater};
-use crate::room::RoomSettings;
-use crate::session::{Due, Ending, SessionContext};
+use uproar_proto::base::clock::{Now, Tick};
+use uproar_proto::base::id::{FrameIds, RoomId};
+use uproar_proto::base::limits::{
+    CHECK_GRANULE, CLOSE_TIMEOUT, RESUMES_PER_TURN_MAX, SEND_STALL_MAX,
+};
+use uproar_proto::base::table::{Slot, Table};
+use uproar_proto::base::wheel::Wheel;
+use uproar_proto::chat;
+use uproar_proto::room::RoomSettings;
+use uproar_proto::session::{Due, Ending, SessionContext};
+use uproar_proto::ws::{self, Deflater};
 
 /// The parts a core is made of.
 pub struct Parts<W: Io> {

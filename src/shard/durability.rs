@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::mailbox::{MailboxSender, MustArrive};
-use crate::base::clock::Tick;
-use crate::base::id::RoomId;
-use crate::base::limits::{LOG_HANDED_BYTES_MAX, LOG_HOLD_MAX};
-use crate::room::ArchiveTargets;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{LOG_HANDED_BYTES_MAX, LOG_HOLD_MAX};
+use uproar_proto::room::ArchiveTargets;
 
 /// Frames for the archive.
 #[derive(Debug)]

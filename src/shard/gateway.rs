@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use super::command::{Answer, Command};
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
-use crate::base::id::{FrameId, RoomId};
-use crate::base::limits::SHARD_ANSWER_MAX;
-use crate::base::rate::Rate;
-use crate::protocol::chat::review::Verdict;
-use crate::room::RoomSettings;
-use crate::room::review::Ticket;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::limits::SHARD_ANSWER_MAX;
+use uproar_proto::base::rate::Rate;
+use uproar_proto::chat::review::Verdict;
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::review::Ticket;
 
 /// Why a shard did not execute a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -13,22 +13,22 @@ use super::command::{AdmitError, PendingConnection};
 use super::core::user_hash;
 use super::metrics::{Figure, ShardMetrics};
 use super::refused_handshake;
-use crate::base::admission::{Holder, Place};
-use crate::base::clock::UnixTime;
-use crate::base::id::{FrameId, RoomId};
-use crate::base::limits::{
-    DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT, LINGER_BYTES_MAX,
-};
 use crate::logging::Kind;
 use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::net::tls::{Progress, Tls, TlsError};
-use crate::protocol::chat::{ErrorCode, encode};
-use crate::protocol::extension::Agreement;
-use crate::protocol::http::{self, HeadFault, HeadScanner, Request, Upgrade};
-use crate::protocol::proxy::{self, Preface, PrefaceFault};
-use crate::protocol::token::{Capabilities, TokenError, TokenId};
-use crate::session::Grant;
+use uproar_proto::base::admission::{Holder, Place};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::limits::{
+    DEFLATE_WINDOW_BITS, HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT, LINGER_BYTES_MAX,
+};
+use uproar_proto::chat::{ErrorCode, encode};
+use uproar_proto::http::{self, HeadFault, HeadScanner, Request, Upgrade};
+use uproar_proto::proxy::{self, Preface, PrefaceFault};
+use uproar_proto::session::Grant;
+use uproar_proto::token::{Capabilities, TokenError, TokenId};
+use uproar_proto::ws::extension::Agreement;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -432,7 +432,7 @@ fn open(upgrade: &Upgrade<'_>, acceptor: &Acceptor) -> Result<OpenedToken, Rejec
 
 fn echo_token(acceptor: &Acceptor) -> OpenedToken {
     let serial = acceptor.ids.borrow_mut().next_id();
-    let mut token = [0; crate::protocol::token::TOKEN_ID_BYTES];
+    let mut token = [0; uproar_proto::token::TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
     let now = acceptor.clock.now();
     let day = Duration::from_hours(24);

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use super::settings::{ShardId, ShardSettings};
 use super::tokens::{Forgotten, Mark, Minute, Recovery, UsedTokens};
-use crate::base::clock::{Now, UnixTime};
-use crate::base::id::{ID_CHARS, RoomId};
-use crate::base::limits::JOURNAL_SEGMENT_BYTES;
 use crate::durable::{self, Appender};
-use crate::protocol::token::{TOKEN_ID_BYTES, TokenId};
+use uproar_proto::base::clock::{Now, UnixTime};
+use uproar_proto::base::id::{ID_CHARS, RoomId};
+use uproar_proto::base::limits::JOURNAL_SEGMENT_BYTES;
+use uproar_proto::token::{TOKEN_ID_BYTES, TokenId};
 
 const RECORD_BYTES: usize = TOKEN_ID_BYTES + ID_CHARS + 4;
 const EXTENSION: &str = "journal";

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::doorbell::Doorbell;
-use crate::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::base::limits::MAILBOX_COMMANDS;
 
 /// An item whose sender can answer its cause with a refusal.
 pub trait Refusable {}

@@ -22,11 +22,11 @@ use super::review::ReviewRequest;
 use super::run::{Clock, NoIo, Setup, run};
 use super::settings::{ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
-use crate::base::id::RoomId;
-use crate::base::limits::MAILBOX_COMMANDS;
 use crate::net::socket;
-use crate::room::RoomSettings;
 use crate::supervisor::{Supervisor, Thread};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::room::RoomSettings;
 
 /// Everything needed to start the shards.
 pub struct Plan<'a> {

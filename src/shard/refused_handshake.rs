@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 
 use super::accept::Acceptor;
 use super::command::{AdmitError, PendingConnection};
-use crate::base::clock::UnixTime;
-use crate::base::id::{FrameId, RoomId};
 use crate::logging::{Kind, bounded};
-use crate::protocol::chat::encode;
-use crate::protocol::http::{self, Request};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::chat::encode;
+use uproar_proto::http::{self, Request};
 
 /// Logs a refused head. `plain` holds the received bytes: a token that opens names user and room, even after
 /// it has expired.

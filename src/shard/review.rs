@@ -7,14 +7,14 @@ use super::mailbox::{MailboxSender, Refusable};
 use super::metrics::ShardMetrics;
 use super::settings::{AccountBudgets, ShardSettings};
 use super::shard_room::{HomeRoom, RequestFault, ShardRoom};
-use crate::base::clock::{Now, Tick, UnixTime};
-use crate::base::id::{FrameId, FrameIds, RoomId};
-use crate::base::limits::REVIEW_HELD_MAX;
-use crate::base::table::Slot;
-use crate::protocol::chat::{Action, ErrorCode, texts};
-use crate::protocol::ws::Deflater;
-use crate::room::RoomSettings;
-use crate::room::review::Ticket;
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
+use uproar_proto::base::limits::REVIEW_HELD_MAX;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, texts};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::review::Ticket;
+use uproar_proto::ws::Deflater;
 
 /// Asks the control thread for the review of a message.
 #[derive(Debug)]
@@ -213,10 +213,10 @@ impl HomeRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::table::Table;
     use crate::shard::doorbell::Doorbell;
     use crate::shard::mailbox::mailbox;
     use std::sync::Arc;
+    use uproar_proto::base::table::Table;
 
     /// Goal: a shard wakes for the first deadline of an undecided message, not for decided ones.
     #[test]
@@ -228,7 +228,7 @@ mod tests {
             content_chars_max: 500,
             messages_per_second: 10,
             review: None,
-            archive: crate::room::ArchiveTargets::default(),
+            archive: uproar_proto::room::ArchiveTargets::default(),
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
         let [a, b] = [(); 2].map(|()| table.insert(ShardRoom::new(id, settings, None)));

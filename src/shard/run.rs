@@ -15,16 +15,16 @@ use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
 use super::handshake;
 use super::inbox::Inbox;
-use crate::base::clock::{Now, Tick, UnixTime};
-use crate::base::id::{FrameIds, RoomId};
-use crate::base::limits::HANDSHAKE_READ_BYTES;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
 use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
-use crate::room::RoomSettings;
 use crate::supervisor::{Pulse, Stopped};
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::{FrameIds, RoomId};
+use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
+use uproar_proto::room::RoomSettings;
 
 /// Reads both clocks. One for the whole process, so that ticks of different threads compare.
 #[derive(Debug, Clone, Copy)]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::base::id::RoomId;
-use crate::base::limits::{
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
     CONNECTIONS_MAX_AWS, PACE_CEILING, REVIEW_TIMEOUT, STRIPE_MEMBERS_MIN, WINDOW_AGE_MAX,
     WINDOW_BYTES_MAX,
 };
-use crate::base::rate::{Rate, SharedBudget};
-use crate::room::audience::SlowPolicy;
-use crate::room::log::Window;
+use uproar_proto::base::rate::{Rate, SharedBudget};
+use uproar_proto::room::audience::SlowPolicy;
+use uproar_proto::room::log::Window;
 
 /// A shard's number, from 0 to the shard count minus one.
 pub type ShardId = usize;

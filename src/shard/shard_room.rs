@@ -3,14 +3,14 @@
 use super::command::{Answer, Departures, PublishRequest};
 use super::review::{Held, PublishContext};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
-use crate::base::clock::Tick;
-use crate::base::id::{FrameId, RoomId};
-use crate::base::table::Slot;
-use crate::protocol::chat::{Action, ErrorCode, Request, encode, texts};
-use crate::room::RoomSettings;
-use crate::room::audience::Audience;
-use crate::room::order::{EncodeContext, NewMessage, Room};
-use crate::room::review::Pending;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::audience::Audience;
+use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
+use uproar_proto::room::review::Pending;
 
 /// A room on this shard.
 #[derive(Debug)]

@@ -13,9 +13,11 @@ mod recovery;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::base::clock::{Now, Tick, UnixTime};
-use crate::base::limits::{FORGOTTEN_KEYS_MAX, TOKENS_FORGOTTEN_PER_LOOK_MAX, USED_TOKENS_MAX};
-use crate::protocol::token::{KeyId, TokenId};
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::limits::{
+    FORGOTTEN_KEYS_MAX, TOKENS_FORGOTTEN_PER_LOOK_MAX, USED_TOKENS_MAX,
+};
+use uproar_proto::token::{KeyId, TokenId};
 
 pub use recovery::Recovery;
 

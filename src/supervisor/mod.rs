@@ -23,8 +23,8 @@ pub use blocking::{blocking, runtime};
 pub use contain::keep;
 pub use pulse::Pulse;
 
-use crate::base::limits::{LIVENESS_MAX, THREAD_STOP_MAX};
 use crate::logging;
+use uproar_proto::base::limits::{LIVENESS_MAX, THREAD_STOP_MAX};
 
 /// Returned by a thread that ends because it was told to.
 #[derive(Debug)]

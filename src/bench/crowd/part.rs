@@ -15,10 +15,10 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::connecting::Connecting;
 use super::speech::{Connected, Heard, Order, Word, now_nanos, say};
-use crate::base::id::RoomId;
 use crate::bench::BenchError;
 use crate::bench::host::{Attach, Host};
 use crate::bench::viewer::{self, PONG};
+use uproar_proto::base::id::RoomId;
 
 /// Obeys the orders on standard input until it ends.
 ///

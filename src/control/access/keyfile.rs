@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 use super::grant::Grant;
 use super::{AccessKey, private};
-use crate::base::clock::UnixTime;
-use crate::base::limits::ACCESS_KEYS_MAX;
 use crate::control::op::Operation;
 use crate::durable::Watched;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::limits::ACCESS_KEYS_MAX;
 
 const MASTER_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;

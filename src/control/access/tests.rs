@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
-use crate::base::clock::UnixTime;
 use crate::control::op::Operation;
 use crate::durable::faults::{Plan as FaultPlan, Scratch, plans, under};
 use keyfile::KeyRecord;
+use uproar_proto::base::clock::UnixTime;
 
 const NOW: UnixTime = UnixTime::from_secs(1_440_938_160);
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::spool::entry::Located;
-use crate::base::id::RoomId;
-use crate::base::limits::{
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{
     PUT_LOG_EVENT_OVERHEAD_BYTES, PUT_LOG_EVENTS_BYTES_MAX, PUT_LOG_EVENTS_MAX,
     PUT_LOG_EVENTS_SPAN_MAX, PUT_RECORDS_BYTES_MAX, PUT_RECORDS_MAX,
 };

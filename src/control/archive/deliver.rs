@@ -16,12 +16,12 @@ use super::metrics::{ArchiveMetrics, DeliveryError, DropReason, Kind};
 use super::shipment::{Report, Shipment};
 use super::spool::{self, RecordBatch, Spool, Ticket};
 use super::upload::uploads;
-use crate::base::id::LoggingId;
-use crate::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
 use crate::control::record::Destination;
 use crate::logging;
 use crate::shard::run::Clock;
 use crate::supervisor::{Supervisor, blocking};
+use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
 
 /// From the end of a window until its objects are made: messages of its last moment are in the spool by then.
 const WINDOW_GRACE_MS: u64 = 1_000;

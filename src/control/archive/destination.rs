@@ -13,10 +13,10 @@ use super::spool::RecordBatch;
 use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
 use super::{ArchiveSettings, body, layout};
-use crate::base::clock::UnixTime;
 use crate::control::aws_client::{Answered, Call, CallError, Client, Endpoint};
 use crate::durable::{self, Access, Appender, Survives};
-use crate::protocol::sigv4::sign::escape_path;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::sigv4::sign::escape_path;
 
 const JSON_1_1: &str = "application/x-amz-json-1.1";
 

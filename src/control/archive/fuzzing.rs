@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::shipment::{Report, Shipment};
 use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
-use crate::base::limits::LOG_RETRY_MAX;
 use crate::control::aws_client::Answered;
+use uproar_proto::base::limits::LOG_RETRY_MAX;
 
 /// A destination's service, which decides the form of its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

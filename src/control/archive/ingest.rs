@@ -15,16 +15,16 @@ use super::deliver::{Common, Sink, deliver};
 use super::metrics::{DropReason, Kind};
 use super::spool::Spool;
 use super::{ArchiveCommand, record};
-use crate::base::id::LoggingId;
-use crate::base::limits::{LOG_SYNC_INTERVAL, RESTART_PAUSE};
 use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};
 use crate::net::event::Event;
-use crate::protocol::ws;
 use crate::shard::command::Command;
 use crate::shard::durability::Entry;
 use crate::shard::mesh::ArchiveEnd;
 use crate::supervisor::{Pulse, Stopped, blocking, keep};
+use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::limits::{LOG_SYNC_INTERVAL, RESTART_PAUSE};
+use uproar_proto::ws;
 
 /// Entries of one shard between two commits.
 const ENTRIES_PER_COMMIT_MAX: u32 = 1024;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::base::id::{LoggingId, RoomId};
 use crate::control::arn::Account;
+use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Key of the object with a room's records of the window that begins at `start_ms`. `hash` distinguishes objects of
 /// one room and minute.

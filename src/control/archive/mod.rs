@@ -34,12 +34,12 @@ use self::metrics::ArchiveMetrics;
 use super::arn::Account;
 use super::aws_client::{Client, Endpoint};
 use super::record::Destination;
-use crate::base::id::LoggingId;
-use crate::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
-use crate::protocol::sigv4::sign::Credentials;
 use crate::shard::mesh::ArchiveEnd;
 use crate::shard::run::Clock;
 use crate::supervisor::{self, Supervisor, Thread};
+use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
+use uproar_proto::sigv4::sign::Credentials;
 
 /// How chat logs are kept and delivered.
 #[derive(Debug, Clone)]

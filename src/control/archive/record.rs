@@ -45,13 +45,13 @@ pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::UnixTime;
-    use crate::base::id::FrameId;
-    use crate::protocol::chat::encode::{
+    use proptest::prelude::*;
+    use uproar_proto::base::clock::UnixTime;
+    use uproar_proto::base::id::FrameId;
+    use uproar_proto::chat::encode::{
         Event, Message, attributes_json, event, message, sender_json,
     };
-    use crate::protocol::ws::payloads;
-    use proptest::prelude::*;
+    use uproar_proto::ws::payloads;
 
     /// Goal: the record as consumers of the managed service know it, byte for byte.
     #[test]

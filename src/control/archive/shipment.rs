@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::metrics::DeliveryError;
 use super::upload::UploadRequest;
 use super::verdict::Outcome;
-use crate::base::limits::{
+use uproar_proto::base::limits::{
     LOG_DROPS_MAX, LOG_HALVINGS_MAX, LOG_REFUSALS_MAX, LOG_RETRY_MAX, LOG_RETRY_MIN,
 };
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::batch::{self, Indexes};
 use super::spool::RecordBatch;
 use super::{ArchiveSettings, layout};
-use crate::base::id::{LoggingId, RoomId};
 use crate::control::arn::Account;
 use crate::control::record::Destination;
+use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// The records and the target of one request or one write.
 #[derive(Debug, Clone, PartialEq, Eq)]

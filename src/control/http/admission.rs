@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::base::admission::{Entered, Holder, Place, Places};
-use crate::base::limits::{
+use crate::logging::{Kind, local};
+use uproar_proto::base::admission::{Entered, Holder, Place, Places};
+use uproar_proto::base::limits::{
     CONTROL_ADDRESS_PERCENT, CONTROL_CONNECTIONS_MAX, CONTROL_HEALTH_CONNECTIONS_MAX,
 };
-use crate::logging::{Kind, local};
-use crate::protocol::proxy::TrustedProxies;
+use uproar_proto::proxy::TrustedProxies;
 
 /// What one address may hold of the control listener.
 #[derive(Debug, Clone)]

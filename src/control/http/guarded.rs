@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::protocol::framing::{Doubt, Framing};
+use uproar_proto::framing::{Doubt, Framing};
 
 /// The library parses a request head again when a blank line arrives.
 const BLANK: &[u8] = b"\r\n\r\n";

@@ -25,15 +25,15 @@ use super::admission::AdmissionSlot;
 use super::guarded::Guarded;
 use super::stream::SharedStream;
 use super::{Caller, answer};
-use crate::base::limits::{
+use crate::control::Control;
+use crate::logging::{Kind, local};
+use uproar_proto::base::limits::{
     CONTROL_DRAIN_MAX, CONTROL_HEAD_BYTES_MAX, CONTROL_IDLE_MAX, HANDSHAKE_TIMEOUT,
     HEAD_FIELDS_MAX, PROXY_HEADER_BYTES_MAX,
 };
-use crate::control::Control;
-use crate::logging::{Kind, local};
-use crate::protocol::framing::Doubt;
-use crate::protocol::http;
-use crate::protocol::proxy::{self, Preface, TrustedProxies};
+use uproar_proto::framing::Doubt;
+use uproar_proto::http;
+use uproar_proto::proxy::{self, Preface, TrustedProxies};
 
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const DRAIN_LOOK: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use super::{CallContext, signed_headers, without_body};
 use crate::control::fault::Fault;
 use crate::control::op::Operation;
 use crate::logging::{Kind, bounded, local};
-use crate::protocol::sigv4::Claim;
+use uproar_proto::sigv4::Claim;
 
 /// Logs that a call was refused, unless a line of its kind was logged within a second. A `key` is authenticated, a
 /// `claimed_key` is not.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::base::limits::{LINGER_BYTES_MAX, LINGER_MAX};
 use crate::net::socket;
+use uproar_proto::base::limits::{LINGER_BYTES_MAX, LINGER_MAX};
 
 const LINGER_READ_BYTES: usize = 16 * 1024;
 

@@ -10,8 +10,8 @@ use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 use super::{Answered, Caller};
-use crate::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, UNREAD_BODY_BYTES_MAX};
 use crate::control::fault::Fault;
+use uproar_proto::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, UNREAD_BODY_BYTES_MAX};
 
 /// The state of a request's body.
 pub(super) enum Unread {

@@ -1,8 +1,8 @@
 //! The patterns of the API's strings (contract §3.3, §3.4).
 
 use super::super::arn::is_arn;
-use crate::base::id::{FrameId, LoggingId};
-use crate::protocol::token::Capability;
+use uproar_proto::base::id::{FrameId, LoggingId};
+use uproar_proto::token::Capability;
 
 /// A pattern that a string must match.
 #[derive(Clone, Copy)]

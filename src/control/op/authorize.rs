@@ -9,7 +9,7 @@ use super::{Operation, Request, TAGS_PATH};
 use crate::control::access::Caller;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
-use crate::protocol::sigv4::percent_decode;
+use uproar_proto::sigv4::percent_decode;
 
 /// Where a call carries the ARN of its resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::listing::Page;
 use super::{logging, rooms, tags};
-use crate::base::id::RoomId;
-use crate::base::limits::{EVENT_NAME_CHARS_MAX, USER_ID_CHARS_MAX};
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, CAPABILITY, EVENT_NAME, MESSAGE_ID};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, USER_ID_CHARS_MAX};
 
 /// The members that the operations read.
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::Answer;
-use crate::base::limits::PAGE_ITEMS_MAX;
 use crate::control::arn::ResourceId;
 use crate::control::input::Input;
 use crate::control::input::pattern::ANY;
 use crate::control::record::Record;
 use crate::control::record_cache::{PageCursor, RecordCache};
+use uproar_proto::base::limits::PAGE_ITEMS_MAX;
 
 const TOKEN_CHARS_MAX: usize = 1024;
 

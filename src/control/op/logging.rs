@@ -7,13 +7,13 @@ use super::authorize::Authorized;
 use super::listing::Page;
 use super::resource::{self, arn, find, name, new_head, now_ms};
 use super::{Answer, tags};
-use crate::base::id::LoggingId;
-use crate::base::limits::LOGGING_CONFIGURATIONS_MAX;
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{BUCKET, LOG_GROUP, STREAM};
 use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
+use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::limits::LOGGING_CONFIGURATIONS_MAX;
 
 const DESTINATION: &str = "destinationConfiguration";
 

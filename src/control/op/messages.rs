@@ -5,15 +5,15 @@ use serde_json::json;
 use super::authorize::Authorized;
 use super::resource::{arn, find};
 use super::{Answer, Operation};
-use crate::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
-use crate::base::rate::Rate;
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::record::RoomRecord;
 use crate::logging::{Kind, local};
-use crate::protocol::chat::encode::attributes_json;
 use crate::shard::gateway::Refused;
+use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::base::rate::Rate;
+use uproar_proto::chat::encode::attributes_json;
 
 pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();

@@ -6,10 +6,6 @@ use super::authorize::Authorized;
 use super::listing::Page;
 use super::resource::{self, arn, find, name, new_head, now_ms};
 use super::{Answer, tags};
-use crate::base::id::RoomId;
-use crate::base::limits::{
-    CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_DEFAULT, ROOM_RATE_MAX, ROOMS_MAX,
-};
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -17,6 +13,10 @@ use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
 use crate::control::record::{Handler, Record, RoomRecord};
 use crate::control::registry::Attaching;
 use crate::shard::gateway::Refused;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{
+    CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_DEFAULT, ROOM_RATE_MAX, ROOMS_MAX,
+};
 
 const URI_CHARS_MAX: usize = 170;
 const LENGTH_MAX: u32 = 500;

@@ -7,13 +7,13 @@ use serde_json::json;
 
 use super::Answer;
 use super::authorize::Authorized;
-use crate::base::limits::TAGS_MAX;
 use crate::control::Control;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::record::{LoggingRecord, RoomRecord};
-use crate::protocol::sigv4::percent_decode;
+use uproar_proto::base::limits::TAGS_MAX;
+use uproar_proto::sigv4::percent_decode;
 
 const KEY_CHARS: RangeInclusive<usize> = 1..=128;
 const VALUE_CHARS_MAX: usize = 256;

@@ -7,14 +7,14 @@ use serde_json::json;
 use super::Answer;
 use super::authorize::Authorized;
 use super::resource::{arn, find};
-use crate::base::clock::UnixTime;
-use crate::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
 use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::logging::{Kind, local};
-use crate::protocol::token::{Capability, NONCE_BYTES, TokenRequest, mint};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::token::{Capability, NONCE_BYTES, TokenRequest, mint};
 
 pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();

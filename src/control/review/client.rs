@@ -12,13 +12,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::settings::Target;
-use crate::base::clock::UnixTime;
-use crate::base::limits::{
+use crate::control::aws_client::{AGENT, chain, connector};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::limits::{
     REVIEW_ANSWER_BYTES_MAX, REVIEW_IDLE_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX,
 };
-use crate::control::aws_client::{AGENT, chain, connector};
-use crate::protocol::sigv4::Scope;
-use crate::protocol::sigv4::sign::{Outgoing, sign};
+use uproar_proto::sigv4::Scope;
+use uproar_proto::sigv4::sign::{Outgoing, sign};
 
 const JSON: &str = "application/json";
 const INVOCATION_TYPE: (&str, &str) = ("x-amz-invocation-type", "RequestResponse");

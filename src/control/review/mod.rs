@@ -24,20 +24,20 @@ pub use settings::{Lambda, ReviewSettings};
 
 use super::Control;
 use super::record::Handler as Attached;
-use crate::base::limits::{
-    REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX,
-    REVIEW_WAITING_PER_HANDLER_MAX,
-};
-use crate::base::rate::{Budget, Rate};
 use crate::net::event::Event;
-use crate::protocol::chat::review::{
-    AnswerFault, Question, Verdict, question_json, read_answer, read_denial,
-};
 use crate::shard::mesh::ReviewReceivers;
 use crate::shard::review::ReviewRequest;
 use client::{CallFault, Client};
 use metrics::Outcome;
 use settings::Target;
+use uproar_proto::base::limits::{
+    REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX,
+    REVIEW_WAITING_PER_HANDLER_MAX,
+};
+use uproar_proto::base::rate::{Budget, Rate};
+use uproar_proto::chat::review::{
+    AnswerFault, Question, Verdict, question_json, read_answer, read_denial,
+};
 
 /// Requests handled from one shard before the others, and the API, run.
 const REQUESTS_PER_TURN_MAX: usize = 256;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use hyper::Uri;
 
-use crate::base::limits::REVIEW_IN_FLIGHT_MAX;
 use crate::control::aws_client::Endpoint;
-use crate::protocol::sigv4::sign::{Credentials, escape_path};
+use uproar_proto::base::limits::REVIEW_IN_FLIGHT_MAX;
+use uproar_proto::sigv4::sign::{Credentials, escape_path};
 
 /// How messages are reviewed.
 #[derive(Debug, Clone, Default)]

@@ -20,8 +20,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{StoreError, builder, schema};
-use crate::base::limits::BACKUP_LINE_BYTES_MAX;
 use crate::durable::{self, Access, Survives};
+use uproar_proto::base::limits::BACKUP_LINE_BYTES_MAX;
 
 const WHAT: &str = "store";
 const NO_COPY: &str = "this is no copy of a database, as `uproar store backup` makes them";

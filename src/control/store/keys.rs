@@ -47,9 +47,9 @@ fn transfer(pairs: &[(PathBuf, PathBuf)], access: Access) -> Result<Vec<PathBuf>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::UnixTime;
     use crate::control::access::keyfile::{KeyFile, KeyRecord};
     use crate::durable::faults::{Plan, Scratch, plans, under};
+    use uproar_proto::base::clock::UnixTime;
 
     /// Goal: keys come back as they were, for their owner alone; after any failure the existing files open.
     #[test]

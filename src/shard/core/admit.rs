@@ -2,11 +2,8 @@
 
 use super::refused::log_began;
 use super::{Core, Tick};
-use crate::base::id::RoomId;
 use crate::logging::Kind;
 use crate::net::io::Io;
-use crate::room::RoomSettings;
-use crate::session::Session;
 use crate::shard::command::{AdmitError, Command, Departures, PendingConnection};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
@@ -15,6 +12,9 @@ use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::Reservation;
 use crate::shard::shard_room::ShardRoom;
 use crate::shard::tokens::Redeemed;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::room::RoomSettings;
+use uproar_proto::session::Session;
 
 impl<W: Io> Core<W> {
     /// Judges this turn's pending connections together: one write of the journal for all, before any `101`.
@@ -202,12 +202,16 @@ impl<W: Io> Core<W> {
         log_began(&connection.session, room, ip);
         self.metrics.opened.inc();
         self.metrics.opened_deflated.add(agreement.is_some().into());
-        let first = ends.min(self.now.tick.after(crate::base::limits::PING_INTERVAL));
+        let first = ends.min(
+            self.now
+                .tick
+                .after(uproar_proto::base::limits::PING_INTERVAL),
+        );
         self.schedule(slot, first);
         self.deliver(slot);
         if !leftover.is_empty() {
             let len = leftover.len();
-            leftover.resize(len + crate::base::limits::PARSE_PADDING_BYTES, 0);
+            leftover.resize(len + uproar_proto::base::limits::PARSE_PADDING_BYTES, 0);
             self.take_plain(slot, &mut leftover, len);
         }
         if self.stopping {

@@ -1,14 +1,14 @@
 //! Logged rooms: a flush goes to the archive first, and to the viewers once it is in the spool.
 
 use super::Core;
-use crate::base::id::{FrameId, RoomId};
-use crate::base::table::Slot;
 use crate::net::io::Io;
-use crate::room::log::Batch;
 use crate::shard::command::Answer;
 use crate::shard::durability::{Entry, Offered};
 use crate::shard::gateway::Refused;
 use crate::shard::shard_room::ShardRoom;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::log::Batch;
 
 /// A batch of a logged room that waits for the spool before it goes to the audience.
 #[derive(Debug)]

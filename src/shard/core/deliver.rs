@@ -7,15 +7,15 @@ use bytes::BytesMut;
 
 use super::Core;
 use super::refused::Line;
-use crate::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
-use crate::base::table::Slot;
 use crate::net::io::{Io, SendBuffer, Shutdown};
-use crate::room::audience::SlowPolicy;
-use crate::room::log::Next;
 use crate::shard::command::Refusal;
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::shard_room::ShardRoom;
+use uproar_proto::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::audience::SlowPolicy;
+use uproar_proto::room::log::Next;
 
 impl<W: Io> Core<W> {
     /// Sends what is due to a connection, unless a send is pending.

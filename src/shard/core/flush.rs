@@ -1,16 +1,16 @@
 //! From the open end of a room's log to every shard's audience: flushes, pace, ageing.
 
 use super::{Core, Plan};
-use crate::base::clock::Tick;
-use crate::base::id::RoomId;
-use crate::base::table::Slot;
 use crate::net::io::Io;
-use crate::room::audience::Audience;
-use crate::room::log::{Batch, Window};
 use crate::shard::command::Command;
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::audience::Audience;
+use uproar_proto::room::log::{Batch, Window};
 
 impl<W: Io> Core<W> {
     /// Notes that a room at home here has something to flush.

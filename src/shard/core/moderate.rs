@@ -5,19 +5,19 @@ use bytes::BytesMut;
 
 use super::Core;
 use super::receive::count_refusal;
-use crate::base::id::{FrameId, RoomId};
-use crate::base::table::Slot;
 use crate::net::io::Io;
-use crate::protocol::chat::{ErrorCode, Request, encode, texts};
-use crate::room::RoomSettings;
-use crate::room::order::EncodeContext;
-use crate::session::Ending;
 use crate::shard::command::{Command, PublishRequest, Refusal};
 use crate::shard::connection::Connection;
 use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{ErrorCode, Request, encode, texts};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::order::EncodeContext;
+use uproar_proto::session::Ending;
 
 impl<W: Io> Core<W> {
     pub(super) fn put_room(&mut self, room: RoomId, settings: RoomSettings) {

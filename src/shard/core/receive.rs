@@ -4,19 +4,19 @@ use std::io;
 
 use super::Core;
 use super::refused::Line;
-use crate::base::limits::PARSE_PADDING_BYTES;
-use crate::base::table::Slot;
 use crate::net::io::{Io, Shutdown};
 use crate::net::tls::Progress;
-use crate::protocol::chat::{Action, ErrorCode, encode, texts};
-use crate::protocol::ws;
-use crate::session::{Effect, Ending};
 use crate::shard::command::{self, PublishRequest};
 use crate::shard::connection::{Connection, Phase};
 use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::Published;
+use uproar_proto::base::limits::PARSE_PADDING_BYTES;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, encode, texts};
+use uproar_proto::session::{Effect, Ending};
+use uproar_proto::ws;
 
 /// `ENOBUFS`: no receive buffer was free; the receive is armed again.
 const ENOBUFS: i32 = 105;

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use crate::base::clock::Tick;
-use crate::base::id::{FrameId, RoomId};
 use crate::logging::{Kind, Limiter, bounded};
-use crate::protocol::chat::{ErrorCode, encode};
-use crate::session::Session;
 use crate::shard::command::Refusal;
 use crate::shard::ended::Ended;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::chat::{ErrorCode, encode};
+use uproar_proto::session::Session;
 
 /// The log line of a refusal, with the `Id` that the client got.
 pub(super) struct Line {

@@ -5,9 +5,9 @@
 //! looks at what was received meanwhile.
 
 use super::Core;
-use crate::base::table::Slot;
 use crate::net::io::{Io, Key, SendBuffer};
 use crate::shard::connection::Connection;
+use uproar_proto::base::table::Slot;
 
 /// A connection whose sends continue in its turn.
 pub(super) struct Resumed<S> {

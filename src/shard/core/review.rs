@@ -3,16 +3,16 @@
 //! The home shard decides when a deadline has passed: a verdict that comes later or twice is ignored.
 
 use super::Core;
-use crate::base::clock::Tick;
-use crate::base::id::RoomId;
-use crate::base::table::Slot;
 use crate::net::io::Io;
-use crate::protocol::chat::review::Verdict;
-use crate::protocol::chat::{ErrorCode, texts};
-use crate::room::order::NewMessage;
-use crate::room::review::{Denied, Ticket};
 use crate::shard::review::Held;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::review::Verdict;
+use uproar_proto::chat::{ErrorCode, texts};
+use uproar_proto::room::order::NewMessage;
+use uproar_proto::room::review::{Denied, Ticket};
 
 impl<W: Io> Core<W> {
     /// Takes the verdict of a review. An allowed message is released at the end of the turn.

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::base::clock::Tick;
 use crate::durable::faults::{Plan, Scratch, plans, under};
 use crate::shard::tokens::Redeemed;
+use uproar_proto::base::clock::Tick;
 
 const START: Now = Now {
     tick: Tick::from_nanos(3_600_000_000_000),

@@ -7,9 +7,9 @@
 use std::hash::BuildHasher;
 
 use super::{Expiring, Mark, Minute, UsedTokens};
-use crate::base::clock::{Now, UnixTime};
-use crate::base::limits::USED_TOKENS_MAX;
-use crate::protocol::token::TokenId;
+use uproar_proto::base::clock::{Now, UnixTime};
+use uproar_proto::base::limits::USED_TOKENS_MAX;
+use uproar_proto::token::TokenId;
 
 /// Parts of the table, filled in order. The 256 parts of a full table are 600 KB each.
 const PARTS_LOG2: u32 = 8;
@@ -107,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::base::clock::Tick;
+    use uproar_proto::base::clock::Tick;
 
     const START: Now = Now {
         tick: Tick::from_nanos(3_600_000_000_000),

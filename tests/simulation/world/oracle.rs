@@ -6,8 +6,8 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 
 use serde_json::Value;
-use uproar::base::id::RoomId;
 use uproar::shard::gateway::Refused;
+use uproar_proto::base::id::RoomId;
 
 use super::net::{GREETING, Peer, frame_at};
 use super::review::Outcome;

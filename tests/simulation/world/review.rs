@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use serde_json::Value;
-use uproar::base::clock::Tick;
 use uproar::net::io::Io;
-use uproar::protocol::chat::review::{Rewrite, Verdict};
-use uproar::room::review::Fallback;
 use uproar::shard::command::Command;
 use uproar::shard::core::Core;
 use uproar::shard::review::ReviewRequest;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::chat::review::{Rewrite, Verdict};
+use uproar_proto::room::review::Fallback;
 
 use super::dice::Dice;
 use super::oracle::WILD;

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use crate::base::id::{ID_CHARS, RoomId};
-use crate::base::limits::LOG_ENTRY_BYTES_MAX;
+use uproar_proto::base::id::{ID_CHARS, RoomId};
+use uproar_proto::base::limits::LOG_ENTRY_BYTES_MAX;
 
 /// Length of the bytes after the checksum, and the checksum of those bytes; little-endian.
 const HEADER_BYTES: usize = 8;

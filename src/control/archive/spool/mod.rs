@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::entry::Located;
-use crate::base::clock::Tick;
-use crate::base::id::RoomId;
-use crate::base::limits::{
+use crate::durable::{self, Access, Appender, Survives};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{
     LOG_AGES_MAX, LOG_ENTRY_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_STRETCH_BYTES_MAX,
 };
-use crate::durable::{self, Access, Appender, Survives};
 
 const EXTENSION: &str = "spool";
 /// A segment whose records are all delivered is closed from this size on, in bytes, not only when it is full.

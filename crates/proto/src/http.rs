@@ -9,7 +9,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::extension::{Agreement, Offers};
+use super::ws::extension::{Agreement, Offers};
 use crate::base::id::FrameId;
 use crate::base::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, TOKEN_BYTES_MAX};
 

@@ -86,7 +86,7 @@ impl Request {
 }
 
 fn published() -> Vec<Request> {
-    let cases = include_str!("../../../tests/vectors/sigv4.json");
+    let cases = include_str!("../../../../tests/vectors/sigv4.json");
     serde_json::from_str(cases).expect("the file is valid")
 }
 

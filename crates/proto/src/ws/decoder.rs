@@ -16,7 +16,7 @@ use super::oversized::Oversized;
 use super::utf8::Utf8;
 use super::violation::Violation;
 use crate::base::limits::PARSE_PADDING_BYTES;
-use crate::protocol::scan::Scan;
+use crate::scan::Scan;
 
 /// Bytes of the longest header: two, eight of length, four of key.
 const HEADER_BYTES_MAX: usize = 14;
@@ -501,6 +501,7 @@ fn admit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::Scan;
     use proptest::prelude::*;
     use tungstenite::Message;
     use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -508,7 +509,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         message_bytes_max: 16 * 1024,
         oversized_bytes_max: 128 * 1024,
-        scan: crate::protocol::chat::request_id_scan,
+        scan: || Scan::new("RequestId", 300, |_| true),
         fragments_max: 64,
     };
 

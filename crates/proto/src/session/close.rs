@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::protocol::ws::{self, Violation};
+use crate::ws::{self, Violation};
 
 /// The close code of a message that is too long (RFC 6455 §7.4.1).
 pub(super) const TOO_BIG: u16 = 1009;

@@ -10,7 +10,7 @@ use crate::base::limits::{
     ATTRIBUTES_BYTES_MAX, JSON_DEPTH_MAX, JSON_MEMBERS_MAX, MESSAGE_BYTES_MAX, PARSE_PADDING_BYTES,
     REASON_CHARS_MAX, REQUEST_ID_BYTES_MAX, USER_ID_CHARS_MAX,
 };
-use crate::protocol::scan::mend_lone_surrogates;
+use crate::scan::mend_lone_surrogates;
 
 /// A valid publish request. `request_id` and `reason` are empty if absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::base::id::{FrameId, FrameIds};
 use crate::base::limits::{DEFLATE_WINDOW_BITS, ROOM_UNFLUSHED_BYTES_MAX};
 use crate::base::rate::{Budget, Rate};
 use crate::base::segment::Segment;
-use crate::protocol::chat::encode;
-use crate::protocol::ws::{self, Deflater};
+use crate::chat::encode;
+use crate::ws::{self, Deflater};
 
 /// The parts of a shard that a room needs to append: ids, time, compression.
 #[derive(Debug)]

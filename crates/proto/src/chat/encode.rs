@@ -7,7 +7,7 @@ use super::json::{string, string_bytes_max};
 use super::time::{TIME_BYTES_MAX, rfc3339};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
-use crate::protocol::ws::text_frame;
+use crate::ws::text_frame;
 
 /// `EventName` of a deletion.
 pub const DELETED: &str = "aws:DELETE_MESSAGE";

@@ -4,7 +4,7 @@ use super::decoder::Bounds;
 use super::deflate::Inflating;
 use super::utf8::Utf8;
 use super::violation::Violation;
-use crate::protocol::scan::Scan;
+use crate::scan::Scan;
 
 /// The state of such a message: the scanner, and for a compressed one its decompressor of about 50 KiB. Neither
 /// grows with the message.

@@ -3,6 +3,7 @@
 mod decoder;
 mod deflate;
 mod encode;
+pub mod extension;
 mod mask;
 mod oversized;
 mod utf8;

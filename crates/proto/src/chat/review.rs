@@ -9,7 +9,7 @@ use super::encode::attributes_json;
 use super::json::{string, string_bytes_max};
 use crate::base::id::FrameId;
 use crate::base::limits::{ATTRIBUTES_BYTES_MAX, REVIEW_REASON_CHARS_MAX};
-use crate::protocol::scan::{Scan, mend_lone_surrogates};
+use crate::scan::{Scan, mend_lone_surrogates};
 
 /// The message in a handler's request.
 #[derive(Debug, Clone, Copy)]

@@ -198,5 +198,4 @@ fn v2_len(received: &[u8]) -> Result<usize, PrefaceFault> {
 }
 
 #[cfg(test)]
-#[path = "proxy_tests.rs"]
 mod tests;

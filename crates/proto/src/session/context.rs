@@ -5,8 +5,8 @@ use crate::base::limits::{
     OVERSIZED_BYTES_MAX,
 };
 use crate::base::rate::Rate;
-use crate::protocol::chat::{Parser, request_id_scan};
-use crate::protocol::ws::{Bounds, Inflater};
+use crate::chat::{Parser, request_id_scan};
+use crate::ws::{Bounds, Inflater};
 
 /// One per shard; lent to each session while it reads.
 #[derive(Debug)]

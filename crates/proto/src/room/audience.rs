@@ -1,11 +1,13 @@
 //! The members of one room on one shard: a cursor each, and the walk that serves them.
 //!
 //! Owns: member entries, the shard's part of the room log, the progress of the current walk.
-//! Never: sockets, connections; it knows a member by its [`Key`].
+//! Never: sockets, connections; it knows a member by its [`MemberKey`].
 
 use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
-use crate::net::io::Key;
+
+/// What identifies a member's connection to its owner; the audience only keeps it.
+pub type MemberKey = u64;
 
 /// A member's index in the audience; it changes when another member leaves (see [`Audience::leave`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub struct MemberIndex(u32);
 /// One member: only the fields that the walk needs, so that it reads memory in order.
 #[derive(Debug)]
 struct Member {
-    key: Key,
+    key: MemberKey,
     cursor: Cursor,
     // Narrows the search for a user's connections; the connection has the name.
     user_hash: u32,
@@ -73,7 +75,7 @@ impl Audience {
     /// # Panics
     ///
     /// Above 2^32 members, which the connection limit rules out.
-    pub fn join(&mut self, key: Key, user_hash: u32, deflated: bool) -> MemberIndex {
+    pub fn join(&mut self, key: MemberKey, user_hash: u32, deflated: bool) -> MemberIndex {
         let index = u32::try_from(self.members.len()).expect("connections are below 2^32");
         let cursor = self.log.head();
         self.members.push(Member {
@@ -94,7 +96,7 @@ impl Audience {
 
     /// Removes a member. The member with the returned key now has the freed index: tell its connection.
     #[must_use]
-    pub fn leave(&mut self, index: MemberIndex) -> Option<Key> {
+    pub fn leave(&mut self, index: MemberIndex) -> Option<MemberKey> {
         let at = usize::try_from(index.0).expect("an index into memory");
         self.members.swap_remove(at);
         let len = self.members.len();
@@ -134,7 +136,7 @@ impl Audience {
     }
 
     /// Returns the next member of the walk that is behind and has no pending send.
-    pub fn walk(&mut self) -> Option<(MemberIndex, Key)> {
+    pub fn walk(&mut self) -> Option<(MemberIndex, MemberKey)> {
         while self.walk_left > 0 {
             self.walk_left -= 1;
             self.round_left -= 1;
@@ -214,7 +216,7 @@ impl Audience {
     }
 
     /// Returns members whose user id may be the one with this hash.
-    pub fn with_user_hash(&self, user_hash: u32) -> impl Iterator<Item = Key> {
+    pub fn with_user_hash(&self, user_hash: u32) -> impl Iterator<Item = MemberKey> {
         self.members
             .iter()
             .filter(move |member| member.user_hash == user_hash)
@@ -222,7 +224,7 @@ impl Audience {
     }
 
     /// Returns every member.
-    pub fn keys(&self) -> impl Iterator<Item = Key> {
+    pub fn keys(&self) -> impl Iterator<Item = MemberKey> {
         self.members.iter().map(|member| member.key)
     }
 
@@ -260,7 +262,7 @@ mod tests {
         audience.append(batch, WINDOW, now);
     }
 
-    fn serve(audience: &mut Audience) -> Vec<Key> {
+    fn serve(audience: &mut Audience) -> Vec<MemberKey> {
         let mut served = Vec::new();
         while let Some((index, key)) = audience.walk() {
             let Next::Run { after, .. } = audience.next(index) else {
@@ -408,7 +410,7 @@ mod tests {
     /// A member of the model, with a count of the frames it is owed.
     #[derive(Debug)]
     struct Naive {
-        key: Key,
+        key: MemberKey,
         place: MemberIndex,
         owed: u64,
         sending: bool,
@@ -421,7 +423,7 @@ mod tests {
     #[derive(Debug, Default)]
     struct Model {
         members: Vec<Naive>,
-        keys: Key,
+        keys: MemberKey,
         now: Tick,
     }
 

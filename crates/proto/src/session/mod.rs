@@ -16,10 +16,10 @@ pub use context::SessionContext;
 use crate::base::clock::{Now, Tick};
 use crate::base::limits::{IDLE_MAX, PING_INTERVAL};
 use crate::base::rate::{Budget, Rate};
-use crate::protocol::chat::{ErrorCode, Refusal, Request, request_id_scan, texts};
-use crate::protocol::extension::Agreement;
-use crate::protocol::token::{Capabilities, Capability};
-use crate::protocol::ws::{Decoder, Item, Violation};
+use crate::chat::{ErrorCode, Refusal, Request, request_id_scan, texts};
+use crate::token::{Capabilities, Capability};
+use crate::ws::extension::Agreement;
+use crate::ws::{Decoder, Item, Violation};
 
 /// An effect that a session orders from its connection.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::Tick;
 use crate::base::limits::REVIEW_HELD_PER_ROOM_MAX;
-use crate::protocol::chat::review::{Rewrite, Verdict};
+use crate::chat::review::{Rewrite, Verdict};
 
 /// `fallbackResult`: the decision when a review brings no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,26 @@
+//! The pure part of Uproar: bytes and time in, meaning and effects out.
+//!
+//! Nothing here opens a socket, reads a clock or draws a random number; these are arguments, so that tests,
+//! fuzzing and the simulation drive the code that ships. A module uses only modules of lower ranks
+//! (`tests/architecture.rs`):
+//!
+//! | rank | modules | subject |
+//! |---|---|---|
+//! | 3 | [`session`], [`room`] | state machines: one connection's protocol, one room's order and log |
+//! | 2 | [`chat`], [`ws`] | IVS Chat's JSON messages; RFC 6455 and RFC 7692 frames |
+//! | 1 | [`http`], [`framing`], [`proxy`], [`scan`], [`sigv4`], [`token`] | requests' heads and bodies, PROXY headers, JSON by parts, signatures, chat tokens |
+//! | 0 | [`base`] | limits, ids, time, rates, tables |
+
+#![forbid(unsafe_code)]
+
+pub mod base;
+pub mod chat;
+pub mod framing;
+pub mod http;
+pub mod proxy;
+pub mod room;
+pub mod scan;
+pub mod session;
+pub mod sigv4;
+pub mod token;
+pub mod ws;
