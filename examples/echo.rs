@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use clap::Parser;
+use uproar::clock::Clock;
 use uproar::shard::accept::{ECHO_ROOM, HandshakeConfig};
 use uproar::shard::gateway::Gateway;
 use uproar::shard::mesh::{Plan, listen, start};
-use uproar::shard::run::Clock;
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;

@@ -4,17 +4,19 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 7 | `cli` | edge: flags |
-//! | 6 | `server`, `bench`, `doctor` | start-up, wiring, signals; measuring from outside; what the machine allows |
-//! | 5 | `config` | files, environment and flags to validated settings |
-//! | 4 | `control` | HTTP API, storage |
-//! | 3 | `shard` | one core: ring, sessions, rooms, mailboxes |
-//! | 2 | `supervisor` | threads that must live |
-//! | 1 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
+//! | 8 | `cli` | edge: flags |
+//! | 7 | `server`, `bench`, `doctor` | start-up, wiring, signals; measuring from outside; what the machine allows |
+//! | 6 | `config` | files, environment and flags to validated settings |
+//! | 5 | `control` | HTTP API, storage |
+//! | 4 | `shard` | one core: ring, sessions, rooms, mailboxes |
+//! | 3 | `supervisor` | threads that must live |
+//! | 2 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
+//! | 1 | `clock` | the only reader of the clocks |
 //! | 0 | the crate `uproar-proto` | bytes and time in, meaning and effects out |
 
 pub mod bench;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod doctor;

@@ -19,6 +19,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
     (
         "src",
         &[
+            &["clock"],
             &["net", "durable", "logging"],
             &["supervisor"],
             &["shard"],

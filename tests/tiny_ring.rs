@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use uproar::clock::Clock;
 use uproar::net::ring::Sizes;
 use uproar::net::rings::Rings;
 use uproar::shard::command::Command;
@@ -15,7 +16,7 @@ use uproar::shard::doorbell::Doorbell;
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::mailbox;
 use uproar::shard::metrics::ShardMetrics;
-use uproar::shard::run::{Clock, complete};
+use uproar::shard::run::complete;
 use uproar::shard::settings::ShardSettings;
 use uproar::shard::tokens::UsedTokens;
 use uproar_proto::base::id::RoomId;

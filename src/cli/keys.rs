@@ -5,16 +5,15 @@ use std::fs::DirBuilder;
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use clap::{Subcommand, ValueEnum};
 
 use super::Failure;
 use super::place::Place;
+use crate::clock;
 use crate::control::access::keyfile::{KeyFile, KeyFileError, KeyRecord};
 use crate::control::op::Operation;
 use crate::logging;
-use uproar_proto::base::clock::UnixTime;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -137,8 +136,7 @@ impl Create {
             operations,
             resources: self.rooms.clone(),
         };
-        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = UnixTime::from_secs(since_epoch.as_secs());
+        let now = clock::unix_now();
         let data_dir = self.place.read()?.data_dir;
         make(&data_dir)?;
         let key = KeyFile::of(&data_dir)

@@ -1,14 +1,14 @@
 //! `uproar token`: tokens sealed offline with the server's key file.
 
 use std::io::{self, BufWriter, Write};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::Failure;
 use super::place::Place;
+use crate::clock;
 use crate::server::{load_keyring, nonce, rotate_keyring};
-use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
@@ -66,7 +66,7 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
         TokenCommand::Create(create) => print(create),
         TokenCommand::RotateKey(rotate) => {
             let data_dir = rotate.place.existing()?.data_dir;
-            rotate_keyring(&data_dir, now(), ROTATION_LEAD)?;
+            rotate_keyring(&data_dir, clock::unix_now(), ROTATION_LEAD)?;
             super::show(
                 "a new key seals tokens from now on; the old one opens them for 24 h more\n",
             );
@@ -75,16 +75,11 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
     }
 }
 
-fn now() -> UnixTime {
-    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    UnixTime::from_secs(since_epoch.as_secs())
-}
-
 fn print(create: &Create) -> Result<(), Failure> {
     let placed = create.place.existing()?;
     let keyring = load_keyring(&placed.data_dir)?;
     let mut request = create.request(placed.token_life)?;
-    let now = now();
+    let now = clock::unix_now();
     let mut out = BufWriter::new(io::stdout().lock());
     for index in 0..create.count {
         if create.count > 1 {

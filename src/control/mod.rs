@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::shard::accept::LiveKeyring;
 use crate::shard::gateway::Gateway;
-use crate::shard::run::Clock;
 use crate::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
 

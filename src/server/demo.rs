@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::config::{Mode, Settings, TlsListeners, token_command};
 use crate::shard::accept::{LiveKeyring, Pages};
-use crate::shard::run::Clock;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};

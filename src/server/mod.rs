@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::task::LocalSet;
 
+use crate::clock::{self, Clock};
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
@@ -35,7 +36,6 @@ use crate::shard::accept::{HandshakeConfig, LiveKeyring, Pages};
 use crate::shard::gateway::Gateway;
 use crate::shard::mesh::{self, Shards};
 use crate::shard::metrics;
-use crate::shard::run::Clock;
 use crate::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
 
@@ -70,7 +70,7 @@ pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
     let Some(certificate) = tls::configure(settings)?.certificate else {
         return Ok(None);
     };
-    let now = Clock::start().now().unix;
+    let now = clock::unix_now();
     let warning = certificate.validity().map(|validity| validity.warning(now));
     let warning = warning.unwrap_or_else(|error| Some(certificate::unreadable(&error)));
     let name = |path: &Path| path.display().to_string();

@@ -5,14 +5,18 @@
 
 use std::fmt::{Display, Write};
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::clock;
+use uproar_proto::base::clock::UnixTime;
+
 /// Metrics of this process.
 pub(super) struct ProcessMetrics {
-    started: Duration,
+    // Since the Unix epoch.
+    started: UnixTime,
 }
 
 /// Fields of `/proc/self/stat`.
@@ -33,7 +37,7 @@ struct Sockets {
 impl ProcessMetrics {
     /// Call at the process's start.
     pub(super) fn new() -> Self {
-        let started = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let started = clock::unix_now();
         Self { started }
     }
 
@@ -57,7 +61,7 @@ impl ProcessMetrics {
         let help = "User and system CPU time spent.";
         metric(out, "counter", "process_cpu_seconds_total", help, "", spent);
         let help = "Start of the process since the Unix epoch.";
-        let started = self.started.as_secs_f64();
+        let started = Duration::from_nanos(self.started.nanos()).as_secs_f64();
         metric(
             out,
             "gauge",

@@ -15,10 +15,10 @@ use tokio::signal::unix::Signal;
 use super::certificate::Reminder;
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
+use crate::clock::Clock;
 use crate::config::Running;
 use crate::durable::Watched;
 use crate::shard::accept::LiveKeyring;
-use crate::shard::run::Clock;
 
 /// Interval of the checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

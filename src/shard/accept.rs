@@ -20,7 +20,7 @@ use super::doorbell::Doorbell;
 use super::handshake::{self, AcceptedUpgrade, PartialRequest};
 use super::metrics::ShardMetrics;
 use super::refused_handshake;
-use super::run::Clock;
+use crate::clock::Clock;
 use crate::logging::Kind;
 use crate::net::listener::Listener;
 use crate::net::rings::Rings;

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -15,56 +15,16 @@ use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
 use super::handshake;
 use super::inbox::Inbox;
+use crate::clock::Clock;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
 use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
 use crate::supervisor::{Pulse, Stopped};
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameIds, RoomId};
 use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
 use uproar_proto::room::RoomSettings;
-
-/// Reads both clocks. One for the whole process, so that ticks of different threads compare.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// Starts the clock; ticks count from here.
-    pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
-    }
-
-    /// Reads both clocks.
-    pub fn now(&self) -> Now {
-        let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Now {
-            tick: self.tick(Instant::now()),
-            unix: UnixTime::from_nanos(nanos(since_epoch)),
-        }
-    }
-
-    fn tick(&self, instant: Instant) -> Tick {
-        // Ticks start at one hour, so that subtracting a duration at the start does not reach zero.
-        Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
-    }
-
-    /// Converts a tick to an instant.
-    pub fn instant(&self, tick: Tick) -> Instant {
-        self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
-    }
-}
-
-const HEAD_START: Duration = Duration::from_hours(1);
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// Everything a shard's thread needs at its start; it makes its rings itself.
 pub struct Setup {

@@ -1,0 +1,53 @@
+//! The process's clocks, read in one place and handed on as values.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+
+/// Reads the wall clock. A clock set before 1970 reads as 1970.
+///
+/// For work that measures no durations; everything else reads both clocks by [`Clock::now`].
+pub fn unix_now() -> UnixTime {
+    UnixTime::from_nanos(nanos(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
+}
+
+/// Reads the monotonic and the wall clock. There is one for the whole process, so that ticks of different threads
+/// compare.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    // The instant of the tick HEAD_START.
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts the clock; ticks count from here.
+    pub fn start() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Now {
+        Now {
+            tick: self.tick(Instant::now()),
+            unix: unix_now(),
+        }
+    }
+
+    /// Converts a tick to an instant, for timers of the runtime.
+    pub fn instant(&self, tick: Tick) -> Instant {
+        self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
+    }
+
+    fn tick(&self, instant: Instant) -> Tick {
+        Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
+    }
+}
+
+/// The tick of the start, so that a tick some minutes before the start is not below zero.
+const HEAD_START: Duration = Duration::from_hours(1);
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
