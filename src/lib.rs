@@ -1,6 +1,6 @@
 //! Uproar: a self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.
 //!
-//! Layers, lowest first; a module uses only lower ranks (`tests/architecture.rs` holds them to it):
+//! Layers, lowest first; a module uses only lower ranks (`tests/architecture` holds them to it):
 //!
 //! | rank | modules | subject |
 //! |---|---|---|

@@ -2,7 +2,7 @@
 //!
 //! Nothing here opens a socket, reads a clock or draws a random number; these are arguments, so that tests,
 //! fuzzing and the simulation drive the code that ships. A module uses only modules of lower ranks
-//! (`tests/architecture.rs`):
+//! (`tests/architecture`):
 //!
 //! | rank | modules | subject |
 //! |---|---|---|

@@ -1,7 +1,7 @@
 //! Every bound of the server in one place: name, unit, reason. The code that enforces a bound decides what happens
 //! there and counts it in a metric. Bounds check each other at compile time.
 //!
-//! docs/limits.md lists each of them (`tests/architecture.rs` compares).
+//! docs/limits.md lists each of them (`tests/architecture` compares).
 
 use std::time::Duration;
 

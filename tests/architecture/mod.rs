@@ -1,5 +1,7 @@
 //! The shape of the tree, held by tests: ranks, where `unsafe` may stand, limits and their table.
 
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
