@@ -5,7 +5,7 @@
 //! | rank | modules | subject |
 //! |---|---|---|
 //! | 8 | `cli` | edge: flags |
-//! | 7 | `server`, `bench`, `doctor` | start-up, wiring, signals; measuring from outside; what the machine allows |
+//! | 7 | `server`, `doctor` | start-up, wiring, signals; what the machine allows |
 //! | 6 | `config` | files, environment and flags to validated settings |
 //! | 5 | `control` | HTTP API, storage |
 //! | 4 | `shard` | one core: ring, sessions, rooms, mailboxes |
@@ -13,8 +13,9 @@
 //! | 2 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
 //! | 1 | `clock` | the only reader of the clocks |
 //! | 0 | the crate `uproar-proto` | bytes and time in, meaning and effects out |
+//!
+//! `cli` also links the crate `uproar-bench`, which measures a server from outside and sees `uproar-proto` only.
 
-pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,245 +1,28 @@
-//! `uproar bench`: flags, progress and tables around [`crate::bench`].
+//! `uproar bench`: what the measurements are told of this program.
 
-mod connect;
-mod crowd;
-mod fanout;
-mod floor;
-mod idle;
-mod ingest;
-mod loopback;
-mod neighbours;
-mod scale;
-mod storm;
-mod sweep;
-mod tokens;
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-use clap::builder::RangedU64ValueParser;
-use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use uproar_bench::{Bench, DevAccess, Program};
 
 use super::Failure;
-use crate::bench::crowd::run_part;
-use crate::bench::dialect::Dialect;
-use crate::bench::host::{Attach, Host};
-use crate::bench::{Ages, BenchError, machine};
-use crate::config::dev_data_dir;
-use uproar_proto::base::id::RoomId;
+use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, dev_data_dir, keyring_path};
+use crate::server::raise_descriptor_limit;
 
-#[derive(Debug, Subcommand)]
-pub(super) enum BenchCommand {
-    /// Deliveries a second and their latency: at --rate, or the highest rate that keeps --p99-ms
-    Fanout(fanout::Fanout),
-    /// Handshakes a second, with a token each, many under way at once
-    Connect(connect::Connect),
-    /// Many senders: accepted messages a second by their echo
-    Ingest(ingest::Ingest),
-    /// Everybody is cut off and comes back at once: until when, and what others feel of it
-    Storm(storm::Storm),
-    /// More connections than one process has descriptors, and messages that reach all of them
-    Crowd(crowd::Crowd),
-    /// What a small room feels of a huge one on the same shard, up to the huge one's limit
-    Neighbours(neighbours::Neighbours),
-    /// Memory of a connection while nobody speaks
-    Idle(idle::Idle),
-    /// Signed CreateChatToken calls a second over kept-alive connections
-    Tokens(tokens::Tokens),
-    /// How cost grows: the highest rate, and its latency, against one quantity, each on a fresh server
-    Sweep(sweep::Sweep),
-    /// One large room's fan-out on one shard and on more, with receivers that do not read meanwhile
-    Scale(scale::Scale),
-    /// The kernel's line: deliveries a second by a loop of plain sends, without any server
-    Floor(floor::Floor),
-    /// The loopback's largest packet, which bounds every server that is measured over it: shown, or set
-    Loopback(loopback::Loopback),
-    /// A client process of crowd and neighbours; obeys what comes on standard input
-    #[command(hide = true)]
-    CrowdPart,
-}
-
-/// Another server under test, which knows no tokens. What the first connection of a room says it sends to
-/// all of the room's, that one included. Pin it to the first processor.
-#[derive(Debug, Args)]
-pub(super) struct Peer {
-    /// A WebSocket server instead; rooms are its paths /r0, /r1 and so on. Give `fanout --size` the length
-    /// of Uproar's frames, less 4, and --pid for processor time and memory
-    #[arg(long, value_name = "ADDRESS", group = "running")]
-    plain: Option<SocketAddr>,
-    /// A NATS server instead; rooms are its subjects r000, r001 and so on. Its frames are 18 bytes longer
-    /// than `fanout --size` says
-    #[arg(long, value_name = "ADDRESS", group = "running")]
-    nats: Option<SocketAddr>,
-}
-
-/// The server under test. Without --target one is started for the time of the measurement.
-#[derive(Debug, Args)]
-pub(super) struct Target {
-    /// Shards of the server that is started
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one())]
-    shards: usize,
-    /// Messaging address of a server that runs already, with `--quotas open`
-    #[arg(
-        long = "target",
-        value_name = "ADDRESS",
-        requires = "room",
-        group = "running"
-    )]
-    messaging: Option<SocketAddr>,
-    /// Its data directory, whose keys seal the viewers' tokens [default: that of `uproar dev`]
-    #[arg(long, value_name = "DIRECTORY", requires = "messaging")]
-    data_dir: Option<PathBuf>,
-    /// Its room, by ARN; repeat for more
-    #[arg(long, value_name = "ARN", requires = "messaging")]
-    room: Vec<String>,
-    /// Its process id, for processor time and memory
-    #[arg(long, requires = "running")]
-    pid: Option<u32>,
-    /// One JSON object on standard output instead of tables
-    #[arg(long)]
-    json: bool,
-    /// Passed to the server that is started, as in `-- --config FILE`
-    #[arg(last = true)]
-    extra: Vec<String>,
-}
-
-pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
-    let machine = machine::describe();
-    crate::server::raise_descriptor_limit();
-    let outcome = match command {
-        BenchCommand::Fanout(fanout) => fanout.run(&machine),
-        BenchCommand::Connect(connect) => connect.run(&machine),
-        BenchCommand::Ingest(ingest) => ingest.run(&machine),
-        BenchCommand::Floor(floor) => floor.run(&machine),
-        BenchCommand::Loopback(loopback) => loopback.run(),
-        BenchCommand::Sweep(sweep) => sweep.run(&machine),
-        BenchCommand::Scale(scale) => scale.run(&machine),
-        BenchCommand::Storm(storm) => storm.run(&machine),
-        BenchCommand::Crowd(crowd) => crowd.run(&machine),
-        BenchCommand::Neighbours(neighbours) => neighbours.run(&machine),
-        BenchCommand::CrowdPart => run_part().map_err(BenchFailure::from),
-        BenchCommand::Idle(idle) => idle.run(&machine),
-        BenchCommand::Tokens(tokens) => tokens.run(&machine),
+/// Measures a server, which is this program too unless a flag names another.
+pub(super) fn run(bench: &Bench) -> Result<(), Failure> {
+    raise_descriptor_limit();
+    let executable = std::env::current_exe();
+    let program = Program {
+        executable: executable.map_err(|error| Failure::Run(format!("bench: {error}")))?,
+        dev_data_dir: dev_data_dir(),
+        keyring_path,
+        dev: DevAccess {
+            region: DEV_REGION,
+            account: DEV_ACCOUNT,
+            key_id: DEV_KEY_ID,
+            secret: DEV_SECRET,
+        },
     };
-    outcome.map_err(|error| match error {
-        BenchFailure::Usage(text) => Failure::Usage(text),
-        BenchFailure::Bench(error) => Failure::Run(format!("bench: {error}")),
+    bench.run(&program).map_err(|failure| match failure {
+        uproar_bench::Failure::Usage(text) => Failure::Usage(text),
+        uproar_bench::Failure::Measurement(error) => Failure::Run(format!("bench: {error}")),
     })
-}
-
-enum BenchFailure {
-    Usage(String),
-    Bench(BenchError),
-}
-
-impl From<BenchError> for BenchFailure {
-    fn from(error: BenchError) -> Self {
-        Self::Bench(error)
-    }
-}
-
-impl Peer {
-    fn is_given(&self) -> bool {
-        self.plain.is_some() || self.nats.is_some()
-    }
-
-    /// With `compression`, a started server accepts it.
-    fn host(&self, target: &Target, rooms: usize, compression: bool) -> Result<Host, BenchFailure> {
-        let plain = |server, dialect| Ok(Host::plain(server, dialect, rooms, target.pid));
-        match (self.plain, self.nats) {
-            (Some(server), _) => plain(server, Dialect::WebSocket),
-            (None, Some(server)) => plain(server, Dialect::Nats),
-            (None, None) if compression => {
-                target.host_with(rooms, &[("UPROAR_MESSAGING__COMPRESSION", "true")])
-            }
-            (None, None) => target.host(rooms),
-        }
-    }
-}
-
-impl Target {
-    fn host(&self, rooms: usize) -> Result<Host, BenchFailure> {
-        self.host_with(rooms, &[])
-    }
-
-    /// The same; a started server admits `connections` connections.
-    fn host_for(&self, rooms: usize, connections: usize) -> Result<Host, BenchFailure> {
-        let admitted = connections.to_string();
-        self.host_with(rooms, &[("UPROAR_QUOTAS__CONNECTIONS", &admitted)])
-    }
-
-    fn host_with(&self, rooms: usize, settings: &[(&str, &str)]) -> Result<Host, BenchFailure> {
-        let Some(messaging) = self.messaging else {
-            let host = Host::start_with(self.shards, rooms, &self.extra, settings);
-            return Ok(host?);
-        };
-        let mut ids = Vec::new();
-        for arn in &self.room {
-            let id = arn
-                .rsplit_once(":room/")
-                .and_then(|(_, id)| RoomId::parse(id));
-            ids.push(id.ok_or_else(|| {
-                BenchFailure::Usage(format!("--room {arn}: expected a room ARN"))
-            })?);
-        }
-        Ok(Host::attach(Attach {
-            messaging,
-            data_dir: self.data_dir.clone().unwrap_or_else(dev_data_dir),
-            rooms: ids,
-            pid: self.pid,
-        })?)
-    }
-}
-
-/// Parses a count of at least one.
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
-}
-
-/// Parses a rate above zero.
-fn positive(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if rate > 0.0 && rate.is_finite() {
-        Ok(rate)
-    } else {
-        Err("a rate is above 0".to_owned())
-    }
-}
-
-fn progress(count: usize) -> ProgressBar {
-    let bar = ProgressBar::new(count as u64);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")
-        .expect("a template without faults");
-    bar.set_style(style);
-    bar.set_message("connecting");
-    bar
-}
-
-/// Prints a result: lines for people, or a JSON object that includes the machine.
-fn report(as_json: bool, machine: &str, mut result: Value, lines: &[(&str, String)]) {
-    if as_json {
-        result["machine"] = machine.into();
-        println!("{result}");
-        return;
-    }
-    println!("{:15}  {machine}", "machine");
-    for (name, text) in lines {
-        println!("{name:15}  {text}");
-    }
-}
-
-/// Percentiles for people.
-fn ages(ages: Ages) -> String {
-    let [p50, p99, p999, max] = ages.ms();
-    format!("p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms")
-}
-
-/// The number of refusals, and an example.
-fn refused(count: u64, first: Option<&str>) -> String {
-    first.map_or_else(
-        || format!("{count} refused"),
-        |first| format!("{count} refused, the first: {first}"),
-    )
 }

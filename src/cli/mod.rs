@@ -1,9 +1,4 @@
 //! The command line.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line prints for people"
-)]
 
 mod banner;
 mod bench;
@@ -83,10 +78,7 @@ enum Command {
         command: store::StoreCommand,
     },
     /// Benchmark: fan-out and memory, measured from outside
-    Bench {
-        #[command(subcommand)]
-        command: bench::BenchCommand,
-    },
+    Bench(uproar_bench::Bench),
     /// Operating system: what must change here for so many connections; exit 1 if anything must
     Doctor(doctor::Doctor),
     /// Which build this is, as --version
@@ -167,7 +159,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),
-        Command::Bench { command } => bench::run(&command),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Version => {
             show(&format!("uproar {VERSION}\n"));

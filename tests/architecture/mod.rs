@@ -27,7 +27,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["shard"],
             &["control"],
             &["config"],
-            &["server", "bench", "doctor"],
+            &["server", "doctor"],
             &["cli"],
         ],
     ),

@@ -1,5 +1,7 @@
-//! RFC 6455 and RFC 7692, server side, on plain byte buffers: frames in ([`Decoder`]), frames out.
+//! RFC 6455 and RFC 7692, server side, on plain byte buffers: frames in ([`Decoder`]), frames out. [`client`] alone
+//! writes what the other side sends.
 
+pub mod client;
 mod decoder;
 mod deflate;
 mod encode;
