@@ -17,12 +17,12 @@ fuzz_target!(|data: &[u8]| {
         region: "us-west-2".to_owned(),
         id: "123456789012".to_owned(),
     };
-    let room = account.parse::<RoomId>("field", text);
-    let logging = account.parse::<LoggingId>("field", text);
+    let room = account.parse::<RoomId>(text);
+    let logging = account.parse::<LoggingId>(text);
     assert_eq!(room.is_ok(), is_arn::<RoomId>(text));
     assert_eq!(logging.is_ok(), is_arn::<LoggingId>(text));
     assert!(room.is_err() || logging.is_err(), "one kind each");
-    let taggable = account.parse_taggable("field", text);
+    let taggable = account.parse_taggable(text);
     assert_eq!(taggable.is_ok(), room.is_ok() || logging.is_ok());
     if let Ok(Some(id)) = room {
         assert_eq!(account.arn(id), text);

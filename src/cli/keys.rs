@@ -11,8 +11,11 @@ use clap::{Subcommand, ValueEnum};
 use super::Failure;
 use super::place::Place;
 use crate::clock;
-use crate::control::access::keyfile::{KeyFile, KeyFileError, KeyRecord};
-use crate::control::op::Operation;
+use crate::control::access::{
+    KeyFileError,
+    keyfile::{KeyFile, KeyRecord},
+};
+use crate::control::operation::Operation;
 use crate::logging;
 
 #[derive(Debug, Subcommand)]

@@ -16,7 +16,7 @@ use super::{
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Account;
-use crate::control::op::Operation;
+use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};

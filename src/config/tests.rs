@@ -2,7 +2,7 @@ use toml::{Table, Value};
 
 use super::layers::SCHEMA;
 use super::*;
-use crate::control::op::Operation;
+use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::rate::Rate;

@@ -4,6 +4,8 @@
 //! read again when the file changes, so that a key is valid once `uproar keys create` has printed it, and refused
 //! within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
 
+mod caller;
+mod error;
 pub mod grant;
 pub mod keyfile;
 mod private;
@@ -14,70 +16,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use zeroize::Zeroizing;
+pub use caller::{AccessKey, Caller};
+pub use error::KeyFileError;
 
 use super::arn::Account;
 use crate::durable::Watched;
 use grant::Grant;
-use keyfile::{KeyFile, KeyFileError};
+use keyfile::KeyFile;
 use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::base::limits::ACCESS_KEYS_CHECK;
-use uproar_proto::sigv4::{Claim, Received, Scope, SignatureFault, SigningKey};
+use uproar_proto::sigv4::{Claim, Received, Scope, SignatureFault};
 
 /// The service's signing name.
 const SERVICE: &str = "ivschat";
-
-/// An access key.
-#[derive(Clone)]
-pub struct AccessKey {
-    /// Public part.
-    pub id: String,
-    /// Secret part.
-    pub secret: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for AccessKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AccessKey({})", self.id)
-    }
-}
-
-/// The authenticated caller of a request.
-#[derive(Debug)]
-pub struct Caller {
-    key: AccessKey,
-    /// The key's rights.
-    pub grant: Grant,
-    // The key of the last day a request was signed for.
-    signing: RefCell<Option<(String, SigningKey)>>,
-}
-
-impl Caller {
-    pub(super) fn new(key: AccessKey, grant: Grant) -> Rc<Self> {
-        let signing = RefCell::default();
-        Rc::new(Self {
-            key,
-            grant,
-            signing,
-        })
-    }
-
-    /// Access key id.
-    pub fn id(&self) -> &str {
-        &self.key.id
-    }
-
-    /// Derivation costs five HMACs and is done once a day.
-    fn signing_key(&self, date: &str, scope: Scope<'_>) -> SigningKey {
-        let mut cached = self.signing.borrow_mut();
-        if let Some((_, key)) = cached.as_ref().filter(|(day, _)| day == date) {
-            return key.clone();
-        }
-        let key = SigningKey::derive(&self.key.secret, date, scope);
-        *cached = Some((date.to_owned(), key.clone()));
-        key
-    }
-}
 
 type Callers = HashMap<String, Rc<Caller>>;
 

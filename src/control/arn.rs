@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::hash::Hash;
 
-use super::fault::Fault;
 use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Longest ARN the API accepts, in characters.
@@ -49,6 +48,20 @@ pub enum Taggable {
     Logging(LoggingId),
 }
 
+/// Why a text is not an ARN of the kind that is asked for. The texts continue a field's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ArnError {
+    /// Not an ARN of this kind.
+    #[error("must be an ARN: arn:aws:ivschat:<region>:<account>:{kind}/<id>")]
+    Malformed {
+        /// The part before the id.
+        kind: &'static str,
+    },
+    /// Not an ARN of a kind that has tags.
+    #[error("must be the ARN of a room or of a logging configuration")]
+    NotTaggable,
+}
+
 /// Region and account, which are part of every ARN of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -70,25 +83,23 @@ impl Account {
     ///
     /// # Errors
     ///
-    /// `ValidationException` for a malformed ARN.
-    pub fn parse<I: ResourceId>(&self, field: &str, arn: &str) -> Result<Option<I>, Fault> {
-        let Some(parts) = Parts::of(arn).filter(|parts| parts.kind == I::KIND) else {
-            let kind = I::KIND;
-            let must = format!("must be an ARN: arn:aws:ivschat:<region>:<account>:{kind}/<id>");
-            return Err(Fault::field(field, must));
-        };
+    /// A malformed ARN, or one of another kind.
+    pub fn parse<I: ResourceId>(&self, arn: &str) -> Result<Option<I>, ArnError> {
+        let parts = Parts::of(arn).filter(|parts| parts.kind == I::KIND);
+        let parts = parts.ok_or(ArnError::Malformed { kind: I::KIND })?;
         Ok(self.owns(&parts).then(|| I::parse(parts.id)).flatten())
     }
 
     /// Like [`Account::parse`], for any kind that has tags.
-    pub fn parse_taggable(&self, field: &str, arn: &str) -> Result<Option<Taggable>, Fault> {
+    ///
+    /// # Errors
+    ///
+    /// A malformed ARN, or one of a kind that has no tags.
+    pub fn parse_taggable(&self, arn: &str) -> Result<Option<Taggable>, ArnError> {
         match Parts::of(arn).map(|parts| parts.kind) {
-            Some(RoomId::KIND) => Ok(self.parse(field, arn)?.map(Taggable::Room)),
-            Some(LoggingId::KIND) => Ok(self.parse(field, arn)?.map(Taggable::Logging)),
-            _ => {
-                let must = "must be the ARN of a room or of a logging configuration";
-                Err(Fault::field(field, must))
-            }
+            Some(RoomId::KIND) => Ok(self.parse(arn)?.map(Taggable::Room)),
+            Some(LoggingId::KIND) => Ok(self.parse(arn)?.map(Taggable::Logging)),
+            Some(_) | None => Err(ArnError::NotTaggable),
         }
     }
 
@@ -150,7 +161,7 @@ mod tests {
         };
         let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
         let logging = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
-        let parse = |arn: &str| account.parse::<RoomId>("x", arn);
+        let parse = |arn: &str| account.parse::<RoomId>(arn);
         assert_eq!(parse(&account.arn(id)), Ok(Some(id)));
         for foreign in [
             "arn:aws:ivschat:us-east-1:123456789012:room/TC6fLHr7ycLt",
@@ -158,7 +169,7 @@ mod tests {
             "arn:aws:ivschat:us-west-2:123456789012:room/short",
         ] {
             assert_eq!(parse(foreign), Ok(None), "{foreign}");
-            assert_eq!(account.parse_taggable("x", foreign), Ok(None), "{foreign}");
+            assert_eq!(account.parse_taggable(foreign), Ok(None), "{foreign}");
         }
         for malformed in [
             "",
@@ -170,18 +181,15 @@ mod tests {
             "arn:aws:ivschat:us-west-2:123456789012:stage/TC6fLHr7ycLt",
         ] {
             assert!(parse(malformed).is_err(), "{malformed}");
-            assert!(
-                account.parse_taggable("x", malformed).is_err(),
-                "{malformed}"
-            );
+            assert!(account.parse_taggable(malformed).is_err(), "{malformed}");
         }
         assert!(parse(&account.arn(logging)).is_err(), "not a room's");
         assert_eq!(
-            account.parse_taggable("x", &account.arn(logging)),
+            account.parse_taggable(&account.arn(logging)),
             Ok(Some(Taggable::Logging(logging)))
         );
         assert_eq!(
-            account.parse_taggable("x", &account.arn(id)),
+            account.parse_taggable(&account.arn(id)),
             Ok(Some(Taggable::Room(id)))
         );
     }

@@ -1,5 +1,7 @@
 //! The exceptions of the API: names, statuses and members as the SDKs expect them.
 
+use std::fmt::Display;
+
 use serde_json::{Value, json};
 
 use super::arn::resource_id;
@@ -79,11 +81,11 @@ impl From<SignatureFault> for Fault {
 }
 
 impl Fault {
-    /// One wrong field.
-    pub fn field(name: &str, message: impl Into<String>) -> Self {
+    /// One wrong field; the message continues its name.
+    pub fn field(name: &str, message: impl Display) -> Self {
         Self::Fields(vec![FieldFault {
             name: name.to_owned(),
-            message: message.into(),
+            message: message.to_string(),
         }])
     }
 

@@ -151,7 +151,8 @@ impl Registry {
         const FIELD: &str = "loggingConfigurationIdentifiers";
         let mut ids = Vec::new();
         for arn in arns {
-            let id = account.parse(FIELD, arn)?;
+            let id = account.parse(arn);
+            let id = id.map_err(|error| Fault::field(FIELD, error))?;
             let record = id.and_then(|id| self.logging.get(id));
             let record = record.ok_or_else(|| Fault::not_found(arn))?;
             if record.state == LoggingState::Deleting {

@@ -6,10 +6,12 @@
 
 pub mod backup;
 mod disk;
+mod error;
 mod fresh;
 pub mod keys;
 mod refused;
 mod schema;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,86 +22,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use redb::{Builder, ConcurrencyMode, TableDefinition};
+use redb::{Builder, ConcurrencyMode};
 use tokio::sync::oneshot;
+
+pub use error::StoreError;
+pub use table::{Table, Write};
 
 use crate::durable::Survives;
 use crate::supervisor::{Pulse, Stopped, Supervisor, Thread};
 use disk::Disk;
 use refused::RefusalFile;
 use uproar_proto::base::limits::COMMIT_WRITES_MAX;
-
-/// Why storage failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused.
-    #[error("database: {0}")]
-    Database(Box<redb::Error>),
-    /// A later version created it.
-    #[error(
-        "the database has schema {found}, this server knows up to {}: use the version that wrote it",
-        schema::CURRENT
-    )]
-    Schema {
-        /// The file's schema.
-        found: u64,
-    },
-    /// A stored value cannot be read.
-    #[error("{table} {id} cannot be read: {cause}")]
-    Value {
-        /// The table.
-        table: &'static str,
-        /// The record.
-        id: String,
-        /// The cause.
-        cause: String,
-    },
-    /// The write did not happen; the reason is logged.
-    #[error("the write failed")]
-    Refused,
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        Self::Database(Box::new(error.into()))
-    }
-}
-
-/// One kind of record, each by its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
-    /// Rooms.
-    Rooms,
-    /// Logging configurations.
-    Logging,
-}
-
-impl Table {
-    const ALL: [Self; 2] = [Self::Rooms, Self::Logging];
-
-    /// Its name in the database, and in messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rooms => "rooms",
-            Self::Logging => "logging-configurations",
-        }
-    }
-
-    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
-        TableDefinition::new(self.name())
-    }
-}
-
-/// One change.
-#[derive(Debug, Clone)]
-pub struct Write {
-    /// The table.
-    pub table: Table,
-    /// The record.
-    pub id: String,
-    /// The new value; `None` removes the record.
-    pub value: Option<Vec<u8>>,
-}
 
 /// A write, and the channel for its result.
 struct Job {

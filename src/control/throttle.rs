@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::fault::Fault;
-use super::op::Operation;
+use super::operation::Operation;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::rate::{Budget, Rate};
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::preflight;
-use crate::control::access::keyfile::KeyFileError;
+use crate::control::access::KeyFileError;
 use crate::control::store::StoreError;
 use uproar_proto::token::KeyringError;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::control::op::Operation;
+use crate::control::operation::Operation;
 
 /// Rights of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::keyfile::KeyFileError;
+use super::error::KeyFileError;
 use crate::durable::{self, Access, Owner, Survives};
 
 /// Mode bits that grant access to group and others.

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use super::*;
-use crate::control::op::Operation;
+use crate::control::operation::Operation;
 use crate::durable::faults::{Plan as FaultPlan, Scratch, plans, under};
 use keyfile::KeyRecord;
 use uproar_proto::base::clock::UnixTime;

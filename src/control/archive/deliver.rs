@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::batch::window_start;
-use super::destination::SinkClient;
 use super::metrics::{ArchiveMetrics, DeliveryError, DropReason, Kind};
 use super::shipment::{Report, Shipment};
+use super::sink_client::SinkClient;
 use super::spool::{self, RecordBatch, Spool, Ticket};
 use super::upload::uploads;
 use crate::clock::Clock;

@@ -13,8 +13,8 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::deliver::{Common, Sink, deliver};
 use super::metrics::{DropReason, Kind};
+use super::record;
 use super::spool::Spool;
-use super::{ArchiveCommand, record};
 use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};
 use crate::net::event::Event;
@@ -30,6 +30,20 @@ use uproar_proto::ws;
 const ENTRIES_PER_COMMIT_MAX: u32 = 1024;
 /// How long blocking reads and writes may continue when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A command from the control plane. Commands arrive in order, and before any shard sends frames that depend on
+/// them.
+#[derive(Debug)]
+pub(super) enum ArchiveCommand {
+    /// All configurations; spools of others are removed.
+    Load(Vec<(LoggingId, Destination)>),
+    /// The configuration is new, or its destination has changed.
+    Put(LoggingId, Destination),
+    /// The configuration was deleted; its records are deleted too.
+    Remove(LoggingId),
+    /// Spool the contents of the mailboxes and stop.
+    Stop,
+}
 
 type Commands = mpsc::UnboundedReceiver<ArchiveCommand>;
 

@@ -11,101 +11,33 @@
 pub mod batch;
 pub mod body;
 mod deliver;
-pub mod destination;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod ingest;
 pub mod layout;
 pub mod metrics;
 pub mod record;
+mod settings;
 mod shipment;
+mod sink_client;
 pub mod spool;
 pub mod upload;
 pub mod verdict;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use settings::ArchiveSettings;
+
+use self::ingest::ArchiveCommand;
 use self::metrics::ArchiveMetrics;
-use super::arn::Account;
-use super::aws_client::{Client, Endpoint};
 use super::record::Destination;
 use crate::clock::Clock;
 use crate::shard::mesh::ArchiveEnd;
 use crate::supervisor::{self, Supervisor, Thread};
 use uproar_proto::base::id::LoggingId;
-use uproar_proto::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
-use uproar_proto::sigv4::sign::Credentials;
-
-/// How chat logs are kept and delivered.
-#[derive(Debug, Clone)]
-pub struct ArchiveSettings {
-    /// Region and account: part of every key, and of every signature.
-    pub account: Account,
-    /// Directory of the spools, one subdirectory per configuration.
-    pub spool: PathBuf,
-    /// Directory for destinations without an endpoint.
-    pub directory: PathBuf,
-    /// Bound of each spool, in bytes.
-    pub spool_bytes_max: u64,
-    /// How long undelivered records are kept.
-    pub age_max: Duration,
-    /// Time covered by an object.
-    pub window: Duration,
-    /// How long records for streams are collected.
-    pub linger: Duration,
-    /// Object storage.
-    pub s3: Option<Endpoint>,
-    /// CloudWatch Logs.
-    pub cloudwatch: Option<Endpoint>,
-    /// Firehose.
-    pub firehose: Option<Endpoint>,
-    /// Credentials for the endpoints.
-    pub credentials: Option<Credentials>,
-}
-
-impl ArchiveSettings {
-    fn window_ms(&self) -> u64 {
-        u64::try_from(self.window.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1)
-    }
-
-    fn client(&self) -> io::Result<Option<Client>> {
-        let Some(credentials) = self.credentials.clone() else {
-            return Ok(None);
-        };
-        let endpoints = [&self.s3, &self.cloudwatch, &self.firehose];
-        let secure = endpoints.into_iter().flatten().any(Endpoint::is_secure);
-        let region = self.account.region.clone();
-        Client::new(
-            credentials,
-            region,
-            LOG_REQUEST_TIMEOUT,
-            LOG_ANSWER_BYTES_MAX,
-            secure,
-        )
-        .map(Some)
-    }
-}
-
-/// A command from the control plane. Commands arrive in order, and before any shard sends frames that depend on
-/// them.
-#[derive(Debug)]
-enum ArchiveCommand {
-    /// All configurations; spools of others are removed.
-    Load(Vec<(LoggingId, Destination)>),
-    /// The configuration is new, or its destination has changed.
-    Put(LoggingId, Destination),
-    /// The configuration was deleted; its records are deleted too.
-    Remove(LoggingId),
-    /// Spool the contents of the mailboxes and stop.
-    Stop,
-}
 
 /// The control plane's handle. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -144,7 +76,7 @@ pub fn start(
         "archive",
         move || bell.press(),
         move |pulse| {
-            let client = destination::SinkClient {
+            let client = sink_client::SinkClient {
                 settings: Arc::new(settings),
                 client,
             };

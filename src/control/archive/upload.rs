@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::batch::{self, Indexes};
+use super::layout;
+use super::settings::ArchiveSettings;
 use super::spool::RecordBatch;
-use super::{ArchiveSettings, layout};
 use crate::control::arn::Account;
 use crate::control::record::Destination;
 use uproar_proto::base::id::{LoggingId, RoomId};

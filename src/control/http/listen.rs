@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::AdmissionSlot;
+use super::answer::answer;
+use super::exchange::Caller;
 use super::guarded::Guarded;
 use super::stream::SharedStream;
-use super::{Caller, answer};
-use crate::control::Control;
+use crate::control::admission::AdmissionSlot;
+use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use uproar_proto::base::limits::{
     CONTROL_DRAIN_MAX, CONTROL_HEAD_BYTES_MAX, CONTROL_IDLE_MAX, HANDSHAKE_TIMEOUT,

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use hyper::http::request::Parts;
 
-use super::{CallContext, signed_headers, without_body};
+use super::exchange::{CallContext, signed_headers, without_body};
 use crate::control::fault::Fault;
-use crate::control::op::Operation;
+use crate::control::op::authorize::resource;
+use crate::control::operation::Operation;
 use crate::logging::{Kind, bounded, local};
 use uproar_proto::sigv4::Claim;
 
@@ -23,7 +24,7 @@ pub(super) fn log(
     let Some(suppressed) = local::admit(kind(fault, context)) else {
         return;
     };
-    let resource = operation.and_then(|operation| operation.resource(&parts.uri, &context.body));
+    let resource = operation.and_then(|operation| resource(operation, &parts.uri, &context.body));
     let resource = resource.as_deref().map(bounded);
     let path = operation.is_none().then(|| bounded(parts.uri.path()));
     let operation = operation.map_or("unknown", Operation::name);

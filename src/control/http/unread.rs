@@ -9,7 +9,7 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
-use super::{Answered, Caller};
+use super::exchange::{Answered, Caller};
 use crate::control::fault::Fault;
 use uproar_proto::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, UNREAD_BODY_BYTES_MAX};
 

@@ -1,6 +1,6 @@
 //! The patterns of the API's strings (contract §3.3, §3.4).
 
-use super::super::arn::is_arn;
+use crate::control::arn::is_arn;
 use uproar_proto::base::id::{FrameId, LoggingId};
 use uproar_proto::token::Capability;
 

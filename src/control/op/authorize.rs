@@ -5,22 +5,12 @@ use std::rc::Rc;
 
 use hyper::Uri;
 
-use super::{Operation, Request, TAGS_PATH};
+use super::request::Request;
 use crate::control::access::Caller;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
+use crate::control::operation::{Operation, ResourceLocation, TAGS_PATH};
 use uproar_proto::sigv4::percent_decode;
-
-/// Where a call carries the ARN of its resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
-    /// Creations and listings have no single resource.
-    Nothing,
-    /// A member of the body.
-    Member(&'static str),
-    /// The rest of the path, with or without escapes.
-    Path,
-}
 
 /// An authorized call: [`authorize`] is the only way to create one.
 #[derive(Debug)]
@@ -64,7 +54,7 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
     }
     let body: &[u8] = if operation.has_body() { &body } else { &[] };
     let input = Input::parse(body)?;
-    let resource = operation.resource_in(&uri, &input)?;
+    let resource = resource_in(operation, &uri, &input)?;
     if !caller.grant.covers(resource.as_deref()) {
         return Err(denied(&caller, operation, resource));
     }
@@ -75,21 +65,19 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
     })
 }
 
-impl Operation {
-    fn resource_in(self, uri: &Uri, input: &Input) -> Result<Option<String>, Fault> {
-        Ok(match self.about() {
-            About::Nothing => None,
-            About::Member(name) => input.peek(name).map(str::to_owned),
-            About::Path => Some(path_arn(uri.path())?),
-        })
-    }
+/// The ARN of a call's resource, for any caller; `None` if it is not readable.
+pub(in crate::control) fn resource(operation: Operation, uri: &Uri, body: &[u8]) -> Option<String> {
+    let body = if operation.has_body() { body } else { &[] };
+    let input = Input::parse(body).ok()?;
+    resource_in(operation, uri, &input).ok()?
+}
 
-    /// The ARN of a call's resource, for any caller; `None` if it is not readable.
-    pub(in crate::control) fn resource(self, uri: &Uri, body: &[u8]) -> Option<String> {
-        let body = if self.has_body() { body } else { &[] };
-        let input = Input::parse(body).ok()?;
-        self.resource_in(uri, &input).ok()?
-    }
+fn resource_in(operation: Operation, uri: &Uri, input: &Input) -> Result<Option<String>, Fault> {
+    Ok(match operation.resource_location() {
+        ResourceLocation::Nowhere => None,
+        ResourceLocation::Member(name) => input.peek(name).map(str::to_owned),
+        ResourceLocation::Path => Some(path_arn(uri.path())?),
+    })
 }
 
 fn denied(caller: &Rc<Caller>, operation: Operation, resource: Option<String>) -> Fault {
@@ -121,10 +109,10 @@ mod tests {
             id: "AKIDTEST".to_owned(),
             secret: String::new().into(),
         };
-        let (uri, body) = match operation.about() {
-            About::Path => (format!("/tags/{}", arn.replace(':', "%3A")), String::new()),
-            About::Member(name) => ("/".to_owned(), format!("{{\"{name}\":\"{arn}\"}}")),
-            About::Nothing => ("/".to_owned(), String::new()),
+        let (uri, body) = match operation.resource_location() {
+            ResourceLocation::Path => (format!("/tags/{}", arn.replace(':', "%3A")), String::new()),
+            ResourceLocation::Member(name) => ("/".to_owned(), format!("{{\"{name}\":\"{arn}\"}}")),
+            ResourceLocation::Nowhere => ("/".to_owned(), String::new()),
         };
         Request {
             caller: Caller::new(key, grant),
@@ -147,7 +135,7 @@ mod tests {
         for operation in Operation::ALL.iter().copied() {
             let limited = || Grant::new(None, vec!["*:room/A*".to_owned()]);
             let own = outcome(operation, limited(), MINE);
-            if operation.about() == About::Nothing {
+            if operation.resource_location() == ResourceLocation::Nowhere {
                 assert!(is_denied(own), "{operation:?} has no single resource");
             } else {
                 assert_eq!(own, Ok(()), "{operation:?}");

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::Answer;
+use super::request::Answer;
 use crate::control::arn::ResourceId;
 use crate::control::input::Input;
 use crate::control::input::pattern::ANY;

@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::authorize::Authorized;
 use super::listing::Page;
+use super::request::Answer;
 use super::resource::{self, arn, find, name, new_head, now_ms};
-use super::{Answer, tags};
-use crate::control::Control;
+use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{BUCKET, LOG_GROUP, STREAM};
 use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
+use crate::control::state::Control;
 use uproar_proto::base::id::LoggingId;
 use uproar_proto::base::limits::LOGGING_CONFIGURATIONS_MAX;
 

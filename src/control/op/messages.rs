@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::authorize::Authorized;
+use super::request::Answer;
 use super::resource::{arn, find};
-use super::{Answer, Operation};
-use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
+use crate::control::operation::Operation;
 use crate::control::record::RoomRecord;
+use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use crate::shard::gateway::Refused;
 use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};

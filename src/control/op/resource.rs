@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::control::Control;
 use crate::control::arn::ResourceId;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, NAME};
 use crate::control::record::{Record, ResourceHeader};
 use crate::control::registry::Cached;
+use crate::control::state::Control;
 use crate::logging::{Kind, local};
 
 const NAME_CHARS_MAX: usize = 128;
@@ -26,7 +26,8 @@ pub(super) fn arn(input: &mut Input, field: &str) -> String {
 
 /// The existing resource that an ARN names.
 pub(super) fn find<R: Cached>(control: &Control, field: &str, arn: &str) -> Result<R::Id, Fault> {
-    let id = control.settings.account.parse(field, arn)?;
+    let id = control.settings.account.parse(arn);
+    let id = id.map_err(|error| Fault::field(field, error))?;
     id.filter(|id| R::cache(&control.registry).contains(*id))
         .ok_or_else(|| Fault::not_found(arn))
 }

@@ -4,14 +4,15 @@ use serde_json::{Map, Value, json};
 
 use super::authorize::Authorized;
 use super::listing::Page;
+use super::request::Answer;
 use super::resource::{self, arn, find, name, new_head, now_ms};
-use super::{Answer, tags};
-use crate::control::Control;
+use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
 use crate::control::record::{Handler, Record, RoomRecord};
 use crate::control::registry::Attaching;
+use crate::control::state::Control;
 use crate::shard::gateway::Refused;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{

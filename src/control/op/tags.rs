@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
-use super::Answer;
 use super::authorize::Authorized;
-use crate::control::Control;
+use super::request::Answer;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::record::{LoggingRecord, RoomRecord};
+use crate::control::state::Control;
 use uproar_proto::base::limits::TAGS_MAX;
 use uproar_proto::sigv4::percent_decode;
 
@@ -110,7 +110,8 @@ async fn edit(
 
 fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
     let account = &control.settings.account;
-    let found = account.parse_taggable("resourceArn", arn)?;
+    let found = account.parse_taggable(arn);
+    let found = found.map_err(|error| Fault::field("resourceArn", error))?;
     found.ok_or_else(|| Fault::not_found(arn))
 }
 

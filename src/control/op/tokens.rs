@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Answer;
 use super::authorize::Authorized;
+use super::request::Answer;
 use super::resource::{arn, find};
-use crate::control::Control;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
+use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};

@@ -22,8 +22,8 @@ use tokio::time::{Instant, timeout_at};
 pub use metrics::ReviewMetrics;
 pub use settings::{Lambda, ReviewSettings};
 
-use super::Control;
 use super::record::Handler as Attached;
+use super::state::Control;
 use crate::net::event::Event;
 use crate::shard::mesh::ReviewReceivers;
 use crate::shard::review::ReviewRequest;

@@ -19,9 +19,10 @@ use base64::engine::general_purpose::STANDARD;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
 
+use super::error::StoreError;
 use super::refused::{RefusalRecord, RefusedCommit};
-use super::schema::{META, UNDO};
-use super::{StoreError, Table, Write, schema};
+use super::schema::{self, META, UNDO};
+use super::table::{Table, Write};
 
 /// Key of the last commit's number.
 const COUNTER: &str = "commits";

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use redb::backends::InMemoryBackend;
 use redb::{Builder, StorageBackend};
 
-use super::{StoreError, disk, schema};
+use super::error::StoreError;
+use super::{disk, schema};
 use crate::durable::{self, Access, Survives};
 
 /// Creates an empty database with the current schema and an identity of its own.

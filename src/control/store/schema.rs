@@ -4,7 +4,8 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
 };
 
-use super::{StoreError, Table};
+use super::error::StoreError;
+use super::table::Table;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Data for the rollback of the last commit, as JSON.
@@ -29,7 +30,10 @@ pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write()?;
     let found = version(&write.open_table(META)?)?;
     let taken = usize::try_from(found).unwrap_or(usize::MAX);
-    let left = STEPS.get(taken..).ok_or(StoreError::Schema { found })?;
+    let left = STEPS.get(taken..).ok_or(StoreError::Schema {
+        found,
+        known: CURRENT,
+    })?;
     for step in left {
         step(&write)?;
     }
@@ -136,7 +140,7 @@ mod tests {
             .expect("writes");
         write.commit().expect("commits");
         let refused = migrate(&database).expect_err("unknown");
-        assert!(matches!(refused, StoreError::Schema { found } if found == CURRENT + 1));
+        assert!(matches!(refused, StoreError::Schema { found, .. } if found == CURRENT + 1));
         let read = database.begin_read().expect("begins");
         assert_eq!(
             read.open_table(META)

@@ -52,7 +52,7 @@ impl ControlAdmissionSettings {
 }
 
 /// The connections of the control listener.
-pub(in crate::control) struct ControlAdmission {
+pub(super) struct ControlAdmission {
     trusted: TrustedProxies,
     all: RefCell<Places<Rc<Notify>>>,
     // For health checks alone, while all others are busy.
@@ -64,7 +64,7 @@ pub(in crate::control) struct ControlAdmission {
 }
 
 impl ControlAdmission {
-    pub(in crate::control) fn new(settings: ControlAdmissionSettings) -> Self {
+    pub(super) fn new(settings: ControlAdmissionSettings) -> Self {
         let connections_max = settings.connections_max;
         let percent = usize::try_from(settings.address_percent).expect("at most 100");
         let share_max = (connections_max * percent / 100).max(1);

@@ -9,10 +9,11 @@ use hyper::Method;
 use hyper::body::Bytes;
 
 use super::metrics::DeliveryError;
+use super::settings::ArchiveSettings;
 use super::spool::RecordBatch;
 use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
-use super::{ArchiveSettings, body, layout};
+use super::{body, layout};
 use crate::control::aws_client::{Answered, Call, CallError, Client, Endpoint};
 use crate::durable::{self, Access, Appender, Survives};
 use uproar_proto::base::clock::UnixTime;
@@ -22,16 +23,16 @@ const JSON_1_1: &str = "application/x-amz-json-1.1";
 
 /// Sends upload requests.
 #[derive(Debug)]
-pub struct SinkClient {
+pub(super) struct SinkClient {
     /// The archive's settings.
-    pub settings: Arc<ArchiveSettings>,
+    pub(super) settings: Arc<ArchiveSettings>,
     /// The HTTP client; present if there is an endpoint.
-    pub client: Option<Client>,
+    pub(super) client: Option<Client>,
 }
 
 impl SinkClient {
     /// Sends one upload request; returns what is known of its records afterwards.
-    pub async fn ship(
+    pub(super) async fn ship(
         &self,
         upload: &UploadRequest,
         batch: &Arc<RecordBatch>,

@@ -1,0 +1,115 @@
+//! From a request to its answer: probes, authentication, the operation, the line of the log.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response};
+
+use super::exchange::{Answered, CallContext, Caller, signed_headers, without_body};
+use super::probe::{overloaded, probe};
+use super::refused;
+use super::response::{json_response, request_id, with_headers};
+use super::unread::Unread;
+use crate::control::fault::Fault;
+use crate::control::op;
+use crate::control::op::request::{Answer, Request as Call};
+use crate::control::operation::Operation;
+use crate::control::state::Control;
+use uproar_proto::sigv4::Received;
+
+/// Answers one request, whatever it is.
+pub(super) async fn answer(
+    control: &Rc<Control>,
+    from: &Caller,
+    request: Request<Incoming>,
+) -> Answered {
+    let request_id = request_id();
+    let (parts, body) = request.into_parts();
+    let mut body = Unread::of(body);
+    let response = respond(control, from, &parts, &mut body, &request_id).await;
+    with_headers(body.settle(from, &parts, response), &request_id)
+}
+
+async fn respond(
+    control: &Rc<Control>,
+    from: &Caller,
+    parts: &Parts,
+    body: &mut Unread,
+    request_id: &str,
+) -> Answered {
+    let started = Instant::now();
+    let path = parts.uri.path();
+    if parts.method == Method::OPTIONS {
+        return Response::new(Full::default());
+    }
+    // hyper omits the body of an answer to HEAD.
+    if matches!(parts.method, Method::GET | Method::HEAD)
+        && let Some(page) = probe(control, path).await
+    {
+        return page;
+    }
+    if from.slot.is_for_health() {
+        control.admission.note_refused(from.ip);
+        return overloaded();
+    }
+    let mut context = CallContext::default();
+    let found = Operation::find(&parts.method, path);
+    let operation = found.as_ref().ok().copied();
+    let outcome = match found {
+        Ok(operation) => call(control, from, operation, parts, body, &mut context).await,
+        Err(fault) => Err(fault),
+    };
+    let name = operation.map_or("unknown", Operation::name);
+    let (status, response) = match outcome {
+        Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
+        Err(fault) => {
+            refused::log(&fault, &context, parts, operation, from.ip, request_id);
+            let (kind, status) = fault.kind();
+            (
+                status,
+                json_response(status, Some(&fault.body()), Some(kind)),
+            )
+        }
+    };
+    control.count(name, status);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let (key, ip) = (context.key.as_deref(), from.ip);
+    tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
+    response
+}
+
+async fn call(
+    control: &Rc<Control>,
+    from: &Caller,
+    operation: Operation,
+    parts: &Parts,
+    body: &mut Unread,
+    context: &mut CallContext,
+) -> Result<Answer, Fault> {
+    let headers = signed_headers(parts);
+    let received = without_body(parts, &headers);
+    let (keys, account) = (&control.settings.keys, &control.settings.account);
+    // Authenticate the headers before reading the body.
+    let claim = keys.claim(&received, account, control.clock.now())?;
+    let body = body.read().await?;
+    let received = Received {
+        body: &body,
+        ..received
+    };
+    let caller = claim.prove(&received, account, control.clock.now())?;
+    context.key = Some(caller.id().to_owned());
+    context.body = body.clone();
+    // Until here the connection may be displaced by another one.
+    let _working = from.slot.work();
+    let uri = parts.uri.clone();
+    let request = Call {
+        caller,
+        operation,
+        uri,
+        body,
+    };
+    op::call(control, request).await
+}

@@ -1,0 +1,81 @@
+//! Pages without a signature: health, metrics, and one for a person with a browser. The control listener is private.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::exchange::Answered;
+use crate::control::state::Control;
+use uproar_proto::base::limits::LIVENESS_MAX;
+
+/// The page for a person with a browser.
+const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POST /CreateRoom, signed (AWS Signature Version 4).\n\
+     Unsigned, by GET:\n\
+     /livez     200 if every thread has taken a turn lately\n\
+     /readyz    200 if viewers can connect; /startupz is the same\n\
+     /metrics   figures in Prometheus' text format\n\
+     Viewers connect to the messaging listener.\n";
+
+/// The page at `path`; `None` if there is none.
+pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
+    let (status, text) = match path {
+        "/livez" => alive(control, "ok\n").await,
+        "/readyz" | "/startupz" if !control.ready.load(Ordering::Acquire) => {
+            (503, "not ready\n".to_owned())
+        }
+        "/readyz" | "/startupz" => alive(control, "ready\n").await,
+        "/metrics" => (200, metrics(control)),
+        "/" => (200, INDEX.to_owned()),
+        _ => return None,
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
+    let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    Some(response)
+}
+
+/// All slots are busy, and this one is reserved for health checks.
+pub(super) fn overloaded() -> Answered {
+    let text = "all connections of the control listener are busy; try again\n";
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Answers `text` once every thread has taken a turn.
+async fn alive(control: &Control, text: &str) -> (u16, String) {
+    let silent = control.settings.supervisor.silent().await;
+    if silent.is_empty() {
+        return (200, text.to_owned());
+    }
+    let (names, limit) = (silent.join(", "), LIVENESS_MAX);
+    (503, format!("no turn within {limit:?}: {names}\n"))
+}
+
+fn metrics(control: &Control) -> String {
+    let mut out = String::with_capacity(8192);
+    (control.metrics)(&mut out);
+    control.admission.render(&mut out);
+    control.registry.store_metrics().render(&mut out);
+    control.settings.archive.metrics().render(&mut out);
+    out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");
+    out.push_str("# TYPE uproar_api_requests_total counter\n");
+    for ((operation, status), count) in control.requests.borrow().iter() {
+        let _infallible = writeln!(
+            out,
+            "uproar_api_requests_total{{operation=\"{operation}\",status=\"{status}\"}} {count}"
+        );
+    }
+    out
+}

@@ -1,0 +1,131 @@
+//! The operations of the API: one table of names, routes, resources and rates. Access keys, rate limits and
+//! handlers refer to it.
+
+use hyper::Method;
+
+use super::fault::Fault;
+
+/// Where a call carries the ARN of its resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResourceLocation {
+    /// Creations and listings have no single resource.
+    Nowhere,
+    /// A member of the body.
+    Member(&'static str),
+    /// The rest of the path, with or without escapes.
+    Path,
+}
+
+/// Prefix of a resource's ARN in the path of the tag operations.
+pub(super) const TAGS_PATH: &str = "/tags/";
+
+macro_rules! operations {
+    ($($name:ident $method:ident $path:literal $location:ident$(($member:literal))?, $aws_rate:literal)*) => {
+        /// An operation, named as the API names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "the API's own names")]
+        pub enum Operation {
+            $($name,)*
+        }
+
+        impl Operation {
+            /// Every operation.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The API's name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Where a call carries the ARN of its resource.
+            pub(super) const fn resource_location(self) -> ResourceLocation {
+                match self {
+                    $(Self::$name => ResourceLocation::$location$(($member))?,)*
+                }
+            }
+
+            /// Calls per second of one account at the managed service (contract §6).
+            pub const fn aws_rate(self) -> u32 {
+                match self {
+                    $(Self::$name => $aws_rate,)*
+                }
+            }
+
+            /// Method and path; the rest after a path that ends in `/` is the resource.
+            const fn route(self) -> (&'static Method, &'static str) {
+                match self {
+                    $(Self::$name => (&Method::$method, $path),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    CreateChatToken            POST   "/CreateChatToken"              Member("roomIdentifier"), 200
+    CreateLoggingConfiguration POST   "/CreateLoggingConfiguration"   Nowhere,                 3
+    CreateRoom                 POST   "/CreateRoom"                   Nowhere,                 5
+    DeleteLoggingConfiguration POST   "/DeleteLoggingConfiguration"   Member("identifier"),    3
+    DeleteMessage              POST   "/DeleteMessage"                Member("roomIdentifier"), 100
+    DeleteRoom                 POST   "/DeleteRoom"                   Member("identifier"),    5
+    DisconnectUser             POST   "/DisconnectUser"               Member("roomIdentifier"), 100
+    GetLoggingConfiguration    POST   "/GetLoggingConfiguration"      Member("identifier"),    3
+    GetRoom                    POST   "/GetRoom"                      Member("identifier"),    5
+    ListLoggingConfigurations  POST   "/ListLoggingConfigurations"    Nowhere,                 3
+    ListRooms                  POST   "/ListRooms"                    Nowhere,                 5
+    ListTagsForResource        GET    "/tags/"                        Path,                    10
+    SendEvent                  POST   "/SendEvent"                    Member("roomIdentifier"), 100
+    TagResource                POST   "/tags/"                        Path,                    10
+    UntagResource              DELETE "/tags/"                        Path,                    10
+    UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration"   Member("identifier"),    3
+    UpdateRoom                 POST   "/UpdateRoom"                   Member("identifier"),    5
+}
+
+impl Operation {
+    /// Finds an operation by method and path.
+    pub(super) fn find(method: &Method, path: &str) -> Result<Self, Fault> {
+        let path = if path.starts_with(TAGS_PATH) {
+            TAGS_PATH
+        } else {
+            path
+        };
+        let mut wrong = Fault::UnknownOperation;
+        for operation in Self::ALL {
+            let (its_method, its_path) = operation.route();
+            if its_path == path {
+                if its_method == method {
+                    return Ok(*operation);
+                }
+                wrong = Fault::Method;
+            }
+        }
+        Err(wrong)
+    }
+
+    /// Whether the operation reads its body.
+    pub(super) const fn has_body(self) -> bool {
+        !matches!(self, Self::ListTagsForResource | Self::UntagResource)
+    }
+
+    /// Finds an operation by the API's name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|operation| operation.name() == name)
+    }
+
+    /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile. A new operation is
+    /// assumed to wait: then it is carried out to its end, whether or not its caller stays.
+    pub(super) const fn waits(self) -> bool {
+        !matches!(
+            self,
+            Self::CreateChatToken
+                | Self::GetRoom
+                | Self::ListRooms
+                | Self::GetLoggingConfiguration
+                | Self::ListLoggingConfigurations
+                | Self::ListTagsForResource
+        )
+    }
+}

@@ -1,0 +1,96 @@
+//! What the HTTP front, the operations and the reviews of the control thread share.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::access::Keys;
+use super::admission::{ControlAdmission, ControlAdmissionSettings};
+use super::archive::Archive;
+use super::arn::Account;
+use super::registry::Registry;
+use super::throttle::{Rates, Throttle};
+use crate::clock::Clock;
+use crate::shard::accept::LiveKeyring;
+use crate::shard::gateway::Gateway;
+use crate::supervisor::Supervisor;
+
+/// Settings the control plane starts with.
+pub struct ControlSettings {
+    /// Region and account of every ARN.
+    pub account: Account,
+    /// Access keys.
+    pub keys: Keys,
+    /// Calls per second of each operation.
+    pub rates: Rates,
+    /// How long a token may be used to connect.
+    pub token_life: Duration,
+    /// Knows whether every thread takes turns.
+    pub supervisor: Supervisor,
+    /// The archive of chat logs.
+    pub archive: Archive,
+    /// What one address may hold of the listener.
+    pub admission: ControlAdmissionSettings,
+}
+
+/// Renders the shards' part of `/metrics`.
+pub type Metrics = Box<dyn Fn(&mut String)>;
+
+/// The control plane; one, on its own thread.
+pub struct Control {
+    pub(super) settings: ControlSettings,
+    /// The stored resources.
+    pub(super) registry: Registry,
+    /// The connections of the control listener.
+    pub(super) admission: Rc<ControlAdmission>,
+    /// Requests to the shards.
+    pub(super) gateway: Gateway,
+    /// The keys that seal chat tokens; replaced while the server runs.
+    pub(super) keyring: LiveKeyring,
+    pub(super) clock: Clock,
+    /// Whether viewers can connect: what `/readyz` says.
+    pub(super) ready: Arc<AtomicBool>,
+    /// Renders what other modules measure.
+    pub(super) metrics: Metrics,
+    pub(super) throttle: Throttle,
+    /// One further reference for each call that waits for the disk or a shard; at most `CALLS_OPEN_MAX`.
+    pub(super) open_calls: Rc<()>,
+    /// Answered calls by operation and HTTP status.
+    pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+}
+
+impl Control {
+    /// Counts a call of `operation` that was answered with `status`.
+    pub(super) fn count(&self, operation: &'static str, status: u16) {
+        let mut requests = self.requests.borrow_mut();
+        *requests.entry((operation, status)).or_default() += 1;
+    }
+
+    /// Takes the stored records; the shards know its rooms already.
+    pub fn new(
+        settings: ControlSettings,
+        registry: Registry,
+        gateway: Gateway,
+        keyring: LiveKeyring,
+        clock: Clock,
+        ready: Arc<AtomicBool>,
+        metrics: Metrics,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            throttle: Throttle::new(settings.rates.clone()),
+            admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
+            settings,
+            registry,
+            gateway,
+            keyring,
+            clock,
+            ready,
+            metrics,
+            open_calls: Rc::default(),
+            requests: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! Tables of the database, and a change of one.
+
+use redb::TableDefinition;
+
+/// One kind of record, each by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Rooms.
+    Rooms,
+    /// Logging configurations.
+    Logging,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 2] = [Self::Rooms, Self::Logging];
+
+    /// Its name in the database, and in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rooms => "rooms",
+            Self::Logging => "logging-configurations",
+        }
+    }
+
+    pub(super) const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The table.
+    pub table: Table,
+    /// The record.
+    pub id: String,
+    /// The new value; `None` removes the record.
+    pub value: Option<Vec<u8>>,
+}
