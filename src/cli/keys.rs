@@ -11,10 +11,8 @@ use clap::{Subcommand, ValueEnum};
 use super::Failure;
 use super::place::Place;
 use crate::clock;
-use crate::control::access::{
-    KeyFileError,
-    keyfile::{KeyFile, KeyRecord},
-};
+use crate::control::access::KeyFileError;
+use crate::control::access::keyfile::{KeyFile, KeyRecord};
 use crate::control::operation::Operation;
 use crate::logging;
 
