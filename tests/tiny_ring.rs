@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use uproar::clock::Clock;
 use uproar::net::ring::Sizes;
 use uproar::net::rings::Rings;
+use uproar::shard::close_reason::CloseReason;
 use uproar::shard::command::Command;
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
@@ -143,7 +144,9 @@ fn a_ring_smaller_than_its_load_loses_no_client() {
         piled_up = piled_up.max(taken);
     }
     thread.join().expect("every client received every message");
-    assert_eq!(metrics.closed_slow.get() + metrics.closed_protocol.get(), 0);
+    for reason in [CloseReason::Slow, CloseReason::Protocol] {
+        assert_eq!(metrics.closed(reason).get(), 0, "{reason:?}");
+    }
     assert!(
         metrics.opened.get() == CLIENTS as u64 && piled_up >= TINY.completions,
         "completions never filled their queue: {piled_up}"

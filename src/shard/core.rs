@@ -23,10 +23,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use self::resume::Resumed;
+use super::close_reason::{CloseReason, HowToClose};
 use super::command::{AdmitError, Command, Departures, PendingConnection, Request};
 use super::connection::{Connection, Phase};
 use super::durability::{DurabilityGate, Entry};
-use super::ended::{Ended, HowToClose};
 use super::journal::Record;
 use super::mailbox::{Full, MailboxSender};
 use super::metrics::ShardMetrics;
@@ -423,7 +423,8 @@ impl<W: Io> Core<W> {
         match connection.phase {
             Phase::Dead => return,
             Phase::Closing(deadline) if now.tick >= deadline => {
-                self.kill(slot, Ended::Unanswered);
+                // The reason was counted when the handshake began; the client did not end it in time.
+                self.kill(slot, CloseReason::Client);
                 return;
             }
             Phase::Closing(deadline) => {
@@ -437,7 +438,7 @@ impl<W: Io> Core<W> {
             connection.progress = now.tick;
         }
         if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
-            self.kill(slot, Ended::Slow);
+            self.kill(slot, CloseReason::Slow);
             return;
         }
         let stalls = connection
@@ -448,13 +449,13 @@ impl<W: Io> Core<W> {
             Due::Ping(next) => {
                 let pushed = connection.lane().push(ws::ping);
                 if pushed.is_err() {
-                    self.kill(slot, Ended::Slow);
+                    self.kill(slot, CloseReason::Slow);
                     return;
                 }
                 self.schedule(slot, stalls.map_or(next, |stall| stall.min(next)));
                 self.deliver(slot);
             }
-            Due::Idle => self.kill(slot, Ended::Idle),
+            Due::Idle => self.kill(slot, CloseReason::Idle),
             Due::SessionEnd => self.end_session(slot),
         }
     }
@@ -470,31 +471,32 @@ impl<W: Io> Core<W> {
     }
 
     /// Begins the closing handshake: the Close frame follows the room log's current end.
-    fn finish(&mut self, slot: Slot<Connection<W::FixedFile>>, ending: &Ending<'_>, ended: Ended) {
+    fn finish(&mut self, slot: Slot<Connection<W::FixedFile>>, ending: &Ending<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         if connection.phase != Phase::Open {
             return;
         }
+        let reason = CloseReason::from(ending);
         let shard_room = self.shard_rooms.get(connection.shard_room);
         let after = shard_room.map_or_else(Default::default, |shard_room| {
             shard_room.audience.log().head()
         });
         let room = shard_room.map(|shard_room| shard_room.id);
-        refused::log_ended(&connection.session, room, connection.ip, ended);
+        refused::log_ended(&connection.session, room, connection.ip, reason);
         connection.session.begin_close();
         connection.peer_done |= matches!(ending, Ending::Answer { .. } | Ending::Violation(_));
         connection.lane().finish(after, |out| ending.encode(out));
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
         connection.phase = Phase::Closing(deadline);
-        ended.figure(&self.metrics).inc();
+        self.metrics.closed(reason).inc();
         self.schedule(slot, deadline);
         self.deliver(slot);
     }
 
     /// Cuts a connection without a Close frame; its entry is removed when its pending operations have completed.
-    fn kill(&mut self, slot: Slot<Connection<W::FixedFile>>, ended: Ended) {
+    fn kill(&mut self, slot: Slot<Connection<W::FixedFile>>, reason: CloseReason) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -503,15 +505,15 @@ impl<W: Io> Core<W> {
         }
         let was_open = connection.phase == Phase::Open;
         if was_open {
-            ended.figure(&self.metrics).inc();
+            self.metrics.closed(reason).inc();
             let room = self
                 .shard_rooms
                 .get(connection.shard_room)
                 .map(|shard_room| shard_room.id);
-            refused::log_ended(&connection.session, room, connection.ip, ended);
+            refused::log_ended(&connection.session, room, connection.ip, reason);
         }
         connection.phase = Phase::Dead;
-        match ended.how_to_close(was_open, connection.sending) {
+        match reason.how_to_close(was_open, connection.sending) {
             HowToClose::Abortive => self.io.shutdown(&connection.file, Shutdown::Abort),
             HowToClose::Graceful if connection.receiving || connection.sending => {
                 self.io.shutdown(&connection.file, Shutdown::Both);
@@ -614,7 +616,7 @@ impl<W: Io> Core<W> {
         self.stopping = true;
         let all: Vec<_> = self.connections.slots().collect();
         for slot in all {
-            self.kill(slot, Ended::Drain);
+            self.kill(slot, CloseReason::Drain);
         }
     }
 }

@@ -6,12 +6,12 @@
 //! thread, rings and the time; [`accept`] and `handshake` bring it connections.
 
 pub mod accept;
+pub mod close_reason;
 pub mod command;
 pub mod connection;
 pub mod core;
 pub mod doorbell;
 pub mod durability;
-mod ended;
 pub mod gateway;
 mod handshake;
 pub mod inbox;

@@ -4,9 +4,9 @@ use super::refused::log_began;
 use super::{Core, Tick};
 use crate::logging::Kind;
 use crate::net::io::Io;
+use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{AdmitError, Command, Departures, PendingConnection};
 use crate::shard::connection::{Connection, Phase};
-use crate::shard::ended::Ended;
 use crate::shard::journal::TokenUse;
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::Reservation;
@@ -215,7 +215,7 @@ impl<W: Io> Core<W> {
             self.take_plain(slot, &mut leftover, len);
         }
         if self.stopping {
-            self.kill(slot, Ended::Drain);
+            self.kill(slot, CloseReason::Drain);
         }
     }
 }

@@ -8,9 +8,9 @@ use bytes::BytesMut;
 use super::Core;
 use super::refused::Line;
 use crate::net::io::{Io, SendBuffer, Shutdown};
+use crate::shard::close_reason::CloseReason;
 use crate::shard::command::Refusal;
 use crate::shard::connection::{Connection, Phase};
-use crate::shard::ended::Ended;
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
 use uproar_proto::base::table::Slot;
@@ -62,7 +62,7 @@ impl<W: Io> Core<W> {
                         shard_room.audience.set_cursor(member, resume);
                         self.deliver(slot);
                     }
-                    SlowPolicy::Disconnect => self.kill(slot, Ended::Slow),
+                    SlowPolicy::Disconnect => self.kill(slot, CloseReason::Slow),
                 }
             }
             Next::Run { run, after, saved } => {
@@ -147,7 +147,7 @@ impl<W: Io> Core<W> {
         let mut sealed = self.sealed.pop().unwrap_or_default();
         sealed.clear();
         if tls.seal(plain, &mut sealed).is_err() {
-            self.kill(slot, Ended::Protocol);
+            self.kill(slot, CloseReason::Protocol);
             return;
         }
         self.send(slot, SendBuffer::owned(sealed));
@@ -206,7 +206,7 @@ impl<W: Io> Core<W> {
             self.sealed.push(buffer);
         }
         if !whole {
-            self.kill(slot, Ended::Client);
+            self.kill(slot, CloseReason::Client);
             self.reap(slot);
             return;
         }
@@ -254,7 +254,7 @@ impl<W: Io> Core<W> {
             .session
             .charge_overhead(1, &self.session_context, self.now)
         {
-            self.kill(slot, Ended::Flood);
+            self.kill(slot, CloseReason::Flood);
             return;
         }
         if connection
@@ -262,7 +262,7 @@ impl<W: Io> Core<W> {
             .push(|out| out.extend_from_slice(&refusal.frame))
             .is_err()
         {
-            self.kill(slot, Ended::Slow);
+            self.kill(slot, CloseReason::Slow);
             return;
         }
         self.deliver(slot);

@@ -8,7 +8,6 @@ use super::receive::count_refusal;
 use crate::net::io::Io;
 use crate::shard::command::{Command, PublishRequest, Refusal};
 use crate::shard::connection::Connection;
-use crate::shard::ended::Ended;
 use crate::shard::gateway::Refused;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
@@ -85,7 +84,7 @@ impl<W: Io> Core<W> {
         let members: Vec<_> = shard_room.audience.keys().collect();
         for key in members {
             let slot = Slot::from_bits(key);
-            self.finish(slot, &Ending::RoomDeleted, Ended::RoomDeleted);
+            self.finish(slot, &Ending::RoomDeleted);
             self.leave(slot);
         }
         self.shard_rooms.remove(room_slot);
@@ -234,7 +233,7 @@ impl<W: Io> Core<W> {
                 encode::is_sender(connection.session.sender_json(), user_id)
             });
             if is_user {
-                self.finish(slot, &Ending::Disconnected { reason }, Ended::Kicked);
+                self.finish(slot, &Ending::Disconnected { reason });
             }
         }
     }
@@ -250,7 +249,7 @@ impl<W: Io> Core<W> {
         let _full = connection.lane().push(|out| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
         });
-        self.finish(slot, &Ending::SessionOver, Ended::SessionOver);
+        self.finish(slot, &Ending::SessionOver);
     }
 }
 

@@ -6,9 +6,9 @@ use super::Core;
 use super::refused::Line;
 use crate::net::io::{Io, Shutdown};
 use crate::net::tls::Progress;
+use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{self, PublishRequest};
 use crate::shard::connection::{Connection, Phase};
-use crate::shard::ended::Ended;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::Published;
@@ -74,7 +74,7 @@ impl<W: Io> Core<W> {
             (_, Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {}
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
-                self.kill(slot, Ended::Client);
+                self.kill(slot, CloseReason::Client);
                 self.reap(slot);
                 return;
             }
@@ -114,8 +114,8 @@ impl<W: Io> Core<W> {
         self.plain = plain;
         match outcome {
             Ok(Progress::Established | Progress::Handshaking) => {}
-            Ok(Progress::Closed) => self.kill(slot, Ended::Client),
-            Err(_) => self.kill(slot, Ended::Protocol),
+            Ok(Progress::Closed) => self.kill(slot, CloseReason::Client),
+            Err(_) => self.kill(slot, CloseReason::Protocol),
         }
     }
 
@@ -279,20 +279,20 @@ impl<W: Io> Core<W> {
     fn follow_up(&mut self, slot: Slot<Connection<W::FixedFile>>, after: Aftermath) {
         match after.ending {
             Some(OwnedEnding::Answer(code)) => {
-                self.finish(slot, &Ending::Answer { code }, Ended::Client);
+                self.finish(slot, &Ending::Answer { code });
             }
             Some(OwnedEnding::Violation(violation)) => {
                 let ending = Ending::Violation(violation);
-                self.finish(slot, &ending, Ended::Protocol);
+                self.finish(slot, &ending);
             }
             None => {}
         }
         if after.flood || !self.charge_refusals(slot, after.refusals) {
-            self.kill(slot, Ended::Flood);
+            self.kill(slot, CloseReason::Flood);
             return;
         }
         if after.overflow {
-            self.kill(slot, Ended::Slow);
+            self.kill(slot, CloseReason::Slow);
             return;
         }
         if after.deliver {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::logging::{Kind, Limiter, bounded};
+use crate::shard::close_reason::CloseReason;
 use crate::shard::command::Refusal;
-use crate::shard::ended::Ended;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::{ErrorCode, encode};
@@ -56,11 +56,11 @@ impl Line {
 }
 
 /// Logs at debug level that a session ended.
-pub(super) fn log_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, ended: Ended) {
+pub(super) fn log_ended(session: &Session, room: Option<RoomId>, ip: IpAddr, reason: CloseReason) {
     if tracing::enabled!(tracing::Level::DEBUG) {
         let user = encode::sender_name(session.sender_json());
         let (user, room) = (&*bounded(&user), room.map(tracing::field::display));
-        tracing::debug!(%ip, room, user, reason = ?ended, "session ended");
+        tracing::debug!(%ip, room, user, ?reason, "session ended");
     }
 }
 
