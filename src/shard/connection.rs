@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::settings::Reservation;
 use super::shard_room::ShardRoom;
+use crate::net::rings::FixedFile;
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::Tick;
@@ -16,12 +17,16 @@ use uproar_proto::room::log::Cursor;
 use uproar_proto::session::Session;
 use uproar_proto::ws::{self, Deflater};
 
-/// A connection: while idle it takes 180-200 bytes and the sender's JSON, nothing else.
+/// A connection: while idle it takes 160-200 bytes and the sender's JSON, nothing else.
+///
+/// | phase | receiving | sending | lane |
+/// |---|---|---|---|
+/// | `Open` | `Armed`, but while a completion is handled that ended the receive | any | no Close frame |
+/// | `Closing` | as above | any | the Close frame until it is sent, then empty |
+/// | `Dead` | any | any; with `Idle` and no receive the entry is removed at once | is not read any more |
+///
+/// `continues` is independent of `sending`: a walk may send to a connection whose turn to continue has not come.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
 pub struct Connection<S> {
     /// Its fixed file in the shard's rings; closed when this entry is removed.
     pub file: S,
@@ -31,41 +36,79 @@ pub struct Connection<S> {
     pub ip: IpAddr,
     /// Its share of the limit on its address; given back with the entry.
     pub share: Option<Share>,
-    /// Its room on this shard.
+    /// Its room on this shard. Finds nothing once the room is gone from the shard; `member` is `None` by then.
     pub shard_room: Slot<ShardRoom>,
-    /// Its index in the room's audience; `None` once it has left.
+    /// Its index in the room's audience, which has this connection's key there; `None` once it has left. An
+    /// open connection is a member.
     pub member: Option<MemberIndex>,
     /// Its protocol state.
     pub session: Session,
-    /// Frames for this connection alone, while there are any.
+    /// Frames for this connection alone, while there are any: never an empty lane.
     pub lane: Option<Box<Lane>>,
     /// Its TLS state, if it uses TLS.
     pub tls: Option<Box<Tls>>,
-    /// A receive is pending.
-    pub receiving: bool,
-    /// A send is pending, or its rest waits.
-    pub sending: bool,
-    /// It is queued to continue a send, so a delay is the server's, not the client's.
-    pub resumed: bool,
+    /// Whether the kernel has a receive of this connection.
+    pub receiving: Receiving,
+    /// The state of its one send.
+    pub sending: Sending,
+    /// Whether it has an entry without bytes in the queue of continuations: at most one.
+    pub continues: bool,
     /// The phase of its life.
     pub phase: Phase,
-    /// The peer has sent its Close frame, or gets no time to send one.
-    pub peer_done: bool,
     /// When the kernel last took bytes, or the pending send began.
     pub progress: Tick,
     /// The one valid wheel entry; others are stale.
     pub next_check: Tick,
 }
 
-/// The phases of a connection's life.
+// The memory of an idle viewer is a published figure (README.md).
+const _: () = assert!(size_of::<Connection<FixedFile>>() <= 176);
+
+/// The phases of a connection's life, in this order; none comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// It is open.
     Open,
-    /// Its Close frame is queued; it is cut at the deadline at the latest.
-    Closing(Tick),
+    /// Its Close frame is queued or sent.
+    Closing {
+        /// It is cut at this instant at the latest.
+        deadline: Tick,
+        /// Whether the client must still send its Close frame.
+        peer: PeerClose,
+    },
     /// It is shut down, and is removed when no operation is pending.
     Dead,
+}
+
+/// The client's part of a closing handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerClose {
+    /// Its Close frame is awaited: FIN follows it.
+    Awaited,
+    /// It was received, or is not waited for after a violation: FIN follows our last byte.
+    Done,
+}
+
+/// Whether the kernel has a receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// It has one, which completes many times.
+    Armed,
+    /// The last completion ended it.
+    Ended,
+}
+
+/// The state of a connection's one send. All but `Idle` hold a buffer, so none may start another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// No send is pending.
+    Idle,
+    /// The kernel has it.
+    InKernel,
+    /// It was partial: the kernel reports when the socket is writable.
+    WaitsWritable,
+    /// The socket is writable: the rest waits in the queue of continuations for its turn.
+    Queued,
 }
 
 /// Frames for one connection alone. They go out at the next frame boundary, before the room log.
@@ -163,6 +206,33 @@ impl Lane {
 }
 
 impl<S> Connection<S> {
+    /// Whether a send is pending, in the kernel or here.
+    pub fn is_sending(&self) -> bool {
+        self.sending != Sending::Idle
+    }
+
+    /// Whether it waits for its turn to continue: then a delay is the server's, not the client's.
+    pub fn is_queued(&self) -> bool {
+        self.continues || self.sending == Sending::Queued
+    }
+
+    /// Whether the kernel has no operation of it and gets none any more: it can be removed.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Dead && self.receiving == Receiving::Ended && !self.is_sending()
+    }
+
+    /// Whether our FIN is due: the closing handshake is complete and its last byte is sent.
+    pub fn is_finished(&self) -> bool {
+        let is_done = matches!(
+            self.phase,
+            Phase::Closing {
+                peer: PeerClose::Done,
+                ..
+            }
+        );
+        is_done && !self.is_sending() && self.lane.is_none()
+    }
+
     /// Returns the lane; makes it if there is none.
     pub fn lane(&mut self) -> &mut Lane {
         self.lane.get_or_insert_with(Box::default)

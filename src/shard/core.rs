@@ -25,7 +25,7 @@ use bytes::BytesMut;
 use self::resume::Resumed;
 use super::close_reason::{CloseReason, HowToClose};
 use super::command::{AdmitError, Command, Departures, PendingConnection, Request};
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, PeerClose, Phase};
 use super::durability::{DurabilityGate, Entry};
 use super::journal::Record;
 use super::mailbox::{Full, MailboxSender};
@@ -118,7 +118,8 @@ pub struct Core<W: Io> {
     // Rooms with something to flush; rooms being served.
     unflushed: Vec<Slot<ShardRoom>>,
     walking: VecDeque<Slot<ShardRoom>>,
-    // Connections whose sends continue when their turn comes, in order of arrival; each at most once.
+    // Connections whose sends continue when their turn comes, in order of arrival: each with at most one entry
+    // without bytes, as its `continues` says, and at most one with the rest of its send.
     resumed: VecDeque<Resumed<W::FixedFile>>,
     // How many of them this turn still serves.
     resumes_left: usize,
@@ -422,27 +423,27 @@ impl<W: Io> Core<W> {
         connection.next_check = Tick::from_nanos(u64::MAX);
         match connection.phase {
             Phase::Dead => return,
-            Phase::Closing(deadline) if now.tick >= deadline => {
+            Phase::Closing { deadline, .. } if now.tick >= deadline => {
                 // The reason was counted when the handshake began; the client did not end it in time.
                 self.kill(slot, CloseReason::Client);
                 return;
             }
-            Phase::Closing(deadline) => {
+            Phase::Closing { deadline, .. } => {
                 self.schedule(slot, deadline);
                 return;
             }
             Phase::Open => {}
         }
-        if connection.resumed {
+        if connection.is_queued() {
             // The server's own backlog does not count as a stall of the client.
             connection.progress = now.tick;
         }
-        if connection.sending && now.tick.since(connection.progress) >= SEND_STALL_MAX {
+        if connection.is_sending() && now.tick.since(connection.progress) >= SEND_STALL_MAX {
             self.kill(slot, CloseReason::Slow);
             return;
         }
         let stalls = connection
-            .sending
+            .is_sending()
             .then(|| connection.progress.after(SEND_STALL_MAX));
         match connection.session.due(now.tick) {
             Due::Later(next) => self.schedule(slot, stalls.map_or(next, |stall| stall.min(next))),
@@ -486,10 +487,15 @@ impl<W: Io> Core<W> {
         let room = shard_room.map(|shard_room| shard_room.id);
         refused::log_ended(&connection.session, room, connection.ip, reason);
         connection.session.begin_close();
-        connection.peer_done |= matches!(ending, Ending::Answer { .. } | Ending::Violation(_));
         connection.lane().finish(after, |out| ending.encode(out));
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
-        connection.phase = Phase::Closing(deadline);
+        let peer = match ending {
+            Ending::Answer { .. } | Ending::Violation(_) => PeerClose::Done,
+            Ending::Disconnected { .. } | Ending::SessionOver | Ending::RoomDeleted => {
+                PeerClose::Awaited
+            }
+        };
+        connection.phase = Phase::Closing { deadline, peer };
         self.metrics.closed(reason).inc();
         self.schedule(slot, deadline);
         self.deliver(slot);
@@ -513,13 +519,11 @@ impl<W: Io> Core<W> {
             refused::log_ended(&connection.session, room, connection.ip, reason);
         }
         connection.phase = Phase::Dead;
-        match reason.how_to_close(was_open, connection.sending) {
+        match reason.how_to_close(was_open, connection.is_sending()) {
             HowToClose::Abortive => self.io.shutdown(&connection.file, Shutdown::Abort),
-            HowToClose::Graceful if connection.receiving || connection.sending => {
-                self.io.shutdown(&connection.file, Shutdown::Both);
-            }
             // No operation is pending, so closing is enough.
-            HowToClose::Graceful => {}
+            HowToClose::Graceful if connection.is_over() => {}
+            HowToClose::Graceful => self.io.shutdown(&connection.file, Shutdown::Both),
         }
         self.leave(slot);
         self.reap(slot);
@@ -530,9 +534,7 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
-        if connection.phase == Phase::Dead
-            && !connection.receiving
-            && !connection.sending
+        if connection.is_over()
             && let Some(connection) = self.connections.remove(slot)
         {
             self.io.close(connection.file);

@@ -6,7 +6,7 @@ use crate::logging::Kind;
 use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{AdmitError, Command, Departures, PendingConnection};
-use crate::shard::connection::{Connection, Phase};
+use crate::shard::connection::{Connection, Phase, Receiving, Sending};
 use crate::shard::journal::TokenUse;
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::Reservation;
@@ -177,11 +177,10 @@ impl<W: Io> Core<W> {
             session: Session::new(grant, agreement, self.now.tick),
             lane: None,
             tls,
-            receiving: true,
-            sending: false,
-            resumed: false,
+            receiving: Receiving::Armed,
+            sending: Sending::Idle,
+            continues: false,
             phase: Phase::Open,
-            peer_done: false,
             progress: self.now.tick,
             next_check: Tick::from_nanos(u64::MAX),
         };

@@ -10,7 +10,7 @@ use super::refused::Line;
 use crate::net::io::{Io, SendBuffer, Shutdown};
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::Refusal;
-use crate::shard::connection::{Connection, Phase};
+use crate::shard::connection::{Connection, Phase, Sending};
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::limits::{SEALED_SEND_BYTES_MAX, SENDS_PER_TURN_MAX};
 use uproar_proto::base::table::Slot;
@@ -23,7 +23,7 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if connection.sending || connection.phase == Phase::Dead {
+        if connection.is_sending() || connection.phase == Phase::Dead {
             return;
         }
         if let Some(queued) = connection.tls.as_mut().and_then(|tls| tls.take_queued()) {
@@ -76,7 +76,7 @@ impl<W: Io> Core<W> {
                 self.metrics.deflate_saved.add(saved as u64);
                 shard_room.audience.set_cursor(member, after);
                 shard_room.audience.send_started(member);
-                connection.sending = true;
+                connection.sending = Sending::InKernel;
                 connection.progress = self.now.tick;
                 self.metrics.sends.inc();
                 self.io
@@ -157,7 +157,7 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        connection.sending = true;
+        connection.sending = Sending::InKernel;
         connection.progress = self.now.tick;
         if let (Some(member), Some(shard_room)) = (
             connection.member,
@@ -185,11 +185,12 @@ impl<W: Io> Core<W> {
             if sent > 0 {
                 connection.progress = self.now.tick;
             }
+            connection.sending = Sending::WaitsWritable;
             self.io.await_writable(&connection.file, key, outgoing);
             return;
         }
         let whole = outgoing.remaining() == 0;
-        connection.sending = false;
+        connection.sending = Sending::Idle;
         let private = connection.lane.is_some() || connection.tls.is_some();
         let open = connection.phase == Phase::Open;
         let due = match (
@@ -223,11 +224,7 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if matches!(connection.phase, Phase::Closing(_))
-            && connection.peer_done
-            && !connection.sending
-            && connection.lane.is_none()
-        {
+        if connection.is_finished() {
             self.io.shutdown(&connection.file, Shutdown::Write);
         }
     }

@@ -4,11 +4,11 @@ use std::io;
 
 use super::Core;
 use super::refused::Line;
-use crate::net::io::{Io, Shutdown};
+use crate::net::io::Io;
 use crate::net::tls::Progress;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{self, PublishRequest};
-use crate::shard::connection::{Connection, Phase};
+use crate::shard::connection::{Connection, PeerClose, Phase, Receiving};
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::Published;
@@ -58,7 +58,7 @@ impl<W: Io> Core<W> {
             return;
         };
         if !more {
-            connection.receiving = false;
+            connection.receiving = Receiving::Ended;
         }
         match (bytes, result) {
             (Some((buffer, len)), Ok(1..)) => {
@@ -87,8 +87,8 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if !connection.receiving && connection.phase != Phase::Dead {
-            connection.receiving = true;
+        if connection.receiving == Receiving::Ended && connection.phase != Phase::Dead {
+            connection.receiving = Receiving::Armed;
             self.metrics.receive_rearmed.inc();
             self.io.receive(&connection.file, slot.to_bits());
         }
@@ -321,13 +321,10 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        connection.peer_done = true;
-        if matches!(connection.phase, Phase::Closing(_))
-            && !connection.sending
-            && connection.lane.is_none()
-        {
-            self.io.shutdown(&connection.file, Shutdown::Write);
+        if let Phase::Closing { peer, .. } = &mut connection.phase {
+            *peer = PeerClose::Done;
         }
+        self.end_stream(slot);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::Core;
 use crate::net::io::{Io, Key, SendBuffer};
-use crate::shard::connection::Connection;
+use crate::shard::connection::{Connection, Sending};
 use uproar_proto::base::table::Slot;
 
 /// A connection whose sends continue in its turn.
@@ -21,7 +21,7 @@ impl<W: Io> Core<W> {
     pub fn writable(&mut self, key: Key, outgoing: SendBuffer) {
         let (slot, rest) = (Slot::from_bits(key), Some(outgoing));
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.resumed = true;
+            connection.sending = Sending::Queued;
         }
         self.resumed.push_back(Resumed { slot, rest });
     }
@@ -33,9 +33,9 @@ impl<W: Io> Core<W> {
             self.resumes_left = left;
             self.deliver_or_end(slot);
         } else if let Some(connection) = self.connections.get_mut(slot)
-            && !connection.resumed
+            && !connection.continues
         {
-            connection.resumed = true;
+            connection.continues = true;
             self.resumed.push_back(Resumed { slot, rest: None });
         }
     }
@@ -49,12 +49,13 @@ impl<W: Io> Core<W> {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            connection.resumed = false;
             if let Some(outgoing) = rest {
+                connection.sending = Sending::InKernel;
                 // The stall timer starts anew: the client must read again.
                 connection.progress = self.now.tick;
                 self.io.send(&connection.file, slot.to_bits(), outgoing);
             } else {
+                connection.continues = false;
                 self.deliver_or_end(slot);
             }
         }
