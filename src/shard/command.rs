@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::gateway::Refused;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
+use crate::net::io::Key;
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::UnixTime;
@@ -16,6 +17,7 @@ use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
+use uproar_proto::room::order::NewMessage;
 use uproar_proto::room::review::Ticket;
 use uproar_proto::session::Grant;
 use uproar_proto::token::TokenId;
@@ -85,8 +87,17 @@ pub struct PublishRequest {
     text: Bytes,
     // Where each of them but the last ends.
     ends: [u16; 4],
-    /// The shard and connection that get a refusal.
-    pub from: (ShardId, u64),
+    /// Where a refusal goes.
+    pub sender: SenderAddress,
+}
+
+/// The connection that made a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderAddress {
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its key there: the bits of its slot.
+    pub connection: Key,
 }
 
 impl PublishRequest {
@@ -97,7 +108,7 @@ impl PublishRequest {
         request: &chat::Request<'_>,
         sender_json: &str,
         ip: &str,
-        from: (ShardId, u64),
+        sender: SenderAddress,
     ) -> Self {
         let [subject, detail, request_id] = request.texts();
         let texts = [subject, detail, request_id, sender_json];
@@ -111,7 +122,7 @@ impl PublishRequest {
             action: request.action(),
             text: buffer.split().freeze(),
             ends,
-            from,
+            sender,
         }
     }
 
@@ -121,6 +132,29 @@ impl PublishRequest {
         let text = self.text();
         let texts = [&text[..a], &text[a..b], &text[b..c]];
         (chat::Request::from_texts(self.action, texts), &text[c..d])
+    }
+
+    /// Returns the message that the request asks to publish, as its sender wrote it.
+    ///
+    /// # Panics
+    ///
+    /// If the request is another one: only messages are held for review.
+    pub fn message(&self) -> NewMessage<'_> {
+        let (request, sender_json) = self.request();
+        let chat::Request::SendMessage {
+            content,
+            attributes_json,
+            request_id,
+        } = request
+        else {
+            panic!("only messages are held for review");
+        };
+        NewMessage {
+            content,
+            attributes_json,
+            request_id,
+            sender_json,
+        }
     }
 
     /// Returns the sender's address; empty if it is not known.
@@ -147,6 +181,15 @@ pub struct Refusal {
     pub reason: Box<str>,
 }
 
+/// A user whose connections in a room are closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eviction {
+    /// The user's id.
+    pub user_id: Box<str>,
+    /// The reason that the Close frame gives.
+    pub reason: Box<str>,
+}
+
 /// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
@@ -168,26 +211,51 @@ pub enum Command<S> {
     Install(Box<PendingConnection<S>>, RoomSettings, Reservation),
     /// To a shard with members: append to the room log and fan out.
     Batch(RoomId, Batch),
-    /// To a member's shard: a connection's request was refused.
-    Tell(u64, Box<Refusal>),
+    /// To a member's shard: the request of this connection was refused.
+    RefuseRequest(Key, Box<Refusal>),
     /// To a shard with members: close this user's connections.
-    Evict(RoomId, Box<str>, Box<str>),
-    /// To a home shard: members have left on the sending shard.
-    Left(RoomId, ShardId, Departures),
+    Evict(RoomId, Eviction),
+    /// To a home shard: members have left on the shard that sends this.
+    MembersLeft(RoomId, ShardId, Departures),
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
     /// From the home shard: changed settings.
-    Adopt(RoomId, RoomSettings),
+    SettingsChanged(RoomId, RoomSettings),
     /// From the control thread: the room is gone.
     DeleteRoom(RoomId, Answer<()>),
     /// From the home shard: the room is gone.
-    Vanish(RoomId),
-    /// From the control thread: an application event; name, attributes as JSON.
-    SendEvent(RoomId, Box<str>, Box<str>, Answer<FrameId>),
-    /// From the control thread: message id, reason.
-    DeleteMessage(RoomId, Box<str>, Box<str>, Answer<FrameId>),
-    /// From the control thread: user id, reason.
-    DisconnectUser(RoomId, Box<str>, Box<str>, Answer<FrameId>),
+    RoomDeleted(RoomId),
+    /// From the control thread: an application event.
+    SendEvent {
+        /// The room that gets it.
+        room: RoomId,
+        /// `EventName`.
+        name: Box<str>,
+        /// `Attributes`, a JSON object.
+        attributes_json: Box<str>,
+        /// Gets the event's id.
+        answer: Answer<FrameId>,
+    },
+    /// From the control thread: announce that a message is deleted.
+    DeleteMessage {
+        /// The message's room.
+        room: RoomId,
+        /// The message's id.
+        id: Box<str>,
+        /// The reason that the event gives.
+        reason: Box<str>,
+        /// Gets the event's id.
+        answer: Answer<FrameId>,
+    },
+    /// From the control thread: announce that a user is disconnected, and close the user's connections.
+    DisconnectUser {
+        /// The room.
+        room: RoomId,
+        /// Whom, and why.
+        eviction: Eviction,
+        /// Gets the event's id.
+        answer: Answer<FrameId>,
+    },
     /// From the control thread: the verdict of a review; `None`: there is none, the fallback decides.
     Verdict(RoomId, Ticket, Option<Verdict>),
     /// From the archive: this many more of this shard's entries are in the spool.
@@ -242,7 +310,11 @@ mod tests {
                 (["", "", "r"], "{\"UserId\":\"u\"}", "203.0.113.7"),
             ] {
                 let request = chat::Request::from_texts(action, texts);
-                let published = PublishRequest::new(&mut buffer, &request, sender_json, ip, (0, 1));
+                let sender = SenderAddress {
+                    shard: 0,
+                    connection: 1,
+                };
+                let published = PublishRequest::new(&mut buffer, &request, sender_json, ip, sender);
                 assert_eq!(published.request(), (request, sender_json));
                 assert_eq!(published.ip(), ip);
             }

@@ -337,23 +337,37 @@ impl<W: Io> Core<W> {
                 self.install(*pending, settings, reservation);
             }
             Command::Batch(room, batch) => self.take_batch(room, batch),
-            Command::Tell(connection, refusal) => self.tell(Slot::from_bits(connection), &refusal),
-            Command::Evict(room, user_id, reason) => self.evict(room, &user_id, &reason),
-            Command::Left(room, shard, departures) => self.members_left(room, shard, departures),
+            Command::RefuseRequest(connection, refusal) => {
+                self.tell(Slot::from_bits(connection), &refusal);
+            }
+            Command::Evict(room, eviction) => self.evict(room, &eviction),
+            Command::MembersLeft(room, shard, departures) => {
+                self.members_left(room, shard, departures);
+            }
             Command::PutRoom(room, settings, answer) => {
                 self.put_room(room, settings);
                 let _caller_gone = answer.send(Ok(()));
             }
-            Command::Adopt(room, settings) => self.adopt(room, settings),
+            Command::SettingsChanged(room, settings) => self.adopt(room, settings),
             Command::DeleteRoom(room, answer) => {
                 let _caller_gone = answer.send(self.delete_room(room));
             }
-            Command::Vanish(room) => self.vanish(room),
-            Command::SendEvent(room, name, attributes_json, answer) => {
+            Command::RoomDeleted(room) => self.vanish(room),
+            Command::SendEvent {
+                room,
+                name,
+                attributes_json,
+                answer,
+            } => {
                 let outcome = self.send_event(room, &name, &attributes_json);
                 self.answer(room, answer, outcome);
             }
-            Command::DeleteMessage(room, id, reason, answer) => {
+            Command::DeleteMessage {
+                room,
+                id,
+                reason,
+                answer,
+            } => {
                 let request = chat::Request::DeleteMessage {
                     id: &id,
                     reason: &reason,
@@ -362,10 +376,14 @@ impl<W: Io> Core<W> {
                 let outcome = self.moderate(room, &request);
                 self.answer(room, answer, outcome);
             }
-            Command::DisconnectUser(room, user_id, reason, answer) => {
+            Command::DisconnectUser {
+                room,
+                eviction,
+                answer,
+            } => {
                 let request = chat::Request::DisconnectUser {
-                    user_id: &user_id,
-                    reason: &reason,
+                    user_id: &eviction.user_id,
+                    reason: &eviction.reason,
                     request_id: "",
                 };
                 let outcome = self.moderate(room, &request);
@@ -580,7 +598,7 @@ impl<W: Io> Core<W> {
     fn report_departure(&mut self, room: RoomId, departures: Departures) {
         let home = self.settings.home(room);
         if self.can_answer(home) {
-            self.send_to(home, Command::Left(room, self.id, departures));
+            self.send_to(home, Command::MembersLeft(room, self.id, departures));
         } else {
             *self.departed.entry(room).or_default() += departures;
         }
@@ -594,7 +612,7 @@ impl<W: Io> Core<W> {
             };
             mailbox.flush();
             if mailbox.has_room() {
-                mailbox.deliver(Command::Left(*room, here, *departures));
+                mailbox.deliver(Command::MembersLeft(*room, here, *departures));
                 return false;
             }
             true

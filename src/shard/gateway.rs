@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::command::{Answer, Command};
+use super::command::{Answer, Command, Eviction};
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -74,8 +74,11 @@ impl Gateway {
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
         let (name, attributes_json) = (name.into(), attributes_json.into());
-        self.ask(room, |answer| {
-            Command::SendEvent(room, name, attributes_json, answer)
+        self.ask(room, |answer| Command::SendEvent {
+            room,
+            name,
+            attributes_json,
+            answer,
         })
         .await
     }
@@ -87,9 +90,12 @@ impl Gateway {
         message_id: &str,
         reason: &str,
     ) -> Result<FrameId, Refused> {
-        let (message_id, reason) = (message_id.into(), reason.into());
-        self.ask(room, |answer| {
-            Command::DeleteMessage(room, message_id, reason, answer)
+        let (id, reason) = (message_id.into(), reason.into());
+        self.ask(room, |answer| Command::DeleteMessage {
+            room,
+            id,
+            reason,
+            answer,
         })
         .await
     }
@@ -101,9 +107,14 @@ impl Gateway {
         user_id: &str,
         reason: &str,
     ) -> Result<FrameId, Refused> {
-        let (user_id, reason) = (user_id.into(), reason.into());
-        self.ask(room, |answer| {
-            Command::DisconnectUser(room, user_id, reason, answer)
+        let eviction = Eviction {
+            user_id: user_id.into(),
+            reason: reason.into(),
+        };
+        self.ask(room, |answer| Command::DisconnectUser {
+            room,
+            eviction,
+            answer,
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
-use super::command::{Answer, Departures, PublishRequest};
+use super::command::{Answer, Departures, Eviction, PublishRequest};
 use super::review::{Held, PublishContext};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use uproar_proto::base::clock::Tick;
@@ -40,8 +40,8 @@ pub struct HomeRoom {
     pub members: Vec<u32>,
     // Those of them that take compressed messages.
     deflated: u32,
-    /// Users to evict once their event is flushed: user id, reason.
-    pub evictions: Vec<(Box<str>, Box<str>)>,
+    /// Users to evict once their event is flushed.
+    pub evictions: Vec<Eviction>,
     /// Messages under review; present while the room is reviewed, and until the last message has left.
     pub pending: Option<Box<Pending<Held>>>,
     /// API calls to answer once a logged room's event is in the spool.
@@ -212,7 +212,10 @@ impl HomeRoom {
                 request_id,
             } => {
                 let attributes = encode::disconnected_attributes(user_id, reason);
-                self.evictions.push((user_id.into(), reason.into()));
+                self.evictions.push(Eviction {
+                    user_id: user_id.into(),
+                    reason: reason.into(),
+                });
                 self.room.announce(
                     &mut encode_context,
                     encode::DISCONNECTED,

@@ -180,14 +180,13 @@ impl Reviews {
             (own, all)
         };
         let _in_flight = Counted::new(&self.metrics.in_flight);
-        let (message, sender_json) = request.publish_request.request();
-        let [content, attributes_json, _] = message.texts();
+        let message = request.publish_request.message();
         let question = Question {
-            content,
-            attributes_json,
+            content: message.content,
+            attributes_json: message.attributes_json,
             message_id: request.id,
             room_arn: &self.control.settings.account.arn(request.room),
-            sender_json,
+            sender_json: message.sender_json,
             ip: request.publish_request.ip(),
         };
         let question = Bytes::from(question_json(&question));

@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::net::io::Io;
-use crate::shard::command::Answer;
+use crate::shard::command::{Answer, Eviction};
 use crate::shard::durability::{Entry, Offered};
 use crate::shard::gateway::Refused;
 use crate::shard::shard_room::ShardRoom;
@@ -18,7 +18,7 @@ pub(super) struct Delivery {
     // Frames for the archive; zero once the room is not logged any more.
     logged: u64,
     // With the last batch of a flush: users to evict and API calls to answer after it.
-    evictions: Vec<(Box<str>, Box<str>)>,
+    evictions: Vec<Eviction>,
     answers: Vec<(Answer<FrameId>, FrameId)>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Core, Plan};
 use crate::net::io::Io;
-use crate::shard::command::Command;
+use crate::shard::command::{Command, Eviction};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
@@ -104,7 +104,7 @@ impl<W: Io> Core<W> {
         &mut self,
         room_slot: Slot<ShardRoom>,
         batch: Batch,
-        evictions: Vec<(Box<str>, Box<str>)>,
+        evictions: Vec<Eviction>,
     ) {
         let Some(ShardRoom {
             id,
@@ -131,13 +131,13 @@ impl<W: Io> Core<W> {
         &mut self,
         room_slot: Slot<ShardRoom>,
         room_id: RoomId,
-        evictions: Vec<(Box<str>, Box<str>)>,
+        evictions: Vec<Eviction>,
     ) {
         self.note_walking(room_slot);
         self.note_aging(room_slot);
-        for (user_id, reason) in evictions {
-            self.send_to_others(|| Command::Evict(room_id, user_id.clone(), reason.clone()));
-            self.evict(room_id, &user_id, &reason);
+        for eviction in evictions {
+            self.send_to_others(|| Command::Evict(room_id, eviction.clone()));
+            self.evict(room_id, &eviction);
         }
     }
 

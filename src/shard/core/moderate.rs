@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use super::Core;
 use super::receive::count_refusal;
 use crate::net::io::Io;
-use crate::shard::command::{Command, PublishRequest, Refusal};
+use crate::shard::command::{Command, Eviction, PublishRequest, Refusal, SenderAddress};
 use crate::shard::connection::Connection;
 use crate::shard::gateway::Refused;
 use crate::shard::review::PublishContext;
@@ -34,7 +34,7 @@ impl<W: Io> Core<W> {
                     home.set_settings(settings);
                 }
             }
-            self.send_to_others(|| Command::Adopt(room, settings));
+            self.send_to_others(|| Command::SettingsChanged(room, settings));
             return;
         }
         let home = Box::new(HomeRoom::new(settings, self.settings.shard_count));
@@ -59,7 +59,7 @@ impl<W: Io> Core<W> {
         if !self.rooms.contains_key(&room) {
             return Err(Refused::NoSuchRoom);
         }
-        self.send_to_others(|| Command::Vanish(room));
+        self.send_to_others(|| Command::RoomDeleted(room));
         self.metrics
             .rooms
             .set(self.metrics.rooms.get().saturating_sub(1));
@@ -113,7 +113,7 @@ impl<W: Io> Core<W> {
         message: &str,
     ) {
         count_refusal(&self.metrics, code);
-        let (shard, connection) = publish_request.from;
+        let SenderAddress { shard, connection } = publish_request.sender;
         let (request, _) = publish_request.request();
         let mut frame = BytesMut::new();
         encode::error(&mut frame, id, request.request_id(), code, message);
@@ -126,7 +126,7 @@ impl<W: Io> Core<W> {
         if shard == self.id {
             self.tell(Slot::from_bits(connection), &refusal);
         } else {
-            self.send_to(shard, Command::Tell(connection, refusal));
+            self.send_to(shard, Command::RefuseRequest(connection, refusal));
         }
     }
 
@@ -217,7 +217,8 @@ impl<W: Io> Core<W> {
     }
 
     /// Closes every connection of a user here, after the event that announces it.
-    pub(super) fn evict(&mut self, room: RoomId, user_id: &str, reason: &str) {
+    pub(super) fn evict(&mut self, room: RoomId, eviction: &Eviction) {
+        let Eviction { user_id, reason } = eviction;
         let shard_room = self
             .rooms
             .get(&room)

@@ -7,7 +7,7 @@ use super::refused::Line;
 use crate::net::io::Io;
 use crate::net::tls::Progress;
 use crate::shard::close_reason::CloseReason;
-use crate::shard::command::{self, PublishRequest};
+use crate::shard::command::{self, PublishRequest, SenderAddress};
 use crate::shard::connection::{Connection, PeerClose, Phase, Receiving};
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::PublishContext;
@@ -180,9 +180,12 @@ impl<W: Io> Core<W> {
                     sender_json,
                 } => {
                     count_request(metrics, request.action());
-                    let from = (here, slot.to_bits());
+                    let sender = SenderAddress {
+                        shard: here,
+                        connection: slot.to_bits(),
+                    };
                     let mut owned =
-                        || PublishRequest::new(request_buffer, &request, sender_json, &ip, from);
+                        || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
                     let fault = if let Some(home) = &mut shard_room.home {
                         let mut context = PublishContext {
                             ids: &mut *ids,

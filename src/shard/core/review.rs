@@ -11,7 +11,6 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{ErrorCode, texts};
-use uproar_proto::room::order::NewMessage;
 use uproar_proto::room::review::{Denied, Ticket};
 
 impl<W: Io> Core<W> {
@@ -74,25 +73,13 @@ impl<W: Io> Core<W> {
         let mut released = 0;
         while let Some((held, rewrite)) = queue.release() {
             released += 1;
-            let (request, sender_json) = held.publish_request.request();
-            let [content, attributes_json, request_id] = request.texts();
-            let message = match &rewrite {
-                None => NewMessage {
-                    content,
-                    attributes_json,
-                    request_id,
-                    sender_json,
-                },
-                Some(rewrite) => NewMessage {
-                    content: &rewrite.content,
-                    attributes_json: rewrite
-                        .attributes_json
-                        .as_deref()
-                        .unwrap_or(attributes_json),
-                    request_id,
-                    sender_json,
-                },
-            };
+            let mut message = held.publish_request.message();
+            if let Some(rewrite) = &rewrite {
+                message.content = &rewrite.content;
+                if let Some(attributes_json) = rewrite.attributes_json.as_deref() {
+                    message.attributes_json = attributes_json;
+                }
+            }
             room.order(&mut self.deflater, held.id, held.sent, message);
         }
         self.review_queue.left(before - queue.len());

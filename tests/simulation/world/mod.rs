@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use tokio::sync::oneshot;
-use uproar::shard::command::{Command, PendingConnection};
+use uproar::shard::command::{Command, Eviction, PendingConnection};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::Entry;
@@ -359,9 +359,26 @@ impl World {
         let (answer, answered) = oneshot::channel();
         let victim = format!("user-{}", self.dice.below(6));
         let command = match self.dice.below(3) {
-            0 => Command::SendEvent(id, "said".into(), "{}".into(), answer),
-            1 => Command::DeleteMessage(id, "abcdefghijkl".into(), "x".into(), answer),
-            _ => Command::DisconnectUser(id, victim.into(), "x".into(), answer),
+            0 => Command::SendEvent {
+                room: id,
+                name: "said".into(),
+                attributes_json: "{}".into(),
+                answer,
+            },
+            1 => Command::DeleteMessage {
+                room: id,
+                id: "abcdefghijkl".into(),
+                reason: "x".into(),
+                answer,
+            },
+            _ => Command::DisconnectUser {
+                room: id,
+                eviction: Eviction {
+                    user_id: victim.into(),
+                    reason: "x".into(),
+                },
+                answer,
+            },
         };
         self.tell(room, command, Call::Event(room, answered));
     }
