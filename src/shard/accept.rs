@@ -231,9 +231,7 @@ impl Acceptor {
             pending.share = share;
         }
         self.core.borrow_mut().enter(pending);
-        if self.bell.sleep().must_wake() {
-            self.wake.notify_one();
-        }
+        self.bell.ring_by(|| self.wake.notify_one());
     }
 
     /// Takes a place for a connection whose handshake continues; displaces the oldest one if none is free.

@@ -160,19 +160,17 @@ async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Stopped>
             }
             Plan::Wait(until) => {
                 core.borrow_mut().io.signal(true);
-                bell.sleep().announce();
-                let missed = core.borrow_mut().io.has_completions() || !inbox.is_empty();
-                if missed {
-                    bell.press();
-                }
+                let has_work = || core.borrow_mut().io.has_completions() || !inbox.is_empty();
                 let until = tokio::time::Instant::from_std(clock.instant(until));
-                tokio::select! {
-                    result = ring_event.wait() => result?,
-                    result = bell_event.wait() => result?,
-                    () = acceptor.wake.notified() => {}
-                    () = tokio::time::sleep_until(until) => {}
-                }
-                bell.sleep().awake();
+                let woken = async {
+                    tokio::select! {
+                        result = ring_event.wait() => result,
+                        result = bell_event.wait() => result,
+                        () = acceptor.wake.notified() => Ok(()),
+                        () = tokio::time::sleep_until(until) => Ok(()),
+                    }
+                };
+                bell.sleep(has_work, woken).await?;
                 core.borrow_mut().io.signal(false);
             }
         }

@@ -90,6 +90,13 @@ impl Drop for Running {
     }
 }
 
+/// What ended the archive's sleep.
+enum Woken {
+    Rung(io::Result<()>),
+    Command(ArchiveCommand),
+    Tick,
+}
+
 struct Ingest {
     end: ArchiveEnd,
     common: Rc<Common>,
@@ -118,21 +125,20 @@ impl Ingest {
                 tokio::task::yield_now().await;
                 continue;
             }
-            self.end.bell.sleep().announce();
-            if self
-                .end
-                .receivers
-                .iter()
-                .any(|consumer| !consumer.is_empty())
-            {
-                self.end.bell.press();
+            let receivers = &self.end.receivers;
+            let has_entries = || receivers.iter().any(|receiver| !receiver.is_empty());
+            let woken = async {
+                tokio::select! {
+                    rung = event.wait() => Woken::Rung(rung),
+                    command = commands.recv() => Woken::Command(command.unwrap_or(ArchiveCommand::Stop)),
+                    _ = tick.tick() => Woken::Tick,
+                }
+            };
+            match self.end.bell.sleep(has_entries, woken).await {
+                Woken::Rung(rung) => rung?,
+                Woken::Command(command) => self.execute(command),
+                Woken::Tick => self.maintain(),
             }
-            tokio::select! {
-                rung = event.wait() => rung?,
-                command = commands.recv() => self.execute(command.unwrap_or(ArchiveCommand::Stop)),
-                _ = tick.tick() => self.maintain(),
-            }
-            self.end.bell.sleep().awake();
         }
         while self.take_entries(&mut commands) {}
         for running in self.sinks.values() {

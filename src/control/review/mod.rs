@@ -131,13 +131,8 @@ impl Reviews {
                     self.take(request);
                 }
             }
-            bell.sleep().announce();
-            if receivers.iter().all(rtrb::Consumer::is_empty) {
-                event.wait().await?;
-            } else {
-                tokio::task::yield_now().await;
-            }
-            bell.sleep().awake();
+            let has_items = || receivers.iter().any(|receiver| !receiver.is_empty());
+            bell.sleep(has_items, event.wait()).await?;
         }
     }
 
