@@ -4,12 +4,12 @@
 //! health checks: a client that fills the listener does not make the server look dead.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use crate::exposition::{Exposition, Family};
 use crate::logging::{Kind, local};
 use uproar_proto::base::admission::{Entered, Holder, Place, Places};
 use uproar_proto::base::limits::{
@@ -164,35 +164,33 @@ impl ControlAdmission {
         (!self.trusted.trusts(ip)).then(|| Holder::of(ip))
     }
 
-    /// Appends its metrics in Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
-        out.push_str(
-            "# HELP uproar_control_connections Open connections of the control listener.\n",
-        );
-        out.push_str("# TYPE uproar_control_connections gauge\n");
-        let _infallible = writeln!(out, "uproar_control_connections {}", self.open());
-        let name = "uproar_control_connections_refused_total";
-        let _infallible = writeln!(
-            out,
-            "# HELP {name} Connections of the control listener that were cut or refused for want of places.\n\
-             # TYPE {name} counter"
-        );
+    /// Adds its metrics to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition) {
+        page.single(&CONNECTIONS, self.open());
+        let mut refused = page.family(&REFUSED);
         for (reason, count) in [
             ("displaced", &self.displaced),
             ("busy", &self.refused),
             ("proxy_header", &self.malformed),
         ] {
-            let _infallible = writeln!(out, "{name}{{reason=\"{reason}\"}} {}", count.get());
+            refused.add(&[("reason", reason)], count.get());
         }
-        let name = "uproar_control_accept_errors_total";
-        let _infallible = writeln!(
-            out,
-            "# HELP {name} Accepts of the control listener that failed, for want of descriptors above all.\n\
-             # TYPE {name} counter\n{name} {}",
-            self.accept_errors.get()
-        );
+        page.single(&ACCEPT_ERRORS, self.accept_errors.get());
     }
 }
+
+const CONNECTIONS: Family = Family::gauge(
+    "uproar_control_connections",
+    "Open connections of the control listener.",
+);
+const REFUSED: Family = Family::counter(
+    "uproar_control_connections_refused_total",
+    "Connections of the control listener that were closed or refused, by reason.",
+);
+const ACCEPT_ERRORS: Family = Family::counter(
+    "uproar_control_accept_errors_total",
+    "Accepts of the control listener that failed, mostly for lack of descriptors.",
+);
 
 /// A connection's slot; dropping it releases the slot.
 pub(super) struct AdmissionSlot {

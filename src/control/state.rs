@@ -14,6 +14,7 @@ use super::arn::Account;
 use super::registry::Registry;
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
+use crate::exposition::Exposition;
 use crate::shard::accept::LiveKeyring;
 use crate::shard::gateway::Gateway;
 use crate::supervisor::Supervisor;
@@ -36,8 +37,8 @@ pub struct ControlSettings {
     pub admission: ControlAdmissionSettings,
 }
 
-/// Renders the shards' part of `/metrics`.
-pub type Metrics = Box<dyn Fn(&mut String)>;
+/// Adds what other modules measure to `/metrics`.
+pub type Metrics = Box<dyn Fn(&mut Exposition)>;
 
 /// The control plane; one, on its own thread.
 pub struct Control {
@@ -53,7 +54,7 @@ pub struct Control {
     pub(super) clock: Clock,
     /// Whether viewers can connect: what `/readyz` says.
     pub(super) ready: Arc<AtomicBool>,
-    /// Renders what other modules measure.
+    /// Adds what other modules measure to `/metrics`.
     pub(super) metrics: Metrics,
     pub(super) throttle: Throttle,
     /// One further reference for each call that waits for the disk or a shard; at most `CALLS_OPEN_MAX`.

@@ -9,6 +9,7 @@ mod disk;
 mod error;
 mod fresh;
 pub mod keys;
+mod metrics;
 mod refused;
 mod schema;
 mod table;
@@ -16,16 +17,16 @@ mod table;
 mod tests;
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
 use redb::{Builder, ConcurrencyMode};
 use tokio::sync::oneshot;
 
 pub use error::StoreError;
+pub use metrics::StoreMetrics;
 pub use table::{Table, Write};
 
 use crate::durable::Survives;
@@ -52,47 +53,6 @@ impl Request {
         match self {
             Self::Write(job) => Some(job),
             Self::Turn => None,
-        }
-    }
-}
-
-/// Counters of the writer.
-#[derive(Debug, Default)]
-pub struct StoreMetrics {
-    /// Commits that are on disk.
-    pub commits: AtomicU64,
-    /// Writes that are on disk.
-    pub writes: AtomicU64,
-    /// Writes that failed because the disk refused them.
-    pub refused: AtomicU64,
-}
-
-impl StoreMetrics {
-    /// Appends them in Prometheus' text format.
-    pub fn render(&self, out: &mut String) {
-        for (name, help, value) in [
-            (
-                "commits",
-                "Commits of the database that are on disk.",
-                &self.commits,
-            ),
-            (
-                "writes",
-                "Writes to the database that are on disk.",
-                &self.writes,
-            ),
-            (
-                "refused_writes",
-                "Writes that the disk refused.",
-                &self.refused,
-            ),
-        ] {
-            let value = value.load(Ordering::Relaxed);
-            let name = format!("uproar_store_{name}_total");
-            let _infallible = write!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"
-            );
         }
     }
 }

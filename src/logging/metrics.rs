@@ -1,9 +1,18 @@
 //! Metrics of log lines.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Kind, start};
+use crate::exposition::{Exposition, Family};
+
+const LOST: Family = Family::counter(
+    "uproar_log_lost_lines_total",
+    "Log lines that could not be written.",
+);
+const LEFT_OUT: Family = Family::counter(
+    "uproar_log_suppressed_total",
+    "Log lines left out because a line of their kind was written less than a second before.",
+);
 
 /// Suppressed lines by kind. Shared by all threads: a refusal costs far more than this count.
 pub(super) static SUPPRESSED: Suppressed = Suppressed([const { AtomicU64::new(0) }; Kind::COUNT]);
@@ -16,22 +25,11 @@ impl Suppressed {
     }
 }
 
-/// Appends lost and suppressed lines in Prometheus' text format.
-pub fn render(out: &mut String) {
-    let lost = start::lost();
-    let _infallible = write!(
-        out,
-        "# HELP uproar_log_lost_lines_total Log lines that could not be written.\n\
-         # TYPE uproar_log_lost_lines_total counter\n\
-         uproar_log_lost_lines_total {lost}\n\
-         # HELP uproar_log_suppressed_total Log lines left out because their kind was said less than a second before.\n\
-         # TYPE uproar_log_suppressed_total counter\n"
-    );
+/// Adds lost and suppressed lines to `/metrics`.
+pub fn render(page: &mut Exposition) {
+    page.single(&LOST, start::lost());
+    let mut left_out = page.family(&LEFT_OUT);
     for (kind, count) in Kind::ALL.iter().zip(&SUPPRESSED.0) {
-        let (kind, count) = (kind.label(), count.load(Ordering::Relaxed));
-        let _infallible = writeln!(
-            out,
-            "uproar_log_suppressed_total{{kind=\"{kind}\"}} {count}"
-        );
+        left_out.add(&[("kind", kind.label())], count.load(Ordering::Relaxed));
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Read from `/proc` at each scrape: 48 µs, nearly all of it in the kernel. Unreadable values are left out.
 
-use std::fmt::{Display, Write};
 use std::fs;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock;
+use crate::exposition::{Exposition, Family};
 use uproar_proto::base::clock::UnixTime;
 
 /// Metrics of this process.
@@ -41,76 +41,85 @@ impl ProcessMetrics {
         Self { started }
     }
 
-    /// Appends everything in Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
-        let build = format!(
-            "{{version=\"{}\",commit=\"{}\",arch=\"{}\",profile=\"{}\"}}",
-            env!("CARGO_PKG_VERSION"),
-            env!("UPROAR_COMMIT"),
-            std::env::consts::ARCH,
-            if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
-        );
-        let help = "Which build this is; always 1.";
-        metric(out, "gauge", "uproar_build_info", help, &build, 1);
+    /// Adds everything to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition) {
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("commit", env!("UPROAR_COMMIT")),
+            ("arch", std::env::consts::ARCH),
+            (
+                "profile",
+                if cfg!(debug_assertions) {
+                    "debug"
+                } else {
+                    "release"
+                },
+            ),
+        ];
+        page.family(&BUILD).add(&build, 1);
         let spent = clock_gettime(ClockId::ProcessCPUTime);
-        let spent = Duration::try_from(spent).unwrap_or_default().as_secs_f64();
-        let help = "User and system CPU time spent.";
-        metric(out, "counter", "process_cpu_seconds_total", help, "", spent);
-        let help = "Start of the process since the Unix epoch.";
-        let started = Duration::from_nanos(self.started.nanos()).as_secs_f64();
-        metric(
-            out,
-            "gauge",
-            "process_start_time_seconds",
-            help,
-            "",
-            started,
-        );
-        memory(out);
-        descriptors(out);
-        sockets(out);
+        let spent = Duration::try_from(spent).unwrap_or_default();
+        page.single(&CPU, spent.as_secs_f64());
+        let started = Duration::from_nanos(self.started.nanos());
+        page.single(&START, started.as_secs_f64());
+        memory(page);
+        descriptors(page);
+        sockets(page);
     }
 }
 
-fn memory(out: &mut String) {
+const BUILD: Family = Family::gauge("uproar_build_info", "Which build this is; always 1.");
+const CPU: Family = Family::counter(
+    "process_cpu_seconds_total",
+    "CPU time of all threads, user and system, in seconds.",
+);
+const START: Family = Family::gauge(
+    "process_start_time_seconds",
+    "Start of the process, in seconds since the Unix epoch.",
+);
+const THREADS: Family = Family::gauge("process_threads", "Threads of the process.");
+const VIRTUAL: Family = Family::gauge(
+    "process_virtual_memory_bytes",
+    "Address space of the process, in bytes.",
+);
+const RESIDENT: Family = Family::gauge(
+    "process_resident_memory_bytes",
+    "Memory of the process in use, in bytes.",
+);
+const OPEN_FDS: Family = Family::gauge(
+    "process_open_fds",
+    "Open file descriptors; viewers take none.",
+);
+const MAX_FDS: Family = Family::gauge("process_max_fds", "Limit on open file descriptors.");
+const TCP_MEMORY: Family = Family::gauge(
+    "uproar_kernel_tcp_memory_bytes",
+    "The kernel's memory for TCP sockets, of all processes, in bytes.",
+);
+const TCP_ORPHANS: Family = Family::gauge(
+    "uproar_kernel_tcp_orphans",
+    "TCP connections that the kernel still serves though no process holds them.",
+);
+const TCP_MEMORY_MAX: Family = Family::gauge(
+    "uproar_kernel_tcp_memory_max_bytes",
+    "Memory for TCP, in bytes, at which the kernel begins to drop (net.ipv4.tcp_mem).",
+);
+
+fn memory(page: &mut Exposition) {
     let stat = fs::read_to_string("/proc/self/stat");
     let Some(stat) = stat.ok().as_deref().and_then(parse_stat) else {
         return;
     };
-    let help = "Threads.";
-    metric(out, "gauge", "process_threads", help, "", stat.threads);
-    let (help, bytes) = ("Virtual memory.", stat.virtual_bytes);
-    metric(
-        out,
-        "gauge",
-        "process_virtual_memory_bytes",
-        help,
-        "",
-        bytes,
-    );
-    let (help, bytes) = ("Resident memory.", stat.resident_pages * page_bytes());
-    metric(
-        out,
-        "gauge",
-        "process_resident_memory_bytes",
-        help,
-        "",
-        bytes,
-    );
+    page.single(&THREADS, stat.threads);
+    page.single(&VIRTUAL, stat.virtual_bytes);
+    page.single(&RESIDENT, stat.resident_pages * page_bytes());
 }
 
-fn descriptors(out: &mut String) {
+fn descriptors(page: &mut Exposition) {
     if let Some(open) = open_descriptors() {
-        let help = "Open file descriptors; viewers take none.";
-        metric(out, "gauge", "process_open_fds", help, "", open);
+        page.single(&OPEN_FDS, open);
     }
     if let Some(most) = getrlimit(Resource::Nofile).current {
-        let help = "Limit on open file descriptors.";
-        metric(out, "gauge", "process_max_fds", help, "", most);
+        page.single(&MAX_FDS, most);
     }
 }
 
@@ -125,41 +134,15 @@ fn open_descriptors() -> Option<u64> {
     u64::try_from(entries.saturating_sub(1)).ok()
 }
 
-fn sockets(out: &mut String) {
+fn sockets(page: &mut Exposition) {
     let sockstat = fs::read_to_string("/proc/net/sockstat");
     if let Some(sockets) = sockstat.ok().as_deref().and_then(parse_sockstat) {
-        let help = "The kernel's memory for TCP sockets, of all processes.";
-        let bytes = sockets.memory_pages * page_bytes();
-        metric(
-            out,
-            "gauge",
-            "uproar_kernel_tcp_memory_bytes",
-            help,
-            "",
-            bytes,
-        );
-        let help = "TCP connections that the kernel still serves though no process holds them.";
-        metric(
-            out,
-            "gauge",
-            "uproar_kernel_tcp_orphans",
-            help,
-            "",
-            sockets.orphans,
-        );
+        page.single(&TCP_MEMORY, sockets.memory_pages * page_bytes());
+        page.single(&TCP_ORPHANS, sockets.orphans);
     }
     let limit = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem");
     if let Some(pages) = limit.ok().as_deref().and_then(|text| nth(text, 2)) {
-        let help = "Where the kernel drops for want of memory for TCP (net.ipv4.tcp_mem).";
-        let bytes = pages * page_bytes();
-        metric(
-            out,
-            "gauge",
-            "uproar_kernel_tcp_memory_max_bytes",
-            help,
-            "",
-            bytes,
-        );
+        page.single(&TCP_MEMORY_MAX, pages * page_bytes());
     }
 }
 
@@ -192,13 +175,6 @@ fn parse_sockstat(text: &str) -> Option<Sockets> {
 
 fn nth(text: &str, index: usize) -> Option<u64> {
     text.split_whitespace().nth(index)?.parse().ok()
-}
-
-fn metric(out: &mut String, kind: &str, name: &str, help: &str, labels: &str, value: impl Display) {
-    let _infallible = write!(
-        out,
-        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n"
-    );
 }
 
 #[cfg(test)]
@@ -234,8 +210,9 @@ mod tests {
     /// Goal: for this process each family occurs once, described, with a plausible value.
     #[test]
     fn this_process_is_shown() {
-        let mut out = String::new();
-        ProcessMetrics::new().render(&mut out);
+        let mut page = Exposition::new();
+        ProcessMetrics::new().render(&mut page);
+        let out = page.into_text();
         let value = |name: &str| -> f64 {
             let mut lines = out
                 .lines()

@@ -18,6 +18,7 @@ use super::{StartError, load_keyring};
 use crate::clock::Clock;
 use crate::config::Running;
 use crate::durable::Watched;
+use crate::exposition::{Exposition, Family};
 use crate::shard::accept::LiveKeyring;
 
 /// Interval of the checks.
@@ -31,22 +32,19 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    /// Appends `uproar_config_reloads_total`.
-    pub(super) fn render(&self, out: &mut String) {
-        use std::fmt::Write;
-        let (done, failed) = (
-            self.done.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        );
-        let _infallible = write!(
-            out,
-            "# HELP uproar_config_reloads_total Sealing keys or certificates read again.\n\
-             # TYPE uproar_config_reloads_total counter\n\
-             uproar_config_reloads_total{{result=\"ok\"}} {done}\n\
-             uproar_config_reloads_total{{result=\"error\"}} {failed}\n"
-        );
+    /// Adds them to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition) {
+        let mut reloads = page.family(&RELOADS);
+        for (result, count) in [("ok", &self.done), ("error", &self.failed)] {
+            reloads.add(&[("result", result)], count.load(Ordering::Relaxed));
+        }
     }
 }
+
+const RELOADS: Family = Family::counter(
+    "uproar_config_reloads_total",
+    "Times sealing keys or a certificate were read again, by result.",
+);
 
 /// Watches the files until it is dropped.
 pub(super) struct Watch {

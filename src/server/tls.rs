@@ -15,6 +15,7 @@ use super::certificate::Validity;
 use super::pem::{self, fault};
 use crate::config::{Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
+use crate::exposition::{Exposition, Family};
 
 /// TLS configurations of the two listeners, where they use TLS.
 #[derive(Debug, Default)]
@@ -70,20 +71,18 @@ impl LiveCertificate {
         Validity::of_chain(&self.current.0.load().cert)
     }
 
-    /// Appends the certificate's expiry in Prometheus' text format.
-    pub(super) fn render(&self, out: &mut String) {
-        use std::fmt::Write;
+    /// Adds the end of the certificate's validity to `/metrics`, if the certificate says it.
+    pub(super) fn render(&self, page: &mut Exposition) {
         if let Ok(validity) = self.validity() {
-            let name = "uproar_tls_certificate_not_after_timestamp_seconds";
-            let end = validity.not_after().secs();
-            let _infallible = write!(
-                out,
-                "# HELP {name} End of the TLS certificate's validity since the Unix epoch.\n\
-                 # TYPE {name} gauge\n{name} {end}\n"
-            );
+            page.single(&NOT_AFTER, validity.not_after().secs());
         }
     }
 }
+
+const NOT_AFTER: Family = Family::gauge(
+    "uproar_tls_certificate_not_after_timestamp_seconds",
+    "End of the TLS certificate's validity, in seconds since the Unix epoch.",
+);
 
 /// Reads or creates the certificate, if TLS is configured.
 pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {

@@ -1,9 +1,10 @@
 //! Counters of a shard: written by its thread alone, read by the thread that renders `/metrics`.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::exposition::{Exposition, Family, Labels};
 
 use super::close_reason::CloseReason;
 
@@ -33,9 +34,16 @@ impl Figure {
     }
 }
 
+/// A series on the page of metrics: the sum of one figure of all shards.
+struct Row {
+    family: Family,
+    labels: Labels<'static>,
+    figure: fn(&ShardMetrics) -> &Figure,
+}
+
 macro_rules! metrics {
     (
-        $($field:ident: $kind:literal $name:literal $labels:literal, $help:literal;)*
+        $($field:ident: $kind:ident $name:literal $([$label:ident = $value:literal])?, $help:literal;)*
         @apart $($apart:ident, $apart_help:literal;)*
     ) => {
         /// All figures of one shard.
@@ -47,19 +55,12 @@ macro_rules! metrics {
             closed: [Figure; CloseReason::ALL.len()],
         }
 
-        fn render_sums(shards: &[Arc<ShardMetrics>], out: &mut String) {
-            let mut described = "";
-            $(
-                if described != $name {
-                    described = $name;
-                    let _infallible = writeln!(out, "# HELP uproar_{} {}", $name, $help);
-                    let _infallible = writeln!(out, "# TYPE uproar_{} {}", $name, $kind);
-                }
-                let sum: u64 = shards.iter().map(|shard| shard.$field.get()).sum();
-                let _infallible = writeln!(out, "uproar_{}{} {sum}", $name, $labels);
-            )*
-            let _last = described;
-        }
+        /// Rows of one family follow each other.
+        const ROWS: &[Row] = &[$(Row {
+            family: Family::$kind(concat!("uproar_", $name), $help),
+            labels: &[$((stringify!($label), $value))?],
+            figure: |shard| &shard.$field,
+        },)*];
     };
 }
 
@@ -70,91 +71,101 @@ impl ShardMetrics {
     }
 }
 
-/// Appends the figures of all shards in Prometheus' text format: sums, and connections by shard, which show
-/// how evenly connections are spread.
-pub fn render(shards: &[Arc<ShardMetrics>], out: &mut String) {
-    render_sums(shards, out);
-    out.push_str("# HELP uproar_connections_closed_total Connections that ended.\n");
-    out.push_str("# TYPE uproar_connections_closed_total counter\n");
+/// Adds the figures of all shards to `/metrics`: sums, and connections by shard, which show how evenly connections
+/// are spread.
+pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
+    let sum = |figure: &dyn Fn(&ShardMetrics) -> &Figure| -> u64 {
+        shards.iter().map(|shard| figure(shard).get()).sum()
+    };
+    for rows in ROWS.chunk_by(|one, next| one.family == next.family) {
+        let mut series = page.family(&rows[0].family);
+        for row in rows {
+            series.add(row.labels, sum(&row.figure));
+        }
+    }
+    let mut closed = page.family(&CLOSED);
     for reason in CloseReason::ALL {
-        let sum: u64 = shards.iter().map(|shard| shard.closed(reason).get()).sum();
-        let label = reason.label();
-        let _infallible = writeln!(
-            out,
-            "uproar_connections_closed_total{{reason=\"{label}\"}} {sum}"
+        closed.add(
+            &[("reason", reason.label())],
+            sum(&|shard| shard.closed(reason)),
         );
     }
-    let nanos: u64 = shards.iter().map(|shard| shard.send_cost_nanos.get()).sum();
-    let seconds = Duration::from_nanos(nanos).as_secs_f64();
-    out.push_str(
-        "# HELP uproar_send_cost_seconds Measured cost of one short send, summed over shards.\n",
-    );
-    let _infallible = writeln!(
-        out,
-        "# TYPE uproar_send_cost_seconds gauge\nuproar_send_cost_seconds {seconds}"
-    );
-    out.push_str("# HELP uproar_shard_connections Established connections of one shard.\n");
-    out.push_str("# TYPE uproar_shard_connections gauge\n");
+    let cost = Duration::from_nanos(sum(&|shard| &shard.send_cost_nanos));
+    page.single(&SEND_COST, cost.as_secs_f64());
+    let mut connections = page.family(&SHARD_CONNECTIONS);
     for (shard, metrics) in shards.iter().enumerate() {
-        let open = metrics.connections.get();
-        let _infallible = writeln!(out, "uproar_shard_connections{{shard=\"{shard}\"}} {open}");
+        let shard = shard.to_string();
+        connections.add(&[("shard", &shard)], metrics.connections.get());
     }
 }
 
+const CLOSED: Family = Family::counter(
+    "uproar_connections_closed_total",
+    "Connections that ended, by reason.",
+);
+const SEND_COST: Family = Family::gauge(
+    "uproar_send_cost_seconds",
+    "Measured cost of one short send, in seconds, summed over shards.",
+);
+const SHARD_CONNECTIONS: Family = Family::gauge(
+    "uproar_shard_connections",
+    "Established connections of one shard.",
+);
+
 metrics! {
-    connections: "gauge" "connections" "", "Established connections.";
-    opened: "counter" "connections_opened_total" "", "Connections that were established.";
-    opened_deflated: "counter" "connections_compressed_total" "", "Connections that agreed to compression.";
-    rejected_malformed: "counter" "handshakes_rejected_total" "{reason=\"malformed\"}", "Handshakes refused.";
-    rejected_missing: "counter" "handshakes_rejected_total" "{reason=\"missing_token\"}", "Handshakes refused.";
-    rejected_token: "counter" "handshakes_rejected_total" "{reason=\"bad_token\"}", "Handshakes refused.";
-    rejected_expired: "counter" "handshakes_rejected_total" "{reason=\"expired_token\"}", "Handshakes refused.";
-    rejected_used: "counter" "handshakes_rejected_total" "{reason=\"used_token\"}", "Handshakes refused.";
-    rejected_room: "counter" "handshakes_rejected_total" "{reason=\"no_room\"}", "Handshakes refused.";
-    rejected_limit: "counter" "handshakes_rejected_total" "{reason=\"limit\"}", "Handshakes refused.";
-    rejected_address: "counter" "handshakes_rejected_total" "{reason=\"address\"}", "Handshakes refused.";
-    rejected_displaced: "counter" "handshakes_rejected_total" "{reason=\"displaced\"}", "Handshakes refused.";
-    rejected_origin: "counter" "handshakes_rejected_total" "{reason=\"origin\"}", "Handshakes refused.";
-    rejected_timeout: "counter" "handshakes_rejected_total" "{reason=\"timeout\"}", "Handshakes refused.";
-    rejected_tls: "counter" "handshakes_rejected_total" "{reason=\"tls\"}", "Handshakes refused.";
-    rejected_gone: "counter" "handshakes_rejected_total" "{reason=\"gone\"}", "Handshakes refused.";
-    rejected_unanswered: "counter" "handshakes_unanswered_total" "", "Refused handshakes without an answer: their address had too many.";
-    handshakes: "gauge" "handshakes" "", "Handshakes in progress, and refused ones that are not closed yet.";
-    accept_errors: "counter" "accept_errors_total" "", "Accepts that failed, for want of descriptors above all.";
-    received_send: "counter" "messages_received_total" "{action=\"send\"}", "Publish requests accepted.";
-    received_delete: "counter" "messages_received_total" "{action=\"delete\"}", "Publish requests accepted.";
-    received_disconnect: "counter" "messages_received_total" "{action=\"disconnect\"}", "Publish requests accepted.";
-    rejected_400: "counter" "messages_rejected_total" "{code=\"400\"}", "Publish requests refused.";
-    rejected_403: "counter" "messages_rejected_total" "{code=\"403\"}", "Publish requests refused.";
-    rejected_404: "counter" "messages_rejected_total" "{code=\"404\"}", "Publish requests refused.";
-    rejected_406: "counter" "messages_rejected_total" "{code=\"406\"}", "Publish requests refused.";
-    rejected_413: "counter" "messages_rejected_total" "{code=\"413\"}", "Publish requests refused.";
-    rejected_429: "counter" "messages_rejected_total" "{code=\"429\"}", "Publish requests refused.";
-    rejected_other: "counter" "messages_rejected_total" "{code=\"other\"}", "Publish requests refused.";
-    bytes_received: "counter" "bytes_received_total" "", "Bytes received on established connections.";
-    bytes_sent: "counter" "bytes_sent_total" "", "Bytes the kernel took.";
-    frames_delivered: "counter" "messages_delivered_total" "", "Frames of room logs handed to the kernel, counted for each receiver.";
-    frames_skipped: "counter" "messages_shed_total" "{policy=\"skip\"}", "Frames that slow clients did not get.";
-    deflated: "counter" "messages_compressed_total" "", "Messages and events compressed, once each for all receivers.";
-    deflate_saved: "counter" "bytes_saved_total" "", "Bytes that compression saved, counted for each receiver.";
-    sends: "counter" "sends_total" "", "Send operations submitted.";
-    turns: "counter" "loop_turns_total" "", "Turns of the shard's loop.";
-    receive_rearmed: "counter" "receive_rearmed_total" "", "Multishot receives armed again, for want of buffers above all.";
-    tokens_remembered: "gauge" "tokens_remembered" "", "Used tokens that have not expired.";
-    journal_bytes: "gauge" "token_journal_bytes" "", "Bytes of the journals of used tokens on disk.";
-    mailbox_full: "counter" "mailbox_full_total" "", "Requests and handshakes refused because the mailbox to the room's shard was full.";
-    mailbox_kept: "gauge" "mailbox_kept_commands" "", "Commands that wait for room in a full mailbox.";
-    rings: "gauge" "rings" "", "Rings of all shards, each with a table of connections.";
-    cq_overflow: "counter" "uring_cq_overflow_total" "", "Completions the kernel kept aside.";
-    journal_errors: "counter" "journal_errors_total" "", "Token uses that could not be recorded.";
-    review_held: "gauge" "review_held_messages" "", "Messages of reviewed rooms that wait for their verdict, or behind one that does.";
-    review_allowed: "counter" "review_messages_total" "{outcome=\"allowed\"}", "Messages of reviewed rooms that were decided.";
-    review_denied: "counter" "review_messages_total" "{outcome=\"denied\"}", "Messages of reviewed rooms that were decided.";
-    review_expired: "counter" "review_deadlines_total" "", "Messages that the room's fallback decided because no verdict came in time.";
-    review_shed: "counter" "review_shed_total" "", "Messages that the fallback decided at once: the mailbox to the control thread was full.";
-    log_late: "counter" "log_frames_late_total" "", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
-    log_missed: "counter" "log_frames_missed_total" "", "Frames delivered but not logged: the archive did not keep up.";
-    rooms: "gauge" "rooms" "", "Rooms known to their home shards.";
+    connections: gauge "connections", "Established connections.";
+    opened: counter "connections_opened_total", "Connections that were established.";
+    opened_deflated: counter "connections_compressed_total", "Connections that agreed to compression.";
+    rejected_malformed: counter "handshakes_rejected_total" [reason = "malformed"], "Handshakes that were refused, by reason.";
+    rejected_missing: counter "handshakes_rejected_total" [reason = "missing_token"], "Handshakes that were refused, by reason.";
+    rejected_token: counter "handshakes_rejected_total" [reason = "bad_token"], "Handshakes that were refused, by reason.";
+    rejected_expired: counter "handshakes_rejected_total" [reason = "expired_token"], "Handshakes that were refused, by reason.";
+    rejected_used: counter "handshakes_rejected_total" [reason = "used_token"], "Handshakes that were refused, by reason.";
+    rejected_room: counter "handshakes_rejected_total" [reason = "no_room"], "Handshakes that were refused, by reason.";
+    rejected_limit: counter "handshakes_rejected_total" [reason = "limit"], "Handshakes that were refused, by reason.";
+    rejected_address: counter "handshakes_rejected_total" [reason = "address"], "Handshakes that were refused, by reason.";
+    rejected_displaced: counter "handshakes_rejected_total" [reason = "displaced"], "Handshakes that were refused, by reason.";
+    rejected_origin: counter "handshakes_rejected_total" [reason = "origin"], "Handshakes that were refused, by reason.";
+    rejected_timeout: counter "handshakes_rejected_total" [reason = "timeout"], "Handshakes that were refused, by reason.";
+    rejected_tls: counter "handshakes_rejected_total" [reason = "tls"], "Handshakes that were refused, by reason.";
+    rejected_gone: counter "handshakes_rejected_total" [reason = "gone"], "Handshakes that were refused, by reason.";
+    rejected_unanswered: counter "handshakes_unanswered_total", "Refused handshakes without an answer: their address had too many.";
+    handshakes: gauge "handshakes", "Handshakes in progress, and refused ones that are not closed yet.";
+    accept_errors: counter "accept_errors_total", "Accepts that failed, mostly for lack of descriptors.";
+    received_send: counter "messages_received_total" [action = "send"], "Publish requests that were accepted, by action.";
+    received_delete: counter "messages_received_total" [action = "delete"], "Publish requests that were accepted, by action.";
+    received_disconnect: counter "messages_received_total" [action = "disconnect"], "Publish requests that were accepted, by action.";
+    rejected_400: counter "messages_rejected_total" [code = "400"], "Publish requests that were refused, by error code.";
+    rejected_403: counter "messages_rejected_total" [code = "403"], "Publish requests that were refused, by error code.";
+    rejected_404: counter "messages_rejected_total" [code = "404"], "Publish requests that were refused, by error code.";
+    rejected_406: counter "messages_rejected_total" [code = "406"], "Publish requests that were refused, by error code.";
+    rejected_413: counter "messages_rejected_total" [code = "413"], "Publish requests that were refused, by error code.";
+    rejected_429: counter "messages_rejected_total" [code = "429"], "Publish requests that were refused, by error code.";
+    rejected_other: counter "messages_rejected_total" [code = "other"], "Publish requests that were refused, by error code.";
+    bytes_received: counter "bytes_received_total", "Bytes received on established connections.";
+    bytes_sent: counter "bytes_sent_total", "Bytes for viewers that the kernel accepted.";
+    frames_delivered: counter "messages_delivered_total", "Frames of room logs handed to the kernel, counted for each receiver.";
+    frames_skipped: counter "messages_shed_total" [policy = "skip"], "Frames that slow clients did not get.";
+    deflated: counter "messages_compressed_total", "Messages and events compressed, once each for all receivers.";
+    deflate_saved: counter "bytes_saved_total", "Bytes that compression saved, counted for each receiver.";
+    sends: counter "sends_total", "Send operations submitted to the kernel.";
+    turns: counter "loop_turns_total", "Turns of all shards' loops.";
+    receive_rearmed: counter "receive_rearmed_total", "Multishot receives that were started again, mostly for lack of buffers.";
+    tokens_remembered: gauge "tokens_remembered", "Used tokens that have not expired.";
+    journal_bytes: gauge "token_journal_bytes", "Bytes of the journals of used tokens on disk.";
+    mailbox_full: counter "mailbox_full_total", "Requests and handshakes refused because the mailbox to the room's shard was full.";
+    mailbox_kept: gauge "mailbox_kept_commands", "Commands that wait for space in a full mailbox.";
+    rings: gauge "rings", "Rings of all shards, each with a table of connections.";
+    cq_overflow: counter "uring_cq_overflow_total", "Completions that did not fit the completion queue; the kernel kept them.";
+    journal_errors: counter "journal_errors_total", "Token uses that could not be recorded.";
+    review_held: gauge "review_held_messages", "Messages of reviewed rooms that wait for their verdict, or behind one that does.";
+    review_allowed: counter "review_messages_total" [outcome = "allowed"], "Messages of reviewed rooms that were decided, by outcome.";
+    review_denied: counter "review_messages_total" [outcome = "denied"], "Messages of reviewed rooms that were decided, by outcome.";
+    review_expired: counter "review_deadlines_total", "Messages that the room's fallback decided because no verdict came in time.";
+    review_shed: counter "review_shed_total", "Messages that the fallback decided at once: the mailbox to the control thread was full.";
+    log_late: counter "log_frames_late_total", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
+    log_missed: counter "log_frames_missed_total", "Frames delivered but not logged: the archive did not keep up.";
+    rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     send_cost_nanos, "Measured cost of one short send, in nanoseconds.";
 }
@@ -169,8 +180,9 @@ mod tests {
         for reason in CloseReason::ALL {
             let metrics = ShardMetrics::default();
             metrics.closed(reason).inc();
-            let mut text = String::new();
-            render(&[Arc::new(metrics)], &mut text);
+            let mut page = Exposition::new();
+            render(&[Arc::new(metrics)], &mut page);
+            let text = page.into_text();
             let counted: Vec<&str> = text
                 .lines()
                 .filter(|line| line.starts_with("uproar_connections_closed_total{"))

@@ -10,7 +10,7 @@ mod contain;
 mod pulse;
 
 use std::convert::Infallible;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -23,6 +23,7 @@ pub use blocking::{blocking, runtime};
 pub use contain::keep;
 pub use pulse::Pulse;
 
+use crate::exposition::{Exposition, Family};
 use crate::logging;
 use uproar_proto::base::limits::{LIVENESS_MAX, THREAD_STOP_MAX};
 
@@ -131,15 +132,11 @@ impl Supervisor {
         }
     }
 
-    /// Appends `uproar_supervised_restarts_total`.
-    pub fn render(&self, out: &mut String) {
+    /// Adds the restarts to `/metrics`.
+    pub fn render(&self, page: &mut Exposition) {
         let restarts = self.0.restarts.load(Ordering::Relaxed);
-        let _infallible = write!(
-            out,
-            "# HELP uproar_supervised_restarts_total Tasks that panicked and were begun anew.\n\
-             # TYPE uproar_supervised_restarts_total counter\n\
-             uproar_supervised_restarts_total{{task=\"log-delivery\"}} {restarts}\n"
-        );
+        let mut series = page.family(&RESTARTS);
+        series.add(&[("task", "log-delivery")], restarts);
     }
 
     fn pulses(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Pulse>>> {
@@ -163,6 +160,11 @@ impl Thread {
         }
     }
 }
+
+const RESTARTS: Family = Family::counter(
+    "uproar_supervised_restarts_total",
+    "Tasks that panicked and were started again.",
+);
 
 /// Interval of the checks whether threads have taken a turn.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -247,8 +249,9 @@ mod tests {
                 never = keep(&supervisor, "t", Duration::ZERO, make) => match never {},
             }
         });
-        let mut text = String::new();
-        supervisor.render(&mut text);
+        let mut page = Exposition::new();
+        supervisor.render(&mut page);
+        let text = page.into_text();
         assert!(text.ends_with(" 2\n"), "{text}");
         assert!(!ended.load(Ordering::SeqCst));
     }

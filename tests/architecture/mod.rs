@@ -21,7 +21,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
     (
         "src",
         &[
-            &["clock"],
+            &["clock", "exposition"],
             &["net", "durable", "logging"],
             &["supervisor"],
             &["shard"],

@@ -1,10 +1,10 @@
 //! Metrics of the archive, by kind of destination.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::control::record::Destination;
+use crate::exposition::{Exposition, Family};
 
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)* }) => {
@@ -144,113 +144,87 @@ impl ArchiveMetrics {
             .fetch_add(after.1.wrapping_sub(before.1), Relaxed);
     }
 
-    /// Appends everything in Prometheus' text format.
-    pub fn render(&self, out: &mut String) {
-        type Read = fn(&KindMetrics) -> u64;
-        let plain: [(&str, &str, &str, Read); 4] = [
-            (
-                "counter",
-                "log_records_spooled_total",
-                "Chat log records written to the spool.",
-                |metrics| metrics.spooled.load(Relaxed),
-            ),
-            (
-                "counter",
-                "log_records_delivered_total",
-                "Chat log records their destination took.",
-                |metrics| metrics.delivered.load(Relaxed),
-            ),
-            (
-                "gauge",
-                "log_spool_bytes",
-                "Bytes of chat log spools on disk.",
-                |metrics| metrics.spool_bytes.load(Relaxed),
-            ),
-            (
-                "gauge",
-                "log_records_waiting",
-                "Chat log records spooled and not yet delivered.",
-                |metrics| metrics.backlog.load(Relaxed),
-            ),
+    /// Adds everything to `/metrics`.
+    pub fn render(&self, page: &mut Exposition) {
+        type Read = fn(&KindMetrics) -> &AtomicU64;
+        let plain: [(&Family, Read); 4] = [
+            (&SPOOLED, |metrics| &metrics.spooled),
+            (&DELIVERED, |metrics| &metrics.delivered),
+            (&SPOOL_BYTES, |metrics| &metrics.spool_bytes),
+            (&WAITING, |metrics| &metrics.backlog),
         ];
-        for (kind, name, help, read) in plain {
-            describe(out, kind, name, help);
+        for (family, read) in plain {
+            let mut series = page.family(family);
             for kind in Kind::ALL {
-                line(out, name, *kind, None, read(self.of(*kind)));
+                let labels = [("destination", kind.label())];
+                series.add(&labels, read(self.of(*kind)).load(Relaxed));
             }
         }
-        let name = "log_records_dropped_total";
-        describe(
-            out,
-            "counter",
-            name,
-            "Chat log records that were spooled and will not be delivered.",
-        );
+        let reasons = DropReason::ALL.iter().map(|reason| reason.label());
+        self.render_by_reason(page, &DROPPED, reasons, |metrics| &metrics.dropped);
+        let errors = DeliveryError::ALL.iter().map(|error| error.label());
+        self.render_by_reason(page, &ERRORS, errors, |metrics| &metrics.delivery_errors);
+        let mut durations = page.family(&DURATIONS);
         for kind in Kind::ALL {
-            for reason in DropReason::ALL {
-                let count = self.of(*kind).dropped[*reason as usize].load(Relaxed);
-                line(out, name, *kind, Some(reason.label()), count);
-            }
+            let metrics = self.of(*kind);
+            let sum = Duration::from_micros(metrics.delivery_micros.load(Relaxed));
+            let labels = [("destination", kind.label())];
+            durations.summary(&labels, sum.as_secs_f64(), metrics.deliveries.load(Relaxed));
         }
-        let name = "log_delivery_errors_total";
-        describe(
-            out,
-            "counter",
-            name,
-            "Deliveries of chat logs that failed and were repeated.",
-        );
+    }
+
+    /// Adds the counters that `read` returns, one for each of `reasons`, in their order.
+    fn render_by_reason<const N: usize>(
+        &self,
+        page: &mut Exposition,
+        family: &Family,
+        reasons: impl Iterator<Item = &'static str> + Clone,
+        read: fn(&KindMetrics) -> &[AtomicU64; N],
+    ) {
+        let mut series = page.family(family);
         for kind in Kind::ALL {
-            for error in DeliveryError::ALL {
-                let count = self.of(*kind).delivery_errors[*error as usize].load(Relaxed);
-                line(out, name, *kind, Some(error.label()), count);
+            for (reason, count) in reasons.clone().zip(read(self.of(*kind))) {
+                let labels = [("destination", kind.label()), ("reason", reason)];
+                series.add(&labels, count.load(Relaxed));
             }
-        }
-        let name = "log_delivery_seconds";
-        describe(
-            out,
-            "summary",
-            name,
-            "Duration of successful requests that deliver chat logs.",
-        );
-        for kind in Kind::ALL {
-            let micros = Duration::from_micros(self.of(*kind).delivery_micros.load(Relaxed));
-            let (label, seconds) = (kind.label(), micros.as_secs_f64());
-            let _infallible = writeln!(
-                out,
-                "uproar_{name}_sum{{destination=\"{label}\"}} {seconds}"
-            );
-            line(
-                out,
-                "log_delivery_seconds_count",
-                *kind,
-                None,
-                self.of(*kind).deliveries.load(Relaxed),
-            );
         }
     }
 }
 
-fn describe(out: &mut String, kind: &str, name: &str, help: &str) {
-    let _infallible = writeln!(
-        out,
-        "# HELP uproar_{name} {help}\n# TYPE uproar_{name} {kind}"
-    );
-}
-
-fn line(out: &mut String, name: &str, kind: Kind, reason: Option<&str>, value: u64) {
-    let reason = reason.map_or_else(String::new, |reason| format!(",reason=\"{reason}\""));
-    let _infallible = writeln!(
-        out,
-        "uproar_{name}{{destination=\"{}\"{reason}}} {value}",
-        kind.label()
-    );
-}
+const SPOOLED: Family = Family::counter(
+    "uproar_log_records_spooled_total",
+    "Chat log records written to the spool.",
+);
+const DELIVERED: Family = Family::counter(
+    "uproar_log_records_delivered_total",
+    "Chat log records that their destination accepted.",
+);
+const SPOOL_BYTES: Family = Family::gauge(
+    "uproar_log_spool_bytes",
+    "Chat log spools on disk, in bytes.",
+);
+const WAITING: Family = Family::gauge(
+    "uproar_log_records_waiting",
+    "Chat log records that are spooled and not delivered.",
+);
+const DROPPED: Family = Family::counter(
+    "uproar_log_records_dropped_total",
+    "Chat log records that will never be delivered, by reason.",
+);
+const ERRORS: Family = Family::counter(
+    "uproar_log_delivery_errors_total",
+    "Deliveries of chat logs that failed and are repeated, by reason.",
+);
+const DURATIONS: Family = Family::summary(
+    "uproar_log_delivery_seconds",
+    "Duration of successful requests that deliver chat logs, in seconds.",
+);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Goal: every metric has its kind, gauges rise and fall, and each name is described once.
+    /// Goal: every metric has its kind, and gauges rise and fall.
     #[test]
     fn metrics_are_rendered_by_kind() {
         let metrics = ArchiveMetrics::default();
@@ -260,8 +234,9 @@ mod tests {
         metrics.delivery(Kind::S3, Duration::from_millis(1500));
         metrics.hold(Kind::S3, (0, 0), (100, 3));
         metrics.hold(Kind::S3, (100, 3), (40, 1));
-        let mut out = String::new();
-        metrics.render(&mut out);
+        let mut page = Exposition::new();
+        metrics.render(&mut page);
+        let out = page.into_text();
         for expected in [
             "uproar_log_records_spooled_total{destination=\"s3\"} 3",
             "uproar_log_records_dropped_total{destination=\"firehose\",reason=\"age\"} 2",
@@ -276,13 +251,5 @@ mod tests {
                 "{expected}\n{out}"
             );
         }
-        let mut described: Vec<&str> = out
-            .lines()
-            .filter(|line| line.starts_with("# TYPE"))
-            .collect();
-        described.sort_unstable();
-        let count = described.len();
-        described.dedup();
-        assert_eq!(described.len(), count);
     }
 }

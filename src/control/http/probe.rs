@@ -1,6 +1,5 @@
 //! Pages without a signature: health, metrics, and one for a person with a browser. The control listener is private.
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use http_body_util::Full;
@@ -10,6 +9,7 @@ use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
 use crate::control::state::Control;
+use crate::exposition::{Exposition, Family};
 use uproar_proto::base::limits::LIVENESS_MAX;
 
 /// The page for a person with a browser.
@@ -64,18 +64,20 @@ async fn alive(control: &Control, text: &str) -> (u16, String) {
 }
 
 fn metrics(control: &Control) -> String {
-    let mut out = String::with_capacity(8192);
-    (control.metrics)(&mut out);
-    control.admission.render(&mut out);
-    control.registry.store_metrics().render(&mut out);
-    control.settings.archive.metrics().render(&mut out);
-    out.push_str("# HELP uproar_api_requests_total Calls of the control plane.\n");
-    out.push_str("# TYPE uproar_api_requests_total counter\n");
+    let mut page = Exposition::new();
+    (control.metrics)(&mut page);
+    control.admission.render(&mut page);
+    control.registry.store_metrics().render(&mut page);
+    control.settings.archive.metrics().render(&mut page);
+    let mut calls = page.family(&CALLS);
     for ((operation, status), count) in control.requests.borrow().iter() {
-        let _infallible = writeln!(
-            out,
-            "uproar_api_requests_total{{operation=\"{operation}\",status=\"{status}\"}} {count}"
-        );
+        let status = status.to_string();
+        calls.add(&[("operation", operation), ("status", &status)], count);
     }
-    out
+    page.into_text()
 }
+
+const CALLS: Family = Family::counter(
+    "uproar_api_requests_total",
+    "Answered calls of the API, by operation and HTTP status.",
+);

@@ -1,8 +1,9 @@
 //! Metrics of message review.
 
 use std::cell::Cell;
-use std::fmt::Write;
 use std::time::Duration;
+
+use crate::exposition::{Exposition, Family};
 
 /// The result of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,53 +67,38 @@ impl ReviewMetrics {
         self.seconds.update(|sum| sum + elapsed.as_secs_f64());
     }
 
-    /// Appends them in Prometheus' text format.
-    pub fn render(&self, out: &mut String) {
-        let mut line = |text: std::fmt::Arguments<'_>| {
-            let _infallible = out.write_fmt(text);
-            out.push('\n');
-        };
-        let name = "uproar_review_requests_total";
-        line(format_args!("# HELP {name} Reviews, by what they came to."));
-        line(format_args!("# TYPE {name} counter"));
+    /// Adds them to `/metrics`.
+    pub fn render(&self, page: &mut Exposition) {
+        let mut requests = page.family(&REQUESTS);
         for ((_, label), count) in OUTCOMES.iter().zip(&self.outcomes) {
-            line(format_args!("{name}{{result=\"{label}\"}} {}", count.get()));
+            requests.add(&[("result", label)], count.get());
         }
-        let name = "uproar_review_seconds";
-        line(format_args!(
-            "# HELP {name} From a message's arrival to the end of its review."
-        ));
-        line(format_args!("# TYPE {name} histogram"));
-        let mut sum = 0;
-        for (bound, count) in BOUNDS_MS.iter().zip(&self.buckets) {
-            sum += count.get();
-            let (whole, millis) = (bound / 1000, bound % 1000);
-            line(format_args!(
-                "{name}_bucket{{le=\"{whole}.{millis:03}\"}} {sum}"
-            ));
-        }
-        sum += self.buckets.last().map_or(0, Cell::get);
-        line(format_args!("{name}_bucket{{le=\"+Inf\"}} {sum}"));
-        line(format_args!("{name}_sum {}", self.seconds.get()));
-        line(format_args!("{name}_count {sum}"));
-        for (name, help, value) in [
-            (
-                "uproar_review_in_flight",
-                "Requests under way to handlers.",
-                &self.in_flight,
-            ),
-            (
-                "uproar_review_open",
-                "Reviews that wait for a free request or are under way.",
-                &self.open,
-            ),
-        ] {
-            line(format_args!("# HELP {name} {help}"));
-            line(format_args!("# TYPE {name} gauge"));
-            line(format_args!("{name} {}", value.get()));
-        }
+        let bounds = BOUNDS_MS.map(Duration::from_millis);
+        let counts = bounds.into_iter().zip(self.buckets.iter().map(Cell::get));
+        let above = self.buckets.last().map_or(0, Cell::get);
+        page.family(&SECONDS)
+            .histogram(counts, above, self.seconds.get());
+        page.single(&IN_FLIGHT, self.in_flight.get());
+        page.single(&OPEN, self.open.get());
     }
 }
+
+const REQUESTS: Family = Family::counter(
+    "uproar_review_requests_total",
+    "Reviews that ended, by result.",
+);
+const SECONDS: Family = Family::histogram(
+    "uproar_review_seconds",
+    "Time from a message's arrival to the end of its review, in seconds.",
+);
+const IN_FLIGHT: Family = Family::gauge(
+    "uproar_review_in_flight",
+    "Requests to review handlers that are not answered yet.",
+);
+const OPEN: Family = Family::gauge(
+    "uproar_review_open",
+    "Reviews that have not ended: their request waits for its turn, or for its answer.",
+);
 
 #[cfg(test)]
 mod tests {
@@ -126,8 +112,9 @@ mod tests {
         metrics.note(Outcome::Allow, Duration::from_millis(3));
         metrics.note(Outcome::Timeout, Duration::from_mins(1));
         metrics.note(Outcome::Busy, Duration::ZERO);
-        let mut out = String::new();
-        metrics.render(&mut out);
+        let mut page = Exposition::new();
+        metrics.render(&mut page);
+        let out = page.into_text();
         for expected in [
             "uproar_review_requests_total{result=\"allow\"} 2",
             "uproar_review_requests_total{result=\"timeout\"} 1",
