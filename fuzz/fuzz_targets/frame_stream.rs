@@ -46,24 +46,31 @@ fn decode(
         let mut buffer = [piece, &[0x81; PARSE_PADDING_BYTES]].concat();
         let mut start = 0;
         while start < piece.len() {
-            let inflater = deflate.then_some(&mut inflater);
-            let step = match decoder.step(&mut buffer, start, piece.len(), &BOUNDS, inflater) {
+            let shared = deflate.then_some(&mut inflater);
+            let step = match decoder.step(&mut buffer, start, piece.len(), &BOUNDS, shared) {
                 Ok(step) => step,
                 Err(violation) => return (said, Some(violation)),
             };
             assert!(step.consumed > 0, "progress");
             start += step.consumed;
             assert!(start <= piece.len(), "nothing behind the received bytes");
+            let mut lend = |span| {
+                let payload = decoder.payload(span, &mut buffer, Some(&mut inflater));
+                payload.into_bytes().to_vec()
+            };
             said.extend(step.item.map(|item| match item {
-                Item::Text(payload) => {
-                    assert!(std::str::from_utf8(payload.bytes()).is_ok());
-                    ('t', bounded(payload.bytes()))
+                Item::Text(span) => {
+                    let text = String::from_utf8(lend(span)).expect("UTF-8");
+                    ('t', bounded(text.into()))
                 }
-                Item::Binary(payload) => ('b', bounded(payload.bytes())),
+                Item::Binary(span) => ('b', bounded(lend(span))),
                 Item::Oversized(scan) => ('s', scan.value().unwrap_or_default().into()),
-                Item::Ping(payload) => ('i', payload.to_vec()),
-                Item::Pong(payload) => ('o', payload.to_vec()),
-                Item::Close { code, reason } => ('c', format!("{code:?} {reason}").into()),
+                Item::Ping(span) => ('i', lend(span)),
+                Item::Pong(span) => ('o', lend(span)),
+                Item::Close { code, reason } => {
+                    let reason = String::from_utf8(lend(reason)).expect("UTF-8");
+                    ('c', format!("{code:?} {reason}").into())
+                }
             }));
         }
         decoder.release();
@@ -71,7 +78,7 @@ fn decode(
     (said, None)
 }
 
-fn bounded(payload: &[u8]) -> Vec<u8> {
+fn bounded(payload: Vec<u8>) -> Vec<u8> {
     assert!(payload.len() <= BOUNDS.message_bytes_max);
-    payload.to_vec()
+    payload
 }

@@ -6,11 +6,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::PARSE_PADDING_BYTES;
 use uproar_proto::token::Capability;
 
-use uproar_proto::session::{Effect, Grant, Session, SessionContext};
+use uproar_proto::session::{Effect, Grant, Input, Session, SessionContext};
 
 fuzz_target!(|data: &[u8]| {
     let Some((lengths, stream)) = data.split_first_chunk::<4>() else {
@@ -30,13 +30,11 @@ fn asked(stream: &[u8], lengths: &[usize], may_moderate: bool) -> Vec<String> {
         capabilities: capabilities.collect(),
         ends: Tick::from_nanos(u64::MAX),
     };
-    let now = Now {
-        tick: Tick::from_nanos(1_000_000_000),
-        unix: UnixTime::from_secs(1_800_000_000),
-    };
+    let now = Tick::from_nanos(1_000_000_000);
     let mut context = SessionContext::chat(None);
-    let mut session = Session::new(grant, None, now.tick);
-    let (mut said, mut rest, mut ended) = (Vec::new(), stream, false);
+    let mut session = Session::new(grant, None, now);
+    let (mut said, mut rest) = (Vec::new(), stream);
+    let (mut closing, mut ended) = (false, false);
     for length in lengths.iter().cycle() {
         if rest.is_empty() {
             break;
@@ -44,34 +42,22 @@ fn asked(stream: &[u8], lengths: &[usize], may_moderate: bool) -> Vec<String> {
         let (piece, later) = rest.split_at((*length).min(rest.len()));
         rest = later;
         let mut buffer = [piece, &[0x81; PARSE_PADDING_BYTES]].concat();
-        session.receive(
-            &mut buffer,
-            piece.len(),
-            &mut context,
-            100,
-            now,
-            &mut |effect| {
-                assert!(
-                    !ended || matches!(effect, Effect::PeerClosed),
-                    "{effect:?} after the end"
-                );
-                ended |= matches!(effect, Effect::PeerClosed | Effect::Flood);
-                if let Effect::Publish { sender_json, .. } = &effect {
-                    assert_eq!(*sender_json, r#"{"UserId":"u","Attributes":{}}"#);
-                }
-                let closing = said
-                    .last()
-                    .is_some_and(|last: &String| last.starts_with("Close("));
-                if closing {
-                    assert!(
-                        matches!(effect, Effect::PeerClosed),
-                        "{effect:?} behind a Close"
-                    );
-                } else {
-                    said.push(format!("{effect:?}"));
-                }
-            },
-        );
+        let mut input = Input::new(&mut buffer, piece.len(), 100);
+        while let Some(effect) = session.next(&mut input, &mut context, now) {
+            let is_end = matches!(effect, Effect::PeerClosed);
+            assert!(!ended || is_end, "{effect:?} after the end");
+            ended |= matches!(effect, Effect::PeerClosed | Effect::Flood);
+            if let Effect::Publish { sender_json, .. } = &effect {
+                assert_eq!(*sender_json, r#"{"UserId":"u","Attributes":{}}"#);
+            }
+            let is_close = matches!(effect, Effect::AnswerClose { .. } | Effect::Violation(_));
+            if closing {
+                assert!(is_end, "{effect:?} behind a Close");
+            } else {
+                said.push(format!("{effect:?}"));
+            }
+            closing |= is_close;
+        }
     }
     said
 }

@@ -249,7 +249,7 @@ impl<W: Io> Core<W> {
         }
         if !connection
             .session
-            .charge_overhead(1, &self.session_context, self.now)
+            .charge_overhead(1, &self.session_context, self.now.tick)
         {
             self.kill(slot, CloseReason::Flood);
             return;

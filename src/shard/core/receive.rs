@@ -2,46 +2,170 @@
 
 use std::io;
 
+use bytes::BytesMut;
+
 use super::Core;
 use super::refused::Line;
+use crate::logging::Limiter;
 use crate::net::io::Io;
 use crate::net::tls::Progress;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
-use crate::shard::connection::{Connection, PeerClose, Phase, Receiving};
+use crate::shard::connection::{Connection, Lane, PeerClose, Phase, Receiving};
+use crate::shard::mailbox::MailboxSender;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::PublishContext;
-use crate::shard::shard_room::Published;
+use crate::shard::shard_room::{Published, RequestFault, ShardRoom};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::FrameId;
 use uproar_proto::base::limits::PARSE_PADDING_BYTES;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{Action, ErrorCode, encode, texts};
-use uproar_proto::session::{Effect, Ending};
-use uproar_proto::ws;
+use uproar_proto::chat::{Action, ErrorCode, Refusal, Request, encode, texts};
+use uproar_proto::session::{Effect, Ending, Input};
+use uproar_proto::ws::{self, Deflater};
 
 /// `ENOBUFS`: no receive buffer was free; the receive is armed again.
 const ENOBUFS: i32 = 105;
 
-/// Effects of a session that are applied once the session is no longer borrowed.
+/// What one client's input asks of its connection once the session is no longer borrowed.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent notes, not a state"
-)]
 struct Aftermath {
+    /// The lane has something to send.
     deliver: bool,
+    /// Number of refused requests, which are still to be charged.
     refusals: u32,
+    /// The refusals' log lines, those that may be written.
     lines: Vec<Line>,
-    flood: bool,
-    overflow: bool,
-    closed: bool,
+    /// The Close frame to send.
+    ending: Option<Ending<'static>>,
+    /// Why the connection is cut.
+    cut: Option<CloseReason>,
+    /// The client's side of the closing handshake is done.
+    peer_closed: bool,
+    /// The room has something to flush.
     posted: bool,
-    ending: Option<OwnedEnding>,
 }
 
-/// An ending that outlives the received bytes.
-enum OwnedEnding {
-    Answer(Option<u16>),
-    Violation(ws::Violation),
+/// Carries one client's requests to its room.
+struct Publisher<'a, S> {
+    shard_room: &'a mut ShardRoom,
+    room_slot: Slot<ShardRoom>,
+    context: PublishContext<'a>,
+    /// Mailboxes to the home shards, in order.
+    requests: &'a mut [MailboxSender<command::Request<S>>],
+    request_buffer: &'a mut BytesMut,
+    sender: SenderAddress,
+    /// The sender's address, for a review handler; empty if there is none.
+    ip: String,
+}
+
+impl<S> Publisher<'_, S> {
+    /// Publishes on the home shard, or sends the request there; returns what the home did at once.
+    fn publish(
+        &mut self,
+        request: &Request<'_>,
+        sender_json: &str,
+    ) -> Result<Option<Published>, RequestFault> {
+        let Self {
+            shard_room,
+            context,
+            request_buffer,
+            sender,
+            ip,
+            ..
+        } = self;
+        count_request(context.metrics, request.action());
+        let room = shard_room.id;
+        let mut owned = || PublishRequest::new(request_buffer, request, sender_json, ip, *sender);
+        if let Some(home) = &mut shard_room.home {
+            let place = (room, self.room_slot);
+            let done = home.publish(place, (request, sender_json), context, owned);
+            return done.map(Some);
+        }
+        let command = command::Request::Publish(room, owned());
+        let mailbox = self.requests.get_mut(context.settings.home(room));
+        if mailbox.is_some_and(|mailbox| mailbox.offer(command).is_ok()) {
+            return Ok(None);
+        }
+        context.metrics.mailbox_full.inc();
+        Err((ErrorCode::TooManyRequests, texts::RATE))
+    }
+}
+
+/// Answers one client, by frames for its connection alone.
+struct Answers<'a> {
+    lane: &'a mut Option<Box<Lane>>,
+    /// The window for compressing to the client, as a power of two.
+    window_bits: Option<u8>,
+    lines: &'a mut Limiter,
+    metrics: &'a ShardMetrics,
+    now: Tick,
+    after: Aftermath,
+}
+
+impl Answers<'_> {
+    fn refuse(&mut self, id: FrameId, refusal: Refusal<'_>) {
+        let Refusal {
+            code,
+            message,
+            request_id,
+        } = refusal;
+        count_refusal(self.metrics, code);
+        let after = &mut self.after;
+        after.refusals += 1;
+        let line = Line::of(self.lines, self.now, code, id, message);
+        after.lines.extend(line);
+        let lane = self.lane.get_or_insert_default();
+        let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
+        if pushed.is_err() {
+            after.cut = Some(CloseReason::Slow);
+        }
+        after.deliver = true;
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        let lane = self.lane.get_or_insert_default();
+        lane.pong(|out| ws::pong(out, payload));
+        self.after.deliver = true;
+    }
+
+    fn echo(&mut self, text: bool, payload: &[u8], deflater: &mut Deflater) {
+        let lane = self.lane.get_or_insert_default();
+        lane.push_echo(text, payload, deflater, self.window_bits);
+        self.after.deliver = true;
+    }
+}
+
+/// Carries out an effect of a session whose room is here.
+fn carry_out<S>(effect: Effect<'_>, publisher: &mut Publisher<'_, S>, answers: &mut Answers<'_>) {
+    match effect {
+        Effect::Publish {
+            request,
+            sender_json,
+        } => match publisher.publish(&request, sender_json) {
+            Ok(Some(Published::Appended(_))) => answers.after.posted = true,
+            Ok(Some(Published::Held(_)) | None) => {}
+            Err((code, message)) => {
+                let refusal = Refusal {
+                    code,
+                    message,
+                    request_id: request.request_id(),
+                };
+                answers.refuse(publisher.context.ids.next_id(), refusal);
+            }
+        },
+        Effect::Refuse(refusal) => answers.refuse(publisher.context.ids.next_id(), refusal),
+        Effect::Pong(payload) => answers.pong(payload),
+        Effect::Echo { text, payload } => answers.echo(text, payload, publisher.context.deflater),
+        Effect::AnswerClose { code } => {
+            answers.after.ending = Some(Ending::Answer { code });
+        }
+        Effect::PeerClosed => answers.after.peer_closed = true,
+        Effect::Violation(violation) => {
+            answers.after.ending = Some(Ending::Violation(violation));
+        }
+        Effect::Flood => answers.after.cut = Some(CloseReason::Flood),
+    }
 }
 
 impl<W: Io> Core<W> {
@@ -134,121 +258,50 @@ impl<W: Io> Core<W> {
             self.take_closing(slot, buffer, len);
             return;
         };
-        let mut after = Aftermath::default();
-        let content_chars_max = usize::from(shard_room.settings.content_chars_max);
+        let content_chars_max = shard_room.settings.content_chars_max.into();
         let Connection {
             session, lane, ip, ..
         } = connection;
-        let address = *ip;
-        // Only a review handler learns the sender's address.
-        let ip = match shard_room.settings.review {
-            Some(_) => ip.to_string(),
-            None => String::new(),
-        };
-        let review_queue = &mut self.review_queue;
-        let (settings, budgets, metrics) = (&self.settings, &*self.budgets, &*self.metrics);
-        let (ids, requests, request_buffer) =
-            (&mut self.ids, &mut self.requests, &mut self.request_buffer);
-        let (here, now, deflater) = (self.id, self.now, &mut self.deflater);
-        let lines = &mut self.lines;
-        let window_bits = session.window_bits();
-        let mut refuse = |after: &mut Aftermath,
-                          lane: &mut Option<Box<_>>,
-                          id,
-                          code,
-                          message: &str,
-                          request_id: &str| {
-            count_refusal(metrics, code);
-            after.refusals += 1;
-            let line = Line::of(lines, now.tick, code, id, message);
-            after.lines.extend(line);
-            let lane: &mut Box<crate::shard::connection::Lane> =
-                lane.get_or_insert_with(Box::default);
-            let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
-            after.overflow |= pushed.is_err();
-            after.deliver = true;
-        };
-        session.receive(
-            buffer,
-            len,
-            &mut self.session_context,
-            content_chars_max,
-            now,
-            &mut |effect| match effect {
-                Effect::Publish {
-                    request,
-                    sender_json,
-                } => {
-                    count_request(metrics, request.action());
-                    let sender = SenderAddress {
-                        shard: here,
-                        connection: slot.to_bits(),
-                    };
-                    let mut owned =
-                        || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
-                    let fault = if let Some(home) = &mut shard_room.home {
-                        let mut context = PublishContext {
-                            ids: &mut *ids,
-                            deflater: &mut *deflater,
-                            review_queue: &mut *review_queue,
-                            settings,
-                            budgets,
-                            metrics,
-                            now,
-                        };
-                        let place = (shard_room.id, room_slot);
-                        let done =
-                            home.publish(place, (&request, sender_json), &mut context, owned);
-                        after.posted |= matches!(done, Ok(Published::Appended(_)));
-                        done.err()
-                    } else {
-                        let command = command::Request::Publish(shard_room.id, owned());
-                        let mailbox = requests.get_mut(settings.home(shard_room.id));
-                        let sent = mailbox.is_some_and(|mailbox| mailbox.offer(command).is_ok());
-                        metrics.mailbox_full.add((!sent).into());
-                        (!sent).then_some((ErrorCode::TooManyRequests, texts::RATE))
-                    };
-                    if let Some((code, message)) = fault {
-                        let request_id = request.request_id();
-                        refuse(&mut after, lane, ids.next_id(), code, message, request_id);
-                    }
-                }
-                Effect::Refuse {
-                    code,
-                    message,
-                    request_id,
-                } => {
-                    refuse(&mut after, lane, ids.next_id(), code, message, request_id);
-                }
-                Effect::Pong(payload) => {
-                    lane.get_or_insert_with(Box::default)
-                        .pong(|out| ws::pong(out, payload));
-                    after.deliver = true;
-                }
-                Effect::Echo { text, payload } => {
-                    lane.get_or_insert_with(Box::default).push_echo(
-                        text,
-                        payload,
-                        deflater,
-                        window_bits,
-                    );
-                    after.deliver = true;
-                }
-                Effect::Close(Ending::Answer { code }) => {
-                    after.ending = Some(OwnedEnding::Answer(code));
-                }
-                Effect::Close(Ending::Violation(violation)) => {
-                    after.ending = Some(OwnedEnding::Violation(violation));
-                }
-                Effect::Close(
-                    Ending::Disconnected { .. } | Ending::SessionOver | Ending::RoomDeleted,
-                ) => {}
-                Effect::PeerClosed => after.closed = true,
-                Effect::Flood => after.flood = true,
+        let mut publisher = Publisher {
+            // Only a review handler learns the sender's address.
+            ip: match shard_room.settings.review {
+                Some(_) => ip.to_string(),
+                None => String::new(),
             },
-        );
-        for line in after.lines.drain(..) {
-            line.write(shard_room.id, session.sender_json(), address);
+            shard_room,
+            room_slot,
+            context: PublishContext {
+                ids: &mut self.ids,
+                deflater: &mut self.deflater,
+                review_queue: &mut self.review_queue,
+                settings: &self.settings,
+                budgets: &self.budgets,
+                metrics: &self.metrics,
+                now: self.now,
+            },
+            requests: &mut self.requests,
+            request_buffer: &mut self.request_buffer,
+            sender: SenderAddress {
+                shard: self.id,
+                connection: slot.to_bits(),
+            },
+        };
+        let mut answers = Answers {
+            lane,
+            window_bits: session.window_bits(),
+            lines: &mut self.lines,
+            metrics: &self.metrics,
+            now: self.now.tick,
+            after: Aftermath::default(),
+        };
+        let mut input = Input::new(buffer, len, content_chars_max);
+        let (context, now) = (&mut self.session_context, self.now.tick);
+        while let Some(effect) = session.next(&mut input, context, now) {
+            carry_out(effect, &mut publisher, &mut answers);
+        }
+        let after = answers.after;
+        for line in &after.lines {
+            line.write(publisher.shard_room.id, session.sender_json(), *ip);
         }
         if after.posted {
             self.note_unflushed(room_slot);
@@ -267,41 +320,38 @@ impl<W: Io> Core<W> {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        connection.session.begin_close();
-        let (mut after, now) = (Aftermath::default(), self.now);
-        let mut note = |effect: Effect<'_>| {
-            after.closed |= matches!(effect, Effect::PeerClosed);
-            after.flood |= matches!(effect, Effect::Flood);
-        };
-        connection
-            .session
-            .receive(buffer, len, &mut self.session_context, 0, now, &mut note);
+        let session = &mut connection.session;
+        session.begin_close();
+        let (mut after, mut input) = (Aftermath::default(), Input::new(buffer, len, 0));
+        let (context, now) = (&mut self.session_context, self.now.tick);
+        while let Some(effect) = session.next(&mut input, context, now) {
+            match effect {
+                Effect::PeerClosed => after.peer_closed = true,
+                Effect::Flood => after.cut = Some(CloseReason::Flood),
+                Effect::Publish { .. }
+                | Effect::Refuse(_)
+                | Effect::Pong(_)
+                | Effect::Echo { .. }
+                | Effect::AnswerClose { .. }
+                | Effect::Violation(_) => debug_assert!(false, "a closing session has {effect:?}"),
+            }
+        }
         self.follow_up(slot, after);
     }
 
     fn follow_up(&mut self, slot: Slot<Connection<W::FixedFile>>, after: Aftermath) {
-        match after.ending {
-            Some(OwnedEnding::Answer(code)) => {
-                self.finish(slot, &Ending::Answer { code });
-            }
-            Some(OwnedEnding::Violation(violation)) => {
-                let ending = Ending::Violation(violation);
-                self.finish(slot, &ending);
-            }
-            None => {}
+        if let Some(ending) = after.ending {
+            self.finish(slot, &ending);
         }
-        if after.flood || !self.charge_refusals(slot, after.refusals) {
-            self.kill(slot, CloseReason::Flood);
-            return;
-        }
-        if after.overflow {
-            self.kill(slot, CloseReason::Slow);
+        let is_flood = !self.charge_refusals(slot, after.refusals);
+        if let Some(reason) = is_flood.then_some(CloseReason::Flood).or(after.cut) {
+            self.kill(slot, reason);
             return;
         }
         if after.deliver {
             self.deliver(slot);
         }
-        if after.closed {
+        if after.peer_closed {
             self.peer_closed(slot);
         }
     }
@@ -315,7 +365,7 @@ impl<W: Io> Core<W> {
         let connection = self.connections.get_mut(slot);
         connection.is_none_or(|connection| {
             let session = &mut connection.session;
-            session.charge_overhead(refusals, &self.session_context, self.now)
+            session.charge_overhead(refusals, &self.session_context, self.now.tick)
         })
     }
 

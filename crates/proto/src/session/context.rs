@@ -12,19 +12,26 @@ use crate::ws::{Bounds, Inflater};
 #[derive(Debug)]
 pub struct SessionContext {
     /// Reused by every request: no allocation in steady state.
-    pub parser: Parser,
+    pub(super) parser: Parser,
     /// Decompresses messages of all connections.
-    pub inflater: Inflater,
+    pub(super) inflater: Inflater,
     /// Bounds on WebSocket messages.
-    pub bounds: Bounds,
-    /// Rate of requests of one connection; `None`: not limited.
-    pub connection_rate: Option<Rate>,
-    /// Rate of one connection's frames that are no accepted request; `None`: not limited.
-    pub overhead_rate: Option<Rate>,
+    pub(super) bounds: Bounds,
+    /// Rates of one connection.
+    pub(super) rates: Rates,
     /// Conformance mode: every message is echoed instead of parsed.
-    pub echo: bool,
-    /// Number of RFC 6455 violations.
-    pub violations: u64,
+    pub(super) echo: bool,
+    // The id of the last request that was refused without being parsed.
+    pub(super) refused_id: String,
+}
+
+/// Rates of one connection; `None`: not limited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    // Of its requests, accepted or not.
+    pub(super) requests: Option<Rate>,
+    // Of its frames that are no accepted request.
+    pub(super) overhead: Option<Rate>,
 }
 
 impl SessionContext {
@@ -40,13 +47,15 @@ impl SessionContext {
             parser: Parser::default(),
             inflater: Inflater::default(),
             bounds,
-            connection_rate,
-            overhead_rate: Some(Rate::with_burst(
-                OVERHEAD_FRAMES_PER_SECOND,
-                OVERHEAD_FRAMES_BURST,
-            )),
+            rates: Rates {
+                requests: connection_rate,
+                overhead: Some(Rate::with_burst(
+                    OVERHEAD_FRAMES_PER_SECOND,
+                    OVERHEAD_FRAMES_BURST,
+                )),
+            },
             echo: false,
-            violations: 0,
+            refused_id: String::new(),
         }
     }
 
@@ -62,10 +71,12 @@ impl SessionContext {
             parser: Parser::default(),
             inflater: Inflater::default(),
             bounds,
-            connection_rate: None,
-            overhead_rate: None,
+            rates: Rates {
+                requests: None,
+                overhead: None,
+            },
             echo: true,
-            violations: 0,
+            refused_id: String::new(),
         }
     }
 }

@@ -45,45 +45,69 @@ pub struct Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// Returns the payload.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn into_bytes(self) -> &'a [u8] {
         &self.padded[..self.len]
     }
 
-    /// Returns the payload's memory, and its length within it; at least `PARSE_PADDING_BYTES` follow.
+    /// Returns the payload's memory, and its length within it; at least `PARSE_PADDING_BYTES`
+    /// follow a message, none a control frame.
     pub fn into_padded(self) -> (&'a mut [u8], usize) {
         (self.padded, self.len)
     }
 }
 
-/// A message or control frame of a client.
+/// Where the payload of an [`Item`] lies; [`Decoder::payload`] lends it.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    place: Place,
+    start: usize,
+    len: usize,
+}
+
+/// The memories that can hold a payload.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// The received buffer: the frame was whole in it.
+    Received,
+    /// The assembly's message.
+    Message,
+    /// The assembly's control frame.
+    Control,
+    /// The decompressor's output.
+    Inflater,
+}
+
+/// A message or control frame of a client, without its payload, so that a caller can pass over it or
+/// go on reading before it borrows.
 #[derive(Debug)]
-pub enum Item<'a> {
+#[must_use]
+pub enum Item {
     /// A whole text message; valid UTF-8.
-    Text(Payload<'a>),
+    Text(Span),
     /// A whole binary message.
-    Binary(Payload<'a>),
+    Binary(Span),
     /// A whole message that is too large; the scan of it.
     Oversized(Box<Scan>),
-    /// A ping with its payload.
-    Ping(&'a [u8]),
-    /// A pong with its payload.
-    Pong(&'a [u8]),
+    /// A ping.
+    Ping(Span),
+    /// A pong.
+    Pong(Span),
     /// The client's Close frame.
     Close {
         /// The close code, if it has one.
         code: Option<u16>,
-        /// The close reason.
-        reason: &'a str,
+        /// The close reason; valid UTF-8.
+        reason: Span,
     },
 }
 
 /// The result of one step.
 #[derive(Debug)]
-pub struct Step<'a> {
+pub struct Step {
     /// Number of received bytes consumed.
     pub consumed: usize,
     /// The item they completed, if any.
-    pub item: Option<Item<'a>>,
+    pub item: Option<Item>,
 }
 
 /// One connection's decoder: one pointer while no frame or message is incomplete.
@@ -126,7 +150,7 @@ struct Frame {
 impl Decoder {
     /// Takes at most one item from `buffer[start..end]`, the received bytes not consumed yet; the bytes after `end`
     /// are padding. Makes progress whenever `start < end`. Compressed messages need an `inflater`, which a
-    /// connection passes always or never.
+    /// connection passes always or never. [`Decoder::payload`] lends the item's payload until the next step.
     ///
     /// # Errors
     ///
@@ -135,14 +159,14 @@ impl Decoder {
     /// # Panics
     ///
     /// If fewer than `PARSE_PADDING_BYTES` follow `end`.
-    pub fn step<'a>(
-        &'a mut self,
-        buffer: &'a mut [u8],
+    pub fn step(
+        &mut self,
+        buffer: &mut [u8],
         start: usize,
         end: usize,
         bounds: &Bounds,
-        inflater: Option<&'a mut Inflater>,
-    ) -> Result<Step<'a>, Violation> {
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Step, Violation> {
         assert!(
             end + PARSE_PADDING_BYTES <= buffer.len(),
             "padding behind the received bytes"
@@ -170,6 +194,29 @@ impl Decoder {
         self.assembly
             .get_or_insert_default()
             .step(&mut buffer[start..end], bounds, inflater)
+    }
+
+    /// Lends the payload of the item that the last step returned, from the buffer and the inflater of that step.
+    ///
+    /// # Panics
+    ///
+    /// If the item is older, or they are others.
+    pub fn payload<'a>(
+        &'a mut self,
+        span: Span,
+        buffer: &'a mut [u8],
+        inflater: Option<&'a mut Inflater>,
+    ) -> Payload<'a> {
+        let memory = match span.place {
+            Place::Received => buffer,
+            Place::Message => &mut self.assembly.as_mut().expect(LENT).bytes[..],
+            Place::Control => &mut self.assembly.as_mut().expect(LENT).control[..],
+            Place::Inflater => inflater.expect(LENT).padded(),
+        };
+        Payload {
+            padded: &mut memory[span.start..],
+            len: span.len,
+        }
     }
 
     /// Frees the memory of a message that was handed out. Call it when a received buffer is consumed.
@@ -200,17 +247,20 @@ impl Decoder {
     }
 }
 
+/// The promise of [`Decoder::payload`]'s callers.
+const LENT: &str = "the item is the last step's";
+
 impl Assembly {
     fn is_spent(&self) -> bool {
         self.message.is_none() && self.frame.is_none() && self.head_len == 0
     }
 
-    fn step<'a>(
-        &'a mut self,
+    fn step(
+        &mut self,
         received: &mut [u8],
         bounds: &Bounds,
-        inflater: Option<&'a mut Inflater>,
-    ) -> Result<Step<'a>, Violation> {
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Step, Violation> {
         if std::mem::take(&mut self.spent) {
             self.bytes = Vec::new();
         }
@@ -292,11 +342,11 @@ impl Assembly {
     }
 
     /// Handles a complete frame.
-    fn finish<'a>(
-        &'a mut self,
+    fn finish(
+        &mut self,
         bounds: &Bounds,
-        inflater: Option<&'a mut Inflater>,
-    ) -> Result<Option<Item<'a>>, Violation> {
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Option<Item>, Violation> {
         let frame = self.frame.take().expect("step has a frame");
         let control = match frame.opcode {
             OpCode::Control(control) => control,
@@ -321,34 +371,40 @@ impl Assembly {
                 }
                 let len = self.bytes.len();
                 self.bytes.resize(len + PARSE_PADDING_BYTES, 0);
-                let payload = Payload {
-                    padded: &mut self.bytes,
+                let span = Span {
+                    place: Place::Message,
+                    start: 0,
                     len,
                 };
-                return Ok(Some(if text {
-                    Item::Text(payload)
-                } else {
-                    Item::Binary(payload)
-                }));
+                return Ok(Some(message_item(text, span)));
             }
         };
-        control_item(control, &self.control).map(Some)
+        let span = Span {
+            place: Place::Control,
+            start: 0,
+            len: self.control.len(),
+        };
+        control_item(control, &self.control, span).map(Some)
     }
 }
 
 /// Takes an unfragmented frame that is whole in `buffer` at `start`.
-fn in_place<'a>(
-    buffer: &'a mut [u8],
+fn in_place(
+    buffer: &mut [u8],
     start: usize,
     frame: Frame,
     bounds: &Bounds,
-    inflater: Option<&'a mut Inflater>,
-) -> Result<Item<'a>, Violation> {
-    let padded = &mut buffer[start..];
-    let payload = &mut padded[..frame.len];
+    inflater: Option<&mut Inflater>,
+) -> Result<Item, Violation> {
+    let span = Span {
+        place: Place::Received,
+        start,
+        len: frame.len,
+    };
+    let payload = &mut buffer[start..start + frame.len];
     unmask(payload, frame.mask, 0);
     match frame.opcode {
-        OpCode::Control(control) => control_item(control, &padded[..frame.len]),
+        OpCode::Control(control) => control_item(control, payload, span),
         OpCode::Data(kind) if frame.deflated => {
             inflate(payload, kind == Data::Text, bounds, inflater)
         }
@@ -356,25 +412,19 @@ fn in_place<'a>(
             if std::str::from_utf8(payload).is_err() {
                 return Err(Violation::Utf8);
             }
-            Ok(Item::Text(Payload {
-                padded,
-                len: frame.len,
-            }))
+            Ok(Item::Text(span))
         }
-        OpCode::Data(_) => Ok(Item::Binary(Payload {
-            padded,
-            len: frame.len,
-        })),
+        OpCode::Data(_) => Ok(Item::Binary(span)),
     }
 }
 
 /// Decompresses a whole message.
-fn inflate<'a>(
+fn inflate(
     payload: &[u8],
     text: bool,
     bounds: &Bounds,
-    inflater: Option<&'a mut Inflater>,
-) -> Result<Item<'a>, Violation> {
+    inflater: Option<&mut Inflater>,
+) -> Result<Item, Violation> {
     let inflater = inflater.ok_or(Violation::ReservedBits)?;
     let (padded, len) = match inflater.inflate(payload, bounds.message_bytes_max) {
         Ok(plain) => plain,
@@ -385,29 +435,39 @@ fn inflate<'a>(
         }
         Err(violation) => return Err(violation),
     };
-    if !text {
-        return Ok(Item::Binary(Payload { padded, len }));
-    }
-    if std::str::from_utf8(&padded[..len]).is_err() {
+    if text && std::str::from_utf8(&padded[..len]).is_err() {
         return Err(Violation::Utf8);
     }
-    Ok(Item::Text(Payload { padded, len }))
+    let span = Span {
+        place: Place::Inflater,
+        start: 0,
+        len,
+    };
+    Ok(message_item(text, span))
 }
 
-fn control_item(control: Control, payload: &[u8]) -> Result<Item<'_>, Violation> {
+fn message_item(text: bool, span: Span) -> Item {
+    if text {
+        Item::Text(span)
+    } else {
+        Item::Binary(span)
+    }
+}
+
+fn control_item(control: Control, payload: &[u8], span: Span) -> Result<Item, Violation> {
     match control {
-        Control::Ping => Ok(Item::Ping(payload)),
-        Control::Pong => Ok(Item::Pong(payload)),
-        Control::Close => close_item(payload),
+        Control::Ping => Ok(Item::Ping(span)),
+        Control::Pong => Ok(Item::Pong(span)),
+        Control::Close => close_item(payload, span),
         Control::Reserved(_) => Err(Violation::ReservedOpcode),
     }
 }
 
-fn close_item(payload: &[u8]) -> Result<Item<'_>, Violation> {
+fn close_item(payload: &[u8], span: Span) -> Result<Item, Violation> {
     if payload.is_empty() {
         return Ok(Item::Close {
             code: None,
-            reason: "",
+            reason: span,
         });
     }
     let (code, reason) = payload
@@ -417,7 +477,14 @@ fn close_item(payload: &[u8]) -> Result<Item<'_>, Violation> {
     if !CloseCode::from(code).is_allowed() {
         return Err(Violation::CloseCode);
     }
-    let reason = std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
+    if std::str::from_utf8(reason).is_err() {
+        return Err(Violation::Utf8);
+    }
+    let reason = Span {
+        start: span.start + 2,
+        len: reason.len(),
+        ..span
+    };
     Ok(Item::Close {
         code: Some(code),
         reason,
@@ -542,8 +609,8 @@ mod tests {
             buffer.resize(len + PARSE_PADDING_BYTES, b'{');
             let mut start = 0;
             while start < len {
-                let inflater = inflater.as_deref_mut();
-                let step = match decoder.step(&mut buffer, start, len, &BOUNDS, inflater) {
+                let shared = inflater.as_deref_mut();
+                let step = match decoder.step(&mut buffer, start, len, &BOUNDS, shared) {
                     Ok(step) => step,
                     Err(violation) => return (items, Some(violation)),
                 };
@@ -552,15 +619,23 @@ mod tests {
                     "progress in bounds"
                 );
                 start += step.consumed;
+                let mut lend = |span| {
+                    let shared = inflater.as_deref_mut();
+                    let payload = decoder.payload(span, &mut buffer, shared);
+                    payload.into_bytes().to_vec()
+                };
                 items.extend(step.item.map(|item| match item {
-                    Item::Text(payload) => ('t', payload.bytes().to_vec()),
-                    Item::Binary(payload) => ('b', payload.bytes().to_vec()),
+                    Item::Text(span) => ('t', lend(span)),
+                    Item::Binary(span) => ('b', lend(span)),
                     Item::Oversized(scan) => {
                         ('s', scan.value().unwrap_or_default().as_bytes().to_vec())
                     }
-                    Item::Ping(payload) => ('i', payload.to_vec()),
-                    Item::Pong(payload) => ('o', payload.to_vec()),
-                    Item::Close { code, reason } => ('c', format!("{code:?}{reason}").into_bytes()),
+                    Item::Ping(span) => ('i', lend(span)),
+                    Item::Pong(span) => ('o', lend(span)),
+                    Item::Close { code, reason } => {
+                        let reason = String::from_utf8(lend(reason)).expect("UTF-8");
+                        ('c', format!("{code:?}{reason}").into_bytes())
+                    }
                 }));
             }
             decoder.release();

@@ -154,6 +154,11 @@ impl Inflater {
         }
         Ok((&mut self.output, len))
     }
+
+    /// Returns the last message's plain bytes again, with padding and whatever lies after them.
+    pub(super) fn padded(&mut self) -> &mut [u8] {
+        &mut self.output
+    }
 }
 
 /// Decompresses one message as it arrives, without keeping the output.

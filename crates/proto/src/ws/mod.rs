@@ -11,7 +11,7 @@ mod oversized;
 mod utf8;
 mod violation;
 
-pub use decoder::{Bounds, Decoder, Item, Payload, Step};
+pub use decoder::{Bounds, Decoder, Item, Payload, Span, Step};
 pub use deflate::{Deflater, Inflater};
 pub use encode::{close, close_empty, message, payloads, ping, pong, text_frame};
 pub use violation::Violation;

@@ -3,64 +3,14 @@
 use std::time::Duration;
 
 use super::*;
-use crate::base::clock::UnixTime;
-use crate::base::limits::{OVERHEAD_FRAMES_BURST, PARSE_PADDING_BYTES};
-use crate::base::rate::Rate;
+use crate::base::limits::OVERHEAD_FRAMES_BURST;
 
-fn at(millis: u64) -> Now {
-    Now {
-        tick: Tick::from_nanos((10_000 + millis) * 1_000_000),
-        unix: UnixTime::from_secs(1_800_000_000),
-    }
+/// Receives `bytes`; returns the refusals, and whether the connection must be cut.
+fn feed(connection: &mut Connection, bytes: &[u8], now: Tick) -> (usize, bool) {
+    let seen = connection.receive(bytes, now);
+    let refusals = seen.iter().filter(|one| matches!(one, Seen::Refuse(..)));
+    (refusals.count(), seen.contains(&Seen::Flood))
 }
-
-fn session() -> Session {
-    let grant = Grant {
-        sender_json: "{}".into(),
-        capabilities: Capabilities::default(),
-        ends: at(7_200_000).tick,
-    };
-    Session::new(grant, None, at(0).tick)
-}
-
-/// Makes a client's frame with a zero mask.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).expect("a short frame");
-    let mut frame = vec![first, 0x80 | len, 0, 0, 0, 0];
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// Feeds `bytes`; returns the refusals, and whether the connection must be cut. Refusals are charged as the
-/// shard does it.
-fn feed(
-    session: &mut Session,
-    context: &mut SessionContext,
-    bytes: &[u8],
-    now: Now,
-) -> (u32, bool) {
-    let mut buffer = bytes.to_vec();
-    buffer.resize(bytes.len() + PARSE_PADDING_BYTES, 0);
-    let (mut refusals, mut flood) = (0, false);
-    session.receive(
-        &mut buffer,
-        bytes.len(),
-        context,
-        500,
-        now,
-        &mut |effect| match effect {
-            Effect::Refuse { .. } => refusals += 1,
-            Effect::Flood => flood = true,
-            _ => {}
-        },
-    );
-    flood |= !session.charge_overhead(refusals, context, now);
-    (refusals, flood)
-}
-
-const FRAGMENT: u8 = 0x01;
-const CONTINUATION: u8 = 0x00;
-const LAST: u8 = 0x80;
 
 /// Goal: every frame that is no accepted request is charged, and beyond the burst the connection is cut.
 /// Method: each kind of frame, ten thousand at one instant, with and without a rate of requests.
@@ -88,12 +38,12 @@ fn every_kind_of_frame_is_charged() {
     ];
     for (name, bytes, cost) in kinds {
         for rate in [None, Some(Rate::per_second(10))] {
-            let (mut session, mut context) = (session(), SessionContext::chat(rate));
+            let mut connection = Connection::new(&[], rate, None);
             let cut = (0_u32..10_000)
-                .find(|_| feed(&mut session, &mut context, &bytes, at(0)).1)
+                .find(|_| feed(&mut connection, &bytes, at(0)).1)
                 .unwrap_or_else(|| panic!("{name} is not charged"));
             assert_eq!(cut, OVERHEAD_FRAMES_BURST / cost, "{name}");
-            let (refusals, _) = feed(&mut session, &mut context, &frame(0x82, b"x"), at(0));
+            let (refusals, _) = feed(&mut connection, &frame(0x82, b"x"), at(0));
             assert_eq!(
                 refusals, 0,
                 "{name}: what comes behind the cut does not count"
@@ -106,7 +56,7 @@ fn every_kind_of_frame_is_charged() {
 /// fragments each, a ping of its own every second, and a pong for each of ours.
 #[test]
 fn a_legal_client_is_never_cut() {
-    let (mut session, mut context) = (session(), SessionContext::chat(Some(Rate::per_second(10))));
+    let mut connection = Connection::new(&[], Some(Rate::per_second(10)), None);
     let text = br#"{"Action":"SEND_MESSAGE","Content":"x"}"#;
     let (first, rest) = text.split_at(7);
     let mut request = frame(FRAGMENT, first);
@@ -121,7 +71,7 @@ fn a_legal_client_is_never_cut() {
             bytes.extend(frame(0x89, b"mine"));
             bytes.extend(frame(0x8A, b"yours"));
         }
-        let (_, flood) = feed(&mut session, &mut context, &bytes, now);
+        let (_, flood) = feed(&mut connection, &bytes, now);
         assert!(!flood, "cut after {:?}", Duration::from_millis(tenth * 100));
     }
 }
@@ -130,19 +80,13 @@ fn a_legal_client_is_never_cut() {
 /// one instant, each in two pieces, cut at every place.
 #[test]
 fn a_request_in_pieces_is_not_charged() {
-    let mut context = SessionContext::chat(None);
     let request = frame(0x81, br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);
     for cut in 1..request.len() {
-        let grant = Grant {
-            sender_json: "{}".into(),
-            capabilities: [Capability::SendMessage].into_iter().collect(),
-            ends: at(7_200_000).tick,
-        };
-        let mut session = Session::new(grant, None, at(0).tick);
+        let mut connection = Connection::new(&[Capability::SendMessage], None, None);
         for number in 0..2 * OVERHEAD_FRAMES_BURST {
             let (first, rest) = request.split_at(cut);
             for piece in [first, rest] {
-                let (refusals, flood) = feed(&mut session, &mut context, piece, at(0));
+                let (refusals, flood) = feed(&mut connection, piece, at(0));
                 assert_eq!(
                     (refusals, flood),
                     (0, false),
