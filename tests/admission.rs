@@ -6,53 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
-use uproar::shard::command::{AdmitError, Command, PendingConnection};
+use uproar::shard::command::{AdmitError, Command};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::{Record, TokenUse};
-use uproar::shard::mailbox::mailbox;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
-use uproar::shard::tokens::UsedTokens;
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::clock::{Now, UnixTime};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
-use uproar_proto::room::{ArchiveTargets, RoomSettings};
-use uproar_proto::session::Grant;
-use uproar_proto::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
+use uproar_testing::io::FakeIo;
+use uproar_testing::parts::{alone, pending, room_settings, start};
 
 const SHARDS: usize = 2;
-
-/// An `Io` without traffic: sends complete at once, and no bytes arrive.
-#[derive(Default)]
-struct Quiet {
-    receives: Vec<Key>,
-    sends: Vec<(Key, SendBuffer)>,
-}
-
-impl Io for Quiet {
-    type Socket = ();
-    type FixedFile = ();
-
-    fn install(&mut self, (): ()) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn receive(&mut self, (): &(), key: Key) {
-        self.receives.push(key);
-    }
-
-    fn send(&mut self, (): &(), key: Key, outgoing: SendBuffer) {
-        self.sends.push((key, outgoing));
-    }
-
-    fn await_writable(&mut self, (): &(), _: Key, _: SendBuffer) {}
-
-    fn shutdown(&mut self, (): &(), _: Shutdown) {}
-
-    fn close(&mut self, (): ()) {}
-}
 
 /// A journal on a disk that is full while the flag is set.
 struct Disk(Arc<AtomicBool>);
@@ -67,7 +33,7 @@ impl Record for Disk {
 }
 
 struct Shard {
-    core: Core<Quiet>,
+    core: Core<FakeIo>,
     inbox: Inbox<()>,
     rejected: Vec<AdmitError>,
 }
@@ -86,10 +52,7 @@ impl World {
             connections_max,
             ..ShardSettings::open(SHARDS)
         };
-        let now = Now {
-            tick: Tick::from_nanos(3_600_000_000_000),
-            unix: UnixTime::from_secs(1_800_000_000),
-        };
+        let now = start();
         let (full, budgets) = (Arc::<AtomicBool>::default(), SharedBudgets::default());
         let bell = || Arc::new(Doorbell::new().unwrap());
         let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
@@ -103,16 +66,11 @@ impl World {
             let parts = Parts {
                 id,
                 settings: settings.clone(),
-                io: Quiet::default(),
                 mailboxes,
                 requests,
-                reviews: mailbox(&bell()).0,
-                archive: None,
                 record: Box::new(Disk(Arc::clone(&full))),
-                used: UsedTokens::default(),
-                metrics: Arc::default(),
                 budgets: Arc::clone(&budgets),
-                seed: id as u64,
+                ..alone(FakeIo::default())
             };
             let (core, rejected) = (Core::new(parts, now), Vec::new());
             Shard {
@@ -134,14 +92,8 @@ impl World {
             tokens: 0,
         };
         for home in 0..SHARDS {
-            let limits = RoomSettings {
-                content_chars_max: 500,
-                messages_per_second: 100,
-                review: None,
-                archive: ArchiveTargets::default(),
-            };
             let (answer, _answered) = tokio::sync::oneshot::channel();
-            let put = Command::PutRoom(room_of(home), limits, answer);
+            let put = Command::PutRoom(room_of(home), room_settings(), answer);
             world.shards[home].core.command(put);
         }
         world
@@ -149,27 +101,9 @@ impl World {
 
     /// Presents a token for a room of shard `home`.
     fn present(&mut self, token: u64, home: usize, session: Duration) {
-        let mut bytes = [0; TOKEN_ID_BYTES];
-        bytes[..8].copy_from_slice(&token.to_le_bytes());
-        let pending = PendingConnection {
-            socket: (),
-            ip: [203, 0, 113, 7].into(),
-            tls: None,
-            greeting: b"HELLO\n".to_vec(),
-            leftover: Vec::new(),
-            grant: Grant {
-                sender_json: "{}".into(),
-                capabilities: Capabilities::default(),
-                ends: self.now.tick.after(session),
-            },
-            room: room_of(home),
-            token: TokenId::from_bytes(bytes),
-            token_expires: self.now.unix.after(Duration::from_hours(1)),
-            user_hash: 0,
-            agreement: None,
-            share: None,
-        };
-        self.shards[home].core.enter(Box::new(pending));
+        let mut pending = pending((), room_of(home), token, self.now);
+        pending.grant.ends = self.now.tick.after(session);
+        self.shards[home].core.enter(pending);
     }
 
     fn present_new(&mut self, count: usize, home: usize) {

@@ -12,6 +12,3 @@ mod architecture;
 mod fairness;
 mod simulation;
 mod tiny_ring;
-#[path = "../benches/cases/world.rs"]
-#[allow(dead_code, reason = "the benches use all of it")]
-mod world;

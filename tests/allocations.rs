@@ -11,15 +11,12 @@
     reason = "an allocator is unsafe to implement; a test may stop at its first surprise"
 )]
 
-#[path = "../benches/cases/world.rs"]
-#[allow(dead_code, reason = "the benches use all of it")]
-mod world;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
 
-use world::{World, masked_frame, request};
+use uproar_testing::client::{self, request};
+use uproar_testing::single_shard::SingleShard;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -61,7 +58,7 @@ static ALLOCATOR: Counting = Counting;
 /// The sender's message, compressed or not.
 fn message(deflated: bool) -> Vec<u8> {
     if !deflated {
-        return masked_frame(1, request().as_bytes());
+        return client::text(request().as_bytes());
     }
     let fast = flate2::Compression::fast();
     let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), fast);
@@ -69,7 +66,7 @@ fn message(deflated: bool) -> Vec<u8> {
     let mut payload = writer.finish().unwrap();
     // RFC 7692 §7.2.3.4: a stream that ends, and the empty block after it.
     payload.push(0);
-    let mut frame = masked_frame(1, &payload);
+    let mut frame = client::text(&payload);
     frame[0] |= 0x40;
     frame
 }
@@ -87,11 +84,11 @@ fn steady_state_allocates_nothing() {
 
 fn allocates_nothing(deflated: usize) {
     let members = 500;
-    let mut world = World::new(members, deflated);
+    let mut world = SingleShard::new(members, deflated);
     let sender = world.core.io.receives[0];
     let frame = message(deflated > 0);
     for burst in [1, 16] {
-        let round = |world: &mut World, messages: usize| {
+        let round = |world: &mut SingleShard, messages: usize| {
             for _ in 0..messages / burst {
                 for _ in 0..burst {
                     world.receive(sender, &frame);
@@ -121,7 +118,7 @@ fn allocates_nothing(deflated: usize) {
 fn an_idle_connection_is_small() {
     let members = 20_000;
     let before = LIVE_BYTES.get();
-    let world = World::new(members, 5);
+    let world = SingleShard::new(members, 5);
     let each = (LIVE_BYTES.get() - before) / i64::try_from(members).unwrap();
     println!("{each} bytes of live heap a connection");
     assert!(each <= 700, "{each} bytes");

@@ -6,7 +6,8 @@ use uproar::net::io::Key;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
 
-use crate::world::{World, masked_frame, request};
+use uproar_testing::client::{self, request};
+use uproar_testing::single_shard::SingleShard;
 
 /// A send: the connection and its room.
 type Send = (Key, usize);
@@ -18,27 +19,27 @@ fn turns(sizes: &[usize], count: usize) -> Vec<Vec<Send>> {
 
 /// Does the same; the members of the first `slow` rooms read slowly.
 fn turns_with(sizes: &[usize], count: usize, slow: usize) -> Vec<Vec<Send>> {
-    let mut world = World::new(sizes[0], 0);
+    let mut shard = SingleShard::new(sizes[0], 0);
     let mut room_of = HashMap::new();
     let mut senders = Vec::new();
     for (index, members) in sizes.iter().enumerate() {
         if index > 0 {
             let room = RoomId::parse(&format!("abcdefghi{index:03}")).unwrap();
-            world.fill(room, *members, 0);
+            shard.fill(room, *members, 0);
         }
-        let keys = &world.core.io.receives[room_of.len()..];
+        let keys = &shard.core.io.receives[room_of.len()..];
         senders.push(keys[0]);
         room_of.extend(keys.iter().map(|key| (*key, index)));
     }
     let readers = room_of.iter().filter(|(_, room)| **room < slow);
-    world.core.io.slow = readers.map(|(key, _)| *key).collect();
-    let frame = masked_frame(1, request().as_bytes());
+    shard.core.io.slow = readers.map(|(key, _)| *key).collect();
+    let frame = client::text(request().as_bytes());
     let turn = |_| {
         for sender in &senders {
-            world.receive(*sender, &frame);
+            shard.receive(*sender, &frame);
         }
         let mut turn = Vec::new();
-        world.step(|key| turn.push((key, room_of[&key])));
+        shard.step(|key| turn.push((key, room_of[&key])));
         turn
     };
     (0..count).map(turn).collect()
@@ -108,18 +109,18 @@ fn slow_readers_have_their_share_of_a_turn() {
 /// for half a minute.
 #[test]
 fn the_servers_own_backlog_counts_as_no_stall() {
-    let mut world = World::new(2_000, 0);
-    let keys = world.core.io.receives.clone();
-    world.core.io.slow = keys.iter().copied().collect();
-    let frame = masked_frame(1, request().as_bytes());
+    let mut shard = SingleShard::new(2_000, 0);
+    let keys = shard.core.io.receives.clone();
+    shard.core.io.slow = keys.iter().copied().collect();
+    let frame = client::text(request().as_bytes());
     for turn in 0..55 {
         if turn < 3 {
-            world.receive(keys[0], &frame);
+            shard.receive(keys[0], &frame);
         }
         // By then every member is queued.
         let long = u32::from(turn >= 40);
-        world.now.tick = world.now.tick.after(SEND_STALL_MAX / 6 * long);
-        world.step(|_| ());
+        shard.now.tick = shard.now.tick.after(SEND_STALL_MAX / 6 * long);
+        shard.step(|_| ());
     }
-    assert_eq!(world.core.io.cut, 0);
+    assert_eq!(shard.core.io.cut, 0);
 }

@@ -2,14 +2,12 @@
 //!
 //! `fuzz/fuzz_targets/core_worlds.rs` drives the same worlds with a fuzzer's bytes.
 
-mod world;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::world::{Counts, MAIN, World};
+use uproar_testing::simulation::{Counts, MAIN, World};
 
 const STEPS: usize = 400;
 const WORLDS: u64 = 500;

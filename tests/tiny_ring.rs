@@ -13,17 +13,12 @@ use uproar::net::rings::Rings;
 use uproar::shard::close_reason::CloseReason;
 use uproar::shard::command::Command;
 use uproar::shard::core::{Core, Parts};
-use uproar::shard::doorbell::Doorbell;
-use uproar::shard::journal::NoRecord;
-use uproar::shard::mailbox::mailbox;
 use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::run::complete;
-use uproar::shard::settings::ShardSettings;
-use uproar::shard::tokens::UsedTokens;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::room::{ArchiveTargets, RoomSettings};
-
-use crate::world::{masked_frame, pending, request};
+use uproar_testing::client::{self, request};
+use uproar_testing::parts::{alone, room_settings};
+use uproar_testing::single_shard::viewer;
 
 const CLIENTS: usize = 200;
 const ROUNDS: usize = 3;
@@ -36,33 +31,13 @@ const TINY: Sizes = Sizes {
 };
 
 fn core(room: RoomId, clock: Clock, metrics: &Arc<ShardMetrics>) -> Core<Rings> {
-    let bell = Arc::new(Doorbell::new().unwrap());
     let parts = Parts {
-        id: 0,
-        settings: ShardSettings {
-            pace_ceiling: Duration::ZERO,
-            ..ShardSettings::open(1)
-        },
-        io: Rings::of(TINY).expect("io_uring is allowed"),
-        mailboxes: vec![mailbox(&bell).0],
-        requests: vec![mailbox(&bell).0],
-        reviews: mailbox(&bell).0,
-        archive: None,
-        record: Box::new(NoRecord),
-        used: UsedTokens::default(),
         metrics: Arc::clone(metrics),
-        budgets: Arc::default(),
-        seed: 1,
+        ..alone(Rings::of(TINY).expect("io_uring is allowed"))
     };
     let mut core = Core::new(parts, clock.now());
-    let settings = RoomSettings {
-        content_chars_max: 500,
-        messages_per_second: 100,
-        review: None,
-        archive: ArchiveTargets::default(),
-    };
     let (answer, _answered) = tokio::sync::oneshot::channel();
-    core.command(Command::PutRoom(room, settings, answer));
+    core.command(Command::PutRoom(room, room_settings(), answer));
     core
 }
 
@@ -92,7 +67,7 @@ fn read(stream: &mut TcpStream, messages: usize) -> usize {
 
 /// All clients send at once, round after round, and each receives all messages.
 fn clients(mut streams: Vec<TcpStream>, done: &AtomicUsize) {
-    let frame = masked_frame(1, request().as_bytes());
+    let frame = client::text(request().as_bytes());
     for _ in 0..ROUNDS {
         for stream in &mut streams {
             stream.write_all(&frame).expect("it is not lost");
@@ -121,7 +96,7 @@ fn a_ring_smaller_than_its_load_loses_no_client() {
     for index in 0..CLIENTS {
         streams.push(TcpStream::connect(address).unwrap());
         let socket = OwnedFd::from(listener.accept().unwrap().0);
-        core.enter(pending(socket, room, index, clock.now(), false));
+        core.enter(viewer(socket, room, index, clock.now(), false));
     }
     let done = Arc::new(AtomicUsize::new(0));
     let finished = Arc::clone(&done);

@@ -23,8 +23,8 @@ use uproar_proto::sigv4::{Claim, Received, Scope, SigningKey};
 use uproar_proto::token::{Capability, Claims, Key, Keyring};
 use uproar_proto::ws::{Bounds, Decoder, Deflater, Inflater, payloads};
 
-use super::world::{masked_frame, request};
 use super::{Call, Case};
+use uproar_testing::client::{self, request};
 
 const MANY: (u32, u32) = (100, 1_000);
 
@@ -97,7 +97,7 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
 
 /// Decodes one whole frame.
 fn decode(opcode: u8, payload: &[u8]) -> Call {
-    let io = masked_frame(opcode, payload);
+    let io = client::frame(0x80 | opcode, payload, [1, 2, 3, 4]);
     let (len, io) = (io.len(), padded(&io));
     let mut buffer = io.clone();
     let mut decoder = Decoder::default();

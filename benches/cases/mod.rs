@@ -6,7 +6,6 @@
 
 mod functions;
 mod turns;
-pub(crate) mod world;
 
 /// One call of a case.
 pub(crate) type Call = Box<dyn FnMut()>;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use uproar_proto::base::limits::{CHECK_GRANULE, PING_INTERVAL};
 
-use super::world::{World, masked_frame, pending, request};
 use super::{Call, Case};
+use uproar_testing::client::{self, request};
+use uproar_testing::single_shard::{SingleShard, viewer};
 
 const MEMBERS: usize = 500;
 /// Members beyond the processor's second-level cache: about 4 MB of connections.
@@ -70,9 +71,9 @@ pub(super) const CASES: &[Case] = &[
 
 /// Member 0 sends `messages` messages in one turn, which go to all members.
 fn deliver(members: usize, messages: usize) -> Call {
-    let mut world = World::new(members, 0);
+    let mut world = SingleShard::new(members, 0);
     let sender = world.core.io.receives[0];
-    let frame = masked_frame(1, request().as_bytes());
+    let frame = client::text(request().as_bytes());
     Box::new(move || {
         world.delivered_bytes = 0;
         for _ in 0..messages {
@@ -88,9 +89,9 @@ fn deliver(members: usize, messages: usize) -> Call {
 }
 
 fn receive() -> Call {
-    let mut world = World::new(1, 0);
+    let mut world = SingleShard::new(1, 0);
     let sender = world.core.io.receives[0];
-    let frame = masked_frame(1, request().as_bytes());
+    let frame = client::text(request().as_bytes());
     Box::new(move || {
         for _ in 0..REQUESTS {
             world.receive(sender, &frame);
@@ -101,12 +102,12 @@ fn receive() -> Call {
 
 /// Admits connections to a room of 500; each turn would add one write of the token journal.
 fn admit(go: bool) -> Call {
-    let mut world = World::new(MEMBERS, 0);
+    let mut world = SingleShard::new(MEMBERS, 0);
     let mut next = MEMBERS;
     Box::new(move || {
         world.core.io.receives.clear();
         for _ in 0..PENDING {
-            let pending = pending((), world.room, next, world.now, false);
+            let pending = viewer((), world.room, next, world.now, false);
             world.core.enter(pending);
             next += 1;
         }
@@ -124,7 +125,7 @@ fn admit(go: bool) -> Call {
 
 /// Pings a silent room after a ping interval. A pong is an empty masked control frame.
 fn ping() -> Call {
-    let mut world = World::new(MEMBERS, 0);
+    let mut world = SingleShard::new(MEMBERS, 0);
     let keys = world.core.io.receives.clone();
     let pong = [0x8A, 0x80, 1, 2, 3, 4];
     Box::new(move || {

@@ -19,6 +19,14 @@ const CRATES: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "crates/testing/src",
+        &[
+            &["client", "io"],
+            &["parts"],
+            &["single_shard", "simulation"],
+        ],
+    ),
+    (
         "src",
         &[
             &["clock", "exposition"],

@@ -11,14 +11,13 @@ mod review;
 mod turn;
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rtrb::Consumer;
 use tokio::sync::oneshot;
-use uproar::shard::command::{Command, Eviction, PendingConnection};
+use uproar::shard::command::{Command, Eviction};
 use uproar::shard::core::{Core, Parts, user_hash};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::Entry;
@@ -29,27 +28,28 @@ use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::clock::{Now, UnixTime};
 use uproar_proto::base::id::{FrameId, LoggingId, RoomId};
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
 use uproar_proto::chat::encode;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Fallback;
 use uproar_proto::session::Grant;
-use uproar_proto::token::{Capabilities, Capability, TOKEN_ID_BYTES, TokenId};
+use uproar_proto::token::{Capabilities, Capability};
 use uproar_proto::ws::extension::{Agreement, Offers};
 
 use self::dice::Dice;
-use self::net::{FakeRing, GREETING, Net, Peer, Socket, client_frame};
-#[allow(unused_imports, reason = "the fuzzer does not count")]
-pub(crate) use self::oracle::Counts;
+use self::net::{FakeRing, Net, Peer, Socket};
+pub use self::oracle::Counts;
 use self::oracle::WILD;
+use crate::client::{deflated, frame};
+use crate::parts::{GREETING, pending, start};
 
 const SHARDS: usize = 2;
 /// Most clients at a time; more make a world slower, not better.
 const CLIENTS_MAX: usize = 40;
 /// The room that exists as long as its world, and the one that may be deleted.
-pub(crate) const MAIN: usize = 0;
+pub const MAIN: usize = 0;
 const DOOMED: usize = 1;
 
 /// How the archive of a world behaves.
@@ -167,7 +167,7 @@ enum Call {
 }
 
 /// The shards, rooms and clients of a world.
-pub(crate) struct World {
+pub struct World {
     dice: Dice,
     plan: Plan,
     net: Net,
@@ -190,12 +190,12 @@ pub(crate) struct World {
 
 impl World {
     /// Makes the world of a seed.
-    pub(crate) fn of_seed(seed: u64) -> Self {
+    pub fn of_seed(seed: u64) -> Self {
         Self::new(Plan::of(seed), seed, Dice::seed(seed))
     }
 
     /// Makes the world that a fuzzer's bytes describe.
-    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         let mut dice = Dice::bytes(bytes);
         let number = dice.below(1 << 16) as u64;
         Self::new(Plan::of(number), number, dice)
@@ -209,10 +209,7 @@ impl World {
             ..ShardSettings::open(SHARDS)
         };
         let net = Net::default();
-        let now = Now {
-            tick: Tick::from_nanos(3_600_000_000_000),
-            unix: UnixTime::from_secs(1_800_000_000),
-        };
+        let now = start();
         let bell = || Arc::new(Doorbell::new().unwrap());
         let budgets = SharedBudgets::default();
         let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
@@ -286,7 +283,7 @@ impl World {
     }
 
     /// Steps until the decisions are spent, at most `steps_max` times; then everything pending arrives.
-    pub(crate) fn run(&mut self, steps_max: usize) {
+    pub fn run(&mut self, steps_max: usize) {
         for step in 0..steps_max {
             if self.dice.is_spent() {
                 break;
@@ -398,15 +395,14 @@ impl World {
     }
 
     /// Presents a token to every shard.
-    pub(crate) fn present_everywhere(&mut self, token: usize, room: usize) {
+    pub fn present_everywhere(&mut self, token: usize, room: usize) {
         for shard in 0..SHARDS {
             self.present(token, room, shard, (true, false));
         }
     }
 
     /// Returns the number of connections that a token opened.
-    #[allow(dead_code, reason = "the fuzzer does not ask")]
-    pub(crate) fn opened(&self, token: usize) -> usize {
+    pub fn opened(&self, token: usize) -> usize {
         let net = self.net.borrow();
         let clients = self.clients.iter().filter(|client| client.token == token);
         clients
@@ -432,8 +428,6 @@ impl World {
             protected: observer,
             ..Peer::default()
         });
-        let mut bytes = [0; TOKEN_ID_BYTES];
-        bytes[..8].copy_from_slice(&token.to_le_bytes());
         let mut capabilities = Capabilities::default();
         if may_send {
             capabilities.insert(Capability::SendMessage);
@@ -442,28 +436,19 @@ impl World {
         }
         let agreed = (self.dice.below(2) == 1).then(agreement);
         let agreed = agreed.filter(|_| !observer);
-        let pending = PendingConnection {
-            socket: Socket {
-                id: peer,
-                net: Rc::clone(&self.net),
-            },
-            ip: [203, 0, 113, 7].into(),
-            tls: None,
-            greeting: GREETING.to_vec(),
-            leftover: Vec::new(),
-            grant: Grant {
-                sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
-                capabilities,
-                ends: self.now.tick.after(Duration::from_hours(3)),
-            },
-            room: self.rooms[room],
-            token: TokenId::from_bytes(bytes),
-            token_expires: self.now.unix.after(Duration::from_hours(1)),
-            user_hash: user_hash(&user),
-            agreement: agreed,
-            share: None,
+        let socket = Socket {
+            id: peer,
+            net: Rc::clone(&self.net),
         };
-        self.shards[shard].core.enter(Box::new(pending));
+        let mut pending = pending(socket, self.rooms[room], token as u64, self.now);
+        pending.grant = Grant {
+            sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
+            capabilities,
+            ends: self.now.tick.after(Duration::from_hours(3)),
+        };
+        pending.user_hash = user_hash(&user);
+        pending.agreement = agreed;
+        self.shards[shard].core.enter(pending);
         self.clients.push(Client {
             peer,
             room,
@@ -496,9 +481,9 @@ impl World {
         let client = &mut self.clients[client];
         let mask = [3, 1, 4, u8::try_from(kind).unwrap()];
         let frame = if client.deflates && self.dice.below(2) == 1 {
-            client_frame(0xC1, &deflated(text.as_bytes()), mask)
+            frame(0xC1, &deflated(text.as_bytes()), mask)
         } else {
-            client_frame(0x81, text.as_bytes(), mask)
+            frame(0x81, text.as_bytes(), mask)
         };
         self.net.borrow_mut()[client.peer].to_server.extend(frame);
         client.requested.insert(id);
@@ -511,12 +496,12 @@ impl World {
         let first = self.dice.take(1).first().copied().unwrap_or_default();
         let garbage = match self.dice.below(4) {
             0 => bytes,
-            1 => client_frame(first, &bytes, [0; 4]),
-            2 => client_frame(0x81, &bytes, [9; 4]),
+            1 => frame(first, &bytes, [0; 4]),
+            2 => frame(0x81, &bytes, [9; 4]),
             _ => {
                 let text = String::from_utf8_lossy(&bytes);
                 let text = format!(r#"{{"Action":"SEND_MESSAGE","Content":"{text}"}}"#);
-                client_frame(0x81, text.as_bytes(), [0; 4])
+                frame(0x81, text.as_bytes(), [0; 4])
             }
         };
         let peer = &mut self.net.borrow_mut()[self.clients[client].peer];
@@ -620,7 +605,7 @@ impl World {
                 (client.gone, peer.reset) = (true, true);
             }
             3 => {
-                peer.to_server.extend(client_frame(0x88, &[3, 232], [1; 4]));
+                peer.to_server.extend(frame(0x88, &[3, 232], [1; 4]));
                 client.gone = true;
             }
             _ if client.user == WILD => {}
@@ -723,12 +708,4 @@ fn agreement() -> Agreement {
     let mut offers = Offers::default();
     offers.read(b"permessage-deflate; client_max_window_bits");
     offers.agree(12, 12).expect("an offer")
-}
-
-fn deflated(text: &[u8]) -> Vec<u8> {
-    let mut writer = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-    writer.write_all(text).expect("memory");
-    writer.flush().expect("memory");
-    let deflated = writer.get_ref();
-    deflated[..deflated.len() - 4].to_vec()
 }

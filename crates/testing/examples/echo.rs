@@ -1,7 +1,7 @@
 //! A WebSocket echo server through the same ring, frame and session code as the chat server, for
 //! RFC 6455 conformance suites: no token, no room, every message comes back.
 //!
-//! `cargo run --release --example echo -- --listen 127.0.0.1:9001`
+//! `cargo run --release -p uproar-testing --example echo -- --listen 127.0.0.1:9001`
 
 use std::net::SocketAddr;
 use std::sync::Arc;

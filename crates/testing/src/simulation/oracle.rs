@@ -9,25 +9,35 @@ use serde_json::Value;
 use uproar::shard::gateway::Refused;
 use uproar_proto::base::id::RoomId;
 
-use super::net::{GREETING, Peer, frame_at};
+use super::net::{Peer, frame_at};
 use super::review::Outcome;
 use super::{Archive, Call, Client, DOOMED, MAIN, World};
+use crate::parts::GREETING;
 
 /// The user whose clients send arbitrary bytes.
 pub(crate) const WILD: &str = "wild";
 
 /// Counts of the events in a world, so that an idle world does not pass for a good one.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counts {
-    pub(crate) messages: usize,
-    pub(crate) clients: usize,
-    pub(crate) compressed: usize,
-    pub(crate) denied: usize,
-    pub(crate) allowed: usize,
-    pub(crate) ignored_verdicts: usize,
-    pub(crate) kicked: usize,
-    pub(crate) deleted: usize,
-    pub(crate) cut: usize,
+pub struct Counts {
+    /// Messages that all members received.
+    pub messages: usize,
+    /// Clients whose connection opened.
+    pub clients: usize,
+    /// Compressed messages that clients received.
+    pub compressed: usize,
+    /// Messages that the handler denied.
+    pub denied: usize,
+    /// Messages that it allowed.
+    pub allowed: usize,
+    /// Verdicts that came too late, twice or for nothing.
+    pub ignored_verdicts: usize,
+    /// Clients that a moderator disconnected.
+    pub kicked: usize,
+    /// Clients whose room was deleted.
+    pub deleted: usize,
+    /// Connections that the server cut.
+    pub cut: usize,
 }
 
 impl AddAssign for Counts {
@@ -159,7 +169,7 @@ impl Room {
 
 impl World {
     /// Checks every invariant at the end.
-    pub(crate) fn check(&mut self) -> Counts {
+    pub fn check(&mut self) -> Counts {
         let mut reader = Reader::default();
         let net = Rc::clone(&self.net);
         let net = net.borrow();

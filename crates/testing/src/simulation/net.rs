@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
 
-/// The server's first bytes.
-pub(crate) const GREETING: &[u8] = b"HELLO\n";
+use crate::client::frame;
+use crate::parts::GREETING;
 
 /// The client's side of one connection.
 #[derive(Default)]
@@ -56,8 +56,7 @@ impl Peer {
             };
             if let Some(answer) = answer {
                 let payload = self.from_server[payload..end].to_vec();
-                self.to_server
-                    .extend(client_frame(answer, &payload, [7; 4]));
+                self.to_server.extend(frame(answer, &payload, [7; 4]));
             }
             self.reacted = end;
         }
@@ -77,22 +76,6 @@ pub(crate) fn frame_at(stream: &[u8], at: usize) -> Option<(u8, usize, usize)> {
     };
     let end = at + header + len;
     (end <= stream.len()).then_some((rest[0], at + header, end))
-}
-
-/// Makes a client's masked frame.
-pub(crate) fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len.to_le_bytes()[0]),
-        len => {
-            frame.push(0x80 | 0x7E);
-            frame.extend(u16::try_from(len).expect("below 64 KiB").to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    let masked = payload.iter().zip(mask.iter().cycle());
-    frame.extend(masked.map(|(byte, mask)| byte ^ mask));
-    frame
 }
 
 pub(crate) type Net = Rc<RefCell<Vec<Peer>>>;
