@@ -6,9 +6,10 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 3 | [`session`], [`room`] | state machines: one connection's protocol, one room's order and log |
-//! | 2 | [`chat`], [`ws`] | IVS Chat's JSON messages; RFC 6455 and RFC 7692 frames |
-//! | 1 | [`http`], [`framing`], [`proxy`], [`scan`], [`sigv4`], [`token`] | requests' heads and bodies, PROXY headers, JSON by parts, signatures, chat tokens |
+//! | 4 | [`session`], [`room`] | state machines: one connection's protocol, one room's order and log |
+//! | 3 | [`chat`], [`http`] | IVS Chat's JSON messages; heads of requests and upgrades |
+//! | 2 | [`ws`] | RFC 6455 and RFC 7692: frames, compression, its negotiation |
+//! | 1 | [`framing`], [`proxy`], [`scan`], [`sigv4`], [`token`] | where requests end, PROXY headers, JSON by parts, signatures, chat tokens |
 //! | 0 | [`base`] | limits, ids, time, rates, tables |
 
 #![forbid(unsafe_code)]

@@ -8,14 +8,13 @@
 //! service always signs its body.
 
 mod canonical;
+mod key;
+mod received;
 pub mod sign;
 #[cfg(test)]
 mod tests;
 mod time;
 
-use std::fmt;
-
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -24,56 +23,10 @@ use crate::base::limits::SIGNATURE_SKEW_MAX;
 
 use canonical::Path;
 pub use canonical::percent_decode;
+use key::{ALGORITHM, Hex, hex};
+pub use key::{Scope, SigningKey};
+pub use received::{Received, SignatureFault};
 use time::Signed;
-
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-
-/// A received request.
-#[derive(Debug, Clone, Copy)]
-pub struct Received<'a> {
-    /// `GET`, `POST`, …
-    pub method: &'a str,
-    /// The path as received, with its escapes.
-    pub path: &'a str,
-    /// The query as received, without `?`; empty if none.
-    pub query: &'a str,
-    /// Header names in lower case, with their values, in order.
-    pub headers: &'a [(&'a str, &'a [u8])],
-    /// The whole body.
-    pub body: &'a [u8],
-}
-
-/// The region and service that requests must be signed for.
-#[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
-    /// The region of this server.
-    pub region: &'a str,
-    /// The signing name of the service.
-    pub service: &'a str,
-}
-
-/// Why a request is not authentic. Each maps to one AWS exception.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SignatureFault {
-    /// The request has no credentials.
-    #[error("Request is missing Authentication Token")]
-    Missing,
-    /// The credentials cannot be parsed.
-    #[error("Authorization header is incomplete: {0}")]
-    Incomplete(&'static str),
-    /// The access key is unknown.
-    #[error("The security token included in the request is invalid")]
-    UnknownKey,
-    /// It is signed for another region, service, day or time, or without a part that must be signed.
-    #[error("Signature does not apply: {0}")]
-    Invalid(&'static str),
-    /// It is signed with another secret, or was changed since.
-    #[error(
-        "The request signature we calculated does not match the signature you provided. \
-         Check your AWS Secret Access Key and signing method"
-    )]
-    Mismatch,
-}
 
 /// The credentials that a request claims; they are unproven before [`Claim::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,53 +39,6 @@ pub struct Claim<'a> {
     signed_headers: &'a str,
     signature: &'a str,
     signed: Signed<'a>,
-}
-
-/// A secret's signing key for one day, region and service (derivation costs five HMACs), ready to sign.
-#[derive(Clone)]
-pub struct SigningKey(Hmac<Sha256>);
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey")
-    }
-}
-
-impl SigningKey {
-    /// Derives the key for the day `date` (`yyyymmdd`).
-    pub fn derive(secret: &str, date: &str, scope: Scope<'_>) -> Self {
-        let mut key = keyed(format!("AWS4{secret}").as_bytes());
-        for part in [date, scope.region, scope.service, "aws4_request"] {
-            key.update(part.as_bytes());
-            key = keyed(&key.finalize().into_bytes());
-        }
-        Self(key)
-    }
-
-    /// Signs a canonical request.
-    fn sign(&self, canonical: &[u8], time: &str, date: &str, scope: Scope<'_>) -> Hex {
-        let mut mac = self.0.clone();
-        for part in [
-            ALGORITHM,
-            "\n",
-            time,
-            "\n",
-            date,
-            "/",
-            scope.region,
-            "/",
-            scope.service,
-            "/aws4_request\n",
-            hex(&Sha256::digest(canonical).into()).as_str(),
-        ] {
-            mac.update(part.as_bytes());
-        }
-        hex(&mac.finalize().into_bytes().into())
-    }
-}
-
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 impl<'a> Claim<'a> {
@@ -273,25 +179,6 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl<'a> Received<'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .iter()
-            .filter(move |(other, _)| *other == name)
-            .map(|(_, value)| *value)
-    }
-
-    fn one(&self, name: &str) -> Option<&'a str> {
-        let mut all = self.all(name);
-        let value = all.next()?;
-        if all.next().is_some() {
-            None
-        } else {
-            std::str::from_utf8(value).ok()
-        }
-    }
-}
-
 /// Returns the hash of the body; a declared one must equal it.
 fn payload_hash(received: &Received<'_>) -> Result<Hex, SignatureFault> {
     let computed = hex(&Sha256::digest(received.body).into());
@@ -305,27 +192,4 @@ fn payload_hash(received: &Received<'_>) -> Result<Hex, SignatureFault> {
         ),
         _ => Err(SignatureFault::Mismatch),
     }
-}
-
-/// A hash as hexadecimal text.
-struct Hex([u8; 64]);
-
-impl Hex {
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hexadecimal digits")
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-fn hex(hash: &[u8; 32]) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    Hex(text)
 }

@@ -8,7 +8,7 @@
 mod structure;
 mod surrogates;
 
-use structure::Structure;
+use structure::{Place, Structure, is_space};
 pub use surrogates::mend_lone_surrogates;
 
 /// Scans for a top-level string member; its memory does not grow with the text.
@@ -41,14 +41,6 @@ enum Matching {
     Colon,
     Quote,
     Value,
-}
-
-/// The position of a key, as far as the structure shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Top,
-    Nested,
-    Unknown,
 }
 
 impl Scan {
@@ -170,10 +162,6 @@ fn unescaped(raw: &[u8]) -> Option<String> {
     quoted.push(b'"');
     mend_lone_surrogates(&mut quoted);
     serde_json::from_slice(&quoted).ok()
-}
-
-const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 #[cfg(test)]

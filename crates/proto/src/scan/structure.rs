@@ -1,6 +1,12 @@
 //! Tracks the position in a JSON text, and whether its structure is intact.
 
-use super::{Place, is_space};
+/// The position of a key, as far as the structure shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Top,
+    Nested,
+    Unknown,
+}
 
 /// Depth, strings, and the last byte. Kinds of nested brackets are not distinguished.
 #[derive(Debug, Default)]
@@ -99,4 +105,9 @@ impl Structure {
         self.broken |= self.depth == 0 && !matches!(byte, b'}' | b']');
         self.last = byte;
     }
+}
+
+/// Whether a byte is white space of JSON.
+pub(super) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }

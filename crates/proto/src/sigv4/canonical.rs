@@ -1,6 +1,7 @@
 //! The canonical request: the same text for every spelling of a request.
 
-use super::{Hex, Received};
+use super::key::Hex;
+use super::received::Received;
 
 /// Bytes of a usual canonical request; the buffer grows for longer ones.
 const BYTES_USUAL: usize = 1024;

@@ -5,7 +5,9 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::canonical::{self, Path};
-use super::{ALGORITHM, Received, Scope, SigningKey, hex, time};
+use super::key::{ALGORITHM, Scope, SigningKey, hex};
+use super::received::Received;
+use super::time;
 use crate::base::clock::UnixTime;
 
 /// The only service whose paths are escaped once.
@@ -106,7 +108,7 @@ pub fn sign(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Claim, Received};
+    use super::super::Claim;
     use super::*;
     use proptest::prelude::*;
 

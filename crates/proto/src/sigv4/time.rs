@@ -2,8 +2,8 @@
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::Received;
-use super::SignatureFault::{self, Incomplete, Invalid};
+use super::received::Received;
+use super::received::SignatureFault::{self, Incomplete, Invalid};
 use crate::base::clock::UnixTime;
 
 /// The received header with the time of signing.

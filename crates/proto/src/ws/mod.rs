@@ -1,17 +1,22 @@
 //! RFC 6455 and RFC 7692, server side, on plain byte buffers: frames in ([`Decoder`]), frames out. [`client`] alone
 //! writes what the other side sends.
 
+mod bounds;
 pub mod client;
 mod decoder;
 mod deflate;
 mod encode;
 pub mod extension;
+mod header;
+mod item;
 mod mask;
 mod oversized;
 mod utf8;
 mod violation;
 
-pub use decoder::{Bounds, Decoder, Item, Payload, Span, Step};
+pub use bounds::Bounds;
+pub use decoder::{Decoder, Step};
 pub use deflate::{Deflater, Inflater};
 pub use encode::{close, close_empty, message, payloads, ping, pong, text_frame};
+pub use item::{Item, Payload, Span};
 pub use violation::Violation;

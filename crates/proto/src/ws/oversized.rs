@@ -1,6 +1,6 @@
 //! A message too large to keep: it is read to its end to find the id for its answer.
 
-use super::decoder::Bounds;
+use super::bounds::Bounds;
 use super::deflate::Inflating;
 use super::utf8::Utf8;
 use super::violation::Violation;
