@@ -1,27 +1,30 @@
-//! Calls to AWS services and compatible ones: pooled connections, TLS, signatures, a deadline and a bound for each
-//! answer.
+//! Calls to AWS services and compatible ones that take chat logs.
 
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HOST, USER_AGENT};
-use hyper::{Method, Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::crypto::ring::default_provider;
+use hyper::header::ETAG;
+use hyper::{Method, Uri};
 
+use super::http_client::{Call, CallError, HttpClient, Policy, Signer};
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::limits::{
+    LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT, LOGGING_CONFIGURATIONS_MAX,
+};
 use uproar_proto::sigv4::Scope;
-use uproar_proto::sigv4::sign::{Credentials, Outgoing, sign};
+use uproar_proto::sigv4::sign::Credentials;
 
-/// Idle connections are closed after this; load balancers close theirs after a minute.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// `User-Agent` of every call.
-pub(super) const AGENT: &str = concat!("uproar/", env!("CARGO_PKG_VERSION"));
+const POLICY: Policy = Policy {
+    timeout: Some(LOG_REQUEST_TIMEOUT),
+    answer_bytes_max: LOG_ANSWER_BYTES_MAX,
+    // Load balancers close theirs after a minute.
+    idle_max: Duration::from_secs(50),
+    // Each configuration makes one call at a time.
+    idle_connections_max: LOGGING_CONFIGURATIONS_MAX,
+    // Deliveries repeat what failed by themselves.
+    repeats_broken: false,
+};
 
 /// The address of a service: scheme, host, optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +69,9 @@ impl Endpoint {
     }
 }
 
-/// A call.
+/// A call to a service; it is signed.
 #[derive(Debug, Clone)]
-pub struct Call<'a> {
+pub struct ServiceCall<'a> {
     /// Signing name of the service.
     pub service: &'a str,
     /// `PUT`, `POST`.
@@ -98,158 +101,63 @@ pub struct Answered {
     pub body: Bytes,
 }
 
-/// Why there was no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// The connection failed or broke.
-    #[error("{0}")]
-    Connection(String),
-    /// No answer in time.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    /// The answer is too long, or broke off.
-    #[error("the answer could not be read")]
-    Answer,
-    /// The request cannot be written as HTTP.
-    #[error("the request is malformed")]
-    Request,
-}
-
-/// HTTP/1.1 with the system's certificates, which are read only if `secure`.
-pub(super) fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector>> {
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if secure {
-        builder.with_provider_and_native_roots(default_provider())?
-    } else {
-        let versions = rustls::ClientConfig::builder_with_provider(default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let no_roots = rustls::RootCertStore::empty();
-        builder.with_tls_config(
-            versions
-                .with_root_certificates(no_roots)
-                .with_no_client_auth(),
-        )
-    };
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
-}
-
 /// Makes calls; one per thread.
 #[derive(Debug)]
-pub struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+pub struct AwsClient {
+    http: HttpClient,
     credentials: Credentials,
     region: String,
-    timeout: Duration,
-    answer_bytes_max: usize,
 }
 
-impl Client {
+impl AwsClient {
     /// A client with the system's certificates, which are read only if `secure`.
-    pub fn new(
-        credentials: Credentials,
-        region: String,
-        timeout: Duration,
-        answer_bytes_max: usize,
-        secure: bool,
-    ) -> io::Result<Self> {
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector(secure)?);
+    ///
+    /// # Errors
+    ///
+    /// The certificates cannot be read.
+    pub(super) fn new(credentials: Credentials, region: String, secure: bool) -> io::Result<Self> {
         Ok(Self {
-            http,
+            http: HttpClient::new(POLICY, secure)?,
             credentials,
             region,
-            timeout,
-            answer_bytes_max,
         })
     }
 
     /// Makes a call, signed at `now`.
-    pub async fn call(&self, call: Call<'_>, now: UnixTime) -> Result<Answered, CallError> {
-        let request = self.request(call, now).map_err(|_| CallError::Request)?;
-        let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.exchange(request))
-            .await
-            .map_err(|_elapsed| CallError::Timeout(timeout))?
-    }
-
-    fn request(
+    pub(super) async fn call(
         &self,
-        call: Call<'_>,
+        call: ServiceCall<'_>,
         now: UnixTime,
-    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let Endpoint { scheme, authority } = call.endpoint;
-        let mut headers = vec![("content-type", call.content_type)];
-        headers.extend_from_slice(call.headers);
-        let outgoing = Outgoing {
-            method: call.method.as_str(),
-            path: call.path,
-            query: "",
-            host: authority,
-            headers: &headers,
-            body: &call.body,
+    ) -> Result<Answered, CallError> {
+        let call = Call {
+            method: call.method,
+            uri: call.endpoint.uri(call.path).map_err(CallError::Request)?,
+            content_type: call.content_type,
+            headers: call.headers,
+            body: call.body,
+            signer: Some(Signer {
+                credentials: &self.credentials,
+                scope: Scope {
+                    region: &self.region,
+                    service: call.service,
+                },
+                now,
+            }),
         };
-        let scope = Scope {
-            region: &self.region,
-            service: call.service,
-        };
-        let signature = sign(&outgoing, &self.credentials, scope, now);
-        let mut request = Request::builder()
-            .method(call.method)
-            .uri(format!("{scheme}://{authority}{}", call.path))
-            .header(HOST, authority)
-            .header(USER_AGENT, AGENT)
-            .header(CONTENT_TYPE, call.content_type);
-        for (name, value) in call.headers {
-            request = request.header(*name, *value);
+        let answer = self.http.call(&call).await?;
+        if let Some(cut) = answer.cut {
+            return Err(cut);
         }
-        for (name, value) in signature {
-            request = request.header(name, value);
-        }
-        request.body(Full::new(call.body))
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answered, CallError> {
-        let response = self
-            .http
-            .request(request)
-            .await
-            .map_err(|error| CallError::Connection(chain(&error)))?;
-        let status = response.status().as_u16();
-        let has_etag = response.headers().contains_key(ETAG);
-        let error_type = response
-            .headers()
-            .get("x-amzn-errortype")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
-        let body = Limited::new(response.into_body(), self.answer_bytes_max)
-            .collect()
-            .await
-            .map_err(|_| CallError::Answer)?
-            .to_bytes();
+        let error_type = answer.headers.get("x-amzn-errortype");
         Ok(Answered {
-            status,
-            error_type,
-            has_etag,
-            body,
+            status: answer.status.as_u16(),
+            error_type: error_type
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            has_etag: answer.headers.contains_key(ETAG),
+            body: answer.body.into(),
         })
     }
-}
-
-/// An error and its causes: hyper's own text is only "client error".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        out = format!("{out}: {cause}");
-        source = cause.source();
-    }
-    out
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod arn;
 pub mod aws_client;
 pub mod fault;
 mod http;
+mod http_client;
 mod input;
 pub mod op;
 pub mod operation;

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::arn::Account;
-use crate::control::aws_client::{Client, Endpoint};
-use uproar_proto::base::limits::{LOG_ANSWER_BYTES_MAX, LOG_REQUEST_TIMEOUT};
+use crate::control::aws_client::{AwsClient, Endpoint};
 use uproar_proto::sigv4::sign::Credentials;
 
 /// How chat logs are kept and delivered.
@@ -43,20 +42,13 @@ impl ArchiveSettings {
             .max(1)
     }
 
-    pub(super) fn client(&self) -> io::Result<Option<Client>> {
+    /// The client for the endpoints; `None` without credentials.
+    pub(super) fn client(&self) -> io::Result<Option<AwsClient>> {
         let Some(credentials) = self.credentials.clone() else {
             return Ok(None);
         };
         let endpoints = [&self.s3, &self.cloudwatch, &self.firehose];
         let secure = endpoints.into_iter().flatten().any(Endpoint::is_secure);
-        let region = self.account.region.clone();
-        Client::new(
-            credentials,
-            region,
-            LOG_REQUEST_TIMEOUT,
-            LOG_ANSWER_BYTES_MAX,
-            secure,
-        )
-        .map(Some)
+        AwsClient::new(credentials, self.account.region.clone(), secure).map(Some)
     }
 }

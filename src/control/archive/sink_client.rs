@@ -14,7 +14,8 @@ use super::spool::RecordBatch;
 use super::upload::UploadRequest;
 use super::verdict::{self, Outcome};
 use super::{body, layout};
-use crate::control::aws_client::{Answered, Call, CallError, Client, Endpoint};
+use crate::control::aws_client::{Answered, AwsClient, Endpoint, ServiceCall};
+use crate::control::http_client::CallError;
 use crate::durable::{self, Access, Appender, Survives};
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::sigv4::sign::escape_path;
@@ -27,7 +28,7 @@ pub(super) struct SinkClient {
     /// The archive's settings.
     pub(super) settings: Arc<ArchiveSettings>,
     /// The HTTP client; present if there is an endpoint.
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<AwsClient>,
 }
 
 impl SinkClient {
@@ -87,7 +88,7 @@ impl SinkClient {
         // A bucket with Object Lock refuses objects without a checksum. The official SDKs send this one by
         // default, so a store that accepts their objects accepts ours.
         let checksum = body::crc32_base64(&object);
-        let call = Call {
+        let call = ServiceCall {
             service: "s3",
             method: Method::PUT,
             endpoint,
@@ -176,7 +177,7 @@ impl SinkClient {
     ) -> Result<Answered, Outcome> {
         let endpoint =
             endpoint.ok_or_else(|| Outcome::failed(DeliveryError::Refused, "no endpoint"))?;
-        let call = Call {
+        let call = ServiceCall {
             service,
             method: Method::POST,
             endpoint,
@@ -188,16 +189,16 @@ impl SinkClient {
         self.call(call, now).await
     }
 
-    async fn call(&self, call: Call<'_>, now: UnixTime) -> Result<Answered, Outcome> {
+    async fn call(&self, call: ServiceCall<'_>, now: UnixTime) -> Result<Answered, Outcome> {
         let client = self.client.as_ref();
         let client =
             client.ok_or_else(|| Outcome::failed(DeliveryError::Refused, "no credentials"))?;
         client.call(call, now).await.map_err(|error| {
             let delivery_error = match error {
-                CallError::Connection(_) | CallError::Timeout(_) | CallError::Answer => {
+                CallError::Connection(_) | CallError::Timeout(_) | CallError::TooLong(_) => {
                     DeliveryError::Unreachable
                 }
-                CallError::Request => DeliveryError::Refused,
+                CallError::Request(_) => DeliveryError::Refused,
             };
             Outcome::failed(delivery_error, error.to_string())
         })

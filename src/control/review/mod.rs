@@ -22,12 +22,13 @@ use tokio::time::{Instant, timeout_at};
 pub use metrics::ReviewMetrics;
 pub use settings::{Lambda, ReviewSettings};
 
+use super::http_client::CallError;
 use super::record::Handler as Attached;
 use super::state::Control;
 use crate::net::event::Event;
 use crate::shard::mesh::ReviewReceivers;
 use crate::shard::review::ReviewRequest;
-use client::{CallFault, Client};
+use client::{CallFault, HandlerClient};
 use metrics::Outcome;
 use settings::Target;
 use uproar_proto::base::limits::{
@@ -49,7 +50,7 @@ pub struct Reviews {
     control: Rc<Control>,
     settings: ReviewSettings,
     timeout: Duration,
-    client: Client,
+    client: HandlerClient,
     handlers: RefCell<HashMap<String, Rc<Handler>>>,
     requests: Semaphore,
     metrics: Rc<ReviewMetrics>,
@@ -87,7 +88,9 @@ impl Fault {
             Self::Timeout => Outcome::Timeout,
             Self::Busy => Outcome::Busy,
             Self::Unconfigured => Outcome::Unconfigured,
-            Self::Call(CallFault::TooLong) | Self::Answer(_) => Outcome::Invalid,
+            Self::Call(CallFault::Call(CallError::TooLong(_))) | Self::Answer(_) => {
+                Outcome::Invalid
+            }
             Self::Call(_) => Outcome::Error,
         }
     }
@@ -105,7 +108,7 @@ impl Reviews {
         timeout: Duration,
         metrics: Rc<ReviewMetrics>,
     ) -> io::Result<Rc<Self>> {
-        let client = Client::new(settings.is_secure())?;
+        let client = HandlerClient::new(settings.is_secure())?;
         Ok(Rc::new(Self {
             control,
             settings,
@@ -186,7 +189,7 @@ impl Reviews {
         };
         let question = Bytes::from(question_json(&question));
         let now = self.control.clock.now().unix;
-        let answer = self.client.call(target, &question, now).await?;
+        let answer = self.client.call(target, question, now).await?;
         let mut verdict = match answer.fault {
             None => read_answer(&answer.body, usize::from(request.content_chars_max))?,
             Some(fault) => read_denial(&answer.body).ok_or(fault)?,
