@@ -11,7 +11,7 @@
 //! | 4 | `shard` | one core: ring, sessions, rooms, mailboxes |
 //! | 3 | `supervisor` | threads that must live |
 //! | 2 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
-//! | 1 | `clock`, `exposition` | the only reader of the clocks; the only writer of Prometheus' text format |
+//! | 1 | `clock`, `random`, `exposition` | the only reader of the clocks; of randomness; the only writer of Prometheus' text format |
 //! | 0 | the crate `uproar-proto` | bytes and time in, meaning and effects out |
 //!
 //! `cli` also links the crate `uproar-bench`, which measures a server from outside and sees `uproar-proto` only.
@@ -25,6 +25,7 @@ pub mod durable;
 mod exposition;
 pub mod logging;
 pub mod net;
+mod random;
 pub mod server;
 pub mod shard;
 pub mod supervisor;

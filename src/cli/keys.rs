@@ -15,6 +15,7 @@ use crate::control::access::KeyFileError;
 use crate::control::access::keyfile::{KeyFile, KeyRecord};
 use crate::control::operation::Operation;
 use crate::logging;
+use uproar_proto::base::clock::UnixTime;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
@@ -177,8 +178,7 @@ fn list(file: &KeyFile) -> Result<(), Failure> {
         list => list.join(","),
     };
     for key in file.list().map_err(failure)? {
-        let created = i64::try_from(key.created).unwrap_or(i64::MAX);
-        let created = jiff::Timestamp::from_second(created).unwrap_or(jiff::Timestamp::MAX);
+        let created = UnixTime::from_secs(key.created).rfc3339();
         let (operations, resources) = (all(&key.operations), all(&key.resources));
         let name = if key.name.is_empty() { "-" } else { &key.name };
         let _infallible = writeln!(

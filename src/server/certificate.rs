@@ -83,7 +83,7 @@ impl Validity {
     /// The warning for the operator at `now`, with its remedy; `None` if there is none.
     pub(super) fn warning(&self, now: UnixTime) -> Option<String> {
         let names = &self.names;
-        let (from, to) = (date(self.not_before), date(self.not_after));
+        let (from, to) = (self.not_before.rfc3339(), self.not_after.rfc3339());
         match self.standing(now) {
             Standing::Valid => None,
             Standing::EndsSoon => Some(format!(
@@ -94,13 +94,13 @@ impl Validity {
                 "the certificate for {names} expired on {to}, {} ago, and clients refuse it: renew it, or set \
                  the clock right, which says {}",
                 days(now.since(self.not_after)),
-                date(now)
+                now.rfc3339()
             )),
             Standing::NotYetValid => Some(format!(
                 "the certificate for {names} is not valid before {from}, in {}, and clients refuse it: use one \
                  that is, or set the clock right, which says {}",
                 days(self.not_before.since(now)),
-                date(now)
+                now.rfc3339()
             )),
         }
     }
@@ -178,13 +178,6 @@ fn address(bytes: &[u8]) -> Option<String> {
 /// Times before the epoch count as the epoch.
 fn unix(seconds: i64) -> UnixTime {
     UnixTime::from_secs(u64::try_from(seconds).unwrap_or(0))
-}
-
-fn date(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds)
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
 }
 
 fn days(span: Duration) -> String {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::{Mode, Settings, TlsListeners, token_command};
 use crate::shard::accept::{LiveKeyring, Pages};
-use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use uproar_proto::http;
@@ -108,7 +107,7 @@ impl Demo {
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
         let now = self.clock.now().unix;
         let minted = mint(&self.keyring.load(), request, now, nonce);
-        let (expires, session_end) = (rfc3339(minted.expires), rfc3339(minted.session_end));
+        let (expires, session_end) = (minted.expires.rfc3339(), minted.session_end.rfc3339());
         let token = minted.token;
         // A path may contain characters that JSON must escape.
         let command = serde_json::Value::from(&*self.command);
@@ -117,13 +116,6 @@ impl Demo {
             r#"{{"token":"{token}","tokenExpirationTime":"{expires}","sessionExpirationTime":"{session_end}","room":"{arn}","control":"{control}","command":{command}}}"#
         ))
     }
-}
-
-fn rfc3339(time: UnixTime) -> String {
-    let secs = i64::try_from(time.secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(secs)
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
 }
 
 impl Pages for Demo {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::StartError;
 use crate::config::keyring_path;
 use crate::durable::{self, Access, Owner, Survives};
+use crate::random;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::TOKEN_LIFE_MAX;
 use uproar_proto::token::{KEY_BYTES, Key, Keyring, NONCE_BYTES};
@@ -39,8 +40,7 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
             "the machine was rebooted: tokens made before are refused, clients fetch new ones"
         );
     }
-    let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| fail(error.into()))?;
+    let bytes = random::bytes::<KEY_BYTES>().map_err(fail)?;
     let mut ring = Keyring::default();
     ring.push(Key::new(bytes, now));
     replace(&path, &ring, Survives::Kill).map_err(fail)?;
@@ -69,7 +69,7 @@ pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<
         cause,
     };
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-    getrandom::fill(&mut *bytes).map_err(|error| fail(error.into()))?;
+    random::fill(&mut *bytes).map_err(fail)?;
     let _alone = durable::lock(&path.with_extension("lock"), Owner::Directory).map_err(fail)?;
     let mut ring = load_keyring(data_dir)?;
     ring.retire(now, TOKEN_LIFE_MAX);
@@ -82,9 +82,7 @@ pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<
 
 /// A random nonce.
 pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce)?;
-    Ok(nonce)
+    random::bytes()
 }
 
 /// Gives the file to the directory's owner, so that it stays readable for the server if root runs the command.

@@ -24,6 +24,7 @@ use super::settings::{ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::clock::Clock;
 use crate::net::socket;
+use crate::random;
 use crate::supervisor::{Supervisor, Thread};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
@@ -199,7 +200,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             used,
             metrics: Arc::clone(&metrics[id]),
             budgets: Arc::clone(&budgets),
-            seed: getrandom::u64().map_err(io::Error::from)?,
+            seed: u64::from_ne_bytes(random::bytes()?),
         };
         let setup = Setup {
             parts,

@@ -29,7 +29,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
     (
         "src",
         &[
-            &["clock", "exposition"],
+            &["clock", "random", "exposition"],
             &["net", "durable", "logging"],
             &["supervisor"],
             &["shard"],

@@ -21,6 +21,7 @@ use super::grant::Grant;
 use super::private;
 use crate::control::operation::Operation;
 use crate::durable::Watched;
+use crate::random;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::ACCESS_KEYS_MAX;
 
@@ -206,9 +207,7 @@ impl KeyFile {
     }
 
     fn random<const N: usize>(&self) -> Result<[u8; N], KeyFileError> {
-        let mut bytes = [0; N];
-        getrandom::fill(&mut bytes).map_err(|error| KeyFileError::io(&self.path, error.into()))?;
-        Ok(bytes)
+        random::bytes().map_err(|error| KeyFileError::io(&self.path, error))
     }
 }
 

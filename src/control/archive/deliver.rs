@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -19,6 +19,7 @@ use super::upload::uploads;
 use crate::clock::Clock;
 use crate::control::record::Destination;
 use crate::logging;
+use crate::random;
 use crate::supervisor::{Supervisor, blocking};
 use uproar_proto::base::id::LoggingId;
 use uproar_proto::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
@@ -56,7 +57,7 @@ pub(super) struct Common {
 
 impl Common {
     fn now_ms(&self) -> u64 {
-        self.clock.now().unix.nanos() / 1_000_000
+        self.clock.now().unix.millis()
     }
 }
 
@@ -278,7 +279,7 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
             metrics.dropped(kind, DropReason::Age, records);
             return;
         }
-        let (started, was_failing) = (Instant::now(), shipment.is_failing());
+        let (started, was_failing) = (common.clock.now().tick, shipment.is_failing());
         let outcome = client.ship(upload, batch, common.clock.now().unix).await;
         if sink.generation.get() != generation {
             // The old destination accepted it: the new destination gets everything.
@@ -290,12 +291,12 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
         let report = shipment.answered(outcome);
         sink.drops_left.set(shipment.drops_left());
         if report.error.is_none() {
-            metrics.delivery(kind, started.elapsed());
+            metrics.delivery(kind, common.clock.now().tick.since(started));
         }
         note(sink, metrics, &report, was_failing);
         if let Some(pause) = report.pause {
             // Up to half of it more, so that configurations do not all retry at once.
-            let jittered = pause.mul_f64(1.0 + fastrand::f64() / 2.0);
+            let jittered = pause.mul_f64(1.0 + random::quick().f64() / 2.0);
             let _either = tokio::time::timeout(jittered, sink.redirected.notified()).await;
         }
         if sink.generation.get() != generation {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::control::arn::Account;
+use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Key of the object with a room's records of the window that begins at `start_ms`. `hash` distinguishes objects of
@@ -77,10 +78,7 @@ fn component(name: &str) -> String {
 }
 
 fn timestamp(millis: u64) -> Timestamp {
-    i64::try_from(millis)
-        .ok()
-        .and_then(|millis| Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(Timestamp::MAX)
+    UnixTime::from_millis(millis).timestamp()
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! From a request to its answer: probes, authentication, the operation, the line of the log.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -40,7 +39,7 @@ async fn respond(
     body: &mut Unread,
     request_id: &str,
 ) -> Answered {
-    let started = Instant::now();
+    let started = control.clock.now().tick;
     let path = parts.uri.path();
     if parts.method == Method::OPTIONS {
         return Response::new(Full::default());
@@ -75,7 +74,8 @@ async fn respond(
         }
     };
     control.count(name, status);
-    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let took = control.clock.now().tick.since(started);
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let (key, ip) = (context.key.as_deref(), from.ip);
     tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
     response

@@ -10,6 +10,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
+use crate::random;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -59,7 +60,7 @@ pub(super) fn with_headers(mut response: Answered, request_id: &str) -> Answered
 
 /// Shaped like a version 4 UUID.
 pub(super) fn request_id() -> String {
-    let random = fastrand::u128(..);
+    let random = random::quick().u128(..);
     let versioned = random & !(0xF << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{versioned:032x}");
     let parts = [

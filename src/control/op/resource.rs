@@ -10,6 +10,8 @@ use crate::control::record::{Record, ResourceHeader};
 use crate::control::registry::Cached;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
+use crate::random;
+use uproar_proto::base::clock::UnixTime;
 
 const NAME_CHARS_MAX: usize = 128;
 const ARN_CHARS_MAX: usize = 128;
@@ -34,15 +36,18 @@ pub(super) fn find<R: Cached>(control: &Control, field: &str, arn: &str) -> Resu
 
 /// A header with a new id and the current time.
 pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
+    let id = I::from_random(u128::from_ne_bytes(random_bytes()?));
+    Ok(ResourceHeader::new(id, now_ms(control)))
+}
+
+/// Bytes that nobody can guess. A failure is logged.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Fault> {
+    random::bytes().map_err(|error| {
         if let Some(suppressed) = local::admit(Kind::Random) {
-            tracing::error!(%error, suppressed, "no random bytes for an id");
+            tracing::error!(%error, suppressed, "no random bytes for an id or a token");
         }
         Fault::Internal
-    })?;
-    let id = I::from_random(u128::from_ne_bytes(random));
-    Ok(ResourceHeader::new(id, now_ms(control)))
+    })
 }
 
 /// Members of every resource; those never set are absent.
@@ -63,12 +68,10 @@ pub(super) fn show<R: Record>(control: &Control, record: &R) -> Map<String, Valu
 
 /// Milliseconds since the epoch.
 pub(super) fn now_ms(control: &Control) -> u64 {
-    control.clock.now().unix.nanos() / 1_000_000
+    control.clock.now().unix.millis()
 }
 
 /// RFC 3339 with milliseconds.
 fn time(ms: u64) -> String {
-    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    let timestamp = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-    format!("{timestamp:.3}")
+    format!("{:.3}", UnixTime::from_millis(ms).timestamp())
 }

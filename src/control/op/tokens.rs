@@ -6,15 +6,13 @@ use serde_json::json;
 
 use super::authorize::Authorized;
 use super::request::Answer;
-use super::resource::{arn, find};
+use super::resource::{arn, find, random_bytes};
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
-use crate::logging::{Kind, local};
-use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
-use uproar_proto::token::{Capability, NONCE_BYTES, TokenRequest, mint};
+use uproar_proto::token::{Capability, TokenRequest, mint};
 
 pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
@@ -39,28 +37,15 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
         session: Duration::from_secs(60 * minutes),
         life: control.settings.token_life,
     };
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).map_err(|error| {
-        if let Some(suppressed) = local::admit(Kind::Random) {
-            tracing::error!(%error, suppressed, "no random bytes for a token");
-        }
-        Fault::Internal
-    })?;
+    let nonce = random_bytes()?;
     let now = control.clock.now().unix;
     let minted = mint(&control.keyring.load(), request, now, nonce);
     Ok((
         200,
         Some(json!({
             "token": minted.token,
-            "tokenExpirationTime": time(minted.expires),
-            "sessionExpirationTime": time(minted.session_end),
+            "tokenExpirationTime": minted.expires.rfc3339(),
+            "sessionExpirationTime": minted.session_end.rfc3339(),
         })),
     ))
-}
-
-fn time(time: UnixTime) -> String {
-    let secs = i64::try_from(time.secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(secs)
-        .unwrap_or(jiff::Timestamp::MAX)
-        .to_string()
 }

@@ -12,12 +12,16 @@
 //!
 //! [`refused`]: super::refused
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use redb::{Database, ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::random;
+use uproar_proto::base::clock::Tick;
 
 use super::error::StoreError;
 use super::refused::{RefusalRecord, RefusedCommit};
@@ -53,7 +57,9 @@ pub(super) struct Disk {
     // A refused commit may be on disk that a restart would not recognise.
     unrecorded: bool,
     // When the disk began to refuse writes, and when that was last logged.
-    failing_since: Option<(Instant, Instant)>,
+    failing_since: Option<(Tick, Tick)>,
+    // Measures nothing but that.
+    clock: Clock,
 }
 
 /// Data that rolls one write back.
@@ -87,6 +93,7 @@ impl Disk {
             last_number: found.max(refused),
             unrecorded: false,
             failing_since: None,
+            clock: Clock::start(),
         };
         if refused == found && refused > 0 {
             disk.roll_back(&database)?;
@@ -116,7 +123,7 @@ impl Disk {
         match self.try_commit(writes) {
             Ok(()) => {
                 if let Some((since, _)) = self.failing_since.take() {
-                    let secs = since.elapsed().as_secs();
+                    let secs = self.clock.now().tick.since(since).as_secs();
                     tracing::info!(secs, "the disk takes writes again");
                 }
                 true
@@ -221,9 +228,9 @@ impl Disk {
     }
 
     fn log_refusal(&mut self, error: &StoreError, writes: usize) {
-        let now = Instant::now();
+        let now = self.clock.now().tick;
         let (since, logged) = self.failing_since.unwrap_or((now, now));
-        if self.failing_since.is_some() && now - logged < LOG_INTERVAL {
+        if self.failing_since.is_some() && now.since(logged) < LOG_INTERVAL {
             return;
         }
         self.failing_since = Some((since, now));
@@ -258,7 +265,7 @@ pub(super) fn identity(database: &Database) -> Result<u64, StoreError> {
         if let Some(found) = found {
             return Ok(found);
         }
-        let made = getrandom::u64().map_err(std::io::Error::from)?;
+        let made = u64::from_ne_bytes(random::bytes()?);
         meta.insert(IDENTITY, made)?;
         made
     };

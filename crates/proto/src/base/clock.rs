@@ -45,9 +45,19 @@ impl UnixTime {
         Self(secs.saturating_mul(1_000_000_000))
     }
 
+    /// From whole milliseconds since the epoch, saturating.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
     /// Nanoseconds since the epoch.
     pub const fn nanos(self) -> u64 {
         self.0
+    }
+
+    /// Whole milliseconds since the epoch, rounded down.
+    pub const fn millis(self) -> u64 {
+        self.0 / 1_000_000
     }
 
     /// Whole seconds since the epoch, rounded down.
@@ -59,6 +69,17 @@ impl UnixTime {
     #[must_use]
     pub const fn after(self, by: Duration) -> Self {
         Self(self.0.saturating_add(nanos_of(by)))
+    }
+
+    /// This time in the calendar, UTC. Every value has one: the last is in the year 2554.
+    pub fn timestamp(self) -> jiff::Timestamp {
+        let found = jiff::Timestamp::from_nanosecond(i128::from(self.0));
+        found.expect("jiff's calendar ends in the year 9999")
+    }
+
+    /// RFC 3339 to the second, rounded down, as in `2025-08-14T05:48:40Z`.
+    pub fn rfc3339(self) -> String {
+        Self::from_secs(self.secs()).timestamp().to_string()
     }
 
     /// Time from `earlier` until this time; zero when `earlier` is later.

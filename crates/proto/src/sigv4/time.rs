@@ -57,9 +57,7 @@ impl<'a> Signed<'a> {
 
 /// Writes a time as `yyyymmddThhmmssZ`.
 pub(super) fn text(at: UnixTime) -> String {
-    let secs = i64::try_from(at.secs()).unwrap_or(i64::MAX);
-    let timestamp = jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX);
-    timestamp.strftime("%Y%m%dT%H%M%SZ").to_string()
+    at.timestamp().strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 fn parse(text: &str) -> Option<UnixTime> {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use self::entry::Located;
 use crate::durable::{self, Access, Appender, Survives};
+use crate::random;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
@@ -445,7 +446,7 @@ impl Cursor {
 
     /// In another epoch than `before`, drawn at random: the last draw may have been lost too.
     fn in_new_epoch(mut self, before: u32) -> Self {
-        self.epoch = before.wrapping_add(fastrand::u32(1..));
+        self.epoch = before.wrapping_add(random::quick().u32(1..));
         self
     }
 }
