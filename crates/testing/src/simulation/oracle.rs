@@ -10,12 +10,10 @@ use uproar::shard::gateway::Refused;
 use uproar_proto::base::id::RoomId;
 
 use super::net::{Peer, frame_at};
+use super::plan::{Archive, WILD};
 use super::review::Outcome;
-use super::{Archive, Call, Client, DOOMED, MAIN, World};
+use super::world::{Call, Client, DOOMED, MAIN, World};
 use crate::parts::GREETING;
-
-/// The user whose clients send arbitrary bytes.
-pub(crate) const WILD: &str = "wild";
 
 /// Counts of the events in a world, so that an idle world does not pass for a good one.
 #[derive(Debug, Default, Clone, Copy)]

@@ -15,7 +15,7 @@ use uproar_proto::chat::review::{Rewrite, Verdict};
 use uproar_proto::room::review::Fallback;
 
 use super::dice::Dice;
-use super::oracle::WILD;
+use super::plan::WILD;
 
 /// Short, so that a run of two simulated seconds sees many deadlines.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(30);

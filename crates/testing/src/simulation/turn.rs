@@ -7,7 +7,7 @@ use uproar::shard::settings::ShardSettings;
 
 use super::dice::Dice;
 use super::net::{FakeRing, Net, Peer};
-use super::{MAIN, SHARDS, Shard, World};
+use super::world::{MAIN, SHARDS, Shard, World};
 use uproar::shard::core::Core;
 
 /// Errors of failed operations: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
