@@ -73,7 +73,7 @@ class Measure:
     low: bool = False
     # Whose result is a guess of this one's, if there is none of its own.
     like: str | None = None
-    # Dialects it makes no sense for, and why.
+    # The protocol that cannot be measured so, by its flag, and why.
     not_for: tuple[str, str] | None = None
 
 

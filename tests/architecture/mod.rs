@@ -18,6 +18,28 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["session", "room"],
         ],
     ),
+    // Beside the server, not below it: the server's `cli` alone names it.
+    (
+        "crates/bench/src",
+        &[
+            &["harness"],
+            &[
+                "connect",
+                "crowd",
+                "fanout",
+                "floor",
+                "idle",
+                "ingest",
+                "loopback",
+                "noisy_neighbour",
+                "reconnect",
+                "scale",
+                "sweep",
+                "tokens",
+            ],
+            &["command"],
+        ],
+    ),
     (
         "crates/testing/src",
         &[

@@ -1,120 +1,198 @@
-//! `uproar bench connect`: handshakes, many under way at once; with a token, if the server has tokens.
+//! `uproar bench connect`: handshakes per second, many at once; with a token each, if the server
+//! has tokens.
 
 use std::collections::VecDeque;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::handshake::Handshakes;
-use super::host::Host;
-use super::machine::Usage;
-use super::{Ages, BenchError, histogram, viewer};
+use crate::harness::ages::{Ages, histogram, record};
+use crate::harness::error::{BenchError, Failure};
+use crate::harness::flags::count;
+use crate::harness::handshake::Handshakes;
+use crate::harness::machine::Usage;
+use crate::harness::program::Environment;
+use crate::harness::report::{Progress, cpu_each, print, refused, user_and_system};
+use crate::harness::server::ServerUnderTest;
+use crate::harness::target::{Peer, Target};
+use crate::harness::viewer;
 
-/// What to measure.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Handshakes altogether.
-    pub total: usize,
-    /// Handshakes under way at once.
-    pub width: usize,
-    /// Connections that stay open; beyond it the oldest is cut.
-    pub held: usize,
+/// Flags of `uproar bench connect`.
+#[derive(Debug, Args)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    peer: Peer,
+    /// Handshakes altogether
+    #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = count(1..=10_000_000))]
+    total: usize,
+    /// Handshakes in progress at once
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = count(1..=4096))]
+    width: usize,
+    /// Connections that stay open; above this number the oldest is cut
+    #[arg(long, default_value_t = 5000, value_name = "N", value_parser = count(..=0xFFFF_FFFF))]
+    held: usize,
+    /// Rooms of the server that is started, or of a peer
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = count(1..=65_535))]
+    rooms: usize,
+    /// Other measurements have this flag; here the work is given, and its time is measured
+    #[arg(long, hide = true, value_parser = not_timed)]
+    seconds: Option<u64>,
+}
+
+fn not_timed(_: &str) -> Result<u64, String> {
+    Err("`bench connect` counts handshakes: give --total N".to_owned())
 }
 
 /// What was measured.
-#[derive(Debug)]
-pub struct Connect {
-    /// Connections that came to stand, a second.
-    pub per_second: f64,
-    /// Those.
-    pub opened: u64,
-    /// Those that did not, and why the first did not.
-    pub refused: u64,
-    /// See there.
-    pub first_refusal: Option<String>,
-    /// From the first packet to the end of the server's answer.
-    pub ages: Ages,
-    /// Processor microseconds of the server for each handshake, user and system; cutting is in it.
-    pub cpu_micros: Option<[f64; 2]>,
-    /// Share of the time in which this program was busy. Near 1 the server waited for it.
-    pub client_busy: f64,
-}
-
-/// Mints the tokens, if there are any, and writes the requests, then shakes hands; `connected` hears of each end.
-pub fn run(host: &Host, plan: Plan, mut connected: impl FnMut()) -> Result<Connect, BenchError> {
-    let mint = |index: usize| host.entrance(index % host.room_count(), &viewer::name(index));
-    let mut handshakes = Handshakes::new(host.messaging)?;
-    let mut requests = Vec::with_capacity(plan.total);
-    for index in 0..plan.total {
-        let (path, token) = mint(index)?;
-        requests.push(handshakes.request(&path, token.as_deref()));
-    }
-    let mut requests = requests.into_iter().enumerate();
-    let mut held = VecDeque::with_capacity(plan.held + 1);
-    let (mut ages, mut refused, mut first_refusal) = (histogram(), 0, None);
-    let own = || Usage::of(std::process::id());
-    let (server_before, own_before, begun) = (host.usage(), own(), Instant::now());
-    loop {
-        while handshakes.under_way() < plan.width {
-            let Some((index, request)) = requests.next() else {
-                break;
-            };
-            handshakes
-                .begin(index, request)
-                .map_err(|cause| BenchError::Connect { index, cause })?;
-        }
-        if handshakes.under_way() == 0 {
-            break;
-        }
-        handshakes.turn(TURN, |ended| {
-            connected();
-            match ended.outcome {
-                Ok(stream) => {
-                    let micros = ended.took.as_micros();
-                    ages.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
-                    held.push_back(stream);
-                }
-                Err(error) => {
-                    refused += 1;
-                    first_refusal.get_or_insert_with(|| error.to_string());
-                }
-            }
-        })?;
-        while held.len() > plan.held {
-            held.pop_front().map(viewer::reset).transpose()?;
-        }
-    }
-    let elapsed = begun.elapsed().as_secs_f64();
-    let opened = ages.len();
-    let cpu_micros = server_before.zip(host.usage()).map(|(before, after)| {
-        let each = |time: Duration| time.as_micros() as f64 / opened.max(1) as f64;
-        after.since(&before).map(each)
-    });
-    Ok(Connect {
-        per_second: opened as f64 / elapsed,
-        opened,
-        refused,
-        first_refusal,
-        ages: Ages::of(&ages),
-        cpu_micros,
-        client_busy: own().busy_since(&own_before).as_secs_f64() / elapsed,
-    })
+struct Report {
+    /// Connections that were opened per second.
+    per_second: f64,
+    opened: u64,
+    refused: u64,
+    /// Why the first handshake was refused.
+    first_refusal: Option<String>,
+    /// Duration of handshakes, from the first packet to the end of the server's answer.
+    ages: Ages,
+    /// Processor microseconds of the server for each handshake, user and system, with those of
+    /// ending connections.
+    cpu_micros: Option<[f64; 2]>,
+    /// Share of the time in which this process ran. Near 1 the server waited for it.
+    client_busy: f64,
 }
 
 impl Connect {
-    /// For scripts.
-    pub fn json(&self) -> Value {
+    pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
+        if self.peer.nats.is_some() {
+            let text = "--nats: a NATS connection begins without a WebSocket handshake";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let (peer, program) = (&self.peer, environment.program);
+        let server = peer.server(&self.target, program, self.rooms, &[])?;
+        let report = self.measure(&server, &Progress::new(self.total))?;
+        let lines = report.lines(self.width);
+        let machine = &environment.machine;
+        print(self.target.json, machine, report.json(self.width), &lines);
+        Ok(())
+    }
+
+    /// Mints the tokens and writes the requests, then makes the handshakes.
+    fn measure(&self, server: &ServerUnderTest, progress: &Progress) -> Result<Report, BenchError> {
+        let mut handshakes = Handshakes::new(server.messaging)?;
+        let mut requests = Vec::with_capacity(self.total);
+        for index in 0..self.total {
+            let room = index % server.room_count();
+            let (path, token) = server.access(room, &viewer::name(index))?;
+            requests.push(handshakes.request(&path, token.as_deref()));
+        }
+        let own = || Usage::of(std::process::id());
+        let (server_before, own_before, begun) = (server.usage(), own(), Instant::now());
+        let made = self.shake_hands(&mut handshakes, requests, progress)?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        let opened = made.durations.len();
+        let each = |time: Duration| time.as_micros() as f64 / opened.max(1) as f64;
+        let cpu = server.cpu_since(server_before);
+        Ok(Report {
+            per_second: opened as f64 / elapsed,
+            opened,
+            refused: made.refused,
+            first_refusal: made.first_refusal,
+            ages: Ages::of(&made.durations),
+            cpu_micros: cpu.map(|both| both.map(each)),
+            client_busy: own().busy_since(&own_before).as_secs_f64() / elapsed,
+        })
+    }
+
+    fn shake_hands(
+        &self,
+        handshakes: &mut Handshakes,
+        requests: Vec<String>,
+        progress: &Progress,
+    ) -> Result<Made, BenchError> {
+        let mut requests = requests.into_iter().enumerate();
+        let mut held: VecDeque<TcpStream> = VecDeque::with_capacity(self.held + 1);
+        let mut made = Made {
+            durations: histogram(),
+            refused: 0,
+            first_refusal: None,
+        };
+        loop {
+            while handshakes.pending() < self.width {
+                let Some((index, request)) = requests.next() else {
+                    break;
+                };
+                handshakes
+                    .begin(index, request)
+                    .map_err(|cause| BenchError::Connect { index, cause })?;
+            }
+            if handshakes.pending() == 0 {
+                return Ok(made);
+            }
+            handshakes.turn(TURN, |ended| {
+                progress.step();
+                match ended.outcome {
+                    Ok(stream) => {
+                        record(&mut made.durations, ended.took);
+                        held.push_back(stream);
+                    }
+                    Err(error) => {
+                        made.refused += 1;
+                        made.first_refusal.get_or_insert_with(|| error.to_string());
+                    }
+                }
+            })?;
+            while held.len() > self.held {
+                held.pop_front().map(viewer::reset).transpose()?;
+            }
+        }
+    }
+}
+
+/// The handshakes that are over.
+struct Made {
+    /// Durations of those that were accepted, in microseconds.
+    durations: Histogram<u64>,
+    refused: u64,
+    /// Why the first one was refused.
+    first_refusal: Option<String>,
+}
+
+impl Report {
+    fn lines(&self, width: usize) -> [(&'static str, String); 5] {
+        let cpu = self
+            .cpu_micros
+            .map_or_else(|| "not known without --pid".to_owned(), cpu_each);
+        let refused = refused(self.refused, self.first_refusal.as_deref());
+        let busy = self.client_busy * 100.0;
+        [
+            (
+                "handshakes",
+                format!("{:.0} a second, {width} under way at once", self.per_second),
+            ),
+            ("latency", self.ages.line()),
+            ("opened", format!("{}, {refused}", self.opened)),
+            ("processor", cpu),
+            ("this program", format!("busy for {busy:.0} % of the time")),
+        ]
+    }
+
+    fn json(&self, width: usize) -> Value {
         json!({
             "handshakes_per_second": self.per_second.round(),
             "opened": self.opened,
             "refused": self.refused,
             "first_refusal": self.first_refusal,
             "latency_us": self.ages.json(),
-            "server_cpu_us_per_handshake": self.cpu_micros.map(|[user, system]| json!({"user": user, "system": system})),
+            "server_cpu_us_per_handshake": self.cpu_micros.map(user_and_system),
             "client_busy": self.client_busy,
+            "width": width,
         })
     }
 }
 
-/// Longest wait for something to happen.
+/// Longest wait until a handshake can go on.
 const TURN: Duration = Duration::from_millis(100);

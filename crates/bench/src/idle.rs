@@ -1,77 +1,136 @@
-//! `uproar bench idle`: what a connection costs while nobody speaks.
+//! `uproar bench idle`: what a connection costs while nobody sends.
 
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::BenchError;
-use super::host::Host;
-use super::machine;
+use crate::harness::error::{BenchError, Failure};
+use crate::harness::flags::count;
+use crate::harness::machine::Meminfo;
+use crate::harness::program::Environment;
+use crate::harness::report::{Progress, print};
+use crate::harness::server::ServerUnderTest;
+use crate::harness::target::{Peer, Target};
 
-/// What was measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Idle {
-    /// Connections held.
-    pub connections: usize,
-    /// Memory of the server's process above the same process without connections, for each
-    /// connection, in bytes. What the server allocates once for its first connections is in it.
-    pub user_bytes: f64,
-    /// The same for the second half of the connections alone: what one more costs.
-    pub user_bytes_more: f64,
-    /// Slab of the whole machine, for each connection, both ends together, in bytes.
-    pub kernel_bytes: f64,
-    /// Handshakes a second, one after the other from one thread.
-    pub handshakes_per_second: f64,
+/// Flags of `uproar bench idle`.
+#[derive(Debug, Args)]
+pub(crate) struct Idle {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    peer: Peer,
+    /// Viewers
+    #[arg(long, default_value_t = 18_000, value_name = "N", value_parser = count(1..))]
+    connections: usize,
+    /// Length of the viewers' user ids, in bytes
+    #[arg(long = "user-id", default_value_t = 40, value_name = "BYTES", value_parser = count(8..=128))]
+    user_id_bytes: usize,
 }
 
-/// Connects `connections` viewers with user ids of `user_id_bytes` bytes and compares memory.
-pub fn run(
-    host: &Host,
+/// What was measured.
+struct Report {
     connections: usize,
     user_id_bytes: usize,
-    mut connected: impl FnMut(),
-) -> Result<Idle, BenchError> {
-    let memory = || {
-        std::thread::sleep(SETTLE);
-        let usage = host.usage().filter(|usage| usage.memory > 0);
-        let usage = usage.ok_or_else(|| {
-            BenchError::Server("idle needs the server's process id: --pid".to_owned())
-        });
-        usage.map(|usage| usage.memory as f64)
-    };
-    let (empty, kernel_empty) = (memory()?, machine::kernel_memory() as f64);
-    let mut streams = Vec::with_capacity(connections);
-    let mut half = empty;
-    let mut busy = Duration::ZERO;
-    for index in 0..connections {
-        if index == connections / 2 {
-            half = memory()?;
-        }
-        let user = format!("{index:0user_id_bytes$}");
-        let room = index % host.room_count();
-        let entrance = host.entrance(room, &user)?;
-        let started = Instant::now();
-        let stream = host.enter(room, &entrance, index)?;
-        busy += started.elapsed();
-        streams.push(stream);
-        connected();
-    }
-    let (all, kernel_all) = (memory()?, machine::kernel_memory() as f64);
-    let count = connections as f64;
-    Ok(Idle {
-        connections,
-        user_bytes: (all - empty) / count,
-        user_bytes_more: (all - half) / (count - (connections / 2) as f64),
-        kernel_bytes: (kernel_all - kernel_empty) / count,
-        handshakes_per_second: count / busy.as_secs_f64(),
-    })
+    /// Memory of the server's process for each connection, above that of the same process without
+    /// connections, in bytes. What the server allocates once, for its first connections, is in it.
+    user_bytes: f64,
+    /// The same for the second half of the connections alone: what one more costs.
+    user_bytes_more: f64,
+    /// Slab of the whole machine for each connection, both ends together, in bytes.
+    kernel_bytes: f64,
+    /// Handshakes per second, one after another, from one thread.
+    handshakes_per_second: f64,
 }
 
 impl Idle {
-    /// For scripts.
-    pub fn json(&self) -> Value {
+    pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
+        let server = self
+            .peer
+            .server(&self.target, environment.program, 1, &[])?;
+        let report = self.measure(&server, &Progress::new(self.connections))?;
+        let machine = &environment.machine;
+        print(self.target.json, machine, report.json(), &report.lines());
+        Ok(())
+    }
+
+    /// Connects the viewers and compares memory before, halfway and after.
+    fn measure(&self, server: &ServerUnderTest, progress: &Progress) -> Result<Report, BenchError> {
+        let memory = || {
+            std::thread::sleep(SETTLE);
+            let usage = server.usage().filter(|usage| usage.memory > 0);
+            let usage = usage.ok_or_else(|| {
+                BenchError::Server("idle needs the server's process id: --pid".to_owned())
+            });
+            usage.map(|usage| usage.memory as f64)
+        };
+        let slab = || Meminfo::now().slab as f64;
+        let (empty, slab_empty) = (memory()?, slab());
+        let mut streams = Vec::with_capacity(self.connections);
+        let mut half = empty;
+        let mut busy = Duration::ZERO;
+        let width = self.user_id_bytes;
+        for index in 0..self.connections {
+            if index == self.connections / 2 {
+                half = memory()?;
+            }
+            let user = format!("{index:0width$}");
+            let room = index % server.room_count();
+            let access = server.access(room, &user)?;
+            let started = Instant::now();
+            let stream = server.connect_with(room, &access, index)?;
+            busy += started.elapsed();
+            streams.push(stream);
+            progress.step();
+        }
+        let (all, slab_all) = (memory()?, slab());
+        let count = self.connections as f64;
+        Ok(Report {
+            connections: self.connections,
+            user_id_bytes: self.user_id_bytes,
+            user_bytes: (all - empty) / count,
+            user_bytes_more: (all - half) / (count - (self.connections / 2) as f64),
+            kernel_bytes: (slab_all - slab_empty) / count,
+            handshakes_per_second: count / busy.as_secs_f64(),
+        })
+    }
+}
+
+impl Report {
+    fn lines(&self) -> [(&'static str, String); 4] {
+        [
+            (
+                "connections",
+                format!(
+                    "{}, user ids of {} bytes",
+                    self.connections, self.user_id_bytes
+                ),
+            ),
+            (
+                "server memory",
+                format!(
+                    "{:.0} bytes each above the empty server (Pss of its process), {:.0} for one more",
+                    self.user_bytes, self.user_bytes_more
+                ),
+            ),
+            (
+                "kernel memory",
+                format!("{:.0} bytes each (Slab, both ends)", self.kernel_bytes),
+            ),
+            (
+                "handshakes",
+                format!(
+                    "{:.0} a second, one after the other",
+                    self.handshakes_per_second
+                ),
+            ),
+        ]
+    }
+
+    fn json(&self) -> Value {
         json!({
             "connections": self.connections,
+            "user_id_bytes": self.user_id_bytes,
             "user_bytes_per_connection": self.user_bytes.round(),
             "user_bytes_of_one_more": self.user_bytes_more.round(),
             "kernel_bytes_per_connection_both_ends": self.kernel_bytes.round(),
@@ -80,5 +139,5 @@ impl Idle {
     }
 }
 
-/// For the allocator and the kernel to settle.
+/// Time for the allocator and the kernel to settle.
 const SETTLE: Duration = Duration::from_secs(1);

@@ -1,159 +1,245 @@
-//! `uproar bench ingest`: many senders, each at a rate; what the server takes, told by each sender's own
-//! echo.
+//! `uproar bench ingest`: many senders, each at a rate. What the server accepted shows in each
+//! sender's own echo.
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use hdrhistogram::Histogram;
-use rustix::event::{Timespec, epoll};
 use serde_json::{Value, json};
 
-use super::host::Host;
-use super::viewer::TEXT;
-use super::wire::{Inbox, Outbox};
-use super::{Ages, BenchError, histogram, sample};
+use crate::harness::ages::{Ages, histogram};
+use crate::harness::client_protocol::ClientProtocol;
+use crate::harness::error::{BenchError, Failure};
+use crate::harness::flags::{content_bytes, count, seconds};
+use crate::harness::message;
+use crate::harness::poll::Poll;
+use crate::harness::program::Environment;
+use crate::harness::report::{Progress, cpu_each, print, user_and_system};
+use crate::harness::server::ServerUnderTest;
+use crate::harness::stream::{Inbox, Outbox};
+use crate::harness::target::Target;
 
-/// What to measure.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Senders, spread over the rooms.
-    pub senders: usize,
-    /// Messages a second of each sender, by the clock whatever the server does.
-    pub rate: f64,
-    /// Bytes of each message's content.
-    pub content_bytes: usize,
-    /// Length of the measurement.
-    pub measured: Duration,
+/// Flags of `uproar bench ingest`.
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    #[command(flatten)]
+    target: Target,
+    /// Senders, spread over the rooms
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = count(1..=100_000))]
+    senders: usize,
+    /// Rooms of the server that is started
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = count(1..=65_535))]
+    rooms: usize,
+    /// Messages per second of each sender
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Length of each message's content, in bytes
+    #[arg(long = "size", default_value_t = 50, value_name = "BYTES", value_parser = content_bytes())]
+    content_bytes: usize,
+    /// Length of the measurement, in seconds
+    #[arg(long = "seconds", default_value = "5", value_name = "SECONDS", value_parser = seconds())]
+    measured: Duration,
 }
 
 /// What was measured.
-#[derive(Debug)]
-pub struct Ingest {
+struct Report {
+    rooms: usize,
     /// Messages sent.
-    pub sent: u64,
-    /// Those that came back to their senders.
-    pub accepted: u64,
-    /// Those answered by an ERROR frame.
-    pub refused: u64,
-    /// Those that did neither, or came back twice.
-    pub wrong: u64,
+    sent: u64,
+    /// Messages that came back to their senders.
+    accepted: u64,
+    /// Messages that an ERROR frame answered.
+    refused: u64,
+    /// Messages that had no answer, or came back twice.
+    wrong: u64,
     /// From the first message to the last answer.
-    pub elapsed: Duration,
-    /// Age of the echoes, from when a message was meant to be sent.
-    pub ages: Ages,
+    elapsed: Duration,
+    /// Ages of the echoes, from when a message was due to be sent.
+    ages: Ages,
     /// Processor microseconds of the server for each accepted message, user and system.
-    pub cpu_micros: Option<[f64; 2]>,
+    cpu_micros: Option<[f64; 2]>,
 }
 
-/// Connects the senders and lets them talk; `connected` hears of each connection.
-pub fn run(host: &Host, plan: Plan, mut connected: impl FnMut()) -> Result<Ingest, BenchError> {
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
-    let mut senders = Vec::with_capacity(plan.senders);
-    for index in 0..plan.senders {
-        let stream = host.viewer(index % host.room_count(), index)?;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&epoll, &stream, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
-        senders.push(Sender::new(stream)?);
-        connected();
+impl Ingest {
+    pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
+        let server = self.target.server(environment.program, self.rooms)?;
+        let report = self.measure(&server, &Progress::new(self.senders))?;
+        let machine = &environment.machine;
+        let (result, lines) = (self.json(&report), self.lines(&report));
+        print(self.target.json, machine, result, &lines);
+        Ok(())
     }
-    let mut run = Run {
-        senders,
-        epoll,
-        begin: Instant::now(),
-        ages: histogram(),
-    };
-    let count = plan.senders as u64;
-    let interval = 1e9 / (plan.rate * plan.senders as f64);
-    let total = (plan.measured.as_nanos() as f64 / interval) as u64;
-    let before = host.usage();
-    let (mut sent, mut last_answer) = (0, run.begin);
-    let mut text = String::new();
-    loop {
-        let elapsed = run.begin.elapsed();
-        let due = ((elapsed.as_nanos() as f64 / interval) as u64 + 1).min(total);
-        while sent < due {
-            let meant = (sent as f64 * interval) as u64;
-            text.clear();
-            sample::request(&mut text, sent, meant, plan.content_bytes);
-            let index = usize::try_from(sent % count).expect("an index");
-            run.senders[index].say(&text)?;
-            sent += 1;
-        }
-        let next = run.begin + Duration::from_nanos((due as f64 * interval) as u64);
-        let wait = next.saturating_duration_since(Instant::now()).min(TURN);
-        if run.receive(if due == total { TURN } else { wait })? {
-            last_answer = Instant::now();
-        }
-        let answered = run.senders.iter().map(Sender::answered).sum::<u64>();
-        if sent == total && (answered >= total || elapsed > plan.measured + DRAIN_MAX) {
-            break;
-        }
-    }
-    let sum = |figure: fn(&Sender) -> u64| run.senders.iter().map(figure).sum::<u64>();
-    let (accepted, refused) = (sum(|sender| sender.echoed), sum(|sender| sender.refused));
-    let cpu_micros = before.zip(host.usage()).map(|(before, after)| {
+
+    fn measure(&self, server: &ServerUnderTest, progress: &Progress) -> Result<Report, BenchError> {
+        let mut run = Run::connect(server, self.senders, progress)?;
+        let before = server.usage();
+        let (sent, elapsed) = self.drive(&mut run)?;
+        let sum = |figure: fn(&Sender) -> u64| run.senders.iter().map(figure).sum::<u64>();
+        let (accepted, refused) = (sum(|sender| sender.echoed), sum(|sender| sender.refused));
         let each = |time: Duration| time.as_micros() as f64 / accepted.max(1) as f64;
-        after.since(&before).map(each)
-    });
-    Ok(Ingest {
-        sent,
-        accepted,
-        refused,
-        wrong: sent.saturating_sub(accepted + refused) + sum(|sender| sender.repeated),
-        elapsed: last_answer.duration_since(run.begin),
-        ages: Ages::of(&run.ages),
-        cpu_micros,
-    })
+        let cpu = server.cpu_since(before);
+        Ok(Report {
+            rooms: server.room_count(),
+            sent,
+            accepted,
+            refused,
+            wrong: sent.saturating_sub(accepted + refused) + sum(|sender| sender.repeated),
+            elapsed,
+            ages: Ages::of(&run.ages),
+            cpu_micros: cpu.map(|both| both.map(each)),
+        })
+    }
+
+    /// Sends by the clock, then waits for the answers. Returns the number of messages, and the time
+    /// from the first message to the last answer.
+    fn drive(&self, run: &mut Run) -> Result<(u64, Duration), BenchError> {
+        run.begin = Instant::now();
+        let interval = 1e9 / (f64::from(self.rate) * self.senders as f64);
+        let total = (self.measured.as_nanos() as f64 / interval) as u64;
+        let (mut sent, mut last_answer) = (0, run.begin);
+        let mut text = String::new();
+        loop {
+            let elapsed = run.begin.elapsed();
+            let due = ((elapsed.as_nanos() as f64 / interval) as u64 + 1).min(total);
+            while sent < due {
+                let due_at = (sent as f64 * interval) as u64;
+                text.clear();
+                message::request(&mut text, sent, due_at, self.content_bytes);
+                let index = usize::try_from(sent).expect("64 bits") % self.senders;
+                run.senders[index].send(&text)?;
+                sent += 1;
+            }
+            let next = run.begin + Duration::from_nanos((due as f64 * interval) as u64);
+            let wait = next.saturating_duration_since(Instant::now()).min(TURN);
+            if run.receive(if due == total { TURN } else { wait })? {
+                last_answer = Instant::now();
+            }
+            let answered = run.senders.iter().map(Sender::answered).sum::<u64>();
+            if sent == total && (answered >= total || elapsed > self.measured + DRAIN_MAX) {
+                return Ok((sent, last_answer.duration_since(run.begin)));
+            }
+        }
+    }
+
+    fn lines(&self, report: &Report) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            (
+                "offered",
+                format!(
+                    "{} messages a second by {} senders in {} rooms",
+                    u64::from(self.rate) * self.senders as u64,
+                    self.senders,
+                    report.rooms
+                ),
+            ),
+            (
+                "accepted",
+                format!(
+                    "{:.0} a second; {} of {}, {} refused, {} lost or repeated",
+                    report.per_second(),
+                    report.accepted,
+                    report.sent,
+                    report.refused,
+                    report.wrong
+                ),
+            ),
+            ("echo", report.ages.line()),
+        ];
+        lines.extend(report.cpu_micros.map(|cpu| ("processor", cpu_each(cpu))));
+        lines
+    }
+
+    fn json(&self, report: &Report) -> Value {
+        json!({
+            "accepted_per_second": report.per_second().round(),
+            "sent": report.sent,
+            "accepted": report.accepted,
+            "refused": report.refused,
+            "lost_or_repeated": report.wrong,
+            "latency_us": report.ages.json(),
+            "server_cpu_us_per_message": report.cpu_micros.map(user_and_system),
+            "senders": self.senders,
+            "rooms": report.rooms,
+            "messages_per_second_per_sender": self.rate,
+        })
+    }
 }
 
+impl Report {
+    /// Accepted messages per second.
+    fn per_second(&self) -> f64 {
+        self.accepted as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
+    }
+}
+
+/// The senders of one measurement. Message number `n` belongs to sender number `n` modulo their
+/// count.
 struct Run {
     senders: Vec<Sender>,
-    epoll: OwnedFd,
+    /// The senders, by index.
+    poll: Poll,
+    /// The zero of the times in messages.
     begin: Instant,
+    /// Ages of echoes, in microseconds.
     ages: Histogram<u64>,
 }
 
 impl Run {
-    /// Looks at the senders that got something; whether there was any.
-    fn receive(&mut self, wait: Duration) -> Result<bool, BenchError> {
-        let wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(wait.subsec_nanos()),
+    fn connect(
+        server: &ServerUnderTest,
+        senders: usize,
+        progress: &Progress,
+    ) -> Result<Self, BenchError> {
+        let mut run = Self {
+            senders: Vec::with_capacity(senders),
+            poll: Poll::new()?,
+            begin: Instant::now(),
+            ages: histogram(),
         };
-        let mut events = [const { std::mem::MaybeUninit::uninit() }; 256];
-        let ready = match epoll::wait(&self.epoll, &mut events, Some(&wait)) {
-            Ok((ready, _)) => &*ready,
-            Err(rustix::io::Errno::INTR) => return Ok(false),
-            Err(error) => return Err(io::Error::from(error).into()),
-        };
-        let (begin, count) = (self.begin, self.senders.len() as u64);
-        for event in ready {
-            let own = event.data.u64();
-            let sender = &mut self.senders[usize::try_from(own).expect("an index")];
-            let clock = || begin.elapsed().as_nanos() as u64;
-            sender.hear(clock, |number| number % count == own, &mut self.ages)?;
+        for index in 0..senders {
+            let stream = server.connect(index % server.room_count(), index)?;
+            run.poll.add(&stream, index)?;
+            run.senders.push(Sender::new(stream)?);
+            progress.step();
         }
-        Ok(!ready.is_empty())
+        Ok(run)
+    }
+
+    /// Reads what came to the senders; waits for it at most for `wait`. Returns whether something
+    /// came.
+    fn receive(&mut self, wait: Duration) -> Result<bool, BenchError> {
+        let (begin, count) = (self.begin, self.senders.len() as u64);
+        let mut any = false;
+        for index in self.poll.wait::<256>(wait)? {
+            any = true;
+            let clock = || begin.elapsed().as_nanos() as u64;
+            let is_own = |number| number % count == index as u64;
+            self.senders[index].receive(clock, is_own, &mut self.ages)?;
+        }
+        Ok(any)
     }
 }
 
 struct Sender {
     inbox: Inbox,
     out: Outbox,
-    // Below it, an own number has come back.
+    /// One above the highest own number that came back.
     next: u64,
+    /// Own messages that came back.
     echoed: u64,
+    /// Own messages that came back twice, or after a later one.
     repeated: u64,
+    /// ERROR frames.
     refused: u64,
 }
 
 impl Sender {
-    fn new(stream: TcpStream) -> Result<Self, BenchError> {
+    fn new(stream: TcpStream) -> io::Result<Self> {
         Ok(Self {
-            inbox: Inbox::new(stream, BUFFER_BYTES)?,
-            out: Outbox::default(),
+            inbox: Inbox::new(stream, ClientProtocol::Chat, BUFFER_BYTES)?,
+            out: Outbox::new(ClientProtocol::Chat),
             next: 0,
             echoed: 0,
             repeated: 0,
@@ -165,36 +251,36 @@ impl Sender {
         self.echoed + self.refused
     }
 
-    fn say(&mut self, text: &str) -> Result<(), BenchError> {
-        self.out.push(TEXT, text.as_bytes());
+    fn send(&mut self, text: &str) -> Result<(), BenchError> {
+        self.out.send(0, text);
         self.flush()
     }
 
     fn flush(&mut self) -> Result<(), BenchError> {
         let written = self.out.flush(&mut self.inbox.stream);
-        written.map_err(|error| BenchError::Lost(error.to_string()))
+        written.map_err(BenchError::lost)
     }
 
-    /// Reads what is there; messages that are not `own` are other senders' of the room.
-    fn hear(
+    /// Reads what came. Messages whose number is not `is_own` are other senders' of the room.
+    fn receive(
         &mut self,
         clock: impl Fn() -> u64,
-        own: impl Fn(u64) -> bool,
+        is_own: impl Fn(u64) -> bool,
         ages: &mut Histogram<u64>,
     ) -> Result<(), BenchError> {
         let read = self
             .inbox
-            .read(clock, |frame| match sample::numbers(frame.payload) {
+            .read(clock, |frame| match message::numbers(frame.payload) {
                 None => self.refused += 1,
-                Some((number, _)) if !own(number) => {}
+                Some((number, _)) if !is_own(number) => {}
                 Some((number, _)) if number < self.next => self.repeated += 1,
-                Some((number, meant)) => {
+                Some((number, due)) => {
                     self.next = number + 1;
                     self.echoed += 1;
-                    ages.saturating_record(frame.now.saturating_sub(meant) / 1000);
+                    ages.saturating_record(frame.now.saturating_sub(due) / 1000);
                 }
             });
-        read.map_err(|error| BenchError::Lost(error.to_string()))?;
+        read.map_err(BenchError::lost)?;
         if self.inbox.take_ping() {
             self.out.pong();
         }
@@ -203,31 +289,11 @@ impl Sender {
     }
 }
 
-impl Ingest {
-    /// Accepted messages a second.
-    pub fn per_second(&self) -> f64 {
-        self.accepted as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
-    }
-
-    /// For scripts.
-    pub fn json(&self) -> Value {
-        json!({
-            "accepted_per_second": self.per_second().round(),
-            "sent": self.sent,
-            "accepted": self.accepted,
-            "refused": self.refused,
-            "lost_or_repeated": self.wrong,
-            "latency_us": self.ages.json(),
-            "server_cpu_us_per_message": self.cpu_micros.map(|[user, system]| json!({"user": user, "system": system})),
-        })
-    }
-}
-
-/// What one read of a sender takes.
+/// Space for the longest frame, and what one read takes.
 const BUFFER_BYTES: usize = 32 * 1024;
-/// Longest wait for an answer before the clock is looked at.
+/// Longest wait for an answer before the clock is read.
 const TURN: Duration = Duration::from_millis(5);
-/// For what is under way when the last message was sent.
+/// Longest wait for answers after the last message.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -236,7 +302,7 @@ mod tests {
     use std::io::Write;
     use std::net::TcpListener;
 
-    /// Goal: a sender counts its own echoes once, repeated ones and refusals, and not its neighbours'
+    /// Goal: a sender counts its own echoes once, repeated ones and refusals, and no other sender's
     /// messages.
     #[test]
     fn only_own_echoes_count() {
@@ -247,7 +313,7 @@ mod tests {
         let mut wire = Vec::new();
         for number in [0_u64, 1, 2, 3, 4, 4] {
             let mut text = String::from(r#"{"Content":""#);
-            sample::content(&mut text, number, 1_000_000, 0);
+            message::content(&mut text, number, 1_000_000, 0);
             text.push_str(r#""}"#);
             wire.extend([0x81, u8::try_from(text.len()).expect("short")]);
             wire.extend(text.as_bytes());
@@ -257,7 +323,7 @@ mod tests {
         let (mut ages, begun) = (histogram(), Instant::now());
         while sender.answered() < 4 && begun.elapsed() < DRAIN_MAX {
             let even = |number| number % 2 == 0;
-            sender.hear(|| 3_000_000, even, &mut ages).expect("open");
+            sender.receive(|| 3_000_000, even, &mut ages).expect("open");
         }
         assert_eq!((sender.echoed, sender.repeated, sender.refused), (3, 1, 1));
         assert_eq!((ages.len(), ages.min()), (3, 2000));

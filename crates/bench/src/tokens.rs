@@ -1,88 +1,130 @@
-//! `uproar bench tokens`: signed CreateChatToken calls a second over kept-alive connections.
+//! `uproar bench tokens`: signed CreateChatToken calls per second over kept-alive connections.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use rustix::event::{Timespec, epoll};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::BenchError;
-use super::host::{Host, wall_clock};
+use crate::harness::ages::{histogram, record};
+use crate::harness::api::wall_clock;
+use crate::harness::error::{BenchError, Failure};
+use crate::harness::flags::{count, seconds};
+use crate::harness::poll::Poll;
+use crate::harness::program::Environment;
+use crate::harness::server::{ServerUnderTest, Uproar};
+use crate::harness::target::Target;
 
-/// What was measured.
-#[derive(Debug)]
-pub struct Tokens {
-    /// Tokens a second.
-    pub per_second: f64,
-    /// From request to answer, in microseconds: 50th and 99th percentile, highest.
-    pub percentiles: [u64; 3],
-    /// Processor microseconds of the server for each call.
-    pub cpu_micros: Option<f64>,
+/// Flags of `uproar bench tokens`.
+#[derive(Debug, Args)]
+pub(crate) struct Tokens {
+    #[command(flatten)]
+    target: Target,
+    /// Control listener of the server of --target, which must be an `uproar dev`, because its
+    /// access key is known
+    #[arg(long, value_name = "ADDRESS", requires = "messaging")]
+    control: Option<SocketAddr>,
+    /// Kept-alive connections, each with one call in progress
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = count(1..=1024))]
+    connections: usize,
+    /// Length of the measurement, in seconds
+    #[arg(long = "seconds", default_value = "5", value_name = "SECONDS", value_parser = seconds())]
+    measured: Duration,
 }
 
+/// What was measured.
+struct Report {
+    /// Tokens per second.
+    per_second: f64,
+    /// From request to answer, in microseconds: 50th and 99th percentile, maximum.
+    percentiles: [u64; 3],
+    /// Processor microseconds of the server for each call.
+    cpu_micros: Option<f64>,
+}
+
+impl Tokens {
+    pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
+        if self.target.messaging.is_some() && self.control.is_none() {
+            let text = "--target: calls go to the server's control listener; add --control ADDRESS";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let server = self.target.server(environment.program, 1)?;
+        let report = self.measure(&server)?;
+        if self.target.json {
+            let mut result = report.json();
+            result["machine"] = environment.machine.as_str().into();
+            println!("{result}");
+            return Ok(());
+        }
+        let [p50, p99, max] = report.percentiles;
+        println!("machine     {}", environment.machine);
+        println!(
+            "tokens      {:.0} a second over {} connections",
+            report.per_second, self.connections
+        );
+        println!("latency     p50 {p50} us, p99 {p99} us, max {max} us");
+        if let Some(cpu) = report.cpu_micros {
+            println!("processor   {cpu:.1} us of the server each");
+        }
+        Ok(())
+    }
+
+    /// Keeps one call in progress on each connection.
+    fn measure(&self, server: &ServerUnderTest) -> Result<Report, BenchError> {
+        let control = self.control.or(server.control);
+        let control = control
+            .ok_or_else(|| BenchError::Server("its control listener is not known".to_owned()))?;
+        let uproar = server.uproar()?;
+        let poll = Poll::new()?;
+        let mut callers = Vec::with_capacity(self.connections);
+        let mut number = 0;
+        for index in 0..self.connections {
+            let mut caller = Caller::connect(control)?;
+            poll.add(&caller.stream, index)?;
+            caller.call(uproar, control, &mut number)?;
+            callers.push(caller);
+        }
+        let mut ages = histogram();
+        let (before, started) = (server.usage(), Instant::now());
+        while started.elapsed() < self.measured {
+            for index in poll.wait::<64>(PATIENCE)? {
+                let caller = &mut callers[index];
+                if caller.is_answered()? {
+                    record(&mut ages, caller.sent.elapsed());
+                    caller.call(uproar, control, &mut number)?;
+                }
+            }
+        }
+        let elapsed = started.elapsed().as_secs_f64();
+        let calls = ages.len().max(1) as f64;
+        let busy = server.busy_since(before);
+        Ok(Report {
+            per_second: ages.len() as f64 / elapsed,
+            percentiles: [
+                ages.value_at_quantile(0.5),
+                ages.value_at_quantile(0.99),
+                ages.max(),
+            ],
+            cpu_micros: busy.map(|time| time.as_micros() as f64 / calls),
+        })
+    }
+}
+
+/// A connection to the control listener.
 struct Caller {
     stream: TcpStream,
+    /// What came of the answer to the call in progress.
     answer: Vec<u8>,
+    /// When the call was sent.
     sent: Instant,
 }
 
-/// Keeps one call under way on each of `connections` connections for `measured`.
-pub fn run(host: &Host, connections: usize, measured: Duration) -> Result<Tokens, BenchError> {
-    let control = host
-        .control
-        .ok_or_else(|| BenchError::Server("its control listener is not known".to_owned()))?;
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
-    let mut callers = Vec::with_capacity(connections);
-    let mut number = 0;
-    for index in 0..connections {
-        let mut caller = Caller::connect(control, &epoll, index)?;
-        caller.ask(host, control, &mut number)?;
-        callers.push(caller);
-    }
-    let mut ages = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("valid");
-    let (before, started) = (host.usage(), Instant::now());
-    let mut events = [const { std::mem::MaybeUninit::uninit() }; 64];
-    while started.elapsed() < measured {
-        let patience = Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
-        let (ready, _) =
-            epoll::wait(&epoll, &mut events, Some(&patience)).map_err(io::Error::from)?;
-        for event in &*ready {
-            let index = usize::try_from(event.data.u64()).expect("an index");
-            let caller = &mut callers[index];
-            if caller.answered()? {
-                let micros = caller.sent.elapsed().as_micros();
-                ages.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
-                caller.ask(host, control, &mut number)?;
-            }
-        }
-    }
-    let elapsed = started.elapsed().as_secs_f64();
-    let calls = ages.len().max(1) as f64;
-    let cpu = before.zip(host.usage());
-    Ok(Tokens {
-        per_second: ages.len() as f64 / elapsed,
-        percentiles: [
-            ages.value_at_quantile(0.5),
-            ages.value_at_quantile(0.99),
-            ages.max(),
-        ],
-        cpu_micros: cpu.map(|(before, after)| after.busy_since(&before).as_micros() as f64 / calls),
-    })
-}
-
 impl Caller {
-    fn connect(control: SocketAddr, epoll: &OwnedFd, index: usize) -> Result<Self, BenchError> {
+    fn connect(control: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(control)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(epoll, &stream, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
         Ok(Self {
             stream,
             answer: Vec::with_capacity(4096),
@@ -90,24 +132,21 @@ impl Caller {
         })
     }
 
-    fn ask(
+    /// Sends the next call.
+    fn call(
         &mut self,
-        host: &Host,
+        uproar: &Uproar,
         control: SocketAddr,
         number: &mut u64,
     ) -> Result<(), BenchError> {
         *number += 1;
-        let arn = host.arn(0);
+        let arn = uproar.arn(0);
         let body = format!(
             r#"{{"roomIdentifier":"{arn}","userId":"viewer-{number}","capabilities":["SEND_MESSAGE"],"attributes":{{"displayName":"Viewer {number}"}}}}"#
         );
-        let mut request = host.dev().signed_head(
-            &control.to_string(),
-            "/CreateChatToken",
-            "",
-            body.as_bytes(),
-            wall_clock(),
-        );
+        let dev = &uproar.program.dev;
+        let (host, path) = (control.to_string(), "/CreateChatToken");
+        let mut request = dev.signed_head(&host, path, "", body.as_bytes(), wall_clock());
         request.push_str(&body);
         self.answer.clear();
         self.sent = Instant::now();
@@ -116,8 +155,12 @@ impl Caller {
         Ok(())
     }
 
-    /// Reads what is there; whether the answer is complete, and a token.
-    fn answered(&mut self) -> Result<bool, BenchError> {
+    /// Reads what came. Returns whether the answer is complete.
+    ///
+    /// # Errors
+    ///
+    /// An answer without a token, or the end of the connection.
+    fn is_answered(&mut self) -> Result<bool, BenchError> {
         let mut part = [0; 4096];
         match self.stream.read(&mut part) {
             Ok(0) => return Err(BenchError::Lost("the control listener closed".to_owned())),
@@ -144,9 +187,8 @@ impl Caller {
     }
 }
 
-impl Tokens {
-    /// For scripts.
-    pub fn json(&self) -> Value {
+impl Report {
+    fn json(&self) -> Value {
         let [p50, p99, max] = self.percentiles;
         json!({
             "tokens_per_second": self.per_second.round(),
@@ -155,3 +197,6 @@ impl Tokens {
         })
     }
 }
+
+/// Longest wait for an answer before the clock is read.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,69 +1,62 @@
 //! Memory at one moment: of the server, of the client processes, of the kernel.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
-use super::parts::Parts;
-use crate::host::Host;
-use crate::machine;
+use crate::harness::machine::{Meminfo, socket_buffers};
+use crate::harness::server::ServerUnderTest;
+use crate::harness::workers::Workers;
 
-/// In bytes; differences of two moments, divided by connections, are what a connection costs.
+/// Memory in bytes. Differences of two moments, divided by connections, are what a connection
+/// costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Memory {
-    /// Private and proportional memory of the server's process; nothing if it is not known which.
-    pub server: f64,
+pub(super) struct Memory {
+    /// Private and proportional memory of the server's process; zero if its process is not known.
+    pub(super) server: f64,
     /// The same of all client processes.
-    pub clients: f64,
+    pub(super) clients: f64,
     /// Slab of the whole machine: sockets and what belongs to them, both ends.
-    pub slab: f64,
-    /// Large tables of the kernel (`VmallocUsed`), those of direct descriptors among them.
-    pub tables: f64,
+    pub(super) slab: f64,
+    /// Large tables of the kernel (`VmallocUsed`), those of fixed files among them.
+    pub(super) tables: f64,
     /// Socket buffers of TCP, of the whole machine.
-    pub buffers: f64,
-    /// Everything: by how much `MemAvailable` is below `MemTotal`.
-    pub machine: f64,
+    pub(super) buffers: f64,
+    /// All memory in use: by how much `MemAvailable` is below `MemTotal`.
+    pub(super) machine: f64,
 }
 
 impl Memory {
-    /// Right now.
-    pub(super) fn now(host: &Host, parts: &Parts) -> Self {
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let bytes = |name| kilobytes(&meminfo, name) * 1024.0;
+    /// Reads the memory now.
+    pub(super) fn now(server: &ServerUnderTest, workers: &Workers) -> Self {
+        let meminfo = Meminfo::now();
         Self {
-            server: host.usage().map_or(0.0, |usage| usage.memory as f64),
-            clients: parts.usage().memory as f64,
-            slab: machine::kernel_memory() as f64,
-            tables: bytes("VmallocUsed:"),
-            buffers: buffers(),
-            machine: bytes("MemTotal:") - bytes("MemAvailable:"),
+            server: server.usage().map_or(0.0, |usage| usage.memory as f64),
+            clients: workers.usage().memory as f64,
+            slab: meminfo.slab as f64,
+            tables: meminfo.tables as f64,
+            buffers: socket_buffers() as f64,
+            machine: meminfo.used as f64,
         }
     }
 
-    /// Combines each figure with that of another moment.
-    fn with(self, other: Self, combine: impl Fn(f64, f64) -> f64) -> Self {
-        Self {
-            server: combine(self.server, other.server),
-            clients: combine(self.clients, other.clients),
-            slab: combine(self.slab, other.slab),
-            tables: combine(self.tables, other.tables),
-            buffers: combine(self.buffers, other.buffers),
-            machine: combine(self.machine, other.machine),
-        }
-    }
-
-    /// What each of `count` connections has added since `before`.
+    /// Returns what each of `count` connections has added since `before`.
     pub(super) fn each_since(self, before: Self, count: usize) -> Self {
-        self.with(before, |now, before| (now - before) / count.max(1) as f64)
+        let each = |now: f64, before: f64| (now - before) / count.max(1) as f64;
+        Self {
+            server: each(self.server, before.server),
+            clients: each(self.clients, before.clients),
+            slab: each(self.slab, before.slab),
+            tables: each(self.tables, before.tables),
+            buffers: each(self.buffers, before.buffers),
+            machine: each(self.machine, before.machine),
+        }
     }
 
-    /// Of the kernel for a connection that is silent, both ends. Socket buffers come and go with
-    /// whatever any process of the machine sends.
+    /// Returns the memory of the kernel for silent connections, both ends. Socket buffers are left
+    /// out: they come and go with what any process of the machine sends.
     pub(super) fn kernel(&self) -> f64 {
         self.slab + self.tables
     }
 
-    /// For scripts.
     pub(super) fn json(&self) -> Value {
         json!({
             "server": self.server.round(),
@@ -74,25 +67,4 @@ impl Memory {
             "machine": self.machine.round(),
         })
     }
-}
-
-/// Pages, behind `mem` of the line `TCP:`.
-fn buffers() -> f64 {
-    let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let line = sockstat.lines().find(|line| line.starts_with("TCP:"));
-    let pages = line.and_then(|line| {
-        let mut words = line.split_whitespace();
-        words.find(|word| *word == "mem")?;
-        words.next()?.parse().ok()
-    });
-    pages.unwrap_or(0.0) * PAGE_BYTES
-}
-
-/// Where a kernel has larger ones, the figure of the socket buffers is too low.
-const PAGE_BYTES: f64 = 4096.0;
-
-fn kilobytes(text: &str, name: &str) -> f64 {
-    let mut lines = text.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
-    value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
 }

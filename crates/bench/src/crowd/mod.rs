@@ -1,457 +1,296 @@
-//! `uproar bench crowd`: more connections to one server process than one process may have descriptors,
-//! held by several client processes, and messages that reach all of them.
+//! `uproar bench crowd`: more connections to one server process than one process may have
+//! descriptors, held by several client processes, and messages that reach all of them.
 //!
-//! The measuring process speaks, in each room as that room's first viewer; `parts` are its client
-//! processes. A delivery's time is when a client process found it, so its resolution is one pass over
-//! the connections, which is measured, too.
+//! The measuring process is each room's first viewer, and sends. A delivery's time is when a client
+//! process found it, so its resolution is one pass over the connections, which is measured, too.
 
-mod connecting;
+mod calculated;
 mod memory;
-mod part;
-mod parts;
-mod speakers;
-mod speech;
+mod stage;
 
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-pub use self::memory::Memory;
-pub use self::part::run as run_part;
-pub(super) use self::parts::Parts;
-pub use self::parts::part_size;
-pub(super) use self::speakers::Speakers;
-pub(super) use self::speech::now_nanos;
-use super::host::Host;
-use super::machine::Usage;
-use super::{Ages, BenchError, histogram};
+use self::calculated::Calculated;
+use self::memory::Memory;
+use self::stage::{Busy, Connecting, Message, Stage};
+use crate::harness::ages::{Ages, histogram};
+use crate::harness::error::{BenchError, Failure};
+use crate::harness::flags::{content_bytes, count, millis};
+use crate::harness::machine::{Usage, now_nanos};
+use crate::harness::program::Environment;
+use crate::harness::report::Progress;
+use crate::harness::server::ServerUnderTest;
+use crate::harness::speakers::Speakers;
+use crate::harness::target::Target;
+use crate::harness::workers::{Clients, Workers};
 
-/// What to measure.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Viewers, the speakers included.
-    pub connections: usize,
-    /// Equal steps in which they come; everything is measured after each.
-    pub stages: usize,
-    /// Messages after each stage, in every room.
-    pub messages: usize,
-    /// Bytes of each message's content.
-    pub content_bytes: usize,
-    /// Connections of one client process.
-    pub part_size: usize,
-    /// Handshakes under way at once.
-    pub width: usize,
-    /// Processors that are the server's, if it is ours.
-    pub shards: usize,
-    /// Between the beginnings of two looks of a client process at all its connections.
-    pub look: Duration,
+/// Flags of `uproar bench crowd`.
+#[derive(Debug, Args)]
+pub(crate) struct Crowd {
+    #[command(flatten)]
+    target: Target,
+    /// Connections to the one server
+    #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = count(2..=2_500_000))]
+    connections: usize,
+    /// Rooms of the server that is started, over which the connections are spread
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = count(1..=4096))]
+    rooms: usize,
+    /// Equal steps in which the connections are made; everything is measured after each
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = count(1..=100))]
+    stages: usize,
+    /// Messages after each step, a second apart, in every room
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = count(1..=100))]
+    messages: usize,
+    /// Length of each message's content, in bytes
+    #[arg(long = "size", default_value_t = 200, value_name = "BYTES", value_parser = content_bytes())]
+    content_bytes: usize,
+    /// Between two looks of a client process at all its connections while a message is on its way,
+    /// in milliseconds: a longer time takes less of the processor and makes the figures coarser
+    #[arg(long = "look-ms", default_value = "5", value_name = "MS", value_parser = millis(1..=1000))]
+    look: Duration,
+    #[command(flatten)]
+    clients: Clients,
 }
 
-/// What was measured after one step.
-#[derive(Debug, Clone)]
-pub struct Stage {
-    /// Connections that stand.
-    pub held: usize,
-    /// Of the step's connections.
-    pub connecting: Connecting,
-    /// Above the same processes without connections, for each.
-    pub memory_each: Memory,
-    /// The same of this step's connections alone: what one more costs.
-    pub memory_more: Memory,
-    /// In order of saying.
-    pub messages: Vec<Message>,
-    /// Bytes that came when no message was under way: pings, or repetitions.
-    pub stray_bytes: u64,
-    /// Connections that the server ended, ever.
-    pub gone: u64,
-}
-
-/// How one step's connections were made.
-#[derive(Debug, Clone, Default)]
-pub struct Connecting {
-    /// Those that came to stand.
-    pub opened: usize,
-    /// From the first to the last.
-    pub took: Duration,
-    /// Handshakes that failed and were tried again, and why the first failed.
-    pub again: u64,
-    /// See there.
-    pub first_refusal: Option<String>,
-    /// The server took no more.
-    pub gave_up: bool,
-    /// Processor time of the server and of the clients meanwhile.
-    pub busy: Busy,
-}
-
-/// Processor time of both sides.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Busy {
-    /// Of the server; `None` if it is not known which process that is.
-    pub server: Option<Duration>,
-    /// Of the client processes.
-    pub clients: Duration,
-}
-
-/// One message on its way to everybody.
-#[derive(Debug, Clone)]
-pub struct Message {
-    /// Connections it should reach, the speakers not counted.
-    pub wanted: u64,
-    /// Those it did not.
-    pub lost: u64,
-    /// From saying it to being found at the first connection.
-    pub first: Duration,
-    /// In microseconds; the highest is the last connection.
-    pub ages: Ages,
-    /// Longest time between two looks at one connection: what the times above may be too long by.
-    pub pass_max: Duration,
-    /// Bytes that each connection got.
-    pub frame_bytes: f64,
-    /// From saying it to the report of the last process.
-    pub busy: Busy,
-}
-
-/// What the steps say of a number of connections that were not made.
-#[derive(Debug, Clone, Copy)]
-pub struct Calculated {
-    /// So many.
-    pub connections: f64,
-    /// Of the server's process.
-    pub server_bytes: f64,
-    /// Of the kernel, both ends on this machine.
-    pub kernel_bytes: f64,
-    /// For all of them to connect.
-    pub connecting: Duration,
-    /// For a message to reach the last one.
-    pub last: Duration,
-}
-
-/// Connects step by step; `holding` hears how many stand, `tell` each step's result.
-pub fn run(
-    host: &Host,
-    plan: Plan,
-    mut holding: impl FnMut(usize),
-    mut tell: impl FnMut(&Stage),
-) -> Result<Vec<Stage>, BenchError> {
-    let rooms = host.room_count();
-    if plan.connections <= rooms {
-        let text = "a crowd needs more connections than rooms";
-        return Err(BenchError::Server(text.to_owned()));
+impl Crowd {
+    pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
+        let connections = self.connections;
+        let (target, program) = (&self.target, environment.program);
+        let server = target.server_for(program, self.rooms, connections)?;
+        let rooms = server.room_count();
+        let part_size = self.clients.part_size();
+        if !self.target.json {
+            println!("machine   {}", environment.machine);
+            println!(
+                "work      {connections} connections to one server process, {rooms} room(s), client processes of {part_size} each"
+            );
+        }
+        let stages = self.measure(&server)?;
+        let held = stages.last().map_or(0, |stage| stage.held);
+        let million = Calculated::from(&stages, 1e6);
+        if self.target.json {
+            let result = json!({
+                "machine": environment.machine,
+                "asked": connections,
+                "held": held,
+                "rooms": rooms,
+                "client_processes": (connections - rooms).div_ceil(part_size),
+                "stages": stages.iter().map(Stage::json).collect::<Vec<_>>(),
+                "calculated": million.as_ref().map_or(Value::Null, Calculated::json),
+            });
+            println!("{result}");
+            return Ok(());
+        }
+        if held < connections {
+            println!("short     the server took {held} of {connections} connections");
+        }
+        if let Some(million) = million {
+            println!("{}", million.line());
+        }
+        Ok(())
     }
-    let crowd = plan.connections - rooms;
-    let mut parts = Parts::start(host, crowd, plan.part_size, plan.width, plan.shards)?;
-    let mut speakers = Speakers::new(rooms)?;
-    std::thread::sleep(SETTLE);
-    let empty = Memory::now(host, &parts);
-    for room in 0..rooms {
-        speakers.join(host, room, room)?;
+
+    /// Connects and measures step by step, and prints each step for people.
+    fn measure(&self, server: &ServerUnderTest) -> Result<Vec<Stage>, BenchError> {
+        let progress = Progress::new(self.connections);
+        let mut rooms = Rooms::join(server, self)?;
+        let mut stages: Vec<Stage> = Vec::new();
+        for number in 1..=self.stages {
+            let held = stages.last().map_or(0, |stage| stage.held);
+            let stage = rooms.measure(number, held, &progress)?;
+            if !self.target.json {
+                progress.suspend(|| stage.print());
+            }
+            let full = stage.connecting.gave_up;
+            stages.push(stage);
+            if full {
+                break;
+            }
+        }
+        Ok(stages)
     }
-    let mut stages: Vec<Stage> = Vec::new();
-    let (mut joined, mut before) = (0, empty);
-    for stage in 1..=plan.stages {
-        let until = crowd * stage / plan.stages;
-        let held_before = stages.last().map_or(0, |stage| stage.held);
-        let (clock, begun) = (Clock::start(host, &parts), Instant::now());
-        let done = parts.connect(joined..until, rooms, &(0..rooms), |count| {
-            holding(count + rooms);
-            // Speakers answer pings, too.
-            while speakers.listen(Duration::ZERO)? {}
-            Ok(())
-        })?;
-        let connecting = Connecting {
-            opened: done.holding + rooms - held_before,
-            took: begun.elapsed(),
-            again: done.again,
-            first_refusal: done.first_refusal,
-            gave_up: done.gave_up,
-            busy: clock.stop(host, &parts),
-        };
-        joined = until;
+}
+
+/// The rooms with their viewers.
+struct Rooms<'a> {
+    server: &'a ServerUnderTest,
+    flags: &'a Crowd,
+    workers: Workers,
+    /// The first viewer of each room.
+    speakers: Speakers,
+    /// Viewers of the client processes that were asked to connect so far.
+    joined: usize,
+    /// Memory without connections.
+    empty: Memory,
+    /// Memory after the last step.
+    before: Memory,
+}
+
+impl<'a> Rooms<'a> {
+    /// Starts the client processes, reads the memory, and connects the senders.
+    fn join(server: &'a ServerUnderTest, flags: &'a Crowd) -> Result<Self, BenchError> {
+        let count = server.room_count();
+        if flags.connections <= count {
+            let text = "a crowd needs more connections than rooms";
+            return Err(BenchError::Server(text.to_owned()));
+        }
+        let viewers = flags.connections - count;
+        let workers = Workers::start(server, viewers, &flags.clients, flags.target.shards)?;
+        let mut speakers = Speakers::new(count)?;
         std::thread::sleep(SETTLE);
-        let now = Memory::now(host, &parts);
-        let mut found = Stage {
-            held: done.holding + rooms,
-            memory_each: now.each_since(empty, done.holding + rooms),
-            memory_more: now.each_since(before, connecting.opened),
+        let empty = Memory::now(server, &workers);
+        for room in 0..count {
+            speakers.join(server, room, room)?;
+        }
+        Ok(Self {
+            server,
+            flags,
+            workers,
+            speakers,
+            joined: 0,
+            empty,
+            before: empty,
+        })
+    }
+
+    /// Makes one step: connects its viewers and sends its messages. `held` connections are open
+    /// already.
+    fn measure(
+        &mut self,
+        number: usize,
+        held: usize,
+        progress: &Progress,
+    ) -> Result<Stage, BenchError> {
+        let connecting = self.connect(number, held, progress)?;
+        std::thread::sleep(SETTLE);
+        let now = Memory::now(self.server, &self.workers);
+        let held = held + connecting.opened;
+        let mut stage = Stage {
+            held,
+            memory_each: now.each_since(self.empty, held),
+            memory_more: now.each_since(self.before, connecting.opened),
             connecting,
             messages: Vec::new(),
             stray_bytes: 0,
             gone: 0,
         };
-        before = now;
-        for _ in 0..plan.messages {
-            let message = say(host, plan, &mut parts, &mut speakers, &mut found)?;
-            found.messages.push(message);
+        self.before = now;
+        for _ in 0..self.flags.messages {
+            let message = self.send(&mut stage)?;
+            stage.messages.push(message);
             std::thread::sleep(BETWEEN);
         }
-        tell(&found);
-        let full = found.connecting.gave_up;
-        stages.push(found);
-        if full {
-            break;
-        }
+        Ok(stage)
     }
-    Ok(stages)
-}
 
-/// Says one message in every room and waits until it reached everybody.
-fn say(
-    host: &Host,
-    plan: Plan,
-    parts: &mut Parts,
-    speakers: &mut Speakers,
-    stage: &mut Stage,
-) -> Result<Message, BenchError> {
-    let rooms = host.room_count();
-    // A frame is longer than its content, and a ping far shorter.
-    stage.stray_bytes += parts.watch(Some(plan.content_bytes as u64), plan.look)?;
-    while speakers.listen(Duration::ZERO)? {}
-    let own_before = speakers.bytes(0);
-    let clock = Clock::start(host, parts);
-    let said = now_nanos();
-    for room in 0..rooms {
-        speakers.say(room, said, plan.content_bytes)?;
+    /// Connects the viewers of step `number`.
+    fn connect(
+        &mut self,
+        number: usize,
+        held: usize,
+        progress: &Progress,
+    ) -> Result<Connecting, BenchError> {
+        let rooms = self.server.room_count();
+        let until = (self.flags.connections - rooms) * number / self.flags.stages;
+        let (before, begun) = (self.usage(), Instant::now());
+        let speakers = &mut self.speakers;
+        let viewers = self.joined..until;
+        let done = self.workers.connect(viewers, rooms, &(0..rooms), |count| {
+            progress.reach(count + rooms);
+            // Senders answer pings, too.
+            speakers.receive_all()
+        })?;
+        self.joined = until;
+        Ok(Connecting {
+            opened: done.holding + rooms - held,
+            took: begun.elapsed(),
+            again: done.again,
+            first_refusal: done.first_refusal,
+            gave_up: done.gave_up,
+            busy: self.busy_since(before),
+        })
     }
-    let report = parts.collect(REACH_MAX, || {
-        while speakers.listen(Duration::ZERO)? {}
+
+    /// Sends one message in every room and waits until it has reached everybody.
+    fn send(&mut self, stage: &mut Stage) -> Result<Message, BenchError> {
+        let rooms = self.server.room_count();
+        // A frame is longer than its content, and a ping far shorter.
+        let reached_at = Some(self.flags.content_bytes as u64);
+        stage.stray_bytes += self.workers.watch(reached_at, self.flags.look)?;
+        self.speakers.receive_all()?;
+        let own_before = self.speakers.bytes(0);
+        let before = self.usage();
+        let sent = now_nanos();
+        for room in 0..rooms {
+            self.speakers.send(room, sent, self.flags.content_bytes)?;
+        }
+        let speakers = &mut self.speakers;
+        let report = self.workers.collect(REACH_MAX, || speakers.receive_all())?;
+        let busy = self.busy_since(before);
+        self.await_echoes(rooms)?;
+        let mut ages = histogram();
+        let (mut first, mut reached) = (u64::MAX, 0);
+        for (at, count) in report.reached {
+            let age = at.saturating_sub(sent);
+            first = first.min(age);
+            reached += u64::from(count);
+            ages.saturating_record_n(age / 1000, count.into());
+        }
+        stage.gone = report.gone;
+        let wanted = (stage.held - rooms) as u64;
+        Ok(Message {
+            wanted,
+            lost: wanted - reached,
+            first: Duration::from_nanos(if reached > 0 { first } else { 0 }),
+            ages: Ages::of(&ages),
+            pass_max: report.pass_max,
+            frame_bytes: (self.speakers.bytes(0) - own_before) as f64,
+            busy,
+        })
+    }
+
+    /// Waits until the senders' own messages have come back.
+    ///
+    /// # Errors
+    ///
+    /// If one was refused, or did not come back in time.
+    fn await_echoes(&mut self, rooms: usize) -> Result<(), BenchError> {
+        for _ in 0..ECHO_LOOKS {
+            if (0..rooms).all(|room| self.speakers.all_arrived(room)) {
+                break;
+            }
+            self.speakers.receive(ECHO)?;
+        }
+        let refused: u64 = (0..rooms).map(|room| self.speakers.wrong(room)).sum();
+        if refused > 0 {
+            return Err(BenchError::Lost(format!(
+                "{refused} messages were refused or did not come back to their speaker"
+            )));
+        }
         Ok(())
-    })?;
-    let busy = clock.stop(host, parts);
-    for _ in 0..ECHO_LOOKS {
-        if (0..rooms).all(|room| speakers.all_came(room)) {
-            break;
-        }
-        speakers.listen(ECHO)?;
-    }
-    let refused: u64 = (0..rooms).map(|room| speakers.wrong(room)).sum();
-    if refused > 0 {
-        return Err(BenchError::Lost(format!(
-            "{refused} messages were refused or did not come back to their speaker"
-        )));
-    }
-    let mut ages = histogram();
-    let (mut first, mut reached) = (u64::MAX, 0);
-    for (at, count) in report.reached {
-        let age = at.saturating_sub(said);
-        first = first.min(age);
-        reached += u64::from(count);
-        ages.saturating_record_n(age / 1000, count.into());
-    }
-    stage.gone = report.gone;
-    let wanted = (stage.held - rooms) as u64;
-    Ok(Message {
-        wanted,
-        lost: wanted - reached,
-        first: Duration::from_nanos(if reached > 0 { first } else { 0 }),
-        ages: Ages::of(&ages),
-        pass_max: report.pass_max,
-        frame_bytes: (speakers.bytes(0) - own_before) as f64,
-        busy,
-    })
-}
-
-/// Processor time so far.
-struct Clock {
-    server: Option<Usage>,
-    clients: Usage,
-}
-
-impl Clock {
-    fn start(host: &Host, parts: &Parts) -> Self {
-        Self {
-            server: host.usage(),
-            clients: parts.usage(),
-        }
     }
 
-    fn stop(self, host: &Host, parts: &Parts) -> Busy {
-        let server = self.server.zip(host.usage());
+    fn usage(&self) -> (Option<Usage>, Usage) {
+        (self.server.usage(), self.workers.usage())
+    }
+
+    fn busy_since(&self, (server, clients): (Option<Usage>, Usage)) -> Busy {
         Busy {
-            server: server.map(|(before, after)| after.busy_since(&before)),
-            clients: parts.usage().busy_since(&self.clients),
+            server: self.server.busy_since(server),
+            clients: self.workers.usage().busy_since(&clients),
         }
     }
 }
 
-impl Busy {
-    /// The clients' share of both; `None` if the server's is not known or nothing was counted.
-    pub fn clients_share(&self) -> Option<f64> {
-        let both = self.server? + self.clients;
-        (!both.is_zero()).then(|| self.clients.as_secs_f64() / both.as_secs_f64())
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "server_ms": self.server.map(|time| time.as_millis()),
-            "clients_ms": self.clients.as_millis(),
-            "clients_share": self.clients_share(),
-        })
-    }
-}
-
-impl Stage {
-    /// Connections that came to stand, a second.
-    pub fn per_second(&self) -> f64 {
-        self.connecting.opened as f64 / self.connecting.took.as_secs_f64()
-    }
-
-    /// The message whose last receipt is the median of all.
-    pub fn median(&self) -> Option<&Message> {
-        let mut sorted: Vec<_> = self.messages.iter().collect();
-        sorted.sort_by_key(|message| message.ages.0[3]);
-        sorted.get(sorted.len() / 2).copied()
-    }
-
-    /// For scripts.
-    pub fn json(&self) -> Value {
-        json!({
-            "held": self.held,
-            "opened": self.connecting.opened,
-            "connecting_ms": self.connecting.took.as_millis(),
-            "handshakes_per_second": self.per_second().round(),
-            "tried_again": self.connecting.again,
-            "first_refusal": self.connecting.first_refusal,
-            "gave_up": self.connecting.gave_up,
-            "connecting_cpu": self.connecting.busy.json(),
-            "memory_bytes_each": self.memory_each.json(),
-            "memory_bytes_of_one_more": self.memory_more.json(),
-            "messages": self.messages.iter().map(Message::json).collect::<Vec<_>>(),
-            "stray_bytes": self.stray_bytes,
-            "gone": self.gone,
-        })
-    }
-}
-
-impl Message {
-    /// Server's processor time for one delivery, in nanoseconds.
-    pub fn cpu_nanos(&self) -> Option<f64> {
-        let reached = (self.wanted - self.lost).max(1) as f64;
-        self.busy
-            .server
-            .map(|time| time.as_nanos() as f64 / reached)
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "wanted": self.wanted,
-            "lost": self.lost,
-            "first_us": self.first.as_micros(),
-            "latency_us": self.ages.json(),
-            "pass_us_max": self.pass_max.as_micros(),
-            "frame_bytes": self.frame_bytes,
-            "server_cpu_ns_per_delivery": self.cpu_nanos(),
-            "cpu": self.busy.json(),
-        })
-    }
-}
-
-/// From the last complete step, and from how it differs from the one before: memory and time go on as
-/// they went from there to there. `None` before there is anything to go on.
-pub fn calculate(stages: &[Stage], connections: f64) -> Option<Calculated> {
-    // A step in which the server refused viewers says nothing about one in which it does not.
-    let complete = stages.iter().filter(|stage| !stage.connecting.gave_up);
-    let complete: Vec<_> = complete.collect();
-    let (last, earlier) = complete.split_last()?;
-    let held = last.held as f64;
-    let more = connections - held;
-    let (each, one_more) = (last.memory_each, last.memory_more);
-    let reached = |stage: &Stage| Some(stage.median()?.ages.0[3] as f64 / 1e6);
-    let reach = reached(last)?;
-    let slope = earlier.last().and_then(|before| {
-        let slope = (reach - reached(before)?) / (held - before.held as f64);
-        // Noise is not a gain: then every connection takes the same.
-        (slope > 0.0).then_some(slope)
-    });
-    let connecting = complete.iter().map(|stage| stage.connecting.took);
-    let connecting = connecting.sum::<Duration>().as_secs_f64() + more / last.per_second();
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    Some(Calculated {
-        connections,
-        server_bytes: each.server * held + one_more.server * more,
-        kernel_bytes: each.kernel() * held + one_more.kernel() * more,
-        connecting: seconds(connecting),
-        last: seconds(reach + slope.unwrap_or(reach / held) * more),
-    })
-}
-
-impl Calculated {
-    /// For scripts.
-    pub fn json(&self) -> Value {
-        json!({
-            "connections": self.connections,
-            "server_bytes": self.server_bytes.round(),
-            "kernel_bytes_both_ends": self.kernel_bytes.round(),
-            "connecting_ms": self.connecting.as_millis(),
-            "last_ms": self.last.as_millis(),
-        })
-    }
-}
-
-/// For the allocator and the kernel to settle.
+/// Time for the allocator and the kernel to settle.
 const SETTLE: Duration = Duration::from_secs(1);
 /// From the last receipt of a message to the next message.
 const BETWEEN: Duration = Duration::from_secs(1);
-/// For the speakers' own messages to come back, so often.
+/// Longest single wait for the senders' own messages, and how often it is repeated.
 const ECHO: Duration = Duration::from_millis(100);
 const ECHO_LOOKS: u32 = 50;
-/// For a message to reach everybody.
+/// Longest wait until a message has reached everybody.
 const REACH_MAX: Duration = Duration::from_mins(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stage(held: usize, opened: usize, last_micros: u64) -> Stage {
-        let memory = |server| Memory {
-            server,
-            ..Memory::default()
-        };
-        Stage {
-            held,
-            connecting: Connecting {
-                opened,
-                took: Duration::from_secs(1),
-                ..Connecting::default()
-            },
-            memory_each: memory(300.0),
-            memory_more: memory(200.0),
-            messages: vec![Message {
-                wanted: held as u64,
-                lost: 0,
-                first: Duration::ZERO,
-                ages: Ages([0, 0, 0, last_micros]),
-                pass_max: Duration::ZERO,
-                frame_bytes: 386.0,
-                busy: Busy::default(),
-            }],
-            stray_bytes: 0,
-            gone: 0,
-        }
-    }
-
-    /// Goal: what was not measured goes on from the last step at the slope between the last two.
-    #[test]
-    fn the_slope_goes_on() {
-        let stages = [stage(1000, 1000, 100_000), stage(2000, 1000, 250_000)];
-        let found = calculate(&stages, 10_000.0).expect("two steps");
-        assert!((found.server_bytes - (2000.0 * 300.0 + 8000.0 * 200.0)).abs() < 1.0);
-        assert_eq!(found.connecting, Duration::from_secs(10));
-        assert_eq!(found.last.as_millis(), 250 + 8 * 150);
-        assert!(calculate(&[], 1.0).is_none());
-        // A step that was not completed is left out.
-        let mut short = stage(2001, 1, 1);
-        short.connecting.gave_up = true;
-        let with = calculate(
-            &[stages[0].clone(), stages[1].clone(), short.clone()],
-            10_000.0,
-        );
-        assert_eq!(with.expect("two steps").last, found.last);
-        assert!(calculate(&[short], 1.0).is_none());
-        // A slope downhill is noise.
-        let noise = calculate(
-            &[stage(1000, 1000, 100_000), stage(2000, 1000, 90_000)],
-            4000.0,
-        );
-        assert_eq!(noise.expect("two steps").last.as_millis(), 180);
-    }
-}

@@ -1,11 +1,13 @@
-//! Frames as clients send them. The server only reads such frames; load generators and tests write them.
+//! Frames as clients send them. The server only reads such frames; load generators and tests write
+//! them.
 
 use super::mask::unmask;
 
 /// Appends a client's frame, whose payload is masked with `mask` (RFC 6455 §5.2, §5.3).
 ///
-/// `first` is the frame's first byte: FIN, the reserved bits and the opcode, for example `0x81` for a whole text
-/// message. It goes out as it is, so that tests can send frames that no client may send.
+/// `first` is the frame's first byte: FIN, the reserved bits and the opcode, for example `0x81` for
+/// a whole text message. It goes out as it is, so that tests can send frames that no client may
+/// send.
 pub fn masked_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4]) {
     out.push(first);
     match u16::try_from(payload.len()) {
@@ -33,8 +35,9 @@ mod tests {
     use super::*;
     use tungstenite::protocol::frame::FrameHeader;
 
-    /// Goal: each form of a length, and the mask, are as the RFC says. Method: the library's parser reads the header
-    /// of frames at the limits of the three forms, and the mask laid on twice gives the payload back.
+    /// Goal: each form of a length, and the mask, are as the RFC says. Method: the library's parser
+    /// reads the header of frames at the limits of the three forms, and the mask laid on twice
+    /// gives the payload back.
     #[test]
     fn frames_are_read_by_another_implementation() {
         let mask = [1, 2, 3, 4];

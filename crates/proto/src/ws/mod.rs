@@ -1,5 +1,5 @@
-//! RFC 6455 and RFC 7692, server side, on plain byte buffers: frames in ([`Decoder`]), frames out. [`client`] alone
-//! writes what the other side sends.
+//! RFC 6455 and RFC 7692, server side, on plain byte buffers: frames in ([`Decoder`]), frames out.
+//! [`client`] alone writes what the other side sends.
 
 mod bounds;
 pub mod client;

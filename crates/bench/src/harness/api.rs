@@ -1,0 +1,54 @@
+//! The HTTP API of a server under test, one request on a connection.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime};
+
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+
+use super::error::BenchError;
+use super::program::DevAccess;
+
+/// Longest wait for a connection, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A header line of a request that is the only one on its connection.
+const CLOSE: &str = "Connection: close\r\n";
+
+/// Returns the answer to a GET, head and body.
+pub(super) fn get(server: SocketAddr, path: &str) -> io::Result<String> {
+    ask(
+        server,
+        &format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n{CLOSE}\r\n"),
+    )
+}
+
+/// Creates a room.
+pub(super) fn create_room(dev: &DevAccess, control: SocketAddr) -> Result<RoomId, BenchError> {
+    let body = r#"{"name":"bench"}"#;
+    let host = control.to_string();
+    let now = wall_clock();
+    let head = dev.signed_head(&host, "/CreateRoom", CLOSE, body.as_bytes(), now);
+    let answer = ask(control, &(head + body))?;
+    let id = answer
+        .split_once(":room/")
+        .and_then(|(_, rest)| RoomId::parse(rest.split('"').next()?));
+    id.ok_or_else(|| BenchError::Server(format!("CreateRoom answered {answer}")))
+}
+
+/// Reads the wall clock, for tokens and signatures.
+pub(crate) fn wall_clock() -> UnixTime {
+    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    UnixTime::from_secs(since_epoch.as_secs())
+}
+
+/// Sends one request, which must ask for `Connection: close`, on a connection of its own, and
+/// returns the answer.
+fn ask(server: SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

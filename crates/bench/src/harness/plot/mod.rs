@@ -1,0 +1,8 @@
+//! Pictures of results.
+
+mod latency;
+mod panels;
+mod svg;
+
+pub(crate) use self::latency::{Curve, Point, latency};
+pub(crate) use self::panels::{Mark, Panel, Series, Unit, panels};

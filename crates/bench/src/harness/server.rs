@@ -1,0 +1,303 @@
+//! The server under test: a child process on free ports, or a server that runs already.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{SESSION_MINUTES_MAX, TOKEN_LIFE};
+use uproar_proto::token::{Capability, Keyring, NONCE_BYTES, TokenRequest, mint};
+
+use super::child::{OwnChild, Start};
+use super::client_protocol::ClientProtocol;
+use super::error::BenchError;
+use super::machine::{self, Usage};
+use super::program::Program;
+use super::viewer::Upgrade;
+use super::{api, nats, viewer};
+
+/// The server that is measured.
+#[derive(Debug)]
+pub(crate) struct ServerUnderTest {
+    /// Its messaging listener.
+    pub(crate) messaging: SocketAddr,
+    /// Its control listener, if it is known.
+    pub(crate) control: Option<SocketAddr>,
+    /// Whether viewers offer compression, which the server must then agree to.
+    pub(crate) compression: bool,
+    kind: Kind,
+    /// Its process, if it is known: for processor time and memory.
+    pid: Option<u32>,
+    /// The child, if it was started for this measurement.
+    child: Option<OwnChild>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Uproar(Uproar),
+    Plain {
+        protocol: ClientProtocol,
+        /// Rooms that are used; any name is one.
+        rooms: usize,
+    },
+}
+
+/// What viewers of Uproar need: rooms, and the keys that seal their tokens.
+#[derive(Debug)]
+pub(crate) struct Uproar {
+    pub(crate) program: Program,
+    pub(crate) data_dir: PathBuf,
+    /// Rooms that are used, at least one.
+    pub(crate) rooms: Vec<RoomId>,
+    keyring: Keyring,
+}
+
+/// A running Uproar.
+#[derive(Debug, Clone)]
+pub(crate) struct Attach {
+    /// Its messaging listener.
+    pub(crate) messaging: SocketAddr,
+    /// Its data directory, which has the sealing keys.
+    pub(crate) data_dir: PathBuf,
+    /// Rooms to use.
+    pub(crate) rooms: Vec<RoomId>,
+    /// Its process, for processor time and memory.
+    pub(crate) pid: Option<u32>,
+}
+
+/// Path and token with which a viewer connects; a plain server has no tokens.
+pub(crate) type ViewerAccess = (String, Option<String>);
+
+impl ServerUnderTest {
+    /// Uses a running Uproar.
+    pub(crate) fn attach(program: &Program, attach: Attach) -> Result<Self, BenchError> {
+        let uproar = Uproar {
+            program: program.clone(),
+            keyring: read_keyring(program, &attach.data_dir)?,
+            data_dir: attach.data_dir,
+            rooms: attach.rooms,
+        };
+        Ok(Self {
+            messaging: attach.messaging,
+            control: None,
+            compression: false,
+            kind: Kind::Uproar(uproar),
+            pid: attach.pid,
+            child: None,
+        })
+    }
+
+    /// Uses another server, which sends what a room's first connection sends to all of the room's
+    /// connections, that one included.
+    pub(crate) fn plain(
+        server: SocketAddr,
+        protocol: ClientProtocol,
+        rooms: usize,
+        pid: Option<u32>,
+    ) -> Self {
+        machine::pin_to_last();
+        Self {
+            messaging: server,
+            control: None,
+            compression: false,
+            kind: Kind::Plain { protocol, rooms },
+            pid,
+            child: None,
+        }
+    }
+
+    /// Starts the program as `dev --quotas open` and creates rooms. The server runs on the first
+    /// processors, one for each shard, and this thread is pinned to the last one.
+    pub(crate) fn start(program: &Program, start: Start<'_>) -> Result<Self, BenchError> {
+        let child = OwnChild::start(program, start)?;
+        let (messaging, control) = (child.messaging, child.control);
+        let mut rooms = Vec::new();
+        for _ in 0..start.rooms {
+            rooms.push(api::create_room(&program.dev, control)?);
+        }
+        let data_dir = child.data_dir();
+        let uproar = Uproar {
+            program: program.clone(),
+            keyring: read_keyring(program, &data_dir)?,
+            data_dir,
+            rooms,
+        };
+        Ok(Self {
+            messaging,
+            control: Some(control),
+            compression: false,
+            kind: Kind::Uproar(uproar),
+            pid: Some(child.pid()),
+            child: Some(child),
+        })
+    }
+
+    /// Returns what it speaks.
+    pub(crate) fn protocol(&self) -> ClientProtocol {
+        match &self.kind {
+            Kind::Uproar(_) => ClientProtocol::Chat,
+            Kind::Plain { protocol, .. } => *protocol,
+        }
+    }
+
+    /// Returns the number of rooms that are used.
+    pub(crate) fn room_count(&self) -> usize {
+        match &self.kind {
+            Kind::Uproar(uproar) => uproar.rooms.len(),
+            Kind::Plain { rooms, .. } => *rooms,
+        }
+    }
+
+    /// Leaves only the first `count` rooms in use.
+    pub(crate) fn keep_rooms(&mut self, count: usize) {
+        match &mut self.kind {
+            Kind::Uproar(uproar) => uproar.rooms.truncate(count),
+            Kind::Plain { rooms, .. } => *rooms = count.min(*rooms),
+        }
+    }
+
+    /// Returns what only Uproar has.
+    ///
+    /// # Errors
+    ///
+    /// A plain server has no tokens.
+    pub(crate) fn uproar(&self) -> Result<&Uproar, BenchError> {
+        match &self.kind {
+            Kind::Uproar(uproar) => Ok(uproar),
+            Kind::Plain { .. } => Err(BenchError::Server("it has no tokens".to_owned())),
+        }
+    }
+
+    /// Whether this measurement started it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Returns the access of `user` to room number `room`.
+    pub(crate) fn access(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
+        let token = match &self.kind {
+            Kind::Uproar(uproar) => Some(uproar.token(room, user)?),
+            Kind::Plain { .. } => None,
+        };
+        Ok((self.protocol().path(room), token))
+    }
+
+    /// Connects viewer number `index` to room number `room`. The socket is blocking.
+    pub(crate) fn connect(&self, room: usize, index: usize) -> Result<TcpStream, BenchError> {
+        let access = self.access(room, &viewer::name(index))?;
+        self.connect_with(room, &access, index)
+    }
+
+    /// Does the same as [`ServerUnderTest::connect`] with an access made before.
+    pub(crate) fn connect_with(
+        &self,
+        room: usize,
+        (path, token): &ViewerAccess,
+        index: usize,
+    ) -> Result<TcpStream, BenchError> {
+        let connected = match self.protocol() {
+            ClientProtocol::Chat | ClientProtocol::WebSocket => {
+                let upgrade = Upgrade {
+                    path,
+                    token: token.as_deref(),
+                    compression: self.compression,
+                };
+                viewer::open(self.messaging, upgrade, index)
+            }
+            ClientProtocol::Nats => viewer::dial(self.messaging, index)
+                .and_then(|mut stream| nats::join(&mut stream, room).map(|()| stream)),
+        };
+        connected.map_err(|cause| BenchError::Connect { index, cause })
+    }
+
+    /// Does the same as [`ServerUnderTest::connect`] with a receive buffer of `receive_bytes`
+    /// bytes.
+    pub(crate) fn connect_with_buffer(
+        &self,
+        room: usize,
+        index: usize,
+        receive_bytes: usize,
+    ) -> Result<TcpStream, BenchError> {
+        let token = self.uproar()?.token(room, &viewer::name(index))?;
+        let upgrade = Upgrade {
+            path: "/",
+            token: Some(&token),
+            compression: false,
+        };
+        viewer::open_with_buffer(self.messaging, upgrade, index, receive_bytes)
+            .map_err(|cause| BenchError::Connect { index, cause })
+    }
+
+    /// Returns how many frames it delivered and how many sends it made so far, from its metrics;
+    /// `None` if its control listener is not known.
+    pub(crate) fn sends(&self) -> Option<(f64, f64)> {
+        let control = self.control?;
+        let answer = api::get(control, "/metrics").ok()?;
+        let figure = |name| {
+            let mut lines = answer.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.trim().parse().ok()
+        };
+        Some((
+            figure("uproar_messages_delivered_total")?,
+            figure("uproar_sends_total")?,
+        ))
+    }
+
+    /// Returns the time that each of its threads has run; nothing if its process is not known.
+    pub(crate) fn thread_times(&self) -> BTreeMap<u32, Duration> {
+        self.pid.map(machine::thread_times).unwrap_or_default()
+    }
+
+    /// Returns what its process has used; `None` if it is not known.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.pid.map(Usage::of)
+    }
+
+    /// Returns its processor time since `before`, an earlier [`ServerUnderTest::usage`]: user,
+    /// system.
+    pub(crate) fn cpu_since(&self, before: Option<Usage>) -> Option<[Duration; 2]> {
+        let both = before.zip(self.usage());
+        both.map(|(before, after)| after.since(&before))
+    }
+
+    /// Returns its processor time since `before`, user and system together.
+    pub(crate) fn busy_since(&self, before: Option<Usage>) -> Option<Duration> {
+        self.cpu_since(before).map(|cpu| cpu.iter().sum())
+    }
+}
+
+impl Uproar {
+    /// Mints a token for `user` in room number `room`, with every capability.
+    pub(crate) fn token(&self, room: usize, user: &str) -> Result<String, BenchError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(io::Error::from)?;
+        let request = TokenRequest {
+            room: self.rooms[room],
+            user_id: user.to_owned(),
+            attributes: Vec::new(),
+            capabilities: Capability::ALL.into_iter().collect(),
+            session: Duration::from_mins(SESSION_MINUTES_MAX.into()),
+            life: TOKEN_LIFE,
+        };
+        Ok(mint(&self.keyring, request, api::wall_clock(), nonce).token)
+    }
+
+    /// Returns the ARN of room number `room`, if the server is in `dev` mode.
+    pub(crate) fn arn(&self, room: usize) -> String {
+        let dev = &self.program.dev;
+        let id = self.rooms[room];
+        format!("arn:aws:ivschat:{}:{}:room/{id}", dev.region, dev.account)
+    }
+}
+
+fn read_keyring(program: &Program, data_dir: &Path) -> Result<Keyring, BenchError> {
+    let path = (program.keyring_path)(data_dir);
+    let text = fs::read_to_string(&path)
+        .map_err(|error| BenchError::Server(format!("{}: {error}", path.display())))?;
+    Keyring::parse(&text)
+        .map_err(|error| BenchError::Server(format!("{}: {error}", path.display())))
+}
