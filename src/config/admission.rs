@@ -4,7 +4,7 @@ use super::ConfigError;
 use super::raw::{Control, Forwarded, Messaging};
 use super::resolve::Check;
 use crate::control::ControlAdmissionSettings;
-use crate::shard::accept::{AcceptSettings, percent_of};
+use crate::shard::handshake::{AcceptSettings, percent_of};
 use uproar_proto::base::limits::HANDSHAKES_MAX;
 use uproar_proto::base::rate::Rate;
 use uproar_proto::proxy::{ForwardedHeader, TrustedProxies};

@@ -11,7 +11,7 @@ use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Account;
 use crate::control::review::ReviewSettings;
 use crate::control::throttle::Rates;
-use crate::shard::accept::AcceptSettings;
+use crate::shard::handshake::AcceptSettings;
 use crate::shard::settings::ShardSettings;
 
 /// Certificate and key files.

@@ -15,8 +15,8 @@ use super::registry::Registry;
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
 use crate::exposition::Exposition;
-use crate::shard::accept::LiveKeyring;
 use crate::shard::gateway::Gateway;
+use crate::shard::handshake::LiveKeyring;
 use crate::supervisor::Supervisor;
 
 /// Settings the control plane starts with.

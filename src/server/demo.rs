@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Mode, Settings, TlsListeners, token_command};
-use crate::shard::accept::{LiveKeyring, Pages};
+use crate::shard::handshake::{LiveKeyring, Pages};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use uproar_proto::http;

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Running;
 use crate::durable::Watched;
 use crate::exposition::{Exposition, Family};
-use crate::shard::accept::LiveKeyring;
+use crate::shard::handshake::LiveKeyring;
 
 /// Interval of the checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::gateway::Refused;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
 use crate::net::io::Key;
@@ -50,6 +49,26 @@ pub struct PendingConnection<S> {
     pub agreement: Option<Agreement>,
     /// Its share of the limit on its address, if that is counted.
     pub share: Option<Share>,
+}
+
+impl PendingConnection<()> {
+    /// Attaches the socket to a connection that was made without one.
+    pub fn attach<S>(self, socket: S) -> PendingConnection<S> {
+        PendingConnection {
+            socket,
+            ip: self.ip,
+            tls: self.tls,
+            greeting: self.greeting,
+            leftover: self.leftover,
+            grant: self.grant,
+            room: self.room,
+            token: self.token,
+            token_expires: self.token_expires,
+            user_hash: self.user_hash,
+            agreement: self.agreement,
+            share: self.share,
+        }
+    }
 }
 
 /// Why a connection is not admitted; the handshake answers with a status.
@@ -188,6 +207,23 @@ pub struct Eviction {
     pub user_id: Box<str>,
     /// The reason that the Close frame gives.
     pub reason: Box<str>,
+}
+
+/// Why a shard did not execute a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No shard knows the room.
+    #[error("room does not exist")]
+    NoSuchRoom,
+    /// The account-wide rate of this action is used up.
+    #[error("rate limit exceeded")]
+    Rate,
+    /// The room holds back as much as it may, or the server is stopping.
+    #[error("the room's shard takes no more work now")]
+    Busy,
+    /// The shard did not answer within [`SHARD_ANSWER_MAX`](uproar_proto::base::limits::SHARD_ANSWER_MAX). It may still execute the command.
+    #[error("the room's shard does not answer")]
+    Late,
 }
 
 /// Sends an answer to the control thread.

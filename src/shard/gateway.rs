@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::command::{Answer, Command, Eviction};
+use super::command::{Answer, Command, Eviction, Refused};
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -17,23 +17,6 @@ use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Ticket;
-
-/// Why a shard did not execute a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// No shard knows the room.
-    #[error("room does not exist")]
-    NoSuchRoom,
-    /// The account-wide rate of this action is used up.
-    #[error("rate limit exceeded")]
-    Rate,
-    /// The room holds back as much as it may, or the server is stopping.
-    #[error("the room's shard takes no more work now")]
-    Busy,
-    /// The shard did not answer within [`SHARD_ANSWER_MAX`]. It may still execute the command.
-    #[error("the room's shard does not answer")]
-    Late,
-}
 
 /// Sends commands to the shards. Cheap to clone; used only on the control thread.
 #[derive(Clone)]

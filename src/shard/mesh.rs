@@ -9,18 +9,18 @@ use std::sync::{Arc, mpsc};
 use rtrb::Consumer;
 use tokio::sync::oneshot;
 
-use super::accept::HandshakeConfig;
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
 use super::durability::Entry;
+use super::handshake::HandshakeConfig;
 use super::inbox::{Ends, Mailboxes};
 use super::journal::{self, NoRecord, Record};
 use super::mailbox::{MailboxSender, mailbox};
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
-use super::run::{NoIo, Setup, run};
-use super::settings::{ShardSettings, SharedBudgets};
+use super::run::{Setup, run};
+use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::clock::Clock;
 use crate::net::socket;
@@ -138,97 +138,59 @@ pub enum StartFault {
 }
 
 /// Starts every shard and waits until each has its ring.
+///
+/// # Errors
+///
+/// The first failure; the shards started until then end with the process.
 pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
-    let count = plan.settings.shard_count;
+    let settings = &plan.settings;
+    let count = settings.shard_count;
     let Listeners { address, each } = plan.listeners;
-    let mut rooms = plan.rooms.into_iter().fold(
-        vec![Vec::new(); count],
-        |mut homes: Vec<Vec<_>>, (room, settings)| {
-            homes[plan.settings.home(room)].push((room, settings));
-            homes
-        },
-    );
-    let (open_senders, mut open_receivers): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| oneshot::channel()).unzip();
-    let mut records = records(plan.journals, &plan.settings, plan.clock).map_err(|cause| {
-        StartFault::Journal(plan.journals.unwrap_or(Path::new("")).to_owned(), cause)
-    })?;
-    let bells = (0..count)
-        .map(|_| Doorbell::new().map(Arc::new))
-        .collect::<io::Result<Vec<_>>>()?;
+    let records = records(plan.journals, settings, plan.clock)?;
+    let homes = by_home(plan.rooms, settings);
+    let wires = Wires::new(count, plan.archive)?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
     let budgets = SharedBudgets::default();
-    let cpus = cpus();
-
-    let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
-    let mut reviews = ReviewReceivers {
-        receivers: Vec::with_capacity(count),
-        bell: Arc::new(Doorbell::new()?),
-    };
-    let mut archive = ArchiveEnd {
-        receivers: Vec::new(),
-        mailboxes: mailboxes.archive,
-        bell: Arc::new(Doorbell::new()?),
-    };
-
+    let cpus = if plan.pin { cpus() } else { Vec::new() };
     let (ready, readiness) = mpsc::channel();
-    let mut threads = Vec::with_capacity(count);
-    let ends = mailboxes.shards.into_iter().zip(each);
-    for (id, (ends, listener)) in ends.enumerate() {
+    let (mut open_senders, mut threads) = (Vec::new(), Vec::new());
+    let own = wires.shards.into_iter().zip(each).zip(records).zip(homes);
+    for (id, (((wires, listener), (record, used)), rooms)) in own.enumerate() {
         let Ends {
             mailboxes,
             requests,
             inbox,
-        } = ends;
-        let (record, used) = records.remove(0);
-        let (review_mailbox, review_receiver) = mailbox(&reviews.bell);
-        reviews.receivers.push(review_receiver);
-        let archive_mailbox = plan.archive.then(|| {
-            let (mailbox, receiver) = mailbox(&archive.bell);
-            archive.receivers.push(receiver);
-            mailbox
-        });
-        let parts = Parts {
-            id,
-            settings: plan.settings.clone(),
-            io: NoIo,
-            mailboxes,
-            requests,
-            reviews: review_mailbox,
-            archive: archive_mailbox,
-            record,
-            used,
-            metrics: Arc::clone(&metrics[id]),
-            budgets: Arc::clone(&budgets),
-            seed: u64::from_ne_bytes(random::bytes()?),
-        };
+        } = wires.ends;
+        let (settings, budgets) = (settings.clone(), Arc::clone(&budgets));
+        let metrics = Arc::clone(&metrics[id]);
+        let seed = u64::from_ne_bytes(random::bytes()?);
+        let (open_sender, opened) = oneshot::channel();
+        open_senders.push(open_sender);
         let setup = Setup {
-            parts,
-            cpu: plan
-                .pin
-                .then(|| cpus.get(id % cpus.len().max(1)).copied())
-                .flatten(),
+            make_parts: Box::new(move |io| Parts {
+                id,
+                settings,
+                io,
+                mailboxes,
+                requests,
+                reviews: wires.reviews,
+                archive: wires.archive,
+                record,
+                used,
+                metrics,
+                budgets,
+                seed,
+            }),
+            cpu: cpus.get(id % cpus.len().max(1)).copied(),
             inbox,
-            bell: Arc::clone(&bells[id]),
-            rooms: std::mem::take(&mut rooms[id]),
+            bell: wires.bell,
+            rooms,
             listener,
-            opened: open_receivers.remove(0),
+            opened,
             handshake_config: plan.handshake_config.clone(),
             clock: plan.clock,
         };
-        let ready = ready.clone();
-        let bell = Arc::clone(&bells[id]);
-        let thread = plan.supervisor.thread(
-            &format!("shard-{id}"),
-            move || bell.press(),
-            move |pulse| {
-                run(setup, pulse, move |result| {
-                    // The starter may have given up on an earlier shard's failure.
-                    let _gone = ready.send(result);
-                })
-            },
-        )?;
-        threads.push(thread);
+        threads.push(start_one(plan.supervisor, id, setup, ready.clone())?);
     }
     drop(ready);
     for _ in 0..count {
@@ -238,14 +200,103 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             .map_err(StartFault::Ring)?;
     }
     Ok(Shards {
-        mailboxes: mailboxes.control,
-        reviews: Some(reviews),
-        archive: plan.archive.then_some(archive),
+        mailboxes: wires.control,
+        reviews: Some(wires.reviews),
+        archive: plan.archive.then_some(wires.archive),
         metrics,
         address,
         open_senders,
         threads,
     })
+}
+
+/// Starts one shard's thread, which tells `ready` whether it has its ring.
+fn start_one(
+    supervisor: &Supervisor,
+    id: ShardId,
+    setup: Setup,
+    ready: mpsc::Sender<io::Result<()>>,
+) -> io::Result<Thread> {
+    let bell = Arc::clone(&setup.bell);
+    supervisor.thread(
+        &format!("shard-{id}"),
+        move || bell.press(),
+        move |pulse| {
+            run(setup, pulse, move |result| {
+                // The starter may have given up on an earlier shard's failure.
+                let _gone = ready.send(result);
+            })
+        },
+    )
+}
+
+/// The rooms of each shard, in order.
+fn by_home(
+    rooms: Vec<(RoomId, RoomSettings)>,
+    settings: &ShardSettings,
+) -> Vec<Vec<(RoomId, RoomSettings)>> {
+    let mut homes = vec![Vec::new(); settings.shard_count];
+    for (room, room_settings) in rooms {
+        homes[settings.home(room)].push((room, room_settings));
+    }
+    homes
+}
+
+/// All mailboxes and bells, by owner.
+struct Wires {
+    shards: Vec<ShardWires>,
+    control: Vec<MailboxSender<Command<OwnedFd>>>,
+    reviews: ReviewReceivers,
+    archive: ArchiveEnd,
+}
+
+/// The bell and the mailboxes of one shard.
+struct ShardWires {
+    bell: Arc<Doorbell>,
+    ends: Ends<OwnedFd>,
+    reviews: MailboxSender<ReviewRequest>,
+    // If rooms can be logged.
+    archive: Option<MailboxSender<Entry>>,
+}
+
+impl Wires {
+    fn new(count: usize, has_archive: bool) -> io::Result<Self> {
+        let bells = (0..count)
+            .map(|_| Doorbell::new().map(Arc::new))
+            .collect::<io::Result<Vec<_>>>()?;
+        let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
+        let mut reviews = ReviewReceivers {
+            receivers: Vec::with_capacity(count),
+            bell: Arc::new(Doorbell::new()?),
+        };
+        let mut archive = ArchiveEnd {
+            receivers: Vec::new(),
+            mailboxes: mailboxes.archive,
+            bell: Arc::new(Doorbell::new()?),
+        };
+        let wire = |(bell, ends)| {
+            let (review_sender, receiver) = mailbox(&reviews.bell);
+            reviews.receivers.push(receiver);
+            let archive_sender = has_archive.then(|| {
+                let (sender, receiver) = mailbox(&archive.bell);
+                archive.receivers.push(receiver);
+                sender
+            });
+            ShardWires {
+                bell,
+                ends,
+                reviews: review_sender,
+                archive: archive_sender,
+            }
+        };
+        let shards = bells.into_iter().zip(mailboxes.shards).map(wire).collect();
+        Ok(Self {
+            shards,
+            control: mailboxes.control,
+            reviews,
+            archive,
+        })
+    }
 }
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);
@@ -255,14 +306,15 @@ fn records(
     journals: Option<&Path>,
     settings: &ShardSettings,
     clock: Clock,
-) -> io::Result<Vec<Memory>> {
+) -> Result<Vec<Memory>, StartFault> {
     let Some(directory) = journals else {
         let nothing = || -> Memory { (Box::new(NoRecord), UsedTokens::default()) };
         return Ok(std::iter::repeat_with(nothing)
             .take(settings.shard_count)
             .collect());
     };
-    let opened = journal::open_all(directory, settings, clock.now())?;
+    let opened = journal::open_all(directory, settings, clock.now());
+    let opened = opened.map_err(|cause| StartFault::Journal(directory.to_owned(), cause))?;
     let boxed = |(journal, used)| -> Memory { (Box::new(journal), used) };
     Ok(opened.into_iter().map(boxed).collect())
 }

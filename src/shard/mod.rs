@@ -5,7 +5,7 @@
 //! no descriptor and no clock, so that the simulation drives the code that ships. [`run`] gives it a
 //! thread, rings and the time; [`accept`] and `handshake` bring it connections.
 
-pub mod accept;
+mod accept;
 pub mod close_reason;
 pub mod command;
 pub mod connection;
@@ -13,14 +13,13 @@ pub mod core;
 pub mod doorbell;
 pub mod durability;
 pub mod gateway;
-mod handshake;
+pub mod handshake;
 pub mod inbox;
 pub mod journal;
 pub mod mailbox;
 pub mod mesh;
 pub mod metrics;
 pub mod pace;
-mod refused_handshake;
 pub mod review;
 pub mod run;
 pub mod settings;

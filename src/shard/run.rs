@@ -10,10 +10,13 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::accept::{self, Acceptor, HandshakeConfig};
+use super::accept::accept_all;
+use super::command::{AdmitError, PendingConnection};
 use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
-use super::handshake;
+use super::handshake::HandshakeConfig;
+use super::handshake::acceptor::{Acceptor, OwnShard};
+use super::handshake::enter::reject;
 use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::net::event::Event;
@@ -22,47 +25,30 @@ use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
 use crate::supervisor::{Pulse, Stopped};
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameIds, RoomId};
-use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
 use uproar_proto::room::RoomSettings;
 
-/// Everything a shard's thread needs at its start; it makes its rings itself.
-pub struct Setup {
-    /// The core's parts, without the rings.
-    pub parts: Parts<NoIo>,
+/// Everything a shard's thread needs at its start.
+pub(super) struct Setup {
+    /// Makes the core's parts of the rings, which belong to the thread.
+    pub(super) make_parts: Box<dyn FnOnce(Rings) -> Parts<Rings> + Send>,
     /// The CPU to stay on, if pinning is wanted.
-    pub cpu: Option<usize>,
+    pub(super) cpu: Option<usize>,
     /// Receives from the other shards, the archive and the control thread.
-    pub inbox: Inbox<OwnedFd>,
+    pub(super) inbox: Inbox<OwnedFd>,
     /// Rung when an item arrives.
-    pub bell: Arc<Doorbell>,
+    pub(super) bell: Arc<Doorbell>,
     /// The rooms whose home this shard is.
-    pub rooms: Vec<(RoomId, RoomSettings)>,
+    pub(super) rooms: Vec<(RoomId, RoomSettings)>,
     /// The shared port.
-    pub listener: TcpListener,
+    pub(super) listener: TcpListener,
     /// Fires once, when accepting may start.
-    pub opened: oneshot::Receiver<()>,
+    pub(super) opened: oneshot::Receiver<()>,
     /// Settings of handshakes.
-    pub handshake_config: HandshakeConfig,
+    pub(super) handshake_config: HandshakeConfig,
     /// The clock.
-    pub clock: Clock,
-}
-
-/// Stands in for the rings until their thread makes them.
-#[derive(Debug)]
-pub struct NoIo;
-
-impl crate::net::io::Io for NoIo {
-    type Socket = OwnedFd;
-    type FixedFile = ();
-    fn install(&mut self, _: OwnedFd) -> io::Result<()> {
-        Ok(())
-    }
-    fn receive(&mut self, (): &(), _: u64) {}
-    fn send(&mut self, (): &(), _: u64, _: crate::net::io::SendBuffer) {}
-    fn await_writable(&mut self, (): &(), _: u64, _: crate::net::io::SendBuffer) {}
-    fn shutdown(&mut self, (): &(), _: crate::net::io::Shutdown) {}
-    fn close(&mut self, (): ()) {}
+    pub(super) clock: Clock,
 }
 
 /// Runs a shard until it is told to stop. `ready` receives whether the rings could be set up.
@@ -70,7 +56,11 @@ impl crate::net::io::Io for NoIo {
 /// # Errors
 ///
 /// The kernel's error when a ring has stopped working.
-pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> io::Result<Stopped> {
+pub(super) fn run(
+    setup: Setup,
+    pulse: &Pulse,
+    ready: impl FnOnce(io::Result<()>),
+) -> io::Result<Stopped> {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
@@ -84,7 +74,7 @@ pub fn run(setup: Setup, pulse: &Pulse, ready: impl FnOnce(io::Result<()>)) -> i
         }
     };
     ready(Ok(()));
-    let outcome = runtime.block_on(drive(setup, pulse, rings));
+    let outcome = runtime.block_on(async move { Driver::new(setup, rings)?.drive(pulse).await });
     if outcome.is_err() {
         // Dropping it would wait for operations of a ring that has stopped working.
         std::mem::forget(runtime);
@@ -100,112 +90,134 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn drive(setup: Setup, pulse: &Pulse, rings: Rings) -> io::Result<Stopped> {
-    let Setup {
-        parts,
-        mut inbox,
-        bell,
-        rooms,
-        listener,
-        opened,
-        handshake_config,
-        clock,
-        ..
-    } = setup;
-    let ring_event = Event::new(rings.event())?;
-    let bell_event = Event::new(bell.event())?;
-    let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
-    let shards = parts.settings.shard_count;
-    let mut core = Core::new(with_rings(parts, rings), clock.now());
-    core.load(rooms);
-    let core = Rc::new(RefCell::new(core));
-    let (places, shares) = Acceptor::places_and_shares(&handshake_config.limits, shards);
-    let acceptor = Rc::new(Acceptor {
-        config: handshake_config,
-        core: Rc::clone(&core),
-        bell: Arc::clone(&bell),
-        metrics,
-        clock,
-        ids: RefCell::new(FrameIds::seeded(!seed)),
-        places,
-        shares,
-        scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
-        wake: Notify::new(),
-    });
-    let listener = Listener::new(listener)?;
-    let accepting = Rc::clone(&acceptor);
-    stream::spawn(async move {
-        // An error means that the start failed and the process ends.
-        if opened.await.is_ok() {
-            accept::accept_all(listener, accepting).await;
-        }
-    });
-    core.borrow_mut().io.signal(false);
-    loop {
-        pulse.beat();
-        let plan = turns(&core, &mut inbox, clock)?;
-        note_rings(&core);
-        acceptor.note();
-        while let Some((pending, error)) = next_rejected(&core) {
-            stream::spawn(handshake::reject(pending, error, Rc::clone(&acceptor)));
-        }
-        if core.borrow().is_stopped() {
-            return Ok(Stopped);
-        }
-        match plan {
-            Plan::Now => {
-                // Parks for an instant, because tokio-uring submits its operations when the thread parks.
-                bell.press();
-                bell_event.wait().await?;
-            }
-            Plan::Wait(until) => {
-                core.borrow_mut().io.signal(true);
-                let has_work = || core.borrow_mut().io.has_completions() || !inbox.is_empty();
-                let until = tokio::time::Instant::from_std(clock.instant(until));
-                let woken = async {
-                    tokio::select! {
-                        result = ring_event.wait() => result,
-                        result = bell_event.wait() => result,
-                        () = acceptor.wake.notified() => Ok(()),
-                        () = tokio::time::sleep_until(until) => Ok(()),
-                    }
-                };
-                bell.sleep(has_work, woken).await?;
-                core.borrow_mut().io.signal(false);
-            }
-        }
-    }
+/// A shard at work on its thread, within the thread's runtime.
+struct Driver {
+    core: Rc<RefCell<Core<Rings>>>,
+    inbox: Inbox<OwnedFd>,
+    clock: Clock,
+    acceptor: Rc<Acceptor>,
+    // Readable when a ring has completions, if `Rings::signal` is on.
+    ring_event: Event,
+    // Readable when the bell was rung.
+    bell_event: Event,
 }
 
-/// Runs a few turns of the core while there is work; then handshakes run.
-fn turns(
-    core: &RefCell<Core<Rings>>,
-    inbox: &mut Inbox<OwnedFd>,
-    clock: Clock,
-) -> io::Result<Plan> {
-    let mut core = core.borrow_mut();
-    let mut plan = Plan::Now;
-    for _ in 0..TURNS_MAX {
-        core.begin(clock.now());
-        inbox.take(&mut core);
-        for _ in 0..COMPLETIONS_PER_TURN_MAX {
-            let Some(completion) = core.io.next_completion() else {
-                break;
-            };
-            complete(&mut core, completion);
-        }
-        plan = core.settle();
-        enter(&mut core)?;
-        let kept = core.flush_mailboxes();
-        let more = kept || core.io.has_completions() || !inbox.is_empty();
-        if plan != Plan::Now && !more {
-            return Ok(plan);
-        }
-        if more {
-            plan = Plan::Now;
+impl Driver {
+    /// Makes the core, and starts the task that accepts once the server opens.
+    fn new(setup: Setup, rings: Rings) -> io::Result<Self> {
+        let ring_event = Event::new(rings.event())?;
+        let bell_event = Event::new(setup.bell.event())?;
+        let parts = (setup.make_parts)(rings);
+        let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
+        let shards = parts.settings.shard_count;
+        let mut core = Core::new(parts, setup.clock.now());
+        core.load(setup.rooms);
+        core.io.signal(false);
+        let core = Rc::new(RefCell::new(core));
+        let shard = OwnShard {
+            core: Rc::clone(&core),
+            bell: setup.bell,
+            metrics,
+            wake: Notify::new(),
+        };
+        let (config, ids) = (setup.handshake_config, FrameIds::seeded(!seed));
+        let acceptor = Rc::new(Acceptor::new(shard, config, shards, setup.clock, ids));
+        let listener = Listener::new(setup.listener)?;
+        let (opened, accepting) = (setup.opened, Rc::clone(&acceptor));
+        stream::spawn(async move {
+            // An error means that the start failed and the process ends.
+            if opened.await.is_ok() {
+                accept_all(listener, accepting).await;
+            }
+        });
+        Ok(Self {
+            core,
+            inbox: setup.inbox,
+            clock: setup.clock,
+            acceptor,
+            ring_event,
+            bell_event,
+        })
+    }
+
+    async fn drive(mut self, pulse: &Pulse) -> io::Result<Stopped> {
+        loop {
+            pulse.beat();
+            let plan = self.turns()?;
+            self.note_rings();
+            self.acceptor.note();
+            while let Some((pending, error)) = self.next_rejected() {
+                stream::spawn(reject(pending, error, Rc::clone(&self.acceptor)));
+            }
+            if self.core.borrow().is_stopped() {
+                return Ok(Stopped);
+            }
+            match plan {
+                Plan::Now => {
+                    // Parks for an instant, because tokio-uring submits its operations when the thread parks.
+                    self.acceptor.shard.bell.press();
+                    self.bell_event.wait().await?;
+                }
+                Plan::Wait(until) => self.sleep(until).await?,
+            }
         }
     }
-    Ok(plan)
+
+    /// Runs a few turns of the core while there is work; then handshakes run.
+    fn turns(&mut self) -> io::Result<Plan> {
+        let mut core = self.core.borrow_mut();
+        let mut plan = Plan::Now;
+        for _ in 0..TURNS_MAX {
+            core.begin(self.clock.now());
+            self.inbox.take(&mut core);
+            for _ in 0..COMPLETIONS_PER_TURN_MAX {
+                let Some(completion) = core.io.next_completion() else {
+                    break;
+                };
+                complete(&mut core, completion);
+            }
+            plan = core.settle();
+            enter(&mut core)?;
+            let kept = core.flush_mailboxes();
+            let more = kept || core.io.has_completions() || !self.inbox.is_empty();
+            if plan != Plan::Now && !more {
+                return Ok(plan);
+            }
+            if more {
+                plan = Plan::Now;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Sleeps until `until`, or until a ring, another thread or a handshake has work for the core.
+    async fn sleep(&self, until: Tick) -> io::Result<()> {
+        self.core.borrow_mut().io.signal(true);
+        let has_work = || self.core.borrow_mut().io.has_completions() || !self.inbox.is_empty();
+        let until = tokio::time::Instant::from_std(self.clock.instant(until));
+        let shard = &self.acceptor.shard;
+        let woken = async {
+            tokio::select! {
+                result = self.ring_event.wait() => result,
+                result = self.bell_event.wait() => result,
+                () = shard.wake.notified() => Ok(()),
+                () = tokio::time::sleep_until(until) => Ok(()),
+            }
+        };
+        shard.bell.sleep(has_work, woken).await?;
+        self.core.borrow_mut().io.signal(false);
+        Ok(())
+    }
+
+    fn note_rings(&self) {
+        let mut core = self.core.borrow_mut();
+        let (rings, overflows) = (core.io.count(), core.io.overflow_count());
+        core.note_rings(rings, overflows);
+    }
+
+    fn next_rejected(&self) -> Option<(Box<PendingConnection<OwnedFd>>, AdmitError)> {
+        self.core.borrow_mut().next_rejected()
+    }
 }
 
 /// Hands the core a completion, and returns the receive buffer to the kernel.
@@ -248,56 +260,6 @@ fn enter(core: &mut Core<Rings>) -> io::Result<()> {
     core.io.enter()?;
     core.note_cost(queued, before.elapsed());
     Ok(())
-}
-
-fn note_rings(core: &RefCell<Core<Rings>>) {
-    let mut core = core.borrow_mut();
-    let (rings, overflows) = (core.io.count(), core.io.overflow_count());
-    core.note_rings(rings, overflows);
-}
-
-fn next_rejected(
-    core: &RefCell<Core<Rings>>,
-) -> Option<(
-    Box<super::command::PendingConnection<OwnedFd>>,
-    super::command::AdmitError,
-)> {
-    core.borrow_mut().next_rejected()
-}
-
-fn with_rings(parts: Parts<NoIo>, rings: Rings) -> Parts<Rings> {
-    let Parts {
-        id,
-        settings,
-        io: NoIo,
-        mailboxes,
-        requests,
-        reviews,
-        archive,
-        record,
-        used,
-        ..
-    } = parts;
-    let Parts {
-        metrics,
-        budgets,
-        seed,
-        ..
-    } = parts;
-    Parts {
-        id,
-        settings,
-        io: rings,
-        mailboxes,
-        requests,
-        reviews,
-        archive,
-        record,
-        used,
-        metrics,
-        budgets,
-        seed,
-    }
 }
 
 /// Turns in a row before the runtime's handshakes and timers run.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use uproar::clock::Clock;
-use uproar::shard::accept::{ECHO_ROOM, HandshakeConfig};
 use uproar::shard::gateway::Gateway;
+use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig};
 use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;

@@ -11,7 +11,7 @@ use crate::control::operation::Operation;
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
-use crate::shard::gateway::Refused;
+use crate::shard::command::Refused;
 use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::encode::attributes_json;

@@ -13,7 +13,7 @@ use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
 use crate::control::record::{Handler, Record, RoomRecord};
 use crate::control::registry::Attaching;
 use crate::control::state::Control;
-use crate::shard::gateway::Refused;
+use crate::shard::command::Refused;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_DEFAULT, ROOM_RATE_MAX, ROOMS_MAX,

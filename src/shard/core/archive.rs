@@ -2,9 +2,9 @@
 
 use super::Core;
 use crate::net::io::Io;
+use crate::shard::command::Refused;
 use crate::shard::command::{Answer, Eviction};
 use crate::shard::durability::{Entry, Offered};
-use crate::shard::gateway::Refused;
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;

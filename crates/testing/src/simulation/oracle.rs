@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 
 use serde_json::Value;
-use uproar::shard::gateway::Refused;
+use uproar::shard::command::Refused;
 use uproar_proto::base::id::RoomId;
 
 use super::net::{Peer, frame_at};

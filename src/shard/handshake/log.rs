@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use super::accept::Acceptor;
-use super::command::{AdmitError, PendingConnection};
+use super::acceptor::Acceptor;
 use crate::logging::{Kind, bounded};
+use crate::shard::command::{AdmitError, PendingConnection};
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::encode;
@@ -63,15 +63,6 @@ pub(super) fn log_unanswered(acceptor: &Acceptor, kind: Kind, ip: IpAddr, reason
     if let Some(suppressed) = acceptor.admit_line(kind) {
         let reason = &*bounded(reason);
         tracing::warn!(%ip, reason, suppressed, "handshake refused");
-    }
-}
-
-/// Logs a handshake that was displaced by a newer one.
-pub(super) fn log_displaced(acceptor: &Acceptor, ip: IpAddr) {
-    if let Some(suppressed) = acceptor.admit_line(Kind::HandshakeLimit) {
-        let reason = "Too many handshakes are under way: the oldest one gave way";
-        let limit = acceptor.config.limits.handshakes_max;
-        tracing::warn!(%ip, reason, limit, suppressed, "handshake refused");
     }
 }
 

@@ -1,0 +1,159 @@
+//! What one shard's acceptor and its handshakes share: settings, bounds, counters.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::config::HandshakeConfig;
+use crate::clock::Clock;
+use crate::logging::Kind;
+use crate::net::rings::Rings;
+use crate::net::stream::Stream;
+use crate::shard::core::Core;
+use crate::shard::doorbell::Doorbell;
+use crate::shard::metrics::ShardMetrics;
+use uproar_proto::base::admission::{Entered, Holder, Place, Places, Shares, part_of};
+use uproar_proto::base::id::FrameIds;
+use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
+
+/// A connection whose handshake is in progress.
+pub(super) struct Waiting {
+    /// The address at the time it took its place: perhaps a proxy's.
+    ip: IpAddr,
+    stream: Rc<Stream>,
+}
+
+/// The shard of this thread, as its acceptor sees it.
+pub(crate) struct OwnShard {
+    pub(crate) core: Rc<RefCell<Core<Rings>>>,
+    pub(crate) bell: Arc<Doorbell>,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    /// Ends the shard's sleep, as the bell does, without a system call.
+    pub(crate) wake: Notify,
+}
+
+/// Accepts and admits the connections of one shard.
+pub(crate) struct Acceptor {
+    pub(super) config: HandshakeConfig,
+    pub(crate) shard: OwnShard,
+    pub(super) clock: Clock,
+    /// Makes the `Id`s of refusals.
+    pub(super) ids: RefCell<FrameIds>,
+    /// Handshakes in progress, and refused ones whose answer is still being sent.
+    pub(super) places: RefCell<Places<Waiting>>,
+    /// Connections and refusals of each address.
+    pub(super) shares: RefCell<Shares>,
+    /// Buffer of the first read of each connection.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+}
+
+impl Acceptor {
+    /// The acceptor of one of `shards` shards; `ids` makes the `Id`s of its refusals.
+    pub(crate) fn new(
+        shard: OwnShard,
+        config: HandshakeConfig,
+        shards: usize,
+        clock: Clock,
+        ids: FrameIds,
+    ) -> Self {
+        let limits = &config.limits;
+        let places = Places::new(limits.handshakes_max, limits.address_handshakes_max);
+        let connections = limits.address_connections_max;
+        let part = connections.map(|limit| part_of(limit, shards));
+        let shares = Shares::new(part, limits.address_refusals);
+        Self {
+            config,
+            shard,
+            clock,
+            ids: RefCell::new(ids),
+            places: RefCell::new(places),
+            shares: RefCell::new(shares),
+            scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
+        }
+    }
+
+    /// Whether connections speak TLS from their first byte.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.config.tls.is_some()
+    }
+
+    /// [`Limiter::admit`](crate::logging::Limiter::admit) of this shard, now.
+    pub(crate) fn admit_line(&self, kind: Kind) -> Option<u64> {
+        let now = self.clock.now().tick;
+        self.shard.core.borrow_mut().admit_line(kind, now)
+    }
+
+    /// Takes a place for a connection whose handshake continues; displaces the oldest one if none is free.
+    pub(crate) fn take_place(
+        &self,
+        ip: IpAddr,
+        holder: Option<Holder>,
+        stream: &Rc<Stream>,
+    ) -> Option<Place> {
+        let stream = Rc::clone(stream);
+        let entered = self
+            .places
+            .borrow_mut()
+            .enter(holder, Waiting { ip, stream });
+        match entered {
+            Entered::Placed(place) => Some(place),
+            Entered::Displaced(place, oldest) => {
+                self.displace(&oldest);
+                Some(place)
+            }
+            // Our places are never busy, so one can always be displaced.
+            Entered::Full => {
+                self.shard.metrics.rejected_limit.inc();
+                None
+            }
+        }
+    }
+
+    fn displace(&self, oldest: &Waiting) {
+        self.shard.metrics.rejected_displaced.inc();
+        oldest.stream.abort();
+        if let Some(suppressed) = self.admit_line(Kind::HandshakeLimit) {
+            let reason = "Too many handshakes are in progress: the oldest one gave way";
+            let (ip, limit) = (oldest.ip, self.config.limits.handshakes_max);
+            tracing::warn!(%ip, reason, limit, suppressed, "handshake refused");
+        }
+    }
+
+    /// Sets the gauge of handshakes in progress.
+    pub(crate) fn note(&self) {
+        let in_progress = self.places.borrow().len();
+        self.shard
+            .metrics
+            .handshakes
+            .set(u64::try_from(in_progress).expect("at most HANDSHAKES_MAX"));
+    }
+
+    /// Closes the oldest handshake, to free its descriptor.
+    pub(crate) fn displace_oldest(&self) {
+        let oldest = self.places.borrow_mut().displace_next();
+        if let Some(oldest) = oldest {
+            self.displace(&oldest);
+        }
+    }
+
+    /// The holder whose share `ip` counts against; a trusted proxy's own connections count against none.
+    pub(super) fn holder(&self, ip: IpAddr) -> Option<Holder> {
+        (!self.config.limits.trusted.trusts(ip)).then(|| Holder::of(ip))
+    }
+
+    /// Whether one more refusal of this address gets an answer; refusals without one are counted.
+    pub(super) fn is_answered(&self, ip: IpAddr) -> bool {
+        let Some(holder) = self.holder(ip) else {
+            return true;
+        };
+        let now = self.clock.now().tick;
+        let answered = self.shares.borrow_mut().refuse(holder, now);
+        if !answered {
+            self.shard.metrics.rejected_unanswered.inc();
+        }
+        answered
+    }
+}

@@ -1,0 +1,154 @@
+//! Judges the head of a request: its origin, its token, its offer of compression.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::acceptor::Acceptor;
+use super::config::{ECHO_ROOM, HandshakeConfig};
+use super::rejected::{NoUpgrade, Rejected};
+use crate::shard::command::PendingConnection;
+use crate::shard::core::user_hash;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::DEFLATE_WINDOW_BITS;
+use uproar_proto::chat::encode;
+use uproar_proto::http::{self, HeadScanner, Request, Upgrade};
+use uproar_proto::session::Grant;
+use uproar_proto::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
+use uproar_proto::ws::extension::Agreement;
+
+/// An accepted upgrade, before its socket is attached.
+pub(super) type AcceptedUpgrade = PendingConnection<()>;
+
+/// Judges `received`, all plaintext so far; `None` until it holds a whole head. `ip` becomes the client's address if
+/// a trusted proxy names it.
+///
+/// # Errors
+///
+/// What the request gets instead of a connection.
+pub(super) fn examine(
+    scanner: &mut HeadScanner,
+    received: &[u8],
+    acceptor: &Acceptor,
+    ip: &mut IpAddr,
+) -> Result<Option<AcceptedUpgrade>, NoUpgrade> {
+    let Some(end) = scanner.scan(received)? else {
+        return Ok(None);
+    };
+    let (head, leftover) = received.split_at(end);
+    let trusted = &acceptor.config.limits.trusted;
+    if trusted.trusts(*ip) {
+        http::field_values(head, trusted.header().name(), |values| {
+            *ip = trusted.viewer(*ip, values);
+        })?;
+    }
+    judge(head, leftover, *ip, acceptor).map(Some)
+}
+
+/// Judges a whole head.
+fn judge(
+    head: &[u8],
+    leftover: &[u8],
+    ip: IpAddr,
+    acceptor: &Acceptor,
+) -> Result<AcceptedUpgrade, NoUpgrade> {
+    let upgrade = match http::parse(head)? {
+        Request::Upgrade(upgrade) => upgrade,
+        Request::Plain { .. } => return Err(NoUpgrade::Page),
+    };
+    let origins = &acceptor.config.origins;
+    if let Some(origin) = upgrade.origin
+        && !origins.is_empty()
+        && !origins.iter().any(|allowed| allowed == origin)
+    {
+        return Err(Rejected::Origin.into());
+    }
+    let opened = if acceptor.config.echo {
+        echo_token(acceptor)
+    } else {
+        open(&upgrade, acceptor)?
+    };
+    let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
+    let agreement = agree(&acceptor.config, &upgrade);
+    http::switching_protocols(&mut greeting, upgrade.key, upgrade.token, agreement);
+    Ok(PendingConnection {
+        socket: (),
+        ip,
+        tls: None,
+        greeting,
+        leftover: leftover.to_vec(),
+        grant: opened.grant,
+        room: opened.room,
+        token: opened.token,
+        token_expires: opened.token_expires,
+        user_hash: opened.user_hash,
+        agreement,
+        share: None,
+    })
+}
+
+/// The content of an opened token, as a pending connection keeps it.
+struct OpenedToken {
+    grant: Grant,
+    room: RoomId,
+    token: TokenId,
+    token_expires: UnixTime,
+    user_hash: u32,
+}
+
+fn open(upgrade: &Upgrade<'_>, acceptor: &Acceptor) -> Result<OpenedToken, Rejected> {
+    let token = upgrade.token.ok_or(Rejected::MissingToken)?;
+    let mut scratch = Vec::new();
+    let now = acceptor.clock.now();
+    let keyring = acceptor.config.keyring.load();
+    let opened = keyring.open(token, &mut scratch, now.unix)?;
+    let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
+    Ok(OpenedToken {
+        grant: Grant {
+            sender_json: sender_json.into_boxed_str(),
+            capabilities: opened.capabilities(),
+            ends: now.tick.after(opened.session_end().since(now.unix)),
+        },
+        room: opened.room(),
+        token: opened.token_id(),
+        token_expires: opened.expires(),
+        user_hash: user_hash(opened.user_id()),
+    })
+}
+
+/// Stands for a token in conformance mode: a fresh one for each connection.
+fn echo_token(acceptor: &Acceptor) -> OpenedToken {
+    let serial = acceptor.ids.borrow_mut().next_id();
+    let mut token = [0; TOKEN_ID_BYTES];
+    token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());
+    let now = acceptor.clock.now();
+    let day = Duration::from_hours(24);
+    OpenedToken {
+        grant: Grant {
+            sender_json: "{}".into(),
+            capabilities: Capabilities::default(),
+            ends: now.tick.after(day),
+        },
+        room: RoomId::parse(ECHO_ROOM).expect("twelve letters and digits"),
+        token: TokenId::from_bytes(token),
+        token_expires: now.unix.after(day),
+        user_hash: 0,
+    }
+}
+
+/// Agrees on compression. One encoding serves all viewers of a room, so all have its window; echoes are compressed
+/// one by one, with the window that a client asks for.
+fn agree(config: &HandshakeConfig, upgrade: &Upgrade<'_>) -> Option<Agreement> {
+    let (min, max) = if config.echo {
+        ECHO_WINDOW_BITS
+    } else {
+        (DEFLATE_WINDOW_BITS, DEFLATE_WINDOW_BITS)
+    };
+    config
+        .compression
+        .then(|| upgrade.offers.agree(min, max))
+        .flatten()
+}
+
+/// Window sizes that the compressor supports: zlib cannot use the 8 bits that RFC 7692 allows.
+const ECHO_WINDOW_BITS: (u8, u8) = (9, 15);
