@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use uproar_proto::base::hash::fnv1a_64;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
@@ -81,12 +82,7 @@ impl ShardSettings {
 
     /// Returns the shard that orders `room`, by a stable hash (FNV-1a) of its id.
     pub fn home(&self, room: RoomId) -> ShardId {
-        let hash = room
-            .as_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let hash = fnv1a_64(room.as_bytes());
         let count = u64::try_from(self.shard_count).expect("a few shards");
         usize::try_from((hash >> 32) % count).expect("below the shard count")
     }

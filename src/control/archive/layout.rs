@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::control::arn::Account;
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Key of the object with a room's records of the window that begins at `start_ms`. `hash` distinguishes objects of
@@ -28,12 +29,7 @@ pub fn object_key(account: &Account, room: RoomId, start_ms: u64, hash: u32) -> 
 /// Hash of an object's first record in its spool, by epoch and number. It differs for any two numbers of an epoch
 /// less than 2^32 apart, and is the same whenever the object is made again.
 pub fn object_hash(configuration: LoggingId, (epoch, number): (u32, u64)) -> u32 {
-    let base = configuration
-        .as_bytes()
-        .iter()
-        .fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        });
+    let base = fnv1a_32(configuration.as_bytes());
     // An odd factor is a bijection of 32 bits.
     let low = u32::try_from(number & u64::from(u32::MAX)).expect("masked");
     base ^ low.wrapping_mul(0x9E37_79B1) ^ epoch.wrapping_mul(0x85EB_CA6B)

@@ -11,6 +11,7 @@ use crate::shard::command::{Command, Eviction, PublishRequest, Refusal, SenderAd
 use crate::shard::connection::Connection;
 use crate::shard::review::PublishContext;
 use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
+use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{ErrorCode, Request, encode, texts};
@@ -256,7 +257,5 @@ impl<W: Io> Core<W> {
 
 /// Hashes a user id to narrow the search for its connections; the hash is the same on all shards.
 pub fn user_hash(user_id: &str) -> u32 {
-    user_id.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    fnv1a_32(user_id.as_bytes())
 }

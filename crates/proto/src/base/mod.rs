@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod rate;
