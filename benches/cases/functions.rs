@@ -251,7 +251,7 @@ fn cut_batch(segment: &mut Segment) -> Batch {
 }
 
 fn cut() -> Call {
-    let mut segment = Segment::default();
+    let mut segment = Segment::new(0);
     Box::new(move || drop(black_box(cut_one(&mut segment))))
 }
 
@@ -277,7 +277,7 @@ fn mail() -> Call {
 
 /// Reads a log of 600 batches from a cursor that is `behind` batches behind.
 fn next(behind: usize) -> Call {
-    let (mut audience, mut segment) = (Audience::default(), Segment::default());
+    let (mut audience, mut segment) = (Audience::default(), Segment::new(0));
     // Segments double at first; at their full size one holds 679 such frames.
     for _ in 0..1_000 {
         cut_one(&mut segment);
@@ -314,7 +314,7 @@ fn walk() -> Call {
     for key in 0..10_000 {
         audience.join(key, 0, false);
     }
-    let mut segment = Segment::default();
+    let mut segment = Segment::new(0);
     Box::new(move || {
         audience.append(cut_batch(&mut segment), WINDOW, Tick::from_nanos(1));
         while let Some((index, key)) = audience.walk() {

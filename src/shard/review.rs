@@ -166,7 +166,7 @@ impl HomeRoom {
         if review_queue.held >= REVIEW_HELD_MAX {
             return Err(full);
         }
-        let pending = self.pending.get_or_insert_default();
+        let pending = self.pending_queue();
         let ticket = pending.next_ticket().map_err(|_full| full)?;
         self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
         let RoomSettings {
@@ -180,7 +180,7 @@ impl HomeRoom {
             id,
             sent: now.unix,
         };
-        let pending = self.pending.get_or_insert_default();
+        let pending = self.pending_queue();
         let kept = if let Some(fallback) = review {
             let mut deadline = now.tick.after(settings.review_timeout);
             let request = ReviewRequest {

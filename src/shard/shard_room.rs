@@ -44,6 +44,8 @@ pub struct HomeRoom {
     pub evictions: Vec<Eviction>,
     /// Messages under review; present while the room is reviewed, and until the last message has left.
     pub pending: Option<Box<Pending<Held>>>,
+    // Number of the newest `pending`: each has a range of tickets of its own.
+    queues: u32,
     /// API calls to answer once a logged room's event is in the spool.
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
     /// Number of batches that wait for the archive before they are delivered.
@@ -89,7 +91,8 @@ impl HomeRoom {
             evictions: Vec::new(),
             answers: Vec::new(),
             held: 0,
-            pending: settings.review.map(|_| Box::default()),
+            pending: settings.review.map(|_| Box::new(Pending::new(0))),
+            queues: 0,
         }
     }
 
@@ -97,10 +100,18 @@ impl HomeRoom {
     pub fn set_settings(&mut self, settings: RoomSettings) {
         self.room.set_settings(settings);
         if settings.review.is_some() {
-            self.pending.get_or_insert_default();
+            self.pending_queue();
         } else {
             self.pending.take_if(|pending| pending.is_empty());
         }
+    }
+
+    /// Returns the queue of messages under review; makes it if there is none.
+    pub(super) fn pending_queue(&mut self) -> &mut Pending<Held> {
+        self.pending.get_or_insert_with(|| {
+            self.queues += 1;
+            Box::new(Pending::new(self.queues))
+        })
     }
 
     /// Counts a member that will be installed on `shard`.

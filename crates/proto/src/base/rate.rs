@@ -5,8 +5,11 @@ use super::clock::Tick;
 /// Requests per second, with a burst of one second's worth. `None` in a setting means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
+    // At least one.
     per_second: u32,
+    // Time that one request takes from a budget: a second divided by `per_second`.
     interval_nanos: u64,
+    // How far a budget may be ahead of the clock: the burst but one, each an interval.
     burst_nanos: u64,
 }
 

@@ -5,33 +5,45 @@
 //! pointer, one length, one reference count, for any number of messages.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
 use super::clock::Tick;
 use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENT_LASTS_MIN, SEGMENTS_SPARE};
 
-/// A new number for each allocation: two pieces with one number share one allocation.
-fn next_number() -> u64 {
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
-    NUMBER.fetch_add(1, Ordering::Relaxed)
-}
-
 /// The writable tail of a room log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Segment {
-    // Invariant: everything in `tail` and every piece cut from it lies in the allocation `number`.
+    // The bytes not cut yet; they and the pieces cut since the last renewal lie in one allocation.
     tail: BytesMut,
+    // Identifies that allocation among all of one room: the lineage in the upper 32 bits, in the lower
+    // ones a count of the allocations, far fewer than 2^32 (16 TiB of the smallest).
     number: u64,
+    // The allocation's size in bytes; 0 before the first.
     capacity: usize,
+    // Bytes of the allocation from the start of `tail` to its end; never below `tail`'s length.
     space_left: usize,
+    // When the allocation was taken into use; the default before the first message.
     begun: Tick,
-    // Full allocations of the same size whose pieces may still be in use, oldest first: a room reuses them.
+    // Full allocations of the same size whose pieces may still be in use, oldest first: a room reuses
+    // them. At most `SEGMENTS_SPARE`.
     retired: VecDeque<BytesMut>,
 }
 
 impl Segment {
+    /// Makes a segment without memory. `lineage` keeps its allocations apart from those of the room's
+    /// other segments, which may by chance be adjacent in memory.
+    pub fn new(lineage: u32) -> Self {
+        Self {
+            tail: BytesMut::new(),
+            number: u64::from(lineage) << 32,
+            capacity: 0,
+            space_left: 0,
+            begun: Tick::default(),
+            retired: VecDeque::new(),
+        }
+    }
+
     /// The bytes not yet cut.
     pub fn pending(&self) -> &[u8] {
         &self.tail
@@ -53,7 +65,7 @@ impl Segment {
         if self.tail.len() > self.space_left || (self.tail.as_ptr() != before) {
             // The writer exceeded its bound and the tail moved to a new allocation, which gets a new number.
             // Correct, only slower.
-            self.number = next_number();
+            self.number += 1;
             self.space_left = self.tail.capacity();
             self.capacity = self.space_left;
         }
@@ -65,6 +77,10 @@ impl Segment {
         if self.tail.is_empty() {
             return None;
         }
+        debug_assert!(
+            self.tail.len() <= self.space_left,
+            "a cut within the allocation"
+        );
         self.space_left -= self.tail.len();
         Some(Piece {
             bytes: self.tail.split().freeze(),
@@ -96,7 +112,7 @@ impl Segment {
         }
         let recycled = self.recycle(capacity);
         self.tail = recycled.unwrap_or_else(|| BytesMut::with_capacity(capacity));
-        self.number = next_number();
+        self.number += 1;
         self.capacity = capacity;
         self.space_left = self.tail.capacity();
         self.begun = now;
@@ -137,15 +153,18 @@ const GROWTH_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Piece {
     bytes: Bytes,
+    // The segment's number of its allocation.
     number: u64,
 }
 
 impl Piece {
-    /// A piece of its own, outside any log: frames for one connection.
-    pub fn alone(bytes: Bytes) -> Self {
+    /// A piece in an allocation of its own, for tests.
+    #[cfg(test)]
+    pub(crate) fn alone(bytes: Bytes) -> Self {
+        let address = u64::try_from(bytes.as_ptr().addr()).expect("64 bits");
         Self {
             bytes,
-            number: next_number(),
+            number: u64::MAX - address,
         }
     }
 
@@ -170,7 +189,9 @@ impl Piece {
 pub struct Run {
     // Keeps the whole allocation alive; its first byte is the run's first byte.
     first: Bytes,
+    // The number of the allocation that all its pieces lie in.
     number: u64,
+    // Bytes from the first on, of one piece or several.
     len: usize,
 }
 
@@ -224,7 +245,7 @@ mod tests {
     /// Goal: pieces of one segment make one run; pieces of two segments never do.
     #[test]
     fn pieces_join_only_within_their_segment() {
-        let mut segment = Segment::default();
+        let mut segment = Segment::new(0);
         assert!(!write(&mut segment, b"x"), "an empty segment has no space");
         segment.renew(0, Tick::default());
         assert!(write(&mut segment, b"one"));
@@ -247,7 +268,7 @@ mod tests {
     /// at once, then one each six seconds, then one each twenty.
     #[test]
     fn segments_grow_and_shrink_with_the_pace_of_their_room() {
-        let mut segment = Segment::default();
+        let mut segment = Segment::new(0);
         let mut now = Tick::default();
         let mut fill = |seconds: f64| {
             now = now.after(Duration::from_secs_f64(seconds));
@@ -274,7 +295,7 @@ mod tests {
     /// Goal: a busy room's memory is recycled once its pieces are gone, and never before.
     #[test]
     fn full_segments_are_recycled_when_free() {
-        let mut segment = Segment::default();
+        let mut segment = Segment::new(0);
         let fill = vec![7; SEGMENT_BYTES / 4 - 100];
         let mut addresses = std::collections::HashSet::new();
         let mut held = None;

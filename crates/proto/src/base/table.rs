@@ -74,10 +74,13 @@ const PAGE_BITS: u32 = PAGE.trailing_zeros();
 /// Entries in pages, addressed by [`Slot`].
 #[derive(Debug)]
 pub struct Table<T> {
+    // Entries with the generation of each; a page has memory for `PAGE` entries from its first one on.
     pages: Vec<Slab<(u32, T)>>,
-    // Pages with a free entry; the last one is filled first.
+    // Indexes of the pages with a free entry, each once; the last one is filled first.
     vacant: Vec<u32>,
+    // Number of entries alive: the sum over `pages`.
     len: usize,
+    // Of the newest entry, 30 bits: a slot is reused with another generation until these wrap around.
     generation: u32,
 }
 

@@ -10,9 +10,11 @@ const SLOT_COUNT: usize = 512;
 /// out at the horizon; the owner checks the time and inserts again.
 #[derive(Debug)]
 pub struct Wheel<T> {
+    // `SLOT_COUNT` of them; slot `n % SLOT_COUNT` has the entries of granule `n`.
     slots: Vec<Vec<T>>,
+    // Length of a slot; above zero.
     granule: Duration,
-    // The next slot to expire, counted from tick zero.
+    // The next slot to expire, counted from tick zero. It never goes back.
     position: u64,
 }
 

@@ -16,10 +16,13 @@ pub struct MemberIndex(u32);
 /// One member: only the fields that the walk needs, so that it reads memory in order.
 #[derive(Debug)]
 struct Member {
+    // Its connection.
     key: MemberKey,
+    // The first frame it was not sent; never past the log's head.
     cursor: Cursor,
     // Narrows the search for a user's connections; the connection has the name.
     user_hash: u32,
+    // A send to it is pending: at most one is.
     sending: bool,
     // Whether it reads the compressed encoding.
     deflated: bool,
@@ -40,17 +43,21 @@ pub enum SlowPolicy {
 /// The room as one shard sees it.
 #[derive(Debug, Default)]
 pub struct Audience {
+    // In the order of the walk; a leaving member's place is taken by the last one.
     members: Vec<Member>,
+    // This shard's part of the room log; empty while there are no members.
     log: Log,
-    // The current walk: the next member, and how many are still to be visited.
+    // Index of the member that the walk visits next; it wraps around at the end.
     walk_position: usize,
+    // Number of visits left of the current walk; 0: no walk. At most the number of members.
     walk_left: usize,
-    // The log up to here was offered to every member: batches that the walk has not offered yet must not
-    // expire. A walk may never end, because more batches arrive meanwhile, so it is counted in rounds: after
-    // `round_left` more visits everything up to `round_head` is offered. Invariant: while `walk_left` is above
-    // zero so is `round_left`, and neither is above the number of members.
+    // The log up to here was offered to every member. Later batches must not expire.
     offered: Cursor,
+    // A walk may never end, because more batches arrive meanwhile, so it is counted in rounds: after
+    // `round_left` more visits everything up to `round_head` is offered. While `walk_left` is above
+    // zero so is `round_left`; at most the number of members.
     round_left: usize,
+    // Head of the log when the current round began; during a walk from `offered` to the head.
     round_head: Cursor,
 }
 
@@ -91,6 +98,7 @@ impl Audience {
             self.walk_left += 1;
             self.round_left += 1;
         }
+        self.check();
         MemberIndex(index)
     }
 
@@ -111,7 +119,9 @@ impl Audience {
             self.walk_left = self.walk_left.min(len);
             self.round_left = self.round_left.min(len);
         }
-        moved.map(|member| member.key)
+        let moved = moved.map(|member| member.key);
+        self.check();
+        moved
     }
 
     /// Appends a batch and starts the walk over the members.
@@ -125,6 +135,7 @@ impl Audience {
             self.round_head = self.log.head();
         }
         self.walk_left = self.members.len();
+        self.check();
     }
 
     /// Drops old batches from the log.
@@ -145,6 +156,7 @@ impl Audience {
                 self.round_head = self.log.head();
                 self.round_left = self.members.len();
             }
+            self.check();
             if self.walk_position >= self.members.len() {
                 self.walk_position = 0;
             }
@@ -226,6 +238,24 @@ impl Audience {
     /// Returns every member.
     pub fn keys(&self) -> impl Iterator<Item = MemberKey> {
         self.members.iter().map(|member| member.key)
+    }
+
+    /// Asserts the invariants of the fields, in debug builds.
+    fn check(&self) {
+        let len = self.members.len();
+        debug_assert!(
+            self.walk_left <= len && self.round_left <= len,
+            "no member is visited twice in a walk or a round"
+        );
+        debug_assert!(
+            self.walk_left == 0 || self.round_left > 0,
+            "a walk is in a round"
+        );
+        debug_assert!(
+            self.walk_left == 0
+                || (self.offered <= self.round_head && self.round_head <= self.log.head()),
+            "a round offers what was appended before it"
+        );
     }
 
     fn member(&self, index: MemberIndex) -> &Member {

@@ -80,19 +80,24 @@ impl Batch {
     }
 }
 
+/// A batch in the log.
 #[derive(Debug)]
 struct Kept {
+    // Number of its first frame; that of the batch before plus its frames.
     start: u64,
     batch: Batch,
+    // When it was appended here, for the window's age.
     appended: Tick,
 }
 
 /// The kept part of one room's log on one shard.
 #[derive(Debug, Default)]
 pub struct Log {
+    // The kept batches, oldest first; each begins where the one before ends, the newest ends at `head`.
     batches: VecDeque<Kept>,
+    // Number of frames appended so far, kept or not: the number of the next one. It never goes back.
     head: u64,
-    // Invariant: the sum of the batches' bytes.
+    // Invariant: the sum of the batches' bytes, in both encodings.
     bytes: usize,
 }
 
@@ -134,6 +139,17 @@ impl Log {
         if self.batches.is_empty() && self.batches.capacity() > 64 {
             self.batches = VecDeque::new();
         }
+        self.check();
+    }
+
+    /// Asserts the invariants of the fields, in debug builds.
+    fn check(&self) {
+        let newest = self.batches.back();
+        debug_assert!(
+            newest.is_none_or(|kept| kept.start + u64::from(kept.batch.frames) == self.head),
+            "the newest batch ends at the head"
+        );
+        debug_assert_eq!(newest.is_none(), self.bytes == 0, "batches have bytes");
     }
 
     /// Drops all batches: no reader needs them.

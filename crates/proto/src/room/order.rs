@@ -48,20 +48,27 @@ pub struct OverRate;
 #[derive(Debug)]
 pub struct Room {
     settings: RoomSettings,
+    // For messages of all senders together, at `settings.messages_per_second`.
     budget: Budget,
+    // The open end of the log: the frames since the last cut, for members without compression.
     segment: Segment,
     // The compressed encoding, while members take it. Invariant: both segments have the same frames
     // pending.
     deflated: Option<Box<Segment>>,
-    // Frames in the segment's pending part.
+    // Number of segments that the room has made: the next one's lineage.
+    segments: u32,
+    // Number of frames pending in `segment`; 0 exactly if no byte is pending.
     pending_frames: u32,
     // Batches cut because a segment was full, still to be flushed before the pending part.
     cut: Vec<Batch>,
-    // Invariant: the sum of their bytes.
+    // Invariant: the sum of their bytes, in both encodings.
     cut_bytes: usize,
+    // When the room was flushed last.
     flushed: Tick,
+    // An event waits: the next flush does not wait for the pace.
     urgent: bool,
-    // Clients sort by time: it never goes back, whatever the wall clock does and however long a review took.
+    // `SendTime` of the newest frame. Clients sort by it: it never goes back, whatever the wall clock
+    // does and however long a review took.
     last_sent: UnixTime,
 }
 
@@ -71,8 +78,9 @@ impl Room {
         Self {
             settings,
             budget: Budget::default(),
-            segment: Segment::default(),
+            segment: Segment::new(0),
             deflated: None,
+            segments: 1,
             pending_frames: 0,
             cut: Vec::new(),
             cut_bytes: 0,
@@ -193,9 +201,9 @@ impl Room {
     /// Frees the memory of the segments of a room without new messages.
     pub fn release_memory(&mut self) {
         if self.pending_frames == 0 && self.cut.is_empty() {
-            self.segment = Segment::default();
-            if let Some(deflated) = &mut self.deflated {
-                **deflated = Segment::default();
+            self.segment = self.next_segment();
+            if self.deflated.is_some() {
+                self.deflated = Some(Box::new(self.next_segment()));
             }
             self.cut = Vec::new();
         }
@@ -206,7 +214,7 @@ impl Room {
         if deflated != self.deflated.is_some() {
             // A batch is compressed as a whole or not at all.
             self.cut_pending();
-            self.deflated = deflated.then(Box::default);
+            self.deflated = deflated.then(|| Box::new(self.next_segment()));
         }
     }
 
@@ -232,6 +240,30 @@ impl Room {
             });
         }
         self.pending_frames += 1;
+        self.check();
+    }
+
+    /// Asserts the invariants of the fields, in debug builds.
+    fn check(&self) {
+        debug_assert_eq!(
+            self.cut_bytes,
+            self.cut.iter().map(Batch::bytes).sum::<usize>(),
+            "the bytes of the batches to flush"
+        );
+        let is_empty = self.segment.pending().is_empty();
+        debug_assert_eq!(is_empty, self.pending_frames == 0, "frames have bytes");
+        let deflated = self.deflated.as_ref();
+        debug_assert!(
+            deflated.is_none_or(|deflated| deflated.pending().is_empty() == is_empty),
+            "both encodings have the same frames"
+        );
+    }
+
+    /// Makes a segment whose allocations differ from those of all segments that the room had before.
+    fn next_segment(&mut self) -> Segment {
+        let lineage = self.segments;
+        self.segments = lineage.wrapping_add(1);
+        Segment::new(lineage)
     }
 
     /// Returns the time of the next frame, which is never before the last.
@@ -250,6 +282,7 @@ impl Room {
             self.cut_bytes += batch.bytes();
             self.cut.push(batch);
         }
+        self.check();
     }
 }
 

@@ -4,7 +4,6 @@
 //! Never: handlers, clocks, the content of a message.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock::Tick;
 use crate::base::limits::REVIEW_HELD_PER_ROOM_MAX;
@@ -42,35 +41,38 @@ pub struct Denied<T> {
 /// verdict, or released, when all messages before it have left.
 #[derive(Debug)]
 pub struct Pending<T> {
+    // Those that have not left, oldest first; at most `REVIEW_HELD_PER_ROOM_MAX`.
     entries: VecDeque<Entry<T>>,
-    // The ticket of the first entry; the tickets after it follow by one.
+    // The ticket of the first entry; the tickets after it follow by one. It never goes back, so that a
+    // ticket below it is one of a message that has left.
     first: u64,
 }
 
+/// A message's state.
 #[derive(Debug)]
 enum Entry<T> {
+    /// Its verdict is awaited until the deadline, when the fallback decides.
     Waiting {
         message: T,
         deadline: Tick,
         fallback: Fallback,
     },
+    /// It leaves when those before it have; with the handler's content, if it gave a verdict.
     Allowed(T, Option<Rewrite>),
+    /// It was denied and has left; its place keeps the tickets in step.
     Gone,
 }
 
-impl<T> Default for Pending<T> {
-    fn default() -> Self {
-        // Each queue has its own range of tickets: a verdict for a dropped queue must not decide a message of the
-        // next one.
-        static RANGES: AtomicU64 = AtomicU64::new(0);
+impl<T> Pending<T> {
+    /// Makes an empty queue, the room's `number`th. Each has its own range of tickets: a verdict for a
+    /// dropped queue must not decide a message of the next one.
+    pub fn new(number: u32) -> Self {
         Self {
             entries: VecDeque::new(),
-            first: RANGES.fetch_add(1, Ordering::Relaxed) << 32,
+            first: u64::from(number) << 32,
         }
     }
-}
 
-impl<T> Pending<T> {
     /// Number of messages that have not left; denied ones count until those before them have left.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -146,6 +148,7 @@ impl<T> Pending<T> {
                 return None;
             }
             self.first += 1;
+            debug_assert!(self.len() <= REVIEW_HELD_PER_ROOM_MAX, "hold refuses more");
             if let Entry::Allowed(message, rewrite) = self.entries.pop_front()? {
                 return Some((message, rewrite));
             }
@@ -214,7 +217,7 @@ mod tests {
     /// Goal: verdicts out of order release messages in order; a denial is reported at once.
     #[test]
     fn an_early_verdict_waits_for_those_before_it() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(0);
         let [a, b, c] = ["a", "b", "c"].map(|message| {
             pending
                 .hold(message, at(200), Fallback::Allow)
@@ -253,7 +256,7 @@ mod tests {
         let hold = |pending: &mut Pending<&str>| {
             pending.hold("a", at(200), Fallback::Deny).expect("space")
         };
-        let (mut before, mut after) = (Pending::default(), Pending::default());
+        let (mut before, mut after) = (Pending::new(0), Pending::new(1));
         let (old, new) = (hold(&mut before), hold(&mut after));
         let allow = || Some(Verdict::Allow(rewrite("other")));
         assert_eq!(after.decide(old, allow(), at(1)), None);
@@ -267,7 +270,7 @@ mod tests {
     /// Goal: the bound holds, also for messages that need no verdict.
     #[test]
     fn a_full_room_refuses() {
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(0);
         for message in 0..REVIEW_HELD_PER_ROOM_MAX {
             assert!(pending.hold(message, at(200), Fallback::Deny).is_ok());
         }
@@ -307,7 +310,7 @@ mod tests {
         #[test]
         fn every_message_leaves_once(steps in proptest::collection::vec(step(), 0..200)) {
             const TIMEOUT: u64 = 200;
-            let mut pending = Pending::default();
+            let mut pending = Pending::new(0);
             let first = pending.first;
             // The expected decision of each message by arrival, once it is known.
             let mut expected: Vec<(u64, Fallback, Option<bool>)> = Vec::new();

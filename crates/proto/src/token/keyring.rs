@@ -19,9 +19,13 @@ use crate::base::limits::TOKEN_BYTES_MAX;
 
 /// One sealing key. The bytes come from the caller's random source.
 pub struct Key {
+    // The secret, for the key file.
     bytes: Zeroizing<[u8; KEY_BYTES]>,
+    // Seconds matter only; a key counts as replaced when the next one was made.
     created: UnixTime,
+    // The start of a hash of the secret; it stands in each token that the key sealed.
     id: [u8; KEY_ID_BYTES],
+    // The key schedule of `bytes`.
     cipher: Aes256Gcm,
 }
 
@@ -76,6 +80,7 @@ pub enum KeyringError {
 /// token it sealed has expired.
 #[derive(Debug, Default)]
 pub struct Keyring {
+    // In the order of rotation; the last one seals. Not empty while in use.
     keys: Vec<Key>,
 }
 

@@ -34,18 +34,25 @@ pub struct Decoder {
 /// A message or frame that is still incomplete.
 #[derive(Debug, Default)]
 struct Assembly {
+    // The first bytes of the next header, `head_len` of them; none while `frame` is present.
     head: [u8; HEADER_BYTES_MAX],
     head_len: usize,
     // The frame whose payload is arriving.
     frame: Option<Frame>,
-    // The incomplete message: its kind, its bytes so far, its number of frames.
+    // The kind of the incomplete message, text or binary.
     message: Option<Data>,
+    // The incomplete message is compressed.
     deflated: bool,
+    // The incomplete message's unmasked payload so far, at most `Bounds::message_bytes_max`; or the
+    // message that was handed out, and padding.
     bytes: Vec<u8>,
+    // The check of a plain text in `bytes`.
     utf8: Utf8,
     // Replaces `bytes` and `utf8` once the message is too large for them.
     oversized: Option<Box<Oversized>>,
+    // Number of the incomplete message's frames; 0 exactly if there is no such message.
     fragments: u32,
+    // The payload of the control frame that is arriving, or of the last one; at most 125 bytes.
     control: Vec<u8>,
     // The message in `bytes` was handed out; it is dropped before the next.
     spent: bool,
@@ -178,6 +185,10 @@ impl Assembly {
                 item: None,
             });
         };
+        debug_assert!(
+            self.head_len == 0 && frame.received <= frame.len,
+            "a header ends where its payload begins"
+        );
         let wanted = frame.len - frame.received;
         let available = &mut received[consumed..];
         let taken = wanted.min(available.len());

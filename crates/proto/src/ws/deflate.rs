@@ -22,9 +22,11 @@ const STREAMS_MAX: u32 = 2;
 /// Compresses messages into frames. It takes no memory until the first one, and then about 300 KiB.
 #[derive(Debug, Default)]
 pub struct Deflater {
-    // The compressor, with its window as a power of two.
+    // The compressor, with its window as a power of two, 9 to 15; made at the first message.
     state: Option<(u8, Compress)>,
+    // The output of one message; as long as the longest one needed.
     scratch: Vec<u8>,
+    // Number of messages so far.
     messages: u64,
 }
 
@@ -99,7 +101,9 @@ impl Deflater {
 /// length of the longest message.
 #[derive(Debug, Default)]
 pub struct Inflater {
+    // The decompressor, with the largest window; made at the first message.
     state: Option<Decompress>,
+    // The output of the newest message, and padding; it grows up to the bound on messages.
     output: Vec<u8>,
 }
 
@@ -165,7 +169,9 @@ impl Inflater {
 #[derive(Debug)]
 pub(super) struct Inflating {
     state: Decompress,
+    // Bytes of output so far; at most the bound that `feed` is given.
     plain: usize,
+    // Number of deflate streams begun; at most `STREAMS_MAX`.
     streams: u32,
 }
 

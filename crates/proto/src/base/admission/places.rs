@@ -42,12 +42,17 @@ struct Held<T> {
 ///
 /// A connection without a holder counts for no share: a trusted proxy's, until it names its client.
 pub struct Places<T> {
+    // Number of places; above zero.
     held_max: usize,
+    // Places of one holder beyond which it is displaced first; above zero.
     share_max: usize,
+    // Counts entries and changes of standing: what came later has a higher number.
     next: u64,
+    // The places taken; at most `held_max`.
     held: BTreeMap<Place, Held<T>>,
     // Invariant: the connections that are not busy, in the order of displacement.
     by_age: BTreeMap<Since, Place>,
+    // Invariant: those of `by_age` that have a holder.
     by_holder: BTreeSet<(Holder, Since, Place)>,
     // Invariant: of all connections, busy or not; none is zero.
     counts: BTreeMap<Holder, usize>,
@@ -210,6 +215,11 @@ impl<T> Places<T> {
     }
 
     fn tick(&mut self) -> u64 {
+        debug_assert!(self.held.len() <= self.held_max, "a place for each");
+        debug_assert!(
+            self.by_holder.len() <= self.by_age.len() && self.by_age.len() <= self.held.len(),
+            "busy ones are in no order, strangers not in that of holders"
+        );
         self.next += 1;
         self.next
     }

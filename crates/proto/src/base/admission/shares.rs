@@ -31,8 +31,11 @@ impl Known {
 /// The shares of the addresses of one shard, or one listener. An address is tracked while it has open connections,
 /// or was refused recently; at [`ADDRESSES_MAX`] a new one is not counted.
 pub struct Shares {
+    // Open connections of one address; `None`: not counted.
     connections_max: Option<usize>,
+    // Refusals of one address that are answered; `None`: all are.
     refusals: Option<Rate>,
+    // The tracked addresses; at most `ADDRESSES_MAX`.
     known: BTreeMap<Holder, Known>,
     // Where the next sweep continues.
     swept: Holder,
