@@ -57,8 +57,8 @@ def test_connect():
     assert set(result["server_cpu_us_per_handshake"]) == {"user", "system"}
 
 
-def test_storm():
-    result = bench("storm", "--clients", "200", "--rooms", "3", "--seconds", "1")
+def test_reconnect():
+    result = bench("reconnect", "--clients", "200", "--rooms", "3", "--seconds", "1")
     assert (result["clients"], result["bystander_wrong"]) == (200, 0)
     assert result["last_back_ms"] > result["cut_ms"] > 0
     check_ages(result["handshake_us"])
@@ -149,10 +149,10 @@ def test_crowd_says_what_it_did_not_get(tmp_path):
     assert result["calculated"] is None
 
 
-def test_neighbours(tmp_path):
+def test_noisy_neighbour(tmp_path):
     plot = tmp_path / "neighbours.svg"
     flags = ("--crowd", "60", "--part", "30", "--rates", "5,20", "--seconds", "1", "--plot", str(plot))
-    result = bench("neighbours", *flags)
+    result = bench("noisy-neighbour", *flags)
     silent, *loaded = result["rows"]
     assert (silent["huge_messages_per_second"], silent["huge_latency_us"]) == (0, None)
     assert [row["huge_messages_per_second"] for row in loaded] == [5, 20]
@@ -259,6 +259,12 @@ def test_flags_that_make_no_sense_are_refused(flags, named):
     run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
     assert run.returncode == 2, run
     assert named in run.stderr
+
+
+@pytest.mark.parametrize(("old", "new"), [("storm", "reconnect"), ("neighbours", "noisy-neighbour")])
+def test_old_names_still_work(old, new):
+    run = subprocess.run([BINARY, "bench", old, "--help"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and f"bench {new} " in run.stdout
 
 
 def refused(*words: str) -> str:

@@ -99,7 +99,10 @@ mod tests {
                 wanted: held as u64,
                 lost: 0,
                 first: Duration::ZERO,
-                ages: Ages([0, 0, 0, last_micros]),
+                ages: Ages {
+                    max: last_micros,
+                    ..Ages::default()
+                },
                 pass_max: Duration::ZERO,
                 frame_bytes: 386.0,
                 busy: Busy::default(),

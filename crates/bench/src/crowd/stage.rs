@@ -115,11 +115,7 @@ impl Connecting {
 impl Stage {
     /// Returns how long the median message took to its last connection.
     pub(super) fn reach(&self) -> Option<Duration> {
-        let mut last: Vec<u64> = self
-            .messages
-            .iter()
-            .map(|each| each.ages.max_micros())
-            .collect();
+        let mut last: Vec<u64> = self.messages.iter().map(|each| each.ages.max).collect();
         last.sort_unstable();
         last.get(last.len() / 2)
             .map(|micros| Duration::from_micros(*micros))

@@ -18,36 +18,42 @@ pub(crate) fn record(ages: &mut Histogram<u64>, age: Duration) {
     ages.saturating_record(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
 }
 
-/// The 50th, 99th and 99.9th percentile and the maximum of some ages, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ages(pub(crate) [u64; 4]);
+/// Percentiles of some ages, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ages {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
+    /// The 99.9th.
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+}
 
 impl Ages {
     pub(crate) fn of(ages: &Histogram<u64>) -> Self {
         let at = |quantile| ages.value_at_quantile(quantile);
-        Self([at(0.5), at(0.99), at(0.999), ages.max()])
+        Self {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: ages.max(),
+        }
     }
 
-    /// The same in milliseconds.
+    /// Returns the percentiles in milliseconds, ascending.
     pub(crate) fn ms(self) -> [f64; 4] {
-        self.0.map(|micros| micros as f64 / 1000.0)
+        [self.p50, self.p99, self.p999, self.max].map(|micros| micros as f64 / 1000.0)
     }
 
-    /// The 99th percentile.
-    pub(crate) fn p99(self) -> Duration {
-        Duration::from_micros(self.0[1])
-    }
-
-    pub(crate) fn max_micros(self) -> u64 {
-        self.0[3]
+    /// Returns whether the 99th percentile is at most `bound`.
+    pub(crate) fn keep(self, bound: Duration) -> bool {
+        Duration::from_micros(self.p99) <= bound
     }
 
     pub(crate) fn json(self) -> Value {
-        let [p50, p99, p999, max] = self.0;
-        json!({"p50": p50, "p99": p99, "p999": p999, "max": max})
+        json!({"p50": self.p50, "p99": self.p99, "p999": self.p999, "max": self.max})
     }
 
-    /// One line for people.
+    /// Writes one line for people.
     pub(crate) fn line(self) -> String {
         let [p50, p99, p999, max] = self.ms();
         format!("p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms")

@@ -125,7 +125,7 @@ impl Search {
 
     fn row(&self, rate: f64, outcome: &Outcome) -> Row {
         let ages = Ages::of(&outcome.ages);
-        let kept = ages.p99() <= self.p99_max && outcome.is_complete();
+        let kept = ages.keep(self.p99_max) && outcome.is_complete();
         Row {
             rate,
             deliveries_per_second: outcome.deliveries as f64 / outcome.elapsed.as_secs_f64(),
@@ -221,8 +221,7 @@ impl Trials<'_> {
         let sends = sends_before.zip(self.server.sends());
         Ok(Row {
             cpu_nanos: cpu.map(|both| both.map(each)),
-            messages_per_send: sends
-                .map(|(before, after)| (after.0 - before.0) / (after.1 - before.1).max(1.0)),
+            messages_per_send: sends.map(|(before, after)| after.since(before).messages_per_send()),
             ..self.search.row(rate, &outcome)
         })
     }
@@ -246,14 +245,14 @@ impl Row {
     /// hiccup of the machine, which would cap a whole search.
     fn is_near_miss(&self, p99_max: Duration) -> bool {
         let complete = self.wrong == 0 && self.refused == 0;
-        complete && self.verdict == Verdict::Over && self.ages.p99() <= p99_max * 2
+        complete && self.verdict == Verdict::Over && self.ages.keep(p99_max * 2)
     }
 
     fn ended(rate: f64) -> Self {
         Self {
             rate,
             deliveries_per_second: 0.0,
-            ages: Ages([0; 4]),
+            ages: Ages::default(),
             wrong: 0,
             refused: 0,
             frame_bytes: 0.0,
@@ -419,7 +418,7 @@ mod tests {
             "{}",
             row.frame_bytes
         );
-        assert!(row.ages.0[3] > 0);
+        assert!(row.ages.max > 0);
         assert_eq!(row.cpu_nanos, None);
     }
 

@@ -68,6 +68,15 @@ pub(crate) struct Attach {
     pub(crate) pid: Option<u32>,
 }
 
+/// What a server sent, by its own metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sends {
+    /// Messages delivered.
+    pub(crate) messages: f64,
+    /// Send operations.
+    pub(crate) sends: f64,
+}
+
 /// Path and token with which a viewer connects; a plain server has no tokens.
 pub(crate) type ViewerAccess = (String, Option<String>);
 
@@ -231,9 +240,9 @@ impl ServerUnderTest {
             .map_err(|cause| BenchError::Connect { index, cause })
     }
 
-    /// Returns how many frames it delivered and how many sends it made so far, from its metrics;
-    /// `None` if its control listener is not known.
-    pub(crate) fn sends(&self) -> Option<(f64, f64)> {
+    /// Returns the sends it made so far, from its metrics; `None` if its control listener is not
+    /// known.
+    pub(crate) fn sends(&self) -> Option<Sends> {
         let control = self.control?;
         let answer = api::get(control, "/metrics").ok()?;
         let figure = |name| {
@@ -241,10 +250,10 @@ impl ServerUnderTest {
             let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
             value.trim().parse().ok()
         };
-        Some((
-            figure("uproar_messages_delivered_total")?,
-            figure("uproar_sends_total")?,
-        ))
+        Some(Sends {
+            messages: figure("uproar_messages_delivered_total")?,
+            sends: figure("uproar_sends_total")?,
+        })
     }
 
     /// Returns the time that each of its threads has run; nothing if its process is not known.
@@ -267,6 +276,28 @@ impl ServerUnderTest {
     /// Returns its processor time since `before`, user and system together.
     pub(crate) fn busy_since(&self, before: Option<Usage>) -> Option<Duration> {
         self.cpu_since(before).map(|cpu| cpu.iter().sum())
+    }
+}
+
+impl Sends {
+    /// Returns what was sent since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            messages: self.messages - before.messages,
+            sends: self.sends - before.sends,
+        }
+    }
+
+    pub(crate) fn plus(self, more: Self) -> Self {
+        Self {
+            messages: self.messages + more.messages,
+            sends: self.sends + more.sends,
+        }
+    }
+
+    /// Returns the messages in one send, mean.
+    pub(crate) fn messages_per_send(self) -> f64 {
+        self.messages / self.sends.max(1.0)
     }
 }
 

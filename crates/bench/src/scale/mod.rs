@@ -23,7 +23,7 @@ use crate::harness::flags::{content_bytes, count};
 use crate::harness::machine;
 use crate::harness::program::Environment;
 use crate::harness::report::user_and_system;
-use crate::harness::server::ServerUnderTest;
+use crate::harness::server::{Sends, ServerUnderTest};
 
 /// Flags of `uproar bench scale`.
 #[derive(Debug, Args)]
@@ -68,9 +68,7 @@ struct Run {
     /// together.
     elapsed: Duration,
     /// Sends of the server.
-    sends: f64,
-    /// Messages in one send, mean.
-    messages_per_send: f64,
+    sends: Sends,
     /// Processor time of the server, user and system.
     cpu: [Duration; 2],
     /// Time that the server's busiest thread, which is a shard, ran; the sum over the bursts.
@@ -186,29 +184,26 @@ impl Scale {
             shards,
             deliveries: 0,
             elapsed: Duration::ZERO,
-            sends: 0.0,
-            messages_per_send: 0.0,
+            sends: Sends::default(),
             cpu: [Duration::ZERO; 2],
             busiest: Duration::ZERO,
             frame_bytes: room.frame_bytes,
             wrong: 0,
         };
-        let mut delivered = 0.0;
         for _ in 0..self.bursts {
-            delivered += self.measure_burst(&server, &mut room, &mut run)?;
+            self.measure_burst(&server, &mut room, &mut run)?;
         }
         run.deliveries = run.deliveries.saturating_sub(run.wrong);
-        run.messages_per_send = delivered / run.sends.max(1.0);
         Ok(run)
     }
 
-    /// Adds one burst to `run`. Returns how many frames the server delivered by its own count.
+    /// Adds one burst to `run`.
     fn measure_burst(
         &self,
         server: &ServerUnderTest,
         room: &mut Room,
         run: &mut Run,
-    ) -> Result<f64, BenchError> {
+    ) -> Result<(), BenchError> {
         let unknown = || BenchError::Server("its metrics cannot be read".to_owned());
         let (sends_before, usage_before) = (server.sends(), server.usage());
         let threads_before = server.thread_times();
@@ -222,12 +217,11 @@ impl Scale {
         if let Some([user, system]) = server.cpu_since(usage_before) {
             run.cpu = [run.cpu[0] + user, run.cpu[1] + system];
         }
-        let (frames, sends) = sends_before.ok_or_else(unknown)?;
-        let (frames_after, sends_after) = sends_after.ok_or_else(unknown)?;
-        run.sends += sends_after - sends;
+        let sends = sends_before.zip(sends_after).ok_or_else(unknown)?;
+        run.sends = run.sends.plus(sends.1.since(sends.0));
         run.wrong += room.read()?;
         run.deliveries += (self.receivers * self.messages * self.chunks) as u64;
-        Ok(frames_after - frames)
+        Ok(())
     }
 
     /// Compares each number of shards with the first one, round by round.
@@ -279,18 +273,18 @@ impl Run {
     }
 
     fn sends_per_second(&self) -> f64 {
-        self.sends / self.elapsed.as_secs_f64()
+        self.sends.sends / self.elapsed.as_secs_f64()
     }
 
     /// Sends per second of the busiest shard's own time: the sends per second if nothing else ran
     /// on the machine and no shard waited.
     fn sends_per_busy_second(&self) -> f64 {
-        self.sends / self.busiest.as_secs_f64()
+        self.sends.sends / self.busiest.as_secs_f64()
     }
 
     /// Processor microseconds of the server for each send, user and system.
     fn cpu_micros(&self) -> [f64; 2] {
-        let sends = self.sends.max(1.0);
+        let sends = self.sends.sends.max(1.0);
         self.cpu.map(|time| time.as_secs_f64() * 1e6 / sends)
     }
 
@@ -303,7 +297,7 @@ impl Run {
             self.deliveries_per_second(),
             self.sends_per_second(),
             self.sends_per_busy_second(),
-            self.messages_per_send,
+            self.sends.messages_per_send(),
             format!("{user:.2}+{system:.2}"),
             self.wrong,
             self.deliveries_per_second() / first.deliveries_per_second(),
@@ -316,7 +310,7 @@ impl Run {
             "deliveries_per_second": self.deliveries_per_second().round(),
             "sends_per_second": self.sends_per_second().round(),
             "sends_per_second_of_busiest_shard": self.sends_per_busy_second().round(),
-            "messages_per_send": self.messages_per_send,
+            "messages_per_send": self.sends.messages_per_send(),
             "seconds": self.elapsed.as_secs_f64(),
             "server_cpu_us_per_send": user_and_system(self.cpu_micros()),
             "frame_bytes": self.frame_bytes,

@@ -24,7 +24,7 @@ pub(super) struct Point {
     pub(super) floor: Option<plain_sends::Point>,
 }
 
-/// Members of each room that are not idle, and what is measured at them.
+/// The work of one point.
 pub(super) struct PointWork {
     pub(super) shape: Shape,
     pub(super) search: Search,
@@ -104,7 +104,7 @@ impl Point {
             row["lowest"] = lowest.round().into();
             row["highest"] = highest.round().into();
         }
-        if let Some([_, lowest, highest]) = self.spread(|row| row.ages.0[1] as f64) {
+        if let Some([_, lowest, highest]) = self.spread(|row| row.ages.p99 as f64) {
             row["p99_us_lowest"] = lowest.into();
             row["p99_us_highest"] = highest.into();
         }
@@ -172,7 +172,10 @@ mod tests {
         Row {
             rate: 1.0,
             deliveries_per_second,
-            ages: Ages([1, p99, p99, p99]),
+            ages: Ages {
+                p99,
+                ..Ages::default()
+            },
             wrong: 0,
             refused: 0,
             frame_bytes: 386.0,
@@ -192,7 +195,7 @@ mod tests {
         };
         let deliveries = point.spread(|row| row.deliveries_per_second);
         assert_eq!(deliveries, Some([2.0, 1.0, 3.0]));
-        let p99 = point.spread(|row| row.ages.0[1] as f64);
+        let p99 = point.spread(|row| row.ages.p99 as f64);
         assert_eq!(p99, Some([10.0, 10.0, 30.0]));
         let json = point.json();
         assert_eq!((&json["value"], &json["highest"]), (&7.into(), &3.0.into()));

@@ -1,5 +1,6 @@
 //! Pictures of results.
 
+mod axis;
 mod latency;
 mod panels;
 mod svg;

@@ -45,6 +45,7 @@ pub(super) fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Goal: steps are 1, 2 or 5 times a power of ten, and labels are short.
     #[test]
     fn steps_and_labels_are_round() {
         for (least, step) in [
