@@ -187,7 +187,7 @@ impl Fault {
                 "resourceType": "ROOM",
             }),
             Self::Quota { limit, of } => json!({
-                "message": format!("Quota of {limit} {of} is used up"),
+                "message": format!("The quota of {limit} {of} is reached; delete some to create others"),
                 "resourceId": "account",
                 "resourceType": "ROOM",
                 "limit": limit,
@@ -199,7 +199,7 @@ impl Fault {
                 "limit": limit,
             }),
             Self::Late => json!({"message":
-                "The server did not finish this call in time. It may still take effect: look before you repeat it"}),
+                "The server did not finish this call in time. It may still take effect: check before you repeat it"}),
             Self::Busy => json!({"message": "Too many calls wait for an answer; retry later"}),
             Self::Internal => json!({"message": "Internal server error"}),
         }

@@ -111,7 +111,7 @@ impl Input {
             return None;
         };
         if object.len() > count_max {
-            self.fault(name, format!("may have {count_max} entries"));
+            self.fault(name, too_many(count_max, "entries", object.len()));
             return None;
         }
         let mut map = BTreeMap::new();
@@ -121,12 +121,14 @@ impl Input {
                 self.fault(name, "must be an object of strings");
                 return None;
             };
-            for (text, chars, what) in [(&key, &key_chars, "key"), (&value, &value_chars, "value")]
+            for (text, chars, what) in
+                [(&key, &key_chars, "keys"), (&value, &value_chars, "values")]
             {
                 let (least, most) = (chars.start(), chars.end());
-                if !chars.contains(&text.chars().count()) {
-                    let must = format!("has a {what} that has not {least} to {most} characters");
-                    self.fault(name, must);
+                let found = text.chars().count();
+                if !chars.contains(&found) {
+                    let must = format!("{what} must have {least} to {most} characters");
+                    self.fault(name, format!("{must}; one has {found}"));
                     return None;
                 }
             }
@@ -134,10 +136,8 @@ impl Input {
             map.insert(key, value);
         }
         if bytes > bytes_max {
-            self.fault(
-                name,
-                format!("may have {bytes_max} bytes, keys and values together"),
-            );
+            let what = "bytes, keys and values together";
+            self.fault(name, too_many(bytes_max, what, bytes));
             return None;
         }
         Some(map)
@@ -161,7 +161,7 @@ impl Input {
             return None;
         };
         if values.len() > count_max {
-            self.fault(name, format!("may have {count_max} entries"));
+            self.fault(name, too_many(count_max, "entries", values.len()));
             return None;
         }
         let mut texts = Vec::with_capacity(values.len());
@@ -169,8 +169,7 @@ impl Input {
             match value {
                 Value::String(text) if (pattern.admits)(&text) => texts.push(text),
                 Value::String(_) => {
-                    let must = format!("has an entry that does not match {}", pattern.text);
-                    self.fault(name, must);
+                    self.fault(name, format!("entries must match {}", pattern.text));
                     return None;
                 }
                 _ => {
@@ -233,4 +232,9 @@ impl Input {
     fn take(&mut self, name: &str) -> Option<Value> {
         self.members.remove(name).filter(|value| !value.is_null())
     }
+}
+
+/// The message about more of something than there may be.
+pub(super) fn too_many(most: usize, what: &str, found: usize) -> String {
+    format!("must have at most {most} {what}; there are {found}")
 }

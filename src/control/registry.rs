@@ -225,7 +225,7 @@ impl Registry {
     fn settled(&self, arn: &str, id: LoggingId) -> Result<(), Fault> {
         match self.logging.get(id) {
             Some(record) if record.state != LoggingState::Active => {
-                let why = "Another change of the logging configuration is under way";
+                let why = "Another change of the logging configuration is in progress; retry later";
                 Err(Fault::conflict(arn, why))
             }
             _ => Ok(()),

@@ -28,7 +28,10 @@ impl<I: ResourceId> Page<I> {
         let after = token.filter(|token| !token.is_empty()).and_then(|token| {
             let cursor = read_cursor(&token);
             if cursor.is_none() {
-                input.fault("nextToken", "was not given by this server");
+                input.fault(
+                    "nextToken",
+                    "must be one that this server returned; list again without it",
+                );
             }
             cursor
         });

@@ -9,7 +9,7 @@ use super::authorize::Authorized;
 use super::request::Answer;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
-use crate::control::input::Input;
+use crate::control::input::{Input, too_many};
 use crate::control::record::{LoggingRecord, RoomRecord};
 use crate::control::state::Control;
 use uproar_proto::base::limits::TAGS_MAX;
@@ -38,7 +38,7 @@ fn is_reserved(key: &str) -> bool {
 }
 
 const RESERVED_PREFIX: &str = "aws:";
-const RESERVED: &str = "has a key that begins with aws:, which is reserved";
+const RESERVED: &str = "keys must not begin with aws:, which is reserved";
 
 pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let arn = call.path_arn();
@@ -64,10 +64,12 @@ pub(super) async fn tag(control: &Control, call: Authorized) -> Result<Answer, F
         if tags.len() <= TAGS_MAX {
             Ok(())
         } else {
-            Err(Fault::field(
-                "tags",
-                format!("a resource may have {TAGS_MAX}"),
-            ))
+            let all = too_many(
+                TAGS_MAX,
+                "entries, with those that the resource has",
+                tags.len(),
+            );
+            Err(Fault::field("tags", all))
         }
     };
     edit(control, &arn, add).await
@@ -125,16 +127,16 @@ pub(super) fn keys(query: &str) -> Result<BTreeSet<String>, Fault> {
         .enumerate()
     {
         if index >= TAGS_MAX {
-            return Err(wrong(format!("may have {TAGS_MAX} keys")));
+            return Err(wrong(format!("must have at most {TAGS_MAX} keys")));
         }
-        let key = String::from_utf8(percent_decode(escaped)).ok();
-        let key = key.filter(|key| KEY_CHARS.contains(&key.chars().count()));
-        let key = key.ok_or_else(|| {
+        let key = String::from_utf8(percent_decode(escaped));
+        let key = key.map_err(|_| wrong("keys must be UTF-8".to_owned()))?;
+        let found = key.chars().count();
+        if !KEY_CHARS.contains(&found) {
             let (least, most) = (KEY_CHARS.start(), KEY_CHARS.end());
-            wrong(format!(
-                "has a key that has not {least} to {most} characters"
-            ))
-        })?;
+            let must = format!("keys must have {least} to {most} characters; one has {found}");
+            return Err(wrong(must));
+        }
         if is_reserved(&key) {
             return Err(wrong(RESERVED.to_owned()));
         }
