@@ -34,11 +34,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let read: Vec<_> = read_all(&segment, 0).collect();
     assert_eq!(read.len(), written.len());
-    for ((located, end), (its_end, json)) in read.iter().zip(&written) {
-        assert_eq!(
-            (*end, &segment[located.json.clone()]),
-            (*its_end, &json[..])
-        );
+    for ((record, end), (its_end, json)) in read.iter().zip(&written) {
+        assert_eq!((*end, &segment[record.json.clone()]), (*its_end, &json[..]));
     }
 
     let place = |low, high| usize::from(u16::from_le_bytes([low, high]));
@@ -55,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
         check(&segment);
         // A checksum of 32 bits finds any change of one byte.
         let numbers: Vec<u64> = read_all(&segment, 0)
-            .map(|(located, _)| located.number)
+            .map(|(record, _)| record.number)
             .collect();
         let left = (0..written.len()).filter(|number| before == head[5] || *number != touched);
         assert!(numbers.into_iter().eq(left.map(|number| number as u64)));
@@ -65,8 +62,8 @@ fuzz_target!(|data: &[u8]| {
 /// Each entry lies within the bytes, behind the one before.
 fn check(segment: &[u8]) {
     let mut start = 0;
-    for (located, end) in read_all(segment, 0) {
-        assert!(start <= located.json.start && located.json.end == end);
+    for (record, end) in read_all(segment, 0) {
+        assert!(start <= record.json.start && record.json.end == end);
         assert!(start < end && end <= segment.len());
         start = end;
     }

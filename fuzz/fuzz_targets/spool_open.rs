@@ -140,20 +140,20 @@ fn goes_on(mut spool: Spool, last: Option<u64>) {
 /// All that there is, and in which epoch.
 fn drain(spool: &mut Spool) -> Vec<(Record, u32)> {
     let mut delivered = Vec::new();
-    while let Some(ticket) = spool.ticket(u64::MAX) {
-        let (backlog, stretch) = (spool.backlog(), read(&ticket).expect("memory"));
-        if stretch.records.is_empty() {
-            spool.drop_damaged(&stretch);
+    while let Some(location) = spool.next_batch(u64::MAX) {
+        let (backlog, batch) = (spool.backlog(), read(&location).expect("memory"));
+        if batch.records.is_empty() {
+            spool.drop_damaged(&batch);
         } else {
-            let records = stretch.records.iter().enumerate();
-            let (epoch, _) = stretch.origin();
+            let records = batch.records.iter().enumerate();
+            let (epoch, _) = batch.origin();
             let all = records.map(|(index, record)| {
-                let json = stretch.json(index).to_vec();
+                let json = batch.json(index).to_vec();
                 ((record.number, json), epoch)
             });
             delivered.extend(all);
-            spool.plan(&stretch).expect("memory");
-            spool.advance(&stretch).expect("memory");
+            spool.plan(&batch).expect("memory");
+            spool.advance(&batch).expect("memory");
         }
         assert!(spool.backlog() < backlog, "it comes to an end");
     }

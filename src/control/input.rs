@@ -172,7 +172,11 @@ impl Input {
                     self.fault(name, format!("entries must match {}", pattern.text));
                     return None;
                 }
-                _ => {
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::Array(_)
+                | Value::Object(_) => {
                     self.fault(name, "must be a list of strings");
                     return None;
                 }

@@ -32,6 +32,12 @@ macro_rules! operations {
             /// Every operation.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// Its position in [`Operation::ALL`], and in an array with one entry for each.
+            #[expect(clippy::as_conversions, reason = "the variants are counted from 0")]
+            pub(super) const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The API's name.
             pub const fn name(self) -> &'static str {
                 match self {

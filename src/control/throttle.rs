@@ -30,12 +30,12 @@ impl Rates {
 
     /// Sets one rate; zero lifts it.
     pub fn set(&mut self, operation: Operation, per_second: u32) {
-        self.0[operation as usize] = per_second;
+        self.0[operation.index()] = per_second;
     }
 
     /// Calls per second; zero: not limited.
     pub fn of(&self, operation: Operation) -> u32 {
-        self.0[operation as usize]
+        self.0[operation.index()]
     }
 }
 
@@ -65,7 +65,7 @@ impl Throttle {
         if limit == 0 {
             return Ok(());
         }
-        let kept = &self.budgets[operation as usize];
+        let kept = &self.budgets[operation.index()];
         let mut budget = kept.get();
         let taken = budget.take(Rate::per_second(limit), now);
         kept.set(budget);

@@ -201,7 +201,6 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("shard/run.rs", "could not be pinned"),
         ("control/store/schema.rs", "was migrated"),
         ("control/archive", "the archive"),
-        ("control/archive/intake.rs", "without a configuration"),
         // Once a look at a file of ours, or a change of its state.
         ("server/reload.rs", "reloaded"),
         // Once a change of its standing, then once an hour.
@@ -212,6 +211,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         // Of at most ten logging configurations, once a state or once a look.
         ("control/archive/ingest.rs", "configuration"),
         ("control/archive/deliver.rs", "configuration"),
+        ("control/archive/sink.rs", "configuration"),
         // One a second of each handler, of which there are as many as rooms' owners configured.
         ("control/review/mod.rs", "was not reviewed"),
         // Authorized callers, at their own rate of 5 a second.

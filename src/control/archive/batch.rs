@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::spool::entry::Located;
+use super::spool::entry::SpooledRecord;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     PUT_LOG_EVENT_OVERHEAD_BYTES, PUT_LOG_EVENTS_BYTES_MAX, PUT_LOG_EVENTS_MAX,
@@ -16,7 +16,7 @@ use uproar_proto::base::limits::{
 pub type Indexes = Vec<usize>;
 
 /// Records of each room and window of `window_ms`, with the window's start.
-pub fn objects(records: &[Located], window_ms: u64) -> Vec<(RoomId, u64, Indexes)> {
+pub fn objects(records: &[SpooledRecord], window_ms: u64) -> Vec<(RoomId, u64, Indexes)> {
     let mut objects: BTreeMap<(u64, RoomId), Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         let start_ms = window_start(record.event_ms, window_ms);
@@ -37,7 +37,7 @@ pub fn window_start(event_ms: u64, window_ms: u64) -> u64 {
 }
 
 /// `PutLogEvents` calls: each for one room, sorted by time, within count, bytes and span.
-pub fn log_events(records: &[Located]) -> Vec<(RoomId, Indexes)> {
+pub fn log_events(records: &[SpooledRecord]) -> Vec<(RoomId, Indexes)> {
     let span_max = u64::try_from(PUT_LOG_EVENTS_SPAN_MAX.as_millis()).expect("a day");
     let mut rooms: BTreeMap<RoomId, Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
@@ -66,7 +66,7 @@ pub fn log_events(records: &[Located]) -> Vec<(RoomId, Indexes)> {
 }
 
 /// `PutRecordBatch` calls, in order, within count and bytes.
-pub fn firehose_records(records: &[Located]) -> Vec<Indexes> {
+pub fn firehose_records(records: &[SpooledRecord]) -> Vec<Indexes> {
     let mut bytes = 0;
     divide((0..records.len()).collect(), |call, index| {
         let len = records[index].json.len() + 1;
@@ -80,7 +80,10 @@ pub fn firehose_records(records: &[Located]) -> Vec<Indexes> {
 }
 
 /// Records of each file, in order.
-pub fn files(records: &[Located], path: impl Fn(&Located) -> PathBuf) -> Vec<(PathBuf, Indexes)> {
+pub fn files(
+    records: &[SpooledRecord],
+    path: impl Fn(&SpooledRecord) -> PathBuf,
+) -> Vec<(PathBuf, Indexes)> {
     let mut files: BTreeMap<PathBuf, Indexes> = BTreeMap::new();
     for (index, record) in records.iter().enumerate() {
         files.entry(path(record)).or_default().push(index);
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn records() -> impl Strategy<Value = Vec<Located>> {
+    fn records() -> impl Strategy<Value = Vec<SpooledRecord>> {
         let day_ms = 86_400_000_u64;
         let record = (
             0..3_u128,
@@ -119,7 +122,7 @@ mod tests {
         );
         proptest::collection::vec(record, 0..60).prop_map(|list| {
             list.into_iter()
-                .map(|(room, event_ms, len)| Located {
+                .map(|(room, event_ms, len)| SpooledRecord {
                     number: 0,
                     room: RoomId::from_random(room),
                     event_ms,
@@ -141,7 +144,7 @@ mod tests {
     fn calls_are_filled_to_the_count() {
         let room = RoomId::from_random(1);
         let small = vec![
-            Located {
+            SpooledRecord {
                 number: 0,
                 room,
                 event_ms: 5,

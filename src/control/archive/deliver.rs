@@ -1,50 +1,25 @@
 //! One configuration's delivery: waits until a batch is due, ships it until it has arrived, and only then moves the
 //! cursor.
 
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
-use super::batch::window_start;
-use super::metrics::{ArchiveMetrics, DeliveryError, DropReason, Kind};
+use super::due::Due;
+use super::metrics::{ArchiveMetrics, DeliveryError, DropReason};
 use super::shipment::{Report, Shipment};
+use super::sink::Sink;
 use super::sink_client::SinkClient;
-use super::spool::{self, RecordBatch, Spool, Ticket};
+use super::spool::{self, BatchLocation, RecordBatch};
 use super::upload::uploads;
 use crate::clock::Clock;
-use crate::control::record::Destination;
 use crate::logging;
 use crate::random;
 use crate::supervisor::{Supervisor, blocking};
-use uproar_proto::base::id::LoggingId;
-use uproar_proto::base::limits::{LOG_RETRY_MAX, LOG_STRETCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
-
-/// From the end of a window until its objects are made: messages of its last moment are in the spool by then.
-const WINDOW_GRACE_MS: u64 = 1_000;
-
-/// Where the records of one logging configuration go, and its spool.
-#[derive(Debug)]
-pub(super) struct Sink {
-    pub(super) id: LoggingId,
-    pub(super) spool: RefCell<Spool>,
-    destination: RefCell<Destination>,
-    // Changes with the destination.
-    generation: Cell<u64>,
-    // Records that may be dropped because the destination refuses them, until it accepts one again.
-    drops_left: Cell<u32>,
-    /// Notified when records were spooled.
-    pub(super) spooled: Notify,
-    redirected: Notify,
-    /// The last write to the spool failed; logged once, not for each frame.
-    pub(super) unwritable: Cell<bool>,
-    // This sink's share of the gauges.
-    share: Cell<(u64, u64)>,
-}
+use uproar_proto::base::limits::LOG_RETRY_MAX;
+use uproar_proto::base::number::wide;
 
 /// State that all sinks share.
 #[derive(Debug)]
@@ -58,53 +33,6 @@ pub(super) struct Common {
 impl Common {
     fn now_ms(&self) -> u64 {
         self.clock.now().unix.millis()
-    }
-}
-
-impl Sink {
-    pub(super) fn new(id: LoggingId, spool: Spool, destination: Destination) -> Self {
-        Self {
-            id,
-            spool: RefCell::new(spool),
-            destination: RefCell::new(destination),
-            generation: Cell::new(0),
-            drops_left: Cell::new(0),
-            spooled: Notify::new(),
-            redirected: Notify::new(),
-            unwritable: Cell::new(false),
-            share: Cell::default(),
-        }
-    }
-
-    pub(super) fn kind(&self) -> Kind {
-        Kind::of(&self.destination.borrow())
-    }
-
-    /// Delivers to `destination` from now on, including the records in the spool.
-    pub(super) fn redirect(&self, metrics: &ArchiveMetrics, destination: Destination) {
-        metrics.hold(self.kind(), self.share.take(), (0, 0));
-        *self.destination.borrow_mut() = destination;
-        self.generation.set(self.generation.get() + 1);
-        self.drops_left.set(0);
-        self.gauge(metrics);
-        self.redirected.notify_one();
-    }
-
-    /// Updates the gauges.
-    pub(super) fn gauge(&self, metrics: &ArchiveMetrics) {
-        let mut spool = self.spool.borrow_mut();
-        let lost = spool.take_lost();
-        if lost > 0 {
-            tracing::error!(configuration = %self.id, records = lost, "chat logs: a spool file is damaged; these records are lost");
-            metrics.dropped(self.kind(), DropReason::Damage, lost);
-        }
-        let share = (spool.bytes(), spool.backlog());
-        metrics.hold(self.kind(), self.share.replace(share), share);
-    }
-
-    /// Takes the sink's share out of the gauges, since its configuration was deleted.
-    pub(super) fn retire(&self, metrics: &ArchiveMetrics) {
-        metrics.hold(self.kind(), self.share.take(), (0, 0));
     }
 }
 
@@ -126,8 +54,8 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
     // Number and time of the oldest undelivered record.
     let mut oldest = None;
     loop {
-        let ticket = sink.spool.borrow().ticket(1);
-        let Some(ticket) = ticket else {
+        let location = sink.spool.borrow().next_batch(1);
+        let Some(location) = location else {
             sink.spooled.notified().await;
             continue;
         };
@@ -135,7 +63,7 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
         let event_ms = match oldest {
             Some((number, event_ms)) if number == position => event_ms,
             _ => {
-                let Some(batch) = read(sink, common, ticket).await else {
+                let Some(batch) = read(sink, common, location).await else {
                     continue;
                 };
                 let event_ms = batch.records[0].event_ms;
@@ -144,7 +72,7 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
             }
         };
         let planned = sink.spool.borrow().is_planned();
-        let due = Due::new(sink.kind(), common);
+        let due = Due::new(sink.kind(), &common.client.settings);
         let bytes = sink.spool.borrow().backlog_bytes();
         let wait = if planned {
             Duration::ZERO
@@ -156,9 +84,9 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
             let _either = tokio::time::timeout(wait, sink.spooled.notified()).await;
             continue;
         }
-        let ticket = sink.spool.borrow().ticket(u64::MAX);
-        let Some(ticket) = ticket else { continue };
-        let Some(mut batch) = read(sink, common, ticket).await else {
+        let location = sink.spool.borrow().next_batch(u64::MAX);
+        let Some(location) = location else { continue };
+        let Some(mut batch) = read(sink, common, location).await else {
             continue;
         };
         if !planned {
@@ -174,9 +102,9 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
 
 /// Reads on a blocking thread. `None` if there is nothing to deliver: damaged records were dropped, or a disk error
 /// was waited out.
-async fn read(sink: &Sink, common: &Common, ticket: Ticket) -> Option<RecordBatch> {
+async fn read(sink: &Sink, common: &Common, location: BatchLocation) -> Option<RecordBatch> {
     let position = sink.spool.borrow().position();
-    let outcome = blocking(move || spool::read(&ticket)).await;
+    let outcome = blocking(move || spool::read(&location)).await;
     let records = match &outcome {
         Ok(batch) if !batch.records.is_empty() => return outcome.ok(),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -187,7 +115,7 @@ async fn read(sink: &Sink, common: &Common, ticket: Ticket) -> Option<RecordBatc
             tokio::time::sleep(LOG_RETRY_MAX).await;
             return None;
         }
-        // The spool was full and dropped them after the ticket was made.
+        // The spool was full and dropped them after the location was made.
         _ if sink.spool.borrow().position() != position => return None,
         Ok(damaged) => sink.spool.borrow_mut().drop_damaged(damaged),
         Err(_) => sink.spool.borrow_mut().drop_front(),
@@ -197,62 +125,6 @@ async fn read(sink: &Sink, common: &Common, ticket: Ticket) -> Option<RecordBatc
         .metrics
         .dropped(sink.kind(), DropReason::Damage, records);
     None
-}
-
-/// When records of a kind are delivered.
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    /// Window of objects; `None` for streams.
-    window_ms: Option<u64>,
-    linger_ms: u64,
-}
-
-impl Due {
-    fn new(kind: Kind, common: &Common) -> Self {
-        let settings = &common.client.settings;
-        Self {
-            window_ms: (kind == Kind::S3).then(|| settings.window_ms()),
-            linger_ms: u64::try_from(settings.linger.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// How long to wait for more records if the oldest one is of `event_ms`.
-    fn wait(self, event_ms: u64, backlog_bytes: u64, now_ms: u64) -> Duration {
-        let (due_ms, most_ms, bytes_max) = match self.window_ms {
-            Some(window_ms) => (
-                window_start(event_ms, window_ms) + window_ms + WINDOW_GRACE_MS,
-                window_ms + WINDOW_GRACE_MS,
-                LOG_STRETCH_BYTES_MAX,
-            ),
-            None => (
-                event_ms + self.linger_ms,
-                self.linger_ms,
-                PUT_LOG_EVENTS_BYTES_MAX,
-            ),
-        };
-        if backlog_bytes >= bytes_max as u64 {
-            return Duration::ZERO;
-        }
-        // Never longer than usual, even if the clock has stepped back.
-        Duration::from_millis(due_ms.saturating_sub(now_ms).min(most_ms))
-    }
-
-    /// Holds back records of an open time window, unless they fill an object by themselves.
-    fn cut(self, batch: &mut RecordBatch, now_ms: u64) {
-        let Some(window_ms) = self.window_ms else {
-            return;
-        };
-        let open_ms = window_start(now_ms.saturating_sub(WINDOW_GRACE_MS), window_ms);
-        let closed = |record: &spool::entry::Located| record.event_ms < open_ms;
-        let count = batch
-            .records
-            .iter()
-            .take_while(|record| closed(record))
-            .count();
-        if count > 0 {
-            batch.truncate(count);
-        }
-    }
 }
 
 /// Ships until all records have arrived, are too old, or were dropped by the spool.
@@ -287,7 +159,7 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
             continue;
         }
         let backlog = sink.spool.borrow().backlog();
-        shipment.set_others_wait(backlog > batch.records.len() as u64);
+        shipment.set_others_wait(backlog > wide(batch.records.len()));
         let report = shipment.answered(outcome);
         sink.drops_left.set(shipment.drops_left());
         if report.error.is_none() {
@@ -329,59 +201,5 @@ fn note(sink: &Sink, metrics: &ArchiveMetrics, report: &Report, was_failing: boo
         }
     } else if !was_failing && let Some(suppressed) = logging::local::admit(logging::Kind::Archive) {
         tracing::warn!(configuration = %sink.id, destination = kind.label(), error = error.label(), %text, suppressed, "chat logs: a delivery failed; it is repeated");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::spool::batch_of;
-    use super::*;
-
-    const OBJECTS: Due = Due {
-        window_ms: Some(300_000),
-        linger_ms: 5_000,
-    };
-    const STREAM: Due = Due {
-        window_ms: None,
-        linger_ms: 5_000,
-    };
-
-    /// Goal: objects wait for their window's end, streams for their linger, a full batch does not wait, and a clock
-    /// that steps back delays nothing for longer than usual.
-    #[test]
-    fn records_are_due_in_time() {
-        let wait =
-            |due: Due, event_ms, bytes, now_ms| due.wait(event_ms, bytes, now_ms).as_millis();
-        assert_eq!(wait(OBJECTS, 900_001, 10, 900_001), 300_999);
-        assert_eq!(wait(OBJECTS, 1_199_999, 10, 1_200_500), 500);
-        assert_eq!(wait(OBJECTS, 1_199_999, 10, 1_201_000), 0);
-        assert_eq!(
-            wait(OBJECTS, 900_000, LOG_STRETCH_BYTES_MAX as u64, 900_000),
-            0
-        );
-        assert_eq!(wait(OBJECTS, 99_000_000, 10, 0), 301_000);
-        assert_eq!(wait(STREAM, 1_000, 10, 2_000), 4_000);
-        assert_eq!(wait(STREAM, 1_000, 10, 6_000), 0);
-        assert_eq!(wait(STREAM, 99_000_000, 10, 0), 5_000);
-    }
-
-    /// Goal: a batch ends with the last closed window; without a closed one it is delivered as it is.
-    #[test]
-    fn batches_end_with_closed_windows() {
-        let records = [
-            (900_000, "a"),
-            (1_199_999, "b"),
-            (1_200_000, "c"),
-            (1_500_000, "d"),
-        ];
-        let count = |due: Due, now_ms| {
-            let mut batch = batch_of(&records);
-            due.cut(&mut batch, now_ms);
-            batch.records.len()
-        };
-        assert_eq!(count(OBJECTS, 1_201_000), 2);
-        assert_eq!(count(OBJECTS, 1_501_000), 3);
-        assert_eq!(count(OBJECTS, 1_200_999), 4, "full before its time");
-        assert_eq!(count(STREAM, 1_201_000), 4);
     }
 }

@@ -11,9 +11,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::deliver::{Common, Sink, deliver};
+use super::deliver::{Common, deliver};
 use super::metrics::{DropReason, Kind};
 use super::record;
+use super::sink::Sink;
 use super::spool::Spool;
 use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};

@@ -15,6 +15,12 @@ macro_rules! labels {
         impl $name {
             const ALL: &'static [Self] = &[$(Self::$variant),*];
 
+            /// Its position in `ALL`, and in an array with one entry for each.
+            #[expect(clippy::as_conversions, reason = "the variants are counted from 0")]
+            const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The label in metrics and log lines.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
@@ -107,7 +113,7 @@ pub struct ArchiveMetrics([KindMetrics; Kind::ALL.len()]);
 
 impl ArchiveMetrics {
     fn of(&self, kind: Kind) -> &KindMetrics {
-        &self.0[kind as usize]
+        &self.0[kind.index()]
     }
 
     pub(super) fn spooled(&self, kind: Kind, records: u64) {
@@ -119,11 +125,11 @@ impl ArchiveMetrics {
     }
 
     pub(super) fn dropped(&self, kind: Kind, reason: DropReason, records: u64) {
-        self.of(kind).dropped[reason as usize].fetch_add(records, Relaxed);
+        self.of(kind).dropped[reason.index()].fetch_add(records, Relaxed);
     }
 
     pub(super) fn delivery_error(&self, kind: Kind, error: DeliveryError) {
-        self.of(kind).delivery_errors[error as usize].fetch_add(1, Relaxed);
+        self.of(kind).delivery_errors[error.index()].fetch_add(1, Relaxed);
     }
 
     pub(super) fn delivery(&self, kind: Kind, took: Duration) {

@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod body;
 mod deliver;
+mod due;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod ingest;
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod record;
 mod settings;
 mod shipment;
+mod sink;
 mod sink_client;
 pub mod spool;
 pub mod upload;

@@ -18,6 +18,7 @@ use crate::control::aws_client::{Answered, AwsClient, Endpoint, ServiceCall};
 use crate::control::http_client::CallError;
 use crate::durable::{self, Access, Appender, Survives};
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::number::wide;
 use uproar_proto::sigv4::sign::escape_path;
 
 const JSON_1_1: &str = "application/x-amz-json-1.1";
@@ -252,7 +253,7 @@ fn whole_lines(file: &mut File, len: u64) -> io::Result<u64> {
             .take(end - start)
             .read_to_end(&mut bytes)?;
         if let Some(position) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + position as u64 + 1);
+            return Ok(start + wide(position) + 1);
         }
         end = start;
     }

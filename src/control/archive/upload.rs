@@ -9,6 +9,7 @@ use super::spool::RecordBatch;
 use crate::control::arn::Account;
 use crate::control::record::Destination;
 use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::number::wide;
 
 /// The records and the target of one request or one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl ObjectName {
     /// object at most.
     fn key(&self, index: usize) -> String {
         let (epoch, first) = self.first;
-        let number = (epoch, first + index as u64);
+        let number = (epoch, first + wide(index));
         let hash = layout::object_hash(self.configuration, number);
         layout::object_key(&self.account, self.room, self.start_ms, hash)
     }
@@ -89,7 +90,7 @@ impl UploadRequest {
 
     /// Records in it.
     pub fn count(&self) -> u64 {
-        self.indexes().len() as u64
+        wide(self.indexes().len())
     }
 
     /// The object's key; `None` for other requests.
@@ -127,67 +128,66 @@ pub fn uploads(
     batch: &RecordBatch,
 ) -> Vec<UploadRequest> {
     let records = &batch.records;
-    let lines = |files: Vec<(PathBuf, Indexes)>| {
-        let uploads = files
-            .into_iter()
-            .map(|(file, indexes)| UploadRequest::Lines { file, indexes });
-        uploads.collect()
-    };
     match destination {
-        Destination::S3 { bucket_name } => {
-            let upload = |(room, start_ms, indexes): (_, _, Indexes)| {
-                let name = ObjectName {
-                    account: settings.account.clone(),
-                    configuration: id,
-                    room,
-                    start_ms,
-                    first: batch.origin(),
-                };
-                UploadRequest::Object {
-                    bucket: bucket_name.clone(),
-                    name,
-                    indexes,
-                }
-            };
-            batch::objects(records, settings.window_ms())
-                .into_iter()
-                .map(upload)
-                .collect()
-        }
+        Destination::S3 { bucket_name } => objects(settings, id, bucket_name, batch),
         Destination::CloudWatchLogs {
             log_group_name: group,
         } => {
-            if settings.cloudwatch.is_some() {
-                let calls = batch::log_events(records).into_iter();
-                let upload = |(room, indexes)| UploadRequest::LogEvents {
-                    group: group.clone(),
-                    stream: layout::log_stream(room),
-                    indexes,
-                };
-                calls.map(upload).collect()
-            } else {
-                lines(batch::files(records, |record| {
+            if settings.cloudwatch.is_none() {
+                return lines(batch::files(records, |record| {
                     layout::log_file(group, &layout::log_stream(record.room), record.event_ms)
-                }))
+                }));
             }
+            let upload = |(room, indexes)| UploadRequest::LogEvents {
+                group: group.clone(),
+                stream: layout::log_stream(room),
+                indexes,
+            };
+            batch::log_events(records).into_iter().map(upload).collect()
         }
         Destination::Firehose {
             delivery_stream_name: stream,
         } => {
-            if settings.firehose.is_some() {
-                let calls = batch::firehose_records(records).into_iter();
-                let upload = |indexes| UploadRequest::Records {
-                    stream: stream.clone(),
-                    indexes,
-                };
-                calls.map(upload).collect()
-            } else {
-                lines(batch::files(records, |record| {
+            if settings.firehose.is_none() {
+                return lines(batch::files(records, |record| {
                     layout::firehose_file(stream, record.event_ms)
-                }))
+                }));
             }
+            let upload = |indexes| UploadRequest::Records {
+                stream: stream.clone(),
+                indexes,
+            };
+            let calls = batch::firehose_records(records).into_iter();
+            calls.map(upload).collect()
         }
     }
+}
+
+/// One object for each room and window.
+fn objects(
+    settings: &ArchiveSettings,
+    id: LoggingId,
+    bucket: &str,
+    batch: &RecordBatch,
+) -> Vec<UploadRequest> {
+    let upload = |(room, start_ms, indexes): (_, _, Indexes)| UploadRequest::Object {
+        bucket: bucket.to_owned(),
+        name: ObjectName {
+            account: settings.account.clone(),
+            configuration: id,
+            room,
+            start_ms,
+            first: batch.origin(),
+        },
+        indexes,
+    };
+    let objects = batch::objects(&batch.records, settings.window_ms());
+    objects.into_iter().map(upload).collect()
+}
+
+fn lines(files: Vec<(PathBuf, Indexes)>) -> Vec<UploadRequest> {
+    let upload = |(file, indexes)| UploadRequest::Lines { file, indexes };
+    files.into_iter().map(upload).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::body::error_code;
 use super::metrics::DeliveryError;
 use crate::control::aws_client::Answered;
+use uproar_proto::base::number::wide;
 
 /// What is known of the records of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +109,9 @@ pub fn log_stream_made(answered: &Answered) -> Result<(), Outcome> {
     Err(match refusal(answered) {
         // The names are at fault, not a record.
         Outcome::Refused { text, .. } => Outcome::failed(DeliveryError::Refused, text),
-        outcome => outcome,
+        outcome @ (Outcome::Accepted { .. } | Outcome::Partial { .. } | Outcome::Failed { .. }) => {
+            outcome
+        }
     })
 }
 
@@ -187,7 +190,7 @@ fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64>
     let too_old = index("tooOldLogEventEndIndex")?.unwrap_or(0);
     let expired = index("expiredLogEventEndIndex")?.unwrap_or(0);
     let too_new = sent - index("tooNewLogEventStartIndex")?.unwrap_or(sent);
-    Some((too_old.max(expired) + too_new).min(sent) as u64)
+    Some(wide((too_old.max(expired) + too_new).min(sent)))
 }
 
 /// No service here accepts anything with another status.
@@ -232,81 +235,95 @@ fn refusal(answered: &Answered) -> Outcome {
     let status = answered.status;
     let code = refusal_code(answered);
     let text = format!("{} (status {status})", shown(&code));
-    let error = match (status, code.as_str()) {
-        (_, "NoSuchBucket" | "ResourceNotFoundException") | (404 | 410, _) => {
-            DeliveryError::NotFound
-        }
-        (
-            _,
-            "ThrottlingException"
-            | "LimitExceededException"
-            | "SlowDown"
-            | "ServiceUnavailable"
-            | "ServiceUnavailableException"
-            | "RequestLimitExceeded"
-            | "TooManyRequestsException"
-            | "ProvisionedThroughputExceededException",
-        )
-        | (425 | 429 | 503, _) => DeliveryError::Throttled,
-        (
-            _,
-            "AccessDenied"
-            | "AccessDeniedException"
-            | "UnrecognizedClientException"
-            | "InvalidSignatureException"
-            | "InvalidClientTokenId"
-            | "InvalidToken"
-            | "ExpiredToken"
-            | "ExpiredTokenException"
-            | "AuthorizationHeaderMalformed"
-            | "RequestTimeTooSkewed"
-            | "OptInRequired"
-            | "SignatureDoesNotMatch"
-            | "IncompleteSignature"
-            | "InvalidAccessKeyId"
-            | "MissingAuthenticationToken"
-            | "MissingAuthenticationTokenException"
-            | "RequestExpired"
-            | "TokenRefreshRequired",
-        )
-        | (401 | 403 | 407, _) => DeliveryError::AccessDenied,
-        (
-            _,
-            "RequestTimeout"
-            | "IncompleteBody"
-            | "BadDigest"
-            | "InvalidDigest"
-            | "XAmzContentSHA256Mismatch"
-            | "OperationAbortedException"
-            | "InvalidSequenceTokenException"
-            | "InvalidBucketName"
-            | "IllegalLocationConstraintException"
-            | "InvalidSourceException"
-            | "InvalidKMSResourceException"
-            | "InternalFailure"
-            | "InternalError"
-            | "InternalServerError",
-        )
-        | (408 | 409, _) => DeliveryError::Refused,
-        // A key that is disabled or unavailable.
-        (_, code) if code.starts_with("KMS") => DeliveryError::Refused,
-        (400 | 413 | 422, _) => {
-            let named = matches!(
-                code.as_str(),
-                "InvalidParameterException"
-                    | "InvalidArgumentException"
-                    | "ValidationException"
-                    | "SerializationException"
-                    | "EntityTooLarge"
-                    | "InvalidRequest"
-            );
-            let named = named || status == 413;
-            return Outcome::Refused { named, text };
-        }
-        _ => DeliveryError::Refused,
-    };
-    Outcome::Failed { error, text }
+    let meaning = MEANINGS
+        .iter()
+        .find(|(_, codes, statuses)| codes.contains(&code.as_str()) || statuses.contains(&status));
+    if let Some((error, ..)) = meaning {
+        return Outcome::failed(*error, text);
+    }
+    // A key that is disabled or unavailable is no fault of the data.
+    if matches!(status, 400 | 413 | 422) && !code.starts_with("KMS") {
+        let named = FAULTS_OF_DATA.contains(&code.as_str()) || status == 413;
+        return Outcome::Refused { named, text };
+    }
+    Outcome::failed(DeliveryError::Refused, text)
 }
+
+/// What services' codes and statuses mean; the first row that has either counts.
+const MEANINGS: [(DeliveryError, &[&str], &[u16]); 4] = [
+    (
+        DeliveryError::NotFound,
+        &["NoSuchBucket", "ResourceNotFoundException"],
+        &[404, 410],
+    ),
+    (
+        DeliveryError::Throttled,
+        &[
+            "ThrottlingException",
+            "LimitExceededException",
+            "SlowDown",
+            "ServiceUnavailable",
+            "ServiceUnavailableException",
+            "RequestLimitExceeded",
+            "TooManyRequestsException",
+            "ProvisionedThroughputExceededException",
+        ],
+        &[425, 429, 503],
+    ),
+    (
+        DeliveryError::AccessDenied,
+        &[
+            "AccessDenied",
+            "AccessDeniedException",
+            "UnrecognizedClientException",
+            "InvalidSignatureException",
+            "InvalidClientTokenId",
+            "InvalidToken",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "AuthorizationHeaderMalformed",
+            "RequestTimeTooSkewed",
+            "OptInRequired",
+            "SignatureDoesNotMatch",
+            "IncompleteSignature",
+            "InvalidAccessKeyId",
+            "MissingAuthenticationToken",
+            "MissingAuthenticationTokenException",
+            "RequestExpired",
+            "TokenRefreshRequired",
+        ],
+        &[401, 403, 407],
+    ),
+    (
+        DeliveryError::Refused,
+        &[
+            "RequestTimeout",
+            "IncompleteBody",
+            "BadDigest",
+            "InvalidDigest",
+            "XAmzContentSHA256Mismatch",
+            "OperationAbortedException",
+            "InvalidSequenceTokenException",
+            "InvalidBucketName",
+            "IllegalLocationConstraintException",
+            "InvalidSourceException",
+            "InvalidKMSResourceException",
+            "InternalFailure",
+            "InternalError",
+            "InternalServerError",
+        ],
+        &[408, 409],
+    ),
+];
+/// Codes by which a service says that the data is at fault.
+const FAULTS_OF_DATA: [&str; 6] = [
+    "InvalidParameterException",
+    "InvalidArgumentException",
+    "ValidationException",
+    "SerializationException",
+    "EntityTooLarge",
+    "InvalidRequest",
+];
 
 /// Longest code of a sink in a log line, in characters.
 const CODE_CHARS_MAX: usize = 64;

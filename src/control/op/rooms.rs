@@ -21,6 +21,7 @@ use uproar_proto::base::limits::{
 
 const URI_CHARS_MAX: usize = 170;
 const LENGTH_MAX: u32 = 500;
+#[expect(clippy::as_conversions, reason = "`From` is not const")]
 const _: () = assert!(LENGTH_MAX as usize == CONTENT_CHARS_MAX, "one limit");
 const LOGGING: &str = "loggingConfigurationIdentifiers";
 

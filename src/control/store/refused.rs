@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::durable::{self, Access, Survives};
+use uproar_proto::base::number::wide;
 
 const BYTES: usize = 24;
 
@@ -35,7 +36,7 @@ impl RefusalFile {
     /// Creates the file, with an empty entry, unless it exists with the right length.
     pub(super) fn beside(database: &Path, made: Survives) -> io::Result<Self> {
         let path = database.with_extension("refused");
-        let exists = fs::metadata(&path).is_ok_and(|found| found.len() == BYTES as u64);
+        let exists = fs::metadata(&path).is_ok_and(|found| found.len() == wide(BYTES));
         if !exists {
             let nothing = RefusedCommit::default().to_bytes();
             durable::replace(&path, &nothing, Access::PRIVATE, made)?;

@@ -6,6 +6,7 @@ use redb::{
 
 use super::error::StoreError;
 use super::table::Table;
+use uproar_proto::base::number::wide;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Data for the rollback of the last commit, as JSON.
@@ -20,7 +21,7 @@ type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
 const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 
 /// The schema this server writes.
-pub(super) const CURRENT: u64 = STEPS.len() as u64;
+pub(super) const CURRENT: u64 = wide(STEPS.len());
 
 /// Runs all missing steps in one transaction. Writes nothing if the schema is current.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {

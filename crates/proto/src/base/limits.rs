@@ -395,7 +395,7 @@ pub const LOG_SPOOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const LOG_AGE_MAX: Duration = Duration::from_hours(72);
 /// Records read from a spool as one batch, in bytes: the memory of one delivery, and the largest object before
 /// compression.
-pub const LOG_STRETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const LOG_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time covered by one object of a room; as the managed service, "5 minutes on average".
 pub const LOG_OBJECT_WINDOW: Duration = Duration::from_mins(5);
 /// How long records for CloudWatch Logs and Firehose are collected; the managed service takes 10 s.
@@ -478,7 +478,7 @@ const _: () = assert!(
 const _: () = assert!(PARSE_PADDING_BYTES < RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PARSE_PADDING_BYTES >= simd_json::INPUT_PADDING);
 const _: () = assert!(
-    LOG_ENTRY_BYTES_MAX <= LOG_STRETCH_BYTES_MAX && LOG_ENTRY_BYTES_MAX <= PUT_LOG_EVENTS_BYTES_MAX,
+    LOG_ENTRY_BYTES_MAX <= LOG_BATCH_BYTES_MAX && LOG_ENTRY_BYTES_MAX <= PUT_LOG_EVENTS_BYTES_MAX,
     "any record fits a delivery"
 );
 const _: () = assert!(

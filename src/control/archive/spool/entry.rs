@@ -22,9 +22,9 @@ const NUMBERED: u32 = 1 << 31;
 /// Their checksum is XORed with this, so that a flipped bit in the length does not turn one kind into the other.
 const NUMBERED_SUM: u32 = 0x5EC0_4D01;
 
-/// One record, located in the bytes it was read from.
+/// One record, record in the bytes it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
+pub struct SpooledRecord {
     /// Its sequence number.
     pub number: u64,
     /// Its room.
@@ -62,7 +62,7 @@ pub fn append(
 
 /// The entry that begins at `start`, and its end. `None` at the end of the bytes and at damage. `number` applies if
 /// the entry has none.
-fn read(bytes: &[u8], start: usize, number: u64) -> Option<(Located, usize)> {
+fn read(bytes: &[u8], start: usize, number: u64) -> Option<(SpooledRecord, usize)> {
     let (len, rest) = bytes.get(start..)?.split_first_chunk::<4>()?;
     let (sum, _) = rest.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len);
@@ -88,19 +88,19 @@ fn read(bytes: &[u8], start: usize, number: u64) -> Option<(Located, usize)> {
         Some((number, _)) if numbered => u64::from_le_bytes(*number),
         _ => number,
     };
-    let located = Located {
+    let record = SpooledRecord {
         number,
         room: RoomId::parse(std::str::from_utf8(room).ok()?)?,
         event_ms: u64::from_le_bytes(*event_ms),
         json: body + prefix..body + len,
     };
-    Some((located, body + len))
+    Some((record, body + len))
 }
 
 /// Every whole entry, and its end; the first one is expected to have the number `first`.
 ///
 /// A match after damage never lies within a written record: a length has a zero byte, JSON has none.
-pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (Located, usize)> {
+pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (SpooledRecord, usize)> {
     let (mut start, mut number) = (0, first);
     std::iter::from_fn(move || {
         let mut at = start;
@@ -108,10 +108,10 @@ pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (Located, usiz
             let expected = number + u64::from(at > start);
             // A lower number belongs to the remains of another file.
             let found = read(bytes, at, expected).filter(|(found, _)| found.number >= number);
-            if let Some((located, end)) = found {
+            if let Some((record, end)) = found {
                 start = end;
-                number = located.number.checked_add(1)?;
-                return Some((located, end));
+                number = record.number.checked_add(1)?;
+                return Some((record, end));
             }
             if at >= bytes.len() {
                 return None;
@@ -179,7 +179,7 @@ mod tests {
         }
         bytes.extend(new);
         let read: Vec<_> = read_all(&bytes, FIRST - 2)
-            .map(|(located, _)| (located.number, bytes[located.json].to_vec()))
+            .map(|(record, _)| (record.number, bytes[record.json].to_vec()))
             .collect();
         let expected = [(68, "old"), (69, "older"), (70, "new")];
         assert_eq!(
@@ -202,7 +202,7 @@ mod tests {
             let (bytes, ends) = write(&entries);
             let text = |bytes: &[u8]| -> Vec<_> {
                 read_all(bytes, FIRST)
-                    .map(|(located, _)| (located.number, located.event_ms, bytes[located.json].to_vec()))
+                    .map(|(record, _)| (record.number, record.event_ms, bytes[record.json].to_vec()))
                     .collect()
             };
             let numbered: Vec<_> = (FIRST..)

@@ -9,69 +9,56 @@
 //! boot of the machine, and each loss of the cursor, begins a new **epoch**, which is part of the objects' names. A
 //! delivered object is never overwritten with other records.
 
+mod ages;
+mod cursor;
 pub mod entry;
+mod record_batch;
+mod segments;
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::entry::Located;
+pub use record_batch::{BatchLocation, RecordBatch, read};
+#[cfg(test)]
+pub(super) use record_batch::{batch_from, batch_of};
+
 use crate::durable::{self, Access, Appender, Survives};
-use crate::random;
+use ages::Ages;
+use cursor::{Cursor, parse_cursor};
+use entry::SpooledRecord;
+use segments::{Segment, list, recover, segment_path};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::{
-    LOG_AGES_MAX, LOG_ENTRY_BYTES_MAX, LOG_SEGMENT_BYTES, LOG_STRETCH_BYTES_MAX,
-};
+use uproar_proto::base::limits::{LOG_BATCH_BYTES_MAX, LOG_SEGMENT_BYTES};
+use uproar_proto::base::number::wide;
 
-const EXTENSION: &str = "spool";
 /// A segment whose records are all delivered is closed from this size on, in bytes, not only when it is full.
 const IDLE_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// No spool reaches this number in the life of a disk: a higher one is corrupt, and counting on would overflow.
-const NUMBER_MAX: u64 = u64::MAX / 2;
-/// Interval between two recorded arrival times.
-const AGE_GRANULE: Duration = Duration::from_mins(1);
-
-/// A file of records.
-#[derive(Debug)]
-struct Segment {
-    /// Sequence number of its first record.
-    first: u64,
-    bytes: u64,
-}
-
-/// The next record to deliver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Cursor {
-    number: u64,
-    // In the front segment.
-    offset: u64,
-    // End of a started delivery: its requests must be the same if it is repeated.
-    planned: Option<u64>,
-    epoch: u32,
-}
-
 /// An open spool.
 #[derive(Debug)]
 pub struct Spool {
     directory: PathBuf,
+    // Above this size on disk the oldest segments are dropped, the last one aside.
     bytes_max: u64,
+    // The machine's boot id; the cursor's file names it.
     boot: String,
     // Oldest first; the cursor is in the front one, and the back one is open while `file` is.
     segments: VecDeque<Segment>,
     file: Option<Appender>,
-    // Sequence number of the next record.
+    // Sequence number of the next record; never below the cursor's.
     next: u64,
+    // Entries for the next commit, numbered from `next` on.
     staged: Vec<u8>,
     staged_count: u64,
     cursor: Cursor,
+    // Records were written since the file was last handed out for a sync.
     unsynced: bool,
-    // Records from this number on arrived at this time or later; oldest first, up to LOG_AGES_MAX.
-    ages: VecDeque<(u64, Tick)>,
+    ages: Ages,
     // Records found lost to damage, not reported yet.
     lost: u64,
 }
@@ -83,32 +70,6 @@ pub struct Committed {
     pub written: u64,
     /// Older, undelivered records dropped because the spool was full.
     pub dropped: u64,
-}
-
-/// Where to read a batch; see [`read`].
-#[derive(Debug, Clone)]
-pub struct Ticket {
-    path: PathBuf,
-    offset: u64,
-    first: u64,
-    count_max: u64,
-    bytes_max: usize,
-    epoch: u32,
-}
-
-/// Adjacent records read from a spool.
-#[derive(Debug)]
-pub struct RecordBatch {
-    /// Number where the batch begins; the first record has it, or a higher one if damage destroyed some.
-    pub first: u64,
-    /// The records.
-    pub records: Vec<Located>,
-    epoch: u32,
-    bytes: Vec<u8>,
-    // The end of each record's entry in `bytes`.
-    ends: Vec<usize>,
-    // If there are no records: number of the next readable one in the same file, and its distance in bytes.
-    resume: Option<(u64, usize)>,
 }
 
 impl Spool {
@@ -163,7 +124,7 @@ impl Spool {
             staged_count: 0,
             cursor,
             unsynced: true,
-            ages: VecDeque::from([(cursor.number, now)]),
+            ages: Ages::new(cursor.number, now),
             lost,
         };
         spool.discard_delivered()?;
@@ -194,10 +155,10 @@ impl Spool {
             });
         }
         let outcome = self.write_staged();
-        let bytes = self.staged.len() as u64;
+        let bytes = wide(self.staged.len());
         self.staged.clear();
         outcome.map_err(|error| (written, error))?;
-        self.note_age(now);
+        self.ages.note(self.next, self.backlog() == 0, now);
         self.next += written;
         self.unsynced = true;
         if let Some(open) = self.segments.back_mut() {
@@ -250,7 +211,7 @@ impl Spool {
         let Some((number, bytes)) = resume else {
             return self.drop_front();
         };
-        self.move_cursor(number, self.cursor.offset + bytes as u64);
+        self.move_cursor(number, self.cursor.offset + wide(bytes));
         let _not_saved = self.save_cursor();
         number - position
     }
@@ -269,8 +230,8 @@ impl Spool {
         dropped
     }
 
-    /// Where to read the next records to deliver, at most `count_max`; `None` if everything is delivered.
-    pub fn ticket(&self, count_max: u64) -> Option<Ticket> {
+    /// Where the next records to deliver lie, at most `count_max`; `None` if everything is delivered.
+    pub fn next_batch(&self, count_max: u64) -> Option<BatchLocation> {
         let front = self.segments.front()?;
         let end = self
             .cursor
@@ -278,12 +239,12 @@ impl Spool {
             .unwrap_or(u64::MAX)
             .min(self.front_end());
         let count = end.saturating_sub(self.cursor.number);
-        (count > 0).then(|| Ticket {
+        (count > 0).then(|| BatchLocation {
             path: segment_path(&self.directory, front.first),
             offset: self.cursor.offset,
             first: self.cursor.number,
             count_max: count.min(count_max),
-            bytes_max: LOG_STRETCH_BYTES_MAX,
+            bytes_max: LOG_BATCH_BYTES_MAX,
             epoch: self.cursor.epoch,
         })
     }
@@ -306,8 +267,8 @@ impl Spool {
         if batch.first != self.cursor.number {
             return Ok(());
         }
-        self.lost += batch.end() - batch.first - batch.records.len() as u64;
-        self.move_cursor(batch.end(), self.cursor.offset + batch.len() as u64);
+        self.lost += batch.end() - batch.first - wide(batch.records.len());
+        self.move_cursor(batch.end(), self.cursor.offset + wide(batch.len()));
         let idle = |segment: &Segment| segment.bytes >= IDLE_SEGMENT_BYTES;
         if self.cursor.number == self.next && self.segments.back().is_some_and(idle) {
             self.file = None;
@@ -321,32 +282,6 @@ impl Spool {
         std::mem::take(&mut self.lost)
     }
 
-    /// How long record `number` has been here, or since the server started, to a minute: elapsed time, independent
-    /// of the record's own time and the wall clock.
-    pub fn age(&self, number: u64, now: Tick) -> Duration {
-        let older = self.ages.partition_point(|(first, _)| *first <= number);
-        let since = older.checked_sub(1).and_then(|index| self.ages.get(index));
-        since.map_or(Duration::ZERO, |(_, came)| now.since(*came))
-    }
-
-    fn note_age(&mut self, now: Tick) {
-        let due = |(_, came): &(u64, Tick)| now.since(*came) >= AGE_GRANULE;
-        if self.backlog() == 0 {
-            self.ages.clear();
-        }
-        if self.ages.back().is_none_or(due) {
-            if self.ages.len() >= LOG_AGES_MAX {
-                // Half of them suffice: an age of days is known to some minutes.
-                let mut kept = false;
-                self.ages.retain(|_| {
-                    kept = !kept;
-                    kept
-                });
-            }
-            self.ages.push_back((self.next, now));
-        }
-    }
-
     fn move_cursor(&mut self, number: u64, offset: u64) {
         self.cursor = Cursor {
             number,
@@ -354,9 +289,12 @@ impl Spool {
             planned: None,
             epoch: self.cursor.epoch,
         };
-        while self.ages.get(1).is_some_and(|(first, _)| *first <= number) {
-            self.ages.pop_front();
-        }
+        self.ages.forget(number);
+    }
+
+    /// How long record `number` has been here, or since the server started, to a minute.
+    pub fn age(&self, number: u64, now: Tick) -> Duration {
+        self.ages.age(number, now)
     }
 
     /// Sequence number of the next record to deliver.
@@ -366,6 +304,10 @@ impl Spool {
 
     /// Records not delivered.
     pub fn backlog(&self) -> u64 {
+        debug_assert!(
+            self.next >= self.cursor.number,
+            "delivered, but not written"
+        );
         self.next - self.cursor.number
     }
 
@@ -413,187 +355,19 @@ impl Spool {
             return Ok(());
         };
         let bytes = fs::read(segment_path(&self.directory, front.first))?;
-        let before = |(located, _): &(Located, usize)| located.number < self.cursor.number;
+        let before = |(record, _): &(SpooledRecord, usize)| record.number < self.cursor.number;
         let end = entry::read_all(&bytes, front.first)
             .take_while(before)
             .last();
-        self.cursor.offset = end.map_or(0, |(_, end)| end as u64);
+        self.cursor.offset = end.map_or(0, |(_, end)| wide(end));
         Ok(())
     }
 
     fn save_cursor(&self) -> io::Result<()> {
-        let Cursor {
-            number,
-            planned,
-            epoch,
-            ..
-        } = self.cursor;
-        let planned = planned.unwrap_or(number);
-        let text = format!("{number} {planned} {epoch} {}\n", self.boot);
+        let text = self.cursor.to_text(&self.boot);
         let path = self.directory.join("cursor");
         // After a power failure it belongs to another boot, and is read as such.
         durable::replace(&path, text.as_bytes(), Access::PRIVATE, Survives::Kill)
-    }
-}
-
-impl Cursor {
-    fn at(number: u64) -> Self {
-        Self {
-            number,
-            ..Self::default()
-        }
-    }
-
-    /// In another epoch than `before`, drawn at random: the last draw may have been lost too.
-    fn in_new_epoch(mut self, before: u32) -> Self {
-        self.epoch = before.wrapping_add(random::quick().u32(1..));
-        self
-    }
-}
-
-impl RecordBatch {
-    /// Sequence number after the last record.
-    pub fn end(&self) -> u64 {
-        self.records
-            .last()
-            .map_or(self.first, |last| last.number + 1)
-    }
-
-    /// Epoch and number of its start, which distinguish its objects from all others. The same when the delivery is
-    /// repeated after a kill.
-    pub fn origin(&self) -> (u32, u64) {
-        (self.epoch, self.first)
-    }
-
-    /// A record's JSON.
-    pub fn json(&self, index: usize) -> &[u8] {
-        &self.bytes[self.records[index].json.clone()]
-    }
-
-    /// Bytes of all entries.
-    fn len(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
-    }
-
-    /// Keeps only the first `count` records.
-    pub fn truncate(&mut self, count: usize) {
-        self.records.truncate(count);
-        self.ends.truncate(count);
-    }
-}
-
-/// Reads a batch. Blocks; independent of the spool, so that another thread can do it. If it holds fewer records than
-/// the ticket grants, the rest belongs to the next batch; if it holds none, they are damaged: see
-/// [`Spool::drop_damaged`].
-pub fn read(ticket: &Ticket) -> io::Result<RecordBatch> {
-    let mut file = File::open(&ticket.path)?;
-    file.seek(SeekFrom::Start(ticket.offset))?;
-    let count_max = usize::try_from(ticket.count_max).unwrap_or(usize::MAX);
-    let wanted = ticket
-        .bytes_max
-        .min(count_max.saturating_mul(2 * LOG_ENTRY_BYTES_MAX));
-    let mut bytes = Vec::new();
-    (&mut file).take(wanted as u64).read_to_end(&mut bytes)?;
-    let end = ticket.first.saturating_add(ticket.count_max);
-    let (records, ends): (Vec<_>, _) = entry::read_all(&bytes, ticket.first)
-        .take_while(|(located, _)| located.number < end)
-        .unzip();
-    let mut resume = None;
-    if records.is_empty() {
-        // Damage may be longer than the requested range.
-        file.read_to_end(&mut bytes)?;
-        let found = entry::read_all(&bytes, ticket.first).next();
-        resume = found.map(|(located, _)| {
-            let start = located.json.start.saturating_sub(entry::HEAD_BYTES_MAX);
-            (located.number, start)
-        });
-    }
-    Ok(RecordBatch {
-        first: ticket.first,
-        epoch: ticket.epoch,
-        records,
-        bytes,
-        ends,
-        resume,
-    })
-}
-
-fn segment_path(directory: &Path, first: u64) -> PathBuf {
-    directory.join(format!("{first:020}.{EXTENSION}"))
-}
-
-fn list(directory: &Path) -> io::Result<VecDeque<Segment>> {
-    let mut segments = Vec::new();
-    for item in fs::read_dir(directory)? {
-        let item = item?;
-        let path = item.path();
-        let is_segment = path
-            .extension()
-            .is_some_and(|extension| extension == EXTENSION);
-        let number = path.file_stem().and_then(|stem| number(stem.to_str()?));
-        if let (true, Some(first)) = (is_segment, number) {
-            let bytes = item.metadata()?.len();
-            segments.push(Segment { first, bytes });
-        }
-    }
-    segments.sort_unstable_by_key(|segment| segment.first);
-    Ok(segments.into())
-}
-
-/// Cuts off a torn tail, and returns the number of the next record. Damage in the middle is left to the reader.
-fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64)> {
-    let path = segment_path(directory, segment.first);
-    let bytes = fs::read(&path)?;
-    let last = entry::read_all(&bytes, segment.first).last();
-    let (next, end) = last.map_or((segment.first, 0), |(last, end)| (last.number + 1, end));
-    segment.bytes = end as u64;
-    Ok((Appender::recover(&path, segment.bytes)?, next))
-}
-
-/// A record's number, as this server writes it.
-fn number(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number| *number <= NUMBER_MAX)
-}
-
-/// The cursor and its boot id; the boot id is empty if the first version wrote the file.
-fn parse_cursor(text: &str) -> Option<(Cursor, &str)> {
-    let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
-    let (number, planned) = (number(words.next()?)?, number(words.next()?)?);
-    let epoch = words.next().map_or(Ok(0), str::parse).ok()?;
-    let cursor = Cursor {
-        number,
-        offset: 0,
-        planned: (planned > number).then_some(planned),
-        epoch,
-    };
-    Some((cursor, words.next().unwrap_or_default()))
-}
-
-/// A batch of these times and texts.
-#[cfg(test)]
-pub(super) fn batch_of(records: &[(u64, &str)]) -> RecordBatch {
-    batch_from(0, records)
-}
-
-/// The same; the first record has the number `first`.
-#[cfg(test)]
-pub(super) fn batch_from(first: u64, records: &[(u64, &str)]) -> RecordBatch {
-    let mut bytes = Vec::new();
-    for (number, (event_ms, json)) in (first..).zip(records) {
-        let room = RoomId::from_random(1);
-        entry::append(&mut bytes, room, number, |out| {
-            out.extend_from_slice(json.as_bytes());
-            Some(*event_ms)
-        });
-    }
-    let (records, ends) = entry::read_all(&bytes, first).unzip();
-    RecordBatch {
-        first,
-        epoch: 0,
-        records,
-        bytes,
-        ends,
-        resume: None,
     }
 }
 
