@@ -121,7 +121,7 @@ impl World {
         } = &mut self.shards[shard];
         core.begin(self.now);
         inbox.take(core);
-        for (key, outgoing) in std::mem::take(&mut core.io.sends) {
+        for (key, outgoing) in std::mem::take(&mut core.io_mut().sends) {
             let len = outgoing.remaining();
             core.sent(key, outgoing, &Ok(len));
         }
@@ -135,7 +135,8 @@ impl World {
     /// Ends all connections.
     fn leave(&mut self) {
         for Shard { core, .. } in &mut self.shards {
-            for key in std::mem::take(&mut core.io.receives) {
+            core.begin(self.now);
+            for key in std::mem::take(&mut core.io_mut().receives) {
                 core.received(key, None, &Ok(0), false);
             }
         }

@@ -85,7 +85,7 @@ fn steady_state_allocates_nothing() {
 fn allocates_nothing(deflated: usize) {
     let members = 500;
     let mut world = SingleShard::new(members, deflated);
-    let sender = world.core.io.receives[0];
+    let sender = world.core.io().receives[0];
     let frame = message(deflated > 0);
     for burst in [1, 16] {
         let round = |world: &mut SingleShard, messages: usize| {

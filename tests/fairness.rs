@@ -27,12 +27,12 @@ fn turns_with(sizes: &[usize], count: usize, slow: usize) -> Vec<Vec<Send>> {
             let room = RoomId::parse(&format!("abcdefghi{index:03}")).unwrap();
             shard.fill(room, *members, 0);
         }
-        let keys = &shard.core.io.receives[room_of.len()..];
+        let keys = &shard.core.io().receives[room_of.len()..];
         senders.push(keys[0]);
         room_of.extend(keys.iter().map(|key| (*key, index)));
     }
     let readers = room_of.iter().filter(|(_, room)| **room < slow);
-    shard.core.io.slow = readers.map(|(key, _)| *key).collect();
+    shard.core.io_mut().slow = readers.map(|(key, _)| *key).collect();
     let frame = client::text(request().as_bytes());
     let turn = |_| {
         for sender in &senders {
@@ -110,8 +110,8 @@ fn slow_readers_have_their_share_of_a_turn() {
 #[test]
 fn the_servers_own_backlog_counts_as_no_stall() {
     let mut shard = SingleShard::new(2_000, 0);
-    let keys = shard.core.io.receives.clone();
-    shard.core.io.slow = keys.iter().copied().collect();
+    let keys = shard.core.io().receives.clone();
+    shard.core.io_mut().slow = keys.iter().copied().collect();
     let frame = client::text(request().as_bytes());
     for turn in 0..55 {
         if turn < 3 {
@@ -122,5 +122,5 @@ fn the_servers_own_backlog_counts_as_no_stall() {
         shard.now.tick = shard.now.tick.after(SEND_STALL_MAX / 6 * long);
         shard.step(|_| ());
     }
-    assert_eq!(shard.core.io.cut, 0);
+    assert_eq!(shard.core.io().cut, 0);
 }

@@ -108,11 +108,11 @@ fn a_ring_smaller_than_its_load_loses_no_client() {
         // Lets work pile up, as on a busy shard.
         std::thread::sleep(Duration::from_millis(1));
         core.settle();
-        core.io.enter().expect("the ring works");
+        core.io_mut().enter().expect("the ring works");
         core.flush_mailboxes();
         core.begin(clock.now());
         let mut taken = 0;
-        while let Some(completion) = core.io.next_completion() {
+        while let Some(completion) = core.io_mut().next_completion() {
             complete(&mut core, completion);
             taken += 1;
         }

@@ -72,7 +72,7 @@ pub(super) const CASES: &[Case] = &[
 /// Member 0 sends `messages` messages in one turn, which go to all members.
 fn deliver(members: usize, messages: usize) -> Call {
     let mut world = SingleShard::new(members, 0);
-    let sender = world.core.io.receives[0];
+    let sender = world.core.io().receives[0];
     let frame = client::text(request().as_bytes());
     Box::new(move || {
         world.delivered_bytes = 0;
@@ -90,7 +90,7 @@ fn deliver(members: usize, messages: usize) -> Call {
 
 fn receive() -> Call {
     let mut world = SingleShard::new(1, 0);
-    let sender = world.core.io.receives[0];
+    let sender = world.core.io().receives[0];
     let frame = client::text(request().as_bytes());
     Box::new(move || {
         for _ in 0..REQUESTS {
@@ -105,14 +105,14 @@ fn admit(go: bool) -> Call {
     let mut world = SingleShard::new(MEMBERS, 0);
     let mut next = MEMBERS;
     Box::new(move || {
-        world.core.io.receives.clear();
+        world.core.io_mut().receives.clear();
         for _ in 0..PENDING {
             let pending = viewer((), world.room, next, world.now, false);
             world.core.enter(pending);
             next += 1;
         }
         world.turn();
-        let came = std::mem::take(&mut world.core.io.receives);
+        let came = std::mem::take(&mut world.core.io_mut().receives);
         assert_eq!(came.len(), PENDING as usize, "all are in");
         if go {
             for key in came {
@@ -126,7 +126,7 @@ fn admit(go: bool) -> Call {
 /// Pings a silent room after a ping interval. A pong is an empty masked control frame.
 fn ping() -> Call {
     let mut world = SingleShard::new(MEMBERS, 0);
-    let keys = world.core.io.receives.clone();
+    let keys = world.core.io().receives.clone();
     let pong = [0x8A, 0x80, 1, 2, 3, 4];
     Box::new(move || {
         let pause = PING_INTERVAL + CHECK_GRANULE * 2 + Duration::from_millis(1);

@@ -45,8 +45,8 @@ pub enum CloseCode {
 pub(super) enum HowToClose {
     /// The kernel goes on delivering the bytes that it holds for the client, then sends FIN.
     Graceful,
-    /// These bytes are dropped at once, and the client gets RST, which frees `SOCKET_SEND_BYTES` of kernel
-    /// memory.
+    /// These bytes are dropped at once, and the client gets RST, which frees `SOCKET_SEND_BYTES` of
+    /// kernel memory.
     Abortive,
 }
 
@@ -81,8 +81,9 @@ impl CloseReason {
 
     /// The Close frame that the client gets.
     ///
-    /// IVS Chat's JavaScript client takes every clean close as final, and code 1000 as a kick. So what the client
-    /// shall not repeat ends with 1000, and what it shall bridge ends without a Close frame.
+    /// IVS Chat's JavaScript client takes every clean close as final, and code 1000 as a kick. So
+    /// what the client shall not repeat ends with 1000, and what it shall bridge ends without a
+    /// Close frame.
     pub const fn close_code(self) -> CloseCode {
         match self {
             Self::SessionOver | Self::Kicked | Self::RoomDeleted => CloseCode::Fixed(1000),
@@ -92,8 +93,9 @@ impl CloseReason {
         }
     }
 
-    /// Whether IVS Chat's clients connect again by themselves, with a new token: after a connection lost without a
-    /// Close frame, and after the ERROR 401 that goes before the Close frame of a session whose time is over.
+    /// Whether IVS Chat's clients connect again by themselves, with a new token: after a connection
+    /// lost without a Close frame, and after the ERROR 401 that goes before the Close frame of a
+    /// session whose time is over.
     pub const fn client_reconnects(self) -> bool {
         match self {
             Self::SessionOver | Self::Slow | Self::Idle | Self::Flood | Self::Drain => true,
@@ -101,12 +103,12 @@ impl CloseReason {
         }
     }
 
-    /// Decides how the socket is closed when the connection is cut for this reason. `was_open`: no closing
-    /// handshake had begun. `sending`: the kernel has not taken all bytes for the client.
+    /// Decides how the socket is closed when the connection is cut for this reason. `was_open`: no
+    /// closing handshake had begun. `sending`: the kernel has not taken all bytes for the client.
     ///
-    /// Some clients must still get their bytes: a kick's Close frame, ERROR 401, the messages before a restart. A
-    /// client that does not read, or left without a closing handshake, needs none; the kernel would keep
-    /// its bytes for minutes as an orphan's.
+    /// Some clients must still get their bytes: a kick's Close frame, ERROR 401, the messages
+    /// before a restart. A client that does not read, or left without a closing handshake, needs
+    /// none; the kernel would keep its bytes for minutes as an orphan's.
     pub(super) const fn how_to_close(self, was_open: bool, sending: bool) -> HowToClose {
         let owed = match self {
             Self::Slow | Self::Idle | Self::Flood | Self::Protocol => false,
@@ -144,7 +146,8 @@ mod tests {
 
     use super::*;
 
-    /// Goal: the code that the table names is the one that the client gets. Method: encode each Close frame.
+    /// Goal: the code that the table names is the one that the client gets. Method: encode each
+    /// Close frame.
     #[test]
     fn close_frames_have_the_codes_of_the_table() {
         let answer = Ending::Answer { code: Some(4321) };
@@ -170,8 +173,8 @@ mod tests {
         }
     }
 
-    /// Goal: an operator reads in docs/limits.md what the code does. Method: each reason has one row with its label,
-    /// its Close frame and whether clients reconnect, and no row is left over.
+    /// Goal: an operator reads in docs/limits.md what the code does. Method: each reason has one
+    /// row with its label, its Close frame and whether clients reconnect, and no row is left over.
     #[test]
     fn the_page_about_ends_is_this_table() {
         let page = include_str!("../../docs/limits.md");

@@ -11,6 +11,7 @@ use crate::net::io::Key;
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
@@ -43,7 +44,7 @@ pub struct PendingConnection<S> {
     pub token: TokenId,
     /// When the token expires; its use is remembered until then.
     pub token_expires: UnixTime,
-    /// Narrows the search for a user's connections.
+    /// [`user_hash`] of the user's id.
     pub user_hash: u32,
     /// The agreement on compression, if there is one.
     pub agreement: Option<Agreement>,
@@ -69,6 +70,11 @@ impl PendingConnection<()> {
             share: self.share,
         }
     }
+}
+
+/// Hashes a user id to narrow the search for its connections; the hash is the same on all shards.
+pub fn user_hash(user_id: &str) -> u32 {
+    fnv1a_32(user_id.as_bytes())
 }
 
 /// Why a connection is not admitted; the handshake answers with a status.
@@ -97,8 +103,8 @@ pub enum AdmitError {
     Busy,
 }
 
-/// A member's request on its way to the room's home shard and to its reviewer, and who sent it. The texts lie in
-/// one shared buffer, which is cut from a reused one.
+/// A member's request on its way to the room's home shard and to its reviewer, and who sent it. The
+/// texts lie in one shared buffer, which is cut from a reused one.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
     action: Action,
@@ -229,7 +235,8 @@ pub enum Refused {
 /// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
-/// A client's request to a room at home on another shard. The sender refuses it if the mailbox is full.
+/// A client's request to a room at home on another shard. The sender refuses it if the mailbox is
+/// full.
 #[derive(Debug)]
 pub enum Request<S> {
     /// A connection asks to join its room.
@@ -283,7 +290,8 @@ pub enum Command<S> {
         /// Gets the event's id.
         answer: Answer<FrameId>,
     },
-    /// From the control thread: announce that a user is disconnected, and close the user's connections.
+    /// From the control thread: announce that a user is disconnected, and close the user's
+    /// connections.
     DisconnectUser {
         /// The room.
         room: RoomId,
@@ -292,7 +300,8 @@ pub enum Command<S> {
         /// Gets the event's id.
         answer: Answer<FrameId>,
     },
-    /// From the control thread: the verdict of a review; `None`: there is none, the fallback decides.
+    /// From the control thread: the verdict of a review; `None`: there is none, the fallback
+    /// decides.
     Verdict(RoomId, Ticket, Option<Verdict>),
     /// From the archive: this many more of this shard's entries are in the spool.
     Spooled(u32),

@@ -25,7 +25,8 @@ use uproar_proto::ws::{self, Deflater};
 /// | `Closing` | as above | any | the Close frame until it is sent, then empty |
 /// | `Dead` | any | any; with `Idle` and no receive the entry is removed at once | is not read any more |
 ///
-/// `continues` is independent of `sending`: a walk may send to a connection whose turn to continue has not come.
+/// `continues` is independent of `sending`: a walk may send to a connection whose turn to continue
+/// has not come.
 #[derive(Debug)]
 pub struct Connection<S> {
     /// Its fixed file in the shard's rings; closed when this entry is removed.
@@ -36,10 +37,11 @@ pub struct Connection<S> {
     pub ip: IpAddr,
     /// Its share of the limit on its address; given back with the entry.
     pub share: Option<Share>,
-    /// Its room on this shard. Finds nothing once the room is gone from the shard; `member` is `None` by then.
+    /// Its room on this shard. Finds nothing once the room is gone from the shard; `member` is
+    /// `None` by then.
     pub shard_room: Slot<ShardRoom>,
-    /// Its index in the room's audience, which has this connection's key there; `None` once it has left. An
-    /// open connection is a member.
+    /// Its index in the room's audience, which has this connection's key there; `None` once it has
+    /// left. An open connection is a member.
     pub member: Option<MemberIndex>,
     /// Its protocol state.
     pub session: Session,
@@ -169,23 +171,14 @@ impl Lane {
         (!self.frames.is_empty()).then(|| std::mem::take(&mut self.frames))
     }
 
-    /// Takes the Close frame once `cursor` has reached its point.
-    pub fn take_finish(&mut self, cursor: Cursor) -> Option<BytesMut> {
-        let due = self
-            .finish
-            .as_ref()
-            .is_some_and(|finish| cursor >= finish.after);
-        due.then(|| self.finish.take())
-            .flatten()
-            .map(|finish| finish.frame)
+    /// Takes the Close frame once `cursor` has reached its point, or at once without a cursor.
+    pub fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
+        let is_due = |finish: &mut Finish| cursor.is_none_or(|cursor| cursor >= finish.after);
+        self.finish.take_if(is_due).map(|finish| finish.frame)
     }
 
-    /// Takes the Close frame, whatever the cursor.
-    pub fn take_finish_now(&mut self) -> Option<BytesMut> {
-        self.finish.take().map(|finish| finish.frame)
-    }
-
-    /// Appends an echo in conformance mode: a whole message of any size, compressed if that was agreed on.
+    /// Appends an echo in conformance mode: a whole message of any size, compressed if that was
+    /// agreed on.
     pub fn push_echo(
         &mut self,
         text: bool,
@@ -206,6 +199,39 @@ impl Lane {
 }
 
 impl<S> Connection<S> {
+    /// Takes the Close frame once `cursor` has reached its point, or at once without a cursor, and
+    /// frees the lane. Frames of the lane go first.
+    pub fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
+        let frame = self.lane.as_mut()?.take_finish(cursor)?;
+        debug_assert!(self.lane.as_ref().is_some_and(|lane| lane.is_empty()));
+        self.lane = None;
+        Some(frame)
+    }
+
+    /// Asserts what the table above says of a connection between two calls.
+    ///
+    /// # Panics
+    ///
+    /// If it does not hold.
+    pub fn check(&self) {
+        assert!(!self.is_over(), "a connection that is over is removed");
+        assert!(
+            self.phase != Phase::Open || self.member.is_some(),
+            "an open connection is a member"
+        );
+        let is_receiving = self.receiving == Receiving::Armed;
+        assert!(
+            is_receiving || self.phase == Phase::Dead,
+            "it hears its client"
+        );
+        assert!(
+            self.lane.as_ref().is_none_or(|lane| !lane.is_empty()),
+            "an empty lane is freed"
+        );
+        let closes = self.lane.as_ref().is_some_and(|lane| lane.finish.is_some());
+        assert!(!closes || self.phase != Phase::Open, "a Close frame closes");
+    }
+
     /// Whether a send is pending, in the kernel or here.
     pub fn is_sending(&self) -> bool {
         self.sending != Sending::Idle

@@ -1,8 +1,9 @@
-//! The durability gate: frames of logged rooms go to the archive, and to viewers once they are in the spool.
+//! The durability gate: frames of logged rooms go to the archive, and to viewers once they are in
+//! the spool.
 //!
-//! So a message that a viewer has seen is in the log even if the process is killed at that instant. The shard
-//! never blocks: held deliveries form a queue, released by the archive's answers, or by a deadline when
-//! the archive's disk stalls.
+//! So a message that a viewer has seen is in the log even if the process is killed at that instant.
+//! The shard never blocks: held deliveries form a queue, released by the archive's answers, or by a
+//! deadline when the archive's disk stalls.
 
 use std::collections::VecDeque;
 
@@ -43,14 +44,17 @@ pub enum Offered<H> {
 #[derive(Debug)]
 pub struct DurabilityGate<H> {
     mailbox: Option<MailboxSender<Entry>>,
-    // Entries the archive has not answered, oldest first: bytes, and the delivery unless it was released early.
+    // Entries the archive has not answered, oldest first: bytes, and the delivery unless it was
+    // released early.
     handed: VecDeque<(usize, Option<H>)>,
+    // Invariant: their sum; at most `LOG_HANDED_BYTES_MAX`.
     handed_bytes: usize,
-    // How many of these deliveries are held.
+    // Invariant: how many of these deliveries are held.
     held: usize,
     // When the oldest held delivery was offered. Invariant: `None` exactly when nothing is held.
     held_since: Option<Tick>,
-    // The archive missed a deadline: nothing is held until it has answered everything.
+    // The archive missed a deadline: nothing more is held until it has answered everything.
+    // Invariant: only while something is handed.
     late: bool,
 }
 
@@ -97,7 +101,8 @@ impl<H> DurabilityGate<H> {
         self.handed_bytes -= bytes;
         self.held -= usize::from(delivery.is_some());
         self.late &= !self.handed.is_empty();
-        // An approximation: later deliveries were offered no earlier, and the archive makes progress.
+        // An approximation: later deliveries were offered no earlier, and the archive makes
+        // progress.
         self.held_since = self.held_since.filter(|_| self.held > 0).map(|_| now);
         delivery
     }
@@ -123,6 +128,27 @@ impl<H> DurabilityGate<H> {
         self.held -= released.len();
         self.held_since = self.held_since.filter(|_| self.held > 0);
         released
+    }
+
+    /// Asserts the invariants above.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold.
+    pub fn check(&self) {
+        let bytes: usize = self.handed.iter().map(|(bytes, _)| bytes).sum();
+        assert_eq!(self.handed_bytes, bytes, "handed bytes are counted");
+        let held = self.handed.iter().filter(|(_, held)| held.is_some());
+        assert_eq!(self.held, held.count(), "held deliveries are counted");
+        assert_eq!(
+            self.held_since.is_some(),
+            self.held > 0,
+            "what is held has a deadline"
+        );
+        assert!(
+            !self.late || !self.handed.is_empty(),
+            "an archive that answered is not late"
+        );
     }
 
     /// Wakes the archive; returns whether something still waits to be sent.

@@ -71,8 +71,8 @@ impl ShardMetrics {
     }
 }
 
-/// Adds the figures of all shards to `/metrics`: sums, and connections by shard, which show how evenly connections
-/// are spread.
+/// Adds the figures of all shards to `/metrics`: sums, and connections by shard, which show how
+/// evenly connections are spread.
 pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
     let sum = |figure: &dyn Fn(&ShardMetrics) -> &Figure| -> u64 {
         shards.iter().map(|shard| figure(shard).get()).sum()
@@ -174,7 +174,8 @@ metrics! {
 mod tests {
     use super::*;
 
-    /// Goal: each reason has a counter of its own, under its label. Method: count one end for each reason.
+    /// Goal: each reason has a counter of its own, under its label. Method: count one end for each
+    /// reason.
     #[test]
     fn each_reason_is_counted_under_its_label() {
         for reason in CloseReason::ALL {

@@ -20,9 +20,10 @@ impl Pace {
         }
     }
 
-    /// Notes that submitting `queued` took `elapsed`; returns the new cost if these sends change it. Only short
-    /// sends count: the extra cost of a long one is copying, which collecting longer does not save. Counting it
-    /// would be positive feedback: longer batches raise the interval, which lengthens batches.
+    /// Notes that submitting `queued` took `elapsed`; returns the new cost if these sends change
+    /// it. Only short sends count: the extra cost of a long one is copying, which collecting longer
+    /// does not save. Counting it would be positive feedback: longer batches raise the interval,
+    /// which lengthens batches.
     pub fn note(&mut self, queued: Queued, elapsed: Duration) -> Option<Duration> {
         let Queued { sends, bytes } = queued;
         if sends < SEND_COST_SAMPLE_MIN || bytes > SEND_COST_BYTES_MAX * u64::from(sends) {
@@ -32,8 +33,8 @@ impl Pace {
         Some(self.send_cost)
     }
 
-    /// Returns how long a room with `members` on one shard collects: twice the cost of its sends, so that they
-    /// take at most half of the core; zero for a room whose sends are cheap.
+    /// Returns how long a room with `members` on one shard collects: twice the cost of its sends,
+    /// so that they take at most half of the core; zero for a room whose sends are cheap.
     pub fn interval(&self, members: usize) -> Duration {
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         let cost = self.send_cost.saturating_mul(members);
@@ -70,7 +71,8 @@ mod tests {
         }
     }
 
-    /// Goal: the pace follows the cost of short sends, and neither that of long ones nor that of a few.
+    /// Goal: the pace follows the cost of short sends, and neither that of long ones nor that of a
+    /// few.
     #[test]
     fn it_follows_what_short_sends_cost() {
         let mut pace = Pace::new(CEILING);

@@ -91,9 +91,9 @@ impl ReviewQueue {
         }
     }
 
-    /// Adds rooms whose deadline has passed to those of this turn. `is_due` tells whether a room still has a
-    /// message for that deadline: most were decided long before.
-    /// Returns the next deadline of an undecided message.
+    /// Adds rooms whose deadline has passed to those of this turn. `is_due` tells whether a room
+    /// still has a message for that deadline: most were decided long before. Returns the next
+    /// deadline of an undecided message.
     pub fn expire(
         &mut self,
         now: Tick,
@@ -148,8 +148,8 @@ pub struct PublishContext<'a> {
 }
 
 impl HomeRoom {
-    /// Gives a message its place in the room's order and asks for its review. The verdict appends it to the room,
-    /// or its sender gets a refusal.
+    /// Gives a message its place in the room's order and asks for its review. The verdict appends
+    /// it to the room, or its sender gets a refusal.
     pub(super) fn hold(
         &mut self,
         (room, slot): (RoomId, Slot<ShardRoom>),
@@ -194,7 +194,8 @@ impl HomeRoom {
             if review_queue.requests.offer(request).is_ok() {
                 review_queue.deadlines.push_back((deadline, slot));
             } else {
-                // The control thread is behind: the fallback decides once the message is next in order.
+                // The control thread is behind: the fallback decides once the message is next in
+                // order.
                 context.metrics.review_shed.inc();
                 deadline = now.tick;
             }

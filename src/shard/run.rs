@@ -112,7 +112,7 @@ impl Driver {
         let shards = parts.settings.shard_count;
         let mut core = Core::new(parts, setup.clock.now());
         core.load(setup.rooms);
-        core.io.signal(false);
+        core.io_mut().signal(false);
         let core = Rc::new(RefCell::new(core));
         let shard = OwnShard {
             core: Rc::clone(&core),
@@ -171,7 +171,7 @@ impl Driver {
             core.begin(self.clock.now());
             self.inbox.take(&mut core);
             for _ in 0..COMPLETIONS_PER_TURN_MAX {
-                let Some(completion) = core.io.next_completion() else {
+                let Some(completion) = core.io_mut().next_completion() else {
                     break;
                 };
                 complete(&mut core, completion);
@@ -179,7 +179,7 @@ impl Driver {
             plan = core.settle();
             enter(&mut core)?;
             let kept = core.flush_mailboxes();
-            let more = kept || core.io.has_completions() || !self.inbox.is_empty();
+            let more = kept || core.io_mut().has_completions() || !self.inbox.is_empty();
             if plan != Plan::Now && !more {
                 return Ok(plan);
             }
@@ -192,8 +192,9 @@ impl Driver {
 
     /// Sleeps until `until`, or until a ring, another thread or a handshake has work for the core.
     async fn sleep(&self, until: Tick) -> io::Result<()> {
-        self.core.borrow_mut().io.signal(true);
-        let has_work = || self.core.borrow_mut().io.has_completions() || !self.inbox.is_empty();
+        self.core.borrow_mut().io_mut().signal(true);
+        let has_work =
+            || self.core.borrow_mut().io_mut().has_completions() || !self.inbox.is_empty();
         let until = tokio::time::Instant::from_std(self.clock.instant(until));
         let shard = &self.acceptor.shard;
         let woken = async {
@@ -205,13 +206,13 @@ impl Driver {
             }
         };
         shard.bell.sleep(has_work, woken).await?;
-        self.core.borrow_mut().io.signal(false);
+        self.core.borrow_mut().io_mut().signal(false);
         Ok(())
     }
 
     fn note_rings(&self) {
         let mut core = self.core.borrow_mut();
-        let (rings, overflows) = (core.io.count(), core.io.overflow_count());
+        let (rings, overflows) = (core.io_mut().count(), core.io_mut().overflow_count());
         core.note_rings(rings, overflows);
     }
 
@@ -231,7 +232,7 @@ pub fn complete(core: &mut Core<Rings>, completion: Completion) {
         } => {
             let len = buffer.received();
             core.received(key, Some((buffer.bytes(), len)), &result, more);
-            core.io.recycle(buffer);
+            core.io_mut().recycle(buffer);
         }
         Completion::Received {
             key,
@@ -252,12 +253,12 @@ pub fn complete(core: &mut Core<Rings>, completion: Completion) {
 
 /// Submits, and reports the cost of sends to the core: the kernel does their work during submission.
 fn enter(core: &mut Core<Rings>) -> io::Result<()> {
-    let queued = core.io.take_queued();
+    let queued = core.io_mut().take_queued();
     if queued.sends == 0 {
-        return core.io.enter();
+        return core.io_mut().enter();
     }
     let before = Instant::now();
-    core.io.enter()?;
+    core.io_mut().enter()?;
     core.note_cost(queued, before.elapsed());
     Ok(())
 }

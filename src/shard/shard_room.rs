@@ -42,7 +42,8 @@ pub struct HomeRoom {
     deflated: u32,
     /// Users to evict once their event is flushed.
     pub evictions: Vec<Eviction>,
-    /// Messages under review; present while the room is reviewed, and until the last message has left.
+    /// Messages under review; present while the room is reviewed, and until the last message has
+    /// left.
     pub pending: Option<Box<Pending<Held>>>,
     // Number of the newest `pending`: each has a range of tickets of its own.
     queues: u32,
@@ -77,6 +78,36 @@ impl ShardRoom {
             walking: false,
             aging: false,
         }
+    }
+}
+
+impl ShardRoom {
+    /// Asserts the invariants of a room of shard `here` between two calls.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold.
+    pub fn check(&self, here: ShardId) {
+        let is_walking = self.audience.is_walking();
+        assert!(
+            self.walking || !is_walking,
+            "members with new batches are served"
+        );
+        let Some(home) = &self.home else {
+            assert!(
+                !self.audience.is_empty(),
+                "a room is here for its home or its members"
+            );
+            assert!(!self.unflushed, "only the home flushes");
+            return;
+        };
+        let counted = home.members.get(here).copied().unwrap_or_default();
+        let members = u32::try_from(self.audience.len());
+        assert_eq!(Ok(counted), members, "the home counts its own members");
+        assert!(
+            home.deflated as usize <= home.member_count(),
+            "some members take compressed messages"
+        );
     }
 }
 
@@ -144,7 +175,8 @@ impl HomeRoom {
             .sum()
     }
 
-    /// Chooses the shard for one more member: this one while the room is small, then the one with fewest members.
+    /// Chooses the shard for one more member: this one while the room is small, then the one with
+    /// fewest members.
     pub fn place(&self, here: ShardId, stripe_members_min: usize) -> ShardId {
         if self.member_count() < stripe_members_min {
             return here;
@@ -157,8 +189,9 @@ impl HomeRoom {
         emptiest.map_or(here, |(shard, _)| shard)
     }
 
-    /// Executes a request of a member: at once, or, if it is a message of a room whose review handler has yet to
-    /// decide of this or earlier ones, when that is decided. `owned` makes the request outlive its bytes.
+    /// Executes a request of a member: at once, or, if it is a message of a room whose review
+    /// handler has yet to decide of this or earlier ones, when that is decided. `owned` makes the
+    /// request outlive its bytes.
     pub fn publish(
         &mut self,
         place: (RoomId, Slot<ShardRoom>),
@@ -190,7 +223,17 @@ impl HomeRoom {
             now: context.now,
             deflater: context.deflater,
         };
-        Ok(match *request {
+        Ok(self.append(request, sender_json, &mut encode_context))
+    }
+
+    /// Appends what a request asks for to the room's log; returns its id.
+    fn append(
+        &mut self,
+        request: &Request<'_>,
+        sender_json: &str,
+        encode_context: &mut EncodeContext<'_>,
+    ) -> FrameId {
+        match *request {
             Request::SendMessage {
                 content,
                 attributes_json,
@@ -202,7 +245,7 @@ impl HomeRoom {
                     request_id,
                     sender_json,
                 };
-                self.room.post(&mut encode_context, message)
+                self.room.post(encode_context, message)
             }
             Request::DeleteMessage {
                 id,
@@ -210,12 +253,8 @@ impl HomeRoom {
                 request_id,
             } => {
                 let attributes = encode::deleted_attributes(id, reason);
-                self.room.announce(
-                    &mut encode_context,
-                    encode::DELETED,
-                    &attributes,
-                    request_id,
-                )
+                self.room
+                    .announce(encode_context, encode::DELETED, &attributes, request_id)
             }
             Request::DisconnectUser {
                 user_id,
@@ -228,17 +267,18 @@ impl HomeRoom {
                     reason: reason.into(),
                 });
                 self.room.announce(
-                    &mut encode_context,
+                    encode_context,
                     encode::DISCONNECTED,
                     &attributes,
                     request_id,
                 )
             }
-        })
+        }
     }
 
-    /// Charges the rates of the account and the room, which hold across shards. A room that cannot be flushed,
-    /// because a shard with members does not keep up, takes messages up to its bound only.
+    /// Charges the rates of the account and the room, which hold across shards. A room that cannot
+    /// be flushed, because a shard with members does not keep up, takes messages up to its bound
+    /// only.
     pub(super) fn charge(
         &mut self,
         action: Action,

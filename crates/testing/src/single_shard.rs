@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use uproar::net::io::{Key, SendBuffer};
-use uproar::shard::command::{Command, PendingConnection};
-use uproar::shard::core::{Core, user_hash};
+use uproar::shard::command::{Command, PendingConnection, user_hash};
+use uproar::shard::core::Core;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::encode;
@@ -55,7 +55,7 @@ impl SingleShard {
         let (answer, _answered) = tokio::sync::oneshot::channel();
         self.core
             .command(Command::PutRoom(room, room_settings(), answer));
-        let first = self.core.io.receives.len();
+        let first = self.core.io().receives.len();
         for index in 0..members {
             let deflated = index % 10 < deflated;
             let pending = viewer((), room, first + index, self.now, deflated);
@@ -77,14 +77,15 @@ impl SingleShard {
         // Slow enough for the window to fill, fast enough that no connection counts as idle.
         self.now.tick = self.now.tick.after(Duration::from_micros(200));
         self.core.begin(self.now);
-        for (key, outgoing) in std::mem::take(&mut self.core.io.waits) {
+        for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
             self.core.writable(key, outgoing);
         }
         self.core.settle();
-        std::mem::swap(&mut self.core.io.sends, &mut self.done);
+        std::mem::swap(&mut self.core.io_mut().sends, &mut self.done);
         let sends = self.done.len();
+        self.core.begin(self.now);
         for (key, outgoing) in self.done.drain(..) {
-            let is_slow = self.core.io.slow.contains(&key);
+            let is_slow = self.core.io().slow.contains(&key);
             let most = if is_slow { SLOW_BYTES } else { usize::MAX };
             let len = outgoing.remaining().min(most);
             self.delivered_bytes += len;

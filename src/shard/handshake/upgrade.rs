@@ -7,7 +7,7 @@ use super::acceptor::Acceptor;
 use super::config::{ECHO_ROOM, HandshakeConfig};
 use super::rejected::{NoUpgrade, Rejected};
 use crate::shard::command::PendingConnection;
-use crate::shard::core::user_hash;
+use crate::shard::command::user_hash;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::DEFLATE_WINDOW_BITS;

@@ -235,6 +235,16 @@ impl Audience {
             .map(|member| member.key)
     }
 
+    /// Returns what identifies the connection of a member.
+    pub fn key(&self, index: MemberIndex) -> MemberKey {
+        self.member(index).key
+    }
+
+    /// Whether a send to this member is pending.
+    pub fn is_sending(&self, index: MemberIndex) -> bool {
+        self.member(index).sending
+    }
+
     /// Returns every member.
     pub fn keys(&self) -> impl Iterator<Item = MemberKey> {
         self.members.iter().map(|member| member.key)

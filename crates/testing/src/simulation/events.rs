@@ -228,7 +228,7 @@ impl World {
     /// Moves time on by much, unless an observer has a pending operation, which could make it count as slow.
     fn leap(&mut self) {
         let pause = Duration::from_millis(self.dice.below(15_000) as u64);
-        let rings = self.shards.iter().map(|shard| &shard.core.io);
+        let rings = self.shards.iter().map(|shard| shard.core.io());
         let under_way = rings.flat_map(|ring| ring.pending_sends().map(|(_, id, _)| *id));
         let under_way: HashSet<usize> = under_way.collect();
         {

@@ -246,7 +246,7 @@ impl World {
 
     fn is_receiving(&self, peer: usize) -> bool {
         let mut shards = self.shards.iter();
-        shards.any(|shard| shard.core.io.receives.values().any(|id| *id == peer))
+        shards.any(|shard| shard.core.io().receives.values().any(|id| *id == peer))
     }
 
     fn check_client(&self, client: &Client, peer: &Peer, stream: &Stream, room: &Room) {

@@ -47,7 +47,7 @@ impl World {
             faults: self.plan.faults,
             all,
         };
-        kernel.core.io.is_full = kernel.faults && kernel.dice.once_in(20);
+        kernel.core.io_mut().is_full = kernel.faults && kernel.dice.once_in(20);
         inbox.take(kernel.core);
         kernel.writables();
         kernel.sends();
@@ -58,12 +58,13 @@ impl World {
             drop(pending);
         }
         core.flush_mailboxes();
+        core.check();
     }
 }
 
 impl Kernel<'_> {
     fn writables(&mut self) {
-        let mut waits = std::mem::take(&mut self.core.io.waits);
+        let mut waits = std::mem::take(&mut self.core.io_mut().waits);
         self.dice.shuffle(&mut waits);
         for (key, id, outgoing) in waits {
             let (broken, stalled) = {
@@ -73,13 +74,13 @@ impl Kernel<'_> {
             if self.all || broken || (!stalled && self.dice.below(2) == 1) {
                 self.core.writable(key, outgoing);
             } else {
-                self.core.io.waits.push((key, id, outgoing));
+                self.core.io_mut().waits.push((key, id, outgoing));
             }
         }
     }
 
     fn sends(&mut self) {
-        let mut sends = std::mem::take(&mut self.core.io.sends);
+        let mut sends = std::mem::take(&mut self.core.io_mut().sends);
         self.dice.shuffle(&mut sends);
         let mut later = Vec::new();
         for (key, id, outgoing) in sends {
@@ -89,7 +90,7 @@ impl Kernel<'_> {
                 self.send(key, id, outgoing);
             }
         }
-        self.core.io.sends.extend(later);
+        self.core.io_mut().sends.extend(later);
     }
 
     fn send(&mut self, key: Key, id: usize, outgoing: SendBuffer) {
@@ -128,7 +129,7 @@ impl Kernel<'_> {
     }
 
     fn receives(&mut self) {
-        let receives = self.core.io.receives.iter();
+        let receives = self.core.io().receives.iter();
         let mut keys: Vec<(Key, usize)> = receives
             .filter(|(_, id)| {
                 let peer = &self.net.borrow()[**id];
@@ -138,7 +139,7 @@ impl Kernel<'_> {
             .collect();
         self.dice.shuffle(&mut keys);
         for (key, id) in keys {
-            if self.core.io.receives.get(&key) == Some(&id) {
+            if self.core.io().receives.get(&key) == Some(&id) {
                 self.receive(key, id);
             }
         }
@@ -174,7 +175,7 @@ impl Kernel<'_> {
         };
         let more = matches!(&chunk, Ok(chunk) if !chunk.is_empty()) && !self.dice.once_in(8);
         if !more {
-            self.core.io.receives.remove(&key);
+            self.core.io_mut().receives.remove(&key);
         }
         match chunk {
             Ok(mut buffer) if !buffer.is_empty() => {

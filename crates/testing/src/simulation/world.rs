@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use tokio::sync::oneshot;
-use uproar::shard::command::Command;
-use uproar::shard::command::Refused;
-use uproar::shard::core::{Core, Parts, user_hash};
+use uproar::shard::command::{Command, Refused, user_hash};
+use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::Entry;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};

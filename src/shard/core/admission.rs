@@ -1,0 +1,184 @@
+//! Admission of pending connections: limits, single use of tokens, the choice of a shard.
+
+use super::env::Env;
+use super::rooms::Rooms;
+use crate::logging::Kind;
+use crate::shard::command::{AdmitError, Command, PendingConnection, Request};
+use crate::shard::journal::{Record, TokenUse};
+use crate::shard::mailbox::Full;
+use crate::shard::settings::Reservation;
+use crate::shard::tokens::{Redeemed, UsedTokens};
+use uproar_proto::room::RoomSettings;
+
+/// Pending connections and used tokens of one shard.
+pub(super) struct Admission<S> {
+    // Connections to rooms at home here, judged together when the turn is settled.
+    pending: Vec<Box<PendingConnection<S>>>,
+    // Those that were rejected, until the driver takes and answers them.
+    rejected: Vec<Rejected<S>>,
+    // Used tokens of all rooms at home here. A token is in it before its connection is placed.
+    used: UsedTokens,
+    // Writes a token's use down before its connection is placed.
+    record: Box<dyn Record + Send>,
+}
+
+/// A connection that was not admitted, and why.
+pub(super) type Rejected<S> = (Box<PendingConnection<S>>, AdmitError);
+
+/// A connection that may join its room, whose token's use is written down.
+pub(super) struct Admitted<S> {
+    /// The connection.
+    pub(super) pending: Box<PendingConnection<S>>,
+    /// Its share of the limit on connections.
+    pub(super) reservation: Reservation,
+}
+
+impl<S> Admission<S> {
+    /// Makes an admission without pending connections; `used` are the tokens that the journal
+    /// tells.
+    pub(super) fn new(used: UsedTokens, record: Box<dyn Record + Send>) -> Self {
+        Self {
+            pending: Vec::new(),
+            rejected: Vec::new(),
+            used,
+            record,
+        }
+    }
+
+    /// Takes a connection to a room at home here.
+    pub(super) fn push(&mut self, pending: Box<PendingConnection<S>>) {
+        self.pending.push(pending);
+    }
+
+    /// Hands a connection to its room's home: this shard or another.
+    pub(super) fn enter(&mut self, pending: Box<PendingConnection<S>>, env: &mut Env<S>) {
+        let home = env.settings.home(pending.room);
+        if home == env.id {
+            self.pending.push(pending);
+        } else if let Err(Full(Request::Join(pending))) =
+            env.outbox.request(home, Request::Join(pending))
+        {
+            env.metrics.mailbox_full.inc();
+            self.reject(pending, AdmitError::Busy, env);
+        }
+    }
+
+    /// Takes a rejected connection, if there is one.
+    pub(super) fn next_rejected(&mut self) -> Option<Rejected<S>> {
+        self.rejected.pop()
+    }
+
+    /// Judges the pending connections together, with one write of the journal for all. Each
+    /// admitted one must be placed now.
+    pub(super) fn judge_all(&mut self, rooms: &Rooms, env: &mut Env<S>) -> Vec<Admitted<S>> {
+        if self.pending.is_empty() {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.pending);
+        let mut admitted = Vec::with_capacity(all.len());
+        let mut uses = Vec::with_capacity(all.len());
+        for pending in all {
+            match self.judge(&pending, rooms, env) {
+                Ok(reservation) => {
+                    uses.push(TokenUse {
+                        token: pending.token,
+                        room: pending.room,
+                        expires: pending.token_expires,
+                    });
+                    admitted.push(Admitted {
+                        pending,
+                        reservation,
+                    });
+                }
+                Err(error) => self.reject(pending, error, env),
+            }
+        }
+        if let Err(error) = self.record.record(&uses) {
+            env.metrics.journal_errors.inc();
+            if let Some(suppressed) = env.lines.admit(Kind::Journal, env.now.tick) {
+                tracing::error!(%error, suppressed, "token uses cannot be written down: refusing connections");
+            }
+            for Admitted { pending, .. } in admitted.drain(..) {
+                // No use took effect: once the disk works again, the token still opens a
+                // connection.
+                self.used.take_back(pending.token, pending.token_expires);
+                self.reject(pending, AdmitError::NotRecorded, env);
+            }
+        }
+        admitted
+    }
+
+    fn judge(
+        &mut self,
+        pending: &PendingConnection<S>,
+        rooms: &Rooms,
+        env: &Env<S>,
+    ) -> Result<Reservation, AdmitError> {
+        if rooms.find(pending.room).is_none() {
+            return Err(AdmitError::NoSuchRoom);
+        }
+        let reservation = Reservation::take(&env.budgets, env.settings.connections_max)
+            .ok_or(AdmitError::TooManyConnections)?;
+        let (token, expires) = (pending.token, pending.token_expires);
+        match self.used.redeem(token, expires, env.now) {
+            Redeemed::First => Ok(reservation),
+            Redeemed::Again => Err(AdmitError::TokenUsed),
+            Redeemed::Full => Err(AdmitError::TooManyTokens),
+        }
+    }
+
+    /// Chooses the shard of an admitted connection and sends it there; returns it, with its room's
+    /// settings, if it is to be installed here.
+    pub(super) fn place(
+        &mut self,
+        admitted: Admitted<S>,
+        rooms: &mut Rooms,
+        env: &mut Env<S>,
+    ) -> Option<(Admitted<S>, RoomSettings)> {
+        let Admitted {
+            pending,
+            reservation,
+        } = admitted;
+        let deflated = pending.agreement.is_some();
+        let Some((shard, settings)) = rooms.place(pending.room, deflated, env) else {
+            // The room was deleted within this turn.
+            self.reject(pending, AdmitError::NoSuchRoom, env);
+            return None;
+        };
+        if shard == env.id {
+            let admitted = Admitted {
+                pending,
+                reservation,
+            };
+            return Some((admitted, settings));
+        }
+        let install = Command::Install(pending, settings, reservation);
+        env.outbox.send(shard, install);
+        None
+    }
+
+    /// Rejects a pending connection: it is counted here and answered by the driver.
+    fn reject(&mut self, pending: Box<PendingConnection<S>>, error: AdmitError, env: &Env<S>) {
+        let metrics = &env.metrics;
+        let figure = match error {
+            AdmitError::TokenUsed => &metrics.rejected_used,
+            AdmitError::NoSuchRoom => &metrics.rejected_room,
+            AdmitError::TooManyConnections
+            | AdmitError::TooManyTokens
+            | AdmitError::NotRecorded
+            | AdmitError::Busy => &metrics.rejected_limit,
+            AdmitError::TooManyOfAddress => &metrics.rejected_address,
+        };
+        figure.inc();
+        self.rejected.push((pending, error));
+    }
+
+    /// Forgets tokens that have expired, in the journal too. Call it once a second or so.
+    pub(super) fn expire(&mut self, env: &Env<S>) {
+        self.used.expire(env.now);
+        let (forgotten, oldest) = (self.used.forgotten(), self.used.oldest());
+        let journal_bytes = self.record.forgot(forgotten, oldest);
+        env.metrics.journal_bytes.set(journal_bytes);
+        env.metrics.tokens_remembered.set(self.used.len() as u64);
+    }
+}

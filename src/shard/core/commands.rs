@@ -1,0 +1,125 @@
+//! Requests and commands from other threads.
+
+use super::Core;
+use super::admission::Admitted;
+use crate::net::io::Io;
+use crate::shard::command::Refused;
+use crate::shard::command::{Answer, Command, Request};
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat;
+
+impl<W: Io> Core<W> {
+    /// Serves a request of a client on another shard.
+    pub fn request(&mut self, request: Request<W::Socket>) {
+        self.expect_turn();
+        match request {
+            Request::Join(pending) => self.admission.push(pending),
+            Request::Publish(room, publish_request) => {
+                let (rooms, env) = (&mut self.rooms, &mut self.env);
+                if let Err(fault) = rooms.take_publish(room, &publish_request, env) {
+                    let id = env.ids.next_id();
+                    self.connections
+                        .refuse_sender(&publish_request, id, fault, rooms, env);
+                }
+            }
+        }
+    }
+
+    /// Executes a command of another shard, the archive or the control thread.
+    pub fn command(&mut self, command: Command<W::Socket>) {
+        self.expect_turn();
+        let Self {
+            env,
+            rooms,
+            connections,
+            ..
+        } = self;
+        match command {
+            Command::Install(pending, settings, reservation) => {
+                let admitted = Admitted {
+                    pending,
+                    reservation,
+                };
+                self.install(admitted, settings);
+            }
+            Command::Batch(room, batch) => rooms.take_batch(room, batch, env),
+            Command::RefuseRequest(key, refusal) => {
+                connections.refuse(Slot::from_bits(key), &refusal, rooms, env);
+            }
+            Command::Evict(room, eviction) => connections.evict(room, &eviction, rooms, env),
+            Command::MembersLeft(room, shard, departures) => {
+                rooms.members_left(room, shard, departures);
+            }
+            Command::PutRoom(room, settings, answer) => {
+                if let Some((room_slot, flushed)) = rooms.put(room, settings, env) {
+                    self.follow_flush(room_slot, flushed);
+                }
+                let _caller_gone = answer.send(Ok(()));
+            }
+            Command::SettingsChanged(room, settings) => rooms.change_settings(room, settings),
+            Command::DeleteRoom(room, answer) => {
+                let announced = rooms.announce_deletion(room, env);
+                connections.delete_room(room, rooms, env);
+                let _caller_gone = answer.send(announced);
+            }
+            Command::RoomDeleted(room) => connections.delete_room(room, rooms, env),
+            Command::SendEvent {
+                room,
+                name,
+                attributes_json,
+                answer,
+            } => {
+                let outcome = rooms.send_event(room, &name, &attributes_json, env);
+                rooms.answer(room, answer, outcome);
+            }
+            Command::DeleteMessage {
+                room,
+                id,
+                reason,
+                answer,
+            } => {
+                let request = chat::Request::DeleteMessage {
+                    id: &id,
+                    reason: &reason,
+                    request_id: "",
+                };
+                self.moderate(room, &request, answer);
+            }
+            Command::DisconnectUser {
+                room,
+                eviction,
+                answer,
+            } => {
+                let request = chat::Request::DisconnectUser {
+                    user_id: &eviction.user_id,
+                    reason: &eviction.reason,
+                    request_id: "",
+                };
+                self.moderate(room, &request, answer);
+            }
+            Command::Verdict(room, ticket, verdict) => {
+                let denied = rooms.take_verdict(room, ticket, verdict, env.now.tick);
+                if let Some(denied) = denied {
+                    connections.refuse_denied(&denied, rooms, env);
+                }
+            }
+            Command::Spooled(count) => {
+                for _ in 0..count {
+                    if let Some(delivery) = self.rooms.spooled(&self.env) {
+                        self.deliver(delivery);
+                    }
+                }
+            }
+            Command::Stop => {
+                self.stopping = true;
+                connections.cut_all(rooms, env);
+            }
+        }
+    }
+
+    fn moderate(&mut self, room: RoomId, request: &chat::Request<'_>, answer: Answer<FrameId>) {
+        let outcome: Result<FrameId, Refused> = self.rooms.moderate(room, request, &mut self.env);
+        self.rooms.answer(room, answer, outcome);
+    }
+}

@@ -1,0 +1,280 @@
+//! The established connections of one shard.
+//!
+//! Owns: their table, their deadlines, what comes in and what goes out. Rooms are lent to it; it
+//! tells them who leaves.
+
+mod end;
+pub(super) mod receive;
+mod refuse;
+mod send;
+mod timers;
+
+use std::net::IpAddr;
+
+use super::env::Env;
+use super::inbound::Inbound;
+use super::log_lines::log_began;
+use super::outbound::{ConnectionSlot, Delivered, Outbound};
+use super::rooms::Rooms;
+use crate::logging::Kind;
+use crate::net::io::Io;
+use crate::shard::command::PendingConnection;
+use crate::shard::connection::{Connection, Phase, Receiving, Sending};
+use crate::shard::settings::{Reservation, ShardSettings};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{CHECK_GRANULE, PARSE_PADDING_BYTES, PING_INTERVAL};
+use uproar_proto::base::table::{Slot, Table};
+use uproar_proto::base::wheel::Wheel;
+use uproar_proto::room::RoomSettings;
+use uproar_proto::session::Session;
+
+/// The connections of one shard.
+pub(super) struct Connections<W: Io> {
+    // Every connection that has an operation in the kernel, or may get one. An entry's slot is its
+    // key in the rings and in its room's audience.
+    table: Table<Connection<W::FixedFile>>,
+    // Deadlines. A connection has one valid entry, at its `next_check`; others are stale, and so
+    // are those of removed connections.
+    wheel: Wheel<ConnectionSlot<W>>,
+    // Connections whose deadline has come; empty between calls, kept for its capacity.
+    due: Vec<ConnectionSlot<W>>,
+    // What sessions share while they read.
+    inbound: Inbound,
+    // Sends, and the rings.
+    outbound: Outbound<W>,
+}
+
+impl<W: Io> Connections<W> {
+    /// Makes a shard without connections.
+    pub(super) fn new(io: W, settings: &ShardSettings, now: Tick) -> Self {
+        Self {
+            table: Table::default(),
+            wheel: Wheel::new(CHECK_GRANULE, now),
+            due: Vec::new(),
+            inbound: Inbound::new(settings),
+            outbound: Outbound::new(io),
+        }
+    }
+
+    /// The kernel's rings, or their stand-in.
+    pub(super) fn io(&self) -> &W {
+        &self.outbound.io
+    }
+
+    /// The kernel's rings, or their stand-in.
+    pub(super) fn io_mut(&mut self) -> &mut W {
+        &mut self.outbound.io
+    }
+
+    /// Number of connections.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Begins a turn.
+    pub(super) fn begin(&mut self) {
+        self.outbound.begin();
+    }
+
+    /// Makes a pending connection a member of its room here: it gets the greeting, then every
+    /// message from now on. Returns nothing if the kernel has no place for it.
+    pub(super) fn install(
+        &mut self,
+        pending: PendingConnection<W::Socket>,
+        (settings, reservation): (RoomSettings, Reservation),
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) -> Option<ConnectionSlot<W>> {
+        let PendingConnection {
+            socket,
+            ip,
+            tls,
+            greeting,
+            mut leftover,
+            grant,
+            room,
+            user_hash,
+            agreement,
+            share,
+            ..
+        } = pending;
+        let deflated = agreement.is_some();
+        let Some(file) = self.install_file(socket, (ip, room), env) else {
+            rooms.absent(room, deflated, env);
+            return None;
+        };
+        let first_check = grant.ends.min(env.now.tick.after(PING_INTERVAL));
+        let room_slot = rooms.enter(room, settings);
+        let slot = self.table.insert(Connection {
+            file,
+            reservation,
+            ip,
+            share,
+            shard_room: room_slot,
+            member: None,
+            session: Session::new(grant, agreement, env.now.tick),
+            lane: None,
+            tls,
+            receiving: Receiving::Armed,
+            sending: Sending::Idle,
+            continues: false,
+            phase: Phase::Open,
+            progress: env.now.tick,
+            next_check: Tick::from_nanos(u64::MAX),
+        });
+        let connection = self.table.get_mut(slot).expect("just inserted");
+        let lane = connection.lane();
+        let greeted = lane.push(|out| out.extend_from_slice(&greeting));
+        debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
+        if let Some(shard_room) = rooms.get_mut(room_slot) {
+            let member = shard_room
+                .audience
+                .join(slot.to_bits(), user_hash, deflated);
+            connection.member = Some(member);
+        }
+        self.outbound.io.receive(&connection.file, slot.to_bits());
+        log_began(&connection.session, room, ip);
+        env.metrics.opened.inc();
+        env.metrics.opened_deflated.add(deflated.into());
+        schedule(&mut self.wheel, slot, connection, first_check);
+        self.deliver(slot, rooms, env);
+        if !leftover.is_empty() {
+            let len = leftover.len();
+            leftover.resize(len + PARSE_PADDING_BYTES, 0);
+            self.take_plain(slot, &mut leftover, len, rooms, env);
+        }
+        Some(slot)
+    }
+
+    /// Installs a socket in the rings; `None`: the kernel has no place for it.
+    fn install_file(
+        &mut self,
+        socket: W::Socket,
+        (ip, room): (IpAddr, RoomId),
+        env: &mut Env<W::Socket>,
+    ) -> Option<W::FixedFile> {
+        let installed = self.outbound.io.install(socket);
+        if let Err(error) = &installed {
+            if let Some(suppressed) = env.lines.admit(Kind::HandshakeLimit, env.now.tick) {
+                tracing::error!(%ip, %room, %error, suppressed, "the kernel has no place for a connection");
+            }
+            env.metrics.rejected_limit.inc();
+        }
+        installed.ok()
+    }
+
+    /// Sends what is due to a connection, unless a send is pending.
+    fn deliver(&mut self, slot: ConnectionSlot<W>, rooms: &mut Rooms, env: &mut Env<W::Socket>) {
+        let Some(connection) = self.table.get_mut(slot) else {
+            return;
+        };
+        let membership = membership(connection, rooms);
+        let delivered = self.outbound.deliver(slot, connection, membership, env);
+        self.follow(slot, delivered, rooms, env);
+    }
+
+    /// Does what a delivery leaves to be done.
+    fn follow(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        delivered: Delivered,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        match delivered {
+            Delivered::Done => {}
+            Delivered::Finished => self.leave(slot, rooms, env),
+            Delivered::Cut(reason) => self.cut(slot, reason, rooms, env),
+        }
+    }
+
+    /// Takes a connection out of its room's audience.
+    fn leave(&mut self, slot: ConnectionSlot<W>, rooms: &mut Rooms, env: &mut Env<W::Socket>) {
+        let Some(connection) = self.table.get_mut(slot) else {
+            return;
+        };
+        let Some(member) = connection.member.take() else {
+            return;
+        };
+        let deflated = connection.session.window_bits().is_some();
+        let moved = rooms.leave(connection.shard_room, member, deflated, env);
+        if let Some(key) = moved
+            && let Some(other) = self.table.get_mut(Slot::from_bits(key))
+        {
+            other.member = Some(member);
+        }
+    }
+
+    /// Asserts the invariants above, each connection's own, and those between connections and
+    /// rooms. It costs a pass over all connections and all members.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold.
+    pub(super) fn check(&self, rooms: &Rooms) {
+        let mut members = 0;
+        for slot in self.table.slots() {
+            let connection = self.table.get(slot).expect("a living slot");
+            connection.check();
+            if let Some(member) = connection.member {
+                let room = rooms
+                    .get(connection.shard_room)
+                    .expect("a member's room is here");
+                assert_eq!(room.audience.key(member), slot.to_bits(), "it points back");
+                let is_sending = room.audience.is_sending(member);
+                assert_eq!(is_sending, connection.is_sending(), "both know of the send");
+                members += 1;
+            }
+            let queued = self
+                .outbound
+                .continuations()
+                .filter(|queued| queued.slot == slot);
+            let (rests, without) =
+                queued.fold((0, 0), |(rests, without), queued| match queued.rest {
+                    Some(_) => (rests + 1, without),
+                    None => (rests, without + 1),
+                });
+            assert_eq!(
+                rests,
+                usize::from(connection.sending == Sending::Queued),
+                "its rest is queued once"
+            );
+            assert_eq!(
+                without,
+                usize::from(connection.continues),
+                "it is queued once"
+            );
+        }
+        assert_eq!(rooms.members(), members, "every member has a connection");
+    }
+}
+
+/// A connection's place in its room, while it is a member.
+fn membership<'a, F>(
+    connection: &Connection<F>,
+    rooms: &'a mut Rooms,
+) -> super::outbound::Membership<'a> {
+    let member = connection.member?;
+    let shard_room = rooms.get_mut(connection.shard_room);
+    debug_assert!(shard_room.is_some(), "a member's room is here");
+    Some((member, &mut shard_room?.audience))
+}
+
+/// Checks a connection at `due`, if no earlier check is scheduled.
+fn schedule<F>(
+    wheel: &mut Wheel<Slot<Connection<F>>>,
+    slot: Slot<Connection<F>>,
+    connection: &mut Connection<F>,
+    due: Tick,
+) {
+    if due < connection.next_check {
+        connection.next_check = due;
+        wheel.insert(due, slot);
+    }
+}

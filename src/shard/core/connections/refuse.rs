@@ -1,0 +1,103 @@
+//! Refusals that the home shard decides: ERROR frames for one connection, here or on another shard.
+
+use bytes::BytesMut;
+
+use super::Connections;
+use crate::net::io::Io;
+use crate::shard::close_reason::CloseReason;
+use crate::shard::command::{Command, PublishRequest, Refusal, SenderAddress};
+use crate::shard::connection::Phase;
+use crate::shard::core::env::Env;
+use crate::shard::core::inbound::count_refusal;
+use crate::shard::core::log_lines::Line;
+use crate::shard::core::outbound::ConnectionSlot;
+use crate::shard::core::rooms::Rooms;
+use crate::shard::review::Held;
+use uproar_proto::base::id::FrameId;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{ErrorCode, encode, texts};
+use uproar_proto::room::review::Denied;
+
+impl<W: Io> Connections<W> {
+    /// Tells the sender of a request that it failed.
+    pub(in crate::shard::core) fn refuse_sender(
+        &mut self,
+        publish_request: &PublishRequest,
+        id: FrameId,
+        (code, message): (ErrorCode, &str),
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        count_refusal(&env.metrics, code);
+        let SenderAddress { shard, connection } = publish_request.sender;
+        let (request, _) = publish_request.request();
+        let mut frame = BytesMut::new();
+        encode::error(&mut frame, id, request.request_id(), code, message);
+        let refusal = Refusal {
+            frame: frame.freeze(),
+            id,
+            code,
+            reason: message.into(),
+        };
+        if shard == env.id {
+            self.refuse(Slot::from_bits(connection), &refusal, rooms, env);
+        } else {
+            let refuse = Command::RefuseRequest(connection, Box::new(refusal));
+            env.outbox.send(shard, refuse);
+        }
+    }
+
+    /// Tells the sender of a message that its review denied it.
+    pub(in crate::shard::core) fn refuse_denied(
+        &mut self,
+        denied: &Denied<Held>,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        env.metrics.review_denied.inc();
+        let Held {
+            publish_request,
+            id,
+            ..
+        } = &denied.message;
+        let reason = match &*denied.reason {
+            "" => texts::DENIED,
+            reason => reason,
+        };
+        let fault = (ErrorCode::NotAcceptable, reason);
+        self.refuse_sender(publish_request, *id, fault, rooms, env);
+    }
+
+    /// Sends a connection a refusal from its room's home shard.
+    pub(in crate::shard::core) fn refuse(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        refusal: &Refusal,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        let Some(connection) = self.table.get_mut(slot) else {
+            return;
+        };
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let line = Line::admit(&mut env.lines, env.now.tick, refusal);
+        if let Some(line) = line
+            && let Some(shard_room) = rooms.get(connection.shard_room)
+        {
+            let sender_json = connection.session.sender_json();
+            line.write(shard_room.id, sender_json, connection.ip);
+        }
+        if !self.inbound.charge_refusal(connection, env) {
+            return self.cut(slot, CloseReason::Flood, rooms, env);
+        }
+        let pushed = connection
+            .lane()
+            .push(|out| out.extend_from_slice(&refusal.frame));
+        if pushed.is_err() {
+            return self.cut(slot, CloseReason::Slow, rooms, env);
+        }
+        self.deliver(slot, rooms, env);
+    }
+}

@@ -1,0 +1,46 @@
+//! What every part of a core works with: who the shard is, what time it is, what it counts and
+//! where it sends.
+
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use crate::logging::Limiter;
+use crate::shard::metrics::ShardMetrics;
+use crate::shard::settings::{ShardId, ShardSettings, SharedBudgets};
+use uproar_proto::base::clock::Now;
+use uproar_proto::base::id::FrameIds;
+use uproar_proto::room::order::EncodeContext;
+use uproar_proto::ws::Deflater;
+
+/// One per core, lent to the part that works. It knows no room and no connection.
+pub(super) struct Env<S> {
+    /// This shard's number, below `settings.shard_count`.
+    pub(super) id: ShardId,
+    /// Settings of all shards; never changed.
+    pub(super) settings: ShardSettings,
+    /// This shard's counters: its thread alone writes them.
+    pub(super) metrics: Arc<ShardMetrics>,
+    /// The account's budgets, shared by all shards.
+    pub(super) budgets: SharedBudgets,
+    /// The time of the turn; its tick never goes back.
+    pub(super) now: Now,
+    /// Source of frame ids.
+    pub(super) ids: FrameIds,
+    /// Compresses for all rooms and connections.
+    pub(super) deflater: Deflater,
+    /// Limits the log lines that strangers can cause.
+    pub(super) lines: Limiter,
+    /// The mailboxes to the other shards.
+    pub(super) outbox: Outbox<S>,
+}
+
+impl<S> Env<S> {
+    /// Lends what encoding a message takes.
+    pub(super) fn encode_context(&mut self) -> EncodeContext<'_> {
+        EncodeContext {
+            ids: &mut self.ids,
+            now: self.now,
+            deflater: &mut self.deflater,
+        }
+    }
+}

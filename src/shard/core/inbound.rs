@@ -1,0 +1,217 @@
+//! What comes in: one connection's frames out of received bytes, and their effects on its room and
+//! its lane.
+//!
+//! Owns: what sessions share while they read, reused buffers. Never: the table of connections, the
+//! rings; it works on the one connection that it is lent.
+
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+
+use super::env::Env;
+use super::log_lines::Line;
+use super::rooms::Rooms;
+use crate::net::io::Key;
+use crate::shard::close_reason::CloseReason;
+use crate::shard::command::{PublishRequest, SenderAddress};
+use crate::shard::connection::{Connection, Lane};
+use crate::shard::metrics::ShardMetrics;
+use crate::shard::settings::ShardSettings;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::chat::{Action, ErrorCode, Refusal, encode};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::session::{Effect, Ending, Input, Session, SessionContext};
+use uproar_proto::ws;
+
+/// What sessions share while they read.
+pub(super) struct Inbound {
+    // The parsers' buffers, and the bounds of all sessions.
+    session_context: SessionContext,
+    // Requests that outlive their bytes are cut from it.
+    request_buffer: BytesMut,
+    /// Opened bytes of a connection with TLS; empty between calls, kept for its capacity.
+    pub(super) plain: Vec<u8>,
+}
+
+/// What one client's bytes ask of its connection, once the session is no longer borrowed.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// The Close frame to send.
+    pub(super) ending: Option<Ending<'static>>,
+    /// Why the connection is cut, after the Close frame is queued.
+    pub(super) cut: Option<CloseReason>,
+    /// The lane has something to send.
+    pub(super) deliver: bool,
+    /// The client's side of the closing handshake is done.
+    pub(super) peer_closed: bool,
+}
+
+impl Inbound {
+    /// Makes what the sessions of one shard share.
+    pub(super) fn new(settings: &ShardSettings) -> Self {
+        Self {
+            session_context: if settings.echo {
+                SessionContext::echo()
+            } else {
+                SessionContext::chat(settings.connection_rate)
+            },
+            request_buffer: BytesMut::new(),
+            plain: Vec::new(),
+        }
+    }
+
+    /// Charges a refusal to the client that gets it; `false`: it has had more than it may.
+    #[must_use]
+    pub(super) fn charge_refusal<F, S>(
+        &self,
+        connection: &mut Connection<F>,
+        env: &Env<S>,
+    ) -> bool {
+        let session = &mut connection.session;
+        session.charge_overhead(1, &self.session_context, env.now.tick)
+    }
+
+    /// Reads the received bytes `buffer[..len]` of the connection with this key; padding follows
+    /// them.
+    ///
+    /// The connection's room may be gone from this shard: deleted, or left by its last member. Then
+    /// a Close frame of ours is queued, and only the client's Close frame matters.
+    pub(super) fn read<F, S>(
+        &mut self,
+        key: Key,
+        connection: &mut Connection<F>,
+        (buffer, len): (&mut [u8], usize),
+        rooms: &mut Rooms,
+        env: &mut Env<S>,
+    ) -> Outcome {
+        let room_slot = connection.shard_room;
+        let room = rooms.get(room_slot).map(|room| (room.id, room.settings));
+        if room.is_none() {
+            connection.session.begin_close();
+        }
+        let settings = room.map(|(_, settings)| settings);
+        let ip = address_for_review(settings, connection.ip);
+        let sender = SenderAddress {
+            shard: env.id,
+            connection: key,
+        };
+        let Self {
+            session_context,
+            request_buffer,
+            ..
+        } = self;
+        let Connection { session, lane, .. } = connection;
+        let window_bits = session.window_bits();
+        let content_chars_max = settings.map_or(0, |settings| settings.content_chars_max);
+        let mut input = Input::new(buffer, len, content_chars_max.into());
+        let mut outcome = Outcome::default();
+        let mut refusals = Refusals::default();
+        while let Some(effect) = session.next(&mut input, session_context, env.now.tick) {
+            match effect {
+                Effect::Publish {
+                    request,
+                    sender_json,
+                } => {
+                    count_request(&env.metrics, request.action());
+                    let owned =
+                        || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
+                    let done = rooms.publish(room_slot, (&request, sender_json), owned, env);
+                    if let Err(refusal) = done {
+                        refusals.add(refusal, lane.get_or_insert_default(), env);
+                    }
+                }
+                Effect::Refuse(refusal) => {
+                    refusals.add(refusal, lane.get_or_insert_default(), env);
+                }
+                Effect::Pong(payload) => {
+                    let lane = lane.get_or_insert_default();
+                    lane.pong(|out| ws::pong(out, payload));
+                    outcome.deliver = true;
+                }
+                Effect::Echo { text, payload } => {
+                    let lane = lane.get_or_insert_default();
+                    lane.push_echo(text, payload, &mut env.deflater, window_bits);
+                    outcome.deliver = true;
+                }
+                Effect::AnswerClose { code } => outcome.ending = Some(Ending::Answer { code }),
+                Effect::Violation(violation) => {
+                    outcome.ending = Some(Ending::Violation(violation));
+                }
+                Effect::PeerClosed => outcome.peer_closed = true,
+                Effect::Flood => outcome.cut = Some(CloseReason::Flood),
+            }
+        }
+        if let Some((room, _)) = room {
+            refusals.log(room, session, connection.ip);
+        }
+        outcome.deliver |= refusals.count > 0;
+        if !session.charge_overhead(refusals.count, session_context, env.now.tick) {
+            outcome.cut = Some(CloseReason::Flood);
+        } else if refusals.overflow {
+            outcome.cut.get_or_insert(CloseReason::Slow);
+        }
+        outcome
+    }
+}
+
+/// The refused requests of one client's bytes.
+#[derive(Default)]
+struct Refusals {
+    // How many; they are charged when the bytes are read.
+    count: u32,
+    // A refusal did not fit the lane: the client does not read.
+    overflow: bool,
+    // The log lines of those that may be written.
+    lines: Vec<Line>,
+}
+
+impl Refusals {
+    fn add<S>(&mut self, refusal: Refusal<'_>, lane: &mut Lane, env: &mut Env<S>) {
+        let Refusal {
+            code,
+            message,
+            request_id,
+        } = refusal;
+        let id = env.ids.next_id();
+        count_refusal(&env.metrics, code);
+        self.count += 1;
+        let line = Line::of(&mut env.lines, env.now.tick, code, id, message);
+        self.lines.extend(line);
+        let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
+        self.overflow |= pushed.is_err();
+    }
+
+    /// Writes the log lines.
+    fn log(&self, room: RoomId, session: &Session, ip: IpAddr) {
+        for line in &self.lines {
+            line.write(room, session.sender_json(), ip);
+        }
+    }
+}
+
+/// The address that goes with a request: only a review handler learns it.
+fn address_for_review(settings: Option<RoomSettings>, ip: IpAddr) -> String {
+    let review = settings.and_then(|settings| settings.review);
+    review.map(|_| ip.to_string()).unwrap_or_default()
+}
+
+fn count_request(metrics: &ShardMetrics, action: Action) {
+    match action {
+        Action::SendMessage => metrics.received_send.inc(),
+        Action::DeleteMessage => metrics.received_delete.inc(),
+        Action::DisconnectUser => metrics.received_disconnect.inc(),
+    }
+}
+
+/// Counts a refused request.
+pub(super) fn count_refusal(metrics: &ShardMetrics, code: ErrorCode) {
+    match code {
+        ErrorCode::BadRequest => metrics.rejected_400.inc(),
+        ErrorCode::Forbidden => metrics.rejected_403.inc(),
+        ErrorCode::NotFound => metrics.rejected_404.inc(),
+        ErrorCode::NotAcceptable => metrics.rejected_406.inc(),
+        ErrorCode::PayloadTooLarge => metrics.rejected_413.inc(),
+        ErrorCode::TooManyRequests => metrics.rejected_429.inc(),
+        ErrorCode::Unauthorized | ErrorCode::Internal => metrics.rejected_other.inc(),
+    }
+}

@@ -1,0 +1,411 @@
+//! The rooms of one shard: those at home here, and those with members here.
+//!
+//! Owns: rooms with their order, audience and log, the queues of those that have work, messages
+//! under review, batches that wait for the archive. Never: connections, which it knows by their
+//! keys.
+
+pub(super) mod flush;
+mod logged;
+mod publish;
+mod review;
+
+use std::collections::{HashMap, VecDeque};
+
+use super::env::Env;
+use crate::shard::command::Refused;
+use crate::shard::command::{Answer, Command, Departures, Eviction};
+use crate::shard::durability::{DurabilityGate, Entry};
+use crate::shard::mailbox::MailboxSender;
+use crate::shard::pace::Pace;
+use crate::shard::review::{ReviewQueue, ReviewRequest};
+use crate::shard::settings::{ShardId, ShardSettings};
+use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::limits::SENDS_PER_TURN_MAX;
+use uproar_proto::base::table::{Slot, Table};
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::audience::{MemberIndex, MemberKey};
+use uproar_proto::room::log::Batch;
+
+/// The rooms of one shard. A queue may hold the slot of a room that is gone: it finds nothing and
+/// is dropped.
+pub(super) struct Rooms {
+    table: Table<ShardRoom>,
+    // The slot of each room. Invariant: it has every entry of `table`, under the entry's id; while
+    // a room is being deleted, its entry is in `table` alone.
+    by_id: HashMap<RoomId, Slot<ShardRoom>>,
+    // Rooms at home here with something to flush: those whose `unflushed` is set, once each.
+    unflushed: Vec<Slot<ShardRoom>>,
+    // Rooms whose members are being served, in turn: those whose `walking` is set, once each.
+    walking: VecDeque<Slot<ShardRoom>>,
+    // Rooms whose log must be aged: those whose `aging` is set, once each.
+    aging: Vec<Slot<ShardRoom>>,
+    // How long a room collects messages, by the measured cost of sends.
+    pace: Pace,
+    // Messages under review, of all rooms at home here.
+    review_queue: ReviewQueue,
+    // Batches of logged rooms at home here, until they are in the spool.
+    gate: DurabilityGate<Delivery>,
+}
+
+/// A batch of a logged room, to be delivered once it is in the spool.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    room_slot: Slot<ShardRoom>,
+    batch: Batch,
+    // Frames for the archive; zero once the room is not logged any more.
+    logged: u64,
+    // With the last batch of a flush: users to evict and API calls to answer after it.
+    evictions: Vec<Eviction>,
+    answers: Vec<(Answer<FrameId>, FrameId)>,
+}
+
+/// What a flush of a room leaves to be done.
+#[must_use]
+#[derive(Debug)]
+pub(super) enum Flushed {
+    /// The batches went to all members: evict these users now.
+    Sent(Vec<Eviction>),
+    /// The room is logged: deliver these batches now, in order. The others are held for the
+    /// archive.
+    Logged(Vec<Delivery>),
+}
+
+/// A room that is being deleted here: its members leave, then [`Rooms::end_deletion`] forgets it.
+#[must_use]
+pub(super) struct Deletion {
+    /// Its slot, which finds it until the end.
+    pub(super) room_slot: Slot<ShardRoom>,
+    /// Its members' connections.
+    pub(super) members: Vec<MemberKey>,
+}
+
+impl Rooms {
+    /// Makes a shard without rooms. `reviews` leads to the control thread, `archive` to the archive
+    /// if there is one.
+    pub(super) fn new(
+        settings: &ShardSettings,
+        reviews: MailboxSender<ReviewRequest>,
+        archive: Option<MailboxSender<Entry>>,
+    ) -> Self {
+        Self {
+            table: Table::default(),
+            by_id: HashMap::new(),
+            unflushed: Vec::new(),
+            walking: VecDeque::new(),
+            aging: Vec::new(),
+            pace: Pace::new(settings.pace_ceiling),
+            review_queue: ReviewQueue::new(reviews),
+            gate: DurabilityGate::new(archive),
+        }
+    }
+
+    /// Makes place for this many rooms.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.by_id.reserve(count);
+    }
+
+    /// The room in this slot, unless it is gone.
+    pub(super) fn get(&self, room_slot: Slot<ShardRoom>) -> Option<&ShardRoom> {
+        self.table.get(room_slot)
+    }
+
+    /// The room in this slot, unless it is gone.
+    pub(super) fn get_mut(&mut self, room_slot: Slot<ShardRoom>) -> Option<&mut ShardRoom> {
+        self.table.get_mut(room_slot)
+    }
+
+    /// The slot of a room, if the shard knows it.
+    pub(super) fn find(&self, room: RoomId) -> Option<Slot<ShardRoom>> {
+        self.by_id.get(&room).copied()
+    }
+
+    /// The home of a room, if it is at home here.
+    fn home_mut(&mut self, room: RoomId) -> Option<(Slot<ShardRoom>, &mut HomeRoom)> {
+        let room_slot = self.find(room)?;
+        Some((room_slot, self.home_in(room_slot)?))
+    }
+
+    /// The home of the room in this slot, if it is at home here.
+    fn home_in(&mut self, room_slot: Slot<ShardRoom>) -> Option<&mut HomeRoom> {
+        self.table.get_mut(room_slot)?.home.as_deref_mut()
+    }
+
+    /// Number of members here and, on the home shard, its count of them on each shard.
+    pub(super) fn census(&self, room: RoomId) -> (usize, Option<&[u32]>) {
+        let shard_room = self.find(room).and_then(|slot| self.table.get(slot));
+        shard_room.map_or((0, None), |shard_room| {
+            let counted = shard_room.home.as_ref().map(|home| &home.members[..]);
+            (shard_room.audience.len(), counted)
+        })
+    }
+
+    /// Adds a room at home here, or changes its settings on all shards. A room whose sinks change
+    /// is flushed first: its messages until now go to the old ones.
+    pub(super) fn put<S>(
+        &mut self,
+        room: RoomId,
+        settings: RoomSettings,
+        env: &mut Env<S>,
+    ) -> Option<(Slot<ShardRoom>, Flushed)> {
+        let Some(room_slot) = self.find(room) else {
+            let home = Box::new(HomeRoom::new(settings, env.settings.shard_count));
+            let slot = self
+                .table
+                .insert(ShardRoom::new(room, settings, Some(home)));
+            self.by_id.insert(room, slot);
+            env.metrics.rooms.add(1);
+            return None;
+        };
+        let archive = self.get(room_slot)?.settings.archive;
+        let flushed = (archive != settings.archive).then(|| self.flush(room_slot, env));
+        if let Some(shard_room) = self.table.get_mut(room_slot) {
+            shard_room.settings = settings;
+            if let Some(home) = &mut shard_room.home {
+                home.set_settings(settings);
+            }
+        }
+        env.outbox
+            .send_to_others(|| Command::SettingsChanged(room, settings));
+        flushed.map(|flushed| (room_slot, flushed))
+    }
+
+    /// Takes a room's changed settings from its home shard.
+    pub(super) fn change_settings(&mut self, room: RoomId, settings: RoomSettings) {
+        if let Some(room_slot) = self.find(room)
+            && let Some(shard_room) = self.table.get_mut(room_slot)
+        {
+            shard_room.settings = settings;
+        }
+    }
+
+    /// Tells the other shards that a room at home here is deleted.
+    pub(super) fn announce_deletion<S>(
+        &self,
+        room: RoomId,
+        env: &mut Env<S>,
+    ) -> Result<(), Refused> {
+        self.find(room).ok_or(Refused::NoSuchRoom)?;
+        env.outbox.send_to_others(|| Command::RoomDeleted(room));
+        let rooms = &env.metrics.rooms;
+        rooms.set(rooms.get().saturating_sub(1));
+        Ok(())
+    }
+
+    /// Begins to delete a room here: no request finds it any more.
+    pub(super) fn begin_deletion(&mut self, room: RoomId) -> Option<Deletion> {
+        let room_slot = self.by_id.remove(&room)?;
+        let shard_room = self.table.get_mut(room_slot)?;
+        // With a home in place, departures are not reported to another shard.
+        let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0)));
+        let before = std::mem::replace(&mut shard_room.home, no_home);
+        if let Some(pending) = before.and_then(|home| home.pending) {
+            self.review_queue.left(pending.len());
+        }
+        Some(Deletion {
+            room_slot,
+            members: shard_room.audience.keys().collect(),
+        })
+    }
+
+    /// Forgets a room whose members have left.
+    pub(super) fn end_deletion(&mut self, room_slot: Slot<ShardRoom>) {
+        let gone = self.table.remove(room_slot);
+        debug_assert!(
+            gone.is_none_or(|shard_room| shard_room.audience.is_empty()),
+            "every member has left"
+        );
+    }
+
+    /// Chooses the shard of one more member and counts it there. `None`: the room is not at home
+    /// here.
+    pub(super) fn place<S>(
+        &mut self,
+        room: RoomId,
+        deflated: bool,
+        env: &Env<S>,
+    ) -> Option<(ShardId, RoomSettings)> {
+        let room_slot = self.find(room)?;
+        let shard_room = self.table.get_mut(room_slot)?;
+        let home = shard_room.home.as_mut()?;
+        // A shard that does not keep up gets no more members.
+        let wanted = home.place(env.id, env.settings.stripe_members_min);
+        let shard = if env.outbox.has_room(wanted) {
+            wanted
+        } else {
+            env.id
+        };
+        home.arrives(shard, deflated);
+        Some((shard, shard_room.settings))
+    }
+
+    /// Finds the room of a member to be installed here; the first one makes it.
+    pub(super) fn enter(&mut self, room: RoomId, settings: RoomSettings) -> Slot<ShardRoom> {
+        let table = &mut self.table;
+        *self
+            .by_id
+            .entry(room)
+            .or_insert_with(|| table.insert(ShardRoom::new(room, settings, None)))
+    }
+
+    /// Takes a member out of its room's audience and reports it to the home. A room with neither
+    /// home nor members here is forgotten. The member with the returned key has the freed index
+    /// now: its connection must be told.
+    #[must_use]
+    pub(super) fn leave<S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        member: MemberIndex,
+        deflated: bool,
+        env: &mut Env<S>,
+    ) -> Option<MemberKey> {
+        let shard_room = self.table.get_mut(room_slot)?;
+        let moved = shard_room.audience.leave(member);
+        let departures = Departures::one(deflated);
+        if let Some(home) = &mut shard_room.home {
+            home.departs(env.id, departures);
+            return moved;
+        }
+        let (room, is_empty) = (shard_room.id, shard_room.audience.is_empty());
+        let home = env.settings.home(room);
+        env.outbox.report_departures(home, room, departures);
+        if is_empty {
+            self.table.remove(room_slot);
+            self.by_id.remove(&room);
+        }
+        moved
+    }
+
+    /// Takes back the count of a member that could not be installed here.
+    pub(super) fn absent<S>(&mut self, room: RoomId, deflated: bool, env: &mut Env<S>) {
+        let (home, departures) = (env.settings.home(room), Departures::one(deflated));
+        if home == env.id {
+            self.members_left(room, home, departures);
+        } else {
+            env.outbox.report_departures(home, room, departures);
+        }
+    }
+
+    /// Counts members that left `shard`; their room is at home here.
+    pub(super) fn members_left(&mut self, room: RoomId, shard: ShardId, departures: Departures) {
+        if let Some((_, home)) = self.home_mut(room) {
+            home.departs(shard, departures);
+        }
+    }
+
+    /// Takes the next room whose members must be served, and how many of them; `None` if that is
+    /// more than `sends_left`, or none must be. [`Rooms::end_slice`] follows.
+    ///
+    /// A huge room is served in slices, so that it delays a small one by a slice only. A slice
+    /// starts only if the turn's send budget covers it: otherwise the members it cut off would wait
+    /// for a full round over all rooms.
+    pub(super) fn next_slice(&mut self, sends_left: usize) -> Option<(Slot<ShardRoom>, usize)> {
+        let room_slot = self.walking.front().copied()?;
+        let members = self.get(room_slot);
+        let slice = slice_sends(members.map_or(0, |shard_room| shard_room.audience.len()));
+        if slice > sends_left {
+            return None;
+        }
+        self.walking.pop_front();
+        Some((room_slot, slice))
+    }
+
+    /// Puts a room at the end of the queue again if members of it are still to be served.
+    pub(super) fn end_slice(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.table.get_mut(room_slot) {
+            shard_room.walking = shard_room.audience.is_walking();
+            if shard_room.walking {
+                self.walking.push_back(room_slot);
+            }
+        }
+    }
+
+    /// Whether members of some room must be served.
+    pub(super) fn is_walking(&self) -> bool {
+        !self.walking.is_empty()
+    }
+
+    /// Notes that a room's members must be served.
+    fn note_walking(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.table.get_mut(room_slot)
+            && !shard_room.walking
+        {
+            shard_room.walking = true;
+            self.walking.push_back(room_slot);
+        }
+    }
+
+    /// Wakes the archive and the control thread for new items; returns whether some still wait.
+    pub(super) fn flush_mailboxes(&mut self) -> bool {
+        let waits = self.gate.flush();
+        self.review_queue.flush() || waits
+    }
+
+    /// Number of members here, of all rooms.
+    pub(super) fn members(&self) -> usize {
+        let rooms = self.by_id.values().filter_map(|slot| self.get(*slot));
+        rooms.map(|shard_room| shard_room.audience.len()).sum()
+    }
+
+    /// Asserts the invariants above, and each room's own. It costs a pass over all rooms.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold.
+    pub(super) fn check(&self, here: ShardId) {
+        assert_eq!(self.table.len(), self.by_id.len(), "each room has one id");
+        let (mut unflushed, mut walking, mut aging) = (0, 0, 0);
+        for (id, slot) in &self.by_id {
+            let shard_room = self.table.get(*slot).expect("each id has a room");
+            assert_eq!(shard_room.id, *id);
+            shard_room.check(here);
+            unflushed += usize::from(shard_room.unflushed);
+            walking += usize::from(shard_room.walking);
+            aging += usize::from(shard_room.aging);
+        }
+        let living = |slots: &mut dyn Iterator<Item = &Slot<ShardRoom>>| {
+            slots
+                .filter(|slot| self.table.get(**slot).is_some())
+                .count()
+        };
+        assert_eq!(
+            living(&mut self.unflushed.iter()),
+            unflushed,
+            "unflushed rooms are listed once"
+        );
+        assert_eq!(
+            living(&mut self.walking.iter()),
+            walking,
+            "walking rooms are queued once"
+        );
+        assert_eq!(
+            living(&mut self.aging.iter()),
+            aging,
+            "aging rooms are listed once"
+        );
+        let homes = self
+            .by_id
+            .values()
+            .filter_map(|slot| self.get(*slot)?.home.as_ref());
+        let pending: usize = homes
+            .filter_map(|home| home.pending.as_ref())
+            .map(|pending| pending.len())
+            .sum();
+        assert_eq!(
+            self.review_queue.held(),
+            pending,
+            "messages under review are counted once"
+        );
+        self.gate.check();
+    }
+}
+
+/// Sends to a room of this size before the next room's turn. A room that fits into a turn is served
+/// whole: splitting it would delay its last members by a full round over all rooms.
+fn slice_sends(members: usize) -> usize {
+    if members <= SENDS_PER_TURN_MAX {
+        members.max(1)
+    } else {
+        SENDS_PER_TURN_MAX / 2
+    }
+}

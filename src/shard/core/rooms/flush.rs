@@ -1,0 +1,217 @@
+//! From the open end of a room's log to every shard's audience: flushes, pace, ageing.
+
+use std::time::Duration;
+
+use super::{Delivery, Env, Flushed, Rooms};
+use crate::net::io::Queued;
+use crate::shard::command::Eviction;
+use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::log::Batch;
+
+/// Whether a room with something to flush is flushed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::shard::core) enum FlushDue {
+    /// It is.
+    Now,
+    /// At this instant.
+    At(Tick),
+    /// As soon as the mailboxes to its members' shards have room. It waits on all shards, because a
+    /// room has one order.
+    Held,
+    /// It has nothing to flush, or is gone.
+    Never,
+}
+
+impl Rooms {
+    /// Notes that a room at home here has something to flush.
+    pub(super) fn note_unflushed(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.table.get_mut(room_slot)
+            && !shard_room.unflushed
+        {
+            shard_room.unflushed = true;
+            self.unflushed.push(room_slot);
+        }
+    }
+
+    /// Takes the list of rooms with something to flush; [`Rooms::put_back_unflushed`] follows.
+    pub(in crate::shard::core) fn take_unflushed(&mut self) -> Vec<Slot<ShardRoom>> {
+        std::mem::take(&mut self.unflushed)
+    }
+
+    /// Takes those back that were not flushed, in the list's own buffer.
+    pub(in crate::shard::core) fn put_back_unflushed(&mut self, rooms: Vec<Slot<ShardRoom>>) {
+        debug_assert!(self.unflushed.is_empty(), "a flush appends no messages");
+        self.unflushed = rooms;
+    }
+
+    /// Decides whether a room of the list is flushed now. With `Now` and `Never` it leaves the
+    /// list.
+    pub(in crate::shard::core) fn flush_due<S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        env: &Env<S>,
+    ) -> FlushDue {
+        let Some(ShardRoom {
+            home: Some(home),
+            audience,
+            unflushed,
+            ..
+        }) = self.table.get_mut(room_slot)
+        else {
+            return FlushDue::Never;
+        };
+        let interval = self.pace.interval(most_members(home, audience.len()));
+        let due = home.room.flush_due(interval, env.now.tick);
+        let has_room = || {
+            let evicts = !home.evictions.is_empty();
+            env.outbox.has_room_for(&home.members, evicts)
+        };
+        let due = match due {
+            Some(due) if due > env.now.tick => FlushDue::At(due),
+            Some(_) if !has_room() => FlushDue::Held,
+            Some(_) => FlushDue::Now,
+            None => FlushDue::Never,
+        };
+        *unflushed = matches!(due, FlushDue::At(_) | FlushDue::Held);
+        due
+    }
+
+    /// Flushes a room at home here: its messages become batches for all members, or first for the
+    /// archive.
+    pub(in crate::shard::core) fn flush<S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        env: &mut Env<S>,
+    ) -> Flushed {
+        let Some(ShardRoom {
+            id,
+            home: Some(home),
+            audience,
+            ..
+        }) = self.table.get_mut(room_slot)
+        else {
+            return Flushed::Sent(Vec::new());
+        };
+        let logged = !home.room.settings().archive.is_empty() || home.held > 0;
+        if logged && self.gate.is_on() {
+            return Flushed::Logged(self.flush_logged(room_slot, env));
+        }
+        let HomeRoom {
+            room,
+            members,
+            evictions,
+            ..
+        } = &mut **home;
+        room.flush(env.now.tick, |batch| {
+            env.outbox.send_batch(*id, members, &batch);
+            if !audience.is_empty() {
+                audience.append(batch, env.settings.window, env.now.tick);
+            }
+        });
+        let evictions = std::mem::take(evictions);
+        self.note_walking(room_slot);
+        self.note_aging(room_slot);
+        Flushed::Sent(evictions)
+    }
+
+    /// Delivers a batch of a logged room: answers the calls that wait for it and hands it to every
+    /// shard with members. Returns the users to evict after it.
+    pub(in crate::shard::core) fn deliver<S>(
+        &mut self,
+        delivery: Delivery,
+        env: &mut Env<S>,
+    ) -> (Slot<ShardRoom>, Vec<Eviction>) {
+        let Delivery {
+            room_slot,
+            batch,
+            evictions,
+            answers,
+            ..
+        } = delivery;
+        for (answer, id) in answers {
+            let _caller_gone = answer.send(Ok(id));
+        }
+        let Some(ShardRoom {
+            id,
+            home: Some(home),
+            audience,
+            ..
+        }) = self.table.get_mut(room_slot)
+        else {
+            return (room_slot, Vec::new());
+        };
+        env.outbox.send_batch(*id, &home.members, &batch);
+        if !audience.is_empty() {
+            audience.append(batch, env.settings.window, env.now.tick);
+        }
+        self.note_walking(room_slot);
+        self.note_aging(room_slot);
+        (room_slot, evictions)
+    }
+
+    /// Takes a batch from the room's home shard.
+    pub(in crate::shard::core) fn take_batch<S>(
+        &mut self,
+        room: RoomId,
+        batch: Batch,
+        env: &Env<S>,
+    ) {
+        let Some(room_slot) = self.find(room) else {
+            return;
+        };
+        if let Some(shard_room) = self.table.get_mut(room_slot) {
+            let (window, now) = (env.settings.window, env.now.tick);
+            shard_room.audience.append(batch, window, now);
+        }
+        self.note_walking(room_slot);
+        self.note_aging(room_slot);
+    }
+
+    fn note_aging(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.table.get_mut(room_slot)
+            && !shard_room.aging
+        {
+            shard_room.aging = true;
+            self.aging.push(room_slot);
+        }
+    }
+
+    /// Drops batches that the window no longer holds, and frees the memory of rooms without
+    /// messages. Call it once a second or so.
+    pub(in crate::shard::core) fn age_logs<S>(&mut self, env: &Env<S>) {
+        let (now, window, table) = (env.now.tick, env.settings.window, &mut self.table);
+        self.aging.retain(|room_slot| {
+            let Some(shard_room) = table.get_mut(*room_slot) else {
+                return false;
+            };
+            shard_room.audience.expire(window, now);
+            shard_room.aging = shard_room.audience.log().bytes() > 0;
+            if !shard_room.aging
+                && let Some(home) = &mut shard_room.home
+            {
+                home.room.release_memory();
+            }
+            shard_room.aging
+        });
+    }
+
+    /// Notes for the pace that submitting `queued` took `elapsed`; returns the new cost of a send,
+    /// if that is one.
+    pub(in crate::shard::core) fn note_cost(
+        &mut self,
+        queued: Queued,
+        elapsed: Duration,
+    ) -> Option<Duration> {
+        self.pace.note(queued, elapsed)
+    }
+}
+
+/// Returns the number of members on the shard that has most of them.
+fn most_members(home: &HomeRoom, here: usize) -> usize {
+    let most = home.members.iter().max();
+    most.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
+        .max(here)
+}

@@ -1,0 +1,159 @@
+//! Requests to rooms: of members, here and on other shards, and of the API.
+
+use super::{Env, Rooms};
+use crate::shard::command::Refused;
+use crate::shard::command::{self, Answer, PublishRequest};
+use crate::shard::review::PublishContext;
+use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{ErrorCode, Refusal, Request, texts};
+
+impl Rooms {
+    /// Executes a request of a member here: in its room, or by a request to the room's home shard.
+    /// `owned` makes it outlive its bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal that the member gets.
+    pub(in crate::shard::core) fn publish<'r, S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        (request, sender_json): (&Request<'r>, &str),
+        owned: impl FnOnce() -> PublishRequest,
+        env: &mut Env<S>,
+    ) -> Result<(), Refusal<'r>> {
+        let shard_room = self.table.get(room_slot);
+        let away = shard_room.filter(|shard_room| shard_room.home.is_none());
+        let done = if let Some(room) = away.map(|shard_room| shard_room.id) {
+            let home = env.settings.home(room);
+            let request = command::Request::Publish(room, owned());
+            env.outbox.request(home, request).map_err(|_full| {
+                env.metrics.mailbox_full.inc();
+                (ErrorCode::TooManyRequests, texts::RATE)
+            })
+        } else {
+            let request = (request, sender_json);
+            let done = self.with_home(room_slot, env, |home, place, context| {
+                home.publish(place, request, context, owned)
+            });
+            done.map(|_id| ())
+        };
+        done.map_err(|(code, message)| Refusal {
+            code,
+            message,
+            request_id: request.request_id(),
+        })
+    }
+
+    /// Executes a request of a member on another shard.
+    pub(in crate::shard::core) fn take_publish<S>(
+        &mut self,
+        room: RoomId,
+        publish_request: &PublishRequest,
+        env: &mut Env<S>,
+    ) -> Result<(), RequestFault> {
+        let (request, sender_json) = publish_request.request();
+        let room_slot = self.find(room).ok_or(NO_ROOM)?;
+        self.with_home(room_slot, env, |home, place, context| {
+            home.publish(place, (&request, sender_json), context, || {
+                publish_request.clone()
+            })
+        })
+        .map(|_id| ())
+    }
+
+    /// Executes a deletion or disconnect of the API; returns the event's id.
+    pub(in crate::shard::core) fn moderate<S>(
+        &mut self,
+        room: RoomId,
+        request: &Request<'_>,
+        env: &mut Env<S>,
+    ) -> Result<FrameId, Refused> {
+        let room_slot = self.find(room).ok_or(Refused::NoSuchRoom)?;
+        let done = self.with_home(room_slot, env, |home, _, context| {
+            home.act(request, "", context).map(Published::Appended)
+        });
+        done.map_err(|(code, _)| match code {
+            ErrorCode::NotFound => Refused::NoSuchRoom,
+            ErrorCode::TooManyRequests => Refused::Rate,
+            ErrorCode::BadRequest
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::NotAcceptable
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::Internal => Refused::Busy,
+        })
+    }
+
+    /// Appends an application event of the API; returns its id.
+    pub(in crate::shard::core) fn send_event<S>(
+        &mut self,
+        room: RoomId,
+        name: &str,
+        attributes_json: &str,
+        env: &mut Env<S>,
+    ) -> Result<FrameId, Refused> {
+        let (room_slot, home) = self.home_mut(room).ok_or(Refused::NoSuchRoom)?;
+        if home.room.is_full() {
+            return Err(Refused::Busy);
+        }
+        let mut context = env.encode_context();
+        let id = home.room.announce(&mut context, name, attributes_json, "");
+        self.note_unflushed(room_slot);
+        Ok(id)
+    }
+
+    /// Answers a call of the API: at once, or once the event is in the spool if the room is logged.
+    pub(in crate::shard::core) fn answer(
+        &mut self,
+        room: RoomId,
+        answer: Answer<FrameId>,
+        outcome: Result<FrameId, Refused>,
+    ) {
+        let is_on = self.gate.is_on();
+        if let (Ok(id), true, Some((_, home))) = (outcome, is_on, self.home_mut(room))
+            && !home.room.settings().archive.is_empty()
+        {
+            home.answers.push((answer, id));
+            return;
+        }
+        let _caller_gone = answer.send(outcome);
+    }
+
+    /// Lets `work` have the home of a room, then sees to it that what was appended is flushed.
+    fn with_home<S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        env: &mut Env<S>,
+        work: impl FnOnce(
+            &mut HomeRoom,
+            (RoomId, Slot<ShardRoom>),
+            &mut PublishContext<'_>,
+        ) -> Result<Published, RequestFault>,
+    ) -> Result<FrameId, RequestFault> {
+        let shard_room = self.table.get_mut(room_slot).ok_or(NO_ROOM)?;
+        let home = shard_room.home.as_mut().ok_or(NO_ROOM)?;
+        let mut context = PublishContext {
+            ids: &mut env.ids,
+            deflater: &mut env.deflater,
+            review_queue: &mut self.review_queue,
+            settings: &env.settings,
+            budgets: &env.budgets,
+            metrics: &env.metrics,
+            now: env.now,
+        };
+        match work(home, (shard_room.id, room_slot), &mut context)? {
+            Published::Appended(id) => {
+                if !shard_room.unflushed {
+                    shard_room.unflushed = true;
+                    self.unflushed.push(room_slot);
+                }
+                Ok(id)
+            }
+            Published::Held(id) => Ok(id),
+        }
+    }
+}
+
+const NO_ROOM: RequestFault = (ErrorCode::NotFound, texts::NO_ROOM);

@@ -1,0 +1,153 @@
+//! The end of a turn: deadlines, admissions, reviews, flushes, sends, in this order.
+
+use std::time::Duration;
+
+use super::admission::Admitted;
+use super::rooms::flush::FlushDue;
+use super::rooms::{Delivery, Flushed};
+use super::{Core, Plan, Turn};
+use crate::logging::Overdue;
+use crate::net::io::Io;
+use crate::shard::close_reason::CloseReason;
+use crate::shard::command::{Command, Eviction};
+use crate::shard::shard_room::ShardRoom;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::table::Slot;
+use uproar_proto::room::RoomSettings;
+
+impl<W: Io> Core<W> {
+    /// Ends a turn: deadlines, admissions, flushes, sends. Returns when the next one is due.
+    pub fn settle(&mut self) -> Plan {
+        debug_assert_eq!(self.turn, Turn::Begun, "settle follows begin");
+        self.turn = Turn::Settled;
+        let (rooms, env) = (&mut self.rooms, &mut self.env);
+        self.connections.check_deadlines(rooms, env);
+        self.age();
+        self.admit();
+        let review_due = self.release_reviewed();
+        for delivery in self.rooms.release_overdue(&self.env) {
+            self.deliver(delivery);
+        }
+        let flush_due = self.flush_rooms();
+        let waits = self.connections.serve(&mut self.rooms, &mut self.env);
+        let metrics = &self.env.metrics;
+        metrics.connections.set(self.connections.len() as u64);
+        metrics.deflated.set(self.env.deflater.messages());
+        let (Plan::Wait(flush_due), false) = (flush_due, waits) else {
+            return Plan::Now;
+        };
+        let mut wake = self.connections.next_deadline().min(flush_due);
+        for due in [review_due, self.rooms.release_due()] {
+            wake = due.map_or(wake, |due| wake.min(due));
+        }
+        Plan::Wait(wake)
+    }
+
+    /// Ages used tokens, room logs and counted log lines, once in [`AGING_INTERVAL`].
+    fn age(&mut self) {
+        let now = self.env.now.tick;
+        if now >= self.next_aging {
+            self.next_aging = now.after(AGING_INTERVAL);
+            self.admission.expire(&self.env);
+            self.rooms.age_logs(&self.env);
+            self.env.lines.overdue(now).for_each(Overdue::log);
+        }
+    }
+
+    /// Admits this turn's pending connections.
+    fn admit(&mut self) {
+        let admitted = self.admission.judge_all(&self.rooms, &mut self.env);
+        for admitted in admitted {
+            let (rooms, env) = (&mut self.rooms, &mut self.env);
+            if let Some((admitted, settings)) = self.admission.place(admitted, rooms, env) {
+                self.install(admitted, settings);
+            }
+        }
+    }
+
+    /// Installs an admitted connection here.
+    pub(super) fn install(&mut self, admitted: Admitted<W::Socket>, settings: RoomSettings) {
+        let Admitted {
+            pending,
+            reservation,
+        } = admitted;
+        let (rooms, env) = (&mut self.rooms, &mut self.env);
+        let terms = (settings, reservation);
+        let installed = self.connections.install(*pending, terms, rooms, env);
+        if let (Some(slot), true) = (installed, self.stopping) {
+            self.connections.cut(slot, CloseReason::Drain, rooms, env);
+        }
+    }
+
+    /// Releases reviewed messages and tells the senders of those that a deadline denied; returns
+    /// the next deadline.
+    fn release_reviewed(&mut self) -> Option<Tick> {
+        let (denied, next) = self.rooms.release_reviewed(&mut self.env);
+        for denied in &denied {
+            let (rooms, env) = (&mut self.rooms, &mut self.env);
+            self.connections.refuse_denied(denied, rooms, env);
+        }
+        next
+    }
+
+    /// Flushes every room that is due; returns when the next one will be.
+    fn flush_rooms(&mut self) -> Plan {
+        let mut next = Tick::from_nanos(u64::MAX);
+        let mut is_held = false;
+        let mut unflushed = self.rooms.take_unflushed();
+        unflushed.retain(
+            |room_slot| match self.rooms.flush_due(*room_slot, &self.env) {
+                FlushDue::Now => {
+                    let flushed = self.rooms.flush(*room_slot, &mut self.env);
+                    self.follow_flush(*room_slot, flushed);
+                    false
+                }
+                FlushDue::At(due) => {
+                    next = next.min(due);
+                    true
+                }
+                FlushDue::Held => {
+                    is_held = true;
+                    true
+                }
+                FlushDue::Never => false,
+            },
+        );
+        self.rooms.put_back_unflushed(unflushed);
+        if is_held { Plan::Now } else { Plan::Wait(next) }
+    }
+
+    /// Does what a flush leaves to be done.
+    pub(super) fn follow_flush(&mut self, room_slot: Slot<ShardRoom>, flushed: Flushed) {
+        match flushed {
+            Flushed::Sent(evictions) => self.evict_all(room_slot, evictions),
+            Flushed::Logged(deliveries) => {
+                for delivery in deliveries {
+                    self.deliver(delivery);
+                }
+            }
+        }
+    }
+
+    /// Delivers a batch of a logged room, then evicts the users that its events name.
+    pub(super) fn deliver(&mut self, delivery: Delivery) {
+        let (room_slot, evictions) = self.rooms.deliver(delivery, &mut self.env);
+        self.evict_all(room_slot, evictions);
+    }
+
+    /// Evicts users of a room at home here, on all shards.
+    fn evict_all(&mut self, room_slot: Slot<ShardRoom>, evictions: Vec<Eviction>) {
+        let Some(room) = self.rooms.get(room_slot).map(|shard_room| shard_room.id) else {
+            return;
+        };
+        for eviction in evictions {
+            let outbox = &mut self.env.outbox;
+            outbox.send_to_others(|| Command::Evict(room, eviction.clone()));
+            let (rooms, env) = (&mut self.rooms, &mut self.env);
+            self.connections.evict(room, &eviction, rooms, env);
+        }
+    }
+}
+
+/// Interval at which room logs and used tokens are aged.
+const AGING_INTERVAL: Duration = Duration::from_secs(1);
