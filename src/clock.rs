@@ -1,4 +1,5 @@
 //! The process's clocks, read in one place and handed on as values.
+#![expect(clippy::disallowed_methods, reason = "this module reads the clocks")]
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::durable::faults::Scratch;
     use std::os::unix::fs::symlink;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     /// Goal: a new content is noticed for every way to write it: in place with its old time, by rename, by a link
     /// that points elsewhere as in Kubernetes, removed and restored; a new time alone is not a change.
@@ -107,7 +107,7 @@ mod tests {
         File::options()
             .write(true)
             .open(&path)
-            .and_then(|file| file.set_modified(SystemTime::now()))
+            .and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)))
             .expect("touched");
         assert!(!watched.changed());
         write(&dir.join("next"), "new");

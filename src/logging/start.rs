@@ -65,6 +65,10 @@ pub fn flush() {
     let Some(Some(queue)) = QUEUE.get() else {
         return;
     };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the process ends: no loop has the time"
+    )]
     let started = Instant::now();
     while !queue.is_idle() && started.elapsed() < LOG_FLUSH_MAX {
         std::thread::sleep(FLUSH_CHECK);

@@ -4,6 +4,10 @@
 //! of the process), and every outgoing buffer until its completion.
 //! Never: the meaning of the bytes.
 #![expect(unsafe_code, reason = "submissions hand memory to the kernel")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "refused entries are judged by their time, below any turn"
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

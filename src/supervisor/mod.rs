@@ -118,6 +118,10 @@ impl Supervisor {
                 (pulse, before)
             })
             .collect();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "below any clock that it could be handed"
+        )]
         let started = Instant::now();
         loop {
             // Before the check, so that no turn is missed in between.

@@ -13,6 +13,7 @@
 //! | 0 | `harness` | what they share: the server under test, viewers, load, pictures |
 
 #![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "a measurement reads clocks")]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

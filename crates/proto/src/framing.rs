@@ -7,6 +7,11 @@
 //!
 //! Owns: the stream's position in a head or body. Never: targets, other fields, the library's verdict.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "ends come from `position` and `min` on the same slice"
+)]
+
 /// The first bytes of HTTP/2 (RFC 9113 §3.4); it has frames, and so no doubts.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes kept of a line. The longest relevant field, a length of 19 digits, has 37 bytes.

@@ -13,6 +13,15 @@
 //! | 0 | [`base`] | limits, ids, time, rates, tables |
 
 #![forbid(unsafe_code)]
+// Hostile lengths live here. Tests may stop at their first surprise.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::as_conversions,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm
+    )
+)]
 
 pub mod base;
 pub mod chat;

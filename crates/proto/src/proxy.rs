@@ -2,6 +2,8 @@
 //!
 //! Only trusted proxies may name an address; such headers of other peers are ignored.
 
+#![expect(clippy::indexing_slicing, reason = "lengths are minima of both slices")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 

@@ -97,6 +97,7 @@ pub struct Now {
     pub unix: UnixTime,
 }
 
+#[expect(clippy::as_conversions, reason = "u64::from is not const")]
 const fn nanos_of(duration: Duration) -> u64 {
     duration
         .as_secs()

@@ -132,6 +132,7 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// 1.9 ms if 5 million. Each removal misses every cache.
 pub const TOKENS_FORGOTTEN_PER_LOOK_MAX: usize = 16_384;
 /// One cleanup removes at most half of a segment's tokens, so removing one segment per cleanup keeps up.
+#[expect(clippy::as_conversions, reason = "u64::try_from is not const")]
 const _: () = assert!((TOKENS_FORGOTTEN_PER_LOOK_MAX as u64) * 32 < JOURNAL_SEGMENT_BYTES);
 /// Sealing keys whose removed tokens are tracked separately. Beyond it the oldest key's latest expiry applies to
 /// all.

@@ -19,6 +19,7 @@ impl Rate {
     /// # Panics
     ///
     /// If `per_second` is zero: settings are validated before.
+    #[expect(clippy::as_conversions, reason = "u64::from is not const")]
     pub const fn per_second(per_second: u32) -> Self {
         assert!(per_second > 0, "a rate is at least one per second");
         let interval_nanos = 1_000_000_000 / per_second as u64;
@@ -34,6 +35,7 @@ impl Rate {
     /// # Panics
     ///
     /// If either is zero.
+    #[expect(clippy::as_conversions, reason = "u64::from is not const")]
     pub const fn with_burst(per_second: u32, burst: u32) -> Self {
         assert!(burst > 0, "a burst is at least one");
         let Self { interval_nanos, .. } = Self::per_second(per_second);

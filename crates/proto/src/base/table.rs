@@ -3,6 +3,11 @@
 //! A table grows by a page at a time: no entry is ever copied, so that the millionth connection causes no pause, and
 //! at most a page is allocated but unused.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "page numbers are made by the table, offsets by the slab"
+)]
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -20,7 +25,11 @@ pub struct Slot<T> {
 impl<T> Slot<T> {
     /// From [`Slot::to_bits`]. A made-up value finds nothing or a living entry, but does no harm.
     pub const fn from_bits(bits: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_possible_truncation,
+            reason = "the two halves of a u64"
+        )]
         Self {
             index: bits as u32,
             generation: (bits >> 32) as u32,
@@ -29,6 +38,7 @@ impl<T> Slot<T> {
     }
 
     /// Index and generation in one word.
+    #[expect(clippy::as_conversions, reason = "u64::from is not const")]
     pub const fn to_bits(self) -> u64 {
         (self.generation as u64) << 32 | self.index as u64
     }
@@ -121,7 +131,7 @@ impl<T> Table<T> {
             self.vacant.push(number);
             number
         });
-        let page = &mut self.pages[number as usize];
+        let page = &mut self.pages[usize::try_from(number).expect("an index into memory")];
         if page.capacity() == 0 {
             page.reserve_exact(PAGE);
         }
@@ -191,7 +201,7 @@ impl<T> Table<T> {
 
 /// Page and position within it.
 fn split<T>(slot: Slot<T>) -> (usize, usize) {
-    let index = slot.index as usize;
+    let index = usize::try_from(slot.index).expect("an index into memory");
     (index >> PAGE_BITS, index % PAGE)
 }
 

@@ -1,10 +1,15 @@
 //! A timer wheel: coarse deadlines for very many entries, O(1) each, four to eight bytes each.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a remainder of SLOT_COUNT is a slot"
+)]
+
 use std::time::Duration;
 
 use super::clock::Tick;
 
-const SLOT_COUNT: usize = 512;
+const SLOT_COUNT: u64 = 512;
 
 /// Entries come out once their deadline has passed, at most one granule late. A deadline beyond the horizon comes
 /// out at the horizon; the owner checks the time and inserts again.
@@ -21,7 +26,7 @@ pub struct Wheel<T> {
 impl<T> Wheel<T> {
     /// A wheel that turns one slot each `granule`; the horizon is 511 granules.
     pub fn new(granule: Duration, now: Tick) -> Self {
-        let slots = std::iter::repeat_with(Vec::new).take(SLOT_COUNT).collect();
+        let slots = (0..SLOT_COUNT).map(|_| Vec::new()).collect();
         let mut wheel = Self {
             slots,
             granule,
@@ -34,19 +39,17 @@ impl<T> Wheel<T> {
     /// Makes `entry` come out of [`Wheel::expire`] once `due` has passed.
     pub fn insert(&mut self, due: Tick, entry: T) {
         let number = self.slot_number(due) + 1;
-        let horizon = self.position + SLOT_COUNT as u64 - 1;
-        let slot = number.clamp(self.position, horizon) % SLOT_COUNT as u64;
+        let horizon = self.position + SLOT_COUNT - 1;
+        let slot = number.clamp(self.position, horizon) % SLOT_COUNT;
         self.slots[usize::try_from(slot).expect("below SLOT_COUNT")].push(entry);
     }
 
     /// Moves every due entry into `due`.
     pub fn expire(&mut self, now: Tick, due: &mut Vec<T>) {
         let current = self.slot_number(now);
-        let turns = (current + 1)
-            .saturating_sub(self.position)
-            .min(SLOT_COUNT as u64);
+        let turns = (current + 1).saturating_sub(self.position).min(SLOT_COUNT);
         for _ in 0..turns {
-            let slot = self.position % SLOT_COUNT as u64;
+            let slot = self.position % SLOT_COUNT;
             due.append(&mut self.slots[usize::try_from(slot).expect("below SLOT_COUNT")]);
             self.position += 1;
         }

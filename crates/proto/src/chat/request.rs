@@ -1,5 +1,10 @@
 //! Publish requests: parsed in place on a reused tape, no allocation in steady state.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "lengths are promised by the caller and asserted, indexes are of the tape itself"
+)]
+
 use simd_json::{Buffers, Node, StaticNode, Tape, fill_tape_padded};
 
 use super::encode::object;

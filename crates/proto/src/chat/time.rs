@@ -1,5 +1,7 @@
 //! `SendTime`: RFC 3339 in UTC with nanoseconds, trailing zeros trimmed (Go's RFC3339Nano).
 
+#![expect(clippy::indexing_slicing, reason = "a number has at most nine digits")]
+
 use bytes::BufMut;
 
 use crate::base::clock::UnixTime;

@@ -1,5 +1,10 @@
 //! Answers: the upgrade, refusals, pages.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the caller names where its answer begins in the same buffer"
+)]
+
 use std::fmt::Write;
 
 use crate::base::id::FrameId;

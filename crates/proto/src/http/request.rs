@@ -1,5 +1,10 @@
 //! Parses a whole head: a WebSocket handshake, or a request for a page.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a table of 256 has an entry for each byte"
+)]
+
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
@@ -169,6 +174,7 @@ fn token(value: &[u8]) -> Option<&str> {
 }
 
 /// Whether a byte is a `tchar` of RFC 9110.
+#[expect(clippy::as_conversions, reason = "usize::from is not const")]
 const IS_TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0_u8;

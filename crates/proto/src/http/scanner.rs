@@ -1,5 +1,10 @@
 //! Finds where a head ends.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "positions never pass the length that they were compared with"
+)]
+
 use super::fault::HeadFault;
 use crate::base::limits::HEAD_BYTES_MAX;
 

@@ -3,6 +3,11 @@
 //! Owns: member entries, the shard's part of the room log, the progress of the current walk.
 //! Never: sockets, connections; it knows a member by its [`MemberKey`].
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a member index is only given out for a member, and changes hands when one leaves"
+)]
+
 use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
 

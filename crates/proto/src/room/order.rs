@@ -4,6 +4,11 @@
 //! Owns: the room's rate budget and the open end of its log.
 //! Never: members, sockets, clocks.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the frame was appended after this position"
+)]
+
 use std::time::Duration;
 
 use super::RoomSettings;

@@ -1,5 +1,10 @@
 //! Lone surrogates such as `\ud83d`, which JavaScript writes for a text cut through an emoji.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "positions come from `position` on the same slice, and an escape has six bytes"
+)]
+
 /// Replaces escapes of lone surrogates by `\ufffd`, which has the same length and which JSON parsers of most
 /// languages read; returns whether there were any.
 pub fn mend_lone_surrogates(json: &mut [u8]) -> bool {

@@ -1,5 +1,10 @@
 //! The canonical request: the same text for every spelling of a request.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "digits are four bits; an escape has two"
+)]
+
 use super::key::Hex;
 use super::received::Received;
 

@@ -1,6 +1,11 @@
 //! Frames as clients send them. The server only reads such frames; load generators and tests write
 //! them.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the payload was appended after this position"
+)]
+
 use super::mask::unmask;
 
 /// Appends a client's frame, whose payload is masked with `mask` (RFC 6455 §5.2, §5.3).
@@ -18,7 +23,7 @@ pub fn masked_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4])
         }
         Err(_) => {
             out.push(MASKED | 0x7F);
-            out.extend((payload.len() as u64).to_be_bytes());
+            out.extend(u64::try_from(payload.len()).expect("64 bits").to_be_bytes());
         }
     }
     out.extend(mask);

@@ -4,6 +4,11 @@
 //! assembly that exists only until the message is complete, and grows with the bytes that arrived, never with
 //! the length that a header claims. A message too large to keep is skipped, up to a second bound.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "ends are asserted on entry, or are minima of what is there"
+)]
+
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::bounds::Bounds;

@@ -1,5 +1,10 @@
 //! Server frames: unmasked, so that one encoding serves every receiver (RFC 6455 §5.1).
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a header has at most ten bytes, a Close payload 125"
+)]
+
 use std::io::Cursor;
 
 use bytes::BytesMut;

@@ -4,6 +4,11 @@
 //! An offer with any unknown part is declined, as RFC 7692 §7 requires, and the next one is tried; a field
 //! that is not a list of extensions is read up to its error. No offer makes a handshake fail.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the first byte was read before it is passed over"
+)]
+
 use std::fmt::Write;
 
 use crate::base::limits::EXTENSION_OFFERS_MAX;

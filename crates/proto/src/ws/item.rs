@@ -1,5 +1,10 @@
 //! What a client's frames amount to: messages and control frames.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "the decoder made the span with its memory"
+)]
+
 use crate::scan::Scan;
 
 /// A message's unmasked payload, with padding after it that a parser may read.

@@ -1,6 +1,11 @@
 //! Checks UTF-8 as it arrives: a message is refused at its first impossible byte, whatever the chunks
 //! (RFC 6455 §8.1).
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "at most three bytes of a character are held"
+)]
+
 /// The start of a character that a chunk boundary cut off.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Utf8 {
