@@ -51,7 +51,7 @@ struct Report {
 
 /// The kernel's line beside the median run.
 struct FloorReport {
-    point: plain_sends::Point,
+    point: plain_sends::LinePoint,
     /// Sockets of the loop: fewer than the server's, if descriptors are short.
     receivers: usize,
     /// The server's deliveries as a share of the kernel's.
@@ -154,7 +154,7 @@ impl Fanout {
             name,
             points: rows
                 .iter()
-                .map(|row| plot::Point {
+                .map(|row| plot::CurvePoint {
                     deliveries: row.deliveries_per_second,
                     ms: row.ages.ms()[quantile],
                     kept: row.verdict == Verdict::Kept,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::error::Failure;
 use crate::harness::flags::{count, seconds};
-use crate::harness::plain_sends::{PlainSends, Point, Source, Work};
+use crate::harness::plain_sends::{LinePoint, PlainSends, Source, Work};
 use crate::harness::program::Environment;
 
 /// Flags of `uproar bench floor`.
@@ -56,7 +56,7 @@ impl Floor {
             );
             println!("messages/send  deliveries/s  ns/send  sends to full sockets");
         }
-        let mut points: Vec<Point> = Vec::new();
+        let mut points: Vec<LinePoint> = Vec::new();
         for messages in &self.messages {
             let point = pairs.measure(&work, f64::from(*messages))?;
             if !self.json {
@@ -74,7 +74,7 @@ impl Floor {
                 "machine": environment.machine,
                 "receivers": receivers,
                 "frame_bytes": self.frame,
-                "points": points.iter().map(Point::json).collect::<Vec<_>>(),
+                "points": points.iter().map(LinePoint::json).collect::<Vec<_>>(),
             });
             println!("{result}");
         }

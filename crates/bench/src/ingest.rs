@@ -73,10 +73,10 @@ impl Ingest {
     }
 
     fn measure(&self, server: &ServerUnderTest, progress: &Progress) -> Result<Report, BenchError> {
-        let mut run = Run::connect(server, self.senders, progress)?;
+        let mut senders = Senders::connect(server, self.senders, progress)?;
         let before = server.usage();
-        let (sent, elapsed) = self.drive(&mut run)?;
-        let sum = |figure: fn(&Sender) -> u64| run.senders.iter().map(figure).sum::<u64>();
+        let (sent, elapsed) = self.drive(&mut senders)?;
+        let sum = |figure: fn(&Sender) -> u64| senders.all.iter().map(figure).sum::<u64>();
         let (accepted, refused) = (sum(|sender| sender.echoed), sum(|sender| sender.refused));
         let each = |time: Duration| time.as_micros() as f64 / accepted.max(1) as f64;
         let cpu = server.cpu_since(before);
@@ -87,38 +87,38 @@ impl Ingest {
             refused,
             wrong: sent.saturating_sub(accepted + refused) + sum(|sender| sender.repeated),
             elapsed,
-            ages: Ages::of(&run.ages),
+            ages: Ages::of(&senders.ages),
             cpu_micros: cpu.map(|both| both.map(each)),
         })
     }
 
     /// Sends by the clock, then waits for the answers. Returns the number of messages, and the time
     /// from the first message to the last answer.
-    fn drive(&self, run: &mut Run) -> Result<(u64, Duration), BenchError> {
-        run.begin = Instant::now();
+    fn drive(&self, senders: &mut Senders) -> Result<(u64, Duration), BenchError> {
+        senders.begin = Instant::now();
         let interval = 1e9 / (f64::from(self.rate) * self.senders as f64);
         let total = (self.measured.as_nanos() as f64 / interval) as u64;
-        let (mut sent, mut last_answer) = (0, run.begin);
+        let (mut sent, mut last_answer) = (0, senders.begin);
         let mut text = String::new();
         loop {
-            let elapsed = run.begin.elapsed();
+            let elapsed = senders.begin.elapsed();
             let due = ((elapsed.as_nanos() as f64 / interval) as u64 + 1).min(total);
             while sent < due {
                 let due_at = (sent as f64 * interval) as u64;
                 text.clear();
                 message::request(&mut text, sent, due_at, self.content_bytes);
                 let index = usize::try_from(sent).expect("64 bits") % self.senders;
-                run.senders[index].send(&text)?;
+                senders.all[index].send(&text)?;
                 sent += 1;
             }
-            let next = run.begin + Duration::from_nanos((due as f64 * interval) as u64);
+            let next = senders.begin + Duration::from_nanos((due as f64 * interval) as u64);
             let wait = next.saturating_duration_since(Instant::now()).min(TURN);
-            if run.receive(if due == total { TURN } else { wait })? {
+            if senders.receive(if due == total { TURN } else { wait })? {
                 last_answer = Instant::now();
             }
-            let answered = run.senders.iter().map(Sender::answered).sum::<u64>();
+            let answered = senders.all.iter().map(Sender::answered).sum::<u64>();
             if sent == total && (answered >= total || elapsed > self.measured + DRAIN_MAX) {
-                return Ok((sent, last_answer.duration_since(run.begin)));
+                return Ok((sent, last_answer.duration_since(senders.begin)));
             }
         }
     }
@@ -176,8 +176,8 @@ impl Report {
 
 /// The senders of one measurement. Message number `n` belongs to sender number `n` modulo their
 /// count.
-struct Run {
-    senders: Vec<Sender>,
+struct Senders {
+    all: Vec<Sender>,
     /// The senders, by index.
     poll: Poll,
     /// The zero of the times in messages.
@@ -186,37 +186,37 @@ struct Run {
     ages: Histogram<u64>,
 }
 
-impl Run {
+impl Senders {
     fn connect(
         server: &ServerUnderTest,
         senders: usize,
         progress: &Progress,
     ) -> Result<Self, BenchError> {
-        let mut run = Self {
-            senders: Vec::with_capacity(senders),
+        let mut made = Self {
+            all: Vec::with_capacity(senders),
             poll: Poll::new()?,
             begin: Instant::now(),
             ages: histogram(),
         };
         for index in 0..senders {
             let stream = server.connect(index % server.room_count(), index)?;
-            run.poll.add(&stream, index)?;
-            run.senders.push(Sender::new(stream)?);
+            made.poll.add(&stream, index)?;
+            made.all.push(Sender::new(stream)?);
             progress.step();
         }
-        Ok(run)
+        Ok(made)
     }
 
     /// Reads what came to the senders; waits for it at most for `wait`. Returns whether something
     /// came.
     fn receive(&mut self, wait: Duration) -> Result<bool, BenchError> {
-        let (begin, count) = (self.begin, self.senders.len() as u64);
+        let (begin, count) = (self.begin, self.all.len() as u64);
         let mut any = false;
         for index in self.poll.wait::<256>(wait)? {
             any = true;
             let clock = || begin.elapsed().as_nanos() as u64;
             let is_own = |number| number % count == index as u64;
-            self.senders[index].receive(clock, is_own, &mut self.ages)?;
+            self.all[index].receive(clock, is_own, &mut self.ages)?;
         }
         Ok(any)
     }

@@ -76,7 +76,7 @@ impl Calculated {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stage::{Busy, Connecting, Message};
+    use super::super::stage::{Busy, Message, StepConnections};
     use super::*;
     use crate::crowd::memory::Memory;
     use crate::harness::ages::Ages;
@@ -88,10 +88,10 @@ mod tests {
         };
         Stage {
             held,
-            connecting: Connecting {
+            connecting: StepConnections {
                 opened,
                 took: Duration::from_secs(1),
-                ..Connecting::default()
+                ..StepConnections::default()
             },
             memory_each: memory(300.0),
             memory_more: memory(200.0),

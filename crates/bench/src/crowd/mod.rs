@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::calculated::Calculated;
 use self::memory::Memory;
-use self::stage::{Busy, Connecting, Message, Stage};
+use self::stage::{Busy, Message, Stage, StepConnections};
 use crate::harness::ages::{Ages, histogram};
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{content_bytes, count, millis};
@@ -192,7 +192,7 @@ impl<'a> Rooms<'a> {
         number: usize,
         held: usize,
         progress: &Progress,
-    ) -> Result<Connecting, BenchError> {
+    ) -> Result<StepConnections, BenchError> {
         let rooms = self.server.room_count();
         let until = (self.flags.connections - rooms) * number / self.flags.stages;
         let (before, begun) = (self.usage(), Instant::now());
@@ -204,7 +204,7 @@ impl<'a> Rooms<'a> {
             speakers.receive_all()
         })?;
         self.joined = until;
-        Ok(Connecting {
+        Ok(StepConnections {
             opened: done.holding + rooms - held,
             took: begun.elapsed(),
             again: done.again,

@@ -14,7 +14,7 @@ pub(super) struct Stage {
     /// Open connections, of all steps.
     pub(super) held: usize,
     /// How this step's connections were made.
-    pub(super) connecting: Connecting,
+    pub(super) connecting: StepConnections,
     /// Memory for each connection, above the same processes without connections.
     pub(super) memory_each: Memory,
     /// Memory for each connection of this step alone: what one more costs.
@@ -29,7 +29,7 @@ pub(super) struct Stage {
 
 /// How one step's connections were made.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connecting {
+pub(super) struct StepConnections {
     /// Connections that were opened.
     pub(super) opened: usize,
     /// From the first handshake to the last.
@@ -89,7 +89,7 @@ impl Busy {
     }
 }
 
-impl Connecting {
+impl StepConnections {
     /// Opened connections per second.
     pub(super) fn per_second(&self) -> f64 {
         self.opened as f64 / self.took.as_secs_f64()

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -51,6 +52,8 @@ impl Drain {
     }
 }
 
+/// Between the beginnings of two passes over receivers that are not sampled.
+pub(crate) const PASS: Duration = Duration::from_millis(5);
 /// Most bytes that one `recv` drops.
 const RECV_BYTES_MAX: usize = 4 << 20;
 

@@ -12,9 +12,8 @@ use hdrhistogram::Histogram;
 
 use super::ages::histogram;
 use super::client_protocol::ClientProtocol;
-use super::drain::{BulkReceiver, Drain};
+use super::drain::{BulkReceiver, Drain, PASS};
 use super::error::BenchError;
-use super::plain_sends::PASS;
 use super::poll::{Poll, key_of, of_key};
 use super::sample::Sample;
 use super::server::ServerUnderTest;
@@ -129,6 +128,7 @@ impl Load {
                 }
                 connected();
             }
+            debug_assert!(!here.samples.is_empty(), "the first viewer is sampled");
             rooms.push(here);
         }
         let start = Instant::now();

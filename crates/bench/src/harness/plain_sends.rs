@@ -13,12 +13,9 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use serde_json::{Value, json};
 
-use super::drain::{BulkReceiver, Drain};
+use super::drain::{BulkReceiver, Drain, PASS};
 use super::error::BenchError;
 use super::machine;
-
-/// Between the beginnings of two passes over the receivers that are not sampled.
-pub(crate) const PASS: Duration = Duration::from_millis(5);
 
 /// How the loop hands bytes to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +34,7 @@ pub(crate) struct PlainSends {
 
 /// A point of the line.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Point {
+pub(crate) struct LinePoint {
     /// Frames in one send, mean.
     pub(crate) messages_per_send: f64,
     /// Frames that arrived at the other ends, per second.
@@ -86,7 +83,7 @@ impl PlainSends {
         &mut self,
         work: &Work,
         messages_per_send: f64,
-    ) -> Result<Point, BenchError> {
+    ) -> Result<LinePoint, BenchError> {
         let stop = AtomicBool::new(false);
         let bytes = (work.frame_bytes * messages_per_send).round().max(1.0);
         let block = Block::new(bytes as usize, work.source)?;
@@ -109,7 +106,7 @@ impl PlainSends {
         })?;
         // By what arrived: send buffers take megabytes that nobody has received yet.
         let seconds = received.last.duration_since(begun).as_secs_f64();
-        Ok(Point {
+        Ok(LinePoint {
             messages_per_send,
             deliveries_per_second: received.bytes as f64 / work.frame_bytes / seconds,
             nanos_per_send: sent.elapsed.as_nanos() as f64 / sent.sends as f64,
@@ -208,7 +205,7 @@ fn pairs_max() -> usize {
     usize::try_from(pairs).unwrap_or(usize::MAX).max(1)
 }
 
-impl Point {
+impl LinePoint {
     /// Time of the sending thread for one frame, in nanoseconds.
     pub(crate) fn nanos_per_delivery(&self) -> f64 {
         self.nanos_per_send / self.messages_per_send

@@ -28,15 +28,16 @@ pub(crate) struct ServerUnderTest {
     pub(crate) control: Option<SocketAddr>,
     /// Whether viewers offer compression, which the server must then agree to.
     pub(crate) compression: bool,
-    kind: Kind,
+    software: Software,
     /// Its process, if it is known: for processor time and memory.
     pid: Option<u32>,
     /// The child, if it was started for this measurement.
     child: Option<OwnChild>,
 }
 
+/// What the server speaks, and what its viewers need.
 #[derive(Debug)]
-enum Kind {
+enum Software {
     Uproar(Uproar),
     Plain {
         protocol: ClientProtocol,
@@ -83,6 +84,7 @@ pub(crate) type ViewerAccess = (String, Option<String>);
 impl ServerUnderTest {
     /// Uses a running Uproar.
     pub(crate) fn attach(program: &Program, attach: Attach) -> Result<Self, BenchError> {
+        debug_assert!(!attach.rooms.is_empty(), "--target requires --room");
         let uproar = Uproar {
             program: program.clone(),
             keyring: read_keyring(program, &attach.data_dir)?,
@@ -93,7 +95,7 @@ impl ServerUnderTest {
             messaging: attach.messaging,
             control: None,
             compression: false,
-            kind: Kind::Uproar(uproar),
+            software: Software::Uproar(uproar),
             pid: attach.pid,
             child: None,
         })
@@ -112,7 +114,7 @@ impl ServerUnderTest {
             messaging: server,
             control: None,
             compression: false,
-            kind: Kind::Plain { protocol, rooms },
+            software: Software::Plain { protocol, rooms },
             pid,
             child: None,
         }
@@ -138,7 +140,7 @@ impl ServerUnderTest {
             messaging,
             control: Some(control),
             compression: false,
-            kind: Kind::Uproar(uproar),
+            software: Software::Uproar(uproar),
             pid: Some(child.pid()),
             child: Some(child),
         })
@@ -146,25 +148,25 @@ impl ServerUnderTest {
 
     /// Returns what it speaks.
     pub(crate) fn protocol(&self) -> ClientProtocol {
-        match &self.kind {
-            Kind::Uproar(_) => ClientProtocol::Chat,
-            Kind::Plain { protocol, .. } => *protocol,
+        match &self.software {
+            Software::Uproar(_) => ClientProtocol::Chat,
+            Software::Plain { protocol, .. } => *protocol,
         }
     }
 
     /// Returns the number of rooms that are used.
     pub(crate) fn room_count(&self) -> usize {
-        match &self.kind {
-            Kind::Uproar(uproar) => uproar.rooms.len(),
-            Kind::Plain { rooms, .. } => *rooms,
+        match &self.software {
+            Software::Uproar(uproar) => uproar.rooms.len(),
+            Software::Plain { rooms, .. } => *rooms,
         }
     }
 
     /// Leaves only the first `count` rooms in use.
     pub(crate) fn keep_rooms(&mut self, count: usize) {
-        match &mut self.kind {
-            Kind::Uproar(uproar) => uproar.rooms.truncate(count),
-            Kind::Plain { rooms, .. } => *rooms = count.min(*rooms),
+        match &mut self.software {
+            Software::Uproar(uproar) => uproar.rooms.truncate(count),
+            Software::Plain { rooms, .. } => *rooms = count.min(*rooms),
         }
     }
 
@@ -174,9 +176,9 @@ impl ServerUnderTest {
     ///
     /// A plain server has no tokens.
     pub(crate) fn uproar(&self) -> Result<&Uproar, BenchError> {
-        match &self.kind {
-            Kind::Uproar(uproar) => Ok(uproar),
-            Kind::Plain { .. } => Err(BenchError::Server("it has no tokens".to_owned())),
+        match &self.software {
+            Software::Uproar(uproar) => Ok(uproar),
+            Software::Plain { .. } => Err(BenchError::Server("it has no tokens".to_owned())),
         }
     }
 
@@ -187,9 +189,9 @@ impl ServerUnderTest {
 
     /// Returns the access of `user` to room number `room`.
     pub(crate) fn access(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
-        let token = match &self.kind {
-            Kind::Uproar(uproar) => Some(uproar.token(room, user)?),
-            Kind::Plain { .. } => None,
+        let token = match &self.software {
+            Software::Uproar(uproar) => Some(uproar.token(room, user)?),
+            Software::Plain { .. } => None,
         };
         Ok((self.protocol().path(room), token))
     }

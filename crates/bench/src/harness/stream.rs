@@ -92,6 +92,7 @@ impl Inbox {
             }
             start += frame.end;
         }
+        debug_assert!(start <= self.filled, "a frame ends within what came");
         self.buffer.copy_within(start..self.filled, 0);
         self.filled -= start;
         Ok(())

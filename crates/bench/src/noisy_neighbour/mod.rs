@@ -19,11 +19,11 @@ use serde_json::json;
 use self::row::{HEADING, Row, picture};
 
 use crate::harness::ages::{Ages, histogram};
+use crate::harness::drain::PASS;
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{content_bytes, count, millis, seconds};
 use crate::harness::machine::now_nanos;
 use crate::harness::message::CONTENT_BYTES_MIN;
-use crate::harness::plain_sends::PASS;
 use crate::harness::program::Environment;
 use crate::harness::report::Progress;
 use crate::harness::server::ServerUnderTest;

@@ -75,7 +75,7 @@ impl Row {
 /// huge room's. Of the row in which the huge room was silent there is a point of the small one
 /// only.
 pub(super) fn picture(title: &str, rows: &[Row], p99_max: Duration) -> String {
-    let point = |row: &Row, ages: Ages, kept| plot::Point {
+    let point = |row: &Row, ages: Ages, kept| plot::CurvePoint {
         deliveries: row.deliveries_per_second,
         ms: ages.ms()[1],
         kept,

@@ -26,7 +26,7 @@ pub(super) fn picture(over: Over, title: &str, points: &[Point]) -> String {
         return panels(title, over.axis(), &[throughput, latency]);
     }
     let cpu = |row: &Row| row.cpu_nanos.map_or(f64::NAN, |nanos| nanos.iter().sum());
-    let loop_deliveries = |point: &plain_sends::Point| point.deliveries_per_second;
+    let loop_deliveries = |point: &plain_sends::LinePoint| point.deliveries_per_second;
     let throughput = Panel {
         title: "deliveries a second: offered to the server, most of the loop",
         unit: Unit::Count,
@@ -40,7 +40,7 @@ pub(super) fn picture(over: Over, title: &str, points: &[Point]) -> String {
         unit: Unit::Nanos,
         series: vec![
             server(over, points, cpu),
-            kernel(points, plain_sends::Point::nanos_per_delivery),
+            kernel(points, plain_sends::LinePoint::nanos_per_delivery),
         ],
     };
     let title = "Cost of a delivery against the messages that a send carries";
@@ -65,7 +65,7 @@ fn server(over: Over, points: &[Point], figure: impl Fn(&Row) -> f64) -> Series<
 }
 
 /// Returns a figure of the loop of plain sends.
-fn kernel(points: &[Point], figure: impl Fn(&plain_sends::Point) -> f64) -> Series<'static> {
+fn kernel(points: &[Point], figure: impl Fn(&plain_sends::LinePoint) -> f64) -> Series<'static> {
     let mark = |point: &Point| {
         let line = point.floor.as_ref()?;
         let y = figure(line);

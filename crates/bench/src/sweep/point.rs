@@ -21,7 +21,7 @@ pub(super) struct Point {
     /// bound.
     pub(super) rows: Vec<Row>,
     /// The kernel's line at the median's messages per send, if it was asked for.
-    pub(super) floor: Option<plain_sends::Point>,
+    pub(super) floor: Option<plain_sends::LinePoint>,
 }
 
 /// The work of one point.
@@ -44,7 +44,7 @@ impl PointWork {
         let shape = &self.shape;
         let idle_rooms = shape.idle.div_ceil(IDLE_ROOM_MEMBERS);
         let mut server = start(shape.rooms + idle_rooms)?;
-        let mut idle = Idle::connect(&server, shape.rooms, idle_rooms, shape.idle)?;
+        let mut idle = IdleViewers::connect(&server, shape.rooms, idle_rooms, shape.idle)?;
         server.keep_rooms(shape.rooms);
         let tell = |_: usize, row: &Row| {
             tell(row);
@@ -72,7 +72,7 @@ impl PointWork {
         Ok(point)
     }
 
-    fn floor(&self, frame_bytes: f64, messages: f64) -> Result<plain_sends::Point, BenchError> {
+    fn floor(&self, frame_bytes: f64, messages: f64) -> Result<plain_sends::LinePoint, BenchError> {
         let work = Work {
             frame_bytes,
             source: Source::Buffer,
@@ -116,13 +116,13 @@ impl Point {
 }
 
 /// Viewers of other rooms, who send and receive nothing.
-struct Idle {
+struct IdleViewers {
     streams: Vec<TcpStream>,
     /// When they last sent pongs.
     ponged: Instant,
 }
 
-impl Idle {
+impl IdleViewers {
     fn connect(
         server: &ServerUnderTest,
         first_room: usize,

@@ -16,11 +16,11 @@ pub(crate) struct Curve {
     /// Its colour in the style sheet: `p50` or `p99`.
     pub(crate) class: &'static str,
     pub(crate) name: &'static str,
-    pub(crate) points: Vec<Point>,
+    pub(crate) points: Vec<CurvePoint>,
 }
 
 /// One point of a line.
-pub(crate) struct Point {
+pub(crate) struct CurvePoint {
     /// Deliveries per second.
     pub(crate) deliveries: f64,
     /// Latency in milliseconds.
@@ -175,7 +175,7 @@ mod tests {
             name: class,
             points: points
                 .iter()
-                .map(|point| Point {
+                .map(|point| CurvePoint {
                     deliveries: point.0,
                     ms: ms(point),
                     kept: point.3,

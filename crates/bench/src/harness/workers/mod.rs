@@ -72,7 +72,7 @@ struct Share {
 
 /// What all client processes saw together.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct WatchReport {
     /// When connections were found to be reached, by [`machine::now_nanos`], and how many.
     pub(crate) reached: Vec<(u64, u32)>,
     /// Bytes of all connections.
@@ -175,6 +175,7 @@ impl Workers {
                 connecting += 1;
             }
             if let Some(Reply::Connected(done)) = self.reply(MEANWHILE)? {
+                debug_assert!(connecting > 0, "each order has one answer");
                 connecting -= 1;
                 sum.again += done.again;
                 sum.failed += done.failed;
@@ -233,8 +234,8 @@ impl Workers {
         &mut self,
         patience: Duration,
         mut meanwhile: impl FnMut() -> Result<(), BenchError>,
-    ) -> Result<Report, BenchError> {
-        let mut report = Report::default();
+    ) -> Result<WatchReport, BenchError> {
+        let mut report = WatchReport::default();
         let (mut done, mut ordered, begun) = (self.early.len(), false, Instant::now());
         self.early.drain(..).for_each(|watched| report.add(watched));
         while done < self.processes.len() {
@@ -310,7 +311,7 @@ fn shares(viewers: Range<usize>, size: usize) -> Vec<Share> {
     shares
 }
 
-impl Report {
+impl WatchReport {
     fn add(&mut self, watched: Watched) {
         self.reached.extend(watched.reached);
         self.bytes += watched.bytes;
