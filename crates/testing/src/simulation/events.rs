@@ -34,6 +34,15 @@ impl World {
 
     /// Runs one step of the world: an event, then a turn of every shard.
     fn step(&mut self) {
+        self.happen();
+        let pause = Duration::from_micros(self.dice.below(3_000) as u64);
+        self.pass(pause);
+        self.archive_acts();
+        self.turns(1);
+    }
+
+    /// Lets one event happen, or none.
+    fn happen(&mut self) {
         let alive: Vec<usize> = (0..self.clients.len())
             .filter(|index| !self.clients[*index].gone)
             .filter(|index| !self.net.borrow()[self.clients[*index].peer].cut)
@@ -77,25 +86,29 @@ impl World {
                 self.shards[shard].asleep = self.dice.below(40);
             }
             83 if self.plan.leaps => self.leap(),
-            84..86 if self.plan.steps => {
-                // The wall clock steps forward or back, by up to an hour and a half.
-                let by = Duration::from_secs(self.dice.below(5_400) as u64);
-                let nanos = u64::try_from(by.as_nanos()).unwrap();
-                let unix = self.now.unix;
-                self.now.unix = if self.dice.below(2) == 1 {
-                    unix.after(by)
-                } else {
-                    UnixTime::from_nanos(unix.nanos().saturating_sub(nanos))
-                };
-            }
+            84..86 if self.plan.steps => self.step_wall_clock(),
             86..88 if self.plan.archive != Archive::Off => {
                 self.logging_changes += 1;
                 self.put_room(MAIN);
             }
             _ => {}
         }
-        let pause = Duration::from_micros(self.dice.below(3_000) as u64);
-        self.pass(pause);
+    }
+
+    /// The wall clock steps forward or back, by up to an hour and a half.
+    fn step_wall_clock(&mut self) {
+        let by = Duration::from_secs(self.dice.below(5_400) as u64);
+        let nanos = u64::try_from(by.as_nanos()).unwrap();
+        let unix = self.now.unix;
+        self.now.unix = if self.dice.below(2) == 1 {
+            unix.after(by)
+        } else {
+            UnixTime::from_nanos(unix.nanos().saturating_sub(nanos))
+        };
+    }
+
+    /// The archive spools, or does not.
+    fn archive_acts(&mut self) {
         match self.plan.archive {
             Archive::Off => {}
             Archive::Prompt | Archive::Switched => {
@@ -112,7 +125,6 @@ impl World {
                 }
             }
         }
-        self.turns(1);
     }
 
     fn send_message(&mut self, client: usize) {

@@ -165,54 +165,42 @@ impl Room {
     }
 }
 
+/// Checks that nothing of a client without rights came through.
+fn check_silence(client: &Client, room: &Room) {
+    let mut later = room
+        .order
+        .iter()
+        .filter(|text| text["Sender"]["UserId"] != WILD);
+    let echoed = later.find(|text| {
+        let request = text["RequestId"].as_str();
+        request.is_some_and(|id| client.requested.contains(id))
+    });
+    assert!(
+        echoed.is_none(),
+        "a viewer's request came through: {echoed:?}"
+    );
+}
+
 impl World {
     /// Checks every invariant at the end.
     pub fn check(&mut self) -> Counts {
         let mut reader = Reader::default();
         let net = Rc::clone(&self.net);
         let net = net.borrow();
-        let streams: Vec<_> = self
-            .clients
-            .iter()
+        let clients = self.clients.iter();
+        let streams: Vec<_> = clients
             .map(|client| reader.read(&net[client.peer]))
             .collect();
-        let rooms = [MAIN, DOOMED].map(|room| {
-            let mut watching = self.clients.iter().zip(&streams);
-            let observer = watching.find_map(|(client, stream)| {
-                let stream = stream.as_ref()?;
-                let peer = &net[client.peer];
-                let watches = client.observer && client.room == room;
-                let lost = peer.cut && !(self.deleted && room == DOOMED);
-                assert!(!watches || !lost, "an observer was lost");
-                watches.then_some(stream)
-            });
-            Room::of(observer.expect("the observer is connected"))
-        });
+        let rooms = [MAIN, DOOMED].map(|room| self.observed(room, &net, &streams));
         self.check_calls(&rooms);
-        if !matches!(self.plan.archive, Archive::Off | Archive::Switched) {
-            let spooled = self.check_spooled();
-            let order = rooms[MAIN].order.iter().map(|text| id(text));
-            let order: Vec<&str> = order.collect();
-            let ends = spooled.len().checked_sub(order.len());
-            let end = ends.and_then(|start| spooled.get(start..));
-            assert!(
-                end.is_some_and(|end| end == order),
-                "the log is not the room's order"
-            );
-        }
+        self.check_log(&rooms[MAIN]);
         self.reviewer.check(&rooms[MAIN].order);
         let mut counts = self.count(&rooms);
         let (mut members, mut opened) = ([0; 2], HashSet::new());
         for (client, stream) in self.clients.iter().zip(&streams) {
-            let peer = &net[client.peer];
+            let (peer, room) = (&net[client.peer], &rooms[client.room]);
             let Some(stream) = stream else {
-                let kicked = rooms[client.room].kicked.contains(&client.user);
-                let ruled = kicked || (client.room == DOOMED && self.deleted);
-                assert!(
-                    peer.excused || client.gone || ruled,
-                    "{} was not greeted, and not told why",
-                    client.user
-                );
+                self.check_unopened(client, peer, room);
                 continue;
             };
             assert!(
@@ -223,25 +211,70 @@ impl World {
             counts.clients += 1;
             counts.compressed += stream.compressed;
             counts.cut += usize::from(peer.cut);
-            self.check_client(client, peer, stream, &rooms[client.room]);
+            self.check_client(client, peer, stream, room);
             // A wild client's Close may be part of the frame it had begun: then it is still connected.
             if !stream.closed && !peer.cut && !peer.finished && !peer.reset {
-                assert!(
-                    !client.gone || client.user == WILD,
-                    "{}'s Close was not answered",
-                    client.user
-                );
+                self.check_member(client);
                 members[client.room] += 1;
-                assert!(
-                    self.is_receiving(client.peer),
-                    "{}'s receive was not armed again",
-                    client.user
-                );
             }
         }
         self.check_census(members);
         assert_eq!(rooms[DOOMED].closed, self.deleted);
         counts
+    }
+
+    /// Returns a room as its observer saw it.
+    fn observed(&self, room: usize, net: &[Peer], streams: &[Option<Stream>]) -> Room {
+        let mut watching = self.clients.iter().zip(streams);
+        let observer = watching.find_map(|(client, stream)| {
+            let stream = stream.as_ref()?;
+            let peer = &net[client.peer];
+            let watches = client.observer && client.room == room;
+            let lost = peer.cut && !(self.deleted && room == DOOMED);
+            assert!(!watches || !lost, "an observer was lost");
+            watches.then_some(stream)
+        });
+        Room::of(observer.expect("the observer is connected"))
+    }
+
+    /// Checks that what an archive spooled ends in what the room saw.
+    fn check_log(&self, room: &Room) {
+        if matches!(self.plan.archive, Archive::Off | Archive::Switched) {
+            return;
+        }
+        let spooled = self.check_spooled();
+        let order: Vec<&str> = room.order.iter().map(|text| id(text)).collect();
+        let ends = spooled.len().checked_sub(order.len());
+        let end = ends.and_then(|start| spooled.get(start..));
+        assert!(
+            end.is_some_and(|end| end == order),
+            "the log is not the room's order"
+        );
+    }
+
+    /// Checks that a rule explains why a client was not greeted.
+    fn check_unopened(&self, client: &Client, peer: &Peer, room: &Room) {
+        let kicked = room.kicked.contains(&client.user);
+        let ruled = kicked || (client.room == DOOMED && self.deleted);
+        assert!(
+            peer.excused || client.gone || ruled,
+            "{} was not greeted, and not told why",
+            client.user
+        );
+    }
+
+    /// Checks that a member is one on both sides.
+    fn check_member(&self, client: &Client) {
+        assert!(
+            !client.gone || client.user == WILD,
+            "{}'s Close was not answered",
+            client.user
+        );
+        assert!(
+            self.is_receiving(client.peer),
+            "{}'s receive was not armed again",
+            client.user
+        );
     }
 
     fn is_receiving(&self, peer: usize) -> bool {
@@ -296,18 +329,7 @@ impl World {
             room.order.len()
         );
         if !client.may_send {
-            let mut later = room
-                .order
-                .iter()
-                .filter(|text| text["Sender"]["UserId"] != WILD);
-            let echoed = later.find(|text| {
-                let request = text["RequestId"].as_str();
-                request.is_some_and(|id| client.requested.contains(id))
-            });
-            assert!(
-                echoed.is_none(),
-                "a viewer's request came through: {echoed:?}"
-            );
+            check_silence(client, room);
         }
         if alive && user != WILD && !peer.slow {
             self.check_answers(client, stream);

@@ -98,28 +98,15 @@ pub struct World {
     pub(super) reviewer: review::Reviewer,
 }
 
-impl World {
-    /// Makes the world of a seed.
-    pub fn of_seed(seed: u64) -> Self {
-        Self::new(Plan::of(seed), seed, Dice::seed(seed))
-    }
-
-    /// Makes the world that a fuzzer's bytes describe.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
-        let mut dice = Dice::bytes(bytes);
-        let number = dice.below(1 << 16) as u64;
-        Self::new(Plan::of(number), number, dice)
-    }
-
-    pub(super) fn new(plan: Plan, seed: u64, dice: Dice) -> Self {
+impl Shard {
+    /// Makes the shards of a world, whose mailboxes lead to each other.
+    fn all(plan: &Plan, seed: u64, net: &Net, now: Now) -> Vec<Self> {
         let settings = ShardSettings {
             stripe_members_min: 2,
             pace_ceiling: Duration::from_millis(20),
             review_timeout: review::TIMEOUT,
             ..ShardSettings::open(SHARDS)
         };
-        let net = Net::default();
-        let now = start();
         let bell = || Arc::new(Doorbell::new().unwrap());
         let budgets = SharedBudgets::default();
         let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
@@ -138,7 +125,7 @@ impl World {
                 id,
                 settings: settings.clone(),
                 io: FakeRing {
-                    net: Rc::clone(&net),
+                    net: Rc::clone(net),
                     ..FakeRing::default()
                 },
                 mailboxes,
@@ -151,7 +138,7 @@ impl World {
                 budgets: Arc::clone(&budgets),
                 seed: seed.wrapping_mul(31) + id as u64,
             };
-            Shard {
+            Self {
                 core: Core::new(parts, now),
                 inbox,
                 control,
@@ -162,7 +149,27 @@ impl World {
                 asleep: 0,
             }
         };
-        let shards = ends.enumerate().map(shard).collect();
+        ends.enumerate().map(shard).collect()
+    }
+}
+
+impl World {
+    /// Makes the world of a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        Self::new(Plan::of(seed), seed, Dice::seed(seed))
+    }
+
+    /// Makes the world that a fuzzer's bytes describe.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut dice = Dice::bytes(bytes);
+        let number = dice.below(1 << 16) as u64;
+        Self::new(Plan::of(number), number, dice)
+    }
+
+    pub(super) fn new(plan: Plan, seed: u64, dice: Dice) -> Self {
+        let net = Net::default();
+        let now = start();
+        let shards = Shard::all(&plan, seed, &net, now);
         let room = |number: u128| RoomId::from_random(u128::from(seed) << 40 | number);
         let mut world = Self {
             dice,
