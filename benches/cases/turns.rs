@@ -48,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "admit",
-        what: "a newcomer placed and greeted, 16 a turn",
+        what: "a connection placed and greeted, 16 a turn",
         operations: PENDING,
         calls: (64, 64),
         make: || admit(false),

@@ -79,7 +79,7 @@ enum Command {
     },
     /// Benchmark: fan-out and memory, measured from outside
     Bench(uproar_bench::Bench),
-    /// Operating system: what must change here for so many connections; exit 1 if anything must
+    /// Operating system: what must change here for this number of connections; exit 1 if anything must
     Doctor(doctor::Doctor),
     /// Which build this is, as --version
     #[command(hide = true)]

@@ -373,7 +373,7 @@ fn ports(facts: &Facts, target: &Target) -> Finding {
             Verdict::Unknown
         };
         let reason = format!(
-            "a server needs one port; so many load generators or proxy addresses must share {} between them: {}",
+            "a server needs one port; many load generators or proxy addresses must share {} between them: {}",
             grouped(target.connections),
             target.connections.div_ceil(each)
         );
