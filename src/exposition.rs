@@ -1,7 +1,7 @@
 //! Prometheus' text format, version 0.0.4: the one place that writes it.
 //!
-//! Each module describes its metrics as [`Family`] constants beside the code that counts, and adds their series when
-//! `/metrics` is asked for. docs/metrics.md lists them all.
+//! Each module describes its metrics as [`Family`] constants beside the code that counts, and adds
+//! their series when `/metrics` is asked for. docs/metrics.md lists them all.
 
 use std::fmt::{Display, Write};
 
@@ -122,8 +122,8 @@ impl Series<'_> {
         self.add_part("_count", labels, count);
     }
 
-    /// Adds a histogram of times. Each count is that of observations up to its bound and above the one before;
-    /// `above` counts those above all bounds.
+    /// Adds a histogram of times. Each count is that of observations up to its bound and above the
+    /// one before; `above` counts those above all bounds.
     pub fn histogram(
         &mut self,
         counts: impl IntoIterator<Item = (std::time::Duration, u64)>,

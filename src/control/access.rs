@@ -1,8 +1,8 @@
 //! Access keys, and the proof that a request was signed with one of them.
 //!
-//! Keys of the configuration have every right. Keys of the data directory have the rights they were given; they are
-//! read again when the file changes, so that a key is valid once `uproar keys create` has printed it, and refused
-//! within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
+//! Keys of the configuration have every right. Keys of the data directory have the rights they were
+//! given; they are read again when the file changes, so that a key is valid once `uproar keys
+//! create` has printed it, and refused within [`ACCESS_KEYS_CHECK`] of `uproar keys revoke`.
 
 mod caller;
 mod error;
@@ -35,10 +35,13 @@ type Callers = HashMap<String, Rc<Caller>>;
 /// All access keys.
 #[derive(Debug)]
 pub struct Keys {
+    // Those of the configuration, with every right; they win over stored ones of the same id.
     configured: Callers,
     file: KeyFile,
+    // Those of the file when it was last read without an error.
     stored: RefCell<Callers>,
     watched: RefCell<Watched<1>>,
+    // When the file was last looked at.
     checked: Cell<Tick>,
     // Why the file's keys are not in use; logged once.
     complaint: RefCell<Option<String>>,
@@ -102,7 +105,8 @@ impl Keys {
                 self.stored.replace(callers(keys));
             }
             Err(error) => {
-                // Its mode or the master key may be at fault, and repaired without a change of this file.
+                // Its mode or the master key may be at fault, and repaired without a change of this
+                // file.
                 watched.not_taken();
                 let complaint = Some(error.to_string());
                 if self.complaint.replace(complaint.clone()) != complaint {

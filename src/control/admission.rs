@@ -1,7 +1,8 @@
-//! Admission of connections to the control listener, and which one is closed when all slots are taken.
+//! Admission of connections to the control listener, and which one is closed when all slots are
+//! taken.
 //!
-//! Each address has a share, the oldest idle connections are displaced first, and a few slots are reserved for
-//! health checks: a client that fills the listener does not make the server look dead.
+//! Each address has a share, the oldest idle connections are displaced first, and a few slots are
+//! reserved for health checks: a client that fills the listener does not make the server look dead.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -54,12 +55,17 @@ impl ControlAdmissionSettings {
 /// The connections of the control listener.
 pub(super) struct ControlAdmission {
     trusted: TrustedProxies,
+    // Slots for any request, each with what closes its connection.
     all: RefCell<Places<Rc<Notify>>>,
     // For health checks alone, while all others are busy.
     health: RefCell<Places<Rc<Notify>>>,
+    // Connections closed in favour of newer ones.
     displaced: Cell<u64>,
+    // Connections and calls refused because all slots were busy.
     refused: Cell<u64>,
+    // Connections with an invalid PROXY header.
     malformed: Cell<u64>,
+    // Accepts that failed.
     accept_errors: Cell<u64>,
 }
 
@@ -195,9 +201,12 @@ const ACCEPT_ERRORS: Family = Family::counter(
 /// A connection's slot; dropping it releases the slot.
 pub(super) struct AdmissionSlot {
     admission: Rc<ControlAdmission>,
+    // In the table that `is_health` says.
     place: Place,
     is_health: bool,
+    // Notified when the connection is displaced.
     cut: Rc<Notify>,
+    // Authenticated calls in progress; while there are any the place is busy.
     calls: Cell<usize>,
 }
 
@@ -228,8 +237,8 @@ impl AdmissionSlot {
         Working(Rc::clone(self))
     }
 
-    /// A request was answered; unless another is in progress the connection may be displaced, after all that were
-    /// never served.
+    /// A request was answered; unless another is in progress the connection may be displaced, after
+    /// all that were never served.
     pub(super) fn rest(&self) {
         if self.calls.get() == 0 {
             self.places().idle(self.place);
@@ -295,7 +304,8 @@ mod tests {
         assert_eq!(admission.accept_errors.get(), 3);
     }
 
-    /// Goal: idle connections of one address exclude no other address; the oldest of them is displaced.
+    /// Goal: idle connections of one address exclude no other address; the oldest of them is
+    /// displaced.
     #[test]
     fn idle_connections_are_displaced() {
         let admission = admission(4);
@@ -309,8 +319,8 @@ mod tests {
         assert_eq!(admission.displaced.get(), 1);
     }
 
-    /// Goal: while all are busy, new connections are for health checks alone and the oldest of those is displaced;
-    /// afterwards everything is as before.
+    /// Goal: while all are busy, new connections are for health checks alone and the oldest of
+    /// those is displaced; afterwards everything is as before.
     #[test]
     fn health_checks_have_slots_of_their_own() {
         let admission = admission(4);

@@ -1,4 +1,4 @@
-//! ARNs of this server's resources: `arn:aws:ivschat:<region>:<account>:<kind>/<id>` (contract §3.3).
+//! ARNs of this server's resources: `arn:aws:ivschat:<region>:<account>:<kind>/<id>`.
 
 use std::fmt::Display;
 use std::hash::Hash;
@@ -78,8 +78,8 @@ impl Account {
         format!("arn:aws:ivschat:{region}:{account}:{kind}/{id}")
     }
 
-    /// The id of an ARN of one kind; `None` for a well-formed ARN of another region, account or id length, which
-    /// names no resource here, exactly as a deleted one.
+    /// The id of an ARN of one kind; `None` for a well-formed ARN of another region, account or id
+    /// length, which names no resource here, exactly as a deleted one.
     ///
     /// # Errors
     ///

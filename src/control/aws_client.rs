@@ -34,7 +34,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `None` unless the text is `http://` or `https://`, a host and an optional port, nothing else.
+    /// `None` unless the text is `http://` or `https://`, a host and an optional port, nothing
+    /// else.
     pub fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let scheme = match uri.scheme_str()? {

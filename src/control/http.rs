@@ -1,11 +1,14 @@
-//! HTTP/1.1 and HTTP/2 around the operations: connections, bodies, signatures, CORS, ids, the request log.
+//! HTTP/1.1 and HTTP/2 around the operations: connections, bodies, signatures, CORS, ids, the
+//! request log.
 
 mod answer;
+mod connection;
 mod exchange;
 mod guarded;
 pub(super) mod listen;
 mod probe;
 mod refused;
+mod requests;
 mod response;
 mod stream;
 mod unread;

@@ -1,5 +1,5 @@
-//! Outgoing HTTP and HTTPS: pooled HTTP/1.1 connections, the system's certificates, AWS signatures, bounded answers.
-//! What the users of the client need differently is a [`Policy`].
+//! Outgoing HTTP and HTTPS: pooled HTTP/1.1 connections, the system's certificates, AWS signatures,
+//! bounded answers. What the users of the client need differently is a [`Policy`].
 
 use std::io;
 use std::time::Duration;
@@ -32,8 +32,8 @@ pub(super) struct Policy {
     pub(super) idle_max: Duration,
     /// Idle connections kept for each host.
     pub(super) idle_connections_max: usize,
-    /// Whether a call is made again, once, if its connection broke before an answer: the other side may just have
-    /// closed an idle one.
+    /// Whether a call is made again, once, if its connection broke before an answer: the other side
+    /// may just have closed an idle one.
     pub(super) repeats_broken: bool,
 }
 

@@ -1,5 +1,6 @@
-//! An operation's input, member by member. The SDKs check little (boto3 no patterns and no maxima, JavaScript
-//! nothing), so everything is checked here, and all faults of a request are reported at once.
+//! An operation's input, member by member. The SDKs check little (boto3 no patterns and no maxima,
+//! JavaScript nothing), so everything is checked here, and all faults of a request are reported at
+//! once.
 
 mod json;
 pub(super) mod pattern;
@@ -98,7 +99,8 @@ impl Input {
         integer
     }
 
-    /// A map of strings; bounds the code points of each key and value, the number of pairs and their total bytes.
+    /// A map of strings; bounds the code points of each key and value, the number of pairs and
+    /// their total bytes.
     pub(super) fn map(
         &mut self,
         name: &str,

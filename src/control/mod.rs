@@ -41,7 +41,8 @@ impl Control {
         http::listen::serve(self, listener, tls, stop).await
     }
 
-    /// The ARN of the room with this id, else of the oldest named `name`; creates it with both if neither exists.
+    /// The ARN of the room with this id, else of the oldest named `name`; creates it with both if
+    /// neither exists.
     pub async fn ready_room(&self, id: RoomId, name: &str) -> Result<String, fault::Fault> {
         let rooms = &self.registry.rooms;
         match rooms.get(id).or_else(|| rooms.named(name)) {

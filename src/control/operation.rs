@@ -1,5 +1,5 @@
-//! The operations of the API: one table of names, routes, resources and rates. Access keys, rate limits and
-//! handlers refer to it.
+//! The operations of the API: one table of names, routes, resources and rates. Access keys, rate
+//! limits and handlers refer to it.
 
 use hyper::Method;
 
@@ -52,7 +52,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Calls per second of one account at the managed service (contract §6).
+            /// Calls per second that the managed service allows an account.
             pub const fn aws_rate(self) -> u32 {
                 match self {
                     $(Self::$name => $aws_rate,)*
@@ -121,8 +121,9 @@ impl Operation {
         all.find(|operation| operation.name() == name)
     }
 
-    /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile. A new operation is
-    /// assumed to wait: then it is carried out to its end, whether or not its caller stays.
+    /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile. A
+    /// new operation is assumed to wait: then it is carried out to its end, whether or not its
+    /// caller stays.
     pub(super) const fn waits(self) -> bool {
         !matches!(
             self,

@@ -19,14 +19,14 @@ pub trait Record: Clone + Serialize + DeserializeOwned {
     const TABLE: Table;
 
     /// The header that all resources share.
-    fn head(&self) -> &ResourceHeader;
+    fn header(&self) -> &ResourceHeader;
 
     /// The same, mutable.
-    fn head_mut(&mut self) -> &mut ResourceHeader;
+    fn header_mut(&mut self) -> &mut ResourceHeader;
 
     /// Its id.
     fn id(&self) -> Self::Id {
-        Self::Id::parse(&self.head().id)
+        Self::Id::parse(&self.header().id)
             .expect("records are made with ids, and read back only with them")
     }
 }
@@ -87,7 +87,7 @@ impl Handler {
 pub struct RoomRecord {
     /// Id, name, times, tags.
     #[serde(flatten)]
-    pub head: ResourceHeader,
+    pub header: ResourceHeader,
     /// `maximumMessageRatePerSecond`.
     pub message_rate: u32,
     /// `maximumMessageLength`.
@@ -127,12 +127,12 @@ impl Record for RoomRecord {
     type Id = RoomId;
     const TABLE: Table = Table::Rooms;
 
-    fn head(&self) -> &ResourceHeader {
-        &self.head
+    fn header(&self) -> &ResourceHeader {
+        &self.header
     }
 
-    fn head_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.head
+    fn header_mut(&mut self) -> &mut ResourceHeader {
+        &mut self.header
     }
 }
 
@@ -160,8 +160,8 @@ pub enum Destination {
     },
 }
 
-/// State of a logging configuration. Only `ACTIVE` is ever stored: a change in progress when the server stopped was
-/// not acknowledged, so it did not happen.
+/// State of a logging configuration. Only `ACTIVE` is ever stored: a change in progress when the
+/// server stopped was not acknowledged, so it did not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoggingState {
     /// Delivers.
@@ -189,7 +189,7 @@ impl LoggingState {
 pub struct LoggingRecord {
     /// Id, name, times, tags.
     #[serde(flatten)]
-    pub head: ResourceHeader,
+    pub header: ResourceHeader,
     /// Where its records go.
     pub destination: Destination,
     /// In memory only.
@@ -201,11 +201,11 @@ impl Record for LoggingRecord {
     type Id = LoggingId;
     const TABLE: Table = Table::Logging;
 
-    fn head(&self) -> &ResourceHeader {
-        &self.head
+    fn header(&self) -> &ResourceHeader {
+        &self.header
     }
 
-    fn head_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.head
+    fn header_mut(&mut self) -> &mut ResourceHeader {
+        &mut self.header
     }
 }

@@ -21,10 +21,11 @@ pub type PageCursor<I> = (u64, I);
 #[derive(Debug)]
 pub struct RecordCache<R: Record> {
     records: RefCell<HashMap<R::Id, R>>,
-    // Newest update first.
+    // Newest update first. Invariant: one entry for each record, with its update time.
     order: RefCell<BTreeSet<(Reverse<u64>, R::Id)>>,
     // Records being created: they already count for the quota.
     reserved: Cell<usize>,
+    // Locks of changes; a record's is chosen by its hash.
     changing: [Mutex<()>; STRIPES],
     hasher: RandomState,
 }
@@ -57,7 +58,7 @@ impl<R: Record> RecordCache<R> {
             };
             let record: R =
                 serde_json::from_slice(&value).map_err(|error| broken(error.to_string()))?;
-            if R::Id::parse(&record.head().id).is_none() || record.head().id != id {
+            if R::Id::parse(&record.header().id).is_none() || record.header().id != id {
                 return Err(broken("its id is wrong".to_owned()));
             }
             cache.put(record);
@@ -90,8 +91,10 @@ impl<R: Record> RecordCache<R> {
         let records = self.records.borrow();
         let named = records
             .values()
-            .filter(|record| record.head().name.as_deref() == Some(name));
-        named.min_by_key(|record| record.head().created_ms).cloned()
+            .filter(|record| record.header().name.as_deref() == Some(name));
+        named
+            .min_by_key(|record| record.header().created_ms)
+            .cloned()
     }
 
     /// Up to `count_max` records after `after` that match `wanted`, and whether more follow.
@@ -143,20 +146,21 @@ impl<R: Record> RecordCache<R> {
 
     /// Inserts or replaces a record.
     pub fn put(&self, record: R) {
-        let (id, updated_ms) = (record.id(), record.head().updated_ms);
+        let (id, updated_ms) = (record.id(), record.header().updated_ms);
         let mut order = self.order.borrow_mut();
         let before = self.records.borrow_mut().insert(id, record);
         if let Some(before) = before {
-            order.remove(&(Reverse(before.head().updated_ms), id));
+            order.remove(&(Reverse(before.header().updated_ms), id));
         }
         order.insert((Reverse(updated_ms), id));
+        debug_assert_eq!(order.len(), self.records.borrow().len(), "one entry each");
     }
 
     /// Removes a record.
     pub fn remove(&self, id: R::Id) {
         let removed = self.records.borrow_mut().remove(&id);
         if let Some(before) = removed {
-            let entry = (Reverse(before.head().updated_ms), id);
+            let entry = (Reverse(before.header().updated_ms), id);
             self.order.borrow_mut().remove(&entry);
         }
     }

@@ -1,4 +1,5 @@
-//! Rooms and logging configurations: in memory for reads, in the store for durability, and the rules between them.
+//! Rooms and logging configurations: in memory for reads, in the store for durability, and the
+//! rules between them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +20,8 @@ pub struct Registry {
     pub rooms: RecordCache<RoomRecord>,
     /// Logging configurations.
     pub logging: RecordCache<LoggingRecord>,
-    // Logging configurations that rooms are being attached to.
+    // Logging configurations that rooms are being attached to, with the number of those rooms;
+    // never zero.
     attaching: RefCell<HashMap<LoggingId, usize>>,
 }
 
@@ -111,7 +113,7 @@ impl Registry {
     ) -> Result<Option<R>, Fault> {
         self.edit(id, |record: &mut R| {
             change(record);
-            record.head_mut().touch(now_ms);
+            record.header_mut().touch(now_ms);
             Ok(())
         })
         .await
@@ -192,7 +194,7 @@ impl Registry {
         };
         let _until_written = self.transition(id, LoggingState::Updating);
         change(&mut record);
-        record.head.touch(now_ms);
+        record.header.touch(now_ms);
         self.put(record.clone()).await?;
         Ok(Some(record))
     }
@@ -241,7 +243,7 @@ impl Registry {
 
     async fn put<R: Cached>(&self, record: R) -> Result<(), Fault> {
         let value = serde_json::to_vec(&record).expect("a record of strings and numbers");
-        self.write::<R>(record.head().id.clone(), Some(value))
+        self.write::<R>(record.header().id.clone(), Some(value))
             .await?;
         R::cache(self).put(record);
         Ok(())

@@ -42,6 +42,7 @@ pub type Metrics = Box<dyn Fn(&mut Exposition)>;
 
 /// The control plane; one, on its own thread.
 pub struct Control {
+    /// What it was started with.
     pub(super) settings: ControlSettings,
     /// The stored resources.
     pub(super) registry: Registry,
@@ -51,13 +52,16 @@ pub struct Control {
     pub(super) gateway: Gateway,
     /// The keys that seal chat tokens; replaced while the server runs.
     pub(super) keyring: LiveKeyring,
+    /// The process's clock.
     pub(super) clock: Clock,
     /// Whether viewers can connect: what `/readyz` says.
     pub(super) ready: Arc<AtomicBool>,
     /// Adds what other modules measure to `/metrics`.
     pub(super) metrics: Metrics,
+    /// What is left of each operation's calls this second.
     pub(super) throttle: Throttle,
-    /// One further reference for each call that waits for the disk or a shard; at most `CALLS_OPEN_MAX`.
+    /// One further reference for each call that waits for the disk or a shard; at most
+    /// `CALLS_OPEN_MAX`.
     pub(super) open_calls: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,

@@ -1,8 +1,8 @@
 //! Durable storage in redb: every write is on disk before it is acknowledged.
 //!
-//! One writer thread commits all waiting writes together, so that many writes share one sync. A refused write has no
-//! effect, even if the disk failed after storing it and the server was killed then; once the disk works again, so
-//! does the store.
+//! One writer thread commits all waiting writes together, so that many writes share one sync. A
+//! refused write has no effect, even if the disk failed after storing it and the server was killed
+//! then; once the disk works again, so does the store.
 
 pub mod backup;
 mod disk;
@@ -86,7 +86,8 @@ impl Store {
         let refusals = if path.try_exists()? {
             RefusalFile::beside(&path, Survives::PowerLoss)?
         } else {
-            // The sync of the database's name also syncs this file's, and there is no refused commit yet.
+            // The sync of the database's name also syncs this file's, and there is no refused
+            // commit yet.
             let refusals = RefusalFile::beside(&path, Survives::Kill)?;
             fresh::make(&path)?;
             refusals

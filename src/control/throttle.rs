@@ -14,7 +14,7 @@ const COUNT: usize = Operation::ALL.len();
 pub struct Rates([u32; COUNT]);
 
 impl Rates {
-    /// The managed service's rates (contract §6).
+    /// The managed service's rates.
     pub fn aws() -> Self {
         let mut rates = Self::open();
         for operation in Operation::ALL {
@@ -83,7 +83,8 @@ mod tests {
 
     use super::*;
 
-    /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the service.
+    /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the
+    /// service.
     #[test]
     fn operations_are_limited_one_by_one() {
         let mut rates = Rates::aws();

@@ -20,8 +20,8 @@ impl Grant {
         resources: Vec::new(),
     };
 
-    /// These operations (`None`: all), on resources whose ARN one of the patterns matches (none: all).
-    /// In a pattern `*` stands for any text and `?` for one character, as in IAM policies.
+    /// These operations (`None`: all), on resources whose ARN one of the patterns matches (none:
+    /// all). In a pattern `*` stands for any text and `?` for one character, as in IAM policies.
     pub fn new(operations: Option<BTreeSet<Operation>>, resources: Vec<String>) -> Self {
         Self {
             operations,
@@ -35,8 +35,8 @@ impl Grant {
         operations.is_none_or(|operations| operations.contains(&operation))
     }
 
-    /// Whether a call may concern this resource. Listings and creations have none: a key that is limited to some
-    /// resources may not make them.
+    /// Whether a call may concern this resource. Listings and creations have none: a key that is
+    /// limited to some resources may not make them.
     pub fn covers(&self, arn: Option<&str>) -> bool {
         let mut patterns = self.resources.iter();
         self.resources.is_empty()
@@ -44,8 +44,8 @@ impl Grant {
     }
 }
 
-/// Whether `text` matches `pattern`; on a mismatch only the last `*` takes one more character, so the cost is at
-/// most the product of the lengths.
+/// Whether `text` matches `pattern`; on a mismatch only the last `*` takes one more character, so
+/// the cost is at most the product of the lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut from) = (0, 0);

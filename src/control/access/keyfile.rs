@@ -1,8 +1,9 @@
 //! Access keys in the data directory: `access-keys`, secrets sealed under `master-key`.
 //!
-//! SigV4 needs the secret itself, so it cannot be a hash. Two things protect it: both files are readable for their
-//! owner alone, and a copy of `access-keys` is worthless without `master-key`. The seal binds a key's rights to its
-//! secret, so that nobody without the master key can widen them.
+//! SigV4 needs the secret itself, so it cannot be a hash. Two things protect it: both files are
+//! readable for their owner alone, and a copy of `access-keys` is worthless without `master-key`.
+//! The seal binds a key's rights to its secret, so that nobody without the master key can widen
+//! them.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -34,8 +34,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, KeyFileError> {
     Ok(Some(bytes))
 }
 
-/// The whole new content or the whole old one, whenever the machine stops. The file gets the owner of the directory,
-/// so that it stays readable for the server if root runs the command.
+/// The whole new content or the whole old one, whenever the machine stops. The file gets the owner
+/// of the directory, so that it stays readable for the server if root runs the command.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), KeyFileError> {
     let access = Access::PRIVATE_TO_DIRECTORY;
     durable::replace(path, content, access, Survives::PowerLoss)

@@ -136,8 +136,8 @@ fn files_that_others_can_read_are_refused() {
     assert!(matches!(refused, KeyFileError::Open { .. }), "{refused}");
 }
 
-/// Goal: a running server has a new key at once, drops a revoked one after the next check, and keeps its keys when
-/// the file is damaged.
+/// Goal: a running server has a new key at once, drops a revoked one after the next check, and
+/// keeps its keys when the file is damaged.
 #[test]
 fn a_running_server_follows_the_file() {
     let directory = Directory::new();
@@ -164,8 +164,8 @@ fn a_running_server_follows_the_file() {
     assert!(keys.find(&configured.id, third).is_some());
 }
 
-/// Goal: with any failing operation, alone or in pairs, or a kill anywhere: the file is whole, has every key that
-/// was printed, and opens; a revoked key is gone.
+/// Goal: with any failing operation, alone or in pairs, or a kill anywhere: the file is whole, has
+/// every key that was printed, and opens; a revoked key is gone.
 #[test]
 fn key_files_survive_every_failure() {
     let record = || KeyRecord {

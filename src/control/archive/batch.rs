@@ -1,6 +1,6 @@
-//! Divides a batch of records into upload requests, one for each request or file, within the limits of the
-//! destinations. Pure: the same batch always gives the same requests, so that a delivery can resume after an
-//! interruption.
+//! Divides a batch of records into upload requests, one for each request or file, within the limits
+//! of the destinations. Pure: the same batch always gives the same requests, so that a delivery can
+//! resume after an interruption.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -91,8 +91,8 @@ pub fn files(
     files.into_iter().collect()
 }
 
-/// Starts a new call where `fits` says that the next index does not fit the current one. The first index of a call
-/// always fits.
+/// Starts a new call where `fits` says that the next index does not fit the current one. The first
+/// index of a call always fits.
 fn divide(indexes: Indexes, mut fits: impl FnMut(&[usize], usize) -> bool) -> Vec<Indexes> {
     let mut calls: Vec<Indexes> = Vec::new();
     let mut call = Indexes::new();
@@ -163,8 +163,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: for any records, each is in one call, every call is within the service's limits, and no two
-        /// neighbours could have been one call.
+        /// Goal: for any records, each is in one call, every call is within the service's limits,
+        /// and no two neighbours could have been one call.
         #[test]
         fn calls_are_within_limits(records in records()) {
             let calls = log_events(&records);

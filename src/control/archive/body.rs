@@ -83,7 +83,8 @@ pub fn create_log_stream(group: &str, log_stream: &str) -> Vec<u8> {
     call.to_string().into_bytes()
 }
 
-/// Body of `PutRecordBatch`. Each record ends with a line break, because Firehose concatenates records unchanged.
+/// Body of `PutRecordBatch`. Each record ends with a line break, because Firehose concatenates
+/// records unchanged.
 pub fn put_record_batch(delivery_stream: &str, batch: &RecordBatch, indexes: &[usize]) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
@@ -109,8 +110,8 @@ pub fn put_record_batch(delivery_stream: &str, batch: &RecordBatch, indexes: &[u
     serde_json::to_vec(&call).expect("strings")
 }
 
-/// The error an AWS service names in its answer: header or JSON member, without its namespace, or the `<Code>` of
-/// S3.
+/// The error an AWS service names in its answer: header or JSON member, without its namespace, or
+/// the `<Code>` of S3.
 pub fn error_code(header: Option<&str>, body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Body {

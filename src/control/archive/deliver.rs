@@ -1,5 +1,5 @@
-//! One configuration's delivery: waits until a batch is due, ships it until it has arrived, and only then moves the
-//! cursor.
+//! One configuration's delivery: waits until a batch is due, ships it until it has arrived, and
+//! only then moves the cursor.
 
 use std::convert::Infallible;
 use std::io;
@@ -51,7 +51,9 @@ pub(super) async fn deliver(sink: Rc<Sink>, common: Rc<Common>) -> Infallible {
 
 /// The next batch, once it is due.
 async fn next(sink: &Sink, common: &Common) -> RecordBatch {
-    // Number and time of the oldest undelivered record.
+    // Number and time of the oldest undelivered record. Its time is in its entry alone: reading
+    // that one entry for each delivery is cheaper than times kept beside the spool, which a restart
+    // would have to read back as well.
     let mut oldest = None;
     loop {
         let location = sink.spool.borrow().next_batch(1);
@@ -100,8 +102,8 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
     }
 }
 
-/// Reads on a blocking thread. `None` if there is nothing to deliver: damaged records were dropped, or a disk error
-/// was waited out.
+/// Reads on a blocking thread. `None` if there is nothing to deliver: damaged records were dropped,
+/// or a disk error was waited out.
 async fn read(sink: &Sink, common: &Common, location: BatchLocation) -> Option<RecordBatch> {
     let position = sink.spool.borrow().position();
     let outcome = blocking(move || spool::read(&location)).await;

@@ -1,4 +1,5 @@
-//! When the records of a spool are delivered: objects at the end of their window, others after a short wait.
+//! When the records of a spool are delivered: objects at the end of their window, others after a
+//! short wait.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::spool::entry::SpooledRecord;
 use uproar_proto::base::limits::{LOG_BATCH_BYTES_MAX, PUT_LOG_EVENTS_BYTES_MAX};
 use uproar_proto::base::number::wide;
 
-/// From the end of a window until its objects are made: messages of its last moment are in the spool by then.
+/// From the end of a window until its objects are made: messages of its last moment are in the
+/// spool by then.
 const WINDOW_GRACE_MS: u64 = 1_000;
 
 /// When records of a kind are delivered.
@@ -82,8 +84,8 @@ mod tests {
         linger_ms: 5_000,
     };
 
-    /// Goal: objects wait for their window's end, streams for their linger, a full batch does not wait, and a clock
-    /// that steps back delays nothing for longer than usual.
+    /// Goal: objects wait for their window's end, streams for their linger, a full batch does not
+    /// wait, and a clock that steps back delays nothing for longer than usual.
     #[test]
     fn records_are_due_in_time() {
         let wait =
@@ -101,7 +103,8 @@ mod tests {
         assert_eq!(wait(STREAM, 99_000_000, 10, 0), 5_000);
     }
 
-    /// Goal: a batch ends with the last closed window; without a closed one it is delivered as it is.
+    /// Goal: a batch ends with the last closed window; without a closed one it is delivered as it
+    /// is.
     #[test]
     fn batches_end_with_closed_windows() {
         let records = [

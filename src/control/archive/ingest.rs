@@ -32,8 +32,8 @@ const ENTRIES_PER_COMMIT_MAX: u32 = 1024;
 /// How long blocking reads and writes may continue when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A command from the control plane. Commands arrive in order, and before any shard sends frames that depend on
-/// them.
+/// A command from the control plane. Commands arrive in order, and before any shard sends frames
+/// that depend on them.
 #[derive(Debug)]
 pub(super) enum ArchiveCommand {
     /// All configurations; spools of others are removed.
@@ -81,7 +81,9 @@ pub(super) fn run(
 /// A sink and its tasks.
 struct Running {
     sink: Rc<Sink>,
+    // Ends with this value.
     delivery: JoinHandle<()>,
+    // The last sync of its spool; one at a time.
     sync: Option<JoinHandle<()>>,
 }
 
@@ -104,9 +106,12 @@ struct Ingest {
     sinks: HashMap<LoggingId, Running>,
     // Configurations whose spool could not be opened; opening is retried.
     unopened: HashMap<LoggingId, Destination>,
-    // Entries of each shard that are spooled but not yet acknowledged.
+    // Entries of each shard that are spooled but not yet acknowledged. A count is enough: mailbox
+    // and spool keep the order in which the shard holds its deliveries.
     unacknowledged: Vec<u32>,
+    // A stop command was received.
     stopping: bool,
+    // The record being made; reused.
     record: Vec<u8>,
 }
 
@@ -171,7 +176,8 @@ impl Ingest {
         }
         for (mailbox, unacknowledged) in self.end.mailboxes.iter_mut().zip(&mut self.unacknowledged)
         {
-            // A full mailbox: the acknowledgement waits, and the shard's deadline lets deliveries go ahead.
+            // A full mailbox: the acknowledgement waits, and the shard's deadline lets deliveries
+            // go ahead.
             if *unacknowledged > 0 && mailbox.has_room() {
                 mailbox.deliver(Command::Spooled(std::mem::take(unacknowledged)));
             }

@@ -1,4 +1,5 @@
-//! Where records are stored at their destinations (contract §5): object keys, log streams, files. Pure.
+//! Where records are stored at their destinations, named as Amazon IVS Chat names them: object
+//! keys, log streams, files. Pure.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,8 +11,8 @@ use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{LoggingId, RoomId};
 
-/// Key of the object with a room's records of the window that begins at `start_ms`. `hash` distinguishes objects of
-/// one room and minute.
+/// Key of the object with a room's records of the window that begins at `start_ms`. `hash`
+/// distinguishes objects of one room and minute.
 pub fn object_key(account: &Account, room: RoomId, start_ms: u64, hash: u32) -> String {
     let Account {
         region,
@@ -26,8 +27,8 @@ pub fn object_key(account: &Account, room: RoomId, start_ms: u64, hash: u32) -> 
     )
 }
 
-/// Hash of an object's first record in its spool, by epoch and number. It differs for any two numbers of an epoch
-/// less than 2^32 apart, and is the same whenever the object is made again.
+/// Hash of an object's first record in its spool, by epoch and number. It differs for any two
+/// numbers of an epoch less than 2^32 apart, and is the same whenever the object is made again.
 pub fn object_hash(configuration: LoggingId, (epoch, number): (u32, u64)) -> u32 {
     let base = fnv1a_32(configuration.as_bytes());
     // An odd factor is a bijection of 32 bits.

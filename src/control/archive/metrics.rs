@@ -97,12 +97,16 @@ impl Kind {
 /// Counters of one kind.
 #[derive(Debug, Default)]
 struct KindMetrics {
+    // Records.
     spooled: AtomicU64,
     delivered: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
+    // Requests that failed.
     delivery_errors: [AtomicU64; DeliveryError::ALL.len()],
+    // Bytes and undelivered records of the kind's spools; the sum of its sinks' shares.
     spool_bytes: AtomicU64,
     backlog: AtomicU64,
+    // Requests that succeeded, and their total duration.
     deliveries: AtomicU64,
     delivery_micros: AtomicU64,
 }
@@ -141,7 +145,8 @@ impl ArchiveMetrics {
     /// Replaces one spool's share of the gauges: bytes on disk, records undelivered.
     pub(super) fn hold(&self, kind: Kind, before: (u64, u64), after: (u64, u64)) {
         let metrics = self.of(kind);
-        // There is one writer, and it subtracts exactly what it added: the sums never go below zero.
+        // There is one writer, and it subtracts exactly what it added: the sums never go below
+        // zero.
         metrics
             .spool_bytes
             .fetch_add(after.0.wrapping_sub(before.0), Relaxed);

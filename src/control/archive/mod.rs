@@ -1,12 +1,13 @@
-//! Chat logging (contract §5): the records of logged rooms, from the shards to their destinations.
+//! Chat logging: the records of logged rooms, from the shards to their destinations.
 //!
-//! One thread. Its ingest task takes frames from the shards' mailboxes, writes their records to the spools of the
-//! room's logging configurations and acknowledges them to the shards, which deliver to viewers only then. One task
-//! per configuration moves records from its spool to its destination. Reading, compression and file writes run on
-//! blocking threads, so that ingest acknowledges at once.
+//! One thread. Its ingest task takes frames from the shards' mailboxes, writes their records to the
+//! spools of the room's logging configurations and acknowledges them to the shards, which deliver
+//! to viewers only then. One task per configuration moves records from its spool to its
+//! destination. Reading, compression and file writes run on blocking threads, so that ingest
+//! acknowledges at once.
 //!
-//! At least once: the cursor moves when the destination has answered. A repeated delivery to object storage writes
-//! the same objects under the same keys.
+//! At least once: the cursor moves when the destination has answered. A repeated delivery to object
+//! storage writes the same objects under the same keys.
 
 pub mod batch;
 pub mod body;
@@ -123,8 +124,8 @@ impl ArchiveThread {
         self.archive.clone()
     }
 
-    /// Call after the shards have ended: spools the frames they sent, then stops. Undelivered records stay in the
-    /// spools.
+    /// Call after the shards have ended: spools the frames they sent, then stops. Undelivered
+    /// records stay in the spools.
     pub fn stop(self) {
         self.archive.send(ArchiveCommand::Stop);
         self.thread.join();

@@ -1,10 +1,12 @@
-//! One log record (contract §5): the frame clients got, in an envelope. Pure.
+//! One log record in Amazon IVS Chat's format: the frame that clients got, in an envelope. Pure.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// The members of the frame that the envelope repeats.
+/// The members of the frame that the envelope repeats. They are parsed from the frame, which a
+/// shard encoded, rather than handed on beside it: a batch is one piece of memory without an index
+/// of its frames, and an index would move this work to the shard.
 #[derive(Deserialize)]
 struct FrameHead<'a> {
     #[serde(rename = "Type", borrow)]
@@ -17,8 +19,8 @@ struct FrameHead<'a> {
 const SECONDS_CHARS: usize = 19;
 
 /// Appends the record of a frame's payload, one line of JSON without a line break, and returns its
-/// `event_timestamp` in milliseconds since the epoch. `None`, and nothing appended, for anything but a
-/// MESSAGE or EVENT.
+/// `event_timestamp` in milliseconds since the epoch. `None`, and nothing appended, for anything
+/// but a MESSAGE or EVENT.
 pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
     let head: FrameHead<'_> = serde_json::from_slice(payload).ok()?;
     if !matches!(&*head.kind, "MESSAGE" | "EVENT") {
@@ -81,8 +83,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: for any message the record is one line whose members agree with the frame; names that users choose
-        /// do not confuse it. Oracle: serde_json, jiff.
+        /// Goal: for any message the record is one line whose members agree with the frame; names
+        /// that users choose do not confuse it. Oracle: serde_json, jiff.
         #[test]
         fn any_frame_is_recorded(
             content in "[\\x00-\\x7fé🔥]{1,60}",

@@ -1,10 +1,11 @@
 //! One delivery as a pure state machine: which request is next, and what an answer means for it.
 //!
-//! A request that is refused because of its records is halved until the record at fault stands alone. That record is
-//! dropped, and counted, if the sink is known to accept others; otherwise the sink or the configuration may be at
-//! fault, and the record waits behind the others. A sink that accepted records once and then refuses one after the
-//! other is trusted only up to [`LOG_DROPS_MAX`]. So one record costs about two requests for each power of two in
-//! its request, and nothing else waits for it.
+//! A request that is refused because of its records is halved until the record at fault stands
+//! alone. That record is dropped, and counted, if the sink is known to accept others; otherwise the
+//! sink or the configuration may be at fault, and the record waits behind the others. A sink that
+//! accepted records once and then refuses one after the other is trusted only up to
+//! [`LOG_DROPS_MAX`]. So one record costs about two requests for each power of two in its request,
+//! and nothing else waits for it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -65,7 +66,8 @@ impl Report {
 }
 
 impl Shipment {
-    /// Starts with these requests, in order. `drops_left` is what an earlier delivery left; 0 for a new sink.
+    /// Starts with these requests, in order. `drops_left` is what an earlier delivery left; 0 for a
+    /// new sink.
     pub(super) fn new(uploads: Vec<UploadRequest>, drops_left: u32) -> Self {
         let pending = |upload| PendingUpload {
             upload,

@@ -249,8 +249,9 @@ fn one_poisoned_record_is_found_by_halving() {
     }
 }
 
-/// Goal: a sink that refuses everything loses nothing as long as it does not name the data: the configuration may be
-/// at fault. If it names the data, records are dropped one by one, with long pauses.
+/// Goal: a sink that refuses everything loses nothing as long as it does not name the data: the
+/// configuration may be at fault. If it names the data, records are dropped one by one, with long
+/// pauses.
 #[test]
 fn a_sink_that_refuses_everything_is_waited_for() {
     for names_poison in [false, true] {
@@ -274,8 +275,8 @@ fn a_sink_that_refuses_everything_is_waited_for() {
     assert_eq!((totals.refused, sink.requests), (1, LOG_REFUSALS_MAX));
 }
 
-/// Goal: a sink that accepted records and then refuses all of them, as with a disabled key, costs a handful, not the
-/// spool; once it is repaired, everything else arrives.
+/// Goal: a sink that accepted records and then refuses all of them, as with a disabled key, costs a
+/// handful, not the spool; once it is repaired, everything else arrives.
 #[test]
 fn a_sink_that_breaks_later_costs_a_handful() {
     let mut shipment = Shipment::new(uploads(Service::S3, 500, 100), LOG_DROPS_MAX);
@@ -311,8 +312,9 @@ fn a_lone_refused_record_holds_others_for_minutes() {
 }
 
 proptest! {
-    /// Goal: whatever a sink does, each record is kept at least once or counted as dropped; every record counted as
-    /// delivered was kept; only poison is dropped; and the delivery ends soon after the sink behaves correctly.
+    /// Goal: whatever a sink does, each record is kept at least once or counted as dropped; every
+    /// record counted as delivered was kept; only poison is dropped; and the delivery ends soon
+    /// after the sink behaves correctly.
     #[test]
     fn nothing_is_lost_to_a_bad_sink(
         service in prop_oneof![Just(Service::Firehose), Just(Service::Logs), Just(Service::S3)],

@@ -18,7 +18,8 @@ pub(super) struct Sink {
     pub(super) destination: RefCell<Destination>,
     /// Changes with the destination, so that a delivery in progress notices.
     pub(super) generation: Cell<u64>,
-    /// Records that may be dropped because the destination refuses them, until it accepts one again.
+    /// Records that may be dropped because the destination refuses them, until it accepts one
+    /// again.
     pub(super) drops_left: Cell<u32>,
     /// Notified when records were spooled.
     pub(super) spooled: Notify,

@@ -86,8 +86,8 @@ impl SinkClient {
             let written = blocking(move || replace(&file, &object)).await;
             return written.map(|()| Outcome::Accepted { rejected: 0 });
         };
-        // A bucket with Object Lock refuses objects without a checksum. The official SDKs send this one by
-        // default, so a store that accepts their objects accepts ours.
+        // A bucket with Object Lock refuses objects without a checksum. The official SDKs send this
+        // one by default, so a store that accepts their objects accepts ours.
         let checksum = body::crc32_base64(&object);
         let call = ServiceCall {
             service: "s3",
@@ -104,7 +104,8 @@ impl SinkClient {
         Ok(verdict::object(&self.call(call, now).await?))
     }
 
-    /// Creates the log stream if there is none, and sends a sequence token to a service that requires one.
+    /// Creates the log stream if there is none, and sends a sequence token to a service that
+    /// requires one.
     async fn put_log_events(
         &self,
         (group, stream): (&str, &str),
@@ -222,8 +223,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     durable::replace(path, content, Access::PUBLIC, Survives::PowerLoss)
 }
 
-/// Appends after the last whole line; the rest of an interrupted write is cut off first. Writes all lines or none,
-/// so that a retry duplicates nothing.
+/// Appends after the last whole line; the rest of an interrupted write is cut off first. Writes all
+/// lines or none, so that a retry duplicates nothing.
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -268,8 +269,8 @@ mod tests {
     use super::*;
     use crate::durable::faults::{Plan, Scratch, plans, under};
 
-    /// Goal: with any failure, alone or in pairs, acknowledged lines are there once, in order, and a repetition of a
-    /// failed append leaves no second copy.
+    /// Goal: with any failure, alone or in pairs, acknowledged lines are there once, in order, and
+    /// a repetition of a failed append leaves no second copy.
     #[test]
     fn lines_are_appended_once_whatever_fails() {
         let run = |path: &Path| {

@@ -60,8 +60,8 @@ pub struct ObjectName {
 }
 
 impl ObjectName {
-    /// The key of an object whose first record is record `index` of the batch. Each record is the first of one
-    /// object at most.
+    /// The key of an object whose first record is record `index` of the batch. Each record is the
+    /// first of one object at most.
     fn key(&self, index: usize) -> String {
         let (epoch, first) = self.first;
         let number = (epoch, first + wide(index));
@@ -195,8 +195,8 @@ mod tests {
     use super::super::spool::batch_from;
     use super::*;
 
-    /// Goal: no object of a spool replaces another, however many windows share a minute and however many batches a
-    /// window.
+    /// Goal: no object of a spool replaces another, however many windows share a minute and however
+    /// many batches a window.
     #[test]
     fn objects_have_keys_of_their_own() {
         let settings = ArchiveSettings {

@@ -1,14 +1,16 @@
 //! What a sink's answer says about the records sent to it. Pure.
 //!
-//! A record counts as delivered only if the answer says so in the service's own form. A status of 200
-//! with a page of HTML, a count without the list it counts, or a list of another length says nothing,
-//! and records without a known result are sent again: at least once. An acceptance is one of:
+//! A record counts as delivered only if the answer says so in the service's own form. A status of
+//! 200 with a page of HTML, a count without the list it counts, or a list of another length says
+//! nothing, and records without a known result are sent again: at least once. An acceptance is one
+//! of:
 //!
 //! - **S3**: status 200, an `ETag`, an empty body.
-//! - **CloudWatch Logs**: status 200 and a JSON object with a `nextSequenceToken`, or with no members except those
-//!   of `PutLogEvents`' answer; or `DataAlreadyAcceptedException`.
-//! - **Firehose**: status 200, a list with one entry for each record, at least as many failures in it as
-//!   `FailedPutCount` says; and for each record an entry with a `RecordId` and without an `ErrorCode`.
+//! - **CloudWatch Logs**: status 200 and a JSON object with a `nextSequenceToken`, or with no
+//!   members except those of `PutLogEvents`' answer; or `DataAlreadyAcceptedException`.
+//! - **Firehose**: status 200, a list with one entry for each record, at least as many failures in
+//!   it as `FailedPutCount` says; and for each record an entry with a `RecordId` and without an
+//!   `ErrorCode`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -62,8 +64,8 @@ impl Outcome {
     }
 }
 
-/// The outcome of an answer to S3's `PutObject`. A stored object has an `ETag`; a page from something between here
-/// and the store has none.
+/// The outcome of an answer to S3's `PutObject`. A stored object has an `ETag`; a page from
+/// something between here and the store has none.
 pub fn object(answered: &Answered) -> Outcome {
     if !is_success(answered) {
         return refusal(answered);
@@ -172,8 +174,9 @@ pub fn records(answered: &Answered, sent: usize) -> Outcome {
     Outcome::Partial { left, text }
 }
 
-/// How many of `sent` events were rejected for good; `None` if the indexes are not those of the request. Events are
-/// sorted by time: the old ones come first, the new ones last. End indexes are exclusive.
+/// How many of `sent` events were rejected for good; `None` if the indexes are not those of the
+/// request. Events are sorted by time: the old ones come first, the new ones last. End indexes are
+/// exclusive.
 fn rejected_log_events(members: &Map<String, Value>, sent: usize) -> Option<u64> {
     let info = match members.get("rejectedLogEventsInfo") {
         None | Some(Value::Null) => return Some(0),
@@ -229,8 +232,8 @@ fn shown(code: &str) -> String {
     plain.take(CODE_CHARS_MAX).collect()
 }
 
-/// The outcome of an unsuccessful answer. The operator may correct a fault of the sink or the configuration, so the
-/// request is repeated; a fault of the data is searched for.
+/// The outcome of an unsuccessful answer. The operator may correct a fault of the sink or the
+/// configuration, so the request is repeated; a fault of the data is searched for.
 fn refusal(answered: &Answered) -> Outcome {
     let status = answered.status;
     let code = refusal_code(answered);
@@ -424,7 +427,8 @@ mod tests {
         }
     }
 
-    /// Goal: a repeated request whose records are already there is delivered; an old service's token is found.
+    /// Goal: a repeated request whose records are already there is delivered; an old service's
+    /// token is found.
     #[test]
     fn repeated_log_events_are_delivered() {
         let twice = r#"{"__type":"DataAlreadyAcceptedException","expectedSequenceToken":"5"}"#;
@@ -441,8 +445,8 @@ mod tests {
         ));
     }
 
-    /// Goal: a code that only looks like a known one in a log line is not it: the records are not known to be
-    /// accepted.
+    /// Goal: a code that only looks like a known one in a log line is not it: the records are not
+    /// known to be accepted.
     #[test]
     fn a_code_that_looks_like_another_is_not_that_one() {
         for code in [

@@ -1,4 +1,5 @@
-//! One request of the control listener as its handlers see it: who sent it, and what its signature covers.
+//! One request of the control listener as its handlers see it: who sent it, and what its signature
+//! covers.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -42,7 +43,8 @@ pub(super) fn signed_headers(parts: &Parts) -> Vec<(&str, &[u8])> {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
-    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the host.
+    // HTTP/2 carries the host as `:authority`; some clients sign it by that name, others as the
+    // host.
     let authority = parts
         .uri
         .authority()

@@ -1,5 +1,6 @@
-//! A connection's plaintext before it reaches the HTTP library, which resolves two lengths of one request by itself:
-//! after the first ambiguity it receives bytes that are no request, so that it answers 400 and closes.
+//! A connection's plaintext before it reaches the HTTP library, which resolves two lengths of one
+//! request by itself: after the first ambiguity it receives bytes that are no request, so that it
+//! answers 400 and closes.
 
 use std::cell::Cell;
 use std::io;

@@ -1,4 +1,5 @@
-//! Pages without a signature: health, metrics, and one for a person with a browser. The control listener is private.
+//! Pages without a signature: health, metrics, and one for a person with a browser. The control
+//! listener is private.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,5 @@
-//! The log line of a refused API call: the caller, the operation, the reason and the answer's request id.
+//! The log line of a refused API call: the caller, the operation, the reason and the answer's
+//! request id.
 
 use std::net::IpAddr;
 
@@ -11,8 +12,8 @@ use crate::control::operation::Operation;
 use crate::logging::{Kind, bounded, local};
 use uproar_proto::sigv4::Claim;
 
-/// Logs that a call was refused, unless a line of its kind was logged within a second. A `key` is authenticated, a
-/// `claimed_key` is not.
+/// Logs that a call was refused, unless a line of its kind was logged within a second. A `key` is
+/// authenticated, a `claimed_key` is not.
 pub(super) fn log(
     fault: &Fault,
     context: &CallContext,

@@ -1,5 +1,5 @@
-//! One connection of the control listener. Bytes read before HTTP begins come first, and any copy can decide how the
-//! connection ends.
+//! One connection of the control listener. Bytes read before HTTP begins come first, and any copy
+//! can decide how the connection ends.
 
 use std::io;
 use std::pin::Pin;
@@ -35,10 +35,11 @@ impl SharedStream {
         self.ahead = bytes;
     }
 
-    /// Shuts down the write side and waits for the client's end, so that no reset discards an answer. Bytes the
-    /// client still sends are read and dropped, within bounds.
+    /// Shuts down the write side and waits for the client's end, so that no reset discards an
+    /// answer. Bytes the client still sends are read and dropped, within bounds.
     pub(super) async fn linger(&self) {
-        // Done before, unless the HTTP library gave up. A failure means that the client closed first.
+        // Done before, unless the HTTP library gave up. A failure means that the client closed
+        // first.
         let _gone = socket::end_writing(&*self.socket);
         let _elapsed = tokio::time::timeout(LINGER_MAX, self.discard(LINGER_BYTES_MAX)).await;
     }
@@ -66,8 +67,8 @@ impl SharedStream {
         Ok((peeked > 0).then_some(first[0]))
     }
 
-    /// If the client has still not read everything, no more can be delivered: a reset discards the rest, so that the
-    /// kernel does not keep it for minutes.
+    /// If the client has still not read everything, no more can be delivered: a reset discards the
+    /// rest, so that the kernel does not keep it for minutes.
     pub(super) fn reset_if_unread(&self) {
         if socket::has_unsent(&*self.socket) {
             // A failure means that the client closed first.

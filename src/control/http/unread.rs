@@ -1,5 +1,6 @@
-//! The unread part of a request's body once its answer is ready: a small rest is drained and the connection
-//! continues; a larger one ends the connection, in a way that lets the client still read the answer.
+//! The unread part of a request's body once its answer is ready: a small rest is drained and the
+//! connection continues; a larger one ends the connection, in a way that lets the client still read
+//! the answer.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ impl Unread {
         }
     }
 
-    /// Reads the body, bounded, within a deadline; a declared length is checked before a byte is read.
+    /// Reads the body, bounded, within a deadline; a declared length is checked before a byte is
+    /// read.
     pub(super) async fn read(&mut self) -> Result<Bytes, Fault> {
         let body = match std::mem::replace(self, Self::Rest) {
             Self::Nothing => {
@@ -60,8 +62,8 @@ impl Unread {
         }
     }
 
-    /// Decides whether the connection continues, and announces its end in the answer, before the client sends
-    /// another request on it. HTTP/2 ends only the stream.
+    /// Decides whether the connection continues, and announces its end in the answer, before the
+    /// client sends another request on it. HTTP/2 ends only the stream.
     pub(super) fn settle(self, from: &Caller, parts: &Parts, mut answer: Answered) -> Answered {
         if parts.version > Version::HTTP_11 {
             return answer;

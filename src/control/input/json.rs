@@ -1,4 +1,5 @@
-//! JSON without repeated member names: signers, proxies and this server must not read one body differently.
+//! JSON without repeated member names: signers, proxies and this server must not read one body
+//! differently.
 
 use std::fmt;
 
@@ -74,7 +75,8 @@ impl<'de> Visitor<'de> for Reader {
 mod tests {
     use super::*;
 
-    /// Goal: all other JSON is read as serde_json reads it. Method: compare, on texts of every kind.
+    /// Goal: all other JSON is read as serde_json reads it. Method: compare, on texts of every
+    /// kind.
     #[test]
     fn only_repeated_members_are_read_differently() {
         for text in [

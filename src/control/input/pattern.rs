@@ -1,4 +1,4 @@
-//! The patterns of the API's strings (contract §3.3, §3.4).
+//! The patterns of strings, as the API model of Amazon IVS Chat has them.
 
 use crate::control::arn::is_arn;
 use uproar_proto::base::id::{FrameId, LoggingId};

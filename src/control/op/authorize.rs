@@ -1,5 +1,5 @@
-//! Proof that a caller may make a call. Only one function makes it, and handlers of operations accept nothing else,
-//! so that an operation without an authorization check does not compile.
+//! Proof that a caller may make a call. Only one function makes it, and handlers of operations
+//! accept nothing else, so that an operation without an authorization check does not compile.
 
 use std::rc::Rc;
 
@@ -126,9 +126,9 @@ mod tests {
         authorize(request(operation, grant, arn)).map(drop)
     }
 
-    /// Goal: for every operation, a key limited to one resource reaches that one, no other, and neither creations
-    /// nor listings; a key limited to other operations reaches nothing. Method: the whole table, so that it covers
-    /// new operations as well.
+    /// Goal: for every operation, a key limited to one resource reaches that one, no other, and
+    /// neither creations nor listings; a key limited to other operations reaches nothing. Method:
+    /// the whole table, so that it covers new operations as well.
     #[test]
     fn every_operation_checks_its_resource() {
         let is_denied = |outcome| matches!(outcome, Err(Fault::Denied { .. }));
@@ -159,7 +159,8 @@ mod tests {
         }
     }
 
-    /// Goal: a body that hides its resource (absent, not a string) reaches nothing with a limited key.
+    /// Goal: a body that hides its resource (absent, not a string) reaches nothing with a limited
+    /// key.
     #[test]
     fn an_unreadable_resource_is_denied() {
         for body in ["", "{}", "{\"identifier\":[1]}", "{\"identifier\":null}"] {

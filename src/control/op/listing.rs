@@ -57,7 +57,7 @@ impl<I: ResourceId> Page<I> {
         let (page, more) = cache.page(self.after, self.count_max, wanted);
         let mut answer = Map::new();
         if more && let Some(last) = page.last() {
-            let token = write_cursor((last.head().updated_ms, last.id()));
+            let token = write_cursor((last.header().updated_ms, last.id()));
             answer.insert("nextToken".to_owned(), token.into());
         }
         let shown: Vec<Value> = page.iter().map(|record| show(record).into()).collect();

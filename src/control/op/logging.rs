@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::authorize::Authorized;
 use super::listing::Page;
 use super::request::Answer;
-use super::resource::{self, arn, find, name, new_head, now_ms};
+use super::resource::{self, arn, find, name, new_header, now_ms};
 use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -24,11 +24,11 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     let tags = tags::read(&mut input);
     let destination = destination(&mut input);
     let destination = input.finish_with(DESTINATION, destination)?;
-    let mut head = new_head::<LoggingId>(control)?;
-    head.name = name;
-    head.tags = tags.unwrap_or_default();
+    let mut header = new_header::<LoggingId>(control)?;
+    header.name = name;
+    header.tags = tags.unwrap_or_default();
     let record = LoggingRecord {
-        head,
+        header,
         destination,
         state: LoggingState::Active,
     };
@@ -61,7 +61,7 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
     input.finish()?;
     let id = find::<LoggingRecord>(control, "identifier", &arn)?;
     let change = |record: &mut LoggingRecord| {
-        record.head.name = name.or(record.head.name.take());
+        record.header.name = name.or(record.header.name.take());
         if let Some(destination) = destination {
             record.destination = destination;
         }

@@ -35,7 +35,7 @@ pub(super) fn find<R: Cached>(control: &Control, field: &str, arn: &str) -> Resu
 }
 
 /// A header with a new id and the current time.
-pub(super) fn new_head<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
+pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
     let id = I::from_random(u128::from_ne_bytes(random_bytes()?));
     Ok(ResourceHeader::new(id, now_ms(control)))
 }
@@ -52,17 +52,17 @@ pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Fault> {
 
 /// Members of every resource; those never set are absent.
 pub(super) fn show<R: Record>(control: &Control, record: &R) -> Map<String, Value> {
-    let head = record.head();
+    let header = record.header();
     let mut members = Map::new();
     let mut show = |name: &str, value: Value| drop(members.insert(name.to_owned(), value));
     show("arn", control.settings.account.arn(record.id()).into());
-    show("id", head.id.as_str().into());
-    if let Some(name) = &head.name {
+    show("id", header.id.as_str().into());
+    if let Some(name) = &header.name {
         show("name", name.as_str().into());
     }
-    show("createTime", time(head.created_ms).into());
-    show("updateTime", time(head.updated_ms).into());
-    show("tags", json!(head.tags));
+    show("createTime", time(header.created_ms).into());
+    show("updateTime", time(header.updated_ms).into());
+    show("tags", json!(header.tags));
     members
 }
 

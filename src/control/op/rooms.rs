@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::authorize::Authorized;
 use super::listing::Page;
 use super::request::Answer;
-use super::resource::{self, arn, find, name, new_head, now_ms};
+use super::resource::{self, arn, find, name, new_header, now_ms};
 use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -75,10 +75,10 @@ impl Wanted {
         control.registry.attach(&control.settings.account, arns)
     }
 
-    /// Absent members stay unchanged; an empty uri detaches the handler and keeps its fallback; a list replaces the
-    /// list.
+    /// Absent members stay unchanged; an empty uri detaches the handler and keeps its fallback; a
+    /// list replaces the list.
     fn apply(self, room: &mut RoomRecord) {
-        room.head.name = self.name.or(room.head.name.take());
+        room.header.name = self.name.or(room.header.name.take());
         room.message_rate = self.message_rate.unwrap_or(room.message_rate);
         room.message_length = self.message_length.unwrap_or(room.message_length);
         if let Some((uri, fallback)) = self.handler {
@@ -105,7 +105,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     let tags = tags::read(&mut input);
     input.finish()?;
     let room = keep_new(control, wanted, |room| {
-        room.head.tags = tags.unwrap_or_default();
+        room.header.tags = tags.unwrap_or_default();
     });
     Ok((200, Some(full(control, &room.await?))))
 }
@@ -120,7 +120,7 @@ pub(in crate::control) async fn create_ready(
         name: Some(name.to_owned()),
         ..Wanted::default()
     };
-    let room = keep_new(control, named, |room| room.head.id = id.to_string()).await?;
+    let room = keep_new(control, named, |room| room.header.id = id.to_string()).await?;
     Ok(control.settings.account.arn(room.id()))
 }
 
@@ -130,7 +130,7 @@ async fn keep_new(
     fill: impl FnOnce(&mut RoomRecord),
 ) -> Result<RoomRecord, Fault> {
     let mut room = RoomRecord {
-        head: new_head::<RoomId>(control)?,
+        header: new_header::<RoomId>(control)?,
         message_rate: ROOM_RATE_DEFAULT,
         message_length: LENGTH_MAX,
         handler: None,
@@ -209,7 +209,7 @@ pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault>
         let uri = room.handler.as_ref().map_or("", |handler| &handler.uri);
         let mut named = room.logging.iter().flatten();
         name.as_ref()
-            .is_none_or(|name| room.head.name.as_ref() == Some(name))
+            .is_none_or(|name| room.header.name.as_ref() == Some(name))
             && handler.as_ref().is_none_or(|handler| handler == uri)
             && logging
                 .as_ref()

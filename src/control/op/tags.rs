@@ -44,8 +44,8 @@ pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault>
     let arn = call.path_arn();
     let registry = &control.registry;
     let tags = match find(control, arn)? {
-        Taggable::Room(id) => registry.rooms.get(id).map(|room| room.head.tags),
-        Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.head.tags),
+        Taggable::Room(id) => registry.rooms.get(id).map(|room| room.header.tags),
+        Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.header.tags),
     };
     let tags = tags.ok_or_else(|| Fault::not_found(arn))?;
     Ok((200, Some(json!({"tags": tags}))))
@@ -93,12 +93,12 @@ async fn edit(
     let registry = &control.registry;
     let found = match find(control, arn)? {
         Taggable::Room(id) => {
-            let edited = registry.edit(id, |room: &mut RoomRecord| edit(&mut room.head.tags));
+            let edited = registry.edit(id, |room: &mut RoomRecord| edit(&mut room.header.tags));
             edited.await?.is_some()
         }
         Taggable::Logging(id) => {
             let edited = registry.edit(id, |logging: &mut LoggingRecord| {
-                edit(&mut logging.head.tags)
+                edit(&mut logging.header.tags)
             });
             edited.await?.is_some()
         }

@@ -40,11 +40,15 @@ const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000, 500
 /// Counters of the control thread.
 #[derive(Debug, Default)]
 pub struct ReviewMetrics {
+    // By position in OUTCOMES.
     outcomes: [Cell<u64>; OUTCOMES.len()],
     // The last one counts times above every bound.
     buckets: [Cell<u64>; BOUNDS_MS.len() + 1],
+    // Sum of the times in the buckets.
     seconds: Cell<f64>,
+    /// Requests to handlers that are not answered yet; at most `open`.
     pub(super) in_flight: Cell<usize>,
+    /// Reviews that have not ended; at most REVIEW_OPEN_MAX.
     pub(super) open: Cell<usize>,
 }
 

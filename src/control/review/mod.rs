@@ -1,8 +1,9 @@
 //! Message review: requests of the shards to handlers, verdicts back.
 //!
-//! One task per message. It waits for a free request to its handler, then for one of the total; both queues are
-//! first come, first served, and bounded. So a handler that hangs uses up only its own requests. The deadline covers
-//! the wait too; the room's home shard enforces it, here it only ends the call.
+//! One task per message. It waits for a free request to its handler, then for one of the total;
+//! both queues are first come, first served, and bounded. So a handler that hangs uses up only its
+//! own requests. The deadline covers the wait too; the room's home shard enforces it, here it only
+//! ends the call.
 
 mod client;
 mod metrics;
@@ -49,19 +50,27 @@ const COMPLAINTS: Rate = Rate::per_second(1);
 pub struct Reviews {
     control: Rc<Control>,
     settings: ReviewSettings,
+    // From a message's arrival to its deadline; the shards' one.
     timeout: Duration,
     client: HandlerClient,
+    // By the function's ARN; above REVIEW_HANDLERS_MAX those without a review are dropped.
     handlers: RefCell<HashMap<String, Rc<Handler>>>,
+    // Free requests of all handlers together.
     requests: Semaphore,
     metrics: Rc<ReviewMetrics>,
 }
 
 /// One handler, with the bounds that isolate it from the others.
 struct Handler {
+    // The function's ARN.
     function: String,
+    // `None`: its address is not configured.
     target: Option<Target>,
+    // Its free requests.
     requests: Semaphore,
+    // Reviews that wait for a free request; at most REVIEW_WAITING_PER_HANDLER_MAX.
     waiting: Cell<usize>,
+    // Log lines it may still cause.
     complaints: Cell<Budget>,
 }
 

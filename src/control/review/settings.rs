@@ -81,8 +81,8 @@ mod tests {
 
     const FUNCTION: &str = "arn:aws:lambda:eu-west-1:123456789012:function:check";
 
-    /// Goal: a mapped function is its URL, any other one is invoked at the endpoint, and its name cannot change the
-    /// path.
+    /// Goal: a mapped function is its URL, any other one is invoked at the endpoint, and its name
+    /// cannot change the path.
     #[test]
     fn functions_are_mapped_or_invoked() {
         let mut settings = ReviewSettings::default();

@@ -59,7 +59,7 @@ pub enum BackupError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Head {
+struct Header {
     uproar: String,
     schema: u64,
 }
@@ -74,7 +74,7 @@ struct Row {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tail {
+struct Footer {
     rows: usize,
     sha256: String,
 }
@@ -98,8 +98,8 @@ pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
     Ok(content.rows.len())
 }
 
-/// Replaces `database` by the content of `source`, atomically. The previous database is kept beside it; returns its
-/// path. No server may run on it: the caller holds the data directory's lock.
+/// Replaces `database` by the content of `source`, atomically. The previous database is kept beside
+/// it; returns its path. No server may run on it: the caller holds the data directory's lock.
 pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, BackupError> {
     let file = File::open(source).map_err(|cause| in_file(source, cause))?;
     let content = read_copy(BufReader::new(file)).map_err(|(line, cause)| BackupError::Copy {
@@ -121,8 +121,8 @@ pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, Backup
     swap().map_err(|cause| in_file(database, cause))
 }
 
-/// Gives an existing database an unused second name. It keeps its own name until the new one replaces it: at no
-/// instant is there none.
+/// Gives an existing database an unused second name. It keeps its own name until the new one
+/// replaces it: at no instant is there none.
 fn keep(database: &Path) -> io::Result<Option<PathBuf>> {
     for number in 0..1000 {
         let kept = database.with_added_extension(format!("before-{number}"));
@@ -205,18 +205,18 @@ fn write_copy(out: &mut impl Write, content: &Content) -> io::Result<()> {
         hash.update(&line);
         out.write_all(line.as_bytes())
     };
-    line(serde_json::to_string(&Head {
+    line(serde_json::to_string(&Header {
         uproar: WHAT.to_owned(),
         schema: content.schema,
     }))?;
     for row in &content.rows {
         line(serde_json::to_string(row))?;
     }
-    let tail = Tail {
+    let footer = Footer {
         rows: content.rows.len(),
         sha256: hex(&hash.finalize()),
     };
-    writeln!(out, "{}", serde_json::to_string(&tail)?)?;
+    writeln!(out, "{}", serde_json::to_string(&footer)?)?;
     out.flush()
 }
 
@@ -230,8 +230,8 @@ fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
         let mut line = String::new();
         let mut bounded = input.by_ref().take(BACKUP_LINE_BYTES_MAX);
         let read = bounded.read_line(&mut line);
-        let is_head = content.is_none();
-        if is_head && (read.is_err() || serde_json::from_str::<Head>(&line).is_err()) {
+        let is_header = content.is_none();
+        if is_header && (read.is_err() || serde_json::from_str::<Header>(&line).is_err()) {
             return Err(at(NO_COPY.to_owned()));
         }
         read.map_err(|error| at(error.to_string()))?;
@@ -239,20 +239,24 @@ fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
             return Err(at("the copy ends here, or the line is too long".to_owned()));
         }
         let Some(content) = &mut content else {
-            let head: Head = serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
-            if head.uproar != WHAT || head.schema > schema::CURRENT {
-                return Err(at(format!("a {} of schema {}", head.uproar, head.schema)));
+            let header: Header =
+                serde_json::from_str(&line).map_err(|error| at(error.to_string()))?;
+            if header.uproar != WHAT || header.schema > schema::CURRENT {
+                return Err(at(format!(
+                    "a {} of schema {}",
+                    header.uproar, header.schema
+                )));
             }
             hash.update(&line);
             content = Some(Content {
-                schema: head.schema,
+                schema: header.schema,
                 rows: Vec::new(),
             });
             continue;
         };
-        if let Ok(tail) = serde_json::from_str::<Tail>(&line) {
+        if let Ok(footer) = serde_json::from_str::<Footer>(&line) {
             let found = hex(&hash.finalize_reset());
-            if tail.rows != content.rows.len() || tail.sha256 != found {
+            if footer.rows != content.rows.len() || footer.sha256 != found {
                 return Err(at("the records are not those that were copied".to_owned()));
             }
             break;
@@ -322,7 +326,8 @@ mod tests {
             .id
     }
 
-    /// Goal: with any failure, and a kill anywhere: a copy is whole or absent, and the previous one whole.
+    /// Goal: with any failure, and a kill anywhere: a copy is whole or absent, and the previous one
+    /// whole.
     #[test]
     fn a_copy_is_whole_or_the_one_before_it() {
         let scratch = Scratch::new();
@@ -340,8 +345,8 @@ mod tests {
         }
     }
 
-    /// Goal: with any failure, and a kill anywhere: there is a whole database at every instant, the previous or the
-    /// restored one, and the previous one is kept.
+    /// Goal: with any failure, and a kill anywhere: there is a whole database at every instant, the
+    /// previous or the restored one, and the previous one is kept.
     #[test]
     fn a_restore_leaves_a_whole_database() {
         let scratch = Scratch::new();

@@ -1,14 +1,16 @@
 //! The database behind the writer: commits, and recovery when the disk refuses one.
 //!
-//! redb is unusable after a failed write, so it is reopened. The failed commit may still be on disk: then it is
-//! rolled back, because its callers are told that it failed. Three rules ensure this:
+//! redb is unusable after a failed write, so it is reopened. The failed commit may still be on
+//! disk: then it is rolled back, because its callers are told that it failed. Three rules ensure
+//! this:
 //!
-//! - Every commit has a unique number, and it carries the data for its rollback (the table [`UNDO`]). So any
-//!   later opening of the database, now or after a restart, can recognise it and roll it back.
-//! - A rollback is a commit that needs no rollback itself: if it fails it is repeated until it succeeds, and
-//!   nothing is written before that.
-//! - The number of a refused commit is recorded beside the database before callers learn of the refusal
-//!   ([`refused`]), so that a restart recognises it.
+//! - Every commit has a unique number, and it carries the data for its rollback (the table
+//!   [`UNDO`]). So any later opening of the database, now or after a restart, can recognise it and
+//!   roll it back.
+//! - A rollback is a commit that needs no rollback itself: if it fails it is repeated until it
+//!   succeeds, and nothing is written before that.
+//! - The number of a refused commit is recorded beside the database before callers learn of the
+//!   refusal ([`refused`]), so that a restart recognises it.
 //!
 //! [`refused`]: super::refused
 
@@ -36,7 +38,8 @@ const IDENTITY: &str = "identity";
 const LAST: &str = "last";
 /// Interval of log lines about a disk that keeps refusing.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// Attempts to record a refusal, or to find that there is none to record, before callers get their error anyway.
+/// Attempts to record a refusal, or to find that there is none to record, before callers get their
+/// error anyway.
 const RECORD_ATTEMPTS: u32 = 4;
 /// Pause between two of them.
 const RECORD_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
@@ -45,10 +48,13 @@ type Opener = Box<dyn FnMut() -> Result<Database, StoreError> + Send>;
 
 /// A database that is reopened after a failure.
 pub(super) struct Disk {
+    // Opens the database again after a failure.
     opener: Opener,
+    // The file that names the last refused commit.
     refusals: Box<dyn RefusalRecord>,
     // `None`: it failed, and the state on disk is unknown.
     database: Option<Database>,
+    // Distinguishes the database from all others.
     identity: u64,
     // Number of the last commit that counts.
     pub(super) commits: u64,
@@ -118,7 +124,8 @@ impl Disk {
         Ok(found)
     }
 
-    /// Commits all of the writes or none. `false` means none, also after a restart; the reason is logged.
+    /// Commits all of the writes or none. `false` means none, also after a restart; the reason is
+    /// logged.
     pub(super) fn commit(&mut self, writes: &[Write]) -> bool {
         match self.try_commit(writes) {
             Ok(()) => {

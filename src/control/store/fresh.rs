@@ -1,8 +1,8 @@
 //! The database of a first start: built in memory, then written to its path as a whole.
 //!
-//! redb writes a new file step by step and syncs each step, nine times until the current schema is there. Nothing
-//! refers to that file yet, so one replacement is enough: at every instant there is no database or a whole one, and
-//! it survives a power failure before anything is written to it.
+//! redb writes a new file step by step and syncs each step, nine times until the current schema is
+//! there. Nothing refers to that file yet, so one replacement is enough: at every instant there is
+//! no database or a whole one, and it survives a power failure before anything is written to it.
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,8 @@ use crate::durable::{self, Access, Survives};
 ///
 /// # Errors
 ///
-/// Those of the file system; then there is no database, or, if the last operation failed, a whole one.
+/// Those of the file system; then there is no database, or, if the last operation failed, a whole
+/// one.
 pub(super) fn make(path: &Path) -> Result<(), StoreError> {
     let draft = Draft(Arc::new(InMemoryBackend::new()));
     let bytes = Arc::clone(&draft.0);
@@ -66,8 +67,8 @@ mod tests {
     use crate::durable::faults::{Plan, Scratch, plans, under};
     use crate::supervisor::Supervisor;
 
-    /// Goal: a first start needs one barrier, and a later start writes nothing. The content is synced before it has
-    /// its name, and the directory before any caller gets an answer.
+    /// Goal: a first start needs one barrier, and a later start writes nothing. The content is
+    /// synced before it has its name, and the directory before any caller gets an answer.
     #[test]
     fn a_first_start_syncs_once_and_later_ones_make_nothing() {
         let scratch = Scratch::new();
@@ -84,8 +85,8 @@ mod tests {
         assert!(operations.is_empty(), "{operations:?}");
     }
 
-    /// Goal: with any failure at a first start, alone or in pairs, and a kill anywhere: the next start has a whole
-    /// and empty database, the file of refused commits, and nothing else.
+    /// Goal: with any failure at a first start, alone or in pairs, and a kill anywhere: the next
+    /// start has a whole and empty database, the file of refused commits, and nothing else.
     #[test]
     fn a_first_start_that_fails_leaves_nothing_or_a_whole_database() {
         let scratch = Scratch::new();

@@ -1,7 +1,7 @@
 //! Copies of the access keys beside a copy of the database, and back.
 //!
-//! The keys that seal tokens are not copied: a server that does not know which tokens were used must not accept
-//! them, and creates new keys by itself. Clients fetch new tokens.
+//! The keys that seal tokens are not copied: a server that does not know which tokens were used
+//! must not accept them, and creates new keys by itself. Clients fetch new tokens.
 
 use std::fs;
 use std::io;
@@ -13,8 +13,8 @@ use crate::durable::{self, Access, Owner, Survives};
 /// Worthless without each other; the master key comes first, so that no copy has sealed keys alone.
 const FILES: [&str; 2] = ["master-key", "access-keys"];
 
-/// Copies the existing access key files to `target.master-key` and `target.access-keys`, readable for their owner
-/// alone; returns the paths.
+/// Copies the existing access key files to `target.master-key` and `target.access-keys`, readable
+/// for their owner alone; returns the paths.
 pub fn copy(data_dir: &Path, target: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let lock = data_dir.join("access-keys.lock");
     let _unchanged =
@@ -23,8 +23,8 @@ pub fn copy(data_dir: &Path, target: &Path) -> Result<Vec<PathBuf>, BackupError>
     transfer(&pairs, Access::PRIVATE)
 }
 
-/// Restores such copies as the access keys of a data directory; returns the paths. No server may run on it: the
-/// caller holds its lock.
+/// Restores such copies as the access keys of a data directory; returns the paths. No server may
+/// run on it: the caller holds its lock.
 pub fn restore(source: &Path, data_dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let pairs = FILES.map(|name| (source.with_added_extension(name), data_dir.join(name)));
     transfer(&pairs, Access::PRIVATE_TO_DIRECTORY)
@@ -51,7 +51,8 @@ mod tests {
     use crate::durable::faults::{Plan, Scratch, plans, under};
     use uproar_proto::base::clock::UnixTime;
 
-    /// Goal: keys come back as they were, for their owner alone; after any failure the existing files open.
+    /// Goal: keys come back as they were, for their owner alone; after any failure the existing
+    /// files open.
     #[test]
     fn access_keys_are_copied_and_come_back() {
         let (server, scratch, other) = (Scratch::new(), Scratch::new(), Scratch::new());

@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use crate::durable::faults::{Plan, Scratch, plans, under};
 
-    /// Goal: an entry is read back, a torn one is none, and after any failure or interruption the result is the old
-    /// one, the new one or none.
+    /// Goal: an entry is read back, a torn one is none, and after any failure or interruption the
+    /// result is the old one, the new one or none.
     #[test]
     fn an_entry_is_read_back_or_is_none() {
         let scratch = Scratch::new();

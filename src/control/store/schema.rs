@@ -16,8 +16,8 @@ const VERSION: &str = "schema";
 /// A migration from one schema to the next.
 type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
 
-/// The step at index n migrates schema n to n + 1. Schema 0 is an empty file; 1 had rooms only. New tables need no
-/// step: missing ones are created.
+/// The step at index n migrates schema n to n + 1. Schema 0 is an empty file; 1 had rooms only. New
+/// tables need no step: missing ones are created.
 const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 
 /// The schema this server writes.
@@ -98,7 +98,8 @@ mod tests {
         write.commit().expect("commits");
     }
 
-    /// Goal: the records of an older server are there after an upgrade, and the file has the current schema.
+    /// Goal: the records of an older server are there after an upgrade, and the file has the
+    /// current schema.
     #[test]
     fn a_database_of_schema_1_is_migrated_and_keeps_its_rooms() {
         let scratch = Scratch::new();
@@ -123,8 +124,8 @@ mod tests {
         assert_eq!(registry_sees.len(), 1);
         let room: crate::control::record::RoomRecord =
             serde_json::from_slice(&registry_sees[0].1).expect("today's record");
-        assert_eq!(room.head.name.as_deref(), Some("old"));
-        assert_eq!(room.head.tags.get("k").map(String::as_str), Some("v"));
+        assert_eq!(room.header.name.as_deref(), Some("old"));
+        assert_eq!(room.header.tags.get("k").map(String::as_str), Some("v"));
     }
 
     /// Goal: a file of a later server is not changed.

@@ -207,9 +207,9 @@ fn operations() -> usize {
     counted.plan.lock().expect("alone").1
 }
 
-/// Goal: with any failing operation of the disk, whether or not it took effect: acknowledged writes are there,
-/// refused ones are not, and the next write after the failure works. Method: count the operations of a good run,
-/// then fail each of them, for one to fifty in a row.
+/// Goal: with any failing operation of the disk, whether or not it took effect: acknowledged writes
+/// are there, refused ones are not, and the next write after the failure works. Method: count the
+/// operations of a good run, then fail each of them, for one to fifty in a row.
 #[test]
 fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
     let operations = operations();
@@ -237,9 +237,9 @@ fn a_refused_write_has_no_effect_and_an_acknowledged_one_stays() {
     );
 }
 
-/// Goal: the same when the disk fails, works, and fails again, so that the rollback fails too; and when the server
-/// is killed right after a refusal and started on a good disk. Method: every pair of failing operations with every
-/// gap that lies within the recovery from the first.
+/// Goal: the same when the disk fails, works, and fails again, so that the rollback fails too; and
+/// when the server is killed right after a refusal and started on a good disk. Method: every pair
+/// of failing operations with every gap that lies within the recovery from the first.
 #[test]
 fn refused_writes_stay_refused_through_later_failures_and_a_kill() {
     const GAP_MAX: usize = 24;

@@ -1,4 +1,5 @@
-//! How long records have been in a spool: elapsed time, whatever their own time and the wall clock say.
+//! How long records have been in a spool: elapsed time, whatever their own time and the wall clock
+//! say.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -65,7 +66,8 @@ mod tests {
     use super::*;
     use uproar_proto::base::number::wide;
 
-    /// Goal: ages stay within their bound, and known to minutes, however long a sink is unreachable.
+    /// Goal: ages stay within their bound, and known to minutes, however long a sink is
+    /// unreachable.
     #[test]
     fn ages_are_known_to_minutes_for_weeks() {
         let start = Tick::from_nanos(3_600_000_000_000);

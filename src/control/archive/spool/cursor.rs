@@ -1,4 +1,5 @@
-//! Where the next delivery begins: its file, and the epoch that tells its objects from earlier ones.
+//! Where the next delivery begins: its file, and the epoch that tells its objects from earlier
+//! ones.
 
 use super::segments::number;
 use crate::random;
@@ -12,7 +13,8 @@ pub(super) struct Cursor {
     pub(super) offset: u64,
     /// End of a started delivery, above `number`: its requests must be the same if it is repeated.
     pub(super) planned: Option<u64>,
-    /// Part of the names of objects: another one for each boot of the machine and each loss of the cursor.
+    /// Part of the names of objects: another one for each boot of the machine and each loss of the
+    /// cursor.
     pub(super) epoch: u32,
 }
 

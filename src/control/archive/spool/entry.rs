@@ -1,8 +1,9 @@
 //! Layout of a record in a spool: length, checksum, room, time, number, JSON. Pure.
 //!
-//! A file that ends within an entry ends before it: a killed process or a full disk leaves such a file. Damage in
-//! the middle costs the entries it touches. Reading continues with the next entry it can find, and since each has
-//! its number, the number of lost ones is known. Entries of the first version have no number; they are counted.
+//! A file that ends within an entry ends before it: a killed process or a full disk leaves such a
+//! file. Damage in the middle costs the entries it touches. Reading continues with the next entry
+//! it can find, and since each has its number, the number of lost ones is known. Entries of the
+//! first version have no number; they are counted.
 
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ const NUMBERED_PREFIX_BYTES: usize = PREFIX_BYTES + 8;
 pub(super) const HEAD_BYTES_MAX: usize = HEADER_BYTES + NUMBERED_PREFIX_BYTES;
 /// Set in the length of entries that have a number.
 const NUMBERED: u32 = 1 << 31;
-/// Their checksum is XORed with this, so that a flipped bit in the length does not turn one kind into the other.
+/// Their checksum is XORed with this, so that a flipped bit in the length does not turn one kind
+/// into the other.
 const NUMBERED_SUM: u32 = 0x5EC0_4D01;
 
 /// One record, record in the bytes it was read from.
@@ -35,7 +37,8 @@ pub struct SpooledRecord {
     pub json: Range<usize>,
 }
 
-/// Appends an entry whose JSON and time `write` provides; returns `None`, and appends nothing, if `write` does.
+/// Appends an entry whose JSON and time `write` provides; returns `None`, and appends nothing, if
+/// `write` does.
 pub fn append(
     out: &mut Vec<u8>,
     room: RoomId,
@@ -60,8 +63,8 @@ pub fn append(
     Some(event_ms)
 }
 
-/// The entry that begins at `start`, and its end. `None` at the end of the bytes and at damage. `number` applies if
-/// the entry has none.
+/// The entry that begins at `start`, and its end. `None` at the end of the bytes and at damage.
+/// `number` applies if the entry has none.
 fn read(bytes: &[u8], start: usize, number: u64) -> Option<(SpooledRecord, usize)> {
     let (len, rest) = bytes.get(start..)?.split_first_chunk::<4>()?;
     let (sum, _) = rest.split_first_chunk::<4>()?;
@@ -99,7 +102,8 @@ fn read(bytes: &[u8], start: usize, number: u64) -> Option<(SpooledRecord, usize
 
 /// Every whole entry, and its end; the first one is expected to have the number `first`.
 ///
-/// A match after damage never lies within a written record: a length has a zero byte, JSON has none.
+/// A match after damage never lies within a written record: a length has a zero byte, JSON has
+/// none.
 pub fn read_all(bytes: &[u8], first: u64) -> impl Iterator<Item = (SpooledRecord, usize)> {
     let (mut start, mut number) = (0, first);
     std::iter::from_fn(move || {
@@ -189,8 +193,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: entries read back; a file cut anywhere yields exactly the whole ones before the cut; flipped bits
-        /// and overwritten ranges cost only the entries they touch, and all numbers stay right.
+        /// Goal: entries read back; a file cut anywhere yields exactly the whole ones before the
+        /// cut; flipped bits and overwritten ranges cost only the entries they touch, and all
+        /// numbers stay right.
         #[test]
         fn damage_costs_what_it_touches(
             entries in proptest::collection::vec(

@@ -1,13 +1,15 @@
 //! One configuration's spool: records on disk until their destination has them.
 //!
-//! Append-only segment files, each named by the sequence number of its first record, and a cursor with the number of
-//! the next record to deliver. Records are in the page cache when [`Spool::commit`] returns: they survive SIGKILL.
+//! Append-only segment files, each named by the sequence number of its first record, and a cursor
+//! with the number of the next record to deliver. Records are in the page cache when
+//! [`Spool::commit`] returns: they survive SIGKILL.
 //! [`Spool::sync_handle`] protects them against a power failure.
 //!
-//! A delivery that is repeated after a kill is the same delivery, with the same names for its objects. After a power
-//! failure neither the cursor nor the records after the last sync are as they were, and numbers are reused: so each
-//! boot of the machine, and each loss of the cursor, begins a new **epoch**, which is part of the objects' names. A
-//! delivered object is never overwritten with other records.
+//! A delivery that is repeated after a kill is the same delivery, with the same names for its
+//! objects. After a power failure neither the cursor nor the records after the last sync are as
+//! they were, and numbers are reused: so each boot of the machine, and each loss of the cursor,
+//! begins a new **epoch**, which is part of the objects' names. A delivered object is never
+//! overwritten with other records.
 
 mod ages;
 mod cursor;
@@ -35,7 +37,8 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{LOG_BATCH_BYTES_MAX, LOG_SEGMENT_BYTES};
 use uproar_proto::base::number::wide;
 
-/// A segment whose records are all delivered is closed from this size on, in bytes, not only when it is full.
+/// A segment whose records are all delivered is closed from this size on, in bytes, not only when
+/// it is full.
 const IDLE_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// Changes with every boot of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -73,7 +76,8 @@ pub struct Committed {
 }
 
 impl Spool {
-    /// Opens or creates the spool in `directory`; a torn tail is dropped. The age of its records counts from `now`.
+    /// Opens or creates the spool in `directory`; a torn tail is dropped. The age of its records
+    /// counts from `now`.
     pub fn open(directory: &Path, bytes_max: u64, now: Tick) -> io::Result<Self> {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         Self::open_in_boot(directory, bytes_max, now, boot.trim())
@@ -132,8 +136,8 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Adds a record to the next commit. `write` appends its JSON and returns its time; if it returns `None` nothing
-    /// is added.
+    /// Adds a record to the next commit. `write` appends its JSON and returns its time; if it
+    /// returns `None` nothing is added.
     pub fn stage(
         &mut self,
         room: RoomId,
@@ -145,7 +149,8 @@ impl Spool {
         staged
     }
 
-    /// Writes the staged records. If it fails, none of them is kept and the error carries their number.
+    /// Writes the staged records. If it fails, none of them is kept and the error carries their
+    /// number.
     pub fn commit(&mut self, now: Tick) -> Result<Committed, (u64, io::Error)> {
         let written = std::mem::take(&mut self.staged_count);
         if written == 0 {
@@ -186,11 +191,13 @@ impl Spool {
         let Some(file) = &mut self.file else {
             return Err(io::Error::other("no open segment"));
         };
-        // A failed write is cut off; if that fails too, the next append retries it first, and fails until it works.
+        // A failed write is cut off; if that fails too, the next append retries it first, and fails
+        // until it works.
         file.append(&self.staged)
     }
 
-    /// Drops the oldest segments while there are too many bytes; returns how many undelivered records they held.
+    /// Drops the oldest segments while there are too many bytes; returns how many undelivered
+    /// records they held.
     fn shrink(&mut self) -> u64 {
         let mut dropped = 0;
         while self.bytes() > self.bytes_max && self.segments.len() > 1 {
@@ -199,8 +206,9 @@ impl Spool {
         dropped
     }
 
-    /// Drops the damaged records at the start of `batch` and returns how many: up to the next readable one, or the
-    /// rest of the front segment if there is none. Without effect if the spool dropped them meanwhile.
+    /// Drops the damaged records at the start of `batch` and returns how many: up to the next
+    /// readable one, or the rest of the front segment if there is none. Without effect if the spool
+    /// dropped them meanwhile.
     pub fn drop_damaged(&mut self, batch: &RecordBatch) -> u64 {
         let position = self.cursor.number;
         if batch.first != position || !batch.records.is_empty() {
@@ -216,7 +224,8 @@ impl Spool {
         number - position
     }
 
-    /// Drops the undelivered rest of the front segment, because the spool is full or its file is missing.
+    /// Drops the undelivered rest of the front segment, because the spool is full or its file is
+    /// missing.
     pub fn drop_front(&mut self) -> u64 {
         let end = self.front_end();
         let dropped = end.saturating_sub(self.cursor.number);
@@ -230,7 +239,8 @@ impl Spool {
         dropped
     }
 
-    /// Where the next records to deliver lie, at most `count_max`; `None` if everything is delivered.
+    /// Where the next records to deliver lie, at most `count_max`; `None` if everything is
+    /// delivered.
     pub fn next_batch(&self, count_max: u64) -> Option<BatchLocation> {
         let front = self.segments.front()?;
         let end = self

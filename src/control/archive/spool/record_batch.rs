@@ -28,7 +28,8 @@ pub struct BatchLocation {
 /// Adjacent records read from a spool.
 #[derive(Debug)]
 pub struct RecordBatch {
-    /// Number where the batch begins; the first record has it, or a higher one if damage destroyed some.
+    /// Number where the batch begins; the first record has it, or a higher one if damage destroyed
+    /// some.
     pub first: u64,
     /// The records.
     pub records: Vec<SpooledRecord>,
@@ -37,7 +38,8 @@ pub struct RecordBatch {
     bytes: Vec<u8>,
     // The end of each record's entry in `bytes`.
     pub(super) ends: Vec<usize>,
-    // If there are no records: number of the next readable one in the same file, and its distance in bytes.
+    // If there are no records: number of the next readable one in the same file, and its distance
+    // in bytes.
     pub(super) resume: Option<(u64, usize)>,
 }
 
@@ -49,8 +51,8 @@ impl RecordBatch {
             .map_or(self.first, |last| last.number + 1)
     }
 
-    /// Epoch and number of its start, which distinguish its objects from all others. The same when the delivery is
-    /// repeated after a kill.
+    /// Epoch and number of its start, which distinguish its objects from all others. The same when
+    /// the delivery is repeated after a kill.
     pub fn origin(&self) -> (u32, u64) {
         (self.epoch, self.first)
     }
@@ -72,8 +74,9 @@ impl RecordBatch {
     }
 }
 
-/// Reads a batch. Blocks; independent of the spool, so that another thread can do it. If it holds fewer records than
-/// the location says, the rest belongs to the next batch; if it holds none, they are damaged: see
+/// Reads a batch. Blocks; independent of the spool, so that another thread can do it. If it holds
+/// fewer records than the location says, the rest belongs to the next batch; if it holds none, they
+/// are damaged: see
 /// [`Spool::drop_damaged`].
 pub fn read(location: &BatchLocation) -> io::Result<RecordBatch> {
     let mut file = File::open(&location.path)?;

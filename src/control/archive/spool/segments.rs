@@ -10,7 +10,8 @@ use crate::durable::Appender;
 use uproar_proto::base::number::wide;
 
 const EXTENSION: &str = "spool";
-/// No spool reaches this number in the life of a disk: a higher one is corrupt, and counting on would overflow.
+/// No spool reaches this number in the life of a disk: a higher one is corrupt, and counting on
+/// would overflow.
 const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// A file of records.
@@ -44,7 +45,8 @@ pub(super) fn list(directory: &Path) -> io::Result<VecDeque<Segment>> {
     Ok(segments.into())
 }
 
-/// Cuts off a torn tail, and returns the number of the next record. Damage in the middle is left to the reader.
+/// Cuts off a torn tail, and returns the number of the next record. Damage in the middle is left to
+/// the reader.
 pub(super) fn recover(directory: &Path, segment: &mut Segment) -> io::Result<(Appender, u64)> {
     let path = segment_path(directory, segment.first);
     let bytes = fs::read(&path)?;

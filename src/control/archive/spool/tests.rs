@@ -189,8 +189,8 @@ fn drain(spool: &mut Spool) -> Vec<u64> {
     found
 }
 
-/// Goal: with any failure, alone or in pairs, or a kill anywhere, acknowledged records are delivered once and in
-/// order, refused ones are not, and nothing counts as damaged.
+/// Goal: with any failure, alone or in pairs, or a kill anywhere, acknowledged records are
+/// delivered once and in order, refused ones are not, and nothing counts as damaged.
 #[test]
 fn a_failing_disk_loses_nothing_that_was_acknowledged() {
     let run = |scratch: &Scratch| {
@@ -259,8 +259,8 @@ fn a_failing_disk_loses_nothing_that_was_acknowledged() {
     assert!(refused > 20, "only {refused}");
 }
 
-/// Goal: damage anywhere costs the records it touches, counted, and nothing else: in the last segment, too,
-/// before and after a restart.
+/// Goal: damage anywhere costs the records it touches, counted, and nothing else: in the last
+/// segment, too, before and after a restart.
 #[test]
 fn damage_costs_what_it_touches_and_is_counted() {
     for (damaged, restarted) in [(0, false), (0, true), (3, false), (3, true), (9, true)] {
@@ -288,7 +288,8 @@ fn damage_costs_what_it_touches_and_is_counted() {
             (0..=10).filter(|number| *number != damaged as u64 && *number != damaged as u64 + 1);
         let expected: Vec<u64> = expected.collect();
         if damaged == 9 {
-            // No later record proves that the last one existed: as after a kill in the middle of a write.
+            // No later record proves that the last one existed: as after a kill in the middle of a
+            // write.
             assert_eq!(found, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]);
         } else {
             assert_eq!(found, expected, "{damaged}, {restarted}");
@@ -297,9 +298,9 @@ fn damage_costs_what_it_touches_and_is_counted() {
     }
 }
 
-/// Goal: damage where a delivery begins, or is to be repeated, costs only the records it touches. Method: damage
-/// some of the first records, also more than one read for an age covers; look for the next one alone, as a delivery
-/// does, then with all others.
+/// Goal: damage where a delivery begins, or is to be repeated, costs only the records it touches.
+/// Method: damage some of the first records, also more than one read for an age covers; look for
+/// the next one alone, as a delivery does, then with all others.
 #[test]
 fn damage_in_front_costs_no_more_than_it_touches() {
     for (damaged, len) in [(1, 10), (3, 10), (5, LOG_ENTRY_BYTES_MAX - 100)] {
@@ -338,7 +339,8 @@ fn damage_in_front_costs_no_more_than_it_touches() {
 /// Goal: a lost cursor repeats deliveries, under other names, and loses none.
 #[test]
 fn a_lost_cursor_repeats_under_other_names() {
-    // The last two: a number that no spool reaches, and the highest number, after which there is none.
+    // The last two: a number that no spool reaches, and the highest number, after which there is
+    // none.
     let far = format!("{} {} 7 boot-1\n", u64::MAX / 2 + 1, u64::MAX / 2 + 1);
     let farthest = format!("{} {} 7 boot-1\n", u64::MAX, u64::MAX);
     for cursor in ["", "\0\0\0\0", "7 9 x boot-1\n", "3 4\n", &far, &farthest] {
@@ -367,8 +369,8 @@ fn a_lost_cursor_repeats_under_other_names() {
     }
 }
 
-/// Goal: age is the time since a record arrived, to a minute, whatever its own time is; a backlog of months keeps
-/// few arrival times.
+/// Goal: age is the time since a record arrived, to a minute, whatever its own time is; a backlog
+/// of months keeps few arrival times.
 #[test]
 fn age_is_elapsed_time() {
     let scratch = Scratch::new();
@@ -393,9 +395,11 @@ fn age_is_elapsed_time() {
 enum Outage {
     Write(u64),
     Sync,
-    /// Deliver at most this many; if the flag is set, killed after the delivery and before the cursor moves.
+    /// Deliver at most this many; if the flag is set, killed after the delivery and before the
+    /// cursor moves.
     Deliver(u64, bool),
-    /// Power failure: all unsynced bytes are lost, or only the records; the cursor is an earlier one.
+    /// Power failure: all unsynced bytes are lost, or only the records; the cursor is an earlier
+    /// one.
     PowerLoss(bool),
 }
 
@@ -412,8 +416,8 @@ fn outages() -> impl Strategy<Value = Vec<Outage>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Goal: kills and power failures overwrite no object with other records, and every record that was synced is in
-    /// one.
+    /// Goal: kills and power failures overwrite no object with other records, and every record that
+    /// was synced is in one.
     #[test]
     fn no_object_is_overwritten_with_other_records(steps in outages()) {
         let scratch = Scratch::new();
