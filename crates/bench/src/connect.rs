@@ -48,7 +48,7 @@ fn not_timed(_: &str) -> Result<u64, String> {
     Err("`bench connect` counts handshakes: give --total N".to_owned())
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     /// Connections that were opened per second.
     per_second: f64,

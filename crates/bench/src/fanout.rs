@@ -41,7 +41,7 @@ pub(crate) struct Fanout {
     plot: Option<PathBuf>,
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     rooms: usize,
     /// The results of the runs, ascending by deliveries per second. Never empty.

@@ -28,7 +28,7 @@ pub(crate) struct Idle {
     user_id_bytes: usize,
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     connections: usize,
     user_id_bytes: usize,

@@ -43,7 +43,7 @@ pub(crate) struct Ingest {
     measured: Duration,
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     rooms: usize,
     /// Messages sent.

@@ -43,7 +43,7 @@ pub(crate) struct Reconnect {
     before: Duration,
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     /// From the first viewer's end to the last one's.
     cut: Duration,
@@ -214,12 +214,12 @@ fn room_of(uproar: &Uproar, index: usize) -> usize {
     1 + index % (uproar.rooms.len() - 1)
 }
 
-/// Viewers that connect.
+/// Viewers that connect, each again after a refusal.
 struct Returning<'a> {
     uproar: &'a Uproar,
     /// Most handshakes in progress at once.
     width: usize,
-    /// Of each viewer.
+    /// The token of each viewer.
     tokens: Vec<String>,
     /// Viewers whose first handshake has begun.
     begun: usize,

@@ -33,7 +33,7 @@ pub(crate) struct Tokens {
     measured: Duration,
 }
 
-/// What was measured.
+/// The result of the measurement.
 struct Report {
     /// Tokens per second.
     per_second: f64,

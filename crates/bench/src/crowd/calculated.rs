@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::stage::Stage;
 
-/// What so many connections would take. Not measured.
+/// The cost of a number of connections. It is not measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calculated {
     connections: f64,

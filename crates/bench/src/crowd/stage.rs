@@ -1,4 +1,4 @@
-//! What was measured after one step of connections.
+//! The results after one step of connections.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(super) struct StepConnections {
     pub(super) first_refusal: Option<String>,
     /// Whether the server took no more.
     pub(super) gave_up: bool,
-    /// Processor time meanwhile.
+    /// Processor time while they were made.
     pub(super) busy: Busy,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct BackgroundRoom {
     start: Instant,
     /// Time since `start` in which no message was due.
     paused: Duration,
-    /// Between two messages.
+    /// Time between two messages.
     interval_nanos: f64,
     /// Messages sent so far.
     sent: u64,

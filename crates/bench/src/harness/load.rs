@@ -39,7 +39,7 @@ pub(crate) struct Phase {
     pub(crate) drain_max: Duration,
 }
 
-/// What came of a phase.
+/// The result of a phase.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Messages times receivers, less what was lost.

@@ -14,7 +14,7 @@ use super::message::CONTENT_BYTES_MIN;
 use super::report::user_and_system;
 use super::server::ServerUnderTest;
 
-/// What to measure.
+/// The work of a search, or of measurements at a given rate.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Search {
     /// Viewers in each room

@@ -190,7 +190,7 @@ struct Rooms<'a> {
 /// The messages of one room in one row: sent by the clock.
 struct Schedule {
     room: usize,
-    /// Between two messages.
+    /// Time between two messages.
     interval_nanos: f64,
     /// Messages sent so far.
     sent: u64,
@@ -206,7 +206,7 @@ impl Schedule {
     }
 }
 
-/// What [`Rooms::talk`] saw.
+/// The result of [`Rooms::talk`].
 struct Talk {
     /// Delays with which messages were sent, in microseconds.
     late: Histogram<u64>,

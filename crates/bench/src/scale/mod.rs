@@ -58,7 +58,7 @@ pub(crate) struct Scale {
     extra: Vec<String>,
 }
 
-/// What was measured on one server.
+/// The result of one server.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     shards: usize,

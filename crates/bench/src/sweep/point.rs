@@ -13,7 +13,7 @@ use crate::harness::search::{Row, Search};
 use crate::harness::server::ServerUnderTest;
 use crate::harness::websocket;
 
-/// What was measured at one value.
+/// The result at one value.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) value: u64,
