@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::output::show;
 use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
 use crate::server::Ready;
 
@@ -51,6 +52,6 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
 "
     );
     // The reader of standard output may sleep; this thread serves.
-    let printed = std::thread::Builder::new().spawn(move || super::show(&text));
+    let printed = std::thread::Builder::new().spawn(move || show(&text));
     drop(printed);
 }

@@ -2,7 +2,7 @@
 
 use uproar_bench::{Bench, DevAccess, Program};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::{DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_SECRET, dev_data_dir, keyring_path};
 use crate::server::raise_descriptor_limit;
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::Failure;
-use super::keys::print;
+use super::failure::Failure;
+use super::output::print;
 use crate::doctor::facts::Facts;
 use crate::doctor::host::Host;
 use crate::doctor::{self, Finding, Target, Verdict, examine, files};

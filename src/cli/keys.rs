@@ -1,19 +1,18 @@
 //! `uproar keys`: access keys of the API, beside those of the configuration file.
 
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::Failure;
+use super::failure::Failure;
+use super::output::print;
 use super::place::Place;
 use crate::clock;
 use crate::control::access::KeyFileError;
 use crate::control::access::keyfile::{KeyFile, KeyRecord};
 use crate::control::operation::Operation;
+use crate::durable;
 use crate::logging;
 use uproar_proto::base::clock::UnixTime;
 
@@ -156,13 +155,12 @@ fn make(data_dir: &Path) -> Result<(), Failure> {
     if data_dir.is_dir() {
         return Ok(());
     }
-    let made = DirBuilder::new()
-        .mode(0o700)
+    let made = durable::private_directory()
         .recursive(true)
         .create(data_dir);
     made.map_err(|error| Failure::Run(format!("{}: {error}", data_dir.display())))?;
     logging::print(&format!(
-        "uproar: made {}; the server must run as who owns it\n",
+        "uproar: made {}; the server must run as its owner\n",
         data_dir.display()
     ));
     Ok(())
@@ -188,17 +186,6 @@ fn list(file: &KeyFile) -> Result<(), Failure> {
         );
     }
     print(&text)
-}
-
-/// Writes to standard output.
-pub(super) fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // A reader that stops early (`| head`) is not a failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(error.to_string()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn failure(error: KeyFileError) -> Failure {

@@ -3,25 +3,24 @@
 mod banner;
 mod bench;
 mod doctor;
+mod failure;
 mod keys;
+mod output;
 mod place;
 mod store;
 mod token;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Flags, Mode, Running, SAMPLE};
+use self::failure::{EXIT_CODES, Failure};
+use self::output::show;
+use crate::config::{self, Flags, Mode, Running, SAMPLE};
 use crate::logging;
-use crate::server::{self, StartError};
-
-/// Follows the help of every command that ends by itself or by a signal.
-const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
-                          2  wrong usage or configuration, certificate files included\n  3  a listener's address cannot be bound";
+use crate::server;
 
 /// The version and commit of this build.
 const VERSION: &str = concat!(
@@ -107,30 +106,6 @@ enum ConfigCommand {
     },
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("{0}")]
-    Config(#[from] ConfigError),
-    #[error("{0}")]
-    Start(#[from] StartError),
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Run(String),
-}
-
-impl Failure {
-    /// 1 run-time failure, 2 usage or configuration, 3 cannot bind.
-    fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Usage(_) => 2,
-            Self::Start(error) => error.exit_code(),
-            Self::Run(_) => 1,
-        }
-    }
-}
-
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|mut error| {
@@ -212,9 +187,4 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         }
     })?;
     Ok(())
-}
-
-/// Prints to standard output. A reader that stops early (`| head`) causes neither failure nor panic.
-fn show(text: &str) {
-    let _gone = io::stdout().lock().write_all(text.as_bytes());
 }

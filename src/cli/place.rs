@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::{self, dev_data_dir};
 use crate::logging;
 

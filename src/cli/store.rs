@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Failure;
-use super::keys::print;
+use super::failure::Failure;
+use super::output::print;
 use super::place::Place;
 use crate::control::store::{backup, keys, path_in};
 use crate::server;

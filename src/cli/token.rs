@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::failure::Failure;
+use super::output::show;
 use super::place::Place;
 use crate::clock;
 use crate::server::{load_keyring, nonce, rotate_keyring};
@@ -67,9 +68,7 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
         TokenCommand::RotateKey(rotate) => {
             let data_dir = rotate.place.existing()?.data_dir;
             rotate_keyring(&data_dir, clock::unix_now(), ROTATION_LEAD)?;
-            super::show(
-                "a new key seals tokens from now on; the old one opens them for 24 h more\n",
-            );
+            show("a new key seals tokens from now on; the old one opens them for 24 h more\n");
             Ok(())
         }
     }
@@ -94,10 +93,12 @@ fn print(create: &Create) -> Result<(), Failure> {
             Err(error) => return Err(Failure::Run(error.to_string())),
         }
     }
-    out.flush().or_else(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(Failure::Run(error.to_string())),
-    })
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(error.to_string()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 impl Create {

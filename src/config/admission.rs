@@ -1,8 +1,8 @@
 //! What one address may hold of each listener, and which proxies are trusted.
 
-use super::ConfigError;
+use super::check::Check;
+use super::error::ConfigError;
 use super::raw::{Control, Forwarded, Messaging};
-use super::resolve::Check;
 use crate::control::ControlAdmissionSettings;
 use crate::shard::handshake::{AcceptSettings, percent_of};
 use uproar_proto::base::limits::HANDSHAKES_MAX;
@@ -14,8 +14,7 @@ pub(super) fn messaging(
     check: &Check<'_>,
 ) -> Result<AcceptSettings, ConfigError> {
     let percent = given.address_handshakes_percent;
-    let key = "messaging.address_handshakes_percent";
-    check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
+    check.percentage("messaging.address_handshakes_percent", percent)?;
     let connections = given.address_connections;
     let refusals = given.address_refusals;
     Ok(AcceptSettings {
@@ -37,8 +36,7 @@ pub(super) fn control(
     check: &Check<'_>,
 ) -> Result<ControlAdmissionSettings, ConfigError> {
     let percent = given.address_connections_percent;
-    let key = "control.address_connections_percent";
-    check.holds((1..=100).contains(&percent), key, percent, "1 to 100")?;
+    check.percentage("control.address_connections_percent", percent)?;
     Ok(ControlAdmissionSettings {
         address_percent: percent,
         trusted: trusted(

@@ -4,13 +4,11 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::logging::Logging;
+use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Control, Delivery, Forwarded, Log, Messaging, Profile, Quotas, Raw, Server, SlowClient, Tls,
-    Tokens,
+    Control, Delivery, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw, Review, Server,
+    SlowClient, Tls, Tokens,
 };
-use super::review::Review;
-use super::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
     ADDRESS_REFUSALS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND, CONNECTIONS_MAX_AWS,

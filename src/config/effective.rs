@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::layers::Sources;
 use super::raw::Raw;
+use super::source::Sources;
 
 /// All values of a start, as TOML. Secrets are hidden.
 #[derive(Debug)]

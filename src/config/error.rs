@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::layers::Source;
+use super::source::Source;
 
 /// Each names the value, its source, and the allowed values.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,16 @@ pub enum ConfigError {
         detail: String,
         /// The value's source, if one value is at fault.
         origin: Option<Source>,
+    },
+    /// A key that means nothing without another.
+    #[error("configuration: {key} requires {required} ({origin})")]
+    Requires {
+        /// The key that has a value.
+        key: &'static str,
+        /// Its source.
+        origin: Source,
+        /// The key or keys that have none.
+        required: &'static str,
     },
     /// A value is out of its range.
     #[error("configuration: {key} is {value} ({origin}); it must be {must}")]

@@ -1,67 +1,18 @@
 //! Four layers, lowest first: default, file, environment, flag. Each value keeps its source.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::path::Path;
 
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::defaults::defaults;
+use super::error::ConfigError;
+use super::flags::Flags;
+use super::mode::Mode;
 use super::raw::{Profile, Raw};
-use super::{ConfigError, Flags, Mode, SAMPLE, names, types, variables};
-
-/// The source of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The default.
-    Default,
-    /// The configuration file.
-    File(PathBuf),
-    /// An environment variable, by name.
-    Environment(String),
-    /// A flag, by name.
-    Flag(&'static str),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::Flag(name) => write!(f, "flag {name}"),
-        }
-    }
-}
-
-/// Source of each key that is not a default, by its full name: `server.shards`.
-#[derive(Debug, Default)]
-pub(super) struct Sources(BTreeMap<String, Source>);
-
-impl Sources {
-    pub(super) fn of(&self, key: &str) -> Source {
-        self.0.get(key).cloned().unwrap_or(Source::Default)
-    }
-}
-
-/// The sample with every key enabled: the known keys and their types.
-pub(super) static SCHEMA: LazyLock<Table> = LazyLock::new(|| {
-    let is_key = |line: &str| {
-        line.split_once(" = ").is_some_and(|(name, _)| {
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        })
-    };
-    let lines = SAMPLE.lines().map(|line| {
-        let bare = line.strip_prefix("# ").filter(|rest| is_key(rest));
-        bare.unwrap_or(line)
-    });
-    let text = lines.collect::<Vec<_>>().join("\n");
-    text.parse()
-        .expect("the sample is TOML, with or without its comments")
-});
+use super::schema::SCHEMA;
+use super::source::{Source, Sources};
+use super::{names, types, variables};
 
 /// One value of one layer.
 struct Entry {
@@ -115,14 +66,11 @@ pub(super) fn merge(
                 table.insert(key.clone(), value);
             }
         }
-        sources.0.insert(key, source);
+        sources.set(key, source);
     }
     let raw = Raw::deserialize(table).map_err(|error| {
         let detail = error.to_string().trim_end().replace('\n', " ");
-        let blamed = sources
-            .0
-            .iter()
-            .find(|(key, _)| detail.contains(&format!("`{key}`")));
+        let blamed = sources.named_in(&detail);
         let plain = blamed.and_then(|(key, _)| types::too_large(&detail, key));
         ConfigError::Type {
             origin: blamed.map(|(_, source)| source.clone()),

@@ -1,64 +1,18 @@
 //! `[logging]`: destinations of chat logs, and how long records may wait.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::ConfigError;
-use super::raw::hidden;
-use super::resolve::Check;
+use super::check::Check;
+use super::error::ConfigError;
+use super::raw::Logging;
 use crate::control::archive::ArchiveSettings;
 use crate::control::arn::Account;
 use crate::control::aws_client::Endpoint;
-use uproar_proto::base::limits::{
-    LOG_AGE_MAX, LOG_OBJECT_WINDOW, LOG_SEGMENT_BYTES, LOG_SPOOL_BYTES_MAX, LOG_STREAM_LINGER,
-};
+use uproar_proto::base::limits::LOG_SEGMENT_BYTES;
 use uproar_proto::sigv4::sign::Credentials;
-
-/// The section as written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Logging {
-    pub(super) directory: Option<PathBuf>,
-    pub(super) spool_bytes: u64,
-    pub(super) spool_hours: u64,
-    pub(super) object_seconds: u64,
-    pub(super) stream_ms: u64,
-    pub(super) s3_endpoint: Option<String>,
-    pub(super) cloudwatch_endpoint: Option<String>,
-    pub(super) firehose_endpoint: Option<String>,
-    pub(super) access_key_id: Option<String>,
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
-    pub(super) secret_access_key: Option<String>,
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
-    pub(super) session_token: Option<String>,
-}
-
-impl std::fmt::Debug for Logging {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Logging { .. }")
-    }
-}
-
-impl Default for Logging {
-    fn default() -> Self {
-        Self {
-            directory: None,
-            spool_bytes: LOG_SPOOL_BYTES_MAX,
-            spool_hours: LOG_AGE_MAX.as_secs() / 3600,
-            object_seconds: LOG_OBJECT_WINDOW.as_secs(),
-            stream_ms: u64::try_from(LOG_STREAM_LINGER.as_millis()).expect("seconds"),
-            s3_endpoint: None,
-            cloudwatch_endpoint: None,
-            firehose_endpoint: None,
-            access_key_id: None,
-            secret_access_key: None,
-            session_token: None,
-        }
-    }
-}
 
 /// Valid settings of the section.
 pub(super) fn resolve(
@@ -107,19 +61,12 @@ pub(super) fn resolve(
         !has_endpoint || raw.access_key_id.is_some(),
         "logging.access_key_id",
         "missing",
-        "given if there is an endpoint",
+        "given with an endpoint",
     )?;
+    let (id_key, secret_key) = ("logging.access_key_id", "logging.secret_access_key");
     let (key_id, secret) = (raw.access_key_id, raw.secret_access_key);
-    check.holds(
-        key_id.is_some() == secret.is_some(),
-        if key_id.is_some() {
-            "logging.access_key_id"
-        } else {
-            "logging.secret_access_key"
-        },
-        "alone",
-        "accompanied by its other half",
-    )?;
+    check.requires(id_key, key_id.is_some(), secret_key, secret.is_some())?;
+    check.requires(secret_key, secret.is_some(), id_key, key_id.is_some())?;
     Ok(ArchiveSettings {
         account: account.clone(),
         spool: data_dir.join("spool"),
@@ -168,8 +115,14 @@ mod tests {
     fn mistakes_are_named() {
         let cases = [
             ("s3_endpoint = \"http://127.0.0.1:9000\"", "access_key_id"),
-            ("access_key_id = \"AKID\"", "other half"),
-            ("secret_access_key = \"hush\"", "other half"),
+            (
+                "access_key_id = \"AKID\"",
+                "logging.access_key_id requires logging.secret_access_key",
+            ),
+            (
+                "secret_access_key = \"hush\"",
+                "logging.secret_access_key requires logging.access_key_id",
+            ),
             (
                 &format!("{KEYS}s3_endpoint = \"localhost:9000\""),
                 "s3_endpoint",

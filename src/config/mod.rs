@@ -4,6 +4,7 @@
 //! mystery at night.
 
 mod admission;
+mod check;
 mod defaults;
 mod effective;
 mod error;
@@ -11,55 +12,35 @@ mod flags;
 mod layers;
 mod listen;
 mod logging;
+mod mode;
 mod names;
 mod raw;
 mod resolve;
 mod review;
 mod running;
+mod schema;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 mod types;
 mod variables;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use effective::Effective;
 pub use error::ConfigError;
 pub use flags::Flags;
-pub use layers::Source;
+pub use mode::{
+    DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode, dev_data_dir,
+};
 pub use raw::{Profile, TlsListeners};
 pub use running::Running;
-pub use settings::{Settings, TlsFiles};
+pub use schema::SAMPLE;
+pub use settings::{Local, Settings, TlsFiles};
+pub use source::Source;
 
-/// Every key, with its default and meaning: `uproar config sample`. Also the list of known keys.
-pub const SAMPLE: &str = include_str!("sample.toml");
-
-/// Region of `uproar dev`.
-pub const DEV_REGION: &str = "us-west-2";
-/// Account of `uproar dev`.
-pub const DEV_ACCOUNT: &str = "123456789012";
-/// Access key id of `uproar dev`; public knowledge.
-pub const DEV_KEY_ID: &str = "AKIDUPROARDEV0000000";
-/// Its secret; public knowledge, which is why `dev` binds to loopback only.
-pub const DEV_SECRET: &str = "uproar-dev-secret-not-for-production";
-/// The ready room of `uproar dev`.
-pub const DEV_ROOM: &str = "lobby";
-/// The end of its ARN, the same at every start, so that fixtures can name it.
-pub const DEV_ROOM_ID: &str = "lobby0000000";
-
-/// `serve` for production, `dev` with everything ready on loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Production.
-    Serve,
-    /// Laptop and CI.
-    Dev {
-        /// With a self-signed certificate.
-        tls: bool,
-    },
-}
+use mode::dev_data_dir_of;
 
 /// Reads the file, applies environment and flags on top, checks everything.
 pub fn load(
@@ -83,16 +64,7 @@ pub fn of_text(text: &str) -> Result<(Settings, Effective), ConfigError> {
     settle(Mode::Serve, file, std::iter::empty(), &Flags::default())
 }
 
-/// The settings that a command beside the server needs.
-#[derive(Debug)]
-pub struct Local {
-    /// The server's data directory; `None` if not configured.
-    pub data_dir: Option<PathBuf>,
-    /// How long a token may be used to connect.
-    pub token_life: Duration,
-}
-
-/// Reads those settings from a file, the environment, or neither. The configuration need not be complete: keys are
+/// Reads the settings of a command beside the server from a file, the environment, or neither. The configuration need not be complete: keys are
 /// created before the first start.
 pub fn local(
     file: Option<&Path>,
@@ -140,27 +112,6 @@ fn settle(
     let mut settings = resolve::resolve(mode, raw, &sources)?;
     settings.data_is_own = own_data_dir;
     Ok((settings, effective))
-}
-
-/// The data directory of `uproar dev`, where `uproar token create` looks for its keys: in the user's runtime
-/// directory, or in the shared temporary one under the user's id.
-pub fn dev_data_dir() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    own.filter(|path| path.is_absolute() && path.is_dir())
-        .map_or_else(
-            || {
-                let uid = rustix::process::getuid().as_raw();
-                std::env::temp_dir().join(format!("uproar-dev-{uid}"))
-            },
-            |own| own.join("uproar-dev"),
-        )
-}
-
-/// The data directory of an `uproar dev` that leaves a port to the kernel, since several may run.
-fn dev_data_dir_of(process: u32) -> PathBuf {
-    let mut shared = dev_data_dir().into_os_string();
-    shared.push(format!("-{process}"));
-    shared.into()
 }
 
 /// A shell command that creates a token of this server; room and user are to be appended.

@@ -2,8 +2,9 @@
 
 use toml::Value;
 
-use super::ConfigError;
-use super::layers::{SCHEMA, Source};
+use super::error::ConfigError;
+use super::schema::SCHEMA;
+use super::source::Source;
 
 /// Below this likeness (Jaro) a suggestion would only confuse.
 const LIKENESS_MIN: f64 = 0.75;
@@ -17,7 +18,12 @@ pub(super) fn keys() -> impl Iterator<Item = String> {
             .keys()
             .map(|name| format!("{section}.{name}"))
             .collect(),
-        _ => vec![section.clone()],
+        Value::String(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_) => vec![section.clone()],
     })
 }
 

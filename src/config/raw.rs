@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::logging::Logging;
-use super::review::Review;
+use uproar_proto::base::limits::{
+    LOG_AGE_MAX, LOG_OBJECT_WINDOW, LOG_SPOOL_BYTES_MAX, LOG_STREAM_LINGER, REVIEW_TIMEOUT,
+};
 
-/// All sections. [`super::SAMPLE`] documents every key.
+/// All sections. `sample.toml` documents every key.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
@@ -136,10 +137,95 @@ pub(super) enum SlowClient {
     Disconnect,
 }
 
+/// `[review]`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Review {
+    pub(super) timeout_ms: u64,
+    pub(super) omitted_attributes: Omitted,
+    pub(super) functions: Vec<String>,
+    pub(super) lambda_endpoint: Option<String>,
+    pub(super) lambda_access_key_id: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) lambda_secret_access_key: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) lambda_session_token: Option<String>,
+}
+
+impl std::fmt::Debug for Review {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Review { .. }")
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Omitted {
+    Keep,
+    Drop,
+}
+
+impl Default for Review {
+    fn default() -> Self {
+        Self {
+            timeout_ms: u64::try_from(REVIEW_TIMEOUT.as_millis()).expect("below a second"),
+            omitted_attributes: Omitted::Keep,
+            functions: Vec::new(),
+            lambda_endpoint: None,
+            lambda_access_key_id: None,
+            lambda_secret_access_key: None,
+            lambda_session_token: None,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tokens {
     pub(super) life_minutes: u64,
+}
+
+/// `[logging]`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Logging {
+    pub(super) directory: Option<PathBuf>,
+    pub(super) spool_bytes: u64,
+    pub(super) spool_hours: u64,
+    pub(super) object_seconds: u64,
+    pub(super) stream_ms: u64,
+    pub(super) s3_endpoint: Option<String>,
+    pub(super) cloudwatch_endpoint: Option<String>,
+    pub(super) firehose_endpoint: Option<String>,
+    pub(super) access_key_id: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) secret_access_key: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) session_token: Option<String>,
+}
+
+impl std::fmt::Debug for Logging {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Logging { .. }")
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            spool_bytes: LOG_SPOOL_BYTES_MAX,
+            spool_hours: LOG_AGE_MAX.as_secs() / 3600,
+            object_seconds: LOG_OBJECT_WINDOW.as_secs(),
+            stream_ms: u64::try_from(LOG_STREAM_LINGER.as_millis()).expect("seconds"),
+            s3_endpoint: None,
+            cloudwatch_endpoint: None,
+            firehose_endpoint: None,
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

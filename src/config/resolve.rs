@@ -1,18 +1,17 @@
 //! Checks every value; the result is valid.
 
-use std::borrow::Cow;
-use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::layers::{Source, Sources};
+use super::check::Check;
+use super::error::ConfigError;
+use super::mode::{DEV_KEY_ID, Mode};
 use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls, TlsListeners};
-use super::{
-    ConfigError, DEV_KEY_ID, Local, Mode, Settings, TlsFiles, admission, listen, logging, names,
-    review,
-};
+use super::settings::{Local, Settings, TlsFiles};
+use super::source::{Source, Sources};
+use super::{admission, listen, logging, names, review};
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Account;
@@ -275,42 +274,25 @@ fn shard(
 
 fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
     let has_certificate = given.certificate.is_some() || mode == Mode::Dev { tls: true };
-    check.holds(
-        has_certificate || given.listeners == TlsListeners::Both,
+    check.requires(
         "tls.listeners",
-        "alone",
-        "accompanied by tls.certificate and tls.key",
+        given.listeners != TlsListeners::Both,
+        "tls.certificate and tls.key",
+        has_certificate,
     )?;
-    let (key, missing) = match (given.certificate, given.key) {
-        (Some(certificate), Some(key)) => return Ok(Some(TlsFiles { certificate, key })),
-        (None, None) => return Ok(None),
-        (Some(_), None) => ("tls.certificate", "accompanied by tls.key"),
-        (None, Some(_)) => ("tls.key", "accompanied by tls.certificate"),
-    };
-    check.holds(false, key, "alone", missing).map(|()| None)
-}
-
-/// Refuses a value, with its name and source.
-pub(super) struct Check<'a>(&'a Sources);
-
-impl Check<'_> {
-    pub(super) fn holds(
-        &self,
-        holds: bool,
-        key: &'static str,
-        value: impl Display,
-        must: impl Into<Cow<'static, str>>,
-    ) -> Result<(), ConfigError> {
-        if holds {
-            return Ok(());
-        }
-        // `keys` is one value, a list.
-        let whole = if key.starts_with("keys") { "keys" } else { key };
-        Err(ConfigError::Value {
-            key,
-            value: value.to_string(),
-            origin: self.0.of(whole),
-            must: must.into(),
-        })
-    }
+    let (certificate, key) = (given.certificate, given.key);
+    check.requires(
+        "tls.certificate",
+        certificate.is_some(),
+        "tls.key",
+        key.is_some(),
+    )?;
+    check.requires(
+        "tls.key",
+        key.is_some(),
+        "tls.certificate",
+        certificate.is_some(),
+    )?;
+    let pair = certificate.zip(key);
+    Ok(pair.map(|(certificate, key)| TlsFiles { certificate, key }))
 }

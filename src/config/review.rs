@@ -3,58 +3,15 @@
 use std::time::Duration;
 
 use hyper::Uri;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::ConfigError;
-use super::raw::hidden;
-use super::resolve::Check;
+use super::check::Check;
+use super::error::ConfigError;
+use super::raw::{Omitted, Review};
 use crate::control::aws_client::Endpoint;
 use crate::control::review::{Lambda, ReviewSettings};
-use uproar_proto::base::limits::{REVIEW_TIMEOUT, REVIEW_TIMEOUT_MAX};
+use uproar_proto::base::limits::REVIEW_TIMEOUT_MAX;
 use uproar_proto::sigv4::sign::Credentials;
-
-/// The section as written.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Review {
-    timeout_ms: u64,
-    omitted_attributes: Omitted,
-    functions: Vec<String>,
-    lambda_endpoint: Option<String>,
-    lambda_access_key_id: Option<String>,
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
-    lambda_secret_access_key: Option<String>,
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
-    lambda_session_token: Option<String>,
-}
-
-impl std::fmt::Debug for Review {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Review { .. }")
-    }
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Omitted {
-    Keep,
-    Drop,
-}
-
-impl Default for Review {
-    fn default() -> Self {
-        Self {
-            timeout_ms: u64::try_from(REVIEW_TIMEOUT.as_millis()).expect("below a second"),
-            omitted_attributes: Omitted::Keep,
-            functions: Vec::new(),
-            lambda_endpoint: None,
-            lambda_access_key_id: None,
-            lambda_secret_access_key: None,
-            lambda_session_token: None,
-        }
-    }
-}
 
 /// The time-out for the shards, and the settings for the control thread.
 pub(super) fn resolve(
@@ -98,32 +55,24 @@ pub(super) fn resolve(
 }
 
 fn credentials(given: &Review, check: &Check<'_>) -> Result<Option<Credentials>, ConfigError> {
-    match (&given.lambda_access_key_id, &given.lambda_secret_access_key) {
-        (Some(key_id), Some(secret)) => Ok(Some(Credentials {
-            key_id: key_id.clone(),
-            secret: Zeroizing::new(secret.clone()),
-            session_token: given.lambda_session_token.clone(),
-        })),
-        (None, None) => {
-            let alone = given.lambda_session_token.is_none();
-            let must =
-                "accompanied by review.lambda_access_key_id and review.lambda_secret_access_key";
-            check.holds(alone, "review.lambda_session_token", "alone", must)?;
-            Ok(None)
-        }
-        (Some(_), None) => {
-            let must = "accompanied by review.lambda_secret_access_key";
-            check
-                .holds(false, "review.lambda_access_key_id", "alone", must)
-                .map(|()| None)
-        }
-        (None, Some(_)) => {
-            let must = "accompanied by review.lambda_access_key_id";
-            check
-                .holds(false, "review.lambda_secret_access_key", "alone", must)
-                .map(|()| None)
-        }
-    }
+    let id_key = "review.lambda_access_key_id";
+    let secret_key = "review.lambda_secret_access_key";
+    let (key_id, secret) = (&given.lambda_access_key_id, &given.lambda_secret_access_key);
+    let session_token = &given.lambda_session_token;
+    check.requires(id_key, key_id.is_some(), secret_key, secret.is_some())?;
+    check.requires(secret_key, secret.is_some(), id_key, key_id.is_some())?;
+    check.requires(
+        "review.lambda_session_token",
+        session_token.is_some(),
+        "review.lambda_access_key_id and review.lambda_secret_access_key",
+        key_id.is_some(),
+    )?;
+    let pair = key_id.as_ref().zip(secret.as_ref());
+    Ok(pair.map(|(key_id, secret)| Credentials {
+        key_id: key_id.clone(),
+        secret: Zeroizing::new(secret.clone()),
+        session_token: session_token.clone(),
+    }))
 }
 
 /// An absolute URL without credentials in it.
@@ -139,6 +88,7 @@ mod tests {
     use super::super::{Effective, Flags, Mode, Settings, settle};
     use super::*;
     use std::path::Path;
+    use uproar_proto::base::limits::REVIEW_TIMEOUT;
 
     fn load(section: &str) -> Result<(Settings, Effective), String> {
         let text = format!("[review]\n{section}");

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Mode, TlsListeners};
+use super::mode::Mode;
+use super::raw::TlsListeners;
 use crate::control::ControlAdmissionSettings;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
@@ -74,4 +75,13 @@ pub struct Settings {
     pub log_filter: String,
     /// One JSON object a line.
     pub log_json: bool,
+}
+
+/// The settings that a command beside the server needs.
+#[derive(Debug)]
+pub struct Local {
+    /// The server's data directory; `None` if not configured.
+    pub data_dir: Option<PathBuf>,
+    /// How long a token may be used to connect.
+    pub token_life: Duration,
 }

@@ -1,6 +1,6 @@
 use toml::{Table, Value};
 
-use super::layers::SCHEMA;
+use super::schema::SCHEMA;
 use super::*;
 use crate::control::operation::Operation;
 use crate::control::throttle::Rates;

@@ -2,8 +2,9 @@
 
 use toml::Value;
 
-use super::layers::Source;
-use super::{ConfigError, listen, names};
+use super::error::ConfigError;
+use super::source::Source;
+use super::{listen, names};
 
 /// Whether a value has its key's type; keys without one are checked elsewhere.
 pub(super) fn check(key: &str, value: &Value, source: &Source) -> Result<(), ConfigError> {

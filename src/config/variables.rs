@@ -1,9 +1,9 @@
 //! Recognises the server's environment variables. Each one with the prefix `UPROAR_` is a key, a variable of this
 //! repository's tools, a Kubernetes service link, or a mistake.
 
-use super::ConfigError;
-use super::layers::Source;
+use super::error::ConfigError;
 use super::names;
+use super::source::Source;
 
 /// Variables of tests, benchmarks and fuzzing, which the servers they start inherit.
 const OF_TOOLS: &[&str] = &[

@@ -62,7 +62,7 @@ impl Appender {
         self.repair()?;
         match operation::write(&mut self.file, records) {
             Ok(()) => {
-                self.len += records.len() as u64;
+                self.len += u64::try_from(records.len()).expect("a length in memory");
                 Ok(())
             }
             Err(error) => {

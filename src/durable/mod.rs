@@ -6,6 +6,7 @@
 //! after each (`faults`).
 
 mod append;
+mod directory;
 #[cfg(test)]
 pub mod faults;
 mod operation;
@@ -13,6 +14,7 @@ mod replace;
 mod watched;
 
 pub use append::Appender;
+pub use directory::private_directory;
 pub use operation::{keep, remove};
 pub use replace::{
     Access, Owner, Survives, give_to_directory_owner, lock, overwrite, publish, replace,

@@ -51,7 +51,7 @@ impl Listener {
                     }
                     // The client went away while it waited.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
+                    _other => return Err(error),
                 },
             }
         }

@@ -338,11 +338,8 @@ impl Ring {
 
     /// Handles a completed shutdown, abort or close.
     fn file_done(&mut self, word: u64, done: bool) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a place is the low 16 bits"
-        )]
-        let place = FixedIndex(word as u16);
+        let [low, high, ..] = word.to_le_bytes();
+        let place = FixedIndex(u16::from_le_bytes([low, high]));
         if word & CLOSE != 0 {
             self.free.push(place);
             return;
@@ -403,7 +400,7 @@ impl Ring {
         let length = u32::try_from(outgoing.remaining()).unwrap_or(u32::MAX);
         let index = self.lent.insert((key, outgoing));
         let entry = opcode::Send::new(place.target(), pointer, length)
-            .flags(MSG_NOSIGNAL | MSG_DONTWAIT)
+            .flags(SEND_FLAGS)
             .build()
             .user_data(KIND_SEND | u64::try_from(index).expect("a slab index"));
         self.queued += Queued {
@@ -417,7 +414,7 @@ impl Ring {
     pub fn await_writable(&mut self, place: FixedIndex, key: Key, outgoing: SendBuffer) {
         self.awaiting += 1;
         let index = self.lent.insert((key, outgoing));
-        let entry = opcode::PollAdd::new(place.target(), POLLOUT)
+        let entry = opcode::PollAdd::new(place.target(), u32::from(libc::POLLOUT.unsigned_abs()))
             .build()
             .user_data(KIND_WRITABLE | u64::try_from(index).expect("a slab index"));
         self.queue(entry);
@@ -488,9 +485,9 @@ impl Refusals {
     fn judge(&mut self, error: io::Error, now: Instant) -> io::Result<()> {
         match error.raw_os_error() {
             // A signal says nothing about the ring.
-            Some(EINTR) => Ok(()),
+            Some(libc::EINTR) => Ok(()),
             // No memory for requests now; or completions must be reaped first.
-            Some(EAGAIN | ENOMEM | EBUSY) => {
+            Some(libc::EAGAIN | libc::ENOMEM | libc::EBUSY) => {
                 let since = *self.since.get_or_insert(now);
                 if now.duration_since(since) < RING_REFUSED_MAX {
                     return Ok(());
@@ -502,7 +499,7 @@ impl Refusals {
             }
             // The kernel reports this once and continues without the lost completions. Their connections are
             // unknown and would wait for ever, and their buffers would stay lent for ever.
-            Some(EBADR) => Err(io::Error::other(
+            Some(libc::EBADR) => Err(io::Error::other(
                 "the kernel had no memory to keep completions aside and lost some (EBADR): the pending \
                  operations are unknown",
             )),
@@ -519,9 +516,12 @@ fn abort(target: types::Fixed) -> squeue::Entry {
     opcode::Connect::new(target, &raw const NO_ADDRESS, len).build()
 }
 
+/// `AF_UNSPEC`, as wide as the kernel reads it.
+const UNSPECIFIED: libc::sa_family_t = 0;
+
 /// An address of no family; the kernel copies it at submission.
 static NO_ADDRESS: libc::sockaddr = libc::sockaddr {
-    sa_family: AF_UNSPEC,
+    sa_family: UNSPECIFIED,
     sa_data: [0; 14],
 };
 
@@ -532,17 +532,8 @@ impl Drop for Ring {
     }
 }
 
-const EINTR: i32 = 4;
-const EAGAIN: i32 = 11;
-const ENOMEM: i32 = 12;
-const EBUSY: i32 = 16;
-const EBADR: i32 = 53;
-/// `ENOBUFS`: a multishot receive found no buffer; arm it again.
-pub const ENOBUFS: i32 = 105;
-const MSG_DONTWAIT: i32 = 0x40;
-const MSG_NOSIGNAL: i32 = 0x4000;
-const POLLOUT: u32 = 4;
-const AF_UNSPEC: libc::sa_family_t = 0;
+/// A send never waits for space in the socket, and a broken one raises no signal.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 const SHUT_WR: i32 = 1;
 const SHUT_RDWR: i32 = 2;
 
@@ -556,7 +547,7 @@ mod tests {
     #[test]
     fn a_ring_that_is_refused_for_long_ends() {
         let start = Instant::now();
-        for errno in [EAGAIN, ENOMEM, EBUSY] {
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::EBUSY] {
             let mut refusals = Refusals::default();
             let mut refused = |seconds| {
                 let now = start + Duration::from_secs(seconds);
@@ -575,7 +566,7 @@ mod tests {
         }
         let mut refusals = Refusals::default();
         for seconds in [0, 60] {
-            let interrupted = io::Error::from_raw_os_error(EINTR);
+            let interrupted = io::Error::from_raw_os_error(libc::EINTR);
             assert!(
                 refusals
                     .judge(interrupted, start + Duration::from_secs(seconds))
@@ -591,10 +582,10 @@ mod tests {
             let error = io::Error::from_raw_os_error(errno);
             Refusals::default().judge(error, Instant::now())
         };
-        for errno in [EINTR, EAGAIN, ENOMEM, EBUSY] {
+        for errno in [libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::EBUSY] {
             assert!(judge(errno).is_ok());
         }
-        let lost = judge(EBADR).expect_err("lost");
+        let lost = judge(libc::EBADR).expect_err("lost");
         assert!(lost.to_string().contains("EBADR"), "{lost}");
         let bad = judge(9).expect_err("no ring");
         assert_eq!(bad.raw_os_error(), Some(9));

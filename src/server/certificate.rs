@@ -154,7 +154,7 @@ fn names(certificate: &X509Certificate<'_>) -> String {
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
             GeneralName::IPAddress(bytes) => address(bytes),
-            _ => None,
+            _other => None,
         })
         .collect();
     if named.is_empty() {

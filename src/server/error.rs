@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::preflight;
+use super::remedy::{bind_remedy, directory_remedy, ring_remedy};
 use crate::control::access::KeyFileError;
 use crate::control::store::StoreError;
 use uproar_proto::token::KeyringError;
@@ -152,38 +152,12 @@ impl StartError {
         use crate::shard::mesh::StartFault;
         match cause {
             StartFault::Ring(cause) => Self::Ring {
-                remedy: preflight::ring_remedy(&cause),
+                remedy: ring_remedy(&cause),
                 cause,
             },
             StartFault::Journal(path, cause) => Self::Directory { path, cause },
             StartFault::Other(cause) => Self::Runtime(cause),
         }
-    }
-}
-
-fn bind_remedy(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::AddrInUse => {
-            "Another process has the port: find it with `ss -ltnp`, or choose another port"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "Ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port, or grant it"
-        }
-        io::ErrorKind::AddrNotAvailable => "No interface of this machine has the address",
-        _ => "Choose another address",
-    }
-}
-
-fn directory_remedy(cause: &io::Error) -> String {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied => {
-            let user = rustix::process::geteuid().as_raw();
-            format!("Let user {user} write there, or choose another with --data-dir")
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "Make room there, or choose another with --data-dir".to_owned()
-        }
-        _ => "Choose a directory on a local file system with --data-dir".to_owned(),
     }
 }
 

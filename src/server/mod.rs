@@ -9,6 +9,7 @@ mod preflight;
 mod process;
 mod process_metrics;
 mod reload;
+mod remedy;
 mod tls;
 
 use std::net::SocketAddr;
@@ -41,8 +42,9 @@ use uproar_proto::base::id::RoomId;
 
 pub use error::StartError;
 pub use keys::{load_keyring, nonce, rotate_keyring};
-pub use preflight::{raise_descriptor_limit, ring_remedy};
+pub use preflight::raise_descriptor_limit;
 pub use process::Process;
+pub use remedy::ring_remedy;
 
 /// Locks a data directory as a server does, so that no server runs on it meanwhile.
 pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
@@ -130,7 +132,7 @@ pub fn run(
         keyring: Arc::clone(&keyring),
         tls: tls.messaging,
         origins: settings.origins.clone().into(),
-        pages: pages.clone().map(|pages| pages as Arc<dyn Pages>),
+        pages: pages.clone().map(|pages| -> Arc<dyn Pages> { pages }),
         compression: settings.compression,
         echo: false,
         limits: Arc::new(accept_settings),

@@ -39,7 +39,7 @@ pub(super) fn read(
             ),
         ),
         Error::InvalidCertificate(_) => fault(certificate, error),
-        _ => fault(key, error),
+        error => fault(key, error),
     })
 }
 

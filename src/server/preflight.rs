@@ -1,14 +1,13 @@
-//! Checks before a start: the data directory and enough descriptors. And the remedies when the kernel refuses a
-//! ring.
+//! Checks before a start: the data directory, and enough descriptors.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
-use super::StartError;
+use super::error::StartError;
 use crate::durable;
 use crate::net::rings;
 use uproar_proto::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
@@ -78,7 +77,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
         path: path.to_owned(),
         cause,
     };
-    match DirBuilder::new().mode(0o700).recursive(!fresh).create(path) {
+    match durable::private_directory().recursive(!fresh).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(fail(error)),
@@ -181,44 +180,3 @@ pub(super) fn spare_descriptors(shards: usize) -> usize {
     let spare = limit.saturating_sub(DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * shards);
     usize::try_from(spare).unwrap_or(usize::MAX)
 }
-
-/// The change after which the kernel grants a ring.
-pub fn ring_remedy(cause: &io::Error) -> String {
-    match cause.raw_os_error() {
-        Some(ENOMEM) => format!(
-            "The limit on locked memory is {}, or the control group's memory is used up: raise them, as \
-             with LimitMEMLOCK=infinity (`ulimit -l`) and MemoryMax= in the unit",
-            getrlimit(Resource::Memlock)
-                .current
-                .map_or_else(|| "none".to_owned(), |bytes| format!("{bytes} bytes")),
-        ),
-        Some(EMFILE) => {
-            "Too few descriptors: raise LimitNOFILE= in the unit (`ulimit -n`)".to_owned()
-        }
-        Some(EINVAL) => {
-            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-            format!(
-                "This kernel is {}; Linux 6.1 or later is needed",
-                release.trim()
-            )
-        }
-        _ => {
-            let disabled = fs::read_to_string(IO_URING_DISABLED).unwrap_or_default();
-            match disabled.trim() {
-                "2" => "It is switched off for everybody: `sysctl kernel.io_uring_disabled=0`".to_owned(),
-                "1" => "It is switched off for most (kernel.io_uring_disabled is 1): set it to 0, or \
-                        kernel.io_uring_group to a group of this user"
-                    .to_owned(),
-                _ => "A seccomp filter forbids it, as containers do by default: allow io_uring_setup, \
-                      io_uring_enter and io_uring_register (Docker: --security-opt seccomp=PROFILE; \
-                      systemd: SystemCallFilter=). Or the kernel was built without it, or is older than 6.1"
-                    .to_owned(),
-            }
-        }
-    }
-}
-
-const IO_URING_DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
-const ENOMEM: i32 = 12;
-const EINVAL: i32 = 22;
-const EMFILE: i32 = 24;

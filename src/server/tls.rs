@@ -122,11 +122,12 @@ fn build(
     current: &Arc<Current>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, StartError> {
+    let resolver: Arc<Current> = Arc::clone(current);
     let config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| fault(Path::new("TLS versions"), error))?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+        .with_cert_resolver(resolver);
     Ok(config)
 }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::settings::{ShardId, ShardSettings};
 use super::tokens::{Forgotten, Mark, Minute, Recovery, UsedTokens};
-use crate::durable::{self, Appender};
+use crate::durable::{self, Access, Appender};
 use uproar_proto::base::clock::{Now, UnixTime};
 use uproar_proto::base::id::{ID_CHARS, RoomId};
 use uproar_proto::base::limits::JOURNAL_SEGMENT_BYTES;
@@ -135,7 +135,7 @@ impl Journal {
             let path = self.directory.join(name);
             // Also if it fails: the name may be taken from now on.
             self.next += 1;
-            match Appender::create(&path, 0o600) {
+            match Appender::create(&path, Access::PRIVATE.mode) {
                 Ok(file) => self.begin(path, file),
                 Err(error) if self.current.is_none() => return Err(error),
                 Err(_) => {}
@@ -300,7 +300,7 @@ fn take_over(
         content.clear();
         fs::File::open(&path)?.read_to_end(&mut content)?;
         let latest = remember(&path, &content, &mut recovery);
-        let bytes = content.len() as u64;
+        let bytes = u64::try_from(content.len()).expect("a length in memory");
         journal.closed.push_back(Closed {
             path,
             bytes,

@@ -7,6 +7,7 @@
 
 mod blocking;
 mod contain;
+mod keep;
 mod pulse;
 
 use std::convert::Infallible;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub use blocking::{blocking, runtime};
-pub use contain::keep;
+pub use keep::keep;
 pub use pulse::Pulse;
 
 use crate::exposition::{Exposition, Family};

@@ -195,7 +195,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server", "stopped before"),
         ("server", "stopping:"),
         ("supervisor/mod.rs", "must live"),
-        ("supervisor/contain.rs", "restarted"),
+        ("supervisor/keep.rs", "restarted"),
         ("server/preflight.rs", ""),
         ("server/keys.rs", ""),
         ("shard/run.rs", "could not be pinned"),

@@ -205,4 +205,4 @@ def test_listeners_without_a_certificate_are_refused(tmp_path):
     config = tmp_path / "uproar.toml"
     config.write_text(f'[tls]\nlisteners = "messaging"\n{KEY}')
     done = check(config)
-    assert done.returncode == 2 and "tls.listeners is alone" in done.stderr, done.stderr
+    assert done.returncode == 2 and "tls.listeners requires tls.certificate" in done.stderr, done.stderr

@@ -13,9 +13,6 @@ use crate::shard::core::rooms::Rooms;
 use uproar_proto::base::limits::PARSE_PADDING_BYTES;
 use uproar_proto::base::table::Slot;
 
-/// `ENOBUFS`: no receive buffer was free; the receive is armed again.
-const ENOBUFS: i32 = 105;
-
 /// A completed receive.
 pub(in crate::shard::core) struct Received<'a> {
     /// A buffer with this many received bytes at its start, and padding after them.
@@ -53,7 +50,7 @@ impl<W: Io> Connections<W> {
                     }
                 }
             }
-            (_, Err(error)) if error.raw_os_error() == Some(ENOBUFS) => {}
+            (_, Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
                 self.cut(slot, CloseReason::Client, rooms, env);
