@@ -4,17 +4,10 @@ use std::collections::VecDeque;
 
 use super::command::PublishRequest;
 use super::mailbox::{MailboxSender, Refusable};
-use super::metrics::ShardMetrics;
-use super::settings::{AccountBudgets, ShardSettings};
-use super::shard_room::{HomeRoom, RequestFault, ShardRoom};
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
-use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
+use uproar_proto::base::clock::{Tick, UnixTime};
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::REVIEW_HELD_MAX;
-use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{Action, ErrorCode, texts};
-use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Ticket;
-use uproar_proto::ws::Deflater;
 
 /// Asks the control thread for the review of a message.
 #[derive(Debug)]
@@ -46,19 +39,21 @@ pub struct Held {
     pub sent: UnixTime,
 }
 
-/// The messages under review on one shard.
+/// The messages under review on one shard, whose owner knows rooms by `R`.
 #[derive(Debug)]
-pub struct ReviewQueue {
+pub struct ReviewQueue<R> {
+    // To the control thread.
     requests: MailboxSender<ReviewRequest>,
-    // Number of messages that all rooms hold.
+    // Number of messages that all rooms hold, decided or not; at most `REVIEW_HELD_MAX`.
     held: usize,
-    // One entry for each message, in order: every review has the same time.
-    deadlines: VecDeque<(Tick, Slot<ShardRoom>)>,
-    // Rooms that may have something to release in this turn.
-    deciding: Vec<Slot<ShardRoom>>,
+    // The deadline of each message that the control thread was asked about, until it has passed or
+    // nothing older is undecided. In order: every review has the same time.
+    deadlines: VecDeque<(Tick, R)>,
+    // Rooms that may have something to release in this turn; one may be in it several times.
+    deciding: Vec<R>,
 }
 
-impl ReviewQueue {
+impl<R: Copy + PartialEq> ReviewQueue<R> {
     /// Makes an empty queue; `requests` leads to the control thread.
     pub fn new(requests: MailboxSender<ReviewRequest>) -> Self {
         Self {
@@ -74,6 +69,29 @@ impl ReviewQueue {
         self.held
     }
 
+    /// Whether the shard holds as many messages as it may.
+    pub fn is_full(&self) -> bool {
+        self.held >= REVIEW_HELD_MAX
+    }
+
+    /// Notes that `room` holds one more message.
+    pub fn hold(&mut self, room: R) {
+        debug_assert!(!self.is_full(), "the holder asks before");
+        self.held += 1;
+        self.note(room);
+    }
+
+    /// Asks for a review of a message of `room`; `false`: the control thread is behind.
+    #[must_use]
+    pub fn ask(&mut self, room: R, request: ReviewRequest) -> bool {
+        let deadline = request.deadline;
+        let is_asked = self.requests.offer(request).is_ok();
+        if is_asked {
+            self.deadlines.push_back((deadline, room));
+        }
+        is_asked
+    }
+
     /// Whether no message is under review.
     pub fn is_idle(&self) -> bool {
         self.deadlines.is_empty() && self.deciding.is_empty()
@@ -85,7 +103,7 @@ impl ReviewQueue {
     }
 
     /// Notes that a room may have something to release in this turn.
-    pub fn note(&mut self, room: Slot<ShardRoom>) {
+    pub fn note(&mut self, room: R) {
         if self.deciding.last() != Some(&room) {
             self.deciding.push(room);
         }
@@ -94,11 +112,7 @@ impl ReviewQueue {
     /// Adds rooms whose deadline has passed to those of this turn. `is_due` tells whether a room
     /// still has a message for that deadline: most were decided long before. Returns the next
     /// deadline of an undecided message.
-    pub fn expire(
-        &mut self,
-        now: Tick,
-        is_due: impl Fn(Slot<ShardRoom>, Tick) -> bool,
-    ) -> Option<Tick> {
+    pub fn expire(&mut self, now: Tick, is_due: impl Fn(R, Tick) -> bool) -> Option<Tick> {
         while let Some((deadline, room)) = self.deadlines.front().copied() {
             if is_due(room, deadline) {
                 if deadline > now {
@@ -112,12 +126,12 @@ impl ReviewQueue {
     }
 
     /// Takes the rooms of this turn; the caller gives the buffer back.
-    pub fn take_deciding(&mut self) -> Vec<Slot<ShardRoom>> {
+    pub fn take_deciding(&mut self) -> Vec<R> {
         std::mem::take(&mut self.deciding)
     }
 
     /// Takes the buffer of [`ReviewQueue::take_deciding`] back.
-    pub fn reuse(&mut self, mut buffer: Vec<Slot<ShardRoom>>) {
+    pub fn reuse(&mut self, mut buffer: Vec<R>) {
         buffer.clear();
         self.deciding = buffer;
     }
@@ -128,111 +142,19 @@ impl ReviewQueue {
     }
 }
 
-/// The parts of a shard that a request needs.
-#[derive(Debug)]
-pub struct PublishContext<'a> {
-    /// Source of frame ids.
-    pub ids: &'a mut FrameIds,
-    /// Compresses for the members that take compressed messages.
-    pub deflater: &'a mut Deflater,
-    /// The shard's messages under review.
-    pub review_queue: &'a mut ReviewQueue,
-    /// The shard's settings.
-    pub settings: &'a ShardSettings,
-    /// Rates of the account.
-    pub budgets: &'a AccountBudgets,
-    /// The shard's counters.
-    pub metrics: &'a ShardMetrics,
-    /// The time of this turn.
-    pub now: Now,
-}
-
-impl HomeRoom {
-    /// Gives a message its place in the room's order and asks for its review. The verdict appends
-    /// it to the room, or its sender gets a refusal.
-    pub(super) fn hold(
-        &mut self,
-        (room, slot): (RoomId, Slot<ShardRoom>),
-        publish_request: &PublishRequest,
-        context: &mut PublishContext<'_>,
-    ) -> Result<FrameId, RequestFault> {
-        let full = (ErrorCode::TooManyRequests, texts::RATE);
-        let PublishContext {
-            review_queue,
-            settings,
-            now,
-            ..
-        } = context;
-        if review_queue.held >= REVIEW_HELD_MAX {
-            return Err(full);
-        }
-        let pending = self.pending_queue();
-        let ticket = pending.next_ticket().map_err(|_full| full)?;
-        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
-        let RoomSettings {
-            review,
-            content_chars_max,
-            ..
-        } = self.room.settings();
-        let id = context.ids.next_id();
-        let held = Held {
-            publish_request: publish_request.clone(),
-            id,
-            sent: now.unix,
-        };
-        let pending = self.pending_queue();
-        let kept = if let Some(fallback) = review {
-            let mut deadline = now.tick.after(settings.review_timeout);
-            let request = ReviewRequest {
-                room,
-                ticket,
-                id,
-                publish_request: publish_request.clone(),
-                content_chars_max,
-                deadline,
-            };
-            if review_queue.requests.offer(request).is_ok() {
-                review_queue.deadlines.push_back((deadline, slot));
-            } else {
-                // The control thread is behind: the fallback decides once the message is next in
-                // order.
-                context.metrics.review_shed.inc();
-                deadline = now.tick;
-            }
-            pending.hold(held, deadline, fallback).map(|_ticket| ())
-        } else {
-            // The handler was detached: the message waits behind those that it still decides.
-            pending.follow(held)
-        };
-        kept.map_err(|_full| full)?;
-        review_queue.held += 1;
-        review_queue.note(slot);
-        Ok(id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::shard::doorbell::Doorbell;
     use crate::shard::mailbox::mailbox;
     use std::sync::Arc;
-    use uproar_proto::base::table::Table;
 
     /// Goal: a shard wakes for the first deadline of an undecided message, not for decided ones.
     #[test]
     fn only_deadlines_of_undecided_messages_count() {
         let bell = Arc::new(Doorbell::new().expect("an eventfd"));
         let mut review_queue = ReviewQueue::new(mailbox(&bell).0);
-        let mut table = Table::default();
-        let settings = RoomSettings {
-            content_chars_max: 500,
-            messages_per_second: 10,
-            review: None,
-            archive: uproar_proto::room::ArchiveTargets::default(),
-        };
-        let id = RoomId::parse("TC6fLHr7ycLt").expect("an id");
-        let [a, b] = [(); 2].map(|()| table.insert(ShardRoom::new(id, settings, None)));
+        let [a, b] = ['a', 'b'];
         let at = Tick::from_nanos;
         review_queue
             .deadlines

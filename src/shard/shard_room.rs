@@ -1,16 +1,18 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
 use super::command::{Answer, Departures, Eviction, PublishRequest};
-use super::review::{Held, PublishContext};
+use super::metrics::ShardMetrics;
+use super::review::{Held, ReviewQueue, ReviewRequest};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
-use uproar_proto::base::clock::Tick;
-use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::clock::{Now, Tick};
+use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
 use uproar_proto::room::review::Pending;
+use uproar_proto::ws::Deflater;
 
 /// A room on this shard.
 #[derive(Debug)]
@@ -60,6 +62,25 @@ pub enum Published {
     Appended(FrameId),
     /// Its review handler decides.
     Held(FrameId),
+}
+
+/// The parts of a shard that a request needs.
+#[derive(Debug)]
+pub struct PublishContext<'a> {
+    /// Source of frame ids.
+    pub ids: &'a mut FrameIds,
+    /// Compresses for the members that take compressed messages.
+    pub deflater: &'a mut Deflater,
+    /// The shard's messages under review.
+    pub review_queue: &'a mut ReviewQueue<Slot<ShardRoom>>,
+    /// The shard's settings.
+    pub settings: &'a ShardSettings,
+    /// Rates of the account.
+    pub budgets: &'a AccountBudgets,
+    /// The shard's counters.
+    pub metrics: &'a ShardMetrics,
+    /// The time of this turn.
+    pub now: Now,
 }
 
 /// Why the home shard refuses a request.
@@ -138,7 +159,7 @@ impl HomeRoom {
     }
 
     /// Returns the queue of messages under review; makes it if there is none.
-    pub(super) fn pending_queue(&mut self) -> &mut Pending<Held> {
+    fn pending_queue(&mut self) -> &mut Pending<Held> {
         self.pending.get_or_insert_with(|| {
             self.queues += 1;
             Box::new(Pending::new(self.queues))
@@ -205,6 +226,64 @@ impl HomeRoom {
         }
         self.act(request, sender_json, context)
             .map(Published::Appended)
+    }
+
+    /// Gives a message its place in the room's order and asks for its review. The verdict appends
+    /// it to the room, or its sender gets a refusal.
+    fn hold(
+        &mut self,
+        (room, slot): (RoomId, Slot<ShardRoom>),
+        publish_request: &PublishRequest,
+        context: &mut PublishContext<'_>,
+    ) -> Result<FrameId, RequestFault> {
+        let full = (ErrorCode::TooManyRequests, texts::RATE);
+        let PublishContext {
+            review_queue,
+            settings,
+            now,
+            ..
+        } = context;
+        if review_queue.is_full() {
+            return Err(full);
+        }
+        let pending = self.pending_queue();
+        let ticket = pending.next_ticket().map_err(|_full| full)?;
+        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
+        let RoomSettings {
+            review,
+            content_chars_max,
+            ..
+        } = self.room.settings();
+        let id = context.ids.next_id();
+        let held = Held {
+            publish_request: publish_request.clone(),
+            id,
+            sent: now.unix,
+        };
+        let pending = self.pending_queue();
+        let kept = if let Some(fallback) = review {
+            let mut deadline = now.tick.after(settings.review_timeout);
+            let request = ReviewRequest {
+                room,
+                ticket,
+                id,
+                publish_request: publish_request.clone(),
+                content_chars_max,
+                deadline,
+            };
+            if !review_queue.ask(slot, request) {
+                // The fallback decides once the message is next in order.
+                context.metrics.review_shed.inc();
+                deadline = now.tick;
+            }
+            pending.hold(held, deadline, fallback).map(|_ticket| ())
+        } else {
+            // The handler was detached: the message waits behind those that it still decides.
+            pending.follow(held)
+        };
+        kept.map_err(|_full| full)?;
+        review_queue.hold(slot);
+        Ok(id)
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.

@@ -43,7 +43,7 @@ pub(super) struct Rooms {
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
     // Messages under review, of all rooms at home here.
-    review_queue: ReviewQueue,
+    review_queue: ReviewQueue<Slot<ShardRoom>>,
     // Batches of logged rooms at home here, until they are in the spool.
     gate: DurabilityGate<Delivery>,
 }

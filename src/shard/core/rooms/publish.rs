@@ -3,8 +3,7 @@
 use super::{Env, Rooms};
 use crate::shard::command::Refused;
 use crate::shard::command::{self, Answer, PublishRequest};
-use crate::shard::review::PublishContext;
-use crate::shard::shard_room::{HomeRoom, Published, RequestFault, ShardRoom};
+use crate::shard::shard_room::{HomeRoom, PublishContext, Published, RequestFault, ShardRoom};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{ErrorCode, Refusal, Request, texts};
