@@ -6,7 +6,7 @@ use std::hash::Hash;
 use uproar_proto::base::id::{LoggingId, RoomId};
 
 /// Longest ARN the API accepts, in characters.
-const ARN_CHARS_MAX: usize = 128;
+pub(super) const ARN_CHARS_MAX: usize = 128;
 
 /// An id that is the last part of an ARN.
 pub trait ResourceId: Copy + Ord + Hash + Display {

@@ -7,17 +7,33 @@ use hyper::Uri;
 
 use super::request::Request;
 use crate::control::access::Caller;
+use crate::control::arn::ARN_CHARS_MAX;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
+use crate::control::input::pattern::ANY;
 use crate::control::operation::{Operation, ResourceLocation, TAGS_PATH};
 use uproar_proto::sigv4::percent_decode;
+
+/// The API's name for the ARN in the path.
+const PATH_FIELD: &str = "resourceArn";
 
 /// An authorized call: [`authorize`] is the only way to create one.
 #[derive(Debug)]
 pub(super) struct Authorized {
     input: Input,
-    resource: Option<String>,
+    location: ResourceLocation,
+    // The ARN in the path; `None` for calls with another location.
+    path_arn: Option<String>,
     query: String,
+}
+
+/// The ARN of a call's resource, which the caller may access, whether or not it exists.
+#[derive(Debug)]
+pub(super) struct ResourceArn {
+    /// The member that has it, for errors.
+    pub(super) field: &'static str,
+    /// As received; it need not be an ARN.
+    pub(super) text: String,
 }
 
 impl Authorized {
@@ -26,9 +42,23 @@ impl Authorized {
         self.input
     }
 
-    /// The ARN in the path, which the caller may access, whether or not it exists.
-    pub(super) fn path_arn(&self) -> &str {
-        self.resource.as_deref().unwrap_or_default()
+    /// The members of the body, and the ARN of the resource from where the table of operations says
+    /// it is: a handler cannot look up another one than was authorized. A missing ARN is a fault of
+    /// the input.
+    ///
+    /// # Panics
+    ///
+    /// If the operation has no single resource.
+    pub(super) fn into_resource(mut self) -> (Input, ResourceArn) {
+        let (field, text) = match self.location {
+            ResourceLocation::Member(field) => {
+                let chars = 1..=ARN_CHARS_MAX;
+                (field, self.input.required_text(field, chars, ANY))
+            }
+            ResourceLocation::Path => (PATH_FIELD, self.path_arn.unwrap_or_default()),
+            ResourceLocation::Nowhere => unreachable!("an operation without a resource"),
+        };
+        (self.input, ResourceArn { field, text })
     }
 
     /// The query as received.
@@ -58,9 +88,11 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
     if !caller.grant.covers(resource.as_deref()) {
         return Err(denied(&caller, operation, resource));
     }
+    let location = operation.resource_location();
     Ok(Authorized {
         input,
-        resource,
+        location,
+        path_arn: resource.filter(|_| location == ResourceLocation::Path),
         query: uri.query().unwrap_or_default().to_owned(),
     })
 }
@@ -91,7 +123,7 @@ fn denied(caller: &Rc<Caller>, operation: Operation, resource: Option<String>) -
 fn path_arn(path: &str) -> Result<String, Fault> {
     let escaped = path.strip_prefix(TAGS_PATH).unwrap_or_default();
     String::from_utf8(percent_decode(escaped))
-        .map_err(|_| Fault::field("resourceArn", "must be UTF-8"))
+        .map_err(|_| Fault::field(PATH_FIELD, "must be UTF-8"))
 }
 
 #[cfg(test)]

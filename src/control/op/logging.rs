@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::authorize::Authorized;
 use super::listing::Page;
 use super::request::Answer;
-use super::resource::{self, arn, find, name, new_header, now_ms};
+use super::resource::{self, find, name, new_header, now_ms};
 use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -44,22 +44,20 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
 }
 
 pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (input, arn) = call.into_resource();
     input.finish()?;
-    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
+    let id = find::<LoggingRecord>(control, &arn)?;
     let record = control.registry.logging.get(id);
-    let record = record.ok_or_else(|| Fault::not_found(&arn))?;
+    let record = record.ok_or_else(|| Fault::not_found(&arn.text))?;
     Ok((200, Some(show(control, &record).into())))
 }
 
 pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (mut input, arn) = call.into_resource();
     let name = name(&mut input);
     let destination = destination(&mut input);
     input.finish()?;
-    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
+    let id = find::<LoggingRecord>(control, &arn)?;
     let change = |record: &mut LoggingRecord| {
         record.header.name = name.or(record.header.name.take());
         if let Some(destination) = destination {
@@ -67,22 +65,21 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
         }
     };
     let registry = &control.registry;
-    let changed = registry.change_logging(&arn, id, now_ms(control), change);
-    let record = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
+    let changed = registry.change_logging(&arn.text, id, now_ms(control), change);
+    let record = changed.await?.ok_or_else(|| Fault::not_found(&arn.text))?;
     control.settings.archive.put(id, record.destination.clone());
     Ok((200, Some(show(control, &record).into())))
 }
 
 pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (input, arn) = call.into_resource();
     input.finish()?;
-    let id = find::<LoggingRecord>(control, "identifier", &arn)?;
-    if control.registry.remove_logging(&arn, id).await? {
+    let id = find::<LoggingRecord>(control, &arn)?;
+    if control.registry.remove_logging(&arn.text, id).await? {
         control.settings.archive.remove(id);
         Ok((204, None))
     } else {
-        Err(Fault::not_found(&arn))
+        Err(Fault::not_found(&arn.text))
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::authorize::Authorized;
 use super::request::Answer;
-use super::resource::{arn, find};
+use super::resource::find;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::operation::Operation;
@@ -17,52 +17,49 @@ use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::encode::attributes_json;
 
 pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "roomIdentifier");
+    let (mut input, arn) = call.into_resource();
     let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, &arn)?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
     let id = control
         .gateway
         .send_event(room, &name, &attributes)
         .await
-        .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
 pub(super) async fn delete_message(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "roomIdentifier");
+    let (mut input, arn) = call.into_resource();
     let id = input.required_text("id", 12..=12, MESSAGE_ID);
     let reason = input
         .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, &arn)?;
     let id = control
         .gateway
         .delete_message(room, &id, &reason)
         .await
-        .map_err(|refused| fault(control, refused, Operation::DeleteMessage, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::DeleteMessage, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
 }
 
 pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "roomIdentifier");
+    let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let reason = input
         .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, &arn)?;
     control
         .gateway
         .disconnect_user(room, &user_id, &reason)
         .await
-        .map_err(|refused| fault(control, refused, Operation::DisconnectUser, &arn))?;
+        .map_err(|refused| fault(control, refused, Operation::DisconnectUser, &arn.text))?;
     Ok((200, None))
 }
 

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::authorize::ResourceArn;
 use crate::control::arn::ResourceId;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
-use crate::control::input::pattern::{ANY, NAME};
+use crate::control::input::pattern::NAME;
 use crate::control::record::{Record, ResourceHeader};
 use crate::control::registry::Cached;
 use crate::control::state::Control;
@@ -14,24 +15,18 @@ use crate::random;
 use uproar_proto::base::clock::UnixTime;
 
 const NAME_CHARS_MAX: usize = 128;
-const ARN_CHARS_MAX: usize = 128;
 
 /// The member `name`.
 pub(super) fn name(input: &mut Input) -> Option<String> {
     input.text("name", 0..=NAME_CHARS_MAX, NAME)
 }
 
-/// A required ARN; [`find`] checks it.
-pub(super) fn arn(input: &mut Input, field: &str) -> String {
-    input.required_text(field, 1..=ARN_CHARS_MAX, ANY)
-}
-
 /// The existing resource that an ARN names.
-pub(super) fn find<R: Cached>(control: &Control, field: &str, arn: &str) -> Result<R::Id, Fault> {
-    let id = control.settings.account.parse(arn);
-    let id = id.map_err(|error| Fault::field(field, error))?;
+pub(super) fn find<R: Cached>(control: &Control, arn: &ResourceArn) -> Result<R::Id, Fault> {
+    let id = control.settings.account.parse(&arn.text);
+    let id = id.map_err(|error| Fault::field(arn.field, error))?;
     id.filter(|id| R::cache(&control.registry).contains(*id))
-        .ok_or_else(|| Fault::not_found(arn))
+        .ok_or_else(|| Fault::not_found(&arn.text))
 }
 
 /// A header with a new id and the current time.

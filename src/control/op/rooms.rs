@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::authorize::Authorized;
 use super::listing::Page;
 use super::request::Answer;
-use super::resource::{self, arn, find, name, new_header, now_ms};
+use super::resource::{self, find, name, new_header, now_ms};
 use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
@@ -159,37 +159,34 @@ async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault>
 }
 
 pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (input, arn) = call.into_resource();
     input.finish()?;
-    let id = find::<RoomRecord>(control, "identifier", &arn)?;
+    let id = find::<RoomRecord>(control, &arn)?;
     let room = control.registry.rooms.get(id);
-    let room = room.ok_or_else(|| Fault::not_found(&arn))?;
+    let room = room.ok_or_else(|| Fault::not_found(&arn.text))?;
     Ok((200, Some(full(control, &room))))
 }
 
 pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (mut input, arn) = call.into_resource();
     let wanted = wanted(&mut input);
     input.finish()?;
-    let id = find::<RoomRecord>(control, "identifier", &arn)?;
+    let id = find::<RoomRecord>(control, &arn)?;
     let attaching = wanted.attach(control)?;
     let registry = &control.registry;
     let changed = registry.change(id, now_ms(control), |room| wanted.apply(room));
-    let room = changed.await?.ok_or_else(|| Fault::not_found(&arn))?;
+    let room = changed.await?.ok_or_else(|| Fault::not_found(&arn.text))?;
     drop(attaching);
     update_shard(control, &room).await?;
     Ok((200, Some(full(control, &room))))
 }
 
 pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "identifier");
+    let (input, arn) = call.into_resource();
     input.finish()?;
-    let id = find::<RoomRecord>(control, "identifier", &arn)?;
+    let id = find::<RoomRecord>(control, &arn)?;
     if !control.registry.remove_room(id).await? {
-        return Err(Fault::not_found(&arn));
+        return Err(Fault::not_found(&arn.text));
     }
     // The room is deleted on disk; a shard that does not know it has nothing to close.
     match control.gateway.delete_room(id).await {

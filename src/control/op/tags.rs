@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
-use super::authorize::Authorized;
+use super::authorize::{Authorized, ResourceArn};
 use super::request::Answer;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
@@ -41,19 +41,18 @@ const RESERVED_PREFIX: &str = "aws:";
 const RESERVED: &str = "keys must not begin with aws:, which is reserved";
 
 pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let arn = call.path_arn();
+    let (_no_body, arn) = call.into_resource();
     let registry = &control.registry;
-    let tags = match find(control, arn)? {
+    let tags = match find(control, &arn)? {
         Taggable::Room(id) => registry.rooms.get(id).map(|room| room.header.tags),
         Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.header.tags),
     };
-    let tags = tags.ok_or_else(|| Fault::not_found(arn))?;
+    let tags = tags.ok_or_else(|| Fault::not_found(&arn.text))?;
     Ok((200, Some(json!({"tags": tags}))))
 }
 
 pub(super) async fn tag(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let arn = call.path_arn().to_owned();
-    let mut input = call.into_input();
+    let (mut input, arn) = call.into_resource();
     if !input.has("tags") {
         input.fault("tags", "is required");
     }
@@ -81,13 +80,13 @@ pub(super) async fn untag(control: &Control, call: Authorized) -> Result<Answer,
         tags.retain(|key, _| !keys.contains(key));
         Ok(())
     };
-    edit(control, call.path_arn(), take).await
+    edit(control, &call.into_resource().1, take).await
 }
 
 /// Changes tags, without the update time.
 async fn edit(
     control: &Control,
-    arn: &str,
+    arn: &ResourceArn,
     edit: impl FnOnce(&mut Tags) -> Result<(), Fault>,
 ) -> Result<Answer, Fault> {
     let registry = &control.registry;
@@ -106,15 +105,15 @@ async fn edit(
     if found {
         Ok((200, Some(json!({}))))
     } else {
-        Err(Fault::not_found(arn))
+        Err(Fault::not_found(&arn.text))
     }
 }
 
-fn find(control: &Control, arn: &str) -> Result<Taggable, Fault> {
+fn find(control: &Control, arn: &ResourceArn) -> Result<Taggable, Fault> {
     let account = &control.settings.account;
-    let found = account.parse_taggable(arn);
-    let found = found.map_err(|error| Fault::field("resourceArn", error))?;
-    found.ok_or_else(|| Fault::not_found(arn))
+    let found = account.parse_taggable(&arn.text);
+    let found = found.map_err(|error| Fault::field(arn.field, error))?;
+    found.ok_or_else(|| Fault::not_found(&arn.text))
 }
 
 /// The `tagKeys`, each once.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::authorize::Authorized;
 use super::request::Answer;
-use super::resource::{arn, find, random_bytes};
+use super::resource::{find, random_bytes};
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
@@ -15,8 +15,7 @@ use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, U
 use uproar_proto::token::{Capability, TokenRequest, mint};
 
 pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let mut input = call.into_input();
-    let arn = arn(&mut input, "roomIdentifier");
+    let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let capabilities = input
         .list("capabilities", usize::MAX, CAPABILITY)
@@ -24,7 +23,7 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
     let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, "roomIdentifier", &arn)?;
+    let room = find::<RoomRecord>(control, &arn)?;
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
     let request = TokenRequest {
         room,
