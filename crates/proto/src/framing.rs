@@ -1,11 +1,13 @@
-//! Follows byte by byte where the requests of an HTTP/1 connection begin and end (RFC 9112 §6), in front of the
-//! HTTP library.
+//! Follows byte by byte where the requests of an HTTP/1 connection begin and end (RFC 9112 §6), in
+//! front of the HTTP library.
 //!
-//! A form that parsers are known to disagree about is a doubt: two lengths, a length beside a transfer coding, a
-//! coding other than `chunked`, bare line ends, folded lines. A proxy in front of us may see the request end
-//! elsewhere (request smuggling), so no bytes after a doubt may be read as a request.
+//! A form that parsers are known to disagree about is a doubt: two lengths, a length beside a
+//! transfer coding, a coding other than `chunked`, bare line ends, folded lines. A proxy in front
+//! of us may see the request end elsewhere (request smuggling), so no bytes after a doubt may be
+//! read as a request.
 //!
-//! Owns: the stream's position in a head or body. Never: targets, other fields, the library's verdict.
+//! Owns: the stream's position in a head or body. Never: targets, other fields, the library's
+//! verdict.
 
 #![expect(
     clippy::indexing_slicing,
@@ -77,8 +79,8 @@ impl Default for Framing {
 impl Framing {
     /// Follows `bytes`, the next ones of the connection.
     ///
-    /// A request with a chunked body must be the last one answered on its connection: only the HTTP library finds
-    /// its end.
+    /// A request with a chunked body must be the last one answered on its connection: only the HTTP
+    /// library finds its end.
     ///
     /// # Errors
     ///
@@ -340,8 +342,8 @@ mod tests {
         assert_eq!(doubt(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"), None);
     }
 
-    /// Goal: every head of a connection is examined, no part of a body is taken for one, and all bytes after the
-    /// beginning of HTTP/2 pass.
+    /// Goal: every head of a connection is examined, no part of a body is taken for one, and all
+    /// bytes after the beginning of HTTP/2 pass.
     #[test]
     fn each_head_of_a_connection_is_examined() {
         let inner = "GET / HTTP/1.1\nTransfer-Encoding: x\r\n\r\n";
@@ -394,7 +396,8 @@ mod tests {
             prop_assert_eq!(heads, lengths.len());
         }
 
-        /// Goal: a head that raises no doubt has one length in any other reader too. Oracle: httparse.
+        /// Goal: a head that raises no doubt has one length in any other reader too. Oracle:
+        /// httparse.
         #[test]
         fn without_a_doubt_there_is_one_length(
             fields in prop::collection::vec(

@@ -1,8 +1,8 @@
 //! The pure part of Uproar: bytes and time in, meaning and effects out.
 //!
-//! Nothing here opens a socket, reads a clock or draws a random number; these are arguments, so that tests,
-//! fuzzing and the simulation drive the code that ships. A module uses only modules of lower ranks
-//! (`tests/architecture`):
+//! Nothing here opens a socket, reads a clock or draws a random number; these are arguments, so
+//! that tests, fuzzing and the simulation drive the code that ships. A module uses only modules of
+//! lower ranks (`tests/architecture`):
 //!
 //! | rank | modules | subject |
 //! |---|---|---|

@@ -1,4 +1,5 @@
-//! The client's address behind a proxy: PROXY protocol v1 and v2, `X-Forwarded-For`, `Forwarded` (RFC 7239).
+//! The client's address behind a proxy: PROXY protocol v1 and v2, `X-Forwarded-For`, `Forwarded`
+//! (RFC 7239).
 //!
 //! Only trusted proxies may name an address; such headers of other peers are ignored.
 
@@ -19,8 +20,8 @@ pub struct TrustedProxies {
     header: ForwardedHeader,
 }
 
-/// The header field in which trusted proxies name the client. Only one is read: a proxy that writes one field
-/// passes on the other as the client sent it.
+/// The header field in which trusted proxies name the client. Only one is read: a proxy that writes
+/// one field passes on the other as the client sent it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For: client, proxy`.
@@ -67,10 +68,10 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&ip))
     }
 
-    /// Returns the client of a request: `peer`, or the address that trusted proxies name in the `values` of their
-    /// header field, in the order of the request. Each proxy appends its peer's address, so the last one is
-    /// used if `peer` is trusted, the one before it if the last is trusted, and so on. A value that cannot be
-    /// parsed ends the walk at the proxy that wrote it.
+    /// Returns the client of a request: `peer`, or the address that trusted proxies name in the
+    /// `values` of their header field, in the order of the request. Each proxy appends its peer's
+    /// address, so the last one is used if `peer` is trusted, the one before it if the last is
+    /// trusted, and so on. A value that cannot be parsed ends the walk at the proxy that wrote it.
     pub fn viewer<'a>(
         &self,
         peer: IpAddr,
@@ -138,7 +139,8 @@ pub enum Preface {
     Header {
         /// Its length in bytes; the client's bytes follow.
         len: usize,
-        /// The client's address; `None`: the connection is the proxy's own (LOCAL, UNKNOWN), as in health checks.
+        /// The client's address; `None`: the connection is the proxy's own (LOCAL, UNKNOWN), as in
+        /// health checks.
         source: Option<IpAddr>,
     },
 }

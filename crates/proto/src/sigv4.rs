@@ -2,10 +2,10 @@
 //! other side.
 //!
 //! The canonical request is built from the received one: the path percent-encoded once more, the
-//! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host` (or,
-//! over HTTP/2, `:authority`), the time (`x-amz-date`, or `date` where there is none) and every other
-//! `x-amz-*` header they send; credentials in the query and bodies declared unsigned are refused, as the
-//! service always signs its body.
+//! query sorted, signed headers trimmed and joined, the body hashed here. Clients must sign `host`
+//! (or, over HTTP/2, `:authority`), the time (`x-amz-date`, or `date` where there is none) and
+//! every other `x-amz-*` header they send; credentials in the query and bodies declared unsigned
+//! are refused, as the service always signs its body.
 
 mod canonical;
 mod key;

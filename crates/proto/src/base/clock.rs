@@ -29,8 +29,8 @@ impl Tick {
     }
 }
 
-/// Wall-clock nanoseconds since the Unix epoch, UTC. Only for values that leave the server or are sealed:
-/// `SendTime`, token expiry, session end.
+/// Wall-clock nanoseconds since the Unix epoch, UTC. Only for values that leave the server or are
+/// sealed: `SendTime`, token expiry, session end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixTime(u64);
 

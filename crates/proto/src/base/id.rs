@@ -1,5 +1,5 @@
-//! Ids of twelve characters `[a-zA-Z0-9]` (71 bits): rooms, logging configurations, messages, events,
-//! errors, operations (contract: "exactly 12").
+//! Ids of twelve characters `[a-zA-Z0-9]` (71 bits): rooms, logging configurations, messages,
+//! events, errors, operations (contract: "exactly 12").
 
 #![expect(
     clippy::indexing_slicing,

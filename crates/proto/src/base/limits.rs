@@ -1,5 +1,5 @@
-//! Every bound of the server in one place: name, unit, reason. The code that enforces a bound decides what happens
-//! there and counts it in a metric. Bounds check each other at compile time.
+//! Every bound of the server in one place: name, unit, reason. The code that enforces a bound
+//! decides what happens there and counts it in a metric. Bounds check each other at compile time.
 //!
 //! docs/limits.md lists each of them (`tests/architecture` compares).
 
@@ -13,8 +13,9 @@ pub const CONTENT_CHARS_MAX: usize = 500;
 pub const ATTRIBUTES_BYTES_MAX: usize = 1024;
 /// `RequestId`, in bytes. SDKs send 36; four times that leaves room for tracing ids.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Longest `RequestId` an ERROR echoes, in bytes as the client wrote it: a request may be refused because its id is
-/// too long, and its sender still waits for that id. A longer id is not echoed at all.
+/// Longest `RequestId` an ERROR echoes, in bytes as the client wrote it: a request may be refused
+/// because its id is too long, and its sender still waits for that id. A longer id is not echoed at
+/// all.
 pub const REQUEST_ID_ECHOED_BYTES_MAX: usize = 1024;
 /// `UserId`, in code points (contract §2).
 pub const USER_ID_CHARS_MAX: usize = 128;
@@ -22,22 +23,24 @@ pub const USER_ID_CHARS_MAX: usize = 128;
 pub const REASON_CHARS_MAX: usize = 256;
 /// `eventName`, in code points.
 pub const EVENT_NAME_CHARS_MAX: usize = 100;
-/// Largest WebSocket message a chat client may send, in bytes. Nothing legal exceeds about 6 KiB (500 characters of
-/// 4 bytes, 1 KB attributes, ids, escapes); the rest is space for unknown keys. A compressed message may not inflate
-/// to more either; the decoder checks while it inflates.
+/// Largest WebSocket message a chat client may send, in bytes. Nothing legal exceeds about 6 KiB
+/// (500 characters of 4 bytes, 1 KB attributes, ids, escapes); the rest is space for unknown keys.
+/// A compressed message may not inflate to more either; the decoder checks while it inflates.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
-/// Largest WebSocket message that is skipped, in bytes, compressed or not: the server refuses it with 413 and its
-/// `RequestId` and keeps the connection, since a large paste is a mistake, not an attack. Only the id is kept. A
-/// longer message ends the connection.
+/// Largest WebSocket message that is skipped, in bytes, compressed or not: the server refuses it
+/// with 413 and its `RequestId` and keeps the connection, since a large paste is a mistake, not an
+/// attack. Only the id is kept. A longer message ends the connection.
 pub const OVERSIZED_BYTES_MAX: usize = 128 * 1024;
-/// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment bombs.
+/// Fragments of one WebSocket message, empty ones counted. Clients send one; this stops fragment
+/// bombs.
 pub const FRAGMENTS_MAX: u32 = 64;
-/// Frames of one connection that are not accepted requests, per second: refused requests, binary messages, pings,
-/// pongs, fragments before the last. A client that answers each ping and sends ten messages a second in six
-/// fragments each needs 51.
+/// Frames of one connection that are not accepted requests, per second: refused requests, binary
+/// messages, pings, pongs, fragments before the last. A client that answers each ping and sends ten
+/// messages a second in six fragments each needs 51.
 pub const OVERHEAD_FRAMES_PER_SECOND: u32 = 100;
-/// Such frames a connection may send at once. A program that sends everything in one loop gets an answer to each
-/// refused request; beyond this its connection is closed, since it ignores the answers.
+/// Such frames a connection may send at once. A program that sends everything in one loop gets an
+/// answer to each refused request; beyond this its connection is closed, since it ignores the
+/// answers.
 pub const OVERHEAD_FRAMES_BURST: u32 = 1000;
 /// Nesting of a chat request's JSON. A legal one needs 2; checked before parsing.
 pub const JSON_DEPTH_MAX: usize = 16;
@@ -50,60 +53,65 @@ pub const JSON_MEMBERS_MAX: usize = 64;
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request head.
 pub const HEAD_FIELDS_MAX: usize = 100;
-/// Token text in `Sec-WebSocket-Protocol`, in bytes: a full 1 KB of attributes and a 128-character user id of four
-/// bytes each, sealed and base64url-encoded, is just under it.
+/// Token text in `Sec-WebSocket-Protocol`, in bytes: a full 1 KB of attributes and a 128-character
+/// user id of four bytes each, sealed and base64url-encoded, is just under it.
 pub const TOKEN_BYTES_MAX: usize = 3 * 1024;
 /// Offers of permessage-deflate examined in one handshake; browsers make one, libraries two.
 pub const EXTENSION_OFFERS_MAX: usize = 8;
 /// From accept to `101`, TLS included; progress does not extend it (slowloris).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes in progress per shard; fewer if the limit on open files does not allow as many. Connections whose
-/// complete request head arrives with accept are not counted; refused connections count until they have read their
-/// answer. Beyond it a new connection replaces the oldest one.
+/// Handshakes in progress per shard; fewer if the limit on open files does not allow as many.
+/// Connections whose complete request head arrives with accept are not counted; refused connections
+/// count until they have read their answer. Beyond it a new connection replaces the oldest one.
 pub const HANDSHAKES_MAX: usize = 4096;
 /// Handshakes in progress for which each shard reserves descriptors, before any other use of them.
 pub const HANDSHAKES_MIN: usize = 64;
-/// Share of those handshakes one address may hold while the table is full, in percent: an address above it loses its
-/// oldest handshakes first. A crowd behind one carrier address reaches it only while the table is full, and then
-/// with 500 handshakes in progress; it loses none that completes before 500 others have started.
+/// Share of those handshakes one address may hold while the table is full, in percent: an address
+/// above it loses its oldest handshakes first. A crowd behind one carrier address reaches it only
+/// while the table is full, and then with 500 handshakes in progress; it loses none that completes
+/// before 500 others have started.
 pub const ADDRESS_HANDSHAKES_PERCENT: u32 = 12;
-/// Refused handshakes of one address that get an answer, per second and shard; further ones are closed without one.
-/// A stadium behind one carrier address, 60,000 viewers with expired tokens, is answered within a minute. A valid
-/// token is always accepted: many users may share the address.
+/// Refused handshakes of one address that get an answer, per second and shard; further ones are
+/// closed without one. A stadium behind one carrier address, 60,000 viewers with expired tokens, is
+/// answered within a minute. A valid token is always accepted: many users may share the address.
 pub const ADDRESS_REFUSALS_PER_SECOND: u32 = 1000;
-/// Connections each shard admits beyond its part of `messaging.address_connections`: connections are spread over
-/// shards by chance, and four of five must not be refused for it.
+/// Connections each shard admits beyond its part of `messaging.address_connections`: connections
+/// are spread over shards by chance, and four of five must not be refused for it.
 pub const ADDRESS_CONNECTIONS_SLACK: usize = 16;
-/// Addresses (IPv6: networks of 64 bits) one shard or listener tracks; about 100 bytes each. Beyond it new addresses
-/// are not counted.
+/// Addresses (IPv6: networks of 64 bits) one shard or listener tracks; about 100 bytes each. Beyond
+/// it new addresses are not counted.
 pub const ADDRESSES_MAX: usize = 262_144;
-/// PROXY protocol header, in bytes. Addresses take 52 at most; the rest is for TLVs about TLS and the proxy.
+/// PROXY protocol header, in bytes. Addresses take 52 at most; the rest is for TLVs about TLS and
+/// the proxy.
 pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
 /// One read of the handshake, in bytes: a browser's head with a token is about 1.5 KB.
 pub const HANDSHAKE_READ_BYTES: usize = 4096;
 /// Connections accepted in one turn before deliveries run: half a millisecond of handshakes.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
-/// How long the kernel waits for a connection's first bytes before it completes the accept without them. A request
-/// follows its connect by one round trip; the kernel rounds to its own retransmissions.
+/// How long the kernel waits for a connection's first bytes before it completes the accept without
+/// them. A request follows its connect by one round trip; the kernel rounds to its own
+/// retransmissions.
 pub const ACCEPT_DEFERRED: Duration = Duration::from_secs(1);
 /// Connections that wait in the kernel for accept, per listener; the kernel caps it at `somaxconn`.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 
-/// How long the kernel keeps bytes that a client does not acknowledge, on an open connection or after its close.
+/// How long the kernel keeps bytes that a client does not acknowledge, on an open connection or
+/// after its close.
 pub const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
 
-/// Ciphertext of one TLS connection without a complete record, in bytes: two records of 16 KiB and their framing;
-/// handshake messages are far shorter.
+/// Ciphertext of one TLS connection without a complete record, in bytes: two records of 16 KiB and
+/// their framing; handshake messages are far shorter.
 pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
 /// First estimate of what TLS adds to a send, in bytes; grows when rustls asks for more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
 /// Largest certificate or key file, in bytes: a hundred long chains.
 pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Bytes of a watched file that are compared to detect a change; a longer file's length is compared as well. The
-/// maximum of access keys is 3 MB, with long names 5.
+/// Bytes of a watched file that are compared to detect a change; a longer file's length is compared
+/// as well. The maximum of access keys is 3 MB, with long names 5.
 pub const COMPARED_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The server warns of a certificate that expires sooner: tools renew 30 days before, so two weeks have failed.
+/// The server warns of a certificate that expires sooner: tools renew 30 days before, so two weeks
+/// have failed.
 pub const CERTIFICATE_EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
 /// Interval of warnings about a certificate that clients refuse, while nothing changes.
 pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_hours(1);
@@ -114,7 +122,8 @@ pub const CERTIFICATE_NAMES_MAX: usize = 5;
 
 // ---- Tokens ----
 
-/// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes in a tight loop.
+/// How long a token may be used to connect. IVS: 60 minutes; below 2 minutes the SDK refreshes in a
+/// tight loop.
 pub const TOKEN_LIFE: Duration = Duration::from_hours(1);
 /// Upper bound of `tokens.life_minutes`; a replaced sealing key is kept as long.
 pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(24);
@@ -125,17 +134,19 @@ pub const SESSION_MINUTES_DEFAULT: u32 = 60;
 /// Used tokens one shard remembers until they expire; 48 bytes each. 5 million is an hour of
 /// 1,400 handshakes a second. At the bound new handshakes are refused with 429.
 pub const USED_TOKENS_MAX: usize = 5_000_000;
-/// One segment of the journal of used tokens, in bytes: 32,768 uses. Small enough that removing one does not
-/// hold up its shard, and few enough at 1,400 uses a second for an hour: 160.
+/// One segment of the journal of used tokens, in bytes: 32,768 uses. Small enough that removing one
+/// does not hold up its shard, and few enough at 1,400 uses a second for an hour: 160.
 pub const JOURNAL_SEGMENT_BYTES: u64 = 1024 * 1024;
-/// Used tokens removed by one cleanup, one cleanup a second: 1.4 ms of the shard's time if it remembers 2.5 million,
+/// Used tokens removed by one cleanup, one cleanup a second: 1.4 ms of the shard's time if it
+/// remembers 2.5 million,
 /// 1.9 ms if 5 million. Each removal misses every cache.
 pub const TOKENS_FORGOTTEN_PER_LOOK_MAX: usize = 16_384;
-/// One cleanup removes at most half of a segment's tokens, so removing one segment per cleanup keeps up.
+/// One cleanup removes at most half of a segment's tokens, so removing one segment per cleanup
+/// keeps up.
 #[expect(clippy::as_conversions, reason = "u64::try_from is not const")]
 const _: () = assert!((TOKENS_FORGOTTEN_PER_LOOK_MAX as u64) * 32 < JOURNAL_SEGMENT_BYTES);
-/// Sealing keys whose removed tokens are tracked separately. Beyond it the oldest key's latest expiry applies to
-/// all.
+/// Sealing keys whose removed tokens are tracked separately. Beyond it the oldest key's latest
+/// expiry applies to all.
 pub const FORGOTTEN_KEYS_MAX: usize = 16;
 
 // ---- Room log and delivery (design: the room log) ----
@@ -144,23 +155,24 @@ pub const FORGOTTEN_KEYS_MAX: usize = 16;
 /// 3,000, attributes of message and sender 6,144 each, `"":"",` of their members 3,100, the two ids
 /// 768 each, names and header 300: 20,224.
 pub const FRAME_BYTES_MAX: usize = 20 * 1024;
-/// One segment of a busy room's log, in bytes. A send ends where a segment ends: smaller segments would cut every
-/// second send of a crowded room in two.
+/// One segment of a busy room's log, in bytes. A send ends where a segment ends: smaller segments
+/// would cut every second send of a crowded room in two.
 pub const SEGMENT_BYTES: usize = 1024 * 1024;
-/// A segment that fills sooner is followed by a larger one, so that a room's last segment takes no more memory than
-/// some seconds of its messages, and lasts for many passes over its members.
+/// A segment that fills sooner is followed by a larger one, so that a room's last segment takes no
+/// more memory than some seconds of its messages, and lasts for many passes over its members.
 pub const SEGMENT_LASTS_MIN: Duration = Duration::from_secs(4);
-/// Largest run of a room log that one send carries, in bytes: three quarters of [`SOCKET_SEND_BYTES`], because the
-/// kernel counts its own bookkeeping too.
+/// Largest run of a room log that one send carries, in bytes: three quarters of
+/// [`SOCKET_SEND_BYTES`], because the kernel counts its own bookkeeping too.
 pub const SEND_BYTES_MAX: usize = 384 * 1024;
 /// The same over TLS, in bytes of plaintext, which is copied and sealed for each viewer.
 pub const SEALED_SEND_BYTES_MAX: usize = 256 * 1024;
 /// First segment of a quiet room's log, in bytes: most rooms never need more.
 pub const SEGMENT_BYTES_MIN: usize = 4 * 1024;
-/// Bytes a room log keeps for slow readers. A cursor that falls out of the window marks a slow client.
+/// Bytes a room log keeps for slow readers. A cursor that falls out of the window marks a slow
+/// client.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Full segments a room keeps for reuse until it is idle: those the window pins, and as many again that sends to
-/// slow clients may pin a little longer.
+/// Full segments a room keeps for reuse until it is idle: those the window pins, and as many again
+/// that sends to slow clients may pin a little longer.
 pub const SEGMENTS_SPARE: usize = 2 * (WINDOW_BYTES_MAX / SEGMENT_BYTES);
 /// Age up to which a room log keeps messages for slow readers.
 pub const WINDOW_AGE_MAX: Duration = Duration::from_secs(10);
@@ -172,19 +184,19 @@ pub const SEND_STALL_MAX: Duration = Duration::from_secs(20);
 pub const LANE_BYTES_MAX: usize = 64 * 1024;
 /// Frames in a private lane, in bytes, beyond which only the newest ping is answered.
 pub const PONGS_BYTES_MAX: usize = 4 * 1024;
-/// Kernel send buffer requested for each connection, in bytes: without it 1,000 stalled readers pin gigabytes of
-/// kernel memory (the kernel's own ceiling is about 4 MB each).
+/// Kernel send buffer requested for each connection, in bytes: without it 1,000 stalled readers pin
+/// gigabytes of kernel memory (the kernel's own ceiling is about 4 MB each).
 pub const SOCKET_SEND_BYTES: usize = 512 * 1024;
-/// Window of compressed chat frames, as a power of two (RFC 7692 §7.1.2.1): 4 KiB holds all but the largest frames
-/// whole. Offers of a smaller one are declined; Python's clients ask for 12.
+/// Window of compressed chat frames, as a power of two (RFC 7692 §7.1.2.1): 4 KiB holds all but the
+/// largest frames whole. Offers of a smaller one are declined; Python's clients ask for 12.
 pub const DEFLATE_WINDOW_BITS: u8 = 12;
 /// Members on the home shard above which new members of a room are spread over all shards.
 pub const STRIPE_MEMBERS_MIN: usize = 512;
 
 // ---- Rings ----
 
-/// Entries in one ring's table of fixed files; when all are taken the shard makes a further ring. The limit on open
-/// files bounds it too. 8 bytes each, allocated with the ring.
+/// Entries in one ring's table of fixed files; when all are taken the shard makes a further ring.
+/// The limit on open files bounds it too. 8 bytes each, allocated with the ring.
 pub const RING_CONNECTIONS_MAX: u32 = 65_536;
 /// Rings of one shard: a million connections each even where the limit on open files is 1,024.
 pub const RINGS_MAX: u16 = 1024;
@@ -192,8 +204,8 @@ pub const RINGS_MAX: u16 = 1024;
 pub const RING_ENTRIES: u32 = 4096;
 /// Completion queue entries: four sends' worth per submission slot; overflow is kept by the kernel.
 pub const RING_COMPLETIONS: u32 = 4 * RING_ENTRIES;
-/// Receive buffers a shard's first ring lends to the kernel; a power of two. When they run out, receives are armed
-/// again.
+/// Receive buffers a shard's first ring lends to the kernel; a power of two. When they run out,
+/// receives are armed again.
 pub const RECEIVE_BUFFERS: u16 = 1024;
 /// Receive buffers of each further ring: its connections are mostly readers.
 pub const RECEIVE_BUFFERS_FURTHER: u16 = 256;
@@ -201,25 +213,27 @@ pub const RECEIVE_BUFFERS_FURTHER: u16 = 256;
 pub const RECEIVE_BUFFER_BYTES: usize = 4096;
 /// Bytes after a message that the JSON parser may read (their content does not matter).
 pub const PARSE_PADDING_BYTES: usize = 64;
-/// Further `io_uring_enter` calls in one turn while connections wait until they are writable: one for each twenty of
-/// them, as long as the kernel has deferred work. Each call runs 20 to 40 pieces of it, and a receive queues behind
-/// all connections that became writable before it. Without waiting connections there is none: later receives are
-/// then handled together.
+/// Further `io_uring_enter` calls in one turn while connections wait until they are writable: one
+/// for each twenty of them, as long as the kernel has deferred work. Each call runs 20 to 40 pieces
+/// of it, and a receive queues behind all connections that became writable before it. Without
+/// waiting connections there is none: later receives are then handled together.
 pub const ENTERS_FURTHER_MAX: u32 = 64;
-/// Sends submitted in one turn before receives and small rooms are served again: a millisecond of the kernel's work.
-/// With 512 a small room beside a huge one waited 5 ms instead of 2, and throughput did not rise.
+/// Sends submitted in one turn before receives and small rooms are served again: a millisecond of
+/// the kernel's work. With 512 a small room beside a huge one waited 5 ms instead of 2, and
+/// throughput did not rise.
 pub const SENDS_PER_TURN_MAX: usize = 128;
-/// Further sends of one turn for continuations: the rest of a partial send, and what follows a completed one. Sends
-/// that the walks do not use are available to them too.
+/// Further sends of one turn for continuations: the rest of a partial send, and what follows a
+/// completed one. Sends that the walks do not use are available to them too.
 pub const RESUMES_PER_TURN_MAX: usize = SENDS_PER_TURN_MAX / 2;
 
 // ---- Mailboxes ----
 
-/// Commands that wait between two threads, and as many requests. While it is full, requests are refused (ERROR 429)
-/// and producers of commands wait, except for commands the current turn has already started.
+/// Commands that wait between two threads, and as many requests. While it is full, requests are
+/// refused (ERROR 429) and producers of commands wait, except for commands the current turn has
+/// already started.
 pub const MAILBOX_COMMANDS: usize = 8192;
-/// Bytes a room holds back while a shard with members of it does not keep up; beyond it requests are refused (ERROR
-/// 429). More than the window would reach no member.
+/// Bytes a room holds back while a shard with members of it does not keep up; beyond it requests
+/// are refused (ERROR 429). More than the window would reach no member.
 pub const ROOM_UNFLUSHED_BYTES_MAX: usize = WINDOW_BYTES_MAX;
 
 // ---- Liveness (contract §1.8) ----
@@ -243,8 +257,8 @@ pub const ROOM_RATE_MAX: u32 = 100;
 pub const ROOM_RATE_DEFAULT: u32 = 10;
 /// `SEND_MESSAGE` of all rooms together, per second.
 pub const ACCOUNT_SENDS_PER_SECOND: u32 = 1000;
-/// `DELETE_MESSAGE` of all rooms together, WebSocket and HTTP, per second; the same bound applies to
-/// `DISCONNECT_USER`.
+/// `DELETE_MESSAGE` of all rooms together, WebSocket and HTTP, per second; the same bound applies
+/// to `DISCONNECT_USER`.
 pub const ACCOUNT_MODERATIONS_PER_SECOND: u32 = 100;
 /// Concurrent connections, all rooms.
 pub const CONNECTIONS_MAX_AWS: usize = 50_000;
@@ -255,18 +269,22 @@ pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 
 // ---- Process ----
 
-/// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve are counted.
+/// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve are
+/// counted.
 pub const DESCRIPTORS_PER_SHARD: u64 = 16;
-/// Lowest limit on open files with which the server starts, without the descriptors of the shards: 256 for
-/// listeners, database, API connections and handshakes, 256 for review handlers. Viewers need none: they are fixed
-/// files of the rings. Descriptors beyond this go to handshakes and further rings.
+/// Lowest limit on open files with which the server starts, without the descriptors of the shards:
+/// 256 for listeners, database, API connections and handshakes, 256 for review handlers. Viewers
+/// need none: they are fixed files of the rings. Descriptors beyond this go to handshakes and
+/// further rings.
 pub const DESCRIPTORS_MIN: u64 = 512;
 
 // ---- Log lines ----
 
-/// Interval of log lines of one kind that strangers can cause, per thread. Suppressed lines are counted.
+/// Interval of log lines of one kind that clients can cause, per thread. Suppressed lines are
+/// counted.
 pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(1);
-/// Lines that wait for the reader of standard error. A line is about 300 bytes, so it matches the next bound.
+/// Lines that wait for the reader of standard error. A line is about 300 bytes, so it matches the
+/// next bound.
 pub const LOG_QUEUE_LINES_MAX: usize = 8192;
 /// Bytes of those lines. A reader that pauses for a second while everything fails misses nothing.
 pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -281,25 +299,26 @@ pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
 
 // ---- Control plane ----
 
-/// Request body of the control listener, in bytes. The largest legal one has 50 full tags with 19,200 characters,
-/// each written as two `\u` escapes of six bytes.
+/// Request body of the control listener, in bytes. The largest legal one has 50 full tags with
+/// 19,200 characters, each written as two `\u` escapes of six bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// From the first byte of a request to the end of its body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest declared body of a request refused before its body was read, in bytes, that is drained to keep the
-/// connection; calls are mostly smaller. A larger one ends the connection.
+/// Largest declared body of a request refused before its body was read, in bytes, that is drained
+/// to keep the connection; calls are mostly smaller. A larger one ends the connection.
 pub const UNREAD_BODY_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes that are read and dropped from a client that still sends on an ended connection, so that no reset overtakes
-/// the answer. Sixteen times the largest legal body.
+/// Bytes that are read and dropped from a client that still sends on an ended connection, so that
+/// no reset overtakes the answer. Sixteen times the largest legal body.
 pub const LINGER_BYTES_MAX: usize = 16 * BODY_BYTES_MAX;
-/// How long that may take on the control listener; on the messaging listener it is part of the handshake.
+/// How long that may take on the control listener; on the messaging listener it is part of the
+/// handshake.
 pub const LINGER_MAX: Duration = Duration::from_secs(10);
 /// One line of a database backup, in bytes: a record with 50 full tags has about 80 KB.
 pub const BACKUP_LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Access keys in the data directory; about 300 bytes each.
 pub const ACCESS_KEYS_MAX: usize = 10_000;
-/// Interval at which the access keys are checked for changes: a revoked key remains valid for as long. A check costs
-/// one system call; an unknown key causes a check at once.
+/// Interval at which the access keys are checked for changes: a revoked key remains valid for as
+/// long. A check costs one system call; an unknown key causes a check at once.
 pub const ACCESS_KEYS_CHECK: Duration = Duration::from_millis(100);
 /// Logging configurations one room may name.
 pub const ROOM_LOGGING_MAX: usize = 3;
@@ -309,32 +328,34 @@ pub const TAGS_MAX: usize = 50;
 pub const PAGE_ITEMS_MAX: u32 = 50;
 /// Writes that share one commit and its sync.
 pub const COMMIT_WRITES_MAX: usize = 256;
-/// Connections of the control listener; fewer if the limit on open files does not allow as many. Beyond it a new
-/// connection replaces the oldest one without a call in progress.
+/// Connections of the control listener; fewer if the limit on open files does not allow as many.
+/// Beyond it a new connection replaces the oldest one without a call in progress.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;
-/// Share of those connections one address may hold while all are taken, in percent: an address above it loses its
-/// oldest ones first. Application servers are few; four of them may hold all.
+/// Share of those connections one address may hold while all are taken, in percent: an address
+/// above it loses its oldest ones first. Application servers are few; four of them may hold all.
 pub const CONTROL_ADDRESS_PERCENT: u32 = 25;
 /// Further connections, for health and metrics alone, while all others have a call in progress.
 pub const CONTROL_HEALTH_CONNECTIONS_MAX: usize = 64;
-/// Request head of the control listener, in bytes. UntagResource names up to 50 keys in its URI, 58 KB in Chinese;
-/// the HTTP library takes at most 64 KiB for a URI.
+/// Request head of the control listener, in bytes. UntagResource names up to 50 keys in its URI, 58
+/// KB in Chinese; the HTTP library takes at most 64 KiB for a URI.
 pub const CONTROL_HEAD_BYTES_MAX: usize = 72 * 1024;
 /// Silence between two requests of one connection of the control listener; the first request has
 /// [`HANDSHAKE_TIMEOUT`]. SDKs keep connections for later; a longer silence wastes descriptors.
 pub const CONTROL_IDLE_MAX: Duration = Duration::from_mins(1);
-/// From an authenticated call to its answer, which waits for the disk or a shard. After it the caller is told that
-/// the outcome is unknown; the call continues.
+/// From an authenticated call to its answer, which waits for the disk or a shard. After it the
+/// caller is told that the outcome is unknown; the call continues.
 pub const CALL_ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Calls that wait for the disk or a shard, including calls whose callers were told that the outcome is unknown.
+/// Calls that wait for the disk or a shard, including calls whose callers were told that the
+/// outcome is unknown.
 pub const CALLS_OPEN_MAX: usize = 4096;
-/// From a request of the control thread to the shard's answer; a busy shard's turn takes milliseconds.
+/// From a request of the control thread to the shard's answer; a busy shard's turn takes
+/// milliseconds.
 pub const SHARD_ANSWER_MAX: Duration = Duration::from_secs(5);
-/// How long a ring's entries may fail one after another for want of memory; then its shard ends, and the process.
-/// Longer than a shortage that passes, shorter than viewers wait.
+/// How long a ring's entries may fail one after another for want of memory; then its shard ends,
+/// and the process. Longer than a shortage that passes, shorter than viewers wait.
 pub const RING_REFUSED_MAX: Duration = Duration::from_secs(10);
-/// From a health check until every thread has taken a turn. A turn takes milliseconds, a commit to a slow disk a
-/// second.
+/// From a health check until every thread has taken a turn. A turn takes milliseconds, a commit to
+/// a slow disk a second.
 pub const LIVENESS_MAX: Duration = Duration::from_secs(5);
 /// From the stop command to the end of a thread. Longer than the archive waits for its disk.
 pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
@@ -347,30 +368,31 @@ pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
 // ---- Message review (contract §4) ----
 
-/// From a message's arrival to its verdict, including the wait for a free request; after it the room's
-/// `fallbackResult` decides. As the managed service.
+/// From a message's arrival to its verdict, including the wait for a free request; after it the
+/// room's `fallbackResult` decides. As the managed service.
 pub const REVIEW_TIMEOUT: Duration = Duration::from_millis(200);
 /// Longest time-out that may be configured: the sender waits this long for the answer.
 pub const REVIEW_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// Messages one room holds until they are decided: five seconds at the highest room rate. At the
 /// bound new ones are refused with ERROR 429.
 pub const REVIEW_HELD_PER_ROOM_MAX: usize = 512;
-/// Messages all rooms of one shard hold, 16 MB of typical ones: 32 rooms at their bound. At the bound new ones are
-/// refused with ERROR 429.
+/// Messages all rooms of one shard hold, 16 MB of typical ones: 32 rooms at their bound. At the
+/// bound new ones are refused with ERROR 429.
 pub const REVIEW_HELD_MAX: usize = 16_384;
 /// Requests in flight to one handler: 6,400 messages a second at 10 ms each.
 pub const REVIEW_IN_FLIGHT_PER_HANDLER_MAX: usize = 64;
 /// Requests in flight to all handlers, a connection each: four handlers that hang.
 pub const REVIEW_IN_FLIGHT_MAX: usize = 256;
-/// Reviews of one handler that wait for a free request. Beyond it the room's `fallbackResult` decides
-/// at once.
+/// Reviews of one handler that wait for a free request. Beyond it the room's `fallbackResult`
+/// decides at once.
 pub const REVIEW_WAITING_PER_HANDLER_MAX: usize = 1024;
-/// Reviews of all handlers that wait or are in flight. Beyond it the room's `fallbackResult` decides at once.
+/// Reviews of all handlers that wait or are in flight. Beyond it the room's `fallbackResult`
+/// decides at once.
 pub const REVIEW_OPEN_MAX: usize = 8192;
 /// Handlers whose state is kept while they are idle; beyond it the idle ones are forgotten.
 pub const REVIEW_HANDLERS_MAX: usize = 1024;
-/// Answer of a handler, in bytes. A legal one is below 20 KB, escapes included; the rest is space for unknown
-/// members.
+/// Answer of a handler, in bytes. A legal one is below 20 KB, escapes included; the rest is space
+/// for unknown members.
 pub const REVIEW_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// `Reason` of a denial, in code points; a longer one is cut.
 pub const REVIEW_REASON_CHARS_MAX: usize = 256;
@@ -379,45 +401,46 @@ pub const REVIEW_IDLE_MAX: Duration = Duration::from_secs(30);
 
 // ---- Chat logs (contract §5) ----
 
-/// Frames one shard has sent to the archive without an acknowledgement, in bytes. At the bound frames are delivered
-/// but not logged, and counted.
+/// Frames one shard has sent to the archive without an acknowledgement, in bytes. At the bound
+/// frames are delivered but not logged, and counted.
 pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Longest time a logged room's frames wait for the spool before they are delivered anyway: a stalled disk must not
-/// stall the chat.
+/// Longest time a logged room's frames wait for the spool before they are delivered anyway: a
+/// stalled disk must not stall the chat.
 pub const LOG_HOLD_MAX: Duration = Duration::from_millis(250);
 /// One spool entry, in bytes: the largest frame in its envelope. A longer one on disk is corrupt.
 pub const LOG_ENTRY_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// One file of a spool, in bytes: a full spool drops one file at a time.
 pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
-/// What one configuration's spool keeps while its destination does not accept records, in bytes. Beyond it the
-/// oldest segment is dropped and its undelivered records counted.
+/// Records one configuration's spool keeps while its destination does not accept records, in bytes.
+/// Beyond it the oldest segment is dropped and its undelivered records counted.
 pub const LOG_SPOOL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// How long undelivered records are kept; CloudWatch Logs accepts none older than 14 days.
 pub const LOG_AGE_MAX: Duration = Duration::from_hours(72);
-/// Records read from a spool as one batch, in bytes: the memory of one delivery, and the largest object before
-/// compression.
+/// Records read from a spool as one batch, in bytes: the memory of one delivery, and the largest
+/// object before compression.
 pub const LOG_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Time covered by one object of a room; as the managed service, "5 minutes on average".
 pub const LOG_OBJECT_WINDOW: Duration = Duration::from_mins(5);
 /// How long records for CloudWatch Logs and Firehose are collected; the managed service takes 10 s.
 pub const LOG_STREAM_LINGER: Duration = Duration::from_secs(5);
-/// Arrival times that one spool keeps, 16 bytes each: one a minute for almost three days, then one in two minutes,
-/// and so on. They give the age of the oldest undelivered record.
+/// Arrival times that one spool keeps, 16 bytes each: one a minute for almost three days, then one
+/// in two minutes, and so on. They give the age of the oldest undelivered record.
 pub const LOG_AGES_MAX: usize = 4096;
-/// How often spools are synced to disk: a power failure loses at most this much. SIGKILL loses nothing.
+/// How often spools are synced to disk: a power failure loses at most this much. SIGKILL loses
+/// nothing.
 pub const LOG_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// First pause after a failed delivery; doubles up to [`LOG_RETRY_MAX`].
 pub const LOG_RETRY_MIN: Duration = Duration::from_millis(250);
 /// Longest pause after a failed delivery.
 pub const LOG_RETRY_MAX: Duration = Duration::from_secs(30);
-/// Halvings of a refused request without a pause, until the destination accepts something: enough to find one record
-/// among [`PUT_LOG_EVENTS_MAX`].
+/// Halvings of a refused request without a pause, until the destination accepts something: enough
+/// to find one record among [`PUT_LOG_EVENTS_MAX`].
 pub const LOG_HALVINGS_MAX: u32 = 16;
-/// Records dropped one by one because their destination refuses them, until it accepts one again: beyond it the
-/// destination itself is suspected, and nothing is dropped.
+/// Records dropped one by one because their destination refuses them, until it accepts one again:
+/// beyond it the destination itself is suspected, and nothing is dropped.
 pub const LOG_DROPS_MAX: u32 = 16;
-/// Refusals after which a record is dropped although the destination accepts nothing else, if it is named as the
-/// cause or other records wait for it: about eight minutes of pauses.
+/// Refusals after which a record is dropped although the destination accepts nothing else, if it is
+/// named as the cause or other records wait for it: about eight minutes of pauses.
 pub const LOG_REFUSALS_MAX: u32 = 20;
 /// Time limit of one request to a destination, connecting included.
 pub const LOG_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -427,7 +450,7 @@ pub const LOG_ANSWER_BYTES_MAX: usize = 256 * 1024;
 pub const PUT_LOG_EVENTS_MAX: usize = 10_000;
 /// Messages of one `PutLogEvents`, in bytes, including [`PUT_LOG_EVENT_OVERHEAD_BYTES`] for each.
 pub const PUT_LOG_EVENTS_BYTES_MAX: usize = 1_048_576;
-/// What CloudWatch Logs adds to each event's length.
+/// Bytes that CloudWatch Logs adds to each event's length.
 pub const PUT_LOG_EVENT_OVERHEAD_BYTES: usize = 26;
 /// Time between the oldest and the newest event of one `PutLogEvents`.
 pub const PUT_LOG_EVENTS_SPAN_MAX: Duration = Duration::from_hours(24);

@@ -76,8 +76,8 @@ impl Budget {
     }
 }
 
-/// A budget that several threads charge (the account-wide rates). Lock-free; used only where the rate is low enough
-/// (thousands a second) that the cache line is not contended.
+/// A budget that several threads charge (the account-wide rates). Lock-free; used only where the
+/// rate is low enough (thousands a second) that the cache line is not contended.
 #[derive(Debug, Default)]
 pub struct SharedBudget(std::sync::atomic::AtomicU64);
 
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Goal: a burst is allowed at once, then the rate. Method: count the requests granted in one instant, and in
-    /// the second after it.
+    /// Goal: a burst is allowed at once, then the rate. Method: count the requests granted in one
+    /// instant, and in the second after it.
     #[test]
     fn a_burst_is_separate_from_the_rate() {
         let rate = Rate::with_burst(10, 25);

@@ -1,6 +1,7 @@
 //! Contiguous memory of a room log: written once at the tail, cut into shared pieces, sent as runs.
 //!
-//! A [`Segment`] is one allocation. [`Segment::cut`] turns the bytes written since the last cut into an immutable
+//! A [`Segment`] is one allocation. [`Segment::cut`] turns the bytes written since the last cut
+//! into an immutable
 //! [`Piece`]; pieces of one segment are adjacent in memory, so that any sequence of them is one [`Run`]: one
 //! pointer, one length, one reference count, for any number of messages.
 
@@ -16,8 +17,8 @@ use super::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MIN, SEGMENT_LASTS_MIN, SEGMENT
 pub struct Segment {
     // The bytes not cut yet; they and the pieces cut since the last renewal lie in one allocation.
     tail: BytesMut,
-    // Identifies that allocation among all of one room: the lineage in the upper 32 bits, in the lower
-    // ones a count of the allocations, far fewer than 2^32 (16 TiB of the smallest).
+    // Identifies that allocation among all of one room: the lineage in the upper 32 bits, in the
+    // lower ones a count of the allocations, far fewer than 2^32 (16 TiB of the smallest).
     number: u64,
     // The allocation's size in bytes; 0 before the first.
     capacity: usize,
@@ -25,14 +26,14 @@ pub struct Segment {
     space_left: usize,
     // When the allocation was taken into use; the default before the first message.
     begun: Tick,
-    // Full allocations of the same size whose pieces may still be in use, oldest first: a room reuses
-    // them. At most `SEGMENTS_SPARE`.
+    // Full allocations of the same size whose pieces may still be in use, oldest first: a room
+    // reuses them. At most `SEGMENTS_SPARE`.
     retired: VecDeque<BytesMut>,
 }
 
 impl Segment {
-    /// Makes a segment without memory. `lineage` keeps its allocations apart from those of the room's
-    /// other segments, which may by chance be adjacent in memory.
+    /// Makes a segment without memory. `lineage` keeps its allocations apart from those of the
+    /// room's other segments, which may by chance be adjacent in memory.
     pub fn new(lineage: u32) -> Self {
         Self {
             tail: BytesMut::new(),
@@ -54,7 +55,8 @@ impl Segment {
         self.tail.len() + bytes_max <= self.space_left
     }
 
-    /// Lets `write` append at most `bytes_max` bytes. `false`: they do not fit; cut, then [`Segment::renew`] first.
+    /// Lets `write` append at most `bytes_max` bytes. `false`: they do not fit; cut, then
+    /// [`Segment::renew`] first.
     #[must_use]
     pub fn write(&mut self, bytes_max: usize, write: impl FnOnce(&mut BytesMut)) -> bool {
         if !self.fits(bytes_max) {
@@ -63,8 +65,8 @@ impl Segment {
         let before = self.tail.as_ptr();
         write(&mut self.tail);
         if self.tail.len() > self.space_left || (self.tail.as_ptr() != before) {
-            // The writer exceeded its bound and the tail moved to a new allocation, which gets a new number.
-            // Correct, only slower.
+            // The writer exceeded its bound and the tail moved to a new allocation, which gets a
+            // new number. Correct, only slower.
             self.number += 1;
             self.space_left = self.tail.capacity();
             self.capacity = self.space_left;
@@ -88,7 +90,8 @@ impl Segment {
         })
     }
 
-    /// Continues in a new allocation with space for `bytes_min` bytes: a larger one if the old one was full before
+    /// Continues in a new allocation with space for `bytes_min` bytes: a larger one if the old one
+    /// was full before
     /// [`SEGMENT_LASTS_MIN`], one of half the size if it lasted more than four times as long. A recycled one if the
     /// oldest retired one is free.
     ///
@@ -148,8 +151,8 @@ impl Segment {
 /// Maximum growth factor between segments.
 const GROWTH_MAX: usize = 16;
 
-/// Immutable bytes of a segment, appended by one flush of a room. Cheap to clone, and sent to other shards
-/// unchanged.
+/// Immutable bytes of a segment, appended by one flush of a room. Cheap to clone, and sent to other
+/// shards unchanged.
 #[derive(Debug, Clone)]
 pub struct Piece {
     bytes: Bytes,
@@ -264,8 +267,8 @@ mod tests {
         assert!(!run.join(&Piece::alone(Bytes::from_static(b"four"))));
     }
 
-    /// Goal: a room's segments hold some seconds of its messages, and shrink again. Method: a room that fills them
-    /// at once, then one each six seconds, then one each twenty.
+    /// Goal: a room's segments hold some seconds of its messages, and shrink again. Method: a room
+    /// that fills them at once, then one each six seconds, then one each twenty.
     #[test]
     fn segments_grow_and_shrink_with_the_pace_of_their_room() {
         let mut segment = Segment::new(0);

@@ -1,7 +1,7 @@
 //! Slot tables: slabs whose keys carry a generation, so that a stale key finds nothing.
 //!
-//! A table grows by a page at a time: no entry is ever copied, so that the millionth connection causes no pause, and
-//! at most a page is allocated but unused.
+//! A table grows by a page at a time: no entry is ever copied, so that the millionth connection
+//! causes no pause, and at most a page is allocated but unused.
 
 #![expect(
     clippy::indexing_slicing,
@@ -84,13 +84,15 @@ const PAGE_BITS: u32 = PAGE.trailing_zeros();
 /// Entries in pages, addressed by [`Slot`].
 #[derive(Debug)]
 pub struct Table<T> {
-    // Entries with the generation of each; a page has memory for `PAGE` entries from its first one on.
+    // Entries with the generation of each; a page has memory for `PAGE` entries from its first one
+    // on.
     pages: Vec<Slab<(u32, T)>>,
     // Indexes of the pages with a free entry, each once; the last one is filled first.
     vacant: Vec<u32>,
     // Number of entries alive: the sum over `pages`.
     len: usize,
-    // Of the newest entry, 30 bits: a slot is reused with another generation until these wrap around.
+    // Of the newest entry, 30 bits: a slot is reused with another generation until these wrap
+    // around.
     generation: u32,
 }
 
@@ -151,7 +153,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// The entry, unless it was removed.
+    /// Returns the entry, unless it was removed.
     pub fn get(&self, slot: Slot<T>) -> Option<&T> {
         let (page, offset) = split(slot);
         self.pages
@@ -171,7 +173,8 @@ impl<T> Table<T> {
             .map(|(_, value)| value)
     }
 
-    /// Removes the entry, unless it was removed before. A page's memory is freed with its last entry.
+    /// Removes the entry, unless it was removed before. A page's memory is freed with its last
+    /// entry.
     pub fn remove(&mut self, slot: Slot<T>) -> Option<T> {
         self.get(slot)?;
         let (number, offset) = split(slot);
@@ -222,8 +225,8 @@ mod tests {
         assert_eq!(Slot::<char>::from_bits(new.to_bits()), new);
     }
 
-    /// Goal: pages fill, empty and fill again, and every entry is found under its slot throughout. Method: random
-    /// insertions and removals against a map.
+    /// Goal: pages fill, empty and fill again, and every entry is found under its slot throughout.
+    /// Method: random insertions and removals against a map.
     #[test]
     fn pages_fill_and_empty() {
         let mut rng = fastrand::Rng::with_seed(7);

@@ -11,8 +11,8 @@ use super::clock::Tick;
 
 const SLOT_COUNT: u64 = 512;
 
-/// Entries come out once their deadline has passed, at most one granule late. A deadline beyond the horizon comes
-/// out at the horizon; the owner checks the time and inserts again.
+/// Entries come out once their deadline has passed, at most one granule late. A deadline beyond the
+/// horizon comes out at the horizon; the owner checks the time and inserts again.
 #[derive(Debug)]
 pub struct Wheel<T> {
     // `SLOT_COUNT` of them; slot `n % SLOT_COUNT` has the entries of granule `n`.
@@ -76,7 +76,8 @@ mod tests {
         Tick::from_nanos(millis * 1_000_000)
     }
 
-    /// Goal: never early, at most two granules late, also after a long pause and beyond the horizon.
+    /// Goal: never early, at most two granules late, also after a long pause and beyond the
+    /// horizon.
     #[test]
     fn entries_come_out_after_their_deadline() {
         let mut wheel = Wheel::new(GRANULE, at(10_000));

@@ -79,8 +79,8 @@ fn escape(out: &mut impl BufMut, byte: u8) {
     out.put_slice(&[b'\\', short]);
 }
 
-/// Whether brackets outside strings nest at most `depth_max` deep. It is linear, without recursion, and runs
-/// before the parser.
+/// Whether brackets outside strings nest at most `depth_max` deep. It is linear, without recursion,
+/// and runs before the parser.
 pub(super) fn is_shallow(json: &[u8], depth_max: usize) -> bool {
     // Most requests have fewer brackets than may nest, so their strings need not be examined.
     let brackets: usize = json

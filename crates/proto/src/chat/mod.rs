@@ -11,7 +11,7 @@ pub use request::{Action, Parser, Refusal, Request};
 use super::scan::Scan;
 use crate::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
 
-/// Makes a scan for the id of a refused request, whatever its fault.
+/// Makes a scan that finds the id of a refused request, valid JSON or not.
 pub fn request_id_scan() -> Scan {
     Scan::new("RequestId", REQUEST_ID_ECHOED_BYTES_MAX, |_| true)
 }

@@ -49,7 +49,7 @@ pub enum Request<'a> {
     },
 }
 
-/// The three requests, without what they are about: rates and counters go by it.
+/// The kinds of request. Rates and counters are kept for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// `SEND_MESSAGE`.
@@ -167,16 +167,17 @@ impl std::fmt::Debug for Parser {
 }
 
 impl Parser {
-    /// Parses `padded[..len]`, valid UTF-8, with at least `PARSE_PADDING_BYTES` after it; strings are
-    /// unescaped in place. A usual message takes 250-400 ns.
+    /// Parses `padded[..len]`, valid UTF-8, with at least `PARSE_PADDING_BYTES` after it; strings
+    /// are unescaped in place. A usual message takes 250-400 ns.
     ///
-    /// Keys match in any letter case, unknown ones are ignored, a repeated key is refused, and `null` is the same
-    /// as absent. Half a surrogate pair (`"\ud83d"`: JavaScript's `slice` through an emoji) is read as U+FFFD,
-    /// as by the parsers of most languages.
+    /// Keys match in any letter case, unknown ones are ignored, a repeated key is refused, and
+    /// `null` is the same as absent. Half a surrogate pair (`"\ud83d"`: JavaScript's `slice`
+    /// through an emoji) is read as U+FFFD, as by the parsers of most languages.
     ///
     /// # Errors
     ///
-    /// A refusal with the request's id if it can be read: without it the client would wait for ever.
+    /// A refusal with the request's id if it can be read: without it the client's promise never
+    /// settles.
     pub fn parse<'a>(
         &'a mut self,
         padded: &'a mut [u8],
@@ -733,7 +734,8 @@ mod tests {
             prop_assert_eq!(parsed, Ok([content, "null".to_owned(), request_id]));
         }
 
-        /// Goal: no text panics, and serde_json accepts every accepted request with the same content.
+        /// Goal: no text panics, and serde_json accepts every accepted request with the same
+        /// content.
         #[test]
         fn mutated_requests_are_refused_or_agreed_upon(
             at in 0_usize..90,
@@ -753,8 +755,9 @@ mod tests {
             }
         }
 
-        /// Goal: whatever single fault the rest of a request has, its id comes back, so no client waits for ever.
-        /// Method: one cut, insertion, replacement or end anywhere except in the id's member.
+        /// Goal: whatever single fault the rest of a request has, its id comes back, so no client
+        /// waits for ever. Method: one cut, insertion, replacement or end anywhere except in the
+        /// id's member.
         #[test]
         fn a_refusal_names_the_request(
             content in "[\\x20-\\x7f\"\\\\{}\\[\\]:,é🔥]{0,20}",
@@ -800,8 +803,8 @@ mod tests {
             }
         }
 
-        /// Goal: half a surrogate pair is U+FFFD, a whole one is its character. Oracle: UTF-16 decoded
-        /// by the standard library.
+        /// Goal: half a surrogate pair is U+FFFD, a whole one is its character. Oracle: UTF-16
+        /// decoded by the standard library.
         #[test]
         fn half_surrogate_pairs_are_read(units in prop::collection::vec(
             prop_oneof![Just(0xD83D_u16), Just(0xDD25), Just(0x41), Just(0xFFFD), Just(0x22)], 1..8,

@@ -90,12 +90,13 @@ pub fn question_json(question: &Question<'_>) -> Vec<u8> {
     out
 }
 
-/// Reads an answer, whole or the part that arrived. Member names match in any letter case, unknown ones are
-/// ignored, `null` is the same as absent.
+/// Reads an answer, whole or the part that arrived. Member names match in any letter case, unknown
+/// ones are ignored, `null` is the same as absent.
 ///
-/// A denial holds whatever surrounds it: a handler that made a mistake elsewhere, perhaps in quoting the
-/// message, has still denied. So a scanner apart from the parser looks for it, and of several results a
-/// denial wins. An answer that is not valid JSON can only deny.
+/// A denial holds even if the rest of the answer is invalid: a handler that made a mistake
+/// elsewhere, perhaps in quoting the message, has still denied. So a scanner apart from the parser
+/// looks for it, and of several results a denial wins. An answer that is not valid JSON can only
+/// deny.
 ///
 /// # Errors
 ///
@@ -131,8 +132,8 @@ pub fn read_answer(answer: &[u8], content_chars_max: usize) -> Result<Verdict, A
     }))
 }
 
-/// Reads only whether an answer denies, of one that cannot be used because it was cut off, failed, or is too
-/// long.
+/// Reads only whether an answer denies, of one that cannot be used because it was cut off, failed,
+/// or is too long.
 pub fn read_denial(answer: &[u8]) -> Option<Verdict> {
     read_answer(answer, 0)
         .ok()
@@ -157,8 +158,8 @@ fn reason_of(answer: &Value) -> &str {
     cut(reason, REVIEW_REASON_CHARS_MAX)
 }
 
-/// Converts the answer to UTF-8 without a byte order mark. UTF-16 is recognised by its byte order mark, or by the
-/// zero beside the first bracket.
+/// Converts the answer to UTF-8 without a byte order mark. UTF-16 is recognised by its byte order
+/// mark, or by the zero beside the first bracket.
 fn decoded(answer: &[u8]) -> Cow<'_, [u8]> {
     type Unit = fn([u8; 2]) -> u16;
     let (units, unit): (&[u8], Unit) = match answer {
@@ -364,8 +365,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: for any message the request is JSON with the same values, and a handler that returns them returns the
-        /// whole message.
+        /// Goal: for any message the request is JSON with the same values, and a handler that
+        /// returns them returns the whole message.
         #[test]
         fn questions_read_back(
             content in "[\\x00-\\x7fé🔥]{1,60}",

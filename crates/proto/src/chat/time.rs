@@ -47,8 +47,8 @@ fn digits(out: &mut impl BufMut, mut value: u64, width: usize) {
     out.put_slice(&text[..width]);
 }
 
-/// Returns the proleptic Gregorian date of a day since 1970-01-01. Years count from March, so that the leap day
-/// is last.
+/// Returns the proleptic Gregorian date of a day since 1970-01-01. Years count from March, so that
+/// the leap day is last.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -10,8 +10,8 @@ use std::fmt::Write;
 use crate::base::id::FrameId;
 use crate::ws::extension::Agreement;
 
-/// Appends the `101` answer. It repeats the token verbatim, once: without it every browser and every Node
-/// client fails the handshake.
+/// Appends the `101` answer. It repeats the token verbatim, once: without it every browser and
+/// every Node client fails the handshake.
 pub fn switching_protocols(
     out: &mut Vec<u8>,
     key: &str,
@@ -84,8 +84,8 @@ pub fn cut_body(out: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// A page loads scripts, styles and data from this listener only, and cannot be framed. The WebSocket schemes
-/// are for browsers whose `'self'` does not cover them.
+/// A page loads scripts, styles and data from this listener only, and cannot be framed. The
+/// WebSocket schemes are for browsers whose `'self'` does not cover them.
 const CONTENT_SECURITY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";

@@ -35,7 +35,8 @@ pub enum HeadFault {
     /// The WebSocket version is not 13.
     #[error("Only WebSocket version 13 is spoken")]
     WebSocketVersion,
-    /// The subprotocol is not a token of RFC 9110 §5.6.2, or more than one, or longer than `TOKEN_BYTES_MAX`.
+    /// The subprotocol is not a token of RFC 9110 §5.6.2, or more than one, or longer than
+    /// `TOKEN_BYTES_MAX`.
     #[error(
         "Sec-WebSocket-Protocol must be one chat token of at most {TOKEN_BYTES_MAX} characters"
     )]

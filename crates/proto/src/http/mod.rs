@@ -1,8 +1,8 @@
 //! The messaging listener's HTTP/1.1: request heads in, upgrade answers and refusals out.
 //!
-//! The parser is strict where leniency has caused vulnerabilities: folded lines, bare line ends, bodies on an
-//! upgrade, repeated or odd headers are refused with 400 and the connection is closed, so no bytes after a
-//! head are ever taken for a second request.
+//! The parser is strict where leniency has caused vulnerabilities: folded lines, bare line ends,
+//! bodies on an upgrade, repeated or odd headers are refused with 400 and the connection is closed,
+//! so no bytes after a head are ever taken for a second request.
 
 mod answer;
 mod fault;

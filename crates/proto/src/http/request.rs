@@ -160,8 +160,8 @@ fn text(value: &[u8]) -> Option<&str> {
         .filter(|text| text.is_ascii())
 }
 
-/// Parses a list of one token (RFC 9110 §5.6.2). The list may have empty elements, which a recipient must ignore
-/// (§5.6.1.2).
+/// Parses a list of one token (RFC 9110 §5.6.2). The list may have empty elements, which a
+/// recipient must ignore (§5.6.1.2).
 fn token(value: &[u8]) -> Option<&str> {
     let mut elements = value
         .split(|byte| *byte == b',')
@@ -218,8 +218,8 @@ impl<'a> Fields<'_, 'a> {
         self.at_most_once(name)?.ok_or(HeadFault::NotOnce(name))
     }
 
-    /// Whether any field belongs to an upgrade. Half a handshake comes from a broken client, or a proxy that dropped
-    /// the rest; a page would hide that.
+    /// Whether any field belongs to an upgrade. Half a handshake comes from a broken client, or a
+    /// proxy that dropped the rest; a page would hide that.
     fn want_upgrade(&self) -> bool {
         const WEB_SOCKET: &str = "Sec-WebSocket-";
         self.has("Upgrade")

@@ -8,16 +8,16 @@
 use super::fault::HeadFault;
 use crate::base::limits::HEAD_BYTES_MAX;
 
-/// Finds the end of a head in bytes that arrive in any pieces, and reads each byte once. It refuses forms that
-/// parsers disagree about as soon as they arrive: bare CR or LF, NUL, folded lines.
+/// Finds the end of a head in bytes that arrive in any pieces, and reads each byte once. It refuses
+/// forms that parsers disagree about as soon as they arrive: bare CR or LF, NUL, folded lines.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
     scanned: usize,
 }
 
 impl HeadScanner {
-    /// Returns the head's length, including the blank line, once `received` holds it; `received` is all bytes so
-    /// far.
+    /// Returns the head's length, including the blank line, once `received` holds it; `received` is
+    /// all bytes so far.
     pub fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadFault> {
         // A client with another protocol should not have to wait for the deadline.
         if received
@@ -65,8 +65,8 @@ fn ordinary_len(bytes: &[u8]) -> usize {
     rest.map_or(bytes.len(), |at| ordinary + at)
 }
 
-/// Whether a first byte on a TLS port is that of a request without TLS: a method begins with a letter, a TLS record
-/// with 20 to 24.
+/// Whether a first byte on a TLS port is that of a request without TLS: a method begins with a
+/// letter, a TLS record with 20 to 24.
 pub fn is_without_tls(first_byte: u8) -> bool {
     first_byte.is_ascii_uppercase()
 }

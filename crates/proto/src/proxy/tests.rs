@@ -225,7 +225,8 @@ fn proxy_headers_are_read() {
 }
 
 proptest! {
-    /// Goal: no bytes panic, and the verdict does not depend on their pieces: once there is one, more bytes keep it.
+    /// Goal: no bytes panic, and the verdict does not depend on their pieces: once there is one,
+    /// more bytes keep it.
     #[test]
     fn a_verdict_stands(
         start in prop::sample::select(vec![&b""[..], V1, V2, b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n"]),
@@ -245,8 +246,8 @@ proptest! {
         }
     }
 
-    /// Goal: no value of an untrusted peer changes the verdict; behind a trusted proxy no value before the one it
-    /// appended does.
+    /// Goal: no value of an untrusted peer changes the verdict; behind a trusted proxy no value
+    /// before the one it appended does.
     #[test]
     fn forged_values_change_nothing(
         forged in prop::collection::vec("[ -~]{0,40}", 0..4),

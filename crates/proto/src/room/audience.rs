@@ -11,10 +11,11 @@
 use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
 
-/// What identifies a member's connection to its owner; the audience only keeps it.
+/// Identifies a member's connection to the caller; the audience only stores it.
 pub type MemberKey = u64;
 
-/// A member's index in the audience; it changes when another member leaves (see [`Audience::leave`]).
+/// A member's index in the audience; it changes when another member leaves (see
+/// [`Audience::leave`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberIndex(u32);
 
@@ -58,9 +59,9 @@ pub struct Audience {
     walk_left: usize,
     // The log up to here was offered to every member. Later batches must not expire.
     offered: Cursor,
-    // A walk may never end, because more batches arrive meanwhile, so it is counted in rounds: after
-    // `round_left` more visits everything up to `round_head` is offered. While `walk_left` is above
-    // zero so is `round_left`; at most the number of members.
+    // A walk may never end, because more batches arrive meanwhile, so it is counted in rounds:
+    // after `round_left` more visits everything up to `round_head` is offered. While `walk_left` is
+    // above zero so is `round_left`; at most the number of members.
     round_left: usize,
     // Head of the log when the current round began; during a walk from `offered` to the head.
     round_head: Cursor,
@@ -107,7 +108,8 @@ impl Audience {
         MemberIndex(index)
     }
 
-    /// Removes a member. The member with the returned key now has the freed index: tell its connection.
+    /// Removes a member. The member with the returned key now has the freed index: tell its
+    /// connection.
     #[must_use]
     pub fn leave(&mut self, index: MemberIndex) -> Option<MemberKey> {
         let at = usize::try_from(index.0).expect("an index into memory");
@@ -151,7 +153,7 @@ impl Audience {
         self.log.expire(window, now, self.offered);
     }
 
-    /// Returns the next member of the walk that is behind and has no pending send.
+    /// Returns the next member of the walk that is owed frames and has no pending send.
     pub fn walk(&mut self) -> Option<(MemberIndex, MemberKey)> {
         while self.walk_left > 0 {
             self.walk_left -= 1;
@@ -222,8 +224,8 @@ impl Audience {
         self.member_mut(index).sending = true;
     }
 
-    /// Notes that the send completed; whether the next run is due now. It is not while the walk will still visit the
-    /// member, so that one send carries more.
+    /// Notes that the send completed; whether the next run is due now. It is not while the walk
+    /// will still visit the member, so that one send carries more.
     #[must_use]
     pub fn send_completed(&mut self, index: MemberIndex) -> bool {
         let (walking, head) = (self.is_walking(), self.log.head());
@@ -319,8 +321,8 @@ mod tests {
         served
     }
 
-    /// Goal: a flush reaches every member once, whoever leaves meanwhile; a new member gets only later
-    /// batches.
+    /// Goal: a flush reaches every member once, whoever leaves meanwhile; a new member gets only
+    /// later batches.
     #[test]
     fn a_walk_reaches_every_member_although_some_leave() {
         let mut audience = Audience::default();
@@ -351,8 +353,8 @@ mod tests {
         );
     }
 
-    /// Goal: a member that joins during a walk costs no other member its visit. Method: the walk begins after
-    /// the first members, and one joins before it is over.
+    /// Goal: a member that joins during a walk costs no other member its visit. Method: the walk
+    /// begins after the first members, and one joins before it is over.
     #[test]
     fn a_walk_reaches_every_member_although_one_joins() {
         for start in 0..5 {
@@ -372,9 +374,9 @@ mod tests {
         }
     }
 
-    /// Goal: a walk that takes longer than the window's age loses no message, one that never ends still lets old
-    /// batches expire, and they expire when it is over. Method: three members, one of which is served, then
-    /// time passes.
+    /// Goal: a walk that takes longer than the window's age loses no message, one that never ends
+    /// still lets old batches expire, and they expire when it is over. Method: three members, one
+    /// of which is served, then time passes.
     #[test]
     fn batches_that_were_not_offered_do_not_expire() {
         let mut audience = Audience::default();
@@ -406,7 +408,8 @@ mod tests {
         assert!(audience.is_walking() && audience.log.bytes() < before);
     }
 
-    /// Goal: the completion serves a member with a pending send, unless the walk will still visit it.
+    /// Goal: the completion serves a member with a pending send, unless the walk will still visit
+    /// it.
     #[test]
     fn the_walk_skips_members_with_a_pending_send() {
         let mut audience = Audience::default();
@@ -428,7 +431,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    /// What happens to an audience.
+    /// An event in the life of an audience.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Join,
@@ -459,8 +462,8 @@ mod tests {
         place: MemberIndex,
         owed: u64,
         sending: bool,
-        // It had a pending send while it was owed more: the walk may have skipped it, and the window may have
-        // moved past its cursor.
+        // It had a pending send while it was owed more: the walk may have skipped it, and the
+        // window may have moved past its cursor.
         may_miss: bool,
     }
 
@@ -540,8 +543,8 @@ mod tests {
     }
 
     impl Naive {
-        /// Serves exactly the frames that are owed; only a member that the walk skipped may find that the window has
-        /// moved past its cursor.
+        /// Serves exactly the frames that are owed; only a member that the walk skipped may find
+        /// that the window has moved past its cursor.
         fn serve(&mut self, audience: &mut Audience) {
             loop {
                 let before = audience.cursor(self.place);
@@ -562,9 +565,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever members join, leave and send during a walk, it visits every member, no batch expires that
-        /// some member was not offered, and it ends. Method: any order of steps, against a model in which each
-        /// member has a count of the frames it is owed.
+        /// Goal: whatever members join, leave and send during a walk, it visits every member, no
+        /// batch expires that some member was not offered, and it ends. Method: any order of steps,
+        /// against a model in which each member has a count of the frames it is owed.
         #[test]
         fn a_walk_serves_every_member_whatever_happens_meanwhile(
             steps in proptest::collection::vec(step(), 0..60)
@@ -588,8 +591,9 @@ mod tests {
         }
     }
 
-    /// Goal: a member served by the completion of a send, between two visits of a walk, and a batch that expires
-    /// meanwhile, lose no message. Method: the steps, found by the test above, at which this once failed.
+    /// Goal: a member served by the completion of a send, between two visits of a walk, and a batch
+    /// that expires meanwhile, lose no message. Method: the steps, found by the test above, at
+    /// which this once failed.
     #[test]
     fn a_completion_between_two_visits_loses_no_message() {
         use Step::{Append, Expire, Join, Leave, SendCompleted, SendStarted, Walk};

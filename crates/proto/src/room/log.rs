@@ -1,8 +1,8 @@
-//! The room log: batches of encoded frames in order, and the window of them that is kept. A batch may have two
-//! encodings; cursors count frames, so one cursor fits both.
+//! The room log: batches of encoded frames in order, and the window of them that is kept. A batch
+//! may have two encodings; cursors count frames, so one cursor fits both.
 //!
-//! A cursor is a count of frames: the number of the first frame its owner has not been sent. Cursors
-//! stand only at batch boundaries, so each send starts with a whole frame.
+//! A cursor is a count of frames: the number of the first frame its owner has not been sent.
+//! Cursors stand only at batch boundaries, so each send starts with a whole frame.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,8 +59,8 @@ pub enum Next {
 pub struct Batch {
     /// The uncompressed frames.
     pub plain: Piece,
-    /// The same frames for members that agreed to compression, never longer; `None`: there were no such members
-    /// when the frames were appended, and those that joined since read `plain`.
+    /// The same frames for members that agreed to compression, never longer; `None`: there were no
+    /// such members when the frames were appended, and those that joined since read `plain`.
     pub deflated: Option<Piece>,
     /// Number of frames, the same in both encodings.
     pub frames: u32,
@@ -93,9 +93,11 @@ struct Kept {
 /// The kept part of one room's log on one shard.
 #[derive(Debug, Default)]
 pub struct Log {
-    // The kept batches, oldest first; each begins where the one before ends, the newest ends at `head`.
+    // The kept batches, oldest first; each begins where the one before ends, the newest ends at
+    // `head`.
     batches: VecDeque<Kept>,
-    // Number of frames appended so far, kept or not: the number of the next one. It never goes back.
+    // Number of frames appended so far, kept or not: the number of the next one. It never goes
+    // back.
     head: u64,
     // Invariant: the sum of the batches' bytes, in both encodings.
     bytes: usize,
@@ -158,8 +160,8 @@ impl Log {
         self.bytes = 0;
     }
 
-    /// Returns the next run of a reader at `cursor`: as many batches as are adjacent in memory, compressed where
-    /// they are if `deflated`.
+    /// Returns the next run of a reader at `cursor`: as many batches as are adjacent in memory,
+    /// compressed where they are if `deflated`.
     pub fn next(&self, cursor: Cursor, deflated: bool) -> Next {
         if cursor.0 >= self.head {
             return Next::UpToDate;
@@ -188,9 +190,9 @@ impl Log {
         Next::Run { run, after, saved }
     }
 
-    /// Hands out the pieces from `cursor` on, at least one and then up to `bytes_max` bytes, for a reader that must
-    /// copy them (TLS). Returns the reader's cursor afterwards, and the bytes that compression saved. Call it
-    /// after [`Log::next`] returned a run.
+    /// Hands out the pieces from `cursor` on, at least one and then up to `bytes_max` bytes, for a
+    /// reader that must copy them (TLS). Returns the reader's cursor afterwards, and the bytes that
+    /// compression saved. Call it after [`Log::next`] returned a run.
     pub fn copy(
         &self,
         cursor: Cursor,
@@ -214,8 +216,8 @@ impl Log {
         (self.head(), saved)
     }
 
-    /// Returns the index of the batch that starts at `cursor`. The newest is tried first: most readers are there.
-    /// Inlined, because each delivery calls it.
+    /// Returns the index of the batch that starts at `cursor`. The newest is tried first: most
+    /// readers are there. Inlined, because each delivery calls it.
     #[inline]
     fn find(&self, cursor: Cursor) -> Option<usize> {
         let newest = self.batches.back()?;
@@ -256,8 +258,8 @@ mod tests {
         }
     }
 
-    /// Goal: a reader gets every batch once and in order; one that fell out of the window learns how much it lost
-    /// and continues at a boundary.
+    /// Goal: a reader gets every batch once and in order; one that fell out of the window learns
+    /// how much it lost and continues at a boundary.
     #[test]
     fn readers_follow_or_learn_what_they_lost() {
         let mut log = Log::default();

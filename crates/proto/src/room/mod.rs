@@ -1,9 +1,10 @@
 //! Rooms as pure state machines: order, rate, ids, the log and its cursors.
 //!
-//! A room has two halves. [`order::Room`] is on the room's home shard only: it accepts messages, decides their
-//! order, and encodes them once. [`audience::Audience`] is on every shard with members: the part of the
-//! room's log that the shard needs, and a cursor for each member. A reviewed room has a third part, on its
-//! home shard: [`review::Pending`], where messages wait for their verdict.
+//! A room has two halves. [`order::Room`] is on the room's home shard only: it accepts messages,
+//! decides their order, and encodes them once. [`audience::Audience`] is on every shard with
+//! members: the part of the room's log that the shard needs, and a cursor for each member. A
+//! reviewed room has a third part, on its home shard: [`review::Pending`], where messages wait for
+//! their verdict.
 
 use crate::base::id::LoggingId;
 use crate::base::limits::ROOM_LOGGING_MAX;

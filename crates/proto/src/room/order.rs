@@ -1,5 +1,5 @@
-//! One room on its home shard: order, rate, ids, times, and one encoding for all, or two while some of its
-//! members take compressed messages.
+//! One room on its home shard: order, rate, ids, times, and one encoding for all, or two while some
+//! of its members take compressed messages.
 //!
 //! Owns: the room's rate budget and the open end of its log.
 //! Never: members, sockets, clocks.
@@ -72,8 +72,8 @@ pub struct Room {
     flushed: Tick,
     // An event waits: the next flush does not wait for the pace.
     urgent: bool,
-    // `SendTime` of the newest frame. Clients sort by it: it never goes back, whatever the wall clock
-    // does and however long a review took.
+    // `SendTime` of the newest frame. Clients sort by it: it never goes back, whatever the wall
+    // clock does and however long a review took.
     last_sent: UnixTime,
 }
 
@@ -131,8 +131,8 @@ impl Room {
         id
     }
 
-    /// Gives a message its place in the order, and encodes it for all members. Its time is `sent`, or that of the
-    /// previous frame if that is later.
+    /// Gives a message its place in the order, and encodes it for all members. Its time is `sent`,
+    /// or that of the previous frame if that is later.
     pub fn order(
         &mut self,
         deflater: &mut Deflater,
@@ -176,8 +176,8 @@ impl Room {
         id
     }
 
-    /// Returns when the room should be flushed; `None` while nothing waits. `interval` is the pace, counted from the
-    /// last flush; moderation and events do not wait for it.
+    /// Returns when the room should be flushed; `None` while nothing waits. `interval` is the pace,
+    /// counted from the last flush; moderation and events do not wait for it.
     pub fn flush_due(&self, interval: Duration, now: Tick) -> Option<Tick> {
         if self.pending_frames == 0 && self.cut.is_empty() {
             return None;
@@ -264,7 +264,8 @@ impl Room {
         );
     }
 
-    /// Makes a segment whose allocations differ from those of all segments that the room had before.
+    /// Makes a segment whose allocations differ from those of all segments that the room had
+    /// before.
     fn next_segment(&mut self) -> Segment {
         let lineage = self.segments;
         self.segments = lineage.wrapping_add(1);
@@ -291,7 +292,8 @@ impl Room {
     }
 }
 
-/// Appends to a segment, which must have nothing pending if it is full; `now` may be as old as the last flush.
+/// Appends to a segment, which must have nothing pending if it is full; `now` may be as old as the
+/// last flush.
 fn append_to(
     segment: &mut Segment,
     bytes_max: usize,
@@ -314,8 +316,8 @@ mod tests {
     use crate::room::ArchiveTargets;
 
     proptest! {
-        /// Goal: the times of messages, reviewed or not, and of events never go back, and follow the clock while it
-        /// goes forward.
+        /// Goal: the times of messages, reviewed or not, and of events never go back, and follow
+        /// the clock while it goes forward.
         #[test]
         fn times_never_go_back(steps in proptest::collection::vec((0..3_u8, 0..2_000_000_000_u64, 0..90_u64), 1..40)) {
             let mut room = Room::new(RoomSettings {

@@ -1,4 +1,5 @@
-//! Messages of a reviewed room between arrival and verdict: they keep their order, each is decided once.
+//! Messages of a reviewed room between arrival and verdict: they keep their order, each is decided
+//! once.
 //!
 //! Owns: the queue of pending messages, their deadlines and verdicts.
 //! Never: handlers, clocks, the content of a message.
@@ -37,14 +38,14 @@ pub struct Denied<T> {
 
 /// The pending messages of one room, in the order of their arrival.
 ///
-/// Verdicts may come in any order, late, twice or never. Each message leaves exactly once: denied, at the
-/// verdict, or released, when all messages before it have left.
+/// Verdicts may come in any order, late, twice or never. Each message leaves exactly once: denied,
+/// at the verdict, or released, when all messages before it have left.
 #[derive(Debug)]
 pub struct Pending<T> {
     // Those that have not left, oldest first; at most `REVIEW_HELD_PER_ROOM_MAX`.
     entries: VecDeque<Entry<T>>,
-    // The ticket of the first entry; the tickets after it follow by one. It never goes back, so that a
-    // ticket below it is one of a message that has left.
+    // The ticket of the first entry; the tickets after it follow by one. It never goes back, so
+    // that a ticket below it is one of a message that has left.
     first: u64,
 }
 
@@ -64,8 +65,8 @@ enum Entry<T> {
 }
 
 impl<T> Pending<T> {
-    /// Makes an empty queue, the room's `number`th. Each has its own range of tickets: a verdict for a
-    /// dropped queue must not decide a message of the next one.
+    /// Makes an empty queue, the room's `number`th. Each has its own range of tickets: a verdict
+    /// for a dropped queue must not decide a message of the next one.
     pub fn new(number: u32) -> Self {
         Self {
             entries: VecDeque::new(),
@@ -102,15 +103,15 @@ impl<T> Pending<T> {
         Ok(ticket)
     }
 
-    /// Queues a message that needs no verdict behind those that do: the room's handler was detached.
+    /// Queues a message that needs no verdict after those that do: the room's handler was detached.
     pub fn follow(&mut self, message: T) -> Result<(), Full> {
         self.next_ticket()?;
         self.entries.push_back(Entry::Allowed(message, None));
         Ok(())
     }
 
-    /// Takes a verdict; `None`: the review brought none, the fallback decides. A verdict for a message whose
-    /// deadline has passed, or that is decided already, is ignored.
+    /// Takes a verdict; `None`: the review brought none, the fallback decides. A verdict for a
+    /// message whose deadline has passed, or that is decided already, is ignored.
     pub fn decide(
         &mut self,
         ticket: Ticket,
@@ -122,8 +123,9 @@ impl<T> Pending<T> {
         entry.decide(verdict, now)
     }
 
-    /// Lets the fallback decide messages whose deadline has passed; denied ones go to `denied`. A message behind
-    /// one with a later deadline may be left for a later call. Returns how many were decided.
+    /// Lets the fallback decide messages whose deadline has passed; denied ones go to `denied`. A
+    /// message after one with a later deadline may be left for a later call. Returns how many were
+    /// decided.
     pub fn expire(&mut self, now: Tick, mut denied: impl FnMut(Denied<T>)) -> usize {
         let mut count = 0;
         for entry in &mut self.entries {
@@ -155,7 +157,8 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Returns when to call [`Pending::expire`]: the deadline of the first message without a verdict.
+    /// Returns when to call [`Pending::expire`]: the deadline of the first message without a
+    /// verdict.
     pub fn next_deadline(&self) -> Option<Tick> {
         self.entries.iter().find_map(|entry| match entry {
             Entry::Waiting { deadline, .. } => Some(*deadline),
@@ -304,8 +307,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: whatever verdicts come and whenever, each message leaves once, released ones in order of arrival, as
-        /// the first verdict (or the fallback at the deadline) decided.
+        /// Goal: whatever verdicts come and whenever, each message leaves once, released ones in
+        /// order of arrival, as the first verdict (or the fallback at the deadline) decided.
         /// Method: a plain table of held messages and decisions is the oracle.
         #[test]
         fn every_message_leaves_once(steps in proptest::collection::vec(step(), 0..200)) {

@@ -1,9 +1,9 @@
 //! Reads one member of a JSON object from text that may be broken, cut off, or too long to keep.
 //!
-//! An ERROR must name the request that it answers, and a review handler's denial must hold, even if the text
-//! around them is not JSON. A strict parser gives no result for such text; this scanner reads it byte by byte,
-//! as it arrives, and keeps one string. It runs only where a strict parser has refused or cannot run: never
-//! for a valid request.
+//! An ERROR must name the request that it answers, and a review handler's denial must hold, even if
+//! the text around them is not JSON. A strict parser gives no result for such text; this scanner
+//! reads it byte by byte, as it arrives, and keeps one string. It runs only where a strict parser
+//! has refused or cannot run: never for a valid request.
 
 mod structure;
 mod surrogates;
@@ -13,10 +13,11 @@ pub use surrogates::mend_lone_surrogates;
 
 /// Scans for a top-level string member; its memory does not grow with the text.
 ///
-/// The scanner looks for the member where the object's structure has a top-level key, in any letter case. Of
-/// several members the first accepted one is used. Where the structure is broken (a quote or a bracket too
-/// many or too few), positions have no meaning; then any `"key":"value"` whose quotes are not escaped is used.
-/// Text inside a valid string never is, because its quotes are escaped.
+/// The scanner looks for the member where the object's structure has a top-level key, in any letter
+/// case. Of several members the first accepted one is used. Where the structure is broken (a quote
+/// or a bracket too many or too few), positions have no meaning; then any `"key":"value"` whose
+/// quotes are not escaped is used. Text inside a valid string never is, because its quotes are
+/// escaped.
 #[derive(Debug)]
 pub struct Scan {
     wanted: &'static str,
@@ -44,8 +45,8 @@ enum Matching {
 }
 
 impl Scan {
-    /// Makes a scan for `wanted`, whose value has at most `value_bytes_max` bytes with its escapes, and which
-    /// `accept` takes.
+    /// Makes a scan for `wanted`, whose value has at most `value_bytes_max` bytes with its escapes,
+    /// and which `accept` takes.
     pub fn new(wanted: &'static str, value_bytes_max: usize, accept: fn(&str) -> bool) -> Self {
         Self {
             wanted,
@@ -97,7 +98,8 @@ impl Scan {
                 if is_wanted {
                     self.matching = Matching::Colon;
                 } else {
-                    // If quotes are missing, the end of one string may be the beginning of the next.
+                    // If quotes are missing, the end of one string may be the beginning of the
+                    // next.
                     self.begin_key(place);
                 }
             }
@@ -142,8 +144,8 @@ impl Scan {
             (Place::Top, _) => {
                 self.certain.get_or_insert(value);
             }
-            // After a break of the structure the first member is used, before one the last: the break is then a
-            // missing bracket.
+            // After a break of the structure the first member is used, before one the last: the
+            // break is then a missing bracket.
             (_, Some((Place::Unknown, _))) => {}
             (place, _) => self.doubtful = Some((place, value)),
         }

@@ -5,8 +5,8 @@
     reason = "positions come from `position` on the same slice, and an escape has six bytes"
 )]
 
-/// Replaces escapes of lone surrogates by `\ufffd`, which has the same length and which JSON parsers of most
-/// languages read; returns whether there were any.
+/// Replaces escapes of lone surrogates by `\ufffd`, which has the same length and which JSON
+/// parsers of most languages read; returns whether there were any.
 pub fn mend_lone_surrogates(json: &mut [u8]) -> bool {
     let (mut at, mut any) = (0, false);
     while let Some(found) = json[at..].iter().position(|byte| *byte == b'\\') {

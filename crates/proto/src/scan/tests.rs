@@ -7,8 +7,8 @@ fn scan(json: &[u8], chunk: usize) -> Option<String> {
     scan.value().map(str::to_owned)
 }
 
-/// Goal: a member at the top is found, one that is nested or inside a string is not, and broken text is read as
-/// far as possible.
+/// Goal: a member at the top is found, one that is nested or inside a string is not, and broken
+/// text is read as far as possible.
 #[test]
 fn a_member_is_found_at_the_top_only() {
     let long = format!(r#"{{"RequestId":"{}"}}"#, "r".repeat(65));

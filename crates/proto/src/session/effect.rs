@@ -1,4 +1,4 @@
-//! What a session asks of its connection.
+//! The effects that a session orders from its connection.
 
 use crate::chat::{Refusal, Request};
 use crate::ws::Violation;
@@ -15,8 +15,8 @@ pub enum Effect<'a> {
         /// `Sender` as it appears in a message.
         sender_json: &'a str,
     },
-    /// Tell the client that its request failed, and charge it ([`Session::charge_overhead`]) once the
-    /// input is used up.
+    /// Tell the client that its request failed, and charge it ([`Session::charge_overhead`]) once
+    /// the input is used up.
     ///
     /// [`Session::charge_overhead`]: super::Session::charge_overhead
     Refuse(Refusal<'a>),

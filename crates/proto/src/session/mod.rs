@@ -1,11 +1,11 @@
 //! One connection's protocol state: received bytes in, effects out (IVS Chat messaging, RFC 6455).
 //!
-//! Owns: the frame decoder, what the token granted, the connection's rate budgets, its deadlines.
+//! Owns: the frame decoder, the token's grant, the connection's rate budgets, its deadlines.
 //! Never: sockets, rooms, clocks. Bytes and time are arguments.
 //!
 //! # Grammar
 //!
-//! The caller wraps what one receive brought in an [`Input`] and pulls [`Session::next`] until it
+//! The caller wraps the bytes of one receive in an [`Input`] and pulls [`Session::next`] until it
 //! returns `None`; it carries each [`Effect`] out before it asks for the next:
 //!
 //! ```text
@@ -19,7 +19,8 @@
 //! [`Session::begin_close`] the session is closing: later inputs only have `PeerClosed`, for the
 //! client's own Close frame, or `Flood`.
 //!
-//! Between inputs the caller may call [`Session::due`], at the instant that the last call named, and
+//! Between inputs the caller may call [`Session::due`], at the instant that the last call named,
+//! and
 //! [`Session::charge_overhead`] for refusals that it sent itself.
 
 mod close;

@@ -1,4 +1,4 @@
-//! What one connection may do: its rates, and its token's capabilities.
+//! Judges requests by the connection's rates and its token's capabilities.
 
 use super::context::Rates;
 use crate::base::clock::Tick;
@@ -6,8 +6,8 @@ use crate::base::rate::{Budget, Rate};
 use crate::chat::{Action, ErrorCode, Refusal, Request, texts};
 use crate::token::{Capabilities, Capability};
 
-/// A connection's budgets. Each is charged whatever comes of the frame: a client that is refused has
-/// cost as much as one that is served.
+/// A connection's budgets. Each is charged for refused frames as for accepted ones, because both
+/// cost the server the same.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     // For requests, at `Rates::requests`.
@@ -56,7 +56,8 @@ impl Budgets {
         }
     }
 
-    /// Charges a frame that is no accepted request. `false`: the client sent more of them than it may.
+    /// Charges a frame that is no accepted request. `false`: the client sent more of them than it
+    /// may.
     #[must_use]
     pub(super) fn charge_overhead(&mut self, rates: Rates, now: Tick) -> bool {
         !is_over(&mut self.overhead, rates.overhead, now)

@@ -33,8 +33,8 @@ enum Last {
 }
 
 impl<'b> Input<'b> {
-    /// Wraps the received bytes `buffer[..len]`, for a room that takes `content_chars_max` code points
-    /// a message.
+    /// Wraps the received bytes `buffer[..len]`, for a room that takes `content_chars_max` code
+    /// points a message.
     ///
     /// # Panics
     ///
@@ -83,8 +83,8 @@ impl From<Violation> for Stop {
 }
 
 impl Session {
-    /// Returns the next effect of `input`, which arrived `now`; `None`: there is no further one. The
-    /// grammar is in the [module's documentation](super).
+    /// Returns the next effect of `input`, which arrived `now`; `None`: there is no further one.
+    /// The grammar is in the [module's documentation](super).
     pub fn next<'a>(
         &'a mut self,
         input: &'a mut Input<'_>,
@@ -247,7 +247,8 @@ impl Session {
         Effect::AnswerClose { code }
     }
 
-    /// Handles broken bytes: nothing after them can be read. `None`: the session was closing anyway.
+    /// Handles broken bytes: nothing after them can be read. `None`: the session was closing
+    /// anyway.
     fn violate(&mut self, violation: Violation, input: &mut Input<'_>) -> Option<Effect<'static>> {
         self.decoder = Decoder::default();
         input.end(None);

@@ -17,8 +17,8 @@ pub struct Grant {
     pub sender_json: Box<str>,
     /// The actions that the client may take.
     pub capabilities: Capabilities,
-    /// When the session ends, by the monotonic clock, so that a correction of the wall clock changes
-    /// no session.
+    /// When the session ends, by the monotonic clock, so that a correction of the wall clock
+    /// changes no session.
     pub ends: Tick,
 }
 
@@ -35,8 +35,8 @@ pub struct Session {
     // When the token's session duration is over.
     ends: Tick,
     pub(super) capabilities: Capabilities,
-    // The window of compressed messages to the client, as a power of two, 9 to 15; 0: compression was
-    // not agreed on.
+    // The window of compressed messages to the client, as a power of two, 9 to 15; 0: compression
+    // was not agreed on.
     window_bits: u8,
     phase: Phase,
 }
@@ -46,12 +46,13 @@ const _: () = assert!(
     "an idle connection costs its session"
 );
 
-/// What a session still takes from its client.
+/// Which frames of the client a session still accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Everything.
     Open,
-    /// A Close frame was sent or received, or the connection is cut: only the client's Close frame counts.
+    /// A Close frame was sent or received, or the connection is cut: only the client's Close frame
+    /// counts.
     Closing,
 }
 
@@ -122,7 +123,7 @@ impl Session {
         self.last_received = now;
     }
 
-    /// Returns what is due now, or when to ask again.
+    /// Returns the action that is due now, or the instant at which to ask again.
     pub fn due(&self, now: Tick) -> Due {
         if now >= self.ends {
             return Due::SessionEnd;

@@ -22,7 +22,8 @@ pub struct Scope<'a> {
     pub service: &'a str,
 }
 
-/// A secret's signing key for one day, region and service (derivation costs five HMACs), ready to sign.
+/// A secret's signing key for one day, region and service (derivation costs five HMACs), ready to
+/// sign.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 

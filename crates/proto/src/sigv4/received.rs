@@ -46,7 +46,8 @@ pub enum SignatureFault {
     /// The access key is unknown.
     #[error("The security token included in the request is invalid")]
     UnknownKey,
-    /// It is signed for another region, service, day or time, or without a part that must be signed.
+    /// It is signed for another region, service, day or time, or without a part that must be
+    /// signed.
     #[error("Signature does not apply: {0}")]
     Invalid(&'static str),
     /// It is signed with another secret, or was changed since.

@@ -1,5 +1,5 @@
-//! AWS Signature Version 4, the signing side: requests of this server to AWS services and compatible
-//! ones.
+//! AWS Signature Version 4, the signing side: requests of this server to AWS services and
+//! compatible ones.
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -160,7 +160,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: every signed request verifies. Oracle: our verifier, tested with AWS's own vectors.
+        /// Goal: every signed request verifies. Oracle: our verifier, tested with AWS's own
+        /// vectors.
         #[test]
         fn signed_requests_verify(
             path in "(/[a-z0-9 é$:]{0,8}){1,4}",

@@ -105,7 +105,8 @@ fn published_cases_verify() {
         let name = case.name.clone();
         let verdict = case.authorized().verify(NOW);
         if name == "post-sts-header-after" {
-            // Its session token was added after signing, which we treat as a header that a proxy added.
+            // Its session token was added after signing, which we treat as a header that a proxy
+            // added.
             assert_eq!(verdict, Err(Invalid("every x-amz header must be signed")));
         } else {
             assert_eq!(verdict, Ok(()), "{name}");
@@ -238,7 +239,8 @@ fn deciding_parts_must_be_signed() {
     );
 }
 
-/// Goal: a body is signed as a whole, or the request is refused. Method: Amazon's signer, which can sign others.
+/// Goal: a body is signed as a whole, or the request is refused. Method: Amazon's signer, which can
+/// sign others.
 #[test]
 fn unsigned_and_streamed_bodies_are_refused() {
     let whole = Invalid("the body must be signed as a whole");

@@ -29,7 +29,8 @@ impl<'a> Signed<'a> {
             .ok_or(Incomplete("X-Amz-Date or Date must be there once"))
     }
 
-    /// Parses the time: `X-Amz-Date` is `yyyymmddThhmmssZ`; `Date` may be that, or the date of HTTP (RFC 1123).
+    /// Parses the time: `X-Amz-Date` is `yyyymmddThhmmssZ`; `Date` may be that, or the date of HTTP
+    /// (RFC 1123).
     pub(super) fn at(self) -> Result<UnixTime, SignatureFault> {
         match self {
             Self::Amazon(text) => parse(text).ok_or(Incomplete("X-Amz-Date is not a time")),
@@ -39,7 +40,8 @@ impl<'a> Signed<'a> {
         }
     }
 
-    /// Checks that the header is signed: the string to sign has the time as well, but the header decides.
+    /// Checks that the header is signed: the string to sign has the time as well, but the header
+    /// decides.
     pub(super) fn must_be_under(self, signed_headers: &str) -> Result<(), SignatureFault> {
         let name = match self {
             // Every `x-amz-*` header must be signed, which is checked elsewhere.
@@ -66,7 +68,8 @@ fn parse(text: &str) -> Option<UnixTime> {
     unix(timestamp)
 }
 
-/// Parses any zone: botocore writes `-0000`, others `GMT`. Amazon's own examples have a wrong weekday.
+/// Parses any zone: botocore writes `-0000`, others `GMT`. Amazon's own examples have a wrong
+/// weekday.
 fn parse_rfc1123(text: &str) -> Option<UnixTime> {
     let parser = DateTimeParser::new().relaxed_weekday(true);
     unix(parser.parse_timestamp(text).ok()?)

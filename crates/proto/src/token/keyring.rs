@@ -81,8 +81,8 @@ pub enum KeyringError {
     Empty,
 }
 
-/// Keys that open tokens; the last one seals. Rotation adds a key at the end; a key may be removed once every
-/// token it sealed has expired.
+/// Keys that open tokens; the last one seals. Rotation adds a key at the end; a key may be removed
+/// once every token it sealed has expired.
 #[derive(Debug, Default)]
 pub struct Keyring {
     // In the order of rotation; the last one seals. Not empty while in use.
@@ -95,7 +95,8 @@ impl Keyring {
         self.keys.push(key);
     }
 
-    /// Adds a key that only opens tokens at first: the last one still seals until [`Keyring::promote`].
+    /// Adds a key that only opens tokens at first: the last one still seals until
+    /// [`Keyring::promote`].
     pub fn push_behind(&mut self, key: Key) {
         let place = self.keys.len().saturating_sub(1);
         self.keys.insert(place, key);
@@ -119,7 +120,8 @@ impl Keyring {
         self.keys.drain(..gone);
     }
 
-    /// Parses the key file: one key a line, `<base64url> <created, Unix seconds>`; `#` starts a comment.
+    /// Parses the key file: one key a line, `<base64url> <created, Unix seconds>`; `#` starts a
+    /// comment.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut ring = Self::default();
         for (index, line) in text.lines().enumerate() {
@@ -150,8 +152,8 @@ impl Keyring {
         text
     }
 
-    /// Seals `claims` with the last key. `nonce` must be random: up to 2^32 tokens of one key keep the probability
-    /// of a repeated nonce below 2^-32 (NIST SP 800-38D §8.3).
+    /// Seals `claims` with the last key. `nonce` must be random: up to 2^32 tokens of one key keep
+    /// the probability of a repeated nonce below 2^-32 (NIST SP 800-38D §8.3).
     ///
     /// # Panics
     ///
@@ -173,8 +175,8 @@ impl Keyring {
         URL_SAFE_NO_PAD.encode(&token)
     }
 
-    /// Opens `token`, and decrypts it in `scratch`: 0.3-0.5 µs and, once `scratch` has grown, no allocation.
-    /// A token whose session is over counts as expired.
+    /// Opens `token`, and decrypts it in `scratch`: 0.3-0.5 µs and, once `scratch` has grown, no
+    /// allocation. A token whose session is over counts as expired.
     pub fn open<'s>(
         &self,
         token: &str,

@@ -34,7 +34,8 @@ pub struct Minted {
     pub session_end: UnixTime,
 }
 
-/// Makes a token. Times are whole seconds, as the service has them. `nonce` is random, see [`Keyring::seal`].
+/// Makes a token. Times are whole seconds, as the service has them. `nonce` is random, see
+/// [`Keyring::seal`].
 pub fn mint(
     keyring: &Keyring,
     request: TokenRequest,
@@ -64,7 +65,8 @@ mod tests {
     use super::super::{KEY_BYTES, Key};
     use super::*;
 
-    /// Goal: a token opens a session for its life, or its session's length if that is shorter, in whole seconds.
+    /// Goal: a token opens a session for its life, or its session's length if that is shorter, in
+    /// whole seconds.
     #[test]
     fn a_token_lives_as_long_as_it_is_told_and_no_longer_than_its_session() {
         let mut keyring = Keyring::default();

@@ -1,8 +1,9 @@
 //! Decodes client frames from a byte stream, in place where possible.
 //!
-//! A whole, unfragmented frame inside the received buffer is unmasked in place. Anything else is collected in an
-//! assembly that exists only until the message is complete, and grows with the bytes that arrived, never with
-//! the length that a header claims. A message too large to keep is skipped, up to a second bound.
+//! A whole, unfragmented frame inside the received buffer is unmasked in place. Anything else is
+//! collected in an assembly that exists only until the message is complete, and grows with the
+//! bytes that arrived, never with the length that a header claims. A message too large to keep is
+//! skipped, up to a second bound.
 
 #![expect(
     clippy::indexing_slicing,
@@ -64,9 +65,10 @@ struct Assembly {
 }
 
 impl Decoder {
-    /// Takes at most one item from `buffer[start..end]`, the received bytes not consumed yet; the bytes after `end`
-    /// are padding. Makes progress whenever `start < end`. Compressed messages need an `inflater`, which a
-    /// connection passes always or never. [`Decoder::payload`] lends the item's payload until the next step.
+    /// Takes at most one item from `buffer[start..end]`, the received bytes not consumed yet; the
+    /// bytes after `end` are padding. Makes progress whenever `start < end`. Compressed messages
+    /// need an `inflater`, which a connection passes always or never. [`Decoder::payload`] lends
+    /// the item's payload until the next step.
     ///
     /// # Errors
     ///
@@ -112,7 +114,8 @@ impl Decoder {
             .step(&mut buffer[start..end], bounds, inflater)
     }
 
-    /// Lends the payload of the item that the last step returned, from the buffer and the inflater of that step.
+    /// Lends the payload of the item that the last step returned, from the buffer and the inflater
+    /// of that step.
     ///
     /// # Panics
     ///
@@ -135,7 +138,8 @@ impl Decoder {
         }
     }
 
-    /// Frees the memory of a message that was handed out. Call it when a received buffer is consumed.
+    /// Frees the memory of a message that was handed out. Call it when a received buffer is
+    /// consumed.
     pub fn release(&mut self) {
         if self
             .assembly
@@ -146,8 +150,9 @@ impl Decoder {
         }
     }
 
-    /// Returns the number of frames of the incomplete message that do not end it; 0 between two messages.
-    /// A final frame that arrives in pieces is not counted: the network cuts the stream, not the client.
+    /// Returns the number of frames of the incomplete message that do not end it; 0 between two
+    /// messages. A final frame that arrives in pieces is not counted: the network cuts the stream,
+    /// not the client.
     pub fn fragments(&self) -> u32 {
         self.assembly.as_ref().map_or(0, |assembly| {
             let ends = |frame: &Frame| frame.is_final && matches!(frame.opcode, OpCode::Data(_));

@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) without context takeover: every message is compressed on its own, so
-//! one compressor and one decompressor serve all connections of a shard.
+//! permessage-deflate (RFC 7692) without context takeover: every message is compressed on its own,
+//! so one compressor and one decompressor serve all connections of a shard.
 
 #![expect(
     clippy::indexing_slicing,
@@ -15,13 +15,15 @@ use crate::base::limits::PARSE_PADDING_BYTES;
 
 /// The end of a flushed block, which is not sent (§7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
-/// The compression level. On chat frames of 414 bytes levels 2 to 9 reach 63.7 to 63.5 % of the bytes, with times
-/// within 20 % of each other; level 1 takes a third of the time and reaches 75 %. A message is compressed
-/// once and sent many times, so bytes decide. Windows of 10 to 15 bits make no difference.
+/// The compression level. On chat frames of 414 bytes levels 2 to 9 reach 63.7 to 63.5 % of the
+/// bytes, with times within 20 % of each other; level 1 takes a third of the time and reaches 75 %.
+/// A message is compressed once and sent many times, so bytes decide. Windows of 10 to 15 bits make
+/// no difference.
 const LEVEL: u32 = 6;
 /// The output buffer's first size, in bytes; it doubles up to the message bound.
 const OUTPUT_BYTES_MIN: usize = 4 * 1024;
-/// Most deflate streams in one message, which bounds the resets: a sender may end its first one (§7.2.3.4).
+/// Most deflate streams in one message, which bounds the resets: a sender may end its first one
+/// (§7.2.3.4).
 const STREAMS_MAX: u32 = 2;
 
 /// Compresses messages into frames. It takes no memory until the first one, and then about 300 KiB.
@@ -36,8 +38,8 @@ pub struct Deflater {
 }
 
 impl Deflater {
-    /// Appends a message with this payload: compressed with a window of 2^`window_bits` (9 to 15) bytes, or plain
-    /// if that is not longer. Never appends more than the plain frame.
+    /// Appends a message with this payload: compressed with a window of 2^`window_bits` (9 to 15)
+    /// bytes, or plain if that is not longer. Never appends more than the plain frame.
     pub fn message(&mut self, out: &mut BytesMut, window_bits: u8, text: bool, payload: &[u8]) {
         // Includes space for the tail, which is not sent.
         let limit = payload.len() + TAIL.len() - 1;
@@ -48,7 +50,8 @@ impl Deflater {
         }
     }
 
-    /// As [`Deflater::message`], but compressed even if that is longer, as a conformance suite expects.
+    /// As [`Deflater::message`], but compressed even if that is longer, as a conformance suite
+    /// expects.
     pub fn message_always(
         &mut self,
         out: &mut BytesMut,
@@ -102,8 +105,8 @@ impl Deflater {
     }
 }
 
-/// Decompresses messages within a bound. It takes no memory until the first one, and then about 50 KiB and the
-/// length of the longest message.
+/// Decompresses messages within a bound. It takes no memory until the first one, and then about 50
+/// KiB and the length of the longest message.
 #[derive(Debug, Default)]
 pub struct Inflater {
     // The decompressor, with the largest window; made at the first message.
@@ -164,7 +167,7 @@ impl Inflater {
         Ok((&mut self.output, len))
     }
 
-    /// Returns the last message's plain bytes again, with padding and whatever lies after them.
+    /// Returns the memory that begins with the last message's plain bytes and their padding.
     pub(super) fn padded(&mut self) -> &mut [u8] {
         &mut self.output
     }
@@ -213,7 +216,8 @@ impl Inflating {
             let used = usize::try_from(self.state.total_in() - before.0).expect("of a slice");
             let written = usize::try_from(self.state.total_out() - before.1).expect("of a slice");
             input = &input[used..];
-            // The bytes are read first, so that the first fault is reported however the message was split.
+            // The bytes are read first, so that the first fault is reported however the message was
+            // split.
             let room = bytes_max - self.plain;
             read(&piece[..written.min(room)])?;
             if written > room {
@@ -250,7 +254,8 @@ mod tests {
         Ok(padded[..len].to_vec())
     }
 
-    /// Goal: the examples of RFC 7692 §7.2.3 give "Hello", including an ended stream and stored blocks.
+    /// Goal: the examples of RFC 7692 §7.2.3 give "Hello", including an ended stream and stored
+    /// blocks.
     #[test]
     fn examples_of_the_rfc_are_understood() {
         for payload in [
@@ -308,8 +313,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: a compressed message is read back, whatever was compressed before, and is never longer. Oracle:
-        /// flate2's reader.
+        /// Goal: a compressed message is read back, whatever was compressed before, and is never
+        /// longer. Oracle: flate2's reader.
         #[test]
         fn messages_survive(
             texts in prop::collection::vec("[a-e \u{e9}\u{1f600}]{0,600}", 1..5),

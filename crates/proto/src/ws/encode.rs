@@ -16,8 +16,8 @@ const REASON_BYTES_MAX: usize = 123;
 /// Bytes of the header of a frame of 126 to 65,535 bytes.
 const MEDIUM_HEADER_BYTES: usize = 4;
 
-/// Appends a text frame whose payload `write` appends. The length is not known before, so the payload is written
-/// after space for the usual header, and moved only if it is short or huge.
+/// Appends a text frame whose payload `write` appends. The length is not known before, so the
+/// payload is written after space for the usual header, and moved only if it is short or huge.
 pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.extend_from_slice(&[0; MEDIUM_HEADER_BYTES]);
@@ -36,8 +36,8 @@ pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     out[start..start + header_len].copy_from_slice(&header[..header_len]);
 }
 
-/// Returns the payloads of concatenated server frames, as [`text_frame`] wrote them. Ends early at any other
-/// bytes.
+/// Returns the payloads of concatenated server frames, as [`text_frame`] wrote them. Ends early at
+/// any other bytes.
 pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let mut reader = Cursor::new(frames);

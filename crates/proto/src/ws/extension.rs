@@ -1,8 +1,9 @@
-//! `Sec-WebSocket-Extensions`: reads offers of permessage-deflate and answers one of them (RFC 6455 §9.1,
-//! RFC 7692 §7).
+//! `Sec-WebSocket-Extensions`: reads offers of permessage-deflate and answers one of them (RFC 6455
+//! §9.1, RFC 7692 §7).
 //!
-//! An offer with any unknown part is declined, as RFC 7692 §7 requires, and the next one is tried; a field
-//! that is not a list of extensions is read up to its error. No offer makes a handshake fail.
+//! An offer with any unknown part is declined, as RFC 7692 §7 requires, and the next one is tried;
+//! a field that is not a list of extensions is read up to its error. No offer makes a handshake
+//! fail.
 
 #![expect(
     clippy::indexing_slicing,
@@ -24,8 +25,8 @@ pub struct Offers {
     len: usize,
 }
 
-/// The largest window that the client accepts, if its offer sets a bound. A bound on its own window is ignored:
-/// the inflater has the largest.
+/// The largest window that the client accepts, if its offer sets a bound. A bound on its own window
+/// is ignored: the inflater has the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Offer {
     server_bits: Option<u8>,
@@ -41,7 +42,8 @@ pub struct Agreement {
 }
 
 impl Offers {
-    /// Reads one more header field, in time linear in its length; the head parser bounds the length.
+    /// Reads one more header field, in time linear in its length; the head parser bounds the
+    /// length.
     pub fn read(&mut self, field: &[u8]) {
         let mut reader = Reader { rest: field };
         loop {
@@ -65,8 +67,8 @@ impl Offers {
         }
     }
 
-    /// Accepts the first offer that a server can meet if it compresses with `window_bits`, or with fewer, down to
-    /// `window_bits_min`, where an offer requires it.
+    /// Accepts the first offer that a server can meet if it compresses with `window_bits`, or with
+    /// fewer, down to `window_bits_min`, where an offer requires it.
     pub fn agree(&self, window_bits_min: u8, window_bits: u8) -> Option<Agreement> {
         let offers = self.offers.iter().flatten();
         offers
@@ -95,8 +97,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads one extension of the list: its name, and its offer if it is permessage-deflate; `None` if the field is
-    /// not a list of extensions.
+    /// Reads one extension of the list: its name, and its offer if it is permessage-deflate; `None`
+    /// if the field is not a list of extensions.
     fn extension(&mut self) -> Option<(&'a [u8], Option<Offer>)> {
         // RFC 9110 §5.6.1.2: empty list elements are ignored.
         while self.takes(b',') {}
@@ -129,7 +131,8 @@ impl<'a> Reader<'a> {
         (!token.is_empty()).then_some(token)
     }
 
-    /// Reads a token, quoted or not. Quoted pairs are not unescaped: a text that needs one is not a token.
+    /// Reads a token, quoted or not. Quoted pairs are not unescaped: a text that needs one is not a
+    /// token.
     fn value(&mut self) -> Option<&'a [u8]> {
         if !self.takes(b'"') {
             return self.token();
@@ -286,7 +289,8 @@ mod tests {
         ] {
             let field = format!("permessage-deflate{params}");
             let declined = agree(&[&field], 12, 12);
-            // A name that ends the list leaves a bare offer before it, which must not be accepted as another one.
+            // A name that ends the list leaves a bare offer before it, which must not be accepted
+            // as another one.
             assert!(declined.is_none(), "{field}: {declined:?}");
             // The next field is still read.
             assert!(agree(&[&field, "permessage-deflate"], 12, 12).is_some());

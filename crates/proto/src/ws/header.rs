@@ -25,10 +25,11 @@ pub(super) struct Frame {
     pub(super) received: usize,
 }
 
-/// Parses a header from `bytes`; returns it with its length, `None` if it is incomplete. `deflate`: compression
-/// was agreed on.
+/// Parses a header from `bytes`; returns it with its length, `None` if it is incomplete. `deflate`:
+/// compression was agreed on.
 pub(super) fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
-    // Reserved bits and opcodes are refused by the first two bytes, whether or not the rest has arrived.
+    // Reserved bits and opcodes are refused by the first two bytes, whether or not the rest has
+    // arrived.
     let mut cursor = Cursor::new(bytes);
     let parsed = match FrameHeader::parse(&mut cursor) {
         Ok(parsed) => parsed,
@@ -74,7 +75,8 @@ pub(super) fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)
     Ok(Some((frame, header_len)))
 }
 
-/// Checks by its header whether a frame may come next; returns whether its message is too large to keep.
+/// Checks by its header whether a frame may come next; returns whether its message is too large to
+/// keep.
 pub(super) fn admit(
     frame: &Frame,
     message: Option<Data>,

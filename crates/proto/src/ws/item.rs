@@ -1,4 +1,4 @@
-//! What a client's frames amount to: messages and control frames.
+//! The messages and control frames of a client, and where their payloads lie.
 
 #![expect(
     clippy::indexing_slicing,
@@ -48,8 +48,8 @@ pub(super) enum Place {
     Inflater,
 }
 
-/// A message or control frame of a client, without its payload, so that a caller can pass over it or
-/// go on reading before it borrows.
+/// A message or control frame of a client, without its payload, so that a caller can pass over it
+/// or go on reading before it borrows.
 #[derive(Debug)]
 #[must_use]
 pub enum Item {

@@ -6,8 +6,8 @@ use super::utf8::Utf8;
 use super::violation::Violation;
 use crate::scan::Scan;
 
-/// The state of such a message: the scanner, and for a compressed one its decompressor of about 50 KiB. Neither
-/// grows with the message.
+/// The state of such a message: the scanner, and for a compressed one its decompressor of about 50
+/// KiB. Neither grows with the message.
 #[derive(Debug)]
 pub(super) struct Oversized {
     scan: Scan,

@@ -1,5 +1,5 @@
-//! Checks UTF-8 as it arrives: a message is refused at its first impossible byte, whatever the chunks
-//! (RFC 6455 §8.1).
+//! Checks UTF-8 as it arrives: a message is refused at its first impossible byte, whatever the
+//! chunks (RFC 6455 §8.1).
 
 #![expect(
     clippy::indexing_slicing,
@@ -13,7 +13,7 @@ pub(super) struct Utf8 {
     held_count: usize,
 }
 
-/// The bytes are not UTF-8, whatever follows.
+/// The bytes are not UTF-8, and no further bytes can mend that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Invalid;
 
@@ -51,7 +51,8 @@ impl Utf8 {
     }
 
     fn hold(&mut self, start: &[u8]) {
-        // The standard library calls a sequence incomplete only while a byte is missing, so it has at most 3.
+        // The standard library calls a sequence incomplete only while a byte is missing, so it has
+        // at most 3.
         self.held[..start.len()].copy_from_slice(start);
         self.held_count = start.len();
     }
@@ -68,7 +69,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: the verdict does not depend on chunks. Oracle: the standard library on the whole text.
+        /// Goal: the verdict does not depend on chunks. Oracle: the standard library on the whole
+        /// text.
         #[test]
         fn chunks_agree_with_the_whole(
             bytes in prop::collection::vec(

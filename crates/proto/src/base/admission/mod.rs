@@ -1,7 +1,9 @@
-//! Admission at a listener: shares for each address, and which connection is displaced when all places are taken.
+//! Admission at a listener: shares for each address, and which connection is displaced when all
+//! places are taken.
 //!
-//! Owns: the places of connections that are not admitted yet, and how many each address holds. Never: sockets,
-//! clocks. A handle is stored with each connection, and returned if it must be closed.
+//! Owns: the places of connections that are not admitted yet, and how many each address holds.
+//! Never: sockets, clocks. A handle is stored with each connection, and returned if it must be
+//! closed.
 
 mod places;
 mod shares;
@@ -11,8 +13,8 @@ pub use shares::{OverShare, Share, Shares, part_of};
 
 use std::net::IpAddr;
 
-/// The owner of a share: an IPv4 address, or an IPv6 network of 64 bits, which is what one customer of a provider
-/// has.
+/// The owner of a share: an IPv4 address, or an IPv6 network of 64 bits, the usual size for one
+/// customer of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// An address.
@@ -41,8 +43,8 @@ impl Holder {
 mod tests {
     use super::*;
 
-    /// Goal: neighbours in one IPv6 network of 64 bits share, others do not; an IPv4 address is the same in each
-    /// notation.
+    /// Goal: neighbours in one IPv6 network of 64 bits share, others do not; an IPv4 address is the
+    /// same in each notation.
     #[test]
     fn an_ipv6_network_is_one_holder() {
         let of = |text: &str| Holder::of(text.parse().expect(text));

@@ -1,4 +1,5 @@
-//! A bounded number of places. When all are taken, a new connection displaces the one that has waited longest.
+//! A bounded number of places. When all are taken, a new connection displaces the one that has
+//! waited longest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,8 +38,8 @@ struct Held<T> {
     handle: T,
 }
 
-/// The places of one listener, or of one shard's part of it. Each operation costs a few lookups in trees; nothing is
-/// allocated for all places at once.
+/// The places of one listener, or of one shard's part of it. Each operation costs a few lookups in
+/// trees; nothing is allocated for all places at once.
 ///
 /// A connection without a holder counts for no share: a trusted proxy's, until it names its client.
 pub struct Places<T> {
@@ -46,7 +47,7 @@ pub struct Places<T> {
     held_max: usize,
     // Places of one holder beyond which it is displaced first; above zero.
     share_max: usize,
-    // Counts entries and changes of standing: what came later has a higher number.
+    // Number of entries and changes of standing so far; each takes the next one as its age.
     next: u64,
     // The places taken; at most `held_max`.
     held: BTreeMap<Place, Held<T>>,
@@ -90,8 +91,9 @@ impl<T> Places<T> {
         self.held.is_empty()
     }
 
-    /// Admits a connection. If all places are taken, the oldest connection that is not busy loses its own: that of
-    /// the holder with the most, if any has more than its share; else of all. Half-open ones go before idle ones.
+    /// Admits a connection. If all places are taken, the oldest connection that is not busy loses
+    /// its own: that of the holder with the most, if any has more than its share; else of all.
+    /// Half-open ones go before idle ones.
     pub fn enter(&mut self, holder: Option<Holder>, handle: T) -> Entered<T> {
         let displaced = if self.held.len() < self.held_max {
             None

@@ -33,8 +33,9 @@ fn victim(all: &[Known], share_max: usize) -> Option<usize> {
 }
 
 proptest! {
-    /// Goal: the tables agree with a plain model in any order of operations, no bound is ever exceeded, and the
-    /// right connection is displaced. Among holders with equally many either is right.
+    /// Goal: the tables agree with a plain model in any order of operations, no bound is ever
+    /// exceeded, and the right connection is displaced. Among holders with equally many either is
+    /// right.
     #[test]
     fn places_agree_with_a_plain_model(
         steps in prop::collection::vec((0_u8..6, any::<u8>(), any::<u8>()), 1..400),
@@ -112,8 +113,8 @@ proptest! {
     }
 }
 
-/// Goal: a flood from one address displaces only itself. Method: honest connections among ten times as many of the
-/// flood, each staying for a while.
+/// Goal: a flood from one address displaces only itself. Method: honest connections among ten times
+/// as many of the flood, each staying for a while.
 #[test]
 fn a_flood_of_one_address_displaces_only_itself() {
     let mut places = Places::new(100, 12);
@@ -139,8 +140,8 @@ fn a_flood_of_one_address_displaces_only_itself() {
     }
 }
 
-/// Goal: a flood with one connection per address displaces its oldest. Method: as above; the honest connections
-/// share one address and have more than any of the flood, yet less than their share.
+/// Goal: a flood with one connection per address displaces its oldest. Method: as above; the honest
+/// connections share one address and have more than any of the flood, yet less than their share.
 #[test]
 fn a_flood_of_many_addresses_displaces_the_oldest() {
     let mut places = Places::new(100, 12);

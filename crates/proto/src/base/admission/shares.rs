@@ -28,8 +28,8 @@ impl Known {
     }
 }
 
-/// The shares of the addresses of one shard, or one listener. An address is tracked while it has open connections,
-/// or was refused recently; at [`ADDRESSES_MAX`] a new one is not counted.
+/// The shares of the addresses of one shard, or one listener. An address is tracked while it has
+/// open connections, or was refused recently; at [`ADDRESSES_MAX`] a new one is not counted.
 pub struct Shares {
     // Open connections of one address; `None`: not counted.
     connections_max: Option<usize>,
@@ -42,7 +42,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Bounds the open connections of one address, and its refusals per second; `None`: no bound, and no cost.
+    /// Bounds the open connections of one address, and its refusals per second; `None`: no bound,
+    /// and no cost.
     pub fn new(connections_max: Option<usize>, refusals: Option<Rate>) -> Self {
         Self {
             connections_max,
@@ -62,8 +63,8 @@ impl Shares {
         self.known.is_empty()
     }
 
-    /// Counts an open connection of `holder`: `Err` if it has reached its bound, `Ok(None)` if connections are not
-    /// counted.
+    /// Counts an open connection of `holder`: `Err` if it has reached its bound, `Ok(None)` if
+    /// connections are not counted.
     pub fn connect(&mut self, holder: Holder, now: Tick) -> Result<Option<Share>, OverShare> {
         let Some(connections_max) = self.connections_max else {
             return Ok(None);
@@ -96,8 +97,8 @@ impl Shares {
         Some(self.known.entry(holder).or_default())
     }
 
-    /// Checks a few addresses and drops those without state. Each new address causes a sweep, so the table holds at
-    /// most twice the addresses with state, and no sweep takes long.
+    /// Checks a few addresses and drops those without state. Each new address causes a sweep, so
+    /// the table holds at most twice the addresses with state, and no sweep takes long.
     fn sweep(&mut self, now: Tick) {
         for _ in 0..SWEPT_AT_ONCE {
             let rest = (Bound::Excluded(self.swept), Bound::Unbounded);
@@ -118,8 +119,9 @@ impl Shares {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverShare;
 
-/// One shard's part of a limit for all `shards`: the quotient plus [`ADDRESS_CONNECTIONS_SLACK`], at most the whole.
-/// Shards share nothing; the kernel spreads an address's connections by a hash of their ports, never quite evenly.
+/// One shard's part of a limit for all `shards`: the quotient plus [`ADDRESS_CONNECTIONS_SLACK`],
+/// at most the whole. Shards share nothing; the kernel spreads an address's connections by a hash
+/// of their ports, never quite evenly.
 pub fn part_of(limit: usize, shards: usize) -> usize {
     let part = limit.div_ceil(shards.max(1)) + ADDRESS_CONNECTIONS_SLACK;
     part.min(limit)
@@ -139,8 +141,8 @@ mod tests {
         Holder::V4(number.to_be_bytes())
     }
 
-    /// Goal: the share is exact, an ended connection releases its part on any thread, and other addresses are
-    /// unaffected.
+    /// Goal: the share is exact, an ended connection releases its part on any thread, and other
+    /// addresses are unaffected.
     #[test]
     fn open_connections_are_counted_while_they_live() {
         let mut shares = Shares::new(Some(3), None);
@@ -181,8 +183,9 @@ mod tests {
         );
     }
 
-    /// Goal: addresses without state are dropped, however many there are; those with a connection stay. Method: a
-    /// million addresses are refused once each, a thousand a second, while one keeps a connection.
+    /// Goal: addresses without state are dropped, however many there are; those with a connection
+    /// stay. Method: a million addresses are refused once each, a thousand a second, while one
+    /// keeps a connection.
     #[test]
     fn addresses_are_forgotten() {
         let mut shares = Shares::new(Some(1), Some(Rate::per_second(100)));
@@ -221,8 +224,8 @@ mod tests {
         );
     }
 
-    /// Goal: no part exceeds the whole, small limits are not cut into useless parts, and all parts together are at
-    /// least the whole.
+    /// Goal: no part exceeds the whole, small limits are not cut into useless parts, and all parts
+    /// together are at least the whole.
     #[test]
     fn parts_add_up() {
         for limit in 1..2_000 {

@@ -88,8 +88,9 @@ pub(super) fn ends() -> Vec<Case> {
     ]
 }
 
-/// Goal: each way of the client to end a session has its effects, and nothing follows them. Method: a request
-/// before and after it, in the same bytes and in the next; then a Close frame, which is not answered again.
+/// Goal: each way of the client to end a session has its effects, and nothing follows them. Method:
+/// a request before and after it, in the same bytes and in the next; then a Close frame, which is
+/// not answered again.
 #[test]
 fn nothing_follows_an_end() {
     for (name, end, expected) in ends() {
@@ -127,8 +128,8 @@ fn our_close_is_answered_by_the_clients() {
     assert_eq!(connection.receive(&close, at(0)), [Seen::PeerClosed]);
 }
 
-/// Goal: a violation while our Close frame travels adds no second Close, and the client's Close still counts if it
-/// can be told where it begins.
+/// Goal: a violation while our Close frame travels adds no second Close, and the client's Close
+/// still counts if it can be told where it begins.
 #[test]
 fn violations_after_our_close_are_silent() {
     for (name, end, expected) in ends() {

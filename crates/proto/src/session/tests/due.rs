@@ -66,8 +66,8 @@ fn any_bytes_are_a_sign_of_life() {
     }
 }
 
-/// Goal: a shard that asks again when it is told to, and only then, sends two pings to a silent client and drops it
-/// at the idle limit.
+/// Goal: a shard that asks again when it is told to, and only then, sends two pings to a silent
+/// client and drops it at the idle limit.
 #[test]
 fn a_silent_client_gets_two_pings() {
     let session = ending_after(7200);

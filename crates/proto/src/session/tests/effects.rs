@@ -128,7 +128,8 @@ fn frames_have_their_effects() {
     }
 }
 
-/// Goal: compressed messages mean the same; on a connection without compression they are violations.
+/// Goal: compressed messages mean the same; on a connection without compression they are
+/// violations.
 #[test]
 fn compressed_messages_have_the_same_effects() {
     let json = br#"{"Action":"SEND_MESSAGE","RequestId":"z","Content":"hi"}"#;
@@ -195,9 +196,9 @@ fn each_action_needs_its_capability() {
     }
 }
 
-/// Goal: requests beyond the rate are refused by it, whatever else is wrong with them, and each request is
-/// charged whatever comes of it. Method: ten a second; for each kind of request ten at once, of which none is
-/// refused by its rate, then each kind, then one more 100 ms later.
+/// Goal: requests beyond the rate are refused by it, whatever else is wrong with them, and each
+/// request is charged whatever comes of it. Method: ten a second; for each kind of request ten at
+/// once, of which none is refused by its rate, then each kind, then one more 100 ms later.
 #[test]
 fn the_rate_is_judged_first() {
     let long = format!(r#"{{"RequestId":"r","Content":"{}"}}"#, "x".repeat(20_000));

@@ -12,8 +12,9 @@ fn feed(connection: &mut Connection, bytes: &[u8], now: Tick) -> (usize, bool) {
     (refusals.count(), seen.contains(&Seen::Flood))
 }
 
-/// Goal: every frame that is no accepted request is charged, and beyond the burst the connection is cut.
-/// Method: each kind of frame, ten thousand at one instant, with and without a rate of requests.
+/// Goal: every frame that is no accepted request is charged, and beyond the burst the connection is
+/// cut. Method: each kind of frame, ten thousand at one instant, with and without a rate of
+/// requests.
 #[test]
 fn every_kind_of_frame_is_charged() {
     let message = [
@@ -52,8 +53,8 @@ fn every_kind_of_frame_is_charged() {
     }
 }
 
-/// Goal: a client that keeps to the limits is never cut. Method: an hour of ten requests a second in six
-/// fragments each, a ping of its own every second, and a pong for each of ours.
+/// Goal: a client that keeps to the limits is never cut. Method: an hour of ten requests a second
+/// in six fragments each, a ping of its own every second, and a pong for each of ours.
 #[test]
 fn a_legal_client_is_never_cut() {
     let mut connection = Connection::new(&[], Some(Rate::per_second(10)), None);
@@ -76,8 +77,8 @@ fn a_legal_client_is_never_cut() {
     }
 }
 
-/// Goal: where the network cuts a stream is nobody's fault. Method: requests without a limit on their rate, all at
-/// one instant, each in two pieces, cut at every place.
+/// Goal: where the network cuts a stream is nobody's fault. Method: requests without a limit on
+/// their rate, all at one instant, each in two pieces, cut at every place.
 #[test]
 fn a_request_in_pieces_is_not_charged() {
     let request = frame(0x81, br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);

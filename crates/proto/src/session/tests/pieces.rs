@@ -3,8 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Goal: input split at every byte gives the same effects. Method: each case of the tables of effects and of ends,
-/// in two pieces cut at each place (long ones at each 997th), and byte by byte.
+/// Goal: input split at every byte gives the same effects. Method: each case of the tables of
+/// effects and of ends, in two pieces cut at each place (long ones at each 997th), and byte by
+/// byte.
 #[test]
 fn a_cut_changes_no_effect() {
     let cases = effects::cases().into_iter();
@@ -55,8 +56,9 @@ fn is_grammatical(seen: &[Seen]) -> bool {
 }
 
 proptest! {
-    /// Goal: streams of any frames in any pieces have the effects of the same stream in one piece, and these
-    /// follow the grammar. After a violation only a Close counts, and where it begins depends on the pieces.
+    /// Goal: streams of any frames in any pieces have the effects of the same stream in one piece,
+    /// and these follow the grammar. After a violation only a Close counts, and where it begins
+    /// depends on the pieces.
     #[test]
     fn any_stream_means_the_same_in_any_pieces(
         parts in prop::collection::vec(part(), 0..12),

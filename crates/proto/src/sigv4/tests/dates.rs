@@ -5,7 +5,8 @@ use super::*;
 const HTTP_DATE: &str = "Sun, 30 Aug 2015 12:36:00 GMT";
 const OVER_DATE: &str = "date;host";
 
-/// Signs for [`NOW`] by hand, over whatever `signed` names: nothing else sends `Date` in all its forms.
+/// Signs for [`NOW`] by hand, over whatever `signed` names: nothing else sends `Date` in all its
+/// forms.
 fn signed(headers: &[(&str, &str)], signed: &str) -> Request {
     let mut all: Vec<(String, String)> = vec![("host".into(), "example.test".into())];
     all.extend(
@@ -47,8 +48,8 @@ fn over_date(date: &str) -> Request {
     signed(&[("date", date)], OVER_DATE)
 }
 
-/// Goal: the first case of the suite that Amazon published in 2011, which signs `Date`. Its weekday is wrong,
-/// there too.
+/// Goal: the first case of the suite that Amazon published in 2011, which signs `Date`. Its weekday
+/// is wrong, there too.
 #[test]
 fn the_suite_of_2011_verifies() {
     let host = Scope {

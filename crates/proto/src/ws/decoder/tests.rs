@@ -189,8 +189,8 @@ proptest! {
         );
     }
 
-    /// Goal: compressed messages are read back, in any fragments and any chunks, with plain ones and control frames
-    /// between them.
+    /// Goal: compressed messages are read back, in any fragments and any chunks, with plain ones
+    /// and control frames between them.
     #[test]
     fn compressed_messages_are_read(
         texts in prop::collection::vec("[a-c\u{e9} ]{0,400}", 1..4),
@@ -232,8 +232,9 @@ fn noise(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Goal: a message too large to keep is skipped and its id found wherever it is, plain or compressed, whole or
-/// in fragments with pings between them, in any chunks; the next message is read.
+/// Goal: a message too large to keep is skipped and its id found wherever it is, plain or
+/// compressed, whole or in fragments with pings between them, in any chunks; the next message is
+/// read.
 #[test]
 fn oversized_messages_are_skipped() {
     let after = frame(0x81, b"after");
