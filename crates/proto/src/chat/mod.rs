@@ -2,11 +2,13 @@
 
 pub mod encode;
 mod json;
+mod parser;
 mod request;
 pub mod review;
 mod time;
 
-pub use request::{Action, Parser, Refusal, Request};
+pub use parser::Parser;
+pub use request::{Action, Refusal, Request};
 
 use super::scan::Scan;
 use crate::base::limits::REQUEST_ID_ECHOED_BYTES_MAX;
