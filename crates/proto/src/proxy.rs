@@ -130,6 +130,7 @@ fn node(text: &str) -> Option<IpAddr> {
 
 /// The first bytes of a trusted peer's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub enum Preface {
     /// They may be a PROXY header: more bytes are needed.
     Incomplete,

@@ -36,7 +36,7 @@ impl Rate {
     ///
     /// If either is zero.
     #[expect(clippy::as_conversions, reason = "u64::from is not const")]
-    pub const fn with_burst(per_second: u32, burst: u32) -> Self {
+    pub(crate) const fn with_burst(per_second: u32, burst: u32) -> Self {
         assert!(burst > 0, "a burst is at least one");
         let Self { interval_nanos, .. } = Self::per_second(per_second);
         Self {
@@ -71,7 +71,7 @@ impl Budget {
 
 impl Budget {
     /// Whether the whole budget is available.
-    pub fn is_fresh(&self, now: Tick) -> bool {
+    pub(crate) fn is_fresh(self, now: Tick) -> bool {
         self.0 <= now.nanos()
     }
 }

@@ -58,7 +58,7 @@ impl ErrorCode {
 /// `ErrorMessage` texts. Applications compare the first two literally: never change them.
 pub mod texts {
     /// 400 for long content; exact.
-    pub const TOO_LONG: &str = "Message exceeds maximum length";
+    pub(crate) const TOO_LONG: &str = "Message exceeds maximum length";
     /// 429; exact.
     pub const RATE: &str = "rate limit exceeded";
     /// 403.
@@ -70,33 +70,34 @@ pub mod texts {
     /// 401.
     pub const SESSION_OVER: &str = "Session expired";
     /// 400.
-    pub const BINARY: &str = "Requests are JSON text frames, not binary ones";
+    pub(crate) const BINARY: &str = "Requests are JSON text frames, not binary ones";
     /// 413.
-    pub const FRAME_TOO_BIG: &str = "Request is larger than 16 KiB";
+    pub(crate) const FRAME_TOO_BIG: &str = "Request is larger than 16 KiB";
     /// 400.
-    pub const NOT_JSON: &str = "Request is not valid JSON";
+    pub(crate) const NOT_JSON: &str = "Request is not valid JSON";
     /// 400.
-    pub const NOT_OBJECT: &str = "Request must be a JSON object";
+    pub(crate) const NOT_OBJECT: &str = "Request must be a JSON object";
     /// 400.
-    pub const TOO_DEEP: &str = "Request is nested too deeply";
+    pub(crate) const TOO_DEEP: &str = "Request is nested too deeply";
     /// 400.
-    pub const TOO_MANY_MEMBERS: &str = "Request has too many members";
+    pub(crate) const TOO_MANY_MEMBERS: &str = "Request has too many members";
     /// 400.
-    pub const DUPLICATE: &str = "Request has a duplicate key";
+    pub(crate) const DUPLICATE: &str = "Request has a duplicate key";
     /// 400.
-    pub const REQUEST_ID: &str = "RequestId must be a string of at most 128 bytes";
+    pub(crate) const REQUEST_ID: &str = "RequestId must be a string of at most 128 bytes";
     /// 400.
-    pub const ACTION: &str = "Action must be SEND_MESSAGE, DELETE_MESSAGE or DISCONNECT_USER";
+    pub(crate) const ACTION: &str =
+        "Action must be SEND_MESSAGE, DELETE_MESSAGE or DISCONNECT_USER";
     /// 400.
-    pub const CONTENT: &str = "Content must be a non-empty string";
+    pub(crate) const CONTENT: &str = "Content must be a non-empty string";
     /// 400.
-    pub const ATTRIBUTES: &str = "Attributes must be an object of strings";
+    pub(crate) const ATTRIBUTES: &str = "Attributes must be an object of strings";
     /// 413.
-    pub const ATTRIBUTES_SIZE: &str = "Attributes exceed 1 KB";
+    pub(crate) const ATTRIBUTES_SIZE: &str = "Attributes exceed 1 KB";
     /// 400.
-    pub const ID: &str = "Id must be 12 letters and digits";
+    pub(crate) const ID: &str = "Id must be 12 letters and digits";
     /// 400.
-    pub const REASON: &str = "Reason must be a string of at most 256 characters";
+    pub(crate) const REASON: &str = "Reason must be a string of at most 256 characters";
     /// 400.
-    pub const USER_ID: &str = "UserId must be a string of 1 to 128 characters";
+    pub(crate) const USER_ID: &str = "UserId must be a string of 1 to 128 characters";
 }

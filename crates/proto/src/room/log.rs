@@ -33,6 +33,7 @@ pub struct Window {
 
 /// The next step of a reader at some cursor.
 #[derive(Debug)]
+#[must_use]
 pub enum Next {
     /// There are frames to send.
     Run {

@@ -47,6 +47,7 @@ pub struct NewMessage<'a> {
 
 /// The room's rate is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub struct OverRate;
 
 /// One room.

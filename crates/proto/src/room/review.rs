@@ -29,6 +29,7 @@ pub struct Full;
 
 /// A denied message: its sender must be told, once.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Denied<T> {
     /// The message.
     pub message: T,

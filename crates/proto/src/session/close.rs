@@ -40,18 +40,17 @@ impl Ending<'_> {
                 ws::close(out, violation.close_code(), &violation.to_string());
             }
             Ending::Disconnected { reason } => ws::close(out, NORMAL, reason),
-            Ending::SessionOver => ws::close(out, NORMAL, closing_reason_json()),
+            Ending::SessionOver => ws::close(out, NORMAL, SESSION_OVER_JSON),
             Ending::RoomDeleted => ws::close(out, NORMAL, "Room deleted"),
         }
     }
 }
 
-/// Returns the Close reason of a session whose time is over; at most 123 bytes.
-pub const fn closing_reason_json() -> &'static str {
-    r#"{"Type":"ERROR","ErrorCode":401,"ErrorMessage":"Session expired"}"#
-}
+/// The Close reason of a session whose time is over.
+const SESSION_OVER_JSON: &str =
+    r#"{"Type":"ERROR","ErrorCode":401,"ErrorMessage":"Session expired"}"#;
 
 const _: () = assert!(
-    closing_reason_json().len() <= 123,
+    SESSION_OVER_JSON.len() <= 123,
     "RFC 6455 §5.5: 125 bytes with the code"
 );

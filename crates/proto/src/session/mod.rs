@@ -32,7 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use close::{Ending, closing_reason_json};
+pub use close::Ending;
 pub use context::SessionContext;
 pub use effect::Effect;
 pub use receive::Input;

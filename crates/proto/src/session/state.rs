@@ -97,7 +97,7 @@ impl Session {
     }
 
     /// Whether the closing handshake has begun, or the connection is to be cut.
-    pub fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         self.phase == Phase::Closing
     }
 

@@ -153,7 +153,7 @@ impl Decoder {
     /// Returns the number of frames of the incomplete message that do not end it; 0 between two
     /// messages. A final frame that arrives in pieces is not counted: the network cuts the stream,
     /// not the client.
-    pub fn fragments(&self) -> u32 {
+    pub(crate) fn fragments(&self) -> u32 {
         self.assembly.as_ref().map_or(0, |assembly| {
             let ends = |frame: &Frame| frame.is_final && matches!(frame.opcode, OpCode::Data(_));
             assembly.fragments - u32::from(assembly.frame.as_ref().is_some_and(ends))
@@ -161,7 +161,8 @@ impl Decoder {
     }
 
     /// Whether the stream is at a message boundary without an incomplete frame.
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.assembly
             .as_ref()
             .is_none_or(|assembly| assembly.is_spent())

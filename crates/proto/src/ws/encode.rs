@@ -18,7 +18,7 @@ const MEDIUM_HEADER_BYTES: usize = 4;
 
 /// Appends a text frame whose payload `write` appends. The length is not known before, so the
 /// payload is written after space for the usual header, and moved only if it is short or huge.
-pub fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+pub(crate) fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
     out.extend_from_slice(&[0; MEDIUM_HEADER_BYTES]);
     write(out);
@@ -92,7 +92,7 @@ pub fn close(out: &mut BytesMut, code: u16, reason: &str) {
 }
 
 /// Appends a Close frame without a code.
-pub fn close_empty(out: &mut BytesMut) {
+pub(crate) fn close_empty(out: &mut BytesMut) {
     frame(out, OpCode::Control(Control::Close), false, b"");
 }
 

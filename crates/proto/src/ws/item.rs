@@ -22,7 +22,7 @@ impl<'a> Payload<'a> {
 
     /// Returns the payload's memory, and its length within it; at least `PARSE_PADDING_BYTES`
     /// follow a message, none a control frame.
-    pub fn into_padded(self) -> (&'a mut [u8], usize) {
+    pub(crate) fn into_padded(self) -> (&'a mut [u8], usize) {
         (self.padded, self.len)
     }
 }

@@ -11,6 +11,7 @@ pub struct Place(u64);
 
 /// The result of a connection's entry.
 #[derive(Debug)]
+#[must_use]
 pub enum Entered<T> {
     /// It got a free place.
     Placed(Place),
