@@ -61,7 +61,7 @@ use self::env::Env;
 use self::outbox::Outbox;
 use self::rooms::Rooms;
 use super::command::{Command, PendingConnection, Request};
-use super::durability::Entry;
+use super::durability::LoggedFrames;
 use super::journal::Record;
 use super::mailbox::MailboxSender;
 use super::metrics::ShardMetrics;
@@ -90,7 +90,7 @@ pub struct Parts<W: Io> {
     /// Mailbox for review requests to the control thread.
     pub reviews: MailboxSender<ReviewRequest>,
     /// Mailbox to the archive, if rooms are logged.
-    pub archive: Option<MailboxSender<Entry>>,
+    pub archive: Option<MailboxSender<LoggedFrames>>,
     /// Records a token's use before its connection is admitted.
     pub record: Box<dyn Record + Send>,
     /// Used tokens, as read from the journal.

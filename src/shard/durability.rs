@@ -17,7 +17,7 @@ use uproar_proto::room::ArchiveTargets;
 
 /// Frames for the archive.
 #[derive(Debug)]
-pub struct Entry {
+pub struct LoggedFrames {
     /// Their room.
     pub room: RoomId,
     /// The sinks whose spools they go to.
@@ -27,7 +27,7 @@ pub struct Entry {
 }
 
 /// The gate bounds entries by [`LOG_HANDED_BYTES_MAX`] before it sends them.
-impl MustArrive for Entry {}
+impl MustArrive for LoggedFrames {}
 
 /// The fate of a delivery whose frames were offered.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Offered<H> {
 /// The queue of deliveries `H` that wait for the archive.
 #[derive(Debug)]
 pub struct DurabilityGate<H> {
-    mailbox: Option<MailboxSender<Entry>>,
+    mailbox: Option<MailboxSender<LoggedFrames>>,
     // Entries the archive has not answered, oldest first: bytes, and the delivery unless it was
     // released early.
     handed: VecDeque<(usize, Option<H>)>,
@@ -60,7 +60,7 @@ pub struct DurabilityGate<H> {
 
 impl<H> DurabilityGate<H> {
     /// Makes a gate with the archive's mailbox; without one, no room is logged.
-    pub fn new(mailbox: Option<MailboxSender<Entry>>) -> Self {
+    pub fn new(mailbox: Option<MailboxSender<LoggedFrames>>) -> Self {
         Self {
             mailbox,
             handed: VecDeque::new(),
@@ -77,7 +77,7 @@ impl<H> DurabilityGate<H> {
     }
 
     /// Sends `entry` to the archive; `delivery` is due once it is spooled.
-    pub fn offer(&mut self, entry: Entry, delivery: H, now: Tick) -> Offered<H> {
+    pub fn offer(&mut self, entry: LoggedFrames, delivery: H, now: Tick) -> Offered<H> {
         let bytes = entry.frames.len();
         let fits = self.handed_bytes + bytes <= LOG_HANDED_BYTES_MAX;
         let Some(mailbox) = self.mailbox.as_mut().filter(|_| fits) else {
@@ -164,15 +164,15 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn entry(bytes: usize) -> Entry {
-        Entry {
+    fn entry(bytes: usize) -> LoggedFrames {
+        LoggedFrames {
             room: RoomId::from_random(1),
             targets: ArchiveTargets::default(),
             frames: Bytes::from(vec![0; bytes]),
         }
     }
 
-    fn on() -> (DurabilityGate<u32>, rtrb::Consumer<Entry>) {
+    fn on() -> (DurabilityGate<u32>, rtrb::Consumer<LoggedFrames>) {
         let (mailbox, consumer) = mailbox(&Arc::new(Doorbell::new().expect("an eventfd")));
         (DurabilityGate::new(Some(mailbox)), consumer)
     }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
-use super::durability::Entry;
+use super::durability::LoggedFrames;
 use super::handshake::HandshakeConfig;
 use super::inbox::{Ends, Mailboxes};
 use super::journal::{self, NoRecord, Record};
@@ -99,7 +99,7 @@ pub struct Shards {
 /// Mailboxes between the shards and the archive.
 pub struct ArchiveEnd {
     /// From each shard, in order; empty if rooms are not logged.
-    pub receivers: Vec<Consumer<Entry>>,
+    pub receivers: Vec<Consumer<LoggedFrames>>,
     /// To each shard, in order.
     pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
     /// Rung when an item arrives.
@@ -256,7 +256,7 @@ struct ShardWires {
     ends: Ends<OwnedFd>,
     reviews: MailboxSender<ReviewRequest>,
     // If rooms can be logged.
-    archive: Option<MailboxSender<Entry>>,
+    archive: Option<MailboxSender<LoggedFrames>>,
 }
 
 impl Wires {

@@ -20,7 +20,7 @@ use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};
 use crate::net::event::Event;
 use crate::shard::command::Command;
-use crate::shard::durability::Entry;
+use crate::shard::durability::LoggedFrames;
 use crate::shard::mesh::ArchiveEnd;
 use crate::supervisor::{Pulse, Stopped, blocking, keep};
 use uproar_proto::base::id::LoggingId;
@@ -186,7 +186,7 @@ impl Ingest {
         any
     }
 
-    fn stage(&mut self, entry: &Entry, commands: &mut Commands) {
+    fn stage(&mut self, entry: &LoggedFrames, commands: &mut Commands) {
         let known =
             |ingest: &Self, id| ingest.sinks.contains_key(&id) || ingest.unopened.contains_key(&id);
         if entry.targets.iter().any(|id| !known(self, id)) {

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use super::env::Env;
 use crate::shard::command::Refused;
 use crate::shard::command::{Answer, Command, Departures, Eviction};
-use crate::shard::durability::{DurabilityGate, Entry};
+use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
@@ -86,7 +86,7 @@ impl Rooms {
     pub(super) fn new(
         settings: &ShardSettings,
         reviews: MailboxSender<ReviewRequest>,
-        archive: Option<MailboxSender<Entry>>,
+        archive: Option<MailboxSender<LoggedFrames>>,
     ) -> Self {
         Self {
             table: Table::default(),

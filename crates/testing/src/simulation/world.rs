@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use uproar::shard::command::{Command, Refused, user_hash};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
-use uproar::shard::durability::Entry;
+use uproar::shard::durability::LoggedFrames;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::{MailboxSender, mailbox};
@@ -46,7 +46,7 @@ pub(super) struct Shard {
     pub(super) answers: MailboxSender<Command<Socket>>,
     /// Entries that the archive has spooled but not acknowledged yet.
     pub(super) owed: u32,
-    pub(super) to_archive: Consumer<Entry>,
+    pub(super) to_archive: Consumer<LoggedFrames>,
     pub(super) to_reviewer: Consumer<ReviewRequest>,
     /// Turns it still misses.
     pub(super) asleep: usize,

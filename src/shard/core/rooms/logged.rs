@@ -1,7 +1,7 @@
 //! Logged rooms: a flush goes to the archive first, and to the viewers once it is in the spool.
 
 use super::{Delivery, Env, Rooms};
-use crate::shard::durability::{Entry, Offered};
+use crate::shard::durability::{LoggedFrames, Offered};
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::table::Slot;
@@ -39,7 +39,11 @@ impl Rooms {
     }
 
     /// Cuts a room's messages off as batches, each with its entry for the archive.
-    fn deliveries(&mut self, room_slot: Slot<ShardRoom>, now: Tick) -> Vec<(Entry, Delivery)> {
+    fn deliveries(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        now: Tick,
+    ) -> Vec<(LoggedFrames, Delivery)> {
         let Some(ShardRoom {
             id,
             home: Some(home),
@@ -51,7 +55,7 @@ impl Rooms {
         let (room, targets) = (*id, home.room.settings().archive);
         let mut deliveries = Vec::new();
         home.room.flush(now, |batch| {
-            let entry = Entry {
+            let entry = LoggedFrames {
                 room,
                 targets,
                 frames: batch.plain.bytes().clone(),
