@@ -201,7 +201,7 @@ impl<W: Io> Core<W> {
     pub fn sent(&mut self, key: Key, outgoing: SendBuffer, result: &io::Result<usize>) {
         self.expect_turn();
         let (rooms, env) = (&mut self.rooms, &mut self.env);
-        self.connections.sent(key, (outgoing, result), rooms, env);
+        self.connections.sent(key, outgoing, result, rooms, env);
     }
 
     /// Notes that a socket has become writable: the waiting rest is sent in its turn.

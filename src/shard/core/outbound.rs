@@ -102,7 +102,7 @@ impl<W: Io> Outbound<W> {
         &mut self,
         slot: ConnectionSlot<W>,
         connection: &mut Connection<W::FixedFile>,
-        mut membership: Membership<'_>,
+        membership: Membership<'_>,
         env: &Env<W::Socket>,
     ) -> Delivered {
         if connection.is_sending() || connection.phase == Phase::Dead {
@@ -115,17 +115,17 @@ impl<W: Io> Outbound<W> {
         if let Some(frames) = connection.take_lane_frames() {
             return self.send_own(slot, connection, membership, &frames, env);
         }
-        let Some((member, audience)) = &mut membership else {
+        let Some((member, audience)) = membership else {
             // It has left its room, so that only the Close frame can be due.
             return match connection.take_finish(None) {
                 Some(frame) => self.send_own(slot, connection, None, &frame, env),
                 None => Delivered::Done,
             };
         };
-        let member = *member;
         loop {
             let cursor = audience.cursor(member);
             if let Some(frame) = connection.take_finish(Some(cursor)) {
+                let membership = Some((member, audience));
                 return match self.send_own(slot, connection, membership, &frame, env) {
                     Delivered::Done => Delivered::Finished,
                     failed => failed,
@@ -210,6 +210,7 @@ impl<W: Io> Outbound<W> {
     }
 
     /// Starts a connection's one send.
+    #[inline]
     fn start(
         &mut self,
         slot: ConnectionSlot<W>,
@@ -229,12 +230,14 @@ impl<W: Io> Outbound<W> {
     }
 
     /// Handles a completed send, perhaps a partial one.
+    #[inline]
     pub(super) fn completed(
         &mut self,
         slot: ConnectionSlot<W>,
         connection: &mut Connection<W::FixedFile>,
         membership: Membership<'_>,
-        (mut outgoing, result): (SendBuffer, &io::Result<usize>),
+        mut outgoing: SendBuffer,
+        result: &io::Result<usize>,
         env: &Env<W::Socket>,
     ) -> Completed {
         debug_assert_eq!(connection.sending, Sending::InKernel, "its send completes");

@@ -18,7 +18,8 @@ impl<W: Io> Connections<W> {
     pub(in crate::shard::core) fn sent(
         &mut self,
         key: Key,
-        send: (SendBuffer, &io::Result<usize>),
+        outgoing: SendBuffer,
+        result: &io::Result<usize>,
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) {
@@ -29,7 +30,7 @@ impl<W: Io> Connections<W> {
         let membership = membership(connection, rooms);
         let completed = self
             .outbound
-            .completed(slot, connection, membership, send, env);
+            .completed(slot, connection, membership, outgoing, result, env);
         match completed {
             Completed::Partial => {}
             Completed::Failed => {
