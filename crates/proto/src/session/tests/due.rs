@@ -77,6 +77,7 @@ fn a_silent_client_gets_two_pings() {
             Due::Later(next) => next,
             Due::Ping(next) => {
                 pings += 1;
+                assert!(pings <= 2, "a third ping");
                 next
             }
             Due::Idle => break,
