@@ -16,16 +16,19 @@
 //!
 //! `cli` also links the crate `uproar-bench`, which measures a server from outside and sees `uproar-proto` only.
 
+// Public is what the binary needs (`cli`), and what tests, benches, fuzz targets and `crates/testing` drive from outside:
+// the shard's machine, the parsers and formats of `control` and `config`, and what these take. All else is private, so
+// that the compiler reports what is not used.
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
-pub mod doctor;
-pub mod durable;
+mod doctor;
+mod durable;
 mod exposition;
-pub mod logging;
+mod logging;
 pub mod net;
 mod random;
-pub mod server;
+mod server;
 pub mod shard;
 pub mod supervisor;

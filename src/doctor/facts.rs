@@ -3,7 +3,7 @@
 //! Pure: a [`Source`] provides the texts. A text that cannot be read or understood is `None`, never a guess.
 
 /// Source of the texts: the machine, or a test.
-pub trait Source {
+pub(crate) trait Source {
     /// The text of a file, if it can be read.
     fn text(&self, path: &str) -> Option<String>;
     /// Names in a directory, sorted; none if it cannot be read.
@@ -11,13 +11,13 @@ pub trait Source {
 }
 
 /// A bound of a process or control group; [`UNLIMITED`] if there is none.
-pub type Bound = Option<u64>;
+pub(crate) type Bound = Option<u64>;
 /// "unlimited", "max", "infinity".
-pub const UNLIMITED: u64 = u64::MAX;
+pub(crate) const UNLIMITED: u64 = u64::MAX;
 
 /// Soft and hard limit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// The current limit.
     pub soft: u64,
     /// The maximum the process may set itself.
@@ -26,7 +26,7 @@ pub struct Limit {
 
 /// A network interface with hardware behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// As in `ip link`.
     pub name: String,
     /// Receive queues.
@@ -37,7 +37,7 @@ pub struct Interface {
 
 /// Everything that is checked.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// As `uname -r`.
     pub release: Option<String>,
     /// `kernel.io_uring_disabled`; kernels before 6.6 have no such switch.
@@ -90,7 +90,7 @@ pub struct Facts {
 
 impl Facts {
     /// Reads everything except [`Facts::ring`]; limits and groups are those of `process` ("self" or an id).
-    pub fn read(source: &impl Source, process: &str) -> Self {
+    pub(crate) fn read(source: &impl Source, process: &str) -> Self {
         let sys = |name: &str| source.text(&format!("/proc/sys/{name}"));
         let number = |name: &str| numbers::<1>(&sys(name)?).map(|[only]| only);
         let of_process = |name: &str| source.text(&format!("/proc/{process}/{name}"));

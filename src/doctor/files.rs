@@ -3,12 +3,12 @@
 use super::{Finding, Remedy, Target};
 
 /// Name of the sysctl drop-in.
-pub const SYSCTL: &str = "90-uproar.conf";
+pub(crate) const SYSCTL: &str = "90-uproar.conf";
 /// Name of the systemd drop-in.
-pub const LIMITS: &str = "limits.conf";
+pub(crate) const LIMITS: &str = "limits.conf";
 
 /// Names and texts of the files with the changes; none if no file can help.
-pub fn files(findings: &[Finding], target: &Target) -> Vec<(&'static str, String)> {
+pub(crate) fn files(findings: &[Finding], target: &Target) -> Vec<(&'static str, String)> {
     let head = |place: &str, load: &str| {
         format!(
             "# Made by `uproar doctor` for {} connections on {} shards. Belongs to\n# {place}\n# and is loaded by `{load}`.\n",

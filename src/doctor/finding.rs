@@ -3,7 +3,7 @@
 /// The judgement of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Sufficient.
     Ok,
     /// Not sufficient for the target.
@@ -14,7 +14,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The printed name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Change => "change",
@@ -26,7 +26,7 @@ impl Verdict {
 /// One setting that a file can hold.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Remedy {
+pub(crate) enum Remedy {
     /// A kernel setting.
     Sysctl {
         /// Its name, with dots.
@@ -45,7 +45,7 @@ pub enum Remedy {
 
 /// One line of the table.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The checked setting.
     pub check: String,
     /// Its current value.
@@ -63,7 +63,7 @@ pub struct Finding {
 }
 
 /// Of the findings to change, the one that allows the fewest connections.
-pub fn worst(findings: &[Finding]) -> Option<&Finding> {
+pub(crate) fn worst(findings: &[Finding]) -> Option<&Finding> {
     findings
         .iter()
         .filter(|finding| finding.verdict == Verdict::Change)

@@ -10,7 +10,7 @@ const TEXT_BYTES_MAX: u64 = 64 * 1024;
 
 /// `/proc` and `/sys`.
 #[derive(Debug, Clone, Copy)]
-pub struct Host;
+pub(crate) struct Host;
 
 impl Source for Host {
     fn text(&self, path: &str) -> Option<String> {

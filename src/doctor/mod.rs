@@ -4,22 +4,26 @@
 //! change to the machine; [`host`] only reads, everything else is pure.
 
 mod checks;
-pub mod facts;
-pub mod files;
+pub(crate) mod facts;
+pub(crate) mod files;
 mod finding;
-pub mod host;
+pub(crate) mod host;
 mod need;
 mod show;
 #[cfg(test)]
 mod tests;
 
-pub use checks::examine;
-pub use finding::{Finding, Remedy, Verdict, worst};
-pub use need::Target;
+pub(crate) use checks::examine;
+pub(crate) use finding::{Finding, Remedy, Verdict, worst};
+pub(crate) use need::Target;
 
 /// The finding that a server should log at its start, if any: the one that keeps viewers out. Excludes what a start
 /// reports by itself: kernel, rings and open files.
-pub fn at_start(host: &impl facts::Source, connections: u64, shards: u64) -> Option<Finding> {
+pub(crate) fn at_start(
+    host: &impl facts::Source,
+    connections: u64,
+    shards: u64,
+) -> Option<Finding> {
     let facts = facts::Facts::read(host, "self");
     let mut target = Target {
         connections,

@@ -33,7 +33,7 @@ const VIEWERS_PER_RECEIVING_CPU: u64 = 25_000;
 
 /// The target of the examination.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub(crate) struct Target {
     /// Viewers at once.
     pub connections: u64,
     /// The server's shards.
@@ -45,7 +45,7 @@ pub struct Target {
 impl Target {
     /// The smallest sufficient limit on open files. A load generator needs one for each connection; a server's
     /// viewers are fixed files of its rings, whose tables the limit bounds one by one.
-    pub fn descriptors(&self) -> u64 {
+    pub(crate) fn descriptors(&self) -> u64 {
         let all = self.files();
         if self.opens {
             return all;
@@ -63,12 +63,12 @@ impl Target {
     }
 
     /// Descriptors that are not viewers'.
-    pub fn descriptors_beside(&self) -> u64 {
+    pub(crate) fn descriptors_beside(&self) -> u64 {
         DESCRIPTORS_MIN.saturating_add(self.shards.saturating_mul(DESCRIPTORS_PER_SHARD))
     }
 
     /// Connections for which a limit on open files suffices.
-    pub fn connections_of_descriptors(&self, limit: u64) -> u64 {
+    pub(crate) fn connections_of_descriptors(&self, limit: u64) -> u64 {
         let beside = self.descriptors_beside();
         if limit == u64::MAX {
             u64::MAX
@@ -82,50 +82,50 @@ impl Target {
     }
 
     /// Open files the kernel keeps for it, in any table.
-    pub fn files(&self) -> u64 {
+    pub(crate) fn files(&self) -> u64 {
         self.connections.saturating_add(self.descriptors_beside())
     }
 
     /// Memory before the first connection, in bytes.
-    pub fn memory_beside(&self) -> u64 {
+    pub(crate) fn memory_beside(&self) -> u64 {
         PROCESS_BYTES.saturating_add(self.shards.saturating_mul(SHARD_BYTES))
     }
 
     /// All memory: idle connections, and socket buffers under load.
-    pub fn memory(&self) -> u64 {
+    pub(crate) fn memory(&self) -> u64 {
         self.connections
             .saturating_mul(memory_per_connection())
             .saturating_add(self.memory_beside())
     }
 
     /// Pages of socket buffers (`tcp_mem`).
-    pub fn tcp_pages(&self) -> u64 {
+    pub(crate) fn tcp_pages(&self) -> u64 {
         self.connections
             .saturating_mul(buffer_bytes_per_connection())
             .div_ceil(PAGE_BYTES)
     }
 
     /// Entries of the firewall's table.
-    pub fn tracked(&self) -> u64 {
+    pub(crate) fn tracked(&self) -> u64 {
         self.connections.saturating_mul(TRACKED_PER_CONNECTION)
     }
 
     /// Locked memory, in bytes: the rings of every shard, and further ones for its connections.
-    pub fn locked(&self) -> u64 {
+    pub(crate) fn locked(&self) -> u64 {
         let further = self.connections / u64::from(RING_CONNECTIONS_MAX);
         let rings = self.shards.saturating_add(further);
         rings.saturating_mul(SHARD_LOCKED_BYTES)
     }
 
     /// Threads.
-    pub fn threads(&self) -> u64 {
+    pub(crate) fn threads(&self) -> u64 {
         self.shards
             .saturating_mul(SHARD_THREADS)
             .saturating_add(THREADS)
     }
 
     /// Processors that should take part in receiving.
-    pub fn receiving_cpus(&self) -> u64 {
+    pub(crate) fn receiving_cpus(&self) -> u64 {
         self.connections.div_ceil(VIEWERS_PER_RECEIVING_CPU)
     }
 }

@@ -15,7 +15,7 @@ use super::operation;
 /// - After a kill the file ends with the last record appended, and perhaps a part of the next. The reader must
 ///   detect that part (fixed length, or a checksum) and call [`Appender::recover`] with the end of the whole ones.
 #[derive(Debug)]
-pub struct Appender {
+pub(crate) struct Appender {
     file: File,
     // Bytes of the records that count.
     len: u64,
@@ -29,7 +29,7 @@ impl Appender {
     /// # Errors
     ///
     /// Also if a file of this name exists.
-    pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let file = operation::create_new(path, mode)?;
         Ok(Self {
             file,
@@ -44,7 +44,7 @@ impl Appender {
     /// # Errors
     ///
     /// If it cannot be opened.
-    pub fn recover(path: &Path, len: u64) -> io::Result<Self> {
+    pub(crate) fn recover(path: &Path, len: u64) -> io::Result<Self> {
         let file = operation::open(path)?;
         let damaged = file.metadata()?.len() != len;
         let mut appender = Self { file, len, damaged };
@@ -58,7 +58,7 @@ impl Appender {
     /// # Errors
     ///
     /// Those of the file system; none of the records counts then.
-    pub fn append(&mut self, records: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
         self.repair()?;
         match operation::write(&mut self.file, records) {
             Ok(()) => {
@@ -78,7 +78,7 @@ impl Appender {
     /// # Errors
     ///
     /// Those of the file system; none of the records counts then.
-    pub fn append_synced(&mut self, records: &[u8]) -> io::Result<()> {
+    pub(crate) fn append_synced(&mut self, records: &[u8]) -> io::Result<()> {
         let before = self.len;
         self.append(records)?;
         operation::sync(&self.file).inspect_err(|_| {
@@ -88,12 +88,12 @@ impl Appender {
     }
 
     /// Bytes of the records that count.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
     /// Whether no record counts.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
@@ -102,7 +102,7 @@ impl Appender {
     /// # Errors
     ///
     /// No descriptor is available.
-    pub fn handle(&self) -> io::Result<File> {
+    pub(crate) fn handle(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 

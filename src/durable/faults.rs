@@ -5,7 +5,7 @@ use std::io;
 
 /// The fate of the operations that follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Numbers of the operations that fail, counted from 0.
     pub fails: Vec<usize>,
     /// Whether a failing operation still takes effect.
@@ -23,7 +23,7 @@ struct Running {
 thread_local!(static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) });
 
 /// Runs `act` under `plan`; returns its result and the operations.
-pub fn under<T>(plan: Plan, act: impl FnOnce() -> T) -> (T, Vec<String>) {
+pub(crate) fn under<T>(plan: Plan, act: impl FnOnce() -> T) -> (T, Vec<String>) {
     let operations = Vec::new();
     RUNNING.set(Some(Running { plan, operations }));
     let outcome = act();
@@ -33,7 +33,7 @@ pub fn under<T>(plan: Plan, act: impl FnOnce() -> T) -> (T, Vec<String>) {
 
 /// Every plan for this many operations: each fails alone, and each pair with any gap, before or after it took
 /// effect; a kill before each.
-pub fn plans(operations: usize) -> impl Iterator<Item = Plan> {
+pub(crate) fn plans(operations: usize) -> impl Iterator<Item = Plan> {
     let failing = (0..operations).flat_map(move |first| {
         (first..operations).flat_map(move |second| {
             [false, true].map(|late| Plan {
@@ -76,7 +76,7 @@ pub(super) fn attempt<T>(operation: &str, act: impl FnOnce() -> io::Result<T>) -
 
 /// A directory of the test's own, removed at the end.
 #[derive(Debug)]
-pub struct Scratch(pub std::path::PathBuf);
+pub(crate) struct Scratch(pub(crate) std::path::PathBuf);
 
 impl Default for Scratch {
     fn default() -> Self {
@@ -86,7 +86,7 @@ impl Default for Scratch {
 
 impl Scratch {
     /// A new, empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("uproar-test-{}-{number}", std::process::id());
@@ -97,7 +97,7 @@ impl Scratch {
     }
 
     /// Its file names, sorted.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).expect("a directory").flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.file_name().into_string().expect("text"))

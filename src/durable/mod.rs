@@ -8,16 +8,16 @@
 mod append;
 mod directory;
 #[cfg(test)]
-pub mod faults;
+pub(crate) mod faults;
 mod operation;
 mod replace;
 mod watched;
 
-pub use append::Appender;
-pub use directory::private_directory;
-pub use operation::{keep, remove};
-pub use replace::{
+pub(crate) use append::Appender;
+pub(crate) use directory::private_directory;
+pub(crate) use operation::{keep, remove};
+pub(crate) use replace::{
     Access, Owner, Survives, give_to_directory_owner, lock, overwrite, publish, replace,
     replace_with,
 };
-pub use watched::Watched;
+pub(crate) use watched::Watched;

@@ -82,7 +82,7 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// `AlreadyExists` if the name is in use.
-pub fn keep(path: &Path, second: &Path) -> io::Result<()> {
+pub(crate) fn keep(path: &Path, second: &Path) -> io::Result<()> {
     attempt("link", || fs::hard_link(path, second))
 }
 
@@ -94,7 +94,7 @@ pub(super) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<File> {
 }
 
 /// Removes a file; succeeds if it does not exist.
-pub fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     attempt("remove", || match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,

@@ -16,7 +16,7 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Mode and owner of the file.
 #[derive(Debug, Clone, Copy)]
-pub struct Access {
+pub(crate) struct Access {
     /// Mode bits; the umask may take some away.
     pub mode: u32,
     /// The owner.
@@ -25,7 +25,7 @@ pub struct Access {
 
 /// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// The user of this process.
     Process,
     /// The directory's owner: the server can read a file that root creates in its directory.
@@ -34,7 +34,7 @@ pub enum Owner {
 
 /// The failures a replaced file survives once [`replace`] has returned `Ok`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Survives {
+pub(crate) enum Survives {
     /// A kill of the process. After a power failure the file may have the old content, the new one, or be
     /// damaged: its reader must detect that.
     Kill,
@@ -44,17 +44,17 @@ pub enum Survives {
 
 impl Access {
     /// Readable by its user alone.
-    pub const PRIVATE: Self = Self {
+    pub(crate) const PRIVATE: Self = Self {
         mode: 0o600,
         owner: Owner::Process,
     };
     /// Readable by the directory's owner alone, whichever user creates it.
-    pub const PRIVATE_TO_DIRECTORY: Self = Self {
+    pub(crate) const PRIVATE_TO_DIRECTORY: Self = Self {
         mode: 0o600,
         owner: Owner::Directory,
     };
     /// Readable by all whom the umask allows.
-    pub const PUBLIC: Self = Self {
+    pub(crate) const PUBLIC: Self = Self {
         mode: 0o666,
         owner: Owner::Process,
     };
@@ -72,14 +72,19 @@ impl Access {
 /// # Errors
 ///
 /// Those of the file system.
-pub fn replace(path: &Path, content: &[u8], access: Access, survives: Survives) -> io::Result<()> {
+pub(crate) fn replace(
+    path: &Path,
+    content: &[u8],
+    access: Access,
+    survives: Survives,
+) -> io::Result<()> {
     replace_with(path, access, survives, |file| {
         operation::write(file, content)
     })
 }
 
 /// Like [`replace`], for content that is written piece by piece.
-pub fn replace_with<T>(
+pub(crate) fn replace_with<T>(
     path: &Path,
     access: Access,
     survives: Survives,
@@ -115,7 +120,7 @@ pub fn replace_with<T>(
 /// # Errors
 ///
 /// Those of the file system; then `path` is unchanged, except as for the last operation of [`replace`].
-pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn publish(made: &Path, path: &Path) -> io::Result<()> {
     let file = File::open(made)?;
     give_to_directory_owner(&file, directory_of(path))?;
     operation::sync(&file)?;
@@ -129,7 +134,7 @@ pub fn publish(made: &Path, path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// Those of the file system; the bytes are then old, new or a mixture.
-pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     operation::sync(&operation::write_over(path, bytes)?)
 }
 
@@ -139,7 +144,7 @@ pub fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 ///
 /// Those of the file system.
-pub fn lock(path: &Path, owner: Owner) -> io::Result<File> {
+pub(crate) fn lock(path: &Path, owner: Owner) -> io::Result<File> {
     let file = operation::open_or_create(path, Access::PRIVATE.mode)?;
     if owner == Owner::Directory {
         give_to_directory_owner(&file, directory_of(path))?;
@@ -154,7 +159,7 @@ pub fn lock(path: &Path, owner: Owner) -> io::Result<File> {
 /// # Errors
 ///
 /// Those of the file system.
-pub fn give_to_directory_owner(file: &File, directory: &Path) -> io::Result<()> {
+pub(crate) fn give_to_directory_owner(file: &File, directory: &Path) -> io::Result<()> {
     let owner = fs::metadata(directory)?;
     if owner.uid() != file.metadata()?.uid() && rustix::process::geteuid().is_root() {
         operation::own(file, owner.uid(), owner.gid())?;

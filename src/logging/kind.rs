@@ -4,7 +4,6 @@ macro_rules! kinds {
     ($($kind:ident $label:literal)*) => {
         /// The kind of a line. Each kind has a rate of its own, so that a flood of one hides no other.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the labels say it")]
         pub enum Kind {
             $($kind,)*
         }

@@ -7,7 +7,7 @@ use uproar_proto::base::limits::LOG_LINE_INTERVAL;
 
 /// Admits one line of each [`Kind`] in each [`LOG_LINE_INTERVAL`], and counts the others. Each thread has its own.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     kinds: [State; Kind::COUNT],
 }
 
@@ -21,7 +21,7 @@ struct State {
 
 /// Suppressed lines that no later line of their kind has reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overdue {
+pub(crate) struct Overdue {
     /// Their kind.
     pub kind: Kind,
     /// Their number.
@@ -39,7 +39,7 @@ impl Default for Limiter {
 impl Limiter {
     /// Whether a line of this kind may be written at `now`. `Some(n)`: yes, and it must report that `n` were
     /// suppressed since the last one. `None`: no, and it was counted.
-    pub fn admit(&mut self, kind: Kind, now: Tick) -> Option<u64> {
+    pub(crate) fn admit(&mut self, kind: Kind, now: Tick) -> Option<u64> {
         let state = &mut self.kinds[kind as usize];
         if now < state.next {
             state.suppressed += 1;
@@ -56,7 +56,7 @@ impl Limiter {
     /// It does not use the kind's next line: that stays free for the next event, which has an address or name to
     /// report. If it used it, a steady flood whose events come a little later than these calls would never be logged
     /// with a name.
-    pub fn overdue(&mut self, now: Tick) -> impl Iterator<Item = Overdue> {
+    pub(crate) fn overdue(&mut self, now: Tick) -> impl Iterator<Item = Overdue> {
         let kinds = Kind::ALL.iter().zip(&mut self.kinds);
         kinds.filter_map(move |(kind, state)| {
             if state.suppressed == 0 || now < state.next.after(LOG_LINE_INTERVAL) {
@@ -72,7 +72,7 @@ impl Limiter {
 
 impl Overdue {
     /// Logs the number of suppressed lines.
-    pub fn log(self) {
+    pub(crate) fn log(self) {
         let Self { kind, suppressed } = self;
         tracing::warn!(
             kind = kind.label(),

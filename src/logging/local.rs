@@ -14,12 +14,12 @@ thread_local! {
 }
 
 /// [`Limiter::admit`] for this thread and the current time.
-pub fn admit(kind: Kind) -> Option<u64> {
+pub(crate) fn admit(kind: Kind) -> Option<u64> {
     LIMITER.with_borrow_mut(|limiter| limiter.admit(kind, now()))
 }
 
 /// Reports forever the lines this thread suppressed last. Run it as a task of the thread.
-pub async fn log_overdue() {
+pub(crate) async fn log_overdue() {
     loop {
         tokio::time::sleep(LOG_LINE_INTERVAL).await;
         let overdue: Vec<_> = LIMITER.with_borrow_mut(|limiter| limiter.overdue(now()).collect());

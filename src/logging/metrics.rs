@@ -26,7 +26,7 @@ impl Suppressed {
 }
 
 /// Adds lost and suppressed lines to `/metrics`.
-pub fn render(page: &mut Exposition) {
+pub(crate) fn render(page: &mut Exposition) {
     page.single(&LOST, start::lost());
     let mut left_out = page.family(&LEFT_OUT);
     for (kind, count) in Kind::ALL.iter().zip(&SUPPRESSED.0) {

@@ -6,7 +6,7 @@
 
 mod kind;
 mod limiter;
-pub mod local;
+pub(crate) mod local;
 mod metrics;
 mod queue;
 mod start;
@@ -14,8 +14,8 @@ mod stderr;
 mod text;
 mod writer;
 
-pub use kind::Kind;
-pub use limiter::{Limiter, Overdue};
-pub use metrics::render;
-pub use start::{flush, print, start};
-pub use text::bounded;
+pub(crate) use kind::Kind;
+pub(crate) use limiter::{Limiter, Overdue};
+pub(crate) use metrics::render;
+pub(crate) use start::{flush, print, start};
+pub(crate) use text::bounded;

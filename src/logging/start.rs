@@ -29,7 +29,7 @@ thread_local! {
 /// # Errors
 ///
 /// The filter's fault, or that no thread is available, in words.
-pub fn start(filter: &str, json: bool) -> Result<(), String> {
+pub(crate) fn start(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
     let queue = queue().ok_or("no thread can be started to write the log")?;
     let colours = !json;
@@ -49,7 +49,7 @@ pub fn start(filter: &str, json: bool) -> Result<(), String> {
 
 /// Writes `text` to standard error after the queued lines, and waits for it as [`flush`] does. For text that people
 /// must read before the process ends.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     match queue() {
         Some(queue) => {
             queue.push(text.as_bytes().to_vec());
@@ -61,7 +61,7 @@ pub fn print(text: &str) {
 
 /// Waits until every line was written or lost, at most [`LOG_FLUSH_MAX`]: a sleeping reader does not delay the
 /// process's end.
-pub fn flush() {
+pub(crate) fn flush() {
     let Some(Some(queue)) = QUEUE.get() else {
         return;
     };

@@ -6,7 +6,7 @@ use uproar_proto::base::limits::LOG_TEXT_CHARS_MAX;
 
 /// At most [`LOG_TEXT_CHARS_MAX`] characters of `text`; a cut is shown as `…`. Give it to `tracing` as a string
 /// (`field = &*bounded(text)`), not by `%`: strings are escaped.
-pub fn bounded(text: &str) -> Cow<'_, str> {
+pub(crate) fn bounded(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LOG_TEXT_CHARS_MAX) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),

@@ -17,11 +17,11 @@ pub(super) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<
 
 /// An eventfd to wait for.
 #[derive(Debug)]
-pub struct Event(AsyncFd<OwnedFd>);
+pub(crate) struct Event(AsyncFd<OwnedFd>);
 
 impl Event {
     /// Watches a duplicate of `event`.
-    pub fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(crate) fn new(event: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self(watch(event.try_clone_to_owned()?)?))
     }
 
@@ -30,7 +30,7 @@ impl Event {
     /// # Cancel safety
     ///
     /// Safe: nothing is read before the wait is over.
-    pub async fn wait(&self) -> io::Result<()> {
+    pub(crate) async fn wait(&self) -> io::Result<()> {
         let mut guard = self.0.readable().await?;
         let mut count = [0; 8];
         // Fails only when another wake-up was read together with this one.

@@ -13,7 +13,7 @@ use super::event;
 
 /// A bound and listening socket.
 #[derive(Debug)]
-pub struct Listener(AsyncFd<TcpListener>);
+pub(crate) struct Listener(AsyncFd<TcpListener>);
 
 impl Listener {
     /// Watches `listener`.
@@ -21,7 +21,7 @@ impl Listener {
     /// # Errors
     ///
     /// The kernel's errors: no memory or descriptor to watch it with.
-    pub fn new(listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self(event::watch(listener)?))
     }
@@ -35,7 +35,7 @@ impl Listener {
     /// # Cancel safety
     ///
     /// Safe: no connection is accepted before the wait is over.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         most: usize,
         mut each: impl FnMut(OwnedFd, SocketAddr),

@@ -1,11 +1,11 @@
 //! Bytes in and out: the shard's ring, sockets, TLS. The only layer with `unsafe`.
 
-pub mod buffers;
-pub mod event;
+pub(crate) mod buffers;
+pub(crate) mod event;
 pub mod io;
-pub mod listener;
+pub(crate) mod listener;
 pub mod ring;
 pub mod rings;
-pub mod socket;
-pub mod stream;
+pub(crate) mod socket;
+pub(crate) mod stream;
 pub mod tls;

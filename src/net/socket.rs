@@ -18,12 +18,12 @@ use uproar_proto::base::limits::{
 
 /// Binds `address` without port sharing: fails with `AddrInUse` while another process has it. With
 /// `SO_REUSEPORT` a second server would silently take half of the connections.
-pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+pub(crate) fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
     open(address, false)?.local_addr()
 }
 
 /// Makes a listener that does not share its port.
-pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, false)?;
     bound_orphans(&listener)?;
     listen(&listener, ACCEPT_BACKLOG)?;
@@ -32,7 +32,7 @@ pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Makes a listener that shares its port with those of the other shards. Accepted connections inherit no Nagle
 /// delay and a bounded kernel send buffer, which saves two system calls for each handshake.
-pub fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, true)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
     // The kernel doubles the figure for its own bookkeeping.
@@ -55,7 +55,7 @@ fn bound_orphans(listener: &TcpListener) -> io::Result<()> {
 /// # Errors
 ///
 /// The kernel's error when the peer closed first.
-pub fn reset_at_close(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn reset_at_close(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
@@ -64,12 +64,12 @@ pub fn reset_at_close(socket: impl AsFd) -> io::Result<()> {
 /// # Errors
 ///
 /// The kernel's error when the peer closed first.
-pub fn end_writing(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn end_writing(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }
 
 /// Whether the kernel still holds bytes that the peer has not acknowledged.
-pub fn has_unsent(socket: impl AsFd) -> bool {
+pub(crate) fn has_unsent(socket: impl AsFd) -> bool {
     let mut bytes: c_int = 0;
     let descriptor = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes one `c_int` to `bytes` during the call; the descriptor is open.
@@ -105,7 +105,7 @@ fn defer_accept(listener: &TcpListener) -> io::Result<()> {
 /// # Errors
 ///
 /// The kernel's error when the peer has reset the connection.
-pub fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+pub(crate) fn receive_now(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
         Ok((_, len)) => Ok(Some(len)),
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),

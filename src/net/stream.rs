@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use super::socket;
 
 /// This thread's tokio-uring runtime.
-pub struct Runtime(tokio_uring::Runtime);
+pub(crate) struct Runtime(tokio_uring::Runtime);
 
 impl Runtime {
     /// Sets up its ring.
@@ -22,7 +22,7 @@ impl Runtime {
     /// # Errors
     ///
     /// As `Ring::new` of the shard's own ring.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let mut builder = tokio_uring::builder();
         let mut ring = tokio_uring::uring_builder();
         // Completions wait for the thread's next system call instead of interrupting it: the peer's processor sends
@@ -33,18 +33,18 @@ impl Runtime {
     }
 
     /// Runs `future` to its end.
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.0.block_on(future)
     }
 }
 
 /// Runs `task` concurrently with the other tasks of this thread.
-pub fn spawn(task: impl Future<Output = ()> + 'static) {
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(tokio_uring::spawn(task));
 }
 
 /// A connection during its handshake.
-pub struct Stream(tokio_uring::net::TcpStream);
+pub(crate) struct Stream(tokio_uring::net::TcpStream);
 
 impl Stream {
     /// Reads into `buffer` after its content; returns the count, 0 at the end of the stream.
@@ -52,7 +52,7 @@ impl Stream {
     /// # Cancel safety
     ///
     /// None: the buffer and the bytes are lost.
-    pub async fn read(
+    pub(crate) async fn read(
         &self,
         mut buffer: Vec<u8>,
         bytes_max: usize,
@@ -69,33 +69,33 @@ impl Stream {
     /// # Cancel safety
     ///
     /// None: an unknown part was written.
-    pub async fn write_all(&self, buffer: Vec<u8>) -> io::Result<()> {
+    pub(crate) async fn write_all(&self, buffer: Vec<u8>) -> io::Result<()> {
         self.0.write_all(buffer).await.0
     }
 
     /// Takes over a connection.
-    pub fn from_fd(socket: OwnedFd) -> Self {
+    pub(crate) fn from_fd(socket: OwnedFd) -> Self {
         Self(tokio_uring::net::TcpStream::from_std(
             std::net::TcpStream::from(socket),
         ))
     }
 
     /// Ends our direction: sends FIN after the written bytes.
-    pub fn shutdown_write(&self) {
+    pub(crate) fn shutdown_write(&self) {
         // A failure means that the peer closed first.
         let _gone = self.0.shutdown(Shutdown::Write);
     }
 
     /// Ends both directions; pending operations complete. At the close the kernel drops the bytes that the peer has
     /// not read, and sends RST.
-    pub fn abort(&self) {
+    pub(crate) fn abort(&self) {
         // Failures mean that the peer closed first.
         let _gone = socket::reset_at_close(self.borrow());
         let _gone = self.0.shutdown(Shutdown::Both);
     }
 
     /// Duplicates the connection's descriptor, for use outside the runtime.
-    pub fn to_fd(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn to_fd(&self) -> io::Result<OwnedFd> {
         self.borrow().try_clone_to_owned()
     }
 

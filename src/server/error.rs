@@ -11,7 +11,7 @@ use uproar_proto::token::KeyringError;
 
 /// A failed start: cause and remedy.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The data directory cannot be used.
     #[error("data directory {path}: {cause}. {}", directory_remedy(cause))]
     Directory {
@@ -127,7 +127,7 @@ pub enum StartError {
 
 impl StartError {
     /// Exit code: 3 if an address cannot be bound, 2 if a configured file is missing or unusable, 1 otherwise.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } => 3,
             Self::Tls { .. } => 2,

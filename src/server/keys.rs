@@ -50,7 +50,7 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
 }
 
 /// Reads the key ring of a data directory.
-pub fn load_keyring(data_dir: &Path) -> Result<Keyring, StartError> {
+pub(crate) fn load_keyring(data_dir: &Path) -> Result<Keyring, StartError> {
     let path = keyring_path(data_dir);
     let text = fs::read_to_string(&path).map_err(|cause| StartError::Directory {
         path: path.clone(),
@@ -62,7 +62,11 @@ pub fn load_keyring(data_dir: &Path) -> Result<Keyring, StartError> {
 /// Adds a key to the ring of a data directory, and drops those whose last token has expired. The new key opens at
 /// once and seals `lead` later, when every server that shares the file has read it: no token is created that a
 /// server does not know.
-pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<(), StartError> {
+pub(crate) fn rotate_keyring(
+    data_dir: &Path,
+    now: UnixTime,
+    lead: Duration,
+) -> Result<(), StartError> {
     let path = keyring_path(data_dir);
     let fail = |cause| StartError::Directory {
         path: path.clone(),
@@ -81,7 +85,7 @@ pub fn rotate_keyring(data_dir: &Path, now: UnixTime, lead: Duration) -> Result<
 }
 
 /// A random nonce.
-pub fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
+pub(crate) fn nonce() -> io::Result<[u8; NONCE_BYTES]> {
     random::bytes()
 }
 

@@ -40,20 +40,20 @@ use crate::shard::metrics;
 use crate::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
 
-pub use error::StartError;
-pub use keys::{load_keyring, nonce, rotate_keyring};
-pub use preflight::raise_descriptor_limit;
-pub use process::Process;
-pub use remedy::ring_remedy;
+pub(crate) use error::StartError;
+pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
+pub(crate) use preflight::raise_descriptor_limit;
+pub(crate) use process::Process;
+pub(crate) use remedy::ring_remedy;
 
 /// Locks a data directory as a server does, so that no server runs on it meanwhile.
-pub fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
+pub(crate) fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {
     preflight::data_directory(data_dir, false)
 }
 
 /// The addresses of a server that has just become ready.
 #[derive(Debug, Clone)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Address for viewers.
     pub messaging: SocketAddr,
     /// Address of the API.
@@ -68,7 +68,7 @@ pub struct Ready {
 
 /// Whether a start would accept the certificate and key that `settings` names. Changes nothing. Returns the start's
 /// warning, if there is one.
-pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
+pub(crate) fn check(settings: &Settings) -> Result<Option<String>, StartError> {
     let Some(certificate) = tls::configure(settings)?.certificate else {
         return Ok(None);
     };
@@ -83,7 +83,7 @@ pub fn check(settings: &Settings) -> Result<Option<String>, StartError> {
 }
 
 /// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
-pub fn run(
+pub(crate) fn run(
     process: Process,
     settings: Settings,
     running: Running,

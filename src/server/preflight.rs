@@ -136,7 +136,7 @@ pub(super) fn small_pages() {
 }
 
 /// Raises the limit on open files to its maximum; returns the resulting limit.
-pub fn raise_descriptor_limit() -> u64 {
+pub(crate) fn raise_descriptor_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: maximum,

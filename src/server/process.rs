@@ -22,7 +22,7 @@ const IGNORED: [i32; 8] = [
 
 /// Created before everything else. A signal that arrives before anything waits for it is kept.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     pub(super) runtime: Runtime,
     pub(super) stop: Stop,
     /// SIGHUP: keys and certificates are read again.
@@ -42,7 +42,7 @@ impl Process {
     /// # Errors
     ///
     /// No descriptors or memory for them.
-    pub fn start() -> Result<Self, StartError> {
+    pub(crate) fn start() -> Result<Self, StartError> {
         Self::of_kernel().map_err(StartError::Runtime)
     }
 

@@ -35,7 +35,7 @@ pub(super) fn directory_remedy(cause: &io::Error) -> String {
 }
 
 /// The change after which the kernel grants a ring.
-pub fn ring_remedy(cause: &io::Error) -> String {
+pub(crate) fn ring_remedy(cause: &io::Error) -> String {
     match Errno::from_io_error(cause) {
         Some(Errno::NOMEM) => format!(
             "The limit on locked memory is {}, or the control group's memory is used up: raise them, as \

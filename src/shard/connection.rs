@@ -28,14 +28,16 @@ use uproar_proto::ws::{self, Deflater};
 /// `continues` is independent of `sending`: a walk may send to a connection whose turn to continue
 /// has not come.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub(super) struct Connection<S> {
     /// Its fixed file in the shard's rings; closed when this entry is removed.
     pub file: S,
     /// Its reservation under the limit on connections.
+    #[expect(dead_code, reason = "given back when dropped")]
     pub reservation: Reservation,
     /// The client's address; only review handlers and the log get it.
     pub ip: IpAddr,
     /// Its share of the limit on its address; given back with the entry.
+    #[expect(dead_code, reason = "given back when dropped")]
     pub share: Option<Share>,
     /// Its room on this shard. Finds nothing once the room is gone from the shard; `member` is
     /// `None` by then.
@@ -68,7 +70,7 @@ const _: () = assert!(size_of::<Connection<FixedFile>>() <= 176);
 
 /// The phases of a connection's life, in this order; none comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(super) enum Phase {
     /// It is open.
     Open,
     /// Its Close frame is queued or sent.
@@ -84,7 +86,7 @@ pub enum Phase {
 
 /// The client's part of a closing handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerClose {
+pub(super) enum PeerClose {
     /// Its Close frame is awaited: FIN follows it.
     Awaited,
     /// It was received, or is not waited for after a violation: FIN follows our last byte.
@@ -93,7 +95,7 @@ pub enum PeerClose {
 
 /// Whether the kernel has a receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiving {
+pub(super) enum Receiving {
     /// It has one, which completes many times.
     Armed,
     /// The last completion ended it.
@@ -102,7 +104,7 @@ pub enum Receiving {
 
 /// The state of a connection's one send. All but `Idle` hold a buffer, so none may start another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sending {
+pub(super) enum Sending {
     /// No send is pending.
     Idle,
     /// The kernel has it.
@@ -115,7 +117,7 @@ pub enum Sending {
 
 /// Frames for one connection alone. They go out at the next frame boundary, before the room log.
 #[derive(Debug, Default)]
-pub struct Lane {
+pub(super) struct Lane {
     frames: BytesMut,
     // Only the newest ping must be answered (RFC 6455 §5.5.3); this pong replaces those of a flood.
     pong: BytesMut,
@@ -131,11 +133,11 @@ struct Finish {
 
 /// The lane is full: the client does not read what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LaneFull;
+pub(super) struct LaneFull;
 
 impl Lane {
     /// Appends a frame.
-    pub fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), LaneFull> {
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), LaneFull> {
         if self.frames.len() >= LANE_BYTES_MAX {
             return Err(LaneFull);
         }
@@ -144,7 +146,7 @@ impl Lane {
     }
 
     /// Appends a pong; while much waits already, only the newest ping is answered.
-    pub fn pong(&mut self, write: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn pong(&mut self, write: impl FnOnce(&mut BytesMut)) {
         if self.frames.len() < PONGS_BYTES_MAX {
             write(&mut self.frames);
         } else {
@@ -154,7 +156,7 @@ impl Lane {
     }
 
     /// Sets the Close frame; a second one is ignored.
-    pub fn finish(&mut self, after: Cursor, write: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn finish(&mut self, after: Cursor, write: impl FnOnce(&mut BytesMut)) {
         if self.finish.is_none() {
             let mut frame = BytesMut::new();
             write(&mut frame);
@@ -163,7 +165,7 @@ impl Lane {
     }
 
     /// Takes the waiting frames, if any.
-    pub fn take_frames(&mut self) -> Option<BytesMut> {
+    pub(super) fn take_frames(&mut self) -> Option<BytesMut> {
         if !self.pong.is_empty() {
             let pong = self.pong.split();
             self.frames.extend_from_slice(&pong);
@@ -172,14 +174,14 @@ impl Lane {
     }
 
     /// Takes the Close frame once `cursor` has reached its point, or at once without a cursor.
-    pub fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
+    pub(super) fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
         let is_due = |finish: &mut Finish| cursor.is_none_or(|cursor| cursor >= finish.after);
         self.finish.take_if(is_due).map(|finish| finish.frame)
     }
 
     /// Appends an echo in conformance mode: a whole message of any size, compressed if that was
     /// agreed on.
-    pub fn push_echo(
+    pub(super) fn push_echo(
         &mut self,
         text: bool,
         payload: &[u8],
@@ -193,7 +195,7 @@ impl Lane {
     }
 
     /// Whether no frame waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty() && self.pong.is_empty() && self.finish.is_none()
     }
 }
@@ -201,7 +203,7 @@ impl Lane {
 impl<S> Connection<S> {
     /// Takes the Close frame once `cursor` has reached its point, or at once without a cursor, and
     /// frees the lane. Frames of the lane go first.
-    pub fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
+    pub(super) fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
         let frame = self.lane.as_mut()?.take_finish(cursor)?;
         debug_assert!(self.lane.as_ref().is_some_and(|lane| lane.is_empty()));
         self.lane = None;
@@ -213,7 +215,7 @@ impl<S> Connection<S> {
     /// # Panics
     ///
     /// If it does not hold.
-    pub fn check(&self) {
+    pub(super) fn check(&self) {
         assert!(!self.is_over(), "a connection that is over is removed");
         assert!(
             self.phase != Phase::Open || self.member.is_some(),
@@ -233,22 +235,22 @@ impl<S> Connection<S> {
     }
 
     /// Whether a send is pending, in the kernel or here.
-    pub fn is_sending(&self) -> bool {
+    pub(super) fn is_sending(&self) -> bool {
         self.sending != Sending::Idle
     }
 
     /// Whether it waits for its turn to continue: then a delay is the server's, not the client's.
-    pub fn is_queued(&self) -> bool {
+    pub(super) fn is_queued(&self) -> bool {
         self.continues || self.sending == Sending::Queued
     }
 
     /// Whether the kernel has no operation of it and gets none any more: it can be removed.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Dead && self.receiving == Receiving::Ended && !self.is_sending()
     }
 
     /// Whether our FIN is due: the closing handshake is complete and its last byte is sent.
-    pub fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self) -> bool {
         let is_done = matches!(
             self.phase,
             Phase::Closing {
@@ -260,12 +262,12 @@ impl<S> Connection<S> {
     }
 
     /// Returns the lane; makes it if there is none.
-    pub fn lane(&mut self) -> &mut Lane {
+    pub(super) fn lane(&mut self) -> &mut Lane {
         self.lane.get_or_insert_with(Box::default)
     }
 
     /// Takes the lane's frames and frees an empty lane.
-    pub fn take_lane_frames(&mut self) -> Option<BytesMut> {
+    pub(super) fn take_lane_frames(&mut self) -> Option<BytesMut> {
         let lane = self.lane.as_mut()?;
         let frames = lane.take_frames();
         if lane.is_empty() {

@@ -6,14 +6,14 @@ use crate::net::io::Queued;
 
 /// The cost of one short send, measured while the shard runs.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     send_cost: Duration,
     ceiling: Duration,
 }
 
 impl Pace {
     /// Starts with a guess of the cost; no room waits longer than `ceiling`.
-    pub fn new(ceiling: Duration) -> Self {
+    pub(super) fn new(ceiling: Duration) -> Self {
         Self {
             send_cost: SEND_COST_GUESS,
             ceiling,
@@ -24,7 +24,7 @@ impl Pace {
     /// it. Only short sends count: the extra cost of a long one is copying, which collecting longer
     /// does not save. Counting it would be positive feedback: longer batches raise the interval,
     /// which lengthens batches.
-    pub fn note(&mut self, queued: Queued, elapsed: Duration) -> Option<Duration> {
+    pub(super) fn note(&mut self, queued: Queued, elapsed: Duration) -> Option<Duration> {
         let Queued { sends, bytes } = queued;
         if sends < SEND_COST_SAMPLE_MIN || bytes > SEND_COST_BYTES_MAX * u64::from(sends) {
             return None;
@@ -35,7 +35,7 @@ impl Pace {
 
     /// Returns how long a room with `members` on one shard collects: twice the cost of its sends,
     /// so that they take at most half of the core; zero for a room whose sends are cheap.
-    pub fn interval(&self, members: usize) -> Duration {
+    pub(super) fn interval(&self, members: usize) -> Duration {
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         let cost = self.send_cost.saturating_mul(members);
         if cost < FREE {

@@ -16,7 +16,7 @@ use uproar_proto::ws::Deflater;
 
 /// A room on this shard.
 #[derive(Debug)]
-pub struct ShardRoom {
+pub(super) struct ShardRoom {
     /// Its id.
     pub id: RoomId,
     /// The settings that apply to members here.
@@ -35,7 +35,7 @@ pub struct ShardRoom {
 
 /// The home shard's part.
 #[derive(Debug)]
-pub struct HomeRoom {
+pub(super) struct HomeRoom {
     /// Order, rate, ids, encoding.
     pub room: Room,
     /// Members on each shard, including those not installed yet.
@@ -57,7 +57,7 @@ pub struct HomeRoom {
 
 /// The outcome of a member's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
+pub(super) enum Published {
     /// It is in the room's order; the room must be flushed.
     Appended(FrameId),
     /// Its review handler decides.
@@ -66,7 +66,7 @@ pub enum Published {
 
 /// The parts of a shard that a request needs.
 #[derive(Debug)]
-pub struct PublishContext<'a> {
+pub(super) struct PublishContext<'a> {
     /// Source of frame ids.
     pub ids: &'a mut FrameIds,
     /// Compresses for the members that take compressed messages.
@@ -84,11 +84,11 @@ pub struct PublishContext<'a> {
 }
 
 /// Why the home shard refuses a request.
-pub type RequestFault = (ErrorCode, &'static str);
+pub(super) type RequestFault = (ErrorCode, &'static str);
 
 impl ShardRoom {
     /// Makes a room without members.
-    pub fn new(id: RoomId, settings: RoomSettings, home: Option<Box<HomeRoom>>) -> Self {
+    pub(super) fn new(id: RoomId, settings: RoomSettings, home: Option<Box<HomeRoom>>) -> Self {
         let audience = Audience::default();
         Self {
             id,
@@ -108,7 +108,7 @@ impl ShardRoom {
     /// # Panics
     ///
     /// If one does not hold.
-    pub fn check(&self, here: ShardId) {
+    pub(super) fn check(&self, here: ShardId) {
         let is_walking = self.audience.is_walking();
         assert!(
             self.walking || !is_walking,
@@ -134,7 +134,7 @@ impl ShardRoom {
 
 impl HomeRoom {
     /// Makes a home without members.
-    pub fn new(settings: RoomSettings, shard_count: usize) -> Self {
+    pub(super) fn new(settings: RoomSettings, shard_count: usize) -> Self {
         let room = Room::new(settings);
         Self {
             room,
@@ -149,7 +149,7 @@ impl HomeRoom {
     }
 
     /// Changes the settings, for messages from now on.
-    pub fn set_settings(&mut self, settings: RoomSettings) {
+    pub(super) fn set_settings(&mut self, settings: RoomSettings) {
         self.room.set_settings(settings);
         if settings.review.is_some() {
             self.pending_queue();
@@ -167,7 +167,7 @@ impl HomeRoom {
     }
 
     /// Counts a member that will be installed on `shard`.
-    pub fn arrives(&mut self, shard: ShardId, deflated: bool) {
+    pub(super) fn arrives(&mut self, shard: ShardId, deflated: bool) {
         if let Some(members) = self.members.get_mut(shard) {
             *members += 1;
         }
@@ -176,7 +176,7 @@ impl HomeRoom {
     }
 
     /// Counts members that left `shard`.
-    pub fn departs(&mut self, shard: ShardId, departures: Departures) {
+    pub(super) fn departs(&mut self, shard: ShardId, departures: Departures) {
         if let Some(members) = self.members.get_mut(shard) {
             debug_assert!(
                 *members >= departures.members,
@@ -189,7 +189,7 @@ impl HomeRoom {
     }
 
     /// Number of members on all shards.
-    pub fn member_count(&self) -> usize {
+    pub(super) fn member_count(&self) -> usize {
         self.members
             .iter()
             .map(|count| usize::try_from(*count).expect("32 bits fit"))
@@ -198,7 +198,7 @@ impl HomeRoom {
 
     /// Chooses the shard for one more member: this one while the room is small, then the one with
     /// fewest members.
-    pub fn place(&self, here: ShardId, stripe_members_min: usize) -> ShardId {
+    pub(super) fn place(&self, here: ShardId, stripe_members_min: usize) -> ShardId {
         if self.member_count() < stripe_members_min {
             return here;
         }
@@ -213,7 +213,7 @@ impl HomeRoom {
     /// Executes a request of a member: at once, or, if it is a message of a room whose review
     /// handler has yet to decide of this or earlier ones, when that is decided. `owned` makes the
     /// request outlive its bytes.
-    pub fn publish(
+    pub(super) fn publish(
         &mut self,
         place: (RoomId, Slot<ShardRoom>),
         (request, sender_json): (&Request<'_>, &str),
@@ -287,7 +287,7 @@ impl HomeRoom {
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.
-    pub fn act(
+    pub(super) fn act(
         &mut self,
         request: &Request<'_>,
         sender_json: &str,

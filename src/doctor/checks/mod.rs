@@ -18,7 +18,7 @@ pub(super) const REPORTED_AT_START: [&str; 4] = [
 ];
 
 /// Checks everything, in reading order.
-pub fn examine(facts: &Facts, target: &Target) -> Vec<Finding> {
+pub(crate) fn examine(facts: &Facts, target: &Target) -> Vec<Finding> {
     let mut findings = vec![
         kernel::kernel(facts),
         kernel::uring(facts),
