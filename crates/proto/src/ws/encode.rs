@@ -36,7 +36,7 @@ pub(crate) fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) 
     out[start..start + header_len].copy_from_slice(&header[..header_len]);
 }
 
-/// Returns the payloads of concatenated server frames, as [`text_frame`] wrote them. Ends early at
+/// Returns the payloads of concatenated server frames, as `text_frame` wrote them. Ends early at
 /// any other bytes.
 pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
