@@ -2,6 +2,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
     missing_docs,
     reason = "a test may stop at its first surprise"

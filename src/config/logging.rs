@@ -21,31 +21,7 @@ pub(super) fn resolve(
     data_dir: &Path,
     check: &Check<'_>,
 ) -> Result<ArchiveSettings, ConfigError> {
-    check.holds(
-        raw.spool_bytes >= 2 * LOG_SEGMENT_BYTES,
-        "logging.spool_bytes",
-        raw.spool_bytes,
-        "at least 33554432, two segments",
-    )?;
-    check.holds(
-        (1..=14 * 24).contains(&raw.spool_hours),
-        "logging.spool_hours",
-        raw.spool_hours,
-        "1 to 336: CloudWatch Logs takes nothing older than 14 days",
-    )?;
-    let divides = |seconds| (1..=3600).contains(&seconds) && 3600 % seconds == 0;
-    check.holds(
-        divides(raw.object_seconds),
-        "logging.object_seconds",
-        raw.object_seconds,
-        "a divisor of 3600, so that no object spans two hours",
-    )?;
-    check.holds(
-        raw.stream_ms <= 60_000,
-        "logging.stream_ms",
-        raw.stream_ms,
-        "0 to 60000",
-    )?;
+    spool(&raw, check)?;
     let endpoint = |key, text: Option<String>| -> Result<Option<Endpoint>, ConfigError> {
         let Some(text) = text else { return Ok(None) };
         let endpoint = Endpoint::parse(&text);
@@ -84,6 +60,35 @@ pub(super) fn resolve(
             session_token: raw.session_token,
         }),
     })
+}
+
+/// Checks what bounds the spool and its objects.
+fn spool(raw: &Logging, check: &Check<'_>) -> Result<(), ConfigError> {
+    check.holds(
+        raw.spool_bytes >= 2 * LOG_SEGMENT_BYTES,
+        "logging.spool_bytes",
+        raw.spool_bytes,
+        "at least 33554432, two segments",
+    )?;
+    check.holds(
+        (1..=14 * 24).contains(&raw.spool_hours),
+        "logging.spool_hours",
+        raw.spool_hours,
+        "1 to 336: CloudWatch Logs takes nothing older than 14 days",
+    )?;
+    let divides = |seconds| (1..=3600).contains(&seconds) && 3600 % seconds == 0;
+    check.holds(
+        divides(raw.object_seconds),
+        "logging.object_seconds",
+        raw.object_seconds,
+        "a divisor of 3600, so that no object spans two hours",
+    )?;
+    check.holds(
+        raw.stream_ms <= 60_000,
+        "logging.stream_ms",
+        raw.stream_ms,
+        "0 to 60000",
+    )
 }
 
 #[cfg(test)]

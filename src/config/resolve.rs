@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::check::Check;
 use super::error::ConfigError;
 use super::mode::{DEV_KEY_ID, Mode};
-use super::raw::{Delivery, Key, Quotas, Raw, SlowClient, Tls, TlsListeners};
+use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
 use super::settings::{Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
 use super::{admission, listen, logging, names, review};
@@ -29,56 +29,11 @@ pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";
 pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Settings, ConfigError> {
     let check = Check(sources);
     let dev = matches!(mode, Mode::Dev { .. });
-    let listeners = [
-        ("messaging.listen", raw.messaging.listen),
-        ("control.listen", raw.control.listen),
-    ];
-    for (key, address) in listeners {
-        check.holds(
-            !dev || address.ip().is_loopback(),
-            key,
-            address,
-            "a loopback address with `uproar dev`, whose access key is public; \
-             use `uproar serve` with keys of your own",
-        )?;
-    }
-    let (messaging, control) = (raw.messaging.listen, raw.control.listen);
-    check.holds(
-        !listen::collide(messaging, control),
-        "control.listen",
-        control,
-        format!("another address than messaging.listen, which is {messaging}: the API is not for viewers"),
-    )?;
+    listen_addresses(&raw, dev, &check)?;
     let (server, minutes) = (raw.server, raw.tokens.life_minutes);
-    check.holds(
-        (1..=1024).contains(&server.shards),
-        "server.shards",
-        server.shards,
-        "1 to 1024",
-    )?;
-    let is_region = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    check.holds(
-        !server.region.is_empty() && server.region.chars().all(is_region),
-        "server.region",
-        &server.region,
-        "lower-case letters, digits and dashes, as in us-west-2",
-    )?;
-    check.holds(
-        server.account.len() == 12 && server.account.bytes().all(|b| b.is_ascii_digit()),
-        "server.account",
-        &server.account,
-        "twelve digits",
-    )?;
+    server_values(&server, &check)?;
     let token_life = token_life(minutes, &check)?;
-    check.holds(
-        raw.log
-            .filter
-            .parse::<tracing_subscriber::EnvFilter>()
-            .is_ok(),
-        "log.filter",
-        &raw.log.filter,
-        "levels by module, as in info,uproar::shard=debug",
-    )?;
+    log_filter(&raw.log.filter, &check)?;
     let account = Account {
         region: server.region,
         id: server.account,
@@ -112,6 +67,62 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
+}
+
+/// Both listeners are apart from each other, and those of `uproar dev` on loopback.
+fn listen_addresses(raw: &Raw, dev: bool, check: &Check<'_>) -> Result<(), ConfigError> {
+    let listeners = [
+        ("messaging.listen", raw.messaging.listen),
+        ("control.listen", raw.control.listen),
+    ];
+    for (key, address) in listeners {
+        check.holds(
+            !dev || address.ip().is_loopback(),
+            key,
+            address,
+            "a loopback address with `uproar dev`, whose access key is public; \
+             use `uproar serve` with keys of your own",
+        )?;
+    }
+    let (messaging, control) = (raw.messaging.listen, raw.control.listen);
+    check.holds(
+        !listen::collide(messaging, control),
+        "control.listen",
+        control,
+        format!("another address than messaging.listen, which is {messaging}: the API is not for viewers"),
+    )
+}
+
+/// The name of the server's resources, and its threads.
+fn server_values(server: &Server, check: &Check<'_>) -> Result<(), ConfigError> {
+    check.holds(
+        (1..=1024).contains(&server.shards),
+        "server.shards",
+        server.shards,
+        "1 to 1024",
+    )?;
+    let is_region = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    check.holds(
+        !server.region.is_empty() && server.region.chars().all(is_region),
+        "server.region",
+        &server.region,
+        "lower-case letters, digits and dashes, as in us-west-2",
+    )?;
+    check.holds(
+        server.account.len() == 12 && server.account.bytes().all(|b| b.is_ascii_digit()),
+        "server.account",
+        &server.account,
+        "twelve digits",
+    )
+}
+
+fn log_filter(filter: &str, check: &Check<'_>) -> Result<(), ConfigError> {
+    check.holds(
+        filter.parse::<tracing_subscriber::EnvFilter>().is_ok(),
+        "log.filter",
+        filter,
+        "levels by module, as in info,uproar::shard=debug",
+    )
 }
 
 /// The settings that commands beside the server need; the rest may be wrong or missing.

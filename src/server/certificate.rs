@@ -144,6 +144,7 @@ impl Reminder {
 }
 
 /// Alternative names, or the subject if there are none.
+#[expect(clippy::wildcard_enum_match_arm, reason = "names of hosts only")]
 fn names(certificate: &X509Certificate<'_>) -> String {
     let listed = match certificate.subject_alternative_name() {
         Ok(Some(extension)) => &extension.value.general_names[..],

@@ -15,6 +15,7 @@ use crate::config::TlsFiles;
 use uproar_proto::base::limits::WATCHED_FILE_BYTES_MAX;
 
 /// Reads a chain and the key of its first certificate.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library words the rest")]
 pub(super) fn read(
     files: &TlsFiles,
     provider: &CryptoProvider,

@@ -7,6 +7,10 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// The change after which an address can be bound.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's errors, an open set"
+)]
 pub(super) fn bind_remedy(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
@@ -21,6 +25,10 @@ pub(super) fn bind_remedy(cause: &io::Error) -> &'static str {
 }
 
 /// The change after which a data directory can be used.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's errors, an open set"
+)]
 pub(super) fn directory_remedy(cause: &io::Error) -> String {
     match cause.kind() {
         io::ErrorKind::PermissionDenied => {

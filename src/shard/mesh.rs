@@ -193,12 +193,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         threads.push(start_one(plan.supervisor, id, setup, ready.clone())?);
     }
     drop(ready);
-    for _ in 0..count {
-        readiness
-            .recv()
-            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
-            .map_err(StartFault::Ring)?;
-    }
+    await_rings(&readiness, count)?;
     Ok(Shards {
         mailboxes: wires.control,
         reviews: Some(wires.reviews),
@@ -208,6 +203,17 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         open_senders,
         threads,
     })
+}
+
+/// Waits until each shard has its ring.
+fn await_rings(readiness: &mpsc::Receiver<io::Result<()>>, count: usize) -> Result<(), StartFault> {
+    for _ in 0..count {
+        readiness
+            .recv()
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
+            .map_err(StartFault::Ring)?;
+    }
+    Ok(())
 }
 
 /// Starts one shard's thread, which tells `ready` whether it has its ring.

@@ -171,7 +171,7 @@ impl Report {
         [
             (
                 "handshakes",
-                format!("{:.0} a second, {width} under way at once", self.per_second),
+                format!("{:.0} a second, {width} at once", self.per_second),
             ),
             ("latency", self.ages.line()),
             ("opened", format!("{}, {refused}", self.opened)),

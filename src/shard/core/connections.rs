@@ -91,36 +91,23 @@ impl<W: Io> Connections<W> {
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) -> Option<ConnectionSlot<W>> {
-        let PendingConnection {
-            socket,
-            ip,
-            tls,
-            greeting,
-            mut leftover,
-            grant,
-            room,
-            user_hash,
-            agreement,
-            share,
-            ..
-        } = pending;
-        let deflated = agreement.is_some();
-        let Some(file) = self.install_file(socket, (ip, room), env) else {
+        let (ip, room, deflated) = (pending.ip, pending.room, pending.agreement.is_some());
+        let Some(file) = self.install_file(pending.socket, (ip, room), env) else {
             rooms.absent(room, deflated, env);
             return None;
         };
-        let first_check = grant.ends.min(env.now.tick.after(PING_INTERVAL));
+        let first_check = pending.grant.ends.min(env.now.tick.after(PING_INTERVAL));
         let room_slot = rooms.enter(room, settings);
         let slot = self.table.insert(Connection {
             file,
             reservation,
             ip,
-            share,
+            share: pending.share,
             shard_room: room_slot,
             member: None,
-            session: Session::new(grant, agreement, env.now.tick),
+            session: Session::new(pending.grant, pending.agreement, env.now.tick),
             lane: None,
-            tls,
+            tls: pending.tls,
             receiving: Receiving::Armed,
             sending: Sending::Idle,
             continues: false,
@@ -130,12 +117,12 @@ impl<W: Io> Connections<W> {
         });
         let connection = self.table.get_mut(slot).expect("just inserted");
         let lane = connection.lane();
-        let greeted = lane.push(|out| out.extend_from_slice(&greeting));
+        let greeted = lane.push(|out| out.extend_from_slice(&pending.greeting));
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
             let member = shard_room
                 .audience
-                .join(slot.to_bits(), user_hash, deflated);
+                .join(slot.to_bits(), pending.user_hash, deflated);
             connection.member = Some(member);
         }
         self.outbound.io.receive(&connection.file, slot.to_bits());
@@ -144,6 +131,7 @@ impl<W: Io> Connections<W> {
         env.metrics.opened_deflated.add(deflated.into());
         schedule(&mut self.wheel, slot, connection, first_check);
         self.deliver(slot, rooms, env);
+        let mut leftover = pending.leftover;
         if !leftover.is_empty() {
             let len = leftover.len();
             leftover.resize(len + PARSE_PADDING_BYTES, 0);

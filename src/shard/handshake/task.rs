@@ -105,23 +105,34 @@ async fn run_handshake(
             Ok(None)
         }
         Err(NoUpgrade::Rejected(rejected)) => {
-            if let Some((status, code)) = rejected.status() {
-                if !is_charged && !acceptor.is_answered(*ip) {
-                    stream.abort();
-                    return Err(rejected);
-                }
-                let id = acceptor.ids.borrow_mut().next_id();
-                let (reason, mut answer) = (rejected.to_string(), Vec::new());
-                http::refusal(&mut answer, status, id, code.number(), &reason);
-                if let Some(kind) = rejected.kind() {
-                    log::log_rejected(acceptor, kind, *ip, id, &peer.plain, &reason);
-                }
-                peer.write(answer).await?;
-                peer.end().await;
+            if is_charged || rejected.status().is_none() || acceptor.is_answered(*ip) {
+                refuse(&mut peer, &rejected, *ip, acceptor).await?;
+            } else {
+                stream.abort();
             }
             Err(rejected)
         }
     }
+}
+
+/// Answers a rejected request, if it gets an answer, and logs it.
+async fn refuse(
+    peer: &mut HandshakeStream<'_>,
+    rejected: &Rejected,
+    ip: IpAddr,
+    acceptor: &Acceptor,
+) -> Result<(), Rejected> {
+    if let Some((status, code)) = rejected.status() {
+        let id = acceptor.ids.borrow_mut().next_id();
+        let (reason, mut answer) = (rejected.to_string(), Vec::new());
+        http::refusal(&mut answer, status, id, code.number(), &reason);
+        if let Some(kind) = rejected.kind() {
+            log::log_rejected(acceptor, kind, ip, id, &peer.plain, &reason);
+        }
+        peer.write(answer).await?;
+        peer.end().await;
+    }
+    Ok(())
 }
 
 /// Sets up TLS where connections have it, reads until the head is whole, and judges it.

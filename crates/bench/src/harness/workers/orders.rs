@@ -73,7 +73,7 @@ pub(crate) struct Connected {
     pub(crate) failed: u64,
     /// Why the first handshake failed.
     pub(crate) first_refusal: Option<String>,
-    /// Whether so many viewers were given up that the rest was not tried.
+    /// Whether the rest was not tried because too many viewers were given up.
     pub(crate) gave_up: bool,
 }
 

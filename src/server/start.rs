@@ -1,0 +1,203 @@
+//! From valid settings to running threads: what is bound, read and started, in which order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::serve::{ControlListener, Serving};
+use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
+use crate::clock::Clock;
+use crate::config::{Mode, Running, Settings, keyring_path};
+use crate::control::access::Keys;
+use crate::control::access::keyfile::KeyFile;
+use crate::control::archive::{self, ArchiveThread};
+use crate::control::registry::Registry;
+use crate::control::store::{Store, path_in};
+use crate::durable::Watched;
+use crate::net::socket;
+use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
+use crate::shard::mesh::{self, Shards};
+use crate::supervisor::Supervisor;
+
+/// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
+pub(crate) fn run(
+    process: Process,
+    mut settings: Settings,
+    running: Running,
+    on_ready: impl FnOnce(&Ready),
+) -> Result<(), StartError> {
+    let supervisor = Supervisor::of_process();
+    log_start(&settings, &running);
+    preflight::small_pages();
+    let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
+    if settings.data_is_own {
+        directory.remove_at_end(&settings.data_dir);
+    }
+    let shards = settings.shard.shard_count;
+    settings.shard.connections_max =
+        preflight::descriptors(settings.shard.connections_max, shards)?;
+    // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
+    let control_listener = bind(settings.control_listen, "--control-listen", |address| {
+        socket::listen_alone(address)
+    })?;
+    let listeners = bind(settings.messaging_listen, "--messaging-listen", |address| {
+        mesh::listen(address, shards)
+    })?;
+    let clock = Clock::start();
+    let loaded = Loaded::read(&settings, clock, &supervisor)?;
+    let is_dev = matches!(settings.mode, Mode::Dev { .. });
+    let pages = is_dev.then(|| {
+        Arc::new(demo::Demo::new(
+            Arc::clone(&loaded.keyring),
+            clock,
+            &settings,
+        ))
+    });
+    // Descriptors beyond those that the server always needs.
+    let spare = preflight::spare_descriptors(shards);
+    settings.accept = settings.accept.within(spare / 2 / shards);
+    settings.control_admission = settings.control_admission.within(spare / 4);
+    let threads = start_threads(
+        &settings,
+        listeners,
+        &loaded,
+        pages.clone(),
+        clock,
+        &supervisor,
+    )?;
+    let control_address = control_listener.local_addr();
+    let control_listener = ControlListener {
+        address: control_address.unwrap_or(settings.control_listen),
+        listener: control_listener,
+        messaging_tls: loaded.tls.messaging.is_some(),
+        tls: loaded.tls.control,
+    };
+    let serving = Serving {
+        process,
+        supervisor,
+        settings,
+        running,
+        shards: threads.shards,
+        keyring: loaded.keyring,
+        keyring_file: loaded.keyring_file,
+        certificate: loaded.tls.certificate,
+        clock,
+        registry: loaded.registry,
+        archive: threads.archive,
+        keys: loaded.keys,
+        pages,
+    };
+    let outcome = serving.run(control_listener, on_ready);
+    drop(directory);
+    outcome
+}
+
+/// What a start reads from its files.
+struct Loaded {
+    keyring: LiveKeyring,
+    // Watched before it is read, so that no rotation is missed.
+    keyring_file: Watched<1>,
+    tls: tls::Listeners,
+    keys: Keys,
+    registry: Registry,
+}
+
+impl Loaded {
+    fn read(
+        settings: &Settings,
+        clock: Clock,
+        supervisor: &Supervisor,
+    ) -> Result<Self, StartError> {
+        keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+        let keyring_file = Watched::new([keyring_path(&settings.data_dir)]);
+        let keyring = load_keyring(&settings.data_dir)?;
+        let tls = tls::configure(settings)?;
+        let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
+            .map_err(StartError::AccessKeys)?;
+        let database = path_in(&settings.data_dir);
+        let store = Store::open(&database, supervisor)
+            .map_err(|cause| StartError::Store { database, cause })?;
+        let registry = Registry::load(store).map_err(StartError::Load)?;
+        Ok(Self {
+            keyring: Arc::new(ArcSwap::from_pointee(keyring)),
+            keyring_file,
+            tls,
+            keys,
+            registry,
+        })
+    }
+}
+
+/// The shards, which do not accept yet, and the archive.
+struct Threads {
+    shards: Shards,
+    archive: ArchiveThread,
+}
+
+fn start_threads(
+    settings: &Settings,
+    listeners: mesh::Listeners,
+    loaded: &Loaded,
+    pages: Option<Arc<demo::Demo>>,
+    clock: Clock,
+    supervisor: &Supervisor,
+) -> Result<Threads, StartError> {
+    let handshake_config = HandshakeConfig {
+        keyring: Arc::clone(&loaded.keyring),
+        tls: loaded.tls.messaging.clone(),
+        origins: settings.origins.clone().into(),
+        pages: pages.map(|pages| -> Arc<dyn Pages> { pages }),
+        compression: settings.compression,
+        echo: false,
+        limits: Arc::new(settings.accept.clone()),
+    };
+    let mut shards = mesh::start(mesh::Plan {
+        settings: settings.shard.clone(),
+        listeners,
+        rooms: loaded.registry.room_settings(),
+        journals: Some(&settings.data_dir.join("used-tokens")),
+        handshake_config,
+        archive: true,
+        pin: settings.pin,
+        clock,
+        supervisor,
+    })
+    .map_err(StartError::of_shards)?;
+    let end = shards.archive.take().expect("requested, and taken once");
+    let archive = archive::start(
+        settings.archive.clone(),
+        loaded.registry.destinations(),
+        end,
+        clock,
+        supervisor,
+    )
+    .map_err(|cause| StartError::Archive { cause })?;
+    Ok(Threads { shards, archive })
+}
+
+/// Logs the program, its process and its configuration.
+fn log_start(settings: &Settings, running: &Running) {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("UPROAR_COMMIT"));
+    let pid = std::process::id();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = settings.shard.shard_count;
+    let config = running
+        .file()
+        .map(|path| tracing::field::display(path.display()));
+    let data_dir = settings.data_dir.display();
+    tracing::info!(version, commit, pid, cores, shards, config, %data_dir, "starting");
+}
+
+/// Binds an address, or names the setting that failed.
+fn bind<T>(
+    address: SocketAddr,
+    flag: &'static str,
+    listen: impl FnOnce(SocketAddr) -> std::io::Result<T>,
+) -> Result<T, StartError> {
+    listen(address).map_err(|cause| StartError::Bind {
+        address,
+        flag,
+        cause,
+    })
+}

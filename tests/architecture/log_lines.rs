@@ -1,0 +1,79 @@
+//! Nobody outside can fill the log.
+
+use std::fs;
+
+use super::{all_sources, root};
+
+/// Each call of a `tracing` macro in `text`, whole, with the macro's name.
+fn log_lines(text: &str) -> Vec<(&str, &str)> {
+    let calls = text.match_indices("tracing::");
+    let calls = calls.map(|(at, prefix)| &text[at + prefix.len()..]);
+    calls
+        .filter_map(|rest| {
+            let (level, call) = rest.split_once("!(")?;
+            ["warn", "info", "error"].contains(&level).then_some(())?;
+            Some((level, &call[..call.find(");").or_else(|| call.find(')'))?]))
+        })
+        .collect()
+}
+
+/// Goal: nobody outside can fill the log. A line above debug passes a `Limiter`, which shows in its
+/// field `suppressed`, or stands in this list, because what causes it is bounded by itself.
+/// If this fails for a new line: ask whether a stranger, a caller or a destination can cause it as often
+/// as he likes. If so, put it behind `logging::local::admit` or `Core::admit_line`.
+#[test]
+fn lines_that_strangers_can_cause_are_limited() {
+    const BOUNDED: &[(&str, &str)] = &[
+        // Once a start, once a stop, once a thread's life.
+        ("server", "starting"),
+        ("server", "ready"),
+        ("server", "stopped before"),
+        ("server", "stopping:"),
+        ("supervisor/mod.rs", "must live"),
+        ("supervisor/keep.rs", "restarted"),
+        ("server/preflight.rs", ""),
+        ("server/keys.rs", ""),
+        ("shard/run.rs", "could not be pinned"),
+        ("control/store/schema.rs", "was migrated"),
+        ("control/archive", "the archive"),
+        ("control/archive/sink.rs", "configuration"),
+        // Once a look at a file of ours, or a change of its state.
+        ("server/reload.rs", "reloaded"),
+        // Once a change of its standing, then once an hour.
+        ("server/reload.rs", "TLS: {warning}"),
+        ("control/access.rs", "access keys"),
+        ("control/store/disk.rs", ""),
+        ("shard/journal.rs", "token uses cannot be read"),
+        // Of at most ten logging configurations, once a state or once a look.
+        ("control/archive/ingest.rs", "configuration"),
+        ("control/archive/deliver.rs", "configuration"),
+        // One a second of each handler, of which there are as many as rooms' owners configured.
+        ("control/review/mod.rs", "was not reviewed"),
+        // Authorized callers, at their own rate of 5 a second.
+        ("control/op/rooms.rs", "did not reach its shard"),
+        // The log itself, once each second.
+        ("logging/start.rs", ""),
+        ("cli", ""),
+    ];
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in all_sources() {
+        let relative = path.strip_prefix(root()).unwrap().to_str().unwrap();
+        let relative = relative.trim_start_matches("src/");
+        let text = fs::read_to_string(&path).unwrap();
+        for (level, call) in log_lines(&text) {
+            seen += 1;
+            let is_bounded = BOUNDED
+                .iter()
+                .any(|(place, words)| relative.starts_with(place) && call.contains(words));
+            if !call.contains("suppressed") && !is_bounded {
+                wrong.push(format!("{relative}: {level}!({call})"));
+            }
+        }
+    }
+    assert!(seen > 30, "the reader of log lines sees only {seen}");
+    assert!(
+        wrong.is_empty(),
+        "not limited by kind and not in the list:\n{}",
+        wrong.join("\n")
+    );
+}
