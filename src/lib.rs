@@ -19,6 +19,15 @@
 // Public is what the binary needs (`cli`), and what tests, benches, fuzz targets and `crates/testing` drive from outside:
 // the shard's machine, the parsers and formats of `control` and `config`, and what these take. All else is private, so
 // that the compiler reports what is not used.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm,
+        reason = "a test may stop at its first surprise"
+    )
+)]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

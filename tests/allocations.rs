@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_possible_wrap,
+    clippy::as_conversions,
     missing_docs,
     reason = "an allocator is unsafe to implement; a test may stop at its first surprise"
 )]

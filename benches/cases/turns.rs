@@ -113,7 +113,11 @@ fn admit(go: bool) -> Call {
         }
         world.turn();
         let came = std::mem::take(&mut world.core.io_mut().receives);
-        assert_eq!(came.len(), PENDING as usize, "all are in");
+        assert_eq!(
+            came.len(),
+            usize::try_from(PENDING).expect("few"),
+            "all are in"
+        );
         if go {
             for key in came {
                 world.hang_up(key);

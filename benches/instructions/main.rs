@@ -16,6 +16,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::as_conversions,
     clippy::cast_precision_loss,
     reason = "a program that prints a table of counts far below 2^52"
 )]

@@ -80,6 +80,10 @@ pub(super) fn merge(
     Ok((raw, sources))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tables are taken apart, values are kept"
+)]
 fn from_file(path: &Path, text: &str) -> Result<Vec<Entry>, ConfigError> {
     let source = Source::File(path.to_owned());
     let table: Table = text

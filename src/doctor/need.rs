@@ -13,6 +13,10 @@ pub(super) const CONNECTION_KERNEL_BYTES: u64 = 5018;
 /// Memory of the server before its first connection, in bytes: program, database cache, room logs.
 const PROCESS_BYTES: u64 = 128 * 1024 * 1024;
 /// Memory of a shard before its first connection: receive buffers, and as much again for the rest.
+#[expect(
+    clippy::as_conversions,
+    reason = "constants widened, where try_from cannot be called"
+)]
 const SHARD_BYTES: u64 = 2 * RECEIVE_BUFFERS as u64 * RECEIVE_BUFFER_BYTES as u64;
 /// Unit of `tcp_mem`, in bytes. Larger pages make the requirements smaller, so this is safe.
 pub(super) const PAGE_BYTES: u64 = 4096;

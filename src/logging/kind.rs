@@ -14,6 +14,12 @@ macro_rules! kinds {
             /// Number of kinds.
             pub const COUNT: usize = Self::ALL.len();
 
+            /// Its place in a table of all kinds.
+            #[expect(clippy::as_conversions, reason = "the number of a variant without fields")]
+            pub(super) const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The label in metrics and log lines.
             pub const fn label(self) -> &'static str {
                 match self {

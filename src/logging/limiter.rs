@@ -40,7 +40,7 @@ impl Limiter {
     /// Whether a line of this kind may be written at `now`. `Some(n)`: yes, and it must report that `n` were
     /// suppressed since the last one. `None`: no, and it was counted.
     pub(crate) fn admit(&mut self, kind: Kind, now: Tick) -> Option<u64> {
-        let state = &mut self.kinds[kind as usize];
+        let state = &mut self.kinds[kind.index()];
         if now < state.next {
             state.suppressed += 1;
             SUPPRESSED.inc(kind);

@@ -21,7 +21,7 @@ pub(super) struct Suppressed([AtomicU64; Kind::COUNT]);
 
 impl Suppressed {
     pub(super) fn inc(&self, kind: Kind) {
-        self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.0[kind.index()].fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -44,6 +44,10 @@ impl Listener {
         for _ in 0..most {
             match guard.get_inner().accept() {
                 Ok((stream, peer)) => each(stream.into(), peer),
+                #[expect(
+                    clippy::wildcard_enum_match_arm,
+                    reason = "the kernel's errors, an open set"
+                )]
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
                         guard.clear_ready();

@@ -171,6 +171,7 @@ fn drive(
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "an open set of the library")]
 fn step(
     state: Result<ConnectionState<'_, '_, ServerConnectionData>, rustls::Error>,
     closed: &mut bool,

@@ -51,6 +51,15 @@ pub(super) enum HowToClose {
 }
 
 impl CloseReason {
+    /// Its place in a table of all reasons.
+    #[expect(
+        clippy::as_conversions,
+        reason = "the number of a variant without fields"
+    )]
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
     /// Every reason, in the order of declaration.
     pub const ALL: [Self; 9] = [
         Self::Client,

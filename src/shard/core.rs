@@ -224,7 +224,7 @@ impl<W: Io> Core<W> {
         );
         let waits = self.rooms.flush_mailboxes();
         let unsent = self.env.outbox.flush();
-        self.env.metrics.mailbox_kept.set(unsent.commands);
+        self.env.metrics.mailbox_kept.set_len(unsent.commands);
         waits || unsent.commands > 0 || unsent.departures
     }
 
@@ -285,7 +285,7 @@ impl<W: Io> Core<W> {
 
     /// Notes the number of rings and of their overflows for the metrics.
     pub fn note_rings(&mut self, rings: usize, overflows: u32) {
-        self.env.metrics.rings.set(rings as u64);
+        self.env.metrics.rings.set_len(rings);
         self.env.metrics.cq_overflow.set(overflows.into());
     }
 

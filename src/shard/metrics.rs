@@ -8,6 +8,11 @@ use crate::exposition::{Exposition, Family, Labels};
 
 use super::close_reason::CloseReason;
 
+/// A length as a figure.
+fn wide(len: usize) -> u64 {
+    u64::try_from(len).expect("a usize has at most 64 bits")
+}
+
 /// A figure with one writer.
 #[derive(Debug, Default)]
 pub struct Figure(AtomicU64);
@@ -18,9 +23,19 @@ impl Figure {
         self.0.store(self.get().wrapping_add(by), Ordering::Relaxed);
     }
 
+    /// Adds a length.
+    pub fn add_len(&self, len: usize) {
+        self.add(wide(len));
+    }
+
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);
+    }
+
+    /// Sets a gauge to a length.
+    pub fn set_len(&self, len: usize) {
+        self.set(wide(len));
     }
 
     /// Sets a gauge.
@@ -67,7 +82,7 @@ macro_rules! metrics {
 impl ShardMetrics {
     /// The counter of connections that ended for `reason`.
     pub fn closed(&self, reason: CloseReason) -> &Figure {
-        &self.closed[reason as usize]
+        &self.closed[reason.index()]
     }
 }
 

@@ -20,6 +20,7 @@
     reason = "reports are printed for people and scripts"
 )]
 #![expect(
+    clippy::as_conversions,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

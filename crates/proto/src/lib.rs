@@ -13,13 +13,14 @@
 //! | 0 | [`base`] | limits, ids, time, rates, tables |
 
 #![forbid(unsafe_code)]
-// Hostile lengths live here. Tests may stop at their first surprise.
+// Hostile lengths live here.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 #![cfg_attr(
-    not(test),
-    warn(
+    test,
+    allow(
         clippy::as_conversions,
-        clippy::indexing_slicing,
-        clippy::wildcard_enum_match_arm
+        clippy::wildcard_enum_match_arm,
+        reason = "a test may stop at its first surprise"
     )
 )]
 

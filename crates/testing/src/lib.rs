@@ -11,6 +11,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm,
     reason = "a test may stop at its first surprise"
 )]
 

@@ -179,6 +179,6 @@ impl<S> Admission<S> {
         let (forgotten, oldest) = (self.used.forgotten(), self.used.oldest());
         let journal_bytes = self.record.forgot(forgotten, oldest);
         env.metrics.journal_bytes.set(journal_bytes);
-        env.metrics.tokens_remembered.set(self.used.len() as u64);
+        env.metrics.tokens_remembered.set_len(self.used.len());
     }
 }

@@ -128,7 +128,7 @@ impl<W: Io> Outbound<W> {
                 let membership = Some((member, audience));
                 return match self.send_own(slot, connection, membership, &frame, env) {
                     Delivered::Done => Delivered::Finished,
-                    failed => failed,
+                    failed @ (Delivered::Finished | Delivered::Cut(_)) => failed,
                 };
             }
             match audience.next(member) {
@@ -146,7 +146,7 @@ impl<W: Io> Outbound<W> {
                     }
                     let metrics = &env.metrics;
                     metrics.frames_delivered.add(after.frames_since(cursor));
-                    metrics.deflate_saved.add(saved as u64);
+                    metrics.deflate_saved.add_len(saved);
                     audience.set_cursor(member, after);
                     let run = SendBuffer::shared(run);
                     self.start(slot, connection, Some((member, audience)), run, env);
@@ -173,7 +173,7 @@ impl<W: Io> Outbound<W> {
         audience.set_cursor(member, after);
         let metrics = &env.metrics;
         metrics.frames_delivered.add(after.frames_since(cursor));
-        metrics.deflate_saved.add(saved as u64);
+        metrics.deflate_saved.add_len(saved);
         let delivered = self.send_own(slot, connection, Some((member, audience)), &plain, env);
         self.plain = plain;
         delivered
@@ -210,7 +210,11 @@ impl<W: Io> Outbound<W> {
     }
 
     /// Starts a connection's one send.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call costs 12 instructions of 600 for each delivery"
+    )]
+    #[inline(always)]
     fn start(
         &mut self,
         slot: ConnectionSlot<W>,
@@ -242,7 +246,7 @@ impl<W: Io> Outbound<W> {
     ) -> Completed {
         debug_assert_eq!(connection.sending, Sending::InKernel, "its send completes");
         let sent = result.as_ref().copied().unwrap_or(0);
-        env.metrics.bytes_sent.add(sent as u64);
+        env.metrics.bytes_sent.add_len(sent);
         outgoing.advance(sent);
         let is_full =
             sent > 0 || matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);

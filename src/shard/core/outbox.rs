@@ -25,7 +25,7 @@ pub(super) struct Outbox<S> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unsent {
     /// Commands that wait for a place in a full mailbox.
-    pub(super) commands: u64,
+    pub(super) commands: usize,
     /// Whether departures wait.
     pub(super) departures: bool,
 }
@@ -133,7 +133,7 @@ impl<S> Outbox<S> {
         let mut kept = 0;
         for shard in (0..self.commands.len()).filter(others) {
             self.commands[shard].flush();
-            kept += self.commands[shard].kept() as u64;
+            kept += self.commands[shard].kept();
         }
         Unsent {
             commands: kept,

@@ -31,7 +31,7 @@ impl<W: Io> Core<W> {
         let flush_due = self.flush_rooms();
         let waits = self.connections.serve(&mut self.rooms, &mut self.env);
         let metrics = &self.env.metrics;
-        metrics.connections.set(self.connections.len() as u64);
+        metrics.connections.set_len(self.connections.len());
         metrics.deflated.set(self.env.deflater.messages());
         let (Plan::Wait(flush_due), false) = (flush_due, waits) else {
             return Plan::Now;

@@ -53,7 +53,7 @@ fn server(over: Over, points: &[Point], figure: impl Fn(&Row) -> f64) -> Series<
         let [y, low, high] = point.spread(&figure)?;
         let x = match over {
             Over::Coalescing => point.median()?.messages_per_send?,
-            _ => point.value as f64,
+            Over::Receivers | Over::Rooms | Over::Size | Over::Connections => point.value as f64,
         };
         Some(Mark { x, y, low, high })
     };

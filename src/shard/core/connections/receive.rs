@@ -41,7 +41,7 @@ impl<W: Io> Connections<W> {
         }
         match (received.bytes, received.result) {
             (Some((buffer, len)), Ok(1..)) => {
-                env.metrics.bytes_received.add(len as u64);
+                env.metrics.bytes_received.add_len(len);
                 if connection.phase != Phase::Dead {
                     if connection.tls.is_some() {
                         self.take_sealed(slot, &mut buffer[..len], rooms, env);

@@ -53,7 +53,7 @@ impl Rooms {
             self.release(*room_slot, &mut denied, env);
         }
         self.review_queue.reuse(deciding);
-        env.metrics.review_held.set(self.review_queue.held() as u64);
+        env.metrics.review_held.set_len(self.review_queue.held());
         (denied, next)
     }
 
@@ -90,7 +90,7 @@ impl Rooms {
         if queue.is_empty() && room.settings().review.is_none() {
             *pending = None;
         }
-        env.metrics.review_expired.add(expired as u64);
+        env.metrics.review_expired.add_len(expired);
         env.metrics.review_allowed.add(released);
         if released > 0 {
             self.note_unflushed(room_slot);
