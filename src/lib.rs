@@ -16,9 +16,6 @@
 //!
 //! `cli` also links the crate `uproar-bench`, which measures a server from outside and sees `uproar-proto` only.
 
-// Public is what the binary needs (`cli`), and what tests, benches, fuzz targets and `crates/testing` drive from outside:
-// the shard's machine, the parsers and formats of `control` and `config`, and what these take. All else is private, so
-// that the compiler reports what is not used.
 #![cfg_attr(
     test,
     allow(
@@ -27,6 +24,10 @@
         reason = "a test may stop at its first surprise"
     )
 )]
+
+// Public is what the binary needs (`cli`), and what tests, benches, fuzz targets and `crates/testing` drive from outside:
+// the shard's machine, the parsers and formats of `control` and `config`, and what these take. All else is private, so
+// that the compiler reports what is not used.
 
 pub mod cli;
 pub mod clock;

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::signal::unix::Signal;
 use tokio::task::LocalSet;
 
+use super::process::{Process, Stop};
 use super::process_metrics::ProcessMetrics;
-use super::{Process, Ready, StartError, demo, reload, tls};
+use super::{Ready, StartError, demo, reload, tls};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
-use crate::control::archive::ArchiveThread;
+use crate::control::archive::{Archive, ArchiveThread};
 use crate::control::registry::Registry;
 use crate::control::review::{ReviewMetrics, Reviews};
 use crate::control::{Control, ControlSettings, Metrics};
@@ -27,19 +29,22 @@ use uproar_proto::base::id::RoomId;
 
 /// Everything the control thread needs.
 pub(super) struct Serving {
-    pub(super) process: Process,
     pub(super) supervisor: Supervisor,
     pub(super) settings: Settings,
     pub(super) running: Running,
-    pub(super) shards: Shards,
     pub(super) keyring: LiveKeyring,
     pub(super) keyring_file: Watched<1>,
     pub(super) certificate: Option<Arc<tls::LiveCertificate>>,
     pub(super) clock: Clock,
     pub(super) registry: Registry,
-    pub(super) archive: ArchiveThread,
     pub(super) keys: Keys,
     pub(super) pages: Option<Arc<demo::Demo>>,
+}
+
+/// The shards, which do not accept yet, and the archive.
+pub(super) struct Threads {
+    pub(super) shards: Shards,
+    pub(super) archive: ArchiveThread,
 }
 
 /// The control listener, with the addresses to announce.
@@ -54,89 +59,166 @@ pub(super) struct ControlListener {
 impl Serving {
     /// Serves until the process is told to stop, or a task that must not end does; then ends the other threads.
     pub(super) fn run(
-        mut self,
+        self,
+        process: Process,
+        Threads {
+            mut shards,
+            archive,
+        }: Threads,
         listener: ControlListener,
         on_ready: impl FnOnce(&Ready),
     ) -> Result<(), StartError> {
+        let mailboxes = std::mem::take(&mut shards.mailboxes);
+        let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
         let Process {
             runtime,
+            stop,
+            hangup,
+        } = process;
+        let (to_shards, to_archive) = (gateway.clone(), archive.archive());
+        let serving = async {
+            let opening = Opening {
+                shards: &mut shards,
+                listener,
+                stop,
+                hangup,
+            };
+            self.serve(opening, to_shards, to_archive, on_ready).await
+        };
+        let outcome = LocalSet::new().block_on(&runtime, serving);
+        // Also after a failed start: the shards run already.
+        gateway.stop();
+        shards.join();
+        archive.stop();
+        outcome
+    }
+
+    async fn serve(
+        self,
+        opening: Opening<'_>,
+        gateway: Gateway,
+        archive: Archive,
+        on_ready: impl FnOnce(&Ready),
+    ) -> Result<(), StartError> {
+        let Opening {
+            shards,
+            listener,
             mut stop,
             hangup,
-        } = self.process;
-        let reloads = Arc::new(reload::Reloads::default());
-        let watch = reload::Watch::new(
-            self.settings.data_dir,
-            self.running,
-            (Arc::clone(&self.keyring), self.keyring_file),
-            self.certificate.clone(),
-            Arc::clone(&reloads),
+        } = opening;
+        let Plane {
+            control,
+            reviews,
+            watch,
+            pages,
+            clock,
+            ready,
+        } = self.plane(&shards.metrics, gateway, archive)?;
+        let room = ready_room(&control, pages.as_deref(), listener.address).await?;
+        if stop.is_requested().await {
+            tracing::info!("stopped before anybody was accepted");
+            return Ok(());
+        }
+        let receivers = shards.reviews.take();
+        let receivers = receivers.expect("every mesh has one, and it is taken once");
+        shards.open();
+        ready.store(true, Ordering::Release);
+        listener.announce(shards.address, room, on_ready);
+        let ControlListener { listener, tls, .. } = listener;
+        let serving = control.serve(listener, tls, stop.requested());
+        // The control thread's tasks that must not end.
+        let served = tokio::select! {
+            served = serving => served.map_err(StartError::Runtime),
+            never = watch.run(hangup, clock) => match never {},
+            failed = reviews.serve(receivers) => match failed {
+                Err(cause) => Err(StartError::Task { task: "reviews", cause }),
+            },
+        };
+        tracing::info!(
+            "stopping: connections are cut without a Close frame, so that clients reconnect"
         );
-        let mailboxes = std::mem::take(&mut self.shards.mailboxes);
-        let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
-        let reviews = self.shards.reviews.take();
-        let review_receivers = reviews.expect("every mesh has one, and it is taken once");
+        served
+    }
+
+    /// Makes the control plane and what runs beside it on its thread.
+    fn plane(
+        self,
+        shards: &[Arc<metrics::ShardMetrics>],
+        gateway: Gateway,
+        archive: Archive,
+    ) -> Result<Plane, StartError> {
+        let (settings, clock) = (self.settings, self.clock);
+        let (reloads, ready) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let review_metrics = Rc::new(ReviewMetrics::default());
         let figures = Figures {
-            shards: self.shards.metrics.clone(),
-            reloads,
-            certificate: self.certificate,
+            shards: shards.to_vec(),
+            reloads: Arc::clone(&reloads),
+            certificate: self.certificate.clone(),
             reviews: Rc::clone(&review_metrics),
             supervisor: self.supervisor.clone(),
             process: ProcessMetrics::new(),
         };
+        let watch = reload::Watch::new(
+            settings.data_dir,
+            self.running,
+            (Arc::clone(&self.keyring), self.keyring_file),
+            self.certificate,
+            reloads,
+        );
         let control_settings = ControlSettings {
-            account: self.settings.account,
+            account: settings.account,
             keys: self.keys,
-            rates: self.settings.api_rates,
-            token_life: self.settings.token_life,
-            archive: self.archive.archive(),
-            admission: self.settings.control_admission,
+            rates: settings.api_rates,
+            token_life: settings.token_life,
+            archive,
+            admission: settings.control_admission,
             supervisor: self.supervisor,
         };
-        let review_timeout = self.settings.shard.review_timeout;
-        let ready = Arc::new(AtomicBool::new(false));
-        let outcome = LocalSet::new().block_on(&runtime, async {
-            let control = Control::new(
-                control_settings,
-                self.registry,
-                gateway.clone(),
-                self.keyring,
-                self.clock,
-                Arc::clone(&ready),
-                figures.rendered(),
-            );
-            let (settings, at_most) = (self.settings.review, review_timeout);
-            let reviews = Reviews::new(Rc::clone(&control), settings, at_most, review_metrics)
-                .map_err(StartError::Certificates)?;
-            let room = ready_room(&control, self.pages.as_deref(), listener.address).await?;
-            if stop.is_requested().await {
-                tracing::info!("stopped before anybody was accepted");
-                return Ok(());
-            }
-            self.shards.open();
-            ready.store(true, Ordering::Release);
-            listener.announce(self.shards.address, room, on_ready);
-            let ControlListener { listener, tls, .. } = listener;
-            let serving = Rc::clone(&control).serve(listener, tls, stop.requested());
-            // The control thread's tasks that must not end.
-            let served = tokio::select! {
-                served = serving => served.map_err(StartError::Runtime),
-                never = watch.run(hangup, self.clock) => match never {},
-                failed = reviews.serve(review_receivers) => match failed {
-                    Err(cause) => Err(StartError::Task { task: "reviews", cause }),
-                },
-            };
-            tracing::info!(
-                "stopping: connections are cut without a Close frame, so that clients reconnect"
-            );
-            served
-        });
-        // Also after a failed start: the shards run already.
-        gateway.stop();
-        self.shards.join();
-        self.archive.stop();
-        outcome
+        let control = Control::new(
+            control_settings,
+            self.registry,
+            gateway,
+            self.keyring,
+            clock,
+            Arc::clone(&ready),
+            figures.rendered(),
+        );
+        let timeout = settings.shard.review_timeout;
+        let reviews = Reviews::new(
+            Rc::clone(&control),
+            settings.review,
+            timeout,
+            review_metrics,
+        )
+        .map_err(StartError::Certificates)?;
+        Ok(Plane {
+            control,
+            reviews,
+            watch,
+            pages: self.pages,
+            clock,
+            ready,
+        })
     }
+}
+
+/// What runs on the control thread.
+struct Plane {
+    control: Rc<Control>,
+    reviews: Rc<Reviews>,
+    watch: reload::Watch,
+    pages: Option<Arc<demo::Demo>>,
+    clock: Clock,
+    // Whether `/readyz` says so.
+    ready: Arc<AtomicBool>,
+}
+
+/// What opens the server to its users, and ends it.
+struct Opening<'a> {
+    shards: &'a mut Shards,
+    listener: ControlListener,
+    stop: Stop,
+    hangup: Signal,
 }
 
 /// Makes the room of `uproar dev`, and returns its ARN.

@@ -1,23 +1,23 @@
 //! From valid settings to running threads: what is bound, read and started, in which order.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::serve::{ControlListener, Serving};
+use super::serve::{ControlListener, Serving, Threads};
 use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
 use crate::clock::Clock;
 use crate::config::{Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
-use crate::control::archive::{self, ArchiveThread};
+use crate::control::archive;
 use crate::control::registry::Registry;
 use crate::control::store::{Store, path_in};
 use crate::durable::Watched;
 use crate::net::socket;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
-use crate::shard::mesh::{self, Shards};
+use crate::shard::mesh;
 use crate::supervisor::Supervisor;
 
 /// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
@@ -38,59 +38,50 @@ pub(crate) fn run(
     settings.shard.connections_max =
         preflight::descriptors(settings.shard.connections_max, shards)?;
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
-    let control_listener = bind(settings.control_listen, "--control-listen", |address| {
-        socket::listen_alone(address)
-    })?;
-    let listeners = bind(settings.messaging_listen, "--messaging-listen", |address| {
-        mesh::listen(address, shards)
-    })?;
+    let (listener, listeners) = listen(&settings)?;
     let clock = Clock::start();
     let loaded = Loaded::read(&settings, clock, &supervisor)?;
     let is_dev = matches!(settings.mode, Mode::Dev { .. });
-    let pages = is_dev.then(|| {
-        Arc::new(demo::Demo::new(
-            Arc::clone(&loaded.keyring),
-            clock,
-            &settings,
-        ))
-    });
+    let demo = || demo::Demo::new(Arc::clone(&loaded.keyring), clock, &settings);
+    let pages = is_dev.then(|| Arc::new(demo()));
     // Descriptors beyond those that the server always needs.
     let spare = preflight::spare_descriptors(shards);
     settings.accept = settings.accept.within(spare / 2 / shards);
     settings.control_admission = settings.control_admission.within(spare / 4);
-    let threads = start_threads(
-        &settings,
-        listeners,
-        &loaded,
-        pages.clone(),
-        clock,
-        &supervisor,
-    )?;
-    let control_address = control_listener.local_addr();
+    let shown = pages.clone();
+    let threads = start_threads(&settings, listeners, &loaded, shown, clock, &supervisor)?;
     let control_listener = ControlListener {
-        address: control_address.unwrap_or(settings.control_listen),
-        listener: control_listener,
+        address: listener.local_addr().unwrap_or(settings.control_listen),
+        listener,
         messaging_tls: loaded.tls.messaging.is_some(),
         tls: loaded.tls.control,
     };
     let serving = Serving {
-        process,
         supervisor,
         settings,
         running,
-        shards: threads.shards,
         keyring: loaded.keyring,
         keyring_file: loaded.keyring_file,
         certificate: loaded.tls.certificate,
         clock,
         registry: loaded.registry,
-        archive: threads.archive,
         keys: loaded.keys,
         pages,
     };
-    let outcome = serving.run(control_listener, on_ready);
+    let outcome = serving.run(process, threads, control_listener, on_ready);
     drop(directory);
     outcome
+}
+
+/// Binds the control listener, and a messaging listener for each shard.
+fn listen(settings: &Settings) -> Result<(TcpListener, mesh::Listeners), StartError> {
+    let control = bind(settings.control_listen, "--control-listen", |address| {
+        socket::listen_alone(address)
+    })?;
+    let messaging = bind(settings.messaging_listen, "--messaging-listen", |address| {
+        mesh::listen(address, settings.shard.shard_count)
+    })?;
+    Ok((control, messaging))
 }
 
 /// What a start reads from its files.
@@ -127,12 +118,6 @@ impl Loaded {
             registry,
         })
     }
-}
-
-/// The shards, which do not accept yet, and the archive.
-struct Threads {
-    shards: Shards,
-    archive: ArchiveThread,
 }
 
 fn start_threads(

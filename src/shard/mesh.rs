@@ -156,11 +156,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let (mut open_senders, mut threads) = (Vec::new(), Vec::new());
     let own = wires.shards.into_iter().zip(each).zip(records).zip(homes);
     for (id, (((wires, listener), (record, used)), rooms)) in own.enumerate() {
-        let Ends {
-            mailboxes,
-            requests,
-            inbox,
-        } = wires.ends;
+        let ends = wires.ends;
         let (settings, budgets) = (settings.clone(), Arc::clone(&budgets));
         let metrics = Arc::clone(&metrics[id]);
         let seed = u64::from_ne_bytes(random::bytes()?);
@@ -171,8 +167,8 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
                 id,
                 settings,
                 io,
-                mailboxes,
-                requests,
+                mailboxes: ends.mailboxes,
+                requests: ends.requests,
                 reviews: wires.reviews,
                 archive: wires.archive,
                 record,
@@ -182,7 +178,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
                 seed,
             }),
             cpu: cpus.get(id % cpus.len().max(1)).copied(),
-            inbox,
+            inbox: ends.inbox,
             bell: wires.bell,
             rooms,
             listener,
