@@ -210,11 +210,7 @@ impl<W: Io> Outbound<W> {
     }
 
     /// Starts a connection's one send.
-    #[expect(
-        clippy::inline_always,
-        reason = "a call costs 12 instructions of 600 for each delivery"
-    )]
-    #[inline(always)]
+    #[inline]
     fn start(
         &mut self,
         slot: ConnectionSlot<W>,
