@@ -4,6 +4,7 @@
 //! takes no descriptor of the process. So that limit bounds handshakes in progress, not viewers.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
@@ -22,7 +23,14 @@ pub struct FixedFile {
     place: FixedIndex,
 }
 
-/// The rings of one shard; used only by the thread that made them.
+/// The rings of one shard, used only by the thread that made them: the kernel lets no other submit
+/// (`IORING_SETUP_SINGLE_ISSUER`). So neither they nor a core that has them can be sent to another
+/// thread:
+///
+/// ```compile_fail,E0277
+/// fn needs_send<T: Send>() {}
+/// needs_send::<uproar::shard::core::Core<uproar::net::rings::Rings>>();
+/// ```
 pub struct Rings {
     all: Vec<Ring>,
     sizes: Sizes,
@@ -30,6 +38,8 @@ pub struct Rings {
     current: usize,
     // The eventfd that all rings signal.
     event: OwnedFd,
+    // Makes it neither `Send` nor `Sync`.
+    of_one_thread: PhantomData<*const ()>,
 }
 
 impl Rings {
@@ -58,6 +68,7 @@ impl Rings {
             sizes,
             current: 0,
             event,
+            of_one_thread: PhantomData,
         })
     }
 
