@@ -1,7 +1,7 @@
 //! Files with guarantees: replaced as a whole, or appended to and recovered.
 //!
 //! All files the server keeps, except the database, are written here and nowhere else, so that there is one answer
-//! to the state after a full disk, a failed operation, a kill or a power failure: [`replace`] for files with one
+//! to the state after a full disk, a failed operation, a kill or a power failure: [`replace()`] for files with one
 //! content at a time, [`Appender`] for files that grow. In tests each operation can fail, and the machine can stop
 //! after each (`faults`).
 

@@ -3,7 +3,7 @@
 //! A thread ends when it is told to. If it ends otherwise, by an error or a panic, nothing else can do its work, so
 //! the process ends: exit code 1 and one log line with the thread and the cause. Only bugs panic; any panic counts
 //! as such an end, also in a task of one connection, because the state it leaves behind is shared with the rest of
-//! its thread. The exception is work that can restart from the state on disk: see [`keep`].
+//! its thread. The exception is work that can restart from the state on disk: see [`keep()`].
 
 mod blocking;
 mod contain;

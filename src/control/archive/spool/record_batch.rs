@@ -76,8 +76,7 @@ impl RecordBatch {
 
 /// Reads a batch. Blocks; independent of the spool, so that another thread can do it. If it holds
 /// fewer records than the location says, the rest belongs to the next batch; if it holds none, they
-/// are damaged: see
-/// [`Spool::drop_damaged`].
+/// are damaged: see [`super::Spool::drop_damaged`].
 pub fn read(location: &BatchLocation) -> io::Result<RecordBatch> {
     let mut file = File::open(&location.path)?;
     file.seek(SeekFrom::Start(location.offset))?;
