@@ -77,7 +77,7 @@ fn a_legal_client_is_never_cut() {
     }
 }
 
-/// Goal: where the network cuts a stream is nobody's fault. Method: requests without a limit on
+/// Goal: no client is blamed for where the network cuts its stream. Method: requests without a limit on
 /// their rate, all at one instant, each in two pieces, cut at every place.
 #[test]
 fn a_request_in_pieces_is_not_charged() {
