@@ -23,7 +23,7 @@ struct Source {
 }
 
 /// Removes comments, texts and the modules of tests.
-fn strip(text: &str) -> String {
+pub(super) fn strip(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {

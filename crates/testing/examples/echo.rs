@@ -14,7 +14,7 @@ use uproar::shard::mesh::{Plan, listen, start};
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::room::{ArchiveTargets, RoomSettings};
+use uproar_testing::parts::room_settings;
 
 #[derive(Parser)]
 struct Arguments {
@@ -42,16 +42,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         limits: Arc::default(),
     };
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
-    let anything = RoomSettings {
-        review: None,
-        content_chars_max: 500,
-        messages_per_second: 100,
-        archive: ArchiveTargets::default(),
-    };
     let mut shards = start(Plan {
         settings: settings.clone(),
         listeners: listen(arguments.listen, arguments.shards)?,
-        rooms: vec![(room, anything)],
+        rooms: vec![(room, room_settings())],
         journals: None,
         handshake_config,
         archive: false,

@@ -12,11 +12,9 @@ use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::LoggedFrames;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
-use uproar::shard::journal::NoRecord;
 use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
-use uproar::shard::tokens::UsedTokens;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::{FrameId, LoggingId, RoomId};
 use uproar_proto::chat::encode;
@@ -29,7 +27,7 @@ use super::dice::Dice;
 use super::net::{FakeRing, Net, Peer, Socket};
 use super::plan::{Archive, Plan, WILD};
 use super::review;
-use crate::parts::{GREETING, pending, start};
+use crate::parts::{GREETING, alone, pending, start};
 
 /// Number of shards.
 pub(super) const SHARDS: usize = 2;
@@ -121,22 +119,20 @@ impl Shard {
             } = ends;
             let (archive, to_archive) = mailbox(&bells[id]);
             let (reviews, to_reviewer) = mailbox(&bells[id]);
+            let io = FakeRing {
+                net: Rc::clone(net),
+                ..FakeRing::default()
+            };
             let parts = Parts {
                 id,
                 settings: settings.clone(),
-                io: FakeRing {
-                    net: Rc::clone(net),
-                    ..FakeRing::default()
-                },
                 mailboxes,
                 requests,
                 archive: Some(archive),
                 reviews,
-                record: Box::new(NoRecord),
-                used: UsedTokens::default(),
-                metrics: Arc::default(),
                 budgets: Arc::clone(&budgets),
                 seed: seed.wrapping_mul(31) + id as u64,
+                ..alone(io)
             };
             Self {
                 core: Core::new(parts, now),
