@@ -12,5 +12,6 @@
 mod admission;
 mod architecture;
 mod fairness;
+mod rings;
 mod simulation;
 mod tiny_ring;

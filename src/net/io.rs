@@ -141,6 +141,14 @@ pub trait Io {
     /// one that returned `WouldBlock`.
     fn await_writable(&mut self, file: &Self::FixedFile, key: Key, outgoing: SendBuffer);
 
+    /// Cancels the pending receive. Its final completion comes as ever: with bytes, the end of the stream or an error of
+    /// its own if these came first, else with `ECANCELED`. Bytes that no completion brings stay in the socket.
+    fn cancel_receive(&mut self, file: &Self::FixedFile, key: Key);
+
+    /// Ends every wait of [`Io::await_writable`] at once: each completes as ever, with its buffer, whether or not its
+    /// socket is writable.
+    fn cancel_waits(&mut self);
+
     /// Shuts down; pending operations complete with the bytes they have.
     fn shutdown(&mut self, file: &Self::FixedFile, how: Shutdown);
 

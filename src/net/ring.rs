@@ -9,6 +9,10 @@
     reason = "refused entries are judged by their time, below any turn"
 )]
 
+mod cancels;
+mod hand_over;
+mod refusals;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -16,11 +20,12 @@ use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use self::cancels::Cancels;
+use self::refusals::Refusals;
 use super::buffers::{Buffers, ReceivedBuffer};
 use super::io::{Key, Queued, SendBuffer, Shutdown};
 use uproar_proto::base::limits::{
     ENTERS_FURTHER_MAX, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RING_COMPLETIONS, RING_ENTRIES,
-    RING_REFUSED_MAX,
 };
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and flush overflown completions.
@@ -39,6 +44,12 @@ const KIND_MASK: u64 = 3 << KIND_SHIFT;
 const CLOSE: u64 = 1 << 32;
 /// With [`KIND_FILE`]: an abort.
 const ABORT: u64 = 1 << 33;
+/// With [`KIND_FILE`]: the cancel of a receive, and its number.
+const CANCEL: u64 = 1 << 34;
+/// With [`KIND_FILE`]: the cancel of a wait, which found none.
+const CANCEL_WAIT: u64 = 1 << 35;
+/// With [`KIND_FILE`]: a plain descriptor was made; and its position among those asked for.
+const DETACH: u64 = 1 << 36;
 
 /// The operations that this ring submits, and tokio-uring for handshakes.
 const OPERATIONS: [(u8, &str); 8] = [
@@ -142,6 +153,9 @@ pub struct Ring {
     // Pending shutdowns. The kernel looks up their fixed file only when a worker runs them, so until then
     // another connection must not get it.
     shutting: HashMap<FixedIndex, Shutting>,
+    cancels: Cancels,
+    // Plain descriptors made since they were last taken, by position.
+    detached: Vec<(u16, io::Result<OwnedFd>)>,
 }
 
 #[derive(Debug, Default)]
@@ -189,6 +203,8 @@ impl Ring {
             used: 0,
             places,
             shutting: HashMap::new(),
+            cancels: Cancels::default(),
+            detached: Vec::new(),
         })
     }
 
@@ -233,6 +249,13 @@ impl Ring {
             .iter()
             .filter(|(code, _)| !probe.is_supported(*code));
         Ok(missing.map(|(_, name)| *name).collect())
+    }
+
+    /// Whether this kernel can make plain descriptors of fixed files: Linux 6.8. Only a hand-over needs them.
+    pub fn can_detach(&self) -> io::Result<bool> {
+        let mut probe = io_uring::Probe::new();
+        self.uring.submitter().register_probe(&mut probe)?;
+        Ok(probe.is_supported(opcode::FixedFdInstall::CODE))
     }
 
     /// Sets whether completions signal the eventfd; the caller places a fence after the change.
@@ -297,7 +320,7 @@ impl Ring {
     pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.uring.completion().next()?;
-            let result = match entry.result() {
+            let mut result = match entry.result() {
                 length @ 0.. => Ok(usize::try_from(length).expect("not negative")),
                 error => Err(io::Error::from_raw_os_error(-error)),
             };
@@ -309,6 +332,9 @@ impl Ring {
                         _ => None,
                     };
                     let more = cqueue::more(entry.flags());
+                    if !more && self.cancels.ended(word & !KIND_MASK) {
+                        result = cancelled(result);
+                    }
                     return Some(Completion::Received {
                         key: word & !KIND_MASK,
                         buffer,
@@ -331,6 +357,9 @@ impl Ring {
                     self.awaiting -= 1;
                     return Some(Completion::Writable { key, outgoing });
                 }
+                _ if word & CANCEL != 0 => self.cancel_done(word, result.is_ok()),
+                _ if word & CANCEL_WAIT != 0 => {}
+                _ if word & DETACH != 0 => self.detach_done(word, entry.result()),
                 _ => self.file_done(word, result.is_ok()),
             }
         }
@@ -338,8 +367,7 @@ impl Ring {
 
     /// Handles a completed shutdown, abort or close.
     fn file_done(&mut self, word: u64, done: bool) {
-        let [low, high, ..] = word.to_le_bytes();
-        let place = FixedIndex(u16::from_le_bytes([low, high]));
+        let place = FixedIndex(low_16(word));
         if word & CLOSE != 0 {
             self.free.push(place);
             return;
@@ -466,45 +494,18 @@ impl Ring {
     }
 }
 
-/// Failed entries in a row.
-#[derive(Debug, Default)]
-struct Refusals {
-    // When the first of them failed.
-    since: Option<Instant>,
+fn low_16(word: u64) -> u16 {
+    let [low, high, ..] = word.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
-impl Refusals {
-    /// An entry succeeded.
-    fn over(&mut self) {
-        self.since = None;
-    }
-
-    /// Judges an entry that failed `now`. No submission is lost by it: those that the kernel did not take stay
-    /// queued. A kernel that takes none for [`RING_REFUSED_MAX`] makes the ring useless: its connections are served
-    /// no more, and only the end of the process says so.
-    fn judge(&mut self, error: io::Error, now: Instant) -> io::Result<()> {
-        match error.raw_os_error() {
-            // A signal says nothing about the ring.
-            Some(libc::EINTR) => Ok(()),
-            // No memory for requests now; or completions must be reaped first.
-            Some(libc::EAGAIN | libc::ENOMEM | libc::EBUSY) => {
-                let since = *self.since.get_or_insert(now);
-                if now.duration_since(since) < RING_REFUSED_MAX {
-                    return Ok(());
-                }
-                let seconds = RING_REFUSED_MAX.as_secs();
-                Err(io::Error::other(format!(
-                    "the kernel took no submission for {seconds} s: {error}"
-                )))
-            }
-            // The kernel reports this once and continues without the lost completions. Their connections are
-            // unknown and would wait for ever, and their buffers would stay lent for ever.
-            Some(libc::EBADR) => Err(io::Error::other(
-                "the kernel had no memory to keep completions aside and lost some (EBADR): the pending \
-                 operations are unknown",
-            )),
-            _ => Err(error),
+/// The result of a cancelled receive: a kernel worker that was to wait for it is interrupted instead.
+fn cancelled(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::EINTR) => {
+            Err(io::Error::from_raw_os_error(libc::ECANCELED))
         }
+        other => other,
     }
 }
 
@@ -536,58 +537,3 @@ impl Drop for Ring {
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 const SHUT_WR: i32 = 1;
 const SHUT_RDWR: i32 = 2;
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    /// Goal: lack of memory is borne for a while, not for ever; each success begins the while anew.
-    #[test]
-    fn a_ring_that_is_refused_for_long_ends() {
-        let start = Instant::now();
-        for errno in [libc::EAGAIN, libc::ENOMEM, libc::EBUSY] {
-            let mut refusals = Refusals::default();
-            let mut refused = |seconds| {
-                let now = start + Duration::from_secs(seconds);
-                refusals.judge(io::Error::from_raw_os_error(errno), now)
-            };
-            assert!(refused(0).is_ok() && refused(9).is_ok());
-            let ended = refused(10).expect_err("ten seconds");
-            assert!(ended.to_string().contains("for 10 s"), "{ended}");
-            refusals.over();
-            let again = io::Error::from_raw_os_error(errno);
-            assert!(
-                refusals
-                    .judge(again, start + Duration::from_secs(30))
-                    .is_ok()
-            );
-        }
-        let mut refusals = Refusals::default();
-        for seconds in [0, 60] {
-            let interrupted = io::Error::from_raw_os_error(libc::EINTR);
-            assert!(
-                refusals
-                    .judge(interrupted, start + Duration::from_secs(seconds))
-                    .is_ok()
-            );
-        }
-    }
-
-    /// Goal: an entry that failed for lack of memory or space is retried; lost completions end the ring by name.
-    #[test]
-    fn only_a_useless_ring_ends() {
-        let judge = |errno| {
-            let error = io::Error::from_raw_os_error(errno);
-            Refusals::default().judge(error, Instant::now())
-        };
-        for errno in [libc::EINTR, libc::EAGAIN, libc::ENOMEM, libc::EBUSY] {
-            assert!(judge(errno).is_ok());
-        }
-        let lost = judge(libc::EBADR).expect_err("lost");
-        assert!(lost.to_string().contains("EBADR"), "{lost}");
-        let bad = judge(9).expect_err("no ring");
-        assert_eq!(bad.raw_os_error(), Some(9));
-    }
-}

@@ -15,6 +15,8 @@ pub struct FakeIo {
     pub receives: Vec<Key>,
     /// Connections whose sockets take few bytes a turn.
     pub slow: HashSet<Key>,
+    /// Connections whose receive was cancelled: the owner completes it.
+    pub cancelled: Vec<Key>,
     /// Number of connections that the shard has cut.
     pub cut: usize,
 }
@@ -38,6 +40,13 @@ impl Io for FakeIo {
     fn await_writable(&mut self, (): &(), key: Key, outgoing: SendBuffer) {
         self.waits.push((key, outgoing));
     }
+
+    fn cancel_receive(&mut self, (): &(), key: Key) {
+        self.cancelled.push(key);
+    }
+
+    // The owner completes every wait in its next turn.
+    fn cancel_waits(&mut self) {}
 
     fn shutdown(&mut self, (): &(), _: Shutdown) {
         self.cut += 1;

@@ -17,6 +17,7 @@ use crate::parts::{alone, pending, room_settings, start};
 
 /// A quarter of a frame: what the socket of a slow member takes in a turn.
 const SLOW_BYTES: usize = 100;
+const ECANCELED: i32 = 125;
 
 /// The shard, its `Io` and its clock.
 pub struct SingleShard {
@@ -79,6 +80,10 @@ impl SingleShard {
         self.core.begin(self.now);
         for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
             self.core.writable(key, outgoing);
+        }
+        for key in std::mem::take(&mut self.core.io_mut().cancelled) {
+            let cancelled = std::io::Error::from_raw_os_error(ECANCELED);
+            self.core.received(key, None, &Err(cancelled), false);
         }
         self.core.settle();
         std::mem::swap(&mut self.core.io_mut().sends, &mut self.done);

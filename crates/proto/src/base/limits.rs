@@ -193,6 +193,11 @@ pub const DEFLATE_WINDOW_BITS: u8 = 12;
 /// Members on the home shard above which new members of a room are spread over all shards.
 pub const STRIPE_MEMBERS_MIN: usize = 512;
 
+// ---- Hand-over ----
+
+/// Descriptors in one message between two processes, the kernel's `SCM_MAX_FD`.
+pub const DESCRIPTORS_A_MESSAGE_MAX: usize = 253;
+
 // ---- Rings ----
 
 /// Entries in one ring's table of fixed files; when all are taken the shard makes a further ring.

@@ -1,7 +1,7 @@
 //! The clients' ends of the connections, and the ring that stands in for the kernel.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -99,6 +99,10 @@ pub(crate) struct FakeRing {
     pub(crate) sends: Vec<(Key, usize, SendBuffer)>,
     /// Sends that wait for a writable socket.
     pub(crate) waits: Vec<(Key, usize, SendBuffer)>,
+    /// Waits that were cancelled: they complete in the next turn.
+    pub(crate) ended_waits: Vec<(Key, usize, SendBuffer)>,
+    /// Connections whose receive was cancelled and has not completed for the last time.
+    pub(crate) cancelled: BTreeSet<Key>,
     /// The kernel has no memory for another connection.
     pub(crate) is_full: bool,
     pub(crate) net: Net,
@@ -134,6 +138,16 @@ impl Io for FakeRing {
         self.waits.push((key, socket.id, outgoing));
     }
 
+    fn cancel_receive(&mut self, _: &Socket, key: Key) {
+        let receiving = self.receives.contains_key(&key);
+        assert!(receiving, "a cancel without a receive is repeated for ever");
+        self.cancelled.insert(key);
+    }
+
+    fn cancel_waits(&mut self) {
+        self.ended_waits.append(&mut self.waits);
+    }
+
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
         let peer = &mut self.net.borrow_mut()[socket.id];
         peer.cut |= how != Shutdown::Write;
@@ -156,6 +170,7 @@ impl FakeRing {
 
     /// Returns every pending send.
     pub(crate) fn pending_sends(&self) -> impl Iterator<Item = &(Key, usize, SendBuffer)> {
-        self.sends.iter().chain(&self.waits)
+        let waits = self.waits.iter().chain(&self.ended_waits);
+        self.sends.iter().chain(waits)
     }
 }

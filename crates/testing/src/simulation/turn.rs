@@ -13,6 +13,7 @@ use uproar::shard::core::Core;
 /// Errors of failed operations: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
 const ERRORS: [i32; 7] = [105, 104, 125, 53, 32, 12, 110];
 const ENOBUFS: i32 = 105;
+const ECANCELED: i32 = 125;
 const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
 
@@ -52,6 +53,7 @@ impl World {
         kernel.writables();
         kernel.sends();
         kernel.receives();
+        kernel.cancels();
         let _plan = core.settle();
         while let Some((pending, _why)) = core.next_rejected() {
             self.net.borrow_mut()[pending.socket.id].excused = true;
@@ -64,6 +66,9 @@ impl World {
 
 impl Kernel<'_> {
     fn writables(&mut self) {
+        for (key, _, outgoing) in std::mem::take(&mut self.core.io_mut().ended_waits) {
+            self.core.writable(key, outgoing);
+        }
         let mut waits = std::mem::take(&mut self.core.io_mut().waits);
         self.dice.shuffle(&mut waits);
         for (key, id, outgoing) in waits {
@@ -142,6 +147,23 @@ impl Kernel<'_> {
             if self.core.io().receives.get(&key) == Some(&id) {
                 self.receive(key, id);
             }
+        }
+    }
+
+    /// Ends cancelled receives, some of them in a later turn, with `ECANCELED`; those that have ended by themselves
+    /// are forgotten.
+    fn cancels(&mut self) {
+        for key in std::mem::take(&mut self.core.io_mut().cancelled) {
+            if !self.core.io().receives.contains_key(&key) {
+                continue;
+            }
+            if !self.all && self.dice.once_in(4) {
+                self.core.io_mut().cancelled.insert(key);
+                continue;
+            }
+            self.core.io_mut().receives.remove(&key);
+            let error = io::Error::from_raw_os_error(ECANCELED);
+            self.core.received(key, None, &Err(error), false);
         }
     }
 
