@@ -12,6 +12,13 @@ pub fn unix_now() -> UnixTime {
     UnixTime::from_nanos(nanos(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
 }
 
+/// Reads the machine's monotonic clock, which other processes read too, in microseconds.
+pub(crate) fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::try_from(now).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Reads the monotonic and the wall clock. There is one for the whole process, so that ticks of different threads
 /// compare.
 #[derive(Debug, Clone, Copy)]

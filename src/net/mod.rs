@@ -2,6 +2,7 @@
 
 pub(crate) mod buffers;
 pub(crate) mod event;
+pub(crate) mod inherited;
 pub mod io;
 pub(crate) mod listener;
 pub mod ring;

@@ -25,22 +25,59 @@ pub(crate) fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
 /// Makes a listener that does not share its port.
 pub(crate) fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, false)?;
-    bound_orphans(&listener)?;
-    listen(&listener, ACCEPT_BACKLOG)?;
+    prepare_control(&listener)?;
     Ok(listener)
 }
 
-/// Makes a listener that shares its port with those of the other shards. Accepted connections inherit no Nagle
-/// delay and a bounded kernel send buffer, which saves two system calls for each handshake.
+/// Makes a messaging listener, which shares its port with those of the other shards.
 pub(crate) fn listen_shared(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = open(address, true)?;
-    sockopt::set_tcp_nodelay(&listener, true)?;
-    // The kernel doubles the figure for its own bookkeeping.
-    sockopt::set_socket_send_buffer_size(&listener, SOCKET_SEND_BYTES / 2)?;
-    bound_orphans(&listener)?;
-    defer_accept(&listener)?;
-    listen(&listener, ACCEPT_BACKLOG)?;
+    prepare_messaging(&listener)?;
     Ok(listener)
+}
+
+/// Sets the options of the control listener and listens; also on a socket that listens already, which then has our
+/// options and backlog whoever made it.
+pub(crate) fn prepare_control(listener: &TcpListener) -> io::Result<()> {
+    bound_orphans(listener)?;
+    Ok(listen(listener, ACCEPT_BACKLOG)?)
+}
+
+/// Like [`prepare_control`], for a messaging listener. Accepted connections inherit no Nagle delay and a bounded
+/// kernel send buffer, which saves two system calls for each handshake.
+pub(crate) fn prepare_messaging(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    // The kernel doubles the figure for its own bookkeeping.
+    sockopt::set_socket_send_buffer_size(listener, SOCKET_SEND_BYTES / 2)?;
+    bound_orphans(listener)?;
+    defer_accept(listener)?;
+    Ok(listen(listener, ACCEPT_BACKLOG)?)
+}
+
+/// A descriptor that the process was given, if it is a listening TCP socket.
+///
+/// # Errors
+///
+/// What it is instead.
+pub(crate) fn listening(descriptor: OwnedFd) -> io::Result<TcpListener> {
+    let family = sockopt::socket_domain(&descriptor)?;
+    let is_ip = family == AddressFamily::INET || family == AddressFamily::INET6;
+    let is_tcp = is_ip && sockopt::socket_type(&descriptor)? == SocketType::STREAM;
+    if is_tcp && sockopt::socket_acceptconn(&descriptor)? {
+        return Ok(TcpListener::from(descriptor));
+    }
+    Err(io::Error::other("it is no listening TCP socket"))
+}
+
+/// Whether `listener` hears connections to `wanted`; port 0: any. One on `[::]` may hear IPv4, too.
+pub(crate) fn hears(listener: &TcpListener, wanted: SocketAddr) -> io::Result<bool> {
+    let bound = listener.local_addr()?;
+    let both = || {
+        let all = bound.ip().is_unspecified() && wanted.ip().is_unspecified();
+        Ok::<_, io::Error>(all && bound.is_ipv6() && !sockopt::ipv6_v6only(listener)?)
+    };
+    let port = wanted.port() == 0 || wanted.port() == bound.port();
+    Ok(port && (bound.ip() == wanted.ip() || both()?))
 }
 
 /// Makes accepted connections fail when the client acknowledges nothing for [`UNACKNOWLEDGED_MAX`], also after

@@ -4,6 +4,8 @@ mod certificate;
 mod demo;
 mod error;
 mod keys;
+mod listeners;
+mod notify;
 mod pem;
 mod preflight;
 mod process;
@@ -13,6 +15,7 @@ mod remedy;
 mod serve;
 mod start;
 mod tls;
+mod vitals;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -5,6 +5,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::StartError;
+use super::listeners::Inherited;
 use crate::supervisor;
 
 /// Signals without a meaning here whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM,
@@ -27,6 +28,8 @@ pub(crate) struct Process {
     pub(super) stop: Stop,
     /// SIGHUP: keys and certificates are read again.
     pub(super) hangup: Signal,
+    /// Listening sockets that the process was started with.
+    pub(super) inherited: Inherited,
 }
 
 /// SIGTERM and SIGINT.
@@ -47,6 +50,8 @@ impl Process {
     }
 
     fn of_kernel() -> std::io::Result<Self> {
+        // Before any other descriptor is opened, which could be taken for one of them.
+        let inherited = Inherited::of_environment();
         let runtime = supervisor::runtime()?;
         let entered = runtime.enter();
         let (hangup, stop) = (
@@ -65,6 +70,7 @@ impl Process {
             runtime,
             stop,
             hangup,
+            inherited,
         })
     }
 }

@@ -4,13 +4,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::task::LocalSet;
 
+use super::listeners::Listeners;
+use super::notify::Notifier;
 use super::process::{Process, Stop};
 use super::process_metrics::ProcessMetrics;
-use super::{Ready, StartError, demo, reload, tls};
+use super::{Ready, StartError, demo, reload, tls, vitals};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
@@ -39,6 +42,8 @@ pub(super) struct Serving {
     pub(super) registry: Registry,
     pub(super) keys: Keys,
     pub(super) pages: Option<Arc<demo::Demo>>,
+    pub(super) listeners: Rc<Listeners>,
+    pub(super) notifier: Notifier,
 }
 
 /// The shards, which do not accept yet, and the archive.
@@ -74,6 +79,7 @@ impl Serving {
             runtime,
             stop,
             hangup,
+            inherited: _,
         } = process;
         let (to_shards, to_archive) = (gateway.clone(), archive.archive());
         let serving = async {
@@ -106,6 +112,7 @@ impl Serving {
             mut stop,
             hangup,
         } = opening;
+        let (supervisor, notifier) = (self.supervisor.clone(), self.notifier.clone());
         let Plane {
             control,
             reviews,
@@ -113,7 +120,7 @@ impl Serving {
             pages,
             clock,
             ready,
-        } = self.plane(&shards.metrics, gateway, archive)?;
+        } = self.plane(&shards.metrics, gateway.clone(), archive)?;
         let room = ready_room(&control, pages.as_deref(), listener.address).await?;
         if stop.is_requested().await {
             tracing::info!("stopped before anybody was accepted");
@@ -121,19 +128,23 @@ impl Serving {
         }
         let receivers = shards.reviews.take();
         let receivers = receivers.expect("every mesh has one, and it is taken once");
-        shards.open();
+        // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
+        let _late = gateway.turn_doors(true, Duration::ZERO).await;
         ready.store(true, Ordering::Release);
         listener.announce(shards.address, room, on_ready);
+        notifier.ready();
         let ControlListener { listener, tls, .. } = listener;
         let serving = control.serve(listener, tls, stop.requested());
         // The control thread's tasks that must not end.
         let served = tokio::select! {
             served = serving => served.map_err(StartError::Runtime),
             never = watch.run(hangup, clock) => match never {},
+            never = vitals::report(&notifier, &supervisor, &shards.metrics) => match never {},
             failed = reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },
         };
+        notifier.stopping();
         tracing::info!(
             "stopping: connections are cut without a Close frame, so that clients reconnect"
         );
@@ -157,6 +168,7 @@ impl Serving {
             reviews: Rc::clone(&review_metrics),
             supervisor: self.supervisor.clone(),
             process: ProcessMetrics::new(),
+            listeners: self.listeners,
         };
         let watch = reload::Watch::new(
             settings.data_dir,
@@ -262,6 +274,7 @@ struct Figures {
     reviews: Rc<ReviewMetrics>,
     supervisor: Supervisor,
     process: ProcessMetrics,
+    listeners: Rc<Listeners>,
 }
 
 impl Figures {
@@ -276,6 +289,7 @@ impl Figures {
             self.supervisor.render(out);
             logging::render(out);
             self.process.render(out);
+            self.listeners.render(out);
         })
     }
 }

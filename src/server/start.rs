@@ -1,10 +1,12 @@
 //! From valid settings to running threads: what is bound, read and started, in which order.
 
-use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::listeners::Listeners;
+use super::notify::Notifier;
 use super::serve::{ControlListener, Serving, Threads};
 use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
 use crate::clock::Clock;
@@ -15,14 +17,13 @@ use crate::control::archive;
 use crate::control::registry::Registry;
 use crate::control::store::{Store, path_in};
 use crate::durable::Watched;
-use crate::net::socket;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
 use crate::shard::mesh;
 use crate::supervisor::Supervisor;
 
 /// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
 pub(crate) fn run(
-    process: Process,
+    mut process: Process,
     mut settings: Settings,
     running: Running,
     on_ready: impl FnOnce(&Ready),
@@ -37,8 +38,10 @@ pub(crate) fn run(
     let shards = settings.shard.shard_count;
     settings.shard.connections_max =
         preflight::descriptors(settings.shard.connections_max, shards)?;
+    let notifier = Notifier::of_environment();
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
-    let (listener, listeners) = listen(&settings)?;
+    let inherited = std::mem::take(&mut process.inherited);
+    let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
     let clock = Clock::start();
     let loaded = Loaded::read(&settings, clock, &supervisor)?;
     let is_dev = matches!(settings.mode, Mode::Dev { .. });
@@ -49,7 +52,8 @@ pub(crate) fn run(
     settings.accept = settings.accept.within(spare / 2 / shards);
     settings.control_admission = settings.control_admission.within(spare / 4);
     let shown = pages.clone();
-    let threads = start_threads(&settings, listeners, &loaded, shown, clock, &supervisor)?;
+    let threads = start_threads(&settings, &listeners, &loaded, shown, clock, &supervisor)?;
+    let listener = listeners.control().map_err(StartError::Runtime)?;
     let control_listener = ControlListener {
         address: listener.local_addr().unwrap_or(settings.control_listen),
         listener,
@@ -67,21 +71,12 @@ pub(crate) fn run(
         registry: loaded.registry,
         keys: loaded.keys,
         pages,
+        listeners: Rc::new(listeners),
+        notifier,
     };
     let outcome = serving.run(process, threads, control_listener, on_ready);
     drop(directory);
     outcome
-}
-
-/// Binds the control listener, and a messaging listener for each shard.
-fn listen(settings: &Settings) -> Result<(TcpListener, mesh::Listeners), StartError> {
-    let control = bind(settings.control_listen, "--control-listen", |address| {
-        socket::listen_alone(address)
-    })?;
-    let messaging = bind(settings.messaging_listen, "--messaging-listen", |address| {
-        mesh::listen(address, settings.shard.shard_count)
-    })?;
-    Ok((control, messaging))
 }
 
 /// What a start reads from its files.
@@ -122,7 +117,7 @@ impl Loaded {
 
 fn start_threads(
     settings: &Settings,
-    listeners: mesh::Listeners,
+    listeners: &Listeners,
     loaded: &Loaded,
     pages: Option<Arc<demo::Demo>>,
     clock: Clock,
@@ -137,6 +132,8 @@ fn start_threads(
         echo: false,
         limits: Arc::new(settings.accept.clone()),
     };
+    let of_shards = listeners.messaging(settings.shard.shard_count);
+    let listeners = of_shards.map_err(StartError::Runtime)?;
     let mut shards = mesh::start(mesh::Plan {
         settings: settings.shard.clone(),
         listeners,
@@ -172,17 +169,4 @@ fn log_start(settings: &Settings, running: &Running) {
         .map(|path| tracing::field::display(path.display()));
     let data_dir = settings.data_dir.display();
     tracing::info!(version, commit, pid, cores, shards, config, %data_dir, "starting");
-}
-
-/// Binds an address, or names the setting that failed.
-fn bind<T>(
-    address: SocketAddr,
-    flag: &'static str,
-    listen: impl FnOnce(SocketAddr) -> std::io::Result<T>,
-) -> Result<T, StartError> {
-    listen(address).map_err(|cause| StartError::Bind {
-        address,
-        flag,
-        cause,
-    })
 }

@@ -9,6 +9,9 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::command::Doors;
 use super::handshake::acceptor::Acceptor;
 use super::handshake::enter::enter;
 use super::handshake::partial::PartialRequest;
@@ -19,15 +22,20 @@ use crate::net::socket;
 use crate::net::stream::{self, Stream};
 use uproar_proto::base::limits::ACCEPTS_PER_TURN_MAX;
 
-/// Accepts for ever. Failures (above all: no descriptor is free) are counted: the connections stay in the
-/// kernel's queue, and the oldest handshakes are closed to free descriptors.
+/// Accepts while the doors are open. Failures (above all: no descriptor is free) are counted: the connections stay in
+/// the kernel's queue, and the oldest handshakes are closed to free descriptors.
 pub(super) async fn accept_all(listener: Listener, acceptor: Rc<Acceptor>) {
+    let mut doors = acceptor.doors.subscribe();
     loop {
-        let accepted = listener
-            .accept(ACCEPTS_PER_TURN_MAX, |socket, peer| {
-                accept_one(socket, peer.ip().to_canonical(), &acceptor);
-            })
-            .await;
+        turned(&mut doors, true).await;
+        let accepted = listener.accept(ACCEPTS_PER_TURN_MAX, |socket, peer| {
+            accept_one(socket, peer.ip().to_canonical(), &acceptor);
+        });
+        let accepted = tokio::select! {
+            biased;
+            () = turned(&mut doors, false) => continue,
+            accepted = accepted => accepted,
+        };
         match accepted {
             // Lets the shard and the other handshakes run.
             Ok(()) => tokio::task::yield_now().await,
@@ -47,6 +55,43 @@ pub(super) async fn accept_all(listener: Listener, acceptor: Rc<Acceptor>) {
             }
         }
     }
+}
+
+/// Opens or closes the doors. Closed, the listening sockets stay open: newcomers wait in the kernel's queue.
+pub(super) fn turn_doors(doors: Doors, acceptor: &Rc<Acceptor>) {
+    acceptor.doors.send_replace(doors.open);
+    if doors.open {
+        let _caller_gone = doors.answer.send(Ok(()));
+    } else {
+        stream::spawn(close(doors, Rc::clone(acceptor)));
+    }
+}
+
+/// Waits for the handshakes in progress, aborts those that take too long, and answers; not if the doors open again
+/// meanwhile.
+async fn close(doors: Doors, acceptor: Rc<Acceptor>) {
+    let mut reopened = acceptor.doors.subscribe();
+    let closed = async {
+        if tokio::time::timeout(doors.deadline, acceptor.emptied())
+            .await
+            .is_err()
+        {
+            acceptor.abort_all();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = turned(&mut reopened, true) => {}
+        () = closed => {
+            let _caller_gone = doors.answer.send(Ok(()));
+        }
+    }
+}
+
+/// Waits until the doors are open, or closed.
+async fn turned(doors: &mut watch::Receiver<bool>, open: bool) {
+    let turned = doors.wait_for(|is_open| *is_open == open).await;
+    turned.expect("the acceptor, which owns the sender, outlives its tasks");
 }
 
 fn accept_one(socket: OwnedFd, ip: IpAddr, acceptor: &Rc<Acceptor>) {

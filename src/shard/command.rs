@@ -1,6 +1,7 @@
 //! The commands and requests that shards and the control thread send to shards.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -305,11 +306,26 @@ pub enum Command<S> {
     Verdict(RoomId, Ticket, Option<Verdict>),
     /// From the archive: this many more of this shard's entries are in the spool.
     Spooled(u32),
+    /// From the control thread: accept connections, or stop accepting.
+    Doors(Doors),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
 }
 
 impl<S> MustArrive for Command<S> {}
+
+/// Whether a shard accepts. The listening sockets stay open either way: while doors are closed,
+/// newcomers wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Doors {
+    /// Accept from now on; else accept no more.
+    pub open: bool,
+    /// How long handshakes in progress may go on before they are aborted; for closing.
+    pub deadline: Duration,
+    /// Answered when the shard accepts, or when it does not and no handshake is in progress.
+    /// Dropped if a later command replaces this one before.
+    pub answer: Answer<()>,
+}
 
 /// A number of members that left a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

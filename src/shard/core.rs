@@ -60,7 +60,7 @@ use self::connections::receive::Received;
 use self::env::Env;
 use self::outbox::Outbox;
 use self::rooms::Rooms;
-use super::command::{Command, PendingConnection, Request};
+use super::command::{Command, Doors, PendingConnection, Request};
 use super::durability::LoggedFrames;
 use super::journal::Record;
 use super::mailbox::MailboxSender;
@@ -118,6 +118,8 @@ pub struct Core<W: Io> {
     rooms: Rooms,
     connections: Connections<W>,
     admission: Admission<W::Socket>,
+    // Orders about accepting, for the driver.
+    doors: Vec<Doors>,
     // When room logs and used tokens are aged next.
     next_aging: Tick,
     // The shard was told to stop: connections that still arrive are cut at once.
@@ -154,6 +156,7 @@ impl<W: Io> Core<W> {
                 lines: Limiter::default(),
                 outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests),
             },
+            doors: Vec::new(),
             next_aging: now.tick,
             stopping: false,
             turn: Turn::Begun,
@@ -231,6 +234,11 @@ impl<W: Io> Core<W> {
     /// Takes a connection that was not admitted; the caller answers it.
     pub fn next_rejected(&mut self) -> Option<Rejected<W::Socket>> {
         self.admission.next_rejected()
+    }
+
+    /// Takes the orders to accept or not, oldest first; the driver carries them out.
+    pub fn take_doors(&mut self) -> Vec<Doors> {
+        std::mem::take(&mut self.doors)
     }
 
     /// The kernel's rings, or their stand-in.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::command::{Answer, Command, Eviction, Refused};
+use super::command::{Answer, Command, Doors, Eviction, Refused};
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -108,6 +108,35 @@ impl Gateway {
         self.deliver(home, Command::Verdict(room, ticket, verdict));
     }
 
+    /// Makes every shard accept, or stop; returns once all have done so. Handshakes in progress at the closing get
+    /// `deadline`. Meanwhile newcomers wait in the kernel's queue, since the listening sockets stay open.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if another order came before a shard had closed, or the server is stopping; `Late`: a shard does not
+    /// answer, and may still do as it was told.
+    ///
+    /// # Cancel safety
+    ///
+    /// The shards go on.
+    pub async fn turn_doors(&self, open: bool, deadline: Duration) -> Result<(), Refused> {
+        let mut answers = Vec::with_capacity(self.settings.shard_count);
+        for shard in 0..self.settings.shard_count {
+            let (answer, answered) = oneshot::channel();
+            let doors = Doors {
+                open,
+                deadline,
+                answer,
+            };
+            self.deliver(shard, Command::Doors(doors));
+            answers.push(answered);
+        }
+        for answered in answers {
+            answer_of(answered, deadline + SHARD_ANSWER_MAX).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the rate of deletions of all rooms, which is also that of disconnects; `None`: not limited.
     pub fn moderations(&self) -> Option<Rate> {
         self.settings.account_moderations
@@ -154,10 +183,18 @@ impl Gateway {
     ) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
         self.deliver(self.settings.home(room), command(answer));
-        let answer = tokio::time::timeout(SHARD_ANSWER_MAX, answered).await;
-        let answer = answer.map_err(|_elapsed| Refused::Late)?;
-        answer.map_err(|_stopped| Refused::Busy)?
+        answer_of(answered, SHARD_ANSWER_MAX).await
     }
+}
+
+/// Waits for a shard's answer.
+async fn answer_of<T>(
+    answered: oneshot::Receiver<Result<T, Refused>>,
+    within: Duration,
+) -> Result<T, Refused> {
+    let answer = tokio::time::timeout(within, answered).await;
+    let answer = answer.map_err(|_elapsed| Refused::Late)?;
+    answer.map_err(|_stopped| Refused::Busy)?
 }
 
 /// Flushes all mailboxes; returns whether some are still full.

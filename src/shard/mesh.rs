@@ -6,9 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use rtrb::Consumer;
-use tokio::sync::oneshot;
-
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
@@ -26,6 +23,7 @@ use crate::clock::Clock;
 use crate::net::socket;
 use crate::random;
 use crate::supervisor::{Supervisor, Thread};
+use rtrb::Consumer;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
 use uproar_proto::room::RoomSettings;
@@ -60,24 +58,53 @@ pub struct ReviewReceivers {
     pub bell: Arc<Doorbell>,
 }
 
-/// The messaging port, one listener for each shard. The kernel queues connections until they are accepted.
+/// The messaging port: what each shard accepts from. The kernel queues connections until they are accepted.
 #[derive(Debug)]
 pub struct Listeners {
     address: SocketAddr,
-    each: Vec<TcpListener>,
+    // For each shard; none is empty.
+    each: Vec<Vec<TcpListener>>,
 }
 
-/// Binds the messaging port; 0: any free one. No connection is accepted before [`Shards::open`].
+impl Listeners {
+    /// Deals `sockets`, of one address, out to `shards` shards in turn, as duplicates: every socket is accepted from,
+    /// since each has a queue of its own in the kernel, and with fewer sockets than shards several share one.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is available.
+    ///
+    /// # Panics
+    ///
+    /// If there is no socket.
+    pub fn deal(sockets: &[&TcpListener], shards: usize) -> io::Result<Self> {
+        let address = sockets[0].local_addr()?;
+        let mut each: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+        for turn in 0..sockets.len().max(shards) {
+            each[turn % shards].push(sockets[turn % sockets.len()].try_clone()?);
+        }
+        Ok(Self { address, each })
+    }
+}
+
+#[cfg(test)]
+impl Listeners {
+    /// How many descriptors they are.
+    pub(crate) fn count(&self) -> usize {
+        self.each.iter().map(Vec::len).sum()
+    }
+}
+
+/// Binds the messaging port; 0: any free one. Returns a socket for each shard.
 ///
 /// # Errors
 ///
 /// The kernel's errors, above all that the port is in use.
-pub fn listen(address: SocketAddr, shard_count: usize) -> io::Result<Listeners> {
+pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
     let address = socket::probe(address)?;
-    let each = (0..shard_count)
+    (0..shards)
         .map(|_| socket::listen_shared(address))
-        .collect::<io::Result<_>>()?;
-    Ok(Listeners { address, each })
+        .collect()
 }
 
 /// Running shards.
@@ -92,7 +119,6 @@ pub struct Shards {
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// The address they listen on.
     pub address: SocketAddr,
-    open_senders: Vec<oneshot::Sender<()>>,
     threads: Vec<Thread>,
 }
 
@@ -107,14 +133,6 @@ pub struct ArchiveEnd {
 }
 
 impl Shards {
-    /// Starts accepting in every shard. Until then connections wait in the kernel's queue.
-    pub fn open(&mut self) {
-        for sender in self.open_senders.drain(..) {
-            // A shard that has ended reports that itself.
-            let _ended = sender.send(());
-        }
-    }
-
     /// Waits until every shard has stopped; call when all were told to.
     pub fn join(&mut self) {
         for thread in self.threads.drain(..) {
@@ -137,7 +155,7 @@ pub enum StartFault {
     Other(#[from] io::Error),
 }
 
-/// Starts every shard and waits until each has its ring.
+/// Starts every shard, with closed doors, and waits until each has its ring.
 ///
 /// # Errors
 ///
@@ -153,15 +171,13 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let budgets = SharedBudgets::default();
     let cpus = if plan.pin { cpus() } else { Vec::new() };
     let (ready, readiness) = mpsc::channel();
-    let (mut open_senders, mut threads) = (Vec::new(), Vec::new());
+    let mut threads = Vec::new();
     let own = wires.shards.into_iter().zip(each).zip(records).zip(homes);
-    for (id, (((wires, listener), (record, used)), rooms)) in own.enumerate() {
+    for (id, (((wires, listeners), (record, used)), rooms)) in own.enumerate() {
         let ends = wires.ends;
         let (settings, budgets) = (settings.clone(), Arc::clone(&budgets));
         let metrics = Arc::clone(&metrics[id]);
         let seed = u64::from_ne_bytes(random::bytes()?);
-        let (open_sender, opened) = oneshot::channel();
-        open_senders.push(open_sender);
         let setup = Setup {
             make_parts: Box::new(move |io| Parts {
                 id,
@@ -181,8 +197,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
             inbox: ends.inbox,
             bell: wires.bell,
             rooms,
-            listener,
-            opened,
+            listeners,
             handshake_config: plan.handshake_config.clone(),
             clock: plan.clock,
         };
@@ -196,7 +211,6 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         archive: plan.archive.then_some(wires.archive),
         metrics,
         address,
-        open_senders,
         threads,
     })
 }

@@ -142,6 +142,7 @@ metrics! {
     rejected_displaced: counter "handshakes_rejected_total" [reason = "displaced"], "Handshakes that were refused, by reason.";
     rejected_origin: counter "handshakes_rejected_total" [reason = "origin"], "Handshakes that were refused, by reason.";
     rejected_timeout: counter "handshakes_rejected_total" [reason = "timeout"], "Handshakes that were refused, by reason.";
+    rejected_closing: counter "handshakes_rejected_total" [reason = "closing"], "Handshakes that were refused, by reason.";
     rejected_tls: counter "handshakes_rejected_total" [reason = "tls"], "Handshakes that were refused, by reason.";
     rejected_gone: counter "handshakes_rejected_total" [reason = "gone"], "Handshakes that were refused, by reason.";
     rejected_unanswered: counter "handshakes_unanswered_total", "Refused handshakes without an answer: their address had too many.";

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-use super::accept::accept_all;
-use super::command::{AdmitError, PendingConnection};
+use super::accept::{accept_all, turn_doors};
+use super::command::{AdmitError, Doors, PendingConnection};
 use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
 use super::handshake::HandshakeConfig;
@@ -41,10 +41,8 @@ pub(super) struct Setup {
     pub(super) bell: Arc<Doorbell>,
     /// The rooms whose home this shard is.
     pub(super) rooms: Vec<(RoomId, RoomSettings)>,
-    /// The shared port.
-    pub(super) listener: TcpListener,
-    /// Fires once, when accepting may start.
-    pub(super) opened: oneshot::Receiver<()>,
+    /// What it accepts from while its doors are open; they are closed at first.
+    pub(super) listeners: Vec<TcpListener>,
     /// Settings of handshakes.
     pub(super) handshake_config: HandshakeConfig,
     /// The clock.
@@ -103,7 +101,7 @@ struct Driver {
 }
 
 impl Driver {
-    /// Makes the core, and starts the task that accepts once the server opens.
+    /// Makes the core, and starts the tasks that accept once the doors open.
     fn new(setup: Setup, rings: Rings) -> io::Result<Self> {
         let ring_event = Event::new(rings.event())?;
         let bell_event = Event::new(setup.bell.event())?;
@@ -122,14 +120,9 @@ impl Driver {
         };
         let (config, ids) = (setup.handshake_config, FrameIds::seeded(!seed));
         let acceptor = Rc::new(Acceptor::new(shard, config, shards, setup.clock, ids));
-        let listener = Listener::new(setup.listener)?;
-        let (opened, accepting) = (setup.opened, Rc::clone(&acceptor));
-        stream::spawn(async move {
-            // An error means that the start failed and the process ends.
-            if opened.await.is_ok() {
-                accept_all(listener, accepting).await;
-            }
-        });
+        for listener in setup.listeners {
+            stream::spawn(accept_all(Listener::new(listener)?, Rc::clone(&acceptor)));
+        }
         Ok(Self {
             core,
             inbox: setup.inbox,
@@ -146,6 +139,9 @@ impl Driver {
             let plan = self.turns()?;
             self.note_rings();
             self.acceptor.note();
+            for doors in self.take_doors() {
+                turn_doors(doors, &self.acceptor);
+            }
             while let Some((pending, error)) = self.next_rejected() {
                 stream::spawn(reject(pending, error, Rc::clone(&self.acceptor)));
             }
@@ -214,6 +210,10 @@ impl Driver {
         let mut core = self.core.borrow_mut();
         let (rings, overflows) = (core.io_mut().count(), core.io_mut().overflow_count());
         core.note_rings(rings, overflows);
+    }
+
+    fn take_doors(&self) -> Vec<Doors> {
+        self.core.borrow_mut().take_doors()
     }
 
     fn next_rejected(&self) -> Option<(Box<PendingConnection<OwnedFd>>, AdmitError)> {

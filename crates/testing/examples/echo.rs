@@ -5,12 +5,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use uproar::clock::Clock;
 use uproar::shard::gateway::Gateway;
 use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig};
-use uproar::shard::mesh::{Plan, listen, start};
+use uproar::shard::mesh::{Listeners, Plan, bind, start};
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
@@ -41,10 +42,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         echo: true,
         limits: Arc::default(),
     };
+    let sockets = bind(arguments.listen, arguments.shards)?;
+    let sockets: Vec<_> = sockets.iter().collect();
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let mut shards = start(Plan {
         settings: settings.clone(),
-        listeners: listen(arguments.listen, arguments.shards)?,
+        listeners: Listeners::deal(&sockets, arguments.shards)?,
         rooms: vec![(room, room_settings())],
         journals: None,
         handshake_config,
@@ -58,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        shards.open();
+        gateway.turn_doors(true, Duration::ZERO).await?;
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .init();

@@ -111,6 +111,7 @@ impl<W: Io> Core<W> {
                     }
                 }
             }
+            Command::Doors(doors) => self.doors.push(doors),
             Command::Stop => {
                 self.stopping = true;
                 connections.cut_all(rooms, env);

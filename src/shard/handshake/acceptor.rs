@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::config::HandshakeConfig;
 use crate::clock::Clock;
@@ -42,8 +42,12 @@ pub(crate) struct Acceptor {
     pub(super) clock: Clock,
     /// Makes the `Id`s of refusals.
     pub(super) ids: RefCell<FrameIds>,
+    /// Whether this shard accepts; while not, newcomers wait in the kernel's queue.
+    pub(crate) doors: watch::Sender<bool>,
     /// Handshakes in progress, and refused ones whose answer is still being sent.
     pub(super) places: RefCell<Places<Waiting>>,
+    /// Notified when none is in progress any more.
+    emptied: Notify,
     /// Connections and refusals of each address.
     pub(super) shares: RefCell<Shares>,
     /// Buffer of the first read of each connection.
@@ -51,7 +55,7 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// The acceptor of one of `shards` shards; `ids` makes the `Id`s of its refusals.
+    /// The acceptor of one of `shards` shards, with closed doors; `ids` makes the `Id`s of its refusals.
     pub(crate) fn new(
         shard: OwnShard,
         config: HandshakeConfig,
@@ -69,7 +73,9 @@ impl Acceptor {
             shard,
             clock,
             ids: RefCell::new(ids),
+            doors: watch::Sender::new(false),
             places: RefCell::new(places),
+            emptied: Notify::new(),
             shares: RefCell::new(shares),
             scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
         }
@@ -109,6 +115,41 @@ impl Acceptor {
                 self.shard.metrics.rejected_limit.inc();
                 None
             }
+        }
+    }
+
+    /// Ends a handshake's stay. `false`: it was displaced or aborted before, and counted there.
+    pub(super) fn leave(&self, place: Place) -> bool {
+        let mut places = self.places.borrow_mut();
+        let left = places.leave(place);
+        if places.is_empty() {
+            self.emptied.notify_waiters();
+        }
+        left
+    }
+
+    /// Waits until no handshake is in progress.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it changes nothing.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            // Before the look, so that no end is missed in between.
+            let emptied = self.emptied.notified();
+            if self.places.borrow().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Resets all connections whose handshake is in progress; none of them is admitted any more.
+    pub(crate) fn abort_all(&self) {
+        let next = || self.places.borrow_mut().displace_next();
+        for waiting in std::iter::from_fn(next) {
+            self.shard.metrics.rejected_closing.inc();
+            waiting.stream.abort();
         }
     }
 

@@ -62,7 +62,7 @@ pub(crate) async fn reject(
         peer.end().await;
     };
     within_deadline(&stream, farewell).await;
-    acceptor.places.borrow_mut().leave(place);
+    acceptor.leave(place);
 }
 
 /// The error code of the answer, which is its HTTP status too.

@@ -27,8 +27,8 @@ pub(crate) async fn receive_one(
     let mut ip = partial.ip;
     let handshake = run_handshake(&stream, place, partial, &mut ip, &acceptor);
     let (outcome, timed_out) = within_deadline(&stream, handshake).await;
-    if !acceptor.places.borrow_mut().leave(place) {
-        // It was displaced by a newer handshake, and counted there.
+    if !acceptor.leave(place) {
+        // It gave way to a newer handshake, or to closed doors, and was counted there.
         return;
     }
     match outcome {

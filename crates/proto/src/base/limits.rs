@@ -274,14 +274,21 @@ pub const LOGGING_CONFIGURATIONS_MAX: usize = 10;
 
 // ---- Process ----
 
-/// Descriptors of one shard: two rings, their eventfds and pollers, listener, journal. Twelve are
-/// counted.
+/// Descriptors of one shard: two rings, their eventfds and pollers, listener and its duplicate,
+/// journal. Thirteen are counted.
 pub const DESCRIPTORS_PER_SHARD: u64 = 16;
 /// Lowest limit on open files with which the server starts, without the descriptors of the shards:
 /// 256 for listeners, database, API connections and handshakes, 256 for review handlers. Viewers
 /// need none: they are fixed files of the rings. Descriptors beyond this go to handshakes and
 /// further rings.
 pub const DESCRIPTORS_MIN: u64 = 512;
+
+/// Listening sockets that a start takes over: one for each of 1,024 shards, and the control listener.
+/// `FileDescriptorStoreMax=` in the unit is the same.
+pub const INHERITED_LISTENERS_MAX: usize = 1025;
+/// How long a state is kept from the service manager while its socket is full. Ten messages fill
+/// it, and a manager that starts a whole machine may not read for seconds.
+pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 // ---- Log lines ----
 
