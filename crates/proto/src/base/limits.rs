@@ -197,6 +197,9 @@ pub const STRIPE_MEMBERS_MIN: usize = 512;
 
 /// Descriptors in one message between two processes, the kernel's `SCM_MAX_FD`.
 pub const DESCRIPTORS_A_MESSAGE_MAX: usize = 253;
+/// One message between two processes, in bytes: it fits the kernel's default send buffer (212,992)
+/// with the kernel's own bookkeeping.
+pub const PASSED_BYTES_MAX: usize = 128 * 1024;
 
 // ---- Rings ----
 

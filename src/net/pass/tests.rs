@@ -1,0 +1,139 @@
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "a deadline of a system call")]
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a deadline of a system call")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Goal: a message arrives whole with its descriptors in order, which work and are close-on-exec; an empty one, one
+/// too long, and one descriptor too many are refused before anything is sent.
+#[test]
+fn a_message_carries_bytes_and_descriptors() {
+    let (here, there) = Connection::pair().expect("descriptors");
+    let (ends, others): (Vec<UnixStream>, Vec<UnixStream>) = (0..DESCRIPTORS_A_MESSAGE_MAX)
+        .map(|_| UnixStream::pair().expect("descriptors"))
+        .unzip();
+    let descriptors: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+    let longest = vec![7; PASSED_BYTES_MAX];
+    here.send(&longest, &descriptors, soon()).expect("room");
+    let message = there.receive(PASSED_BYTES_MAX, soon()).expect("sent");
+    assert_eq!(message.bytes, longest);
+    assert_eq!(message.descriptors.len(), DESCRIPTORS_A_MESSAGE_MAX);
+    for (number, (descriptor, mut other)) in (0..).zip(message.descriptors.into_iter().zip(others))
+    {
+        let flags = rustix::io::fcntl_getfd(&descriptor).expect("open");
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        let mut end = UnixStream::from(descriptor);
+        end.write_all(&[number]).expect("open");
+        let mut byte = [0];
+        other.read_exact(&mut byte).expect("open");
+        assert_eq!(byte, [number], "in order");
+    }
+    let error = here.send(&vec![0; PASSED_BYTES_MAX + 1], &[], soon());
+    assert!(matches!(
+        error,
+        Err(PassError::Length {
+            most: PASSED_BYTES_MAX
+        })
+    ));
+    let error = here.send(&[], &descriptors[..1], soon());
+    assert!(matches!(error, Err(PassError::Length { .. })));
+    let many = vec![descriptors[0]; DESCRIPTORS_A_MESSAGE_MAX + 1];
+    let error = here.send(b"x", &many, soon());
+    assert!(matches!(error, Err(PassError::Descriptors(254))));
+    assert!(
+        there.receive_now(9).expect("open").is_none(),
+        "nothing was sent"
+    );
+}
+
+/// Goal: what is cut is refused, and its descriptors are closed; the next message is whole.
+#[test]
+fn a_message_that_does_not_fit_is_refused() {
+    let (here, there) = Connection::pair().expect("descriptors");
+    let (end, mut other) = UnixStream::pair().expect("descriptors");
+    here.send(b"123456", &[end.as_fd()], soon()).expect("room");
+    here.send(b"next", &[], soon()).expect("room");
+    drop(end);
+    let error = there.receive(5, soon());
+    assert!(matches!(error, Err(PassError::Length { most: 5 })));
+    assert_eq!(other.read(&mut [0]).expect("ended"), 0, "it is closed");
+    assert_eq!(there.receive(5, soon()).expect("whole").bytes, b"next");
+}
+
+/// Goal: the peer's end, a deadline without a message and one without room each have an error of their own; what was
+/// sent before the end is still received.
+#[test]
+fn an_end_and_a_deadline_differ() {
+    let (here, there) = Connection::pair().expect("descriptors");
+    let error = there.receive(9, now() + Duration::from_millis(1));
+    assert!(matches!(error, Err(PassError::Late)));
+    let (mut sent, large) = (0, vec![0; 60_000]);
+    while here.send_now(&large, &[]).expect("open") {
+        sent += 1;
+    }
+    let error = here.send(&large, &[], now() + Duration::from_millis(1));
+    assert!(matches!(error, Err(PassError::Late)), "{error:?}");
+    drop(here);
+    for _ in 0..sent {
+        assert_eq!(
+            there.receive(60_000, soon()).expect("sent").bytes.len(),
+            60_000
+        );
+    }
+    let error = there.receive(9, soon());
+    assert!(matches!(error, Err(PassError::Ended)));
+    assert!(matches!(
+        there.send(b"x", &[], soon()),
+        Err(PassError::Ended)
+    ));
+
+    let (here, there) = Connection::pair().expect("descriptors");
+    here.send(b"unread", &[], soon()).expect("room");
+    drop(there);
+    let error = here.receive(9, soon());
+    assert!(matches!(error, Err(PassError::Ended)), "{error:?}");
+}
+
+/// Goal: a listener is for its owner alone from its first instant, and tells who connected. Method: look at the file
+/// and at this very process.
+#[test]
+fn a_listener_is_for_its_owner() {
+    let directory = std::env::temp_dir().join(format!("uproar-pass-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("writable");
+    let path = directory.join("a.sock");
+    let _absent = std::fs::remove_file(&path);
+    let listener = Listener::bind(&path).expect("writable");
+    let mode = std::fs::metadata(&path)
+        .expect("bound")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(listener.accept().expect("listening").is_none());
+    let client = Connection::connect(&path).expect("listening");
+    let server = listener.accept().expect("listening").expect("a client");
+    for end in [&client, &server] {
+        let peer = end.peer().expect("connected");
+        assert_eq!(peer.pid, rustix::process::getpid());
+        assert_eq!(peer.uid, rustix::process::getuid());
+        end.peer_process().expect("this very process");
+    }
+    client.send(b"hello", &[], soon()).expect("room");
+    assert_eq!(server.receive(9, soon()).expect("sent").bytes, b"hello");
+    drop(client);
+    let gone = server.peer_process().expect_err("its end is closed");
+    assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
+    let taken = Listener::bind(&path).expect_err("it exists");
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    std::fs::remove_dir_all(&directory).expect("ours");
+}
