@@ -57,7 +57,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
         &[
             &["clock", "random", "exposition"],
             &["net", "durable", "logging"],
-            &["supervisor"],
+            &["supervisor", "takeover"],
             &["shard"],
             &["control"],
             &["config"],

@@ -1,0 +1,261 @@
+//! What the two processes say to each other, as JSON: one message of the socket each, with descriptors beside it.
+//!
+//! JSON, because these are a few dozen messages in all, because operators' commands use it on the same socket, and
+//! because it reads well in a trace of system calls. Another version's fields are skipped, a missing one refuses. What
+//! is carried in bulk, rooms and viewers, has an encoding of its own (`uproar_proto::tagged`).
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Changes when a message or a carried field changes its meaning; additions leave it. Both processes must have one.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Something that a viewer or a room may use. What the new process lacks is not carried: its viewers are cut, and
+/// their clients connect again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Feature {
+    /// Compressed messages.
+    Compression,
+    /// Message review: pending messages.
+    Reviews,
+    /// Chat logs: the new process goes on with their spools.
+    ChatLogs,
+}
+
+impl Feature {
+    /// Everything that this build has.
+    pub(crate) const ALL: [Self; 3] = [Self::Compression, Self::Reviews, Self::ChatLogs];
+}
+
+/// A process that serves or wants to. What must be equal for viewers to stay, and what is told to the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// [`FORMAT`] of its build.
+    pub(crate) format: u32,
+    /// Version and commit of its build.
+    pub(crate) version: String,
+    /// The user it runs as.
+    pub(crate) uid: u32,
+    /// Device and inode of the lock file of its data directory: names of a directory may differ.
+    pub(crate) lock: (u64, u64),
+    /// Its data directory, for people.
+    pub(crate) data_dir: PathBuf,
+    /// Region of its ARNs.
+    pub(crate) region: String,
+    /// Account of its ARNs.
+    pub(crate) account: String,
+    /// Number of its shards.
+    pub(crate) shards: usize,
+    /// Its features by name; one that the reader does not know is skipped.
+    pub(crate) features: BTreeSet<String>,
+}
+
+impl Hello {
+    /// The features that this process has and `other` lacks.
+    pub(crate) fn missing_in(&self, other: &Self) -> BTreeSet<String> {
+        self.features.difference(&other.features).cloned().collect()
+    }
+
+    /// Why a process that greets with `new` cannot take over from this one, if it cannot.
+    pub(crate) fn refusal(&self, new: &Self) -> Option<String> {
+        let differs = |what: &str, own: &dyn std::fmt::Display, other: &dyn std::fmt::Display| {
+            format!("its {what} is {other}, this server's is {own}")
+        };
+        if self.format != new.format {
+            return Some(format!(
+                "{}; only `--or-restart` can change that, which cuts all viewers and lets them back",
+                differs("take-over format", &self.format, &new.format)
+            ));
+        }
+        if self.uid != new.uid {
+            return Some(format!(
+                "{}: start it as the same user",
+                differs("user id", &self.uid, &new.uid)
+            ));
+        }
+        if self.lock != new.lock {
+            return Some(format!(
+                "{}: set server.data_dir as it was",
+                differs(
+                    "data directory",
+                    &self.data_dir.display(),
+                    &new.data_dir.display()
+                )
+            ));
+        }
+        for (key, own, other) in [
+            ("region", &self.region, &new.region),
+            ("account", &self.account, &new.account),
+        ] {
+            if own != other {
+                return Some(format!(
+                    "{}, and every ARN has it: set server.{key} as it was",
+                    differs(key, own, other)
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// Counts that both processes must agree on before the new one may commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Viewers sent, or taken and installed.
+    pub(crate) viewers: u64,
+    /// Viewers that arrived and could not be installed; 0 when counted by the old process.
+    #[serde(default)]
+    pub(crate) refused: u64,
+}
+
+/// What the new process says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub(crate) enum New {
+    /// The first message.
+    Hello(Hello),
+    /// The store is open, and every room is with its shard.
+    Loaded,
+    /// The rooms' state is with the shards: viewers may come.
+    RoomsLoaded,
+    /// All viewers are installed; nothing of theirs was read or written.
+    Prepared(Counts),
+    /// From now on this process serves. Said before anything is touched.
+    Committed,
+    /// It serves: viewers are read and written, the doors are open.
+    Serving {
+        /// Viewers with it.
+        viewers: u64,
+        /// When it began to serve, in nanoseconds of `CLOCK_MONOTONIC`, which both processes share.
+        at_nanos: u64,
+    },
+    /// It gives up, and why. It exits behind this.
+    Failed {
+        /// The reason, with its next step.
+        reason: String,
+    },
+}
+
+/// What the old process says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub(crate) enum Old {
+    /// The two can: wait for what is handed over.
+    Welcome {
+        /// Who serves.
+        hello: Hello,
+        /// Viewers it holds.
+        viewers: u64,
+        /// Origin of the ticks in carried deadlines, in nanoseconds of `CLOCK_MONOTONIC`.
+        epoch_nanos: u64,
+    },
+    /// The two cannot. Nothing has happened.
+    Refused {
+        /// The reason, with its next step.
+        reason: String,
+    },
+    /// The store is the new process's. Beside it: a descriptor for each name.
+    Yours {
+        /// `lock`, and the listeners' names as in the descriptor store.
+        names: Vec<String>,
+    },
+    /// Beside it: a sealed memory file with the state of all rooms.
+    Rooms,
+    /// Beside it: a socket for each of the old process's shards, from which its viewers come.
+    Viewers,
+    /// Everything is with the new process: it may serve.
+    Commit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            format: FORMAT,
+            version: "0.1.0".to_owned(),
+            uid: 1000,
+            lock: (7, 12),
+            data_dir: "/var/lib/uproar".into(),
+            region: "us-west-2".to_owned(),
+            account: "123456789012".to_owned(),
+            shards: 2,
+            features: ["compression".to_owned(), "reviews".to_owned()].into(),
+        }
+    }
+
+    /// Goal: each difference that would lose viewers or data refuses, by name and with both values.
+    #[test]
+    fn processes_that_cannot_are_told_why() {
+        let own = hello();
+        assert_eq!(own.refusal(&own), None);
+        let other_shards = Hello {
+            shards: 7,
+            version: "9".to_owned(),
+            data_dir: "/srv/../var/lib/uproar".into(),
+            ..hello()
+        };
+        assert_eq!(own.refusal(&other_shards), None);
+        let refused: [(Hello, &str); 5] = [
+            (
+                Hello {
+                    format: 2,
+                    ..hello()
+                },
+                "format is 2, this server's is 1",
+            ),
+            (
+                Hello { uid: 0, ..hello() },
+                "user id is 0, this server's is 1000",
+            ),
+            (
+                Hello {
+                    lock: (7, 13),
+                    data_dir: "/tmp/x".into(),
+                    ..hello()
+                },
+                "data directory is /tmp/x",
+            ),
+            (
+                Hello {
+                    region: "eu-west-1".to_owned(),
+                    ..hello()
+                },
+                "region is eu-west-1",
+            ),
+            (
+                Hello {
+                    account: "0".to_owned(),
+                    ..hello()
+                },
+                "account is 0",
+            ),
+        ];
+        for (new, words) in refused {
+            let reason = own.refusal(&new).expect("it differs");
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    /// Goal: another version may add fields and features, and may not leave out what is needed.
+    #[test]
+    fn additions_are_skipped_and_gaps_refused() {
+        let said = serde_json::to_value(New::Hello(hello())).expect("JSON");
+        let mut more = said.clone();
+        more["colour"] = "blue".into();
+        more["features"] = serde_json::json!(["compression", "teleport"]);
+        let New::Hello(read) = serde_json::from_value(more).expect("additions are skipped") else {
+            panic!("a hello");
+        };
+        let missing: Vec<String> = hello().missing_in(&read).into_iter().collect();
+        assert_eq!(missing, ["reviews"]);
+        let mut less = said;
+        less.as_object_mut().expect("an object").remove("lock");
+        let read: Result<New, _> = serde_json::from_value(less);
+        assert!(read.is_err());
+    }
+}
