@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod banner;
 mod bench;
 mod doctor;
@@ -61,6 +62,18 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Running server: its process, version, viewers and state; exit 1 if none answers
+    #[command(after_help = EXIT_CODES)]
+    Health(admin::HealthCommand),
+    /// Running server: cut all viewers, so that they reconnect elsewhere, and stop
+    #[command(after_help = EXIT_CODES)]
+    Drain(admin::DrainCommand),
+    /// Running server: read the configuration again
+    #[command(after_help = EXIT_CODES)]
+    Reload(admin::ReloadCommand),
+    /// Running server: hand everything over to a new process
+    #[command(after_help = EXIT_CODES)]
+    Upgrade(admin::UpgradeCommand),
     /// Tokens: make them without asking the server
     Token {
         #[command(subcommand)]
@@ -131,6 +144,10 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Dev { flags, tls } => serve(Mode::Dev { tls }, &flags),
         Command::Serve { flags } => serve(Mode::Serve, &flags),
+        Command::Health(command) => command.run(),
+        Command::Drain(command) => command.run(),
+        Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),

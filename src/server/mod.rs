@@ -1,11 +1,13 @@
 //! Start-up, wiring, signals and shutdown: from valid settings to a running server.
 
+mod admin;
 mod certificate;
 mod demo;
 mod error;
 mod keys;
 mod listeners;
 mod notify;
+mod orders;
 mod pem;
 mod preflight;
 mod process;
@@ -23,6 +25,7 @@ use std::path::Path;
 use crate::clock;
 use crate::config::Settings;
 
+pub(crate) use admin::{AskError, Health, Order, ask};
 pub(crate) use error::StartError;
 pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
 pub(crate) use preflight::raise_descriptor_limit;

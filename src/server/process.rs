@@ -8,11 +8,10 @@ use super::StartError;
 use super::listeners::Inherited;
 use crate::supervisor;
 
-/// Signals without a meaning here whose default is to end the process: SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM,
+/// Signals without a meaning here whose default is to end the process: SIGUSR1, SIGALRM, SIGVTALRM,
 /// SIGPROF, SIGIO, SIGPWR; and SIGXFSZ, after which the write fails, as on a full disk.
-const IGNORED: [i32; 8] = [
+const IGNORED: [i32; 7] = [
     libc::SIGUSR1,
-    libc::SIGUSR2,
     libc::SIGALRM,
     libc::SIGVTALRM,
     libc::SIGPROF,
@@ -25,18 +24,29 @@ const IGNORED: [i32; 8] = [
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(super) runtime: Runtime,
-    pub(super) stop: Stop,
-    /// SIGHUP: keys and certificates are read again.
-    pub(super) hangup: Signal,
+    pub(super) signals: Signals,
     /// Listening sockets that the process was started with.
     pub(super) inherited: Inherited,
 }
 
-/// SIGTERM and SIGINT.
+/// The signals that mean something.
 #[derive(Debug)]
-pub(super) struct Stop {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    upgrade: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signalled {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Reload,
+    /// SIGUSR2.
+    Upgrade,
 }
 
 impl Process {
@@ -54,13 +64,12 @@ impl Process {
         let inherited = Inherited::of_environment();
         let runtime = supervisor::runtime()?;
         let entered = runtime.enter();
-        let (hangup, stop) = (
-            signal(SignalKind::hangup())?,
-            Stop {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
-        );
+        let signals = Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        };
         for number in IGNORED {
             // Once handled, a signal never has its default action again.
             drop(signal(SignalKind::from_raw(number))?);
@@ -68,30 +77,32 @@ impl Process {
         drop(entered);
         Ok(Self {
             runtime,
-            stop,
-            hangup,
+            signals,
             inherited,
         })
     }
 }
 
-impl Stop {
-    /// Ready at the first of both.
-    pub(super) async fn requested(&mut self) {
+impl Signals {
+    /// Ready at the next signal.
+    pub(super) async fn next(&mut self) -> Signalled {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signalled::Stop,
+            _ = self.interrupt.recv() => Signalled::Stop,
+            _ = self.hangup.recv() => Signalled::Reload,
+            _ = self.upgrade.recv() => Signalled::Upgrade,
         }
     }
 
-    /// Whether one has already arrived.
-    pub(super) async fn is_requested(&mut self) -> bool {
+    /// Whether a signal to stop has already arrived.
+    pub(super) async fn is_stop_requested(&mut self) -> bool {
         // The runtime checks for signals when its tasks yield.
         tokio::task::yield_now().await;
         // No timer: its shortest time is a millisecond.
         tokio::select! {
             biased;
-            () = self.requested() => true,
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
             () = std::future::ready(()) => false,
         }
     }

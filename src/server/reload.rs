@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
 
+use super::admin::{Refusal, RefusalCode};
 use super::certificate::Reminder;
 use super::tls::LiveCertificate;
 use super::{StartError, load_keyring};
@@ -45,6 +46,35 @@ const RELOADS: Family = Family::counter(
     "uproar_config_reloads_total",
     "Times sealing keys or a certificate were read again, by result.",
 );
+
+/// Requests reloads of the [`Watch`] that was made with it.
+#[derive(Debug, Clone)]
+pub(super) struct ReloadRequests(mpsc::Sender<Request>);
+
+/// Where a requested reload's outcome goes.
+type Request = oneshot::Sender<Result<Reloaded, Refusal>>;
+
+/// What was read again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Reloaded {
+    reloaded: Vec<&'static str>,
+}
+
+impl ReloadRequests {
+    /// Makes a way to request reloads, and where they arrive.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Reads everything again: all of it, or the refusal says why nothing.
+    pub(super) async fn run(&self) -> Result<Reloaded, Refusal> {
+        let (answer, outcome) = oneshot::channel();
+        let _ending = self.0.send(answer).await;
+        let ending = |_| Refusal::new(RefusalCode::Failed, "the server is ending");
+        outcome.await.map_err(ending)?
+    }
+}
 
 /// Watches the files until it is dropped.
 pub(super) struct Watch {
@@ -83,36 +113,50 @@ impl Watch {
     }
 
     /// Runs as long as the server does.
-    pub(super) async fn run(mut self, mut hangup: Signal, clock: Clock) -> Infallible {
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        clock: Clock,
+    ) -> Infallible {
         loop {
             self.warn_of_expiry(clock);
-            let forced = tokio::select! {
-                _ = hangup.recv() => true,
-                () = tokio::time::sleep(CHECK_INTERVAL) => false,
-            };
-            if !forced || self.check_configuration() {
-                self.check(forced);
+            tokio::select! {
+                Some(answer) = requests.recv() => {
+                    // The caller may have gone; the log has the outcome.
+                    let _gone = answer.send(self.reload());
+                }
+                () = tokio::time::sleep(CHECK_INTERVAL) => {
+                    // It is logged.
+                    let _complaint = self.check(false);
+                }
             }
         }
     }
 
+    /// Reads everything again, if a start would accept the configuration as it is now.
+    fn reload(&mut self) -> Result<Reloaded, Refusal> {
+        self.check_configuration()
+            .and_then(|()| self.check(true))
+            .map_err(|error| Refusal::new(RefusalCode::Refused, error))
+    }
+
     /// Whether a start would accept the configuration as it is now.
-    fn check_configuration(&self) -> bool {
+    fn check_configuration(&self) -> Result<(), String> {
         match self.running.changed() {
-            Ok(changed) if changed.is_empty() => true,
+            Ok(changed) if changed.is_empty() => Ok(()),
             Ok(changed) => {
                 let changed = changed.join(", ");
                 tracing::warn!(
                     changed,
                     "configuration not reloaded: these keys count from the next start"
                 );
-                true
+                Ok(())
             }
             Err(error) => {
                 let counted = &self.reloads.failed;
                 counted.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, "nothing is reloaded: no start would accept the configuration");
-                false
+                Err(error.to_string())
             }
         }
     }
@@ -131,19 +175,23 @@ impl Watch {
         }
     }
 
-    fn check(&mut self, forced: bool) {
-        self.keys.check(forced, &self.reloads, || {
+    /// Reads what has changed, and with `forced` everything; returns what, or why some of it is not in use.
+    fn check(&mut self, forced: bool) -> Result<Reloaded, String> {
+        let mut outcomes = vec![self.keys.check(forced, &self.reloads, || {
             let ring = load_keyring(&self.data_dir)?;
             self.keyring.store(Arc::new(ring));
             Ok(())
-        });
+        })];
         if let Some((certificate, files)) = self
             .certificate
             .as_ref()
             .zip(self.certificate_files.as_mut())
         {
-            files.check(forced, &self.reloads, || certificate.reload());
+            outcomes.push(files.check(forced, &self.reloads, || certificate.reload()));
         }
+        let outcomes = outcomes.into_iter().flatten();
+        let reloaded = outcomes.collect::<Result<_, _>>()?;
+        Ok(Reloaded { reloaded })
     }
 }
 
@@ -164,15 +212,15 @@ impl<const N: usize> WatchedFiles<N> {
         }
     }
 
-    /// Reloads the files if they changed.
+    /// Reloads the files if they changed, and returns what they are.
     fn check(
         &mut self,
         forced: bool,
         reloads: &Reloads,
         reload: impl FnOnce() -> Result<(), StartError>,
-    ) {
+    ) -> Option<Result<&'static str, String>> {
         if !self.files.changed() && !forced {
-            return;
+            return None;
         }
         let what = self.what;
         match reload() {
@@ -180,6 +228,7 @@ impl<const N: usize> WatchedFiles<N> {
                 self.complaint = None;
                 reloads.done.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(what, "reloaded");
+                Some(Ok(what))
             }
             Err(error) => {
                 reloads.failed.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +237,7 @@ impl<const N: usize> WatchedFiles<N> {
                     tracing::warn!(what, %error, "not reloaded: the old ones stay in use");
                 }
                 self.complaint = complaint;
+                Some(Err(format!("{what}: {error}")))
             }
         }
     }

@@ -1,18 +1,22 @@
 //! The control thread from its start to the server's end.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use super::admin::AdminSocket;
 use super::listeners::Listeners;
 use super::notify::Notifier;
-use super::process::{Process, Stop};
+use super::orders::{Orders, Subjects};
+use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
+use super::reload::ReloadRequests;
 use super::{Ready, StartError, demo, reload, tls, vitals};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
@@ -77,8 +81,7 @@ impl Serving {
         let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
         let Process {
             runtime,
-            stop,
-            hangup,
+            signals,
             inherited: _,
         } = process;
         let (to_shards, to_archive) = (gateway.clone(), archive.archive());
@@ -86,8 +89,7 @@ impl Serving {
             let opening = Opening {
                 shards: &mut shards,
                 listener,
-                stop,
-                hangup,
+                signals,
             };
             self.serve(opening, to_shards, to_archive, on_ready).await
         };
@@ -109,10 +111,10 @@ impl Serving {
         let Opening {
             shards,
             listener,
-            mut stop,
-            hangup,
+            mut signals,
         } = opening;
         let (supervisor, notifier) = (self.supervisor.clone(), self.notifier.clone());
+        let data_dir = self.settings.data_dir.clone();
         let Plane {
             control,
             reviews,
@@ -122,7 +124,7 @@ impl Serving {
             ready,
         } = self.plane(&shards.metrics, gateway.clone(), archive)?;
         let room = ready_room(&control, pages.as_deref(), listener.address).await?;
-        if stop.is_requested().await {
+        if signals.is_stop_requested().await {
             tracing::info!("stopped before anybody was accepted");
             return Ok(());
         }
@@ -134,11 +136,20 @@ impl Serving {
         listener.announce(shards.address, room, on_ready);
         notifier.ready();
         let ControlListener { listener, tls, .. } = listener;
-        let serving = control.serve(listener, tls, stop.requested());
+        let (reloads, reload_requests) = ReloadRequests::new();
+        let subjects = Subjects::new(&shards.metrics, &supervisor, ready, reloads);
+        let (stop, stopped) = oneshot::channel();
+        let serving = control.serve(listener, tls, async { drop(stopped.await) });
+        let orders = async {
+            follow_orders(signals, &data_dir, subjects).await;
+            let _waits = stop.send(());
+            std::future::pending().await
+        };
         // The control thread's tasks that must not end.
         let served = tokio::select! {
             served = serving => served.map_err(StartError::Runtime),
-            never = watch.run(hangup, clock) => match never {},
+            never = orders => never,
+            never = watch.run(reload_requests, clock) => match never {},
             never = vitals::report(&notifier, &supervisor, &shards.metrics) => match never {},
             failed = reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
@@ -229,8 +240,25 @@ struct Plane {
 struct Opening<'a> {
     shards: &'a mut Shards,
     listener: ControlListener,
-    stop: Stop,
-    hangup: Signal,
+    signals: Signals,
+}
+
+/// Takes orders from signals and the admin socket; returns when the server is to stop.
+async fn follow_orders(signals: Signals, data_dir: &Path, subjects: Subjects) {
+    let (sender, received) = mpsc::channel(1);
+    let socket = AdminSocket::listen(data_dir).inspect_err(|error| {
+        let data_dir = data_dir.display();
+        tracing::warn!(%data_dir, %error, "no admin socket: the server takes orders by signals alone");
+    });
+    let mut orders = Orders::new(signals, received, subjects);
+    // Without a socket the sender lives on, so that the channel has no end.
+    match socket {
+        Ok(socket) => tokio::select! {
+            () = orders.run() => {}
+            never = socket.serve(sender) => match never {},
+        },
+        Err(_) => orders.run().await,
+    }
 }
 
 /// Makes the room of `uproar dev`, and returns its ARN.

@@ -29,6 +29,9 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server", "ready"),
         ("server", "stopped before"),
         ("server", "stopping:"),
+        ("server/serve.rs", "no admin socket"),
+        // Once a signal of the server's own user.
+        ("server/admin/reply.rs", "order"),
         ("supervisor/mod.rs", "must live"),
         ("server/listeners.rs", ""),
         ("server/notify.rs", ""),

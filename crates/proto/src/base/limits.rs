@@ -378,6 +378,19 @@ pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// How long the server waits for calls in progress when it stops.
 pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// One message on the admin socket, in bytes: an order, or an answer with a refusal that names every
+/// faulty key of a configuration.
+pub const ADMIN_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Open connections of the admin socket: a command each, and one is enough for most days. Further
+/// ones are refused, so that commands which wait for a drain keep no descriptors from viewers.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// From a connection to the admin socket until its order has arrived: the command sends it at once.
+pub const ADMIN_ORDER_MAX: Duration = Duration::from_secs(5);
+/// How long an answer waits for a command that does not read; progress does not wait at all.
+pub const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long a command waits for the server's next word before it gives up: longer than any phase of
+/// an order takes, since the server tells of progress at least as often.
+pub const ADMIN_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Difference between `X-Amz-Date` (or a signed `Date`) and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 

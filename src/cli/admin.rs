@@ -1,0 +1,109 @@
+//! `uproar health`, `drain`, `reload`, `upgrade`: orders to the server that runs on a data directory.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::output::print;
+use super::place::Place;
+use crate::server::{AskError, Health, Order, ask};
+
+/// `uproar health`.
+#[derive(Debug, clap::Args)]
+pub(super) struct HealthCommand {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `uproar drain`.
+#[derive(Debug, clap::Args)]
+pub(super) struct DrainCommand {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `uproar reload`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadCommand {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `uproar upgrade`.
+#[derive(Debug, clap::Args)]
+pub(super) struct UpgradeCommand {
+    /// The new program [default: the file that the server was started from]
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// If viewers cannot be handed over: stop, so that the supervisor starts the new program
+    #[arg(long)]
+    or_restart: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl HealthCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let health = order(&self.place, &Order::Health {})?;
+        if self.json {
+            return print(&format!("{health}\n"));
+        }
+        let health: Health = serde_json::from_value(health)
+            .map_err(|error| Failure::Run(AskError::Foreign(error.to_string()).to_string()))?;
+        let Health {
+            pid,
+            version,
+            commit,
+            state,
+            ready,
+            viewers,
+            rooms,
+        } = health;
+        let ready = if ready { "ready" } else { "not ready" };
+        print(&format!(
+            "process {pid}, uproar {version} (commit {commit}): {state}, {ready}, {viewers} viewers, {rooms} rooms\n"
+        ))
+    }
+}
+
+impl DrainCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        order(&self.place, &Order::Drain {})?;
+        print("the server stops\n")
+    }
+}
+
+impl ReloadCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let reloaded = order(&self.place, &Order::Reload {})?;
+        let names = reloaded["reloaded"].as_array().into_iter().flatten();
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        print(&format!("reloaded: {}\n", names.join(", ")))
+    }
+}
+
+impl UpgradeCommand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        // The server may have another working directory.
+        let absolute = |binary: &PathBuf| {
+            std::path::absolute(binary)
+                .map_err(|error| Failure::Usage(format!("{}: {error}", binary.display())))
+        };
+        let upgrade = Order::Upgrade {
+            binary: self.binary.as_ref().map(absolute).transpose()?,
+            or_restart: self.or_restart,
+        };
+        let outcome = order(&self.place, &upgrade)?;
+        print(&format!("{outcome}\n"))
+    }
+}
+
+/// Gives an order, and returns its answer.
+fn order(place: &Place, order: &Order) -> Result<Value, Failure> {
+    let data_dir = place.existing()?.data_dir;
+    ask(&data_dir, order, |_| {}).map_err(|error| Failure::Run(error.to_string()))
+}

@@ -1,0 +1,170 @@
+//! The messages of the admin socket: one JSON object each.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use uproar_proto::base::limits::ADMIN_MESSAGE_BYTES_MAX;
+
+/// What a server is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Order {
+    /// Tells how the server does: [`Health`].
+    Health {},
+    /// Cuts all viewers, who reconnect elsewhere, and stops.
+    Drain {},
+    /// Ends a drain before it has ended the server.
+    CancelDrain {},
+    /// Reads the configuration again.
+    Reload {},
+    /// Hands everything over to a new process.
+    Upgrade {
+        /// The new process's program; `None`: the file that this one was started from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binary: Option<PathBuf>,
+        /// If a hand-over is impossible: stop, so that a supervisor starts the new program.
+        #[serde(default)]
+        or_restart: bool,
+    },
+    /// From a new process: it takes over, on this connection.
+    TakeOver {},
+}
+
+impl Order {
+    /// Its name in messages.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Health {} => "health",
+            Self::Drain { .. } => "drain",
+            Self::CancelDrain {} => "cancel_drain",
+            Self::Reload {} => "reload",
+            Self::Upgrade { .. } => "upgrade",
+            Self::TakeOver {} => "take_over",
+        }
+    }
+}
+
+/// What the server says of an order: any number of `Progress`, then one of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// It is being done.
+    Progress(Value),
+    /// It is done.
+    Ok(Value),
+    /// It is not done.
+    Error(Refusal),
+}
+
+/// Why an order was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// For programs.
+    pub(crate) code: RefusalCode,
+    /// For people: the value, the limit, the next step.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    /// Makes a refusal; a message that would not fit an answer is cut.
+    pub(crate) fn new(code: RefusalCode, message: impl fmt::Display) -> Self {
+        // Each character may become six in JSON.
+        let most = ADMIN_MESSAGE_BYTES_MAX / 8;
+        let mut message = message.to_string();
+        message.truncate(message.floor_char_boundary(most));
+        Self { code, message }
+    }
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RefusalCode {
+    /// The message is not an order.
+    Malformed,
+    /// The message is longer than `ADMIN_MESSAGE_BYTES_MAX`.
+    TooLong,
+    /// No order came within `ADMIN_ORDER_MAX`.
+    Late,
+    /// The peer is neither the server's user nor root.
+    Forbidden,
+    /// As many commands are connected as may be, or another order is being done.
+    Busy,
+    /// The order makes no sense now, or its values are refused.
+    Refused,
+    /// The order was begun and has failed; the message says what is left of it.
+    Failed,
+}
+
+/// How a server does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// Its version.
+    pub(crate) version: String,
+    /// The commit it was built from.
+    pub(crate) commit: String,
+    /// What it does: serve, or which step of a drain.
+    pub(crate) state: String,
+    /// What `/readyz` says: whether new viewers are welcome.
+    pub(crate) ready: bool,
+    /// Established connections of viewers.
+    pub(crate) viewers: u64,
+    /// Rooms.
+    pub(crate) rooms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an order has one name, in messages, in the code and on the page; what is no order is
+    /// refused. Method: every name on the page makes an order of that name, and each order has a row.
+    #[test]
+    fn the_page_lists_every_order() {
+        let page = include_str!("../../../docs/admin-socket.md");
+        let (_, orders) = page.split_once("## Orders").expect("the section");
+        let (orders, refusals) = orders.split_once("## Refusals").expect("the next section");
+        let names: Vec<&str> = rows(orders).collect();
+        let parse = |name: &str| {
+            serde_json::from_value::<Order>(serde_json::json!({ "order": name }))
+                .map_err(|e| e.to_string())
+        };
+        for name in &names {
+            assert_eq!(parse(name).as_ref().map(Order::name), Ok(*name));
+        }
+        let unknown = parse("no such order").expect_err("it is unknown");
+        let listed = format!("`{}`", names.join("`, `"));
+        assert!(unknown.contains(&listed), "{unknown}");
+        for code in rows(refusals) {
+            let parsed = serde_json::from_value::<RefusalCode>(code.into());
+            assert!(parsed.is_ok(), "{code} is no refusal");
+        }
+        let unknown = serde_json::from_value::<RefusalCode>("x".into()).expect_err("unknown");
+        let listed = format!("`{}`", rows(refusals).collect::<Vec<_>>().join("`, `"));
+        assert!(unknown.to_string().contains(&listed), "{unknown}");
+    }
+
+    /// The first cell of each row.
+    fn rows(section: &str) -> impl Iterator<Item = &str> {
+        let cells = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        cells.filter_map(|line| Some(line.split_once('`')?.0))
+    }
+
+    /// Goal: a misspelt field is refused, not ignored: `over` instead of `over_s` would cut a crowd at once.
+    #[test]
+    fn unknown_fields_are_refused() {
+        for text in [
+            r#"{"order":"drain","over":120}"#,
+            r#"{"order":"health","verbose":true}"#,
+            r#"{"order":"upgrade","binary":7}"#,
+            r#"{"order":"upgrade"} {}"#,
+        ] {
+            assert!(serde_json::from_str::<Order>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The admin socket: `admin.sock` in the data directory, through which a server's operator gives it
+//! orders. docs/admin-socket.md is its protocol.
+//!
+//! Who may: the server's user and root, as the kernel says of the peer; no access key is needed.
+
+mod client;
+mod listen;
+mod message;
+mod reply;
+mod socket;
+
+pub(crate) use client::{AskError, ask};
+pub(super) use listen::AdminSocket;
+pub(crate) use message::{Health, Order, Refusal, RefusalCode};
+pub(super) use reply::Reply;

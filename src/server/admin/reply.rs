@@ -1,0 +1,108 @@
+//! The way back to whoever gave an order.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
+use super::message::{Answer, Refusal};
+use super::socket::send;
+use uproar_proto::base::limits::ADMIN_ANSWER_MAX;
+
+/// Where progress and the one final answer of an order go. Dropped without an answer, it ends the
+/// connection, which its command reports.
+#[derive(Debug)]
+pub(in crate::server) enum Reply {
+    /// To a command on the admin socket.
+    Command(Peer),
+    /// To nobody: a signal gave the order, the log gets the answer.
+    Signal(&'static str),
+}
+
+/// A connection to the admin socket, which counts as open while this lives.
+#[derive(Debug)]
+pub(in crate::server) struct Peer {
+    // Of kind SEQPACKET; tokio has no type for those. Only `socket::receive` and `send` use it.
+    pub(super) socket: UnixStream,
+    /// One reference for each open connection.
+    pub(super) slot: Rc<()>,
+}
+
+impl Reply {
+    #[expect(dead_code, reason = "for drains and upgrades, which come next")]
+    /// Tells of progress. A command that does not read misses it: the order must not wait for it.
+    pub(in crate::server) fn progress(&self, progress: &impl Serialize) {
+        if let Self::Command(peer) = self {
+            let message = encode(&Answer::Progress(value(progress)));
+            let _unread = send(&peer.socket, &message);
+        }
+    }
+
+    /// The order is done.
+    pub(in crate::server) fn ok(self, outcome: &(impl Serialize + Debug)) {
+        match self {
+            Self::Command(peer) => peer.answer(&Answer::Ok(value(outcome))),
+            Self::Signal(signal) => tracing::info!(signal, ?outcome, "order done"),
+        }
+    }
+
+    /// The order is not done.
+    pub(in crate::server) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Command(peer) => peer.answer(&Answer::Error(refusal)),
+            Self::Signal(signal) => {
+                let Refusal { code, message } = refusal;
+                tracing::warn!(signal, ?code, "order not done: {message}");
+            }
+        }
+    }
+
+    /// Answers either way.
+    pub(in crate::server) fn answer<T: Serialize + Debug>(self, outcome: Result<T, Refusal>) {
+        match outcome {
+            Ok(outcome) => self.ok(&outcome),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    #[expect(dead_code, reason = "for hand-overs, which come next")]
+    /// The connection itself, for an order that speaks a protocol of its own on it.
+    pub(in crate::server) fn into_socket(self) -> Option<OwnedFd> {
+        match self {
+            Self::Command(peer) => peer.socket.into_std().ok().map(OwnedFd::from),
+            Self::Signal(_) => None,
+        }
+    }
+}
+
+impl Peer {
+    /// Sends the final answer, and waits beside everything else for a command that does not read at once.
+    pub(super) fn answer(self, answer: &Answer) {
+        let message = encode(answer);
+        match send(&self.socket, &message) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::task::spawn_local(async move {
+                    let socket = &self.socket;
+                    let sent = socket.async_io(Interest::WRITABLE, || send(socket, &message));
+                    let _unread = tokio::time::timeout(ADMIN_ANSWER_MAX, sent).await;
+                    drop(self.slot);
+                });
+            }
+            // Sent, or the command has gone.
+            _ => {}
+        }
+    }
+}
+
+fn value(told: &impl Serialize) -> Value {
+    serde_json::to_value(told).expect("structs of texts and numbers")
+}
+
+fn encode(answer: &Answer) -> Vec<u8> {
+    serde_json::to_vec(answer).expect("structs of texts and numbers")
+}

@@ -1,0 +1,160 @@
+//! The order loop of the control thread: what signals and the admin socket ask for, one at a time.
+//!
+//! | running | health | drain, reload, upgrade | first SIGTERM or SIGINT |
+//! |---|---|---|---|
+//! | nothing | answered | done | ends the loop |
+//! | reload, upgrade | answered | refused: it says what is being done | waits for its end |
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::admin::{Health, Order, Refusal, RefusalCode, Reply};
+use super::process::{Signalled, Signals};
+use super::reload::ReloadRequests;
+use crate::shard::metrics::{Figure, ShardMetrics};
+use crate::supervisor::Supervisor;
+
+/// What orders are about.
+pub(super) struct Subjects {
+    shards: Vec<Arc<ShardMetrics>>,
+    supervisor: Supervisor,
+    // What `/readyz` says.
+    ready: Arc<AtomicBool>,
+    reloads: ReloadRequests,
+}
+
+impl Subjects {
+    /// Takes part in what the rest of the control thread has; `ready` is what `/readyz` says.
+    pub(super) fn new(
+        shards: &[Arc<ShardMetrics>],
+        supervisor: &Supervisor,
+        ready: Arc<AtomicBool>,
+        reloads: ReloadRequests,
+    ) -> Self {
+        Self {
+            shards: shards.to_vec(),
+            supervisor: supervisor.clone(),
+            ready,
+            reloads,
+        }
+    }
+}
+
+/// Takes orders until one of them ends the server.
+pub(super) struct Orders {
+    signals: Signals,
+    received: mpsc::Receiver<(Order, Reply)>,
+    subjects: Subjects,
+    running: Option<Running>,
+    // A signal to stop has come while an order was being done that must not be cut short.
+    stopping: bool,
+}
+
+/// An order that is being done.
+struct Running {
+    what: &'static str,
+    work: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Orders {
+    /// Takes orders from `signals` and from the admin socket, as `received`.
+    pub(super) fn new(
+        signals: Signals,
+        received: mpsc::Receiver<(Order, Reply)>,
+        subjects: Subjects,
+    ) -> Self {
+        Self {
+            signals,
+            received,
+            subjects,
+            running: None,
+            stopping: false,
+        }
+    }
+
+    /// Returns when the server is to stop.
+    pub(super) async fn run(&mut self) {
+        loop {
+            let is_running = self.running.is_some();
+            if self.stopping && !is_running {
+                return;
+            }
+            let running = self.running.as_mut();
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Signalled::Stop => self.stopping = true,
+                    Signalled::Reload => self.take(Order::Reload {}, Reply::Signal("SIGHUP")),
+                    Signalled::Upgrade => {
+                        let (binary, or_restart) = (None, false);
+                        let order = Order::Upgrade { binary, or_restart };
+                        self.take(order, Reply::Signal("SIGUSR2"));
+                    }
+                },
+                Some((order, reply)) = self.received.recv() => self.take(order, reply),
+                () = async { running.expect("asked before").work.as_mut().await }, if is_running => {
+                    self.running = None;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order, reply: Reply) {
+        if let Some(Running { what, .. }) = &self.running
+            && order != (Order::Health {})
+        {
+            let message = format!("{what} is being done; repeat the order when it is over");
+            return reply.refuse(Refusal::new(RefusalCode::Busy, message));
+        }
+        let what = order.name();
+        match order {
+            Order::Health {} => self.health(reply),
+            Order::Drain {} => {
+                reply.ok(&());
+                self.stopping = true;
+            }
+            Order::CancelDrain {} => {
+                let message = "no drain is being done";
+                reply.refuse(Refusal::new(RefusalCode::Refused, message));
+            }
+            Order::Reload {} => {
+                let reload = self.subjects.reloads.clone();
+                let work = Box::pin(async move { reply.answer(reload.run().await) });
+                self.running = Some(Running { what, work });
+            }
+            Order::Upgrade { .. } | Order::TakeOver {} => {
+                let message = "this build hands nothing over to a new process; stop the server and start the new one";
+                reply.refuse(Refusal::new(RefusalCode::Refused, message));
+            }
+        }
+    }
+
+    /// Answers beside whatever is being done.
+    fn health(&self, reply: Reply) {
+        let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
+            let shards = self.subjects.shards.iter();
+            shards.map(|shard| figure(shard).get()).sum()
+        };
+        let health = Health {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: env!("UPROAR_COMMIT").to_owned(),
+            state: "serving".to_owned(),
+            ready: self.subjects.ready.load(Ordering::Acquire),
+            viewers: sum(|shard| &shard.connections),
+            rooms: sum(|shard| &shard.rooms),
+        };
+        let supervisor = self.subjects.supervisor.clone();
+        tokio::task::spawn_local(async move {
+            let silent = supervisor.silent().await;
+            reply.answer(if silent.is_empty() {
+                Ok(health)
+            } else {
+                let message = format!("these threads take no turn: {}", silent.join(", "));
+                Err(Refusal::new(RefusalCode::Failed, message))
+            });
+        });
+    }
+}
