@@ -16,7 +16,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
         "crates/proto/src",
         &[
             &["base"],
-            &["scan", "framing", "proxy", "sigv4", "token"],
+            &["scan", "framing", "proxy", "sigv4", "tagged", "token"],
             &["ws"],
             &["chat", "http"],
             &["session", "room"],

@@ -9,7 +9,7 @@
 //! | 4 | [`session`], [`room`] | state machines: one connection's protocol, one room's order and log |
 //! | 3 | [`chat`], [`http`] | IVS Chat's JSON messages; heads of requests and upgrades |
 //! | 2 | [`ws`] | RFC 6455 and RFC 7692: frames, compression, its negotiation |
-//! | 1 | [`framing`], [`proxy`], [`scan`], [`sigv4`], [`token`] | where requests end, PROXY headers, JSON by parts, signatures, chat tokens |
+//! | 1 | [`framing`], [`proxy`], [`scan`], [`sigv4`], [`tagged`], [`token`] | where requests end, PROXY headers, JSON by parts, signatures, tagged fields, chat tokens |
 //! | 0 | [`base`] | limits, ids, time, rates, tables |
 
 #![forbid(unsafe_code)]
@@ -33,5 +33,6 @@ pub mod room;
 pub mod scan;
 pub mod session;
 pub mod sigv4;
+pub mod tagged;
 pub mod token;
 pub mod ws;

@@ -1,5 +1,5 @@
 //! Frames as clients send them. The server only reads such frames; load generators and tests write
-//! them.
+//! them, and a decoder that is replayed in another process.
 
 #![expect(
     clippy::indexing_slicing,
@@ -14,8 +14,19 @@ use super::mask::unmask;
 /// a whole text message. It goes out as it is, so that tests can send frames that no client may
 /// send.
 pub fn masked_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4]) {
+    masked_start(out, first, payload.len(), payload, mask);
+}
+
+/// Appends the header of a client's frame of `len` bytes, and the first ones of its payload.
+pub(super) fn masked_start(
+    out: &mut Vec<u8>,
+    first: u8,
+    len: usize,
+    payload: &[u8],
+    mask: [u8; 4],
+) {
     out.push(first);
-    match u16::try_from(payload.len()) {
+    match u16::try_from(len) {
         Ok(len @ 0..126) => out.push(MASKED | len.to_le_bytes()[0]),
         Ok(len) => {
             out.push(MASKED | 0x7E);
@@ -23,7 +34,7 @@ pub fn masked_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], mask: [u8; 4])
         }
         Err(_) => {
             out.push(MASKED | 0x7F);
-            out.extend(u64::try_from(payload.len()).expect("64 bits").to_be_bytes());
+            out.extend(u64::try_from(len).expect("64 bits").to_be_bytes());
         }
     }
     out.extend(mask);

@@ -417,5 +417,6 @@ fn close_item(payload: &[u8], span: Span) -> Result<Item, Violation> {
     })
 }
 
+mod replay;
 #[cfg(test)]
 mod tests;

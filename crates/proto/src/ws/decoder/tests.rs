@@ -30,13 +30,27 @@ fn decode_with(
     stream: &[u8],
     chunks: &[usize],
 ) -> (Vec<(char, Vec<u8>)>, Option<Violation>) {
-    let (mut decoder, mut items) = (Decoder::default(), Vec::new());
+    let (mut decoder, mut read) = (Decoder::default(), Read::default());
     let mut sizes = chunks.iter().cycle();
     let mut rest = stream;
-    while !rest.is_empty() {
+    while !rest.is_empty() && read.1.is_none() {
         let len = (*sizes.next().expect("endless")).clamp(1, rest.len());
-        let mut buffer = rest[..len].to_vec();
+        read.feed(&mut decoder, &rest[..len], inflater.as_deref_mut());
         rest = &rest[len..];
+    }
+    let Read(items, violation) = read;
+    (items, violation)
+}
+
+/// What was read of a stream: kind and payload of each item, and the violation that ended it.
+#[derive(Debug, Default, PartialEq)]
+struct Read(Vec<(char, Vec<u8>)>, Option<Violation>);
+
+impl Read {
+    /// Reads the next received bytes, up to a violation.
+    fn feed(&mut self, decoder: &mut Decoder, bytes: &[u8], mut inflater: Option<&mut Inflater>) {
+        let len = bytes.len();
+        let mut buffer = bytes.to_vec();
         // Padding that would change the result if it were read as bytes of the message.
         buffer.resize(len + PARSE_PADDING_BYTES, b'{');
         let mut start = 0;
@@ -44,7 +58,10 @@ fn decode_with(
             let shared = inflater.as_deref_mut();
             let step = match decoder.step(&mut buffer, start, len, &BOUNDS, shared) {
                 Ok(step) => step,
-                Err(violation) => return (items, Some(violation)),
+                Err(violation) => {
+                    self.1 = Some(violation);
+                    return;
+                }
             };
             assert!(
                 step.consumed > 0 && start + step.consumed <= len,
@@ -56,7 +73,7 @@ fn decode_with(
                 let payload = decoder.payload(span, &mut buffer, shared);
                 payload.into_bytes().to_vec()
             };
-            items.extend(step.item.map(|item| match item {
+            self.0.extend(step.item.map(|item| match item {
                 Item::Text(span) => ('t', lend(span)),
                 Item::Binary(span) => ('b', lend(span)),
                 Item::Oversized(scan) => {
@@ -76,7 +93,6 @@ fn decode_with(
             "idle costs nothing"
         );
     }
-    (items, None)
 }
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -112,7 +128,106 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
+/// Reads a stream with one decoder to `cut`, and on with a fresh one that got the first one's replay.
+fn decode_replayed(stream: &[u8], cut: usize, deflate: bool) -> Option<Read> {
+    let mut inflater = deflate.then(Inflater::default);
+    let mut decoder = Decoder::default();
+    let mut read = Read::default();
+    read.feed(&mut decoder, &stream[..cut], inflater.as_mut());
+    if read.1.is_some() {
+        return Some(read);
+    }
+    let replay = decoder.replay()?;
+    assert!(
+        replay.len() <= BOUNDS.message_bytes_max + 64 * 8 + 125 + 28,
+        "{}",
+        replay.len()
+    );
+    let (mut fresh, mut silent) = (Decoder::default(), Read::default());
+    silent.feed(&mut fresh, &replay, inflater.as_mut());
+    assert_eq!(silent, Read::default(), "a replay has no item");
+    assert_eq!(fresh.fragments(), decoder.fragments());
+    assert_eq!(
+        fresh.replay().as_ref(),
+        Some(&replay),
+        "and is replayed the same"
+    );
+    read.feed(&mut fresh, &stream[cut..], inflater.as_mut());
+    Some(read)
+}
+
+/// Goal: a stream is read the same if the decoder is replaced anywhere by a fresh one with the first one's
+/// replay. Method: a stream with everything a decoder can hold, cut at each byte, plain and compressed.
+#[test]
+fn a_decoder_is_replaced_at_each_byte() {
+    let mut plain = Vec::new();
+    for (first, payload) in [
+        (0x01, "hällo \u{1F600}".as_bytes()),
+        (0x00, b""),
+        (0x89, b"a ping between"),
+        (0x00, &[0xF0, 0x9F]),
+        (0x8A, b""),
+        (0x00, &[0x98, 0x80]),
+        (0x80, b"end"),
+        (0x82, &[7; 300]),
+        (0x81, b"whole"),
+        (0x02, &[9; 70]),
+        (0x80, &[8; 126]),
+        (0x88, &[3, 232, b'x']),
+    ] {
+        plain.extend(frame(first, payload));
+    }
+    let mut compressed = Vec::new();
+    let bytes = deflated(b"a text that is compressed, and a text that is compressed");
+    let (one, two) = bytes.split_at(11);
+    for (first, payload) in [
+        (0x41, one),
+        (0x89, b"p"),
+        (0x00, b""),
+        (0x80, two),
+        (0xC1, &bytes),
+        (0x81, b"x"),
+    ] {
+        compressed.extend(frame(first, payload));
+    }
+    for (stream, deflate) in [(plain, false), (compressed, true)] {
+        let whole = decode_replayed(&stream, 0, deflate).expect("nothing is too large");
+        assert!(whole.1.is_none() && whole.0.len() >= 4, "{whole:?}");
+        for cut in 0..=stream.len() {
+            let read = decode_replayed(&stream, cut, deflate);
+            assert_eq!(read.as_ref(), Some(&whole), "cut at {cut}");
+        }
+    }
+}
+
+/// Goal: a message too large to keep has no replay while it arrives, and the decoder has one again after it.
+#[test]
+fn an_oversized_message_has_no_replay() {
+    let stream = frame(0x81, &[b'x'; 20_000]);
+    let (mut decoder, mut read) = (Decoder::default(), Read::default());
+    read.feed(&mut decoder, &stream[..100], None);
+    assert_eq!(decoder.replay(), None);
+    read.feed(&mut decoder, &stream[100..], None);
+    assert_eq!(decoder.replay(), Some(Vec::new()));
+}
+
 proptest! {
+    /// Goal: as above, for arbitrary frames, broken ones too, in any cut.
+    #[test]
+    fn a_decoder_is_replaced_anywhere(
+        frames in prop::collection::vec(
+            (prop::sample::select(vec![0x01_u8, 0x00, 0x80, 0x81, 0x82, 0x89, 0x8A, 0x41, 0xC1, 0x88, 0x09]),
+             prop::collection::vec(prop_oneof![Just(0x20), any::<u8>()], 0..200)),
+            1..12),
+        cut in any::<prop::sample::Index>(),
+        deflate in any::<bool>(),
+    ) {
+        let stream: Vec<u8> = frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect();
+        let whole = decode_replayed(&stream, 0, deflate).expect("nothing is too large");
+        let read = decode_replayed(&stream, cut.index(stream.len() + 1), deflate);
+        prop_assert_eq!(read, Some(whole));
+    }
+
     /// Goal: streams of tungstenite's client are read the same, in any chunks.
     #[test]
     fn streams_of_tungstenite_are_understood(
