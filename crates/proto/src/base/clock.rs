@@ -29,6 +29,29 @@ impl Tick {
     }
 }
 
+/// What is added to ticks of another process to get ticks of this one: both count the same clock,
+/// from different starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shift(i64);
+
+impl Shift {
+    /// The shift from ticks that count from `theirs` to ticks that count from `ours`, both in
+    /// nanoseconds of one clock.
+    pub fn between(theirs: u64, ours: u64) -> Self {
+        let nanos = i128::from(theirs) - i128::from(ours);
+        Self(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    /// The tick of this process that is `nanos` of the other one, saturating. "Never" stays so.
+    pub const fn tick(self, nanos: u64) -> Tick {
+        if nanos == u64::MAX {
+            Tick(nanos)
+        } else {
+            Tick(nanos.saturating_add_signed(self.0))
+        }
+    }
+}
+
 /// Wall-clock nanoseconds since the Unix epoch, UTC. Only for values that leave the server or are
 /// sealed: `SendTime`, token expiry, session end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

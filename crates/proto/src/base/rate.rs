@@ -70,6 +70,16 @@ impl Budget {
 }
 
 impl Budget {
+    /// A budget that another process has used: its [`Budget::used_until`], as a tick of this one.
+    pub const fn inherited(until: Tick) -> Self {
+        Self(until.nanos())
+    }
+
+    /// The instant at which the whole budget is available again.
+    pub const fn used_until(self) -> Tick {
+        Tick::from_nanos(self.0)
+    }
+
     /// Whether the whole budget is available.
     pub(crate) fn is_fresh(self, now: Tick) -> bool {
         self.0 <= now.nanos()
@@ -82,6 +92,18 @@ impl Budget {
 pub struct SharedBudget(std::sync::atomic::AtomicU64);
 
 impl SharedBudget {
+    /// As [`Budget::used_until`].
+    pub fn used_until(&self) -> Tick {
+        Tick::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Takes over what another process has used, as [`Budget::inherited`]; repeating it changes
+    /// nothing.
+    pub fn inherit(&self, until: Tick) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.0.fetch_max(until.nanos(), Relaxed);
+    }
+
     /// Like [`Budget::take`].
     #[must_use]
     pub fn take(&self, rate: Rate, now: Tick) -> bool {

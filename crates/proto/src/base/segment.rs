@@ -148,6 +148,9 @@ impl Segment {
     }
 }
 
+/// Number of the allocation of inherited pieces: of a lineage that no room reaches.
+const INHERITED: u64 = u64::MAX << 32;
+
 /// Maximum growth factor between segments.
 const GROWTH_MAX: usize = 16;
 
@@ -161,6 +164,15 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// A piece of the memory that another process handed over. All such pieces of a room lie in
+    /// one allocation.
+    pub fn inherited(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            number: INHERITED,
+        }
+    }
+
     /// A piece in an allocation of its own, for tests.
     #[cfg(test)]
     pub(crate) fn alone(bytes: Bytes) -> Self {

@@ -23,6 +23,9 @@ pub struct Slot<T> {
 }
 
 impl<T> Slot<T> {
+    /// A slot that finds nothing in any table.
+    pub const NOWHERE: Self = Self::from_bits(u32::MAX as u64);
+
     /// From [`Slot::to_bits`]. A made-up value finds nothing or a living entry, but does no harm.
     pub const fn from_bits(bits: u64) -> Self {
         #[expect(
@@ -190,15 +193,29 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    /// Every living slot.
+    /// Every living slot, in the order of their indexes.
     pub fn slots(&self) -> impl Iterator<Item = Slot<T>> {
-        self.pages.iter().zip(0_u32..).flat_map(|(page, number)| {
+        self.slots_from(0)
+    }
+
+    /// Every living slot of the page of `index` and of later pages.
+    fn pages_from(&self, index: u32) -> impl Iterator<Item = Slot<T>> {
+        let first = index >> PAGE_BITS;
+        let skipped = usize::try_from(first).expect("an index into memory");
+        let pages = self.pages.iter().zip(0_u32..).skip(skipped);
+        pages.flat_map(|(page, number)| {
             page.iter().map(move |(offset, (generation, _))| Slot {
                 index: number << PAGE_BITS | u32::try_from(offset).expect("below PAGE"),
                 generation: *generation,
                 of: PhantomData,
             })
         })
+    }
+
+    /// Every living slot whose index is at least `index`, in the order of their indexes.
+    pub fn slots_from(&self, index: u32) -> impl Iterator<Item = Slot<T>> {
+        self.pages_from(index)
+            .skip_while(move |slot| slot.index < index)
     }
 }
 

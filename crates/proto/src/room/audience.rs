@@ -108,6 +108,45 @@ impl Audience {
         MemberIndex(index)
     }
 
+    /// Takes over the log that another process has of the room: see [`Log::inherit`]. Call it before
+    /// the first [`Audience::join_behind`]; it does nothing once there are members.
+    pub fn inherit<'a>(&mut self, batches: impl IntoIterator<Item = (&'a Batch, Tick)>) {
+        if self.members.is_empty() {
+            self.log.clear();
+            self.log.inherit(batches);
+        }
+    }
+
+    /// Adds a member that another process has served up to `behind` frames before the head. It gets
+    /// these frames and all later ones.
+    pub fn join_behind(
+        &mut self,
+        (key, user_hash): (MemberKey, u32),
+        deflated: bool,
+        behind: u64,
+    ) -> MemberIndex {
+        let index = self.join(key, user_hash, deflated);
+        let cursor = self.log.head().before(behind).unwrap_or_default();
+        self.member_mut(index).cursor = cursor;
+        if cursor < self.log.head() {
+            // A walk over all, as if the kept batches had just been appended: until it ends they do
+            // not expire.
+            if self.walk_left == 0 {
+                self.offered = self.log.oldest();
+            }
+            (self.walk_left, self.round_left) = (self.members.len(), self.members.len());
+            self.round_head = self.log.head();
+        }
+        self.check();
+        index
+    }
+
+    /// Returns the least cursor of all members; the head if there are none.
+    pub fn slowest(&self) -> Cursor {
+        let cursors = self.members.iter().map(|member| member.cursor);
+        cursors.min().unwrap_or(self.log.head())
+    }
+
     /// Removes a member. The member with the returned key now has the freed index: tell its
     /// connection.
     #[must_use]

@@ -16,6 +16,14 @@ use crate::base::segment::{Piece, Run};
 pub struct Cursor(u64);
 
 impl Cursor {
+    /// Returns the cursor this many frames before; `None`: there are not as many.
+    pub const fn before(self, frames: u64) -> Option<Self> {
+        match self.0.checked_sub(frames) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
     /// Returns the number of frames between `earlier` and this cursor.
     pub const fn frames_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -91,6 +99,9 @@ struct Kept {
     appended: Tick,
 }
 
+/// Least head of an inherited log: no reader is that far behind, so that each has a cursor.
+const INHERITED_HEAD: u64 = 1 << 40;
+
 /// The kept part of one room's log on one shard.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -143,6 +154,39 @@ impl Log {
             self.batches = VecDeque::new();
         }
         self.check();
+    }
+
+    /// Returns the batches from `cursor` on, oldest first, and when each was appended here; all that
+    /// are kept if the window has moved past it.
+    pub fn kept_from(&self, cursor: Cursor) -> impl Iterator<Item = (&Batch, Tick)> {
+        let kept = self.batches.iter();
+        kept.skip_while(move |kept| kept.start < cursor.0)
+            .map(|kept| (&kept.batch, kept.appended))
+    }
+
+    /// Takes over the newest batches of the log of another process, oldest first, with when they
+    /// were appended there. The log has no batch yet.
+    pub fn inherit<'a>(&mut self, batches: impl IntoIterator<Item = (&'a Batch, Tick)>) {
+        debug_assert!(self.batches.is_empty(), "it has no reader yet");
+        // Readers that the window has left behind stand before the oldest batch.
+        self.head = self.head.max(INHERITED_HEAD);
+        for (batch, appended) in batches {
+            self.bytes += batch.bytes();
+            let start = self.head;
+            self.head += u64::from(batch.frames);
+            self.batches.push_back(Kept {
+                start,
+                batch: batch.clone(),
+                appended,
+            });
+        }
+        self.check();
+    }
+
+    /// Returns the cursor after the frames that no reader needs any more.
+    pub fn oldest(&self) -> Cursor {
+        let oldest = self.batches.front();
+        Cursor(oldest.map_or(self.head, |kept| kept.start))
     }
 
     /// Asserts the invariants of the fields, in debug builds.

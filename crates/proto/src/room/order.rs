@@ -96,6 +96,27 @@ impl Room {
         }
     }
 
+    /// Takes over what another process has used of the room's rate, and the time of its newest frame.
+    pub fn inherit(&mut self, budget: Budget, last_sent: UnixTime) {
+        self.budget = budget;
+        self.last_sent = self.last_sent.max(last_sent);
+    }
+
+    /// Returns what is used of the room's rate.
+    pub fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    /// Returns `SendTime` of the newest frame.
+    pub fn last_sent(&self) -> UnixTime {
+        self.last_sent
+    }
+
+    /// Whether nothing waits to be flushed.
+    pub fn is_flushed(&self) -> bool {
+        self.pending_frames == 0 && self.cut.is_empty()
+    }
+
     /// Returns the settings.
     pub fn settings(&self) -> RoomSettings {
         self.settings

@@ -50,6 +50,15 @@ pub struct Pending<T> {
     first: u64,
 }
 
+/// What is decided of a message that has not left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State<'a> {
+    /// Nothing: its verdict is awaited, and without one this decides.
+    Waiting(Fallback),
+    /// It is allowed; with the handler's content, if it gave a verdict.
+    Allowed(Option<&'a Rewrite>),
+}
+
 /// A message's state.
 #[derive(Debug)]
 enum Entry<T> {
@@ -109,6 +118,25 @@ impl<T> Pending<T> {
         self.next_ticket()?;
         self.entries.push_back(Entry::Allowed(message, None));
         Ok(())
+    }
+
+    /// Queues a message that a verdict allowed in another process; with the handler's content, if it
+    /// gave one.
+    pub fn inherit_allowed(&mut self, message: T, rewrite: Option<Rewrite>) -> Result<(), Full> {
+        self.next_ticket()?;
+        self.entries.push_back(Entry::Allowed(message, rewrite));
+        Ok(())
+    }
+
+    /// Returns the messages that have not left, oldest first, and what is decided of each.
+    pub fn messages(&self) -> impl Iterator<Item = (&T, State<'_>)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Waiting {
+                message, fallback, ..
+            } => Some((message, State::Waiting(*fallback))),
+            Entry::Allowed(message, rewrite) => Some((message, State::Allowed(rewrite.as_ref()))),
+            Entry::Gone => None,
+        })
     }
 
     /// Takes a verdict; `None`: the review brought none, the fallback decides. A verdict for a

@@ -23,6 +23,7 @@
 //! and
 //! [`Session::charge_overhead`] for refusals that it sent itself.
 
+mod carry;
 mod close;
 mod context;
 mod effect;
@@ -32,6 +33,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use carry::NotReplayable;
 pub use close::Ending;
 pub use context::SessionContext;
 pub use effect::Effect;

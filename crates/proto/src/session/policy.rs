@@ -11,9 +11,9 @@ use crate::token::{Capabilities, Capability};
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     // For requests, at `Rates::requests`.
-    requests: Budget,
+    pub(super) requests: Budget,
     // For frames that are no accepted request, at `Rates::overhead`.
-    overhead: Budget,
+    pub(super) overhead: Budget,
 }
 
 impl Budgets {

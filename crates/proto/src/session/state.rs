@@ -31,13 +31,13 @@ pub struct Session {
     pub(super) sender_json: Box<str>,
     pub(super) budgets: Budgets,
     // The instant of the last input; it never goes back.
-    last_received: Tick,
+    pub(super) last_received: Tick,
     // When the token's session duration is over.
-    ends: Tick,
+    pub(super) ends: Tick,
     pub(super) capabilities: Capabilities,
     // The window of compressed messages to the client, as a power of two, 9 to 15; 0: compression
     // was not agreed on.
-    window_bits: u8,
+    pub(super) window_bits: u8,
     phase: Phase,
 }
 

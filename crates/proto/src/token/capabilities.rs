@@ -46,11 +46,11 @@ pub struct Capabilities(u8);
 
 impl Capabilities {
     /// Reads sealed bits; `None` if one has no meaning.
-    pub(super) const fn from_bits(bits: u8) -> Option<Self> {
+    pub(crate) const fn from_bits(bits: u8) -> Option<Self> {
         if bits < 8 { Some(Self(bits)) } else { None }
     }
 
-    pub(super) const fn bits(self) -> u8 {
+    pub(crate) const fn bits(self) -> u8 {
         self.0
     }
 
