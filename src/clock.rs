@@ -35,6 +35,18 @@ impl Clock {
         }
     }
 
+    /// Returns the instant from which ticks count, in nanoseconds of `CLOCK_MONOTONIC`, modulo 2^64: it may lie before the
+    /// machine's start. Another process on this machine converts ticks by
+    /// [`Shift::between`](uproar_proto::base::clock::Shift::between). The two clocks are read one after the other, so it is
+    /// off by as much, a microsecond or so.
+    pub fn epoch_nanos(&self) -> u64 {
+        let reading = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = u64::try_from(reading.tv_sec).unwrap_or(0);
+        let nanos = u64::try_from(reading.tv_nsec).unwrap_or(0);
+        let reading = seconds * 1_000_000_000 + nanos;
+        reading.wrapping_sub(self.tick(Instant::now()).nanos())
+    }
+
     /// Reads both clocks.
     pub fn now(&self) -> Now {
         Now {

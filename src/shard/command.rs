@@ -1,14 +1,17 @@
 //! The commands and requests that shards and the control thread send to shards.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
 use crate::net::io::Key;
+use crate::net::pass::{Connection, PassError};
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::UnixTime;
@@ -118,7 +121,7 @@ pub struct PublishRequest {
 }
 
 /// The connection that made a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SenderAddress {
     /// Its shard.
     pub shard: ShardId,
@@ -244,6 +247,8 @@ pub enum Request<S> {
     Join(Box<PendingConnection<S>>),
     /// A member asks to publish.
     Publish(RoomId, PublishRequest),
+    /// The shard that sends this makes no further request in its freeze of this number.
+    Marker(ShardId, u32),
 }
 
 impl<S> Refusable for Request<S> {}
@@ -260,7 +265,7 @@ pub enum Command<S> {
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Eviction),
     /// To a home shard: members have left on the shard that sends this.
-    MembersLeft(RoomId, ShardId, Departures),
+    MembersLeft(RoomId, ShardId, MemberCounts),
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
     /// From the home shard: changed settings.
@@ -310,6 +315,31 @@ pub enum Command<S> {
     Doors(Doors),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
+    /// From the control thread: become frozen, as `core::freeze` says; answered once it is so.
+    Freeze(oneshot::Sender<()>),
+    /// To every other shard: this shard sends no further command in its freeze of this number.
+    Marker(ShardId, u32),
+    /// From the control thread: go on serving; the hand-over is off.
+    Thaw,
+    /// From the control thread to a frozen shard: its rooms, for [`merge_rooms`](super::estate::merge_rooms).
+    ExportRooms(oneshot::Sender<Vec<u8>>),
+    /// From the control thread to a frozen shard: send the viewers through this connection. The driver does it.
+    Export(Connection, oneshot::Sender<Result<Carried, PassError>>),
+    /// From the control thread of a process that takes over: the rooms of the other process. The
+    /// shard is frozen from now on.
+    InheritRooms(Arc<RoomsEstate>),
+    /// From the control thread of a process that takes over: viewers of the other process. Answered
+    /// once the homes of their rooms have counted them.
+    Inherit(Vec<Inherited<S>>, oneshot::Sender<Carried>),
+    /// To a home shard: members have come to the shard that sends this from another process.
+    MembersArrived(RoomId, ShardId, MemberCounts),
+    /// From a home shard: they are counted, and the room has these settings; `None`: it does not exist.
+    MembersCounted(RoomId, Option<RoomSettings>),
+    /// To a home shard: the sender of a message under review had this address in the other process, and has this one
+    /// here.
+    SenderMoved(SenderTag, SenderAddress),
+    /// From the control thread of a process that takes over: the other one is gone, serve.
+    Resume,
 }
 
 impl<S> MustArrive for Command<S> {}
@@ -327,16 +357,16 @@ pub struct Doors {
     pub answer: Answer<()>,
 }
 
-/// A number of members that left a shard.
+/// A number of members that left a shard, or came to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Departures {
-    /// All members that left.
+pub struct MemberCounts {
+    /// All of them.
     pub members: u32,
     /// Those of them that took compressed messages.
     pub deflated: u32,
 }
 
-impl Departures {
+impl MemberCounts {
     /// Counts one member; `deflated`: it took compressed messages.
     pub fn one(deflated: bool) -> Self {
         Self {
@@ -346,7 +376,7 @@ impl Departures {
     }
 }
 
-impl std::ops::AddAssign for Departures {
+impl std::ops::AddAssign for MemberCounts {
     fn add_assign(&mut self, other: Self) {
         self.members += other.members;
         self.deflated += other.deflated;

@@ -21,7 +21,7 @@ use uproar_proto::ws::{self, Deflater};
 ///
 /// | phase | receiving | sending | lane |
 /// |---|---|---|---|
-/// | `Open` | `Armed`, but while a completion is handled that ended the receive | any | no Close frame |
+/// | `Open` | not `Ended`, but while a completion is handled that ended the receive, and while the shard freezes | any | no Close frame |
 /// | `Closing` | as above | any | the Close frame until it is sent, then empty |
 /// | `Dead` | any | any; with `Idle` and no receive the entry is removed at once | is not read any more |
 ///
@@ -98,6 +98,8 @@ pub(super) enum PeerClose {
 pub(super) enum Receiving {
     /// It has one, which completes many times.
     Armed,
+    /// It has one that was cancelled and has not completed for the last time.
+    Cancelled,
     /// The last completion ended it.
     Ended,
 }
@@ -135,7 +137,45 @@ struct Finish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LaneFull;
 
+/// What a lane holds, for another process.
+#[derive(Debug, Default)]
+pub(super) struct LaneParts<'a> {
+    /// Frames, in order.
+    pub frames: &'a [u8],
+    /// The answer to the newest ping.
+    pub pong: &'a [u8],
+    /// The Close frame, and the point that it must not overtake.
+    pub close: Option<(&'a [u8], Cursor)>,
+}
+
 impl Lane {
+    /// Returns what it holds.
+    pub(super) fn parts(&self) -> LaneParts<'_> {
+        let finish = self.finish.as_ref();
+        LaneParts {
+            frames: &self.frames,
+            pong: &self.pong,
+            close: finish.map(|finish| (&finish.frame[..], finish.after)),
+        }
+    }
+
+    /// Makes a lane with what another process has in it; `None` if that is nothing.
+    pub(super) fn inherited(
+        frames: &[u8],
+        pong: &[u8],
+        close: Option<(&[u8], Cursor)>,
+    ) -> Option<Box<Self>> {
+        let lane = Self {
+            frames: frames.into(),
+            pong: pong.into(),
+            finish: close.map(|(frame, after)| Finish {
+                after,
+                frame: frame.into(),
+            }),
+        };
+        (!lane.is_empty()).then(|| Box::new(lane))
+    }
+
     /// Appends a frame.
     pub(super) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), LaneFull> {
         if self.frames.len() >= LANE_BYTES_MAX {
@@ -210,20 +250,20 @@ impl<S> Connection<S> {
         Some(frame)
     }
 
-    /// Asserts what the table above says of a connection between two calls.
+    /// Asserts what the table above says of a connection between two calls; `is_quiet`: no receive is armed.
     ///
     /// # Panics
     ///
     /// If it does not hold.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, is_quiet: bool) {
         assert!(!self.is_over(), "a connection that is over is removed");
         assert!(
             self.phase != Phase::Open || self.member.is_some(),
             "an open connection is a member"
         );
-        let is_receiving = self.receiving == Receiving::Armed;
+        let is_receiving = self.receiving != Receiving::Ended;
         assert!(
-            is_receiving || self.phase == Phase::Dead,
+            is_receiving || is_quiet || self.phase == Phase::Dead,
             "it hears its client"
         );
         assert!(
@@ -247,6 +287,12 @@ impl<S> Connection<S> {
     /// Whether the kernel has no operation of it and gets none any more: it can be removed.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Dead && self.receiving == Receiving::Ended && !self.is_sending()
+    }
+
+    /// Whether another process that takes it over has something to do: all but a closing handshake whose Close frame
+    /// the kernel has.
+    pub(super) fn is_owed(&self) -> bool {
+        self.phase == Phase::Open || self.lane.is_some() || self.is_sending()
     }
 
     /// Whether our FIN is due: the closing handshake is complete and its last byte is sent.

@@ -15,7 +15,7 @@
 //!
 //! ```text
 //! core  = new load? turn*
-//! turn  = begin+ event* settle submit flush_mailboxes next_rejected*
+//! turn  = begin+ event* settle submit flush_mailboxes next_order* next_rejected*
 //! event = received | sent | writable | request | command
 //! ```
 //!
@@ -33,6 +33,7 @@
 //!   comes.
 //! - [`Core::flush_mailboxes`] wakes the threads that were sent something, and returns whether some
 //!   of it found no room, so that the next turn is due at once. If it is left out, they sleep on.
+//! - [`Core::next_order`] returns what a hand-over asks of the driver. If it is left out, the hand-over waits.
 //! - [`Core::next_rejected`] returns the connections that were not admitted, until there are none;
 //!   the driver answers them. If it is left out, they wait unanswered.
 //!
@@ -43,13 +44,18 @@ mod admission;
 mod commands;
 mod connections;
 mod env;
+mod estate;
+mod freeze;
 mod inbound;
 mod log_lines;
 mod outbound;
 mod outbox;
 mod rooms;
 mod settle;
+mod stage;
+mod taken_over;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,8 +66,11 @@ use self::connections::receive::Received;
 use self::env::Env;
 use self::outbox::Outbox;
 use self::rooms::Rooms;
-use super::command::{Command, Doors, PendingConnection, Request};
+use self::stage::{Freeze, Stage};
+use self::taken_over::TakenOver;
+use super::command::{AdmitError, Command, Doors, PendingConnection, Request};
 use super::durability::LoggedFrames;
+use super::estate::Order;
 use super::journal::Record;
 use super::mailbox::MailboxSender;
 use super::metrics::ShardMetrics;
@@ -124,6 +133,12 @@ pub struct Core<W: Io> {
     next_aging: Tick,
     // The shard was told to stop: connections that still arrive are cut at once.
     stopping: bool,
+    // How far it is frozen, for a hand-over of its connections.
+    freeze: Freeze<W::Socket>,
+    // The estate of another process that this shard takes over, until it serves.
+    taken_over: Option<TakenOver>,
+    // What the driver is to do, in order; few at a time, since a hand-over waits for each.
+    orders: VecDeque<Order<W::Socket>>,
     // Where the driver is in its turn; only debug builds look.
     turn: Turn,
 }
@@ -141,6 +156,7 @@ impl<W: Io> Core<W> {
     /// Makes a shard without rooms and connections, and begins its first turn.
     pub fn new(parts: Parts<W>, now: Now) -> Self {
         let settings = &parts.settings;
+        let freeze = Freeze::none(settings.shard_count);
         Self {
             rooms: Rooms::new(settings, parts.reviews, parts.archive),
             connections: Connections::new(parts.io, settings, now.tick),
@@ -159,6 +175,9 @@ impl<W: Io> Core<W> {
             doors: Vec::new(),
             next_aging: now.tick,
             stopping: false,
+            freeze,
+            taken_over: None,
+            orders: VecDeque::new(),
             turn: Turn::Begun,
         }
     }
@@ -215,7 +234,12 @@ impl<W: Io> Core<W> {
 
     /// Hands a pending connection to its room's home shard, at any time.
     pub fn enter(&mut self, pending: Box<PendingConnection<W::Socket>>) {
-        self.admission.enter(pending, &mut self.env);
+        if self.freeze.stage == Stage::Serving {
+            self.admission.enter(pending, &mut self.env);
+        } else {
+            // The acceptors are closed before; this one was late.
+            self.admission.reject(pending, AdmitError::Busy, &self.env);
+        }
     }
 
     /// Sends this turn's items to other threads. Returns whether some of them still wait.
@@ -239,6 +263,11 @@ impl<W: Io> Core<W> {
     /// Takes the orders to accept or not, oldest first; the driver carries them out.
     pub fn take_doors(&mut self) -> Vec<Doors> {
         std::mem::take(&mut self.doors)
+    }
+
+    /// Takes what the driver is to do next.
+    pub fn next_order(&mut self) -> Option<Order<W::Socket>> {
+        self.orders.pop_front()
     }
 
     /// The kernel's rings, or their stand-in.
@@ -306,6 +335,12 @@ impl<W: Io> Core<W> {
     pub fn check(&self) {
         self.rooms.check(self.env.id);
         self.connections.check(&self.rooms);
+        if self.is_silent() {
+            assert!(self.rooms.gate_is_idle(), "the archive owes no delivery");
+        }
+        if self.is_frozen() {
+            self.connections.check_frozen();
+        }
     }
 
     /// Asserts that an event comes within a turn.

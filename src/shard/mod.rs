@@ -12,6 +12,7 @@ mod connection;
 pub mod core;
 pub mod doorbell;
 pub mod durability;
+pub mod estate;
 pub mod gateway;
 pub mod handshake;
 pub mod inbox;

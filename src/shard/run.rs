@@ -14,6 +14,7 @@ use super::accept::{accept_all, turn_doors};
 use super::command::{AdmitError, Doors, PendingConnection};
 use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
+use super::estate::Order;
 use super::handshake::HandshakeConfig;
 use super::handshake::acceptor::{Acceptor, OwnShard};
 use super::handshake::enter::reject;
@@ -21,6 +22,7 @@ use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
+use crate::net::pass::PassError;
 use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
@@ -137,6 +139,11 @@ impl Driver {
         loop {
             pulse.beat();
             let plan = self.turns()?;
+            let plan = if self.follow_orders() {
+                Plan::Now
+            } else {
+                plan
+            };
             self.note_rings();
             self.acceptor.note();
             for doors in self.take_doors() {
@@ -210,6 +217,29 @@ impl Driver {
         let mut core = self.core.borrow_mut();
         let (rings, overflows) = (core.io_mut().count(), core.io_mut().overflow_count());
         core.note_rings(rings, overflows);
+    }
+
+    /// Does what a hand-over asks of this shard; returns whether it asked something.
+    fn follow_orders(&self) -> bool {
+        let mut core = self.core.borrow_mut();
+        let mut has_any = false;
+        while let Some(order) = core.next_order() {
+            has_any = true;
+            match order {
+                Order::Inherit(mut viewers, answer) => {
+                    for viewer in &mut viewers {
+                        viewer.share = viewer.ip().and_then(|ip| self.acceptor.readmit(ip));
+                    }
+                    let carried = core.inherit(viewers);
+                    core.answer_inherited(answer, carried);
+                }
+                Order::Export(_, answer) => {
+                    let unsupported = io::Error::from(io::ErrorKind::Unsupported);
+                    let _asker_gone = answer.send(Err(PassError::Kernel(unsupported)));
+                }
+            }
+        }
+        has_any
     }
 
     fn take_doors(&self) -> Vec<Doors> {

@@ -1,17 +1,19 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
-use super::command::{Answer, Departures, Eviction, PublishRequest};
+use super::command::{Answer, Eviction, MemberCounts, PublishRequest};
+use super::estate::rooms::Decided;
 use super::metrics::ShardMetrics;
 use super::review::{Held, ReviewQueue, ReviewRequest};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
-use uproar_proto::base::clock::{Now, Tick};
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
+use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
-use uproar_proto::room::review::Pending;
+use uproar_proto::room::review::{Fallback, Full, Pending};
 use uproar_proto::ws::Deflater;
 
 /// A room on this shard.
@@ -166,17 +168,17 @@ impl HomeRoom {
         })
     }
 
-    /// Counts a member that will be installed on `shard`.
-    pub(super) fn arrives(&mut self, shard: ShardId, deflated: bool) {
+    /// Counts members that are, or will be, installed on `shard`.
+    pub(super) fn arrives(&mut self, shard: ShardId, arrived: MemberCounts) {
         if let Some(members) = self.members.get_mut(shard) {
-            *members += 1;
+            *members += arrived.members;
         }
-        self.deflated += u32::from(deflated);
+        self.deflated += arrived.deflated;
         self.room.set_deflated(self.deflated > 0);
     }
 
     /// Counts members that left `shard`.
-    pub(super) fn departs(&mut self, shard: ShardId, departures: Departures) {
+    pub(super) fn departs(&mut self, shard: ShardId, departures: MemberCounts) {
         if let Some(members) = self.members.get_mut(shard) {
             debug_assert!(
                 *members >= departures.members,
@@ -246,44 +248,80 @@ impl HomeRoom {
         if review_queue.is_full() {
             return Err(full);
         }
-        let pending = self.pending_queue();
-        let ticket = pending.next_ticket().map_err(|_full| full)?;
+        self.pending_queue().next_ticket().map_err(|_full| full)?;
         self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
-        let RoomSettings {
-            review,
-            content_chars_max,
-            ..
-        } = self.room.settings();
         let id = context.ids.next_id();
         let held = Held {
             publish_request: publish_request.clone(),
             id,
-            sent: now.unix,
+            sent: context.now.unix,
         };
-        let pending = self.pending_queue();
-        let kept = if let Some(fallback) = review {
-            let mut deadline = now.tick.after(settings.review_timeout);
-            let request = ReviewRequest {
-                room,
-                ticket,
-                id,
-                publish_request: publish_request.clone(),
-                content_chars_max,
-                deadline,
-            };
-            if !review_queue.ask(slot, request) {
-                // The fallback decides once the message is next in order.
-                context.metrics.review_shed.inc();
-                deadline = now.tick;
-            }
-            pending.hold(held, deadline, fallback).map(|_ticket| ())
-        } else {
+        let kept = match self.room.settings().review {
+            Some(fallback) => self.ask((room, slot), held, fallback, context),
             // The handler was detached: the message waits behind those that it still decides.
-            pending.follow(held)
+            None => self.pending_queue().follow(held),
         };
         kept.map_err(|_full| full)?;
-        review_queue.hold(slot);
+        context.review_queue.hold(slot);
         Ok(id)
+    }
+
+    /// Holds a message and asks for its review.
+    fn ask(
+        &mut self,
+        (room, slot): (RoomId, Slot<ShardRoom>),
+        held: Held,
+        fallback: Fallback,
+        context: &mut PublishContext<'_>,
+    ) -> Result<(), Full> {
+        let content_chars_max = self.room.settings().content_chars_max;
+        let pending = self.pending_queue();
+        let mut deadline = context.now.tick.after(context.settings.review_timeout);
+        let request = ReviewRequest {
+            room,
+            ticket: pending.next_ticket()?,
+            id: held.id,
+            publish_request: held.publish_request.clone(),
+            content_chars_max,
+            deadline,
+        };
+        if !context.review_queue.ask(slot, request) {
+            // The fallback decides once the message is next in order.
+            context.metrics.review_shed.inc();
+            deadline = context.now.tick;
+        }
+        pending.hold(held, deadline, fallback).map(|_ticket| ())
+    }
+
+    /// Puts a message that another process held at the end of the queue; one without a verdict is reviewed again. It
+    /// was charged there.
+    pub(super) fn inherit_held(
+        &mut self,
+        place: (RoomId, Slot<ShardRoom>),
+        held: Held,
+        decided: Decided,
+        context: &mut PublishContext<'_>,
+    ) {
+        let kept = match decided {
+            _ if context.review_queue.is_full() => Err(Full),
+            Decided::Waits(fallback) => self.ask(place, held, fallback, context),
+            Decided::Allowed(rewrite) => self.pending_queue().inherit_allowed(held, rewrite),
+        };
+        match kept {
+            Ok(()) => context.review_queue.hold(place.1),
+            // It had room in a process with the same bounds.
+            Err(Full) => context.metrics.review_shed.inc(),
+        }
+    }
+
+    /// Whether a home of another process has nothing to add to it: no message was posted.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.room.last_sent() == UnixTime::default()
+            && self.room.budget() == Budget::default()
+            && self
+                .pending
+                .as_ref()
+                .is_none_or(|pending| pending.is_empty())
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.

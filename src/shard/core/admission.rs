@@ -158,7 +158,12 @@ impl<S> Admission<S> {
     }
 
     /// Rejects a pending connection: it is counted here and answered by the driver.
-    fn reject(&mut self, pending: Box<PendingConnection<S>>, error: AdmitError, env: &Env<S>) {
+    pub(super) fn reject(
+        &mut self,
+        pending: Box<PendingConnection<S>>,
+        error: AdmitError,
+        env: &Env<S>,
+    ) {
         let metrics = &env.metrics;
         let figure = match error {
             AdmitError::TokenUsed => &metrics.rejected_used,

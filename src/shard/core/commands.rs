@@ -2,9 +2,11 @@
 
 use super::Core;
 use super::admission::Admitted;
+use super::stage::{Ended, waits_for_thaw};
 use crate::net::io::Io;
 use crate::shard::command::Refused;
 use crate::shard::command::{Answer, Command, Request};
+use crate::shard::estate::Order;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat;
@@ -23,12 +25,18 @@ impl<W: Io> Core<W> {
                         .refuse_sender(&publish_request, id, fault, rooms, env);
                 }
             }
+            Request::Marker(shard, number) => self.freeze.note(shard, Ended::Requests, number),
         }
     }
 
     /// Executes a command of another shard, the archive or the control thread.
     pub fn command(&mut self, command: Command<W::Socket>) {
         self.expect_turn();
+        if self.is_silent() && waits_for_thaw(&command) {
+            let came = self.env.now.tick;
+            self.freeze.waiting.push_back((command, came));
+            return;
+        }
         let Self {
             env,
             rooms,
@@ -41,7 +49,7 @@ impl<W: Io> Core<W> {
                     pending,
                     reservation,
                 };
-                self.install(admitted, settings);
+                self.install_or_drop(admitted, settings);
             }
             Command::Batch(room, batch) => rooms.take_batch(room, batch, env),
             Command::RefuseRequest(key, refusal) => {
@@ -116,6 +124,27 @@ impl<W: Io> Core<W> {
                 self.stopping = true;
                 connections.cut_all(rooms, env);
             }
+            Command::Freeze(answer) => self.freeze(answer),
+            Command::Marker(shard, number) => self.freeze.note(shard, Ended::Commands, number),
+            Command::Thaw => self.thaw(),
+            Command::ExportRooms(answer) => {
+                let _asker_gone = answer.send(self.rooms_estate());
+            }
+            Command::Export(stream, answer) => {
+                self.orders.push_back(Order::Export(stream, answer));
+            }
+            Command::InheritRooms(estate) => self.inherit_rooms(&estate),
+            Command::Inherit(viewers, answer) => {
+                self.orders.push_back(Order::Inherit(viewers, answer));
+            }
+            Command::MembersArrived(room, shard, arrived) => {
+                let settings = rooms.members_arrived(room, shard, arrived);
+                env.outbox
+                    .send(shard, Command::MembersCounted(room, settings));
+            }
+            Command::MembersCounted(room, settings) => self.members_counted(room, settings),
+            Command::SenderMoved(tag, sender) => self.sender_moved(tag, sender),
+            Command::Resume => self.resume(),
         }
     }
 

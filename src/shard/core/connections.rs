@@ -4,6 +4,8 @@
 //! tells them who leaves.
 
 mod end;
+mod estate;
+mod freeze;
 pub(super) mod receive;
 mod refuse;
 mod send;
@@ -43,6 +45,10 @@ pub(super) struct Connections<W: Io> {
     inbound: Inbound,
     // Sends, and the rings.
     outbound: Outbound<W>,
+    // No receive is armed: the shard freezes, or is frozen.
+    is_quiet: bool,
+    // Receives that the kernel still has, while `is_quiet`.
+    receives_left: usize,
 }
 
 impl<W: Io> Connections<W> {
@@ -54,6 +60,8 @@ impl<W: Io> Connections<W> {
             due: Vec::new(),
             inbound: Inbound::new(settings),
             outbound: Outbound::new(io),
+            is_quiet: false,
+            receives_left: 0,
         }
     }
 
@@ -108,7 +116,7 @@ impl<W: Io> Connections<W> {
             session: Session::new(pending.grant, pending.agreement, env.now.tick),
             lane: None,
             tls: pending.tls,
-            receiving: Receiving::Armed,
+            receiving: Receiving::Ended,
             sending: Sending::Idle,
             continues: false,
             phase: Phase::Open,
@@ -125,12 +133,15 @@ impl<W: Io> Connections<W> {
                 .join(slot.to_bits(), pending.user_hash, deflated);
             connection.member = Some(member);
         }
-        self.outbound.io.receive(&connection.file, slot.to_bits());
+        if !self.is_quiet {
+            connection.receiving = Receiving::Armed;
+            self.outbound.io.receive(&connection.file, slot.to_bits());
+        }
         log_began(&connection.session, room, ip);
         env.metrics.opened.inc();
         env.metrics.opened_deflated.add(deflated.into());
         schedule(&mut self.wheel, slot, connection, first_check);
-        self.deliver(slot, rooms, env);
+        self.deliver_own(slot, rooms, env);
         let mut leftover = pending.leftover;
         if !leftover.is_empty() {
             let len = leftover.len();
@@ -165,6 +176,19 @@ impl<W: Io> Connections<W> {
         let membership = membership(connection, rooms);
         let delivered = self.outbound.deliver(slot, connection, membership, env);
         self.follow(slot, delivered, rooms, env);
+    }
+
+    /// As [`Connections::deliver`], for frames of this connection alone. While no send begins, they wait for
+    /// [`Connections::wake`].
+    fn deliver_own(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        if !self.outbound.is_parked {
+            self.deliver(slot, rooms, env);
+        }
     }
 
     /// Does what a delivery leaves to be done.
@@ -209,7 +233,7 @@ impl<W: Io> Connections<W> {
         let mut members = 0;
         for slot in self.table.slots() {
             let connection = self.table.get(slot).expect("a living slot");
-            connection.check();
+            connection.check(self.is_quiet);
             if let Some(member) = connection.member {
                 let room = rooms
                     .get(connection.shard_room)

@@ -60,6 +60,11 @@ impl Inbound {
         }
     }
 
+    /// Lends what sessions share, to make one of another process.
+    pub(super) fn session_context(&mut self) -> &mut SessionContext {
+        &mut self.session_context
+    }
+
     /// Charges a refusal to the client that gets it; `false`: it has had more than it may.
     #[must_use]
     pub(super) fn charge_refusal<F, S>(

@@ -40,6 +40,8 @@ pub(super) struct Outbound<W: Io> {
     // How many more continuations this turn serves; at most `RESUMES_PER_TURN_MAX`, zero between
     // turns.
     continuations_left: usize,
+    /// No send begins: the shard is frozen, or about to be. What is due becomes a continuation.
+    pub(super) is_parked: bool,
     // Plaintext that is being sealed; empty between calls, kept for its capacity.
     plain: Vec<u8>,
     // Buffers for sealed sends; at most `SEALED_SPARE`.
@@ -87,6 +89,7 @@ impl<W: Io> Outbound<W> {
             io,
             continuations: VecDeque::new(),
             continuations_left: RESUMES_PER_TURN_MAX,
+            is_parked: false,
             plain: Vec::new(),
             sealed: Vec::new(),
         }
@@ -94,7 +97,11 @@ impl<W: Io> Outbound<W> {
 
     /// Begins a turn: it has a whole budget of continuations.
     pub(super) fn begin(&mut self) {
-        self.continuations_left = RESUMES_PER_TURN_MAX;
+        self.continuations_left = if self.is_parked {
+            0
+        } else {
+            RESUMES_PER_TURN_MAX
+        };
     }
 
     /// Sends what is due to a connection, unless a send is pending.
@@ -252,6 +259,10 @@ impl<W: Io> Outbound<W> {
                 connection.progress = env.now.tick;
             }
             connection.sending = Sending::WaitsWritable;
+            if self.is_parked {
+                self.queue_rest(slot, Some(connection), outgoing);
+                return Completed::Partial;
+            }
             self.io
                 .await_writable(&connection.file, slot.to_bits(), outgoing);
             return Completed::Partial;
@@ -293,6 +304,19 @@ impl<W: Io> Outbound<W> {
         self.continuations.push_back(Continuation { slot, rest });
     }
 
+    /// Queues a connection that has more to deliver.
+    pub(super) fn queue_more(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        connection: &mut Connection<W::FixedFile>,
+    ) {
+        if !connection.continues {
+            connection.continues = true;
+            self.continuations
+                .push_back(Continuation { slot, rest: None });
+        }
+    }
+
     /// Whether a connection that may have more to deliver does so now. If this turn's budget is
     /// used up, it is queued instead.
     pub(super) fn continues_now(
@@ -304,11 +328,7 @@ impl<W: Io> Outbound<W> {
             self.continuations_left = left;
             return true;
         }
-        if !connection.continues {
-            connection.continues = true;
-            self.continuations
-                .push_back(Continuation { slot, rest: None });
-        }
+        self.queue_more(slot, connection);
         false
     }
 

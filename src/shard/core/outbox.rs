@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::shard::command::{Command, Departures, Request};
+use crate::shard::command::{Command, MemberCounts, Request};
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
 use uproar_proto::base::id::RoomId;
@@ -18,7 +18,7 @@ pub(super) struct Outbox<S> {
     requests: Vec<MailboxSender<Request<S>>>,
     // Members that left while the mailbox to their room's home was full, by home and room. Rooms
     // with members here bound it.
-    departed: HashMap<(ShardId, RoomId), Departures>,
+    departed: HashMap<(ShardId, RoomId), MemberCounts>,
 }
 
 /// What [`Outbox::flush`] could not send.
@@ -114,13 +114,18 @@ impl<S> Outbox<S> {
         &mut self,
         home: ShardId,
         room: RoomId,
-        departures: Departures,
+        departures: MemberCounts,
     ) {
         if self.has_room(home) {
             self.send(home, Command::MembersLeft(room, self.here, departures));
         } else {
             *self.departed.entry((home, room)).or_default() += departures;
         }
+    }
+
+    /// Whether departures wait for room in a mailbox.
+    pub(super) fn has_departures(&self) -> bool {
+        !self.departed.is_empty()
     }
 
     /// Moves kept items on and wakes the shards that got any.

@@ -4,6 +4,7 @@
 //! under review, batches that wait for the archive. Never: connections, which it knows by their
 //! keys.
 
+mod estate;
 pub(super) mod flush;
 mod logged;
 mod publish;
@@ -13,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::env::Env;
 use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Departures, Eviction};
+use crate::shard::command::{Answer, Command, Eviction, MemberCounts};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
@@ -42,6 +43,8 @@ pub(super) struct Rooms {
     aging: Vec<Slot<ShardRoom>>,
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
+    // The shard freezes: rooms do not wait for the pace.
+    hurries: bool,
     // Messages under review, of all rooms at home here.
     review_queue: ReviewQueue<Slot<ShardRoom>>,
     // Batches of logged rooms at home here, until they are in the spool.
@@ -95,6 +98,7 @@ impl Rooms {
             walking: VecDeque::new(),
             aging: Vec::new(),
             pace: Pace::new(settings.pace_ceiling),
+            hurries: false,
             review_queue: ReviewQueue::new(reviews),
             gate: DurabilityGate::new(archive),
         }
@@ -235,7 +239,7 @@ impl Rooms {
         } else {
             env.id
         };
-        home.arrives(shard, deflated);
+        home.arrives(shard, MemberCounts::one(deflated));
         Some((shard, shard_room.settings))
     }
 
@@ -261,7 +265,7 @@ impl Rooms {
     ) -> Option<MemberKey> {
         let shard_room = self.table.get_mut(room_slot)?;
         let moved = shard_room.audience.leave(member);
-        let departures = Departures::one(deflated);
+        let departures = MemberCounts::one(deflated);
         if let Some(home) = &mut shard_room.home {
             home.departs(env.id, departures);
             return moved;
@@ -276,9 +280,20 @@ impl Rooms {
         moved
     }
 
+    /// Forgets a room with neither home nor members here.
+    pub(super) fn forget_if_unused(&mut self, room_slot: Slot<ShardRoom>) {
+        if let Some(shard_room) = self.table.get(room_slot)
+            && shard_room.home.is_none()
+            && shard_room.audience.is_empty()
+        {
+            self.by_id.remove(&shard_room.id);
+            self.table.remove(room_slot);
+        }
+    }
+
     /// Takes back the count of a member that could not be installed here.
     pub(super) fn absent<S>(&mut self, room: RoomId, deflated: bool, env: &mut Env<S>) {
-        let (home, departures) = (env.settings.home(room), Departures::one(deflated));
+        let (home, departures) = (env.settings.home(room), MemberCounts::one(deflated));
         if home == env.id {
             self.members_left(room, home, departures);
         } else {
@@ -287,7 +302,7 @@ impl Rooms {
     }
 
     /// Counts members that left `shard`; their room is at home here.
-    pub(super) fn members_left(&mut self, room: RoomId, shard: ShardId, departures: Departures) {
+    pub(super) fn members_left(&mut self, room: RoomId, shard: ShardId, departures: MemberCounts) {
         if let Some((_, home)) = self.home_mut(room) {
             home.departs(shard, departures);
         }

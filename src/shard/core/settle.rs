@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::admission::Admitted;
 use super::rooms::flush::FlushDue;
 use super::rooms::{Delivery, Flushed};
+use super::stage::Stage;
 use super::{Core, Plan, Turn};
 use crate::logging::Overdue;
 use crate::net::io::Io;
@@ -20,6 +21,19 @@ impl<W: Io> Core<W> {
     pub fn settle(&mut self) -> Plan {
         debug_assert_eq!(self.turn, Turn::Begun, "settle follows begin");
         self.turn = Turn::Settled;
+        let plan = if self.freeze.stage == Stage::Serving {
+            self.settle_serving()
+        } else {
+            self.settle_freezing()
+        };
+        let metrics = &self.env.metrics;
+        metrics.connections.set_len(self.connections.len());
+        metrics.deflated.set(self.env.deflater.messages());
+        plan
+    }
+
+    /// Ends a turn of a shard that serves.
+    pub(super) fn settle_serving(&mut self) -> Plan {
         let (rooms, env) = (&mut self.rooms, &mut self.env);
         self.connections.check_deadlines(rooms, env);
         self.age();
@@ -30,9 +44,6 @@ impl<W: Io> Core<W> {
         }
         let flush_due = self.flush_rooms();
         let waits = self.connections.serve(&mut self.rooms, &mut self.env);
-        let metrics = &self.env.metrics;
-        metrics.connections.set_len(self.connections.len());
-        metrics.deflated.set(self.env.deflater.messages());
         let (Plan::Wait(flush_due), false) = (flush_due, waits) else {
             return Plan::Now;
         };
@@ -63,6 +74,20 @@ impl<W: Io> Core<W> {
                 self.install(admitted, settings);
             }
         }
+    }
+
+    /// Installs a connection that another shard admitted. One that said more than its request head is dropped while
+    /// this shard freezes: its requests would come after those of all others have ended.
+    pub(super) fn install_or_drop(
+        &mut self,
+        admitted: Admitted<W::Socket>,
+        settings: RoomSettings,
+    ) {
+        if self.freeze.stage == Stage::Serving || admitted.pending.leftover.is_empty() {
+            return self.install(admitted, settings);
+        }
+        let (room, deflated) = (admitted.pending.room, admitted.pending.agreement.is_some());
+        self.rooms.absent(room, deflated, &mut self.env);
     }
 
     /// Installs an admitted connection here.
@@ -150,4 +175,4 @@ impl<W: Io> Core<W> {
 }
 
 /// Interval at which room logs and used tokens are aged.
-const AGING_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const AGING_INTERVAL: Duration = Duration::from_secs(1);

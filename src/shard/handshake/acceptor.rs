@@ -15,7 +15,7 @@ use crate::net::stream::Stream;
 use crate::shard::core::Core;
 use crate::shard::doorbell::Doorbell;
 use crate::shard::metrics::ShardMetrics;
-use uproar_proto::base::admission::{Entered, Holder, Place, Places, Shares, part_of};
+use uproar_proto::base::admission::{Entered, Holder, Place, Places, Share, Shares, part_of};
 use uproar_proto::base::id::FrameIds;
 use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
 
@@ -79,6 +79,12 @@ impl Acceptor {
             shares: RefCell::new(shares),
             scratch: RefCell::new(vec![0; HANDSHAKE_READ_BYTES].into()),
         }
+    }
+
+    /// Counts a connection of `ip` that another process has admitted.
+    pub(crate) fn readmit(&self, ip: IpAddr) -> Option<Share> {
+        let now = self.clock.now().tick;
+        self.shares.borrow_mut().readmit(Holder::of(ip), now)
     }
 
     /// Whether connections speak TLS from their first byte.

@@ -36,10 +36,9 @@ pub struct Shift(i64);
 
 impl Shift {
     /// The shift from ticks that count from `theirs` to ticks that count from `ours`, both in
-    /// nanoseconds of one clock.
-    pub fn between(theirs: u64, ours: u64) -> Self {
-        let nanos = i128::from(theirs) - i128::from(ours);
-        Self(i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX }))
+    /// nanoseconds of one clock, modulo 2^64.
+    pub const fn between(theirs: u64, ours: u64) -> Self {
+        Self(theirs.wrapping_sub(ours).cast_signed())
     }
 
     /// The tick of this process that is `nanos` of the other one, saturating. "Never" stays so.

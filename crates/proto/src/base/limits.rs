@@ -200,6 +200,22 @@ pub const DESCRIPTORS_A_MESSAGE_MAX: usize = 253;
 /// One message between two processes, in bytes: it fits the kernel's default send buffer (212,992)
 /// with the kernel's own bookkeeping.
 pub const PASSED_BYTES_MAX: usize = 128 * 1024;
+/// Longest time in which a shard that freezes serves its members for the last time, so that most of
+/// them have every message: the frozen shard carries what the others have not got.
+pub const FREEZE_SERVE_MAX: Duration = Duration::from_millis(100);
+/// Bytes of room logs that all shards hand over. Beyond it the oldest batches are left out, and
+/// members that need them count as left behind by the window.
+pub const ESTATE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of unfinished sends that all shards hand over: 170 stalled clients with the longest ones.
+/// Beyond it connections are not carried over, and are counted.
+pub const ESTATE_RESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The record of one viewer without its unfinished send, in bytes: a full lane and the frame that
+/// filled it, an incomplete message, the sender. A longer one is not carried over.
+pub const ESTATE_RECORD_BYTES_MAX: usize = 128 * 1024;
+const _: () = assert!(
+    LANE_BYTES_MAX + 2 * FRAME_BYTES_MAX + MESSAGE_BYTES_MAX <= ESTATE_RECORD_BYTES_MAX,
+    "whatever a connection may hold fits its record"
+);
 
 // ---- Rings ----
 

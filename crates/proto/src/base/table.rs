@@ -24,7 +24,7 @@ pub struct Slot<T> {
 
 impl<T> Slot<T> {
     /// A slot that finds nothing in any table.
-    pub const NOWHERE: Self = Self::from_bits(u32::MAX as u64);
+    pub const NOWHERE: Self = Self::from_bits(0xFFFF_FFFF);
 
     /// From [`Slot::to_bits`]. A made-up value finds nothing or a living entry, but does no harm.
     pub const fn from_bits(bits: u64) -> Self {

@@ -66,7 +66,9 @@ impl Session {
         now: Tick,
     ) -> Result<Self, Fault> {
         let sender_json = fields.need_text(SENDER)?;
-        if sender_json.len() > FRAME_BYTES_MAX {
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(sender_json).is_ok();
+        let is_object = is_json && sender_json.starts_with('{');
+        if sender_json.len() > FRAME_BYTES_MAX || !is_object {
             return Err(Fault::Value(SENDER));
         }
         let bits = u8::try_from(fields.need_number(CAPABILITIES)?).ok();

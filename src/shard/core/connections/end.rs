@@ -49,7 +49,7 @@ impl<W: Io> Connections<W> {
         };
         connection.phase = Phase::Closing { deadline, peer };
         schedule(&mut self.wheel, slot, connection, deadline);
-        self.deliver(slot, rooms, env);
+        self.deliver_own(slot, rooms, env);
     }
 
     /// Cuts a connection without a Close frame; its entry is removed when its pending operations

@@ -36,8 +36,10 @@ impl<W: Io> Connections<W> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
+        let was_cancelled = connection.receiving == Receiving::Cancelled;
         if !received.more {
             connection.receiving = Receiving::Ended;
+            self.receives_left = self.receives_left.saturating_sub(1);
         }
         match (received.bytes, received.result) {
             (Some((buffer, len)), Ok(1..)) => {
@@ -51,6 +53,7 @@ impl<W: Io> Connections<W> {
                 }
             }
             (_, Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            (_, Err(error)) if was_cancelled && error.raw_os_error() == Some(libc::ECANCELED) => {}
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
                 self.cut(slot, CloseReason::Client, rooms, env);
@@ -65,7 +68,7 @@ impl<W: Io> Connections<W> {
         };
         if connection.phase == Phase::Dead {
             self.remove_if_over(slot);
-        } else if connection.receiving == Receiving::Ended {
+        } else if connection.receiving == Receiving::Ended && !self.is_quiet {
             connection.receiving = Receiving::Armed;
             env.metrics.receive_rearmed.inc();
             let io = &mut self.outbound.io;
@@ -88,7 +91,7 @@ impl<W: Io> Connections<W> {
         let outcome = tls.receive(sealed, &mut plain, &mut answer);
         if !answer.is_empty() {
             tls.queue(&answer);
-            self.deliver(slot, rooms, env);
+            self.deliver_own(slot, rooms, env);
         }
         let len = plain.len();
         if len > 0 {
@@ -128,7 +131,7 @@ impl<W: Io> Connections<W> {
             return;
         }
         if outcome.deliver {
-            self.deliver(slot, rooms, env);
+            self.deliver_own(slot, rooms, env);
         }
         if outcome.peer_closed {
             self.peer_closed(slot);

@@ -98,6 +98,6 @@ impl<W: Io> Connections<W> {
         if pushed.is_err() {
             return self.cut(slot, CloseReason::Slow, rooms, env);
         }
-        self.deliver(slot, rooms, env);
+        self.deliver_own(slot, rooms, env);
     }
 }

@@ -64,7 +64,7 @@ impl<W: Io> Connections<W> {
                     return self.cut(slot, CloseReason::Slow, rooms, env);
                 }
                 schedule(&mut self.wheel, slot, connection, next);
-                self.deliver(slot, rooms, env);
+                self.deliver_own(slot, rooms, env);
             }
             Check::EndSession => self.end_session(slot, rooms, env),
             Check::Cut(reason) => self.cut(slot, reason, rooms, env),

@@ -63,7 +63,11 @@ impl Rooms {
         else {
             return FlushDue::Never;
         };
-        let interval = self.pace.interval(most_members(home, audience.len()));
+        let interval = if self.hurries {
+            Duration::ZERO
+        } else {
+            self.pace.interval(most_members(home, audience.len()))
+        };
         let due = home.room.flush_due(interval, env.now.tick);
         let has_room = || {
             let evicts = !home.evictions.is_empty();
@@ -170,7 +174,7 @@ impl Rooms {
         self.note_aging(room_slot);
     }
 
-    fn note_aging(&mut self, room_slot: Slot<ShardRoom>) {
+    pub(super) fn note_aging(&mut self, room_slot: Slot<ShardRoom>) {
         if let Some(shard_room) = self.table.get_mut(room_slot)
             && !shard_room.aging
         {

@@ -78,6 +78,14 @@ impl Shares {
         Ok(Some(Share(Arc::clone(&known.open))))
     }
 
+    /// Counts an open connection of `holder` that another process has admitted: also beyond the
+    /// bound, which may have been higher there, or spread otherwise.
+    pub fn readmit(&mut self, holder: Holder, now: Tick) -> Option<Share> {
+        self.connections_max?;
+        let known = self.know(holder, now)?;
+        Some(Share(Arc::clone(&known.open)))
+    }
+
     /// Counts a refusal of `holder`; returns whether to answer it.
     pub fn refuse(&mut self, holder: Holder, now: Tick) -> bool {
         let Some(rate) = self.refusals else {
@@ -156,6 +164,19 @@ mod tests {
             .join()
             .expect("dropped");
         assert!(shares.connect(holder(1), START).is_ok());
+    }
+
+    /// Goal: connections that another process admitted count, and none is refused.
+    #[test]
+    fn readmitted_connections_count() {
+        let mut shares = Shares::new(Some(2), None);
+        let readmitted: Vec<_> = (0..3)
+            .map(|_| shares.readmit(holder(1), START).expect("counted"))
+            .collect();
+        assert_eq!(shares.connect(holder(1), START).err(), Some(OverShare));
+        drop(readmitted);
+        assert!(matches!(shares.connect(holder(1), START), Ok(Some(_))));
+        assert!(Shares::new(None, None).readmit(holder(1), START).is_none());
     }
 
     /// Goal: without limits nothing is counted or kept.

@@ -203,7 +203,7 @@ fn a_decoder_is_replaced_at_each_byte() {
 /// Goal: a message too large to keep has no replay while it arrives, and the decoder has one again after it.
 #[test]
 fn an_oversized_message_has_no_replay() {
-    let stream = frame(0x81, &[b'x'; 20_000]);
+    let stream = frame(0x81, &vec![b'x'; 20_000]);
     let (mut decoder, mut read) = (Decoder::default(), Read::default());
     read.feed(&mut decoder, &stream[..100], None);
     assert_eq!(decoder.replay(), None);

@@ -1,0 +1,238 @@
+//! Rooms on their way to another process, and from one.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+
+use super::{Env, Rooms};
+use crate::shard::command::{MemberCounts, PublishRequest, SenderAddress};
+use crate::shard::estate::rooms::{
+    AccountUse, Decided, PendingMessage, RoomWriter, RoomsEstate, RoomsWriter,
+};
+use crate::shard::estate::{NotCarried, SenderTag};
+use crate::shard::review::Held;
+use crate::shard::settings::ShardId;
+use crate::shard::shard_room::{HomeRoom, PublishContext, ShardRoom};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
+use uproar_proto::base::rate::Budget;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::Request;
+use uproar_proto::room::audience::Audience;
+use uproar_proto::room::review::State;
+use uproar_proto::room::{ArchiveTargets, RoomSettings};
+
+impl Rooms {
+    /// Sets whether rooms are flushed without a pace.
+    pub(in crate::shard::core) fn hurry(&mut self, hurries: bool) {
+        self.hurries = hurries;
+    }
+
+    /// Whether no room has something to flush, and the archive holds no delivery back.
+    pub(in crate::shard::core) fn is_flushed(&self) -> bool {
+        self.unflushed.is_empty() && self.gate_is_idle()
+    }
+
+    /// Whether the archive holds no delivery back.
+    pub(in crate::shard::core) fn gate_is_idle(&self) -> bool {
+        self.gate.deadline().is_none()
+    }
+
+    /// Writes this shard's part of the rooms for another process.
+    pub(in crate::shard::core) fn estate<S>(&self, env: &Env<S>) -> Vec<u8> {
+        let budgets = &env.budgets;
+        let mut writer = RoomsWriter::new(AccountUse {
+            sends: budgets.sends.used_until(),
+            deletions: budgets.deletions.used_until(),
+            disconnects: budgets.disconnects.used_until(),
+        });
+        let mut bytes_left = ESTATE_LOGS_BYTES_MAX / env.settings.shard_count;
+        for slot in self.by_id.values() {
+            let Some(shard_room) = self.get(*slot) else {
+                continue;
+            };
+            let (audience, home) = (&shard_room.audience, shard_room.home.as_deref());
+            let is_behind = audience.slowest() < audience.log().head();
+            if !is_behind && home.is_none_or(HomeRoom::is_fresh) {
+                continue;
+            }
+            writer.room(shard_room.id, |room| {
+                if let Some(home) = home {
+                    write_home(room, home);
+                }
+                if is_behind {
+                    bytes_left -= write_log(room, audience, bytes_left);
+                }
+            });
+        }
+        writer.into_bytes()
+    }
+
+    /// Takes over the rates of another process, of the account and of rooms at home here.
+    pub(in crate::shard::core) fn inherit<S>(&mut self, estate: &RoomsEstate, env: &Env<S>) {
+        let (account, budgets) = (estate.account(), &env.budgets);
+        budgets.sends.inherit(account.sends);
+        budgets.deletions.inherit(account.deletions);
+        budgets.disconnects.inherit(account.disconnects);
+        for (room, part) in estate.rooms() {
+            if let (Some((used_until, last_sent)), Some((_, home))) =
+                (part.home, self.home_mut(*room))
+            {
+                home.room.inherit(Budget::inherited(used_until), last_sent);
+            }
+        }
+    }
+
+    /// Finds the room of a member that was taken over; the first one makes it, with the batches that some member
+    /// needs. Its settings are the home's to tell.
+    pub(in crate::shard::core) fn enter_inherited<S>(
+        &mut self,
+        room: RoomId,
+        estate: &RoomsEstate,
+        env: &Env<S>,
+    ) -> Result<Slot<ShardRoom>, NotCarried> {
+        let is_home = env.settings.home(room) == env.id;
+        if is_home && self.home_mut(room).is_none() {
+            return Err(NotCarried::Room);
+        }
+        let unknown = RoomSettings {
+            content_chars_max: u16::try_from(CONTENT_CHARS_MAX).unwrap_or(u16::MAX),
+            messages_per_second: ROOM_RATE_DEFAULT,
+            review: None,
+            archive: ArchiveTargets::default(),
+        };
+        let room_slot = self.enter(room, unknown);
+        let batches = estate.room(room).map(|part| &part.batches[..]);
+        if let (Some(batches), Some(shard_room)) = (batches, self.table.get_mut(room_slot)) {
+            let batches = batches.iter().map(|(batch, appended)| (batch, *appended));
+            shard_room.audience.inherit(batches);
+            self.note_aging(room_slot);
+        } else if let Some(shard_room) = self.table.get_mut(room_slot) {
+            shard_room.audience.inherit([]);
+        }
+        Ok(room_slot)
+    }
+
+    /// Notes that a member which was taken over has not got the newest batches.
+    pub(in crate::shard::core) fn note_behind(&mut self, room_slot: Slot<ShardRoom>) {
+        self.note_walking(room_slot);
+    }
+
+    /// Counts members that came to `shard`; returns the room's settings, or nothing if it is not at
+    /// home here.
+    pub(in crate::shard::core) fn members_arrived(
+        &mut self,
+        room: RoomId,
+        shard: ShardId,
+        arrived: MemberCounts,
+    ) -> Option<RoomSettings> {
+        let (_, home) = self.home_mut(room)?;
+        home.arrives(shard, arrived);
+        Some(home.room.settings())
+    }
+
+    /// Holds messages under review of another process's rooms that are at home here, and asks for their review
+    /// again. `senders`: where those are that are here; others hear no refusal.
+    pub(in crate::shard::core) fn resume_reviews<S>(
+        &mut self,
+        estate: &RoomsEstate,
+        senders: &HashMap<SenderTag, SenderAddress>,
+        env: &mut Env<S>,
+    ) {
+        let mut buffer = BytesMut::new();
+        for (room, part) in estate.rooms() {
+            let Some(room_slot) = self.find(*room) else {
+                continue;
+            };
+            let Some(shard_room) = self.table.get_mut(room_slot) else {
+                continue;
+            };
+            let Some(home) = shard_room.home.as_deref_mut() else {
+                continue;
+            };
+            for message in &part.pending {
+                let Ok(message) = PendingMessage::read(message) else {
+                    continue;
+                };
+                let nowhere = SenderAddress {
+                    shard: env.id,
+                    connection: Slot::<ShardRoom>::NOWHERE.to_bits(),
+                };
+                let sender = senders.get(&message.tag).copied().unwrap_or(nowhere);
+                let held = held(&mut buffer, &message, sender);
+                let mut context = PublishContext {
+                    ids: &mut env.ids,
+                    deflater: &mut env.deflater,
+                    review_queue: &mut self.review_queue,
+                    settings: &env.settings,
+                    budgets: &env.budgets,
+                    metrics: &env.metrics,
+                    now: env.now,
+                };
+                home.inherit_held((*room, room_slot), held, message.decided, &mut context);
+            }
+        }
+    }
+}
+
+/// Writes the home's part of a room.
+fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
+    debug_assert!(
+        home.room.is_flushed() && home.evictions.is_empty() && home.answers.is_empty(),
+        "a frozen shard has flushed its rooms"
+    );
+    room.home(home.room.budget().used_until(), home.room.last_sent());
+    for (held, state) in home.pending.iter().flat_map(|pending| pending.messages()) {
+        let message = held.publish_request.message();
+        let SenderAddress { shard, connection } = held.publish_request.sender;
+        room.pending(&PendingMessage {
+            content: message.content,
+            attributes_json: message.attributes_json,
+            request_id: message.request_id,
+            sender_json: message.sender_json,
+            ip: held.publish_request.ip(),
+            id: held.id,
+            sent: held.sent,
+            tag: SenderTag {
+                shard: u64::try_from(shard).expect("a few shards"),
+                key: connection,
+            },
+            decided: match state {
+                State::Waiting(fallback) => Decided::Waits(fallback),
+                State::Allowed(rewrite) => Decided::Allowed(rewrite.cloned()),
+            },
+        });
+    }
+}
+
+/// Writes the batches that some member needs, the newest of them if they are more than
+/// `bytes_max`; returns their bytes. Members that need others count as left behind by the window.
+fn write_log(room: &mut RoomWriter, audience: &Audience, bytes_max: usize) -> usize {
+    let needed = || audience.log().kept_from(audience.slowest());
+    let mut bytes: usize = needed().map(|(batch, _)| batch.bytes()).sum();
+    let mut dropped = 0;
+    for (batch, _) in needed() {
+        if bytes <= bytes_max {
+            break;
+        }
+        bytes -= batch.bytes();
+        dropped += 1;
+    }
+    room.log(|| needed().skip(dropped));
+    bytes
+}
+
+/// Makes the request of a message under review anew.
+fn held(buffer: &mut BytesMut, message: &PendingMessage<'_>, sender: SenderAddress) -> Held {
+    let request = Request::SendMessage {
+        content: message.content,
+        attributes_json: message.attributes_json,
+        request_id: message.request_id,
+    };
+    let (sender_json, ip) = (message.sender_json, message.ip);
+    Held {
+        publish_request: PublishRequest::new(buffer, &request, sender_json, ip, sender),
+        id: message.id,
+        sent: message.sent,
+    }
+}

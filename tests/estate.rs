@@ -1,0 +1,333 @@
+//! One shard's viewers and rooms in another process: what they got, may do and wait for is as it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use uproar::net::io::Key;
+use uproar::shard::core::{Core, Parts};
+use uproar::shard::estate::{
+    Carried, Inherited, NotCarried, RoomsEstate, ViewersCursor, merge_rooms,
+};
+use uproar::shard::settings::ShardSettings;
+use uproar_proto::base::clock::{Now, Shift};
+use uproar_proto::base::id::RoomId;
+use uproar_testing::client::{frame, request, text};
+use uproar_testing::io::FakeIo;
+use uproar_testing::parts::{GREETING, alone, room_settings, start};
+use uproar_testing::single_shard::viewer;
+
+/// How much later the ticks of the second process begin.
+const LATER: Duration = Duration::from_secs(1_000);
+const ECANCELED: i32 = 125;
+
+/// A process with one shard and one room.
+struct Process {
+    core: Core<FakeIo>,
+    now: Now,
+    /// What each connection got, by its key.
+    got: Vec<(Key, Vec<u8>)>,
+    /// How many bytes the sockets take in a turn.
+    most: usize,
+}
+
+fn room() -> RoomId {
+    RoomId::parse("abcdefghijkl").unwrap()
+}
+
+impl Process {
+    fn new(now: Now) -> Self {
+        let parts = Parts {
+            settings: ShardSettings {
+                pace_ceiling: Duration::ZERO,
+                ..ShardSettings::aws(1)
+            },
+            ..alone(FakeIo::default())
+        };
+        let mut core = Core::new(parts, now);
+        core.load(vec![(room(), room_settings())]);
+        Self {
+            core,
+            now,
+            got: Vec::new(),
+            most: usize::MAX,
+        }
+    }
+
+    /// A process with this many viewers that were greeted; every other one takes compressed messages.
+    fn with_viewers(count: usize) -> Self {
+        Self::with(count, true)
+    }
+
+    fn with(count: usize, deflated: bool) -> Self {
+        let mut process = Self::new(start());
+        for index in 0..count {
+            let pending = viewer((), room(), index, process.now, deflated && index % 2 == 1);
+            process.core.enter(pending);
+        }
+        process.turns(3);
+        process
+    }
+
+    fn turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.pass(Duration::from_millis(1));
+            for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
+                self.core.writable(key, outgoing);
+            }
+            for key in std::mem::take(&mut self.core.io_mut().cancelled) {
+                let cancelled = std::io::Error::from_raw_os_error(ECANCELED);
+                self.core.received(key, None, &Err(cancelled), false);
+            }
+            for (key, outgoing) in std::mem::take(&mut self.core.io_mut().sends) {
+                let len = outgoing.remaining().min(self.most);
+                match self.got.iter_mut().find(|(other, _)| *other == key) {
+                    Some((_, got)) => got.extend(outgoing.copy(len)),
+                    None => self.got.push((key, outgoing.copy(len))),
+                }
+                self.core.sent(key, outgoing, &Ok(len));
+            }
+            self.core.settle();
+            self.core.check();
+            self.core.flush_mailboxes();
+        }
+    }
+
+    fn pass(&mut self, by: Duration) {
+        self.now = Now {
+            tick: self.now.tick.after(by),
+            unix: self.now.unix.after(by),
+        };
+        self.core.begin(self.now);
+    }
+
+    fn receive(&mut self, key: Key, bytes: &[u8]) {
+        let mut buffer = bytes.to_vec();
+        buffer.resize(bytes.len() + 64, 0xAA);
+        self.pass(Duration::ZERO);
+        let received = Some((&mut buffer[..], bytes.len()));
+        self.core.received(key, received, &Ok(bytes.len()), true);
+    }
+
+    fn freeze(&mut self) {
+        let (answer, mut answered) = oneshot::channel();
+        self.pass(Duration::ZERO);
+        self.core.freeze(answer);
+        while answered.try_recv().is_err() {
+            self.turns(1);
+        }
+        assert!(self.core.is_frozen());
+    }
+
+    fn export(&self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let rooms = merge_rooms(&[self.core.rooms_estate()]).unwrap();
+        let (mut cursor, mut records) = (ViewersCursor::default(), Vec::new());
+        while !cursor.is_end() {
+            let (viewers, next) = self.core.viewers(cursor, 2);
+            records.extend(viewers.into_iter().map(|((), record)| record));
+            cursor = next;
+        }
+        assert_eq!(cursor.carried().viewers, records.len() as u64);
+        (rooms, records)
+    }
+
+    /// Freezes, and returns the process that takes over, serving.
+    fn hand_over(&mut self) -> Self {
+        self.freeze();
+        let (rooms, records) = self.export();
+        let mut new = Self::new(Now {
+            tick: self.now.tick.after(LATER),
+            unix: self.now.unix,
+        });
+        let carried = new.inherit(rooms, records);
+        assert_eq!(
+            carried.not_carried().map(|(_, count)| count).sum::<u64>(),
+            0
+        );
+        new.turns(2);
+        assert!(new.core.io().sends.is_empty() && new.core.io().receives.is_empty());
+        new.pass(Duration::ZERO);
+        new.core.resume();
+        new.turns(3);
+        new
+    }
+
+    fn inherit(&mut self, rooms: Vec<u8>, records: Vec<Vec<u8>>) -> Carried {
+        let nanos = u64::try_from(LATER.as_nanos()).unwrap();
+        let estate = RoomsEstate::parse(rooms, Shift::between(nanos, 0)).unwrap();
+        assert_eq!(estate.broken(), 0);
+        self.pass(Duration::ZERO);
+        self.core.inherit_rooms(&Arc::new(estate));
+        let arrived = records.into_iter().map(|record| Inherited {
+            socket: (),
+            record,
+            share: None,
+        });
+        self.core.inherit(arrived.collect())
+    }
+
+    /// The bytes of the connection that was installed as this one.
+    fn got(&self, key: Key) -> &[u8] {
+        let got = self.got.iter().find(|(other, _)| *other == key);
+        got.map_or(&[], |(_, got)| got)
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.core.io().receives.clone()
+    }
+}
+
+/// Goal: idle viewers are members in the other process: receives are armed, nothing was sent, and they get the
+/// next message; none is carried twice.
+#[test]
+fn idle_viewers_are_carried() {
+    let mut old = Process::with_viewers(7);
+    assert_eq!(old.got(old.keys()[0]), GREETING);
+    let mut new = old.hand_over();
+    let keys = new.keys();
+    assert_eq!(
+        (keys.len(), new.core.census(room())),
+        (7, (7, Some(&[7][..])))
+    );
+    assert!(new.got.is_empty());
+    new.receive(keys[3], &text(request().as_bytes()));
+    new.turns(3);
+    for key in keys {
+        let got = new.got(key);
+        assert!(got.len() > 200 || got[0] == 0xC1, "{got:?}");
+    }
+}
+
+/// Goal: after a thaw everything is as if there had been a pause. Method: half a request before the freeze, the
+/// other half after the thaw, and an export between.
+#[test]
+fn a_thaw_goes_on() {
+    let mut old = Process::with_viewers(3);
+    let keys = old.keys();
+    let request = text(request().as_bytes());
+    old.receive(keys[0], &request[..100]);
+    old.freeze();
+    let _unused = old.export();
+    old.pass(Duration::ZERO);
+    old.core.thaw();
+    assert_eq!(old.keys().len(), 6, "armed again");
+    old.receive(keys[0], &request[100..]);
+    old.turns(3);
+    assert!(old.got(keys[2]).len() > GREETING.len() + 200);
+}
+
+/// Goal: a request that has arrived in part, the rest of a send, and messages that a slow viewer has not got
+/// arrive whole and once. Method: sockets take ten bytes a turn; the process changes in each turn once.
+#[test]
+fn bytes_on_their_way_arrive_once() {
+    let message = text(request().as_bytes());
+    // Compressed lengths depend on ids and times.
+    let mut whole = Process::with(4, false);
+    let sender = whole.keys()[1];
+    whole.receive(sender, &message);
+    whole.receive(sender, &message);
+    whole.turns(4);
+    let expected: Vec<usize> = whole
+        .keys()
+        .iter()
+        .map(|key| whole.got(*key).len())
+        .collect();
+    for turns in 0..60 {
+        let mut old = Process::with(4, false);
+        let keys = old.keys();
+        old.most = 10;
+        old.receive(keys[1], &message);
+        old.receive(keys[1], &message[..50]);
+        old.turns(turns);
+        let mut new = old.hand_over();
+        new.most = 10;
+        let new_keys = new.keys();
+        new.receive(new_keys[1], &message[50..]);
+        new.turns(300);
+        for (index, expected) in expected.iter().enumerate() {
+            let got = [old.got(keys[index]), new.got(new_keys[index])].concat();
+            assert_eq!(got.len(), *expected, "viewer {index}, after {turns} turns");
+        }
+    }
+}
+
+/// Goal: rates are not refilled: of the connection, of the room. Method: requests until one is refused, at once and
+/// with a hand-over after the fifth.
+#[test]
+fn budgets_are_not_refilled() {
+    let message = text(br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);
+    let accepted = |hand_over_after: usize| {
+        let mut process = Process::with_viewers(1);
+        for sent in 0..15 {
+            if sent == hand_over_after {
+                process = process.hand_over();
+            }
+            process.receive(process.keys()[0], &message);
+        }
+        process.turns(3);
+        let got = String::from_utf8_lossy(process.got(process.keys()[0])).into_owned();
+        got.matches("\"ErrorCode\":429").count()
+    };
+    let without = accepted(usize::MAX);
+    assert!(without > 3, "{without}");
+    assert_eq!(accepted(5), without);
+}
+
+/// Goal: a session ends, is pinged and idles when it would have. Method: the same instants with and without a
+/// hand-over after 20 s.
+#[test]
+fn deadlines_stand() {
+    let lived = |hand_over: bool| {
+        let mut process = Process::with_viewers(1);
+        let mut events = Vec::new();
+        for step in 0..280 {
+            process.pass(Duration::from_millis(250));
+            process.turns(1);
+            if hand_over && step == 80 {
+                let before = process.got.clone();
+                process = process.hand_over();
+                process.got = before;
+            }
+            let pings = process.got.iter().map(|(_, got)| got.len()).sum::<usize>();
+            let cut = process.core.io().cut;
+            events.push((pings, cut, process.core.connection_count()));
+        }
+        events.dedup();
+        events
+    };
+    assert_eq!(lived(false), lived(true));
+}
+
+/// Goal: a record that cannot be read costs its viewer the connection, not the others theirs. Method: each byte of
+/// a record is changed.
+#[test]
+fn broken_records_are_refused_alone() {
+    let mut old = Process::with_viewers(2);
+    old.receive(old.keys()[0], &frame(0x01, b"half", [1, 2, 3, 4]));
+    old.freeze();
+    let (rooms, records) = old.export();
+    let mut refused = 0;
+    for at in 0..records[0].len() {
+        for change in [0x01, 0x80, 0xFF] {
+            let mut broken = records.clone();
+            broken[0][at] ^= change;
+            let mut new = Process::new(Now {
+                tick: old.now.tick.after(LATER),
+                unix: old.now.unix,
+            });
+            let carried = new.inherit(rooms.clone(), broken);
+            assert!(carried.viewers >= 1, "the other one");
+            let counts = carried.not_carried();
+            refused += counts
+                .map(|(reason, count)| {
+                    assert!(count == 0 || matches!(reason, NotCarried::Record | NotCarried::Room));
+                    count
+                })
+                .sum::<u64>();
+            new.turns(1);
+            new.core.resume();
+            new.turns(3);
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
