@@ -12,7 +12,11 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     match config::of_text(text) {
-        Ok((settings, effective)) => {
+        Ok(config::Loaded {
+            settings,
+            effective,
+            ..
+        }) => {
             assert!((1..=1024).contains(&settings.shard.shard_count));
             assert!((120..=86_400).contains(&settings.token_life.as_secs()));
             assert!(settings.shard.connections_max > 0);

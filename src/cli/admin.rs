@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::output::print;
 use super::place::Place;
-use crate::server::{AskError, Health, Order, ask};
+use crate::server::{AskError, Health, Order, RefusalCode, ask};
 
 /// `uproar health`.
 #[derive(Debug, clap::Args)]
@@ -79,10 +79,22 @@ impl DrainCommand {
 
 impl ReloadCommand {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let reloaded = order(&self.place, &Order::Reload {})?;
-        let names = reloaded["reloaded"].as_array().into_iter().flatten();
-        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
-        print(&format!("reloaded: {}\n", names.join(", ")))
+        let data_dir = self.place.existing()?.data_dir;
+        let reloaded = ask(&data_dir, &Order::Reload {}, |_| {}).map_err(|error| {
+            if let AskError::Refused(refusal) = &error
+                && refusal.code == RefusalCode::Refused
+            {
+                return Failure::Usage(format!("nothing is reloaded: {error}"));
+            }
+            Failure::Run(error.to_string())
+        })?;
+        let changes = reloaded["changes"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let line =
+            |change: &Value| format!("{}: {}\n", text(&change["key"]), text(&change["text"]));
+        let lines: String = changes.map(line).collect();
+        let nothing = "no key of the configuration has changed; its files were read again\n";
+        print(if lines.is_empty() { nothing } else { &lines })
     }
 }
 

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
-use crate::config::{self, Flags, Mode, Running, SAMPLE};
+use crate::config::{self, Flags, Mode, SAMPLE};
 use crate::logging;
 use crate::server;
 
@@ -174,7 +174,7 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
         config: Some(file),
         ..Flags::default()
     };
-    let (settings, _) = config::load(Mode::Serve, &flags, config::environment())?;
+    let settings = config::load(Mode::Serve, &flags, config::environment())?.settings;
     match server::check(&settings)? {
         Some(warning) if strict => return Err(Failure::Usage(warning)),
         Some(warning) => logging::print(&format!("uproar: warning: {warning}\n")),
@@ -187,17 +187,17 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
 fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
     // First, so that a signal from now on does not end the process by its default.
     let process = server::Process::start()?;
-    let (settings, effective) = config::load(mode, flags, config::environment())?;
+    let loaded = config::load(mode, flags, config::environment())?;
     if flags.print_config {
-        show(&effective.to_string());
+        show(&loaded.effective.to_string());
         return Ok(());
     }
+    let (settings, running) = loaded.running(mode, flags.clone());
     logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
     if matches!(mode, Mode::Serve) {
         doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
     }
     let data_dir = settings.data_dir.clone();
-    let running = Running::new(mode, flags.clone(), effective);
     server::run(process, settings, running, |ready| {
         if matches!(mode, Mode::Dev { .. }) {
             banner::print(ready, &data_dir);

@@ -100,7 +100,9 @@ mod tests {
         let text = format!("[logging]\n{section}");
         let file = Some((Path::new("uproar.toml"), &*text));
         let dev = Mode::Dev { tls: false };
-        settle(dev, file, std::iter::empty(), &Flags::default()).map_err(|error| error.to_string())
+        let loaded = settle(dev, file, std::iter::empty(), &Flags::default());
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        Ok((loaded.settings, loaded.effective))
     }
 
     const KEYS: &str = "access_key_id = \"AKID\"\nsecret_access_key = \"hush\"\n";

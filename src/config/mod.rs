@@ -8,6 +8,7 @@ mod check;
 mod defaults;
 mod effective;
 mod error;
+mod file;
 mod flags;
 mod layers;
 mod listen;
@@ -15,6 +16,7 @@ mod logging;
 mod mode;
 mod names;
 mod raw;
+mod reloading;
 mod resolve;
 mod review;
 mod running;
@@ -24,6 +26,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod types;
+mod values;
 mod variables;
 
 use std::path::{Path, PathBuf};
@@ -35,20 +38,40 @@ pub use mode::{
     DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode, dev_data_dir,
 };
 pub use raw::{Profile, TlsListeners};
-pub use running::Running;
+pub use reloading::Reloading;
+pub use running::{Reread, Running};
 pub use schema::SAMPLE;
 pub use settings::{Local, Settings, TlsFiles};
 pub use source::Source;
+pub use values::Change;
 
 use mode::dev_data_dir_of;
+use values::Values;
+
+/// A valid configuration.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Valid settings.
+    pub settings: Settings,
+    /// All values, to be printed.
+    pub effective: Effective,
+    values: Values,
+}
+
+impl Loaded {
+    /// Settings, and what a server keeps to read the configuration again.
+    pub fn running(self, mode: Mode, flags: Flags) -> (Settings, Running) {
+        (self.settings, Running::new(mode, flags, self.values))
+    }
+}
 
 /// Reads the file, applies environment and flags on top, checks everything.
 pub fn load(
     mode: Mode,
     flags: &Flags,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<(Settings, Effective), ConfigError> {
-    let text = flags.config.as_deref().map(read).transpose()?;
+) -> Result<Loaded, ConfigError> {
+    let text = flags.config.as_deref().map(file::read).transpose()?;
     settle(
         mode,
         flags.config.as_deref().zip(text.as_deref()),
@@ -59,7 +82,7 @@ pub fn load(
 
 /// The settings of `serve` with a file of this text alone. For fuzz targets.
 #[cfg(fuzzing)]
-pub fn of_text(text: &str) -> Result<(Settings, Effective), ConfigError> {
+pub fn of_text(text: &str) -> Result<Loaded, ConfigError> {
     let file = Some((Path::new("uproar.toml"), text));
     settle(Mode::Serve, file, std::iter::empty(), &Flags::default())
 }
@@ -70,7 +93,7 @@ pub fn local(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Local, ConfigError> {
-    let text = file.map(read).transpose()?;
+    let text = file.map(file::read).transpose()?;
     let file = file.zip(text.as_deref());
     let (raw, sources) = layers::merge(Mode::Serve, file, environment, &Flags::default())?;
     resolve::local(raw, &sources)
@@ -82,19 +105,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|cause| ConfigError::File {
-        path: path.to_owned(),
-        cause,
-    })
-}
-
 fn settle(
     mode: Mode,
     file: Option<(&Path, &str)>,
     environment: impl Iterator<Item = (String, String)>,
     flags: &Flags,
-) -> Result<(Settings, Effective), ConfigError> {
+) -> Result<Loaded, ConfigError> {
     let (mut raw, sources) = layers::merge(mode, file, environment, flags)?;
     if matches!(mode, Mode::Dev { .. }) {
         raw.keys.push(raw::Key {
@@ -109,9 +125,14 @@ fn settle(
         raw.server.data_dir = dev_data_dir_of(std::process::id());
     }
     let effective = Effective::new(&raw, &sources);
+    let values = Values::of(&raw);
     let mut settings = resolve::resolve(mode, raw, &sources)?;
     settings.data_is_own = own_data_dir;
-    Ok((settings, effective))
+    Ok(Loaded {
+        settings,
+        effective,
+        values,
+    })
 }
 
 /// A shell command that creates a token of this server; room and user are to be appended.

@@ -94,7 +94,9 @@ mod tests {
         let text = format!("[review]\n{section}");
         let file = Some((Path::new("uproar.toml"), &*text));
         let dev = Mode::Dev { tls: false };
-        settle(dev, file, std::iter::empty(), &Flags::default()).map_err(|error| error.to_string())
+        let loaded = settle(dev, file, std::iter::empty(), &Flags::default());
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        Ok((loaded.settings, loaded.effective))
     }
 
     /// Goal: valid values are parsed.

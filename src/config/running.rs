@@ -1,24 +1,34 @@
-//! The configuration of a running server, checked again on request.
+//! The configuration of a running server, read again on request.
 
 use std::path::Path;
 
-use super::{ConfigError, Effective, Flags, Mode, environment, load};
+use super::values::{Change, Values};
+use super::{ConfigError, Flags, Mode, Settings, environment, file, settle};
 
-/// The mode, flags and values a server started with.
-#[derive(Debug)]
+/// The mode and flags a server started with, and the values it has taken over.
+#[derive(Debug, Clone)]
 pub struct Running {
     mode: Mode,
     flags: Flags,
-    effective: Effective,
+    values: Values,
+}
+
+/// The configuration as it is now.
+#[derive(Debug)]
+pub struct Reread {
+    /// Valid settings.
+    pub settings: Settings,
+    /// The keys whose values differ, in their order by name.
+    pub changes: Vec<Change>,
+    values: Values,
 }
 
 impl Running {
-    /// Records a start's `mode`, `flags` and resulting `effective` values.
-    pub fn new(mode: Mode, flags: Flags, effective: Effective) -> Self {
+    pub(super) fn new(mode: Mode, flags: Flags, values: Values) -> Self {
         Self {
             mode,
             flags,
-            effective,
+            values,
         }
     }
 
@@ -27,13 +37,26 @@ impl Running {
         self.flags.config.as_deref()
     }
 
-    /// Reads the file again and returns keys whose values differ from the start's. Secrets are not compared.
+    /// Reads the file again, under the same environment and flags as at the start. A value that they hide is no
+    /// change. Blocks for tens of milliseconds.
     ///
     /// # Errors
     ///
-    /// No start would accept it.
-    pub fn changed(&self) -> Result<Vec<String>, ConfigError> {
-        let (_, now) = load(self.mode, &self.flags, environment())?;
-        Ok(self.effective.changed(&now))
+    /// No start would accept it, or the file is being written.
+    pub fn read(&self) -> Result<Reread, ConfigError> {
+        let path = self.flags.config.as_deref();
+        let text = path.map(file::read_at_rest).transpose()?;
+        let file = path.zip(text.as_deref());
+        let loaded = settle(self.mode, file, environment(), &self.flags)?;
+        Ok(Reread {
+            settings: loaded.settings,
+            changes: self.values.changes(&loaded.values),
+            values: loaded.values,
+        })
+    }
+
+    /// Notes that the server has taken over what it read.
+    pub fn took(&mut self, reread: Reread) {
+        self.values = reread.values;
     }
 }

@@ -18,8 +18,8 @@ fn settle_text(
 ) -> Result<(Settings, String), ConfigError> {
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let file = Some((Path::new("uproar.toml"), text));
-    let (settings, effective) = settle(mode, file, environment.iter().map(own), flags)?;
-    Ok((settings, effective.to_string()))
+    let loaded = settle(mode, file, environment.iter().map(own), flags)?;
+    Ok((loaded.settings, loaded.effective.to_string()))
 }
 
 fn settings(mode: Mode, text: &str) -> Settings {
@@ -155,6 +155,36 @@ fn every_key_is_documented_and_has_a_variable() {
         );
     }
     assert!(count > 20, "only {count} keys");
+}
+
+/// Goal: it is decided of every key what a reload does with it, and the reference says the same.
+#[test]
+fn every_key_is_decided_for_reloads() {
+    let decided: Vec<_> = reloading::KEYS.iter().map(|(key, _)| *key).collect();
+    let mut sorted = decided.clone();
+    sorted.sort_unstable();
+    let of_keys = |key: String| (!key.starts_with("keys.")).then_some(key);
+    let mut known: Vec<_> = names::keys().filter_map(of_keys).collect();
+    known.sort_unstable();
+    assert_eq!(sorted, known, "src/config/reloading.rs decides every key");
+    let reference = include_str!("../../docs/configuration.md");
+    let rows = reference.lines().filter(|line| line.starts_with("| `"));
+    let mut documented = Vec::new();
+    for cells in rows.map(|row| row.split(" | ").collect::<Vec<_>>()) {
+        let [keys, _default, _range, column, ..] = &cells[..] else {
+            continue;
+        };
+        for key in keys.split('`').skip(1).step_by(2) {
+            let expected = match reloading::of(key) {
+                Reloading::Live => "live",
+                Reloading::Upgrade => "upgrade",
+                Reloading::Never => "never",
+            };
+            assert_eq!(*column, expected, "column \"reload\" of {key}");
+            documented.push(key);
+        }
+    }
+    assert_eq!(documented.len(), decided.len(), "each key has one row");
 }
 
 /// Goal: `open` lifts rates and nothing else, and a key that is set wins over the profile.

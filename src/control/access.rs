@@ -36,7 +36,7 @@ type Callers = HashMap<String, Rc<Caller>>;
 #[derive(Debug)]
 pub struct Keys {
     // Those of the configuration, with every right; they win over stored ones of the same id.
-    configured: Callers,
+    configured: RefCell<Callers>,
     file: KeyFile,
     // Those of the file when it was last read without an error.
     stored: RefCell<Callers>,
@@ -47,22 +47,58 @@ pub struct Keys {
     complaint: RefCell<Option<String>>,
 }
 
+/// The keys of a configuration and those of its data directory, read and not in use yet.
+#[derive(Debug)]
+pub struct NewKeys {
+    configured: Vec<AccessKey>,
+    stored: Vec<(AccessKey, Grant)>,
+    // From before the file was read, so that no change is missed.
+    watched: Watched<1>,
+}
+
+impl NewKeys {
+    /// Takes those of the configuration and reads those of the data directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`KeyFile::open`].
+    pub fn read(configured: Vec<AccessKey>, file: &KeyFile) -> Result<Self, KeyFileError> {
+        let watched = file.watched();
+        Ok(Self {
+            configured,
+            stored: file.open()?,
+            watched,
+        })
+    }
+}
+
 impl Keys {
     /// The keys of the configuration and those of the data directory.
     pub fn load(
         configured: impl IntoIterator<Item = AccessKey>,
         file: KeyFile,
     ) -> Result<Self, KeyFileError> {
-        let of_config = configured.into_iter();
+        let new = NewKeys::read(configured.into_iter().collect(), &file)?;
         let keys = Self {
-            configured: callers(of_config.map(|key| (key, Grant::ALL))),
-            watched: RefCell::new(file.watched()),
-            stored: RefCell::new(callers(file.open()?)),
+            configured: RefCell::default(),
+            watched: RefCell::new(new.watched.clone()),
+            stored: RefCell::default(),
             checked: Cell::default(),
             complaint: RefCell::default(),
             file,
         };
+        keys.adopt(new);
         Ok(keys)
+    }
+
+    /// Takes over keys that were read. Calls in progress end with the rights they began with.
+    pub fn adopt(&self, new: NewKeys) {
+        let of_config = new.configured.into_iter();
+        self.configured
+            .replace(callers(of_config.map(|key| (key, Grant::ALL))));
+        self.stored.replace(callers(new.stored));
+        self.watched.replace(new.watched);
+        self.complaint.take();
     }
 
     /// The claimed caller of a request; to be proven with its body.
@@ -80,7 +116,7 @@ impl Keys {
     }
 
     fn find(&self, id: &str, now: Tick) -> Option<Rc<Caller>> {
-        if let Some(caller) = self.configured.get(id) {
+        if let Some(caller) = self.configured.borrow().get(id) {
             return Some(Rc::clone(caller));
         }
         // An unknown key may be newer than the last check; strangers cost one `stat`, not a read.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use uproar_proto::base::id::RoomId;
 
 pub use admission::ControlAdmissionSettings;
-pub use state::{Control, ControlSettings, Metrics};
+pub use state::{Control, ControlChange, ControlSettings, Metrics};
 
 use record::Record;
 

@@ -1,13 +1,13 @@
 //! What the HTTP front, the operations and the reviews of the control thread share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::access::Keys;
+use super::access::{Keys, NewKeys};
 use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
@@ -27,7 +27,7 @@ pub struct ControlSettings {
     pub keys: Keys,
     /// Calls per second of each operation.
     pub rates: Rates,
-    /// How long a token may be used to connect.
+    /// How long a token may be used to connect, at first.
     pub token_life: Duration,
     /// Knows whether every thread takes turns.
     pub supervisor: Supervisor,
@@ -35,6 +35,17 @@ pub struct ControlSettings {
     pub archive: Archive,
     /// What one address may hold of the listener.
     pub admission: ControlAdmissionSettings,
+}
+
+/// Settings that a running control plane takes over.
+#[derive(Debug)]
+pub struct ControlChange {
+    /// Access keys, of the configuration and the data directory.
+    pub keys: NewKeys,
+    /// Calls per second of each operation.
+    pub rates: Rates,
+    /// How long a token may be used to connect, of tokens made from now on.
+    pub token_life: Duration,
 }
 
 /// Adds what other modules measure to `/metrics`.
@@ -58,6 +69,8 @@ pub struct Control {
     pub(super) ready: Arc<AtomicBool>,
     /// Adds what other modules measure to `/metrics`.
     pub(super) metrics: Metrics,
+    /// How long a token may be used to connect.
+    pub(super) token_life: Cell<Duration>,
     /// What is left of each operation's calls this second.
     pub(super) throttle: Throttle,
     /// One further reference for each call that waits for the disk or a shard; at most
@@ -74,6 +87,13 @@ impl Control {
         *requests.entry((operation, status)).or_default() += 1;
     }
 
+    /// Takes changed settings over. It cannot fail, and no call sees a part of them.
+    pub fn adopt(&self, change: ControlChange) {
+        self.settings.keys.adopt(change.keys);
+        self.throttle.set_rates(change.rates);
+        self.token_life.set(change.token_life);
+    }
+
     /// Takes the stored records; the shards know its rooms already.
     pub fn new(
         settings: ControlSettings,
@@ -86,6 +106,7 @@ impl Control {
     ) -> Rc<Self> {
         Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
+            token_life: Cell::new(settings.token_life),
             admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
             settings,
             registry,

@@ -1,6 +1,6 @@
 //! Rate limits: calls of each operation per second; further ones are throttled.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::fault::Fault;
 use super::operation::Operation;
@@ -42,7 +42,7 @@ impl Rates {
 /// The remaining budgets, for all callers together.
 #[derive(Debug)]
 pub struct Throttle {
-    rates: Rates,
+    rates: RefCell<Rates>,
     budgets: [Cell<Budget>; COUNT],
 }
 
@@ -50,9 +50,14 @@ impl Throttle {
     /// Starts with one second's calls of each operation.
     pub fn new(rates: Rates) -> Self {
         Self {
-            rates,
+            rates: RefCell::new(rates),
             budgets: Default::default(),
         }
+    }
+
+    /// Changes the rates. What was taken from a budget stays taken: none is refilled.
+    pub fn set_rates(&self, rates: Rates) {
+        self.rates.replace(rates);
     }
 
     /// Takes one call from the operation's budget.
@@ -61,7 +66,7 @@ impl Throttle {
     ///
     /// `ThrottlingException` if it is empty.
     pub fn take(&self, operation: Operation, now: Tick) -> Result<(), Fault> {
-        let limit = self.rates.of(operation);
+        let limit = self.rates.borrow().of(operation);
         if limit == 0 {
             return Ok(());
         }
@@ -82,6 +87,36 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    /// Goal: rates that change, also to none and back, refill no budget; what is left of one keeps its part of the
+    /// rate.
+    #[test]
+    fn changed_rates_refill_nothing() {
+        let (slow, fast) = (Rates::aws(), {
+            let mut rates = Rates::aws();
+            rates.set(Operation::CreateRoom, 50);
+            rates
+        });
+        let throttle = Throttle::new(slow.clone());
+        let start = Tick::from_nanos(7_000_000_000);
+        let granted = |now| {
+            let calls = std::iter::repeat_with(|| throttle.take(Operation::CreateRoom, now));
+            calls.take(1_000).take_while(Result::is_ok).count()
+        };
+        assert_eq!(granted(start), 5);
+        for rates in [Rates::open(), fast, slow.clone()] {
+            throttle.set_rates(rates);
+            if granted(start) != 1_000 {
+                assert_eq!(granted(start), 0);
+            }
+        }
+        // Two of five come back in 400 ms: two fifths of the higher rate, too.
+        let later = start.after(Duration::from_millis(400));
+        let mut fast = slow;
+        fast.set(Operation::CreateRoom, 50);
+        throttle.set_rates(fast);
+        assert_eq!(granted(later), 20);
+    }
 
     /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the
     /// service.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::reload::Handle;
 
 use super::queue::Queue;
 use super::stderr::Stderr;
@@ -18,6 +19,11 @@ use super::writer::Writer;
 use uproar_proto::base::limits::{LOG_BACKTRACE_BYTES_MAX, LOG_FLUSH_MAX};
 
 static QUEUE: OnceLock<Option<Arc<Queue>>> = OnceLock::new();
+
+/// Replaces the filter of the running log.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
 
 thread_local! {
     // Lines that this thread captures instead of queueing them.
@@ -37,14 +43,34 @@ pub(crate) fn start(filter: &str, json: bool) -> Result<(), String> {
         .with_env_filter(filter)
         .log_internal_errors(false)
         .with_writer(Lines { queue, colours });
-    let outcome = if json {
-        builder.json().flatten_event(true).try_init()
+    let (outcome, set_filter) = if json {
+        let builder = builder.json().flatten_event(true);
+        let builder = builder.with_filter_reloading();
+        let set_filter = setter(builder.reload_handle());
+        (builder.try_init(), set_filter)
     } else {
-        builder.try_init()
+        let builder = builder.with_filter_reloading();
+        let set_filter = setter(builder.reload_handle());
+        (builder.try_init(), set_filter)
     };
     outcome.map_err(|error| error.to_string())?;
+    let _started_once = SET_FILTER.set(set_filter);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetFilter {
+    Box::new(move |filter| {
+        // An error would mean that the log has ended, which it does with the process.
+        let _lives = handle.reload(filter);
+    })
+}
+
+/// Lines are chosen by `filter` from now on. Does nothing before [`start`].
+pub(crate) fn set_filter(filter: EnvFilter) {
+    if let Some(set_filter) = SET_FILTER.get() {
+        set_filter(filter);
+    }
 }
 
 /// Writes `text` to standard error after the queued lines, and waits for it as [`flush`] does. For text that people

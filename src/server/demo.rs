@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -38,7 +39,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
 pub(super) struct Demo {
     keyring: LiveKeyring,
     clock: Clock,
-    token_life: Duration,
+    token_life_seconds: AtomicU64,
     scheme: &'static str,
     // The shell command that creates a token.
     command: String,
@@ -62,11 +63,17 @@ impl Demo {
         Self {
             keyring,
             clock,
-            token_life: settings.token_life,
+            token_life_seconds: AtomicU64::new(settings.token_life.as_secs()),
             scheme,
             command: token_command(&settings.data_dir),
             room: OnceLock::new(),
         }
+    }
+
+    /// How long tokens made from now on may be used to connect.
+    pub(super) fn set_token_life(&self, life: Duration) {
+        self.token_life_seconds
+            .store(life.as_secs(), Ordering::Relaxed);
     }
 
     /// Sets the ready room, once it exists.
@@ -102,7 +109,7 @@ impl Demo {
             user_id,
             capabilities,
             session: Duration::from_mins(SESSION_MINUTES_DEFAULT.into()),
-            life: self.token_life,
+            life: Duration::from_secs(self.token_life_seconds.load(Ordering::Relaxed)),
         };
         let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
         let now = self.clock.now().unix;

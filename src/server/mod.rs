@@ -25,7 +25,7 @@ use std::path::Path;
 use crate::clock;
 use crate::config::Settings;
 
-pub(crate) use admin::{AskError, Health, Order, ask};
+pub(crate) use admin::{AskError, Health, Order, RefusalCode, ask};
 pub(crate) use error::StartError;
 pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
 pub(crate) use preflight::raise_descriptor_limit;

@@ -95,7 +95,6 @@ impl Notifier {
     }
 
     /// A reload has begun; [`Notifier::ready`] ends it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the reload"))]
     pub(super) fn reloading(&self) {
         let now = clock::monotonic_micros();
         let message = format!("RELOADING=1\nMONOTONIC_USEC={now}");

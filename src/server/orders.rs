@@ -4,8 +4,11 @@
 //! |---|---|---|---|
 //! | nothing | answered | done | ends the loop |
 //! | reload, upgrade | answered | refused: it says what is being done | waits for its end |
+//!
+//! SIGHUP has nobody who could repeat it: during another order it waits for that one's end.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::admin::{Health, Order, Refusal, RefusalCode, Reply};
 use super::process::{Signalled, Signals};
-use super::reload::ReloadRequests;
+use super::reload::Reload;
 use crate::shard::metrics::{Figure, ShardMetrics};
 use crate::supervisor::Supervisor;
 
@@ -23,7 +26,7 @@ pub(super) struct Subjects {
     supervisor: Supervisor,
     // What `/readyz` says.
     ready: Arc<AtomicBool>,
-    reloads: ReloadRequests,
+    reload: Rc<Reload>,
 }
 
 impl Subjects {
@@ -32,13 +35,13 @@ impl Subjects {
         shards: &[Arc<ShardMetrics>],
         supervisor: &Supervisor,
         ready: Arc<AtomicBool>,
-        reloads: ReloadRequests,
+        reload: Rc<Reload>,
     ) -> Self {
         Self {
             shards: shards.to_vec(),
             supervisor: supervisor.clone(),
             ready,
-            reloads,
+            reload,
         }
     }
 }
@@ -49,6 +52,8 @@ pub(super) struct Orders {
     received: mpsc::Receiver<(Order, Reply)>,
     subjects: Subjects,
     running: Option<Running>,
+    // SIGHUP has come while an order was being done: what it announces may have been read before.
+    hung_up: bool,
     // A signal to stop has come while an order was being done that must not be cut short.
     stopping: bool,
 }
@@ -71,6 +76,7 @@ impl Orders {
             received,
             subjects,
             running: None,
+            hung_up: false,
             stopping: false,
         }
     }
@@ -86,6 +92,7 @@ impl Orders {
             tokio::select! {
                 signal = self.signals.next() => match signal {
                     Signalled::Stop => self.stopping = true,
+                    Signalled::Reload if is_running => self.hung_up = true,
                     Signalled::Reload => self.take(Order::Reload {}, Reply::Signal("SIGHUP")),
                     Signalled::Upgrade => {
                         let (binary, or_restart) = (None, false);
@@ -96,6 +103,9 @@ impl Orders {
                 Some((order, reply)) = self.received.recv() => self.take(order, reply),
                 () = async { running.expect("asked before").work.as_mut().await }, if is_running => {
                     self.running = None;
+                    if std::mem::take(&mut self.hung_up) && !self.stopping {
+                        self.take(Order::Reload {}, Reply::Signal("SIGHUP"));
+                    }
                 }
             }
         }
@@ -120,8 +130,15 @@ impl Orders {
                 reply.refuse(Refusal::new(RefusalCode::Refused, message));
             }
             Order::Reload {} => {
-                let reload = self.subjects.reloads.clone();
-                let work = Box::pin(async move { reply.answer(reload.run().await) });
+                let reload = Rc::clone(&self.subjects.reload);
+                let work = Box::pin(async move {
+                    let outcome = reload.run().await;
+                    // After a signal the log is all there is, and has the outcome already.
+                    if !matches!(reply, Reply::Signal(_)) {
+                        let refusal = |refused| Refusal::new(RefusalCode::Refused, refused);
+                        reply.answer(outcome.map_err(refusal));
+                    }
+                });
                 self.running = Some(Running { what, work });
             }
             Order::Upgrade { .. } | Order::TakeOver {} => {

@@ -1,169 +1,208 @@
-//! Reloads sealing keys and certificates without a restart.
+//! Takes a changed configuration, renewed certificates and rotated sealing keys over without a restart.
 //!
-//! Files are checked every second and at SIGHUP, and compared by content ([`Watched`]). A file that cannot be read,
-//! or a certificate whose key has not arrived yet, changes nothing: the server keeps its current one, and logs it.
-//! At SIGHUP the configuration is checked first: if no start would accept it, nothing is reloaded.
+//! A reload ([`Reload::run`], at SIGHUP and by `uproar reload`) is all or nothing: everything that can fail is done first, by
+//! [`prepare`], which reads, checks and builds; then [`Reload`] swaps, which cannot fail. A fault, or a changed key
+//! that no running server can take over, changes nothing.
+//!
+//! Sealing keys and certificates are also looked at every second and compared by content ([`files`]). A file that
+//! cannot be read, or a certificate whose key has not arrived yet, changes nothing: the current one stays, and the
+//! log says so.
+
+mod files;
+mod metrics;
+mod outcome;
+mod prepare;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Mutex;
 
-use super::admin::{Refusal, RefusalCode};
+use self::files::{Files, SealingKeys};
+use self::prepare::{Prepared, prepare};
 use super::certificate::Reminder;
+use super::demo::Demo;
+use super::notify::Notifier;
 use super::tls::LiveCertificate;
-use super::{StartError, load_keyring};
 use crate::clock::Clock;
 use crate::config::Running;
+use crate::control::{Control, ControlChange};
 use crate::durable::Watched;
-use crate::exposition::{Exposition, Family};
+use crate::logging;
 use crate::shard::handshake::LiveKeyring;
+use crate::supervisor::blocking;
 
-/// Interval of the checks.
+pub(super) use self::metrics::Reloads;
+pub(super) use self::outcome::{Changed, Refused};
+
+/// Interval of the looks at the files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counters of reloads.
-#[derive(Debug, Default)]
-pub(super) struct Reloads {
-    done: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Reloads {
-    /// Adds them to `/metrics`.
-    pub(super) fn render(&self, page: &mut Exposition) {
-        let mut reloads = page.family(&RELOADS);
-        for (result, count) in [("ok", &self.done), ("error", &self.failed)] {
-            reloads.add(&[("result", result)], count.load(Ordering::Relaxed));
-        }
-    }
-}
-
-const RELOADS: Family = Family::counter(
-    "uproar_config_reloads_total",
-    "Times sealing keys or a certificate were read again, by result.",
-);
-
-/// Requests reloads of the [`Watch`] that was made with it.
-#[derive(Debug, Clone)]
-pub(super) struct ReloadRequests(mpsc::Sender<Request>);
-
-/// Where a requested reload's outcome goes.
-type Request = oneshot::Sender<Result<Reloaded, Refusal>>;
-
-/// What was read again.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Reloaded {
-    reloaded: Vec<&'static str>,
-}
-
-impl ReloadRequests {
-    /// Makes a way to request reloads, and where they arrive.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Request>) {
-        let (sender, receiver) = mpsc::channel(1);
-        (Self(sender), receiver)
-    }
-
-    /// Reads everything again: all of it, or the refusal says why nothing.
-    pub(super) async fn run(&self) -> Result<Reloaded, Refusal> {
-        let (answer, outcome) = oneshot::channel();
-        let _ending = self.0.send(answer).await;
-        let ending = |_| Refusal::new(RefusalCode::Failed, "the server is ending");
-        outcome.await.map_err(ending)?
-    }
-}
-
-/// Watches the files until it is dropped.
-pub(super) struct Watch {
-    data_dir: PathBuf,
-    running: Running,
-    keyring: LiveKeyring,
-    keys: WatchedFiles<1>,
-    certificate: Option<Arc<LiveCertificate>>,
-    certificate_files: Option<WatchedFiles<2>>,
-    reminder: Reminder,
+/// Reloads of one server. One at a time: a second one begins when the first has ended.
+pub(super) struct Reload {
+    state: Mutex<State>,
     reloads: Arc<Reloads>,
 }
 
-impl Watch {
-    /// Starts from the files' state when they were read.
+/// What takes changed settings over.
+pub(super) struct Live {
+    pub(super) control: Rc<Control>,
+    pub(super) keyring: LiveKeyring,
+    pub(super) certificate: Option<Arc<LiveCertificate>>,
+    pub(super) notifier: Notifier,
+    // The demo page, which makes tokens of its own.
+    pub(super) pages: Option<Arc<Demo>>,
+}
+
+struct State {
+    data_dir: PathBuf,
+    running: Running,
+    live: Live,
+    sealing_keys: Files<1>,
+    certificate: Option<Files<2>>,
+    reminder: Reminder,
+}
+
+impl Reload {
+    /// Starts from the configuration that the server has, and from the files' state when they were read.
     pub(super) fn new(
-        data_dir: PathBuf,
-        running: Running,
-        (keyring, keyring_file): (LiveKeyring, Watched<1>),
-        certificate: Option<Arc<LiveCertificate>>,
+        (running, data_dir): (Running, PathBuf),
+        live: Live,
+        keyring_file: Watched<1>,
         reloads: Arc<Reloads>,
     ) -> Self {
-        Self {
-            keys: WatchedFiles::new("sealing keys", keyring_file),
-            certificate_files: certificate
-                .as_ref()
-                .and_then(|certificate| certificate.watched())
-                .map(|files| WatchedFiles::new("certificate", files)),
+        let watched = live.certificate.as_ref();
+        let watched = watched.and_then(|certificate| certificate.watched());
+        let state = State {
             data_dir,
             running,
-            keyring,
-            certificate,
+            live,
+            sealing_keys: Files::new("sealing keys", keyring_file),
+            certificate: watched.map(|files| Files::new("certificate", files)),
             reminder: Reminder::default(),
+        };
+        Self {
+            state: Mutex::new(state),
             reloads,
         }
     }
 
-    /// Runs as long as the server does.
-    pub(super) async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Request>,
-        clock: Clock,
-    ) -> Infallible {
+    /// Reads the configuration and its files again, and takes all of it over or nothing. Counts and logs the outcome.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing has changed, or everything.
+    pub(super) async fn run(&self) -> Result<Changed, Refused> {
+        let mut state = self.state.lock().await;
+        state.live.notifier.reloading();
+        let outcome = state.run().await;
+        state.live.notifier.ready();
+        self.reloads.count(&outcome);
+        match &outcome {
+            Ok(changed) => changed.log(),
+            Err(refused) => tracing::error!(error = %refused, "nothing is reloaded"),
+        }
+        outcome
+    }
+
+    /// Looks at the files as long as the server runs.
+    pub(super) async fn watch(&self, clock: Clock) -> Infallible {
         loop {
-            self.warn_of_expiry(clock);
-            tokio::select! {
-                Some(answer) = requests.recv() => {
-                    // The caller may have gone; the log has the outcome.
-                    let _gone = answer.send(self.reload());
-                }
-                () = tokio::time::sleep(CHECK_INTERVAL) => {
-                    // It is logged.
-                    let _complaint = self.check(false);
-                }
-            }
+            let mut state = self.state.lock().await;
+            state.check(&self.reloads);
+            state.warn_of_expiry(clock);
+            drop(state);
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
+}
 
-    /// Reads everything again, if a start would accept the configuration as it is now.
-    fn reload(&mut self) -> Result<Reloaded, Refusal> {
-        self.check_configuration()
-            .and_then(|()| self.check(true))
-            .map_err(|error| Refusal::new(RefusalCode::Refused, error))
+impl State {
+    async fn run(&mut self) -> Result<Changed, Refused> {
+        let (running, data_dir) = (self.running.clone(), self.data_dir.clone());
+        let certificate = self.live.certificate.clone();
+        // On a blocking thread: a disk that stalls delays nobody's call.
+        let prepared = blocking(move || Ok(prepare(&running, &data_dir, certificate.as_deref())));
+        let prepared = prepared.await.map_err(Refused::Broken)??;
+        Ok(self.take(prepared))
     }
 
-    /// Whether a start would accept the configuration as it is now.
-    fn check_configuration(&self) -> Result<(), String> {
-        match self.running.changed() {
-            Ok(changed) if changed.is_empty() => Ok(()),
-            Ok(changed) => {
-                let changed = changed.join(", ");
-                tracing::warn!(
-                    changed,
-                    "configuration not reloaded: these keys count from the next start"
-                );
-                Ok(())
+    /// Swaps. Nothing here fails.
+    fn take(&mut self, prepared: Prepared) -> Changed {
+        let Prepared {
+            reread,
+            keys,
+            filter,
+            sealing_keys,
+            certified,
+        } = prepared;
+        self.take_sealing_keys(sealing_keys);
+        if let Some((certificate, (certified, watched))) =
+            self.live.certificate.as_ref().zip(certified)
+        {
+            certificate.present(certified);
+            if let Some(files) = &mut self.certificate {
+                files.took(watched);
             }
-            Err(error) => {
-                let counted = &self.reloads.failed;
-                counted.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(%error, "nothing is reloaded: no start would accept the configuration");
-                Err(error.to_string())
+        }
+        let settings = &reread.settings;
+        self.live.control.adopt(ControlChange {
+            keys,
+            rates: settings.api_rates.clone(),
+            token_life: settings.token_life,
+        });
+        if let Some(pages) = &self.live.pages {
+            pages.set_token_life(settings.token_life);
+        }
+        logging::set_filter(filter);
+        let changed = Changed {
+            changes: reread.changes.clone(),
+        };
+        self.running.took(reread);
+        changed
+    }
+
+    fn take_sealing_keys(&mut self, SealingKeys { ring, watched }: SealingKeys) {
+        self.live.keyring.store(Arc::new(ring));
+        self.sealing_keys.took(watched);
+    }
+
+    /// Takes over the files that have changed, each on its own.
+    fn check(&mut self, reloads: &Reloads) {
+        if self.sealing_keys.changed() {
+            match SealingKeys::read(&self.data_dir) {
+                Ok(keys) => {
+                    self.take_sealing_keys(keys);
+                    self.sealing_keys.done(reloads);
+                }
+                Err(error) => self.sealing_keys.failed(&error, reloads),
+            }
+        }
+        let certificate = self.live.certificate.as_ref();
+        if let Some((certificate, files)) = certificate.zip(self.certificate.as_mut())
+            && files.changed()
+        {
+            match certificate.read() {
+                Ok(Some((certified, _watched))) => {
+                    certificate.present(certified);
+                    files.done(reloads);
+                }
+                Ok(None) => {}
+                Err(error) => files.failed(&error, reloads),
             }
         }
     }
 
     /// Logs the warnings about the certificate's dates.
     fn warn_of_expiry(&mut self, clock: Clock) {
-        let Some(certificate) = &self.certificate else {
+        let Some(certificate) = &self.live.certificate else {
             return;
         };
         let read = certificate.validity();
@@ -172,73 +211,6 @@ impl Watch {
                 .files()
                 .map(|[path, _]| tracing::field::display(path.display()));
             tracing::warn!(file, "TLS: {warning}");
-        }
-    }
-
-    /// Reads what has changed, and with `forced` everything; returns what, or why some of it is not in use.
-    fn check(&mut self, forced: bool) -> Result<Reloaded, String> {
-        let mut outcomes = vec![self.keys.check(forced, &self.reloads, || {
-            let ring = load_keyring(&self.data_dir)?;
-            self.keyring.store(Arc::new(ring));
-            Ok(())
-        })];
-        if let Some((certificate, files)) = self
-            .certificate
-            .as_ref()
-            .zip(self.certificate_files.as_mut())
-        {
-            outcomes.push(files.check(forced, &self.reloads, || certificate.reload()));
-        }
-        let outcomes = outcomes.into_iter().flatten();
-        let reloaded = outcomes.collect::<Result<_, _>>()?;
-        Ok(Reloaded { reloaded })
-    }
-}
-
-/// Files and the last error about them.
-struct WatchedFiles<const N: usize> {
-    what: &'static str,
-    files: Watched<N>,
-    // Why they are not in use. A renewal in progress repeats one reason; it is logged once.
-    complaint: Option<String>,
-}
-
-impl<const N: usize> WatchedFiles<N> {
-    fn new(what: &'static str, files: Watched<N>) -> Self {
-        Self {
-            what,
-            files,
-            complaint: None,
-        }
-    }
-
-    /// Reloads the files if they changed, and returns what they are.
-    fn check(
-        &mut self,
-        forced: bool,
-        reloads: &Reloads,
-        reload: impl FnOnce() -> Result<(), StartError>,
-    ) -> Option<Result<&'static str, String>> {
-        if !self.files.changed() && !forced {
-            return None;
-        }
-        let what = self.what;
-        match reload() {
-            Ok(()) => {
-                self.complaint = None;
-                reloads.done.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(what, "reloaded");
-                Some(Ok(what))
-            }
-            Err(error) => {
-                reloads.failed.fetch_add(1, Ordering::Relaxed);
-                let complaint = Some(error.to_string());
-                if forced || complaint != self.complaint {
-                    tracing::warn!(what, %error, "not reloaded: the old ones stay in use");
-                }
-                self.complaint = complaint;
-                Some(Err(format!("{what}: {error}")))
-            }
         }
     }
 }

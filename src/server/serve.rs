@@ -16,8 +16,8 @@ use super::notify::Notifier;
 use super::orders::{Orders, Subjects};
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
-use super::reload::ReloadRequests;
-use super::{Ready, StartError, demo, reload, tls, vitals};
+use super::reload::{self, Reload};
+use super::{Ready, StartError, demo, tls, vitals};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
@@ -118,7 +118,7 @@ impl Serving {
         let Plane {
             control,
             reviews,
-            watch,
+            reload,
             pages,
             clock,
             ready,
@@ -136,8 +136,8 @@ impl Serving {
         listener.announce(shards.address, room, on_ready);
         notifier.ready();
         let ControlListener { listener, tls, .. } = listener;
-        let (reloads, reload_requests) = ReloadRequests::new();
-        let subjects = Subjects::new(&shards.metrics, &supervisor, ready, reloads);
+        let reload = Rc::new(reload);
+        let subjects = Subjects::new(&shards.metrics, &supervisor, ready, Rc::clone(&reload));
         let (stop, stopped) = oneshot::channel();
         let serving = control.serve(listener, tls, async { drop(stopped.await) });
         let orders = async {
@@ -149,7 +149,7 @@ impl Serving {
         let served = tokio::select! {
             served = serving => served.map_err(StartError::Runtime),
             never = orders => never,
-            never = watch.run(reload_requests, clock) => match never {},
+            never = reload.watch(clock) => match never {},
             never = vitals::report(&notifier, &supervisor, &shards.metrics) => match never {},
             failed = reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
@@ -169,25 +169,10 @@ impl Serving {
         gateway: Gateway,
         archive: Archive,
     ) -> Result<Plane, StartError> {
-        let (settings, clock) = (self.settings, self.clock);
         let (reloads, ready) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let review_metrics = Rc::new(ReviewMetrics::default());
-        let figures = Figures {
-            shards: shards.to_vec(),
-            reloads: Arc::clone(&reloads),
-            certificate: self.certificate.clone(),
-            reviews: Rc::clone(&review_metrics),
-            supervisor: self.supervisor.clone(),
-            process: ProcessMetrics::new(),
-            listeners: self.listeners,
-        };
-        let watch = reload::Watch::new(
-            settings.data_dir,
-            self.running,
-            (Arc::clone(&self.keyring), self.keyring_file),
-            self.certificate,
-            reloads,
-        );
+        let figures = self.figures(shards, Arc::clone(&reloads), Rc::clone(&review_metrics));
+        let (settings, clock) = (self.settings, self.clock);
         let control_settings = ControlSettings {
             account: settings.account,
             keys: self.keys,
@@ -201,7 +186,7 @@ impl Serving {
             control_settings,
             self.registry,
             gateway,
-            self.keyring,
+            Arc::clone(&self.keyring),
             clock,
             Arc::clone(&ready),
             figures.rendered(),
@@ -214,14 +199,40 @@ impl Serving {
             review_metrics,
         )
         .map_err(StartError::Certificates)?;
+        let live = reload::Live {
+            control: Rc::clone(&control),
+            keyring: self.keyring,
+            certificate: self.certificate,
+            notifier: self.notifier,
+            pages: self.pages.clone(),
+        };
+        let config = (self.running, settings.data_dir);
+        let reload = Reload::new(config, live, self.keyring_file, reloads);
         Ok(Plane {
             control,
             reviews,
-            watch,
+            reload,
             pages: self.pages,
             clock,
             ready,
         })
+    }
+
+    fn figures(
+        &self,
+        shards: &[Arc<metrics::ShardMetrics>],
+        reloads: Arc<reload::Reloads>,
+        reviews: Rc<ReviewMetrics>,
+    ) -> Figures {
+        Figures {
+            shards: shards.to_vec(),
+            reloads,
+            certificate: self.certificate.clone(),
+            reviews,
+            supervisor: self.supervisor.clone(),
+            process: ProcessMetrics::new(),
+            listeners: Rc::clone(&self.listeners),
+        }
     }
 }
 
@@ -229,7 +240,7 @@ impl Serving {
 struct Plane {
     control: Rc<Control>,
     reviews: Rc<Reviews>,
-    watch: reload::Watch,
+    reload: Reload,
     pages: Option<Arc<demo::Demo>>,
     clock: Clock,
     // Whether `/readyz` says so.

@@ -57,13 +57,19 @@ impl LiveCertificate {
         self.watched.clone()
     }
 
-    /// Reads the files again; new connections get the new certificate.
-    pub(super) fn reload(&self) -> Result<(), StartError> {
-        if let Some(files) = &self.files {
-            let certified = pem::read(files, &provider())?;
-            self.current.0.store(Arc::new(certified));
-        }
-        Ok(())
+    /// Reads the files again, with their state just before; `None` for a self-signed certificate.
+    pub(super) fn read(&self) -> Result<Option<(CertifiedKey, Watched<2>)>, StartError> {
+        let Some(files) = &self.files else {
+            return Ok(None);
+        };
+        let watched = Watched::new([files.certificate.clone(), files.key.clone()]);
+        let certified = pem::read(files, &provider())?;
+        Ok(Some((certified, watched)))
+    }
+
+    /// New connections get this certificate.
+    pub(super) fn present(&self, certified: CertifiedKey) {
+        self.current.0.store(Arc::new(certified));
     }
 
     /// Names and dates of the current certificate.

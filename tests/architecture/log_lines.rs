@@ -44,8 +44,9 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/store/schema.rs", "was migrated"),
         ("control/archive", "the archive"),
         ("control/archive/sink.rs", "configuration"),
-        // Once a look at a file of ours, or a change of its state.
-        ("server/reload.rs", "reloaded"),
+        // Once a look at a file of ours, or a change of its state; once a reload that the operator asked for.
+        ("server/reload", "reloaded"),
+        ("server/reload/outcome.rs", "configuration changed"),
         // Once a change of its standing, then once an hour.
         ("server/reload.rs", "TLS: {warning}"),
         ("control/access.rs", "access keys"),

@@ -34,7 +34,7 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
             .filter_map(|name| Capability::parse(name))
             .collect(),
         session: Duration::from_secs(60 * minutes),
-        life: control.settings.token_life,
+        life: control.token_life.get(),
     };
     let nonce = random_bytes()?;
     let now = control.clock.now().unix;

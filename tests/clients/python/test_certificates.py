@@ -142,7 +142,7 @@ def test_a_missing_file_is_an_error_of_configuration_for_check_and_start(tmp_pat
 
 
 def test_a_configuration_that_went_bad_is_refused_at_sighup(tmp_path):
-    """Nothing is taken over beside it; and what only counts from the next start is said."""
+    """Nothing is taken over beside it, nor beside a key that needs another process; then a good one is."""
     long_lived(tmp_path)
     config = configured(tmp_path)
     server = Secure(config).start()
@@ -157,10 +157,15 @@ def test_a_configuration_that_went_bad_is_refused_at_sighup(tmp_path):
         assert "[tlss] is not known" in line and "did you mean [tls]?" in line
         assert reloads("ok") == 0 and '"reloaded"' not in server.log()
 
-        configured(tmp_path, "[quotas]\nconnections = 7\n")
+        configured(tmp_path, "[log]\njson = false\n")
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: reloads("ok") == 2)
-        assert any('"changed": "quotas.connections"' in line for line in server.lines("WARN"))
+        wait_until(lambda: reloads("error") == 2)
+        assert "log.json: " in server.lines("ERROR")[-1] and reloads("ok") == 0
+
+        configured(tmp_path, "[tokens]\nlife_minutes = 5\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: reloads("ok") == 1)
+        assert "tokens.life_minutes" in server.await_log('"configuration changed"')
     finally:
         assert server.stop() == 0
 
