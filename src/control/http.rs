@@ -2,6 +2,7 @@
 //! request log.
 
 mod answer;
+mod calls;
 mod connection;
 mod exchange;
 mod guarded;

@@ -11,6 +11,8 @@ mod http_client;
 mod input;
 pub mod op;
 pub mod operation;
+mod pause;
+mod phase;
 pub mod record;
 pub mod record_cache;
 pub mod registry;
@@ -26,12 +28,13 @@ use std::sync::Arc;
 use uproar_proto::base::id::RoomId;
 
 pub use admission::ControlAdmissionSettings;
+pub use pause::{PauseError, Paused};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};
 
 use record::Record;
 
 impl Control {
-    /// Serves until `stop` is ready. Call within a `LocalSet`.
+    /// Serves until `stop` is ready, except while [paused](Control::pause). Call within a `LocalSet`.
     pub async fn serve(
         self: Rc<Self>,
         listener: TcpListener,

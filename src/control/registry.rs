@@ -94,6 +94,16 @@ impl Registry {
         self.store.metrics()
     }
 
+    /// Closes the database once the requested writes are done; what is in memory stays.
+    pub(super) async fn close_store(&self) -> Result<(), StoreError> {
+        self.store.close().await
+    }
+
+    /// Opens the database again.
+    pub(super) fn reopen_store(&self) {
+        self.store.reopen();
+    }
+
     /// Stores a new record, unless there are `count_max` of its kind.
     pub async fn insert<R: Cached>(&self, record: R, count_max: usize) -> Result<(), Fault> {
         let cache = R::cache(self);

@@ -11,6 +11,7 @@ use super::access::{Keys, NewKeys};
 use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
+use super::phase::PhaseSetter;
 use super::registry::Registry;
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
@@ -57,6 +58,8 @@ pub struct Control {
     pub(super) settings: ControlSettings,
     /// The stored resources.
     pub(super) registry: Registry,
+    /// What the control listener does.
+    pub(super) phase: PhaseSetter,
     /// The connections of the control listener.
     pub(super) admission: Rc<ControlAdmission>,
     /// Requests to the shards.
@@ -109,6 +112,7 @@ impl Control {
             token_life: Cell::new(settings.token_life),
             admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
             settings,
+            phase: PhaseSetter::default(),
             registry,
             gateway,
             keyring,

@@ -46,15 +46,10 @@ enum Request {
     Write(Job),
     /// A liveness check: take a turn.
     Turn,
-}
-
-impl Request {
-    fn job(self) -> Option<Job> {
-        match self {
-            Self::Write(job) => Some(job),
-            Self::Turn => None,
-        }
-    }
+    /// Close the database, and refuse writes until it is opened again.
+    Close(oneshot::Sender<Result<(), StoreError>>),
+    /// Open it again.
+    Open,
 }
 
 /// The open database.
@@ -135,10 +130,36 @@ impl Store {
     /// The write happens or not, independent of the waiting caller.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         let (done, answered) = oneshot::channel();
-        let jobs = self.jobs.as_ref().ok_or(StoreError::Refused)?;
-        jobs.send(Request::Write(Job { write, done }))
-            .map_err(|_| StoreError::Refused)?;
+        self.send(Request::Write(Job { write, done }))?;
         answered.await.map_err(|_| StoreError::Refused)?
+    }
+
+    /// Closes the database once the requested writes are done, so that another process can open it.
+    /// What is on disk then is what the callers of all writes were told. Later writes are refused
+    /// until [`Store::reopen`]. The writer's thread lives on: it needs no start to open it again.
+    ///
+    /// # Errors
+    ///
+    /// If the disk does not let a refused write be rolled back; the database is not closed then.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is closed all the same; [`Store::reopen`] undoes that.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let (done, answered) = oneshot::channel();
+        self.send(Request::Close(done))?;
+        answered.await.map_err(|_| StoreError::Refused)?
+    }
+
+    /// Opens the database again. If that fails, each write tries again and is refused meanwhile.
+    pub fn reopen(&self) {
+        // The writer ends with the process only.
+        let _ended = self.send(Request::Open);
+    }
+
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Refused)?;
+        jobs.send(request).map_err(|_| StoreError::Refused)
     }
 
     /// Metrics of the writer.
@@ -163,32 +184,63 @@ fn write_all(
     metrics: &StoreMetrics,
     pulse: &Pulse,
 ) -> Stopped {
+    let mut closed = false;
     while let Ok(first) = queue.recv() {
         pulse.beat();
-        let jobs = std::iter::once(first).chain(queue.try_iter().take(COMMIT_WRITES_MAX - 1));
-        let (writes, waiting): (Vec<Write>, Vec<_>) = jobs
-            .filter_map(Request::job)
-            .map(|Job { write, done }| (write, done))
-            .unzip();
-        if writes.is_empty() {
-            continue;
+        let mut jobs = Vec::new();
+        let mut turned = None;
+        for request in std::iter::once(first).chain(queue.try_iter().take(COMMIT_WRITES_MAX - 1)) {
+            match request {
+                Request::Write(job) => jobs.push(job),
+                Request::Turn => {}
+                // What was requested before it is written before it.
+                Request::Close(_) | Request::Open => {
+                    turned = Some(request);
+                    break;
+                }
+            }
         }
-        let committed = disk.commit(&writes);
-        let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
-        if committed {
-            metrics.commits.fetch_add(1, Ordering::Relaxed);
-            metrics.writes.fetch_add(count, Ordering::Relaxed);
-        } else {
-            metrics.refused.fetch_add(count, Ordering::Relaxed);
-        }
-        for done in waiting {
-            // The caller may be gone; the result stands.
-            let _gone = done.send(if committed {
-                Ok(())
-            } else {
-                Err(StoreError::Refused)
-            });
+        write_together(jobs, (!closed).then_some(&mut disk), metrics);
+        match turned {
+            Some(Request::Close(done)) => {
+                let outcome = disk.close();
+                closed = outcome.is_ok();
+                // A caller that has gone opens it again.
+                let _gone = done.send(outcome);
+            }
+            Some(Request::Open) => {
+                closed = false;
+                disk.open_again();
+            }
+            Some(Request::Write(_) | Request::Turn) | None => {}
         }
     }
     Stopped
+}
+
+/// Commits the writes and answers their callers. Without a disk all are refused.
+fn write_together(jobs: Vec<Job>, disk: Option<&mut Disk>, metrics: &StoreMetrics) {
+    if jobs.is_empty() {
+        return;
+    }
+    let (writes, waiting): (Vec<Write>, Vec<_>) = jobs
+        .into_iter()
+        .map(|Job { write, done }| (write, done))
+        .unzip();
+    let committed = disk.is_some_and(|disk| disk.commit(&writes));
+    let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
+    if committed {
+        metrics.commits.fetch_add(1, Ordering::Relaxed);
+        metrics.writes.fetch_add(count, Ordering::Relaxed);
+    } else {
+        metrics.refused.fetch_add(count, Ordering::Relaxed);
+    }
+    for done in waiting {
+        // The caller may be gone; the result stands.
+        let _gone = done.send(if committed {
+            Ok(())
+        } else {
+            Err(StoreError::Refused)
+        });
+    }
 }

@@ -114,6 +114,11 @@ pub(crate) fn has_unsent(socket: impl AsFd) -> bool {
     result == 0 && bytes > 0
 }
 
+/// Whether bytes have arrived that nobody has read yet.
+pub(crate) fn has_unread(socket: impl AsFd) -> bool {
+    rustix::io::ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+}
+
 /// Makes the kernel hold a connection back until its first bytes have arrived, or [`ACCEPT_DEFERRED`] is over:
 /// mostly the whole upgrade request has arrived when we accept, and a connection without a request takes no
 /// descriptor at first.

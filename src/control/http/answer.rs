@@ -29,7 +29,8 @@ pub(super) async fn answer(
     let (parts, body) = request.into_parts();
     let mut body = Unread::of(body);
     let response = respond(control, from, &parts, &mut body, &request_id).await;
-    with_headers(body.settle(from, &parts, response), &request_id)
+    let is_last = control.phase.is_ending();
+    with_headers(body.settle(from, &parts, is_last, response), &request_id)
 }
 
 async fn respond(

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::requests::{Client, End, serve_http};
 use super::stream::SharedStream;
 use crate::control::admission::AdmissionSlot;
+use crate::control::phase::PhaseWatch;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use uproar_proto::base::limits::{HANDSHAKE_TIMEOUT, PROXY_HEADER_BYTES_MAX};
@@ -42,13 +42,13 @@ impl AcceptedConnection {
 pub(super) async fn serve_connection(
     accepted: AcceptedConnection,
     acceptor: Option<TlsAcceptor>,
-    stops: watch::Receiver<()>,
+    mut phase: PhaseWatch,
 ) {
     let (slot, stream) = (Rc::clone(&accepted.slot), accepted.stream.clone());
-    let mut stopped = stops.clone();
     let end = tokio::select! {
-        end = establish_and_serve(accepted, acceptor, stops) => end,
+        end = establish_and_serve(accepted, acceptor, phase.clone()) => end,
         () = slot.displaced() => End::Cut,
+        () = phase.cut() => End::Cut,
     };
     match end {
         End::Orderly => {}
@@ -56,8 +56,7 @@ pub(super) async fn serve_connection(
             tokio::select! {
                 () = stream.linger() => {}
                 () = slot.displaced() => {}
-                // The sender was dropped: the server stops.
-                _ = stopped.changed() => {}
+                () = phase.ending() => {}
             }
             stream.reset_if_unread();
         }
@@ -68,7 +67,7 @@ pub(super) async fn serve_connection(
 async fn establish_and_serve(
     mut accepted: AcceptedConnection,
     acceptor: Option<TlsAcceptor>,
-    stops: watch::Receiver<()>,
+    phase: PhaseWatch,
 ) -> End {
     if accepted.control.admission.trusted().trusts(accepted.ip) {
         let header_read = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_preface(&mut accepted));
@@ -79,11 +78,12 @@ async fn establish_and_serve(
     }
     let (stream, ip) = (accepted.stream.clone(), accepted.ip);
     let Some(acceptor) = acceptor else {
-        return serve_http(accepted.into_client(), stream, stops).await;
+        return serve_http(accepted.into_client(), stream.clone(), stream, phase).await;
     };
+    let socket = stream.clone();
     let handshaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls_handshake(stream, acceptor));
     match handshaken.await {
-        Ok(Ok(Some(stream))) => serve_http(accepted.into_client(), stream, stops).await,
+        Ok(Ok(Some(stream))) => serve_http(accepted.into_client(), socket, stream, phase).await,
         Ok(Ok(None)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%ip, suppressed, "control: a request without TLS was refused");

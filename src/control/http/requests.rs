@@ -1,5 +1,5 @@
 //! The requests of one connection, by HTTP/1.1 or HTTP/2, until it ends, is idle for too long, or
-//! the server stops.
+//! its listener is not served any more.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -14,13 +14,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::answer::answer;
+use super::calls::{Calls, last_call};
 use super::exchange::Caller;
 use super::guarded::Guarded;
+use super::stream::SharedStream;
 use crate::control::admission::AdmissionSlot;
+use crate::control::phase::PhaseWatch;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use uproar_proto::base::limits::{
@@ -39,22 +41,6 @@ struct LocalExecutor;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
-    }
-}
-
-/// Counts one item for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
-
-impl Counted {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -77,23 +63,25 @@ pub(super) struct Client {
     pub(super) ip: IpAddr,
 }
 
-/// Answers one connection's requests until it ends, is idle for too long, or the server stops.
+/// Answers one connection's requests until it ends, is idle for too long, or the listener is not
+/// served any more. `stream` is what `socket` carries.
 pub(super) async fn serve_http(
     client: Client,
+    socket: SharedStream,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    mut stops: watch::Receiver<()>,
+    phase: PhaseWatch,
 ) -> End {
     let Client { control, slot, ip } = client;
-    let in_progress = Rc::new(Cell::new(0_usize));
+    let calls = Calls::default();
     // hyper bounds neither the wait for a first byte nor an idle HTTP/2 connection.
     let deadline = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
-    let (calls, refreshed) = (Rc::clone(&in_progress), Rc::clone(&deadline));
+    let (counts, refreshed) = (calls.clone(), Rc::clone(&deadline));
     let (doubt, ends_unread) = (Rc::default(), Rc::new(Cell::new(false)));
     let stream = Guarded::new(stream, Rc::clone(&doubt));
     let (owner, unread) = (Rc::clone(&control), Rc::clone(&ends_unread));
     let service = service_fn(move |request: Request<Incoming>| {
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
-        let counted = Counted::new(&calls);
+        let counted = counts.begin();
         let caller = Caller {
             ip: client_ip(control.admission.trusted(), ip, request.headers()),
             slot: Rc::clone(&slot),
@@ -110,7 +98,8 @@ pub(super) async fn serve_http(
     let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut stopping = false;
+    let mut last_call = std::pin::pin!(last_call(phase, socket, &calls));
+    let mut ending = false;
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -121,15 +110,14 @@ pub(super) async fn serve_http(
                 };
             }
             () = tokio::time::sleep_until(deadline.get()) => {
-                if in_progress.get() > 0 {
+                if calls.in_progress() {
                     deadline.set(Instant::now() + CONTROL_IDLE_MAX);
                 } else if deadline.get() <= Instant::now() {
                     return End::Cut;
                 }
             }
-            // The sender was dropped: no further change can arrive.
-            _ = stops.changed(), if !stopping => {
-                stopping = true;
+            () = &mut last_call, if !ending => {
+                ending = true;
                 connection.as_mut().graceful_shutdown();
             }
         }

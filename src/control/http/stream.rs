@@ -67,6 +67,11 @@ impl SharedStream {
         Ok((peeked > 0).then_some(first[0]))
     }
 
+    /// Whether bytes have arrived that nobody has read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.ahead.is_empty() || socket::has_unread(&*self.socket)
+    }
+
     /// If the client has still not read everything, no more can be delivered: a reset discards the
     /// rest, so that the kernel does not keep it for minutes.
     pub(super) fn reset_if_unread(&self) {

@@ -63,13 +63,20 @@ impl Unread {
     }
 
     /// Decides whether the connection continues, and announces its end in the answer, before the
-    /// client sends another request on it. HTTP/2 ends only the stream.
-    pub(super) fn settle(self, from: &Caller, parts: &Parts, mut answer: Answered) -> Answered {
+    /// client sends another request on it. `is_last`: the listener is not served any more. HTTP/2
+    /// ends only the stream.
+    pub(super) fn settle(
+        self,
+        from: &Caller,
+        parts: &Parts,
+        is_last: bool,
+        mut answer: Answered,
+    ) -> Answered {
         if parts.version > Version::HTTP_11 {
             return answer;
         }
         // Only the library decides where a chunked body ends; see `protocol::framing`.
-        let mut ends = parts.headers.contains_key(TRANSFER_ENCODING);
+        let mut ends = is_last || parts.headers.contains_key(TRANSFER_ENCODING);
         match self {
             Self::Nothing => {}
             Self::Whole(body) if !ends && is_small(&body, parts) => {

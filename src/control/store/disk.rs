@@ -53,7 +53,7 @@ pub(super) struct Disk {
     // The file that names the last refused commit.
     refusals: Box<dyn RefusalRecord>,
     // `None`: it failed, and the state on disk is unknown.
-    database: Option<Database>,
+    pub(super) database: Option<Database>,
     // Distinguishes the database from all others.
     identity: u64,
     // Number of the last commit that counts.
@@ -106,6 +106,25 @@ impl Disk {
         }
         disk.database = Some(database);
         Ok(disk)
+    }
+
+    /// Closes the database in the state that its callers know, for another process to open.
+    /// [`Disk::open_again`] or the next commit opens it again.
+    ///
+    /// # Errors
+    ///
+    /// A refused commit may be on disk and cannot be rolled back now.
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        self.reopen()?;
+        self.database = None;
+        Ok(())
+    }
+
+    /// Opens the database again after [`Disk::close`]; if that fails, the next commit tries it.
+    pub(super) fn open_again(&mut self) {
+        if let Err(error) = self.reopen() {
+            self.log_refusal(&error, 0);
+        }
     }
 
     /// Every record of every table.

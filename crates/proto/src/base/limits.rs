@@ -392,7 +392,7 @@ pub const LIVENESS_MAX: Duration = Duration::from_secs(5);
 pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
 /// From the panic of a supervised task to its restart.
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5);
-/// How long the server waits for calls in progress when it stops.
+/// How long the server waits for calls in progress when it stops or pauses its API.
 pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
 /// One message on the admin socket, in bytes: an order, or an answer with a refusal that names every
 /// faulty key of a configuration.
@@ -407,6 +407,9 @@ pub const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a command waits for the server's next word before it gives up: longer than any phase of
 /// an order takes, since the server tells of progress at least as often.
 pub const ADMIN_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a connection of the control listener may still send its first request when the listener
+/// is not served any more: a client sends it right after its connect or its TLS handshake.
+pub const CONTROL_FIRST_CALL_MAX: Duration = Duration::from_millis(50);
 /// Difference between `X-Amz-Date` (or a signed `Date`) and our clock that is still accepted.
 pub const SIGNATURE_SKEW_MAX: Duration = Duration::from_mins(5);
 
