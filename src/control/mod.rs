@@ -31,6 +31,7 @@ pub use admission::ControlAdmissionSettings;
 pub use pause::{PauseError, Paused};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};
 
+use operation::Operation;
 use record::Record;
 
 impl Control {
@@ -42,6 +43,19 @@ impl Control {
         stop: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         http::listen::serve(self, listener, tls, stop).await
+    }
+
+    /// Grants one chat token beyond the rate for each of `viewers` that were cut by us and will come back.
+    pub fn credit_tokens(&self, viewers: u64) {
+        let now = self.clock.now().tick;
+        let operation = Operation::CreateChatToken;
+        self.throttle.credit(operation, viewers, now);
+    }
+
+    /// How many of those tokens nobody has asked for yet.
+    pub fn token_credit_left(&self) -> u64 {
+        let now = self.clock.now().tick;
+        self.throttle.credit_left(Operation::CreateChatToken, now)
     }
 
     /// The ARN of the room with this id, else of the oldest named `name`; creates it with both if

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 
 use super::fault::Fault;
 use super::operation::Operation;
+use crate::exposition::{Exposition, Family};
 use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::TOKEN_CREDIT_LIFE;
 use uproar_proto::base::rate::{Budget, Rate};
 
 const COUNT: usize = Operation::ALL.len();
@@ -44,6 +46,17 @@ impl Rates {
 pub struct Throttle {
     rates: RefCell<Rates>,
     budgets: [Cell<Budget>; COUNT],
+    credits: [Cell<Credit>; COUNT],
+    // All credit ever given, for `/metrics`.
+    credited: Cell<u64>,
+}
+
+/// Calls beyond the rate that were granted once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Credit {
+    left: u64,
+    // Void from here on.
+    until: Tick,
 }
 
 impl Throttle {
@@ -52,6 +65,8 @@ impl Throttle {
         Self {
             rates: RefCell::new(rates),
             budgets: Default::default(),
+            credits: Default::default(),
+            credited: Cell::new(0),
         }
     }
 
@@ -60,7 +75,34 @@ impl Throttle {
         self.rates.replace(rates);
     }
 
-    /// Takes one call from the operation's budget.
+    /// Grants `calls` of the operation once, beyond its rate: whoever was cut by us comes back and asks at once.
+    /// They are taken first, so that the rate holds again as soon as all are back; what is not used within
+    /// [`TOKEN_CREDIT_LIFE`] is void.
+    pub fn credit(&self, operation: Operation, calls: u64, now: Tick) {
+        if calls == 0 || self.rates.borrow().of(operation) == 0 {
+            return;
+        }
+        self.credits[operation.index()].set(Credit {
+            left: self.credit_left(operation, now).saturating_add(calls),
+            until: now.after(TOKEN_CREDIT_LIFE),
+        });
+        self.credited.set(self.credited.get().saturating_add(calls));
+    }
+
+    /// What is left of all credit of the operation.
+    pub fn credit_left(&self, operation: Operation, now: Tick) -> u64 {
+        let credit = self.credits[operation.index()].get();
+        if now < credit.until { credit.left } else { 0 }
+    }
+
+    /// Adds the credit to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition, now: Tick) {
+        page.single(&CREDITED, self.credited.get());
+        let left = self.credit_left(Operation::CreateChatToken, now);
+        page.single(&CREDIT_LEFT, left);
+    }
+
+    /// Takes one call from the operation's credit, else from its budget.
     ///
     /// # Errors
     ///
@@ -68,6 +110,14 @@ impl Throttle {
     pub fn take(&self, operation: Operation, now: Tick) -> Result<(), Fault> {
         let limit = self.rates.borrow().of(operation);
         if limit == 0 {
+            return Ok(());
+        }
+        let credit = &self.credits[operation.index()];
+        let left = self.credit_left(operation, now);
+        if left > 0 {
+            let until = credit.get().until;
+            let left = left - 1;
+            credit.set(Credit { left, until });
             return Ok(());
         }
         let kept = &self.budgets[operation.index()];
@@ -81,6 +131,15 @@ impl Throttle {
         }
     }
 }
+
+const CREDITED: Family = Family::counter(
+    "uproar_token_credit_total",
+    "Chat tokens granted beyond the rate: one for each viewer that a stop, crash or drain cut.",
+);
+const CREDIT_LEFT: Family = Family::gauge(
+    "uproar_token_credit_left",
+    "Those of them that nobody has asked for yet.",
+);
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +175,35 @@ mod tests {
         fast.set(Operation::CreateRoom, 50);
         throttle.set_rates(fast);
         assert_eq!(granted(later), 20);
+    }
+
+    /// Goal: a credit is granted once and in full, beside a whole budget, and then the rate holds as ever; what is
+    /// not used in time is void. Method: ask until refused, now and a second later.
+    #[test]
+    fn a_credit_is_granted_once() {
+        let operation = Operation::CreateChatToken;
+        let (throttle, limit) = (Throttle::new(Rates::aws()), 200);
+        let start = Tick::from_nanos(7_000_000_000);
+        let granted = |now| {
+            std::iter::repeat_with(|| throttle.take(operation, now))
+                .take_while(Result::is_ok)
+                .count()
+        };
+        throttle.credit(operation, 3_000, start);
+        throttle.credit(operation, 2_000, start);
+        assert_eq!(granted(start), 5_000 + limit);
+        let next = start.after(Duration::from_secs(1));
+        assert_eq!(granted(next), limit);
+        throttle.credit(operation, 10, next);
+        let late = next.after(TOKEN_CREDIT_LIFE);
+        assert_eq!(throttle.credit_left(operation, next), 10);
+        assert_eq!(granted(late), limit);
+        throttle.credit(operation, u64::MAX, late);
+        throttle.credit(operation, u64::MAX, late);
+        assert_eq!(throttle.credit_left(operation, late), u64::MAX);
+        let unlimited = Throttle::new(Rates::open());
+        unlimited.credit(operation, 10, start);
+        assert_eq!(unlimited.credit_left(operation, start), 0);
     }
 
     /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the

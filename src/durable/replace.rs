@@ -128,14 +128,19 @@ pub(crate) fn publish(made: &Path, path: &Path) -> io::Result<()> {
     operation::sync_directory(directory_of(path))
 }
 
-/// Overwrites the first bytes of a file in place and syncs them: needs no space, so it works on a full disk. A power
-/// failure in the middle may leave a mixture: the reader must detect it.
+/// Overwrites the first bytes of a file in place: needs no space, so it works on a full disk. A power failure in the
+/// middle, and without a sync a kill too, may leave a mixture: the reader must detect it. With
+/// [`Survives::PowerLoss`] they are synced; without, they cost a write to the page cache.
 ///
 /// # Errors
 ///
 /// Those of the file system; the bytes are then old, new or a mixture.
-pub(crate) fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    operation::sync(&operation::write_over(path, bytes)?)
+pub(crate) fn overwrite(path: &Path, bytes: &[u8], survives: Survives) -> io::Result<()> {
+    let file = operation::write_over(path, bytes)?;
+    match survives {
+        Survives::Kill => Ok(()),
+        Survives::PowerLoss => operation::sync(&file),
+    }
 }
 
 /// Takes the lock whose file is `path`, created if there is none; held until the file is dropped, or its process

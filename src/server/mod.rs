@@ -4,6 +4,7 @@ mod admin;
 mod certificate;
 mod demo;
 mod error;
+mod heartbeat;
 mod keys;
 mod listeners;
 mod notify;

@@ -17,7 +17,8 @@ use super::orders::{Orders, Subjects};
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
-use super::{Ready, StartError, demo, tls, vitals};
+use super::vitals::Vitals;
+use super::{Ready, StartError, demo, tls};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
@@ -113,7 +114,7 @@ impl Serving {
             listener,
             mut signals,
         } = opening;
-        let (supervisor, notifier) = (self.supervisor.clone(), self.notifier.clone());
+        let supervisor = self.supervisor.clone();
         let data_dir = self.settings.data_dir.clone();
         let Plane {
             control,
@@ -122,24 +123,24 @@ impl Serving {
             pages,
             clock,
             ready,
+            mut vitals,
         } = self.plane(&shards.metrics, gateway.clone(), archive)?;
         let room = ready_room(&control, pages.as_deref(), listener.address).await?;
         if signals.is_stop_requested().await {
             tracing::info!("stopped before anybody was accepted");
             return Ok(());
         }
-        let receivers = shards.reviews.take();
-        let receivers = receivers.expect("every mesh has one, and it is taken once");
+        let receivers = shards.reviews.take().expect("it is taken once");
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
         ready.store(true, Ordering::Release);
         listener.announce(shards.address, room, on_ready);
-        notifier.ready();
+        vitals.ready(&control);
         let ControlListener { listener, tls, .. } = listener;
         let reload = Rc::new(reload);
         let subjects = Subjects::new(&shards.metrics, &supervisor, ready, Rc::clone(&reload));
         let (stop, stopped) = oneshot::channel();
-        let serving = control.serve(listener, tls, async { drop(stopped.await) });
+        let serving = Rc::clone(&control).serve(listener, tls, async { drop(stopped.await) });
         let orders = async {
             follow_orders(signals, &data_dir, subjects).await;
             let _waits = stop.send(());
@@ -150,12 +151,12 @@ impl Serving {
             served = serving => served.map_err(StartError::Runtime),
             never = orders => never,
             never = reload.watch(clock) => match never {},
-            never = vitals::report(&notifier, &supervisor, &shards.metrics) => match never {},
+            never = vitals.run(&control) => match never {},
             failed = reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },
         };
-        notifier.stopping();
+        vitals.stopping(&control).await;
         tracing::info!(
             "stopping: connections are cut without a Close frame, so that clients reconnect"
         );
@@ -173,6 +174,7 @@ impl Serving {
         let review_metrics = Rc::new(ReviewMetrics::default());
         let figures = self.figures(shards, Arc::clone(&reloads), Rc::clone(&review_metrics));
         let (settings, clock) = (self.settings, self.clock);
+        let vitals = Vitals::new(self.notifier.clone(), &self.supervisor, shards, &settings);
         let control_settings = ControlSettings {
             account: settings.account,
             keys: self.keys,
@@ -215,6 +217,7 @@ impl Serving {
             pages: self.pages,
             clock,
             ready,
+            vitals,
         })
     }
 
@@ -245,6 +248,7 @@ struct Plane {
     clock: Clock,
     // Whether `/readyz` says so.
     ready: Arc<AtomicBool>,
+    vitals: Vitals,
 }
 
 /// What opens the server to its users, and ends it.

@@ -1,4 +1,4 @@
-//! Signs of life for the service manager, as long as the server serves.
+//! Signs of life, as long as the server serves: for the service manager, and for the next start.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -7,29 +7,65 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::heartbeat::Heartbeat;
 use super::notify::Notifier;
+use crate::config::Settings;
+use crate::control::Control;
 use crate::shard::metrics::{Figure, ShardMetrics};
 use crate::supervisor::Supervisor;
 
 /// Interval of the status line. It is for people, who look rarely; an unchanged one is not repeated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Tells the manager how many viewers there are, and that every thread turns. Without a manager it does nothing.
-pub(super) async fn report(
-    notifier: &Notifier,
-    supervisor: &Supervisor,
-    shards: &[Arc<ShardMetrics>],
-) -> Infallible {
-    if !notifier.is_there() {
-        return pending().await;
+/// What tells others that the server lives.
+pub(super) struct Vitals {
+    notifier: Notifier,
+    supervisor: Supervisor,
+    shards: Vec<Arc<ShardMetrics>>,
+    heartbeat: Heartbeat,
+}
+
+impl Vitals {
+    pub(super) fn new(
+        notifier: Notifier,
+        supervisor: &Supervisor,
+        shards: &[Arc<ShardMetrics>],
+        settings: &Settings,
+    ) -> Self {
+        Self {
+            notifier,
+            supervisor: supervisor.clone(),
+            shards: shards.to_vec(),
+            heartbeat: Heartbeat::new(settings, shards),
+        }
     }
-    tokio::select! {
-        never = say_status(notifier, shards) => never,
-        never = feed_watchdog(notifier, supervisor) => never,
+
+    /// Viewers can connect: those that the last server here held get their tokens, and the manager is told.
+    pub(super) fn ready(&self, control: &Control) {
+        self.heartbeat.credit(control);
+        self.notifier.ready();
+    }
+
+    /// Gives the signs as long as the server runs.
+    pub(super) async fn run(&mut self, control: &Control) -> Infallible {
+        tokio::select! {
+            never = say_status(&self.notifier, &self.shards) => never,
+            never = feed_watchdog(&self.notifier, &self.supervisor) => never,
+            never = self.heartbeat.run(control) => never,
+        }
+    }
+
+    /// The server stops: call before anybody is cut, so that the next start knows how many were.
+    pub(super) async fn stopping(&mut self, control: &Control) {
+        self.notifier.stopping();
+        self.heartbeat.last(control).await;
     }
 }
 
 async fn say_status(notifier: &Notifier, shards: &[Arc<ShardMetrics>]) -> Infallible {
+    if !notifier.is_there() {
+        return pending().await;
+    }
     let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
         shards.iter().map(|shard| figure(shard).get()).sum()
     };

@@ -68,6 +68,7 @@ fn metrics(control: &Control) -> String {
     let mut page = Exposition::new();
     (control.metrics)(&mut page);
     control.admission.render(&mut page);
+    control.throttle.render(&mut page, control.clock.now().tick);
     control.registry.store_metrics().render(&mut page);
     control.settings.archive.metrics().render(&mut page);
     let mut calls = page.family(&CALLS);

@@ -51,7 +51,7 @@ impl RefusalRecord for RefusalFile {
     }
 
     fn write(&mut self, refused_commit: RefusedCommit) -> io::Result<()> {
-        durable::overwrite(&self.0, &refused_commit.to_bytes())
+        durable::overwrite(&self.0, &refused_commit.to_bytes(), Survives::PowerLoss)
     }
 }
 

@@ -309,6 +309,13 @@ pub const INHERITED_LISTENERS_MAX: usize = 1025;
 /// it, and a manager that starts a whole machine may not read for seconds.
 pub const NOTIFY_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long viewers that were cut are expected back. Their connects wait in the queue of a kept
+/// listener for two minutes at most (`tcp_syn_retries`), and an application's own retries, or the
+/// restart of a whole machine, take a few more. Credit for later ones would only weaken the rate.
+pub const TOKEN_CREDIT_LIFE: Duration = Duration::from_mins(10);
+/// Interval at which the number of connections is noted for the next start.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
 // ---- Log lines ----
 
 /// Interval of log lines of one kind that clients can cause, per thread. Suppressed lines are
