@@ -6,6 +6,7 @@
 //! thread, rings and the time; [`accept`] and `handshake` bring it connections.
 
 mod accept;
+pub mod carry;
 pub mod close_reason;
 pub mod command;
 mod connection;

@@ -216,6 +216,16 @@ const _: () = assert!(
     LANE_BYTES_MAX + 2 * FRAME_BYTES_MAX + MESSAGE_BYTES_MAX <= ESTATE_RECORD_BYTES_MAX,
     "whatever a connection may hold fits its record"
 );
+/// Batches of viewers that one shard has sent and the new process has not acknowledged: one under
+/// way while one is installed. More would only keep more descriptors in messages, which the kernel
+/// bounds for each user (`ETOOMANYREFS`).
+pub const CARRY_WINDOW: u32 = 2;
+/// Records of one batch of viewers, in bytes; 253 of usual size take 60 KiB. A longer record is a
+/// batch of its own.
+pub const CARRIED_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// The record of one carried viewer with its unfinished send, in bytes; the receiver refuses a
+/// longer one.
+pub const CARRIED_RECORD_BYTES_MAX: usize = 1024 * 1024;
 
 // ---- Rings ----
 
@@ -526,6 +536,10 @@ const _: () = assert!(
         && SEALED_SEND_BYTES_MAX <= SEND_BYTES_MAX
         && SEND_BYTES_MAX <= SOCKET_SEND_BYTES,
     "one frame fits one send, and one send the kernel's buffer"
+);
+const _: () = assert!(
+    ESTATE_RECORD_BYTES_MAX + SEND_BYTES_MAX <= CARRIED_RECORD_BYTES_MAX,
+    "a record with its unfinished send is carried"
 );
 const _: () = assert!(
     FRAME_BYTES_MAX <= LANE_BYTES_MAX,
