@@ -7,17 +7,15 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::Instant;
 
 use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    UCred, accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with, socketpair, sockopt,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, UCred, recvmsg,
+    sendmsg, socketpair, sockopt,
 };
 use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -80,56 +78,11 @@ pub struct Message {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// A listening socket in the file system.
-#[derive(Debug)]
-pub struct Listener(OwnedFd);
-
-impl Listener {
-    /// Listens at `path`, which must not exist; only this user and root can connect.
-    ///
-    /// # Errors
-    ///
-    /// `AddrInUse` if `path` exists; `ENAMETOOLONG` if it has more than 107 bytes; else as bind(2) and listen(2).
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        let socket = socket()?;
-        // Before the bind, which makes the file with this mode: there is no instant in which others can connect.
-        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        bind(&socket, &SocketAddrUnix::new(path)?)?;
-        listen(&socket, WAITING_MAX)?;
-        Ok(Self(socket))
-    }
-
-    /// Takes the next connection; `None` if none waits. It does not block.
-    ///
-    /// # Errors
-    ///
-    /// As accept(2), above all `EMFILE`.
-    pub fn accept(&self) -> io::Result<Option<Connection>> {
-        match accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(socket) => Ok(Some(Connection(socket))),
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
 /// One end of a connection. Several threads may use it; each message goes to one of them.
 #[derive(Debug)]
 pub struct Connection(OwnedFd);
 
 impl Connection {
-    /// Connects to the listener at `path`.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` or `ConnectionRefused` if nobody listens there; `PermissionDenied` for another user; `WouldBlock` if
-    /// too many wait to be accepted.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        let socket = socket()?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(Self(socket))
-    }
-
     /// Makes two connected ends.
     ///
     /// # Errors
@@ -290,13 +243,7 @@ impl AsFd for Connection {
     }
 }
 
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// An inherited end: a socket that was made by [`Connection::pair`] and passed on.
+/// A socket that was connected elsewhere, or an inherited end of a [`Connection::pair`].
 impl From<OwnedFd> for Connection {
     fn from(socket: OwnedFd) -> Self {
         Self(socket)
@@ -309,14 +256,6 @@ impl From<Connection> for OwnedFd {
     }
 }
 
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    Ok(socket)
-}
-
-/// Connections that wait to be accepted; more are told to try again.
-const WAITING_MAX: i32 = 16;
 const CONTROL_BYTES: usize = cmsg_space!(ScmRights(DESCRIPTORS_A_MESSAGE_MAX));
 
 #[cfg(test)]

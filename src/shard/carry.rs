@@ -1,4 +1,4 @@
-//! Viewers on their way from one shard of the old process to the new process: descriptors and records, in batches.
+//! Leaving on their way from one shard of the old process to the new process: descriptors and records, in batches.
 //!
 //! The old shard's thread sends while its core is frozen; a thread of the new process receives, hands each batch on and
 //! acknowledges it. At most two batches are unacknowledged, and plain descriptors are closed as soon as they
@@ -12,14 +12,14 @@ mod wire;
 use std::io;
 
 pub use receive::receive_viewers;
-pub use send::{Viewers, send_viewers};
+pub use send::{Leaving, send_viewers};
 
 use crate::net::pass::PassError;
 use uproar_proto::base::limits::{CARRIED_RECORD_BYTES_MAX, DESCRIPTORS_A_MESSAGE_MAX};
 
 /// What one shard has sent, or what was received of it. Both are equal when all went well.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Carried {
+pub struct Sums {
     /// Number of viewers.
     pub viewers: u64,
     /// Bytes of their records.
@@ -31,6 +31,9 @@ pub struct Carried {
 /// Why viewers were not carried over.
 #[derive(Debug, thiserror::Error)]
 pub enum CarryFault {
+    /// The shard serves: it was thawed, or never asked to freeze.
+    #[error("viewers were not carried over: the shard is not frozen")]
+    Serving,
     /// The connection between the processes failed, or the deadline came first.
     #[error("viewers were not carried over: {0}")]
     Pass(#[from] PassError),
@@ -53,19 +56,17 @@ pub enum CarryFault {
     #[error("viewers were not carried over: {sent:?} was sent, {received:?} came")]
     Incomplete {
         /// The sender's sums.
-        sent: Carried,
+        sent: Sums,
         /// The receiver's sums.
-        received: Carried,
+        received: Sums,
     },
 }
 
 /// Returns the viewers of a batch for each of `shards` shards under a limit of `open_files` descriptors: together the
 /// batches take an eighth of them, in the old process as in the new, and their messages a quarter.
-pub fn batch_viewers(open_files: u64, shards: u64) -> usize {
-    let share = open_files / 8 / shards.max(1);
-    usize::try_from(share)
-        .unwrap_or(usize::MAX)
-        .clamp(1, DESCRIPTORS_A_MESSAGE_MAX)
+pub fn batch_viewers(open_files: u64, shards: usize) -> usize {
+    let share = usize::try_from(open_files / 8).unwrap_or(usize::MAX) / shards.max(1);
+    share.clamp(1, DESCRIPTORS_A_MESSAGE_MAX)
 }
 
 #[cfg(test)]

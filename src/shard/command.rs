@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::carry::CarryFault;
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
 use crate::net::io::Key;
-use crate::net::pass::{Connection, PassError};
+use crate::net::pass::Connection;
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::UnixTime;
@@ -324,7 +325,7 @@ pub enum Command<S> {
     /// From the control thread to a frozen shard: its rooms, for [`merge_rooms`](super::estate::merge_rooms).
     ExportRooms(oneshot::Sender<Vec<u8>>),
     /// From the control thread to a frozen shard: send the viewers through this connection. The driver does it.
-    Export(Connection, oneshot::Sender<Result<Carried, PassError>>),
+    Export(Connection, oneshot::Sender<Result<Carried, CarryFault>>),
     /// From the control thread of a process that takes over: the rooms of the other process. The
     /// shard is frozen from now on.
     InheritRooms(Arc<RoomsEstate>),

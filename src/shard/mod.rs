@@ -14,6 +14,7 @@ pub mod core;
 pub mod doorbell;
 pub mod durability;
 pub mod estate;
+pub mod export;
 pub mod gateway;
 pub mod handshake;
 pub mod inbox;

@@ -8,13 +8,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 
 use super::accept::{accept_all, turn_doors};
+use super::carry::batch_viewers;
 use super::command::{AdmitError, Doors, PendingConnection};
 use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
 use super::estate::Order;
+use super::export::{complete, export};
 use super::handshake::HandshakeConfig;
 use super::handshake::acceptor::{Acceptor, OwnShard};
 use super::handshake::enter::reject;
@@ -22,8 +25,6 @@ use super::inbox::Inbox;
 use crate::clock::Clock;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
-use crate::net::pass::PassError;
-use crate::net::ring::Completion;
 use crate::net::rings::Rings;
 use crate::net::stream::{self, Runtime};
 use crate::supervisor::{Pulse, Stopped};
@@ -100,6 +101,8 @@ struct Driver {
     ring_event: Event,
     // Readable when the bell was rung.
     bell_event: Event,
+    // Viewers that are handed over at once.
+    batch: usize,
 }
 
 impl Driver {
@@ -110,6 +113,8 @@ impl Driver {
         let parts = (setup.make_parts)(rings);
         let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
         let shards = parts.settings.shard_count;
+        let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let batch = batch_viewers(open_files, shards);
         let mut core = Core::new(parts, setup.clock.now());
         core.load(setup.rooms);
         core.io_mut().signal(false);
@@ -132,6 +137,7 @@ impl Driver {
             acceptor,
             ring_event,
             bell_event,
+            batch,
         })
     }
 
@@ -139,7 +145,7 @@ impl Driver {
         loop {
             pulse.beat();
             let plan = self.turns()?;
-            let plan = if self.follow_orders() {
+            let plan = if self.follow_orders(pulse) {
                 Plan::Now
             } else {
                 plan
@@ -220,7 +226,7 @@ impl Driver {
     }
 
     /// Does what a hand-over asks of this shard; returns whether it asked something.
-    fn follow_orders(&self) -> bool {
+    fn follow_orders(&self, pulse: &Pulse) -> bool {
         let mut core = self.core.borrow_mut();
         let mut has_any = false;
         while let Some(order) = core.next_order() {
@@ -233,9 +239,10 @@ impl Driver {
                     let carried = core.inherit(viewers);
                     core.answer_inherited(answer, carried);
                 }
-                Order::Export(_, answer) => {
-                    let unsupported = io::Error::from(io::ErrorKind::Unsupported);
-                    let _asker_gone = answer.send(Err(PassError::Kernel(unsupported)));
+                Order::Export(stream, answer) => {
+                    let alive = || pulse.beat();
+                    let carried = export(&mut core, &stream, self.batch, alive);
+                    let _asker_gone = answer.send(carried);
                 }
             }
         }
@@ -248,36 +255,6 @@ impl Driver {
 
     fn next_rejected(&self) -> Option<(Box<PendingConnection<OwnedFd>>, AdmitError)> {
         self.core.borrow_mut().next_rejected()
-    }
-}
-
-/// Hands the core a completion, and returns the receive buffer to the kernel.
-pub fn complete(core: &mut Core<Rings>, completion: Completion) {
-    match completion {
-        Completion::Received {
-            key,
-            buffer: Some(mut buffer),
-            result,
-            more,
-        } => {
-            let len = buffer.received();
-            core.received(key, Some((buffer.bytes(), len)), &result, more);
-            core.io_mut().recycle(buffer);
-        }
-        Completion::Received {
-            key,
-            buffer: None,
-            result,
-            more,
-        } => {
-            core.received(key, None, &result, more);
-        }
-        Completion::Sent {
-            key,
-            outgoing,
-            result,
-        } => core.sent(key, outgoing, &result),
-        Completion::Writable { key, outgoing } => core.writable(key, outgoing),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Real rings and TCP sockets, as a hand-over uses them.
 
 mod cancel;
+mod carry;
 mod detach;
 mod shard;

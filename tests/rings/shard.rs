@@ -102,6 +102,12 @@ impl Shard {
         connections.filter(|one| one.is_receiving).count()
     }
 
+    /// Whether all that was received is echoed.
+    pub(super) fn has_answered(&self) -> bool {
+        let mut connections = self.connections.values();
+        connections.all(|one| one.sent == one.received.len())
+    }
+
     /// Enters once and takes all completions; returns their number.
     pub(super) fn turn(&mut self) -> usize {
         self.rings.enter().expect("the rings work");

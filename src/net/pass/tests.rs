@@ -1,5 +1,4 @@
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -105,35 +104,15 @@ fn an_end_and_a_deadline_differ() {
     assert!(matches!(error, Err(PassError::Ended)), "{error:?}");
 }
 
-/// Goal: a listener is for its owner alone from its first instant, and tells who connected. Method: look at the file
-/// and at this very process.
+/// Goal: an end tells who connected, and whether that process has ended. Method: this very process.
 #[test]
-fn a_listener_is_for_its_owner() {
-    let directory = std::env::temp_dir().join(format!("uproar-pass-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).expect("writable");
-    let path = directory.join("a.sock");
-    let _absent = std::fs::remove_file(&path);
-    let listener = Listener::bind(&path).expect("writable");
-    let mode = std::fs::metadata(&path)
-        .expect("bound")
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
-    assert!(listener.accept().expect("listening").is_none());
-    let client = Connection::connect(&path).expect("listening");
-    let server = listener.accept().expect("listening").expect("a client");
-    for end in [&client, &server] {
-        let peer = end.peer().expect("connected");
-        assert_eq!(peer.pid, rustix::process::getpid());
-        assert_eq!(peer.uid, rustix::process::getuid());
-        end.peer_process().expect("this very process");
-    }
-    client.send(b"hello", &[], soon()).expect("room");
-    assert_eq!(server.receive(9, soon()).expect("sent").bytes, b"hello");
-    drop(client);
-    let gone = server.peer_process().expect_err("its end is closed");
+fn an_end_tells_its_peer() {
+    let (here, there) = Connection::pair().expect("descriptors");
+    let peer = here.peer().expect("connected");
+    assert_eq!(peer.pid, rustix::process::getpid());
+    assert_eq!(peer.uid, rustix::process::getuid());
+    here.peer_process().expect("this very process");
+    drop(there);
+    let gone = here.peer_process().expect_err("its end is closed");
     assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));
-    let taken = Listener::bind(&path).expect_err("it exists");
-    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-    std::fs::remove_dir_all(&directory).expect("ours");
 }

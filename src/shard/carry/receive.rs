@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::wire::{Message, records};
-use super::{Carried, CarryFault};
+use super::{CarryFault, Sums};
 use crate::net::pass::{self, Connection, PassError};
 use uproar_proto::base::limits::{
     CARRIED_BATCH_BYTES_MAX, CARRIED_RECORD_BYTES_MAX, PASSED_BYTES_MAX,
@@ -24,11 +24,11 @@ pub fn receive_viewers(
     stream: &Connection,
     mut deliver: impl FnMut(Vec<(OwnedFd, Vec<u8>)>) -> io::Result<()>,
     deadline: Instant,
-) -> Result<Carried, CarryFault> {
+) -> Result<Sums, CarryFault> {
     let mut receiver = Receiver {
         stream,
         deadline,
-        received: Carried::default(),
+        received: Sums::default(),
         checksum: flate2::Crc::new(),
     };
     let outcome = receiver.run(&mut deliver);
@@ -45,7 +45,7 @@ pub fn receive_viewers(
 struct Receiver<'a> {
     stream: &'a Connection,
     deadline: Instant,
-    received: Carried,
+    received: Sums,
     checksum: flate2::Crc,
 }
 
@@ -53,7 +53,7 @@ impl Receiver<'_> {
     fn run(
         &mut self,
         deliver: &mut impl FnMut(Vec<(OwnedFd, Vec<u8>)>) -> io::Result<()>,
-    ) -> Result<Carried, CarryFault> {
+    ) -> Result<Sums, CarryFault> {
         for expected in 0.. {
             let message = self.next()?;
             match Message::decode(&message.bytes) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::wire::{Message, PART_BYTES_MAX, push_record};
-use super::{Carried, CarryFault};
+use super::{CarryFault, Sums};
 use crate::net::pass::{Connection, PassError};
 use crate::net::rings::FixedPlace;
 use uproar_proto::base::limits::{
@@ -14,7 +14,7 @@ use uproar_proto::base::limits::{
 };
 
 /// A frozen shard whose viewers leave.
-pub trait Viewers {
+pub trait Leaving {
     /// Returns the next viewers, at most `most`: where the kernel has each, and its record. None are left when there
     /// are none.
     fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)>;
@@ -39,17 +39,17 @@ pub trait Viewers {
 ///
 /// See [`CarryFault`]; `Refused` tells the new process's reason where it gave one.
 pub fn send_viewers(
-    viewers: &mut impl Viewers,
+    viewers: &mut impl Leaving,
     stream: &Connection,
     batch: usize,
     deadline: Instant,
-) -> Result<Carried, CarryFault> {
+) -> Result<Sums, CarryFault> {
     let mut sender = Sender {
         viewers,
         stream,
         deadline,
         most: batch.clamp(1, DESCRIPTORS_A_MESSAGE_MAX),
-        sent: Carried::default(),
+        sent: Sums::default(),
         checksum: flate2::Crc::new(),
         next: 0,
         taken: 0,
@@ -63,15 +63,15 @@ struct Sender<'a, V> {
     deadline: Instant,
     // Most viewers of a batch; falls when no more descriptors are free.
     most: usize,
-    sent: Carried,
+    sent: Sums,
     checksum: flate2::Crc,
     // The number of the next message that must be acknowledged, and how many were.
     next: u32,
     taken: u32,
 }
 
-impl<V: Viewers> Sender<'_, V> {
-    fn run(&mut self) -> Result<Carried, CarryFault> {
+impl<V: Leaving> Sender<'_, V> {
+    fn run(&mut self) -> Result<Sums, CarryFault> {
         loop {
             let page = self.viewers.next_page(self.most);
             if page.is_empty() {
@@ -229,7 +229,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Longest time without [`Viewers::alive`].
+/// Longest time without [`Leaving::alive`].
 const ALIVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause while too many descriptors are on their way: some batches' time.
 const ON_THE_WAY_PAUSE: Duration = Duration::from_millis(1);

@@ -12,7 +12,7 @@ use crate::net::ring::Sizes;
 use crate::net::rings::{FixedPlace, Rings};
 use uproar_proto::base::limits::{CARRIED_BATCH_BYTES_MAX, PASSED_BYTES_MAX};
 
-/// Viewers that are one socket all together.
+/// Leaving that are one socket all together.
 struct Fake {
     records: Vec<Vec<u8>>,
     next: usize,
@@ -39,7 +39,7 @@ impl Fake {
     }
 }
 
-impl Viewers for Fake {
+impl Leaving for Fake {
     fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
         let rest = &self.records[self.next..];
         let page: Vec<_> = rest.iter().take(most).cloned().collect();
@@ -70,7 +70,7 @@ fn soon() -> Instant {
 }
 
 /// Runs both ends; returns what each says, and the records that came.
-type Outcome = Result<Carried, CarryFault>;
+type Outcome = Result<Sums, CarryFault>;
 fn carry(viewers: &mut Fake, batch: usize) -> (Outcome, Outcome, Vec<Vec<u8>>) {
     let (here, there) = Connection::pair().expect("descriptors");
     let receiver = thread::spawn(move || {
@@ -188,7 +188,7 @@ fn the_sender_learns_the_receivers_reason() {
 #[test]
 fn a_receiver_that_hangs_or_dies_ends_the_sending() {
     struct Watched(Fake, usize);
-    impl Viewers for Watched {
+    impl Leaving for Watched {
         fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
             self.0.next_page(most)
         }
@@ -238,7 +238,7 @@ fn the_sender_takes_only_the_next_acknowledgement() {
         Message::Taken { number: u32::MAX },
         Message::End {
             number: 0,
-            sent: Carried::default(),
+            sent: Sums::default(),
         },
     ] {
         let (here, there) = Connection::pair().expect("descriptors");
@@ -264,9 +264,9 @@ fn the_receiver_refuses_what_is_out_of_order() {
     let more = |number, part| Message::More { number, part };
     let end = |number, viewers| Message::End {
         number,
-        sent: Carried {
+        sent: Sums {
             viewers,
-            ..Carried::default()
+            ..Sums::default()
         },
     };
     let huge = u32::try_from(2 * CARRIED_BATCH_BYTES_MAX).expect("32 bits");

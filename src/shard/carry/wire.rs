@@ -1,6 +1,6 @@
 //! The messages between the two ends: one tag, then numbers in little endian, then bytes.
 
-use super::Carried;
+use super::Sums;
 use uproar_proto::base::limits::PASSED_BYTES_MAX;
 
 /// One message.
@@ -29,7 +29,7 @@ pub(super) enum Message<'a> {
         /// The number that the next batch would have.
         number: u32,
         /// What was sent.
-        sent: Carried,
+        sent: Sums,
     },
     /// A batch, or the end, was taken.
     Taken {
@@ -109,7 +109,7 @@ impl<'a> Message<'a> {
             },
             [END] => Self::End {
                 number: u32::from_le_bytes(fields.take()?),
-                sent: Carried {
+                sent: Sums {
                     viewers: u64::from_le_bytes(fields.take()?),
                     bytes: u64::from_le_bytes(fields.take()?),
                     checksum: u32::from_le_bytes(fields.take()?),
@@ -173,7 +173,7 @@ mod tests {
     /// Goal: every message is read as it was written, and no shorter or longer one is.
     #[test]
     fn messages_are_read_as_written() {
-        let sent = Carried {
+        let sent = Sums {
             viewers: 1 << 40,
             bytes: 2 << 40,
             checksum: 3 << 24,

@@ -220,6 +220,9 @@ const _: () = assert!(
 /// way while one is installed. More would only keep more descriptors in messages, which the kernel
 /// bounds for each user (`ETOOMANYREFS`).
 pub const CARRY_WINDOW: u32 = 2;
+/// How long a frozen shard sends its viewers; far more than a million take. Whoever asked gives up
+/// first: then the connection ends, and with it the sending.
+pub const CARRY_MAX: Duration = Duration::from_secs(20);
 /// Records of one batch of viewers, in bytes; 253 of usual size take 60 KiB. A longer record is a
 /// batch of its own.
 pub const CARRIED_BATCH_BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,342 @@
+//! Viewers move from one process to another. Both are children without capabilities whose limit on open files is far
+//! below the number of viewers.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "deadlines that only a hung test meets"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use uproar::net::io::Key;
+use uproar::net::pass::{Connection, Message};
+use uproar::net::ring::Sizes;
+use uproar::net::rings::FixedPlace;
+use uproar::shard::carry::{Leaving, receive_viewers, send_viewers};
+
+use super::shard::{Shard, byte};
+
+const SHARDS: usize = 3;
+const VIEWERS: usize = 2_001;
+const OPEN_FILES: u64 = 300;
+/// Three shards' batches are open in one process at once, and twice as many are on their way: more than its user may
+/// have there.
+const BATCH: usize = 80;
+/// The user `nobody`.
+const NOBODY: u32 = 65_534;
+/// Small, because the kernel counts the rings of both processes to their user's limit on locked memory.
+const SIZES: Sizes = Sizes {
+    places: 256,
+    entries: 256,
+    completions: 1024,
+    buffers: 64,
+    buffers_further: 32,
+};
+const ROLE: &str = "UPROAR_TEST_ROLE";
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+/// The viewers of a shard, and how often its thread showed that it is alive.
+struct Frozen<'a> {
+    shard: &'a mut Shard,
+    next: Key,
+    alive: usize,
+}
+
+impl Leaving for Frozen<'_> {
+    fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
+        let rest = self.shard.connections.range(self.next..);
+        let page: BTreeMap<Key, FixedPlace> = rest
+            .take(most)
+            .map(|(key, one)| (*key, one.file.place()))
+            .collect();
+        self.next = page.keys().last().map_or(self.next, |last| last + 1);
+        page.into_iter()
+            .map(|(key, place)| (place, key.to_le_bytes().to_vec()))
+            .collect()
+    }
+
+    fn detach(&mut self, places: &[FixedPlace]) -> io::Result<Vec<OwnedFd>> {
+        let mut others = Vec::new();
+        let made = self.shard.rings.detach(places, &mut others);
+        assert!(others.is_empty(), "a quiet shard");
+        made
+    }
+
+    fn alive(&mut self) {
+        self.alive += 1;
+    }
+}
+
+/// A process of the test, and the connection to it.
+struct Process {
+    child: Child,
+    control: Connection,
+}
+
+impl Process {
+    fn start(role: &str) -> Self {
+        let (control, theirs) = Connection::pair().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args([
+                "rings::carry::process",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(ROLE, role)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null());
+        if rustix::process::getuid().is_root() {
+            // Root's messages are not counted.
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let child = command.spawn().unwrap();
+        Self { child, control }
+    }
+
+    fn tell(&self, what: &str, descriptors: &[BorrowedFd<'_>]) {
+        self.control
+            .send(what.as_bytes(), descriptors, soon())
+            .unwrap();
+    }
+
+    fn hear(&self) -> String {
+        String::from_utf8(self.control.receive(4096, soon()).unwrap().bytes).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Goal: 2,001 viewers of three shards move between processes of 300 open files, which have too many descriptors on
+/// their way at once (ETOOMANYREFS); a new process that dies in the middle changes nothing; every viewer's bytes are
+/// answered once and in order, whichever process received them. Method: children as `nobody`; clients that write at
+/// the instant of the hand-over.
+#[test]
+fn viewers_move_between_processes_with_few_descriptors() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let old = Process::start("old");
+    old.tell("listener", &[listener.as_fd()]);
+    drop(listener);
+    let clients: Vec<TcpStream> = (0..VIEWERS)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    assert_eq!(old.hear(), "ready");
+    let mut said = 0;
+    let mut say = || {
+        for mut client in &clients {
+            client.write_all(&[byte(said), byte(said + 1)]).unwrap();
+        }
+        said += 2;
+    };
+    let mut heard = 0;
+    let mut hear = || {
+        for mut client in &clients {
+            client
+                .set_read_timeout(Some(Duration::from_secs(30)))
+                .unwrap();
+            let mut answer = [0; 2];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [byte(heard), byte(heard + 1)]);
+        }
+        heard += 2;
+    };
+    say();
+    hear();
+    let dies = Process::start("new that dies");
+    connect(&old, &dies);
+    say();
+    let outcome = old.hear();
+    assert!(outcome.contains("has closed the connection"), "{outcome}");
+    hear();
+
+    let new = Process::start("new");
+    connect(&old, &new);
+    say();
+    let outcome = old.hear();
+    let (sent, waits) = outcome.split_once(" waits ").expect(&outcome);
+    assert_eq!(sent, new.hear(), "both count the same");
+    let waits: usize = waits.parse().unwrap();
+    assert!(waits > 20, "too many were never on their way: {waits}");
+    say();
+    drop(old);
+    new.tell("serve", &[]);
+    hear();
+    hear();
+    say();
+    hear();
+}
+
+/// Gives each shard of both processes one end of a connection.
+fn connect(old: &Process, new: &Process) {
+    let ends: (Vec<Connection>, Vec<Connection>) =
+        (0..SHARDS).map(|_| Connection::pair().unwrap()).unzip();
+    for (process, ends) in [(old, &ends.0), (new, &ends.1)] {
+        let borrowed: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
+        process.tell("streams", &borrowed);
+    }
+}
+
+/// Not a test: a process of the test above.
+#[test]
+#[ignore = "a child of the test above"]
+fn process() {
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
+    let control = Connection::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let limit = Rlimit {
+        current: Some(OPEN_FILES),
+        maximum: Some(OPEN_FILES),
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    match role.as_str() {
+        "old" => old(&control),
+        _ => new(&control, role == "new that dies"),
+    }
+}
+
+fn next(control: &Connection) -> Message {
+    control.receive(4096, soon()).unwrap()
+}
+
+fn old(control: &Connection) {
+    let listener = TcpListener::from(next(control).descriptors.pop().unwrap());
+    let (ready, all_ready) = channel();
+    let (answer, answers) = channel();
+    let orders: Vec<Sender<Connection>> = (0..SHARDS)
+        .map(|_| {
+            let (order, orders) = channel();
+            let (listener, ready, answer) =
+                (listener.try_clone().unwrap(), ready.clone(), answer.clone());
+            std::thread::spawn(move || old_shard(&listener, &ready, &orders, &answer));
+            order
+        })
+        .collect();
+    for _ in 0..SHARDS {
+        all_ready.recv().unwrap();
+    }
+    control.send(b"ready", &[], soon()).unwrap();
+    loop {
+        let message = next(control);
+        for (order, stream) in orders.iter().zip(message.descriptors) {
+            order.send(stream.into()).unwrap();
+        }
+        let (mut said, mut waits) = (Vec::new(), 0);
+        for _ in 0..SHARDS {
+            let (sent, waited) = answers.recv().unwrap();
+            said.push(sent);
+            waits += waited;
+        }
+        said.sort();
+        let said = format!("{} waits {waits}", said.join(", "));
+        control.send(said.as_bytes(), &[], soon()).unwrap();
+    }
+}
+
+fn old_shard(
+    listener: &TcpListener,
+    ready: &Sender<()>,
+    orders: &Receiver<Connection>,
+    answer: &Sender<(String, usize)>,
+) {
+    let mut shard = Shard::new(SIZES);
+    shard.echoes = true;
+    for key in 0..(VIEWERS / SHARDS) as Key {
+        shard.install(key, listener.accept().unwrap().0.into());
+    }
+    shard.arm();
+    ready.send(()).unwrap();
+    loop {
+        if shard.turn() == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let Ok(stream) = orders.try_recv() else {
+            continue;
+        };
+        shard.cancel();
+        shard.turns(|shard| shard.receiving() == 0 && shard.has_answered());
+        let mut viewers = Frozen {
+            shard: &mut shard,
+            next: 0,
+            alive: 0,
+        };
+        let sent = send_viewers(&mut viewers, &stream, BATCH, soon());
+        let waits = viewers.alive;
+        match sent {
+            Ok(sent) => answer.send((format!("{sent:?}"), waits)).unwrap(),
+            Err(fault) => {
+                shard.arms = true;
+                shard.arm();
+                answer.send((fault.to_string(), waits)).unwrap();
+            }
+        }
+    }
+}
+
+fn new(control: &Connection, dies: bool) {
+    let (answer, answers) = channel();
+    let orders: Vec<Sender<()>> = next(control)
+        .descriptors
+        .into_iter()
+        .map(|stream| {
+            let (order, orders) = channel();
+            let answer = answer.clone();
+            std::thread::spawn(move || new_shard(&stream.into(), dies, &answer, &orders));
+            order
+        })
+        .collect();
+    let mut said: Vec<String> = (0..SHARDS).map(|_| answers.recv().unwrap()).collect();
+    said.sort();
+    control
+        .send(said.join(", ").as_bytes(), &[], soon())
+        .unwrap();
+    assert_eq!(next(control).bytes, b"serve");
+    for order in orders {
+        order.send(()).unwrap();
+    }
+    // Serves until its parent ends it.
+    let _ended = control.receive(1, soon());
+}
+
+fn new_shard(stream: &Connection, dies: bool, answer: &Sender<String>, orders: &Receiver<()>) {
+    let mut shard = Shard::new(SIZES);
+    shard.echoes = true;
+    // Meanwhile the old process sends as much as it can.
+    std::thread::sleep(Duration::from_millis(200));
+    let deliver = |batch: Vec<(OwnedFd, Vec<u8>)>| {
+        for (socket, record) in batch {
+            let key = Key::from_le_bytes(record.try_into().unwrap());
+            shard.install(key, socket);
+        }
+        if dies && shard.connections.len() > 300 {
+            std::process::abort();
+        }
+        Ok(())
+    };
+    let received = receive_viewers(stream, deliver, soon());
+    answer.send(format!("{:?}", received.unwrap())).unwrap();
+    orders.recv().unwrap();
+    shard.arm();
+    loop {
+        if shard.turn() == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
