@@ -2,5 +2,6 @@
 
 mod cancel;
 mod carry;
+mod cores;
 mod detach;
 mod shard;
