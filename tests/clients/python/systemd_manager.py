@@ -8,6 +8,7 @@ what a user manager cannot do: `User=` (everything runs as root here, with the u
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -25,7 +26,8 @@ UNITS = "/run/config/systemd/user"
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "HOME": "/run",
-    "XDG_RUNTIME_DIR": "/run/user/0",
+    # Not below /run/user, which ProtectHome= hides, and with it the manager's NOTIFY_SOCKET: a system's is elsewhere.
+    "XDG_RUNTIME_DIR": "/run/manager",
     "XDG_CONFIG_HOME": "/run/config",
     "SYSTEMD_LOG_TARGET": "console",
 }
@@ -34,7 +36,7 @@ ENVIRONMENT = {
 SETUP = f"""
 set -eu
 mount -t tmpfs tmpfs /run
-mkdir -p /run/systemd/system /run/user/0 {UNITS} {ROOM}/data /run/systemd/inaccessible/dir
+mkdir -p /run/systemd/system /run/manager {UNITS} {ROOM}/data /run/systemd/inaccessible/dir
 chmod 0700 {ROOM}/data
 chmod 0 /run/systemd/inaccessible/dir
 cd /run/systemd/inaccessible
@@ -64,6 +66,9 @@ class Manager:
     """A user manager; a context manager that ends it, and with it all of its units."""
 
     def __enter__(self) -> Manager:
+        # All managers would put `uproar.service` into one control group, and each would end the others' processes.
+        self.alone = (Path(tempfile.gettempdir()) / "uproar-systemd.lock").open("w")
+        fcntl.flock(self.alone, fcntl.LOCK_EX)
         self.log = Path(tempfile.mkstemp(prefix="systemd-", suffix=".txt")[1])
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -89,6 +94,7 @@ class Manager:
             self.process.kill()
             self.process.wait()
         self.log.unlink()
+        self.alone.close()
 
     def run(self, *command: str, check: bool = True, stdin: str | None = None) -> str:
         """Runs a command within the manager's mount namespace; what it prints, both streams."""

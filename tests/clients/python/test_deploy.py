@@ -20,6 +20,13 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path):
     assert (done.returncode, ours) == (0, []), done.stderr
 
 
+def test_the_unit_is_as_closed_as_it_was():
+    """systemd's own judgement of what a stranger in the process could reach: 0 (nothing) to 10."""
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", DEPLOY / "uproar.service"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+
+
 def test_each_kernel_setting_is_one_that_tuning_md_explains():
     tuning = (REPOSITORY / "tuning.md").read_text()
     lines = (DEPLOY / "60-uproar.conf").read_text().splitlines()
