@@ -42,5 +42,4 @@ mod random;
 mod server;
 pub mod shard;
 pub mod supervisor;
-#[expect(dead_code, reason = "wired by the server next")]
 mod takeover;

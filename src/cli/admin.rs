@@ -1,13 +1,17 @@
 //! `uproar health`, `drain`, `reload`, `upgrade`: orders to the server that runs on a data directory.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::failure::Failure;
 use super::output::print;
 use super::place::Place;
-use crate::server::{AskError, Health, Order, RefusalCode, ask};
+use crate::server::{AskError, Health, Order, RefusalCode, Upgraded, ask};
+use uproar_proto::base::limits::TAKE_OVER_END_MAX;
 
 /// `uproar health`.
 #[derive(Debug, clap::Args)]
@@ -109,8 +113,55 @@ impl UpgradeCommand {
             binary: self.binary.as_ref().map(absolute).transpose()?,
             or_restart: self.or_restart,
         };
+        let foreign = |error: serde_json::Error| {
+            Failure::Run(AskError::Foreign(error.to_string()).to_string())
+        };
+        let health: Health =
+            serde_json::from_value(order(&self.place, &Order::Health {})?).map_err(foreign)?;
+        let old = process(health.pid);
         let outcome = order(&self.place, &upgrade)?;
-        print(&format!("{outcome}\n"))
+        match serde_json::from_value(outcome).map_err(foreign)? {
+            Upgraded::Serves {
+                pid,
+                viewers,
+                pause_ms,
+            } => {
+                await_end(old.as_ref(), health.pid)?;
+                let number = |number: Option<u64>| {
+                    number.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string())
+                };
+                print(&format!(
+                    "process {pid} serves {} viewers, who waited {} ms; process {} has ended\n",
+                    number(viewers),
+                    number(pause_ms),
+                    health.pid
+                ))
+            }
+            Upgraded::Restarts { reason } => print(&format!(
+                "viewers cannot be handed over: {reason}\nthe server stops, and its supervisor starts the new program\n"
+            )),
+        }
+    }
+}
+
+/// Names a process so that another one with its number is not taken for it.
+fn process(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Waits for the end of the process that was taken over from.
+fn await_end(process: Option<&OwnedFd>, pid: u32) -> Result<(), Failure> {
+    let Some(process) = process else {
+        return Ok(());
+    };
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    let most = Timespec::try_from(TAKE_OVER_END_MAX).ok();
+    match poll(&mut polled, most.as_ref()) {
+        Ok(1..) => Ok(()),
+        _ => Err(Failure::Run(format!(
+            "the new process serves, but process {pid} has not ended within {TAKE_OVER_END_MAX:?}: its log says why"
+        ))),
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Flags {
     /// Compress messages for viewers that offer permessage-deflate
     #[arg(long)]
     pub compression: bool,
+    /// Take over from the server of this data directory, viewers included, if one runs
+    #[arg(long)]
+    pub take_over: bool,
     /// Print each value and where it comes from, then exit
     #[arg(long)]
     pub print_config: bool,

@@ -45,6 +45,8 @@ pub use settings::{Local, Settings, TlsFiles};
 pub use source::Source;
 pub use values::Change;
 
+pub use variables::TAKE_OVER;
+
 use mode::dev_data_dir_of;
 use values::Values;
 
@@ -111,6 +113,12 @@ fn settle(
     environment: impl Iterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Loaded, ConfigError> {
+    let mut taken_over = None;
+    let environment = environment.inspect(|(name, value)| {
+        if name == TAKE_OVER {
+            taken_over = Some(PathBuf::from(value));
+        }
+    });
     let (mut raw, sources) = layers::merge(mode, file, environment, flags)?;
     if matches!(mode, Mode::Dev { .. }) {
         raw.keys.push(raw::Key {
@@ -122,12 +130,15 @@ fn settle(
         && sources.of("server.data_dir") == Source::Default
         && (raw.messaging.listen.port() == 0 || raw.control.listen.port() == 0);
     if own_data_dir {
-        raw.server.data_dir = dev_data_dir_of(std::process::id());
+        let made = || dev_data_dir_of(std::process::id());
+        raw.server.data_dir = taken_over.clone().unwrap_or_else(made);
     }
     let effective = Effective::new(&raw, &sources);
     let values = Values::of(&raw);
     let mut settings = resolve::resolve(mode, raw, &sources)?;
     settings.data_is_own = own_data_dir;
+    let by_flag = flags.take_over.then(|| settings.data_dir.clone());
+    settings.take_over = taken_over.or(by_flag);
     Ok(Loaded {
         settings,
         effective,

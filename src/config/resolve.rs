@@ -51,6 +51,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         control_admission: admission::control(&raw.control, &check)?,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_is_own: false,
+        take_over: None,
         keys: keys(raw.keys, &data_dir, dev, &check)?,
         data_dir,
         shard,

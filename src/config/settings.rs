@@ -47,6 +47,8 @@ pub struct Settings {
     pub data_is_temporary: bool,
     /// Whether the data directory is removed at the end.
     pub data_is_own: bool,
+    /// The data directory of the server that is to be taken over, if one is.
+    pub take_over: Option<PathBuf>,
     /// Region and account.
     pub account: Account,
     /// Access keys.

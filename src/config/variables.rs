@@ -18,14 +18,23 @@ const OF_TOOLS: &[&str] = &[
     "UPROAR_SIMULATION_SEED",
     "UPROAR_SIMULATION_WORLDS",
     "UPROAR_TEST_CACHE",
+    "UPROAR_TEST_ROLE",
 ];
+
+/// Variables that one server sets for the next: see `server::upgrade`. The first has the data directory of the server
+/// that is taken over, the other faults on purpose.
+const OF_TAKE_OVERS: &[&str] = &[TAKE_OVER, "UPROAR_TAKE_OVER_FAULT"];
+
+/// Names the data directory of the server that this process takes over from.
+pub const TAKE_OVER: &str = "UPROAR_TAKE_OVER";
 
 /// The key a variable sets; `None` if it is not ours.
 pub(super) fn key_of(variable: &str, text: &str) -> Result<Option<String>, ConfigError> {
     let Some(path) = variable.strip_prefix("UPROAR_") else {
         return Ok(None);
     };
-    if OF_TOOLS.contains(&variable) || is_service_link(path, text) {
+    let is_known = OF_TOOLS.contains(&variable) || OF_TAKE_OVERS.contains(&variable);
+    if is_known || is_service_link(path, text) {
         return Ok(None);
     }
     let source = Source::Environment(variable.to_owned());
@@ -107,7 +116,7 @@ mod tests {
         for directory in [".ci", "tests", "benches", "fuzz"] {
             collect(&root.join(directory), &mut found);
         }
-        found.retain(|name| !name.contains("__"));
+        found.retain(|name| !name.contains("__") && !OF_TAKE_OVERS.contains(&&**name));
         let listed: BTreeSet<String> = OF_TOOLS.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(found, listed);
     }

@@ -85,6 +85,13 @@ pub(crate) fn print(text: &str) {
     }
 }
 
+/// Queues another process's line, its end included, as it is.
+pub(crate) fn pass_on(line: &[u8]) {
+    if let Some(queue) = queue() {
+        queue.push(line.to_vec());
+    }
+}
+
 /// Waits until every line was written or lost, at most [`LOG_FLUSH_MAX`]: a sleeping reader does not delay the
 /// process's end.
 pub(crate) fn flush() {

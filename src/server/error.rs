@@ -112,6 +112,9 @@ pub(crate) enum StartError {
         /// The cause.
         cause: String,
     },
+    /// The server that serves does not hand over.
+    #[error("cannot take over: {0}")]
+    TakeOver(String),
     /// A task of the control thread ended.
     #[error("{task} ended, which must live: {cause}")]
     Task {
@@ -142,6 +145,7 @@ impl StartError {
             | Self::Load(_)
             | Self::Room(_)
             | Self::Certificates(_)
+            | Self::TakeOver(_)
             | Self::Task { .. }
             | Self::Runtime(_) => 1,
         }

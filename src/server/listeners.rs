@@ -46,7 +46,6 @@ impl Inherited {
     }
 
     /// Those of [`Listeners::named`] in the process that this one takes over from.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the hand-over"))]
     pub(crate) fn of_named(named: Vec<(String, OwnedFd)>) -> Self {
         Self(named)
     }
@@ -135,7 +134,6 @@ impl Listeners {
     /// # Errors
     ///
     /// No descriptor is available.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the hand-over"))]
     pub(crate) fn named(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let all = std::iter::once(&self.control).chain(&self.messaging);
         all.map(|named| Ok((named.name.clone(), named.socket.try_clone()?.into())))

@@ -18,6 +18,7 @@ mod remedy;
 mod serve;
 mod start;
 mod tls;
+mod upgrade;
 mod vitals;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;
 pub(crate) use remedy::ring_remedy;
 pub(crate) use start::run;
+pub(crate) use upgrade::Upgraded;
 
 /// Locks a data directory as a server does, so that no server runs on it meanwhile.
 pub(crate) fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {

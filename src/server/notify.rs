@@ -114,7 +114,6 @@ impl Notifier {
     }
 
     /// From now on `process` is the service's main one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the hand-over"))]
     pub(super) fn main_pid(&self, process: u32) {
         self.send(&format!("MAINPID={process}"), Wait::ForRoom);
     }

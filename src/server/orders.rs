@@ -7,16 +7,18 @@
 //!
 //! SIGHUP has nobody who could repeat it: during another order it waits for that one's end.
 
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::admin::{Health, Order, Refusal, RefusalCode, Reply};
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
+use super::upgrade::{Calls, Restart, Subject};
 use crate::shard::metrics::{Figure, ShardMetrics};
 use crate::supervisor::Supervisor;
 
@@ -27,6 +29,7 @@ pub(super) struct Subjects {
     // What `/readyz` says.
     ready: Arc<AtomicBool>,
     reload: Rc<Reload>,
+    upgrade: Rc<Subject>,
 }
 
 impl Subjects {
@@ -36,12 +39,14 @@ impl Subjects {
         supervisor: &Supervisor,
         ready: Arc<AtomicBool>,
         reload: Rc<Reload>,
+        upgrade: Rc<Subject>,
     ) -> Self {
         Self {
             shards: shards.to_vec(),
             supervisor: supervisor.clone(),
             ready,
             reload,
+            upgrade,
         }
     }
 }
@@ -61,7 +66,50 @@ pub(super) struct Orders {
 /// An order that is being done.
 struct Running {
     what: &'static str,
-    work: Pin<Box<dyn Future<Output = ()>>>,
+    work: Pin<Box<dyn Future<Output = Ended>>>,
+    // An upgrade waits for the new process, and ends early when the server is to stop.
+    upgrade: Option<Upgrading>,
+}
+
+/// How to reach an upgrade that is being done.
+struct Upgrading {
+    connections: mpsc::Sender<OwnedFd>,
+    stop: Rc<Notify>,
+}
+
+/// What follows an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Serves,
+    Stops,
+}
+
+impl Running {
+    fn new(what: &'static str, work: impl Future<Output = ()> + 'static) -> Self {
+        let work = async move {
+            work.await;
+            Ended::Serves
+        };
+        Self {
+            what,
+            work: Box::pin(work),
+            upgrade: None,
+        }
+    }
+}
+
+impl Upgrading {
+    /// Returns it with what the upgrade takes.
+    fn new() -> (Self, Calls) {
+        let (sender, connections) = mpsc::channel(1);
+        let stop = Rc::new(Notify::new());
+        let calls = Calls {
+            connections,
+            stop: Rc::clone(&stop),
+        };
+        let connections = sender;
+        (Self { connections, stop }, calls)
+    }
 }
 
 impl Orders {
@@ -91,7 +139,7 @@ impl Orders {
             let running = self.running.as_mut();
             tokio::select! {
                 signal = self.signals.next() => match signal {
-                    Signalled::Stop => self.stopping = true,
+                    Signalled::Stop => self.stop(),
                     Signalled::Reload if is_running => self.hung_up = true,
                     Signalled::Reload => self.take(Order::Reload {}, Reply::Signal("SIGHUP")),
                     Signalled::Upgrade => {
@@ -101,8 +149,9 @@ impl Orders {
                     }
                 },
                 Some((order, reply)) = self.received.recv() => self.take(order, reply),
-                () = async { running.expect("asked before").work.as_mut().await }, if is_running => {
+                ended = async { running.expect("asked before").work.as_mut().await }, if is_running => {
                     self.running = None;
+                    self.stopping |= ended == Ended::Stops;
                     if std::mem::take(&mut self.hung_up) && !self.stopping {
                         self.take(Order::Reload {}, Reply::Signal("SIGHUP"));
                     }
@@ -111,7 +160,30 @@ impl Orders {
         }
     }
 
-    fn take(&mut self, order: Order, reply: Reply) {
+    fn stop(&mut self) {
+        self.stopping = true;
+        let upgrade = self
+            .running
+            .as_ref()
+            .and_then(|running| running.upgrade.as_ref());
+        if let Some(upgrade) = upgrade {
+            upgrade.stop.notify_one();
+        }
+    }
+
+    fn take(&mut self, order: Order, mut reply: Reply) {
+        if order == (Order::TakeOver {})
+            && let Some(Running {
+                upgrade: Some(upgrade),
+                ..
+            }) = &self.running
+            && let Ok(place) = upgrade.connections.try_reserve()
+        {
+            match reply.into_socket() {
+                Ok(socket) => return place.send(socket),
+                Err(other) => reply = other,
+            }
+        }
         if let Some(Running { what, .. }) = &self.running
             && order != (Order::Health {})
         {
@@ -131,19 +203,41 @@ impl Orders {
             }
             Order::Reload {} => {
                 let reload = Rc::clone(&self.subjects.reload);
-                let work = Box::pin(async move {
+                let work = async move {
                     let outcome = reload.run().await;
                     // After a signal the log is all there is, and has the outcome already.
                     if !matches!(reply, Reply::Signal(_)) {
                         let refusal = |refused| Refusal::new(RefusalCode::Refused, refused);
                         reply.answer(outcome.map_err(refusal));
                     }
-                });
-                self.running = Some(Running { what, work });
+                };
+                self.running = Some(Running::new(what, work));
             }
-            Order::Upgrade { .. } | Order::TakeOver {} => {
-                let message = "this build hands nothing over to a new process; stop the server and start the new one";
-                reply.refuse(Refusal::new(RefusalCode::Refused, message));
+            Order::Upgrade { binary, or_restart } => {
+                let (upgrade, calls) = Upgrading::new();
+                let subject = Rc::clone(&self.subjects.upgrade);
+                let work = async move {
+                    match subject.upgrade(binary, or_restart, reply, calls).await {
+                        Restart::Yes => Ended::Stops,
+                        Restart::No => Ended::Serves,
+                    }
+                };
+                self.running = Some(Running {
+                    what,
+                    work: Box::pin(work),
+                    upgrade: Some(upgrade),
+                });
+            }
+            Order::TakeOver {} => {
+                let Ok(socket) = reply.into_socket() else {
+                    return;
+                };
+                let (upgrade, calls) = Upgrading::new();
+                let subject = Rc::clone(&self.subjects.upgrade);
+                self.running = Some(Running {
+                    upgrade: Some(upgrade),
+                    ..Running::new(what, subject.take_over(socket, calls))
+                });
             }
         }
     }

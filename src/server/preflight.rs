@@ -1,8 +1,10 @@
 //! Checks before a start: the data directory, and enough descriptors.
 
+use std::cell::OnceCell;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
@@ -16,14 +18,43 @@ use uproar_proto::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
 /// half of its connections.
 #[derive(Debug)]
 pub(super) struct Directory {
-    _lock: File,
-    removed_at_end: Option<PathBuf>,
+    lock: File,
+    removed_at_end: OnceCell<PathBuf>,
 }
 
 impl Directory {
+    /// The directory of the process before this one, with the lock that it holds too: locks belong to open files, and
+    /// the last process that has this one open releases it. Nothing is emptied, and its process id stays noted.
+    pub(super) fn handed_over(lock: OwnedFd) -> Self {
+        Self {
+            lock: lock.into(),
+            removed_at_end: OnceCell::new(),
+        }
+    }
+
+    /// The lock, for a process that takes over.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is available.
+    pub(super) fn lock(&self) -> io::Result<OwnedFd> {
+        Ok(self.lock.try_clone()?.into())
+    }
+
+    /// Notes this process as the one that serves.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. Nothing but messages depend on it.
+    pub(super) fn note_process(&self) -> io::Result<()> {
+        let noted = format!("{}\n", std::process::id());
+        self.lock.set_len(0)?;
+        self.lock.write_all_at(noted.as_bytes(), 0)
+    }
+
     /// Removes the directory at the server's end, and now those that killed servers left beside it.
-    pub(super) fn remove_at_end(&mut self, path: &Path) {
-        self.removed_at_end = Some(path.to_owned());
+    pub(super) fn remove_at_end(&self, path: &Path) {
+        let _said_before = self.removed_at_end.set(path.to_owned());
         if let Err(error) = remove_orphans(path) {
             tracing::debug!(%error, "data directories of killed servers stay");
         }
@@ -32,7 +63,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Some(path) = &self.removed_at_end
+        if let Some(path) = self.removed_at_end.get()
             && let Err(error) = fs::remove_dir_all(path)
         {
             tracing::warn!(path = %path.display(), %error, "the data directory stays");
@@ -103,8 +134,11 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
         Err(TryLockError::Error(error)) => return Err(fail(error)),
     }
     durable::give_to_directory_owner(&lock, path).map_err(fail)?;
-    lock.set_len(0).map_err(fail)?;
-    writeln!(lock, "{}", std::process::id()).map_err(fail)?;
+    let directory = Directory {
+        lock,
+        removed_at_end: OnceCell::new(),
+    };
+    directory.note_process().map_err(fail)?;
     if fresh {
         for entry in path.read_dir().map_err(fail)? {
             let entry = entry.map_err(fail)?;
@@ -121,10 +155,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
             removed.map_err(fail)?;
         }
     }
-    Ok(Directory {
-        _lock: lock,
-        removed_at_end: None,
-    })
+    Ok(directory)
 }
 
 /// Disables huge pages for this process: they made no delivery cheaper (docs/results/2026-11.md), and the

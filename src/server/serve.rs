@@ -14,9 +14,11 @@ use super::admin::AdminSocket;
 use super::listeners::Listeners;
 use super::notify::Notifier;
 use super::orders::{Orders, Subjects};
+use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
+use super::upgrade::{self, Handed, Upgrade};
 use super::vitals::Vitals;
 use super::{Ready, StartError, demo, tls};
 use crate::clock::Clock;
@@ -49,6 +51,9 @@ pub(super) struct Serving {
     pub(super) pages: Option<Arc<demo::Demo>>,
     pub(super) listeners: Rc<Listeners>,
     pub(super) notifier: Notifier,
+    pub(super) directory: Rc<Directory>,
+    /// What the process before this one has handed over, if one has.
+    pub(super) handed: Option<Box<Handed>>,
 }
 
 /// The shards, which do not accept yet, and the archive.
@@ -103,7 +108,7 @@ impl Serving {
     }
 
     async fn serve(
-        self,
+        mut self,
         opening: Opening<'_>,
         gateway: Gateway,
         archive: Archive,
@@ -114,33 +119,57 @@ impl Serving {
             listener,
             mut signals,
         } = opening;
-        let supervisor = self.supervisor.clone();
-        let data_dir = self.settings.data_dir.clone();
+        let (supervisor, notifier) = (self.supervisor.clone(), self.notifier.clone());
+        let (data_dir, clock) = (self.settings.data_dir.clone(), self.clock);
+        let handed = self.handed.take();
+        let (directory, own) = (Rc::clone(&self.directory), self.settings.data_is_own);
+        let upgrade = self.upgrade(&shards.metrics, gateway.clone());
         let Plane {
             control,
             reviews,
             reload,
             pages,
-            clock,
             ready,
             mut vitals,
-        } = self.plane(&shards.metrics, gateway.clone(), archive)?;
+        } = self.plane(&shards.metrics, gateway.clone(), archive, &upgrade)?;
         let room = ready_room(&control, pages.as_deref(), listener.address).await?;
         if signals.is_stop_requested().await {
             tracing::info!("stopped before anybody was accepted");
             return Ok(());
         }
         let receivers = shards.reviews.take().expect("it is taken once");
+        let taken_over = match handed {
+            Some(handed) => Some(handed.take_over(&gateway, clock, &upgrade.figures).await),
+            None => None,
+        };
+        if own {
+            directory.remove_at_end(&data_dir);
+        }
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
         ready.store(true, Ordering::Release);
+        // What `on_ready` tells people has not changed.
+        let on_ready = taken_over.is_none().then_some(on_ready);
         listener.announce(shards.address, room, on_ready);
-        vitals.ready(&control);
+        if taken_over.is_some() {
+            note_process(&directory, &notifier);
+        }
+        vitals.ready(&control, taken_over.is_some());
         let ControlListener { listener, tls, .. } = listener;
         let reload = Rc::new(reload);
-        let subjects = Subjects::new(&shards.metrics, &supervisor, ready, Rc::clone(&reload));
+        let upgrade = Rc::new(upgrade.of(&control));
+        let subjects = Subjects::new(
+            &shards.metrics,
+            &supervisor,
+            ready,
+            Rc::clone(&reload),
+            upgrade,
+        );
         let (stop, stopped) = oneshot::channel();
         let serving = Rc::clone(&control).serve(listener, tls, async { drop(stopped.await) });
+        if let Some(taken_over) = taken_over {
+            tokio::task::spawn_local(taken_over.serving());
+        }
         let orders = async {
             follow_orders(signals, &data_dir, subjects).await;
             let _waits = stop.send(());
@@ -169,10 +198,12 @@ impl Serving {
         shards: &[Arc<metrics::ShardMetrics>],
         gateway: Gateway,
         archive: Archive,
+        upgrade: &Upgrade,
     ) -> Result<Plane, StartError> {
         let (reloads, ready) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let review_metrics = Rc::new(ReviewMetrics::default());
-        let figures = self.figures(shards, Arc::clone(&reloads), Rc::clone(&review_metrics));
+        let (own, reviewed) = (Arc::clone(&reloads), Rc::clone(&review_metrics));
+        let figures = self.figures(shards, own, reviewed, upgrade);
         let (settings, clock) = (self.settings, self.clock);
         let vitals = Vitals::new(self.notifier.clone(), &self.supervisor, shards, &settings);
         let control_settings = ControlSettings {
@@ -215,10 +246,22 @@ impl Serving {
             reviews,
             reload,
             pages: self.pages,
-            clock,
             ready,
             vitals,
         })
+    }
+
+    /// What an upgrade needs beside the control plane.
+    fn upgrade(&self, shards: &[Arc<metrics::ShardMetrics>], gateway: Gateway) -> Upgrade {
+        Upgrade {
+            hello: upgrade::hello(&self.settings),
+            directory: Rc::clone(&self.directory),
+            listeners: Rc::clone(&self.listeners),
+            gateway,
+            clock: self.clock,
+            shards: shards.to_vec(),
+            figures: Rc::default(),
+        }
     }
 
     fn figures(
@@ -226,6 +269,7 @@ impl Serving {
         shards: &[Arc<metrics::ShardMetrics>],
         reloads: Arc<reload::Reloads>,
         reviews: Rc<ReviewMetrics>,
+        upgrade: &Upgrade,
     ) -> Figures {
         Figures {
             shards: shards.to_vec(),
@@ -235,6 +279,7 @@ impl Serving {
             supervisor: self.supervisor.clone(),
             process: ProcessMetrics::new(),
             listeners: Rc::clone(&self.listeners),
+            take_overs: Rc::clone(&upgrade.figures),
         }
     }
 }
@@ -245,7 +290,6 @@ struct Plane {
     reviews: Rc<Reviews>,
     reload: Reload,
     pages: Option<Arc<demo::Demo>>,
-    clock: Clock,
     // Whether `/readyz` says so.
     ready: Arc<AtomicBool>,
     vitals: Vitals,
@@ -276,6 +320,14 @@ async fn follow_orders(signals: Signals, data_dir: &Path, subjects: Subjects) {
     }
 }
 
+/// Tells whoever looks at the lock file, and the service manager, which process serves now.
+fn note_process(directory: &Directory, notifier: &Notifier) {
+    if let Err(error) = directory.note_process() {
+        tracing::debug!(%error, "the lock file names another process");
+    }
+    notifier.main_pid(std::process::id());
+}
+
 /// Makes the room of `uproar dev`, and returns its ARN.
 async fn ready_room(
     control: &Rc<Control>,
@@ -296,15 +348,22 @@ async fn ready_room(
 
 impl ControlListener {
     /// Tells the caller of the start both addresses, and logs them.
-    fn announce(&self, messaging: SocketAddr, room: Option<String>, on_ready: impl FnOnce(&Ready)) {
+    fn announce(
+        &self,
+        messaging: SocketAddr,
+        room: Option<String>,
+        on_ready: Option<impl FnOnce(&Ready)>,
+    ) {
         let (tls, control_tls) = (self.messaging_tls, self.tls.is_some());
-        on_ready(&Ready {
-            messaging,
-            control: self.address,
-            messaging_tls: tls,
-            control_tls,
-            room,
-        });
+        if let Some(on_ready) = on_ready {
+            on_ready(&Ready {
+                messaging,
+                control: self.address,
+                messaging_tls: tls,
+                control_tls,
+                room,
+            });
+        }
         tracing::info!(%messaging, control = %self.address, tls, control_tls, "ready");
     }
 }
@@ -318,6 +377,7 @@ struct Figures {
     supervisor: Supervisor,
     process: ProcessMetrics,
     listeners: Rc<Listeners>,
+    take_overs: Rc<upgrade::Figures>,
 }
 
 impl Figures {
@@ -333,6 +393,7 @@ impl Figures {
             logging::render(out);
             self.process.render(out);
             self.listeners.render(out);
+            self.take_overs.render(out);
         })
     }
 }

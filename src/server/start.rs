@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::listeners::Listeners;
 use super::notify::Notifier;
 use super::serve::{ControlListener, Serving, Threads};
+use super::upgrade::{self, Handed};
 use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
 use crate::clock::Clock;
 use crate::config::{Mode, Running, Settings, keyring_path};
@@ -24,23 +25,53 @@ use crate::supervisor::Supervisor;
 /// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
 pub(crate) fn run(
     mut process: Process,
-    mut settings: Settings,
+    settings: Settings,
     running: Running,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<(), StartError> {
+    let mut handed = match &settings.take_over {
+        Some(data_dir) => upgrade::greet(&settings, data_dir)?,
+        None => None,
+    };
+    let started = start(&mut process, settings, running, handed.as_deref_mut());
+    let (mut serving, threads, control_listener) = started.inspect_err(|error| {
+        if let Some(handed) = &handed {
+            handed.give_up(error);
+        }
+    })?;
+    serving.handed = handed;
+    // Held to the end.
+    let directory = Rc::clone(&serving.directory);
+    let outcome = serving.run(process, threads, control_listener, on_ready);
+    drop(directory);
+    outcome
+}
+
+/// Starts everything but the control thread, on what another process has `handed` over or as ever.
+fn start(
+    process: &mut Process,
+    mut settings: Settings,
+    running: Running,
+    handed: Option<&mut Handed>,
+) -> Result<(Serving, Threads, ControlListener), StartError> {
     let supervisor = Supervisor::of_process();
     log_start(&settings, &running);
     preflight::small_pages();
-    let mut directory = preflight::data_directory(&settings.data_dir, settings.data_is_temporary)?;
-    if settings.data_is_own {
-        directory.remove_at_end(&settings.data_dir);
-    }
+    let (directory, inherited) = if let Some(handed) = handed {
+        handed.take().map_err(StartError::Runtime)?
+    } else {
+        let (path, fresh) = (&settings.data_dir, settings.data_is_temporary);
+        let directory = preflight::data_directory(path, fresh)?;
+        if settings.data_is_own {
+            directory.remove_at_end(path);
+        }
+        (directory, std::mem::take(&mut process.inherited))
+    };
     let shards = settings.shard.shard_count;
     settings.shard.connections_max =
         preflight::descriptors(settings.shard.connections_max, shards)?;
     let notifier = Notifier::of_environment();
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
-    let inherited = std::mem::take(&mut process.inherited);
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
     let clock = Clock::start();
     let loaded = Loaded::read(&settings, clock, &supervisor)?;
@@ -73,10 +104,10 @@ pub(crate) fn run(
         pages,
         listeners: Rc::new(listeners),
         notifier,
+        directory: Rc::new(directory),
+        handed: None,
     };
-    let outcome = serving.run(process, threads, control_listener, on_ready);
-    drop(directory);
-    outcome
+    Ok((serving, threads, control_listener))
 }
 
 /// What a start reads from its files.

@@ -40,9 +40,12 @@ impl Vitals {
         }
     }
 
-    /// Viewers can connect: those that the last server here held get their tokens, and the manager is told.
-    pub(super) fn ready(&self, control: &Control) {
-        self.heartbeat.credit(control);
+    /// Viewers can connect: those that the last server here held get their tokens, unless it has handed them over,
+    /// and the manager is told.
+    pub(super) fn ready(&self, control: &Control, handed_over: bool) {
+        if !handed_over {
+            self.heartbeat.credit(control);
+        }
         self.notifier.ready();
     }
 

@@ -137,6 +137,48 @@ impl Gateway {
         Ok(())
     }
 
+    /// Number of shards.
+    pub fn shard_count(&self) -> usize {
+        self.settings.shard_count
+    }
+
+    /// Sends a command to one shard.
+    pub fn tell(&self, shard: ShardId, command: Command<OwnedFd>) {
+        self.deliver(shard, command);
+    }
+
+    /// Sends a command to every shard.
+    pub fn tell_each(&self, command: impl Fn() -> Command<OwnedFd>) {
+        for shard in 0..self.settings.shard_count {
+            self.deliver(shard, command());
+        }
+    }
+
+    /// Sends a command to every shard; returns their answers in order, once all have given one.
+    ///
+    /// # Errors
+    ///
+    /// `Late` if a shard has not answered within `within`, `Busy` if it is stopping. All may still do as told.
+    pub async fn ask_each<T>(
+        &self,
+        command: impl Fn(oneshot::Sender<T>) -> Command<OwnedFd>,
+        within: Duration,
+    ) -> Result<Vec<T>, Refused> {
+        let mut answers = Vec::with_capacity(self.settings.shard_count);
+        for shard in 0..self.settings.shard_count {
+            let (answer, answered) = oneshot::channel();
+            self.deliver(shard, command(answer));
+            answers.push(answered);
+        }
+        let mut given = Vec::with_capacity(answers.len());
+        for answered in answers {
+            let answer = tokio::time::timeout(within, answered).await;
+            let answer = answer.map_err(|_elapsed| Refused::Late)?;
+            given.push(answer.map_err(|_stopping| Refused::Busy)?);
+        }
+        Ok(given)
+    }
+
     /// Returns the rate of deletions of all rooms, which is also that of disconnects; `None`: not limited.
     pub fn moderations(&self) -> Option<Rate> {
         self.settings.account_moderations

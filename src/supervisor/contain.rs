@@ -33,6 +33,27 @@ pub(super) fn exit() {
     std::process::exit(1);
 }
 
+/// Ends the process at once and in good order, whatever its threads do: another process serves in its place, and
+/// everything that is shared with it must stay as it is.
+#[expect(
+    clippy::exit,
+    reason = "what the threads would end is the other process's"
+)]
+pub fn leave() -> ! {
+    crate::logging::flush();
+    std::process::exit(0);
+}
+
+/// The same for a process that must not have touched anything.
+#[expect(
+    clippy::exit,
+    reason = "what the threads would end is the other process's"
+)]
+pub fn give_up() -> ! {
+    crate::logging::flush();
+    std::process::exit(1);
+}
+
 /// Runs `work`, whose panic becomes an error. It must not leave shared state half changed.
 pub(super) fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     let before = CONTAINED.replace(true);

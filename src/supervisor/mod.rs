@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 pub use blocking::{blocking, runtime};
+pub use contain::{give_up, leave};
 pub use keep::keep;
 pub use pulse::Pulse;
 

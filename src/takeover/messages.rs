@@ -4,7 +4,7 @@
 //! because it reads well in a trace of system calls. Another version's fields are skipped, a missing one refuses. What
 //! is carried in bulk, rooms and viewers, has an encoding of its own (`uproar_proto::tagged`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,17 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
 }
 
+/// What the old process tells of its part, for the new one's metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// When viewers were last served, in microseconds of `CLOCK_MONOTONIC`, which both processes share.
+    pub(crate) frozen_at_micros: u64,
+    /// Time of each phase, in microseconds.
+    pub(crate) phase_micros: BTreeMap<String, u64>,
+    /// Viewers that could not be sent, by reason.
+    pub(crate) not_carried: BTreeMap<String, u64>,
+}
+
 /// What the new process says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
@@ -167,7 +178,7 @@ pub(crate) enum Old {
     /// Beside it: a socket for each of the old process's shards, from which its viewers come.
     Viewers,
     /// Everything is with the new process: it may serve.
-    Commit,
+    Commit(Report),
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::messages::{Counts, FORMAT, Hello, New as FromNew, Old as FromOld};
+use super::messages::{Counts, FORMAT, Hello, New as FromNew, Old as FromOld, Report};
 use super::{new, old};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,7 +138,7 @@ impl World {
             old::Action::Within(_) => self.old_deadline = true,
             old::Action::Commit => {
                 assert!(self.frozen && !self.old_store);
-                self.say_to_new(FromOld::Commit);
+                self.say_to_new(FromOld::Commit(Report::default()));
             }
             old::Action::HangUp => self.hung_up = true,
             old::Action::Kill => {
@@ -176,7 +176,7 @@ impl World {
                 self.new_store |= step == new::Step::Start;
                 self.new_serves |= step == new::Step::Serve;
             }
-            new::Action::Within(_) => self.new_deadline = true,
+            new::Action::Await => self.new_deadline = true,
             new::Action::Finish(outcome) => {
                 match outcome {
                     new::Outcome::Serves => {}

@@ -28,19 +28,10 @@ pub(crate) enum Event {
     Done(Counts),
     /// The step failed, for this reason.
     Failed(String),
-    /// The deadline of [`Action::Within`] has passed.
+    /// The deadline of [`Action::Await`] has passed.
     Deadline,
     /// The old process has ended: its pidfd is readable, and so is the connection's end.
     Gone,
-}
-
-/// How long the driver waits before [`Event::Deadline`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Limit {
-    /// For the answer to the hello, and the end of the API's calls.
-    Yours,
-    /// For any later message: longer than the old process's own limits, which has rolled back before.
-    Rest,
 }
 
 /// What the driver has to do, in this order.
@@ -50,8 +41,8 @@ pub(crate) enum Action {
     Say(Say),
     /// Begin a step.
     Begin(Step),
-    /// Set the deadline.
-    Within(Limit),
+    /// Set the deadline for what the old process says next.
+    Await,
     /// It is over.
     Finish(Outcome),
 }
@@ -96,6 +87,11 @@ impl New {
             running: false,
             gone: false,
         }
+    }
+
+    /// Whether it was told that the old process has ended.
+    pub(crate) fn knows_end(&self) -> bool {
+        self.gone
     }
 
     /// Takes an event; returns what is to be done.
@@ -145,7 +141,7 @@ impl New {
             (Phase::Rooms, Said::Viewers) if !self.running => {
                 self.begin(Phase::Viewers, Step::Viewers)
             }
-            (Phase::Viewers, Said::Commit) if !self.running => {
+            (Phase::Viewers, Said::Commit(_)) if !self.running => {
                 self.begin(Phase::Commit, Step::Acknowledge)
             }
             (_, said) => self.exit(format!(
@@ -164,7 +160,7 @@ impl New {
             Phase::Viewers => Say::Prepared(counts),
             Phase::Hello | Phase::Welcome | Phase::Serve | Phase::Over => return Vec::new(),
         };
-        vec![Action::Say(said), Action::Within(Limit::Rest)]
+        vec![Action::Say(said), Action::Await]
     }
 
     fn failed(&mut self, reason: String) -> Vec<Action> {
@@ -188,7 +184,7 @@ impl New {
     fn begin(&mut self, phase: Phase, step: Step) -> Vec<Action> {
         self.phase = phase;
         self.running = true;
-        vec![Action::Within(Limit::Rest), Action::Begin(step)]
+        vec![Action::Await, Action::Begin(step)]
     }
 
     fn serve(&mut self) -> Vec<Action> {

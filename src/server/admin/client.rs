@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -108,6 +109,26 @@ pub(crate) fn ask(
             Answer::Ok(outcome) => return Ok(outcome),
             Answer::Error(refusal) => return Err(AskError::Refused(refusal)),
         }
+    }
+}
+
+/// Asks the server of `data_dir` to be taken over, and returns the connection, on which that protocol follows.
+///
+/// # Errors
+///
+/// `NotFound` or `ConnectionRefused` if nobody listens there; else the kernel's.
+pub(in crate::server) fn order_take_over(data_dir: &Path) -> io::Result<OwnedFd> {
+    let server = socket::connect(data_dir)?;
+    let message = serde_json::to_vec(&Order::TakeOver {}).expect("a name");
+    socket::send(&server, &message)?;
+    Ok(server)
+}
+
+/// The message of a refusal that a server said instead of another protocol's answer.
+pub(in crate::server) fn refusal_in(text: &str) -> Option<String> {
+    match serde_json::from_str(text).ok()? {
+        Answer::Error(refusal) => Some(refusal.message),
+        Answer::Progress(_) | Answer::Ok(_) => None,
     }
 }
 

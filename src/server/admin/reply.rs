@@ -34,12 +34,18 @@ pub(in crate::server) struct Peer {
 }
 
 impl Reply {
-    #[expect(dead_code, reason = "for drains and upgrades, which come next")]
     /// Tells of progress. A command that does not read misses it: the order must not wait for it.
     pub(in crate::server) fn progress(&self, progress: &impl Serialize) {
         if let Self::Command(peer) = self {
             let message = encode(&Answer::Progress(value(progress)));
             let _unread = send(&peer.socket, &message);
+        }
+    }
+
+    /// The order is done, and this process ends behind it: a command that does not read at once misses it.
+    pub(in crate::server) fn last(&self, outcome: &impl Serialize) {
+        if let Self::Command(peer) = self {
+            let _unread = send(&peer.socket, &encode(&Answer::Ok(value(outcome))));
         }
     }
 
@@ -70,12 +76,15 @@ impl Reply {
         }
     }
 
-    #[expect(dead_code, reason = "for hand-overs, which come next")]
     /// The connection itself, for an order that speaks a protocol of its own on it.
-    pub(in crate::server) fn into_socket(self) -> Option<OwnedFd> {
+    pub(in crate::server) fn into_socket(self) -> Result<OwnedFd, Self> {
         match self {
-            Self::Command(peer) => peer.socket.into_std().ok().map(OwnedFd::from),
-            Self::Signal(_) => None,
+            Self::Command(Peer { socket, .. }) => match socket.into_std() {
+                Ok(socket) => Ok(socket.into()),
+                // The runtime gives no socket back only if it never had it.
+                Err(_) => Err(Self::Signal("a lost connection")),
+            },
+            Self::Signal(_) => Err(self),
         }
     }
 }

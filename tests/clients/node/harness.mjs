@@ -155,11 +155,24 @@ export class Server {
     await until(async () => `${await open()}` === `${expected}`, `the shards hold ${expected}`);
   }
 
+  /** `uproar upgrade`: from now on `process` is the one that serves. Its output goes where that of the old one went. */
+  async upgrade(...rest) {
+    const { stdout } = await promisify(execFile)(binary, ["upgrade", "--data-dir", this.dataDir, ...rest]);
+    const [, pid] = stdout.match(/^process (\d+) serves /);
+    const before = this.process.pid;
+    const alive = () => existsSync(`/proc/${pid}`);
+    const kill = (signal) => alive() && process.kill(pid, signal);
+    this.process = { pid: Number(pid), kill, exitCode: null };
+    // It is nobody's child here, so its exit code is not known.
+    this.gone = () => until(() => !alive(), `process ${pid} ends`).then(() => 0);
+    return { before, stdout };
+  }
+
   /** SIGTERM; fails unless the exit code is 0. */
   async stop() {
     this.process.kill("SIGTERM");
     const timeout = setTimeout(() => this.process.kill("SIGKILL"), 60_000);
-    const code = await this.exited;
+    const code = await (this.gone?.() ?? this.exited);
     clearTimeout(timeout);
     if (code !== 0) throw new Error(`exit ${code} after SIGTERM:\n${this.output}`);
     if (this.output.includes("panicked")) throw new Error(this.output);

@@ -6,13 +6,16 @@ nothing about the server's insides.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import signal
 import ssl
 import subprocess
 import tempfile
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -38,6 +41,50 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="uproar-tests-", ignore_cleanup_err
 START_SECONDS_MAX = 60.0
 # SIGTERM to exit: the server has no reason to wait for anyone this long.
 STOP_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What `uproar upgrade` says."""
+
+    pid: int
+    viewers: int
+    pause_ms: int
+
+
+def adopt_orphans() -> None:
+    """A server that was started by a server becomes this process's child when that one ends."""
+    set_child_subreaper = 36
+    assert ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0) == 0
+
+
+class Successor:
+    """A process that another server has started: as much of `subprocess.Popen` as `Server` uses."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, seconds: float) -> int:
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), seconds)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Server:
@@ -128,6 +175,26 @@ class Server:
                 self.kill()
                 raise RuntimeError(f"uproar ignored SIGTERM:\n{self.log()}") from None
         return self.process.returncode
+
+    def upgrade(self, *rest: str, binary: Path | str | None = None) -> Upgraded:
+        """`uproar upgrade`: from now on `process` is the one that serves, which is checked."""
+        done = self.try_upgrade(*rest, binary=binary)
+        assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
+        found = re.fullmatch(
+            r"process (\d+) serves (\d+) viewers, who waited (\d+) ms; process (\d+) has ended\n", done.stdout
+        )
+        assert found, done.stdout
+        pid, viewers, pause_ms, old = map(int, found.groups())
+        assert old == self.process.pid, "another process was taken over from"
+        assert self.process.wait(STOP_SECONDS_MAX) == 0, f"the old process failed:\n{self.log()}"
+        self.process = Successor(pid)
+        return Upgraded(pid, viewers, pause_ms)
+
+    def try_upgrade(self, *rest: str, binary: Path | str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same, whatever comes out; `process` stays."""
+        named = ("--binary", str(binary)) if binary else ()
+        adopt_orphans()
+        return self.run("upgrade", "--data-dir", str(self.data_dir), *named, *rest)
 
     def kill(self) -> None:
         """SIGKILL: no clean-up, as in a crash."""

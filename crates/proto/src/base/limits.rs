@@ -584,3 +584,33 @@ const _: () = assert!(
     2 * LOG_SEGMENT_BYTES <= LOG_SPOOL_BYTES_MAX,
     "a spool has a segment to write and one to drop"
 );
+
+// ---- Take-over: a new process in the place of the one that serves ----
+
+/// Longest message between the two, in bytes. Names of 250 listeners are 4 KiB; rooms and viewers travel apart.
+pub const TAKE_OVER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// From the start of the new process to its hello, in which it reads configuration and certificates. A program that is
+/// no server is killed then.
+pub const TAKE_OVER_START_MAX: Duration = Duration::from_secs(20);
+/// From the hello to the loaded store, in which the API waits: 2.4 s for 50,000 rooms, and calls in progress have 6 s.
+pub const TAKE_OVER_LOAD_MAX: Duration = Duration::from_secs(25);
+/// Handshakes in progress have this long when the doors close, then they are cut; their SDKs try again.
+pub const TAKE_OVER_HANDSHAKES_MAX: Duration = Duration::from_millis(250);
+/// From closed doors to the new process's acknowledgement, in which viewers wait: half of what a viewer's stalled send
+/// may take. Then everything is taken back.
+pub const TAKE_OVER_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The new process exits when the old one has said nothing for this long: longer than each of the old one's own
+/// limits but `TAKE_OVER_LOAD_MAX`, which the new one spends at work.
+pub const TAKE_OVER_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// The old process exits this long after the acknowledgement, the new one kills it then.
+pub const TAKE_OVER_SERVING_MAX: Duration = Duration::from_secs(2);
+/// How long `uproar upgrade` waits for the end of a process that has handed over, which is killed before that.
+pub const TAKE_OVER_END_MAX: Duration = Duration::from_secs(5);
+/// Largest state of all rooms that is carried over, in bytes: log bytes that members have not got yet, twice, for they may
+/// be held plain and compressed, and 1 KiB for each of 250,000 rooms.
+pub const TAKE_OVER_ROOMS_BYTES_MAX: u64 = 768 * 1024 * 1024;
+/// Last lines of a new process that did not greet, which the operator is told.
+pub const TAKE_OVER_LINES_MAX: usize = 10;
+const _: () = assert!(TAKE_OVER_SERVING_MAX.as_secs() < TAKE_OVER_END_MAX.as_secs());
+const _: () = assert!(TAKE_OVER_PAUSE_MAX.as_secs() < TAKE_OVER_SILENCE_MAX.as_secs());
+const _: () = assert!(TAKE_OVER_LOAD_MAX.as_secs() < ADMIN_SILENCE_MAX.as_secs());

@@ -1,0 +1,31 @@
+//! Upgrades without a pause that anybody notices: this process hands everything over to a new one, or takes over from
+//! the one that serves. `takeover` has the protocol; this wires it to processes, shards, store and listeners.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `spawn` | the new process, until it greets |
+//! | `lead`, `steps` | the old process: its machine's driver, and what it does in each step |
+//! | `greet`, `follow`, `take` | the new process: before its start, until it serves, rooms and viewers as they come |
+//! | `order` | the orders to upgrade and to be taken over |
+//! | `subject` | what is handed over, and to which processes |
+//! | `link` | the connection, and the process at its other end |
+//! | `figures` | metrics |
+//! | `fault` | faults on purpose, for tests |
+
+mod fault;
+mod figures;
+mod follow;
+mod greet;
+mod lead;
+mod link;
+mod order;
+mod spawn;
+mod steps;
+mod subject;
+mod take;
+
+pub(super) use figures::Figures;
+pub(super) use greet::{Handed, greet, hello};
+pub(crate) use order::Upgraded;
+pub(super) use order::{Calls, Restart};
+pub(super) use subject::{Subject, Upgrade};

@@ -1,0 +1,98 @@
+//! What a process hands over, and which processes it hands it to.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::listeners::Listeners;
+use super::super::preflight::Directory;
+use super::figures::Figures;
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::net::rings::Rings;
+use crate::shard::gateway::Gateway;
+use crate::shard::metrics::ShardMetrics;
+use crate::takeover::messages::Hello;
+use uproar_proto::base::limits::DESCRIPTORS_A_MESSAGE_MAX;
+
+/// What is handed over, but the control plane.
+pub(in crate::server) struct Upgrade {
+    /// This process, as it greets.
+    pub(in crate::server) hello: Hello,
+    pub(in crate::server) directory: Rc<Directory>,
+    pub(in crate::server) listeners: Rc<Listeners>,
+    pub(in crate::server) gateway: Gateway,
+    pub(in crate::server) clock: Clock,
+    pub(in crate::server) shards: Vec<Arc<ShardMetrics>>,
+    pub(in crate::server) figures: Rc<Figures>,
+}
+
+/// What is handed over, and what hands it over.
+pub(in crate::server) struct Subject {
+    pub(super) upgrade: Upgrade,
+    pub(super) control: Rc<Control>,
+    /// The file this process was started from, as it was named then: it may be another one when it is asked for.
+    pub(super) program: PathBuf,
+}
+
+impl Upgrade {
+    /// With the control plane.
+    pub(in crate::server) fn of(self, control: &Rc<Control>) -> Subject {
+        Subject {
+            upgrade: self,
+            control: Rc::clone(control),
+            program: std::env::current_exe().unwrap_or_else(|_| "uproar".into()),
+        }
+    }
+}
+
+impl Subject {
+    /// Returns the number of viewers now.
+    pub(super) fn viewers(&self) -> u64 {
+        self.upgrade
+            .shards
+            .iter()
+            .map(|shard| shard.connections.get())
+            .sum()
+    }
+
+    /// Why `new` cannot take over from this process, if it cannot.
+    pub(super) fn refusal(&self, new: &Hello) -> Option<String> {
+        let refusal = self
+            .upgrade
+            .hello
+            .refusal(new)
+            .or_else(|| self.own_obstacle());
+        if refusal.is_none() {
+            let missing = self.upgrade.hello.missing_in(new);
+            if !missing.is_empty() {
+                tracing::warn!(?missing, "the new process lacks these features");
+            }
+        }
+        refusal
+    }
+
+    /// Why no process can take over from this one, if so.
+    pub(super) fn own_obstacle(&self) -> Option<String> {
+        if std::process::id() == 1 {
+            return Some(
+                "this server is process 1, and its end would end the container: roll out a new container beside it, \
+                 or let a supervisor be process 1 that does not end with its first child, such as systemd or s6"
+                    .to_owned(),
+            );
+        }
+        let can_detach = Rings::new().and_then(|rings| rings.can_detach());
+        if !can_detach.unwrap_or(false) {
+            return Some(
+                "this kernel cannot take connections out of io_uring, which came with Linux 6.8: `--or-restart` cuts \
+                 all viewers and lets them back"
+                    .to_owned(),
+            );
+        }
+        let shards = self.upgrade.gateway.shard_count();
+        (shards > DESCRIPTORS_A_MESSAGE_MAX - 3).then(|| {
+            let most = DESCRIPTORS_A_MESSAGE_MAX - 3;
+            format!("{shards} shards are more than can be handed over, {most}: `--or-restart` cuts all viewers and lets them back")
+        })
+    }
+}
