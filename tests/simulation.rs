@@ -78,6 +78,8 @@ fn simulated_rooms_keep_their_promises() {
         kicked,
         deleted,
         cut,
+        handed_over,
+        rolled_back,
     } = counts;
     for (what, count) in [
         ("messages", messages / 20),
@@ -89,6 +91,8 @@ fn simulated_rooms_keep_their_promises() {
         ("kicked", kicked),
         ("deleted", deleted * 4),
         ("cut", cut),
+        ("handed over", handed_over),
+        ("rolled back", rolled_back),
     ] {
         assert!(count >= least, "the simulation idles: {what}, {counts:?}");
     }

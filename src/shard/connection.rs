@@ -21,7 +21,7 @@ use uproar_proto::ws::{self, Deflater};
 ///
 /// | phase | receiving | sending | lane |
 /// |---|---|---|---|
-/// | `Open` | not `Ended`, but while a completion is handled that ended the receive, and while the shard freezes | any | no Close frame |
+/// | `Open` | `Armed`, but while a completion is handled that ended the receive, and while the shard freezes | any | no Close frame |
 /// | `Closing` | as above | any | the Close frame until it is sent, then empty |
 /// | `Dead` | any | any; with `Idle` and no receive the entry is removed at once | is not read any more |
 ///
@@ -98,8 +98,6 @@ pub(super) enum PeerClose {
 pub(super) enum Receiving {
     /// It has one, which completes many times.
     Armed,
-    /// It has one that was cancelled and has not completed for the last time.
-    Cancelled,
     /// The last completion ended it.
     Ended,
 }
@@ -261,7 +259,7 @@ impl<S> Connection<S> {
             self.phase != Phase::Open || self.member.is_some(),
             "an open connection is a member"
         );
-        let is_receiving = self.receiving != Receiving::Ended;
+        let is_receiving = self.receiving == Receiving::Armed;
         assert!(
             is_receiving || is_quiet || self.phase == Phase::Dead,
             "it hears its client"

@@ -281,9 +281,11 @@ impl<W: Io> Core<W> {
     }
 
     /// Whether the mailbox to `shard` has room for answers. While it has none, requests from
-    /// `shard` are not taken, their mailbox fills, and `shard` refuses its clients itself.
+    /// `shard` are not taken, their mailbox fills, and `shard` refuses its clients itself. While this shard sends no
+    /// command, because it freezes, there are none but those of a shard that serves again: they wait until this
+    /// one does, so that they come after the messages under review.
     pub fn can_answer(&self, shard: ShardId) -> bool {
-        self.env.outbox.has_room(shard)
+        !self.is_silent() && self.env.outbox.has_room(shard)
     }
 
     /// Whether the mailboxes to all shards have room.

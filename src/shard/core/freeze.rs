@@ -52,6 +52,11 @@ impl<W: Io> Core<W> {
         self.freeze.stage == Stage::Frozen
     }
 
+    /// Whether it neither freezes nor is frozen.
+    pub fn is_serving(&self) -> bool {
+        self.freeze.stage == Stage::Serving
+    }
+
     /// Serves again, as if there had been a pause and nothing more.
     pub fn thaw(&mut self) {
         if self.freeze.stage == Stage::Serving {

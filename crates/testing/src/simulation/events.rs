@@ -9,7 +9,7 @@ use uproar_proto::base::clock::UnixTime;
 
 use super::net::Peer;
 use super::plan::{Archive, WILD};
-use super::world::{Call, DOOMED, MAIN, SHARDS, World};
+use super::world::{Call, DOOMED, MAIN, World};
 use crate::client::{deflated, frame};
 
 /// Most clients at a time; more make a world slower, not better.
@@ -82,7 +82,7 @@ impl World {
             77..80 => self.call(),
             80 if !self.deleted && self.dice.once_in(3) => self.delete_room(),
             81..83 if self.plan.oversleeps => {
-                let shard = self.dice.below(SHARDS);
+                let shard = self.dice.below(self.shards.len());
                 self.shards[shard].asleep = self.dice.below(40);
             }
             83 if self.plan.leaps => self.leap(),
@@ -91,6 +91,7 @@ impl World {
                 self.logging_changes += 1;
                 self.put_room(MAIN);
             }
+            88 => self.hand_over(),
             _ => {}
         }
     }
@@ -108,7 +109,7 @@ impl World {
     }
 
     /// The archive spools, or does not.
-    fn archive_acts(&mut self) {
+    pub(super) fn archive_acts(&mut self) {
         match self.plan.archive {
             Archive::Off => {}
             Archive::Prompt | Archive::Switched => {
@@ -127,7 +128,7 @@ impl World {
         }
     }
 
-    fn send_message(&mut self, client: usize) {
+    pub(super) fn send_message(&mut self, client: usize) {
         self.requests += 1;
         let id = format!("{client}:{}", self.requests);
         let kind = self.dice.below(20);
@@ -207,13 +208,14 @@ impl World {
 
     fn delete_room(&mut self) {
         self.deleted = true;
+        self.settings[DOOMED] = None;
         let (answer, answered) = oneshot::channel();
         let command = Command::DeleteRoom(self.rooms[DOOMED], answer);
         self.tell(DOOMED, command, Call::Delete(answered));
     }
 
     /// Disturbs a client.
-    fn disturb(&mut self, victim: usize) {
+    pub(super) fn disturb(&mut self, victim: usize) {
         let client = &mut self.clients[victim];
         let mut net = self.net.borrow_mut();
         let peer = &mut net[client.peer];
@@ -261,7 +263,7 @@ impl World {
     }
 
     /// The archive spools some entries and acknowledges them.
-    fn spool(&mut self, most: usize) {
+    pub(super) fn spool(&mut self, most: usize) {
         self.unspooled = 0;
         for shard in &mut self.shards {
             for _ in 0..most {
@@ -294,7 +296,7 @@ impl World {
                 shard.control.flush();
                 shard.answers.flush();
             }
-            for shard in 0..SHARDS {
+            for shard in 0..self.shards.len() {
                 self.turn(shard, true);
             }
         }

@@ -6,6 +6,7 @@
 
 mod dice;
 mod events;
+mod hand_over;
 mod net;
 mod oracle;
 mod plan;

@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) reset: bool,
     /// The server shut the connection down or closed it.
     pub(crate) cut: bool,
+    /// The server's descriptors of the connection.
+    pub(crate) descriptors: usize,
     /// The client reads nothing.
     pub(crate) stalled: bool,
     /// It read nothing for long: the window may have moved past its cursor.
@@ -80,15 +82,33 @@ pub(crate) fn frame_at(stream: &[u8], at: usize) -> Option<(u8, usize, usize)> {
 
 pub(crate) type Net = Rc<RefCell<Vec<Peer>>>;
 
-/// A fake descriptor: dropping it is the server's close.
+/// A fake descriptor: dropping it closes it.
 pub(crate) struct Socket {
     pub(crate) id: usize,
     pub(crate) net: Net,
 }
 
+impl Socket {
+    /// Makes a descriptor of a connection; the last one that is closed closes it.
+    pub(crate) fn new(id: usize, net: &Net) -> Self {
+        net.borrow_mut()[id].descriptors += 1;
+        Self {
+            id,
+            net: Rc::clone(net),
+        }
+    }
+
+    /// Makes another descriptor of the connection, for another process.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self::new(self.id, &self.net)
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.net.borrow_mut()[self.id].cut = true;
+        let peer = &mut self.net.borrow_mut()[self.id];
+        peer.descriptors -= 1;
+        peer.cut |= peer.descriptors == 0;
     }
 }
 
@@ -156,7 +176,7 @@ impl Io for FakeRing {
     }
 
     fn close(&mut self, socket: Socket) {
-        let Socket { id, .. } = socket;
+        let id = socket.id;
         let receiving = self.receives.values().any(|other| *other == id);
         let sending = self.pending_sends().any(|(_, other, _)| *other == id);
         assert!(!receiving && !sending, "closed under an operation");

@@ -36,6 +36,10 @@ pub struct Counts {
     pub deleted: usize,
     /// Connections that the server cut.
     pub cut: usize,
+    /// Hand-overs to another process.
+    pub handed_over: usize,
+    /// Hand-overs that were given up.
+    pub rolled_back: usize,
 }
 
 impl AddAssign for Counts {
@@ -49,6 +53,8 @@ impl AddAssign for Counts {
         self.kicked += other.kicked;
         self.deleted += other.deleted;
         self.cut += other.cut;
+        self.handed_over += other.handed_over;
+        self.rolled_back += other.rolled_back;
     }
 }
 
@@ -424,6 +430,8 @@ impl World {
             kicked: rooms.iter().map(|room| room.kicked.len()).sum(),
             deleted: usize::from(self.deleted),
             ignored_verdicts: self.reviewer.ignored_verdicts,
+            handed_over: self.handed_over,
+            rolled_back: self.rolled_back,
             ..Counts::default()
         };
         for outcome in self.reviewer.outcomes.values() {

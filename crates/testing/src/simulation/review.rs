@@ -63,6 +63,30 @@ impl Reviewer {
         self.attached = !self.attached;
     }
 
+    /// Forgets the requests of a process that has ended, also those that it was still sending. Their deadline has
+    /// passed there, or the successor makes them again.
+    pub(crate) fn begin_anew<'a>(
+        &mut self,
+        receivers: impl Iterator<Item = &'a mut Consumer<ReviewRequest>>,
+    ) {
+        let mut forgotten: Vec<_> = self.open.drain(..).map(|(_, request)| request).collect();
+        for receiver in receivers {
+            forgotten.extend(std::iter::from_fn(|| receiver.pop().ok()));
+        }
+        for request in forgotten {
+            let outcome = self.without_verdict();
+            self.outcomes.insert(request.id.to_string(), outcome);
+        }
+    }
+
+    /// Returns the outcome of a message whose review brings no verdict.
+    fn without_verdict(&self) -> Outcome {
+        match self.fallback.expect("only reviewed rooms ask") {
+            Fallback::Allow => Outcome::Delivered(None),
+            Fallback::Deny => Outcome::Denied(None),
+        }
+    }
+
     /// Takes requests and gives verdicts that are due, within a turn of the shard.
     pub(crate) fn act<W: Io>(
         &mut self,
@@ -94,10 +118,7 @@ impl Reviewer {
         core: &mut Core<W>,
     ) {
         let id = request.id.to_string();
-        let fallback = match self.fallback.expect("only reviewed rooms ask") {
-            Fallback::Allow => Outcome::Delivered(None),
-            Fallback::Deny => Outcome::Denied(None),
-        };
+        let fallback = self.without_verdict();
         let verdict = match dice.below(10) {
             0 => {
                 self.ignored_verdicts += 1;

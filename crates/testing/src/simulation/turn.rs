@@ -7,7 +7,7 @@ use uproar::shard::settings::ShardSettings;
 
 use super::dice::Dice;
 use super::net::{FakeRing, Net, Peer};
-use super::world::{MAIN, SHARDS, Shard, World};
+use super::world::{MAIN, Shard, World};
 use uproar::shard::core::Core;
 
 /// Errors of failed operations: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
@@ -30,6 +30,7 @@ struct Kernel<'a> {
 impl World {
     /// Runs a turn of `shard`; with `all`, every pending operation completes in it.
     pub(super) fn turn(&mut self, shard: usize, all: bool) {
+        let home = ShardSettings::open(self.shards.len()).home(self.rooms[MAIN]);
         let Shard {
             core,
             inbox,
@@ -37,7 +38,7 @@ impl World {
             ..
         } = &mut self.shards[shard];
         core.begin(self.now);
-        if shard == ShardSettings::open(SHARDS).home(self.rooms[MAIN]) {
+        if shard == home {
             self.reviewer
                 .act(&mut self.dice, self.now.tick, to_reviewer, core);
         }

@@ -1,8 +1,10 @@
 //! The shards, rooms and clients of a world.
 
 use std::collections::HashSet;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use rtrb::Consumer;
@@ -12,9 +14,11 @@ use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::LoggedFrames;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
+use uproar::shard::journal::{Record, TokenUse};
 use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
+use uproar::shard::tokens::UsedTokens;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::{FrameId, LoggingId, RoomId};
 use uproar_proto::chat::encode;
@@ -29,7 +33,7 @@ use super::plan::{Archive, Plan, WILD};
 use super::review;
 use crate::parts::{GREETING, alone, pending, start};
 
-/// Number of shards.
+/// Number of shards at first; another process may have another number.
 pub(super) const SHARDS: usize = 2;
 /// The room that exists as long as its world.
 pub const MAIN: usize = 0;
@@ -48,6 +52,50 @@ pub(super) struct Shard {
     pub(super) to_reviewer: Consumer<ReviewRequest>,
     /// Turns it still misses.
     pub(super) asleep: usize,
+}
+
+/// The uses of tokens on disk.
+pub(super) struct Journal {
+    sender: Sender<TokenUse>,
+    receiver: Receiver<TokenUse>,
+    uses: Vec<TokenUse>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            sender,
+            receiver,
+            uses: Vec::new(),
+        }
+    }
+}
+
+impl Journal {
+    /// Returns the `chosen` used tokens.
+    fn used(&mut self, chosen: impl Fn(&TokenUse) -> bool, now: Now) -> UsedTokens {
+        self.uses.extend(self.receiver.try_iter());
+        let mut used = UsedTokens::default();
+        for one in self.uses.iter().filter(|one| chosen(one)) {
+            // A world presents a token again with a later expiry, as no issuer does.
+            used.recover(one.token, now.unix.after(Duration::from_hours(1)), now);
+        }
+        used
+    }
+}
+
+/// Writes the uses of one shard.
+struct Recorder(Sender<TokenUse>);
+
+impl Record for Recorder {
+    fn record(&mut self, uses: &[TokenUse]) -> io::Result<()> {
+        for one in uses {
+            // A world that is over reads no journal.
+            let _over = self.0.send(*one);
+        }
+        Ok(())
+    }
 }
 
 /// A client, and the expected content of its stream.
@@ -94,20 +142,35 @@ pub struct World {
     /// Steps since the archive last spooled.
     pub(super) unspooled: usize,
     pub(super) reviewer: review::Reviewer,
+    /// The settings of each room, as the database has them.
+    pub(super) settings: [Option<RoomSettings>; 2],
+    /// The uses of tokens.
+    pub(super) journal: Journal,
+    /// Random numbers of further processes begin with it.
+    pub(super) seed: u64,
+    /// Hand-overs that were made, and those that were given up.
+    pub(super) handed_over: usize,
+    pub(super) rolled_back: usize,
 }
 
 impl Shard {
-    /// Makes the shards of a world, whose mailboxes lead to each other.
-    fn all(plan: &Plan, seed: u64, net: &Net, now: Now) -> Vec<Self> {
+    /// Makes the shards of a process, whose mailboxes lead to each other, and which know the tokens that `journal` tells.
+    pub(super) fn all(
+        plan: &Plan,
+        (count, seed): (usize, u64),
+        net: &Net,
+        journal: &mut Journal,
+        now: Now,
+    ) -> Vec<Self> {
         let settings = ShardSettings {
             stripe_members_min: 2,
             pace_ceiling: Duration::from_millis(20),
             review_timeout: review::TIMEOUT,
-            ..ShardSettings::open(SHARDS)
+            ..ShardSettings::open(count)
         };
         let bell = || Arc::new(Doorbell::new().unwrap());
         let budgets = SharedBudgets::default();
-        let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
+        let bells: Vec<_> = (0..count).map(|_| bell()).collect();
         let mailboxes = Mailboxes::new(&bells, plan.places);
         let ends = mailboxes.shards.into_iter();
         let ends = ends.zip(mailboxes.control).zip(mailboxes.archive);
@@ -131,6 +194,8 @@ impl Shard {
                 archive: Some(archive),
                 reviews,
                 budgets: Arc::clone(&budgets),
+                record: Box::new(Recorder(journal.sender.clone())),
+                used: journal.used(|one| settings.home(one.room) == id, now),
                 seed: seed.wrapping_mul(31) + id as u64,
                 ..alone(io)
             };
@@ -165,7 +230,8 @@ impl World {
     pub(super) fn new(plan: Plan, seed: u64, dice: Dice) -> Self {
         let net = Net::default();
         let now = start();
-        let shards = Shard::all(&plan, seed, &net, now);
+        let mut journal = Journal::default();
+        let shards = Shard::all(&plan, (SHARDS, seed), &net, &mut journal, now);
         let room = |number: u128| RoomId::from_random(u128::from(seed) << 40 | number);
         let mut world = Self {
             dice,
@@ -183,6 +249,11 @@ impl World {
             logging_changes: 0,
             unspooled: 0,
             reviewer: review::Reviewer::new(plan.fallback),
+            settings: [None; 2],
+            journal,
+            seed,
+            handed_over: 0,
+            rolled_back: 0,
         };
         world.put_room(MAIN);
         world.put_room(DOOMED);
@@ -205,7 +276,7 @@ impl World {
     }
 
     pub(super) fn home(&mut self, room: usize) -> &mut Shard {
-        let home = ShardSettings::open(SHARDS).home(self.rooms[room]);
+        let home = ShardSettings::open(self.shards.len()).home(self.rooms[room]);
         &mut self.shards[home]
     }
 
@@ -234,6 +305,7 @@ impl World {
                 .into_iter()
                 .collect(),
         };
+        self.settings[room] = Some(settings);
         let (answer, answered) = oneshot::channel();
         let command = Command::PutRoom(self.rooms[room], settings, answer);
         self.tell(room, command, Call::Put(answered));
@@ -249,13 +321,13 @@ impl World {
 
     pub(super) fn connect(&mut self, room: usize, may_send: bool, observer: bool) {
         self.tokens += 1;
-        let shard = self.dice.below(SHARDS);
+        let shard = self.dice.below(self.shards.len());
         self.present(self.tokens, room, shard, (may_send, observer));
     }
 
     /// Presents a token to every shard.
     pub fn present_everywhere(&mut self, token: usize, room: usize) {
-        for shard in 0..SHARDS {
+        for shard in 0..self.shards.len() {
             self.present(token, room, shard, (true, false));
         }
     }
@@ -295,10 +367,7 @@ impl World {
         }
         let agreed = (self.dice.below(2) == 1).then(agreement);
         let agreed = agreed.filter(|_| !observer);
-        let socket = Socket {
-            id: peer,
-            net: Rc::clone(&self.net),
-        };
+        let socket = Socket::new(peer, &self.net);
         let mut pending = pending(socket, self.rooms[room], token as u64, self.now);
         pending.grant = Grant {
             sender_json: encode::sender_json(&user, std::iter::empty()).into_boxed_str(),
@@ -331,7 +400,7 @@ impl World {
     /// Runs turns of every shard, except those that oversleep.
     pub(super) fn turns(&mut self, count: usize) {
         for _ in 0..count {
-            for shard in 0..SHARDS {
+            for shard in 0..self.shards.len() {
                 self.shards[shard].control.flush();
                 self.shards[shard].answers.flush();
                 if self.shards[shard].asleep > 0 {

@@ -24,16 +24,11 @@ impl<W: Io> Connections<W> {
             let Some(connection) = self.table.get_mut(slot) else {
                 continue;
             };
-            match connection.receiving {
-                Receiving::Armed => {
-                    connection.receiving = Receiving::Cancelled;
-                    let io = &mut self.outbound.io;
-                    io.cancel_receive(&connection.file, slot.to_bits());
-                }
-                // Of a freeze before this one.
-                Receiving::Cancelled => {}
-                Receiving::Ended => continue,
+            if connection.receiving == Receiving::Ended {
+                continue;
             }
+            let io = &mut self.outbound.io;
+            io.cancel_receive(&connection.file, slot.to_bits());
             self.receives_left += 1;
         }
     }

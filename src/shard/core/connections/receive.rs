@@ -36,7 +36,6 @@ impl<W: Io> Connections<W> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        let was_cancelled = connection.receiving == Receiving::Cancelled;
         if !received.more {
             connection.receiving = Receiving::Ended;
             self.receives_left = self.receives_left.saturating_sub(1);
@@ -52,8 +51,9 @@ impl<W: Io> Connections<W> {
                     }
                 }
             }
-            (_, Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-            (_, Err(error)) if was_cancelled && error.raw_os_error() == Some(libc::ECANCELED) => {}
+            // No buffer was free, or the shard freezes. A cancel may also meet the receive that was armed
+            // after a thaw.
+            (_, Err(error)) if has_ended(error) => {}
             _ => {
                 // The end of the stream, or an error: either way the client is gone.
                 self.cut(slot, CloseReason::Client, rooms, env);
@@ -137,4 +137,9 @@ impl<W: Io> Connections<W> {
             self.peer_closed(slot);
         }
     }
+}
+
+/// Whether an error ends a receive, not the connection.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED))
 }
