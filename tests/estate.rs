@@ -81,6 +81,11 @@ impl Process {
             }
             for (key, outgoing) in std::mem::take(&mut self.core.io_mut().sends) {
                 let len = outgoing.remaining().min(self.most);
+                if len == 0 {
+                    let full = std::io::ErrorKind::WouldBlock.into();
+                    self.core.sent(key, outgoing, &Err(full));
+                    continue;
+                }
                 match self.got.iter_mut().find(|(other, _)| *other == key) {
                     Some((_, got)) => got.extend(outgoing.copy(len)),
                     None => self.got.push((key, outgoing.copy(len))),
@@ -330,4 +335,33 @@ fn broken_records_are_refused_alone() {
         }
     }
     assert!(refused > 100, "{refused}");
+}
+
+/// Goal: frames for one viewer alone arrive in the other process, in order: refusals, the answer to the newest ping,
+/// the Close frame. Method: a socket that takes nothing while its client makes mistakes, pings and leaves.
+#[test]
+fn frames_for_one_viewer_are_carried() {
+    let mut old = Process::with_viewers(2);
+    let key = old.keys()[0];
+    old.most = 0;
+    let mistake = text(&[b' '; 10]);
+    for _ in 0..60 {
+        old.receive(key, &mistake);
+    }
+    for ping in [&b"first"[..], b"newest"] {
+        old.receive(key, &frame(0x89, ping, [1, 2, 3, 4]));
+    }
+    let mut kept = old.hand_over();
+    let got = String::from_utf8_lossy(kept.got(kept.keys()[0])).into_owned();
+    assert_eq!(got.matches("\"ErrorCode\"").count(), 60);
+    assert!(got.ends_with("newest") && !got.contains("first"), "{got}");
+    // The same, and the client closes: our answer is the last frame, and the connection ends.
+    kept.most = 0;
+    let key = kept.keys()[0];
+    kept.receive(key, &mistake);
+    kept.receive(key, &frame(0x88, &[3, 232], [1, 2, 3, 4]));
+    let ended = kept.hand_over();
+    let got = ended.got(ended.keys()[0]);
+    assert!(got.ends_with(&[0x88, 2, 3, 232]), "{got:?}");
+    assert_eq!(ended.core.io().cut, 1, "FIN behind the last byte");
 }
