@@ -35,8 +35,8 @@ fn live(seed: u64) -> Counts {
 /// Goal: all members see one order, no message is lost or doubled, every request is answered once, viewers send
 /// nothing, kicked users and members of a deleted room are disconnected and others only by the rules, counts
 /// are exact, and reviewed messages follow their handler's decisions in the order of their arrival: with
-/// mailboxes of any size, completions that are late, short or failures, shards that oversleep, and clocks that
-/// step.
+/// mailboxes of any size, completions that are late, short or failures, shards that oversleep, clocks that
+/// step, and hand-overs to another process with another number of shards, some of which are given up.
 /// Method: 500 seeds (`UPROAR_SIMULATION_WORLDS`) of 400 steps, or the one in `UPROAR_SIMULATION_SEED`; then
 /// everything pending arrives, and all streams are compared.
 #[test]
@@ -92,7 +92,7 @@ fn simulated_rooms_keep_their_promises() {
         ("deleted", deleted * 4),
         ("cut", cut),
         ("handed over", handed_over),
-        ("rolled back", rolled_back),
+        ("rolled back", rolled_back * 2),
     ] {
         assert!(count >= least, "the simulation idles: {what}, {counts:?}");
     }

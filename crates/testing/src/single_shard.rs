@@ -6,6 +6,7 @@ use std::time::Duration;
 use uproar::net::io::{Key, SendBuffer};
 use uproar::shard::command::{Command, PendingConnection, user_hash};
 use uproar::shard::core::Core;
+use uproar::shard::estate::ViewersCursor;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::encode;
@@ -98,6 +99,19 @@ impl SingleShard {
             each(key);
         }
         sends
+    }
+
+    /// Freezes the shard; returns the records of its viewers, and its rooms.
+    pub fn frozen(&mut self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        let (answer, _answered) = tokio::sync::oneshot::channel();
+        self.core.begin(self.now);
+        self.core.freeze(answer);
+        while !self.core.is_frozen() {
+            self.step(|_| ());
+        }
+        let (viewers, _) = self.core.viewers(ViewersCursor::default(), usize::MAX);
+        let records = viewers.into_iter().map(|((), record)| record);
+        (records.collect(), self.core.rooms_estate())
     }
 
     /// The client of `key` sends `frame`.

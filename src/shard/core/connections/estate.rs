@@ -14,7 +14,9 @@ use crate::shard::estate::{Inherited, NotCarried, RoomsEstate, SenderTag, Viewer
 use crate::shard::settings::Reservation;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::{CLOSE_TIMEOUT, ESTATE_RECORD_BYTES_MAX, ESTATE_RESTS_BYTES_MAX};
+use uproar_proto::base::limits::{
+    CLOSE_TIMEOUT, ESTATE_RECORD_BYTES_MAX, ESTATE_RESTS_BYTES_MAX, IDLE_MAX,
+};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode;
 use uproar_proto::room::log::Cursor;
@@ -116,7 +118,8 @@ impl<W: Io> Connections<W> {
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
-        self.join_inherited(slot, &viewer, user_hash(&user), deflated, rooms);
+        let user = (user_hash(&user), deflated);
+        self.join_inherited(slot, &viewer, user, rooms, env.now.tick);
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
             member: viewer.room.map(|room| (room, deflated)),
@@ -154,12 +157,14 @@ impl<W: Io> Connections<W> {
         &mut self,
         slot: ConnectionSlot<W>,
         viewer: &Viewer<'_>,
-        user_hash: u32,
-        deflated: bool,
+        (user_hash, deflated): (u32, bool),
         rooms: &mut Rooms,
+        now: Tick,
     ) {
         let connection = self.table.get_mut(slot).expect("just inserted");
-        schedule(&mut self.wheel, slot, connection, viewer.next_check);
+        // No check is further off than a silent client's end.
+        let next_check = viewer.next_check.min(now.after(IDLE_MAX));
+        schedule(&mut self.wheel, slot, connection, next_check);
         let Some(shard_room) = rooms.get_mut(connection.shard_room) else {
             return;
         };
