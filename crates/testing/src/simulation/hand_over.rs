@@ -159,11 +159,18 @@ impl World {
             control.flush();
         }
         self.turns(2);
-        let mut answers = Vec::new();
         self.dice.shuffle(&mut viewers);
+        self.take_over(viewers);
+        drop(old);
+        self.resume();
+    }
+
+    /// The shards take over the viewers, some at a time, until the homes of their rooms have counted them.
+    fn take_over(&mut self, mut viewers: Vec<Passed>) {
+        let mut answers = Vec::new();
         while !viewers.is_empty() {
             let some = viewers.split_off(viewers.len() - viewers.len().min(1 + self.dice.below(9)));
-            let shard = self.dice.below(count);
+            let shard = self.dice.below(self.shards.len());
             let core = &mut self.shards[shard].core;
             core.begin(self.now);
             let (answer, answered) = oneshot::channel();
@@ -184,8 +191,11 @@ impl World {
         {
             self.turns(1);
         }
-        drop(old);
-        let mut order: Vec<usize> = (0..count).collect();
+    }
+
+    /// The shards serve, some later than others.
+    fn resume(&mut self) {
+        let mut order: Vec<usize> = (0..self.shards.len()).collect();
         self.dice.shuffle(&mut order);
         for shard in order {
             let control = &mut self.shards[shard].control;
