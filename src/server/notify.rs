@@ -21,7 +21,6 @@ use crate::clock;
 use uproar_proto::base::limits::NOTIFY_WAIT_MAX;
 
 /// Variables that a child must not inherit: they are for this process alone.
-#[expect(dead_code, reason = "for the hand-over")]
 pub(crate) const OF_THIS_PROCESS: [&str; 4] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 

@@ -8,6 +8,7 @@
 //! SIGHUP has nobody who could repeat it: during another order it waits for that one's end.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -213,33 +214,37 @@ impl Orders {
                 };
                 self.running = Some(Running::new(what, work));
             }
-            Order::Upgrade { binary, or_restart } => {
-                let (upgrade, calls) = Upgrading::new();
-                let subject = Rc::clone(&self.subjects.upgrade);
-                let work = async move {
-                    match subject.upgrade(binary, or_restart, reply, calls).await {
-                        Restart::Yes => Ended::Stops,
-                        Restart::No => Ended::Serves,
-                    }
-                };
-                self.running = Some(Running {
-                    what,
-                    work: Box::pin(work),
-                    upgrade: Some(upgrade),
-                });
-            }
-            Order::TakeOver {} => {
-                let Ok(socket) = reply.into_socket() else {
-                    return;
-                };
-                let (upgrade, calls) = Upgrading::new();
-                let subject = Rc::clone(&self.subjects.upgrade);
-                self.running = Some(Running {
-                    upgrade: Some(upgrade),
-                    ..Running::new(what, subject.take_over(socket, calls))
-                });
-            }
+            Order::Upgrade { binary, or_restart } => self.upgrade(binary, or_restart, reply),
+            Order::TakeOver {} => self.take_over(reply),
         }
+    }
+
+    fn upgrade(&mut self, binary: Option<PathBuf>, or_restart: bool, reply: Reply) {
+        let (upgrade, calls) = Upgrading::new();
+        let subject = Rc::clone(&self.subjects.upgrade);
+        let work = async move {
+            match subject.upgrade(binary, or_restart, reply, calls).await {
+                Restart::Yes => Ended::Stops,
+                Restart::No => Ended::Serves,
+            }
+        };
+        self.running = Some(Running {
+            what: "upgrade",
+            work: Box::pin(work),
+            upgrade: Some(upgrade),
+        });
+    }
+
+    fn take_over(&mut self, reply: Reply) {
+        let Ok(socket) = reply.into_socket() else {
+            return;
+        };
+        let (upgrade, calls) = Upgrading::new();
+        let subject = Rc::clone(&self.subjects.upgrade);
+        self.running = Some(Running {
+            upgrade: Some(upgrade),
+            ..Running::new("take_over", subject.take_over(socket, calls))
+        });
     }
 
     /// Answers beside whatever is being done.

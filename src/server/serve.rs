@@ -1,7 +1,7 @@
 //! The control thread from its start to the server's end.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
-use super::upgrade::{self, Handed, Upgrade};
+use super::upgrade::{self, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
 use super::{Ready, StartError, demo, tls};
 use crate::clock::Clock;
@@ -32,7 +32,7 @@ use crate::durable::Watched;
 use crate::logging;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
-use crate::shard::mesh::Shards;
+use crate::shard::mesh::{ReviewReceivers, Shards};
 use crate::shard::metrics;
 use crate::supervisor::Supervisor;
 use uproar_proto::base::id::RoomId;
@@ -119,77 +119,44 @@ impl Serving {
             listener,
             mut signals,
         } = opening;
-        let (supervisor, notifier) = (self.supervisor.clone(), self.notifier.clone());
-        let (data_dir, clock) = (self.settings.data_dir.clone(), self.clock);
-        let handed = self.handed.take();
-        let (directory, own) = (Rc::clone(&self.directory), self.settings.data_is_own);
+        let succession = Succession {
+            handed: self.handed.take(),
+            directory: Rc::clone(&self.directory),
+            notifier: self.notifier.clone(),
+            removed_at_end: (self.settings.data_is_own).then(|| self.settings.data_dir.clone()),
+        };
+        let (supervisor, clock) = (self.supervisor.clone(), self.clock);
+        let data_dir = self.settings.data_dir.clone();
         let upgrade = self.upgrade(&shards.metrics, gateway.clone());
-        let Plane {
-            control,
-            reviews,
-            reload,
-            pages,
-            ready,
-            mut vitals,
-        } = self.plane(&shards.metrics, gateway.clone(), archive, &upgrade)?;
-        let room = ready_room(&control, pages.as_deref(), listener.address).await?;
+        let plane = self.plane(&shards.metrics, gateway.clone(), archive, &upgrade)?;
+        let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
         if signals.is_stop_requested().await {
             tracing::info!("stopped before anybody was accepted");
             return Ok(());
         }
         let receivers = shards.reviews.take().expect("it is taken once");
-        let taken_over = match handed {
-            Some(handed) => Some(handed.take_over(&gateway, clock, &upgrade.figures).await),
-            None => None,
-        };
-        if own {
-            directory.remove_at_end(&data_dir);
-        }
+        let taken_over = succession
+            .take_over(&gateway, clock, &upgrade.figures)
+            .await;
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
-        ready.store(true, Ordering::Release);
+        plane.ready.store(true, Ordering::Release);
         // What `on_ready` tells people has not changed.
         let on_ready = taken_over.is_none().then_some(on_ready);
         listener.announce(shards.address, room, on_ready);
-        if taken_over.is_some() {
-            note_process(&directory, &notifier);
-        }
-        vitals.ready(&control, taken_over.is_some());
-        let ControlListener { listener, tls, .. } = listener;
-        let reload = Rc::new(reload);
-        let upgrade = Rc::new(upgrade.of(&control));
+        plane.vitals.ready(&plane.control, taken_over.is_some());
         let subjects = Subjects::new(
             &shards.metrics,
             &supervisor,
-            ready,
-            Rc::clone(&reload),
-            upgrade,
+            Arc::clone(&plane.ready),
+            Rc::clone(&plane.reload),
+            Rc::new(upgrade.of(&plane.control)),
         );
-        let (stop, stopped) = oneshot::channel();
-        let serving = Rc::clone(&control).serve(listener, tls, async { drop(stopped.await) });
         if let Some(taken_over) = taken_over {
             tokio::task::spawn_local(taken_over.serving());
         }
-        let orders = async {
-            follow_orders(signals, &data_dir, subjects).await;
-            let _waits = stop.send(());
-            std::future::pending().await
-        };
-        // The control thread's tasks that must not end.
-        let served = tokio::select! {
-            served = serving => served.map_err(StartError::Runtime),
-            never = orders => never,
-            never = reload.watch(clock) => match never {},
-            never = vitals.run(&control) => match never {},
-            failed = reviews.serve(receivers) => match failed {
-                Err(cause) => Err(StartError::Task { task: "reviews", cause }),
-            },
-        };
-        vitals.stopping(&control).await;
-        tracing::info!(
-            "stopping: connections are cut without a Close frame, so that clients reconnect"
-        );
-        served
+        let orders = follow_orders(signals, &data_dir, subjects);
+        plane.run(listener, receivers, orders, clock).await
     }
 
     /// Makes the control plane and what runs beside it on its thread.
@@ -244,7 +211,7 @@ impl Serving {
         Ok(Plane {
             control,
             reviews,
-            reload,
+            reload: Rc::new(reload),
             pages: self.pages,
             ready,
             vitals,
@@ -288,11 +255,75 @@ impl Serving {
 struct Plane {
     control: Rc<Control>,
     reviews: Rc<Reviews>,
-    reload: Reload,
+    reload: Rc<Reload>,
     pages: Option<Arc<demo::Demo>>,
     // Whether `/readyz` says so.
     ready: Arc<AtomicBool>,
     vitals: Vitals,
+}
+
+impl Plane {
+    /// Runs until `orders` end, or a task does that must not.
+    async fn run(
+        mut self,
+        listener: ControlListener,
+        receivers: ReviewReceivers,
+        orders: impl Future<Output = ()>,
+        clock: Clock,
+    ) -> Result<(), StartError> {
+        let ControlListener { listener, tls, .. } = listener;
+        let control = self.control;
+        let (stop, stopped) = oneshot::channel();
+        let serving = Rc::clone(&control).serve(listener, tls, async { drop(stopped.await) });
+        let orders = async {
+            orders.await;
+            let _waits = stop.send(());
+            std::future::pending().await
+        };
+        // The control thread's tasks that must not end.
+        let served = tokio::select! {
+            served = serving => served.map_err(StartError::Runtime),
+            never = orders => never,
+            never = self.reload.watch(clock) => match never {},
+            never = self.vitals.run(&control) => match never {},
+            failed = self.reviews.serve(receivers) => match failed {
+                Err(cause) => Err(StartError::Task { task: "reviews", cause }),
+            },
+        };
+        self.vitals.stopping(&control).await;
+        tracing::info!(
+            "stopping: connections are cut without a Close frame, so that clients reconnect"
+        );
+        served
+    }
+}
+
+/// What the process before this one has handed over, if one has, and what changes when this one serves.
+struct Succession {
+    handed: Option<Box<Handed>>,
+    directory: Rc<Directory>,
+    notifier: Notifier,
+    removed_at_end: Option<PathBuf>,
+}
+
+impl Succession {
+    /// Takes over; `None` if nobody has handed anything over. Ends this process if that fails.
+    async fn take_over(
+        self,
+        gateway: &Gateway,
+        clock: Clock,
+        figures: &Rc<upgrade::Figures>,
+    ) -> Option<Follower> {
+        let follower = self.handed?.take_over(gateway, clock, figures).await;
+        if let Some(path) = &self.removed_at_end {
+            self.directory.remove_at_end(path);
+        }
+        if let Err(error) = self.directory.note_process() {
+            tracing::debug!(%error, "the lock file names another process");
+        }
+        self.notifier.main_pid(std::process::id());
+        Some(follower)
+    }
 }
 
 /// What opens the server to its users, and ends it.
@@ -318,14 +349,6 @@ async fn follow_orders(signals: Signals, data_dir: &Path, subjects: Subjects) {
         },
         Err(_) => orders.run().await,
     }
-}
-
-/// Tells whoever looks at the lock file, and the service manager, which process serves now.
-fn note_process(directory: &Directory, notifier: &Notifier) {
-    if let Err(error) = directory.note_process() {
-        tracing::debug!(%error, "the lock file names another process");
-    }
-    notifier.main_pid(std::process::id());
 }
 
 /// Makes the room of `uproar dev`, and returns its ARN.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::listeners::Listeners;
+use super::listeners::{Inherited, Listeners};
 use super::notify::Notifier;
+use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed};
 use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
@@ -57,16 +58,7 @@ fn start(
     let supervisor = Supervisor::of_process();
     log_start(&settings, &running);
     preflight::small_pages();
-    let (directory, inherited) = if let Some(handed) = handed {
-        handed.take().map_err(StartError::Runtime)?
-    } else {
-        let (path, fresh) = (&settings.data_dir, settings.data_is_temporary);
-        let directory = preflight::data_directory(path, fresh)?;
-        if settings.data_is_own {
-            directory.remove_at_end(path);
-        }
-        (directory, std::mem::take(&mut process.inherited))
-    };
+    let (directory, inherited) = directory(process, &settings, handed)?;
     let shards = settings.shard.shard_count;
     settings.shard.connections_max =
         preflight::descriptors(settings.shard.connections_max, shards)?;
@@ -108,6 +100,23 @@ fn start(
         handed: None,
     };
     Ok((serving, threads, control_listener))
+}
+
+/// The data directory, locked, and the sockets that this process was given: by the process before it, or at its start.
+fn directory(
+    process: &mut Process,
+    settings: &Settings,
+    handed: Option<&mut Handed>,
+) -> Result<(Directory, Inherited), StartError> {
+    if let Some(handed) = handed {
+        return handed.take().map_err(StartError::Runtime);
+    }
+    let (path, fresh) = (&settings.data_dir, settings.data_is_temporary);
+    let directory = preflight::data_directory(path, fresh)?;
+    if settings.data_is_own {
+        directory.remove_at_end(path);
+    }
+    Ok((directory, std::mem::take(&mut process.inherited)))
 }
 
 /// What a start reads from its files.

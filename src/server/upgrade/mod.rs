@@ -25,6 +25,7 @@ mod subject;
 mod take;
 
 pub(super) use figures::Figures;
+pub(super) use follow::Follower;
 pub(super) use greet::{Handed, greet, hello};
 pub(crate) use order::Upgraded;
 pub(super) use order::{Calls, Restart};

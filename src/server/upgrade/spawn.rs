@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::unix::pipe;
 
+use super::super::notify::OF_THIS_PROCESS;
 use crate::config::TAKE_OVER;
 use uproar_proto::base::limits::TAKE_OVER_LINES_MAX;
 
@@ -40,12 +41,13 @@ pub(super) fn start(binary: &Path, data_dir: &Path) -> Result<Started, String> {
         format!("{name} cannot be started: {error}; {next}")
     };
     let data_dir = data_dir.canonicalize().map_err(failed)?;
-    let child = Command::new(binary)
-        .args(std::env::args_os().skip(1))
-        .env(TAKE_OVER, data_dir)
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(failed)?;
+    let mut command = Command::new(binary);
+    command.args(std::env::args_os().skip(1));
+    for variable in OF_THIS_PROCESS {
+        command.env_remove(variable);
+    }
+    command.env(TAKE_OVER, data_dir).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
     let stderr = child.stderr.take().map(OwnedFd::from);
     let stderr = stderr.ok_or_else(|| format!("{name}: no pipe"))?;
     Ok(Started {

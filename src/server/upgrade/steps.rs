@@ -187,14 +187,16 @@ impl Steps {
             // A shard that does not answer is named by `/livez`.
             let _late = gateway.turn_doors(true, Duration::ZERO).await;
         }
-        if let Some(paused) = self.paused.borrow_mut().take() {
+        let paused = self.paused.borrow_mut().take();
+        if let Some(paused) = paused {
             paused.resume();
         }
     }
 
     /// Leaves everything with the new process.
     pub(super) fn leave(&self) {
-        if let Some(paused) = self.paused.borrow_mut().take() {
+        let paused = self.paused.borrow_mut().take();
+        if let Some(paused) = paused {
             paused.leave();
         }
     }
