@@ -159,7 +159,6 @@ impl StartError {
                 remedy: ring_remedy(&cause),
                 cause,
             },
-            StartFault::Journal(path, cause) => Self::Directory { path, cause },
             StartFault::Other(cause) => Self::Runtime(cause),
         }
     }

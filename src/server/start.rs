@@ -20,6 +20,7 @@ use crate::control::registry::Registry;
 use crate::control::store::{Store, path_in};
 use crate::durable::Watched;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
+use crate::shard::journal;
 use crate::shard::mesh;
 use crate::supervisor::Supervisor;
 
@@ -174,11 +175,14 @@ fn start_threads(
     };
     let of_shards = listeners.messaging(settings.shard.shard_count);
     let listeners = of_shards.map_err(StartError::Runtime)?;
+    let path = settings.data_dir.join("used-tokens");
+    let journals = journal::open_all(&path, &settings.shard, clock.now())
+        .map_err(|cause| StartError::Directory { path, cause })?;
     let mut shards = mesh::start(mesh::Plan {
         settings: settings.shard.clone(),
         listeners,
         rooms: loaded.registry.room_settings(),
-        journals: Some(&settings.data_dir.join("used-tokens")),
+        journals: Some(journals),
         handshake_config,
         archive: true,
         pin: settings.pin,

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::carry::CarryFault;
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
+use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId};
 use crate::net::io::Key;
@@ -339,6 +340,9 @@ pub enum Command<S> {
     /// To a home shard: the sender of a message under review had this address in the other process, and has this one
     /// here.
     SenderMoved(SenderTag, SenderAddress),
+    /// From the control thread of a process that takes over, before it opens doors: uses of tokens
+    /// and segments of the other process, which cannot serve any more.
+    TakeJournal(Box<Tail>),
     /// From the control thread of a process that takes over: the other one is gone, serve.
     Resume,
 }

@@ -8,37 +8,29 @@
 //! A segment is removed as a whole when the shard has forgotten every token in it, so the journal is as long as
 //! the uses still valid, plus two segments. Forgotten tokens leave a mark for each sealing key ([`Forgotten`]),
 //! which is written before a segment is removed and is the first record of each new one. Files are rewritten
-//! only at a start with another number of shards.
+//! only for another number of shards. A process that takes over from one that still serves reads the journals
+//! [beside](beside) it.
+
+pub mod beside;
+mod record;
+mod segments;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use record::TokenUse;
+pub use segments::Segment;
+
 use super::settings::{ShardId, ShardSettings};
-use super::tokens::{Forgotten, Mark, Minute, Recovery, UsedTokens};
+use super::tokens::{Forgotten, Minute, Recovery, UsedTokens};
 use crate::durable::{self, Access, Appender};
-use uproar_proto::base::clock::{Now, UnixTime};
-use uproar_proto::base::id::{ID_CHARS, RoomId};
+use record::{Entry, encode, encode_mark, read};
+use segments::{Found, Name, deal_out, owner};
+use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::JOURNAL_SEGMENT_BYTES;
-use uproar_proto::token::{TOKEN_ID_BYTES, TokenId};
-
-const RECORD_BYTES: usize = TOKEN_ID_BYTES + ID_CHARS + 4;
-const EXTENSION: &str = "journal";
-/// Instead of a room's id: the record is a mark, of the token's key or of all keys.
-const MARK_OF_KEY: [u8; ID_CHARS] = *b"------------";
-const MARK_OF_ALL: [u8; ID_CHARS] = *b"============";
-
-/// One use of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenUse {
-    /// The token.
-    pub token: TokenId,
-    /// Its room, whose home shard remembers it.
-    pub room: RoomId,
-    /// When it may be forgotten.
-    pub expires: UnixTime,
-}
+use uproar_proto::base::number::wide;
 
 /// Records token uses before they take effect.
 pub trait Record {
@@ -49,6 +41,9 @@ pub trait Record {
     fn forgot(&mut self, _forgotten: &Forgotten, _oldest: Option<Minute>) -> u64 {
         0
     }
+
+    /// Takes over segments of an earlier process: each is removed when its tokens are forgotten.
+    fn adopt(&mut self, _segments: Vec<Segment>) {}
 }
 
 /// Records nothing, for tests and the conformance mode.
@@ -74,7 +69,7 @@ pub struct Journal {
     next: u64,
     current: Option<Current>,
     // Oldest first.
-    closed: VecDeque<Closed>,
+    closed: VecDeque<Segment>,
     // The marks that a new segment begins with. Invariant: the current one has them, if there is one.
     forgotten: Forgotten,
     buffer: Vec<u8>,
@@ -86,22 +81,6 @@ struct Current {
     path: PathBuf,
     file: Appender,
     latest: Minute,
-}
-
-/// A segment that is complete.
-#[derive(Debug)]
-struct Closed {
-    path: PathBuf,
-    bytes: u64,
-    // When the last of its tokens expires.
-    latest: Minute,
-}
-
-/// The parts of a file's name: `{generation}-{shard}of{shard count}-{number}.journal`.
-struct Name {
-    generation: u64,
-    shard: ShardId,
-    shard_count: usize,
 }
 
 impl Journal {
@@ -124,15 +103,13 @@ impl Journal {
     fn make_room(&mut self) -> io::Result<&mut Current> {
         let full = |current: &Current| current.file.len() >= self.segment_bytes_max;
         if self.current.as_ref().is_none_or(full) {
-            let Self {
-                generation,
-                shard,
-                shard_count,
-                next,
-                ..
-            } = self;
-            let name = format!("{generation}-{shard}of{shard_count}-{next}.{EXTENSION}");
-            let path = self.directory.join(name);
+            let name = Name {
+                generation: self.generation,
+                shard: self.shard,
+                shard_count: self.shard_count,
+                number: self.next,
+            };
+            let path = name.path_in(&self.directory);
             // Also if it fails: the name may be taken from now on.
             self.next += 1;
             match Appender::create(&path, Access::PRIVATE.mode) {
@@ -150,7 +127,7 @@ impl Journal {
         let latest = Minute::default();
         let begun = Current { path, file, latest };
         if let Some(Current { path, file, latest }) = self.current.replace(begun) {
-            self.closed.push_back(Closed {
+            self.closed.push_back(Segment {
                 path,
                 bytes: file.len(),
                 latest,
@@ -204,7 +181,7 @@ impl Record for Journal {
     }
 
     fn forgot(&mut self, forgotten: &Forgotten, oldest: Option<Minute>) -> u64 {
-        let gone = |closed: &Closed| oldest.is_none_or(|oldest| closed.latest < oldest);
+        let gone = |closed: &Segment| oldest.is_none_or(|oldest| closed.latest < oldest);
         if self.closed.front().is_some_and(gone) {
             if self.forgotten != *forgotten {
                 self.buffer.clear();
@@ -224,13 +201,20 @@ impl Record for Journal {
         }
         self.bytes()
     }
+
+    fn adopt(&mut self, segments: Vec<Segment>) {
+        self.closed.extend(segments);
+        // Ordered by the time they can be removed.
+        let closed = self.closed.make_contiguous();
+        closed.sort_unstable_by_key(|closed| closed.latest);
+    }
 }
 
 /// Opens each shard's journal and reads its used tokens from the files in `directory`.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, or cannot be redistributed when the number of shards has changed.
+/// If a file cannot be read, or cannot be dealt out when the number of shards has changed.
 pub fn open_all(
     directory: &Path,
     settings: &ShardSettings,
@@ -238,27 +222,17 @@ pub fn open_all(
 ) -> io::Result<Vec<(Journal, UsedTokens)>> {
     fs::create_dir_all(directory)?;
     let count = settings.shard_count;
-    let (mut own, mut others, mut generation) = (vec![Vec::new(); count], Vec::new(), 0);
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_none_or(|extension| extension != EXTENSION)
-        {
-            continue;
-        }
-        let name = Name::of(&path);
-        generation = generation.max(name.as_ref().map_or(0, |name| name.generation + 1));
-        match name {
-            Some(name) if name.shard_count == count && name.shard < count => {
-                own[name.shard].push(path);
-            }
-            _ => others.push(path),
+    let Found { files, generation } = Found::list(directory)?;
+    let (mut own, mut others) = (vec![Vec::new(); count], Vec::new());
+    for (path, name) in files {
+        match owner(name, count) {
+            Some(shard) => own[shard].push(path),
+            None => others.push(path),
         }
     }
     let nothing = own.iter().all(Vec::is_empty);
     let journals = own.into_iter().enumerate().map(|(shard, paths)| {
-        let journal = Journal::new(directory, generation, shard, count);
+        let journal = Journal::new(directory, generation + 1, shard, count);
         move || take_over(journal, paths, now)
     });
     let mut opened = if nothing {
@@ -268,8 +242,22 @@ pub fn open_all(
     } else {
         at_once(journals)?
     };
-    if !others.is_empty() {
-        deal_out(&mut opened, &others, settings, now)?;
+    for path in &others {
+        read(path, &fs::read(path)?, |entry| match entry {
+            Entry::Use(token_use) => {
+                let (_, used) = &mut opened[settings.home(token_use.room)];
+                used.recover(token_use.token, token_use.expires, now);
+            }
+            Entry::Mark(mark) => {
+                for (_, used) in &mut opened {
+                    used.recover_mark(mark);
+                }
+            }
+        });
+    }
+    let dealt = deal_out(directory, &others, settings, generation)?;
+    for ((journal, _), segments) in opened.iter_mut().zip(dealt) {
+        journal.adopt(segments);
     }
     Ok(opened)
 }
@@ -295,21 +283,18 @@ fn take_over(
     now: Now,
 ) -> io::Result<(Journal, UsedTokens)> {
     let mut recovery = Recovery::new(now);
-    let mut content = Vec::new();
+    let (mut content, mut segments) = (Vec::new(), Vec::new());
     for path in paths {
         content.clear();
         fs::File::open(&path)?.read_to_end(&mut content)?;
         let latest = remember(&path, &content, &mut recovery);
-        let bytes = u64::try_from(content.len()).expect("a length in memory");
-        journal.closed.push_back(Closed {
+        segments.push(Segment {
             path,
-            bytes,
+            bytes: wide(content.len()),
             latest,
         });
     }
-    // Ordered by the time they can be removed.
-    let closed = journal.closed.make_contiguous();
-    closed.sort_unstable_by_key(|closed| closed.latest);
+    journal.adopt(segments);
     Ok((journal, recovery.finish()))
 }
 
@@ -326,126 +311,12 @@ fn remember(path: &Path, content: &[u8], recovery: &mut Recovery) -> Minute {
     latest
 }
 
-/// Moves records of another number of shards to the shards that now own their rooms, and removes the old files.
-fn deal_out(
-    opened: &mut [(Journal, UsedTokens)],
-    paths: &[PathBuf],
-    settings: &ShardSettings,
-    now: Now,
-) -> io::Result<()> {
-    for path in paths {
-        let content = fs::read(path)?;
-        let mut dealt = vec![Vec::new(); opened.len()];
-        read(path, &content, |entry| match entry {
-            Entry::Use(token_use) => dealt[settings.home(token_use.room)].push(token_use),
-            Entry::Mark(mark) => {
-                for (_, used) in &mut *opened {
-                    used.recover_mark(mark);
-                }
-            }
-        });
-        for ((journal, used), uses) in opened.iter_mut().zip(dealt) {
-            for token_use in &uses {
-                used.recover(token_use.token, token_use.expires, now);
-            }
-            journal.forgotten = used.forgotten().clone();
-            journal.buffer = journal.forgotten.marks().flat_map(encode_mark).collect();
-            journal.write(Minute::default())?;
-            journal.record(&uses)?;
-        }
-    }
-    for path in paths {
-        durable::remove(path)?;
-    }
-    Ok(())
-}
-
-enum Entry {
-    Use(TokenUse),
-    Mark(Mark),
-}
-
-/// Reads a file's records. Its end may be torn: that part was not acknowledged.
-fn read(path: &Path, content: &[u8], mut hear: impl FnMut(Entry)) {
-    let (records, _torn) = content.as_chunks::<RECORD_BYTES>();
-    let mut damaged = 0_usize;
-    for record in records {
-        match parse(record) {
-            Some(entry) => hear(entry),
-            None => damaged += 1,
-        }
-    }
-    if damaged > 0 {
-        tracing::error!(path = %path.display(), damaged, "token uses cannot be read: these tokens may be used again until they expire; `uproar token rotate-key` and removing the old key from token-keys rules that out");
-    }
-}
-
-fn encode(token: &TokenId, room: &[u8; ID_CHARS], expires: UnixTime) -> [u8; RECORD_BYTES] {
-    let mut record = [0; RECORD_BYTES];
-    let (head, rest) = record.split_at_mut(TOKEN_ID_BYTES);
-    head.copy_from_slice(token.as_bytes());
-    rest[..ID_CHARS].copy_from_slice(room);
-    let expires = u32::try_from(expires.secs()).unwrap_or(u32::MAX);
-    rest[ID_CHARS..].copy_from_slice(&expires.to_le_bytes());
-    record
-}
-
-fn encode_mark(mark: Mark) -> [u8; RECORD_BYTES] {
-    let (key, room) = match mark.key {
-        Some(key) => (key, &MARK_OF_KEY),
-        None => (Default::default(), &MARK_OF_ALL),
-    };
-    let mut token = [0; TOKEN_ID_BYTES];
-    token[..key.len()].copy_from_slice(&key);
-    encode(&TokenId::from_bytes(token), room, mark.until)
-}
-
-fn parse(record: &[u8; RECORD_BYTES]) -> Option<Entry> {
-    let (token, rest) = record.split_first_chunk::<TOKEN_ID_BYTES>()?;
-    let (room, rest) = rest.split_first_chunk::<ID_CHARS>()?;
-    let (expires, _) = rest.split_first_chunk::<4>()?;
-    let token = TokenId::from_bytes(*token);
-    let expires = UnixTime::from_secs(u64::from(u32::from_le_bytes(*expires)));
-    let key = match *room {
-        MARK_OF_KEY => Some(token.key_id()),
-        MARK_OF_ALL => None,
-        _ => {
-            let room = RoomId::from_bytes(room)?;
-            return Some(Entry::Use(TokenUse {
-                token,
-                room,
-                expires,
-            }));
-        }
-    };
-    let until = expires;
-    Some(Entry::Mark(Mark { key, until }))
-}
-
-impl Name {
-    /// Parses a name. Returns `None` also for an earlier version, and for a generation that has no successor: such
-    /// files are read, rewritten under a valid name, and removed.
-    fn of(path: &Path) -> Option<Self> {
-        let (generation, rest) = path.file_stem()?.to_str()?.split_once('-')?;
-        let generation: u64 = generation.parse().ok()?;
-        generation.checked_add(1)?;
-        let (shards, _number) = rest.split_once('-')?;
-        let (shard, shard_count) = shards.split_once("of")?;
-        Some(Self {
-            generation,
-            shard: shard.parse().ok()?,
-            shard_count: shard_count.parse().ok()?,
-        })
-    }
-}
-
 /// Access for fuzz targets: segments without files.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::{
-        Entry, Mark, Now, Path, RECORD_BYTES, Recovery, TokenUse, UsedTokens, encode, encode_mark,
-        remember,
-    };
+    use super::record::RECORD_BYTES;
+    use super::{Entry, Now, Path, Recovery, TokenUse, UsedTokens, encode, encode_mark, remember};
+    use crate::shard::tokens::Mark;
 
     /// Encodes a use as a record.
     pub fn written(token_use: &TokenUse) -> [u8; RECORD_BYTES] {

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use super::command::Command;
@@ -12,7 +11,7 @@ use super::doorbell::Doorbell;
 use super::durability::LoggedFrames;
 use super::handshake::HandshakeConfig;
 use super::inbox::{Ends, Mailboxes};
-use super::journal::{self, NoRecord, Record};
+use super::journal::{Journal, NoRecord, Record};
 use super::mailbox::{MailboxSender, mailbox};
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
@@ -36,8 +35,8 @@ pub struct Plan<'a> {
     pub listeners: Listeners,
     /// All rooms. A shard knows its own before it admits a connection.
     pub rooms: Vec<(RoomId, RoomSettings)>,
-    /// Directory of the journals of token uses; `None`: uses are not recorded.
-    pub journals: Option<&'a Path>,
+    /// Each shard's journal of token uses, with the used tokens it tells; `None`: uses are not recorded.
+    pub journals: Option<Vec<(Journal, UsedTokens)>>,
     /// Settings of handshakes.
     pub handshake_config: HandshakeConfig,
     /// Whether rooms can be logged.
@@ -147,9 +146,6 @@ pub enum StartFault {
     /// A shard's ring could not be set up.
     #[error("io_uring: {0}")]
     Ring(io::Error),
-    /// A journal of used tokens could not be opened.
-    #[error("{0}: {1}")]
-    Journal(PathBuf, io::Error),
     /// Threads, descriptors or random bytes were not available.
     #[error("{0}")]
     Other(#[from] io::Error),
@@ -164,7 +160,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let settings = &plan.settings;
     let count = settings.shard_count;
     let Listeners { address, each } = plan.listeners;
-    let records = records(plan.journals, settings, plan.clock)?;
+    let records = records(plan.journals, count);
     let homes = by_home(plan.rooms, settings);
     let wires = Wires::new(count, plan.archive)?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
@@ -317,22 +313,16 @@ impl Wires {
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);
 
-/// Opens each shard's journal and reads its used tokens.
-fn records(
-    journals: Option<&Path>,
-    settings: &ShardSettings,
-    clock: Clock,
-) -> Result<Vec<Memory>, StartFault> {
-    let Some(directory) = journals else {
-        let nothing = || -> Memory { (Box::new(NoRecord), UsedTokens::default()) };
-        return Ok(std::iter::repeat_with(nothing)
-            .take(settings.shard_count)
-            .collect());
-    };
-    let opened = journal::open_all(directory, settings, clock.now());
-    let opened = opened.map_err(|cause| StartFault::Journal(directory.to_owned(), cause))?;
+fn records(journals: Option<Vec<(Journal, UsedTokens)>>, count: usize) -> Vec<Memory> {
     let boxed = |(journal, used)| -> Memory { (Box::new(journal), used) };
-    Ok(opened.into_iter().map(boxed).collect())
+    match journals {
+        Some(opened) => opened.into_iter().map(boxed).collect(),
+        None => {
+            std::iter::repeat_with(|| -> Memory { (Box::new(NoRecord), UsedTokens::default()) })
+                .take(count)
+                .collect()
+        }
+    }
 }
 
 /// The CPUs this process may use.

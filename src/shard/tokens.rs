@@ -74,6 +74,11 @@ impl UsedTokens {
         }
     }
 
+    /// Makes room for a number of further tokens.
+    pub fn reserve(&mut self, more: usize) {
+        self.used.reserve(more);
+    }
+
     /// Returns the marks of forgotten tokens, for the journal.
     pub fn forgotten(&self) -> &Forgotten {
         &self.forgotten

@@ -55,7 +55,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server/reload.rs", "TLS: {warning}"),
         ("control/access.rs", "access keys"),
         ("control/store/disk.rs", ""),
-        ("shard/journal.rs", "token uses cannot be read"),
+        ("shard/journal/record.rs", "token uses cannot be read"),
         // Of at most ten logging configurations, once a state or once a look.
         ("control/archive/ingest.rs", "configuration"),
         ("control/archive/deliver.rs", "configuration"),

@@ -4,6 +4,7 @@ use super::env::Env;
 use super::rooms::Rooms;
 use crate::logging::Kind;
 use crate::shard::command::{AdmitError, Command, PendingConnection, Request};
+use crate::shard::journal::beside::Tail;
 use crate::shard::journal::{Record, TokenUse};
 use crate::shard::mailbox::Full;
 use crate::shard::settings::Reservation;
@@ -176,6 +177,17 @@ impl<S> Admission<S> {
         };
         figure.inc();
         self.rejected.push((pending, error));
+    }
+
+    /// Takes over what another process has recorded of tokens of rooms at home here.
+    pub(super) fn take_journal(&mut self, tail: Tail, env: &Env<S>) {
+        for mark in tail.marks {
+            self.used.recover_mark(mark);
+        }
+        for TokenUse { token, expires, .. } in tail.uses {
+            self.used.recover(token, expires, env.now);
+        }
+        self.record.adopt(tail.segments);
     }
 
     /// Forgets tokens that have expired, in the journal too. Call it once a second or so.

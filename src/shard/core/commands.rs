@@ -144,6 +144,7 @@ impl<W: Io> Core<W> {
             }
             Command::MembersCounted(room, settings) => self.members_counted(room, settings),
             Command::SenderMoved(tag, sender) => self.sender_moved(tag, sender),
+            Command::TakeJournal(tail) => self.admission.take_journal(*tail, env),
             Command::Resume => self.resume(),
         }
     }

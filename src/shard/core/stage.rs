@@ -156,6 +156,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::MembersArrived(..)
         | Command::MembersCounted(..)
         | Command::SenderMoved(..)
+        | Command::TakeJournal(..)
         | Command::Resume => false,
     }
 }

@@ -1,17 +1,22 @@
 use std::time::Duration;
 
+use super::record::{RECORD_BYTES, parse};
 use super::*;
 use crate::durable::faults::{Plan, Scratch, plans, under};
+use crate::shard::tokens::Mark;
 use crate::shard::tokens::Redeemed;
 use uproar_proto::base::clock::Tick;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::token::{TOKEN_ID_BYTES, TokenId};
 
-const START: Now = Now {
+pub(super) const START: Now = Now {
     tick: Tick::from_nanos(3_600_000_000_000),
     unix: UnixTime::from_secs(1_800_000_000),
 };
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn after(minutes: u32) -> Now {
+pub(super) fn after(minutes: u32) -> Now {
     Now {
         tick: START.tick.after(MINUTE * minutes),
         unix: START.unix.after(MINUTE * minutes),
@@ -19,7 +24,7 @@ fn after(minutes: u32) -> Now {
 }
 
 /// Makes token `number`, which expires `minutes` after the start.
-fn token_use(number: u64, minutes: u32) -> TokenUse {
+pub(super) fn token_use(number: u64, minutes: u32) -> TokenUse {
     let mut bytes = [7; TOKEN_ID_BYTES];
     bytes[8..].copy_from_slice(&number.to_le_bytes());
     TokenUse {
@@ -29,19 +34,24 @@ fn token_use(number: u64, minutes: u32) -> TokenUse {
     }
 }
 
-fn open(directory: &Path, shard_count: usize, now: Now) -> Vec<(Journal, UsedTokens)> {
+pub(super) fn open(directory: &Path, shard_count: usize, now: Now) -> Vec<(Journal, UsedTokens)> {
     open_all(directory, &ShardSettings::open(shard_count), now).expect("opens")
 }
 
 /// Opens the journal of one shard, with segments of four records.
-fn open_one(directory: &Path, now: Now) -> (Journal, UsedTokens) {
+pub(super) fn open_one(directory: &Path, now: Now) -> (Journal, UsedTokens) {
     let (mut journal, used) = open(directory, 1, now).remove(0);
     journal.segment_bytes_max = 4 * RECORD_BYTES as u64;
     (journal, used)
 }
 
 /// Uses a token as a shard does.
-fn redeem(journal: &mut Journal, used: &mut UsedTokens, token_use: TokenUse, now: Now) -> bool {
+pub(super) fn redeem(
+    journal: &mut Journal,
+    used: &mut UsedTokens,
+    token_use: TokenUse,
+    now: Now,
+) -> bool {
     let first = used.redeem(token_use.token, token_use.expires, now);
     if first != Redeemed::First {
         return false;
@@ -53,7 +63,7 @@ fn redeem(journal: &mut Journal, used: &mut UsedTokens, token_use: TokenUse, now
     recorded
 }
 
-fn look(journal: &mut Journal, used: &mut UsedTokens, now: Now) -> u64 {
+pub(super) fn look(journal: &mut Journal, used: &mut UsedTokens, now: Now) -> u64 {
     used.expire(now);
     journal.forgot(used.forgotten(), used.oldest())
 }
@@ -243,7 +253,7 @@ fn a_generation_without_successor_is_read_and_replaced() {
     drop(journal);
     let files = fs::read_dir(&scratch.0).expect("the directory is there");
     for file in files.map(|file| file.expect("an entry").path()) {
-        let last = format!("{}-0of1-0.{EXTENSION}", u64::MAX);
+        let last = format!("{}-0of1-0.journal", u64::MAX);
         fs::rename(file, scratch.0.join(last)).expect("renamed");
     }
     for _ in 0..2 {
