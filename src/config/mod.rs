@@ -134,7 +134,7 @@ fn settle(
         raw.server.data_dir = taken_over.clone().unwrap_or_else(made);
     }
     let effective = Effective::new(&raw, &sources);
-    let values = Values::of(&raw);
+    let values = Values::of(&raw, &sources);
     let mut settings = resolve::resolve(mode, raw, &sources)?;
     settings.data_is_own = own_data_dir;
     let by_flag = flags.take_over.then(|| settings.data_dir.clone());

@@ -4,7 +4,7 @@
 //! Each address has a share, the oldest idle connections are displaced first, and a few slots are
 //! reserved for health checks: a client that fills the listener does not make the server look dead.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -50,11 +50,17 @@ impl ControlAdmissionSettings {
             ..self
         }
     }
+
+    /// Most connections of one address while all are taken.
+    fn share_max(&self) -> usize {
+        let percent = usize::try_from(self.address_percent).expect("at most 100");
+        (self.connections_max * percent / 100).max(1)
+    }
 }
 
 /// The connections of the control listener.
 pub(super) struct ControlAdmission {
-    trusted: TrustedProxies,
+    trusted: RefCell<TrustedProxies>,
     // Slots for any request, each with what closes its connection.
     all: RefCell<Places<Rc<Notify>>>,
     // For health checks alone, while all others are busy.
@@ -71,12 +77,10 @@ pub(super) struct ControlAdmission {
 
 impl ControlAdmission {
     pub(super) fn new(settings: ControlAdmissionSettings) -> Self {
-        let connections_max = settings.connections_max;
-        let percent = usize::try_from(settings.address_percent).expect("at most 100");
-        let share_max = (connections_max * percent / 100).max(1);
+        let (connections_max, share_max) = (settings.connections_max, settings.share_max());
         let health = CONTROL_HEALTH_CONNECTIONS_MAX;
         Self {
-            trusted: settings.trusted,
+            trusted: RefCell::new(settings.trusted),
             all: RefCell::new(Places::new(connections_max, share_max)),
             health: RefCell::new(Places::new(health, health)),
             displaced: Cell::new(0),
@@ -86,8 +90,15 @@ impl ControlAdmission {
         }
     }
 
-    pub(super) fn trusted(&self) -> &TrustedProxies {
-        &self.trusted
+    /// Takes other settings over, for connections from now on.
+    pub(super) fn adopt(&self, settings: ControlAdmissionSettings) {
+        let share_max = settings.share_max();
+        self.all.borrow_mut().set_share_max(share_max);
+        self.trusted.replace(settings.trusted);
+    }
+
+    pub(super) fn trusted(&self) -> Ref<'_, TrustedProxies> {
+        self.trusted.borrow()
     }
 
     /// Connections open.
@@ -167,7 +178,7 @@ impl ControlAdmission {
     }
 
     fn holder(&self, ip: IpAddr) -> Option<Holder> {
-        (!self.trusted.trusts(ip)).then(|| Holder::of(ip))
+        (!self.trusted().trusts(ip)).then(|| Holder::of(ip))
     }
 
     /// Adds its metrics to `/metrics`.

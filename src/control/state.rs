@@ -47,6 +47,10 @@ pub struct ControlChange {
     pub rates: Rates,
     /// How long a token may be used to connect, of tokens made from now on.
     pub token_life: Duration,
+    /// What one address may hold of the listener.
+    pub admission: ControlAdmissionSettings,
+    /// TLS of connections from now on; `None`: they are plain.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// Adds what other modules measure to `/metrics`.
@@ -74,6 +78,8 @@ pub struct Control {
     pub(super) metrics: Metrics,
     /// How long a token may be used to connect.
     pub(super) token_life: Cell<Duration>,
+    /// TLS of the listener's new connections.
+    pub(super) tls: RefCell<Option<Arc<rustls::ServerConfig>>>,
     /// What is left of each operation's calls this second.
     pub(super) throttle: Throttle,
     /// One further reference for each call that waits for the disk or a shard; at most
@@ -95,6 +101,8 @@ impl Control {
         self.settings.keys.adopt(change.keys);
         self.throttle.set_rates(change.rates);
         self.token_life.set(change.token_life);
+        self.admission.adopt(change.admission);
+        self.tls.replace(change.tls);
     }
 
     /// Takes the stored records; the shards know its rooms already.
@@ -110,6 +118,7 @@ impl Control {
         Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
             token_life: Cell::new(settings.token_life),
+            tls: RefCell::default(),
             admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
             settings,
             phase: PhaseSetter::default(),

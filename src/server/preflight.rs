@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 
 use super::error::StartError;
+use crate::config::Settings;
 use crate::durable;
 use crate::net::rings;
 use uproar_proto::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
@@ -178,8 +179,19 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Lowers the bounds on connections to what the limit on open files allows, which is raised first.
+pub(super) fn fit(settings: &mut Settings, shards: usize) -> Result<(), StartError> {
+    let wanted = settings.shard.connections_max;
+    settings.shard.connections_max = descriptors(wanted, shards)?;
+    // Descriptors beyond those that the server always needs.
+    let spare = spare_descriptors(shards);
+    settings.accept = settings.accept.clone().within(spare / 2 / shards);
+    settings.control_admission = settings.control_admission.clone().within(spare / 4);
+    Ok(())
+}
+
 /// Raises the limit on open files to its maximum, and returns how many connections it allows, at most `wanted`.
-pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
+fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
     let current = raise_descriptor_limit();
     let of_shards = DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
     let needed = DESCRIPTORS_MIN + of_shards;
@@ -205,7 +217,7 @@ pub(super) fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartEr
 }
 
 /// Descriptors that remain beyond the permanent needs of `shards` shards and the rest of the server.
-pub(super) fn spare_descriptors(shards: usize) -> usize {
+fn spare_descriptors(shards: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let shards = u64::try_from(shards).expect("a few shards");
     let spare = limit.saturating_sub(DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * shards);

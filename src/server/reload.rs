@@ -22,16 +22,20 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use self::files::{Files, SealingKeys};
-use self::prepare::{Prepared, prepare};
+use self::prepare::{Prepared, PreparedTls, Present, prepare};
 use super::certificate::Reminder;
 use super::demo::Demo;
 use super::notify::Notifier;
-use super::tls::LiveCertificate;
+use super::tls::{Listeners, LiveTls};
 use crate::clock::Clock;
-use crate::config::Running;
+use crate::config::{Change, Running};
+use crate::control::archive::Archive;
+use crate::control::review::Reviews;
 use crate::control::{Control, ControlChange};
 use crate::durable::Watched;
 use crate::logging;
+use crate::shard::command::ChangedSettings;
+use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
 use crate::supervisor::blocking;
 
@@ -51,7 +55,10 @@ pub(super) struct Reload {
 pub(super) struct Live {
     pub(super) control: Rc<Control>,
     pub(super) keyring: LiveKeyring,
-    pub(super) certificate: Option<Arc<LiveCertificate>>,
+    pub(super) tls: LiveTls,
+    pub(super) gateway: Gateway,
+    pub(super) archive: Archive,
+    pub(super) reviews: Rc<Reviews>,
     pub(super) notifier: Notifier,
     // The demo page, which makes tokens of its own.
     pub(super) pages: Option<Arc<Demo>>,
@@ -74,14 +81,13 @@ impl Reload {
         keyring_file: Watched<1>,
         reloads: Arc<Reloads>,
     ) -> Self {
-        let watched = live.certificate.as_ref();
-        let watched = watched.and_then(|certificate| certificate.watched());
+        let certificate = certificate_files(&live.tls.borrow());
         let state = State {
             data_dir,
             running,
-            live,
             sealing_keys: Files::new("sealing keys", keyring_file),
-            certificate: watched.map(|files| Files::new("certificate", files)),
+            certificate,
+            live,
             reminder: Reminder::default(),
         };
         Self {
@@ -126,47 +132,70 @@ impl Reload {
 
 impl State {
     async fn run(&mut self) -> Result<Changed, Refused> {
-        let (running, data_dir) = (self.running.clone(), self.data_dir.clone());
-        let certificate = self.live.certificate.clone();
+        let present = Present {
+            running: self.running.clone(),
+            data_dir: self.data_dir.clone(),
+            shards: self.live.gateway.shard_count(),
+            tls: self.live.tls.borrow().clone(),
+        };
         // On a blocking thread: a disk that stalls delays nobody's call.
-        let prepared = blocking(move || Ok(prepare(&running, &data_dir, certificate.as_deref())));
-        let prepared = prepared.await.map_err(Refused::Broken)??;
-        Ok(self.take(prepared))
+        let prepared = blocking(move || Ok(prepare(&present))).await;
+        let prepared = prepared.map_err(Refused::Broken)??;
+        let (changes, for_shards) = self.take(prepared);
+        let late = self.live.gateway.adopt(for_shards).await;
+        Ok(Changed { changes, late })
     }
 
-    /// Swaps. Nothing here fails.
-    fn take(&mut self, prepared: Prepared) -> Changed {
-        let Prepared {
-            reread,
-            keys,
-            filter,
-            sealing_keys,
-            certified,
-        } = prepared;
-        self.take_sealing_keys(sealing_keys);
-        if let Some((certificate, (certified, watched))) =
-            self.live.certificate.as_ref().zip(certified)
-        {
-            certificate.present(certified);
-            if let Some(files) = &mut self.certificate {
-                files.took(watched);
-            }
-        }
-        let settings = &reread.settings;
-        self.live.control.adopt(ControlChange {
-            keys,
+    /// Swaps all but the shards' settings, which it returns with the changes. Nothing here fails.
+    fn take(&mut self, prepared: Prepared) -> (Vec<Change>, ChangedSettings) {
+        self.take_sealing_keys(prepared.sealing_keys);
+        self.take_tls(prepared.tls);
+        let (live, settings) = (&self.live, &prepared.reread.settings);
+        live.control.adopt(ControlChange {
+            keys: prepared.keys,
             rates: settings.api_rates.clone(),
             token_life: settings.token_life,
+            admission: settings.control_admission.clone(),
+            tls: live.tls.borrow().control.clone(),
         });
-        if let Some(pages) = &self.live.pages {
+        if let Some(change) = prepared.review {
+            live.reviews.adopt(change);
+        }
+        if let Some(change) = prepared.archive {
+            live.archive.adopt(change);
+        }
+        if let Some(pages) = &live.pages {
             pages.set_token_life(settings.token_life);
         }
-        logging::set_filter(filter);
-        let changed = Changed {
-            changes: reread.changes.clone(),
+        let for_shards = ChangedSettings {
+            shard: settings.shard.clone(),
+            handshake: live.tls.borrow().handshake_settings(settings),
         };
-        self.running.took(reread);
-        changed
+        let changes = prepared.reread.changes.clone();
+        self.running.took(prepared.reread);
+        // Last, so that the lines about it are chosen by the new one.
+        logging::set_filter(prepared.filter);
+        (changes, for_shards)
+    }
+
+    fn take_tls(&mut self, prepared: PreparedTls) {
+        let mut tls = self.live.tls.borrow_mut();
+        match prepared {
+            PreparedTls::New(listeners) => {
+                self.certificate = certificate_files(&listeners);
+                *tls = listeners;
+            }
+            PreparedTls::Same(Some(read)) => {
+                let (certified, watched) = *read;
+                if let Some(certificate) = &tls.certificate {
+                    certificate.present(certified);
+                }
+                if let Some(files) = &mut self.certificate {
+                    files.took(watched);
+                }
+            }
+            PreparedTls::Same(None) => {}
+        }
     }
 
     fn take_sealing_keys(&mut self, SealingKeys { ring, watched }: SealingKeys) {
@@ -185,7 +214,8 @@ impl State {
                 Err(error) => self.sealing_keys.failed(&error, reloads),
             }
         }
-        let certificate = self.live.certificate.as_ref();
+        let tls = self.live.tls.borrow();
+        let certificate = tls.certificate.as_ref();
         if let Some((certificate, files)) = certificate.zip(self.certificate.as_mut())
             && files.changed()
         {
@@ -202,7 +232,8 @@ impl State {
 
     /// Logs the warnings about the certificate's dates.
     fn warn_of_expiry(&mut self, clock: Clock) {
-        let Some(certificate) = &self.live.certificate else {
+        let tls = self.live.tls.borrow();
+        let Some(certificate) = &tls.certificate else {
             return;
         };
         let read = certificate.validity();
@@ -213,4 +244,11 @@ impl State {
             tracing::warn!(file, "TLS: {warning}");
         }
     }
+}
+
+/// The files of the listeners' certificate, if it has files.
+fn certificate_files(listeners: &Listeners) -> Option<Files<2>> {
+    let certificate = listeners.certificate.as_ref()?;
+    let files = certificate.watched()?;
+    Some(Files::new("certificate", files))
 }

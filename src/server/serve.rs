@@ -18,9 +18,10 @@ use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
+use super::tls::LiveTls;
 use super::upgrade::{self, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
-use super::{Ready, StartError, demo, tls};
+use super::{Ready, StartError, demo};
 use crate::clock::Clock;
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
@@ -44,7 +45,7 @@ pub(super) struct Serving {
     pub(super) running: Running,
     pub(super) keyring: LiveKeyring,
     pub(super) keyring_file: Watched<1>,
-    pub(super) certificate: Option<Arc<tls::LiveCertificate>>,
+    pub(super) tls: LiveTls,
     pub(super) clock: Clock,
     pub(super) registry: Registry,
     pub(super) keys: Keys,
@@ -178,14 +179,14 @@ impl Serving {
             keys: self.keys,
             rates: settings.api_rates,
             token_life: settings.token_life,
-            archive,
+            archive: archive.clone(),
             admission: settings.control_admission,
             supervisor: self.supervisor,
         };
         let control = Control::new(
             control_settings,
             self.registry,
-            gateway,
+            gateway.clone(),
             Arc::clone(&self.keyring),
             clock,
             Arc::clone(&ready),
@@ -202,7 +203,10 @@ impl Serving {
         let live = reload::Live {
             control: Rc::clone(&control),
             keyring: self.keyring,
-            certificate: self.certificate,
+            tls: self.tls,
+            gateway,
+            archive,
+            reviews: Rc::clone(&reviews),
             notifier: self.notifier,
             pages: self.pages.clone(),
         };
@@ -241,7 +245,7 @@ impl Serving {
         Figures {
             shards: shards.to_vec(),
             reloads,
-            certificate: self.certificate.clone(),
+            tls: Rc::clone(&self.tls),
             reviews,
             supervisor: self.supervisor.clone(),
             process: ProcessMetrics::new(),
@@ -395,7 +399,7 @@ impl ControlListener {
 struct Figures {
     shards: Vec<Arc<metrics::ShardMetrics>>,
     reloads: Arc<reload::Reloads>,
-    certificate: Option<Arc<tls::LiveCertificate>>,
+    tls: LiveTls,
     reviews: Rc<ReviewMetrics>,
     supervisor: Supervisor,
     process: ProcessMetrics,
@@ -408,7 +412,7 @@ impl Figures {
         Box::new(move |out| {
             metrics::render(&self.shards, out);
             self.reloads.render(out);
-            if let Some(certificate) = &self.certificate {
+            if let Some(certificate) = &self.tls.borrow().certificate {
                 certificate.render(out);
             }
             self.reviews.render(out);

@@ -1,5 +1,6 @@
 //! From valid settings to running threads: what is bound, read and started, in which order.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -61,8 +62,7 @@ fn start(
     preflight::small_pages();
     let (directory, inherited) = directory(process, &settings, handed)?;
     let shards = settings.shard.shard_count;
-    settings.shard.connections_max =
-        preflight::descriptors(settings.shard.connections_max, shards)?;
+    preflight::fit(&mut settings, shards)?;
     let notifier = Notifier::of_environment();
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
@@ -71,10 +71,6 @@ fn start(
     let is_dev = matches!(settings.mode, Mode::Dev { .. });
     let demo = || demo::Demo::new(Arc::clone(&loaded.keyring), clock, &settings);
     let pages = is_dev.then(|| Arc::new(demo()));
-    // Descriptors beyond those that the server always needs.
-    let spare = preflight::spare_descriptors(shards);
-    settings.accept = settings.accept.within(spare / 2 / shards);
-    settings.control_admission = settings.control_admission.within(spare / 4);
     let shown = pages.clone();
     let threads = start_threads(&settings, &listeners, &loaded, shown, clock, &supervisor)?;
     let listener = listeners.control().map_err(StartError::Runtime)?;
@@ -82,7 +78,7 @@ fn start(
         address: listener.local_addr().unwrap_or(settings.control_listen),
         listener,
         messaging_tls: loaded.tls.messaging.is_some(),
-        tls: loaded.tls.control,
+        tls: loaded.tls.control.clone(),
     };
     let serving = Serving {
         supervisor,
@@ -90,7 +86,7 @@ fn start(
         running,
         keyring: loaded.keyring,
         keyring_file: loaded.keyring_file,
-        certificate: loaded.tls.certificate,
+        tls: Rc::new(RefCell::new(loaded.tls)),
         clock,
         registry: loaded.registry,
         keys: loaded.keys,
@@ -166,12 +162,9 @@ fn start_threads(
 ) -> Result<Threads, StartError> {
     let handshake_config = HandshakeConfig {
         keyring: Arc::clone(&loaded.keyring),
-        tls: loaded.tls.messaging.clone(),
-        origins: settings.origins.clone().into(),
         pages: pages.map(|pages| -> Arc<dyn Pages> { pages }),
-        compression: settings.compression,
         echo: false,
-        limits: Arc::new(settings.accept.clone()),
+        settings: loaded.tls.handshake_settings(settings),
     };
     let of_shards = listeners.messaging(settings.shard.shard_count);
     let listeners = of_shards.map_err(StartError::Runtime)?;

@@ -1,6 +1,8 @@
 //! Certificates: the operator's files, or a self-signed one for dev.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,15 +18,31 @@ use super::pem::{self, fault};
 use crate::config::{Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 use crate::exposition::{Exposition, Family};
+use crate::shard::handshake::HandshakeSettings;
 
 /// TLS configurations of the two listeners, where they use TLS.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Listeners {
     pub(super) messaging: Option<Arc<ServerConfig>>,
     pub(super) control: Option<Arc<ServerConfig>>,
     /// The certificate that both present.
     pub(super) certificate: Option<Arc<LiveCertificate>>,
 }
+
+impl Listeners {
+    /// The settings of viewers' handshakes, at a start and at a reload.
+    pub(super) fn handshake_settings(&self, settings: &Settings) -> HandshakeSettings {
+        HandshakeSettings {
+            tls: self.messaging.clone(),
+            origins: settings.origins.clone().into(),
+            compression: settings.compression,
+            limits: Arc::new(settings.accept.clone()),
+        }
+    }
+}
+
+/// The configurations that new connections get, replaced while the listeners run. For the control thread.
+pub(super) type LiveTls = Rc<RefCell<Listeners>>;
 
 /// The certificate of the listeners, replaced while they run.
 #[derive(Debug)]

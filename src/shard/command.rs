@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 
 use super::carry::CarryFault;
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
+use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
-use super::settings::{Reservation, ShardId};
+use super::settings::{Reservation, ShardId, ShardSettings};
 use crate::net::io::Key;
 use crate::net::pass::Connection;
 use crate::net::tls::Tls;
@@ -315,6 +316,8 @@ pub enum Command<S> {
     Spooled(u32),
     /// From the control thread: accept connections, or stop accepting.
     Doors(Doors),
+    /// From the control thread: take these settings over.
+    Adopt(Box<ChangedSettings>, Answer<()>),
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
     /// From the control thread: become frozen, as `core::freeze` says; answered once it is so.
@@ -348,6 +351,15 @@ pub enum Command<S> {
 }
 
 impl<S> MustArrive for Command<S> {}
+
+/// Settings that a running shard takes over.
+#[derive(Debug, Clone)]
+pub struct ChangedSettings {
+    /// The shard's own; the number of shards stays.
+    pub shard: ShardSettings,
+    /// Its acceptor's.
+    pub handshake: HandshakeSettings,
+}
 
 /// Whether a shard accepts. The listening sockets stay open either way: while doors are closed,
 /// newcomers wait in the kernel's queue.

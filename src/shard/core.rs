@@ -68,9 +68,10 @@ use self::outbox::Outbox;
 use self::rooms::Rooms;
 use self::stage::{Freeze, Stage};
 use self::taken_over::TakenOver;
-use super::command::{AdmitError, Command, Doors, PendingConnection, Request};
+use super::command::{AdmitError, ChangedSettings, Command, Doors, PendingConnection, Request};
 use super::durability::LoggedFrames;
 use super::estate::Order;
+use super::handshake::HandshakeSettings;
 use super::journal::Record;
 use super::mailbox::MailboxSender;
 use super::metrics::ShardMetrics;
@@ -129,6 +130,8 @@ pub struct Core<W: Io> {
     admission: Admission<W::Socket>,
     // Orders about accepting, for the driver.
     doors: Vec<Doors>,
+    // For the driver: settings that the acceptor takes over.
+    adopted: Option<HandshakeSettings>,
     // When room logs and used tokens are aged next.
     next_aging: Tick,
     // The shard was told to stop: connections that still arrive are cut at once.
@@ -173,6 +176,7 @@ impl<W: Io> Core<W> {
                 outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests),
             },
             doors: Vec::new(),
+            adopted: None,
             next_aging: now.tick,
             stopping: false,
             freeze,
@@ -258,6 +262,23 @@ impl<W: Io> Core<W> {
     /// Takes a connection that was not admitted; the caller answers it.
     pub fn next_rejected(&mut self) -> Option<Rejected<W::Socket>> {
         self.admission.next_rejected()
+    }
+
+    /// Takes the settings that the acceptor is to adopt, if there are any since the last call.
+    pub fn take_adopted(&mut self) -> Option<HandshakeSettings> {
+        self.adopted.take()
+    }
+
+    /// Takes changed settings over, from this turn on. The number of shards is the same. What is left of every
+    /// budget stays.
+    fn adopt(&mut self, changed: ChangedSettings) {
+        let settings = changed.shard;
+        debug_assert_eq!(settings.shard_count, self.env.settings.shard_count);
+        self.rooms.set_pace_ceiling(settings.pace_ceiling);
+        self.connections
+            .set_connection_rate(settings.connection_rate);
+        self.env.settings = settings;
+        self.adopted = Some(changed.handshake);
     }
 
     /// Takes the orders to accept or not, oldest first; the driver carries them out.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::command::{Answer, Command, Doors, Eviction, Refused};
+use super::command::{Answer, ChangedSettings, Command, Doors, Eviction, Refused};
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -22,7 +22,8 @@ use uproar_proto::room::review::Ticket;
 #[derive(Clone)]
 pub struct Gateway {
     mailboxes: Rc<RefCell<Vec<MailboxSender<Command<OwnedFd>>>>>,
-    settings: Rc<ShardSettings>,
+    // Those that the shards have, or are about to have.
+    settings: Rc<RefCell<ShardSettings>>,
     // Whether a task is running that sends the items which full mailboxes did not take.
     retrying: Rc<Cell<bool>>,
 }
@@ -32,7 +33,7 @@ impl Gateway {
     pub fn new(mailboxes: Vec<MailboxSender<Command<OwnedFd>>>, settings: ShardSettings) -> Self {
         Self {
             mailboxes: Rc::new(RefCell::new(mailboxes)),
-            settings: Rc::new(settings),
+            settings: Rc::new(RefCell::new(settings)),
             retrying: Rc::default(),
         }
     }
@@ -104,7 +105,7 @@ impl Gateway {
 
     /// Sends a review's verdict to the room.
     pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
-        let home = self.settings.home(room);
+        let home = self.home(room);
         self.deliver(home, Command::Verdict(room, ticket, verdict));
     }
 
@@ -120,8 +121,9 @@ impl Gateway {
     ///
     /// The shards go on.
     pub async fn turn_doors(&self, open: bool, deadline: Duration) -> Result<(), Refused> {
-        let mut answers = Vec::with_capacity(self.settings.shard_count);
-        for shard in 0..self.settings.shard_count {
+        let shard_count = self.shard_count();
+        let mut answers = Vec::with_capacity(shard_count);
+        for shard in 0..shard_count {
             let (answer, answered) = oneshot::channel();
             let doors = Doors {
                 open,
@@ -137,11 +139,6 @@ impl Gateway {
         Ok(())
     }
 
-    /// Number of shards.
-    pub fn shard_count(&self) -> usize {
-        self.settings.shard_count
-    }
-
     /// Sends a command to one shard.
     pub fn tell(&self, shard: ShardId, command: Command<OwnedFd>) {
         self.deliver(shard, command);
@@ -149,7 +146,7 @@ impl Gateway {
 
     /// Sends a command to every shard.
     pub fn tell_each(&self, command: impl Fn() -> Command<OwnedFd>) {
-        for shard in 0..self.settings.shard_count {
+        for shard in 0..self.shard_count() {
             self.deliver(shard, command());
         }
     }
@@ -164,8 +161,8 @@ impl Gateway {
         command: impl Fn(oneshot::Sender<T>) -> Command<OwnedFd>,
         within: Duration,
     ) -> Result<Vec<T>, Refused> {
-        let mut answers = Vec::with_capacity(self.settings.shard_count);
-        for shard in 0..self.settings.shard_count {
+        let mut answers = Vec::with_capacity(self.shard_count());
+        for shard in 0..self.shard_count() {
             let (answer, answered) = oneshot::channel();
             self.deliver(shard, command(answer));
             answers.push(answered);
@@ -179,9 +176,38 @@ impl Gateway {
         Ok(given)
     }
 
+    /// Gives every shard these settings, which it takes over for certain; returns the shards that have not done so
+    /// in time.
+    pub async fn adopt(&self, mut changed: ChangedSettings) -> Vec<ShardId> {
+        changed.shard.shard_count = self.shard_count();
+        let mut answers = Vec::new();
+        for shard in 0..self.shard_count() {
+            let (answer, answered) = oneshot::channel();
+            self.deliver(shard, Command::Adopt(Box::new(changed.clone()), answer));
+            answers.push(answered);
+        }
+        self.settings.replace(changed.shard);
+        let mut late = Vec::new();
+        for (shard, answered) in answers.into_iter().enumerate() {
+            if answer_of(answered, SHARD_ANSWER_MAX).await.is_err() {
+                late.push(shard);
+            }
+        }
+        late
+    }
+
+    /// Number of shards.
+    pub fn shard_count(&self) -> usize {
+        self.settings.borrow().shard_count
+    }
+
+    fn home(&self, room: RoomId) -> ShardId {
+        self.settings.borrow().home(room)
+    }
+
     /// Returns the rate of deletions of all rooms, which is also that of disconnects; `None`: not limited.
     pub fn moderations(&self) -> Option<Rate> {
-        self.settings.account_moderations
+        self.settings.borrow().account_moderations
     }
 
     /// Tells every shard to cut its connections and stop. The retry task does not run any more, so this call waits
@@ -224,7 +250,7 @@ impl Gateway {
         command: impl FnOnce(Answer<T>) -> Command<OwnedFd>,
     ) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.deliver(self.settings.home(room), command(answer));
+        self.deliver(self.home(room), command(answer));
         answer_of(answered, SHARD_ANSWER_MAX).await
     }
 }
@@ -254,7 +280,7 @@ const STOP_RETRIES_MAX: u32 = 5_000;
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
-            .field("shards", &self.settings.shard_count)
+            .field("shards", &self.shard_count())
             .finish_non_exhaustive()
     }
 }

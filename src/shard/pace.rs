@@ -20,6 +20,11 @@ impl Pace {
         }
     }
 
+    /// Changes the ceiling; what sends cost stays known.
+    pub(super) fn set_ceiling(&mut self, ceiling: Duration) {
+        self.ceiling = ceiling;
+    }
+
     /// Notes that submitting `queued` took `elapsed`; returns the new cost if these sends change
     /// it. Only short sends count: the extra cost of a long one is copying, which collecting longer
     /// does not save. Counting it would be positive feedback: longer batches raise the interval,
@@ -69,6 +74,18 @@ mod tests {
         for _ in 0..100 {
             let _learned = pace.note(queued, Duration::from_micros(micros_each) * sends);
         }
+    }
+
+    /// Goal: another ceiling counts for the next flush, with the cost known so far.
+    #[test]
+    fn the_ceiling_can_change() {
+        let mut pace = Pace::new(CEILING);
+        noted(&mut pace, 32, 200, 20);
+        assert_eq!(pace.interval(1_000_000), CEILING);
+        pace.set_ceiling(CEILING / 10);
+        assert_eq!(pace.interval(1_000_000), CEILING / 10);
+        pace.set_ceiling(Duration::from_secs(10));
+        assert!(pace.interval(10_000) > CEILING);
     }
 
     /// Goal: the pace follows the cost of short sends, and neither that of long ones nor that of a

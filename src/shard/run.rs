@@ -152,6 +152,10 @@ impl Driver {
             };
             self.note_rings();
             self.acceptor.note();
+            let adopted = self.core.borrow_mut().take_adopted();
+            if let Some(settings) = adopted {
+                self.acceptor.adopt(settings);
+            }
             for doors in self.take_doors() {
                 turn_doors(doors, &self.acceptor);
             }

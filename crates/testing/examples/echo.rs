@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use uproar::clock::Clock;
 use uproar::shard::gateway::Gateway;
-use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig};
+use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig, HandshakeSettings};
 use uproar::shard::mesh::{Listeners, Plan, bind, start};
 use uproar::shard::settings::ShardSettings;
 use uproar::supervisor::Supervisor;
@@ -35,12 +35,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let handshake_config = HandshakeConfig {
         keyring: Arc::default(),
-        tls: None,
-        origins: Arc::new([]),
         pages: None,
-        compression: true,
         echo: true,
-        limits: Arc::default(),
+        settings: HandshakeSettings {
+            tls: None,
+            origins: Arc::new([]),
+            compression: true,
+            limits: Arc::default(),
+        },
     };
     let sockets = bind(arguments.listen, arguments.shards)?;
     let sockets: Vec<_> = sockets.iter().collect();

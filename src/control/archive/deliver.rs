@@ -1,6 +1,7 @@
 //! One configuration's delivery: waits until a batch is due, ships it until it has arrived, and
 //! only then moves the cursor.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
@@ -24,13 +25,38 @@ use uproar_proto::base::number::wide;
 /// State that all sinks share.
 #[derive(Debug)]
 pub(super) struct Common {
-    pub(super) client: SinkClient,
+    // Replaced as a whole when settings change.
+    client: RefCell<Rc<SinkClient>>,
     pub(super) metrics: Arc<ArchiveMetrics>,
     pub(super) clock: Clock,
     pub(super) supervisor: Supervisor,
 }
 
 impl Common {
+    pub(super) fn new(
+        client: SinkClient,
+        metrics: Arc<ArchiveMetrics>,
+        clock: Clock,
+        supervisor: Supervisor,
+    ) -> Self {
+        Self {
+            client: RefCell::new(Rc::new(client)),
+            metrics,
+            clock,
+            supervisor,
+        }
+    }
+
+    /// The settings now, and what sends by them.
+    pub(super) fn client(&self) -> Rc<SinkClient> {
+        Rc::clone(&self.client.borrow())
+    }
+
+    /// Uses `client` for what is sent from now on.
+    pub(super) fn set_client(&self, client: SinkClient) {
+        self.client.replace(Rc::new(client));
+    }
+
     fn now_ms(&self) -> u64 {
         self.clock.now().unix.millis()
     }
@@ -74,7 +100,7 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
             }
         };
         let planned = sink.spool.borrow().is_planned();
-        let due = Due::new(sink.kind(), &common.client.settings);
+        let due = Due::new(sink.kind(), &common.client().settings);
         let bytes = sink.spool.borrow().backlog_bytes();
         let wait = if planned {
             Duration::ZERO
@@ -131,14 +157,13 @@ async fn read(sink: &Sink, common: &Common, location: BatchLocation) -> Option<R
 
 /// Ships until all records have arrived, are too old, or were dropped by the spool.
 async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
-    let Common {
-        client, metrics, ..
-    } = common;
-    let divide = || {
+    let metrics = &common.metrics;
+    let divide = |client: &SinkClient| {
         let uploads = uploads(&client.settings, sink.id, &sink.destination.borrow(), batch);
         Shipment::new(uploads, sink.drops_left.get())
     };
-    let (mut generation, mut shipment) = (sink.generation.get(), divide());
+    let mut client = common.client();
+    let (mut generation, mut shipment) = (sink.generation.get(), divide(&client));
     while let Some(upload) = shipment.next() {
         if sink.spool.borrow().position() != batch.first {
             return;
@@ -147,7 +172,7 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
         // Elapsed time of this server: a record's own time may come from a wrong clock.
         let newest = batch.end().saturating_sub(1);
         let age = sink.spool.borrow().age(newest, common.clock.now().tick);
-        if age > client.settings.age_max {
+        if age > common.client().settings.age_max {
             let records = shipment.count();
             tracing::error!(configuration = %sink.id, records, "chat logs: undelivered for too long; dropped");
             metrics.dropped(kind, DropReason::Age, records);
@@ -157,7 +182,8 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
         let outcome = client.ship(upload, batch, common.clock.now().unix).await;
         if sink.generation.get() != generation {
             // The old destination accepted it: the new destination gets everything.
-            (generation, shipment) = (sink.generation.get(), divide());
+            client = common.client();
+            (generation, shipment) = (sink.generation.get(), divide(&client));
             continue;
         }
         let backlog = sink.spool.borrow().backlog();
@@ -174,7 +200,8 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
             let _either = tokio::time::timeout(jittered, sink.redirected.notified()).await;
         }
         if sink.generation.get() != generation {
-            (generation, shipment) = (sink.generation.get(), divide());
+            client = common.client();
+            (generation, shipment) = (sink.generation.get(), divide(&client));
         }
     }
 }

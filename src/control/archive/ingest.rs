@@ -15,6 +15,7 @@ use super::deliver::{Common, deliver};
 use super::metrics::{DropReason, Kind};
 use super::record;
 use super::sink::Sink;
+use super::sink_client::SinkClient;
 use super::spool::Spool;
 use crate::control::record::Destination;
 use crate::logging::{Kind as LineKind, local};
@@ -40,6 +41,8 @@ pub(super) enum ArchiveCommand {
     Load(Vec<(LoggingId, Destination)>),
     /// The configuration is new, or its destination has changed.
     Put(LoggingId, Destination),
+    /// Other settings, and what sends by them.
+    Adopt(Box<SinkClient>),
     /// The configuration was deleted; its records are deleted too.
     Remove(LoggingId),
     /// Spool the contents of the mailboxes and stop.
@@ -273,6 +276,7 @@ impl Ingest {
                 }
             }
             ArchiveCommand::Put(id, destination) => self.put(id, destination),
+            ArchiveCommand::Adopt(client) => self.adopt(*client),
             ArchiveCommand::Remove(id) => self.remove(id),
             ArchiveCommand::Stop => self.stopping = true,
         }
@@ -284,7 +288,7 @@ impl Ingest {
             running.sink.redirect(metrics, destination);
             return;
         }
-        let bytes_max = self.common.client.settings.spool_bytes_max;
+        let bytes_max = self.common.client().settings.spool_bytes_max;
         let now = self.common.clock.now().tick;
         match Spool::open(&self.directory(id), bytes_max, now) {
             Ok(spool) => {
@@ -313,6 +317,25 @@ impl Ingest {
         }
     }
 
+    /// Sends by `client` from now on. A delivery in progress begins anew if it would go elsewhere.
+    fn adopt(&mut self, client: SinkClient) {
+        let goes_elsewhere = client
+            .settings
+            .goes_elsewhere(&self.common.client().settings);
+        let bytes_max = client.settings.spool_bytes_max;
+        self.common.set_client(client);
+        for running in self.sinks.values() {
+            let sink = &running.sink;
+            sink.spool.borrow_mut().set_bytes_max(bytes_max);
+            if goes_elsewhere {
+                let destination = sink.destination.borrow().clone();
+                sink.redirect(&self.common.metrics, destination);
+            }
+            // Its records may be due earlier now.
+            sink.spooled.notify_one();
+        }
+    }
+
     fn remove(&mut self, id: LoggingId) {
         self.unopened.remove(&id);
         if let Some(running) = self.sinks.remove(&id) {
@@ -331,7 +354,7 @@ impl Ingest {
 
     /// Removes spools of configurations that were deleted just before the server was killed.
     fn remove_orphaned_spools(&self, all: &[(LoggingId, Destination)]) {
-        let Ok(found) = fs::read_dir(&self.common.client.settings.spool) else {
+        let Ok(found) = fs::read_dir(&self.common.client().settings.spool) else {
             return;
         };
         for entry in found.flatten() {
@@ -370,6 +393,6 @@ impl Ingest {
     }
 
     fn directory(&self, id: LoggingId) -> PathBuf {
-        self.common.client.settings.spool.join(id.as_str())
+        self.common.client().settings.spool.join(id.as_str())
     }
 }

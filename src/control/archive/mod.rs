@@ -36,6 +36,7 @@ pub use settings::ArchiveSettings;
 
 use self::ingest::ArchiveCommand;
 use self::metrics::ArchiveMetrics;
+use self::sink_client::SinkClient;
 use super::record::Destination;
 use crate::clock::Clock;
 use crate::shard::mesh::ArchiveEnd;
@@ -79,23 +80,41 @@ pub fn start(
         "archive",
         move || bell.press(),
         move |pulse| {
-            let client = sink_client::SinkClient {
+            let client = SinkClient {
                 settings: Arc::new(settings),
                 client,
             };
-            let common = deliver::Common {
-                client,
-                metrics,
-                clock,
-                supervisor: own,
-            };
+            let common = deliver::Common::new(client, metrics, clock, own);
             ingest::run(runtime, common, end, received, pulse)
         },
     )?;
     Ok(ArchiveThread { archive, thread })
 }
 
+/// Settings that a running archive takes over, with all that can fail done.
+#[derive(Debug)]
+pub struct ArchiveChange(Box<SinkClient>);
+
+impl ArchiveChange {
+    /// Makes what sends by these settings. The spools stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// The system's certificates cannot be read, and an endpoint needs them.
+    pub fn new(settings: ArchiveSettings) -> io::Result<Self> {
+        Ok(Self(Box::new(SinkClient {
+            client: settings.client()?,
+            settings: Arc::new(settings),
+        })))
+    }
+}
+
 impl Archive {
+    /// Takes changed settings over, for what is sent and spooled from now on.
+    pub fn adopt(&self, change: ArchiveChange) {
+        self.send(ArchiveCommand::Adopt(change.0));
+    }
+
     /// Announces a new or changed configuration. Records in its spool go to the new destination.
     pub fn put(&self, id: LoggingId, destination: Destination) {
         self.send(ArchiveCommand::Put(id, destination));

@@ -42,6 +42,20 @@ impl ArchiveSettings {
             .max(1)
     }
 
+    /// Whether records go to other endpoints than by `other`, or with other credentials.
+    pub(super) fn goes_elsewhere(&self, other: &Self) -> bool {
+        let endpoints = |settings: &Self| {
+            let Self {
+                s3,
+                cloudwatch,
+                firehose,
+                ..
+            } = settings;
+            [s3.clone(), cloudwatch.clone(), firehose.clone()]
+        };
+        endpoints(self) != endpoints(other) || self.credentials != other.credentials
+    }
+
     /// The client for the endpoints; `None` without credentials.
     pub(super) fn client(&self) -> io::Result<Option<AwsClient>> {
         let Some(credentials) = self.credentials.clone() else {

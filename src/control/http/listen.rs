@@ -36,7 +36,7 @@ pub(in crate::control) async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let acceptor = tls.map(TlsAcceptor::from);
+    control.tls.replace(tls);
     let admission = &control.admission;
     let overdue = tokio::task::spawn_local(local::log_overdue());
     let mut stop = std::pin::pin!(stop);
@@ -54,7 +54,8 @@ pub(in crate::control) async fn serve(
             slot: Rc::new(slot),
             ip,
         };
-        let serving = serve_connection(accepted, acceptor.clone(), control.phase.watch());
+        let acceptor = control.tls.borrow().clone().map(TlsAcceptor::from);
+        let serving = serve_connection(accepted, acceptor, control.phase.watch());
         tokio::task::spawn_local(serving);
         accepts = accepts.wrapping_add(1);
         // Not between an accept and its task: a pause must see every connection.

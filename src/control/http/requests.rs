@@ -83,7 +83,7 @@ pub(super) async fn serve_http(
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = counts.begin();
         let caller = Caller {
-            ip: client_ip(control.admission.trusted(), ip, request.headers()),
+            ip: client_ip(&control.admission.trusted(), ip, request.headers()),
             slot: Rc::clone(&slot),
             ends_unread: Rc::clone(&unread),
         };

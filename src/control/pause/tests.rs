@@ -25,7 +25,7 @@ use crate::control::throttle::Rates;
 use crate::control::{ControlAdmissionSettings, ControlSettings};
 use crate::durable::faults::Scratch;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::HandshakeConfig;
+use crate::shard::handshake::{HandshakeConfig, HandshakeSettings};
 use crate::shard::mesh::{self, Shards};
 use crate::shard::settings::ShardSettings;
 use crate::supervisor::{Supervisor, runtime};
@@ -62,12 +62,14 @@ impl World {
         let messaging = TcpListener::bind(any).expect("loopback");
         let handshake_config = HandshakeConfig {
             keyring: Arc::clone(&keyring),
-            tls: None,
-            origins: Arc::default(),
             pages: None,
-            compression: false,
             echo: false,
-            limits: Arc::default(),
+            settings: HandshakeSettings {
+                tls: None,
+                origins: Arc::default(),
+                compression: false,
+                limits: Arc::default(),
+            },
         };
         let mut shards = mesh::start(mesh::Plan {
             settings: settings.clone(),

@@ -49,10 +49,10 @@ const COMPLAINTS: Rate = Rate::per_second(1);
 /// Sends messages to review. One, on the control thread.
 pub struct Reviews {
     control: Rc<Control>,
-    settings: ReviewSettings,
+    settings: RefCell<ReviewSettings>,
     // From a message's arrival to its deadline; the shards' one.
-    timeout: Duration,
-    client: HandlerClient,
+    timeout: Cell<Duration>,
+    client: RefCell<Rc<HandlerClient>>,
     // By the function's ARN; above REVIEW_HANDLERS_MAX those without a review are dropped.
     handlers: RefCell<HashMap<String, Rc<Handler>>>,
     // Free requests of all handlers together.
@@ -65,13 +65,36 @@ struct Handler {
     // The function's ARN.
     function: String,
     // `None`: its address is not configured.
-    target: Option<Target>,
+    target: RefCell<Option<Rc<Target>>>,
     // Its free requests.
     requests: Semaphore,
     // Reviews that wait for a free request; at most REVIEW_WAITING_PER_HANDLER_MAX.
     waiting: Cell<usize>,
     // Log lines it may still cause.
     complaints: Cell<Budget>,
+}
+
+/// Settings that running reviews take over, with all that can fail done.
+#[derive(Debug)]
+pub struct ReviewChange {
+    settings: ReviewSettings,
+    timeout: Duration,
+    client: HandlerClient,
+}
+
+impl ReviewChange {
+    /// Makes what calls handlers by these settings; `timeout` is the shards' one.
+    ///
+    /// # Errors
+    ///
+    /// The system's certificates cannot be read, and a handler needs them.
+    pub fn new(settings: ReviewSettings, timeout: Duration) -> io::Result<Self> {
+        Ok(Self {
+            client: HandlerClient::new(settings.is_secure())?,
+            settings,
+            timeout,
+        })
+    }
 }
 
 /// Why a review fails.
@@ -117,16 +140,35 @@ impl Reviews {
         timeout: Duration,
         metrics: Rc<ReviewMetrics>,
     ) -> io::Result<Rc<Self>> {
-        let client = HandlerClient::new(settings.is_secure())?;
-        Ok(Rc::new(Self {
-            control,
+        let ReviewChange {
             settings,
             timeout,
             client,
+        } = ReviewChange::new(settings, timeout)?;
+        Ok(Rc::new(Self {
+            control,
+            settings: RefCell::new(settings),
+            timeout: Cell::new(timeout),
+            client: RefCell::new(Rc::new(client)),
             handlers: RefCell::default(),
             requests: Semaphore::new(REVIEW_IN_FLIGHT_MAX),
             metrics,
         }))
+    }
+
+    /// Takes changed settings over. Calls in progress end as they began; reviews that wait for a free request go by
+    /// the new settings, and without a handler there the room's `fallbackResult` decides.
+    pub fn adopt(&self, change: ReviewChange) {
+        self.settings.replace(change.settings);
+        self.timeout.set(change.timeout);
+        self.client.replace(Rc::new(change.client));
+        for handler in self.handlers.borrow().values() {
+            handler.target.replace(self.target(&handler.function));
+        }
+    }
+
+    fn target(&self, function: &str) -> Option<Rc<Target>> {
+        self.settings.borrow().target(function).map(Rc::new)
     }
 
     /// Handles the shards' requests, forever. Call within a `LocalSet`.
@@ -179,7 +221,10 @@ impl Reviews {
     }
 
     async fn review(&self, handler: &Handler, request: &ReviewRequest) -> Result<Verdict, Fault> {
-        let target = handler.target.as_ref().ok_or(Fault::Unconfigured)?;
+        let is_configured = handler.target.borrow().is_some();
+        if !is_configured {
+            return Err(Fault::Unconfigured);
+        }
         let (_own, _all) = {
             let _waiting = Counted::new(&handler.waiting);
             let own = handler.requests.acquire().await;
@@ -198,13 +243,16 @@ impl Reviews {
         };
         let question = Bytes::from(question_json(&question));
         let now = self.control.clock.now().unix;
-        let answer = self.client.call(target, question, now).await?;
+        let target = handler.target.borrow().clone();
+        let target = target.ok_or(Fault::Unconfigured)?;
+        let client = Rc::clone(&self.client.borrow());
+        let answer = client.call(&target, question, now).await?;
         let mut verdict = match answer.fault {
             None => read_answer(&answer.body, usize::from(request.content_chars_max))?,
             Some(fault) => read_denial(&answer.body).ok_or(fault)?,
         };
         if let Verdict::Allow(rewrite) = &mut verdict
-            && self.settings.omitted_attributes_drop
+            && self.settings.borrow().omitted_attributes_drop
         {
             rewrite.attributes_json.get_or_insert("null".into());
         }
@@ -223,7 +271,7 @@ impl Reviews {
         let left = request.deadline.since(now);
         let late = now.since(request.deadline);
         self.metrics
-            .note(counted, self.timeout.saturating_sub(left) + late);
+            .note(counted, self.timeout.get().saturating_sub(left) + late);
         if let Err(fault) = &outcome {
             let mut budget = handler.complaints.get();
             if budget.take(COMPLAINTS, now) {
@@ -247,7 +295,7 @@ impl Reviews {
             handlers.retain(|_, handler| Rc::strong_count(handler) > 1);
         }
         let handler = Rc::new(Handler {
-            target: self.settings.target(&function),
+            target: RefCell::new(self.target(&function)),
             requests: Semaphore::new(REVIEW_IN_FLIGHT_PER_HANDLER_MAX),
             waiting: Cell::new(0),
             complaints: Cell::default(),

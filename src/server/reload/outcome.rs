@@ -7,12 +7,15 @@ use serde::Serialize;
 use crate::config::{Change, ConfigError, Reloading};
 use crate::control::access::KeyFileError;
 use crate::server::StartError;
+use crate::shard::settings::ShardId;
 
 /// What a reload has changed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Changed {
     /// Keys with their old and new values; none, if the configuration is as it was.
     pub(super) changes: Vec<Change>,
+    /// Shards that have not answered in time: they take the changes over when they take a turn.
+    pub(super) late: Vec<ShardId>,
 }
 
 impl Changed {
@@ -23,6 +26,13 @@ impl Changed {
                 key = change.key,
                 change = change.text,
                 "configuration changed"
+            );
+        }
+        if !self.late.is_empty() {
+            let shards = &self.late;
+            tracing::warn!(
+                ?shards,
+                "reloaded, but these shards take no turn: /livez tells more"
             );
         }
         tracing::info!(keys = self.changes.len(), "reloaded");

@@ -1,6 +1,7 @@
 //! The part of a reload that can fail: reads, checks and builds, and changes nothing.
 
-use std::path::Path;
+use std::io;
+use std::path::PathBuf;
 
 use rustls::sign::CertifiedKey;
 use tracing_subscriber::EnvFilter;
@@ -10,8 +11,19 @@ use super::outcome::Refused;
 use crate::config::{Change, Reloading, Reread, Running};
 use crate::control::access::NewKeys;
 use crate::control::access::keyfile::KeyFile;
+use crate::control::archive::ArchiveChange;
+use crate::control::review::ReviewChange;
 use crate::durable::Watched;
-use crate::server::tls::LiveCertificate;
+use crate::server::tls::{self, Listeners};
+use crate::server::{StartError, preflight};
+
+/// What a reload begins from.
+pub(super) struct Present {
+    pub(super) running: Running,
+    pub(super) data_dir: PathBuf,
+    pub(super) shards: usize,
+    pub(super) tls: Listeners,
+}
 
 /// Everything that a reload takes over.
 pub(super) struct Prepared {
@@ -19,7 +31,19 @@ pub(super) struct Prepared {
     pub(super) keys: NewKeys,
     pub(super) filter: EnvFilter,
     pub(super) sealing_keys: SealingKeys,
-    pub(super) certified: Option<(CertifiedKey, Watched<2>)>,
+    pub(super) tls: PreparedTls,
+    /// `None`: unchanged, so that connections to handlers are kept.
+    pub(super) review: Option<ReviewChange>,
+    /// `None`: unchanged.
+    pub(super) archive: Option<ArchiveChange>,
+}
+
+/// The TLS of the listeners.
+pub(super) enum PreparedTls {
+    /// The keys of `[tls]` are unchanged: the content of its files, if there are any.
+    Same(Option<Box<(CertifiedKey, Watched<2>)>>),
+    /// Other files, or other listeners.
+    New(Listeners),
 }
 
 /// Prepares a reload. Blocks for tens of milliseconds.
@@ -27,26 +51,36 @@ pub(super) struct Prepared {
 /// # Errors
 ///
 /// Why the running server cannot take the configuration or one of its files over.
-pub(super) fn prepare(
-    running: &Running,
-    data_dir: &Path,
-    certificate: Option<&LiveCertificate>,
-) -> Result<Prepared, Refused> {
-    let reread = running.read()?;
+pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
+    let mut reread = present.running.read()?;
     let is_live = |change: &Change| change.reloading() == Reloading::Live;
     let refused = reread.changes.iter().filter(|change| !is_live(change));
     let refused: Vec<_> = refused.cloned().collect();
     if !refused.is_empty() {
         return Err(Refused::NotLive(refused));
     }
-    let settings = &reread.settings;
+    preflight::fit(&mut reread.settings, present.shards)?;
+    let (settings, changes) = (&reread.settings, &reread.changes);
+    let in_section = |section: &str| changes.iter().any(|change| change.key.starts_with(section));
+    let review = in_section("review.").then(|| {
+        let timeout = settings.shard.review_timeout;
+        ReviewChange::new(settings.review.clone(), timeout).map_err(StartError::Certificates)
+    });
+    let archive = in_section("logging.").then(|| {
+        let fault = |cause: io::Error| StartError::Archive { cause };
+        ArchiveChange::new(settings.archive.clone()).map_err(fault)
+    });
     Ok(Prepared {
-        keys: NewKeys::read(settings.keys.clone(), &KeyFile::of(data_dir))?,
+        keys: NewKeys::read(settings.keys.clone(), &KeyFile::of(&present.data_dir))?,
         filter: EnvFilter::new(&settings.log_filter),
-        sealing_keys: SealingKeys::read(data_dir)?,
-        certified: match certificate {
-            Some(certificate) => certificate.read()?,
-            None => None,
+        sealing_keys: SealingKeys::read(&present.data_dir)?,
+        review: review.transpose()?,
+        archive: archive.transpose()?,
+        // Last, since `uproar dev` writes the certificate that it makes.
+        tls: match &present.tls.certificate {
+            _ if in_section("tls.") => PreparedTls::New(tls::configure(settings)?),
+            Some(certificate) => PreparedTls::Same(certificate.read()?.map(Box::new)),
+            None => PreparedTls::Same(None),
         },
         reread,
     })

@@ -120,6 +120,10 @@ impl<W: Io> Core<W> {
                 }
             }
             Command::Doors(doors) => self.doors.push(doors),
+            Command::Adopt(changed, answer) => {
+                self.adopt(*changed);
+                let _caller_gone = answer.send(Ok(()));
+            }
             Command::Stop => {
                 self.stopping = true;
                 connections.cut_all(rooms, env);

@@ -26,6 +26,7 @@ use crate::shard::settings::{Reservation, ShardSettings};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CHECK_GRANULE, PARSE_PADDING_BYTES, PING_INTERVAL};
+use uproar_proto::base::rate::Rate;
 use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::base::wheel::Wheel;
 use uproar_proto::room::RoomSettings;
@@ -83,6 +84,11 @@ impl<W: Io> Connections<W> {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Changes the rate of requests of one connection.
+    pub(super) fn set_connection_rate(&mut self, rate: Option<Rate>) {
+        self.inbound.session_context().set_connection_rate(rate);
     }
 
     /// Begins a turn.

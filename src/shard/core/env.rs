@@ -16,7 +16,7 @@ use uproar_proto::ws::Deflater;
 pub(super) struct Env<S> {
     /// This shard's number, below `settings.shard_count`.
     pub(super) id: ShardId,
-    /// Settings of all shards; never changed.
+    /// Settings of all shards; [`Core::adopt`](super::Core::adopt) alone changes them.
     pub(super) settings: ShardSettings,
     /// This shard's counters: its thread alone writes them.
     pub(super) metrics: Arc<ShardMetrics>,

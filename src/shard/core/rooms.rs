@@ -11,6 +11,7 @@ mod publish;
 mod review;
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::env::Env;
 use crate::shard::command::Refused;
@@ -102,6 +103,11 @@ impl Rooms {
             review_queue: ReviewQueue::new(reviews),
             gate: DurabilityGate::new(archive),
         }
+    }
+
+    /// Changes how long a room collects messages at most.
+    pub(super) fn set_pace_ceiling(&mut self, ceiling: Duration) {
+        self.pace.set_ceiling(ceiling);
     }
 
     /// Makes place for this many rooms.

@@ -146,6 +146,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::RoomDeleted(..)
         | Command::Spooled(..)
         | Command::Doors(..)
+        | Command::Adopt(..)
         | Command::Freeze(..)
         | Command::Marker(..)
         | Command::Thaw

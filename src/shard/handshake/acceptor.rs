@@ -1,13 +1,13 @@
 //! What one shard's acceptor and its handshakes share: settings, bounds, counters.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::config::HandshakeConfig;
+use super::config::{AcceptSettings, HandshakeConfig, HandshakeSettings};
 use crate::clock::Clock;
 use crate::logging::Kind;
 use crate::net::rings::Rings;
@@ -38,6 +38,10 @@ pub(crate) struct OwnShard {
 /// Accepts and admits the connections of one shard.
 pub(crate) struct Acceptor {
     pub(super) config: HandshakeConfig,
+    // Those of `config` until others are adopted.
+    settings: RefCell<HandshakeSettings>,
+    // Number of shards, which share the limit on an address's connections.
+    shards: usize,
     pub(crate) shard: OwnShard,
     pub(super) clock: Clock,
     /// Makes the `Id`s of refusals.
@@ -63,13 +67,13 @@ impl Acceptor {
         clock: Clock,
         ids: FrameIds,
     ) -> Self {
-        let limits = &config.limits;
+        let limits = &config.settings.limits;
         let places = Places::new(limits.handshakes_max, limits.address_handshakes_max);
-        let connections = limits.address_connections_max;
-        let part = connections.map(|limit| part_of(limit, shards));
-        let shares = Shares::new(part, limits.address_refusals);
+        let shares = Shares::new(connections_max(limits, shards), limits.address_refusals);
         Self {
+            settings: RefCell::new(config.settings.clone()),
             config,
+            shards,
             shard,
             clock,
             ids: RefCell::new(ids),
@@ -87,9 +91,25 @@ impl Acceptor {
         self.shares.borrow_mut().readmit(Holder::of(ip), now)
     }
 
+    /// The settings of handshakes now.
+    pub(super) fn settings(&self) -> Ref<'_, HandshakeSettings> {
+        self.settings.borrow()
+    }
+
+    /// Takes other settings over, for handshakes from now on.
+    pub(crate) fn adopt(&self, settings: HandshakeSettings) {
+        let limits = &settings.limits;
+        let mut places = self.places.borrow_mut();
+        places.set_share_max(limits.address_handshakes_max);
+        let part = connections_max(limits, self.shards);
+        let mut shares = self.shares.borrow_mut();
+        shares.set_limits(part, limits.address_refusals);
+        self.settings.replace(settings);
+    }
+
     /// Whether connections speak TLS from their first byte.
     pub(crate) fn has_tls(&self) -> bool {
-        self.config.tls.is_some()
+        self.settings().tls.is_some()
     }
 
     /// [`Limiter::admit`](crate::logging::Limiter::admit) of this shard, now.
@@ -164,7 +184,7 @@ impl Acceptor {
         oldest.stream.abort();
         if let Some(suppressed) = self.admit_line(Kind::HandshakeLimit) {
             let reason = "Too many handshakes are in progress: the oldest one gave way";
-            let (ip, limit) = (oldest.ip, self.config.limits.handshakes_max);
+            let (ip, limit) = (oldest.ip, self.settings().limits.handshakes_max);
             tracing::warn!(%ip, reason, limit, suppressed, "handshake refused");
         }
     }
@@ -188,7 +208,7 @@ impl Acceptor {
 
     /// The holder whose share `ip` counts against; a trusted proxy's own connections count against none.
     pub(super) fn holder(&self, ip: IpAddr) -> Option<Holder> {
-        (!self.config.limits.trusted.trusts(ip)).then(|| Holder::of(ip))
+        (!self.settings().limits.trusted.trusts(ip)).then(|| Holder::of(ip))
     }
 
     /// Whether one more refusal of this address gets an answer; refusals without one are counted.
@@ -203,4 +223,10 @@ impl Acceptor {
         }
         answered
     }
+}
+
+/// Most open connections of one address on one of `shards` shards.
+fn connections_max(limits: &AcceptSettings, shards: usize) -> Option<usize> {
+    let limit = limits.address_connections_max;
+    limit.map(|limit| part_of(limit, shards))
 }

@@ -67,21 +67,28 @@ pub fn percent_of(whole: usize, percent: u32) -> usize {
     (whole * percent / 100).max(1)
 }
 
-/// Settings that the handshakes of all shards share.
+/// What the handshakes of all shards share.
 #[derive(Clone)]
 pub struct HandshakeConfig {
     /// Opens tokens.
     pub keyring: LiveKeyring,
+    /// Answers plain HTTP requests.
+    pub pages: Option<Arc<dyn Pages>>,
+    /// Conformance mode: every connection is admitted without a token.
+    pub echo: bool,
+    /// Settings at first.
+    pub settings: HandshakeSettings,
+}
+
+/// Settings of handshakes that a running server may change.
+#[derive(Debug, Clone)]
+pub struct HandshakeSettings {
     /// TLS settings, if the listener uses TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// `Origin` values that may connect; empty: any. The token is the only credential either way.
     pub origins: Arc<[String]>,
-    /// Answers plain HTTP requests.
-    pub pages: Option<Arc<dyn Pages>>,
     /// Whether the server accepts permessage-deflate.
     pub compression: bool,
-    /// Conformance mode: every connection is admitted without a token.
-    pub echo: bool,
     /// Limits on handshakes and on single addresses.
     pub limits: Arc<AcceptSettings>,
 }

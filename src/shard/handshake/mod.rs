@@ -15,4 +15,6 @@ mod stream;
 pub(super) mod task;
 mod upgrade;
 
-pub use config::{AcceptSettings, ECHO_ROOM, HandshakeConfig, LiveKeyring, Pages, percent_of};
+pub use config::{
+    AcceptSettings, ECHO_ROOM, HandshakeConfig, HandshakeSettings, LiveKeyring, Pages, percent_of,
+};

@@ -27,7 +27,7 @@ impl PartialRequest {
     pub(crate) fn new(ip: IpAddr, acceptor: &Acceptor) -> Self {
         Self {
             ip,
-            is_prefaced: acceptor.config.limits.trusted.trusts(ip),
+            is_prefaced: acceptor.settings().limits.trusted.trusts(ip),
             received: Vec::new(),
             scanner: HeadScanner::default(),
             decided: None,

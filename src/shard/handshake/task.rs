@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::acceptor::Acceptor;
 use super::enter::enter;
@@ -146,7 +145,8 @@ async fn read_head(
     ip: &mut IpAddr,
     acceptor: &Acceptor,
 ) -> Result<AcceptedUpgrade, NoUpgrade> {
-    if let Some(config) = &acceptor.config.tls {
+    let tls = acceptor.settings().tls.clone();
+    if let Some(config) = tls {
         if peer.plain.is_empty() {
             peer.read().await?;
         }
@@ -154,7 +154,7 @@ async fn read_head(
         if first.is_some_and(|first| http::is_without_tls(*first)) {
             return Err(Rejected::WithoutTls.into());
         }
-        peer.set_up_tls(Tls::new(Arc::clone(config)).map_err(Rejected::from)?);
+        peer.set_up_tls(Tls::new(config).map_err(Rejected::from)?);
     }
     loop {
         if let Some(upgrade) = examine(scanner, &peer.plain, acceptor, ip)? {

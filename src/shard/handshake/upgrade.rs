@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::acceptor::Acceptor;
-use super::config::{ECHO_ROOM, HandshakeConfig};
+use super::config::ECHO_ROOM;
 use super::rejected::{NoUpgrade, Rejected};
 use crate::shard::command::PendingConnection;
 use crate::shard::command::user_hash;
@@ -36,7 +36,8 @@ pub(super) fn examine(
         return Ok(None);
     };
     let (head, leftover) = received.split_at(end);
-    let trusted = &acceptor.config.limits.trusted;
+    let settings = acceptor.settings();
+    let trusted = &settings.limits.trusted;
     if trusted.trusts(*ip) {
         http::field_values(head, trusted.header().name(), |values| {
             *ip = trusted.viewer(*ip, values);
@@ -56,7 +57,8 @@ fn judge(
         Request::Upgrade(upgrade) => upgrade,
         Request::Plain { .. } => return Err(NoUpgrade::Page),
     };
-    let origins = &acceptor.config.origins;
+    let settings = acceptor.settings();
+    let origins = &settings.origins;
     if let Some(origin) = upgrade.origin
         && !origins.is_empty()
         && !origins.iter().any(|allowed| allowed == origin)
@@ -69,7 +71,11 @@ fn judge(
         open(&upgrade, acceptor)?
     };
     let mut greeting = Vec::with_capacity(256 + upgrade.token.map_or(0, str::len));
-    let agreement = agree(&acceptor.config, &upgrade);
+    let agreement = if settings.compression {
+        agree(acceptor.config.echo, &upgrade)
+    } else {
+        None
+    };
     http::switching_protocols(&mut greeting, upgrade.key, upgrade.token, agreement);
     Ok(PendingConnection {
         socket: (),
@@ -138,16 +144,13 @@ fn echo_token(acceptor: &Acceptor) -> OpenedToken {
 
 /// Agrees on compression. One encoding serves all viewers of a room, so all have its window; echoes are compressed
 /// one by one, with the window that a client asks for.
-fn agree(config: &HandshakeConfig, upgrade: &Upgrade<'_>) -> Option<Agreement> {
-    let (min, max) = if config.echo {
+fn agree(echo: bool, upgrade: &Upgrade<'_>) -> Option<Agreement> {
+    let (min, max) = if echo {
         ECHO_WINDOW_BITS
     } else {
         (DEFLATE_WINDOW_BITS, DEFLATE_WINDOW_BITS)
     };
-    config
-        .compression
-        .then(|| upgrade.offers.agree(min, max))
-        .flatten()
+    upgrade.offers.agree(min, max)
 }
 
 /// Window sizes that the compressor supports: zlib cannot use the 8 bits that RFC 7692 allows.

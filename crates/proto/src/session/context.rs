@@ -59,6 +59,14 @@ impl SessionContext {
         }
     }
 
+    /// Changes the rate of requests of one connection, unless this is the conformance suite's. What a connection has
+    /// used of its budget stays used.
+    pub fn set_connection_rate(&mut self, connection_rate: Option<Rate>) {
+        if !self.echo {
+            self.rates.requests = connection_rate;
+        }
+    }
+
     /// Makes a context for the conformance suite, which sends 16 MiB messages and 70,000 fragments.
     pub fn echo() -> Self {
         let bounds = Bounds {

@@ -14,7 +14,7 @@ use crate::base::clock::UnixTime;
 const S3: &str = "s3";
 
 /// The credentials that sign requests.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Access key id.
     pub key_id: String,

@@ -196,6 +196,11 @@ impl Spool {
         file.append(&self.staged)
     }
 
+    /// Changes the bound, for commits from now on.
+    pub fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Drops the oldest segments while there are too many bytes; returns how many undelivered
     /// records they held.
     fn shrink(&mut self) -> u64 {

@@ -38,6 +38,28 @@ fn numbers(batch: &RecordBatch) -> Vec<u64> {
     (0..batch.records.len()).map(number).collect()
 }
 
+/// Goal: a lower bound drops the oldest records at the next commit, a higher one keeps more.
+#[test]
+fn the_bound_can_change() {
+    let scratch = Scratch::new();
+    let mut spool = open(&scratch, u64::MAX);
+    let mut number = 0;
+    let mut write = |spool: &mut Spool, count: u64| {
+        for _ in 0..count {
+            stage(spool, number, 30_000);
+            number += 1;
+            spool.commit(NOW).expect("writes");
+        }
+        spool.bytes()
+    };
+    let most = write(&mut spool, 2_000);
+    spool.set_bytes_max(most / 2);
+    assert_eq!(spool.bytes(), most, "nothing is dropped before a commit");
+    assert!(write(&mut spool, 1) <= most / 2);
+    spool.set_bytes_max(u64::MAX);
+    assert!(write(&mut spool, 2_000) > most);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Commit this many records of this length.

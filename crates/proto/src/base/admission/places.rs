@@ -82,6 +82,18 @@ impl<T> Places<T> {
         }
     }
 
+    /// Changes the share. Nobody is displaced before all places are taken.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub fn set_share_max(&mut self, share_max: usize) {
+        assert!(share_max > 0, "a share");
+        self.share_max = share_max;
+        let heavy = self.counts.iter().filter(|(_, count)| **count > share_max);
+        self.heavy = heavy.map(|(holder, _)| *holder).collect();
+    }
+
     /// Places taken.
     pub fn len(&self) -> usize {
         self.held.len()

@@ -32,6 +32,25 @@ fn victim(all: &[Known], share_max: usize) -> Option<usize> {
         .map(|known| known.handle)
 }
 
+/// Goal: with another share another connection is displaced.
+#[test]
+fn the_share_can_change() {
+    let mut places = Places::new(4, 2);
+    // The oldest is of 1; 2 has two of four.
+    for (name, number) in [("old", 1), ("a", 2), ("b", 2), ("c", 3)] {
+        let entered = places.enter(Some(holder(number)), name);
+        assert!(matches!(entered, Entered::Placed(_)), "a place is free");
+    }
+    let displaced = |places: &mut Places<&'static str>| match places.enter(None, "new") {
+        Entered::Displaced(_, name) => name,
+        entered => panic!("all are taken: {entered:?}"),
+    };
+    places.set_share_max(1);
+    assert_eq!(displaced(&mut places), "a", "2 has more than its share");
+    places.set_share_max(2);
+    assert_eq!(displaced(&mut places), "old");
+}
+
 proptest! {
     /// Goal: the tables agree with a plain model in any order of operations, no bound is ever
     /// exceeded, and the right connection is displaced. Among holders with equally many either is

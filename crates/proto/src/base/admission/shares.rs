@@ -53,6 +53,13 @@ impl Shares {
         }
     }
 
+    /// Changes both bounds. Connections that came while they were not counted stay so, and no budget of refusals is
+    /// refilled.
+    pub fn set_limits(&mut self, connections_max: Option<usize>, refusals: Option<Rate>) {
+        self.connections_max = connections_max;
+        self.refusals = refusals;
+    }
+
     /// Tracked addresses.
     pub fn len(&self) -> usize {
         self.known.len()
@@ -202,6 +209,26 @@ mod tests {
             answered(&mut shares, START.after(Duration::from_secs(1))),
             10
         );
+    }
+
+    /// Goal: other bounds count at once for whoever was counted, refill nothing, and close nothing.
+    #[test]
+    fn bounds_can_change() {
+        let mut shares = Shares::new(None, Some(Rate::per_second(10)));
+        let uncounted = shares.connect(holder(1), START).expect("no bound");
+        assert!(uncounted.is_none());
+        let answered =
+            |shares: &mut Shares| (0..100).filter(|_| shares.refuse(holder(1), START)).count();
+        assert_eq!(answered(&mut shares), 10);
+        shares.set_limits(Some(2), Some(Rate::per_second(20)));
+        assert_eq!(answered(&mut shares), 0, "nothing is refilled");
+        let _open = [0; 2].map(|_| shares.connect(holder(1), START).expect("within its share"));
+        assert!(shares.connect(holder(1), START).is_err());
+        shares.set_limits(Some(3), None);
+        assert!(shares.connect(holder(1), START).is_ok());
+        assert_eq!(answered(&mut shares), 100);
+        shares.set_limits(Some(1), None);
+        assert!(shares.connect(holder(1), START).is_err());
     }
 
     /// Goal: addresses without state are dropped, however many there are; those with a connection
