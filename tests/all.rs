@@ -11,6 +11,7 @@
 
 mod admission;
 mod architecture;
+mod doors;
 mod estate;
 mod fairness;
 mod rings;

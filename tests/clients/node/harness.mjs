@@ -109,14 +109,19 @@ export class Server {
       }
       await sleep(20);
     }
-    server.api = new IvschatClient({
+    server.api = server.client();
+    return server;
+  }
+
+  /** An official client of the API. One attempt for each call, so that a refusal is seen as it is. */
+  client() {
+    return new IvschatClient({
       region: "us-west-2",
-      endpoint: server.controlUrl,
+      endpoint: this.controlUrl,
       credentials,
       maxAttempts: 1,
-      requestHandler: tls ? { httpsAgent: new https.Agent(server.trust()) } : {},
+      requestHandler: this.certificate ? { httpsAgent: new https.Agent(this.trust()) } : {},
     });
-    return server;
   }
 
   /** TLS options with the server's own certificate as the only trust anchor. */
