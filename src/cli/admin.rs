@@ -97,8 +97,19 @@ impl ReloadCommand {
         let line =
             |change: &Value| format!("{}: {}\n", text(&change["key"]), text(&change["text"]));
         let lines: String = changes.map(line).collect();
+        let late = reloaded["late"].as_array().into_iter().flatten();
+        let late: Vec<_> = late.map(ToString::to_string).collect();
+        let late = if late.is_empty() {
+            String::new()
+        } else {
+            let late = late.join(", ");
+            format!(
+                "shards {late} have not answered and follow when they take a turn; `uproar health` tells\n"
+            )
+        };
         let nothing = "no key of the configuration has changed; its files were read again\n";
-        print(if lines.is_empty() { nothing } else { &lines })
+        let lines = if lines.is_empty() { nothing } else { &lines };
+        print(&format!("{lines}{late}"))
     }
 }
 

@@ -4,14 +4,9 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use super::error::ConfigError;
-
-/// Between two looks at the file that must find the same.
-const REST: Duration = Duration::from_millis(20);
-/// Looks, a second altogether.
-const LOOKS_MAX: u32 = 50;
+use uproar_proto::base::limits::{CONFIG_LOOKS_MAX, CONFIG_REST};
 
 /// Reads the file once, as a start does.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
@@ -26,8 +21,8 @@ pub(super) fn read_at_rest(path: &Path) -> Result<String, ConfigError> {
 
 fn at_rest(path: &Path) -> io::Result<String> {
     let mut last = look(path)?;
-    for _ in 1..LOOKS_MAX {
-        std::thread::sleep(REST);
+    for _ in 1..CONFIG_LOOKS_MAX {
+        std::thread::sleep(CONFIG_REST);
         let next = look(path)?;
         if next == last {
             return Ok(next.0);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::command::{Answer, ChangedSettings, Command, Doors, Eviction, Refused};
 use super::mailbox::MailboxSender;
@@ -188,8 +189,11 @@ impl Gateway {
         }
         self.settings.replace(changed.shard);
         let mut late = Vec::new();
+        // One time for all: several that hang must not add up.
+        let deadline = Instant::now() + SHARD_ANSWER_MAX;
         for (shard, answered) in answers.into_iter().enumerate() {
-            if answer_of(answered, SHARD_ANSWER_MAX).await.is_err() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if answer_of(answered, left).await.is_err() {
                 late.push(shard);
             }
         }

@@ -110,6 +110,11 @@ pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a watched file that are compared to detect a change; a longer file's length is compared
 /// as well. The maximum of access keys is 3 MB, with long names 5.
 pub const COMPARED_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Between two looks at a configuration that must find the same before a reload takes it: a tool writes
+/// its next piece sooner.
+pub const CONFIG_REST: Duration = Duration::from_millis(20);
+/// Looks at a configuration that keeps changing, before a reload refuses it: a second of them.
+pub const CONFIG_LOOKS_MAX: u32 = 50;
 /// The server warns of a certificate that expires sooner: tools renew 30 days before, so two weeks
 /// have failed.
 pub const CERTIFICATE_EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
