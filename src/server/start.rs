@@ -10,7 +10,7 @@ use super::listeners::{Inherited, Listeners};
 use super::notify::Notifier;
 use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
-use super::upgrade::{self, Handed};
+use super::upgrade::{self, Handed, Journals};
 use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
 use crate::clock::Clock;
 use crate::config::{Mode, Running, Settings, keyring_path};
@@ -55,12 +55,12 @@ fn start(
     process: &mut Process,
     mut settings: Settings,
     running: Running,
-    handed: Option<&mut Handed>,
+    mut handed: Option<&mut Handed>,
 ) -> Result<(Serving, Threads, ControlListener), StartError> {
     let supervisor = Supervisor::of_process();
     log_start(&settings, &running);
     preflight::small_pages();
-    let (directory, inherited) = directory(process, &settings, handed)?;
+    let (directory, inherited) = directory(process, &settings, handed.as_deref_mut())?;
     let shards = settings.shard.shard_count;
     preflight::fit(&mut settings, shards)?;
     let notifier = Notifier::of_environment();
@@ -72,7 +72,14 @@ fn start(
     let demo = || demo::Demo::new(Arc::clone(&loaded.keyring), clock, &settings);
     let pages = is_dev.then(|| Arc::new(demo()));
     let shown = pages.clone();
-    let threads = start_threads(&settings, &listeners, &loaded, shown, clock, &supervisor)?;
+    let path = settings.data_dir.join("used-tokens");
+    let journals = match handed {
+        Some(handed) => handed.journals(&path, &settings.shard, clock.now()),
+        None => journal::open_all(&path, &settings.shard, clock.now()),
+    };
+    let journals = journals.map_err(|cause| StartError::Directory { path, cause })?;
+    let of_shards = (journals, shown, clock);
+    let threads = start_threads(&settings, &listeners, &loaded, of_shards, &supervisor)?;
     let listener = listeners.control().map_err(StartError::Runtime)?;
     let control_listener = ControlListener {
         address: listener.local_addr().unwrap_or(settings.control_listen),
@@ -156,8 +163,7 @@ fn start_threads(
     settings: &Settings,
     listeners: &Listeners,
     loaded: &Loaded,
-    pages: Option<Arc<demo::Demo>>,
-    clock: Clock,
+    (journals, pages, clock): (Journals, Option<Arc<demo::Demo>>, Clock),
     supervisor: &Supervisor,
 ) -> Result<Threads, StartError> {
     let handshake_config = HandshakeConfig {
@@ -168,9 +174,6 @@ fn start_threads(
     };
     let of_shards = listeners.messaging(settings.shard.shard_count);
     let listeners = of_shards.map_err(StartError::Runtime)?;
-    let path = settings.data_dir.join("used-tokens");
-    let journals = journal::open_all(&path, &settings.shard, clock.now())
-        .map_err(|cause| StartError::Directory { path, cause })?;
     let mut shards = mesh::start(mesh::Plan {
         settings: settings.shard.clone(),
         listeners,

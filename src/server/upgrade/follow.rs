@@ -17,7 +17,8 @@ use crate::clock::{self, Clock};
 use crate::logging;
 use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
-use crate::supervisor;
+use crate::shard::journal::beside::{Beside, Undealt};
+use crate::supervisor::{self, blocking};
 use crate::takeover::messages::{Counts, New as Say, Old as Said, Report};
 use crate::takeover::new::{Action, Event, New, Outcome, Step};
 use uproar_proto::base::limits::{TAKE_OVER_SERVING_MAX, TAKE_OVER_SILENCE_MAX};
@@ -36,6 +37,9 @@ pub(in crate::server) struct Follower {
     deadline: Instant,
     is_closed: bool,
     report: Report,
+    gateway: Gateway,
+    beside: Option<Beside>,
+    undealt: Option<Undealt>,
 }
 
 impl Handed {
@@ -53,7 +57,8 @@ impl Handed {
             Ok(follower)
         };
         match followed.await {
-            Ok(follower) => {
+            Ok(mut follower) => {
+                follower.take_journals();
                 gateway.tell_each(|| Command::Resume);
                 follower
             }
@@ -93,6 +98,9 @@ impl Handed {
             deadline: Instant::now() + TAKE_OVER_SILENCE_MAX,
             is_closed: false,
             report: Report::default(),
+            gateway: gateway.clone(),
+            beside: self.beside,
+            undealt: None,
         })
     }
 }
@@ -157,6 +165,47 @@ impl Follower {
                 "the old process has not ended within {TAKE_OVER_SERVING_MAX:?}: it is killed"
             );
             self.link.signal(rustix::process::Signal::KILL);
+        }
+        self.deal_out().await;
+    }
+
+    /// Reads what the old process has added to the journals since the start: its shards are frozen, or it is gone. Each
+    /// shard knows it before it admits anybody.
+    fn take_journals(&mut self) {
+        let Some(beside) = self.beside.take() else {
+            return;
+        };
+        match beside.tail() {
+            Ok((tails, undealt)) => {
+                for (shard, tail) in tails.into_iter().enumerate() {
+                    self.gateway
+                        .tell(shard, Command::TakeJournal(Box::new(tail)));
+                }
+                self.undealt = Some(undealt);
+            }
+            Err(error) => tracing::error!(
+                %error,
+                "tokens used in the last seconds before the take-over may be used again until they expire; \
+                 `uproar token rotate-key` and removing the old key from token-keys rules that out"
+            ),
+        }
+    }
+
+    /// Deals out what belongs to another number of shards, while this process serves.
+    async fn deal_out(&mut self) {
+        let Some(undealt) = self.undealt.take().filter(|undealt| !undealt.is_empty()) else {
+            return;
+        };
+        match blocking(move || undealt.deal_out()).await {
+            Ok(tails) => {
+                for (shard, tail) in tails.into_iter().enumerate() {
+                    self.gateway
+                        .tell(shard, Command::TakeJournal(Box::new(tail)));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the next start deals out the journals of used tokens");
+            }
         }
     }
 

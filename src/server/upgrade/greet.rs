@@ -14,8 +14,13 @@ use super::fault;
 use super::link::{Heard, Link};
 use crate::config::{Settings, TAKE_OVER};
 use crate::net::pass::Connection;
+use crate::shard::journal::Journal;
+use crate::shard::journal::beside::{Beside, open_beside};
+use crate::shard::settings::ShardSettings;
+use crate::shard::tokens::UsedTokens;
 use crate::takeover::messages::{FORMAT, Feature, Hello, New as Say, Old as Said};
 use crate::takeover::new::{Action, Event, New, Outcome};
+use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::TAKE_OVER_SILENCE_MAX;
 
 /// What the old process has handed over before the start.
@@ -24,6 +29,8 @@ pub(in crate::server) struct Handed {
     lock: OwnedFd,
     // By name.
     listeners: Vec<(String, OwnedFd)>,
+    // The old process's, to be read to their end when it has stopped.
+    pub(super) beside: Option<Beside>,
     pub(super) machine: New,
     pub(super) link: Link,
     pub(super) epoch_nanos: u64,
@@ -47,7 +54,26 @@ impl Handed {
         let listeners = Inherited::of_named(std::mem::take(&mut self.listeners));
         Ok((directory, listeners))
     }
+
+    /// Reads the journals to their present length: the old process appends to them until its shards are frozen.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read.
+    pub(in crate::server) fn journals(
+        &mut self,
+        directory: &Path,
+        settings: &ShardSettings,
+        now: Now,
+    ) -> io::Result<Journals> {
+        let (beside, journals) = open_beside(directory, settings, now)?;
+        self.beside = Some(beside);
+        Ok(journals)
+    }
 }
+
+/// Each shard's journal of token uses, and the tokens that it knows.
+pub(in crate::server) type Journals = Vec<(Journal, UsedTokens)>;
 
 /// This process, as it greets and answers.
 pub(in crate::server) fn hello(settings: &Settings) -> Hello {
@@ -213,6 +239,7 @@ impl Waiting {
         Ok(Some(Box::new(Handed {
             lock,
             listeners: named,
+            beside: None,
             machine: self.machine,
             link: self.link,
             epoch_nanos,

@@ -26,7 +26,7 @@ mod take;
 
 pub(super) use figures::Figures;
 pub(super) use follow::Follower;
-pub(super) use greet::{Handed, greet, hello};
+pub(super) use greet::{Handed, Journals, greet, hello};
 pub(crate) use order::Upgraded;
 pub(super) use order::{Calls, Restart};
 pub(super) use subject::{Subject, Upgrade};

@@ -196,6 +196,12 @@ class Server:
         adopt_orphans()
         return self.run("upgrade", "--data-dir", str(self.data_dir), *named, *rest)
 
+    def start_upgrade(self) -> subprocess.Popen[str]:
+        """The same without waiting."""
+        adopt_orphans()
+        command = [str(BINARY), "upgrade", "--data-dir", str(self.data_dir)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def kill(self) -> None:
         """SIGKILL: no clean-up, as in a crash."""
         if self.process is not None and self.process.poll() is None:
