@@ -10,7 +10,7 @@
 )]
 
 mod cancels;
-mod hand_over;
+pub(in crate::net) mod hand_over;
 mod refusals;
 
 use std::collections::{HashMap, VecDeque};
@@ -249,13 +249,6 @@ impl Ring {
             .iter()
             .filter(|(code, _)| !probe.is_supported(*code));
         Ok(missing.map(|(_, name)| *name).collect())
-    }
-
-    /// Whether this kernel can make plain descriptors of fixed files: Linux 6.8. Only a hand-over needs them.
-    pub fn can_detach(&self) -> io::Result<bool> {
-        let mut probe = io_uring::Probe::new();
-        self.uring.submitter().register_probe(&mut probe)?;
-        Ok(probe.is_supported(opcode::FixedFdInstall::CODE))
     }
 
     /// Sets whether completions signal the eventfd; the caller places a fence after the change.

@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::buffers::ReceivedBuffer;
 use super::io::{Io, Key, Queued, SendBuffer, Shutdown};
-use super::ring::{Completion, FixedIndex, Ring, Sizes};
+use super::ring::{Completion, FixedIndex, Ring, Sizes, hand_over};
 use uproar_proto::base::limits::{DESCRIPTORS_A_MESSAGE_MAX, RING_CONNECTIONS_MAX, RINGS_MAX};
 
 /// A connection's fixed file: its ring, and its index in the ring's table.
@@ -102,8 +102,8 @@ impl Rings {
     /// # Errors
     ///
     /// The kernel's error when it cannot be asked.
-    pub fn can_detach(&self) -> io::Result<bool> {
-        self.all[0].can_detach()
+    pub fn can_detach() -> io::Result<bool> {
+        hand_over::can_detach()
     }
 
     /// Makes a plain descriptor beside each of `files`, in their order, close-on-exec. Both are valid and are closed

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 
 use rustix::io::{FdFlags, fcntl_getfd};
+use uproar::net::rings::Rings;
 
 use super::shard::{Shard, TINY, byte, pairs};
 
@@ -14,7 +15,7 @@ use super::shard::{Shard, TINY, byte, pairs};
 fn a_second_shard_goes_on_with_the_connections() {
     const CONNECTIONS: usize = 40;
     let mut old = Shard::new(TINY);
-    assert!(old.rings.can_detach().expect("a probe"), "Linux 6.8");
+    assert!(Rings::can_detach().expect("a probe"), "Linux 6.8");
     let mut clients = Vec::new();
     for (key, (ours, theirs)) in (0..).zip(pairs(CONNECTIONS)) {
         old.install(key, ours);

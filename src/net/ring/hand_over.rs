@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use io_uring::{opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 
 use super::{
     CANCEL, CANCEL_WAIT, DETACH, FixedIndex, KIND_FILE, KIND_RECEIVE, KIND_WRITABLE, Ring, low_16,
@@ -65,6 +65,15 @@ impl Ring {
         };
         self.detached.push((low_16(word), descriptor));
     }
+}
+
+/// As [`Rings::can_detach`](crate::net::rings::Rings::can_detach); asks a ring without tables and buffers, whose memory
+/// would never be freed.
+pub(in crate::net) fn can_detach() -> io::Result<bool> {
+    let uring = IoUring::new(1)?;
+    let mut probe = io_uring::Probe::new();
+    uring.submitter().register_probe(&mut probe)?;
+    Ok(probe.is_supported(opcode::FixedFdInstall::CODE))
 }
 
 /// The lower half of the user data of [`KIND_FILE`].

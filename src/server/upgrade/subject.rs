@@ -81,8 +81,7 @@ impl Subject {
                     .to_owned(),
             );
         }
-        let can_detach = Rings::new().and_then(|rings| rings.can_detach());
-        if !can_detach.unwrap_or(false) {
+        if !Rings::can_detach().unwrap_or(false) {
             return Some(
                 "this kernel cannot take connections out of io_uring, which came with Linux 6.8: `--or-restart` cuts \
                  all viewers and lets them back"
