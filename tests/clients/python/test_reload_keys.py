@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from bad_sink import BadSink
 from configured import KEY, Configured, toml
+from ports import free_port
 from rawws import Closed, Refused, WebSocket
 from review_handler import FUNCTION, ReviewHandler
 from test_access_keys import boto, create
@@ -231,7 +234,7 @@ def test_a_file_that_is_being_written_is_read_when_it_is_whole(fresh):
     with fresh.file.open("w") as file:
         file.write(head)
         file.flush()
-        fresh.process.send_signal(1)
+        fresh.process.send_signal(signal.SIGHUP)
         for line in ("[quotas]" + tail).splitlines(keepends=True):
             file.write(line)
             file.flush()
@@ -489,7 +492,7 @@ def test_tls_is_turned_on_renamed_and_turned_off(fresh, tmp_path):
     last.say("to all", "r")
     assert [each.receive()["Content"] for each in (viewer, secure, last)] == ["to all"] * 3
     fresh.write({**fresh.settings, **files("a")})
-    fresh.process.send_signal(1)
+    fresh.process.send_signal(signal.SIGHUP)
 
     def control_presents() -> bytes:
         try:
@@ -765,3 +768,55 @@ def test_where_chat_logs_are_delivered():
             assert "secret-of" not in server.log_path.read_text() and "session7" not in server.log_path.read_text()
     finally:
         sink.stop()
+
+
+# -- what a refusal advises --
+
+
+@contextlib.contextmanager
+def upgradable(settings: dict[str, object]):
+    """A server whose process may be another one at the end."""
+    server = Configured(settings).start()
+    try:
+        yield server
+    finally:
+        health = server.run("health", "--json", "--data-dir", str(server.data_dir))
+        if health.returncode == 0:
+            os.kill(json.loads(health.stdout)["pid"], signal.SIGTERM)
+        eventually(lambda: server.run("health", "--data-dir", str(server.data_dir)).returncode != 0)
+        server.stop()
+
+
+@pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE])
+def test_an_upgrade_does_what_a_reload_refuses(key):
+    """Goal: the next step is a true one: after `uproar upgrade` the value is taken over, the viewer is still there, and
+    the new process reloads."""
+    value = NOT_LIVE[key][0]
+    if key.endswith(".listen"):
+        value = f"127.0.0.1:{free_port()}"
+    with upgradable({"server.pin": True}) as server:
+        arn = room(server)
+        viewer = join(server, arn)
+        command = lambda name: server.run(name, "--data-dir", str(server.data_dir))
+        server.write({**server.settings, key: value})
+        assert command("reload").returncode == 2
+        upgraded = command("upgrade")
+        assert upgraded.returncode == 0, upgraded
+        viewer.say("still here", "r")
+        assert viewer.receive()["Content"] == "still here"
+        server.write({**server.settings, key: value, "tokens.life_minutes": 7})
+        done = command("reload")
+        assert (done.returncode, done.stdout) == (0, "tokens.life_minutes: 60 → 7\n"), done
+
+
+@pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == NEVER])
+def test_an_upgrade_makes_no_other_server(key, tmp_path):
+    """Goal: what tells which server this is stays, and the viewer with it."""
+    value = str(tmp_path / "another") if key == "server.data_dir" else NOT_LIVE[key][0]
+    with upgradable({}) as server:
+        viewer = join(server, room(server))
+        server.write({**server.settings, key: value})
+        upgraded = server.run("upgrade", "--data-dir", str(server.data_dir))
+        assert upgraded.returncode != 0, upgraded
+        viewer.say("still here", "r")
+        assert viewer.receive()["Content"] == "still here"
