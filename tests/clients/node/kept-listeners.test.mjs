@@ -75,11 +75,11 @@ class KeptServer extends Server {
     await until(() => ready() > before, `READY=1: ${this.log()}`);
   }
 
-  /** SIGKILL; nobody serves until `begin`. */
-  async kill() {
+  /** SIGKILL, or another signal; nobody serves until `begin`. */
+  async kill(signal = 9) {
     // The old one's idle connections die with the server, but may be used before that is noticed.
     this.api = this.client();
-    await this.order({ end: 9 });
+    await this.order({ end: signal });
   }
 
   /** A new room's ARN, also under the managed service's five a second. */
@@ -142,9 +142,9 @@ async function crowd(server, count, { spares = 1, everyoneAsks = false } = {}) {
  * Kills the server, lets `meanwhile` happen while all knock, and starts it again; they were killed `times` times
  * then, and each of them must have come back each time with one token.
  */
-async function killed(server, members, { times = 1, meanwhile = async () => {} } = {}) {
+async function killed(server, members, { times = 1, signal, meanwhile = async () => {} } = {}) {
   await server.noted(members.length);
-  await server.kill();
+  await server.kill(signal);
   await until(() => members.every(({ tokens }) => tokens > times), "all want another token");
   await meanwhile();
   await sleep(AWAY_MS);
@@ -199,7 +199,10 @@ test("they come back to more shards, and to fewer", async () => {
 test(`quotas of the managed service: ${CLIENTS} clients get tokens at once, and then the rate holds`, async () => {
   const server = await KeptServer.make({ quotas: "aws" });
   const members = await crowd(server, CLIENTS, { everyoneAsks: true });
-  await killed(server, members);
+  // A stop in order first: SIGTERM.
+  await killed(server, members, { signal: 15 });
+  assert.equal(await server.figure("token_credit_left"), 0);
+  await killed(server, members, { times: 2 });
   assert.equal(await server.figure("token_credit_total"), CLIENTS);
   assert.equal(await server.figure("token_credit_left"), 0);
   const arn = await server.patientRoom();

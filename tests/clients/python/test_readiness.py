@@ -16,7 +16,8 @@ import pytest
 from rawws import Refused, WebSocket
 from uproar import ACCOUNT, REGION, Server
 
-ROOMS = 6_000
+# With the room of `uproar dev`, as many as an account may have.
+ROOMS = 49_999
 TOKENS = 100
 RESTARTS = 3
 SIGNALLED_STARTS = 20
