@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uproar::net::io::Key;
+use uproar::shard::command::{Command, Refusal, Refused};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::estate::{
     Carried, Inherited, NotCarried, RoomsEstate, ViewersCursor, merge_rooms,
 };
 use uproar::shard::settings::ShardSettings;
 use uproar_proto::base::clock::{Now, Shift};
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::chat::ErrorCode;
 use uproar_testing::client::{frame, request, text};
 use uproar_testing::io::FakeIo;
 use uproar_testing::parts::{GREETING, alone, room_settings, start};
@@ -177,6 +179,13 @@ impl Process {
         got.map_or(&[], |(_, got)| got)
     }
 
+    /// Number of refusals that all connections got.
+    fn errors(&self) -> usize {
+        let all = self.got.iter().map(|(_, got)| String::from_utf8_lossy(got));
+        all.map(|got| got.matches("\"ErrorCode\":429").count())
+            .sum()
+    }
+
     fn keys(&self) -> Vec<Key> {
         self.core.io().receives.clone()
     }
@@ -197,9 +206,11 @@ fn idle_viewers_are_carried() {
     assert!(new.got.is_empty());
     new.receive(keys[3], &text(request().as_bytes()));
     new.turns(3);
-    for key in keys {
+    for (index, key) in keys.into_iter().enumerate() {
         let got = new.got(key);
-        assert!(got.len() > 200 || got[0] == 0xC1, "{got:?}");
+        let is_compressed = got.first() == Some(&0xC1);
+        assert_eq!(is_compressed, index % 2 == 1, "viewer {index}: {got:?}");
+        assert!(is_compressed || got.len() > 200);
     }
 }
 
@@ -364,4 +375,82 @@ fn frames_for_one_viewer_are_carried() {
     let got = ended.got(ended.keys()[0]);
     assert!(got.ends_with(&[0x88, 2, 3, 232]), "{got:?}");
     assert_eq!(ended.core.io().cut, 1, "FIN behind the last byte");
+}
+
+/// Goal: what is used of the room's rate and of the account's stays used. Method: 15 members send nine messages each, a
+/// third of them before a hand-over, and the API deletes 150, half of them before; with and without the hand-over.
+#[test]
+fn rates_of_room_and_account_are_not_refilled() {
+    let message = text(br#"{"Action":"SEND_MESSAGE","Content":"x"}"#);
+    let refused = |hand_over: bool| {
+        let mut process = Process::with(15, false);
+        let (mut deletions, mut errors) = (0, 0);
+        for round in 0..9 {
+            if hand_over && round == 3 {
+                // What is refused is told before.
+                process.turns(2);
+                errors += process.errors();
+                process = process.hand_over();
+            }
+            for key in process.keys() {
+                process.receive(key, &message);
+            }
+        }
+        for number in 0..150 {
+            if hand_over && number == 75 {
+                // What is refused is told before.
+                process.turns(2);
+                errors += process.errors();
+                process = process.hand_over();
+            }
+            let (answer, mut answered) = oneshot::channel();
+            let delete = Command::DeleteMessage {
+                room: room(),
+                id: "abcdefghijkl".into(),
+                reason: "x".into(),
+                answer,
+            };
+            process.pass(Duration::ZERO);
+            process.core.command(delete);
+            deletions += usize::from(answered.try_recv() == Ok(Err(Refused::Rate)));
+        }
+        process.turns(5);
+        (errors + process.errors(), deletions)
+    };
+    let (errors, deletions) = refused(false);
+    assert!(errors > 20 && deletions > 40, "{errors}, {deletions}");
+    let (errors_after, deletions_after) = refused(true);
+    // A hand-over takes some turns of a millisecond, each a tenth of a message.
+    assert!(errors - errors_after < 4, "{errors}, then {errors_after}");
+    assert!(
+        deletions - deletions_after < 4,
+        "{deletions}, then {deletions_after}"
+    );
+}
+
+/// Goal: a refusal that comes from another shard when nothing is sent any more is sent after the thaw, or by the
+/// other process.
+#[test]
+fn a_refusal_waits_for_the_thaw() {
+    let mut old = Process::with_viewers(1);
+    old.freeze();
+    let key = old.keys()[0];
+    old.pass(Duration::ZERO);
+    old.core.command(Command::RefuseRequest(
+        key,
+        Box::new(Refusal {
+            frame: (&b"\x81\x07refused"[..]).into(),
+            id: FrameId::from_random(1),
+            code: ErrorCode::TooManyRequests,
+            reason: "x".into(),
+        }),
+    ));
+    old.turns(2);
+    assert_eq!(old.got(key), GREETING, "nothing is sent");
+    let new = old.hand_over();
+    assert!(new.got(new.keys()[0]).ends_with(b"refused"));
+    old.pass(Duration::ZERO);
+    old.core.thaw();
+    old.turns(2);
+    assert!(old.got(key).ends_with(b"refused"));
 }
