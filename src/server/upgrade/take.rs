@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,7 @@ impl Taker {
     }
 
     /// Takes viewers from one stream for each shard of the old process, until each has ended.
-    pub(super) async fn viewers(&self, streams: Vec<OwnedFd>) -> Result<Counts, String> {
+    pub(super) async fn viewers(self: &Rc<Self>, streams: Vec<OwnedFd>) -> Result<Counts, String> {
         if streams.len() != self.old_shards {
             let count = streams.len();
             return Err(format!(
@@ -98,18 +99,28 @@ impl Taker {
             .collect();
         drop(batches);
         while let Some(batch) = arriving.recv().await {
-            let carried = self.inherit(batch.stream, batch.viewers).await?;
-            let mut all = self.carried.get();
-            all += carried;
-            self.carried.set(all);
-            // A thread that has given up reports that itself.
-            let _given_up = batch.taken.send(());
+            // One beside the other, so that all shards work; the streams' windows bound them.
+            tokio::task::spawn_local(Rc::clone(self).take(batch));
         }
         for stream in streams {
             let received = stream.await.map_err(|error| error.to_string())?;
             received.map_err(|error| error.to_string())?;
         }
         Ok(self.counts())
+    }
+
+    /// Takes one batch. If that fails the stream's thread, which waits for an answer, gives up.
+    async fn take(self: Rc<Self>, batch: Batch) {
+        match self.inherit(batch.stream, batch.viewers).await {
+            Ok(carried) => {
+                let mut all = self.carried.get();
+                all += carried;
+                self.carried.set(all);
+                // A thread that has given up reports that itself.
+                let _given_up = batch.taken.send(());
+            }
+            Err(error) => tracing::error!(%error, "viewers are not taken over"),
+        }
     }
 
     /// Deals a batch out: to the shard of the same number if there are as many as in the old process, where the
