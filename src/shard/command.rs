@@ -318,6 +318,12 @@ pub enum Command<S> {
     Doors(Doors),
     /// From the control thread: take these settings over.
     Adopt(Box<ChangedSettings>, Answer<()>),
+    /// From the control thread: cut every connection at an even pace over this time, each once it has
+    /// what was said, without a Close frame. Connections that arrive are cut in their turn. Replaces a
+    /// drain that was begun before.
+    Drain(Duration),
+    /// From the control thread: cut no more.
+    Undrain,
     /// From the control thread: cut every connection, without a Close frame, and stop.
     Stop,
     /// From the control thread: become frozen, as `core::freeze` says; answered once it is so.

@@ -21,7 +21,9 @@ use uproar_proto::ws::{self, Deflater};
 ///
 /// | phase | receiving | sending | lane |
 /// |---|---|---|---|
-/// | `Open` | `Armed`, but while a completion is handled that ended the receive, and while the shard freezes | any | no Close frame |
+/// | `Open` | `Armed`, but while a completion is handled that ended the receive, and while the shard freezes | any but `Over` | no Close frame |
+/// | `Released` | as above | as above | no Close frame |
+/// | `HalfClosed` | as above | `Over` | none |
 /// | `Closing` | as above | any | the Close frame until it is sent, then empty |
 /// | `Dead` | any | any; with `Idle` and no receive the entry is removed at once | is not read any more |
 ///
@@ -68,11 +70,22 @@ pub(super) struct Connection<S> {
 // The memory of an idle viewer is a published figure (README.md).
 const _: () = assert!(size_of::<Connection<FixedFile>>() <= 176);
 
-/// The phases of a connection's life, in this order; none comes back.
+/// The phases of a connection's life. The first is `Open` and the last `Dead`; a closing handshake
+/// comes between, or a drain, which may be cancelled while the connection is `Released`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It is open.
     Open,
+    /// Its turn in a drain has come: it goes on as if open until it has everything that was said.
+    Released {
+        /// It is cut at this instant at the latest.
+        deadline: Tick,
+    },
+    /// Our FIN is sent: the client's requests are taken, and not answered, until its FIN.
+    HalfClosed {
+        /// It is closed at this instant at the latest.
+        deadline: Tick,
+    },
     /// Its Close frame is queued or sent.
     Closing {
         /// It is cut at this instant at the latest.
@@ -102,7 +115,7 @@ pub(super) enum Receiving {
     Ended,
 }
 
-/// The state of a connection's one send. All but `Idle` hold a buffer, so none may start another.
+/// The state of a connection's one send. Only an `Idle` one may start another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
     /// No send is pending.
@@ -113,6 +126,8 @@ pub(super) enum Sending {
     WaitsWritable,
     /// The socket is writable: the rest waits in the queue of continuations for its turn.
     Queued,
+    /// Our FIN is sent: there is none, and none will be.
+    Over,
 }
 
 /// Frames for one connection alone. They go out at the next frame boundary, before the room log.
@@ -256,7 +271,7 @@ impl<S> Connection<S> {
     pub(super) fn check(&self, is_quiet: bool) {
         assert!(!self.is_over(), "a connection that is over is removed");
         assert!(
-            self.phase != Phase::Open || self.member.is_some(),
+            !self.is_open() || self.member.is_some(),
             "an open connection is a member"
         );
         let is_receiving = self.receiving == Receiving::Armed;
@@ -269,12 +284,27 @@ impl<S> Connection<S> {
             "an empty lane is freed"
         );
         let closes = self.lane.as_ref().is_some_and(|lane| lane.finish.is_some());
-        assert!(!closes || self.phase != Phase::Open, "a Close frame closes");
+        assert!(!closes || !self.is_open(), "a Close frame closes");
+        let is_half_closed = matches!(self.phase, Phase::HalfClosed { .. });
+        assert!(
+            !is_half_closed || (self.sending == Sending::Over && self.lane.is_none()),
+            "nothing follows our FIN"
+        );
+    }
+
+    /// Whether its session goes on: no closing handshake has begun, and it was not cut.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Released { .. })
+    }
+
+    /// Whether no send may start: one is pending, in the kernel or here, or our FIN is sent.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending != Sending::Idle
     }
 
     /// Whether a send is pending, in the kernel or here.
-    pub(super) fn is_sending(&self) -> bool {
-        self.sending != Sending::Idle
+    pub(super) fn has_send(&self) -> bool {
+        !matches!(self.sending, Sending::Idle | Sending::Over)
     }
 
     /// Whether it waits for its turn to continue: then a delay is the server's, not the client's.
@@ -284,13 +314,13 @@ impl<S> Connection<S> {
 
     /// Whether the kernel has no operation of it and gets none any more: it can be removed.
     pub(super) fn is_over(&self) -> bool {
-        self.phase == Phase::Dead && self.receiving == Receiving::Ended && !self.is_sending()
+        self.phase == Phase::Dead && self.receiving == Receiving::Ended && !self.has_send()
     }
 
     /// Whether another process that takes it over has something to do: all but a closing handshake whose Close frame
     /// the kernel has.
     pub(super) fn is_owed(&self) -> bool {
-        self.phase == Phase::Open || self.lane.is_some() || self.is_sending()
+        self.is_open() || self.lane.is_some() || self.has_send()
     }
 
     /// Whether our FIN is due: the closing handshake is complete and its last byte is sent.

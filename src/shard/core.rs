@@ -43,6 +43,7 @@
 mod admission;
 mod commands;
 mod connections;
+mod drain;
 mod env;
 mod estate;
 mod freeze;
@@ -63,6 +64,7 @@ use std::time::Duration;
 use self::admission::{Admission, Rejected};
 use self::connections::Connections;
 use self::connections::receive::Received;
+use self::drain::Drain;
 use self::env::Env;
 use self::outbox::Outbox;
 use self::rooms::Rooms;
@@ -134,6 +136,8 @@ pub struct Core<W: Io> {
     adopted: Option<HandshakeSettings>,
     // When room logs and used tokens are aged next.
     next_aging: Tick,
+    // The drain that was begun and not cancelled.
+    drain: Option<Drain>,
     // The shard was told to stop: connections that still arrive are cut at once.
     stopping: bool,
     // How far it is frozen, for a hand-over of its connections.
@@ -178,6 +182,7 @@ impl<W: Io> Core<W> {
             doors: Vec::new(),
             adopted: None,
             next_aging: now.tick,
+            drain: None,
             stopping: false,
             freeze,
             taken_over: None,

@@ -183,6 +183,7 @@ metrics! {
     log_missed: counter "log_frames_missed_total", "Frames delivered but not logged: the archive did not keep up.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
+    open, "Connections whose session goes on: neither closing, nor cut.";
     send_cost_nanos, "Measured cost of one short send, in nanoseconds.";
 }
 

@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::admission::Admitted;
+use super::drain::Drain;
 use super::stage::{Ended, waits_for_thaw};
 use crate::net::io::Io;
 use crate::shard::command::Refused;
@@ -123,6 +124,14 @@ impl<W: Io> Core<W> {
             Command::Adopt(changed, answer) => {
                 self.adopt(*changed);
                 let _caller_gone = answer.send(Ok(()));
+            }
+            Command::Drain(over) => {
+                let viewers = u64::try_from(connections.open()).expect("a length in memory");
+                self.drain = Some(Drain::new(viewers, over, env.now.tick));
+            }
+            Command::Undrain => {
+                self.drain = None;
+                connections.keep_released();
             }
             Command::Stop => {
                 self.stopping = true;

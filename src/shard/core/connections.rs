@@ -8,6 +8,7 @@ mod estate;
 mod freeze;
 pub(super) mod receive;
 mod refuse;
+mod release;
 mod send;
 mod timers;
 
@@ -42,6 +43,8 @@ pub(super) struct Connections<W: Io> {
     wheel: Wheel<ConnectionSlot<W>>,
     // Connections whose deadline has come; empty between calls, kept for its capacity.
     due: Vec<ConnectionSlot<W>>,
+    // Number of connections whose session goes on.
+    open: usize,
     // What sessions share while they read.
     inbound: Inbound,
     // Sends, and the rings.
@@ -59,6 +62,7 @@ impl<W: Io> Connections<W> {
             table: Table::default(),
             wheel: Wheel::new(CHECK_GRANULE, now),
             due: Vec::new(),
+            open: 0,
             inbound: Inbound::new(settings),
             outbound: Outbound::new(io),
             is_quiet: false,
@@ -79,6 +83,11 @@ impl<W: Io> Connections<W> {
     /// Number of connections.
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Number of connections whose session goes on: neither closing, nor cut.
+    pub(super) fn open(&self) -> usize {
+        self.open
     }
 
     /// Whether there are none.
@@ -145,6 +154,7 @@ impl<W: Io> Connections<W> {
         }
         log_began(&connection.session, room, ip);
         env.metrics.opened.inc();
+        self.open += 1;
         env.metrics.opened_deflated.add(deflated.into());
         schedule(&mut self.wheel, slot, connection, first_check);
         self.deliver_own(slot, rooms, env);
@@ -270,6 +280,11 @@ impl<W: Io> Connections<W> {
             );
         }
         assert_eq!(rooms.members(), members, "every member has a connection");
+        let connections = self.table.slots().filter_map(|slot| self.table.get(slot));
+        let open = connections
+            .filter(|connection| connection.is_open())
+            .count();
+        assert_eq!(self.open, open, "sessions that go on are counted");
     }
 }
 

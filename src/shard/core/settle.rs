@@ -28,6 +28,7 @@ impl<W: Io> Core<W> {
         };
         let metrics = &self.env.metrics;
         metrics.connections.set_len(self.connections.len());
+        metrics.open.set_len(self.connections.open());
         metrics.deflated.set(self.env.deflater.messages());
         plan
     }
@@ -43,11 +44,14 @@ impl<W: Io> Core<W> {
             self.deliver(delivery);
         }
         let flush_due = self.flush_rooms();
+        let drain_due = self.drain();
         let waits = self.connections.serve(&mut self.rooms, &mut self.env);
-        let (Plan::Wait(flush_due), false) = (flush_due, waits) else {
+        let (Plan::Wait(flush_due), Plan::Wait(drain_due), false) = (flush_due, drain_due, waits)
+        else {
             return Plan::Now;
         };
-        let mut wake = self.connections.next_deadline().min(flush_due);
+        let mut wake = self.connections.next_deadline();
+        wake = wake.min(flush_due).min(drain_due);
         for due in [review_due, self.rooms.release_due()] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
@@ -99,9 +103,24 @@ impl<W: Io> Core<W> {
         let (rooms, env) = (&mut self.rooms, &mut self.env);
         let terms = (settings, reservation);
         let installed = self.connections.install(*pending, terms, rooms, env);
+        if let (Some(_), Some(drain)) = (installed, &mut self.drain) {
+            drain.arrived();
+        }
         if let (Some(slot), true) = (installed, self.stopping) {
             self.connections.cut(slot, CloseReason::Drain, rooms, env);
         }
+    }
+
+    /// Takes the turns that are due in a drain; returns when the next one is.
+    fn drain(&mut self) -> Plan {
+        let Some(drain) = &mut self.drain else {
+            return Plan::Wait(Tick::from_nanos(u64::MAX));
+        };
+        let (rooms, env) = (&mut self.rooms, &mut self.env);
+        if self.connections.drain(drain, rooms, env) {
+            return Plan::Now;
+        }
+        Plan::Wait(drain.next(self.env.now.tick))
     }
 
     /// Releases reviewed messages and tells the senders of those that a deadline denied; returns

@@ -136,6 +136,8 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
+        | Command::Drain(_)
+        | Command::Undrain
         | Command::Stop => true,
         Command::Install(..)
         | Command::Batch(..)

@@ -419,6 +419,26 @@ pub const THREAD_STOP_MAX: Duration = Duration::from_secs(10);
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// How long the server waits for calls in progress when it stops or pauses its API.
 pub const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How long a viewer whose turn in a drain has come may take to receive what was said; then it is cut
+/// all the same. Viewers on poor lines are a round trip or two behind.
+pub const CUT_WAIT_MAX: Duration = Duration::from_secs(1);
+/// From our FIN in a drain to the viewer's: requests that it had sent by then are taken. Several round
+/// trips around the world.
+pub const CUT_LINGER: Duration = Duration::from_secs(2);
+/// The same when the server stops at once: then nobody is there who would hear of a request, and a
+/// restart waits for its end.
+pub const STOP_LINGER: Duration = Duration::from_millis(100);
+/// How long a server that stops at once waits for viewers of whom none gets on: they do not read.
+pub const STOP_STALL_MAX: Duration = Duration::from_millis(250);
+/// Least time between two cuts of a shard that drains: a faster pace cuts several in a row.
+pub const DRAIN_TICK: Duration = Duration::from_millis(10);
+/// Positions of the table of connections that a drain looks at in one turn; a look takes some 20 ns.
+pub const DRAIN_LOOKS_PER_TURN_MAX: usize = 4096;
+/// Part of `CreateChatToken`'s rate that a drain may use up, in percent: the rest is for viewers who
+/// come of themselves.
+pub const DRAIN_TOKENS_PERCENT: u64 = 80;
+/// Longest `drain.over_s` and `drain.notice_s`.
+pub const DRAIN_MAX: Duration = Duration::from_hours(24);
 /// One message on the admin socket, in bytes: an order, or an answer with a refusal that names every
 /// faulty key of a configuration.
 pub const ADMIN_MESSAGE_BYTES_MAX: usize = 64 * 1024;

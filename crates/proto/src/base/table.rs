@@ -193,6 +193,23 @@ impl<T> Table<T> {
         Some(value)
     }
 
+    /// Number of positions, taken or free: all indexes are below it.
+    pub fn positions(&self) -> usize {
+        self.pages.len() << PAGE_BITS
+    }
+
+    /// The living slot at a position, if it is taken.
+    pub fn at(&self, position: usize) -> Option<Slot<T>> {
+        let index = u32::try_from(position).ok()?;
+        let page = self.pages.get(position >> PAGE_BITS)?;
+        let (generation, _) = page.get(position % PAGE)?;
+        Some(Slot {
+            index,
+            generation: *generation,
+            of: PhantomData,
+        })
+    }
+
     /// Every living slot, in the order of their indexes.
     pub fn slots(&self) -> impl Iterator<Item = Slot<T>> {
         self.slots_from(0)
@@ -264,6 +281,8 @@ mod tests {
                 .all(|slot| table.get(slot) == model.get(&slot))
         );
         assert_eq!(table.slots().count(), model.len());
+        let at = (0..table.positions() + PAGE).filter_map(|position| table.at(position));
+        assert!(at.eq(table.slots()));
         let pages = table.pages.len();
         assert!(pages <= 8, "{pages} pages for at most 7,000 entries");
     }

@@ -27,7 +27,7 @@ impl<W: Io> Connections<W> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        if connection.phase != Phase::Open {
+        if !connection.is_open() {
             return;
         }
         let reason = CloseReason::from(ending);
@@ -38,6 +38,7 @@ impl<W: Io> Connections<W> {
         let room = shard_room.map(|shard_room| shard_room.id);
         log_ended(&connection.session, room, connection.ip, reason);
         env.metrics.closed(reason).inc();
+        self.open -= 1;
         connection.session.begin_close();
         connection.lane().finish(after, |out| ending.encode(out));
         let deadline = env.now.tick.after(CLOSE_TIMEOUT);
@@ -67,16 +68,17 @@ impl<W: Io> Connections<W> {
         if connection.phase == Phase::Dead {
             return;
         }
-        let was_open = connection.phase == Phase::Open;
+        let was_open = connection.is_open();
         if was_open {
             env.metrics.closed(reason).inc();
+            self.open -= 1;
             let shard_room = rooms.get(connection.shard_room);
             let room = shard_room.map(|shard_room| shard_room.id);
             log_ended(&connection.session, room, connection.ip, reason);
         }
         connection.phase = Phase::Dead;
         let io = &mut self.outbound.io;
-        match reason.how_to_close(was_open, connection.is_sending()) {
+        match reason.how_to_close(was_open, connection.has_send()) {
             HowToClose::Abortive => io.shutdown(&connection.file, Shutdown::Abort),
             // No operation is pending, so closing is enough.
             HowToClose::Graceful if connection.is_over() => {}
@@ -86,13 +88,20 @@ impl<W: Io> Connections<W> {
         self.remove_if_over(slot);
     }
 
-    /// Sends FIN if the closing handshake's last byte is sent; the peer's FIN completes the
-    /// receive. Removes a dead connection that is over.
-    pub(super) fn end_or_remove(&mut self, slot: ConnectionSlot<W>) {
+    /// Sends FIN if the closing handshake's last byte is sent, or if a released viewer has
+    /// everything; the peer's FIN completes the receive. Removes a dead connection that is over.
+    pub(super) fn end_or_remove(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
         let connection = self.table.get(slot);
         if let Some(connection) = connection.filter(|connection| connection.is_finished()) {
             let io = &mut self.outbound.io;
             io.shutdown(&connection.file, Shutdown::Write);
+        } else if self.has_everything(slot, rooms) {
+            self.end_writing(slot, rooms, env);
         } else {
             self.remove_if_over(slot);
         }
@@ -109,12 +118,17 @@ impl<W: Io> Connections<W> {
     }
 
     /// Notes that the client's side of the closing handshake is done.
-    pub(super) fn peer_closed(&mut self, slot: ConnectionSlot<W>) {
+    pub(super) fn peer_closed(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
         if let Some(connection) = self.table.get_mut(slot)
             && let Phase::Closing { peer, .. } = &mut connection.phase
         {
             *peer = PeerClose::Done;
-            self.end_or_remove(slot);
+            self.end_or_remove(slot, rooms, env);
         }
     }
 

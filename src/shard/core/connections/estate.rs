@@ -118,6 +118,8 @@ impl<W: Io> Connections<W> {
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
+        let is_open = self.table.get(slot).is_some_and(Connection::is_open);
+        self.open += usize::from(is_open);
         let user = (user_hash(&user), deflated);
         self.join_inherited(slot, &viewer, user, rooms, env.now.tick);
         self.queue_output(slot, &viewer, rooms);
@@ -251,7 +253,7 @@ fn record<F, S>(
         },
         closing: match connection.phase {
             Phase::Closing { deadline, peer } => Some((deadline, peer == PeerClose::Awaited)),
-            Phase::Open | Phase::Dead => None,
+            Phase::Open | Phase::Released { .. } | Phase::HalfClosed { .. } | Phase::Dead => None,
         },
         rest: &rest,
         lane: lane.frames,

@@ -123,6 +123,14 @@ impl<W: Io> Connections<W> {
         let outcome = self
             .inbound
             .read(key, connection, (buffer, len), rooms, env);
+        if matches!(connection.phase, Phase::HalfClosed { .. }) {
+            // Our FIN is sent: requests were taken, answers cannot follow.
+            connection.lane = None;
+            if outcome.ending.is_some() || outcome.cut.is_some() {
+                self.cut(slot, CloseReason::Drain, rooms, env);
+            }
+            return;
+        }
         if let Some(ending) = &outcome.ending {
             self.finish(slot, ending, rooms, env);
         }
@@ -134,7 +142,7 @@ impl<W: Io> Connections<W> {
             self.deliver_own(slot, rooms, env);
         }
         if outcome.peer_closed {
-            self.peer_closed(slot);
+            self.peer_closed(slot, rooms, env);
         }
     }
 }

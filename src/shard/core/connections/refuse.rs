@@ -6,7 +6,6 @@ use super::Connections;
 use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{Command, PublishRequest, Refusal, SenderAddress};
-use crate::shard::connection::Phase;
 use crate::shard::core::env::Env;
 use crate::shard::core::inbound::count_refusal;
 use crate::shard::core::log_lines::Line;
@@ -79,7 +78,7 @@ impl<W: Io> Connections<W> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        if connection.phase != Phase::Open {
+        if !connection.is_open() {
             return;
         }
         let line = Line::admit(&mut env.lines, env.now.tick, refusal);

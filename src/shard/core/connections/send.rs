@@ -43,7 +43,7 @@ impl<W: Io> Connections<W> {
                 }
             }
             Completed::UpToDate if connection.phase == Phase::Open => {}
-            Completed::UpToDate => self.end_or_remove(slot),
+            Completed::UpToDate => self.end_or_remove(slot, rooms, env),
         }
     }
 
@@ -79,7 +79,7 @@ impl<W: Io> Connections<W> {
         env: &mut Env<W::Socket>,
     ) {
         self.deliver(slot, rooms, env);
-        self.end_or_remove(slot);
+        self.end_or_remove(slot, rooms, env);
     }
 
     /// Serves members of rooms with new batches, a slice of each room in turn, and continuations

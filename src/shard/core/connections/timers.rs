@@ -23,6 +23,8 @@ enum Check {
     Ping(Tick),
     /// The end of the session.
     EndSession,
+    /// The end of a released viewer's time.
+    EndReleased,
     /// To be cut.
     Cut(CloseReason),
 }
@@ -67,6 +69,7 @@ impl<W: Io> Connections<W> {
                 self.deliver_own(slot, rooms, env);
             }
             Check::EndSession => self.end_session(slot, rooms, env),
+            Check::EndReleased => self.end_released(slot, rooms, env),
             Check::Cut(reason) => self.cut(slot, reason, rooms, env),
         }
     }
@@ -79,7 +82,14 @@ fn required<F>(connection: &mut Connection<F>, now: Tick) -> Check {
         Phase::Closing { deadline, .. } if now >= deadline => {
             return Check::Cut(CloseReason::Client);
         }
-        Phase::Closing { deadline, .. } => return Check::Again(deadline),
+        Phase::Released { deadline } if now >= deadline => return Check::EndReleased,
+        // It was counted when our FIN was sent.
+        Phase::HalfClosed { deadline } if now >= deadline => {
+            return Check::Cut(CloseReason::Drain);
+        }
+        Phase::Closing { deadline, .. }
+        | Phase::Released { deadline }
+        | Phase::HalfClosed { deadline } => return Check::Again(deadline),
         Phase::Open => {}
     }
     if connection.is_queued() {
