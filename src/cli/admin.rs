@@ -1,4 +1,4 @@
-//! `uproar health`, `drain`, `reload`, `upgrade`: orders to the server that runs on a data directory.
+//! `uproar health`, `reload`, `upgrade`: orders to the server that runs on a data directory.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,13 +19,6 @@ pub(super) struct HealthCommand {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    place: Place,
-}
-
-/// `uproar drain`.
-#[derive(Debug, clap::Args)]
-pub(super) struct DrainCommand {
     #[command(flatten)]
     place: Place,
 }
@@ -71,13 +64,6 @@ impl HealthCommand {
         print(&format!(
             "process {pid}, uproar {version} (commit {commit}): {state}, {ready}, {viewers} viewers, {rooms} rooms\n"
         ))
-    }
-}
-
-impl DrainCommand {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        order(&self.place, &Order::Drain {})?;
-        print("the server stops\n")
     }
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod banner;
 mod bench;
 mod doctor;
+mod drain;
 mod failure;
 mod keys;
 mod output;
@@ -21,7 +22,7 @@ use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
 use crate::config::{self, Flags, Mode, SAMPLE};
 use crate::logging;
-use crate::server;
+use crate::server::{self, Ended};
 
 /// The version and commit of this build.
 const VERSION: &str = concat!(
@@ -67,7 +68,7 @@ enum Command {
     Health(admin::HealthCommand),
     /// Running server: cut all viewers, so that they reconnect elsewhere, and stop
     #[command(after_help = EXIT_CODES)]
-    Drain(admin::DrainCommand),
+    Drain(drain::DrainCommand),
     /// Running server: read the configuration again
     #[command(after_help = EXIT_CODES)]
     Reload(admin::ReloadCommand),
@@ -198,10 +199,13 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
     }
     let data_dir = settings.data_dir.clone();
-    server::run(process, settings, running, |ready| {
+    let ended = server::run(process, settings, running, |ready| {
         if matches!(mode, Mode::Dev { .. }) {
             banner::print(ready, &data_dir);
         }
     })?;
-    Ok(())
+    match ended {
+        Ended::AtOnce { cut: cut @ 1.. } => Err(Failure::CutAtOnce(cut)),
+        Ended::Drained | Ended::AtOnce { .. } => Ok(()),
+    }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Control, Delivery, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw, Review, Server,
-    SlowClient, Tls, Tokens,
+    Control, Delivery, Drain, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw, Review,
+    Server, SlowClient, Tls, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
@@ -77,6 +77,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         tokens: Tokens {
             life_minutes: TOKEN_LIFE.as_secs() / 60,
         },
+        drain: Drain::default(),
         logging: Logging::default(),
         log: Log {
             filter: "info".to_owned(),

@@ -41,7 +41,7 @@ pub use raw::{Profile, TlsListeners};
 pub use reloading::Reloading;
 pub use running::{Reread, Running};
 pub use schema::SAMPLE;
-pub use settings::{Local, Settings, TlsFiles};
+pub use settings::{DrainSettings, Local, Settings, TlsFiles};
 pub use source::Source;
 pub use values::Change;
 

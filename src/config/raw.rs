@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) delivery: Delivery,
     pub(super) review: Review,
     pub(super) tokens: Tokens,
+    pub(super) drain: Drain,
     pub(super) logging: Logging,
     pub(super) log: Log,
     pub(super) keys: Vec<Key>,
@@ -183,6 +184,13 @@ impl Default for Review {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tokens {
     pub(super) life_minutes: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    pub(super) notice_s: u64,
+    pub(super) over_s: u64,
 }
 
 /// `[logging]`.

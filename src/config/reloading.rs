@@ -57,6 +57,8 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("review.lambda_secret_access_key", Live),
     ("review.lambda_session_token", Live),
     ("tokens.life_minutes", Live),
+    ("drain.notice_s", Live),
+    ("drain.over_s", Live),
     ("logging.directory", Upgrade),
     ("logging.spool_bytes", Live),
     ("logging.spool_hours", Live),

@@ -9,7 +9,7 @@ use super::check::Check;
 use super::error::ConfigError;
 use super::mode::{DEV_KEY_ID, Mode};
 use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
-use super::settings::{Local, Settings, TlsFiles};
+use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
 use super::{admission, listen, logging, names, review};
 use crate::control::access::AccessKey;
@@ -18,7 +18,7 @@ use crate::control::arn::Account;
 use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
-use uproar_proto::base::limits::{FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
+use uproar_proto::base::limits::{DRAIN_MAX, FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::room::audience::SlowPolicy;
 use uproar_proto::room::log::Window;
@@ -60,6 +60,10 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         pin: server.pin,
         api_rates: rates(&raw.quotas, &check)?,
         token_life,
+        drain: DrainSettings {
+            notice: drain_time("drain.notice_s", raw.drain.notice_s, &check)?,
+            over: drain_time("drain.over_s", raw.drain.over_s, &check)?,
+        },
         origins: raw.messaging.origins,
         compression: raw.messaging.compression,
         tls_listeners: raw.tls.listeners,
@@ -144,6 +148,12 @@ fn token_life(minutes: u64, check: &Check<'_>) -> Result<Duration, ConfigError> 
         "2 to 1440: below 2 the JavaScript SDK reconnects in a loop",
     )?;
     Ok(Duration::from_secs(60 * minutes))
+}
+
+fn drain_time(key: &'static str, seconds: u64, check: &Check<'_>) -> Result<Duration, ConfigError> {
+    let must = "0 to 86400: seconds of at most a day";
+    check.holds(seconds <= DRAIN_MAX.as_secs(), key, seconds, must)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn keys(

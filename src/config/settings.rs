@@ -71,12 +71,23 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Which listeners present them.
     pub tls_listeners: TlsListeners,
+    /// What SIGTERM does before the server ends.
+    pub drain: DrainSettings,
     /// How chat logs are kept and delivered.
     pub archive: ArchiveSettings,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line.
     pub log_json: bool,
+}
+
+/// A drain: viewers are cut, and reconnect elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DrainSettings {
+    /// How long before the first cut `/readyz` says that no viewer is welcome.
+    pub notice: Duration,
+    /// From the first cut to the last; zero: all at once.
+    pub over: Duration,
 }
 
 /// The settings that a command beside the server needs.

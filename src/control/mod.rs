@@ -45,6 +45,11 @@ impl Control {
         http::listen::serve(self, listener, tls, stop).await
     }
 
+    /// Calls per second of `CreateChatToken`; zero: not limited.
+    pub fn token_rate(&self) -> u32 {
+        self.throttle.rate(Operation::CreateChatToken)
+    }
+
     /// Grants one chat token beyond the rate for each of `viewers` that were cut by us and will come back.
     pub fn credit_tokens(&self, viewers: u64) {
         let now = self.clock.now().tick;

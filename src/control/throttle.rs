@@ -75,6 +75,11 @@ impl Throttle {
         self.rates.replace(rates);
     }
 
+    /// Calls per second of an operation; zero: not limited.
+    pub fn rate(&self, operation: Operation) -> u32 {
+        self.rates.borrow().of(operation)
+    }
+
     /// Grants `calls` of the operation once, beyond its rate: whoever was cut by us comes back and asks at once.
     /// They are taken first, so that the rate holds again as soon as all are back; what is not used within
     /// [`TOKEN_CREDIT_LIFE`] is void.

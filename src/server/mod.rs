@@ -3,6 +3,7 @@
 mod admin;
 mod certificate;
 mod demo;
+mod drain;
 mod error;
 mod heartbeat;
 mod keys;
@@ -27,9 +28,10 @@ use std::path::Path;
 use crate::clock;
 use crate::config::Settings;
 
-pub(crate) use admin::{AskError, Health, Order, RefusalCode, ask};
+pub(crate) use admin::{AskError, DrainOrder, Health, Order, RefusalCode, ask};
 pub(crate) use error::StartError;
 pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
+pub(crate) use orders::Ended;
 pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;
 pub(crate) use remedy::ring_remedy;

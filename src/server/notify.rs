@@ -106,7 +106,6 @@ impl Notifier {
     }
 
     /// The start or stop in progress may take this long from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the drain"))]
     pub(super) fn extend_timeout(&self, by: Duration) {
         let message = format!("EXTEND_TIMEOUT_USEC={}", by.as_micros());
         self.send(&message, Wait::ForRoom);

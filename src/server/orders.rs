@@ -1,9 +1,10 @@
 //! The order loop of the control thread: what signals and the admin socket ask for, one at a time.
 //!
-//! | running | health | drain, reload, upgrade | first SIGTERM or SIGINT |
-//! |---|---|---|---|
-//! | nothing | answered | done | ends the loop |
-//! | reload, upgrade | answered | refused: it says what is being done | waits for its end |
+//! | running | health | drain, reload, upgrade | first SIGTERM or SIGINT | second |
+//! |---|---|---|---|---|
+//! | nothing | answered | done | drains as `[drain]` says, then ends the server | |
+//! | reload, upgrade | answered | refused: it says what is being done | as above, when it is over | ends the server when it is over |
+//! | drain | answered | refused, as above | the drain cannot be cancelled any more | ends the server at once |
 //!
 //! SIGHUP has nobody who could repeat it: during another order it waits for that one's end.
 
@@ -11,45 +12,35 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::admin::{Health, Order, Refusal, RefusalCode, Reply};
+use super::admin::{DrainOrder, Health, Order, Refusal, RefusalCode, Reply};
+use super::drain::{DrainState, Drained, Drains, Plan, Wish};
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
 use super::upgrade::{Calls, Restart, Subject};
-use crate::shard::metrics::{Figure, ShardMetrics};
 use crate::supervisor::Supervisor;
 
 /// What orders are about.
 pub(super) struct Subjects {
-    shards: Vec<Arc<ShardMetrics>>,
-    supervisor: Supervisor,
-    // What `/readyz` says.
-    ready: Arc<AtomicBool>,
-    reload: Rc<Reload>,
-    upgrade: Rc<Subject>,
+    pub(super) supervisor: Supervisor,
+    pub(super) reload: Rc<Reload>,
+    pub(super) drains: Rc<Drains>,
+    pub(super) upgrade: Rc<Subject>,
 }
 
-impl Subjects {
-    /// Takes part in what the rest of the control thread has; `ready` is what `/readyz` says.
-    pub(super) fn new(
-        shards: &[Arc<ShardMetrics>],
-        supervisor: &Supervisor,
-        ready: Arc<AtomicBool>,
-        reload: Rc<Reload>,
-        upgrade: Rc<Subject>,
-    ) -> Self {
-        Self {
-            shards: shards.to_vec(),
-            supervisor: supervisor.clone(),
-            ready,
-            reload,
-            upgrade,
-        }
-    }
+/// How the order loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All viewers were cut as a drain cuts them.
+    Drained,
+    /// A second signal ended the server at once.
+    AtOnce {
+        /// Viewers who were connected.
+        cut: u64,
+    },
 }
 
 /// Takes orders until one of them ends the server.
@@ -60,16 +51,18 @@ pub(super) struct Orders {
     running: Option<Running>,
     // SIGHUP has come while an order was being done: what it announces may have been read before.
     hung_up: bool,
-    // A signal to stop has come while an order was being done that must not be cut short.
-    stopping: bool,
+    // Signals to stop that have come; an upgrade that has failed and asks for a restart is the first.
+    stops: u32,
 }
 
 /// An order that is being done.
 struct Running {
     what: &'static str,
-    work: Pin<Box<dyn Future<Output = Ended>>>,
+    work: Pin<Box<dyn Future<Output = Next>>>,
     // An upgrade waits for the new process, and ends early when the server is to stop.
     upgrade: Option<Upgrading>,
+    // What is wished of a drain.
+    drain: Option<watch::Sender<Wish>>,
 }
 
 /// How to reach an upgrade that is being done.
@@ -80,21 +73,26 @@ struct Upgrading {
 
 /// What follows an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum Next {
+    /// The server serves on.
     Serves,
+    /// It is to be drained as by a signal.
     Stops,
+    /// It was drained, and is to end.
+    Ends,
 }
 
 impl Running {
     fn new(what: &'static str, work: impl Future<Output = ()> + 'static) -> Self {
         let work = async move {
             work.await;
-            Ended::Serves
+            Next::Serves
         };
         Self {
             what,
             work: Box::pin(work),
             upgrade: None,
+            drain: None,
         }
     }
 }
@@ -126,17 +124,17 @@ impl Orders {
             subjects,
             running: None,
             hung_up: false,
-            stopping: false,
+            stops: 0,
         }
     }
 
-    /// Returns when the server is to stop.
-    pub(super) async fn run(&mut self) {
+    /// Returns when the server is to end.
+    pub(super) async fn run(&mut self) -> Ended {
         loop {
-            let is_running = self.running.is_some();
-            if self.stopping && !is_running {
-                return;
+            if let Some(ended) = self.obey_stops() {
+                return ended;
             }
+            let is_running = self.running.is_some();
             let running = self.running.as_mut();
             tokio::select! {
                 signal = self.signals.next() => match signal {
@@ -150,10 +148,14 @@ impl Orders {
                     }
                 },
                 Some((order, reply)) = self.received.recv() => self.take(order, reply),
-                ended = async { running.expect("asked before").work.as_mut().await }, if is_running => {
+                next = async { running.expect("asked before").work.as_mut().await }, if is_running => {
                     self.running = None;
-                    self.stopping |= ended == Ended::Stops;
-                    if std::mem::take(&mut self.hung_up) && !self.stopping {
+                    match next {
+                        Next::Serves => {}
+                        Next::Stops => self.stops = self.stops.max(1),
+                        Next::Ends => return Ended::Drained,
+                    }
+                    if std::mem::take(&mut self.hung_up) && self.stops == 0 {
                         self.take(Order::Reload {}, Reply::Signal("SIGHUP"));
                     }
                 }
@@ -161,8 +163,18 @@ impl Orders {
         }
     }
 
+    /// Waits for a signal to stop, when the loop has ended and the rest of the server is ending.
+    pub(super) async fn stop_at_once(&mut self) -> Ended {
+        while self.stops < 2 {
+            if self.signals.next().await == Signalled::Stop {
+                self.stops += 1;
+            }
+        }
+        self.at_once()
+    }
+
     fn stop(&mut self) {
-        self.stopping = true;
+        self.stops += 1;
         let upgrade = self
             .running
             .as_ref()
@@ -170,6 +182,34 @@ impl Orders {
         if let Some(upgrade) = upgrade {
             upgrade.stop.notify_one();
         }
+    }
+
+    /// Does what signals to stop demand now.
+    fn obey_stops(&mut self) -> Option<Ended> {
+        let drain = self.running.as_ref().map(|running| &running.drain);
+        match (drain, self.stops) {
+            // A reload or an upgrade must not be cut short.
+            (_, 0) | (Some(None), _) => None,
+            (None, 1) => {
+                let plan = self.subjects.drains.configured();
+                self.drain(plan, Wish::Stop, None);
+                None
+            }
+            (Some(Some(wish)), 1) => {
+                let is_new = *wish.borrow() != Wish::Stop;
+                if is_new {
+                    self.subjects.drains.notifier.stopping();
+                    wish.send_replace(Wish::Stop);
+                }
+                None
+            }
+            (None | Some(Some(_)), _) => Some(self.at_once()),
+        }
+    }
+
+    fn at_once(&self) -> Ended {
+        let cut = self.subjects.drains.progress.left();
+        Ended::AtOnce { cut }
     }
 
     fn take(&mut self, order: Order, mut reply: Reply) {
@@ -185,8 +225,9 @@ impl Orders {
                 Err(other) => reply = other,
             }
         }
+        let is_answered_beside = matches!(order, Order::Health {} | Order::CancelDrain {});
         if let Some(Running { what, .. }) = &self.running
-            && order != (Order::Health {})
+            && !is_answered_beside
         {
             let message = format!("{what} is being done; repeat the order when it is over");
             return reply.refuse(Refusal::new(RefusalCode::Busy, message));
@@ -194,14 +235,8 @@ impl Orders {
         let what = order.name();
         match order {
             Order::Health {} => self.health(reply),
-            Order::Drain {} => {
-                reply.ok(&());
-                self.stopping = true;
-            }
-            Order::CancelDrain {} => {
-                let message = "no drain is being done";
-                reply.refuse(Refusal::new(RefusalCode::Refused, message));
-            }
+            Order::CancelDrain {} => reply.answer(self.cancel_drain()),
+            Order::Drain(order) => self.begin_drain(&order, reply),
             Order::Reload {} => {
                 let reload = Rc::clone(&self.subjects.reload);
                 let work = async move {
@@ -224,14 +259,15 @@ impl Orders {
         let subject = Rc::clone(&self.subjects.upgrade);
         let work = async move {
             match subject.upgrade(binary, or_restart, reply, calls).await {
-                Restart::Yes => Ended::Stops,
-                Restart::No => Ended::Serves,
+                Restart::Yes => Next::Stops,
+                Restart::No => Next::Serves,
             }
         };
         self.running = Some(Running {
             what: "upgrade",
             work: Box::pin(work),
             upgrade: Some(upgrade),
+            drain: None,
         });
     }
 
@@ -247,22 +283,75 @@ impl Orders {
         });
     }
 
+    fn begin_drain(&mut self, order: &DrainOrder, reply: Reply) {
+        let drains = &self.subjects.drains;
+        let plan = match drains.plan(order) {
+            Ok(plan) => plan,
+            Err(refusal) => return reply.refuse(refusal),
+        };
+        let begun = plan.begun(drains.control.token_rate());
+        if order.wait {
+            reply.progress(&begun);
+            self.drain(plan, Wish::Drain, Some(reply));
+        } else {
+            reply.ok(&begun);
+            self.drain(plan, Wish::Drain, None);
+        }
+    }
+
+    fn drain(&mut self, plan: Plan, wish: Wish, reply: Option<Reply>) {
+        let drains = Rc::clone(&self.subjects.drains);
+        let (sender, receiver) = watch::channel(wish);
+        let work = async move {
+            match drains.run(plan, receiver, reply).await {
+                Drained::Cancelled => Next::Serves,
+                Drained::Empty => Next::Ends,
+            }
+        };
+        self.running = Some(Running {
+            what: "drain",
+            work: Box::pin(work),
+            upgrade: None,
+            drain: Some(sender),
+        });
+    }
+
+    fn cancel_drain(&self) -> Result<(), Refusal> {
+        let refuse = |message| Err(Refusal::new(RefusalCode::Refused, message));
+        let wish = self
+            .running
+            .as_ref()
+            .and_then(|running| running.drain.as_ref());
+        let Some(wish) = wish else {
+            return refuse("no drain is being done");
+        };
+        if *wish.borrow() == Wish::Stop {
+            return refuse(
+                "a signal has demanded the server's end, and whoever sent it would kill a server that went on",
+            );
+        }
+        if self.subjects.drains.progress.state() == DrainState::Stopped {
+            return refuse("it is too late: the last viewers are being cut");
+        }
+        wish.send_replace(Wish::Cancel);
+        Ok(())
+    }
+
     /// Answers beside whatever is being done.
     fn health(&self, reply: Reply) {
-        let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
-            let shards = self.subjects.shards.iter();
-            shards.map(|shard| figure(shard).get()).sum()
-        };
+        let Subjects {
+            drains, supervisor, ..
+        } = &self.subjects;
         let health = Health {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("UPROAR_COMMIT").to_owned(),
-            state: "serving".to_owned(),
-            ready: self.subjects.ready.load(Ordering::Acquire),
-            viewers: sum(|shard| &shard.connections),
-            rooms: sum(|shard| &shard.rooms),
+            state: drains.progress.state().label().to_owned(),
+            ready: drains.ready.load(Ordering::Acquire),
+            viewers: drains.progress.left(),
+            rooms: drains.progress.rooms(),
         };
-        let supervisor = self.subjects.supervisor.clone();
+        let supervisor = supervisor.clone();
         tokio::task::spawn_local(async move {
             let silent = supervisor.silent().await;
             reply.answer(if silent.is_empty() {

@@ -13,6 +13,7 @@ mod metrics;
 mod outcome;
 mod prepare;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -28,7 +29,7 @@ use super::demo::Demo;
 use super::notify::Notifier;
 use super::tls::{Listeners, LiveTls};
 use crate::clock::Clock;
-use crate::config::{Change, Running};
+use crate::config::{Change, DrainSettings, Running};
 use crate::control::archive::Archive;
 use crate::control::review::Reviews;
 use crate::control::{Control, ControlChange};
@@ -60,6 +61,7 @@ pub(super) struct Live {
     pub(super) archive: Archive,
     pub(super) reviews: Rc<Reviews>,
     pub(super) notifier: Notifier,
+    pub(super) drain: Rc<Cell<DrainSettings>>,
     // The demo page, which makes tokens of its own.
     pub(super) pages: Option<Arc<Demo>>,
 }
@@ -158,6 +160,7 @@ impl State {
             admission: settings.control_admission.clone(),
             tls: live.tls.borrow().control.clone(),
         });
+        live.drain.set(settings.drain);
         if let Some(change) = prepared.review {
             live.reviews.adopt(change);
         }

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::admin::AdminSocket;
+use super::drain::{Drains, Progress};
 use super::listeners::Listeners;
 use super::notify::Notifier;
-use super::orders::{Orders, Subjects};
+use super::orders::{Ended, Orders, Subjects};
 use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
@@ -83,7 +84,7 @@ impl Serving {
         }: Threads,
         listener: ControlListener,
         on_ready: impl FnOnce(&Ready),
-    ) -> Result<(), StartError> {
+    ) -> Result<Ended, StartError> {
         let mailboxes = std::mem::take(&mut shards.mailboxes);
         let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
         let Process {
@@ -114,7 +115,7 @@ impl Serving {
         gateway: Gateway,
         archive: Archive,
         on_ready: impl FnOnce(&Ready),
-    ) -> Result<(), StartError> {
+    ) -> Result<Ended, StartError> {
         let Opening {
             shards,
             listener,
@@ -133,7 +134,7 @@ impl Serving {
         let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
         if signals.is_stop_requested().await {
             tracing::info!("stopped before anybody was accepted");
-            return Ok(());
+            return Ok(Ended::Drained);
         }
         let receivers = shards.reviews.take().expect("it is taken once");
         let taken_over = succession
@@ -141,23 +142,25 @@ impl Serving {
             .await;
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
-        plane.ready.store(true, Ordering::Release);
+        plane.drains.ready.store(true, Ordering::Release);
         // What `on_ready` tells people has not changed.
         let on_ready = taken_over.is_none().then_some(on_ready);
         listener.announce(shards.address, room, on_ready);
         plane.vitals.ready(&plane.control, taken_over.is_some());
-        let subjects = Subjects::new(
-            &shards.metrics,
-            &supervisor,
-            Arc::clone(&plane.ready),
-            Rc::clone(&plane.reload),
-            Rc::new(upgrade.of(&plane.control)),
-        );
+        let subjects = Subjects {
+            supervisor,
+            reload: Rc::clone(&plane.reload),
+            drains: Rc::clone(&plane.drains),
+            upgrade: Rc::new(upgrade.of(&plane.control)),
+        };
         if let Some(taken_over) = taken_over {
             tokio::task::spawn_local(taken_over.serving());
         }
-        let orders = follow_orders(signals, &data_dir, subjects);
-        plane.run(listener, receivers, orders, clock).await
+        let (stop, stopped) = oneshot::channel();
+        let orders = follow_orders(signals, &data_dir, subjects, stop);
+        plane
+            .run(listener, receivers, (orders, stopped), clock)
+            .await
     }
 
     /// Makes the control plane and what runs beside it on its thread.
@@ -168,10 +171,10 @@ impl Serving {
         archive: Archive,
         upgrade: &Upgrade,
     ) -> Result<Plane, StartError> {
-        let (reloads, ready) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let review_metrics = Rc::new(ReviewMetrics::default());
-        let (own, reviewed) = (Arc::clone(&reloads), Rc::clone(&review_metrics));
-        let figures = self.figures(shards, own, reviewed, upgrade);
+        let ready = Arc::new(AtomicBool::new(false));
+        let figures = self.figures(shards, upgrade);
+        let review_figures = Rc::clone(&figures.reviews);
+        let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
         let (settings, clock) = (self.settings, self.clock);
         let vitals = Vitals::new(self.notifier.clone(), &self.supervisor, shards, &settings);
         let control_settings = ControlSettings {
@@ -192,15 +195,13 @@ impl Serving {
             Arc::clone(&ready),
             figures.rendered(),
         );
-        let timeout = settings.shard.review_timeout;
-        let reviews = Reviews::new(
-            Rc::clone(&control),
-            settings.review,
-            timeout,
-            review_metrics,
-        )
-        .map_err(StartError::Certificates)?;
+        let (timeout, calls) = (settings.shard.review_timeout, Rc::clone(&control));
+        let reviews = Reviews::new(calls, settings.review, timeout, review_figures)
+            .map_err(StartError::Certificates)?;
+        let shown = (ready, progress);
+        let drains = Drains::new(&control, &gateway, &self.notifier, shown, settings.drain);
         let live = reload::Live {
+            drain: Rc::clone(&drains.settings),
             control: Rc::clone(&control),
             keyring: self.keyring,
             tls: self.tls,
@@ -217,7 +218,7 @@ impl Serving {
             reviews,
             reload: Rc::new(reload),
             pages: self.pages,
-            ready,
+            drains: Rc::new(drains),
             vitals,
         })
     }
@@ -235,18 +236,13 @@ impl Serving {
         }
     }
 
-    fn figures(
-        &self,
-        shards: &[Arc<metrics::ShardMetrics>],
-        reloads: Arc<reload::Reloads>,
-        reviews: Rc<ReviewMetrics>,
-        upgrade: &Upgrade,
-    ) -> Figures {
+    fn figures(&self, shards: &[Arc<metrics::ShardMetrics>], upgrade: &Upgrade) -> Figures {
         Figures {
             shards: shards.to_vec(),
-            reloads,
+            reloads: Arc::default(),
             tls: Rc::clone(&self.tls),
-            reviews,
+            reviews: Rc::default(),
+            drain: Rc::new(Progress::new(shards)),
             supervisor: self.supervisor.clone(),
             process: ProcessMetrics::new(),
             listeners: Rc::clone(&self.listeners),
@@ -261,43 +257,33 @@ struct Plane {
     reviews: Rc<Reviews>,
     reload: Rc<Reload>,
     pages: Option<Arc<demo::Demo>>,
-    // Whether `/readyz` says so.
-    ready: Arc<AtomicBool>,
+    drains: Rc<Drains>,
     vitals: Vitals,
 }
 
 impl Plane {
-    /// Runs until `orders` end, or a task does that must not.
+    /// Runs until `orders` end or have told the control plane to stop, or a task ends that must not.
     async fn run(
         mut self,
         listener: ControlListener,
         receivers: ReviewReceivers,
-        orders: impl Future<Output = ()>,
+        (orders, stopped): (impl Future<Output = Ended>, oneshot::Receiver<()>),
         clock: Clock,
-    ) -> Result<(), StartError> {
+    ) -> Result<Ended, StartError> {
         let ControlListener { listener, tls, .. } = listener;
         let control = self.control;
-        let (stop, stopped) = oneshot::channel();
         let serving = Rc::clone(&control).serve(listener, tls, async { drop(stopped.await) });
-        let orders = async {
-            orders.await;
-            let _waits = stop.send(());
-            std::future::pending().await
-        };
         // The control thread's tasks that must not end.
         let served = tokio::select! {
-            served = serving => served.map_err(StartError::Runtime),
-            never = orders => never,
+            served = serving => served.map(|()| Ended::Drained).map_err(StartError::Runtime),
+            at_once = orders => Ok(at_once),
             never = self.reload.watch(clock) => match never {},
             never = self.vitals.run(&control) => match never {},
             failed = self.reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },
         };
-        self.vitals.stopping(&control).await;
-        tracing::info!(
-            "stopping: connections are cut without a Close frame, so that clients reconnect"
-        );
+        self.vitals.ending(&control).await;
         served
     }
 }
@@ -337,21 +323,36 @@ struct Opening<'a> {
     signals: Signals,
 }
 
-/// Takes orders from signals and the admin socket; returns when the server is to stop.
-async fn follow_orders(signals: Signals, data_dir: &Path, subjects: Subjects) {
+/// Takes orders from signals and the admin socket. Tells `stop` when the control plane is to end, as the last of all;
+/// returns if a signal demands that nobody waits for it.
+async fn follow_orders(
+    signals: Signals,
+    data_dir: &Path,
+    subjects: Subjects,
+    stop: oneshot::Sender<()>,
+) -> Ended {
     let (sender, received) = mpsc::channel(1);
     let socket = AdminSocket::listen(data_dir).inspect_err(|error| {
         let data_dir = data_dir.display();
         tracing::warn!(%data_dir, %error, "no admin socket: the server takes orders by signals alone");
     });
     let mut orders = Orders::new(signals, received, subjects);
+    let following = async {
+        match orders.run().await {
+            Ended::Drained => {
+                let _waits = stop.send(());
+                orders.stop_at_once().await
+            }
+            at_once @ Ended::AtOnce { .. } => at_once,
+        }
+    };
     // Without a socket the sender lives on, so that the channel has no end.
     match socket {
         Ok(socket) => tokio::select! {
-            () = orders.run() => {}
+            ended = following => ended,
             never = socket.serve(sender) => match never {},
         },
-        Err(_) => orders.run().await,
+        Err(_) => following.await,
     }
 }
 
@@ -401,6 +402,7 @@ struct Figures {
     reloads: Arc<reload::Reloads>,
     tls: LiveTls,
     reviews: Rc<ReviewMetrics>,
+    drain: Rc<Progress>,
     supervisor: Supervisor,
     process: ProcessMetrics,
     listeners: Rc<Listeners>,
@@ -416,6 +418,7 @@ impl Figures {
                 certificate.render(out);
             }
             self.reviews.render(out);
+            self.drain.render(out);
             self.supervisor.render(out);
             logging::render(out);
             self.process.render(out);

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::listeners::{Inherited, Listeners};
 use super::notify::Notifier;
+use super::orders::Ended;
 use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed, Journals};
@@ -31,7 +32,7 @@ pub(crate) fn run(
     settings: Settings,
     running: Running,
     on_ready: impl FnOnce(&Ready),
-) -> Result<(), StartError> {
+) -> Result<Ended, StartError> {
     let mut handed = match &settings.take_over {
         Some(data_dir) => upgrade::greet(&settings, data_dir)?,
         None => None,

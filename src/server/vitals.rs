@@ -58,9 +58,9 @@ impl Vitals {
         }
     }
 
-    /// The server stops: call before anybody is cut, so that the next start knows how many were.
-    pub(super) async fn stopping(&mut self, control: &Control) {
-        self.notifier.stopping();
+    /// The server ends: whoever was cut by a drain has credit, and whoever is still connected is cut after this, so
+    /// that the next start knows how many will come.
+    pub(super) async fn ending(&mut self, control: &Control) {
         self.heartbeat.last(control).await;
     }
 }

@@ -32,6 +32,8 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server/serve.rs", "no admin socket"),
         // Once a signal of the server's own user.
         ("server/admin/reply.rs", "order"),
+        // Once a drain.
+        ("server/drain", ""),
         ("supervisor/mod.rs", "must live"),
         ("server/listeners.rs", ""),
         ("server/notify.rs", ""),

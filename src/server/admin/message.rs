@@ -15,7 +15,7 @@ pub(crate) enum Order {
     /// Tells how the server does: [`Health`].
     Health {},
     /// Cuts all viewers, who reconnect elsewhere, and stops.
-    Drain {},
+    Drain(DrainOrder),
     /// Ends a drain before it has ended the server.
     CancelDrain {},
     /// Reads the configuration again.
@@ -38,13 +38,31 @@ impl Order {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Health {} => "health",
-            Self::Drain { .. } => "drain",
+            Self::Drain(_) => "drain",
             Self::CancelDrain {} => "cancel_drain",
             Self::Reload {} => "reload",
             Self::Upgrade { .. } => "upgrade",
             Self::TakeOver {} => "take_over",
         }
     }
+}
+
+/// A drain; `[drain]` of the configuration says what is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DrainOrder {
+    /// Seconds in which `/readyz` says that no viewer is welcome, before the first is cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) notice_s: Option<u64>,
+    /// Seconds from the first cut to the last; 0: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) over_s: Option<u64>,
+    /// Also at a pace at which viewers are refused their tokens.
+    #[serde(default)]
+    pub(crate) force: bool,
+    /// Tell of progress, and answer at its end; else answer when it has begun.
+    #[serde(default)]
+    pub(crate) wait: bool,
 }
 
 /// What the server says of an order: any number of `Progress`, then one of the others.

@@ -12,5 +12,5 @@ mod socket;
 pub(crate) use client::{AskError, ask};
 pub(super) use client::{order_take_over, refusal_in};
 pub(super) use listen::AdminSocket;
-pub(crate) use message::{Health, Order, Refusal, RefusalCode};
+pub(crate) use message::{DrainOrder, Health, Order, Refusal, RefusalCode};
 pub(super) use reply::Reply;

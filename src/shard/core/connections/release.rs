@@ -16,7 +16,7 @@ use uproar_proto::base::limits::{CUT_LINGER, CUT_WAIT_MAX, DRAIN_LOOKS_PER_TURN_
 
 impl<W: Io> Connections<W> {
     /// Takes the turns that are due in a drain; returns whether some are left for the next turn of the
-    /// shard, because only so many positions of the table are looked at in one.
+    /// shard, because the positions that one turn looks at are limited.
     pub(in crate::shard::core) fn drain(
         &mut self,
         drain: &mut Drain,
