@@ -20,7 +20,7 @@ use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
 use super::tls::LiveTls;
-use super::upgrade::{self, Follower, Handed, Upgrade};
+use super::upgrade::{self, Files, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
 use super::{Ready, StartError, demo};
 use crate::clock::Clock;
@@ -122,6 +122,7 @@ impl Serving {
             mut signals,
         } = opening;
         let succession = Succession {
+            files: Files::new(archive.clone(), self.registry.destinations()),
             handed: self.handed.take(),
             directory: Rc::clone(&self.directory),
             notifier: self.notifier.clone(),
@@ -129,7 +130,7 @@ impl Serving {
         };
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
-        let upgrade = self.upgrade(&shards.metrics, gateway.clone());
+        let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
         let plane = self.plane(&shards.metrics, gateway.clone(), archive, &upgrade)?;
         let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
         if signals.is_stop_requested().await {
@@ -224,12 +225,18 @@ impl Serving {
     }
 
     /// What an upgrade needs beside the control plane.
-    fn upgrade(&self, shards: &[Arc<metrics::ShardMetrics>], gateway: Gateway) -> Upgrade {
+    fn upgrade(
+        &self,
+        shards: &[Arc<metrics::ShardMetrics>],
+        gateway: Gateway,
+        archive: Archive,
+    ) -> Upgrade {
         Upgrade {
             hello: upgrade::hello(&self.settings),
             directory: Rc::clone(&self.directory),
             listeners: Rc::clone(&self.listeners),
             gateway,
+            archive,
             clock: self.clock,
             shards: shards.to_vec(),
             figures: Rc::default(),
@@ -290,6 +297,7 @@ impl Plane {
 
 /// What the process before this one has handed over, if one has, and what changes when this one serves.
 struct Succession {
+    files: Files,
     handed: Option<Box<Handed>>,
     directory: Rc<Directory>,
     notifier: Notifier,
@@ -304,7 +312,11 @@ impl Succession {
         clock: Clock,
         figures: &Rc<upgrade::Figures>,
     ) -> Option<Follower> {
-        let follower = self.handed?.take_over(gateway, clock, figures).await;
+        let Some(handed) = self.handed else {
+            self.files.load();
+            return None;
+        };
+        let follower = handed.take_over(gateway, clock, figures, self.files).await;
         if let Some(path) = &self.removed_at_end {
             self.directory.remove_at_end(path);
         }

@@ -188,14 +188,8 @@ fn start_threads(
     })
     .map_err(StartError::of_shards)?;
     let end = shards.archive.take().expect("requested, and taken once");
-    let archive = archive::start(
-        settings.archive.clone(),
-        loaded.registry.destinations(),
-        end,
-        clock,
-        supervisor,
-    )
-    .map_err(|cause| StartError::Archive { cause })?;
+    let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
+        .map_err(|cause| StartError::Archive { cause })?;
     Ok(Threads { shards, archive })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::due::Due;
+use super::hold::{DeliveryHold, Work};
 use super::metrics::{ArchiveMetrics, DeliveryError, DropReason};
 use super::shipment::{Report, Shipment};
 use super::sink::Sink;
@@ -30,6 +31,7 @@ pub(super) struct Common {
     pub(super) metrics: Arc<ArchiveMetrics>,
     pub(super) clock: Clock,
     pub(super) supervisor: Supervisor,
+    pub(super) hold: DeliveryHold,
 }
 
 impl Common {
@@ -44,6 +46,7 @@ impl Common {
             metrics,
             clock,
             supervisor,
+            hold: DeliveryHold::default(),
         }
     }
 
@@ -62,11 +65,12 @@ impl Common {
     }
 }
 
-/// Delivers forever.
+/// Delivers forever, except while deliveries are held.
 pub(super) async fn deliver(sink: Rc<Sink>, common: Rc<Common>) -> Infallible {
+    let mut work = common.hold.work();
     loop {
-        let batch = Arc::new(next(&sink, &common).await);
-        ship(&sink, &common, &batch).await;
+        let batch = Arc::new(next(&sink, &common, &mut work).await);
+        ship(&sink, &common, &batch, &mut work).await;
         let advanced = sink.spool.borrow_mut().advance(&batch);
         if let Err(error) = advanced {
             tracing::warn!(configuration = %sink.id, %error, "chat logs: the spool's cursor was not saved; a restart delivers again");
@@ -75,15 +79,17 @@ pub(super) async fn deliver(sink: Rc<Sink>, common: Rc<Common>) -> Infallible {
     }
 }
 
-/// The next batch, once it is due.
-async fn next(sink: &Sink, common: &Common) -> RecordBatch {
+/// The next batch, once it is due and may be begun.
+async fn next(sink: &Sink, common: &Common, work: &mut Work) -> RecordBatch {
     // Number and time of the oldest undelivered record. Its time is in its entry alone: reading
     // that one entry for each delivery is cheaper than times kept beside the spool, which a restart
     // would have to read back as well.
     let mut oldest = None;
     loop {
+        work.begin().await;
         let location = sink.spool.borrow().next_batch(1);
         let Some(location) = location else {
+            work.rest();
             sink.spooled.notified().await;
             continue;
         };
@@ -108,6 +114,7 @@ async fn next(sink: &Sink, common: &Common) -> RecordBatch {
             due.wait(event_ms, bytes, common.now_ms())
         };
         if !wait.is_zero() {
+            work.rest();
             // On an earlier wake-up, check whether enough has been collected.
             let _either = tokio::time::timeout(wait, sink.spooled.notified()).await;
             continue;
@@ -156,7 +163,7 @@ async fn read(sink: &Sink, common: &Common, location: BatchLocation) -> Option<R
 }
 
 /// Ships until all records have arrived, are too old, or were dropped by the spool.
-async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
+async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>, work: &mut Work) {
     let metrics = &common.metrics;
     let divide = |client: &SinkClient| {
         let uploads = uploads(&client.settings, sink.id, &sink.destination.borrow(), batch);
@@ -165,6 +172,7 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
     let mut client = common.client();
     let (mut generation, mut shipment) = (sink.generation.get(), divide(&client));
     while let Some(upload) = shipment.next() {
+        work.go_on().await;
         if sink.spool.borrow().position() != batch.first {
             return;
         }
@@ -179,7 +187,13 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
             return;
         }
         let (started, was_failing) = (common.clock.now().tick, shipment.is_failing());
-        let outcome = client.ship(upload, batch, common.clock.now().unix).await;
+        let shipping = client.ship(upload, batch, common.clock.now().unix);
+        let outcome = tokio::select! {
+            biased;
+            outcome = shipping => outcome,
+            // A write to a file cannot be broken off; another process would write beside it.
+            () = work.held(), if !client.writes_file(upload) => continue,
+        };
         if sink.generation.get() != generation {
             // The old destination accepted it: the new destination gets everything.
             client = common.client();
@@ -195,6 +209,7 @@ async fn ship(sink: &Sink, common: &Common, batch: &Arc<RecordBatch>) {
         }
         note(sink, metrics, &report, was_failing);
         if let Some(pause) = report.pause {
+            work.rest();
             // Up to half of it more, so that configurations do not all retry at once.
             let jittered = pause.mul_f64(1.0 + random::quick().f64() / 2.0);
             let _either = tokio::time::timeout(jittered, sink.redirected.notified()).await;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::deliver::{Common, deliver};
@@ -45,6 +45,12 @@ pub(super) enum ArchiveCommand {
     Adopt(Box<SinkClient>),
     /// The configuration was deleted; its records are deleted too.
     Remove(LoggingId),
+    /// Stop deliveries.
+    Pause(oneshot::Sender<io::Result<()>>),
+    /// Answer when the contents of the mailboxes are spooled.
+    Settle(oneshot::Sender<()>),
+    /// Deliveries go on.
+    Resume,
     /// Spool the contents of the mailboxes and stop.
     Stop,
 }
@@ -70,6 +76,7 @@ pub(super) fn run(
             sinks: HashMap::new(),
             unopened: HashMap::new(),
             unacknowledged,
+            settling: Vec::new(),
             stopping: false,
             record: Vec::new(),
         };
@@ -112,6 +119,8 @@ struct Ingest {
     // Entries of each shard that are spooled but not yet acknowledged. A count is enough: mailbox
     // and spool keep the order in which the shard holds its deliveries.
     unacknowledged: Vec<u32>,
+    // Those who wait until the mailboxes are empty.
+    settling: Vec<oneshot::Sender<()>>,
     // A stop command was received.
     stopping: bool,
     // The record being made; reused.
@@ -133,6 +142,10 @@ impl Ingest {
                 // Let deliveries run.
                 tokio::task::yield_now().await;
                 continue;
+            }
+            for answer in self.settling.drain(..) {
+                // The asker may have given up.
+                let _gone = answer.send(());
             }
             let receivers = &self.end.receivers;
             let has_entries = || receivers.iter().any(|receiver| !receiver.is_empty());
@@ -278,6 +291,15 @@ impl Ingest {
             ArchiveCommand::Put(id, destination) => self.put(id, destination),
             ArchiveCommand::Adopt(client) => self.adopt(*client),
             ArchiveCommand::Remove(id) => self.remove(id),
+            ArchiveCommand::Pause(answer) => {
+                let common = Rc::clone(&self.common);
+                tokio::task::spawn_local(async move {
+                    // An asker that has given up resumes.
+                    let _gone = answer.send(common.hold.stop().await);
+                });
+            }
+            ArchiveCommand::Settle(answer) => self.settling.push(answer),
+            ArchiveCommand::Resume => self.common.hold.resume(),
             ArchiveCommand::Stop => self.stopping = true,
         }
     }
@@ -369,8 +391,10 @@ impl Ingest {
 
     /// Runs each second: syncs spools, and retries those that could not be opened.
     fn maintain(&mut self) {
-        for (id, destination) in self.unopened.clone() {
-            self.put(id, destination);
+        if self.common.hold.is_running() {
+            for (id, destination) in self.unopened.clone() {
+                self.put(id, destination);
+            }
         }
         for running in self.sinks.values_mut() {
             let syncing = running

@@ -15,6 +15,7 @@ mod deliver;
 mod due;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod hold;
 mod ingest;
 pub mod layout;
 pub mod metrics;
@@ -30,7 +31,7 @@ pub mod verdict;
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use settings::ArchiveSettings;
 
@@ -57,10 +58,9 @@ pub struct ArchiveThread {
     thread: Thread,
 }
 
-/// Starts the thread. `configurations` is complete: spools of others are removed.
+/// Starts the thread. It touches no spool before [`Archive::load`].
 pub fn start(
     settings: ArchiveSettings,
-    configurations: Vec<(LoggingId, Destination)>,
     end: ArchiveEnd,
     clock: Clock,
     supervisor: &Supervisor,
@@ -73,7 +73,6 @@ pub fn start(
         commands,
         metrics: Arc::clone(&metrics),
     };
-    archive.send(ArchiveCommand::Load(configurations));
     let runtime = supervisor::runtime()?;
     let (bell, own) = (Arc::clone(&end.bell), supervisor.clone());
     let thread = supervisor.thread(
@@ -115,6 +114,46 @@ impl Archive {
         self.send(ArchiveCommand::Adopt(change.0));
     }
 
+    /// Announces all configurations: spools of others are removed, the rest is opened, and deliveries
+    /// begin at the cursors. Call once, before a shard has frames, when no other process uses the
+    /// spools.
+    pub fn load(&self, configurations: Vec<(LoggingId, Destination)>) {
+        self.send(ArchiveCommand::Load(configurations));
+    }
+
+    /// Stops deliveries, so that another process can go on from the cursors; frames are spooled as
+    /// ever. [`Archive::resume`] undoes it.
+    ///
+    /// # Errors
+    ///
+    /// A file of the chat logs takes longer than twice `LOG_PAUSE_MAX`. Deliveries go on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Deliveries stop all the same.
+    pub async fn pause(&self) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(ArchiveCommand::Pause(answer));
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Returns when every frame that shards have sent until now is in its spools, or counted as lost.
+    /// Takes as long as the disk does.
+    ///
+    /// # Errors
+    ///
+    /// The archive has ended.
+    pub async fn settle(&self) -> io::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.send(ArchiveCommand::Settle(answer));
+        answered.await.map_err(|_| ended())
+    }
+
+    /// Deliveries go on from the cursors.
+    pub fn resume(&self) {
+        self.send(ArchiveCommand::Resume);
+    }
+
     /// Announces a new or changed configuration. Records in its spool go to the new destination.
     pub fn put(&self, id: LoggingId, destination: Destination) {
         self.send(ArchiveCommand::Put(id, destination));
@@ -135,6 +174,10 @@ impl Archive {
             tracing::error!("chat logs: the archive has ended");
         }
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the archive of chat logs has ended")
 }
 
 impl ArchiveThread {

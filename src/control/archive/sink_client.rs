@@ -33,6 +33,15 @@ pub(super) struct SinkClient {
 }
 
 impl SinkClient {
+    /// Whether the upload goes to a file here.
+    pub(super) fn writes_file(&self, upload: &UploadRequest) -> bool {
+        match upload {
+            UploadRequest::Object { .. } => self.settings.s3.is_none(),
+            UploadRequest::Lines { .. } => true,
+            UploadRequest::LogEvents { .. } | UploadRequest::Records { .. } => false,
+        }
+    }
+
     /// Sends one upload request; returns what is known of its records afterwards.
     pub(super) async fn ship(
         &self,

@@ -89,7 +89,7 @@ impl World {
         };
         let end = shards.archive.take().expect("requested");
         let archive_settings = archive_settings(&account, &scratch);
-        let archive = archive::start(archive_settings, Vec::new(), end, clock, &supervisor);
+        let archive = archive::start(archive_settings, end, clock, &supervisor);
         let archive = archive.expect("a thread");
         let store = Store::open(&path_in(&scratch.0), &supervisor).expect("a database");
         let gateway = Gateway::new(std::mem::take(&mut shards.mailboxes), settings);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::StartError;
 use super::fault;
 use super::figures::Figures;
+use super::files::Files;
 use super::greet::Handed;
 use super::link::{AsyncLink, Heard};
 use super::take::Taker;
@@ -17,8 +18,7 @@ use crate::clock::{self, Clock};
 use crate::logging;
 use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
-use crate::shard::journal::beside::{Beside, Undealt};
-use crate::supervisor::{self, blocking};
+use crate::supervisor;
 use crate::takeover::messages::{Counts, New as Say, Old as Said, Report};
 use crate::takeover::new::{Action, Event, New, Outcome, Step};
 use uproar_proto::base::limits::{TAKE_OVER_SERVING_MAX, TAKE_OVER_SILENCE_MAX};
@@ -37,9 +37,7 @@ pub(in crate::server) struct Follower {
     deadline: Instant,
     is_closed: bool,
     report: Report,
-    gateway: Gateway,
-    beside: Option<Beside>,
-    undealt: Option<Undealt>,
+    files: Rc<Files>,
 }
 
 impl Handed {
@@ -50,15 +48,17 @@ impl Handed {
         gateway: &Gateway,
         clock: Clock,
         figures: &Rc<Figures>,
+        files: Files,
     ) -> Follower {
         let followed = async {
-            let mut follower = self.follower(gateway, clock, figures)?;
+            let mut follower = self.follower(gateway, clock, figures, files)?;
             follower.follow().await?;
+            let taken = follower.files.take(gateway);
+            taken.map_err(|error| StartError::TakeOver(format!("used tokens: {error}")))?;
             Ok(follower)
         };
         match followed.await {
-            Ok(mut follower) => {
-                follower.take_journals();
+            Ok(follower) => {
                 gateway.tell_each(|| Command::Resume);
                 follower
             }
@@ -81,7 +81,9 @@ impl Handed {
         gateway: &Gateway,
         clock: Clock,
         figures: &Rc<Figures>,
+        files: Files,
     ) -> Result<Follower, StartError> {
+        files.share(self.beside);
         let link = self.link.into_async().map_err(StartError::Runtime)?;
         Ok(Follower {
             machine: self.machine,
@@ -98,9 +100,7 @@ impl Handed {
             deadline: Instant::now() + TAKE_OVER_SILENCE_MAX,
             is_closed: false,
             report: Report::default(),
-            gateway: gateway.clone(),
-            beside: self.beside,
-            undealt: None,
+            files: Rc::new(files),
         })
     }
 }
@@ -166,47 +166,6 @@ impl Follower {
             );
             self.link.signal(rustix::process::Signal::KILL);
         }
-        self.deal_out().await;
-    }
-
-    /// Reads what the old process has added to the journals since the start: its shards are frozen, or it is gone. Each
-    /// shard knows it before it admits anybody.
-    fn take_journals(&mut self) {
-        let Some(beside) = self.beside.take() else {
-            return;
-        };
-        match beside.tail() {
-            Ok((tails, undealt)) => {
-                for (shard, tail) in tails.into_iter().enumerate() {
-                    self.gateway
-                        .tell(shard, Command::TakeJournal(Box::new(tail)));
-                }
-                self.undealt = Some(undealt);
-            }
-            Err(error) => tracing::error!(
-                %error,
-                "tokens used in the last seconds before the take-over may be used again until they expire; \
-                 `uproar token rotate-key` and removing the old key from token-keys rules that out"
-            ),
-        }
-    }
-
-    /// Deals out what belongs to another number of shards, while this process serves.
-    async fn deal_out(&mut self) {
-        let Some(undealt) = self.undealt.take().filter(|undealt| !undealt.is_empty()) else {
-            return;
-        };
-        match blocking(move || undealt.deal_out()).await {
-            Ok(tails) => {
-                for (shard, tail) in tails.into_iter().enumerate() {
-                    self.gateway
-                        .tell(shard, Command::TakeJournal(Box::new(tail)));
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the next start deals out the journals of used tokens");
-            }
-        }
     }
 
     fn say(&self, said: &Say) {
@@ -215,7 +174,7 @@ impl Follower {
     }
 
     fn begin(&mut self, step: Step) {
-        let taker = Rc::clone(&self.taker);
+        let (taker, files) = (Rc::clone(&self.taker), Rc::clone(&self.files));
         let descriptors = std::mem::take(&mut self.descriptors);
         let point = match step {
             Step::Start => "new.start",
@@ -240,7 +199,10 @@ impl Follower {
             fault::at(point)?;
             let outcome = match step {
                 Step::Rooms => taker.rooms(descriptors).map(|()| Counts::default()),
-                Step::Viewers => taker.viewers(descriptors).await,
+                Step::Viewers => match files.read() {
+                    Ok(()) => taker.viewers(descriptors).await,
+                    Err(error) => Err(format!("used tokens: {error}")),
+                },
                 Step::Start | Step::Acknowledge | Step::Serve => Ok(Counts::default()),
             };
             fault::at(&format!("{point}.done"))?;

@@ -6,6 +6,7 @@
 //! | `spawn` | the new process, until it greets |
 //! | `lead`, `steps` | the old process: its machine's driver, and what it does in each step |
 //! | `greet`, `follow`, `take` | the new process: before its start, until it serves, rooms and viewers as they come |
+//! | `files` | journals and spools of the old process, as the new one reads them and goes on with them |
 //! | `order` | the orders to upgrade and to be taken over |
 //! | `subject` | what is handed over, and to which processes |
 //! | `link` | the connection, and the process at its other end |
@@ -14,6 +15,7 @@
 
 mod fault;
 mod figures;
+mod files;
 mod follow;
 mod greet;
 mod lead;
@@ -25,6 +27,7 @@ mod subject;
 mod take;
 
 pub(super) use figures::Figures;
+pub(super) use files::Files;
 pub(super) use follow::Follower;
 pub(super) use greet::{Handed, Journals, greet, hello};
 pub(crate) use order::Upgraded;

@@ -20,7 +20,7 @@ use crate::shard::command::Command;
 use crate::shard::estate::merge_rooms;
 use crate::takeover::messages::{Old as Say, Report};
 use crate::takeover::old::Step;
-use uproar_proto::base::limits::{TAKE_OVER_HANDSHAKES_MAX, TAKE_OVER_PAUSE_MAX};
+use uproar_proto::base::limits::{LOG_PAUSE_MAX, TAKE_OVER_HANDSHAKES_MAX, TAKE_OVER_PAUSE_MAX};
 
 /// The steps of one take-over.
 pub(super) struct Steps {
@@ -96,8 +96,10 @@ impl Steps {
         self.frozen_at.get()
     }
 
-    /// Pauses the API, and hands over the store, the lock and the listeners.
+    /// Stops deliveries of chat logs, pauses the API, and hands over the store, the lock and the listeners.
     async fn load(&self) -> Result<(), String> {
+        let stopped = self.subject.upgrade.archive.pause().await;
+        stopped.map_err(|error| error.to_string())?;
         let paused = self.subject.control.pause().await;
         *self.paused.borrow_mut() = Some(paused.map_err(|error| error.to_string())?);
         let mut named = vec![(LOCK.to_owned(), self.subject.upgrade.directory.lock())];
@@ -126,7 +128,11 @@ impl Steps {
         let frozen = gateway.ask_each(Command::Freeze, TAKE_OVER_PAUSE_MAX).await;
         let frozen = frozen.map_err(|error| format!("a shard does not freeze: {error}"))?;
         tracing::debug!(shards = frozen.len(), "frozen");
-        Ok(())
+        let settled = self.subject.upgrade.archive.settle();
+        let settled = tokio::time::timeout(LOG_PAUSE_MAX, settled).await;
+        let settled =
+            settled.map_err(|_elapsed| "the spools of chat logs are not written in time")?;
+        settled.map_err(|error| error.to_string())
     }
 
     async fn rooms(&self) -> Result<(), String> {
@@ -191,6 +197,7 @@ impl Steps {
         if let Some(paused) = paused {
             paused.resume();
         }
+        self.subject.upgrade.archive.resume();
     }
 
     /// Leaves everything with the new process.

@@ -9,6 +9,7 @@ use super::super::preflight::Directory;
 use super::figures::Figures;
 use crate::clock::Clock;
 use crate::control::Control;
+use crate::control::archive::Archive;
 use crate::net::rings::Rings;
 use crate::shard::gateway::Gateway;
 use crate::shard::metrics::ShardMetrics;
@@ -22,6 +23,7 @@ pub(in crate::server) struct Upgrade {
     pub(in crate::server) directory: Rc<Directory>,
     pub(in crate::server) listeners: Rc<Listeners>,
     pub(in crate::server) gateway: Gateway,
+    pub(in crate::server) archive: Archive,
     pub(in crate::server) clock: Clock,
     pub(in crate::server) shards: Vec<Arc<ShardMetrics>>,
     pub(in crate::server) figures: Rc<Figures>,

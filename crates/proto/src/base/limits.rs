@@ -499,6 +499,9 @@ pub const LOG_HANDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest time a logged room's frames wait for the spool before they are delivered anyway: a
 /// stalled disk must not stall the chat.
 pub const LOG_HOLD_MAX: Duration = Duration::from_millis(250);
+/// How long a hand-over waits for deliveries of chat logs to finish what they have begun; and the same again for
+/// a file that is being written. Requests without an answer are then broken off and repeated.
+pub const LOG_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// One spool entry, in bytes: the largest frame in its envelope. A longer one on disk is corrupt.
 pub const LOG_ENTRY_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// One file of a spool, in bytes: a full spool drops one file at a time.
