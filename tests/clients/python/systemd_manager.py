@@ -36,7 +36,7 @@ ENVIRONMENT = {
 SETUP = f"""
 set -eu
 mount -t tmpfs tmpfs /run
-mkdir -p /run/systemd/system /run/manager {UNITS} {ROOM}/data /run/systemd/inaccessible/dir
+mkdir -p /run/systemd/system /run/shims /run/manager {UNITS} {ROOM}/data /run/systemd/inaccessible/dir
 chmod 0700 {ROOM}/data
 chmod 0 /run/systemd/inaccessible/dir
 cd /run/systemd/inaccessible

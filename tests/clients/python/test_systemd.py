@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -35,9 +36,13 @@ class Ports:
         """
 
     def status(self, page: str) -> int:
+        """The HTTP status of a page of the control listener."""
         address = f"http://127.0.0.1:{self.control}{page}"
-        with urllib.request.urlopen(address, timeout=60) as answer:
-            return answer.status
+        try:
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
 
 def test_the_unit_starts_with_all_its_filters_and_stops(manager):
