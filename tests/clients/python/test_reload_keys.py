@@ -560,6 +560,22 @@ def test_number_of_connections(fresh):
     assert status(fresh, arn) == 101
 
 
+@covers("drain.notice_s", "drain.over_s")
+def test_what_sigterm_does():
+    """Goal: SIGTERM drains as the file says now. Method: without a notice and a pace the viewer would be cut at once."""
+    with Configured() as server:
+        viewer = join(server, room(server))
+        result, lines = server.reload({"drain.notice_s": 600, "drain.over_s": 600})
+        assert (result, changed(lines)) == ("ok", {"drain.notice_s": "0 → 600", "drain.over_s": "0 → 600"})
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not server.ready())
+        viewer.say("still here", "r")
+        assert viewer.receive()["Content"] == "still here"
+        # The second one ends it at once.
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(60)
+
+
 # -- delivery --
 
 
