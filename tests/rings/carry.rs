@@ -6,10 +6,13 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -85,17 +88,26 @@ impl Leaving for Frozen<'_> {
 struct Process {
     child: Child,
     control: Connection,
+    // Has its program, where it may read it.
+    directory: PathBuf,
 }
 
 impl Process {
     fn start(role: &str) -> Self {
         let (control, theirs) = Connection::pair().unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        // Only this user may read the directory of the build, perhaps.
+        let own = std::process::id();
+        let name = format!("uproar-test-{own}-{}", role.replace(' ', "-"));
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        let program = directory.join("test");
+        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let mut command = Command::new(program);
         command
             .args([
-                "rings::carry::process",
+                "rings::carry::viewers_move_between_processes_with_few_descriptors",
                 "--exact",
-                "--ignored",
                 "--nocapture",
             ])
             .env(ROLE, role)
@@ -106,7 +118,11 @@ impl Process {
             command.uid(NOBODY).gid(NOBODY);
         }
         let child = command.spawn().unwrap();
-        Self { child, control }
+        Self {
+            child,
+            control,
+            directory,
+        }
     }
 
     fn tell(&self, what: &str, descriptors: &[BorrowedFd<'_>]) {
@@ -124,6 +140,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
+        let _stays = std::fs::remove_dir_all(&self.directory);
     }
 }
 
@@ -132,6 +149,9 @@ impl Drop for Process {
 /// the instant of the hand-over.
 #[test]
 fn viewers_move_between_processes_with_few_descriptors() {
+    if let Ok(role) = std::env::var(ROLE) {
+        return process(&role);
+    }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let old = Process::start("old");
@@ -201,20 +221,15 @@ fn connect(old: &Process, new: &Process) {
     }
 }
 
-/// Not a test: a process of the test above.
-#[test]
-#[ignore = "a child of the test above"]
-fn process() {
-    let Ok(role) = std::env::var(ROLE) else {
-        return;
-    };
+/// The child's side of both tests.
+fn process(role: &str) {
     let control = Connection::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
     let limit = Rlimit {
         current: Some(OPEN_FILES),
         maximum: Some(OPEN_FILES),
     };
     setrlimit(Resource::Nofile, limit).unwrap();
-    match role.as_str() {
+    match role {
         "old" => old(&control),
         "crowded" => crowded(&control),
         _ => new(&control, role == "new that dies"),
