@@ -35,7 +35,12 @@ pub(in crate::server) struct Subject {
     pub(super) control: Rc<Control>,
     /// The file this process was started from, as it was named then: it may be another one when it is asked for.
     pub(super) program: PathBuf,
+    // Why the end of this process would be the end of the container that it runs in, if so.
+    ends_container: Option<String>,
 }
+
+/// Programs for process 1 of a container that end with the process that they have started.
+const INITS_OF_ONE: [&str; 4] = ["tini", "docker-init", "dumb-init", "catatonit"];
 
 impl Upgrade {
     /// With the control plane.
@@ -44,6 +49,7 @@ impl Upgrade {
             upgrade: self,
             control: Rc::clone(control),
             program: std::env::current_exe().unwrap_or_else(|_| "uproar".into()),
+            ends_container: ends_container(),
         }
     }
 }
@@ -76,12 +82,8 @@ impl Subject {
 
     /// Why no process can take over from this one, if so.
     pub(super) fn own_obstacle(&self) -> Option<String> {
-        if std::process::id() == 1 {
-            return Some(
-                "this server is process 1, and its end would end the container: roll out a new container beside it, \
-                 or let a supervisor be process 1 that does not end with its first child, such as systemd or s6"
-                    .to_owned(),
-            );
+        if self.ends_container.is_some() {
+            return self.ends_container.clone();
         }
         if !Rings::can_detach().unwrap_or(false) {
             return Some(
@@ -96,4 +98,21 @@ impl Subject {
             format!("{shards} shards are more than can be handed over, {most}: `--or-restart` cuts all viewers and lets them back")
         })
     }
+}
+
+/// Whether a container ends with this process: it is its process 1, or that has started it and waits for nothing else.
+/// Call it at the start: a process whose parent has ended gets process 1 as its parent, which does not care.
+fn ends_container() -> Option<String> {
+    let who = if std::process::id() == 1 {
+        "this server is process 1".to_owned()
+    } else {
+        let parent = rustix::process::getppid()?;
+        let name = std::fs::read_to_string("/proc/1/comm").ok()?;
+        let is_init = parent.as_raw_nonzero().get() == 1 && INITS_OF_ONE.contains(&name.trim());
+        is_init.then(|| format!("process 1, {}, ends with this server", name.trim()))?
+    };
+    Some(format!(
+        "{who}, and the container with it: roll out a new container beside it, or let a supervisor be process 1 that \
+         does not end with its first child, such as systemd or s6"
+    ))
 }

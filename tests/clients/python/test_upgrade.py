@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rawws import Refused, WebSocket
-from uproar import Server, Successor, adopt_orphans
+from uproar import BINARY, Server, Successor, adopt_orphans
 
 
 def numbered(viewers: list[WebSocket], sender: WebSocket, first: int, count: int) -> None:
@@ -98,3 +99,23 @@ def test_programs_that_cannot_are_refused_and_nothing_happens(tmp_path):
         assert done.returncode == 1 and "tokens.life_minutes" in done.stderr, done.stderr
         assert server.process.poll() is None and server.process.pid == old
         numbered([viewer], viewer, 0, 2)
+
+
+@pytest.mark.parametrize("init", [None, "tini"])
+def test_a_container_that_would_end_is_no_place_for_an_upgrade(tmp_path, init):
+    """Goal: an upgrade that would end the container is refused, and says why. Method: process namespaces whose process 1
+    is the server itself, or a script named as an init that ends with its child."""
+    inits = [str(script(tmp_path / init, '"$@" &\nwait $!'))] if init else []
+    wrapper = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *inits)
+    server = Server(wrapper=wrapper).start()
+    try:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        [first] = children.read_text().split()
+        inside = ["nsenter", f"--pid=/proc/{first}/ns/pid", f"--mount=/proc/{first}/ns/mnt"]
+        command = [*inside, str(BINARY), "upgrade", "--data-dir", str(server.data_dir)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1, done
+        assert ("process 1, tini, ends" if init else "is process 1") in done.stderr
+        assert "The server serves as before" in done.stderr and server.ready()
+    finally:
+        server.kill()
