@@ -1,7 +1,7 @@
 //! `uproar health`, `reload`, `upgrade`: orders to the server that runs on a data directory.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -36,7 +36,7 @@ pub(super) struct UpgradeCommand {
     /// The new program [default: the file that the server was started from]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// If viewers cannot be handed over: stop, so that the supervisor starts the new program
+    /// If the two versions cannot hand viewers over: stop, so that the supervisor starts the new program
     #[arg(long)]
     or_restart: bool,
     #[command(flatten)]
@@ -113,10 +113,11 @@ impl UpgradeCommand {
         let foreign = |error: serde_json::Error| {
             Failure::Run(AskError::Foreign(error.to_string()).to_string())
         };
+        let data_dir = self.place.existing()?.data_dir;
         let health: Health =
-            serde_json::from_value(order(&self.place, &Order::Health {})?).map_err(foreign)?;
+            serde_json::from_value(order_to(&data_dir, &Order::Health {})?).map_err(foreign)?;
         let old = process(health.pid);
-        let outcome = order(&self.place, &upgrade)?;
+        let outcome = order_to(&data_dir, &upgrade)?;
         match serde_json::from_value(outcome).map_err(foreign)? {
             Upgraded::Serves {
                 pid,
@@ -164,6 +165,9 @@ fn await_end(process: Option<&OwnedFd>, pid: u32) -> Result<(), Failure> {
 
 /// Gives an order, and returns its answer.
 fn order(place: &Place, order: &Order) -> Result<Value, Failure> {
-    let data_dir = place.existing()?.data_dir;
-    ask(&data_dir, order, |_| {}).map_err(|error| Failure::Run(error.to_string()))
+    order_to(&place.existing()?.data_dir, order)
+}
+
+fn order_to(data_dir: &Path, order: &Order) -> Result<Value, Failure> {
+    ask(data_dir, order, |_| {}).map_err(|error| Failure::Run(error.to_string()))
 }

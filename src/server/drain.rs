@@ -26,6 +26,7 @@ use crate::config::DrainSettings;
 use crate::control::Control;
 use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
+use uproar_proto::base::limits::DRAIN_MAX;
 
 pub(super) use plan::Plan;
 pub(super) use progress::{DrainState, Progress};
@@ -92,6 +93,13 @@ impl Drains {
 
     /// Decides about an order: its plan, or why not.
     pub(super) fn plan(&self, order: &DrainOrder) -> Result<Plan, Refusal> {
+        for (name, seconds) in [("notice_s", order.notice_s), ("over_s", order.over_s)] {
+            if let Some(seconds) = seconds.filter(|seconds| *seconds > DRAIN_MAX.as_secs()) {
+                let most = DRAIN_MAX.as_secs();
+                let message = format!("{name} is {seconds}; it must be at most {most}, a day");
+                return Err(Refusal::new(RefusalCode::Refused, message));
+            }
+        }
         let plan = Plan::of(order, self.settings.get(), self.progress.left());
         match plan.excess(self.control.token_rate()) {
             Some(excess) if !order.force => Err(Refusal::new(RefusalCode::Refused, excess)),

@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | nothing | answered | done | drains as `[drain]` says, then ends the server | |
 //! | reload, upgrade | answered | refused: it says what is being done | as above, when it is over | ends the server when it is over |
-//! | drain | answered | refused, as above | the drain cannot be cancelled any more | ends the server at once |
+//! | drain | answered | refused: it is to be cancelled first | the drain cannot be cancelled any more | ends the server at once |
 //!
 //! SIGHUP has nobody who could repeat it: during another order it waits for that one's end.
 
@@ -14,13 +14,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::admin::{DrainOrder, Health, Order, Refusal, RefusalCode, Reply};
 use super::drain::{DrainState, Drained, Drains, Plan, Wish};
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
-use super::upgrade::{Calls, Restart, Subject};
+use super::upgrade::{Calls, Restart, Subject, Told};
 use crate::supervisor::Supervisor;
 
 /// What orders are about.
@@ -68,7 +68,7 @@ struct Running {
 /// How to reach an upgrade that is being done.
 struct Upgrading {
     connections: mpsc::Sender<OwnedFd>,
-    stop: Rc<Notify>,
+    told: Told,
 }
 
 /// What follows an order.
@@ -101,13 +101,13 @@ impl Upgrading {
     /// Returns it with what the upgrade takes.
     fn new() -> (Self, Calls) {
         let (sender, connections) = mpsc::channel(1);
-        let stop = Rc::new(Notify::new());
+        let told = Told::default();
         let calls = Calls {
             connections,
-            stop: Rc::clone(&stop),
+            told: told.clone(),
         };
         let connections = sender;
-        (Self { connections, stop }, calls)
+        (Self { connections, told }, calls)
     }
 }
 
@@ -139,7 +139,7 @@ impl Orders {
             tokio::select! {
                 signal = self.signals.next() => match signal {
                     Signalled::Stop => self.stop(),
-                    Signalled::Reload if is_running => self.hung_up = true,
+                    Signalled::Reload if is_running => self.hang_up(),
                     Signalled::Reload => self.take(Order::Reload {}, Reply::Signal("SIGHUP")),
                     Signalled::Upgrade => {
                         let (binary, or_restart) = (None, false);
@@ -180,7 +180,19 @@ impl Orders {
             .as_ref()
             .and_then(|running| running.upgrade.as_ref());
         if let Some(upgrade) = upgrade {
-            upgrade.stop.notify_one();
+            upgrade.told.stop.notify_one();
+        }
+    }
+
+    /// Keeps SIGHUP until the order that is being done has ended, be it in another process.
+    fn hang_up(&mut self) {
+        self.hung_up = true;
+        if let Some(Running {
+            upgrade: Some(upgrade),
+            ..
+        }) = &self.running
+        {
+            upgrade.told.reload.set(true);
         }
     }
 
@@ -226,10 +238,15 @@ impl Orders {
             }
         }
         let is_answered_beside = matches!(order, Order::Health {} | Order::CancelDrain {});
-        if let Some(Running { what, .. }) = &self.running
+        if let Some(Running { what, drain, .. }) = &self.running
             && !is_answered_beside
         {
-            let message = format!("{what} is being done; repeat the order when it is over");
+            // At its end there is no server to repeat it to.
+            let next = match drain {
+                Some(_) => "end it with `uproar drain --cancel` first",
+                None => "repeat the order when it is over",
+            };
+            let message = format!("{what} is being done; {next}");
             return reply.refuse(Refusal::new(RefusalCode::Busy, message));
         }
         let what = order.name();

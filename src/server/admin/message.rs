@@ -25,7 +25,7 @@ pub(crate) enum Order {
         /// The new process's program; `None`: the file that this one was started from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binary: Option<PathBuf>,
-        /// If a hand-over is impossible: stop, so that a supervisor starts the new program.
+        /// If the two versions cannot hand over: stop, so that a supervisor starts the new program.
         #[serde(default)]
         or_restart: bool,
     },

@@ -1,5 +1,6 @@
 //! The old process drives its machine: messages, steps, deadlines and the other process's end become events.
 
+use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,6 +24,15 @@ use uproar_proto::base::limits::{
 
 type Running = Pin<Box<dyn Future<Output = Result<u64, String>>>>;
 
+/// What signals say to this server while it is being taken over from.
+#[derive(Debug, Clone, Default)]
+pub(in crate::server) struct Told {
+    /// To stop.
+    pub(in crate::server) stop: Rc<Notify>,
+    /// To reload: the new process may have read the configuration before.
+    pub(in crate::server) reload: Rc<Cell<bool>>,
+}
+
 /// One take-over, led by this process.
 #[expect(
     clippy::struct_excessive_bools,
@@ -41,7 +51,9 @@ pub(super) struct Leader {
     // Nothing can be heard any more.
     is_closed: bool,
     is_gone: bool,
-    stop: Rc<Notify>,
+    // A hello of this process's own format came.
+    is_understood: bool,
+    told: Told,
 }
 
 /// How it ended, with what an operator wants to know.
@@ -52,6 +64,8 @@ pub(super) struct Led {
     pub(super) process: u32,
     /// Time without service, if it is known.
     pub(super) pause: Option<Duration>,
+    /// The two versions cannot take over from each other: only a restart helps.
+    pub(super) needs_restart: bool,
 }
 
 impl Leader {
@@ -63,7 +77,7 @@ impl Leader {
     pub(super) fn new(
         subject: &Rc<Subject>,
         connection: Connection,
-        stop: Rc<Notify>,
+        told: Told,
     ) -> std::io::Result<Self> {
         let link = Rc::new(Link::new(connection)?.into_async()?);
         Ok(Self {
@@ -77,7 +91,8 @@ impl Leader {
             is_drained: false,
             is_closed: false,
             is_gone: false,
-            stop,
+            is_understood: false,
+            told,
         })
     }
 
@@ -171,6 +186,8 @@ impl Leader {
                 });
                 if *stop {
                     self.link.signal(Signal::TERM);
+                } else if self.told.reload.get() {
+                    self.link.signal(Signal::HUP);
                 }
                 let viewers = serving.map(|(viewers, _)| viewers);
                 tracing::info!(
@@ -181,7 +198,9 @@ impl Leader {
                 );
             }
         }
+        let is_refused = matches!(outcome, Outcome::Refused(_));
         Led {
+            needs_restart: is_refused && !self.is_understood,
             outcome,
             process,
             pause,
@@ -202,6 +221,7 @@ impl Leader {
                 biased;
                 heard = link.hear(), if can_hear => match heard {
                     Ok(Heard::Message(Said::Hello(hello), _)) => {
+                        self.is_understood = hello.format == self.subject.upgrade.hello.format;
                         let refusal = self.subject.refusal(&hello);
                         Event::Greeted { refusal }
                     }
@@ -219,7 +239,7 @@ impl Leader {
                         Event::Closed
                     }
                 },
-                () = self.stop.notified() => Event::Stop,
+                () = self.told.stop.notified() => Event::Stop,
                 () = link.ended(), if awaits_end => {
                     self.is_gone = true;
                     Event::Gone

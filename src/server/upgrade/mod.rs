@@ -30,6 +30,7 @@ pub(super) use figures::Figures;
 pub(super) use files::Files;
 pub(super) use follow::Follower;
 pub(super) use greet::{Handed, Journals, greet, hello};
+pub(super) use lead::Told;
 pub(crate) use order::Upgraded;
 pub(super) use order::{Calls, Restart};
 pub(super) use subject::{Subject, Upgrade};

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::super::admin::{Refusal, RefusalCode, Reply};
-use super::lead::{Leader, Led};
+use super::lead::{Leader, Led, Told};
 use super::spawn::{self, Started};
 use super::subject::Subject;
 use crate::net::pass::Connection;
@@ -51,14 +51,33 @@ pub(in crate::server) enum Restart {
 pub(in crate::server) struct Calls {
     /// Connections that want to take over.
     pub(in crate::server) connections: mpsc::Receiver<OwnedFd>,
-    /// This server was told to stop.
-    pub(in crate::server) stop: Rc<Notify>,
+    /// What signals say meanwhile.
+    pub(in crate::server) told: Told,
+}
+
+/// Why there was no hand-over.
+struct Unmoved {
+    reason: String,
+    // What is the case now.
+    state: &'static str,
+    // A new process of another version can start, but not take over.
+    needs_restart: bool,
+}
+
+impl From<String> for Unmoved {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            state: "The server serves as before",
+            needs_restart: false,
+        }
+    }
 }
 
 impl Subject {
     /// Starts `binary`, or this process's own program, and hands everything over to it. Does not return if the
-    /// new process serves: this one ends. `or_restart`: if this process cannot, it is to stop, so that whoever supervises
-    /// it starts the new program.
+    /// new process serves: this one ends. `or_restart`: if the two versions cannot, it is to stop, so that whoever
+    /// supervises it starts the new program. Not if that does not start: then nobody would serve.
     pub(in crate::server) async fn upgrade(
         self: Rc<Self>,
         binary: Option<PathBuf>,
@@ -66,22 +85,28 @@ impl Subject {
         reply: Reply,
         calls: Calls,
     ) -> Restart {
-        let reason = match self.start_and_lead(binary, &reply, calls).await {
+        let unmoved = match self.start_and_lead(binary, &reply, calls).await {
             Ok(led) => match end(led, &reply) {
                 Ok(never) => match never {},
-                Err(reason) => reason,
+                Err(unmoved) => unmoved,
             },
-            Err(reason) => {
-                tracing::warn!(%reason, "no upgrade: nothing has changed");
-                format!("{reason}. The server serves as before")
+            Err(unmoved) => {
+                tracing::warn!(reason = unmoved.reason, "no upgrade: nothing has changed");
+                unmoved
             }
         };
-        if or_restart {
+        let Unmoved {
+            reason,
+            state,
+            needs_restart,
+        } = unmoved;
+        if or_restart && needs_restart {
             tracing::warn!(%reason, "no hand-over: this server stops, for its supervisor to start the new program");
             reply.ok(&Upgraded::Restarts { reason });
             return Restart::Yes;
         }
-        reply.refuse(Refusal::new(RefusalCode::Failed, &reason));
+        let message = format!("{reason}. {state}");
+        reply.refuse(Refusal::new(RefusalCode::Failed, message));
         Restart::No
     }
 
@@ -90,9 +115,12 @@ impl Subject {
         binary: Option<PathBuf>,
         reply: &Reply,
         mut calls: Calls,
-    ) -> Result<Led, String> {
+    ) -> Result<Led, Unmoved> {
         if let Some(obstacle) = self.own_obstacle() {
-            return Err(obstacle);
+            return Err(Unmoved {
+                needs_restart: true,
+                ..obstacle.into()
+            });
         }
         let binary = binary.unwrap_or_else(|| self.program.clone());
         let mut started = spawn::start(&binary, &self.upgrade.hello.data_dir)?;
@@ -135,7 +163,7 @@ impl Subject {
                 }
                 Some(connection) = calls.connections.recv() => {
                     let connection = Connection::from(connection);
-                    match Leader::new(self, connection, Rc::clone(&calls.stop)) {
+                    match Leader::new(self, connection, calls.told.clone()) {
                         Ok(leader) if leader.peer().is_ok_and(|(peer, _)| peer == process) => {
                             return Ok(leader);
                         }
@@ -152,7 +180,7 @@ impl Subject {
                         started.last_lines()
                     ));
                 }
-                () = calls.stop.notified() => {
+                () = calls.told.stop.notified() => {
                     started.kill();
                     return Err("this server was told to stop".to_owned());
                 }
@@ -162,7 +190,7 @@ impl Subject {
 
     /// Hands everything over to the process at the other end of `connection`, which nobody here has started.
     pub(in crate::server) async fn take_over(self: Rc<Self>, connection: OwnedFd, calls: Calls) {
-        match Leader::new(&self, Connection::from(connection), calls.stop) {
+        match Leader::new(&self, Connection::from(connection), calls.told) {
             Ok(leader) => {
                 let led = leader.run(|_| ()).await;
                 // There is nobody to answer to.
@@ -174,12 +202,17 @@ impl Subject {
 }
 
 /// Answers, and ends this process if another one serves.
-fn end(led: Led, reply: &Reply) -> Result<Infallible, String> {
+fn end(led: Led, reply: &Reply) -> Result<Infallible, Unmoved> {
     match led.outcome {
-        Outcome::Refused(reason) => Err(format!("{reason}. Nothing has changed")),
-        Outcome::RolledBack(reason) => Err(format!(
-            "{reason}. Everything was taken back, the server serves as before"
-        )),
+        Outcome::Refused(reason) => Err(Unmoved {
+            state: "Nothing has changed",
+            needs_restart: led.needs_restart,
+            ..reason.into()
+        }),
+        Outcome::RolledBack(reason) => Err(Unmoved {
+            state: "Everything was taken back, the server serves as before",
+            ..reason.into()
+        }),
         Outcome::TakenOver { serving, .. } => {
             reply.last(&Upgraded::Serves {
                 pid: led.process,

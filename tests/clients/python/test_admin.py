@@ -140,6 +140,20 @@ def test_connections_are_bounded_and_silent_ones_are_ended(server):
     assert health(server)["ready"] is True
 
 
+@pytest.mark.parametrize("key", ["notice_s", "over_s"])
+@pytest.mark.parametrize("seconds", [86_401, 2 * 10**15, 2**64 - 1])
+def test_a_drain_of_more_than_a_day_is_refused(tmp_path, key, seconds):
+    """Goal: the socket takes no number that the command would refuse, and none overflows. Method: a rate of tokens,
+    which the pace is compared with, and a viewer."""
+    with Server(tmp_path, quotas="aws") as server:
+        viewer = WebSocket(server.messaging_port, server.token(server.boto_cached.create_room()["arn"]))
+        answer = Admin(tmp_path).ask({"order": "drain", key: seconds})
+        assert answer["error"]["code"] == "refused" and "at most 86400" in answer["error"]["message"]
+        assert health(server)["state"] == "serving" and server.ready()
+        viewer.say("still here", "r")
+        assert viewer.receive()["Content"] == "still here"
+
+
 def test_commands_that_go_early_cost_nothing(server):
     for _ in range(3 * CONNECTIONS_MAX):
         with admin(server):

@@ -206,6 +206,49 @@ def test_another_format_is_refused_before_anything_happens(monkeypatch, fault):
     assert story.server.process.wait(60) == 0
 
 
+@pytest.mark.parametrize("what", ["program", "configuration", "certificate"])
+def test_a_program_that_does_not_start_stops_nothing(tmp_path, what):
+    """Goal: `--or-restart` ends no server whose supervisor could not start the new program either. Method: a name that
+    does not exist, a configuration and a certificate that every start refuses."""
+    config = tmp_path / "uproar.toml"
+    config.write_text("[tokens]\nlife_minutes = 60\n")
+    with Server(extra=("--config", str(config))) as server:
+        viewer = WebSocket(server.messaging_port, server.token(server.boto_cached.create_room()["arn"]))
+        config.write_text(
+            {
+                "program": config.read_text(),
+                "configuration": "[tokens]\nlife_minute = 60\n",
+                "certificate": '[tls]\ncertificate = "/nonexistent"\nkey = "/nonexistent"\n',
+            }[what]
+        )
+        binary = tmp_path / "missing" if what == "program" else None
+        done = server.try_upgrade("--or-restart", binary=binary)
+        assert done.returncode == 1 and "serves as before" in done.stderr, done
+        viewer.say("still here", "r")
+        assert viewer.receive()["Content"] == "still here"
+        assert server.ready() and server.process.poll() is None
+
+
+def test_a_reload_asked_for_during_an_upgrade_is_the_new_processs(tmp_path, monkeypatch):
+    """Goal: SIGHUP is not lost when the process that got it has handed over. Method: the configuration changes when
+    the new process has read it, which then waits."""
+    config = tmp_path / "uproar.toml"
+    config.write_text("[tokens]\nlife_minutes = 60\n")
+    adopt_orphans()
+    monkeypatch.setenv("UPROAR_TAKE_OVER_FAULT", "new.viewers:delay=1000")
+    with Server(extra=("--config", str(config))) as server:
+        upgrade = server.start_upgrade()
+        server.await_log("new.viewers")
+        config.write_text("[tokens]\nlife_minutes = 30\n")
+        server.process.send_signal(signal.SIGHUP)
+        out, _ = upgrade.communicate(timeout=60)
+        assert server.process.wait(60) == 0
+        server.process = Successor(int(out.split()[1]))
+        server.await_log("tokens.life_minutes")
+        again = server.run("reload", "--data-dir", str(server.data_dir))
+        assert again.stdout.startswith("no key of the configuration has changed"), again
+
+
 def test_a_build_with_other_features_takes_over_and_hands_back(monkeypatch):
     """Goal: features are no condition: what one build lacks is said, and viewers stay, both ways."""
     story = Story(monkeypatch, "none:none")
