@@ -13,7 +13,8 @@ use super::error::StartError;
 use crate::config::Settings;
 use crate::durable;
 use crate::net::rings;
-use uproar_proto::base::limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
+use crate::shard::carry::batch_viewers;
+use uproar_proto::base::limits::{CARRY_WINDOW, DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
 
 /// Held for the server's lifetime: no second server takes the same directory, nor, through `SO_REUSEPORT`, silently
 /// half of its connections.
@@ -214,6 +215,23 @@ fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
         );
     }
     Ok(wanted.min(allowed))
+}
+
+/// Lets the kernel make the descriptor table as large as the hand-over of `shards` shards needs it. To enlarge the table of a
+/// process with several threads takes the kernel some 10 ms each time: now nobody waits for it, in a hand-over all viewers would.
+pub(super) fn grow_descriptor_table(shards: usize) {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let window = usize::try_from(CARRY_WINDOW).expect("a few batches");
+    let on_the_way = batch_viewers(limit, shards) * shards * window;
+    let others =
+        DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
+    let last = others
+        .saturating_add(u64::try_from(on_the_way).unwrap_or(u64::MAX))
+        .min(limit)
+        - 1;
+    let last = i32::try_from(last).unwrap_or(i32::MAX);
+    // Tables do not shrink. One that stays small costs time later, and nothing else.
+    let _grown = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), last);
 }
 
 /// Descriptors that remain beyond the permanent needs of `shards` shards and the rest of the server.

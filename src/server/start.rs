@@ -64,6 +64,7 @@ fn start(
     let (directory, inherited) = directory(process, &settings, handed.as_deref_mut())?;
     let shards = settings.shard.shard_count;
     preflight::fit(&mut settings, shards)?;
+    preflight::grow_descriptor_table(shards);
     let notifier = Notifier::of_environment();
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;

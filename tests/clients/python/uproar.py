@@ -178,7 +178,10 @@ class Server:
 
     def upgrade(self, *rest: str, binary: Path | str | None = None) -> Upgraded:
         """`uproar upgrade`: from now on `process` is the one that serves, which is checked."""
-        done = self.try_upgrade(*rest, binary=binary)
+        return self.follow(self.try_upgrade(*rest, binary=binary))
+
+    def follow(self, done: subprocess.CompletedProcess[str]) -> Upgraded:
+        """From now on `process` is the one that `done`, an `uproar upgrade`, says, which is checked."""
         assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
         found = re.fullmatch(
             r"process (\d+) serves (\d+) viewers, who waited (\d+) ms; process (\d+) has ended\n", done.stdout
@@ -279,9 +282,9 @@ class Server:
         """Open file descriptors of the server process."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
-    def resident_bytes(self) -> int:
-        """Resident memory of the server process."""
+    def resident_bytes(self, kind: str = "VmRSS") -> int:
+        """Resident memory of the server process; of `kind` `RssAnon` without pages of files."""
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{kind}:"):
                 return int(line.split()[1]) * 1024
-        raise RuntimeError("no VmRSS line")
+        raise RuntimeError(f"no {kind} line")
