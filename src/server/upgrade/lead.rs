@@ -190,10 +190,12 @@ impl Leader {
                     self.link.signal(Signal::HUP);
                 }
                 let viewers = serving.map(|(viewers, _)| viewers);
+                let pause_ms =
+                    pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
                 tracing::info!(
                     new_process = process,
                     viewers,
-                    ?pause,
+                    pause_ms,
                     "taken over: this process exits"
                 );
             }

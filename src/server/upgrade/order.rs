@@ -105,7 +105,8 @@ impl Subject {
             reply.ok(&Upgraded::Restarts { reason });
             return Restart::Yes;
         }
-        let message = format!("{reason}. {state}");
+        // A new process's own words end as they like.
+        let message = format!("{}. {state}", reason.trim_end_matches('.'));
         reply.refuse(Refusal::new(RefusalCode::Failed, message));
         Restart::No
     }
