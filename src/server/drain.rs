@@ -130,6 +130,7 @@ impl Drains {
         let mut credited = self.progress.cut();
         let cut_before = credited;
         self.ready.store(false, Ordering::Release);
+        self.progress.begin(plan.notice.saturating_add(plan.over));
         if *wish.borrow() == Wish::Stop {
             self.notifier.stopping();
         }

@@ -177,7 +177,8 @@ impl Serving {
         let review_figures = Rc::clone(&figures.reviews);
         let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
         let (settings, clock) = (self.settings, self.clock);
-        let vitals = Vitals::new(self.notifier.clone(), &self.supervisor, shards, &settings);
+        let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
+        let vitals = Vitals::new(manager, &self.supervisor, watched, &settings);
         let control_settings = ControlSettings {
             account: settings.account,
             keys: self.keys,

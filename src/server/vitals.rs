@@ -2,16 +2,18 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::drain::Progress;
 use super::heartbeat::Heartbeat;
 use super::notify::Notifier;
 use crate::config::Settings;
 use crate::control::Control;
-use crate::shard::metrics::{Figure, ShardMetrics};
+use crate::shard::metrics::ShardMetrics;
 use crate::supervisor::Supervisor;
 
 /// Interval of the status line. It is for people, who look rarely; an unchanged one is not repeated.
@@ -21,7 +23,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Vitals {
     notifier: Notifier,
     supervisor: Supervisor,
-    shards: Vec<Arc<ShardMetrics>>,
+    progress: Rc<Progress>,
     heartbeat: Heartbeat,
 }
 
@@ -29,13 +31,13 @@ impl Vitals {
     pub(super) fn new(
         notifier: Notifier,
         supervisor: &Supervisor,
-        shards: &[Arc<ShardMetrics>],
+        (shards, progress): (&[Arc<ShardMetrics>], Rc<Progress>),
         settings: &Settings,
     ) -> Self {
         Self {
             notifier,
             supervisor: supervisor.clone(),
-            shards: shards.to_vec(),
+            progress,
             heartbeat: Heartbeat::new(settings, shards),
         }
     }
@@ -52,7 +54,7 @@ impl Vitals {
     /// Gives the signs as long as the server runs.
     pub(super) async fn run(&mut self, control: &Control) -> Infallible {
         tokio::select! {
-            never = say_status(&self.notifier, &self.shards) => never,
+            never = say_status(&self.notifier, &self.progress) => never,
             never = feed_watchdog(&self.notifier, &self.supervisor) => never,
             never = self.heartbeat.run(control) => never,
         }
@@ -65,17 +67,13 @@ impl Vitals {
     }
 }
 
-async fn say_status(notifier: &Notifier, shards: &[Arc<ShardMetrics>]) -> Infallible {
+async fn say_status(notifier: &Notifier, progress: &Progress) -> Infallible {
     if !notifier.is_there() {
         return pending().await;
     }
-    let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
-        shards.iter().map(|shard| figure(shard).get()).sum()
-    };
     let mut said = String::new();
     loop {
-        let (viewers, rooms) = (sum(|shard| &shard.connections), sum(|shard| &shard.rooms));
-        let line = format!("{viewers} viewers, {rooms} rooms");
+        let line = progress.line();
         if line != said {
             notifier.status(&line);
             said = line;

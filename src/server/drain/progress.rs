@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::exposition::{Exposition, Family};
 use crate::shard::close_reason::CloseReason;
@@ -41,6 +42,8 @@ impl DrainState {
 /// A drain's state, and the shards' figures of it.
 pub(in crate::server) struct Progress {
     state: Cell<DrainState>,
+    // When the last viewer is to be cut; of no meaning while the server serves.
+    end: Cell<Instant>,
     shards: Vec<Arc<ShardMetrics>>,
 }
 
@@ -62,6 +65,7 @@ impl Progress {
     pub(in crate::server) fn new(shards: &[Arc<ShardMetrics>]) -> Self {
         Self {
             state: Cell::new(DrainState::Serving),
+            end: Cell::new(Instant::now()),
             shards: shards.to_vec(),
         }
     }
@@ -74,6 +78,24 @@ impl Progress {
     /// The next state.
     pub(super) fn enter(&self, state: DrainState) {
         self.state.set(state);
+    }
+
+    /// A drain begins, and cuts its last viewer after `length`.
+    pub(super) fn begin(&self, length: Duration) {
+        self.end.set(Instant::now() + length);
+    }
+
+    /// What the server does, in a line for people.
+    pub(in crate::server) fn line(&self) -> String {
+        if self.state() == DrainState::Serving {
+            return format!("{} viewers, {} rooms", self.connections(), self.rooms());
+        }
+        let rest = self.end.get().saturating_duration_since(Instant::now());
+        format!(
+            "draining: {} viewers left, {} s",
+            self.left(),
+            rest.as_secs()
+        )
     }
 
     /// Viewers whose session goes on.

@@ -200,6 +200,26 @@ def test_the_manager_hears_of_start_reload_and_stop(kept):
     assert status[0] == "STATUS=0 viewers, 1 rooms"
 
 
+def test_the_manager_hears_how_far_a_drain_is(tmp_path):
+    """Goal: SIGTERM with a drain asks for more time, and people see what is left. Method: over 16 s, after which the
+    first extension is over, so that another one came; a status comes every five seconds."""
+    file = tmp_path / "uproar.toml"
+    file.write_text("[drain]\nover_s = 16\n")
+    with KeptServer(tmp_path / "data", extra=("--config", str(file))) as kept:
+        arn = kept.boto_cached.create_room()["arn"]
+        viewers = [WebSocket(kept.messaging_port, kept.token(arn)) for _ in range(8)]
+        assert kept.stop() == 0
+        said = [text for _, text in kept.store.said]
+        said = said[said.index("STOPPING=1") :]
+        assert said.count("EXTEND_TIMEOUT_USEC=15000000") >= 2, said
+        left = [re.fullmatch(r"STATUS=draining: (\d) viewers left, (\d+) s", text) for text in said]
+        left = [tuple(map(int, found.groups())) for found in left if found]
+        assert left == sorted(left, reverse=True) and len(set(left)) == len(left) >= 2, said
+        assert all(viewers <= 8 and seconds < 16 for viewers, seconds in left), left
+        for viewer in viewers:
+            viewer.close()
+
+
 def test_without_a_manager_nothing_is_sent(tmp_path):
     """Method: strace sees no datagram."""
     trace = tmp_path / "trace"
