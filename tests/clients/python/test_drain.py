@@ -13,15 +13,19 @@ import threading
 import time
 import urllib.error
 
+import pytest
+
 from rawws import Closed, WebSocket
 from test_admin import admin, command, health
 from uproar import BINARY, Server
 
 
 @contextlib.contextmanager
-def running(tmp_path, **options):
+def running(tmp_path, shards=2, **options):
     """A server that the test ends itself."""
-    server = Server(tmp_path / "data", **options).start()
+    server = Server(tmp_path / "data", **options)
+    server.command[server.command.index("--shards") + 1] = str(shards)
+    server.start()
     try:
         yield server
     finally:
@@ -72,69 +76,111 @@ def numbers(contents: list[str]) -> list[int]:
     return [int(content.split()[0]) for content in contents]
 
 
-def test_everything_said_before_its_cut_reaches_a_viewer(tmp_path):
+class Laggard(threading.Thread):
+    """Reads nothing until it is told to, then 32 KiB in each second until it has caught up, into a small window."""
+
+    def __init__(self, viewer: WebSocket) -> None:
+        super().__init__(daemon=True)
+        self.viewer, self.contents, self.ended = viewer, [], None
+        self.wakes = threading.Event()
+        viewer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.start()
+
+    def run(self) -> None:
+        self.wakes.wait()
+        taken = 0
+        try:
+            while True:
+                content = self.viewer.receive(60)["Content"]
+                self.contents.append(content)
+                taken += len(content)
+                if taken >= 32 * 1024:
+                    taken = 0
+                    time.sleep(1)
+        except Closed as closed:
+            self.ended = closed
+
+
+def await_ends(readers: list[Reader | Laggard]) -> None:
+    """Each stream ends, without a Close frame."""
+    for reader in readers:
+        reader.join(120)
+        assert reader.ended is not None and reader.ended.code is None, reader.ended
+        reader.viewer.close()
+
+
+def test_viewers_far_behind_get_everything_said_before_the_drain(tmp_path):
+    """Goal: a drain costs nobody a message that was said before, however slowly it reads. Method: the quick viewers
+    of the shard have heard the last message before the drain begins, and the slow ones have read nothing."""
+    with running(tmp_path, shards=1, quotas="open") as server:
+        arn = server.boto().create_room(name="far-behind", maximumMessageRatePerSecond=100)["arn"]
+        quick = [Reader(viewer) for viewer in join(server, arn, 40)]
+        slow = [Laggard(viewer) for viewer in join(server, arn, 10)]
+        said = 300
+        for number in range(said):
+            assert quick[0].viewer.say(f"{number} {'x' * 450}")
+            time.sleep(0.011)
+        wait_until(lambda: all(len(reader.contents) == said for reader in quick), "all is said")
+        assert command("drain", server, "--over", "3s").returncode == 0
+        for reader in slow:
+            reader.wakes.set()
+        await_ends(quick + slow)
+        assert server.process.wait(60) == 0, server.log()
+        for reader in quick + slow:
+            assert numbers(reader.contents) == list(range(said))
+
+
+def cut(server: Server) -> int:
+    return figure(server, 'connections_closed_total{reason="drain"}')
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_everything_said_before_its_cut_reaches_a_viewer(tmp_path, shards):
     """Goal: a drain costs nobody a message that was said while it was connected: numbered messages in order, none
     left out, none twice, up to its own cut, for quick viewers and for those who read once a second.
 
-    Method: one speaks on through a drain of three seconds, and notes what it had heard itself at each moment. The
-    last number that a viewer got is its cut; whoever is cut later got more."""
-    with running(tmp_path, quotas="open") as server:
+    Method: every stream is the beginning of the longest one. One shard has one order of messages and cuts, so there ten
+    messages are said, and when their speaker has heard them, the server counts the cuts: whoever is not among them
+    has heard all ten. It counts them before the ten, too: whoever was cut by then has heard none."""
+    with running(tmp_path, shards=shards, quotas="open") as server:
         arn = server.boto().create_room(name="numbered", maximumMessageRatePerSecond=100)["arn"]
-        viewers = join(server, arn, 40)
-        slow = join(server, arn, 10)
-        heard: dict[int, list[int]] = {}
-        threads = []
-        for at, viewer in enumerate(viewers + slow):
-            def read(at=at, viewer=viewer):
-                pause = 1 if at >= len(viewers) else 0
-                contents = []
-                while True:
-                    try:
-                        contents.append(viewer.receive(60)["Content"])
-                    except Closed as closed:
-                        assert closed.code is None
-                        break
-                    # One read takes what a second has brought.
-                    if pause and len(contents) % 50 == 0:
-                        time.sleep(pause)
-                heard[at] = numbers(contents)
-                viewer.close()
-            thread = threading.Thread(target=read)
-            thread.start()
-            threads.append(thread)
-        speaker = WebSocket(server.messaging_port, server.token(arn, "speaker"))
-        padding = "x" * 400
-        said, speaking = 0, True
-
-        def speak():
-            nonlocal said
-            while speaking:
-                if not speaker.say(f"{said} {padding}"):
-                    return
-                said += 1
-                time.sleep(0.01)
-
-        def listen():
-            with contextlib.suppress(Closed, OSError):
-                while True:
-                    speaker.receive(60)
-
-        talkers = [threading.Thread(target=speak), threading.Thread(target=listen)]
-        for talker in talkers:
-            talker.start()
-        done = command("drain", server, "--over", "3s", "--wait")
-        speaking = False
-        assert done.returncode == 0, done.stderr
-        for thread in threads + talkers:
-            thread.join(60)
+        viewers = [Reader(viewer) for viewer in join(server, arn, 50)]
+        slow = [Laggard(viewer) for viewer in join(server, arn, 10)]
+        for reader in slow:
+            reader.wakes.set()
+        # Each speaker is cut in its turn, too; then the next one speaks.
+        speakers = [Reader(viewer) for viewer in join(server, arn, 10)]
+        everybody = viewers + slow + speakers
+        assert command("drain", server, "--over", "6s").returncode == 0
+        rounds = []
+        number = 0
+        for speaker in speakers:
+            with contextlib.suppress(OSError):
+                while speaker.ended is None:
+                    before, first = cut(server), number
+                    for _ in range(10):
+                        speaker.viewer.say(f"{number} {'x' * 450}")
+                        number += 1
+                        time.sleep(0.011)
+                    last = number - 1
+                    wait_until(lambda: speaker.ended or speaker_heard(speaker, last), "it hears itself")
+                    if not speaker.ended:
+                        rounds.append((before, first, last, cut(server)))
+        await_ends(everybody)
         assert server.process.wait(60) == 0, server.log()
-        assert len(heard) == 50
-        for at, got in heard.items():
-            # Whoever is cut first may have heard nothing: the first messages were said behind its cut.
-            assert got == list(range(got[0], got[0] + len(got))) if got else True, (at, got)
-            assert not got or got[0] == 0, (at, got[:3])
-        ends = sorted(len(got) for got in heard.values())
-        assert ends[-1] > 100, "the drain was not spoken through"
+        heard = [numbers(reader.contents) for reader in everybody]
+        longest = max(heard, key=len)
+        assert longest == sorted(set(longest)), "in order, none twice"
+        for got in heard:
+            assert got == longest[: len(got)], "none left out"
+        assert any(0 < before and behind < len(everybody) for before, _, _, behind in rounds), rounds
+        for before, first, last, behind in rounds if shards == 1 else []:
+            assert sum(first in got for got in heard) <= len(everybody) - before
+            assert sum(last in got for got in heard) >= len(everybody) - behind, (last, behind)
+
+
+def speaker_heard(speaker: Reader, number: int) -> bool:
+    return bool(speaker.contents) and numbers(speaker.contents[-1:])[0] >= number
 
 
 def test_a_message_in_flight_at_the_cut_is_broadcast(tmp_path):
