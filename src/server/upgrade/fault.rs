@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `old.load`, `old.freeze`, `old.rooms`, `old.viewers` | before a step of the old process; with `.done` behind it, after it |
 //! | `old.commit` | before `Commit` is said; `.done`: after it |
-//! | `new.hello`, `new.start`, `new.rooms`, `new.viewers`, `new.acknowledge`, `new.serve` | the same in the new process |
+//! | `new.rooms`, `new.viewers`, `new.acknowledge` | the same in the new process |
+//! | `new.hello`, `new.start.done`, `new.serve` | before it greets, when it has started, before it serves |
 //!
 //! | action | effect |
 //! |---|---|
