@@ -15,6 +15,8 @@ use super::world::{Shard, World};
 
 /// Steps until every shard is frozen: a stalled archive holds messages for 250 ms, of at most 3 ms a step.
 const STEPS_MAX: usize = 5_000;
+/// The shard of a further process that takes over the observers.
+const OBSERVED: usize = 0;
 /// Most shards of a process.
 const SHARDS_MAX: usize = 3;
 /// How much later the ticks of a further process begin, at most.
@@ -88,6 +90,7 @@ impl World {
             match self.dice.below(8) {
                 0..3 => self.send_message(client),
                 3 if !self.clients[client].observer => self.disturb(client),
+                7 => self.drain_or_not(),
                 _ => {}
             }
         }
@@ -95,6 +98,7 @@ impl World {
         self.pass(pause);
         self.archive_acts();
         self.turns(1);
+        self.answer_fins();
     }
 
     /// Tells every shard to go on, some later than others.
@@ -160,6 +164,7 @@ impl World {
         }
         self.turns(2);
         self.dice.shuffle(&mut viewers);
+        self.undrained = vec![OBSERVED];
         self.take_over(viewers);
         drop(old);
         self.resume();
@@ -168,9 +173,25 @@ impl World {
     /// The shards take over the viewers, some at a time, until the homes of their rooms have counted them.
     fn take_over(&mut self, mut viewers: Vec<Passed>) {
         let mut answers = Vec::new();
+        // They come last, so that they are the first batch.
+        viewers.sort_by_key(|(socket, _)| self.clients[socket.id].observer);
+        let mut observers = viewers
+            .iter()
+            .filter(|(socket, _)| self.clients[socket.id].observer)
+            .count();
         while !viewers.is_empty() {
-            let some = viewers.split_off(viewers.len() - viewers.len().min(1 + self.dice.below(9)));
-            let shard = self.dice.below(self.shards.len());
+            let most = if observers > 0 {
+                observers
+            } else {
+                1 + self.dice.below(9)
+            };
+            let some = viewers.split_off(viewers.len() - viewers.len().min(most));
+            let shard = if observers > 0 {
+                OBSERVED
+            } else {
+                self.dice.below(self.shards.len())
+            };
+            observers = 0;
             let core = &mut self.shards[shard].core;
             core.begin(self.now);
             let (answer, answered) = oneshot::channel();

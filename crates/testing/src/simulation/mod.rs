@@ -5,6 +5,7 @@
 //! while their mailboxes fill, clocks step.
 
 mod dice;
+mod drain;
 mod events;
 mod hand_over;
 mod net;

@@ -27,6 +27,10 @@ pub(crate) struct Peer {
     pub(crate) finished: bool,
     /// The client is gone without a Close frame: pending operations fail.
     pub(crate) reset: bool,
+    /// The server's Close frame has arrived.
+    pub(crate) closing: bool,
+    /// The number of bytes from the server when its FIN came without a Close frame.
+    pub(crate) fin: Option<usize>,
     /// The server shut the connection down or closed it.
     pub(crate) cut: bool,
     /// The server's descriptors of the connection.
@@ -51,6 +55,7 @@ impl Peer {
             self.reacted = GREETING.len();
         }
         while let Some((first, payload, end)) = frame_at(&self.from_server, self.reacted) {
+            self.closing |= first == 0x88;
             let answer = match first {
                 0x89 => Some(0x8A),
                 0x88 => Some(0x88),
@@ -123,6 +128,9 @@ pub(crate) struct FakeRing {
     pub(crate) ended_waits: Vec<(Key, usize, SendBuffer)>,
     /// Connections whose receive was cancelled and has not completed for the last time.
     pub(crate) cancelled: BTreeSet<Key>,
+    /// Connections that ended in this turn without a Close frame: by FIN, and by a cut.
+    pub(crate) fins: Vec<usize>,
+    pub(crate) cuts: BTreeSet<usize>,
     /// The kernel has no memory for another connection.
     pub(crate) is_full: bool,
     pub(crate) net: Net,
@@ -149,6 +157,8 @@ impl Io for FakeRing {
     fn send(&mut self, socket: &Socket, key: Key, outgoing: SendBuffer) {
         assert!(!self.is_sending(key), "two sends pending on one connection");
         assert!(outgoing.remaining() > 0, "an empty send");
+        let is_ended = self.net.borrow()[socket.id].fin.is_some();
+        assert!(!is_ended, "nothing follows the server's FIN");
         self.sends.push((key, socket.id, outgoing));
     }
 
@@ -169,9 +179,22 @@ impl Io for FakeRing {
     }
 
     fn shutdown(&mut self, socket: &Socket, how: Shutdown) {
+        let mut pending = self.pending_sends();
+        let is_sending = pending.any(|(_, other, _)| *other == socket.id);
+        drop(pending);
         let peer = &mut self.net.borrow_mut()[socket.id];
+        if how == Shutdown::Write && !peer.closing {
+            assert!(!is_sending, "FIN overtakes a send");
+            assert!(peer.fin.is_none(), "a second FIN");
+            peer.fin = Some(peer.from_server.len());
+            self.fins.push(socket.id);
+            return;
+        }
+        if how != Shutdown::Write && peer.fin.is_none() && !peer.cut {
+            self.cuts.insert(socket.id);
+        }
         peer.cut |= how != Shutdown::Write;
-        // A client answers the server's FIN with its own.
+        // A client answers the FIN that follows a Close frame with its own, at once.
         peer.finished = true;
     }
 
@@ -180,6 +203,10 @@ impl Io for FakeRing {
         let receiving = self.receives.values().any(|other| *other == id);
         let sending = self.pending_sends().any(|(_, other, _)| *other == id);
         assert!(!receiving && !sending, "closed under an operation");
+        let peer = &self.net.borrow()[id];
+        if peer.fin.is_none() && !peer.cut {
+            self.cuts.insert(id);
+        }
     }
 }
 

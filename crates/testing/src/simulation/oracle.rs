@@ -40,6 +40,12 @@ pub struct Counts {
     pub handed_over: usize,
     /// Hand-overs that were given up.
     pub rolled_back: usize,
+    /// Viewers whom a drain ended by FIN, with everything that was said.
+    pub drained: usize,
+    /// Messages that were taken behind our FIN.
+    pub late: usize,
+    /// Drains that were cancelled.
+    pub cancelled: usize,
 }
 
 impl AddAssign for Counts {
@@ -55,17 +61,47 @@ impl AddAssign for Counts {
         self.cut += other.cut;
         self.handed_over += other.handed_over;
         self.rolled_back += other.rolled_back;
+        self.drained += other.drained;
+        self.late += other.late;
+        self.cancelled += other.cancelled;
     }
 }
 
 /// A server's stream, read.
-struct Stream {
+pub(super) struct Stream {
     texts: Vec<Rc<Value>>,
+    /// For each text where it ends.
+    ends: Vec<usize>,
+    /// Where the last whole frame ends.
+    end: usize,
     closed: bool,
     compressed: usize,
 }
 
 impl Stream {
+    /// Returns the newest place in the room's order within the first `len` bytes.
+    pub(super) fn newest(&self, len: usize, room: &Room) -> Option<usize> {
+        let count = self.ends.partition_point(|end| *end <= len);
+        let placed = |text: &Rc<Value>| room.place.get(text["Id"].as_str()?).copied();
+        self.texts[..count].iter().rev().find_map(placed)
+    }
+
+    /// Asserts that it was ended by a drain: behind a whole frame, without a Close frame and without an error
+    /// that answers none of `requested`.
+    pub(super) fn check_ended(&self, fin: usize, requested: &HashSet<String>, is_wild: bool) {
+        assert!(
+            !self.closed,
+            "a Close frame ends a client of IVS Chat for good"
+        );
+        assert_eq!(self.end, fin, "FIN follows a whole frame");
+        let errors = self.texts.iter().filter(|text| text["Type"] == "ERROR");
+        let mut ids = errors.map(|text| text["RequestId"].as_str().expect("an id"));
+        assert!(
+            is_wild || ids.all(|id| requested.contains(id)),
+            "an error of its own accord"
+        );
+    }
+
     /// Returns the frames that all members get: messages and events.
     fn room(&self) -> impl Iterator<Item = &Rc<Value>> {
         self.texts.iter().filter(|text| text["Type"] != "ERROR")
@@ -86,6 +122,8 @@ impl Reader {
         }
         let mut stream = Stream {
             texts: Vec::new(),
+            ends: Vec::new(),
+            end: 0,
             closed: false,
             compressed: 0,
         };
@@ -102,7 +140,9 @@ impl Reader {
                 other => panic!("server frame {other:#x}"),
             }
             at = end;
+            stream.ends.resize(stream.texts.len(), end);
         }
+        stream.end = at;
         Some(stream)
     }
 
@@ -146,7 +186,7 @@ fn victim(text: &Value) -> Option<&str> {
 }
 
 /// One room as its observer saw it.
-struct Room {
+pub(super) struct Room {
     order: Vec<Rc<Value>>,
     place: HashMap<String, usize>,
     kicked: HashSet<String>,
@@ -154,6 +194,18 @@ struct Room {
 }
 
 impl Room {
+    /// Returns how many of these requests came through.
+    pub(super) fn came_through(&self, requests: &HashSet<String>) -> usize {
+        if requests.is_empty() {
+            return 0;
+        }
+        let ids = self
+            .order
+            .iter()
+            .filter_map(|text| text["RequestId"].as_str());
+        ids.filter(|id| requests.contains(*id)).count()
+    }
+
     fn of(observed: &Stream) -> Self {
         let order: Vec<_> = observed.room().cloned().collect();
         let places = order.iter().enumerate();
@@ -226,6 +278,9 @@ impl World {
         }
         self.check_census(members);
         assert_eq!(rooms[DOOMED].closed, self.deleted);
+        counts.late = self.check_ended(&net, &streams, &rooms);
+        drop(net);
+        self.end_by_drain();
         counts
     }
 
@@ -293,7 +348,7 @@ impl World {
         assert!(client.deflates || stream.compressed == 0, "not agreed on");
         let alive = !stream.closed && !client.gone && !peer.cut;
         let deleted = client.room == DOOMED && self.deleted;
-        let ruled = room.kicked.contains(user) || deleted;
+        let ruled = room.kicked.contains(user) || deleted || peer.fin.is_some();
         assert!(
             alive || client.gone || peer.excused || ruled,
             "{user} was lost, and no rule explains it"
@@ -431,6 +486,8 @@ impl World {
             deleted: usize::from(self.deleted),
             ignored_verdicts: self.reviewer.ignored_verdicts,
             handed_over: self.handed_over,
+            drained: self.ended.len(),
+            cancelled: self.cancelled,
             rolled_back: self.rolled_back,
             ..Counts::default()
         };

@@ -31,6 +31,7 @@ impl World {
     /// Runs a turn of `shard`; with `all`, every pending operation completes in it.
     pub(super) fn turn(&mut self, shard: usize, all: bool) {
         let home = ShardSettings::open(self.shards.len()).home(self.rooms[MAIN]);
+        let cut_before = self.shards[shard].drained();
         let Shard {
             core,
             inbox,
@@ -62,6 +63,7 @@ impl World {
         }
         core.flush_mailboxes();
         core.check();
+        self.check_drain(shard, cut_before);
     }
 }
 

@@ -16,6 +16,7 @@ use uproar::shard::durability::LoggedFrames;
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::journal::{Record, TokenUse};
 use uproar::shard::mailbox::{MailboxSender, mailbox};
+use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
@@ -28,6 +29,7 @@ use uproar_proto::token::{Capabilities, Capability};
 use uproar_proto::ws::extension::{Agreement, Offers};
 
 use super::dice::Dice;
+use super::drain::{Ended, Watch};
 use super::net::{FakeRing, Net, Peer, Socket};
 use super::plan::{Archive, Plan, WILD};
 use super::review;
@@ -52,6 +54,9 @@ pub(super) struct Shard {
     pub(super) to_reviewer: Consumer<ReviewRequest>,
     /// Turns it still misses.
     pub(super) asleep: usize,
+    pub(super) metrics: Arc<ShardMetrics>,
+    /// The drains it was told of.
+    pub(super) watch: Watch,
 }
 
 /// The uses of tokens on disk.
@@ -112,6 +117,8 @@ pub(super) struct Client {
     pub(super) observer: bool,
     pub(super) deflates: bool,
     pub(super) requested: HashSet<String>,
+    /// Those of its requests that it sent behind the server's FIN.
+    pub(super) late: HashSet<String>,
     pub(super) gone: bool,
 }
 
@@ -151,6 +158,11 @@ pub struct World {
     /// Hand-overs that were made, and those that were given up.
     pub(super) handed_over: usize,
     pub(super) rolled_back: usize,
+    /// Viewers whom a drain ended by FIN, and cancelled drains.
+    pub(super) ended: Vec<Ended>,
+    pub(super) cancelled: usize,
+    /// The shards of the observers, which are drained last.
+    pub(super) undrained: Vec<usize>,
 }
 
 impl Shard {
@@ -186,6 +198,7 @@ impl Shard {
                 net: Rc::clone(net),
                 ..FakeRing::default()
             };
+            let metrics = Arc::new(ShardMetrics::default());
             let parts = Parts {
                 id,
                 settings: settings.clone(),
@@ -197,6 +210,7 @@ impl Shard {
                 record: Box::new(Recorder(journal.sender.clone())),
                 used: journal.used(|one| settings.home(one.room) == id, now),
                 seed: seed.wrapping_mul(31) + id as u64,
+                metrics: Arc::clone(&metrics),
                 ..alone(io)
             };
             Self {
@@ -208,6 +222,8 @@ impl Shard {
                 to_archive,
                 to_reviewer,
                 asleep: 0,
+                metrics,
+                watch: Watch::default(),
             }
         };
         ends.enumerate().map(shard).collect()
@@ -254,6 +270,9 @@ impl World {
             seed,
             handed_over: 0,
             rolled_back: 0,
+            ended: Vec::new(),
+            cancelled: 0,
+            undrained: Vec::new(),
         };
         world.put_room(MAIN);
         world.put_room(DOOMED);
@@ -263,6 +282,7 @@ impl World {
                 world.turns(4);
             }
         }
+        world.undrained = world.shards_of_observers();
         world
     }
 
@@ -273,6 +293,16 @@ impl World {
             let peer = &net[client.peer];
             client.observer && client.room == room && peer.from_server.starts_with(GREETING)
         })
+    }
+
+    fn shards_of_observers(&self) -> Vec<usize> {
+        let is_observed = |shard: &Shard| {
+            let mut peers = shard.core.io().receives.values();
+            peers.any(|peer| self.clients[*peer].observer)
+        };
+        let shards = self.shards.iter().enumerate();
+        let observed = shards.filter(|(_, shard)| is_observed(shard));
+        observed.map(|(shard, _)| shard).collect()
     }
 
     pub(super) fn home(&mut self, room: usize) -> &mut Shard {
@@ -386,6 +416,7 @@ impl World {
             observer,
             deflates: agreed.is_some(),
             requested: HashSet::new(),
+            late: HashSet::new(),
             gone: false,
         });
     }
