@@ -32,7 +32,7 @@ const [everybody, processes] = [[], []];
 after(() => {
   // After a failure, too: a client that is left goes on trying.
   for (const member of everybody) member.leave();
-  for (const process of processes) process.kill("SIGTERM");
+  for (const process of processes) if (process.exitCode === null) process.kill("SIGTERM");
 });
 
 /** The page's block in a language, with these servers for those it names. */
@@ -133,15 +133,22 @@ class Nginx {
   }
 }
 
+/** A server that a failure does not leave behind. */
+async function start(options) {
+  const server = await Server.start(options);
+  processes.push(server.process);
+  return server;
+}
+
 /** Server a with rooms, and what b will begin with. */
 async function servers() {
-  const first = await Server.start();
+  const first = await start();
   const rooms = [];
   for (let i = 0; i < ROOMS; i++) rooms.push(await first.room());
   await first.stop();
   const copy = directory();
   cpSync(first.dataDir, copy, { recursive: true, filter: (file) => !file.endsWith(".sock") });
-  const a = await Server.start({ dataDir: first.dataDir });
+  const a = await start({ dataDir: first.dataDir });
   const b = { dataDir: copy, messagingPort: await freePort(), controlPort: await freePort() };
   return { a, b, rooms };
 }
@@ -236,7 +243,7 @@ for (const Proxy of [HAProxy, Nginx]) {
       if (cuts.length === Math.floor(CLIENTS / 2)) atHalf = left();
     });
     assert.equal(await connections(a), CLIENTS, "all are at a");
-    const b = (site.b = await Server.start(site.b));
+    const b = (site.b = await start(site.b));
     await proxy.joined();
     const sent = performance.now();
     const order = drain(a);
