@@ -4,67 +4,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uproar::shard::close_reason::CloseReason;
-use uproar::shard::command::{Command, Refused};
+use uproar::shard::command::Command;
 use uproar_proto::base::clock::Tick;
-use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::base::limits::{CUT_LINGER, CUT_WAIT_MAX};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::CUT_WAIT_MAX;
 
 use super::net::Peer;
 use super::oracle::{Room, Stream};
 use super::plan::WILD;
+use super::watch::{Ended, Ordered, check_lingering};
 use super::world::{MAIN, Shard, World};
-
-/// The drains that a shard was told of and that were not cancelled, oldest first, and a cancel that
-/// was not carried out yet.
-#[derive(Default)]
-pub(super) struct Watch {
-    orders: Vec<Ordered>,
-    /// Viewers cut by a drain before the first of these.
-    cut_before: u64,
-    /// Viewers who have our FIN and were not closed, and since when.
-    half_closed: Vec<(usize, Tick)>,
-    /// The shard was told to stop.
-    stops: bool,
-}
-
-/// One order.
-struct Ordered {
-    /// `None`: a cancel.
-    over: Option<Duration>,
-    came: Tick,
-    /// Viewers when it came, and connections that had been opened by then.
-    open: u64,
-    opened: u64,
-    /// When it was carried out, as far as it is known.
-    done: Option<Tick>,
-    /// When the next one was carried out, and the connections that had been opened by then.
-    until: Option<(Tick, u64)>,
-    /// Told by a command that follows the order.
-    answer: oneshot::Receiver<Result<FrameId, Refused>>,
-}
-
-/// A viewer whom a drain ended by FIN.
-pub(super) struct Ended {
-    viewer: usize,
-    /// All viewers on its shard, and the bytes that they had when it was ended.
-    others: Vec<(usize, usize)>,
-}
-
-impl Ordered {
-    /// Most viewers that may have been cut by `now`, when `opened` connections had been opened.
-    fn allowed(&self, now: Tick, opened: u64) -> u64 {
-        let (now, opened) = self.until.unwrap_or((now, opened));
-        let viewers = self.open + opened - self.opened;
-        match self.over {
-            None => 0,
-            Some(over) if now.since(self.came) >= over => viewers,
-            Some(over) => {
-                let share = u128::from(viewers) * now.since(self.came).as_nanos();
-                u64::try_from(share.div_ceil(over.as_nanos())).unwrap()
-            }
-        }
-    }
-}
 
 impl Shard {
     /// Viewers that a drain has cut.
@@ -341,27 +290,4 @@ impl World {
             }
         }
     }
-}
-
-/// Checks that requests of half-closed viewers were taken until their FIN or the end of their time, unless they
-/// said something that ends a connection.
-fn check_lingering(watch: &mut Watch, net: &[Peer], now: Tick, has_closed: impl Fn(usize) -> bool) {
-    let stops = watch.stops;
-    watch.half_closed.retain(|(id, since)| {
-        let peer = &net[*id];
-        if !peer.cut {
-            return true;
-        }
-        let has_ended = peer.finished && peer.to_server.is_empty();
-        let is_late = now.since(*since) >= CUT_LINGER;
-        let is_excused = peer.excused || peer.reset || stops || has_closed(*id);
-        assert!(
-            has_ended || is_late || is_excused,
-            "{id}'s requests were not taken: {} bytes, finished {}, after {:?}",
-            peer.to_server.len(),
-            peer.finished,
-            now.since(*since)
-        );
-        false
-    });
 }

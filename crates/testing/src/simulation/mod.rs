@@ -13,6 +13,7 @@ mod oracle;
 mod plan;
 mod review;
 mod turn;
+mod watch;
 mod world;
 
 pub use self::oracle::Counts;

@@ -29,10 +29,10 @@ use uproar_proto::token::{Capabilities, Capability};
 use uproar_proto::ws::extension::{Agreement, Offers};
 
 use super::dice::Dice;
-use super::drain::{Ended, Watch};
 use super::net::{FakeRing, Net, Peer, Socket};
 use super::plan::{Archive, Plan, WILD};
 use super::review;
+use super::watch::{Ended, Watch};
 use crate::parts::{GREETING, alone, pending, start};
 
 /// Number of shards at first; another process may have another number.
@@ -198,7 +198,6 @@ impl Shard {
                 net: Rc::clone(net),
                 ..FakeRing::default()
             };
-            let metrics = Arc::new(ShardMetrics::default());
             let parts = Parts {
                 id,
                 settings: settings.clone(),
@@ -210,10 +209,10 @@ impl Shard {
                 record: Box::new(Recorder(journal.sender.clone())),
                 used: journal.used(|one| settings.home(one.room) == id, now),
                 seed: seed.wrapping_mul(31) + id as u64,
-                metrics: Arc::clone(&metrics),
                 ..alone(io)
             };
             Self {
+                metrics: Arc::clone(&parts.metrics),
                 core: Core::new(parts, now),
                 inbox,
                 control,
@@ -222,7 +221,6 @@ impl Shard {
                 to_archive,
                 to_reviewer,
                 asleep: 0,
-                metrics,
                 watch: Watch::default(),
             }
         };
