@@ -12,6 +12,7 @@ mod place;
 mod store;
 mod token;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,6 +98,13 @@ enum Command {
     /// Which build this is, as --version
     #[command(hide = true)]
     Version,
+    /// Start a program and end at once, so that the service manager adopts it
+    #[command(hide = true)]
+    Launch {
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Config: show every key, check a file
     Config {
         #[command(subcommand)]
@@ -156,6 +164,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Version => {
             show(&format!("uproar {VERSION}\n"));
+            Ok(())
+        }
+        Command::Launch { program, arguments } => {
+            show(&format!("{}\n", server::launch(&program, &arguments)));
             Ok(())
         }
         Command::Config {

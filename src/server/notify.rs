@@ -24,6 +24,11 @@ use uproar_proto::base::limits::NOTIFY_WAIT_MAX;
 pub(crate) const OF_THIS_PROCESS: [&str; 4] =
     ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
 
+/// Whether a service manager has started this process, or the one before it, and listens.
+pub(crate) fn has_manager() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
+}
+
 /// The service manager, if there is one. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Notifier(Option<Arc<Manager>>);

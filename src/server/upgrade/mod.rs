@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `spawn` | the new process, until it greets |
+//! | `launch`, `spawn` | the new process: its start, and its words until it greets |
 //! | `lead`, `steps` | the old process: its machine's driver, and what it does in each step |
 //! | `greet`, `follow`, `take` | the new process: before its start, until it serves, rooms and viewers as they come |
 //! | `files` | journals and spools of the old process, as the new one reads them and goes on with them |
@@ -18,6 +18,7 @@ mod figures;
 mod files;
 mod follow;
 mod greet;
+mod launch;
 mod lead;
 mod link;
 mod order;
@@ -30,6 +31,7 @@ pub(super) use figures::Figures;
 pub(super) use files::Files;
 pub(super) use follow::Follower;
 pub(super) use greet::{Handed, Journals, greet, hello};
+pub(crate) use launch::launch;
 pub(super) use lead::Told;
 pub(crate) use order::Upgraded;
 pub(super) use order::{Calls, Restart};

@@ -4,18 +4,18 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::net::unix::pipe;
 
 use super::super::notify::OF_THIS_PROCESS;
+use super::launch::Process;
 use crate::config::TAKE_OVER;
 use uproar_proto::base::limits::TAKE_OVER_LINES_MAX;
 
 /// A started process that has not greeted yet.
 pub(super) struct Started {
-    child: Child,
+    process: Process,
     stderr: pipe::Receiver,
     // Its last lines, for whoever asks why it failed.
     lines: VecDeque<String>,
@@ -41,17 +41,17 @@ pub(super) fn start(binary: &Path, data_dir: &Path) -> Result<Started, String> {
         format!("{name} cannot be started: {error}; {next}")
     };
     let data_dir = data_dir.canonicalize().map_err(failed)?;
-    let mut command = Command::new(binary);
-    command.args(std::env::args_os().skip(1));
-    for variable in OF_THIS_PROCESS {
-        command.env_remove(variable);
-    }
-    command.env(TAKE_OVER, data_dir).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    let stderr = child.stderr.take().map(OwnedFd::from);
-    let stderr = stderr.ok_or_else(|| format!("{name}: no pipe"))?;
+    let arguments = std::env::args_os().skip(1);
+    let (process, stderr) = Process::start(binary, arguments, |command| {
+        for variable in OF_THIS_PROCESS {
+            command.env_remove(variable);
+        }
+        command.env(TAKE_OVER, data_dir);
+    })
+    .map_err(failed)?;
+    let stderr = OwnedFd::from(stderr);
     Ok(Started {
-        child,
+        process,
         stderr: pipe::Receiver::from_owned_fd(stderr).map_err(failed)?,
         lines: VecDeque::new(),
         partial: Vec::new(),
@@ -62,15 +62,15 @@ pub(super) fn start(binary: &Path, data_dir: &Path) -> Result<Started, String> {
 impl Started {
     /// Its process id.
     pub(super) fn process(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
-    /// Returns when it has ended. Meanwhile its lines go to this process's own log.
-    pub(super) async fn ended(&mut self) -> ExitStatus {
+    /// Returns when it has ended, and how, in words. Meanwhile its lines go to this process's own log.
+    pub(super) async fn ended(&mut self) -> String {
         loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
+            if let Some(end) = self.process.end() {
                 self.take_last_lines();
-                return status;
+                return end;
             }
             let readable = async {
                 if self.is_silent {
@@ -85,9 +85,7 @@ impl Started {
 
     /// Kills it, and waits for its end.
     pub(super) fn kill(&mut self) {
-        // It fails only if the process has ended.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+        self.process.kill();
         self.take_last_lines();
     }
 

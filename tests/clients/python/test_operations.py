@@ -62,6 +62,8 @@ def test_each_command_does_what_the_page_says(manager: Manager):  # noqa: F811
             assert after != before and f"process {after} serves 1 viewers" in answer, seen
             status = Path(f"/proc/{after}/status").read_text()
             assert "NoNewPrivs:\t1\n" in status and "Seccomp:\t2\n" in status
+            # systemd waits for the end of its own children alone.
+            assert f"\nPPid:\t{manager.process.pid}\n" in status
             assert manager.property("NFileDescriptorStore") == "3"
         elif "--notice" in line:
             assert site.status("/readyz") == 503, seen
@@ -73,6 +75,25 @@ def test_each_command_does_what_the_page_says(manager: Manager):  # noqa: F811
         assert any(word in line for line, _ in seen), word
     manager.systemctl("stop", "uproar")
     assert (manager.property("ActiveState"), manager.property("Result")) == ("inactive", "success")
+
+
+def test_a_unit_stops_in_order_however_often_it_was_upgraded(manager: Manager):  # noqa: F811
+    """Goal: systemd waits for a main process that it has not started itself. Method: a viewer must be cut at the stop, which
+    takes a moment, behind one upgrade and behind two; and a program that does not exist is named."""
+    site = Site()
+    manager.install(site.configuration())
+    upgrade = (f"{ROOM}/uproar", "upgrade", "--config", f"{ROOM}/uproar.toml")
+    for upgrades in (1, 2, 1, 2):
+        manager.systemctl("start", "uproar")
+        viewer = WebSocket(site.messaging, site.token(site.client().create_room()["arn"]))
+        for _ in range(upgrades):
+            manager.run(*upgrade)
+        missing = manager.run(*upgrade, "--binary", f"{ROOM}/missing", check=False)
+        assert f"{ROOM}/missing cannot be started: No such file" in missing
+        manager.systemctl("stop", "uproar")
+        assert manager.property("Result") == "success", manager.journal()
+        assert manager.property("ExecMainStatus") == "0"
+        viewer.close()
 
 
 @pytest.mark.parametrize("program", ["haproxy", "nginx"])
