@@ -17,8 +17,8 @@ import { CreateChatTokenCommand, CreateRoomCommand, IvschatClient } from "@aws-s
 import { ChatRoom, SendMessageRequest } from "amazon-ivs-chat-messaging";
 import { WebSocket } from "ws";
 
-// The chat client takes the browser's constructor; Node 20 has none.
-globalThis.WebSocket = WebSocket;
+// The chat client takes the browser's constructor. Node's own, undici's, is taken where a test asks for it.
+if (process.env.CHAT_WEBSOCKET !== "undici") globalThis.WebSocket = WebSocket;
 
 const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../..");
 export const binary =
