@@ -1,7 +1,7 @@
 //! Takes a changed configuration, renewed certificates and rotated sealing keys over without a restart.
 //!
 //! A reload ([`Reload::run`], at SIGHUP and by `uproar reload`) is all or nothing: everything that can fail is done first, by
-//! [`prepare`], which reads, checks and builds; then [`Reload`] swaps, which cannot fail. A fault, or a changed key
+//! [`mod@prepare`], which reads, checks and builds; then [`Reload`] swaps, which cannot fail. A fault, or a changed key
 //! that no running server can take over, changes nothing.
 //!
 //! Sealing keys and certificates are also looked at every second and compared by content ([`files`]). A file that

@@ -9,7 +9,7 @@
 //! the uses still valid, plus two segments. Forgotten tokens leave a mark for each sealing key ([`Forgotten`]),
 //! which is written before a segment is removed and is the first record of each new one. Files are rewritten
 //! only for another number of shards. A process that takes over from one that still serves reads the journals
-//! [beside](beside) it.
+//! [beside] it.
 
 pub mod beside;
 mod record;
