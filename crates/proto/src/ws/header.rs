@@ -31,7 +31,13 @@ pub(super) fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)
     // Reserved bits and opcodes are refused by the first two bytes, whether or not the rest has
     // arrived.
     let mut cursor = Cursor::new(bytes);
-    let parsed = FrameHeader::parse(&mut cursor).map_err(violation)?;
+    let parsed = match FrameHeader::parse(&mut cursor) {
+        Ok(parsed) => parsed,
+        Err(Error::Protocol(ProtocolError::InvalidOpcode(_))) => {
+            return Err(Violation::ReservedOpcode);
+        }
+        Err(_) => return Err(Violation::TooBig),
+    };
     let Some((header, len)) = parsed else {
         return Ok(None);
     };
@@ -67,15 +73,6 @@ pub(super) fn parse(bytes: &[u8], deflate: bool) -> Result<Option<(Frame, usize)
     };
     let header_len = usize::try_from(cursor.position()).expect("at most 14");
     Ok(Some((frame, header_len)))
-}
-
-/// A function of its own, so that a good header does not pay for the error's destructor.
-#[cold]
-fn violation(error: Error) -> Violation {
-    if let Error::Protocol(ProtocolError::InvalidOpcode(_)) = error {
-        return Violation::ReservedOpcode;
-    }
-    Violation::TooBig
 }
 
 /// Checks by its header whether a frame may come next; returns whether its message is too large to
