@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rawws import Refused, WebSocket
-from uproar import ACCOUNT, REGION, Server
+from uproar import ACCOUNT, REGION, Server, Successor, adopt_orphans
 
 # With the room of `uproar dev`, as many as an account may have.
 ROOMS = 49_999
@@ -103,7 +103,7 @@ def await_handler(server: Server, number: int) -> None:
         assert time.monotonic() < deadline, "no handler is ever installed"
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
 def test_no_signal_ends_a_starting_server(tmp_path, name):
     """Method: signals at random instants of the first 200 ms, from when the process can have handlers."""
     number = getattr(signal, name)
@@ -114,6 +114,20 @@ def test_no_signal_ends_a_starting_server(tmp_path, name):
         server.process.send_signal(number)
         server.await_ready()
         server.process.send_signal(number)
+        server.await_ready()
+        assert server.stop() == 0, server.log()
+
+
+def test_an_upgrade_ordered_during_a_start_follows_it(tmp_path):
+    """Method: SIGUSR2 at random instants of the first 50 ms. The order is kept until the server serves."""
+    adopt_orphans()
+    for start in range(10):
+        server = Server(tmp_path / str(start)).launch()
+        await_handler(server, signal.SIGUSR2)
+        time.sleep(random.uniform(0, 0.05) * (start > 0))
+        server.process.send_signal(signal.SIGUSR2)
+        assert server.process.wait(60) == 0, server.log()
+        server.process = Successor(int((tmp_path / str(start) / "lock").read_text()))
         server.await_ready()
         assert server.stop() == 0, server.log()
 
