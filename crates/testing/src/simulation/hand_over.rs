@@ -27,7 +27,11 @@ type Passed = (Socket, Vec<u8>);
 
 impl World {
     /// Hands the shards over to another process, or gives up on the way.
+    /// Not in a fuzzer's world: its bytes may decide for ever that nothing is delivered.
     pub(super) fn hand_over(&mut self) {
+        if !self.dice.is_fair() {
+            return;
+        }
         let outcome = self.dice.below(6);
         let mut answers = self.begin_freeze();
         let patience = if outcome == 0 {
@@ -43,7 +47,7 @@ impl World {
             }
         }
         assert!(
-            outcome == 0 || answers.is_empty() || !self.dice.is_fair(),
+            outcome == 0 || answers.is_empty(),
             "the shards do not freeze"
         );
         if !answers.is_empty() {
