@@ -99,7 +99,7 @@ enum Command {
     #[command(hide = true)]
     Version,
     /// Start a program and end at once, so that the service manager adopts it
-    #[command(hide = true)]
+    #[command(name = server::LAUNCH, hide = true)]
     Launch {
         program: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -36,7 +36,7 @@ pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;
 pub(crate) use remedy::ring_remedy;
 pub(crate) use start::run;
-pub(crate) use upgrade::{Upgraded, launch};
+pub(crate) use upgrade::{LAUNCH, Upgraded, launch};
 
 /// Locks a data directory as a server does, so that no server runs on it meanwhile.
 pub(crate) fn hold(data_dir: &Path) -> Result<impl Sized, StartError> {

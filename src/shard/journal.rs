@@ -210,6 +210,21 @@ impl Record for Journal {
     }
 }
 
+/// Gives an entry of another number of shards to the shard that remembers its token; a mark is for all.
+fn recover(entry: Entry, opened: &mut [(Journal, UsedTokens)], settings: &ShardSettings, now: Now) {
+    match entry {
+        Entry::Use(token_use) => {
+            let (_, used) = &mut opened[settings.home(token_use.room)];
+            used.recover(token_use.token, token_use.expires, now);
+        }
+        Entry::Mark(mark) => {
+            for (_, used) in opened {
+                used.recover_mark(mark);
+            }
+        }
+    }
+}
+
 /// Opens each shard's journal and reads its used tokens from the files in `directory`.
 ///
 /// # Errors
@@ -243,16 +258,8 @@ pub fn open_all(
         at_once(journals)?
     };
     for path in &others {
-        read(path, &fs::read(path)?, |entry| match entry {
-            Entry::Use(token_use) => {
-                let (_, used) = &mut opened[settings.home(token_use.room)];
-                used.recover(token_use.token, token_use.expires, now);
-            }
-            Entry::Mark(mark) => {
-                for (_, used) in &mut opened {
-                    used.recover_mark(mark);
-                }
-            }
+        read(path, &fs::read(path)?, |entry| {
+            recover(entry, &mut opened, settings, now);
         });
     }
     let dealt = deal_out(directory, &others, settings, generation)?;

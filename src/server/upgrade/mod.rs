@@ -31,7 +31,7 @@ pub(super) use figures::Figures;
 pub(super) use files::Files;
 pub(super) use follow::Follower;
 pub(super) use greet::{Handed, Journals, greet, hello};
-pub(crate) use launch::launch;
+pub(crate) use launch::{LAUNCH, launch};
 pub(super) use lead::Told;
 pub(crate) use order::Upgraded;
 pub(super) use order::{Calls, Restart};

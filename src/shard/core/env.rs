@@ -6,9 +6,12 @@ use std::sync::Arc;
 use super::outbox::Outbox;
 use crate::logging::Limiter;
 use crate::shard::metrics::ShardMetrics;
+use crate::shard::review::ReviewQueue;
 use crate::shard::settings::{ShardId, ShardSettings, SharedBudgets};
+use crate::shard::shard_room::{PublishContext, ShardRoom};
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::FrameIds;
+use uproar_proto::base::table::Slot;
 use uproar_proto::room::order::EncodeContext;
 use uproar_proto::ws::Deflater;
 
@@ -41,6 +44,23 @@ impl<S> Env<S> {
             ids: &mut self.ids,
             now: self.now,
             deflater: &mut self.deflater,
+        }
+    }
+
+    /// Lends what a request to publish takes, beside the rooms' own queue.
+    #[inline]
+    pub(super) fn publish_context<'a>(
+        &'a mut self,
+        review_queue: &'a mut ReviewQueue<Slot<ShardRoom>>,
+    ) -> PublishContext<'a> {
+        PublishContext {
+            ids: &mut self.ids,
+            deflater: &mut self.deflater,
+            review_queue,
+            settings: &self.settings,
+            budgets: &self.budgets,
+            metrics: &self.metrics,
+            now: self.now,
         }
     }
 }

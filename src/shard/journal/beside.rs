@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{Entry, RECORD_BYTES, TokenUse, read};
 use super::segments::{Found, Name, Segment, deal_out, owner, readable};
-use super::{Journal, at_once};
+use super::{Journal, at_once, recover};
 use crate::shard::settings::{ShardId, ShardSettings};
 use crate::shard::tokens::{Mark, Minute, Recovery, UsedTokens};
 use uproar_proto::base::clock::Now;
@@ -95,16 +95,8 @@ pub fn open_beside(
         opened.push((Journal::new(directory, generation + 1, shard, count), used));
     }
     for (path, grows) in others {
-        let read = read_known(&path, grows, |entry| match entry {
-            Entry::Use(token_use) => {
-                let (_, used) = &mut opened[settings.home(token_use.room)];
-                used.recover(token_use.token, token_use.expires, now);
-            }
-            Entry::Mark(mark) => {
-                for (_, used) in &mut opened {
-                    used.recover_mark(mark);
-                }
-            }
+        let read = read_known(&path, grows, |entry| {
+            recover(entry, &mut opened, settings, now);
         });
         known.extend(read?.map(|read| (path, read)));
     }

@@ -12,7 +12,7 @@ use crate::shard::estate::rooms::{
 use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
-use crate::shard::shard_room::{HomeRoom, PublishContext, ShardRoom};
+use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
@@ -160,15 +160,7 @@ impl Rooms {
                 };
                 let sender = senders.get(&message.tag).copied().unwrap_or(nowhere);
                 let held = held(&mut buffer, &message, sender);
-                let mut context = PublishContext {
-                    ids: &mut env.ids,
-                    deflater: &mut env.deflater,
-                    review_queue: &mut self.review_queue,
-                    settings: &env.settings,
-                    budgets: &env.budgets,
-                    metrics: &env.metrics,
-                    now: env.now,
-                };
+                let mut context = env.publish_context(&mut self.review_queue);
                 home.inherit_held((*room, room_slot), held, message.decided, &mut context);
             }
         }

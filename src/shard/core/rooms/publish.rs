@@ -133,15 +133,7 @@ impl Rooms {
     ) -> Result<FrameId, RequestFault> {
         let shard_room = self.table.get_mut(room_slot).ok_or(NO_ROOM)?;
         let home = shard_room.home.as_mut().ok_or(NO_ROOM)?;
-        let mut context = PublishContext {
-            ids: &mut env.ids,
-            deflater: &mut env.deflater,
-            review_queue: &mut self.review_queue,
-            settings: &env.settings,
-            budgets: &env.budgets,
-            metrics: &env.metrics,
-            now: env.now,
-        };
+        let mut context = env.publish_context(&mut self.review_queue);
         match work(home, (shard_room.id, room_slot), &mut context)? {
             Published::Appended(id) => {
                 if !shard_room.unflushed {
