@@ -1,0 +1,77 @@
+"""The brokers that a cluster stands on, as Uproar uses them: what the design takes for granted, shown without Uproar."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from nats.errors import NoRespondersError
+
+from nats_brokers import ApiError, Brokers, NatsClient, WrongLast
+
+STREAM, SUBJECT = "T_LOG", "t.log.7"
+LOG = {"subjects": ["t.log.*"], "allow_direct": True, "duplicate_window": 1_000_000_000}
+
+
+@pytest.fixture
+def brokers():
+    with Brokers() as brokers:
+        yield brokers
+
+
+def append_surely(client: NatsClient, payload: bytes, last: int) -> int:
+    """Appends behind `last`, however often it takes. A refused condition is not a verdict: what the log holds is."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            return client.append(SUBJECT, payload, last, 1)
+        except (WrongLast, ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
+            try:
+                found = client.api(f"STREAM.MSG.GET.{STREAM}", {"seq": last + 1, "next_by_subj": SUBJECT}, 1)
+            except (ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
+                time.sleep(0.05)
+                continue
+            return found["message"]["seq"]
+    raise AssertionError("it is never taken")
+
+
+def test_a_conditional_append_survives_the_death_of_the_leader(brokers):
+    """Goal: appends on the condition of the last sequence are in the log once and in order, although the broker that
+    leads is killed amid them. Method: one writer, one append at a time; then everything is read back."""
+    with brokers.client() as client:
+        client.create_stream(STREAM, **LOG)
+        last = client.append(SUBJECT, b"0", 0)
+        with pytest.raises(WrongLast):
+            client.append(SUBJECT, b"again", 0)
+        for number in range(1, 60):
+            if number == 30:
+                brokers.leader(client, STREAM).kill()
+            last = append_surely(client, b"%d" % number, last)
+        dead = next(broker for broker in brokers.all if not broker.is_alive())
+        dead.start()
+        brokers.await_current()
+        records = client.read(STREAM)
+    assert [record.payload for record in records] == [b"%d" % number for number in range(60)]
+    assert [record.sequence for record in records] == sorted({record.sequence for record in records})
+
+
+def test_a_stopped_leader_and_a_lame_duck_lose_nothing(brokers):
+    """Goal: the same when the leader stands still for a while, and when it leaves in order."""
+    with brokers.client() as client:
+        client.create_stream(STREAM, **LOG)
+        last = 0
+        for number in range(90):
+            if number == 30:
+                frozen = brokers.leader(client, STREAM)
+                frozen.freeze()
+            if number == 60:
+                frozen.thaw()
+                brokers.await_current()
+                leaving = brokers.leader(client, STREAM)
+                leaving.begin_lame_duck()
+            last = append_surely(client, b"%d" % number, last)
+        leaving.await_end()
+        leaving.start()
+        brokers.await_current()
+        assert [record.payload for record in client.read(STREAM)] == [b"%d" % number for number in range(90)]
