@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,13 @@ COUNTER = itertools.count()
 def pytest_configure(config: pytest.Config) -> None:
     if not Path(BINARY).exists():
         raise pytest.UsageError(f"{BINARY} does not exist: `cargo build --release` first")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    # Only where trials of a cluster ran.
+    if trial := sys.modules.get("cluster_trial"):
+        for line in trial.table():
+            terminalreporter.write_line(line)
 
 
 def shared_server(quotas: str):

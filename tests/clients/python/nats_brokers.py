@@ -54,14 +54,16 @@ class Broker:
         directory.mkdir(parents=True, exist_ok=True)
 
     def configure(self, routes: list[int]) -> None:
-        """As docs/cluster.md advises operators: each write is synchronous."""
+        """Each write is synchronous, as operators are advised. Clients learn no other addresses than they were given, so
+        that a proxy in between is the only way."""
         listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
         (self.directory / "nats.conf").write_text(
             f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
             "max_payload: 1MB\nlame_duck_grace_period: 1s\nlame_duck_duration: 30s\n"
             f'jetstream {{\n  store_dir: "{self.directory / "store"}"\n  sync_interval: always\n'
             "  max_memory_store: 64MB\n  max_file_store: 8GB\n}\n"
-            f'cluster {{\n  name: uproar-tests\n  listen: "127.0.0.1:{self.route_port}"\n  routes: [{listed}]\n}}\n'
+            f'cluster {{\n  name: uproar-tests\n  listen: "127.0.0.1:{self.route_port}"\n  routes: [{listed}]\n'
+            "  no_advertise: true\n}\n"
         )
 
     def start(self) -> Broker:
@@ -336,6 +338,6 @@ class NatsClient:
 if __name__ == "__main__":
     # For people: brokers until the input ends.
     with Brokers(os.environ.get("BROKERS_DIR")) as running:
-        print(json.dumps({b.name: {"url": b.url, "pid": b.process.pid, "monitor": b.monitor_port} for b in running.all}))
-        sys.stdout.flush()
+        found = {b.name: {"url": b.url, "pid": b.process.pid, "monitor": b.monitor_port} for b in running.all}
+        print(json.dumps(found), flush=True)
         sys.stdin.read()

@@ -6,8 +6,10 @@ import asyncio
 import time
 
 import pytest
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from cluster_network import Network
 from nats_brokers import ApiError, Brokers, NatsClient, WrongLast
 
 STREAM, SUBJECT = "T_LOG", "t.log.7"
@@ -75,3 +77,25 @@ def test_a_stopped_leader_and_a_lame_duck_lose_nothing(brokers):
         leaving.start()
         brokers.await_current()
         assert [record.payload for record in client.read(STREAM)] == [b"%d" % number for number in range(90)]
+
+
+def test_the_network_in_between_cuts_and_swallows(brokers):
+    """Goal: the proxy that later trials cut nodes off with does what it says, to the official client."""
+    network = Network([broker.port for broker in brokers.all])
+    client = NatsClient(network.urls)
+    reaches = lambda: client.request("$JS.API.INFO", seconds=1).data.startswith(b"{")
+    assert reaches()
+    for harm in (network.cut, network.swallow):
+        harm()
+        with pytest.raises((NatsError, TimeoutError, OSError)):
+            for _ in range(20):
+                reaches()
+        network.mend()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert reaches()
+                break
+            except (NatsError, TimeoutError, OSError):
+                assert time.monotonic() < deadline, "it never comes back"
+    client.close()
