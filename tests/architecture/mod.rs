@@ -19,7 +19,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["scan", "framing", "proxy", "sigv4", "tagged", "token"],
             &["ws"],
             &["chat", "http"],
-            &["session", "room"],
+            &["session", "room", "cluster"],
         ],
     ),
     // Beside the server, not below it: the server's `cli` alone names it.

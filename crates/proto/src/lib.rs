@@ -6,7 +6,7 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 4 | [`session`], [`room`] | state machines: one connection's protocol, one room's order and log |
+//! | 4 | [`session`], [`room`], [`cluster`] | state machines: one connection's protocol, one room's order and log, many nodes as one |
 //! | 3 | [`chat`], [`http`] | IVS Chat's JSON messages; heads of requests and upgrades |
 //! | 2 | [`ws`] | RFC 6455 and RFC 7692: frames, compression, its negotiation |
 //! | 1 | [`framing`], [`proxy`], [`scan`], [`sigv4`], [`tagged`], [`token`] | where requests end, PROXY headers, JSON by parts, signatures, tagged fields, chat tokens |
@@ -26,6 +26,7 @@
 
 pub mod base;
 pub mod chat;
+pub mod cluster;
 pub mod framing;
 pub mod http;
 pub mod proxy;

@@ -642,3 +642,58 @@ pub const TAKE_OVER_LINES_MAX: usize = 10;
 const _: () = assert!(TAKE_OVER_SERVING_MAX.as_secs() < TAKE_OVER_END_MAX.as_secs());
 const _: () = assert!(TAKE_OVER_PAUSE_MAX.as_secs() < TAKE_OVER_SILENCE_MAX.as_secs());
 const _: () = assert!(TAKE_OVER_LOAD_MAX.as_secs() < ADMIN_SILENCE_MAX.as_secs());
+
+// ---- Cluster: many nodes as one server ----
+
+/// Hash slots: parts of all rooms, each with a log and a home. A power of two far above the number of nodes, so that
+/// loads are even, and a byte.
+pub const HASH_SLOTS: usize = 256;
+/// Bytes of entries and of requests in one record or message. Brokers take 1 MiB (`max_payload`), and the
+/// largest frame is below 64 KiB.
+pub const CLUSTER_BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of requests that a node keeps until their outcome is known: ten seconds without a home, the longest
+/// election of brokers, at 3,000 requests of 500 bytes a second.
+pub const CLUSTER_KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A request whose outcome is not known after this is given up: above the longest election of brokers, 9 s.
+pub const CLUSTER_KEPT_MAX: Duration = Duration::from_secs(15);
+/// Requests are sent again after this without a sign of their home: 100 times a round trip.
+pub const CLUSTER_RESEND: Duration = Duration::from_millis(500);
+/// Bytes of entries that a node, as home, holds for the log. Beyond, it takes no requests, and their origins
+/// send them again: each origin keeps `CLUSTER_KEPT_BYTES_MAX`, and there are many.
+pub const CLUSTER_AUTHORED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Refusals that a home keeps for each origin and hash slot, to repeat them, until the origin has them.
+pub const CLUSTER_REFUSALS_MAX: usize = 1024;
+/// Bytes of records that a node holds while those before them are read from the log.
+pub const CLUSTER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages to a home for an epoch that it is about to read, each hash slot.
+pub const CLUSTER_EARLY_MESSAGES_MAX: usize = 64;
+/// How often a node tells all others that it lives.
+pub const CLUSTER_HERE: Duration = Duration::from_millis(500);
+/// A node that is silent for this long has lost its hash slots: six signs of life.
+pub const CLUSTER_SILENT: Duration = Duration::from_secs(3);
+/// From the suspicion that a node is dead to the first take-over: one sign of life, which would refute it.
+pub const CLUSTER_GRACE: Duration = Duration::from_millis(500);
+/// How much later than the one before it each further node takes over: the condition decides between two, but one
+/// is cheaper.
+pub const CLUSTER_RANK: Duration = Duration::from_secs(1);
+/// A node gets hash slots of healthy homes once it has been ready for this long: a node that restarts in a circle
+/// moves none.
+pub const CLUSTER_READY_MIN: Duration = Duration::from_secs(5);
+/// Hash slots that one node hands over at once: their rooms pause for two appends.
+pub const CLUSTER_MOVES_MAX: usize = 16;
+/// A home shows that nothing follows its last record after this: a reader that lost the last record learns of it.
+pub const CLUSTER_PULSE_SOON: Duration = Duration::from_secs(1);
+/// A home appends at least this often, so that the last record never ages out: a quarter of `CLUSTER_LOG_AGE`.
+pub const CLUSTER_PULSE: Duration = Duration::from_secs(15);
+/// How long records stay in a log: four times the longest outage that a node catches up with by itself.
+pub const CLUSTER_LOG_AGE: Duration = Duration::from_mins(1);
+/// An append or a read without a verdict is tried again after this.
+pub const CLUSTER_RETRY: Duration = Duration::from_millis(250);
+/// How often a node sends a probe through the home and the log of one hash slot, each in turn.
+pub const CLUSTER_PROBE: Duration = Duration::from_secs(1);
+/// A log is taken to have gone back when reads say so for this long: longer than a deposed leader of brokers answers.
+pub const CLUSTER_WENT_BACK: Duration = Duration::from_secs(12);
+/// A node that was not heard for this long is forgotten.
+pub const CLUSTER_FORGET: Duration = Duration::from_mins(1);
+const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
+const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());

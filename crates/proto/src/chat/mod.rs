@@ -53,6 +53,21 @@ impl ErrorCode {
             Self::Internal => 500,
         }
     }
+
+    /// Returns the code of a number.
+    pub fn from_number(number: u16) -> Option<Self> {
+        let all = [
+            Self::BadRequest,
+            Self::Unauthorized,
+            Self::Forbidden,
+            Self::NotFound,
+            Self::NotAcceptable,
+            Self::PayloadTooLarge,
+            Self::TooManyRequests,
+            Self::Internal,
+        ];
+        all.into_iter().find(|code| code.number() == number)
+    }
 }
 
 /// `ErrorMessage` texts. Applications compare the first two literally: never change them.

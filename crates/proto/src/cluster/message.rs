@@ -1,0 +1,407 @@
+//! What nodes tell each other, at most once each: requests to a home, and its answers.
+//!
+//! A message may be lost, and arrive late or in any order with those of other senders. The log decides.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::wire::{Section, VERSION, put_bytes, put_section};
+use super::{Epoch, HashSlot, Incarnation, Number, WireFault};
+use crate::base::id::{FrameId, RoomId};
+use crate::chat::ErrorCode;
+
+/// A message, and who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its sender.
+    pub from: Incarnation,
+    /// What it says.
+    pub content: MessageContent,
+}
+
+/// What a message says. Messages with an epoch are about one hash slot in it, and mean nothing in another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageContent {
+    /// To a home: decide these.
+    Requests {
+        /// The rooms' hash slot.
+        slot: HashSlot,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The oldest request whose outcome the sender does not know.
+        oldest: Number,
+        /// Number of the first of `requests`; the others follow by one.
+        first: Number,
+        /// The requests; `None`: its sender has given this one up.
+        requests: Vec<Option<Ask>>,
+    },
+    /// From a home: all requests below this are taken, this one is wanted.
+    Have {
+        /// The hash slot.
+        slot: HashSlot,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The number wanted.
+        next: Number,
+    },
+    /// From a home: this request is refused.
+    Refused {
+        /// The hash slot.
+        slot: HashSlot,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The request.
+        number: Number,
+        /// Why.
+        code: ErrorCode,
+        /// The text for the client.
+        text: Box<str>,
+    },
+    /// From one who is not the home: the log has an epoch that the addressee has not read.
+    NotHome {
+        /// The hash slot.
+        slot: HashSlot,
+        /// The newest epoch that the sender knows.
+        epoch: Epoch,
+    },
+    /// Nobody takes messages for this process.
+    Suspect {
+        /// The process.
+        incarnation: Incarnation,
+    },
+    /// To a home: hand this hash slot over, since an operator asks for it.
+    Move {
+        /// The hash slot.
+        slot: HashSlot,
+        /// Who gets it.
+        to: Incarnation,
+    },
+    /// Hash slots that an operator moved are free to move again.
+    Balance,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AskKind {
+    /// `SEND_MESSAGE`: texts are content, attributes as JSON, request id.
+    SendMessage,
+    /// `DELETE_MESSAGE`: texts are id, reason, request id.
+    DeleteMessage,
+    /// `DISCONNECT_USER`: texts are user id, reason, request id.
+    DisconnectUser,
+    /// An application event: texts are name, attributes as JSON, request id.
+    Event,
+    /// Shows that the path through the home and the log works; answered by the engine, no room gets it.
+    Probe,
+}
+
+/// A request about a room, which the room's home decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The room.
+    pub room: RoomId,
+    /// Id of the frame that it becomes.
+    pub id: FrameId,
+    /// What it asks for.
+    pub kind: AskKind,
+    /// Whether it came by the API: rates of members do not apply.
+    pub is_from_api: bool,
+    /// Its texts.
+    pub texts: AskTexts,
+}
+
+/// Number of texts of a request.
+const TEXTS: usize = 5;
+
+/// The texts of a request, in one buffer: subject, detail, request id, sender as JSON, the sender's address (empty
+/// unless the room is reviewed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskTexts {
+    // Invariant: UTF-8, and each text is.
+    text: Bytes,
+    // Where each of them but the last ends, in order.
+    ends: [u32; TEXTS - 1],
+}
+
+impl AskTexts {
+    /// Copies the texts into `buffer`, whose content is dropped, and cuts them off: a reused buffer
+    /// allocates for many requests at once.
+    ///
+    /// # Panics
+    ///
+    /// If they are 4 GiB long: a request is far below.
+    pub fn new(buffer: &mut BytesMut, texts: [&str; TEXTS]) -> Self {
+        buffer.clear();
+        buffer.reserve(texts.iter().map(|text| text.len()).sum());
+        let [a, b, c, d, last] = texts;
+        let ends = [a, b, c, d].map(|text| {
+            buffer.extend_from_slice(text.as_bytes());
+            u32::try_from(buffer.len()).expect("a request is far below 4 GiB")
+        });
+        buffer.extend_from_slice(last.as_bytes());
+        let text = buffer.split().freeze();
+        Self { text, ends }
+    }
+
+    /// Returns the texts in order.
+    pub fn get(&self) -> [&str; TEXTS] {
+        let mut rest = std::str::from_utf8(&self.text).unwrap_or_default();
+        let mut start = 0;
+        let mut found = [""; TEXTS];
+        for (place, end) in found.iter_mut().zip(self.ends) {
+            let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
+            start = end;
+            (*place, rest) = rest.split_at_checked(len).unwrap_or_default();
+        }
+        let [.., last] = &mut found;
+        *last = rest;
+        found
+    }
+
+    /// Returns the bytes of all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for end in self.ends {
+            out.put_u32_le(end);
+        }
+        put_bytes(out, &self.text);
+    }
+
+    fn read(section: &mut Section<'_>) -> Result<Self, WireFault> {
+        let mut ends = [0; TEXTS - 1];
+        for end in &mut ends {
+            *end = section.u32()?;
+        }
+        let text = section.bytes()?;
+        let valid = std::str::from_utf8(&text).map_err(|_| WireFault::Value("a text"))?;
+        let is_end = |end: &u32| usize::try_from(*end).is_ok_and(|end| valid.is_char_boundary(end));
+        if ends.is_sorted() && ends.iter().all(is_end) {
+            Ok(Self { text, ends })
+        } else {
+            Err(WireFault::Value("the ends of texts"))
+        }
+    }
+}
+
+const WITHDRAWN: u8 = 0;
+
+impl AskKind {
+    const ALL: [Self; 5] = [
+        Self::SendMessage,
+        Self::DeleteMessage,
+        Self::DisconnectUser,
+        Self::Event,
+        Self::Probe,
+    ];
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::SendMessage => 1,
+            Self::DeleteMessage => 2,
+            Self::DisconnectUser => 3,
+            Self::Event => 4,
+            Self::Probe => 5,
+        }
+    }
+
+    fn read(byte: u8) -> Result<Self, WireFault> {
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|kind| kind.byte() == byte);
+        found.ok_or(WireFault::Value("a request's kind"))
+    }
+}
+
+/// Bytes of a request without its texts, where it is written.
+const ASK_BYTES: usize = 4 + 1 + 12 + 12 + 1 + 16 + 4;
+
+impl Ask {
+    /// Returns how many bytes it takes in a message.
+    pub(super) fn bytes(&self) -> usize {
+        ASK_BYTES + self.texts.bytes()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.kind.byte());
+        out.extend_from_slice(self.room.as_bytes());
+        out.extend_from_slice(self.id.as_bytes());
+        out.put_u8(self.is_from_api.into());
+        self.texts.write(out);
+    }
+
+    fn read(section: &mut Section<'_>) -> Result<Option<Self>, WireFault> {
+        let kind = match section.u8()? {
+            WITHDRAWN => return Ok(None),
+            byte => AskKind::read(byte)?,
+        };
+        let room = RoomId::from_bytes(&section.array()?).ok_or(WireFault::Value("a room id"))?;
+        let id = FrameId::from_bytes(&section.array()?).ok_or(WireFault::Value("a frame id"))?;
+        Ok(Some(Self {
+            room,
+            id,
+            kind,
+            is_from_api: section.u8()? != 0,
+            texts: AskTexts::read(section)?,
+        }))
+    }
+}
+
+const REQUESTS: u8 = 1;
+const HAVE: u8 = 2;
+const REFUSED: u8 = 3;
+const NOT_HOME: u8 = 4;
+const SUSPECT: u8 = 5;
+const MOVE: u8 = 6;
+const BALANCE: u8 = 7;
+
+impl Message {
+    /// Encodes it; one allocation.
+    pub fn encode(&self) -> Bytes {
+        let requests = match &self.content {
+            MessageContent::Requests { requests, .. } => &**requests,
+            MessageContent::Have { .. }
+            | MessageContent::Refused { .. }
+            | MessageContent::NotHome { .. }
+            | MessageContent::Suspect { .. }
+            | MessageContent::Move { .. }
+            | MessageContent::Balance => &[],
+        };
+        let bytes = |ask: &Option<Ask>| ask.as_ref().map_or(ASK_BYTES, Ask::bytes);
+        let mut out = Vec::with_capacity(128 + requests.iter().map(bytes).sum::<usize>());
+        out.put_u8(VERSION);
+        out.put_u8(self.content.kind());
+        put_section(&mut out, |out| {
+            out.put_u64_le(self.from.bits());
+            self.content.write_head(out);
+        });
+        for request in requests {
+            put_section(&mut out, |out| match request {
+                Some(ask) => ask.write(out),
+                None => out.put_u8(WITHDRAWN),
+            });
+        }
+        out.into()
+    }
+
+    /// Reads one; texts are slices of `payload`.
+    ///
+    /// # Errors
+    ///
+    /// [`WireFault`]: what is wrong with it. Its sender sends it again where that matters.
+    pub fn decode(payload: &Bytes) -> Result<Self, WireFault> {
+        let mut section = Section::versioned(payload)?;
+        let kind = section.u8()?;
+        let mut head = section.section()?;
+        let from = Incarnation::new(head.u64()?);
+        let content = MessageContent::read(kind, &mut head, &mut section)?;
+        Ok(Self { from, content })
+    }
+}
+
+impl MessageContent {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Requests { .. } => REQUESTS,
+            Self::Have { .. } => HAVE,
+            Self::Refused { .. } => REFUSED,
+            Self::NotHome { .. } => NOT_HOME,
+            Self::Suspect { .. } => SUSPECT,
+            Self::Move { .. } => MOVE,
+            Self::Balance => BALANCE,
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Requests {
+                slot,
+                epoch,
+                oldest,
+                first,
+                requests: _,
+            } => {
+                put_slot(out, *slot, *epoch);
+                out.put_u64_le(oldest.0);
+                out.put_u64_le(first.0);
+            }
+            Self::Have { slot, epoch, next } => {
+                put_slot(out, *slot, *epoch);
+                out.put_u64_le(next.0);
+            }
+            Self::Refused {
+                slot,
+                epoch,
+                number,
+                code,
+                text,
+            } => {
+                put_slot(out, *slot, *epoch);
+                out.put_u64_le(number.0);
+                out.put_u16_le(code.number());
+                put_bytes(out, text.as_bytes());
+            }
+            Self::NotHome { slot, epoch } => put_slot(out, *slot, *epoch),
+            Self::Suspect { incarnation } => out.put_u64_le(incarnation.bits()),
+            Self::Move { slot, to } => {
+                out.put_u8(slot.number());
+                out.put_u64_le(to.bits());
+            }
+            Self::Balance => {}
+        }
+    }
+
+    fn read(kind: u8, head: &mut Section<'_>, rest: &mut Section<'_>) -> Result<Self, WireFault> {
+        let slot = |head: &mut Section<'_>| head.u8().map(HashSlot::new);
+        let epoch = |head: &mut Section<'_>| head.u64().map(Epoch);
+        let number = |head: &mut Section<'_>| head.u64().map(Number);
+        Ok(match kind {
+            REQUESTS => Self::Requests {
+                slot: slot(head)?,
+                epoch: epoch(head)?,
+                oldest: number(head)?,
+                first: number(head)?,
+                requests: {
+                    let mut requests = Vec::new();
+                    while !rest.is_empty() {
+                        requests.push(Ask::read(&mut rest.section()?)?);
+                    }
+                    requests
+                },
+            },
+            HAVE => Self::Have {
+                slot: slot(head)?,
+                epoch: epoch(head)?,
+                next: number(head)?,
+            },
+            REFUSED => Self::Refused {
+                slot: slot(head)?,
+                epoch: epoch(head)?,
+                number: number(head)?,
+                code: {
+                    let code = head.u16()?;
+                    ErrorCode::from_number(code).ok_or(WireFault::Value("an error code"))?
+                },
+                text: head.text()?.into(),
+            },
+            NOT_HOME => Self::NotHome {
+                slot: slot(head)?,
+                epoch: epoch(head)?,
+            },
+            SUSPECT => Self::Suspect {
+                incarnation: Incarnation::new(head.u64()?),
+            },
+            MOVE => Self::Move {
+                slot: slot(head)?,
+                to: Incarnation::new(head.u64()?),
+            },
+            BALANCE => Self::Balance,
+            other => return Err(WireFault::Kind(other)),
+        })
+    }
+}
+
+fn put_slot(out: &mut Vec<u8>, slot: HashSlot, epoch: Epoch) {
+    out.put_u8(slot.number());
+    out.put_u64_le(epoch.0);
+}

@@ -1,0 +1,20 @@
+//! Many nodes as one server, pure: an [`Engine`](engine::Engine) for each node takes records, messages
+//! and time, and says what to append, read, send and deliver.
+//!
+//! Rooms are hashed into 256 [`HashSlot`]s. A hash slot has one replicated log; what is said counts once its
+//! record is in it, and its order is the log's. The hash slot's **home**, the node whose `Takeover` is
+//! the newest one in the log, appends one record at a time, on the condition that nothing was
+//! appended since the last one that it knows. So the log itself keeps a replaced home out.
+//!
+//! Owns: what nodes write to logs and to each other, and every decision about them.
+//! Never: sockets, brokers, clocks, randomness, rooms.
+
+pub mod engine;
+pub mod here;
+mod id;
+pub mod message;
+pub mod record;
+mod wire;
+
+pub use id::{Epoch, HashSlot, Incarnation, Number, Sequence};
+pub use wire::WireFault;
