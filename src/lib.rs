@@ -4,10 +4,11 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 8 | `cli` | edge: flags |
-//! | 7 | `server`, `doctor` | start-up, wiring, signals; what the machine allows |
-//! | 6 | `config` | files, environment and flags to validated settings |
-//! | 5 | `control` | HTTP API, storage |
+//! | 9 | `cli` | edge: flags |
+//! | 8 | `server`, `doctor` | start-up, wiring, signals; what the machine allows |
+//! | 7 | `config` | files, environment and flags to validated settings |
+//! | 6 | `control` | HTTP API, storage |
+//! | 5 | `cluster` | this server as one node of several: its thread, the brokers |
 //! | 4 | `shard` | one core: ring, sessions, rooms, mailboxes |
 //! | 3 | `supervisor`, `takeover` | threads that must live; how a new process takes over, as messages and state machines |
 //! | 2 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
@@ -31,6 +32,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod control;
 mod doctor;

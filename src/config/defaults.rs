@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Control, Delivery, Drain, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw, Review,
-    Server, SlowClient, Tls, Tokens,
+    Cluster, Control, Delivery, Drain, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw,
+    Review, Server, SlowClient, Tls, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
@@ -83,6 +83,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             filter: "info".to_owned(),
             json: !io::stderr().is_terminal(),
         },
+        cluster: Cluster::default(),
         keys: Vec::new(),
     }
 }

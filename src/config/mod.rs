@@ -5,6 +5,7 @@
 
 mod admission;
 mod check;
+mod cluster;
 mod defaults;
 mod effective;
 mod error;

@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) drain: Drain,
     pub(super) logging: Logging,
     pub(super) log: Log,
+    pub(super) cluster: Cluster,
     pub(super) keys: Vec<Key>,
 }
 
@@ -241,6 +242,39 @@ impl Default for Logging {
 pub(super) struct Log {
     pub(super) filter: String,
     pub(super) json: bool,
+}
+
+/// `[cluster]`. Without a name and servers there is none.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) name: Option<String>,
+    pub(super) servers: Option<Vec<String>>,
+    pub(super) node: Option<String>,
+    pub(super) credentials: Option<PathBuf>,
+    pub(super) tls_ca: Option<PathBuf>,
+    pub(super) tls_certificate: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) replicas: usize,
+    pub(super) linger_ms: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            name: None,
+            servers: None,
+            node: None,
+            credentials: None,
+            tls_ca: None,
+            tls_certificate: None,
+            tls_key: None,
+            secret_file: None,
+            replicas: 3,
+            linger_ms: 5,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

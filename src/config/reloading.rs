@@ -72,6 +72,16 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("logging.session_token", Live),
     ("log.filter", Live),
     ("log.json", Upgrade),
+    ("cluster.name", Never),
+    ("cluster.servers", Upgrade),
+    ("cluster.node", Upgrade),
+    ("cluster.credentials", Upgrade),
+    ("cluster.tls_ca", Upgrade),
+    ("cluster.tls_certificate", Upgrade),
+    ("cluster.tls_key", Upgrade),
+    ("cluster.secret_file", Upgrade),
+    ("cluster.replicas", Upgrade),
+    ("cluster.linger_ms", Upgrade),
 ];
 
 /// What a reload does with `key`. A key that nobody has decided is refused.

@@ -11,7 +11,7 @@ use super::mode::{DEV_KEY_ID, Mode};
 use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
 use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
-use super::{admission, listen, logging, names, review};
+use super::{admission, cluster, listen, logging, names, review};
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Account;
@@ -69,6 +69,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         tls_listeners: raw.tls.listeners,
         tls: tls(mode, raw.tls, &check)?,
         archive,
+        cluster: cluster::resolve(raw.cluster, token_life, &check)?,
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })

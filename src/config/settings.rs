@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::mode::Mode;
 use super::raw::TlsListeners;
+use crate::cluster::ClusterSettings;
 use crate::control::ControlAdmissionSettings;
 use crate::control::access::AccessKey;
 use crate::control::archive::ArchiveSettings;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// How chat logs are kept and delivered.
     pub archive: ArchiveSettings,
+    /// The cluster that this server is a node of, if any.
+    pub cluster: Option<ClusterSettings>,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line.

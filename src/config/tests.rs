@@ -138,6 +138,12 @@ fn every_key_is_documented_and_has_a_variable() {
         let alone = [
             "tls.certificate",
             "tls.key",
+            "cluster.name",
+            "cluster.servers",
+            "cluster.node",
+            "cluster.credentials",
+            "cluster.tls_",
+            "cluster.secret_file",
             "logging.access",
             "logging.secret",
             "review.lambda_access",

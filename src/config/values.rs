@@ -271,6 +271,8 @@ mod tests {
     fn secrets_are_known_by_name() {
         let mut given = values("");
         let named = KEYS.iter().map(|(key, _)| *key);
+        // The name of a file is no secret.
+        let named = named.filter(|key| !key.ends_with("_file"));
         let named = named.filter(|key| key.contains("secret") || key.ends_with("session_token"));
         let mut file = String::new();
         for key in named.clone() {

@@ -59,6 +59,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["net", "durable", "logging"],
             &["supervisor", "takeover"],
             &["shard"],
+            &["cluster"],
             &["control"],
             &["config"],
             &["server", "doctor"],

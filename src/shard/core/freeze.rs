@@ -35,7 +35,7 @@ impl<W: Io> Core<W> {
     pub fn freeze(&mut self, answer: oneshot::Sender<()>) {
         match self.freeze.stage {
             Stage::Serving => {
-                self.freeze.begin(answer, self.env.now.tick);
+                self.freeze.begin(answer);
                 self.connections.quieten(&mut self.rooms, &mut self.env);
             }
             Stage::Frozen => {
@@ -57,17 +57,15 @@ impl<W: Io> Core<W> {
         self.freeze.stage == Stage::Serving
     }
 
-    /// Serves again, as if there had been a pause and nothing more: it counts for no deadline of a client, who could
-    /// not be heard, and not for the age of messages, which nobody could get. A session's end stands.
+    /// Serves again, as if there had been a pause and nothing more.
     pub fn thaw(&mut self) {
         if self.freeze.stage == Stage::Serving {
             return;
         }
-        let now = self.env.now.tick;
-        let pause = self.freeze.end(now);
+        self.freeze.stage = Stage::Serving;
+        self.freeze.answer = None;
         self.rooms.hurry(false);
-        self.rooms.postpone(pause, now);
-        self.connections.wake(pause, now);
+        self.connections.wake();
         for (command, came) in mem::take(&mut self.freeze.waiting) {
             if let Command::Verdict(room, ticket, verdict) = command {
                 // It counts when it came, not when it is looked at.

@@ -695,5 +695,25 @@ pub const CLUSTER_PROBE: Duration = Duration::from_secs(1);
 pub const CLUSTER_WENT_BACK: Duration = Duration::from_secs(12);
 /// A node that was not heard for this long is forgotten.
 pub const CLUSTER_FORGET: Duration = Duration::from_mins(1);
+
+// ---- Cluster: the brokers ----
+
+/// A broker that says nothing for this long has failed, and the node connects to another one: three pings of a second.
+pub const CLUSTER_BROKER_SILENT: Duration = Duration::from_secs(3);
+/// A connection to a broker, TLS included, is made in this time, or another broker is tried.
+pub const CLUSTER_CONNECT_MAX: Duration = Duration::from_secs(2);
+/// Before each attempt to connect a node waits for a random part of this: all nodes lose a broker at once.
+pub const CLUSTER_RECONNECT_JITTER: Duration = Duration::from_millis(200);
+/// Messages of one subscription that wait for the cluster's thread, which takes them all in each turn: half a second of
+/// the most that a cluster carries (34,000 records a second).
+pub const CLUSTER_SUBSCRIPTION_MAX: usize = 16 * 1024;
+/// Messages that wait to be written to one connection: an append of each hash slot, and the token uses in flight, twice.
+pub const CLUSTER_COMMANDS_MAX: usize = 8 * 1024;
+/// A call to the brokers that waits for the streams' leader is given up after this.
+pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
+/// Bytes of one stream of logs; a cluster has eight. 50 s of 100,000 messages a second; the oldest go first.
+pub const CLUSTER_LOG_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// How much longer than any token lives its use is remembered: clocks may differ, and brokers look once in a while.
+pub const CLUSTER_TOKEN_AGE_SPARE: Duration = Duration::from_mins(5);
 const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());

@@ -187,8 +187,7 @@ impl World {
             assert!(peer.cut, "viewer {viewer} was not closed");
             stream.check_ended(fin, &client.requested, client.user == WILD);
             late += room.came_through(&client.late);
-            let Some(newest) = stream.newest(fin, room).filter(|_| !peer.slow) else {
-                // Nothing, or the window has moved past it.
+            let Some(newest) = stream.newest(fin, room) else {
                 continue;
             };
             for (other, len) in others {

@@ -1,0 +1,20 @@
+//! This server as one node of several, by brokers that keep a replicated log: NATS JetStream.
+//!
+//! What a node does is decided by the pure engine (`uproar_proto::cluster`); this module moves its bytes. The brokers'
+//! client is used here and nowhere else.
+
+#[cfg(feature = "cluster")]
+#[expect(dead_code, reason = "the thread that uses the rest follows")]
+mod connect;
+mod fault;
+#[cfg(feature = "cluster")]
+#[expect(dead_code, reason = "the thread that uses the rest follows")]
+mod names;
+mod settings;
+#[cfg(feature = "cluster")]
+mod setup;
+
+pub use fault::ClusterFault;
+pub use settings::ClusterSettings;
+#[cfg(feature = "cluster")]
+pub use setup::setup;

@@ -1,0 +1,114 @@
+//! Subjects and streams of one cluster: the only place that spells them.
+//!
+//! Eight streams each, so that the brokers share the leading of them, and a slow one holds up an eighth.
+
+use uproar_proto::cluster::{HashSlot, Incarnation};
+
+/// Streams of logs, and of token uses.
+pub(super) const PARTS: u8 = 8;
+
+/// The names of one cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    cluster: String,
+}
+
+/// What a message is about, by its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Records of hash slots.
+    Log(u8),
+    /// Uses of tokens.
+    Tokens(u8),
+}
+
+impl Names {
+    pub(super) fn new(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+        }
+    }
+
+    /// The stream's name.
+    pub(super) fn stream(&self, part: Part) -> String {
+        match part {
+            Part::Log(part) => format!("UP_{}_LOG_{part}", self.cluster),
+            Part::Tokens(part) => format!("UP_{}_TOK_{part}", self.cluster),
+        }
+    }
+
+    /// All subjects of a stream.
+    pub(super) fn subjects(&self, part: Part) -> String {
+        match part {
+            Part::Log(part) => format!("up.{}.log.{part}.*", self.cluster),
+            Part::Tokens(part) => format!("up.{}.tok.{part}.*", self.cluster),
+        }
+    }
+
+    /// The subject whose messages are the log of `slot`.
+    pub(super) fn log(&self, slot: HashSlot) -> String {
+        let (part, number) = (part_of(slot), slot.number());
+        format!("up.{}.log.{part}.{number}", self.cluster)
+    }
+
+    /// Where the records of a stream are published once they are in it.
+    pub(super) fn republished(&self, part: u8) -> String {
+        format!("up.{}.out.{part}.{{{{wildcard(1)}}}}", self.cluster)
+    }
+
+    /// All published records.
+    pub(super) fn published(&self) -> String {
+        format!("up.{}.out.>", self.cluster)
+    }
+
+    /// The subject of a token's use.
+    pub(super) fn token(&self, part: u8, token: &[u8]) -> String {
+        use std::fmt::Write;
+        let mut subject = format!("up.{}.tok.{part}.", self.cluster);
+        for byte in token {
+            let _infallible = write!(subject, "{byte:02x}");
+        }
+        subject
+    }
+
+    /// Where one process is sent messages.
+    pub(super) fn to(&self, process: Incarnation) -> String {
+        format!("up.{}.to.{process}", self.cluster)
+    }
+
+    /// Where all nodes say that they live.
+    pub(super) fn here(&self) -> String {
+        format!("up.{}.here", self.cluster)
+    }
+
+    /// Where one process gets answers. Below the cluster's own subjects, so that one permission covers all.
+    pub(super) fn inbox(&self, process: Incarnation) -> String {
+        format!("up.{}.inbox.{process}", self.cluster)
+    }
+
+    /// The bucket of rooms, configurations and keys.
+    pub(super) fn bucket(&self) -> String {
+        format!("up_{}_registry", self.cluster)
+    }
+
+    /// The stream below the bucket.
+    pub(super) fn bucket_stream(&self) -> String {
+        format!("KV_{}", self.bucket())
+    }
+
+    /// The subject of a key of the bucket.
+    pub(super) fn key(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket())
+    }
+}
+
+/// Which stream has the log of `slot`.
+pub(super) fn part_of(slot: HashSlot) -> u8 {
+    slot.number() % PARTS
+}
+
+/// The hash slot of a published record, by its subject.
+pub(super) fn slot_of(subject: &str) -> Option<HashSlot> {
+    let number = subject.rsplit('.').next()?.parse().ok()?;
+    Some(HashSlot::new(number))
+}

@@ -1,0 +1,175 @@
+//! The streams and the bucket of a cluster: made once, by `uproar cluster init`, and looked at by each node that starts.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType,
+};
+use async_nats::jetstream::{Context, context::GetStreamErrorKind};
+
+use super::connect::{self, Line, told};
+use super::fault::ClusterFault;
+use super::names::{Names, PARTS, Part};
+use super::settings::ClusterSettings;
+use uproar_proto::base::limits::{
+    CLUSTER_CALL_MAX, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX, CLUSTER_TOKEN_AGE_SPARE,
+};
+
+/// Makes what is missing of the cluster's streams and bucket, on brokers that are all asked first. What is there already
+/// stays, if it is as it should be: so it can be called again.
+///
+/// # Errors
+///
+/// A broker does not answer or is unfit, or a stream cannot be made or is set up differently.
+pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
+    let options = connect::options(settings)?;
+    for server in &settings.servers {
+        let one = ClusterSettings {
+            servers: vec![server.clone()],
+            ..settings.clone()
+        };
+        let (events, _ignored) = tokio::sync::mpsc::unbounded_channel();
+        let inbox = "_INBOX".to_owned();
+        let client = connect::connect(&one, options.clone(), inbox, Line::Calls, events).await?;
+        connect::check(&client.server_info())?;
+    }
+    let (events, _ignored) = tokio::sync::mpsc::unbounded_channel();
+    let inbox = "_INBOX".to_owned();
+    let client = connect::connect(settings, options, inbox, Line::Calls, events).await?;
+    let brokers = context(client);
+    for config in wanted(settings) {
+        let stream = config.name.clone();
+        brokers
+            .get_or_create_stream(config)
+            .await
+            .map_err(|error| ClusterFault::Refused {
+                what: format!("to make stream {stream}"),
+                cause: told(&error),
+            })?;
+    }
+    check(&brokers, settings).await
+}
+
+/// Looks at the cluster's streams and bucket.
+///
+/// # Errors
+///
+/// One is not there, or is set up so that the cluster's promises would break.
+pub(super) async fn check(
+    brokers: &Context,
+    settings: &ClusterSettings,
+) -> Result<(), ClusterFault> {
+    for wanted in wanted(settings) {
+        let stream = wanted.name.clone();
+        let info = match brokers.get_stream(&stream).await {
+            Ok(found) => found.cached_info().clone(),
+            Err(error) => {
+                let GetStreamErrorKind::JetStream(refusal) = error.kind() else {
+                    return Err(ClusterFault::Silent {
+                        servers: settings.servers.join(", "),
+                        cause: format!("{stream}: {}", told(&error)),
+                    });
+                };
+                if refusal.code() == 404 {
+                    return Err(ClusterFault::NoStream { stream });
+                }
+                return Err(ClusterFault::Silent {
+                    servers: settings.servers.join(", "),
+                    cause: format!("{stream}: {refusal}"),
+                });
+            }
+        };
+        if let Some(what) = difference(&wanted, &info, settings) {
+            return Err(ClusterFault::Stream { stream, what });
+        }
+    }
+    Ok(())
+}
+
+/// JetStream's calls by `client`.
+pub(super) fn context(client: async_nats::Client) -> Context {
+    let mut context = async_nats::jetstream::new(client);
+    context.set_timeout(CLUSTER_CALL_MAX);
+    context
+}
+
+/// How `found` breaks what the cluster rests on; sizes and replicas may be an operator's own.
+fn difference(wanted: &Config, found: &Info, settings: &ClusterSettings) -> Option<String> {
+    let config = &found.config;
+    let replicas = config.num_replicas;
+    if replicas < settings.replicas {
+        let wanted = settings.replicas;
+        return Some(format!(
+            "it has {replicas} replicas, and cluster.replicas is {wanted}: change either, with `nats stream edit` the first"
+        ));
+    }
+    if config.subjects != wanted.subjects || config.republish != wanted.republish {
+        return Some(
+            "its subjects are not those of this cluster: another program made it".to_owned(),
+        );
+    }
+    if config.retention != RetentionPolicy::Limits || !config.allow_direct {
+        return Some("it must have retention by limits and allow direct gets".to_owned());
+    }
+    if !config.max_age.is_zero() && (wanted.max_age.is_zero() || config.max_age < wanted.max_age) {
+        let (age, needed) = (config.max_age.as_secs(), wanted.max_age.as_secs());
+        return Some(format!(
+            "it forgets after {age} s, and {needed} are needed (tokens.life_minutes and five minutes, for token uses): \
+             `nats stream edit` changes its maximum age"
+        ));
+    }
+    None
+}
+
+/// Every stream of the cluster, as it is made.
+fn wanted(settings: &ClusterSettings) -> Vec<Config> {
+    let names = Names::new(&settings.name);
+    let common = Config {
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        num_replicas: settings.replicas,
+        allow_direct: true,
+        max_messages: -1,
+        max_bytes: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        // The condition of an append is what keeps repetitions out; the least that brokers take.
+        duplicate_window: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let mut all = Vec::new();
+    for part in 0..PARTS {
+        let log = Part::Log(part);
+        all.push(Config {
+            name: names.stream(log),
+            subjects: vec![names.subjects(log)],
+            max_age: CLUSTER_LOG_AGE,
+            max_bytes: CLUSTER_LOG_BYTES_MAX,
+            republish: Some(Republish {
+                source: names.subjects(log),
+                destination: names.republished(part),
+                headers_only: false,
+            }),
+            ..common.clone()
+        });
+        let tokens = Part::Tokens(part);
+        all.push(Config {
+            name: names.stream(tokens),
+            subjects: vec![names.subjects(tokens)],
+            max_age: settings.token_life + CLUSTER_TOKEN_AGE_SPARE,
+            max_messages_per_subject: 1,
+            ..common.clone()
+        });
+    }
+    all.push(Config {
+        name: names.bucket_stream(),
+        subjects: vec![names.key(">")],
+        max_messages_per_subject: 1,
+        allow_rollup: true,
+        deny_delete: true,
+        discard: DiscardPolicy::New,
+        ..common
+    });
+    all
+}
