@@ -50,6 +50,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["client", "io"],
             &["parts"],
             &["single_shard", "simulation"],
+            &["cluster"],
         ],
     ),
     (
