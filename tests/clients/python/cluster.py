@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -267,3 +268,39 @@ class Cluster:
     def logs(self) -> str:
         """The end of every node's log, for a failure's report."""
         return "\n".join(f"-- {node.name}\n{node.log()[-3000:]}" for node in self.nodes)
+
+
+def serve() -> None:
+    """For tests in other languages: starts a cluster and says where it is, then obeys lines `VERB NODE`, each answered
+    by a line, until its input ends."""
+    with Cluster() as running:
+        nodes = [
+            {"name": node.name, "messaging": node.messaging_port, "control": node.control_port}
+            for node in running.nodes
+        ]
+        key = {"accessKeyId": KEY[0], "secretAccessKey": KEY[1]}
+        doors = {"viewers": running.viewers_port, "api": running.api_port}
+        print(json.dumps({**doors, "nodes": nodes, "key": key}), flush=True)
+        for line in sys.stdin:
+            verb, name = line.split()
+            obey(running, verb, running.node(name))
+            print("{}", flush=True)
+
+
+def obey(cluster: Cluster, verb: str, node: Node) -> None:
+    if verb == "kill":
+        node.kill()
+    elif verb == "start":
+        node.launch()
+        cluster.await_ready(node)
+    elif verb == "restart":
+        node.process.send_signal(signal.SIGTERM)
+        assert node.process.wait(90) == 0, node.log()
+        node.launch()
+        cluster.await_ready(node)
+    else:
+        raise ValueError(f"no such order: {verb}")
+
+
+if __name__ == "__main__":
+    serve()

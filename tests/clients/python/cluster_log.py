@@ -27,8 +27,8 @@ AWAY = (NatsError, ApiError, OSError, asyncio.TimeoutError, concurrent.futures.T
 class LogReader:
     """Follows all streams of a log from now on. `finish` reads to their ends and gives each room's order."""
 
-    def __init__(self, brokers: Brokers, cluster: str) -> None:
-        self.client = brokers.client()
+    def __init__(self, brokers: Brokers, cluster: str, every: float = READ_EVERY_SECONDS) -> None:
+        self.client, self.every = brokers.client(), every
         self.streams = [f"UP_{cluster}_LOG_{partition}" for partition in range(PARTITIONS)]
         self.after = {stream: self.end(stream) for stream in self.streams}
         self.records: dict[str, list[Stored]] = collections.defaultdict(list)
@@ -48,10 +48,14 @@ class LogReader:
                 time.sleep(0.2)
 
     def follow(self) -> None:
-        while not self.halt.wait(READ_EVERY_SECONDS):
+        while not self.halt.wait(self.every):
             for stream in self.streams:
-                if not self.halt.is_set():
+                if self.halt.is_set():
+                    return
+                try:
                     self.read(stream)
+                except Exception as error:  # a thread has nobody else to tell
+                    self.faults.append(f"the reader: {error!r}")
 
     def read(self, stream: str) -> None:
         """What some replica has behind what is known."""

@@ -109,3 +109,10 @@ def parse_entry(section: Section) -> Entry:
         assert found[0] == 0x81, "an uncompressed text frame"
         payload = found[1]
     return Entry(origin, number, room, sent, payload, evicted)
+
+
+def record(kind: int, previous: int, home: int, *rest: int, entries: tuple[bytes, ...] = ()) -> bytes:
+    """Bytes of a record, for tests of the reader itself."""
+    head = struct.pack(f"<QQQ{len(rest)}Q", previous, home, 0, *rest)
+    sections = b"".join(struct.pack("<I", len(entry)) + entry for entry in entries)
+    return struct.pack("<BBI", 1, kind, len(head)) + head + sections

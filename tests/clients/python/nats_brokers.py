@@ -314,6 +314,8 @@ class NatsClient:
                         break
                     if status == "404":
                         return records
+                    if status == "503":
+                        raise NoRespondersError
                     assert status is None, f"{stream}: {answer.headers}"
                     after = int(answer.headers["Nats-Sequence"])
                     records.append(Stored(after, answer.headers["Nats-Subject"], answer.data))

@@ -9,7 +9,9 @@ import pytest
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from cluster_log import PARTITIONS, LogReader
 from cluster_network import Network
+from cluster_records import BATCH, TAKEOVER, record
 from nats_brokers import ApiError, Brokers, NatsClient, WrongLast
 
 STREAM, SUBJECT = "T_LOG", "t.log.7"
@@ -22,15 +24,17 @@ def brokers():
         yield brokers
 
 
-def append_surely(client: NatsClient, payload: bytes, last: int) -> int:
+def append_surely(
+    client: NatsClient, payload: bytes, last: int, subject: str = SUBJECT, stream: str = STREAM
+) -> int:
     """Appends behind `last`, however often it takes. A refused condition is not a verdict: what the log holds is."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
-            return client.append(SUBJECT, payload, last, 1)
+            return client.append(subject, payload, last, 1)
         except (WrongLast, ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
             try:
-                found = client.api(f"STREAM.MSG.GET.{STREAM}", {"seq": last + 1, "next_by_subj": SUBJECT}, 1)
+                found = client.api(f"STREAM.MSG.GET.{stream}", {"seq": last + 1, "next_by_subj": subject}, 1)
             except (ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
                 time.sleep(0.05)
                 continue
@@ -99,3 +103,36 @@ def test_the_network_in_between_cuts_and_swallows(brokers):
             except (NatsError, TimeoutError, OSError):
                 assert time.monotonic() < deadline, "it never comes back"
     client.close()
+
+
+def test_the_reader_of_the_log_misses_nothing_while_a_broker_dies(brokers):
+    """Goal: the oracle's own reader sees every record once, whichever replica answers it. Method: a writer of batches to
+    eight streams, a kill and a standstill of leaders, and the reader beside it."""
+    name = "t"
+    with brokers.client() as client:
+        for partition in range(PARTITIONS):
+            settings = {**LOG, "subjects": [f"up.{name}.log.{partition}.*"]}
+            client.create_stream(f"UP_{name}_LOG_{partition}", **settings)
+            brokers.leader(client, f"UP_{name}_LOG_{partition}")
+        reader = LogReader(brokers, name, every=0.2)
+        last = [0] * PARTITIONS
+        for number in range(1, 41):
+            if number == 10:
+                dead = brokers.leader(client, f"UP_{name}_LOG_0")
+                dead.kill()
+            if number == 20:
+                dead.start()
+                brokers.await_current()
+                frozen = brokers.leader(client, f"UP_{name}_LOG_1")
+                frozen.freeze()
+            if number == 30:
+                frozen.thaw()
+            for partition in range(PARTITIONS):
+                subject, before = f"up.{name}.log.{partition}.{partition}", last[partition]
+                kind, rest = (TAKEOVER, (0,)) if number == 1 else (BATCH, (1, number))
+                payload = record(kind, before, 1, *rest)
+                last[partition] = append_surely(client, payload, before, subject, f"UP_{name}_LOG_{partition}")
+        order = reader.finish()
+        reader.abandon()
+    assert not order.faults, order.faults[:5]
+    assert (order.takeovers, order.batches) == (PARTITIONS, 39 * PARTITIONS)

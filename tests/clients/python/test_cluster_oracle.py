@@ -11,7 +11,7 @@ import pytest
 
 from cluster_log import Order
 from cluster_oracle import RoomLog, check
-from cluster_records import BATCH, TAKEOVER
+from cluster_records import BATCH, TAKEOVER, record
 from cluster_viewers import Viewers
 from nats_brokers import Stored
 from rawws import TEXT, encode
@@ -122,12 +122,6 @@ def test_a_fault_of_an_answer_is_found(seen):
 
 
 HOME, OTHER = 0xA, 0xB
-
-
-def record(kind: int, previous: int, home: int, *rest: int, entries: tuple[bytes, ...] = ()) -> bytes:
-    head = struct.pack(f"<QQQ{len(rest)}Q", previous, home, 0, *rest)
-    sections = b"".join(struct.pack("<I", len(entry)) + entry for entry in entries)
-    return struct.pack("<BBI", 1, kind, len(head)) + head + sections
 
 
 def entry(number: int, payload: bytes) -> bytes:
