@@ -76,6 +76,8 @@ export async function until(holds, what, milliseconds = WAIT_MS) {
 }
 
 export class Server {
+  credentials = credentials;
+
   /** `uproar dev` on free ports; resolves once it is ready. */
   static async start({ quotas = "open", extra = [], environment = {}, dataDir, messagingPort, controlPort } = {}) {
     if (!existsSync(binary)) throw new Error(`${binary} is missing: cargo build --release`);
@@ -118,7 +120,7 @@ export class Server {
     return new IvschatClient({
       region: "us-west-2",
       endpoint: this.controlUrl,
-      credentials,
+      credentials: this.credentials,
       maxAttempts: 1,
       requestHandler: this.certificate ? { httpsAgent: new https.Agent(this.trust()) } : {},
     });

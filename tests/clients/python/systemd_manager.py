@@ -4,19 +4,23 @@ It needs root, and no running systemd: `/run` is a fresh tmpfs in the namespace,
 units is seen or changed. The unit is the shipped one but for its paths, which lie below `/run/uproar`, and
 what a user manager cannot do: `User=` (everything runs as root here, with the unit's capabilities) and
 `StateDirectory=`.
+
+As a program it takes orders as lines of JSON for the tests in Node.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from uproar import BINARY, REPOSITORY
+from paths import BINARY, REPOSITORY
 
 # A start of systemd is half a second; the rest is for a machine that stands still meanwhile.
 MANAGER_SECONDS_MAX = 60.0
@@ -127,6 +131,12 @@ class Manager:
         self.write(f"{ROOM}/uproar.toml", configuration)
         self.systemctl("daemon-reload")
 
+    def away(self, seconds: int) -> None:
+        """From now on a start takes so much longer: nobody serves meanwhile, whatever ended the last process."""
+        self.run("mkdir", "-p", f"{UNITS}/uproar.service.d")
+        self.write(f"{UNITS}/uproar.service.d/away.conf", f"[Service]\nExecStartPre=/bin/sleep {seconds}\n")
+        self.systemctl("daemon-reload")
+
     def property(self, name: str) -> str:
         """A property of the unit."""
         return self.systemctl("show", "--property", name, "--value", "uproar.service").strip()
@@ -137,3 +147,27 @@ class Manager:
     def journal(self) -> str:
         """What the unit's processes wrote."""
         return self.run("cat", f"{ROOM}/log")
+
+
+def main() -> None:
+    """Orders as JSON lines: {"install": CONFIGURATION}, {"away": SECONDS}, {"start": null}; {"kill": null}, after which the
+    unit starts again by itself; {"restart": null}, which does not wait for the start; {"stop": null}. The end of input
+    ends all."""
+    with Manager() as manager:
+        orders = {
+            "install": manager.install,
+            "away": manager.away,
+            "start": lambda _: manager.systemctl("start", "uproar"),
+            "kill": lambda _: os.kill(manager.main_pid(), signal.SIGKILL),
+            "restart": lambda _: manager.systemctl("restart", "--no-block", "uproar"),
+            "stop": lambda _: manager.systemctl("stop", "uproar"),
+        }
+        for line in sys.stdin:
+            for name, value in json.loads(line).items():
+                orders[name](value)
+            state = {"pid": manager.main_pid(), "result": manager.property("Result")}
+            print(json.dumps({"root": f"/proc/{manager.process.pid}/root{ROOM}", **state}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,13 +21,9 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+from paths import BINARY, REPOSITORY
 from ports import free_port
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-BINARY = Path(
-    os.environ.get("UPROAR_BIN")
-    or Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "uproar"
-)
 REGION = "us-west-2"
 ACCOUNT = "123456789012"
 ACCESS_KEY = "AKIDUPROARDEV0000000"
