@@ -10,6 +10,9 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::print;
+use crate::clock;
+use crate::cluster::survey;
+use crate::config::{self, Flags, Mode, dev_cluster_dir, dev_node_file};
 use crate::doctor::facts::Facts;
 use crate::doctor::host::Host;
 use crate::doctor::{self, Finding, Target, Verdict, examine, files};
@@ -31,6 +34,12 @@ pub(super) struct Doctor {
     /// This machine opens the connections: a load generator, or a proxy in front
     #[arg(long)]
     load_generator: bool,
+    /// The brokers of a cluster instead of this machine: versions, quorum, sync_interval, max_payload, disk, clocks
+    #[arg(long, conflicts_with_all = ["shards", "pid", "load_generator", "write"])]
+    cluster: bool,
+    /// The node's configuration file, which names the brokers [default: that of `uproar dev --cluster`]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    config: Option<PathBuf>,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -40,6 +49,9 @@ pub(super) struct Doctor {
 }
 
 pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
+    if arguments.cluster {
+        return of_cluster(arguments);
+    }
     let process = match arguments.pid {
         Some(pid) if !Path::new(&format!("/proc/{pid}")).exists() => {
             return Err(Failure::Usage(format!(
@@ -74,6 +86,44 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
         write(directory, &files::files(&findings, &target))?;
     }
     verdict(&findings, &target)
+}
+
+/// `uproar doctor --cluster`.
+fn of_cluster(arguments: &Doctor) -> Result<(), Failure> {
+    let (mode, file) = match &arguments.config {
+        Some(file) => (Mode::Serve, file.clone()),
+        None => (
+            Mode::Dev { tls: false },
+            dev_node_file(&dev_cluster_dir(), 1),
+        ),
+    };
+    let flags = Flags {
+        config: Some(file.clone()),
+        ..Flags::default()
+    };
+    let loaded = config::load(mode, &flags, config::environment())?;
+    let Some(cluster) = loaded.settings.cluster else {
+        let file = file.display();
+        return Err(Failure::Usage(format!(
+            "{file} has no [cluster]: it is the configuration of a server alone"
+        )));
+    };
+    let brokers = survey::brokers(&cluster.servers);
+    let now = clock::unix_now().timestamp();
+    let findings = doctor::examine_brokers(&brokers, now);
+    let worst = doctor::worst(&findings).map(|finding| finding.check.clone());
+    if arguments.json {
+        let report = json!({ "cluster": cluster.name, "worst": worst, "findings": findings });
+        print(&format!("{report}\n"))?;
+    } else {
+        print(&table(&findings, terminal_width()))?;
+    }
+    match worst {
+        None => Ok(()),
+        Some(worst) => Err(Failure::Run(format!(
+            "the brokers must be changed; first: {worst}"
+        ))),
+    }
 }
 
 /// At a server's start: one line if the machine allows fewer viewers than `quotas.connections`.

@@ -13,6 +13,7 @@ mod names;
 mod settings;
 #[cfg(feature = "cluster")]
 mod setup;
+pub mod survey;
 
 pub use fault::ClusterFault;
 pub use settings::ClusterSettings;

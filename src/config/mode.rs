@@ -1,6 +1,6 @@
 //! The two ways to run a server, and what `uproar dev` fixes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Region of `uproar dev`.
 pub const DEV_REGION: &str = "us-west-2";
@@ -39,6 +39,18 @@ pub fn dev_data_dir() -> PathBuf {
             },
             |own| own.join("uproar-dev"),
         )
+}
+
+/// The directory of `uproar dev --cluster`.
+pub fn dev_cluster_dir() -> PathBuf {
+    let mut shared = dev_data_dir().into_os_string();
+    shared.push("-cluster");
+    shared.into()
+}
+
+/// The configuration of a node of it, by its number.
+pub fn dev_node_file(cluster: &Path, number: u16) -> PathBuf {
+    cluster.join(format!("node-{number}.toml"))
 }
 
 /// The data directory of an `uproar dev` that leaves a port to the kernel, since several may run.

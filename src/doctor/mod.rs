@@ -3,6 +3,7 @@
 //! Owns: facts of the machine, requirements, a verdict on each with its reason, files with the remedies. Never: a
 //! change to the machine; [`host`] only reads, everything else is pure.
 
+mod brokers;
 mod checks;
 pub(crate) mod facts;
 pub(crate) mod files;
@@ -13,6 +14,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use brokers::examine_brokers;
 pub(crate) use checks::examine;
 pub(crate) use finding::{Finding, Remedy, Verdict, worst};
 pub(crate) use need::Target;
