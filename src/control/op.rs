@@ -60,21 +60,21 @@ async fn dispatch(
 ) -> Result<Answer, Fault> {
     use Operation as O;
     match operation {
-        O::CreateChatToken => tokens::create_chat_token(control, call),
+        O::CreateChatToken => tokens::create_chat_token(control, call).await,
         O::CreateRoom => rooms::create(control, call).await,
-        O::GetRoom => rooms::get(control, call),
+        O::GetRoom => rooms::get(control, call).await,
         O::UpdateRoom => rooms::update(control, call).await,
         O::DeleteRoom => rooms::delete(control, call).await,
-        O::ListRooms => rooms::list(control, call),
+        O::ListRooms => rooms::list(control, call).await,
         O::SendEvent => messages::send_event(control, call).await,
         O::DeleteMessage => messages::delete_message(control, call).await,
         O::DisconnectUser => messages::disconnect_user(control, call).await,
         O::CreateLoggingConfiguration => logging::create(control, call).await,
-        O::GetLoggingConfiguration => logging::get(control, call),
+        O::GetLoggingConfiguration => logging::get(control, call).await,
         O::UpdateLoggingConfiguration => logging::update(control, call).await,
         O::DeleteLoggingConfiguration => logging::delete(control, call).await,
-        O::ListLoggingConfigurations => logging::list(control, call),
-        O::ListTagsForResource => tags::list(control, call),
+        O::ListLoggingConfigurations => logging::list(control, call).await,
+        O::ListTagsForResource => tags::list(control, call).await,
         O::TagResource => tags::tag(control, call).await,
         O::UntagResource => tags::untag(control, call).await,
     }

@@ -100,7 +100,7 @@ pub struct RoomRecord {
 
 impl RoomRecord {
     /// Its logging configurations.
-    fn logging_ids(&self) -> impl Iterator<Item = LoggingId> {
+    pub(super) fn logging_ids(&self) -> impl Iterator<Item = LoggingId> {
         let arns = self.logging.iter().flatten();
         arns.filter_map(|arn| LoggingId::parse(resource_id(arn)))
     }
@@ -160,9 +160,10 @@ pub enum Destination {
     },
 }
 
-/// State of a logging configuration. Only `ACTIVE` is ever stored: a change in progress when the
-/// server stopped was not acknowledged, so it did not happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// State of a logging configuration. A server alone stores `ACTIVE` only: a change in progress when
+/// it stopped was not acknowledged, so it did not happen. A cluster also stores `DELETING`, for its
+/// nodes to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum LoggingState {
     /// Delivers.
     #[default]
@@ -174,6 +175,11 @@ pub enum LoggingState {
 }
 
 impl LoggingState {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
+
     /// The state as the API writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -192,8 +198,8 @@ pub struct LoggingRecord {
     pub header: ResourceHeader,
     /// Where its records go.
     pub destination: Destination,
-    /// In memory only.
-    #[serde(skip)]
+    /// Not written if it is `ACTIVE`.
+    #[serde(default, skip_serializing_if = "LoggingState::is_active")]
     pub state: LoggingState,
 }
 

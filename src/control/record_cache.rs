@@ -76,6 +76,11 @@ impl<R: Record> RecordCache<R> {
         self.records.borrow().values().any(is_such)
     }
 
+    /// Their number.
+    pub fn len(&self) -> usize {
+        self.records.borrow().len()
+    }
+
     /// One record.
     pub fn get(&self, id: R::Id) -> Option<R> {
         self.records.borrow().get(&id).cloned()

@@ -1,14 +1,35 @@
 //! Rooms and logging configurations: in memory for reads, in the store for durability, and the
 //! rules between them.
+//!
+//! A server alone writes its store, then its memory. A node of a cluster writes the cluster's bucket, and follows it:
+//! memory and store are a copy ([`mod@follow`]).
+
+mod facts;
+mod follow;
+mod key;
+mod node;
+mod replica;
+mod secret;
+mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+
+pub use facts::{CopyMark, Facts};
+pub use node::{KeyChange, NodeEffects, RecordChanges};
+pub use replica::{ReplicaSettings, Standing};
+pub use secret::{ClusterSecret, SecretError};
+
+use node::Rows;
+use replica::Replica;
 
 use super::arn::{Account, resource_id};
 use super::fault::Fault;
 use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::record_cache::RecordCache;
-use super::store::{Store, StoreError, StoreMetrics, Write};
+use super::store::{Store, StoreError, StoreMetrics, Table, Write};
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::room::RoomSettings;
 
@@ -16,6 +37,7 @@ use uproar_proto::room::RoomSettings;
 #[derive(Debug)]
 pub struct Registry {
     store: Store,
+    keep: Keep,
     /// Rooms.
     pub rooms: RecordCache<RoomRecord>,
     /// Logging configurations.
@@ -24,6 +46,19 @@ pub struct Registry {
     // never zero.
     attaching: RefCell<HashMap<LoggingId, usize>>,
 }
+
+/// Whose the records are.
+#[derive(Debug)]
+enum Keep {
+    /// This server's: its store is the truth.
+    Alone,
+    /// Its cluster's: the bucket is, and the store a copy.
+    Cluster(Box<Replica>),
+}
+
+const IN_USE: &str = "The logging configuration is in use: a room names it";
+const IN_PROGRESS: &str = "Another change of the logging configuration is in progress; retry later";
+const BEING_DELETED: &str = "The logging configuration is being deleted";
 
 /// A record that the registry caches.
 pub trait Cached: Record {
@@ -43,12 +78,51 @@ impl Cached for LoggingRecord {
     }
 }
 
+/// Why a database cannot be used as a copy of a cluster's registry.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It has records of a server alone.
+    #[error(
+        "the database has {records} records and is no copy of cluster {cluster}: start with an empty server.data_dir; to make \
+         these records the cluster's, run `uproar cluster init --config FILE` instead"
+    )]
+    NotACopy {
+        /// The configured cluster.
+        cluster: String,
+        /// Rooms and logging configurations.
+        records: usize,
+    },
+    /// It is a copy of another cluster.
+    #[error(
+        "the database is a copy of cluster {found}, the configuration names cluster {configured}: start with an empty \
+         server.data_dir"
+    )]
+    OtherCluster {
+        /// Whose copy it is.
+        found: String,
+        /// The configured one.
+        configured: String,
+    },
+    /// It cannot be read.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
 /// Logging configurations that cannot be deleted while a room that names them is being written.
 #[derive(Debug)]
 #[must_use]
 pub struct Attaching<'a> {
     registry: &'a Registry,
+    account: &'a Account,
+    arns: Vec<String>,
     ids: Vec<LoggingId>,
+}
+
+impl Attaching<'_> {
+    /// Looks again, once the room is written: another node may have begun a deletion before.
+    fn confirm(&self) -> Result<(), Fault> {
+        self.registry.named(self.account, &self.arns).map(drop)
+    }
 }
 
 impl Drop for Attaching<'_> {
@@ -66,21 +140,101 @@ impl Drop for Attaching<'_> {
 }
 
 impl Registry {
-    /// Loads the stored records.
+    /// Loads the stored records of a server alone. What the store was a copy of is not asked: see
+    /// [`Registry::leave_cluster`].
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
         let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
         let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
+        // A deletion that was under way in a cluster was not acknowledged.
+        for id in logging.each(LoggingRecord::id) {
+            logging.mark(id, |record| record.state = LoggingState::Active);
+        }
         Ok(Self {
             store,
+            keep: Keep::Alone,
             rooms,
             logging,
             attaching: RefCell::default(),
         })
     }
 
+    /// Loads the copy of a cluster's registry. It is current once [`Registry::follow`] says so.
+    ///
+    /// # Errors
+    ///
+    /// `NotACopy`: the records are of a server alone, or of another cluster.
+    pub fn load_copy(mut store: Store, settings: ReplicaSettings) -> Result<Self, CopyError> {
+        let mut rows = Rows::read(store.take(Table::Cluster));
+        let stored = [RoomRecord::TABLE, LoggingRecord::TABLE].map(|table| store.take(table));
+        let records = stored.iter().map(Vec::len).sum();
+        match &rows.copy {
+            Some(copy) if copy.cluster != settings.cluster => {
+                return Err(CopyError::OtherCluster {
+                    found: copy.cluster.clone(),
+                    configured: settings.cluster,
+                });
+            }
+            None if records > 0 => {
+                let cluster = settings.cluster;
+                return Err(CopyError::NotACopy { cluster, records });
+            }
+            Some(_) | None => {}
+        }
+        let replica = Replica::new(settings, rows.copy.clone());
+        let [rooms, logging] = stored;
+        for (id, value) in &rooms {
+            if let Some(id) = RoomId::parse(id) {
+                rows.note(&replica, id, value);
+            }
+        }
+        for (id, value) in &logging {
+            if let Some(id) = LoggingId::parse(id) {
+                rows.note(&replica, id, value);
+            }
+        }
+        Ok(Self {
+            store,
+            keep: Keep::Cluster(Box::new(replica)),
+            rooms: RecordCache::load(rooms)?,
+            logging: RecordCache::load(logging)?,
+            attaching: RefCell::default(),
+        })
+    }
+
+    fn replica(&self) -> Option<&Replica> {
+        match &self.keep {
+            Keep::Alone => None,
+            Keep::Cluster(replica) => Some(replica),
+        }
+    }
+
+    /// Whether the records are a cluster's: then its changes reach the shards and the archive by
+    /// [`Registry::follow`], and nobody else tells them.
+    pub fn is_shared(&self) -> bool {
+        self.replica().is_some()
+    }
+
+    /// Whether reads are as of now, or why they are not. A server alone is always current.
+    pub fn standing(&self) -> Standing {
+        self.replica().map_or(Standing::Current, Replica::standing)
+    }
+
+    /// Ready once all that was acknowledged before, by any node of the cluster, is in memory here. At once for a
+    /// server alone.
+    ///
+    /// # Errors
+    ///
+    /// `InternalServerException` if the brokers do not answer in time.
+    pub async fn barrier(&self) -> Result<(), Fault> {
+        match &self.keep {
+            Keep::Alone => Ok(()),
+            Keep::Cluster(replica) => replica.barrier().await,
+        }
+    }
+
     /// Every room, as its shard needs it.
     pub fn room_settings(&self) -> Vec<(RoomId, RoomSettings)> {
-        self.rooms.each(|room| (room.id(), room.settings()))
+        self.rooms.each(|room| (room.id(), self.settings_of(room)))
     }
 
     /// Every logging configuration, as the archive needs it.
@@ -107,35 +261,78 @@ impl Registry {
     /// Stores a new record, unless there are `count_max` of its kind.
     pub async fn insert<R: Cached>(&self, record: R, count_max: usize) -> Result<(), Fault> {
         let cache = R::cache(self);
-        let _reservation = cache.reserve(count_max).ok_or(Fault::Quota {
+        let reservation = match cache.reserve(count_max) {
+            None if self.is_shared() => {
+                // Perhaps another node has deleted some.
+                self.barrier().await?;
+                cache.reserve(count_max)
+            }
+            reservation => reservation,
+        };
+        let _reservation = reservation.ok_or(Fault::Quota {
             limit: count_max,
             of: R::TABLE.name(),
         })?;
-        self.put(record).await
+        match &self.keep {
+            Keep::Alone => self.put(record).await,
+            Keep::Cluster(replica) => self.insert_shared(replica, record, count_max).await,
+        }
     }
 
-    /// Changes a record and its update time; `None` if it does not exist.
-    pub async fn change<R: Cached>(
+    /// Stores a new room, unless a logging configuration that it names is deleted meanwhile.
+    pub async fn insert_room(
         &self,
-        id: R::Id,
-        now_ms: u64,
-        change: impl FnOnce(&mut R),
-    ) -> Result<Option<R>, Fault> {
-        self.edit(id, |record: &mut R| {
-            change(record);
-            record.header_mut().touch(now_ms);
-            Ok(())
-        })
-        .await
+        room: &RoomRecord,
+        attaching: Attaching<'_>,
+        count_max: usize,
+    ) -> Result<(), Fault> {
+        self.insert(room.clone(), count_max).await?;
+        if let Keep::Cluster(replica) = &self.keep
+            && let Err(gone) = attaching.confirm()
+        {
+            self.take_back(replica, room).await?;
+            return Err(gone);
+        }
+        Ok(())
     }
 
-    /// Changes a record unless `edit` fails; `None` if it does not exist.
+    /// Changes a room and its update time; `None` if it does not exist. As [`Registry::insert_room`].
+    pub async fn change_room(
+        &self,
+        id: RoomId,
+        now_ms: u64,
+        attaching: Attaching<'_>,
+        change: impl Fn(&mut RoomRecord),
+    ) -> Result<Option<RoomRecord>, Fault> {
+        let before = RefCell::new(None);
+        let changed = self.edit(id, |room: &mut RoomRecord| {
+            before.replace(room.logging.clone());
+            change(room);
+            room.header.touch(now_ms);
+            Ok(())
+        });
+        let changed = changed.await?;
+        if let (Keep::Cluster(replica), Some(room)) = (&self.keep, &changed)
+            && let Err(gone) = attaching.confirm()
+        {
+            self.take_logging_back(replica, room, before.into_inner())
+                .await?;
+            return Err(gone);
+        }
+        Ok(changed)
+    }
+
+    /// Changes a record unless `edit` fails; `None` if it does not exist. In a cluster `edit` is called again if
+    /// another node's change came first.
     pub async fn edit<R: Cached>(
         &self,
         id: R::Id,
-        edit: impl FnOnce(&mut R) -> Result<(), Fault>,
+        edit: impl Fn(&mut R) -> Result<(), Fault>,
     ) -> Result<Option<R>, Fault> {
         let _one_at_a_time = R::cache(self).changing(id).await;
+        if let Keep::Cluster(replica) = &self.keep {
+            return self.edit_shared(replica, id, edit).await;
+        }
         let Some(mut record) = R::cache(self).get(id) else {
             return Ok(None);
         };
@@ -147,6 +344,9 @@ impl Registry {
     /// Removes a room; `false` if it does not exist.
     pub async fn remove_room(&self, id: <RoomRecord as Record>::Id) -> Result<bool, Fault> {
         let _one_at_a_time = self.rooms.changing(id).await;
+        if let Keep::Cluster(replica) = &self.keep {
+            return self.remove_shared::<RoomRecord>(replica, id).await;
+        }
         if !self.rooms.contains(id) {
             return Ok(false);
         }
@@ -159,30 +359,45 @@ impl Registry {
     /// # Errors
     ///
     /// `ResourceNotFoundException`, and `ConflictException` for one that is being deleted.
-    pub fn attach(&self, account: &Account, arns: &[String]) -> Result<Attaching<'_>, Fault> {
-        const FIELD: &str = "loggingConfigurationIdentifiers";
-        let mut ids = Vec::new();
-        for arn in arns {
-            let id = account.parse(arn);
-            let id = id.map_err(|error| Fault::field(FIELD, error))?;
-            let record = id.and_then(|id| self.logging.get(id));
-            let record = record.ok_or_else(|| Fault::not_found(arn))?;
-            if record.state == LoggingState::Deleting {
-                return Err(Fault::conflict(
-                    arn,
-                    "The logging configuration is being deleted",
-                ));
+    pub async fn attach<'a>(
+        &'a self,
+        account: &'a Account,
+        arns: &[String],
+    ) -> Result<Attaching<'a>, Fault> {
+        let ids = match self.named(account, arns) {
+            Err(_) if self.is_shared() => {
+                // Perhaps another node has just created it.
+                self.barrier().await?;
+                self.named(account, arns)?
             }
-            ids.push(record.id());
-        }
+            named => named?,
+        };
         let mut attaching = self.attaching.borrow_mut();
         for id in &ids {
             *attaching.entry(*id).or_default() += 1;
         }
         Ok(Attaching {
             registry: self,
+            account,
+            arns: arns.to_vec(),
             ids,
         })
+    }
+
+    /// The logging configurations that these ARNs name, unless one is missing or being deleted.
+    fn named(&self, account: &Account, arns: &[String]) -> Result<Vec<LoggingId>, Fault> {
+        const FIELD: &str = "loggingConfigurationIdentifiers";
+        let named = arns.iter().map(|arn| {
+            let id = account.parse(arn);
+            let id = id.map_err(|error| Fault::field(FIELD, error))?;
+            let record = id.and_then(|id| self.logging.get(id));
+            let record = record.ok_or_else(|| Fault::not_found(arn))?;
+            if record.state == LoggingState::Deleting {
+                return Err(Fault::conflict(arn, BEING_DELETED));
+            }
+            Ok(record.id())
+        });
+        named.collect()
     }
 
     /// Changes a logging configuration; `None` if it does not exist.
@@ -195,10 +410,21 @@ impl Registry {
         arn: &str,
         id: LoggingId,
         now_ms: u64,
-        change: impl FnOnce(&mut LoggingRecord),
+        change: impl Fn(&mut LoggingRecord),
     ) -> Result<Option<LoggingRecord>, Fault> {
         self.settled(arn, id)?;
         let _one_at_a_time = self.logging.changing(id).await;
+        if let Keep::Cluster(replica) = &self.keep {
+            let edit = |record: &mut LoggingRecord| {
+                if record.state == LoggingState::Deleting {
+                    return Err(Fault::conflict(arn, BEING_DELETED));
+                }
+                change(record);
+                record.header.touch(now_ms);
+                Ok(())
+            };
+            return self.edit_shared(replica, id, edit).await;
+        }
         let Some(mut record) = self.logging.get(id) else {
             return Ok(None);
         };
@@ -215,30 +441,37 @@ impl Registry {
     ///
     /// `ConflictException` while a room names it, or another change of it is being written.
     pub async fn remove_logging(&self, arn: &str, id: LoggingId) -> Result<bool, Fault> {
+        if let Keep::Cluster(replica) = &self.keep {
+            let _one_at_a_time = self.logging.changing(id).await;
+            return self.remove_logging_shared(replica, arn, id).await;
+        }
         self.settled(arn, id)?;
         let _one_at_a_time = self.logging.changing(id).await;
         if !self.logging.contains(id) {
             return Ok(false);
         }
-        let names_it = |room: &RoomRecord| {
-            let mut named = room.logging.iter().flatten();
-            named.any(|named| resource_id(named) == id.as_str())
-        };
-        if self.rooms.any(names_it) || self.attaching.borrow().contains_key(&id) {
-            let why = "The logging configuration is in use: a room names it";
-            return Err(Fault::conflict(arn, why));
+        if self.is_named(id) {
+            return Err(Fault::conflict(arn, IN_USE));
         }
         let _until_written = self.transition(id, LoggingState::Deleting);
         self.remove::<LoggingRecord>(id).await?;
         Ok(true)
     }
 
+    /// Whether a room names the logging configuration, or is about to.
+    fn is_named(&self, id: LoggingId) -> bool {
+        let names_it = |room: &RoomRecord| {
+            let mut named = room.logging.iter().flatten();
+            named.any(|named| resource_id(named) == id.as_str())
+        };
+        self.rooms.any(names_it) || self.attaching.borrow().contains_key(&id)
+    }
+
     /// Fails while another change of the configuration is in progress.
     fn settled(&self, arn: &str, id: LoggingId) -> Result<(), Fault> {
         match self.logging.get(id) {
             Some(record) if record.state != LoggingState::Active => {
-                let why = "Another change of the logging configuration is in progress; retry later";
-                Err(Fault::conflict(arn, why))
+                Err(Fault::conflict(arn, IN_PROGRESS))
             }
             _ => Ok(()),
         }

@@ -35,9 +35,9 @@ use disk::Disk;
 use refused::RefusalFile;
 use uproar_proto::base::limits::COMMIT_WRITES_MAX;
 
-/// A write, and the channel for its result.
+/// Writes that happen together or not at all, and the channel for their result.
 struct Job {
-    write: Write,
+    writes: Vec<Write>,
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
@@ -129,8 +129,13 @@ impl Store {
     ///
     /// The write happens or not, independent of the waiting caller.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
+        self.write_all(vec![write]).await
+    }
+
+    /// Like [`Store::write`], of several records: all are written or none, also if the machine stops.
+    pub async fn write_all(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let (done, answered) = oneshot::channel();
-        self.send(Request::Write(Job { write, done }))?;
+        self.send(Request::Write(Job { writes, done }))?;
         answered.await.map_err(|_| StoreError::Refused)?
     }
 
@@ -223,10 +228,11 @@ fn write_together(jobs: Vec<Job>, disk: Option<&mut Disk>, metrics: &StoreMetric
     if jobs.is_empty() {
         return;
     }
-    let (writes, waiting): (Vec<Write>, Vec<_>) = jobs
+    let (writes, waiting): (Vec<Vec<Write>>, Vec<_>) = jobs
         .into_iter()
-        .map(|Job { write, done }| (write, done))
+        .map(|Job { writes, done }| (writes, done))
         .unzip();
+    let writes = writes.concat();
     let committed = disk.is_some_and(|disk| disk.commit(&writes));
     let count = u64::try_from(writes.len()).unwrap_or(u64::MAX);
     if committed {

@@ -36,16 +36,22 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
         .registry
         .insert(record.clone(), LOGGING_CONFIGURATIONS_MAX);
     inserted.await?;
-    control
-        .settings
-        .archive
-        .put(record.id(), record.destination.clone());
+    tell_archive(control, &record);
     Ok((200, Some(show(control, &record).into())))
 }
 
-pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+/// In a cluster the registry has told the archive, in the order of all nodes' changes.
+fn tell_archive(control: &Control, record: &LoggingRecord) {
+    if !control.registry.is_shared() {
+        let archive = &control.settings.archive;
+        archive.put(record.id(), record.destination.clone());
+    }
+}
+
+pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (input, arn) = call.into_resource();
     input.finish()?;
+    control.registry.barrier().await?;
     let id = find::<LoggingRecord>(control, &arn)?;
     let record = control.registry.logging.get(id);
     let record = record.ok_or_else(|| Fault::not_found(&arn.text))?;
@@ -57,36 +63,41 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
     let name = name(&mut input);
     let destination = destination(&mut input);
     input.finish()?;
+    control.registry.barrier().await?;
     let id = find::<LoggingRecord>(control, &arn)?;
     let change = |record: &mut LoggingRecord| {
-        record.header.name = name.or(record.header.name.take());
-        if let Some(destination) = destination {
-            record.destination = destination;
+        record.header.name = name.clone().or(record.header.name.take());
+        if let Some(destination) = &destination {
+            record.destination.clone_from(destination);
         }
     };
     let registry = &control.registry;
     let changed = registry.change_logging(&arn.text, id, now_ms(control), change);
     let record = changed.await?.ok_or_else(|| Fault::not_found(&arn.text))?;
-    control.settings.archive.put(id, record.destination.clone());
+    tell_archive(control, &record);
     Ok((200, Some(show(control, &record).into())))
 }
 
 pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (input, arn) = call.into_resource();
     input.finish()?;
+    control.registry.barrier().await?;
     let id = find::<LoggingRecord>(control, &arn)?;
     if control.registry.remove_logging(&arn.text, id).await? {
-        control.settings.archive.remove(id);
+        if !control.registry.is_shared() {
+            control.settings.archive.remove(id);
+        }
         Ok((204, None))
     } else {
         Err(Fault::not_found(&arn.text))
     }
 }
 
-pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let page = Page::read(&mut input);
     input.finish()?;
+    control.registry.barrier().await?;
     let cache = &control.registry.logging;
     let show = |record: &LoggingRecord| show(control, record);
     Ok(page.answer(cache, "loggingConfigurations", |_| true, show))

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::authorize::Authorized;
 use super::request::Answer;
-use super::resource::find;
+use super::resource::find_or_wait;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::operation::Operation;
@@ -21,7 +21,7 @@ pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<An
     let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, &arn)?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
     let id = control
         .gateway
@@ -38,7 +38,7 @@ pub(super) async fn delete_message(control: &Control, call: Authorized) -> Resul
         .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, &arn)?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let id = control
         .gateway
         .delete_message(room, &id, &reason)
@@ -54,7 +54,7 @@ pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Resu
         .text("reason", 1..=REASON_CHARS_MAX, ANY)
         .unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, &arn)?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control
         .gateway
         .disconnect_user(room, &user_id, &reason)

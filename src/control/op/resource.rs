@@ -29,6 +29,21 @@ pub(super) fn find<R: Cached>(control: &Control, arn: &ResourceArn) -> Result<R:
         .ok_or_else(|| Fault::not_found(&arn.text))
 }
 
+/// The same of a call that is answered from memory: in a cluster a resource that is not there may have just been
+/// created elsewhere.
+pub(super) async fn find_or_wait<R: Cached>(
+    control: &Control,
+    arn: &ResourceArn,
+) -> Result<R::Id, Fault> {
+    match find::<R>(control, arn) {
+        Err(Fault::NotFound { .. }) if control.registry.is_shared() => {
+            control.registry.barrier().await?;
+            find::<R>(control, arn)
+        }
+        found => found,
+    }
+}
+
 /// A header with a new id and the current time.
 pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
     let id = I::from_random(u128::from_ne_bytes(random_bytes()?));

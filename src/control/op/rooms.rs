@@ -70,18 +70,21 @@ pub(super) fn seen(input: &mut Input) -> (Option<String>, Option<u32>, Option<u3
 
 impl Wanted {
     /// Prevents the deletion of the named logging configurations meanwhile.
-    fn attach<'a>(&self, control: &'a Control) -> Result<Attaching<'a>, Fault> {
+    async fn attach<'a>(&self, control: &'a Control) -> Result<Attaching<'a>, Fault> {
         let arns = self.logging.as_deref().unwrap_or_default();
-        control.registry.attach(&control.settings.account, arns)
+        control
+            .registry
+            .attach(&control.settings.account, arns)
+            .await
     }
 
     /// Absent members stay unchanged; an empty uri detaches the handler and keeps its fallback; a
     /// list replaces the list.
-    fn apply(self, room: &mut RoomRecord) {
-        room.header.name = self.name.or(room.header.name.take());
+    fn apply(&self, room: &mut RoomRecord) {
+        room.header.name = self.name.clone().or(room.header.name.take());
         room.message_rate = self.message_rate.unwrap_or(room.message_rate);
         room.message_length = self.message_length.unwrap_or(room.message_length);
-        if let Some((uri, fallback)) = self.handler {
+        if let Some((uri, fallback)) = self.handler.clone() {
             let before = room.handler.take();
             let (old_uri, old_fallback) = before.map_or((None, None), |handler| {
                 (Some(handler.uri), Some(handler.fallback))
@@ -94,7 +97,7 @@ impl Wanted {
             });
         }
         if self.logging.is_some() {
-            room.logging = self.logging;
+            room.logging.clone_from(&self.logging);
         }
     }
 }
@@ -136,17 +139,21 @@ async fn keep_new(
         handler: None,
         logging: None,
     };
-    let attaching = wanted.attach(control)?;
+    let attaching = wanted.attach(control).await?;
     wanted.apply(&mut room);
     fill(&mut room);
-    control.registry.insert(room.clone(), ROOMS_MAX).await?;
-    drop(attaching);
+    let inserted = control.registry.insert_room(&room, attaching, ROOMS_MAX);
+    inserted.await?;
     update_shard(control, &room).await?;
     Ok(room)
 }
 
-/// Sends the settings to the room's shard. The archive already knows the room's destinations.
+/// Sends the settings to the room's shard. The archive already knows the room's destinations. In a
+/// cluster the registry has told the shard, in the order of all nodes' changes.
 async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
+    if control.registry.is_shared() {
+        return Ok(());
+    }
     let updated = control.gateway.put_room(room.id(), room.settings()).await;
     updated.map_err(|refused| {
         tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
@@ -158,9 +165,10 @@ async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault>
     })
 }
 
-pub(super) fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (input, arn) = call.into_resource();
     input.finish()?;
+    control.registry.barrier().await?;
     let id = find::<RoomRecord>(control, &arn)?;
     let room = control.registry.rooms.get(id);
     let room = room.ok_or_else(|| Fault::not_found(&arn.text))?;
@@ -171,12 +179,13 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
     let (mut input, arn) = call.into_resource();
     let wanted = wanted(&mut input);
     input.finish()?;
-    let id = find::<RoomRecord>(control, &arn)?;
-    let attaching = wanted.attach(control)?;
     let registry = &control.registry;
-    let changed = registry.change(id, now_ms(control), |room| wanted.apply(room));
+    registry.barrier().await?;
+    let id = find::<RoomRecord>(control, &arn)?;
+    let attaching = wanted.attach(control).await?;
+    let change = |room: &mut RoomRecord| wanted.apply(room);
+    let changed = registry.change_room(id, now_ms(control), attaching, change);
     let room = changed.await?.ok_or_else(|| Fault::not_found(&arn.text))?;
-    drop(attaching);
     update_shard(control, &room).await?;
     Ok((200, Some(full(control, &room))))
 }
@@ -184,9 +193,13 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
 pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (input, arn) = call.into_resource();
     input.finish()?;
+    control.registry.barrier().await?;
     let id = find::<RoomRecord>(control, &arn)?;
     if !control.registry.remove_room(id).await? {
         return Err(Fault::not_found(&arn.text));
+    }
+    if control.registry.is_shared() {
+        return Ok((204, None));
     }
     // The room is deleted on disk; a shard that does not know it has nothing to close.
     match control.gateway.delete_room(id).await {
@@ -195,13 +208,14 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
     }
 }
 
-pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let name = name(&mut input);
     let handler = input.text("messageReviewHandlerUri", 0..=URI_CHARS_MAX, LAMBDA_ARN);
     let logging = input.text("loggingConfigurationIdentifier", 1..=128, LOGGING_ARN);
     let page = Page::read(&mut input);
     input.finish()?;
+    control.registry.barrier().await?;
     let wanted = |room: &RoomRecord| {
         let uri = room.handler.as_ref().map_or("", |handler| &handler.uri);
         let mut named = room.logging.iter().flatten();

@@ -40,9 +40,10 @@ fn is_reserved(key: &str) -> bool {
 const RESERVED_PREFIX: &str = "aws:";
 const RESERVED: &str = "keys must not begin with aws:, which is reserved";
 
-pub(super) fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (_no_body, arn) = call.into_resource();
     let registry = &control.registry;
+    registry.barrier().await?;
     let tags = match find(control, &arn)? {
         Taggable::Room(id) => registry.rooms.get(id).map(|room| room.header.tags),
         Taggable::Logging(id) => registry.logging.get(id).map(|logging| logging.header.tags),
@@ -59,7 +60,7 @@ pub(super) async fn tag(control: &Control, call: Authorized) -> Result<Answer, F
     let new = read(&mut input).unwrap_or_default();
     input.finish()?;
     let add = |tags: &mut Tags| {
-        tags.extend(new);
+        tags.extend(new.clone());
         if tags.len() <= TAGS_MAX {
             Ok(())
         } else {
@@ -87,9 +88,10 @@ pub(super) async fn untag(control: &Control, call: Authorized) -> Result<Answer,
 async fn edit(
     control: &Control,
     arn: &ResourceArn,
-    edit: impl FnOnce(&mut Tags) -> Result<(), Fault>,
+    edit: impl Fn(&mut Tags) -> Result<(), Fault>,
 ) -> Result<Answer, Fault> {
     let registry = &control.registry;
+    registry.barrier().await?;
     let found = match find(control, arn)? {
         Taggable::Room(id) => {
             let edited = registry.edit(id, |room: &mut RoomRecord| edit(&mut room.header.tags));

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::authorize::Authorized;
 use super::request::Answer;
-use super::resource::{find, random_bytes};
+use super::resource::{find_or_wait, random_bytes};
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
@@ -14,7 +14,10 @@ use crate::control::state::Control;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::token::{Capability, TokenRequest, mint};
 
-pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn create_chat_token(
+    control: &Control,
+    call: Authorized,
+) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let capabilities = input
@@ -23,7 +26,7 @@ pub(super) fn create_chat_token(control: &Control, call: Authorized) -> Result<A
     let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
-    let room = find::<RoomRecord>(control, &arn)?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
     let request = TokenRequest {
         room,

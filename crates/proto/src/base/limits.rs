@@ -384,6 +384,22 @@ pub const TAGS_MAX: usize = 50;
 pub const PAGE_ITEMS_MAX: u32 = 50;
 /// Writes that share one commit and its sync.
 pub const COMMIT_WRITES_MAX: usize = 256;
+/// Requests of the control thread that wait for the cluster thread: all calls that may be open, and the ticks.
+pub const BUCKET_REQUESTS_MAX: usize = CALLS_OPEN_MAX + 64;
+/// Changes of a cluster's registry that were received and not applied, and as many that were applied and are not
+/// on disk; beyond it the watch waits.
+pub const BUCKET_CHANGES_MAX: usize = 1024;
+/// From a request to the bucket of a cluster's registry to its answer; an answer takes 2 ms. After it the request is
+/// sent again: below half of [`REGISTRY_ANSWER_MAX`], so that a call has two attempts.
+pub const BUCKET_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Pause before a request to the bucket is sent again: an election of the brokers takes seconds.
+pub const BUCKET_RETRY: Duration = Duration::from_millis(100);
+/// Silence of the watch behind an acknowledged change after which it is begun anew: its broker may have died.
+pub const BUCKET_SILENT_MAX: Duration = Duration::from_secs(1);
+/// From a call in a cluster to its answer. After it the caller is told 500: the outcome is not known.
+pub const REGISTRY_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a cluster's secret, the key of AES-256-GCM.
+pub const CLUSTER_SECRET_BYTES: usize = 32;
 /// Connections of the control listener; fewer if the limit on open files does not allow as many.
 /// Beyond it a new connection replaces the oldest one without a call in progress.
 pub const CONTROL_CONNECTIONS_MAX: usize = 4096;

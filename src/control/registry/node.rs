@@ -1,0 +1,180 @@
+//! What a change of the cluster's registry means to this node beside its memory: rows of its database, settings of its
+//! shards, destinations of its archive, files of keys.
+
+use std::collections::{HashMap, HashSet};
+
+use zeroize::Zeroizing;
+
+use super::facts::{COPY_ROW, CopyMark};
+use super::replica::Replica;
+use super::{Registry, key};
+use crate::cluster::bucket::Revision;
+use crate::control::record::{Destination, LoggingRecord, RoomRecord};
+use crate::control::store::{Table, Write};
+use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::room::RoomSettings;
+
+/// Where a node's changes go.
+pub trait NodeEffects {
+    /// Puts keys into their files; on disk when it returns.
+    fn keys(&self, changes: Vec<KeyChange>) -> impl Future<Output = ()>;
+
+    /// Tells the archive and the shards; returns when the shards have taken it.
+    fn records(&self, changes: RecordChanges) -> impl Future<Output = ()>;
+}
+
+/// A change of keys, opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChange {
+    /// An access key by its id, as JSON; `None`: it was revoked.
+    AccessKey(String, Option<Zeroizing<Vec<u8>>>),
+    /// There are no other access keys than these.
+    OnlyAccessKeys(HashSet<String>),
+    /// The ring of sealing keys, as text.
+    Ring(Zeroizing<Vec<u8>>),
+}
+
+/// Changes of records, each record once; `None`: it was removed.
+#[derive(Debug, Default)]
+pub struct RecordChanges {
+    /// Rooms, as their shards need them.
+    pub rooms: HashMap<RoomId, Option<RoomSettings>>,
+    /// Logging configurations, as the archive needs them.
+    pub logging: HashMap<LoggingId, Option<Destination>>,
+}
+
+/// A change that is in memory, on its way to all else.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) revision: Revision,
+    pub(super) effect: Effect,
+    /// The bytes of a record, by their key in the bucket.
+    pub(super) record: Option<(String, Write)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Effect {
+    None,
+    Room(RoomId, Option<RoomRecord>),
+    Logging(LoggingId, Option<LoggingRecord>),
+    Keys(KeyChange),
+    /// From here on the database is a whole copy.
+    Copy(CopyMark),
+}
+
+impl Applied {
+    pub(super) fn new(revision: Revision, effect: Effect) -> Self {
+        Self {
+            revision,
+            effect,
+            record: None,
+        }
+    }
+}
+
+impl Registry {
+    /// What a batch of changes means: writes of the database, in order, then changes of keys and of records.
+    pub(super) fn sort(
+        &self,
+        replica: &Replica,
+        batch: Vec<Applied>,
+    ) -> (Vec<Write>, Vec<KeyChange>, RecordChanges) {
+        let (mut writes, mut keys, mut records) =
+            (Vec::new(), Vec::new(), RecordChanges::default());
+        let mut is_marked = false;
+        let mut copy = replica.copy.borrow_mut();
+        for Applied {
+            revision,
+            effect,
+            record,
+        } in batch
+        {
+            if let Some(copy) = copy.as_mut().filter(|copy| copy.revision > 0) {
+                copy.revision = revision.0;
+            }
+            if let Some((key, write)) = record {
+                let value = write
+                    .value
+                    .is_some()
+                    .then(|| revision.0.to_string().into_bytes());
+                writes.extend([write, row(key, value)]);
+            }
+            match effect {
+                Effect::None => continue,
+                Effect::Room(id, room) => {
+                    let settings = room.map(|room| self.settings_of(&room));
+                    records.rooms.insert(id, settings);
+                }
+                Effect::Logging(id, logging) => {
+                    let destination = logging.map(|logging| logging.destination);
+                    records.logging.insert(id, destination);
+                }
+                Effect::Keys(change) => keys.push(change),
+                Effect::Copy(mark) => *copy = Some(mark),
+            }
+            is_marked = true;
+        }
+        if is_marked && let Some(copy) = &*copy {
+            let mark = serde_json::to_vec(copy).expect("strings and numbers");
+            writes.push(row(COPY_ROW.to_owned(), Some(mark)));
+        }
+        (writes, keys, records)
+    }
+
+    /// A room's settings. A logging configuration that it names and that does not exist is left out: its deletion
+    /// and the room's change met while a node died.
+    pub(super) fn settings_of(&self, room: &RoomRecord) -> RoomSettings {
+        let mut settings = room.settings();
+        let known = room.logging_ids().filter(|id| self.logging.contains(*id));
+        settings.archive = known.collect();
+        settings
+    }
+}
+
+fn row(id: String, value: Option<Vec<u8>>) -> Write {
+    Write {
+        table: Table::Cluster,
+        id,
+        value,
+    }
+}
+
+/// What the database says of itself.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) copy: Option<CopyMark>,
+    pub(super) revisions: HashMap<String, Revision>,
+}
+
+impl Rows {
+    /// Reads the rows of the table of a cluster's copy. What is not understood counts as absent: then all is fetched
+    /// anew.
+    pub(super) fn read(rows: Vec<(String, Vec<u8>)>) -> Self {
+        let mut read = Self::default();
+        for (id, value) in rows {
+            if id == COPY_ROW {
+                read.copy = serde_json::from_slice(&value).ok();
+            } else if let Ok(revision) = serde_json::from_slice(&value) {
+                read.revisions.insert(id, Revision(revision));
+            }
+        }
+        read
+    }
+
+    /// Notes the revision of a stored record. Without one nothing of the copy counts as whole.
+    pub(super) fn note<I: crate::control::arn::ResourceId>(
+        &mut self,
+        replica: &Replica,
+        id: I,
+        value: &[u8],
+    ) {
+        let key = key::of_record(id);
+        let revision = self.revisions.get(&key).copied();
+        if revision.is_none()
+            && let Some(copy) = replica.copy.borrow_mut().as_mut()
+        {
+            copy.revision = 0;
+        }
+        replica.note(&key, Some(value), revision.unwrap_or_default());
+    }
+}

@@ -1,0 +1,214 @@
+//! Changes of a cluster's registry: conditional writes to the bucket, answered when this node has them, too.
+//!
+//! The rules between records hold without locks between nodes. Whoever writes looks, once its own write has come back
+//! in the bucket's order, at what came before it; of two changes that exclude each other the later one sees the
+//! earlier one, answers `ConflictException` and takes its write back.
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::replica::{Conflict, RETRY, Replica};
+use super::{Cached, Registry, key};
+use crate::cluster::bucket::{BucketWrite, Expected, Inspected, Revision};
+use crate::control::fault::Fault;
+use crate::control::record::{LoggingRecord, LoggingState, Record, RoomRecord};
+use uproar_proto::base::id::LoggingId;
+
+fn encode<R: Record>(record: &R) -> Bytes {
+    let value = serde_json::to_vec(record).expect("a record of strings and numbers");
+    value.into()
+}
+
+impl Registry {
+    /// Creates a record, unless there are `count_max` of its kind before it.
+    pub(super) async fn insert_shared<R: Cached>(
+        &self,
+        replica: &Replica,
+        record: R,
+        count_max: usize,
+    ) -> Result<(), Fault> {
+        let key = key::of_record(record.id());
+        let arrival = replica.expect(&key);
+        let created = replica.in_time(create(replica, &key, encode(&record)));
+        let revision = created.await?.map_err(|Conflict| {
+            let why = "There is a resource with this id already";
+            Fault::conflict(&record.header().id, why)
+        })?;
+        replica.in_time(replica.settled(revision)).await?;
+        if arrival.count().is_some_and(|count| count > count_max) {
+            let back = remove_at(&key, revision);
+            let _changed = replica.in_time(replica.write_known(back)).await?;
+            let of = R::TABLE.name();
+            return Err(Fault::Quota {
+                limit: count_max,
+                of,
+            });
+        }
+        Ok(())
+    }
+
+    /// Changes a record as it is in the bucket; `None` if it does not exist.
+    pub(super) async fn edit_shared<R: Cached>(
+        &self,
+        replica: &Replica,
+        id: R::Id,
+        edit: impl Fn(&mut R) -> Result<(), Fault>,
+    ) -> Result<Option<R>, Fault> {
+        let edited = replica.in_time(self.edit_now(replica, id, edit)).await??;
+        Ok(edited.map(|(record, _)| record))
+    }
+
+    async fn edit_now<R: Cached>(
+        &self,
+        replica: &Replica,
+        id: R::Id,
+        edit: impl Fn(&mut R) -> Result<(), Fault>,
+    ) -> Result<Option<(R, Revision)>, Fault> {
+        let key = key::of_record(id);
+        loop {
+            let found = R::cache(self).get(id).zip(replica.version(&key));
+            let Some((mut record, version)) = found else {
+                return Ok(None);
+            };
+            edit(&mut record)?;
+            let write = BucketWrite {
+                key: key.clone(),
+                value: Some(encode(&record)),
+                expected: Expected::At(version.revision),
+            };
+            match replica.write_known(write).await {
+                Ok(revision) => {
+                    replica.settled(revision).await;
+                    return Ok(Some((record, revision)));
+                }
+                Err(Conflict) => replica.tick().await,
+            }
+        }
+    }
+
+    /// Removes a record as it is in the bucket; `false` if it does not exist.
+    pub(super) async fn remove_shared<R: Cached>(
+        &self,
+        replica: &Replica,
+        id: R::Id,
+    ) -> Result<bool, Fault> {
+        let key = key::of_record(id);
+        let removing = async {
+            while let Some(version) = replica.version(&key) {
+                match replica.write_known(remove_at(&key, version.revision)).await {
+                    Ok(revision) => {
+                        replica.settled(revision).await;
+                        return true;
+                    }
+                    Err(Conflict) => replica.tick().await,
+                }
+            }
+            false
+        };
+        replica.in_time(removing).await
+    }
+
+    /// Removes a logging configuration that no room names; `false` if it does not exist. It is marked first: a room
+    /// that names it later sees the mark. A mark that a dead node left is taken over by the next removal.
+    pub(super) async fn remove_logging_shared(
+        &self,
+        replica: &Replica,
+        arn: &str,
+        id: LoggingId,
+    ) -> Result<bool, Fault> {
+        let deleting = |record: &mut LoggingRecord| {
+            record.state = LoggingState::Deleting;
+            Ok(())
+        };
+        let marked = replica
+            .in_time(self.edit_now(replica, id, deleting))
+            .await??;
+        let Some((mut record, mark)) = marked else {
+            return Ok(false);
+        };
+        let key = key::of_record(id);
+        if self.is_named(id) {
+            record.state = LoggingState::Active;
+            let back = BucketWrite {
+                key,
+                value: Some(encode(&record)),
+                expected: Expected::At(mark),
+            };
+            // If somebody has changed it since, it is theirs to take back.
+            if let Ok(revision) = replica.in_time(replica.write_known(back)).await? {
+                replica.in_time(replica.settled(revision)).await?;
+            }
+            return Err(Fault::conflict(arn, super::IN_USE));
+        }
+        let removed = replica
+            .in_time(replica.write_known(remove_at(&key, mark)))
+            .await?;
+        let Ok(revision) = removed else {
+            return Err(Fault::conflict(arn, super::IN_PROGRESS));
+        };
+        replica.in_time(replica.settled(revision)).await?;
+        Ok(true)
+    }
+
+    /// Takes a new room back.
+    pub(super) async fn take_back(
+        &self,
+        replica: &Replica,
+        room: &RoomRecord,
+    ) -> Result<(), Fault> {
+        self.remove_shared::<RoomRecord>(replica, room.id()).await?;
+        Ok(())
+    }
+
+    /// Takes a room's change of its logging configurations back, unless somebody has changed them since.
+    pub(super) async fn take_logging_back(
+        &self,
+        replica: &Replica,
+        written: &RoomRecord,
+        before: Option<Vec<String>>,
+    ) -> Result<(), Fault> {
+        let restore = |room: &mut RoomRecord| {
+            if room.logging == written.logging {
+                room.logging.clone_from(&before);
+            }
+            Ok(())
+        };
+        self.edit_shared(replica, written.id(), restore).await?;
+        Ok(())
+    }
+}
+
+/// Writes a key that has no value.
+async fn create(replica: &Replica, key: &str, value: Bytes) -> Result<Revision, Conflict> {
+    let mut expected = Expected::Unused;
+    loop {
+        let write = BucketWrite {
+            key: key.to_owned(),
+            value: Some(value.clone()),
+            expected,
+        };
+        match replica.write_known(write).await {
+            Ok(revision) => return Ok(revision),
+            Err(Conflict) => replica.tick().await,
+        }
+        if replica.version(key).is_some() {
+            return Err(Conflict);
+        }
+        // Ids are random, so only one that was asked for by name had a value before.
+        match replica.settings.bucket.inspect(key).await {
+            Ok(Inspected {
+                found: Some((removal, None)),
+                ..
+            }) => expected = Expected::At(removal),
+            Ok(_) | Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+fn remove_at(key: &str, revision: Revision) -> BucketWrite {
+    BucketWrite {
+        key: key.to_owned(),
+        value: None,
+        expected: Expected::At(revision),
+    }
+}
