@@ -679,8 +679,8 @@ pub const CLUSTER_RESEND: Duration = Duration::from_millis(500);
 pub const CLUSTER_AUTHORED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Refusals that a home keeps for each origin and hash slot, to repeat them, until the origin has them.
 pub const CLUSTER_REFUSALS_MAX: usize = 1024;
-/// Bytes of records that a node holds while those before them are read from the log.
-pub const CLUSTER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of records of one hash slot that a node holds while those before them are read from the log.
+pub const CLUSTER_HELD_BYTES_MAX: usize = 1024 * 1024;
 /// Messages to a home for an epoch that it is about to read, each hash slot.
 pub const CLUSTER_EARLY_MESSAGES_MAX: usize = 64;
 /// How often a node tells all others that it lives.
@@ -731,5 +731,6 @@ pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
 pub const CLUSTER_LOG_BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// How much longer than any token lives its use is remembered: clocks may differ, and brokers look once in a while.
 pub const CLUSTER_TOKEN_AGE_SPARE: Duration = Duration::from_mins(5);
+const _: () = assert!(CLUSTER_BATCH_BYTES_MAX * 3 / 2 <= CLUSTER_HELD_BYTES_MAX);
 const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());

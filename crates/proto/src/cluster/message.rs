@@ -114,7 +114,7 @@ const TEXTS: usize = 5;
 
 /// The texts of a request, in one buffer: subject, detail, request id, sender as JSON, the sender's address (empty
 /// unless the room is reviewed).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AskTexts {
     // Invariant: UTF-8, and each text is.
     text: Bytes,

@@ -9,11 +9,19 @@
 //! Owns: what nodes write to logs and to each other, and every decision about them.
 //! Never: sockets, brokers, clocks, randomness, rooms.
 
+mod append;
+mod assign;
+mod author;
 pub mod engine;
 pub mod here;
 mod id;
+mod kept;
 pub mod message;
+mod peers;
+mod reader;
 pub mod record;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use id::{Epoch, HashSlot, Incarnation, Number, Sequence};

@@ -155,12 +155,17 @@ const RELEASE: u8 = 2;
 const BATCH: u8 = 3;
 
 impl Record {
+    /// Returns its entries; none, unless it is a batch.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.content {
+            Content::Batch(batch) => &batch.entries,
+            Content::Takeover { .. } | Content::Release { .. } => &[],
+        }
+    }
+
     /// Encodes it; one allocation.
     pub fn encode(&self) -> Bytes {
-        let entries = match &self.content {
-            Content::Batch(batch) => &*batch.entries,
-            Content::Takeover { .. } | Content::Release { .. } => &[],
-        };
+        let entries = self.entries();
         let bytes: usize = entries.iter().map(Entry::bytes).sum();
         let mut out = Vec::with_capacity(64 + bytes);
         out.put_u8(VERSION);

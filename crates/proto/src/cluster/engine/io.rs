@@ -1,21 +1,14 @@
-//! A node's part in the cluster: inputs and time in, outputs out.
-//!
-//! Drive it so: hand every [`Input`] to [`Engine::input`] as it comes, take [`Engine::next_output`] until it is empty,
-//! then wait for an input or for [`Engine::due`], whichever is first; at that time the input is
-//! [`Input::Tick`]. Several inputs before the outputs are taken make fewer and larger messages.
+//! What goes into the engine and what comes out.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::here::{About, Facts, Here};
-use super::message::Ask;
-use super::record::Entry;
-use super::{Epoch, HashSlot, Incarnation, Number, Sequence};
-use crate::base::clock::{Now, Tick};
-use crate::base::id::RoomId;
 use crate::chat::ErrorCode;
+use crate::cluster::here::{About, Facts};
+use crate::cluster::message::Ask;
+use crate::cluster::record::Entry;
+use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence};
 
 /// Identifies a request to whoever made it; opaque to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -276,145 +269,4 @@ pub struct EngineSettings {
     pub about: About,
     /// How long a home collects requests before it appends them; urgent ones do not wait.
     pub linger: Duration,
-}
-
-/// What operators see.
-#[derive(Debug, Clone, Default)]
-pub struct Status {
-    /// Each hash slot, by number.
-    pub slots: Vec<SlotStatus>,
-    /// Each node that was heard, this one included.
-    pub peers: Vec<PeerStatus>,
-    /// Bytes of requests kept.
-    pub kept_bytes: usize,
-    /// Bytes of frames that wait for the log.
-    pub authored_bytes: usize,
-    /// Round trip of the newest probe that came back, and when it did.
-    pub probe: Option<(Duration, Tick)>,
-    /// Whether this node hears its own signs of life: brokers are reached.
-    pub is_heard: bool,
-    /// Sums since the start.
-    pub counts: Counts,
-}
-
-/// One hash slot, as this node knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SlotStatus {
-    /// Its home; `None`: it has none, or the log was not read yet.
-    pub home: Option<Incarnation>,
-    /// The home's epoch.
-    pub epoch: Epoch,
-    /// The newest record read.
-    pub sequence: Sequence,
-    /// Whether an operator moved it to where it is; known to its home alone.
-    pub is_pinned: bool,
-    /// Requests of this node that wait for their outcome.
-    pub kept: usize,
-}
-
-/// One node, as this one hears it.
-#[derive(Debug, Clone)]
-pub struct PeerStatus {
-    /// What it said last.
-    pub here: Here,
-    /// When.
-    pub heard: Tick,
-    /// Whether it is held to be alive.
-    pub is_live: bool,
-    /// Its wall clock against ours when it was heard, in nanoseconds, its way here included: above 0 if it is ahead.
-    pub skew_nanos: i64,
-}
-
-/// Sums since the start of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Take-overs by this node of a home that died or fell silent.
-    pub takeovers_failed_home: u64,
-    /// Take-overs by this node that the home before it had asked for.
-    pub takeovers_planned: u64,
-    /// Take-overs by this node of logs without a home.
-    pub takeovers_vacant: u64,
-    /// Times that this node was home and another took over unasked.
-    pub fenced: u64,
-    /// Records appended.
-    pub appends: u64,
-    /// Entries in them.
-    pub appended_entries: u64,
-    /// Refused conditions after which the record was found in the log.
-    pub conflicts_own: u64,
-    /// Refused conditions after which another's record was found.
-    pub conflicts_foreign: u64,
-    /// Refused conditions although nothing had changed.
-    pub conflicts_nothing: u64,
-    /// Appends without an answer.
-    pub appends_unknown: u64,
-    /// Gaps that were read from the log.
-    pub gaps_filled: u64,
-    /// Gaps that were skipped.
-    pub gaps_skipped: u64,
-    /// Records that came again.
-    pub duplicates: u64,
-    /// Logs that went back.
-    pub regressions: u64,
-    /// Requests sent again.
-    pub requests_resent: u64,
-    /// Requests that ended as unknown.
-    pub requests_unknown: u64,
-    /// Requests refused because too many are kept.
-    pub requests_over_bound: u64,
-    /// Messages, records and signs of life that could not be read.
-    pub unreadable: u64,
-}
-
-/// The machine.
-#[derive(Debug)]
-pub struct Engine {
-    me: Incarnation,
-    outputs: VecDeque<Output>,
-}
-
-impl Engine {
-    /// Makes an engine that knows nothing. Its first outputs read the end of each log.
-    pub fn new(settings: EngineSettings, now: Now) -> Self {
-        let _ = now;
-        let outputs = HashSlot::all().map(|slot| Output::Fetch {
-            slot,
-            from: FetchFrom::Last,
-        });
-        Self {
-            me: settings.me,
-            outputs: outputs.collect(),
-        }
-    }
-
-    /// Takes an input.
-    pub fn input(&mut self, input: Input, now: Now) {
-        let _ = (input, now);
-    }
-
-    /// Returns what to do next; `None`: nothing until the next input or [`Engine::due`].
-    pub fn next_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-
-    /// Returns when [`Input::Tick`] is wanted.
-    pub fn due(&self) -> Option<Tick> {
-        None
-    }
-
-    /// Returns the facts for operators. Costs an allocation for each list: once a second, not each turn.
-    pub fn status(&self) -> Status {
-        Status::default()
-    }
-
-    /// Returns who this is.
-    pub fn me(&self) -> Incarnation {
-        self.me
-    }
-
-    /// Returns the home of a room's hash slot, and its epoch.
-    pub fn home_of(&self, room: RoomId) -> Option<(Incarnation, Epoch)> {
-        let _ = room;
-        None
-    }
 }

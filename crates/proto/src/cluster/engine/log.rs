@@ -1,0 +1,421 @@
+//! Records: read in order, and given effect.
+
+use bytes::Bytes;
+
+use super::Engine;
+use super::io::{FetchFrom, Fetched, Outcome, Output, SkipCause};
+use super::slot::Recovery;
+use crate::base::limits::{CLUSTER_PULSE, CLUSTER_RETRY};
+use crate::cluster::append::State;
+use crate::cluster::author::Successor;
+use crate::cluster::reader::Arrival;
+use crate::cluster::record::{BatchRecord, Content, Record};
+use crate::cluster::{Epoch, HashSlot, Incarnation, Sequence};
+
+use std::time::Duration;
+
+impl Engine {
+    /// A record came as the stream published it.
+    pub(super) fn record(&mut self, slot: HashSlot, sequence: Sequence, payload: &Bytes) {
+        let now = self.now.tick;
+        let state = &mut self.slots[slot];
+        let is_old = sequence <= state.reader.read();
+        if is_old && state.author.is_some() {
+            // Our own, whose answer was faster. A home learns by its appends if its log went back.
+            return;
+        }
+        let Ok(record) = Record::decode(payload) else {
+            self.counts.unreadable += 1;
+            if !is_old {
+                state.reader.expect(sequence, now);
+            }
+            return self.mark(slot);
+        };
+        match state.reader.arrive(sequence, record, payload.len(), now) {
+            Arrival::Next(record) => self.apply(slot, sequence, record),
+            Arrival::Back(record) => {
+                self.hole(slot, sequence, SkipCause::WentBack);
+                self.apply(slot, sequence, record);
+            }
+            Arrival::Later => self.mark(slot),
+            Arrival::Old(record) => self.old(slot, sequence, &record),
+        }
+        self.apply_held(slot);
+    }
+
+    /// A record came that was read, or whose place was.
+    fn old(&mut self, slot: HashSlot, sequence: Sequence, record: &Record) {
+        self.counts.duplicates += 1;
+        let state = &mut self.slots[slot];
+        let epoch = match &record.content {
+            Content::Batch(batch) => batch.epoch,
+            Content::Takeover { .. } => sequence.into(),
+            Content::Release { .. } => return,
+        };
+        // Brokers publish some records again after a majority of them restarted. But this may be a log made anew, of
+        // which the `Takeover` was lost on the way: its leader knows.
+        if state.home.is_none_or(|(_, known)| known != epoch) {
+            state
+                .reader
+                .want(self.now.tick.after(Duration::from_secs(1)));
+            self.mark(slot);
+        }
+    }
+
+    fn apply_held(&mut self, slot: HashSlot) {
+        while let Some((sequence, record)) = self.slots[slot].reader.release() {
+            self.apply(slot, sequence, record);
+        }
+    }
+
+    /// Records may have been lost on the way.
+    pub(super) fn interrupted(&mut self) {
+        for slot in HashSlot::all() {
+            self.slots[slot].reader.want(self.now.tick);
+            self.mark(slot);
+        }
+    }
+
+    /// Begins the reads that are wanted.
+    pub(super) fn read(&mut self, slot: HashSlot) {
+        let now = self.now.tick;
+        let state = &mut self.slots[slot];
+        if let Some(from) = state.reader.fetch(now) {
+            self.outputs.push_back(Output::Fetch { slot, from });
+        }
+        if let Some(recovery) = &mut state.recovery
+            && recovery.wanted.is_some_and(|due| due <= now)
+        {
+            recovery.wanted = None;
+            let from = recovery.from();
+            self.outputs.push_back(Output::Fetch { slot, from });
+        }
+    }
+
+    /// The stream's leader answered, or did not.
+    pub(super) fn fetched(&mut self, slot: HashSlot, from: FetchFrom, found: Option<Fetched>) {
+        let retry = self.now.tick.after(CLUSTER_RETRY);
+        self.mark(slot);
+        let state = &mut self.slots[slot];
+        let recovery = state.recovery.as_mut();
+        if let Some(recovery) =
+            recovery.filter(|recovery| recovery.wanted.is_none() && recovery.from() == from)
+        {
+            match found {
+                Some(found) => self.recovered(slot, found),
+                None => recovery.wanted = Some(retry),
+            }
+            return;
+        }
+        if !state.reader.answered(from) {
+            return;
+        }
+        match (found, from) {
+            (None, _) => state.reader.want(retry),
+            (Some(found), FetchFrom::Last) => self.begin(slot, &found),
+            (Some(found), FetchFrom::After(_)) => self.catch_up(slot, found),
+        }
+        self.apply_held(slot);
+    }
+
+    /// The log's end was found: reading goes on from there.
+    fn begin(&mut self, slot: HashSlot, found: &Fetched) {
+        let now = self.now.tick;
+        let state = &mut self.slots[slot];
+        state.kept.renumber(now);
+        let Some((sequence, payload)) = found.records.last() else {
+            if found.last > Sequence::default() {
+                return state.reader.want(now.after(CLUSTER_RETRY));
+            }
+            state.vacant_since = now;
+            state.reader.at_end(Sequence::default(), now);
+            return;
+        };
+        state.reader.advance(*sequence);
+        match Record::decode(payload).map(|record| record.content) {
+            Err(_) => {
+                self.counts.unreadable += 1;
+                self.unknown_home(slot);
+            }
+            Ok(Content::Takeover { home, archived, .. }) => {
+                state.home = Some((home, (*sequence).into()));
+                state.archived = archived;
+            }
+            Ok(Content::Batch(batch)) => {
+                state.home = Some((batch.home, batch.epoch));
+                state.archived = batch.archived;
+            }
+            Ok(Content::Release {
+                to,
+                is_pinned,
+                archived,
+                ..
+            }) => {
+                state.archived = archived;
+                self.vacate(slot, Some(Successor { to, is_pinned }));
+            }
+        }
+        self.slots[slot].reader.expect(*sequence, now);
+    }
+
+    /// What was missing is here, as far as the log still has it.
+    fn catch_up(&mut self, slot: HashSlot, found: Fetched) {
+        let before = self.slots[slot].reader.read();
+        for (sequence, payload) in found.records {
+            let read = self.slots[slot].reader.read();
+            if sequence <= read {
+                continue;
+            }
+            match Record::decode(&payload) {
+                Ok(record) => {
+                    if record.previous != read && read != Sequence::default() {
+                        self.hole(slot, sequence, SkipCause::Aged);
+                    }
+                    self.apply(slot, sequence, record);
+                }
+                Err(_) => self.unreadable(slot, sequence),
+            }
+        }
+        let now = self.now.tick;
+        let state = &mut self.slots[slot];
+        let is_progress = state.reader.read() != before;
+        self.counts.gaps_filled += u64::from(is_progress);
+        if !found.is_complete {
+            let wait = if is_progress {
+                Duration::ZERO
+            } else {
+                CLUSTER_RETRY
+            };
+            return state.reader.want(now.after(wait));
+        }
+        if state.reader.at_end(found.last, now) {
+            let read = before;
+            self.lose(slot, (read, found.last), SkipCause::WentBack);
+            self.end_epoch(slot);
+            self.slots[slot].home = None;
+            return;
+        }
+        self.verify(slot, found.last);
+    }
+
+    /// A refused condition has its verdict, once the log was read to its end.
+    fn verify(&mut self, slot: HashSlot, last: Sequence) {
+        let retry = self.now.tick.after(CLUSTER_RETRY);
+        let state = &mut self.slots[slot];
+        let read = state.reader.read();
+        let Some(append) = &mut state.append else {
+            return;
+        };
+        if append.state != State::Verify {
+            return;
+        }
+        if append.expected() == last {
+            // Nothing has changed: without a quorum leaders refuse every condition.
+            self.counts.conflicts_nothing += 1;
+            append.state = State::Retry(retry);
+        } else if last < read {
+            // The log does not have what was appended. Whoever takes it over anew finds out whether that is so:
+            // its condition is checked by a quorum.
+            self.end_epoch(slot);
+        } else if append.expected() < read {
+            self.drop_append(slot);
+        } else {
+            append.state = State::Retry(retry);
+        }
+    }
+
+    /// A record counts: it is the next one of its log.
+    pub(super) fn apply(&mut self, slot: HashSlot, sequence: Sequence, record: Record) {
+        self.slots[slot].reader.advance(sequence);
+        match record.content {
+            Content::Takeover { home, archived, .. } => {
+                self.begin_epoch(slot, (home, sequence.into()), archived, record.previous);
+            }
+            Content::Release {
+                home: _,
+                to,
+                is_pinned,
+                archived,
+            } => {
+                self.end_epoch(slot);
+                self.slots[slot].archived = archived;
+                self.vacate(slot, Some(Successor { to, is_pinned }));
+            }
+            Content::Batch(batch) => self.apply_batch(slot, sequence, batch),
+        }
+        self.mark(slot);
+    }
+
+    fn apply_batch(&mut self, slot: HashSlot, sequence: Sequence, batch: BatchRecord) {
+        let BatchRecord {
+            home,
+            epoch,
+            batch,
+            archived,
+            mut entries,
+        } = batch;
+        if self.slots[slot].home != Some((home, epoch)) {
+            // Its `Takeover` was in a hole.
+            self.end_epoch(slot);
+            let state = &mut self.slots[slot];
+            state.home = Some((home, epoch));
+            state.successor = None;
+            state.kept.renumber(self.now.tick);
+        }
+        self.slots[slot].archived = archived;
+        let is_ours = home == self.me;
+        if is_ours {
+            self.resolve(slot, batch);
+        }
+        let me = self.me;
+        let own = (entries.iter()).filter(|entry| entry.origin == me);
+        let own: Vec<_> = own.map(|entry| entry.number).collect();
+        entries.retain(|entry| !entry.frame.is_empty());
+        if !entries.is_empty() {
+            self.outputs.push_back(Output::Deliver {
+                slot,
+                epoch,
+                sequence,
+                is_home_here: is_ours,
+                entries,
+            });
+        }
+        for number in own {
+            if let Some(kept) = self.slots[slot].kept.take(number) {
+                self.told(kept, Outcome::Committed);
+            }
+        }
+    }
+
+    /// There is no home; perhaps one to be.
+    fn vacate(&mut self, slot: HashSlot, successor: Option<Successor>) {
+        let now = self.now.tick;
+        let state = &mut self.slots[slot];
+        state.home = None;
+        state.successor = successor;
+        state.vacant_since = now;
+        // The epoch is over: what is kept is not in it.
+        state.kept.renumber(now);
+    }
+
+    /// A home begins.
+    fn begin_epoch(
+        &mut self,
+        slot: HashSlot,
+        (home, epoch): (Incarnation, Epoch),
+        archived: Sequence,
+        previous: Sequence,
+    ) {
+        let now = self.now.tick;
+        let is_ours = home == self.me;
+        let append = self.slots[slot]
+            .append
+            .take_if(|append| is_ours && append.cause.is_some());
+        let is_verified = (append.as_ref()).is_some_and(|append| append.state == State::Verify);
+        self.counts.conflicts_own += u64::from(is_verified);
+        let cause = append.and_then(|append| append.cause);
+        let had_author = self.end_epoch(slot);
+        self.counts.fenced += u64::from(had_author && !is_ours);
+        let state = &mut self.slots[slot];
+        let asked = state
+            .successor
+            .take()
+            .filter(|successor| successor.to == home);
+        state.home = Some((home, epoch));
+        state.archived = archived;
+        state.kept.renumber(now);
+        let early = std::mem::take(&mut state.early);
+        if is_ours {
+            let is_pinned = asked.is_some_and(|successor| successor.is_pinned);
+            self.take_office(slot, epoch, is_pinned, cause);
+            let is_missing = Sequence::default() < archived && archived < previous;
+            self.slots[slot].recovery = is_missing.then_some(Recovery {
+                after: archived,
+                end: Sequence(epoch.0),
+                wanted: Some(now),
+            });
+            for early in early.into_iter().filter(|early| early.epoch == epoch) {
+                self.requests(early.from, (slot, epoch), early.numbers, early.requests);
+            }
+        } else {
+            self.slots[slot].recovery = None;
+        }
+    }
+
+    /// Records between what was read and this one will never be read.
+    pub(super) fn hole(&mut self, slot: HashSlot, sequence: Sequence, cause: SkipCause) {
+        let read = self.slots[slot].reader.read();
+        self.lose(slot, (read, sequence), cause);
+        self.end_epoch(slot);
+    }
+
+    fn lose(&mut self, slot: HashSlot, (after, upto): (Sequence, Sequence), cause: SkipCause) {
+        match cause {
+            SkipCause::Aged => self.counts.gaps_skipped += 1,
+            SkipCause::WentBack => self.counts.regressions += 1,
+            SkipCause::Unreadable => self.counts.unreadable += 1,
+        }
+        self.outputs.push_back(Output::Skipped {
+            slot,
+            after,
+            upto,
+            cause,
+        });
+        for kept in self.slots[slot].kept.drain_sent() {
+            self.told(kept, Outcome::Unknown);
+        }
+        self.slots[slot].archived = Sequence::default();
+    }
+
+    /// A record is the next one, and nobody here can read it.
+    fn unreadable(&mut self, slot: HashSlot, sequence: Sequence) {
+        self.hole(slot, sequence, SkipCause::Unreadable);
+        self.slots[slot].reader.advance(sequence);
+        self.unknown_home(slot);
+    }
+
+    /// Who wrote the newest record is not known: somebody whose version is newer. Who cannot read must not take over
+    /// from those who can, unless they are silent.
+    fn unknown_home(&mut self, slot: HashSlot) {
+        self.vacate(slot, None);
+        self.slots[slot].vacant_since = self.now.tick.after(CLUSTER_PULSE * 2);
+    }
+
+    /// Frames for the archive are here.
+    fn recovered(&mut self, slot: HashSlot, found: Fetched) {
+        let Some(mut recovery) = self.slots[slot].recovery else {
+            return;
+        };
+        for (sequence, payload) in found.records {
+            if sequence <= recovery.after || sequence >= recovery.end {
+                continue;
+            }
+            recovery.after = sequence;
+            let Ok(record) = Record::decode(&payload) else {
+                continue;
+            };
+            if let Content::Batch(batch) = record.content {
+                let mut entries = batch.entries;
+                entries.retain(|entry| !entry.frame.is_empty());
+                if !entries.is_empty() {
+                    self.outputs.push_back(Output::Unarchived {
+                        slot,
+                        sequence,
+                        entries,
+                    });
+                }
+            }
+        }
+        recovery.wanted = Some(self.now.tick);
+        let is_over = found.is_complete || recovery.after >= recovery.end;
+        self.slots[slot].recovery = (!is_over).then_some(recovery);
+    }
+
+    /// Frames up to here are in our archive.
+    pub(super) fn archived(&mut self, slot: HashSlot, sequence: Sequence) {
+        let state = &mut self.slots[slot];
+        if state.author.is_some() {
+            state.archived = state.archived.max(sequence);
+        }
+    }
+}
