@@ -36,6 +36,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
                 "ingest",
                 "loopback",
                 "noisy_neighbour",
+                "plan",
                 "reconnect",
                 "scale",
                 "sweep",

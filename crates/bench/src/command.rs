@@ -14,6 +14,7 @@ use crate::idle::Idle;
 use crate::ingest::Ingest;
 use crate::loopback::Loopback;
 use crate::noisy_neighbour::NoisyNeighbour;
+use crate::plan::PlanCommand;
 use crate::reconnect::Reconnect;
 use crate::scale::Scale;
 use crate::sweep::Sweep;
@@ -55,6 +56,9 @@ enum Measurement {
     Scale(Scale),
     /// The kernel's line: deliveries per second by a loop of plain sends, without any server
     Floor(Floor),
+    /// What a crowd asks of the nodes and brokers of a cluster, by sums over measured costs, and which
+    /// limit comes first; nothing is run
+    Plan(PlanCommand),
     /// The loopback's largest packet, which bounds every server that is measured over it: print it,
     /// or set it
     Loopback(Loopback),
@@ -88,6 +92,7 @@ impl Bench {
             Measurement::Sweep(sweep) => sweep.run(&environment),
             Measurement::Scale(scale) => scale.run(&environment),
             Measurement::Floor(floor) => floor.run(&environment),
+            Measurement::Plan(plan) => plan.run(),
             Measurement::Loopback(loopback) => loopback.run(),
             Measurement::Worker => Ok(worker::run(program)?),
         }

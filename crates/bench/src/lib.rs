@@ -37,6 +37,7 @@ mod idle;
 mod ingest;
 mod loopback;
 mod noisy_neighbour;
+mod plan;
 mod reconnect;
 mod scale;
 mod sweep;

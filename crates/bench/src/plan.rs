@@ -1,0 +1,160 @@
+//! `uproar bench plan`: what a crowd asks of nodes and brokers, by sums over measured costs, and which limit comes first.
+//!
+//! Nothing is run. The costs are those of docs/results and docs/cluster.md; the ones that are assumed are marked.
+
+mod sums;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::harness::error::Failure;
+use crate::harness::flags::count;
+use sums::{Crowd, Limit, Machines, Plan};
+
+/// Flags of `uproar bench plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanCommand {
+    /// Viewers at once, in all rooms
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000_000))]
+    viewers: usize,
+    /// Rooms
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = count(1..=100_000_000))]
+    rooms: usize,
+    /// Messages a second in each room; 0.5 is one every two seconds
+    #[arg(long, value_name = "N")]
+    rate: f64,
+    /// Nodes; 1 is a server alone, without brokers
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = count(1..=1000))]
+    nodes: usize,
+    /// Brokers
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = count(3..=5))]
+    brokers: usize,
+    /// Time in which all viewers join, in seconds
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = count(1..=86_400))]
+    join_seconds: usize,
+    /// Length of one delivered frame, in bytes
+    #[arg(long, default_value_t = 420, value_name = "BYTES", value_parser = count(1..=20_480))]
+    frame: usize,
+    /// `delivery.pace_ceiling_ms`: the longest that a busy room collects before it is sent
+    #[arg(long, default_value_t = 50, value_name = "MS", value_parser = count(1..=10_000))]
+    pace_ms: usize,
+    /// Cores of each node and each broker
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = count(1..=1024))]
+    cores: usize,
+    /// Network of each node and each broker, in Gbit/s
+    #[arg(long, default_value_t = 25, value_name = "N", value_parser = count(1..=1000))]
+    gbits: usize,
+    /// Memory of each node, in GiB
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = count(1..=65_536))]
+    memory_gib: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl PlanCommand {
+    pub(crate) fn run(&self) -> Result<(), Failure> {
+        if !(self.rate.is_finite() && self.rate > 0.0) {
+            let rate = self.rate;
+            return Err(Failure::Usage(format!(
+                "--rate is {rate}; it must be above 0"
+            )));
+        }
+        let number = |count: usize| u32::try_from(count).map_or(f64::INFINITY, f64::from);
+        let crowd = Crowd {
+            viewers: number(self.viewers),
+            rooms: number(self.rooms),
+            rate: self.rate,
+            frame: number(self.frame),
+            join_seconds: number(self.join_seconds),
+            pace_seconds: number(self.pace_ms) / 1e3,
+        };
+        let machines = Machines {
+            nodes: number(self.nodes),
+            brokers: number(self.brokers),
+            cores: number(self.cores),
+            gbits: number(self.gbits),
+            memory_bytes: number(self.memory_gib) * f64::from(1 << 30),
+        };
+        let plan = Plan::new(&crowd, &machines);
+        if self.json {
+            println!("{}", json(&plan));
+        } else {
+            print!("{}", table(&plan));
+        }
+        Ok(())
+    }
+}
+
+fn json(plan: &Plan) -> serde_json::Value {
+    let limits = plan.limits.iter().map(|limit| {
+        json!({ "limit": limit.name, "used": limit.used, "has": limit.has, "unit": limit.unit, "share": limit.share(), "assumed": limit.is_assumed })
+    });
+    json!({
+        "messages_per_second": plan.messages,
+        "deliveries_per_second": plan.deliveries,
+        "appends_per_second": plan.appends,
+        "frames_per_append": plan.messages / plan.appends,
+        "joins_per_second": plan.joins,
+        "sends_per_second_and_node": plan.sends_per_node,
+        "messages_per_send": plan.messages_per_send,
+        "limits": limits.collect::<Vec<_>>(),
+        "first_limit": plan.first().name,
+    })
+}
+
+fn table(plan: &Plan) -> String {
+    let mut out = format!(
+        "messages {:.0}/s, {:.0} deliveries/s: {:.0} sends/s a node, {:.1} messages a send\n\
+         log      {:.0} appends/s, {:.1} frames each; joins {:.0}/s, an append each\n\n\
+         {:<42} {:>12} {:>12}  share\n",
+        plan.messages,
+        plan.deliveries,
+        plan.sends_per_node,
+        plan.messages_per_send,
+        plan.appends,
+        plan.messages / plan.appends,
+        plan.joins,
+        "limit",
+        "used",
+        "there is",
+    );
+    for limit in &plan.limits {
+        out += &line(limit);
+    }
+    let first = plan.first();
+    let verdict = if first.share() > 1.0 {
+        "it does not fit; first to give way"
+    } else {
+        "it fits; first to give way if all of it grows"
+    };
+    let (name, growth) = (first.name, 1.0 / first.share());
+    let assumed = if plan.limits.iter().any(|limit| limit.is_assumed) {
+        "* rests on an assumption, not a measurement\n"
+    } else {
+        ""
+    };
+    out + &format!("{assumed}\n{verdict}: {name}, at {growth:.2} times this\n")
+}
+
+fn line(limit: &Limit) -> String {
+    let name = if limit.is_assumed {
+        format!("{} *", limit.name)
+    } else {
+        limit.name.to_owned()
+    };
+    let (used, has, share) = (amount(limit.used), amount(limit.has), limit.share() * 100.0);
+    let unit = limit.unit;
+    format!("{name:<42} {used:>12} {has:>12}  {share:3.0} %  {unit}\n")
+}
+
+/// Three digits that count.
+fn amount(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else if value >= 1.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.3}")
+    }
+}
