@@ -15,6 +15,5 @@ mod doors;
 mod estate;
 mod fairness;
 mod rings;
-mod seeds;
 mod simulation;
 mod tiny_ring;

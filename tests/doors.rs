@@ -58,6 +58,7 @@ impl World {
             journals: None,
             handshake_config,
             archive: false,
+            cluster: false,
             pin: false,
             clock: Clock::start(),
             supervisor: &Supervisor::new(|| panic!("a thread has ended")),

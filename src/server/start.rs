@@ -183,6 +183,7 @@ fn start_threads(
         journals: Some(journals),
         handshake_config,
         archive: true,
+        cluster: false,
         pin: settings.pin,
         clock,
         supervisor,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::carry::CarryFault;
+use super::cluster::FromCluster;
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
 use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
@@ -108,6 +109,9 @@ pub enum AdmitError {
     /// The room's shard has more to do than it can take.
     #[error("The server is too busy to take the connection; retry later")]
     Busy,
+    /// The cluster did not say in time whether the token was used before.
+    #[error("The cluster did not confirm the token in time; retry later with a new one")]
+    Unconfirmed,
 }
 
 /// A member's request on its way to the room's home shard and to its reviewer, and who sent it. The
@@ -130,6 +134,14 @@ pub struct SenderAddress {
     pub shard: ShardId,
     /// Its key there: the bits of its slot.
     pub connection: Key,
+}
+
+impl SenderAddress {
+    /// No connection has it.
+    pub const NOWHERE: Self = Self {
+        shard: 0,
+        connection: 0xFFFF_FFFF,
+    };
 }
 
 impl PublishRequest {
@@ -239,6 +251,22 @@ pub enum Refused {
     Late,
 }
 
+impl Refused {
+    /// Why the API gets an error, as the code that a member would get.
+    pub fn of(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::NotFound => Self::NoSuchRoom,
+            ErrorCode::TooManyRequests => Self::Rate,
+            ErrorCode::BadRequest
+            | ErrorCode::Unauthorized
+            | ErrorCode::Forbidden
+            | ErrorCode::NotAcceptable
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::Internal => Self::Busy,
+        }
+    }
+}
+
 /// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
@@ -314,6 +342,8 @@ pub enum Command<S> {
     Verdict(RoomId, Ticket, Option<Verdict>),
     /// From the archive: this many more of this shard's entries are in the spool.
     Spooled(u32),
+    /// From the cluster.
+    Cluster(Box<FromCluster>),
     /// From the control thread: accept connections, or stop accepting.
     Doors(Doors),
     /// From the control thread: take these settings over.

@@ -41,6 +41,7 @@
 //! `settle` come within a turn, and `flush_mailboxes` after it.
 
 mod admission;
+mod cluster;
 mod commands;
 mod connections;
 mod drain;
@@ -70,6 +71,7 @@ use self::outbox::Outbox;
 use self::rooms::Rooms;
 use self::stage::{Freeze, Stage};
 use self::taken_over::TakenOver;
+use super::cluster::ClusterLink;
 use super::command::{AdmitError, ChangedSettings, Command, Doors, PendingConnection, Request};
 use super::durability::LoggedFrames;
 use super::estate::Order;
@@ -103,6 +105,8 @@ pub struct Parts<W: Io> {
     pub reviews: MailboxSender<ReviewRequest>,
     /// Mailbox to the archive, if rooms are logged.
     pub archive: Option<MailboxSender<LoggedFrames>>,
+    /// What leads to the cluster, on a node of one.
+    pub cluster: Option<ClusterLink>,
     /// Records a token's use before its connection is admitted.
     pub record: Box<dyn Record + Send>,
     /// Used tokens, as read from the journal.
@@ -164,10 +168,14 @@ impl<W: Io> Core<W> {
     pub fn new(parts: Parts<W>, now: Now) -> Self {
         let settings = &parts.settings;
         let freeze = Freeze::none(settings.shard_count);
+        let (parked_max, to_cluster) = match parts.cluster {
+            Some(link) => (Some(link.joins_parked_max), Some(link.mailbox)),
+            None => (None, None),
+        };
         Self {
-            rooms: Rooms::new(settings, parts.reviews, parts.archive),
+            rooms: Rooms::new(settings, parts.reviews, parts.archive, to_cluster.is_some()),
             connections: Connections::new(parts.io, settings, now.tick),
-            admission: Admission::new(parts.used, parts.record),
+            admission: Admission::new(parts.used, parts.record, parked_max),
             env: Env {
                 id: parts.id,
                 settings: parts.settings,
@@ -177,7 +185,7 @@ impl<W: Io> Core<W> {
                 ids: FrameIds::seeded(parts.seed),
                 deflater: Deflater::default(),
                 lines: Limiter::default(),
-                outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests),
+                outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests, to_cluster),
             },
             doors: Vec::new(),
             adopted: None,
@@ -363,8 +371,13 @@ impl<W: Io> Core<W> {
     pub fn check(&self) {
         self.rooms.check(self.env.id);
         self.connections.check(&self.rooms);
+        self.admission.check();
         if self.is_silent() {
             assert!(self.rooms.gate_is_idle(), "the archive owes no delivery");
+            assert!(
+                self.rooms.cluster_is_idle() && self.admission.parked() == 0,
+                "the cluster owes no answer"
+            );
         }
         if self.is_frozen() {
             self.connections.check_frozen();

@@ -49,6 +49,8 @@ pub struct DurabilityGate<H> {
     handed: VecDeque<(usize, Option<H>)>,
     // Invariant: their sum; at most `LOG_HANDED_BYTES_MAX`.
     handed_bytes: usize,
+    // Number of entries that it has answered.
+    answered: u64,
     // Invariant: how many of these deliveries are held.
     held: usize,
     // When the oldest held delivery was offered. Invariant: `None` exactly when nothing is held.
@@ -65,6 +67,7 @@ impl<H> DurabilityGate<H> {
             mailbox,
             handed: VecDeque::new(),
             handed_bytes: 0,
+            answered: 0,
             held: 0,
             held_since: None,
             late: false,
@@ -74,6 +77,23 @@ impl<H> DurabilityGate<H> {
     /// Whether there is an archive.
     pub fn is_on(&self) -> bool {
         self.mailbox.is_some()
+    }
+
+    /// Sends `entry` to the archive; nothing waits for it. Returns its number, which [`DurabilityGate::answered`] reaches
+    /// once it is spooled; `None`: the archive takes no more.
+    pub fn hand(&mut self, entry: LoggedFrames) -> Option<u64> {
+        let bytes = entry.frames.len();
+        let fits = self.handed_bytes + bytes <= LOG_HANDED_BYTES_MAX;
+        self.mailbox.as_mut().filter(|_| fits)?.deliver(entry);
+        self.handed_bytes += bytes;
+        self.handed.push_back((bytes, None));
+        let unanswered = u64::try_from(self.handed.len()).expect("a length in memory");
+        Some(self.answered + unanswered)
+    }
+
+    /// Number of entries that the archive has answered.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// Sends `entry` to the archive; `delivery` is due once it is spooled.
@@ -99,6 +119,7 @@ impl<H> DurabilityGate<H> {
     pub fn spooled(&mut self, now: Tick) -> Option<H> {
         let (bytes, delivery) = self.handed.pop_front()?;
         self.handed_bytes -= bytes;
+        self.answered += 1;
         self.held -= usize::from(delivery.is_some());
         self.late &= !self.handed.is_empty();
         // An approximation: later deliveries were offered no earlier, and the archive makes

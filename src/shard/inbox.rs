@@ -17,6 +17,9 @@ pub struct Inbox<S> {
     /// Commands from each shard, in order, and from the archive: always taken. None of them makes the shard send
     /// more than it can keep, so two full shards never wait for each other.
     pub commands: Vec<Consumer<Command<S>>>,
+    /// Commands from the cluster, in order; they wait while a mailbox to another shard is full, or while this turn has
+    /// enough of them.
+    pub cluster: Consumer<Command<S>>,
     /// Commands from the control thread; they wait while a mailbox to another shard is full.
     pub control: Consumer<Command<S>>,
 }
@@ -29,6 +32,15 @@ impl<S> Inbox<S> {
                 let Ok(command) = consumer.pop() else { break };
                 core.command(command);
             }
+        }
+        for _ in 0..COMMANDS_PER_TURN_MAX {
+            if self.cluster.is_empty() || !core.can_take_from_cluster() {
+                break;
+            }
+            let Ok(command) = self.cluster.pop() else {
+                break;
+            };
+            core.command(command);
         }
         for (shard, consumer) in self.requests.iter_mut().enumerate() {
             for _ in 0..COMMANDS_PER_TURN_MAX {
@@ -53,6 +65,7 @@ impl<S> Inbox<S> {
     /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty()
+            && self.cluster.is_empty()
             && self.commands.iter().all(Consumer::is_empty)
             && self.requests.iter().all(Consumer::is_empty)
     }
@@ -74,6 +87,8 @@ pub struct Mailboxes<S> {
     pub shards: Vec<Ends<S>>,
     /// From the archive to each shard, in order.
     pub archive: Vec<MailboxSender<Command<S>>>,
+    /// From the cluster to each shard, in order.
+    pub cluster: Vec<MailboxSender<Command<S>>>,
     /// From the control thread to each shard, in order.
     pub control: Vec<MailboxSender<Command<S>>>,
 }
@@ -86,15 +101,18 @@ impl<S> Mailboxes<S> {
         let (mut mailboxes, commands) = grid(count + 1, bells, places);
         let archive = mailboxes.pop().expect("count + 1 rows were made");
         let (requests, request_receivers) = grid(count, bells, places);
-        let (control, control_receivers): (_, Vec<_>) =
-            bells.iter().map(|bell| mailbox_of(bell, places)).unzip();
+        let single = || bells.iter().map(|bell| mailbox_of(bell, places)).unzip();
+        let (cluster, cluster_receivers): (_, Vec<_>) = single();
+        let (control, control_receivers): (_, Vec<_>) = single();
         let inboxes = commands
             .into_iter()
             .zip(request_receivers)
+            .zip(cluster_receivers)
             .zip(control_receivers);
-        let inboxes = inboxes.map(|((commands, requests), control)| Inbox {
+        let inboxes = inboxes.map(|(((commands, requests), cluster), control)| Inbox {
             requests,
             commands,
+            cluster,
             control,
         });
         let ends = mailboxes.into_iter().zip(requests).zip(inboxes);
@@ -106,6 +124,7 @@ impl<S> Mailboxes<S> {
         Self {
             shards: shards.collect(),
             archive,
+            cluster,
             control,
         }
     }

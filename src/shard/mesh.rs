@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 
+use super::cluster::{ClusterLink, ToCluster};
 use super::command::Command;
 use super::core::Parts;
 use super::doorbell::Doorbell;
@@ -23,8 +24,9 @@ use crate::net::socket;
 use crate::random;
 use crate::supervisor::{Supervisor, Thread};
 use rtrb::Consumer;
+use rustix::process::{Resource, getrlimit};
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::base::limits::{JOINS_PARKED_MAX, MAILBOX_COMMANDS};
 use uproar_proto::room::RoomSettings;
 
 /// Everything needed to start the shards.
@@ -41,6 +43,8 @@ pub struct Plan<'a> {
     pub handshake_config: HandshakeConfig,
     /// Whether rooms can be logged.
     pub archive: bool,
+    /// Whether the server is a node of a cluster.
+    pub cluster: bool,
     /// Pin each shard to a CPU.
     pub pin: bool,
     /// The clock.
@@ -114,6 +118,8 @@ pub struct Shards {
     pub reviews: Option<ReviewReceivers>,
     /// The archive's end of the mesh, if rooms can be logged.
     pub archive: Option<ArchiveEnd>,
+    /// The cluster's end of the mesh, on a node of one.
+    pub cluster: Option<ClusterEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
     /// The address they listen on.
@@ -126,6 +132,17 @@ pub struct ArchiveEnd {
     /// From each shard, in order; empty if rooms are not logged.
     pub receivers: Vec<Consumer<LoggedFrames>>,
     /// To each shard, in order.
+    pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    /// Rung when an item arrives.
+    pub bell: Arc<Doorbell>,
+}
+
+/// Mailboxes between the shards and the cluster's thread. A room is at home on the shard that
+/// [`ShardSettings::home`] names.
+pub struct ClusterEnd {
+    /// From each shard, in order.
+    pub receivers: Vec<Consumer<ToCluster>>,
+    /// To each shard, in order: [`Command::Cluster`]. While one has no room the thread takes no more from the log.
     pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
     /// Rung when an item arrives.
     pub bell: Arc<Doorbell>,
@@ -162,7 +179,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let Listeners { address, each } = plan.listeners;
     let records = records(plan.journals, count);
     let homes = by_home(plan.rooms, settings);
-    let wires = Wires::new(count, plan.archive)?;
+    let wires = Wires::new(count, plan.archive, plan.cluster)?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
     let budgets = SharedBudgets::default();
     let cpus = if plan.pin { cpus() } else { Vec::new() };
@@ -183,6 +200,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
                 requests: ends.requests,
                 reviews: wires.reviews,
                 archive: wires.archive,
+                cluster: wires.cluster,
                 record,
                 used,
                 metrics,
@@ -205,6 +223,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         mailboxes: wires.control,
         reviews: Some(wires.reviews),
         archive: plan.archive.then_some(wires.archive),
+        cluster: plan.cluster.then_some(wires.cluster),
         metrics,
         address,
         threads,
@@ -260,6 +279,7 @@ struct Wires {
     control: Vec<MailboxSender<Command<OwnedFd>>>,
     reviews: ReviewReceivers,
     archive: ArchiveEnd,
+    cluster: ClusterEnd,
 }
 
 /// The bell and the mailboxes of one shard.
@@ -269,10 +289,12 @@ struct ShardWires {
     reviews: MailboxSender<ReviewRequest>,
     // If rooms can be logged.
     archive: Option<MailboxSender<LoggedFrames>>,
+    // On a node of a cluster.
+    cluster: Option<ClusterLink>,
 }
 
 impl Wires {
-    fn new(count: usize, has_archive: bool) -> io::Result<Self> {
+    fn new(count: usize, has_archive: bool, is_clustered: bool) -> io::Result<Self> {
         let bells = (0..count)
             .map(|_| Doorbell::new().map(Arc::new))
             .collect::<io::Result<Vec<_>>>()?;
@@ -286,6 +308,12 @@ impl Wires {
             mailboxes: mailboxes.archive,
             bell: Arc::new(Doorbell::new()?),
         };
+        let mut cluster = ClusterEnd {
+            receivers: Vec::new(),
+            mailboxes: mailboxes.cluster,
+            bell: Arc::new(Doorbell::new()?),
+        };
+        let joins_parked_max = joins_parked_max(count);
         let wire = |(bell, ends)| {
             let (review_sender, receiver) = mailbox(&reviews.bell);
             reviews.receivers.push(receiver);
@@ -294,11 +322,20 @@ impl Wires {
                 archive.receivers.push(receiver);
                 sender
             });
+            let cluster_link = is_clustered.then(|| {
+                let (mailbox, receiver) = mailbox(&cluster.bell);
+                cluster.receivers.push(receiver);
+                ClusterLink {
+                    mailbox,
+                    joins_parked_max,
+                }
+            });
             ShardWires {
                 bell,
                 ends,
                 reviews: review_sender,
                 archive: archive_sender,
+                cluster: cluster_link,
             }
         };
         let shards = bells.into_iter().zip(mailboxes.shards).map(wire).collect();
@@ -307,8 +344,16 @@ impl Wires {
             control: mailboxes.control,
             reviews,
             archive,
+            cluster,
         })
     }
+}
+
+/// Most connections of one shard that wait for the cluster, each with a descriptor: a quarter of all descriptors.
+fn joins_parked_max(shards: usize) -> usize {
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let share = usize::try_from(open_files).unwrap_or(usize::MAX) / 4 / shards;
+    share.clamp(1, JOINS_PARKED_MAX)
 }
 
 type Memory = (Box<dyn Record + Send>, UsedTokens);

@@ -145,6 +145,7 @@ metrics! {
     rejected_closing: counter "handshakes_rejected_total" [reason = "closing"], "Handshakes that were refused, by reason.";
     rejected_tls: counter "handshakes_rejected_total" [reason = "tls"], "Handshakes that were refused, by reason.";
     rejected_gone: counter "handshakes_rejected_total" [reason = "gone"], "Handshakes that were refused, by reason.";
+    rejected_unconfirmed: counter "handshakes_rejected_total" [reason = "unconfirmed"], "Handshakes that were refused, by reason.";
     rejected_unanswered: counter "handshakes_unanswered_total", "Refused handshakes without an answer: their address had too many.";
     handshakes: gauge "handshakes", "Handshakes in progress, and refused ones that are not closed yet.";
     accept_errors: counter "accept_errors_total", "Accepts that failed, mostly for lack of descriptors.";
@@ -181,6 +182,11 @@ metrics! {
     review_shed: counter "review_shed_total", "Messages that the fallback decided at once: the mailbox to the control thread was full.";
     log_late: counter "log_frames_late_total", "Frames of logged rooms delivered before they were in the spool: its disk stalled.";
     log_missed: counter "log_frames_missed_total", "Frames delivered but not logged: the archive did not keep up.";
+    cluster_waiting: gauge "cluster_requests_waiting", "Requests of this node's members and API that the cluster has not answered.";
+    cluster_parked: gauge "cluster_joins_parked", "Handshakes that wait for the cluster's word on their token.";
+    cluster_authored: counter "cluster_requests_authored_total", "Requests that this node, as home of their hash slot, gave their place in the log.";
+    cluster_adopted: counter "cluster_frames_adopted_total", "Frames of the cluster's log appended to rooms here.";
+    cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     open, "Connections whose session goes on: neither closing, nor cut.";

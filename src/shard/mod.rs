@@ -6,11 +6,14 @@
 //! thread, rings and the time; [`accept`] and `handshake` bring it connections.
 
 mod accept;
+mod archived;
 pub mod carry;
 pub mod close_reason;
+pub mod cluster;
 pub mod command;
 mod connection;
 pub mod core;
+mod detour;
 pub mod doorbell;
 pub mod durability;
 pub mod estate;
@@ -23,6 +26,8 @@ pub mod mailbox;
 pub mod mesh;
 pub mod metrics;
 mod pace;
+mod parked;
+mod requests;
 pub mod review;
 pub mod run;
 pub mod settings;

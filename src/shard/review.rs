@@ -7,6 +7,9 @@ use super::mailbox::{MailboxSender, Refusable};
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::REVIEW_HELD_MAX;
+use uproar_proto::chat::review::Rewrite;
+use uproar_proto::cluster::engine::RequestKey;
+use uproar_proto::room::order::NewMessage;
 use uproar_proto::room::review::Ticket;
 
 /// Asks the control thread for the review of a message.
@@ -37,6 +40,22 @@ pub struct Held {
     pub id: FrameId,
     /// When the request arrived: the message's `SendTime`.
     pub sent: UnixTime,
+    /// Names it to the cluster, if it came from there: it gets what is decided.
+    pub key: Option<RequestKey>,
+}
+
+impl Held {
+    /// Returns the message as its verdict lets it be delivered.
+    pub fn allowed<'a>(&'a self, rewrite: Option<&'a Rewrite>) -> NewMessage<'a> {
+        let mut message = self.publish_request.message();
+        if let Some(rewrite) = rewrite {
+            message.content = &rewrite.content;
+            if let Some(attributes_json) = rewrite.attributes_json.as_deref() {
+                message.attributes_json = attributes_json;
+            }
+        }
+        message
+    }
 }
 
 /// The messages under review on one shard, whose owner knows rooms by `R`.
@@ -95,6 +114,12 @@ impl<R: Copy + PartialEq> ReviewQueue<R> {
     /// Whether no message is under review.
     pub fn is_idle(&self) -> bool {
         self.deadlines.is_empty() && self.deciding.is_empty()
+    }
+
+    /// Rooms that hold messages, or did so a moment ago; some of them several times.
+    pub fn holders(&self) -> impl Iterator<Item = R> {
+        let undecided = self.deadlines.iter().map(|(_, room)| *room);
+        undecided.chain(self.deciding.iter().copied())
     }
 
     /// Notes that `count` messages have left.

@@ -1,9 +1,12 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
+mod clustered;
+mod hold;
+
 use super::command::{Answer, Eviction, MemberCounts, PublishRequest};
-use super::estate::rooms::Decided;
+use super::detour::Detour;
 use super::metrics::ShardMetrics;
-use super::review::{Held, ReviewQueue, ReviewRequest};
+use super::review::{Held, ReviewQueue};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
@@ -13,7 +16,7 @@ use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
-use uproar_proto::room::review::{Fallback, Full, Pending};
+use uproar_proto::room::review::Pending;
 use uproar_proto::ws::Deflater;
 
 /// A room on this shard.
@@ -46,10 +49,9 @@ pub(super) struct HomeRoom {
     deflated: u32,
     /// Users to evict once their event is flushed.
     pub evictions: Vec<Eviction>,
-    /// Messages under review; present while the room is reviewed, and until the last message has
-    /// left.
-    pub pending: Option<Box<Pending<Held>>>,
-    // Number of the newest `pending`: each has a range of tickets of its own.
+    /// Where requests wait that do not enter the log at once; `None`: all do.
+    pub detour: Option<Box<Detour>>,
+    // Number of the newest queue of messages under review: each has a range of tickets of its own.
     queues: u32,
     /// API calls to answer once a logged room's event is in the spool.
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
@@ -58,12 +60,14 @@ pub(super) struct HomeRoom {
 }
 
 /// The outcome of a member's request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Published {
     /// It is in the room's order; the room must be flushed.
     Appended(FrameId),
     /// Its review handler decides.
     Held(FrameId),
+    /// The home of the room's hash slot decides: it is to be asked.
+    ForCluster(Box<PublishRequest>),
 }
 
 /// The parts of a shard that a request needs.
@@ -135,19 +139,20 @@ impl ShardRoom {
 }
 
 impl HomeRoom {
-    /// Makes a home without members.
-    pub(super) fn new(settings: RoomSettings, shard_count: usize) -> Self {
-        let room = Room::new(settings);
-        Self {
-            room,
+    /// Makes a home without members; `is_clustered`: a cluster orders it.
+    pub(super) fn new(settings: RoomSettings, shard_count: usize, is_clustered: bool) -> Self {
+        let mut home = Self {
+            room: Room::new(settings),
             members: vec![0; shard_count],
             deflated: 0,
             evictions: Vec::new(),
             answers: Vec::new(),
             held: 0,
-            pending: settings.review.map(|_| Box::new(Pending::new(0))),
+            detour: is_clustered.then(|| Box::new(Detour::of_cluster())),
             queues: 0,
-        }
+        };
+        home.set_settings(settings);
+        home
     }
 
     /// Changes the settings, for messages from now on.
@@ -156,16 +161,36 @@ impl HomeRoom {
         if settings.review.is_some() {
             self.pending_queue();
         } else {
-            self.pending.take_if(|pending| pending.is_empty());
+            self.end_reviews();
         }
+    }
+
+    /// Messages under review, if the room is or was reviewed.
+    pub(super) fn reviewed(&self) -> Option<&Pending<Held>> {
+        self.detour.as_deref()?.reviewed.as_ref()
+    }
+
+    /// Messages under review, if the room is or was reviewed.
+    pub(super) fn reviewed_mut(&mut self) -> Option<&mut Pending<Held>> {
+        self.detour.as_deref_mut()?.reviewed.as_mut()
     }
 
     /// Returns the queue of messages under review; makes it if there is none.
     fn pending_queue(&mut self) -> &mut Pending<Held> {
-        self.pending.get_or_insert_with(|| {
+        let detour = self.detour.get_or_insert_default();
+        detour.reviewed.get_or_insert_with(|| {
             self.queues += 1;
-            Box::new(Pending::new(self.queues))
+            Pending::new(self.queues)
         })
+    }
+
+    /// Gives up the queue of messages under review if it is empty: the room is not reviewed any
+    /// more.
+    pub(super) fn end_reviews(&mut self) {
+        if let Some(detour) = &mut self.detour {
+            detour.reviewed.take_if(|pending| pending.is_empty());
+        }
+        self.detour.take_if(|detour| !detour.is_needed());
     }
 
     /// Counts members that are, or will be, installed on `shard`.
@@ -213,8 +238,8 @@ impl HomeRoom {
     }
 
     /// Executes a request of a member: at once, or, if it is a message of a room whose review
-    /// handler has yet to decide of this or earlier ones, when that is decided. `owned` makes the
-    /// request outlive its bytes.
+    /// handler has yet to decide of this or earlier ones, when that is decided. In a cluster it is left to
+    /// the home of the hash slot. `owned` makes the request outlive its bytes.
     pub(super) fn publish(
         &mut self,
         place: (RoomId, Slot<ShardRoom>),
@@ -222,106 +247,29 @@ impl HomeRoom {
         context: &mut PublishContext<'_>,
         owned: impl FnOnce() -> PublishRequest,
     ) -> Result<Published, RequestFault> {
-        let is_message = matches!(request, Request::SendMessage { .. });
-        if is_message && self.pending.is_some() {
-            return self.hold(place, &owned(), context).map(Published::Held);
+        if let Some(detour) = &self.detour {
+            if detour.is_clustered {
+                return Ok(Published::ForCluster(Box::new(owned())));
+            }
+            if matches!(request, Request::SendMessage { .. }) {
+                let held = Held {
+                    publish_request: owned(),
+                    id: context.ids.next_id(),
+                    sent: context.now.unix,
+                    key: None,
+                };
+                return self.hold(place, held, context).map(Published::Held);
+            }
         }
         self.act(request, sender_json, context)
             .map(Published::Appended)
-    }
-
-    /// Gives a message its place in the room's order and asks for its review. The verdict appends
-    /// it to the room, or its sender gets a refusal.
-    fn hold(
-        &mut self,
-        (room, slot): (RoomId, Slot<ShardRoom>),
-        publish_request: &PublishRequest,
-        context: &mut PublishContext<'_>,
-    ) -> Result<FrameId, RequestFault> {
-        let full = (ErrorCode::TooManyRequests, texts::RATE);
-        let PublishContext {
-            review_queue,
-            settings,
-            now,
-            ..
-        } = context;
-        if review_queue.is_full() {
-            return Err(full);
-        }
-        self.pending_queue().next_ticket().map_err(|_full| full)?;
-        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
-        let id = context.ids.next_id();
-        let held = Held {
-            publish_request: publish_request.clone(),
-            id,
-            sent: context.now.unix,
-        };
-        let kept = match self.room.settings().review {
-            Some(fallback) => self.ask((room, slot), held, fallback, context),
-            // The handler was detached: the message waits behind those that it still decides.
-            None => self.pending_queue().follow(held),
-        };
-        kept.map_err(|_full| full)?;
-        context.review_queue.hold(slot);
-        Ok(id)
-    }
-
-    /// Holds a message and asks for its review.
-    fn ask(
-        &mut self,
-        (room, slot): (RoomId, Slot<ShardRoom>),
-        held: Held,
-        fallback: Fallback,
-        context: &mut PublishContext<'_>,
-    ) -> Result<(), Full> {
-        let content_chars_max = self.room.settings().content_chars_max;
-        let pending = self.pending_queue();
-        let mut deadline = context.now.tick.after(context.settings.review_timeout);
-        let request = ReviewRequest {
-            room,
-            ticket: pending.next_ticket()?,
-            id: held.id,
-            publish_request: held.publish_request.clone(),
-            content_chars_max,
-            deadline,
-        };
-        if !context.review_queue.ask(slot, request) {
-            // The fallback decides once the message is next in order.
-            context.metrics.review_shed.inc();
-            deadline = context.now.tick;
-        }
-        pending.hold(held, deadline, fallback).map(|_ticket| ())
-    }
-
-    /// Puts a message that another process held at the end of the queue; one without a verdict is reviewed again. It
-    /// was charged there.
-    pub(super) fn inherit_held(
-        &mut self,
-        place: (RoomId, Slot<ShardRoom>),
-        held: Held,
-        decided: Decided,
-        context: &mut PublishContext<'_>,
-    ) {
-        let kept = match decided {
-            _ if context.review_queue.is_full() => Err(Full),
-            Decided::Waits(fallback) => self.ask(place, held, fallback, context),
-            Decided::Allowed(rewrite) => self.pending_queue().inherit_allowed(held, rewrite),
-        };
-        match kept {
-            Ok(()) => context.review_queue.hold(place.1),
-            // It had room in a process with the same bounds.
-            Err(Full) => context.metrics.review_shed.inc(),
-        }
     }
 
     /// Whether a home of another process has nothing to add to it: no message was posted.
     pub(super) fn is_fresh(&self) -> bool {
         self.room.last_sent() == UnixTime::default()
             && self.room.budget() == Budget::default()
-            && self
-                .pending
-                .as_ref()
-                .is_none_or(|pending| pending.is_empty())
+            && self.reviewed().is_none_or(Pending::is_empty)
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.

@@ -89,7 +89,8 @@ impl UsedTokens {
         self.by_minute.first_key_value().map(|(minute, _)| *minute)
     }
 
-    /// Undoes the [`UsedTokens::redeem`] of `token` that returned [`Redeemed::First`] in this turn.
+    /// Undoes the [`UsedTokens::redeem`] of `token` that returned [`Redeemed::First`]. A token that was forgotten
+    /// since stays refused.
     pub fn take_back(&mut self, token: TokenId, expires: UnixTime) {
         self.used.remove(&token);
         if let Some(expiring) = self.by_minute.get_mut(&Minute::of(expires))

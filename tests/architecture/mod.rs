@@ -51,7 +51,6 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["client", "io"],
             &["parts"],
             &["single_shard", "simulation"],
-            &["cluster"],
         ],
     ),
     (

@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         journals: None,
         handshake_config,
         archive: false,
+        cluster: false,
         pin: false,
         clock: Clock::start(),
         supervisor: &Supervisor::of_process(),

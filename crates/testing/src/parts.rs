@@ -47,6 +47,7 @@ pub fn alone<W: Io>(io: W) -> Parts<W> {
         requests: vec![mailbox(&bell).0],
         reviews: mailbox(&bell).0,
         archive: None,
+        cluster: None,
         record: Box::new(NoRecord),
         used: UsedTokens::default(),
         metrics: Arc::default(),

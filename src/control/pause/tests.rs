@@ -78,6 +78,7 @@ impl World {
             journals: None,
             handshake_config,
             archive: true,
+            cluster: false,
             pin: false,
             clock,
             supervisor: &supervisor,

@@ -3,12 +3,15 @@
 use super::env::Env;
 use super::rooms::Rooms;
 use crate::logging::Kind;
+use crate::shard::cluster::{ToCluster, TokenOutcome};
 use crate::shard::command::{AdmitError, Command, PendingConnection, Request};
 use crate::shard::journal::beside::Tail;
 use crate::shard::journal::{Record, TokenUse};
 use crate::shard::mailbox::Full;
+use crate::shard::parked::Parked;
 use crate::shard::settings::Reservation;
 use crate::shard::tokens::{Redeemed, UsedTokens};
+use uproar_proto::base::clock::Tick;
 use uproar_proto::room::RoomSettings;
 
 /// Pending connections and used tokens of one shard.
@@ -21,6 +24,9 @@ pub(super) struct Admission<S> {
     used: UsedTokens,
     // Writes a token's use down before its connection is placed.
     record: Box<dyn Record + Send>,
+    // On a node of a cluster: those whose token's use is written down here, until the cluster has said
+    // whether it is the first one.
+    parked: Option<Box<Parked<Admitted<S>>>>,
 }
 
 /// A connection that was not admitted, and why.
@@ -36,13 +42,18 @@ pub(super) struct Admitted<S> {
 
 impl<S> Admission<S> {
     /// Makes an admission without pending connections; `used` are the tokens that the journal
-    /// tells.
-    pub(super) fn new(used: UsedTokens, record: Box<dyn Record + Send>) -> Self {
+    /// tells. In a cluster `parked_max` connections may wait for it.
+    pub(super) fn new(
+        used: UsedTokens,
+        record: Box<dyn Record + Send>,
+        parked_max: Option<usize>,
+    ) -> Self {
         Self {
             pending: Vec::new(),
             rejected: Vec::new(),
             used,
             record,
+            parked: parked_max.map(|most| Box::new(Parked::new(most))),
         }
     }
 
@@ -70,7 +81,7 @@ impl<S> Admission<S> {
     }
 
     /// Judges the pending connections together, with one write of the journal for all. Each
-    /// admitted one must be placed now.
+    /// admitted one must be placed now; in a cluster none is, they are parked until it has told of their tokens.
     pub(super) fn judge_all(&mut self, rooms: &Rooms, env: &mut Env<S>) -> Vec<Admitted<S>> {
         if self.pending.is_empty() {
             return Vec::new();
@@ -79,7 +90,7 @@ impl<S> Admission<S> {
         let mut admitted = Vec::with_capacity(all.len());
         let mut uses = Vec::with_capacity(all.len());
         for pending in all {
-            match self.judge(&pending, rooms, env) {
+            match self.judge(&pending, admitted.len(), rooms, env) {
                 Ok(reservation) => {
                     uses.push(TokenUse {
                         token: pending.token,
@@ -106,17 +117,88 @@ impl<S> Admission<S> {
                 self.reject(pending, AdmitError::NotRecorded, env);
             }
         }
+        if let Some(parked) = &mut self.parked {
+            for admitted in admitted.drain(..) {
+                let PendingConnection {
+                    token,
+                    token_expires: expires,
+                    ..
+                } = *admitted.pending;
+                let claim = parked.park(admitted, env.now.tick);
+                let item = ToCluster::UseToken {
+                    claim,
+                    token,
+                    expires,
+                };
+                env.outbox.tell_cluster(item);
+            }
+        }
         admitted
+    }
+
+    /// Takes the cluster's word on a token; returns the connection if it may be placed now.
+    pub(super) fn confirm(
+        &mut self,
+        claim: u64,
+        outcome: TokenOutcome,
+        env: &Env<S>,
+    ) -> Option<Admitted<S>> {
+        // It may have waited for too long.
+        let admitted = self.parked.as_mut()?.take(claim)?;
+        match outcome {
+            TokenOutcome::First => return Some(admitted),
+            TokenOutcome::Again => self.reject(admitted.pending, AdmitError::TokenUsed, env),
+            TokenOutcome::Unknown => self.give_up(admitted, env),
+        }
+        None
+    }
+
+    /// Rejects connections on whose tokens the cluster said nothing; returns when to call it again.
+    pub(super) fn expire_parked(&mut self, env: &Env<S>) -> Option<Tick> {
+        while let Some(admitted) = self.parked.as_mut()?.overdue(env.now.tick) {
+            self.give_up(admitted, env);
+        }
+        let parked = self.parked.as_ref()?;
+        env.metrics.cluster_parked.set_len(parked.len());
+        parked.next_deadline()
+    }
+
+    /// Rejects a connection whose token's use may be in the cluster's log or not. Only the log knows, so that the token
+    /// is not used as far as this node is concerned.
+    fn give_up(&mut self, Admitted { pending, .. }: Admitted<S>, env: &Env<S>) {
+        self.used.take_back(pending.token, pending.token_expires);
+        self.reject(pending, AdmitError::Unconfirmed, env);
+    }
+
+    /// Number of connections that wait for the cluster.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.as_ref().map_or(0, |parked| parked.len())
+    }
+
+    /// Asserts the invariants of what is parked.
+    ///
+    /// # Panics
+    ///
+    /// If one does not hold.
+    pub(super) fn check(&self) {
+        if let Some(parked) = &self.parked {
+            parked.check();
+        }
     }
 
     fn judge(
         &mut self,
         pending: &PendingConnection<S>,
+        before: usize,
         rooms: &Rooms,
         env: &Env<S>,
     ) -> Result<Reservation, AdmitError> {
         if rooms.find(pending.room).is_none() {
             return Err(AdmitError::NoSuchRoom);
+        }
+        let parked = self.parked.as_ref();
+        if parked.is_some_and(|parked| parked.is_full(before)) {
+            return Err(AdmitError::Busy);
         }
         let reservation = Reservation::take(&env.budgets, env.settings.connections_max)
             .ok_or(AdmitError::TooManyConnections)?;
@@ -174,6 +256,7 @@ impl<S> Admission<S> {
             | AdmitError::NotRecorded
             | AdmitError::Busy => &metrics.rejected_limit,
             AdmitError::TooManyOfAddress => &metrics.rejected_address,
+            AdmitError::Unconfirmed => &metrics.rejected_unconfirmed,
         };
         figure.inc();
         self.rejected.push((pending, error));

@@ -5,10 +5,8 @@ use super::admission::Admitted;
 use super::drain::Drain;
 use super::stage::{Ended, waits_for_thaw};
 use crate::net::io::Io;
-use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Request};
+use crate::shard::command::{Command, Request};
 use crate::shard::estate::Order;
-use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat;
 
@@ -79,8 +77,7 @@ impl<W: Io> Core<W> {
                 attributes_json,
                 answer,
             } => {
-                let outcome = rooms.send_event(room, &name, &attributes_json, env);
-                rooms.answer(room, answer, outcome);
+                rooms.send_event(room, (&name, &attributes_json), answer, env);
             }
             Command::DeleteMessage {
                 room,
@@ -93,7 +90,7 @@ impl<W: Io> Core<W> {
                     reason: &reason,
                     request_id: "",
                 };
-                self.moderate(room, &request, answer);
+                rooms.moderate(room, &request, answer, env);
             }
             Command::DisconnectUser {
                 room,
@@ -105,7 +102,7 @@ impl<W: Io> Core<W> {
                     reason: &eviction.reason,
                     request_id: "",
                 };
-                self.moderate(room, &request, answer);
+                rooms.moderate(room, &request, answer, env);
             }
             Command::Verdict(room, ticket, verdict) => {
                 let denied = rooms.take_verdict(room, ticket, verdict, env.now.tick);
@@ -120,6 +117,7 @@ impl<W: Io> Core<W> {
                     }
                 }
             }
+            Command::Cluster(from_cluster) => self.hear_cluster(*from_cluster),
             Command::Doors(doors) => self.doors.push(doors),
             Command::Adopt(changed, answer) => {
                 self.adopt(*changed);
@@ -160,10 +158,5 @@ impl<W: Io> Core<W> {
             Command::TakeJournal(tail) => self.admission.take_journal(*tail, env),
             Command::Resume => self.resume(),
         }
-    }
-
-    fn moderate(&mut self, room: RoomId, request: &chat::Request<'_>, answer: Answer<FrameId>) {
-        let outcome: Result<FrameId, Refused> = self.rooms.moderate(room, request, &mut self.env);
-        self.rooms.answer(room, answer, outcome);
     }
 }

@@ -133,6 +133,8 @@ impl<W: Io> Core<W> {
         let ready = self.freeze.stage == Stage::Flushing
             && self.freeze.all_ended(here, Ended::Requests)
             && self.rooms.is_flushed()
+            && self.rooms.cluster_is_idle()
+            && self.admission.parked() == 0
             && !self.env.outbox.has_departures();
         if ready {
             let number = self.freeze.number();

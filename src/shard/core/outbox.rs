@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Command, MemberCounts, Request};
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
@@ -16,6 +17,8 @@ pub(super) struct Outbox<S> {
     commands: Vec<MailboxSender<Command<S>>>,
     // To each shard, in order.
     requests: Vec<MailboxSender<Request<S>>>,
+    // To the cluster's thread, on a node of a cluster.
+    cluster: Option<MailboxSender<ToCluster>>,
     // Members that left while the mailbox to their room's home was full, by home and room. Rooms
     // with members here bound it.
     departed: HashMap<(ShardId, RoomId), MemberCounts>,
@@ -31,17 +34,20 @@ pub(super) struct Unsent {
 }
 
 impl<S> Outbox<S> {
-    /// Makes the outbox of shard `here`, with a mailbox of each kind to every shard, in order.
+    /// Makes the outbox of shard `here`, with a mailbox of each kind to every shard, in order, and one
+    /// to the cluster if there is one.
     pub(super) fn new(
         here: ShardId,
         commands: Vec<MailboxSender<Command<S>>>,
         requests: Vec<MailboxSender<Request<S>>>,
+        cluster: Option<MailboxSender<ToCluster>>,
     ) -> Self {
         debug_assert_eq!(commands.len(), requests.len(), "one of each to every shard");
         Self {
             here,
             commands,
             requests,
+            cluster,
             departed: HashMap::new(),
         }
     }
@@ -108,6 +114,15 @@ impl<S> Outbox<S> {
         }
     }
 
+    /// Sends to the cluster's thread. What waits there is bounded by the shard's tables of requests and
+    /// connections.
+    pub(super) fn tell_cluster(&mut self, item: ToCluster) {
+        debug_assert!(self.cluster.is_some(), "the server is a node of a cluster");
+        if let Some(mailbox) = &mut self.cluster {
+            mailbox.deliver(item);
+        }
+    }
+
     /// Reports members that left to their room's home: at once, or together with later ones when
     /// the mailbox has room.
     pub(super) fn report_departures(
@@ -139,6 +154,10 @@ impl<S> Outbox<S> {
         for shard in (0..self.commands.len()).filter(others) {
             self.commands[shard].flush();
             kept += self.commands[shard].kept();
+        }
+        if let Some(mailbox) = &mut self.cluster {
+            mailbox.flush();
+            kept += mailbox.kept();
         }
         Unsent {
             commands: kept,

@@ -4,6 +4,7 @@
 //! under review, batches that wait for the archive. Never: connections, which it knows by their
 //! keys.
 
+pub(super) mod cluster;
 mod estate;
 pub(super) mod flush;
 mod logged;
@@ -14,11 +15,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::env::Env;
+use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
 use crate::shard::command::{Answer, Command, Eviction, MemberCounts};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
+use crate::shard::requests::Requests;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
 use crate::shard::settings::{ShardId, ShardSettings};
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
@@ -28,6 +31,7 @@ use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::{MemberIndex, MemberKey};
 use uproar_proto::room::log::Batch;
+use uproar_proto::room::review::Pending;
 
 /// The rooms of one shard. A queue may hold the slot of a room that is gone: it finds nothing and
 /// is dropped.
@@ -50,6 +54,10 @@ pub(super) struct Rooms {
     review_queue: ReviewQueue<Slot<ShardRoom>>,
     // Batches of logged rooms at home here, until they are in the spool.
     gate: DurabilityGate<Delivery>,
+    // Requests that a cluster orders, on a node of one.
+    requests: Option<Box<Requests>>,
+    // How far the cluster's logs are in the archive, on a node of one.
+    archived: Option<Box<ArchivedSlots>>,
 }
 
 /// A batch of a logged room, to be delivered once it is in the spool.
@@ -86,11 +94,12 @@ pub(super) struct Deletion {
 
 impl Rooms {
     /// Makes a shard without rooms. `reviews` leads to the control thread, `archive` to the archive
-    /// if there is one.
+    /// if there is one. `is_clustered`: the server is a node of a cluster.
     pub(super) fn new(
         settings: &ShardSettings,
         reviews: MailboxSender<ReviewRequest>,
         archive: Option<MailboxSender<LoggedFrames>>,
+        is_clustered: bool,
     ) -> Self {
         Self {
             table: Table::default(),
@@ -102,6 +111,8 @@ impl Rooms {
             hurries: false,
             review_queue: ReviewQueue::new(reviews),
             gate: DurabilityGate::new(archive),
+            requests: is_clustered.then(Box::default),
+            archived: is_clustered.then(Box::default),
         }
     }
 
@@ -159,12 +170,17 @@ impl Rooms {
         env: &mut Env<S>,
     ) -> Option<(Slot<ShardRoom>, Flushed)> {
         let Some(room_slot) = self.find(room) else {
-            let home = Box::new(HomeRoom::new(settings, env.settings.shard_count));
+            let shards = env.settings.shard_count;
+            let mut home = Box::new(HomeRoom::new(settings, shards, self.is_clustered()));
+            if let Some(requests) = &self.requests {
+                home.room.saw(requests.dropped_sent);
+            }
             let slot = self
                 .table
                 .insert(ShardRoom::new(room, settings, Some(home)));
             self.by_id.insert(room, slot);
             env.metrics.rooms.add(1);
+            self.author_early(room, env);
             return None;
         };
         let archive = self.get(room_slot)?.settings.archive;
@@ -207,9 +223,9 @@ impl Rooms {
         let room_slot = self.by_id.remove(&room)?;
         let shard_room = self.table.get_mut(room_slot)?;
         // With a home in place, departures are not reported to another shard.
-        let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0)));
+        let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0, false)));
         let before = std::mem::replace(&mut shard_room.home, no_home);
-        if let Some(pending) = before.and_then(|home| home.pending) {
+        if let Some(pending) = before.as_ref().and_then(|home| home.reviewed()) {
             self.review_queue.left(pending.len());
         }
         Some(Deletion {
@@ -409,8 +425,8 @@ impl Rooms {
             .values()
             .filter_map(|slot| self.get(*slot)?.home.as_ref());
         let pending: usize = homes
-            .filter_map(|home| home.pending.as_ref())
-            .map(|pending| pending.len())
+            .filter_map(|home| home.reviewed())
+            .map(Pending::len)
             .sum();
         assert_eq!(
             self.review_queue.held(),
@@ -418,6 +434,12 @@ impl Rooms {
             "messages under review are counted once"
         );
         self.gate.check();
+        if let Some(requests) = &self.requests {
+            requests.check();
+        }
+        if let Some(archived) = &self.archived {
+            archived.check();
+        }
     }
 }
 

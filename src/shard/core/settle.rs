@@ -39,6 +39,7 @@ impl<W: Io> Core<W> {
         self.connections.check_deadlines(rooms, env);
         self.age();
         self.admit();
+        let cluster_due = self.expire_cluster();
         let review_due = self.release_reviewed();
         for delivery in self.rooms.release_overdue(&self.env) {
             self.deliver(delivery);
@@ -52,7 +53,7 @@ impl<W: Io> Core<W> {
         };
         let mut wake = self.connections.next_deadline();
         wake = wake.min(flush_due).min(drain_due);
-        for due in [review_due, self.rooms.release_due()] {
+        for due in [cluster_due, review_due, self.rooms.release_due()] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
@@ -65,6 +66,7 @@ impl<W: Io> Core<W> {
             self.next_aging = now.after(AGING_INTERVAL);
             self.admission.expire(&self.env);
             self.rooms.age_logs(&self.env);
+            self.rooms.tell_archived(&mut self.env);
             self.env.lines.overdue(now).for_each(Overdue::log);
         }
     }
@@ -73,11 +75,26 @@ impl<W: Io> Core<W> {
     fn admit(&mut self) {
         let admitted = self.admission.judge_all(&self.rooms, &mut self.env);
         for admitted in admitted {
-            let (rooms, env) = (&mut self.rooms, &mut self.env);
-            if let Some((admitted, settings)) = self.admission.place(admitted, rooms, env) {
-                self.install(admitted, settings);
-            }
+            self.place(admitted);
         }
+    }
+
+    /// Places a connection that may join its room.
+    pub(super) fn place(&mut self, admitted: Admitted<W::Socket>) {
+        let (rooms, env) = (&mut self.rooms, &mut self.env);
+        if let Some((admitted, settings)) = self.admission.place(admitted, rooms, env) {
+            self.install(admitted, settings);
+        }
+    }
+
+    /// Gives up what the cluster has not answered in time; returns when to look again.
+    fn expire_cluster(&mut self) -> Option<Tick> {
+        if !self.rooms.is_clustered() {
+            return None;
+        }
+        let parked = self.admission.expire_parked(&self.env);
+        let requests = self.rooms.end_cluster_turn(&mut self.env);
+        [parked, requests].into_iter().flatten().min()
     }
 
     /// Installs a connection that another shard admitted. One that said more than its request head is dropped while

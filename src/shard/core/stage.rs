@@ -136,6 +136,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
+        | Command::Cluster(_)
         | Command::Drain(_)
         | Command::Undrain
         | Command::Stop => true,

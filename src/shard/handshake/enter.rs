@@ -52,9 +52,9 @@ pub(crate) async fn reject(
     let Some(place) = acceptor.take_place(ip, acceptor.holder(ip), &stream) else {
         return;
     };
-    let code = code(error).number();
+    let (status, code) = status(error);
     let mut answer = Vec::new();
-    http::refusal(&mut answer, code, id, code, &error.to_string());
+    http::refusal(&mut answer, status, id, code.number(), &error.to_string());
     let mut peer = HandshakeStream::new(&stream, Vec::new());
     peer.tls = tls;
     let farewell = async {
@@ -65,9 +65,9 @@ pub(crate) async fn reject(
     acceptor.leave(place);
 }
 
-/// The error code of the answer, which is its HTTP status too.
-fn code(error: AdmitError) -> ErrorCode {
-    match error {
+/// Status and error code of the answer.
+fn status(error: AdmitError) -> (u16, ErrorCode) {
+    let code = match error {
         AdmitError::TokenUsed => ErrorCode::Unauthorized,
         AdmitError::NoSuchRoom => ErrorCode::NotFound,
         AdmitError::TooManyConnections
@@ -75,5 +75,8 @@ fn code(error: AdmitError) -> ErrorCode {
         | AdmitError::TooManyOfAddress
         | AdmitError::Busy => ErrorCode::TooManyRequests,
         AdmitError::NotRecorded => ErrorCode::Internal,
-    }
+        // A balancer may try it elsewhere.
+        AdmitError::Unconfirmed => return (503, ErrorCode::Internal),
+    };
+    (code.number(), code)
 }

@@ -47,7 +47,7 @@ pub(super) fn log_not_admitted(
         | AdmitError::TooManyTokens
         | AdmitError::TooManyOfAddress
         | AdmitError::Busy => Kind::HandshakeLimit,
-        AdmitError::NotRecorded => Kind::HandshakeFailed,
+        AdmitError::NotRecorded | AdmitError::Unconfirmed => Kind::HandshakeFailed,
     };
     let Some(suppressed) = acceptor.admit_line(kind) else {
         return;

@@ -629,6 +629,25 @@ const _: () = assert!(
     "a spool has a segment to write and one to drop"
 );
 
+// ---- A node's shards in a cluster ----
+
+/// Requests of one shard that the cluster has not answered: of members and of the API. More are refused (ERROR 429).
+/// At 2,000 a second a failover of 15 s leaves 30,000 of them.
+pub const CLUSTER_REQUESTS_MAX: usize = 65_536;
+/// Connections of one shard that wait until the cluster knows their token's use; fewer under a small limit on open
+/// files, since each holds a descriptor. Others are refused (429). Five seconds of 13,000 joins a second.
+pub const JOINS_PARKED_MAX: usize = 65_536;
+/// From a token's use to the cluster's word on it; without one the connection is refused (503) and its client comes
+/// again.
+pub const JOIN_PARKED_MAX: Duration = Duration::from_secs(5);
+/// Bytes of frames from the cluster's log that a shard appends in one turn, and a record more: what the window of a room
+/// holds. More wait in the mailbox.
+pub const ADOPTED_BYTES_PER_TURN: usize = WINDOW_BYTES_MAX;
+/// Requests for rooms that this node, their home, does not know yet: another node made them a moment ago.
+pub const UNKNOWN_ROOM_REQUESTS_MAX: usize = 1024;
+/// How long such a request waits for its room before it is refused (ERROR 404).
+pub const UNKNOWN_ROOM_WAIT: Duration = Duration::from_secs(2);
+
 // ---- Take-over: a new process in the place of the one that serves ----
 
 /// Longest message between the two, in bytes. Names of 250 listeners are 4 KiB; rooms and viewers travel apart.

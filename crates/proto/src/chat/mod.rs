@@ -80,6 +80,9 @@ pub mod texts {
     pub const CAPABILITY: &str = "The chat token lacks the capability for this action";
     /// 404.
     pub const NO_ROOM: &str = "The room does not exist";
+    /// 500: the cluster's log did not answer.
+    pub const UNKNOWN_OUTCOME: &str =
+        "The server cannot tell whether the request took effect; it may still do so";
     /// 406, unless the review handler gave a reason.
     pub const DENIED: &str = "The message was not approved by the room's review handler";
     /// 401.

@@ -9,6 +9,8 @@
     reason = "the frame was appended after this position"
 )]
 
+mod shared;
+
 use std::time::Duration;
 
 use super::RoomSettings;
@@ -20,6 +22,7 @@ use crate::base::rate::{Budget, Rate};
 use crate::base::segment::Segment;
 use crate::chat::encode;
 use crate::ws::{self, Deflater};
+pub use shared::NewEvent;
 
 /// The parts of a shard that a room needs to append: ids, time, compression.
 #[derive(Debug)]
@@ -43,6 +46,20 @@ pub struct NewMessage<'a> {
     pub request_id: &'a str,
     /// `Sender` as JSON.
     pub sender_json: &'a str,
+}
+
+impl<'a> NewMessage<'a> {
+    /// Gives it its id and time.
+    fn dated(self, id: FrameId, sent: UnixTime) -> encode::Message<'a> {
+        encode::Message {
+            id,
+            request_id: self.request_id,
+            attributes_json: self.attributes_json,
+            content: self.content,
+            sent,
+            sender_json: self.sender_json,
+        }
+    }
 }
 
 /// The room's rate is used up.
@@ -162,14 +179,7 @@ impl Room {
         sent: UnixTime,
         new: NewMessage<'_>,
     ) {
-        let message = encode::Message {
-            id,
-            request_id: new.request_id,
-            attributes_json: new.attributes_json,
-            content: new.content,
-            sent: self.stamp(sent),
-            sender_json: new.sender_json,
-        };
+        let message = new.dated(id, self.stamp(sent));
         self.append(deflater, message.bytes_max(), |out| {
             encode::message(out, &message);
         });

@@ -11,6 +11,7 @@ use crate::shard::core::inbound::count_refusal;
 use crate::shard::core::log_lines::Line;
 use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
+use crate::shard::core::rooms::cluster::{RefusedMember, refuse_request};
 use crate::shard::review::Held;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
@@ -23,15 +24,38 @@ impl<W: Io> Connections<W> {
         &mut self,
         publish_request: &PublishRequest,
         id: FrameId,
+        fault: (ErrorCode, &str),
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        let (request, _) = publish_request.request();
+        let request_id = (request.request_id(), id);
+        self.refuse_at(publish_request.sender, request_id, fault, rooms, env);
+    }
+
+    /// Tells the sender of a request that the cluster refused it.
+    pub(in crate::shard::core) fn refuse_asker(
+        &mut self,
+        refused: &RefusedMember,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        let request_id = (&*refused.request_id, refused.id);
+        let fault = (refused.code, &*refused.text);
+        self.refuse_at(refused.sender, request_id, fault, rooms, env);
+    }
+
+    fn refuse_at(
+        &mut self,
+        SenderAddress { shard, connection }: SenderAddress,
+        (request_id, id): (&str, FrameId),
         (code, message): (ErrorCode, &str),
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) {
         count_refusal(&env.metrics, code);
-        let SenderAddress { shard, connection } = publish_request.sender;
-        let (request, _) = publish_request.request();
         let mut frame = BytesMut::new();
-        encode::error(&mut frame, id, request.request_id(), code, message);
+        encode::error(&mut frame, id, request_id, code, message);
         let refusal = Refusal {
             frame: frame.freeze(),
             id,
@@ -57,6 +81,7 @@ impl<W: Io> Connections<W> {
         let Held {
             publish_request,
             id,
+            key,
             ..
         } = &denied.message;
         let reason = match &*denied.reason {
@@ -64,7 +89,11 @@ impl<W: Io> Connections<W> {
             reason => reason,
         };
         let fault = (ErrorCode::NotAcceptable, reason);
-        self.refuse_sender(publish_request, *id, fault, rooms, env);
+        match key {
+            // The sender's node tells it.
+            Some(key) => refuse_request(*key, fault, env),
+            None => self.refuse_sender(publish_request, *id, fault, rooms, env),
+        }
     }
 
     /// Sends a connection a refusal from its room's home shard.

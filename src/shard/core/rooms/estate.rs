@@ -154,11 +154,8 @@ impl Rooms {
                 let Ok(message) = PendingMessage::read(message) else {
                     continue;
                 };
-                let nowhere = SenderAddress {
-                    shard: env.id,
-                    connection: Slot::<ShardRoom>::NOWHERE.to_bits(),
-                };
-                let sender = senders.get(&message.tag).copied().unwrap_or(nowhere);
+                let sender = senders.get(&message.tag).copied();
+                let sender = sender.unwrap_or(SenderAddress::NOWHERE);
                 let held = held(&mut buffer, &message, sender);
                 let mut context = env.publish_context(&mut self.review_queue);
                 home.inherit_held((*room, room_slot), held, message.decided, &mut context);
@@ -174,7 +171,11 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
         "a frozen shard has flushed its rooms"
     );
     room.home(home.room.budget().used_until(), home.room.last_sent());
-    for (held, state) in home.pending.iter().flat_map(|pending| pending.messages()) {
+    for (held, state) in home
+        .reviewed()
+        .iter()
+        .flat_map(|pending| pending.messages())
+    {
         let message = held.publish_request.message();
         let SenderAddress { shard, connection } = held.publish_request.sender;
         room.pending(&PendingMessage {
@@ -226,5 +227,6 @@ fn held(buffer: &mut BytesMut, message: &PendingMessage<'_>, sender: SenderAddre
         publish_request: PublishRequest::new(buffer, &request, sender_json, ip, sender),
         id: message.id,
         sent: message.sent,
+        key: None,
     }
 }

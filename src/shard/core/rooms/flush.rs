@@ -100,7 +100,7 @@ impl Rooms {
             return Flushed::Sent(Vec::new());
         };
         let logged = !home.room.settings().archive.is_empty() || home.held > 0;
-        if logged && self.gate.is_on() {
+        if logged && self.gate.is_on() && !home.is_clustered() {
             return Flushed::Logged(self.flush_logged(room_slot, env));
         }
         let HomeRoom {

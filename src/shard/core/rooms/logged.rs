@@ -1,10 +1,13 @@
 //! Logged rooms: a flush goes to the archive first, and to the viewers once it is in the spool.
 
 use super::{Delivery, Env, Rooms};
+use crate::shard::cluster::ToCluster;
 use crate::shard::durability::{LoggedFrames, Offered};
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::table::Slot;
+use uproar_proto::cluster::record::Entry;
+use uproar_proto::cluster::{HashSlot, Sequence};
 
 impl Rooms {
     /// Flushes a logged room, or one whose logging ended while deliveries of it are held: later
@@ -84,9 +87,56 @@ impl Rooms {
     /// Notes that the archive has spooled one more entry of this shard; returns the delivery that
     /// waited for it.
     pub(in crate::shard::core) fn spooled<S>(&mut self, env: &Env<S>) -> Option<Delivery> {
-        let delivery = self.gate.spooled(env.now.tick)?;
+        let delivery = self.gate.spooled(env.now.tick);
+        if let Some(archived) = &mut self.archived {
+            archived.spooled(self.gate.answered());
+        }
+        let delivery = delivery?;
         self.note_held(delivery.room_slot, -1);
         Some(delivery)
+    }
+
+    /// Hands committed entries of logged rooms to this node's archive. Members do not wait for it, because the entries are
+    /// in the cluster's log: the next home hands over what this one did not.
+    pub(in crate::shard::core) fn log_committed<S>(
+        &mut self,
+        (slot, sequence): (HashSlot, Sequence),
+        entries: &[Entry],
+        env: &Env<S>,
+    ) {
+        let mut last = None;
+        for entry in entries {
+            let Some((_, home)) = self.home_mut(entry.room) else {
+                continue;
+            };
+            let targets = home.room.settings().archive;
+            if targets.is_empty() || entry.frame.is_empty() {
+                continue;
+            }
+            let logged = LoggedFrames {
+                room: entry.room,
+                targets,
+                frames: entry.frame.clone(),
+            };
+            match self.gate.hand(logged) {
+                Some(number) => last = Some(number),
+                None => env.metrics.log_missed.inc(),
+            }
+        }
+        if let Some(archived) = &mut self.archived {
+            archived.handed(slot, sequence, last);
+        }
+    }
+
+    /// Tells the cluster how far its logs are in the archive of this node, as far as that changed. Call it once a second
+    /// or so: that much is logged twice if the node dies.
+    pub(in crate::shard::core) fn tell_archived<S>(&mut self, env: &mut Env<S>) {
+        if let Some(archived) = &mut self.archived {
+            for (slot, sequence) in archived.take_news() {
+                env.outbox
+                    .tell_cluster(ToCluster::Archived { slot, sequence });
+            }
+        }
     }
 
     /// Releases held deliveries if their deadline has passed, in order.

@@ -1,5 +1,6 @@
 //! Requests to rooms: of members, here and on other shards, and of the API.
 
+use super::cluster::kind;
 use super::{Env, Rooms};
 use crate::shard::command::Refused;
 use crate::shard::command::{self, Answer, PublishRequest};
@@ -7,6 +8,7 @@ use crate::shard::shard_room::{HomeRoom, PublishContext, Published, RequestFault
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{ErrorCode, Refusal, Request, texts};
+use uproar_proto::cluster::message::AskKind;
 
 impl Rooms {
     /// Executes a request of a member here: in its room, or by a request to the room's home shard.
@@ -62,31 +64,44 @@ impl Rooms {
         .map(|_id| ())
     }
 
-    /// Executes a deletion or disconnect of the API; returns the event's id.
+    /// Executes a deletion or disconnect of the API, and answers with the event's id.
     pub(in crate::shard::core) fn moderate<S>(
         &mut self,
         room: RoomId,
         request: &Request<'_>,
+        answer: Answer<FrameId>,
         env: &mut Env<S>,
-    ) -> Result<FrameId, Refused> {
-        let room_slot = self.find(room).ok_or(Refused::NoSuchRoom)?;
-        let done = self.with_home(room_slot, env, |home, _, context| {
-            home.act(request, "", context).map(Published::Appended)
+    ) {
+        if self.is_clustered() {
+            let asked = (kind(request.action()), request.texts());
+            return self.ask_for_api(room, asked, answer, env);
+        }
+        let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
+            self.with_home(room_slot, env, |home, _, context| {
+                home.act(request, "", context).map(Published::Appended)
+            })
         });
-        done.map_err(|(code, _)| match code {
-            ErrorCode::NotFound => Refused::NoSuchRoom,
-            ErrorCode::TooManyRequests => Refused::Rate,
-            ErrorCode::BadRequest
-            | ErrorCode::Unauthorized
-            | ErrorCode::Forbidden
-            | ErrorCode::NotAcceptable
-            | ErrorCode::PayloadTooLarge
-            | ErrorCode::Internal => Refused::Busy,
-        })
+        let outcome = done.map_err(|(code, _)| Refused::of(code));
+        self.answer(room, answer, outcome);
     }
 
-    /// Appends an application event of the API; returns its id.
+    /// Appends an application event of the API, and answers with its id.
     pub(in crate::shard::core) fn send_event<S>(
+        &mut self,
+        room: RoomId,
+        (name, attributes_json): (&str, &str),
+        answer: Answer<FrameId>,
+        env: &mut Env<S>,
+    ) {
+        if self.is_clustered() {
+            let asked = (AskKind::Event, [name, attributes_json, ""]);
+            return self.ask_for_api(room, asked, answer, env);
+        }
+        let outcome = self.append_event(room, name, attributes_json, env);
+        self.answer(room, answer, outcome);
+    }
+
+    fn append_event<S>(
         &mut self,
         room: RoomId,
         name: &str,
@@ -104,12 +119,7 @@ impl Rooms {
     }
 
     /// Answers a call of the API: at once, or once the event is in the spool if the room is logged.
-    pub(in crate::shard::core) fn answer(
-        &mut self,
-        room: RoomId,
-        answer: Answer<FrameId>,
-        outcome: Result<FrameId, Refused>,
-    ) {
+    fn answer(&mut self, room: RoomId, answer: Answer<FrameId>, outcome: Result<FrameId, Refused>) {
         let is_on = self.gate.is_on();
         if let (Ok(id), true, Some((_, home))) = (outcome, is_on, self.home_mut(room))
             && !home.room.settings().archive.is_empty()
@@ -143,6 +153,10 @@ impl Rooms {
                 Ok(id)
             }
             Published::Held(id) => Ok(id),
+            Published::ForCluster(request) => {
+                let room = shard_room.id;
+                self.ask(room, &request, env)
+            }
         }
     }
 }

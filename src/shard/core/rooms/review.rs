@@ -4,13 +4,14 @@
 //! ignored.
 
 use super::{Env, Rooms};
+use crate::shard::cluster::{ToCluster, entry};
 use crate::shard::review::Held;
-use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::review::Verdict;
-use uproar_proto::room::review::{Denied, Ticket};
+use uproar_proto::room::review::{Denied, Pending, Ticket};
 
 impl Rooms {
     /// Takes the verdict of a review; returns the message if it denies one. An allowed message is
@@ -23,7 +24,7 @@ impl Rooms {
         now: Tick,
     ) -> Option<Denied<Held>> {
         let (room_slot, home) = self.home_mut(room)?;
-        let denied = home.pending.as_mut()?.decide(ticket, verdict, now);
+        let denied = home.reviewed_mut()?.decide(ticket, verdict, now);
         self.review_queue.note(room_slot);
         denied
     }
@@ -43,7 +44,7 @@ impl Rooms {
             table
                 .get(slot)
                 .and_then(|shard_room: &ShardRoom| {
-                    shard_room.home.as_ref()?.pending.as_ref()?.next_deadline()
+                    shard_room.home.as_ref()?.reviewed()?.next_deadline()
                 })
                 .is_some_and(|next| next <= deadline)
         };
@@ -64,35 +65,44 @@ impl Rooms {
         denied: &mut Vec<Denied<Held>>,
         env: &mut Env<S>,
     ) {
-        let Some(HomeRoom { room, pending, .. }) = self
-            .table
-            .get_mut(room_slot)
-            .and_then(|shard_room| shard_room.home.as_deref_mut())
+        let Some(ShardRoom {
+            id,
+            home: Some(home),
+            ..
+        }) = self.table.get_mut(room_slot)
         else {
             return;
         };
-        let Some(queue) = pending else { return };
+        let Some(queue) = home.reviewed_mut() else {
+            return;
+        };
         let before = queue.len();
         let expired = queue.expire(env.now.tick, |message| denied.push(message));
-        let mut released = 0;
-        while let Some((held, rewrite)) = queue.release() {
+        let (mut released, mut ordered) = (0, false);
+        while let Some((held, rewrite)) = home.reviewed_mut().and_then(Pending::release) {
             released += 1;
-            let mut message = held.publish_request.message();
-            if let Some(rewrite) = &rewrite {
-                message.content = &rewrite.content;
-                if let Some(attributes_json) = rewrite.attributes_json.as_deref() {
-                    message.attributes_json = attributes_json;
-                }
+            let message = held.allowed(rewrite.as_ref());
+            if let (Some(key), Some(requests)) = (held.key, &mut self.requests) {
+                let room = &mut home.room;
+                let sent = room.author_message(&mut requests.buffer, held.id, held.sent, message);
+                let entry = entry(key, *id, sent, requests.buffer.split().freeze());
+                let epoch = key.epoch;
+                env.outbox
+                    .tell_cluster(ToCluster::Authored { epoch, entry });
+            } else {
+                ordered = true;
+                home.room
+                    .order(&mut env.deflater, held.id, held.sent, message);
             }
-            room.order(&mut env.deflater, held.id, held.sent, message);
         }
-        self.review_queue.left(before - queue.len());
-        if queue.is_empty() && room.settings().review.is_none() {
-            *pending = None;
+        let left = home.reviewed().map_or(0, Pending::len);
+        self.review_queue.left(before - left);
+        if home.room.settings().review.is_none() {
+            home.end_reviews();
         }
         env.metrics.review_expired.add_len(expired);
         env.metrics.review_allowed.add(released);
-        if released > 0 {
+        if ordered {
             self.note_unflushed(room_slot);
         }
     }

@@ -1,0 +1,275 @@
+//! Rooms of a cluster: requests on their way to the home of their hash slot, its decisions, and committed
+//! frames on their way to members.
+
+use super::{Env, Rooms};
+use crate::shard::cluster::ToCluster;
+use crate::shard::command::{Answer, PublishRequest, Refused, SenderAddress};
+use crate::shard::requests::{Asker, Decidable};
+use crate::shard::shard_room::{RequestFault, ShardRoom};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, texts};
+use uproar_proto::cluster::HashSlot;
+use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
+use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
+use uproar_proto::cluster::record::Entry;
+
+/// A member's request that the cluster refused, or lost from sight.
+#[derive(Debug)]
+pub(in crate::shard::core) struct RefusedMember {
+    /// The member's connection.
+    pub(in crate::shard::core) sender: SenderAddress,
+    /// Its own id for the request.
+    pub(in crate::shard::core) request_id: Box<str>,
+    /// The id of the refusal.
+    pub(in crate::shard::core) id: FrameId,
+    /// Why.
+    pub(in crate::shard::core) code: ErrorCode,
+    /// The text.
+    pub(in crate::shard::core) text: Box<str>,
+}
+
+impl Rooms {
+    /// Whether a cluster orders the rooms.
+    pub(in crate::shard::core) fn is_clustered(&self) -> bool {
+        self.requests.is_some()
+    }
+
+    /// Has the cluster decide a member's request to a room at home here.
+    pub(super) fn ask<S>(
+        &mut self,
+        room: RoomId,
+        publish_request: &PublishRequest,
+        env: &mut Env<S>,
+    ) -> Result<FrameId, RequestFault> {
+        let Some(requests) = &mut self.requests else {
+            debug_assert!(false, "the server is a node of a cluster");
+            return Err((ErrorCode::Internal, texts::UNKNOWN_OUTCOME));
+        };
+        if requests.is_full() {
+            return Err((ErrorCode::TooManyRequests, texts::RATE));
+        }
+        let (request, sender_json) = publish_request.request();
+        let [subject, detail, request_id] = request.texts();
+        let all = [
+            subject,
+            detail,
+            request_id,
+            sender_json,
+            publish_request.ip(),
+        ];
+        let id = env.ids.next_id();
+        let ask = Ask {
+            room,
+            id,
+            kind: kind(request.action()),
+            is_from_api: false,
+            texts: AskTexts::new(&mut requests.buffer, all),
+        };
+        let asker = Asker::Member {
+            sender: publish_request.sender,
+            request_id: request_id.into(),
+            id,
+        };
+        let ticket = requests.wait(env.id, asker);
+        env.outbox.tell_cluster(ToCluster::Ask { ticket, ask });
+        Ok(id)
+    }
+
+    /// Has the cluster decide a request of the API, which is answered at its end.
+    pub(super) fn ask_for_api<S>(
+        &mut self,
+        room: RoomId,
+        (kind, [subject, detail, request_id]): (AskKind, [&str; 3]),
+        answer: Answer<FrameId>,
+        env: &mut Env<S>,
+    ) {
+        let is_known = self.find(room).is_some();
+        let requests = self.requests.as_mut();
+        let Some(requests) = requests.filter(|requests| is_known && !requests.is_full()) else {
+            let refused = if is_known {
+                Refused::Busy
+            } else {
+                Refused::NoSuchRoom
+            };
+            let _caller_gone = answer.send(Err(refused));
+            return;
+        };
+        let id = env.ids.next_id();
+        let ask = Ask {
+            room,
+            id,
+            kind,
+            is_from_api: true,
+            texts: AskTexts::new(&mut requests.buffer, [subject, detail, request_id, "", ""]),
+        };
+        let ticket = requests.wait(env.id, Asker::Api { answer, id });
+        env.outbox.tell_cluster(ToCluster::Ask { ticket, ask });
+    }
+
+    /// Ends a request of this shard: answers the API; returns the refusal that a member gets.
+    pub(in crate::shard::core) fn told(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) -> Option<RefusedMember> {
+        let asker = self.requests.as_mut()?.end(ticket);
+        debug_assert!(asker.is_some(), "each request has one end");
+        match asker? {
+            Asker::Api { answer, id } => {
+                let answered = match outcome {
+                    Outcome::Committed => Ok(id),
+                    Outcome::Refused(code, _) => Err(Refused::of(code)),
+                    Outcome::Unknown => Err(Refused::Late),
+                };
+                let _caller_gone = answer.send(answered);
+                None
+            }
+            Asker::Member {
+                sender,
+                request_id,
+                id,
+            } => {
+                let (code, text) = match outcome {
+                    // Its echo is on its way.
+                    Outcome::Committed => return None,
+                    Outcome::Refused(code, text) => (code, text),
+                    Outcome::Unknown => (ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()),
+                };
+                Some(RefusedMember {
+                    sender,
+                    request_id,
+                    id,
+                    code,
+                    text,
+                })
+            }
+        }
+    }
+
+    /// Decides a request: this node is the home of its room's hash slot. A reviewed message is decided
+    /// by its verdict, a request for a room that is not known yet when it is.
+    pub(in crate::shard::core) fn author<S>(&mut self, (key, ask): Decidable, env: &mut Env<S>) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        let Some(room_slot) = self.by_id.get(&ask.room).copied() else {
+            if let Err((key, _)) = requests.keep_early((key, ask), env.now.tick) {
+                refuse_request(key, (ErrorCode::TooManyRequests, texts::RATE), env);
+            }
+            return;
+        };
+        let shard_room = self.table.get_mut(room_slot);
+        let Some(home) = shard_room.and_then(|shard_room| shard_room.home.as_deref_mut()) else {
+            return refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
+        };
+        let mut context = env.publish_context(&mut self.review_queue);
+        match home.author((key, &ask), room_slot, &mut requests.buffer, &mut context) {
+            Ok(Some(entry)) => {
+                env.metrics.cluster_authored.inc();
+                let epoch = key.epoch;
+                env.outbox
+                    .tell_cluster(ToCluster::Authored { epoch, entry });
+            }
+            // Its verdict decides.
+            Ok(None) => {}
+            Err(fault) => refuse_request(key, fault, env),
+        }
+    }
+
+    /// Decides the requests that came before their room; call it when the room is known.
+    pub(super) fn author_early<S>(&mut self, room: RoomId, env: &mut Env<S>) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        for request in requests.take_early(room) {
+            self.author(request, env);
+        }
+    }
+
+    /// Refuses requests whose rooms did not become known, and ends the turn for the cluster; returns when to
+    /// call it again.
+    pub(in crate::shard::core) fn end_cluster_turn<S>(&mut self, env: &mut Env<S>) -> Option<Tick> {
+        let requests = self.requests.as_mut()?;
+        requests.end_turn();
+        while let Some((key, _)) = requests.overdue(env.now.tick) {
+            refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
+        }
+        env.metrics.cluster_waiting.set_len(requests.waiting());
+        requests.next_deadline()
+    }
+
+    /// Drops what is under review in rooms of a hash slot whose home is another node now.
+    pub(in crate::shard::core) fn fence(&mut self, slot: HashSlot) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        requests.fence(slot);
+        let holders: Vec<Slot<ShardRoom>> = self.review_queue.holders().collect();
+        for room_slot in holders {
+            let shard_room = self.table.get_mut(room_slot);
+            if let Some(shard_room) = shard_room.filter(|room| HashSlot::of(room.id) == slot)
+                && let Some(home) = shard_room.home.as_deref_mut()
+            {
+                self.review_queue
+                    .left(home.drop_reviewed().map_or(0, |dropped| dropped.len()));
+            }
+        }
+    }
+
+    /// Appends a committed frame to its room, at the end of what waits to be flushed.
+    pub(in crate::shard::core) fn adopt<S>(&mut self, entry: Entry, env: &mut Env<S>) {
+        let Some(requests) = &mut self.requests else {
+            return;
+        };
+        if entry.frame.is_empty() {
+            // A probe: nothing was said.
+            return;
+        }
+        let Some(room_slot) = self.by_id.get(&entry.room).copied() else {
+            // It has no members here.
+            requests.dropped_sent = requests.dropped_sent.max(entry.sent);
+            env.metrics.cluster_dropped.inc();
+            return;
+        };
+        requests.adopted(entry.frame.len());
+        if let Some(home) = self.home_in(room_slot) {
+            home.adopt(entry, &mut env.deflater);
+            env.metrics.cluster_adopted.inc();
+            self.note_unflushed(room_slot);
+        }
+    }
+
+    /// Whether more committed frames may be appended in this turn.
+    pub(in crate::shard::core) fn may_adopt(&self) -> bool {
+        let requests = self.requests.as_ref();
+        requests.is_none_or(|requests| !requests.has_enough())
+    }
+
+    /// Whether the cluster owes no answer to a request of this shard, nor this shard one to the cluster.
+    pub(in crate::shard::core) fn cluster_is_idle(&self) -> bool {
+        let requests = self.requests.as_ref();
+        requests.is_none_or(|requests| requests.is_idle() && self.review_queue.held() == 0)
+    }
+}
+
+/// Tells the cluster that a request is refused.
+pub(in crate::shard::core) fn refuse_request<S>(
+    key: RequestKey,
+    (code, text): (ErrorCode, &str),
+    env: &mut Env<S>,
+) {
+    let text = text.into();
+    env.outbox
+        .tell_cluster(ToCluster::Refused { key, code, text });
+}
+
+/// The kind of a member's request.
+pub(super) fn kind(action: Action) -> AskKind {
+    match action {
+        Action::SendMessage => AskKind::SendMessage,
+        Action::DeleteMessage => AskKind::DeleteMessage,
+        Action::DisconnectUser => AskKind::DisconnectUser,
+    }
+}

@@ -1,0 +1,30 @@
+//! Why requests to a room do not enter its log at once: reviews, or the order of a cluster.
+
+use super::review::Held;
+use uproar_proto::room::review::Pending;
+
+/// What is between a room's requests and its log. A room without has none of it, so that its
+/// messages pay one test.
+#[derive(Debug, Default)]
+pub(super) struct Detour {
+    /// Messages under review; present while the room is reviewed, and until the last message has
+    /// left.
+    pub(super) reviewed: Option<Pending<Held>>,
+    /// Whether a cluster orders the room, as all rooms of its nodes.
+    pub(super) is_clustered: bool,
+}
+
+impl Detour {
+    /// The detour of a room of a cluster.
+    pub(super) fn of_cluster() -> Self {
+        Self {
+            reviewed: None,
+            is_clustered: true,
+        }
+    }
+
+    /// Whether some request must take it.
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_clustered || self.reviewed.is_some()
+    }
+}

@@ -1,0 +1,143 @@
+//! A room that a cluster orders: decided here while this node is the home of its hash slot, appended everywhere.
+
+use bytes::BytesMut;
+
+use super::{HomeRoom, PublishContext, RequestFault, ShardRoom};
+use crate::shard::cluster::entry;
+use crate::shard::command::{self, PublishRequest, SenderAddress};
+use crate::shard::review::Held;
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
+use uproar_proto::cluster::engine::RequestKey;
+use uproar_proto::cluster::message::{Ask, AskKind};
+use uproar_proto::cluster::record::{Entry, Eviction};
+use uproar_proto::room::order::{NewEvent, NewMessage};
+use uproar_proto::room::review::Pending;
+use uproar_proto::ws::Deflater;
+
+impl HomeRoom {
+    /// Decides a request: charges the rates, and encodes what is to be appended into `buffer`. The room's log is left
+    /// alone: only what comes back from the cluster's log enters it. `None`: a review decides.
+    pub(in crate::shard) fn author(
+        &mut self,
+        (key, ask): (RequestKey, &Ask),
+        room_slot: Slot<ShardRoom>,
+        buffer: &mut BytesMut,
+        context: &mut PublishContext<'_>,
+    ) -> Result<Option<Entry>, RequestFault> {
+        let now = context.now.unix;
+        if ask.kind == AskKind::SendMessage && self.reviewed().is_some() {
+            let held = held(buffer, key, ask, now);
+            self.hold((ask.room, room_slot), held, context)?;
+            return Ok(None);
+        }
+        self.charge_ask(ask.kind, context)?;
+        let sent = self.write(buffer, ask, now);
+        let [subject, detail, ..] = ask.texts.get();
+        let evicts = ask.kind == AskKind::DisconnectUser;
+        let eviction = evicts.then(|| Eviction {
+            user_id: subject.into(),
+            reason: detail.into(),
+        });
+        Ok(Some(Entry {
+            is_urgent: ask.kind != AskKind::SendMessage,
+            eviction,
+            ..entry(key, ask.room, sent, buffer.split().freeze())
+        }))
+    }
+
+    /// Charges a request that came by the cluster, as those of members and of the API are charged where there is none.
+    fn charge_ask(
+        &mut self,
+        kind: AskKind,
+        context: &PublishContext<'_>,
+    ) -> Result<(), RequestFault> {
+        let action = match kind {
+            AskKind::SendMessage => Action::SendMessage,
+            AskKind::DeleteMessage => Action::DeleteMessage,
+            AskKind::DisconnectUser => Action::DisconnectUser,
+            AskKind::Event if self.room.is_full() => {
+                return Err((ErrorCode::TooManyRequests, texts::RATE));
+            }
+            // The control plane has charged it; a probe is nobody's.
+            AskKind::Event | AskKind::Probe => return Ok(()),
+        };
+        self.charge(action, context.now.tick, context.settings, context.budgets)
+    }
+
+    /// Encodes what a request asks for; returns its `SendTime`.
+    fn write(&mut self, buffer: &mut BytesMut, ask: &Ask, now: UnixTime) -> UnixTime {
+        let [subject, detail, request_id, sender_json, _] = ask.texts.get();
+        let (name, attributes_json) = match ask.kind {
+            AskKind::SendMessage => {
+                let message = NewMessage {
+                    content: subject,
+                    attributes_json: detail,
+                    request_id,
+                    sender_json,
+                };
+                return self.room.author_message(buffer, ask.id, now, message);
+            }
+            AskKind::DeleteMessage => {
+                let attributes_json = encode::deleted_attributes(subject, detail);
+                (encode::DELETED, attributes_json)
+            }
+            AskKind::DisconnectUser => {
+                let attributes_json = encode::disconnected_attributes(subject, detail);
+                (encode::DISCONNECTED, attributes_json)
+            }
+            AskKind::Event => (subject, detail.to_owned()),
+            // No room gets it.
+            AskKind::Probe => return now,
+        };
+        let event = NewEvent {
+            name,
+            attributes_json: &attributes_json,
+            request_id,
+        };
+        self.room.author_event(buffer, ask.id, now, event)
+    }
+
+    /// Drops the messages under review; later verdicts find none of them.
+    pub(in crate::shard) fn drop_reviewed(&mut self) -> Option<Pending<Held>> {
+        let dropped = self.detour.as_mut()?.reviewed.take();
+        self.set_settings(self.room.settings());
+        dropped
+    }
+
+    /// Whether a cluster orders it.
+    pub(in crate::shard) fn is_clustered(&self) -> bool {
+        self.detour
+            .as_ref()
+            .is_some_and(|detour| detour.is_clustered)
+    }
+
+    /// Appends a committed frame, and notes whom to evict once it is flushed.
+    pub(in crate::shard) fn adopt(&mut self, entry: Entry, deflater: &mut Deflater) {
+        self.room
+            .adopt(deflater, &entry.frame, entry.sent, entry.is_urgent);
+        let eviction = entry.eviction;
+        self.evictions.extend(
+            eviction.map(|Eviction { user_id, reason }| command::Eviction { user_id, reason }),
+        );
+    }
+}
+
+/// Makes what is held of a message until its verdict.
+fn held(buffer: &mut BytesMut, key: RequestKey, ask: &Ask, sent: UnixTime) -> Held {
+    let [content, attributes_json, request_id, sender_json, ip] = ask.texts.get();
+    let request = Request::SendMessage {
+        content,
+        attributes_json,
+        request_id,
+    };
+    let publish_request =
+        PublishRequest::new(buffer, &request, sender_json, ip, SenderAddress::NOWHERE);
+    Held {
+        publish_request,
+        id: ask.id,
+        sent,
+        key: Some(key),
+    }
+}

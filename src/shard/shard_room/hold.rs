@@ -1,0 +1,90 @@
+//! Messages of a reviewed room between their arrival and its log.
+
+use super::{HomeRoom, PublishContext, RequestFault, ShardRoom};
+use crate::shard::estate::rooms::Decided;
+use crate::shard::review::{Held, ReviewRequest};
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::table::Slot;
+use uproar_proto::chat::{Action, ErrorCode, texts};
+use uproar_proto::room::review::{Fallback, Full};
+
+impl HomeRoom {
+    /// Gives a message its place in the room's order and asks for its review. The verdict appends
+    /// it to the room, or its sender gets a refusal.
+    pub(super) fn hold(
+        &mut self,
+        (room, slot): (RoomId, Slot<ShardRoom>),
+        held: Held,
+        context: &mut PublishContext<'_>,
+    ) -> Result<FrameId, RequestFault> {
+        let full = (ErrorCode::TooManyRequests, texts::RATE);
+        let PublishContext {
+            review_queue,
+            settings,
+            now,
+            ..
+        } = context;
+        if review_queue.is_full() {
+            return Err(full);
+        }
+        self.pending_queue().next_ticket().map_err(|_full| full)?;
+        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
+        let id = held.id;
+        let kept = match self.room.settings().review {
+            Some(fallback) => self.ask((room, slot), held, fallback, context),
+            // The handler was detached: the message waits behind those that it still decides.
+            None => self.pending_queue().follow(held),
+        };
+        kept.map_err(|_full| full)?;
+        context.review_queue.hold(slot);
+        Ok(id)
+    }
+
+    /// Holds a message and asks for its review.
+    fn ask(
+        &mut self,
+        (room, slot): (RoomId, Slot<ShardRoom>),
+        held: Held,
+        fallback: Fallback,
+        context: &mut PublishContext<'_>,
+    ) -> Result<(), Full> {
+        let content_chars_max = self.room.settings().content_chars_max;
+        let pending = self.pending_queue();
+        let mut deadline = context.now.tick.after(context.settings.review_timeout);
+        let request = ReviewRequest {
+            room,
+            ticket: pending.next_ticket()?,
+            id: held.id,
+            publish_request: held.publish_request.clone(),
+            content_chars_max,
+            deadline,
+        };
+        if !context.review_queue.ask(slot, request) {
+            // The fallback decides once the message is next in order.
+            context.metrics.review_shed.inc();
+            deadline = context.now.tick;
+        }
+        pending.hold(held, deadline, fallback).map(|_ticket| ())
+    }
+
+    /// Puts a message that another process held at the end of the queue; one without a verdict is reviewed again. It
+    /// was charged there.
+    pub(in crate::shard) fn inherit_held(
+        &mut self,
+        place: (RoomId, Slot<ShardRoom>),
+        held: Held,
+        decided: Decided,
+        context: &mut PublishContext<'_>,
+    ) {
+        let kept = match decided {
+            _ if context.review_queue.is_full() => Err(Full),
+            Decided::Waits(fallback) => self.ask(place, held, fallback, context),
+            Decided::Allowed(rewrite) => self.pending_queue().inherit_allowed(held, rewrite),
+        };
+        match kept {
+            Ok(()) => context.review_queue.hold(place.1),
+            // It had room in a process with the same bounds.
+            Err(Full) => context.metrics.review_shed.inc(),
+        }
+    }
+}
