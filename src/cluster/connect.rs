@@ -113,6 +113,19 @@ fn pause(attempts: usize) -> Duration {
     }
 }
 
+/// Connects to the brokers once, for a command beside the server.
+///
+/// # Errors
+///
+/// None of them answers, or they refuse this node.
+pub async fn connect_once(settings: &ClusterSettings) -> Result<Client, ClusterFault> {
+    let (events, _ignored) = mpsc::unbounded_channel();
+    let inbox = "_INBOX".to_owned();
+    let client = connect(settings, options(settings)?, inbox, Line::Calls, events).await?;
+    check(&client.server_info())?;
+    Ok(client)
+}
+
 /// Connects to any of the brokers; from then on the client reconnects by itself. What happens to the connection goes to
 /// `events`.
 ///

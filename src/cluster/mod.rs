@@ -1,26 +1,160 @@
 //! This server as one node of several, by brokers that keep a replicated log: NATS JetStream.
 //!
 //! What a node does is decided by the pure engine (`uproar_proto::cluster`); this module moves its bytes. The brokers'
-//! client is used here and nowhere else.
+//! client is used here and nowhere else. Two connections: one for published records alone, which a broker may cut when
+//! this node is slow, and one for everything else.
 
 pub mod bucket;
 #[cfg(feature = "cluster")]
-#[expect(dead_code, reason = "the thread that uses the rest follows")]
+mod calls;
+#[cfg(feature = "cluster")]
 mod connect;
 mod fault;
 #[cfg(feature = "cluster")]
+mod fetch;
+mod handle;
+#[cfg(feature = "cluster")]
 mod kv;
 #[cfg(feature = "cluster")]
-#[expect(dead_code, reason = "the thread that uses the rest follows")]
 mod names;
 mod settings;
 #[cfg(feature = "cluster")]
 mod setup;
+mod state;
 pub mod survey;
+#[cfg(feature = "cluster")]
+mod thread;
+#[cfg(feature = "cluster")]
+mod token_uses;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+#[cfg(feature = "cluster")]
+pub use connect::connect_once as connect;
 pub use fault::ClusterFault;
+pub use handle::{Cluster, RegistryFacts, Snapshot};
 #[cfg(feature = "cluster")]
 pub use kv::open;
 pub use settings::ClusterSettings;
 #[cfg(feature = "cluster")]
 pub use setup::setup;
+pub use state::{State, Unready};
+
+use bucket::BucketEnd;
+use handle::{Order, Phase};
+
+use crate::clock::Clock;
+use crate::random;
+use crate::shard::mesh::ClusterEnd;
+use crate::shard::metrics::ShardMetrics;
+use crate::shard::settings::ShardSettings;
+use crate::supervisor::{self, Supervisor, Thread};
+use uproar_proto::cluster::Incarnation;
+use uproar_proto::cluster::here::About;
+
+/// Settings of the thread.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// `[cluster]`.
+    pub cluster: ClusterSettings,
+    /// Of all shards: where rooms are at home.
+    pub shard: ShardSettings,
+    /// What this node says of itself.
+    pub about: About,
+}
+
+/// What the thread has in hand.
+struct Hands {
+    settings: NodeSettings,
+    me: Incarnation,
+    end: ClusterEnd,
+    // Taken when the brokers are there.
+    bucket: Option<BucketEnd>,
+    shards: Vec<Arc<ShardMetrics>>,
+    clock: Clock,
+    orders: mpsc::UnboundedReceiver<Order>,
+    state: Arc<ArcSwap<State>>,
+    phase: watch::Sender<Phase>,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct ClusterThread {
+    cluster: Cluster,
+    thread: Thread,
+}
+
+/// Starts the thread, which looks for the brokers: [`Cluster::begun`] tells when it has them.
+///
+/// # Errors
+///
+/// No thread, descriptor or random bytes are available, or the program was built without the feature.
+pub fn start(
+    settings: NodeSettings,
+    (end, bucket): (ClusterEnd, BucketEnd),
+    shards: Vec<Arc<ShardMetrics>>,
+    clock: Clock,
+    supervisor: &Supervisor,
+) -> Result<ClusterThread, ClusterFault> {
+    let me = Incarnation::new(u64::from_le_bytes(random::bytes()?));
+    let (sender, orders) = mpsc::unbounded_channel();
+    let (phase_sender, phase) = watch::channel(Phase::Beginning);
+    let state = Arc::<ArcSwap<State>>::default();
+    let cluster = Cluster {
+        orders: sender,
+        state: Arc::clone(&state),
+        phase,
+        clock,
+        me,
+    };
+    let bell = Arc::clone(&end.bell);
+    let hands = Hands {
+        settings,
+        me,
+        end,
+        bucket: Some(bucket),
+        shards,
+        clock,
+        orders,
+        state,
+        phase: phase_sender,
+    };
+    let thread = spawn(hands, move || bell.press(), supervisor)?;
+    Ok(ClusterThread { cluster, thread })
+}
+
+#[cfg(feature = "cluster")]
+fn spawn(
+    hands: Hands,
+    wake: impl Fn() + Send + Sync + 'static,
+    supervisor: &Supervisor,
+) -> Result<Thread, ClusterFault> {
+    let runtime = supervisor::runtime()?;
+    let work = move |pulse: &supervisor::Pulse| thread::run(runtime, hands, pulse);
+    Ok(supervisor.thread("cluster", wake, work)?)
+}
+
+#[cfg(not(feature = "cluster"))]
+fn spawn(
+    _hands: Hands,
+    _wake: impl Fn() + Send + Sync + 'static,
+    _supervisor: &Supervisor,
+) -> Result<Thread, ClusterFault> {
+    Err(ClusterFault::NotBuilt)
+}
+
+impl ClusterThread {
+    /// A handle for the control plane.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.clone()
+    }
+
+    /// Ends the thread. Call when the shards have ended.
+    pub fn stop(self) {
+        self.cluster.stop();
+        self.thread.join();
+    }
+}

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, context::GetStreamErrorKind};
 
-use super::connect::{self, Line, told};
+use super::connect::{self, told};
 use super::fault::ClusterFault;
 use super::names::{Names, PARTS, Part};
 use super::settings::ClusterSettings;
@@ -22,21 +22,14 @@ use uproar_proto::base::limits::{
 ///
 /// A broker does not answer or is unfit, or a stream cannot be made or is set up differently.
 pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
-    let options = connect::options(settings)?;
     for server in &settings.servers {
         let one = ClusterSettings {
             servers: vec![server.clone()],
             ..settings.clone()
         };
-        let (events, _ignored) = tokio::sync::mpsc::unbounded_channel();
-        let inbox = "_INBOX".to_owned();
-        let client = connect::connect(&one, options.clone(), inbox, Line::Calls, events).await?;
-        connect::check(&client.server_info())?;
+        connect::connect_once(&one).await?;
     }
-    let (events, _ignored) = tokio::sync::mpsc::unbounded_channel();
-    let inbox = "_INBOX".to_owned();
-    let client = connect::connect(settings, options, inbox, Line::Calls, events).await?;
-    let brokers = context(client);
+    let brokers = context(connect::connect_once(settings).await?);
     for config in wanted(settings) {
         let stream = config.name.clone();
         brokers

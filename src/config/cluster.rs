@@ -33,13 +33,6 @@ pub(super) fn resolve(
     )?;
     let servers = given.servers.unwrap_or_default();
     brokers(&servers, check)?;
-    let node = given.node.or_else(host_name).unwrap_or_default();
-    check.holds(
-        is_word(&node, 64, "-._"),
-        "cluster.node",
-        &node,
-        "1 to 64 letters, digits, dashes, dots and underscores",
-    )?;
     let secret_file = given.secret_file.unwrap_or_default();
     check.requires(
         "cluster.name",
@@ -63,7 +56,7 @@ pub(super) fn resolve(
     Ok(Some(ClusterSettings {
         name,
         servers,
-        node,
+        node: node(given.node, check)?,
         credentials: given.credentials,
         tls_ca: given.tls_ca,
         tls_identity,
@@ -89,6 +82,14 @@ fn needs_a_name(given: &Cluster, check: &Check<'_>) -> Result<(), ConfigError> {
         check.requires(key, has_value, "cluster.name", named)?;
     }
     Ok(())
+}
+
+/// What this node is called, if nobody says otherwise as its host is.
+fn node(given: Option<String>, check: &Check<'_>) -> Result<String, ConfigError> {
+    let node = given.or_else(host_name).unwrap_or_default();
+    let must = "1 to 64 letters, digits, dashes, dots and underscores";
+    check.holds(is_word(&node, 64, "-._"), "cluster.node", &node, must)?;
+    Ok(node)
 }
 
 fn brokers(servers: &[String], check: &Check<'_>) -> Result<(), ConfigError> {

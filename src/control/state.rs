@@ -15,6 +15,7 @@ use super::phase::PhaseSetter;
 use super::registry::Registry;
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::exposition::Exposition;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
@@ -36,6 +37,8 @@ pub struct ControlSettings {
     pub archive: Archive,
     /// What one address may hold of the listener.
     pub admission: ControlAdmissionSettings,
+    /// The cluster, on a node of one.
+    pub cluster: Option<Cluster>,
 }
 
 /// Settings that a running control plane takes over.

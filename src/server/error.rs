@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::remedy::{bind_remedy, directory_remedy, ring_remedy};
+use crate::cluster::ClusterFault;
 use crate::control::access::KeyFileError;
 use crate::control::store::StoreError;
 use uproar_proto::token::KeyringError;
@@ -115,6 +117,9 @@ pub(crate) enum StartError {
     /// The server that serves does not hand over.
     #[error("cannot take over: {0}")]
     TakeOver(String),
+    /// The node cannot join its cluster.
+    #[error("cluster: {0}")]
+    Cluster(Arc<ClusterFault>),
     /// A task of the control thread ended.
     #[error("{task} ended, which must live: {cause}")]
     Task {
@@ -146,6 +151,7 @@ impl StartError {
             | Self::Room(_)
             | Self::Certificates(_)
             | Self::TakeOver(_)
+            | Self::Cluster(_)
             | Self::Task { .. }
             | Self::Runtime(_) => 1,
         }

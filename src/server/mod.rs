@@ -8,6 +8,7 @@ mod error;
 mod heartbeat;
 mod keys;
 mod listeners;
+mod node;
 mod notify;
 mod orders;
 mod pem;

@@ -94,6 +94,18 @@ impl Signals {
         }
     }
 
+    /// Waits for a signal to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn stop_requested(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Whether a signal to stop has already arrived.
     pub(super) async fn is_stop_requested(&mut self) -> bool {
         // The runtime checks for signals when its tasks yield.

@@ -22,8 +22,9 @@ use super::reload::{self, Reload};
 use super::tls::LiveTls;
 use super::upgrade::{self, Files, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
-use super::{Ready, StartError, demo};
+use super::{Ready, StartError, demo, node};
 use crate::clock::Clock;
+use crate::cluster::{Cluster, ClusterThread};
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
 use crate::control::access::Keys;
 use crate::control::archive::{Archive, ArchiveThread};
@@ -62,6 +63,8 @@ pub(super) struct Serving {
 pub(super) struct Threads {
     pub(super) shards: Shards,
     pub(super) archive: ArchiveThread,
+    /// On a node of a cluster.
+    pub(super) cluster: Option<ClusterThread>,
 }
 
 /// The control listener, with the addresses to announce.
@@ -81,6 +84,7 @@ impl Serving {
         Threads {
             mut shards,
             archive,
+            cluster,
         }: Threads,
         listener: ControlListener,
         on_ready: impl FnOnce(&Ready),
@@ -93,18 +97,23 @@ impl Serving {
             inherited: _,
         } = process;
         let (to_shards, to_archive) = (gateway.clone(), archive.archive());
+        let to_cluster = cluster.as_ref().map(ClusterThread::cluster);
         let serving = async {
             let opening = Opening {
                 shards: &mut shards,
                 listener,
                 signals,
             };
-            self.serve(opening, to_shards, to_archive, on_ready).await
+            let threads = (to_shards, to_archive, to_cluster);
+            self.serve(opening, threads, on_ready).await
         };
         let outcome = LocalSet::new().block_on(&runtime, serving);
         // Also after a failed start: the shards run already.
         gateway.stop();
         shards.join();
+        if let Some(cluster) = cluster {
+            cluster.stop();
+        }
         archive.stop();
         outcome
     }
@@ -112,8 +121,7 @@ impl Serving {
     async fn serve(
         mut self,
         opening: Opening<'_>,
-        gateway: Gateway,
-        archive: Archive,
+        (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
         on_ready: impl FnOnce(&Ready),
     ) -> Result<Ended, StartError> {
         let Opening {
@@ -131,9 +139,10 @@ impl Serving {
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
-        let plane = self.plane(&shards.metrics, gateway.clone(), archive, &upgrade)?;
+        let to_threads = (gateway.clone(), archive, cluster.clone());
+        let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
         let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
-        if signals.is_stop_requested().await {
+        if !node::begun(cluster.as_ref(), &mut signals).await? {
             tracing::info!("stopped before anybody was accepted");
             return Ok(Ended::Drained);
         }
@@ -144,6 +153,7 @@ impl Serving {
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
         plane.drains.ready.store(true, Ordering::Release);
+        node::has_all_rooms(cluster.as_ref());
         // What `on_ready` tells people has not changed.
         let on_ready = taken_over.is_none().then_some(on_ready);
         listener.announce(shards.address, room, on_ready);
@@ -168,12 +178,11 @@ impl Serving {
     fn plane(
         self,
         shards: &[Arc<metrics::ShardMetrics>],
-        gateway: Gateway,
-        archive: Archive,
+        (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
         upgrade: &Upgrade,
     ) -> Result<Plane, StartError> {
         let ready = Arc::new(AtomicBool::new(false));
-        let figures = self.figures(shards, upgrade);
+        let figures = self.figures(shards, upgrade, cluster.clone());
         let review_figures = Rc::clone(&figures.reviews);
         let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
         let (settings, clock) = (self.settings, self.clock);
@@ -187,6 +196,7 @@ impl Serving {
             archive: archive.clone(),
             admission: settings.control_admission,
             supervisor: self.supervisor,
+            cluster,
         };
         let control = Control::new(
             control_settings,
@@ -244,8 +254,14 @@ impl Serving {
         }
     }
 
-    fn figures(&self, shards: &[Arc<metrics::ShardMetrics>], upgrade: &Upgrade) -> Figures {
+    fn figures(
+        &self,
+        shards: &[Arc<metrics::ShardMetrics>],
+        upgrade: &Upgrade,
+        cluster: Option<Cluster>,
+    ) -> Figures {
         Figures {
+            cluster,
             shards: shards.to_vec(),
             reloads: Arc::default(),
             tls: Rc::clone(&self.tls),
@@ -411,6 +427,7 @@ impl ControlListener {
 
 /// Everything that `/metrics` shows beside the control thread's own counters.
 struct Figures {
+    cluster: Option<Cluster>,
     shards: Vec<Arc<metrics::ShardMetrics>>,
     reloads: Arc<reload::Reloads>,
     tls: LiveTls,
@@ -437,6 +454,9 @@ impl Figures {
             self.process.render(out);
             self.listeners.render(out);
             self.take_overs.render(out);
+            if let Some(cluster) = &self.cluster {
+                cluster.render(out);
+            }
         })
     }
 }

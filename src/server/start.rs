@@ -12,7 +12,7 @@ use super::orders::Ended;
 use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed, Journals};
-use super::{Process, Ready, StartError, demo, keys, load_keyring, preflight, tls};
+use super::{Process, Ready, StartError, demo, keys, load_keyring, node, preflight, tls};
 use crate::clock::Clock;
 use crate::config::{Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
@@ -33,6 +33,7 @@ pub(crate) fn run(
     running: Running,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<Ended, StartError> {
+    node::refuse_take_over(&settings)?;
     let mut handed = match &settings.take_over {
         Some(data_dir) => upgrade::greet(&settings, data_dir)?,
         None => None,
@@ -183,7 +184,7 @@ fn start_threads(
         journals: Some(journals),
         handshake_config,
         archive: true,
-        cluster: false,
+        cluster: settings.cluster.is_some(),
         pin: settings.pin,
         clock,
         supervisor,
@@ -192,7 +193,12 @@ fn start_threads(
     let end = shards.archive.take().expect("requested, and taken once");
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;
-    Ok(Threads { shards, archive })
+    let cluster = node::start(settings, &mut shards, clock, supervisor)?;
+    Ok(Threads {
+        shards,
+        archive,
+        cluster,
+    })
 }
 
 /// Logs the program, its process and its configuration.

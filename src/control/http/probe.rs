@@ -9,6 +9,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
+use crate::cluster::{Cluster, Unready};
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
 use uproar_proto::base::limits::LIVENESS_MAX;
@@ -28,7 +29,10 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
         "/readyz" | "/startupz" if !control.ready.load(Ordering::Acquire) => {
             (503, "not ready\n".to_owned())
         }
-        "/readyz" | "/startupz" => alive(control, "ready\n").await,
+        "/readyz" | "/startupz" => match clustered(control) {
+            Ok(()) => alive(control, "ready\n").await,
+            Err(reason) => (503, format!("not ready: {reason}\n")),
+        },
         "/metrics" => (200, metrics(control)),
         "/" => (200, INDEX.to_owned()),
         _ => return None,
@@ -38,6 +42,12 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
     let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     Some(response)
+}
+
+/// Whether viewers are welcome as far as the cluster goes, if there is one.
+fn clustered(control: &Control) -> Result<(), Unready> {
+    let cluster = control.settings.cluster.as_ref();
+    cluster.map_or(Ok(()), Cluster::ready)
 }
 
 /// All slots are busy, and this one is reserved for health checks.

@@ -107,6 +107,7 @@ impl World {
                 supervisor: supervisor.clone(),
                 archive: archive.archive(),
                 admission: ControlAdmissionSettings::default(),
+                cluster: None,
             },
             Registry::load(store).expect("an empty database"),
             gateway.clone(),

@@ -61,8 +61,11 @@ def test_each_family_is_described(server):
         whole = name if name.startswith("process_") else f"uproar_{name}"
         described[whole] = (kind, set(re.findall(r"`(\w+)`", named)))
     shown = {name: (kind, labels(page, name)) for name, kind in families(page).items()}
-    # This server speaks no TLS, so it has no certificate.
+    # This server speaks no TLS, so it has no certificate, and it is no node of a cluster.
     described.pop("uproar_tls_certificate_not_after_timestamp_seconds")
+    of_nodes = table.partition("## On a node of a cluster")[2]
+    for name in re.findall(r"^\| `(\w+)` \|", of_nodes, re.M):
+        described.pop(f"uproar_{name}")
     assert shown == described
 
 

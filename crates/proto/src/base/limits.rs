@@ -748,8 +748,27 @@ pub const CLUSTER_COMMANDS_MAX: usize = 8 * 1024;
 pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one stream of logs; a cluster has eight. 50 s of 100,000 messages a second; the oldest go first.
 pub const CLUSTER_LOG_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// An append or a read that is not answered after this is asked again: ten times what a quorum under load takes.
+pub const CLUSTER_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Records of one answer to a read of a log. With their bytes they bound what a node holds while it catches up.
+pub const CLUSTER_FETCH_RECORDS_MAX: usize = 512;
+/// Bytes of them, beyond which the answer ends.
+pub const CLUSTER_FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Token uses of one node that wait for the brokers; further ones wait in the node. At 3 ms each, 600,000 a second.
+pub const CLUSTER_TOKEN_USES_MAX: usize = 2048;
+/// Items of one source that the cluster's thread takes in a turn, so that none waits for another's flood.
+pub const CLUSTER_TURN_MESSAGES_MAX: usize = 1024;
+/// How often a node looks at itself: `/readyz` and `/metrics` show that view.
+pub const CLUSTER_STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// A node is not ready when no probe has come back through the home and the log for this long: five probes.
+pub const CLUSTER_PROBE_MAX: Duration = Duration::from_secs(5);
+/// A node is not ready, and no home, while its clock is further than this from the brokers'.
+pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(2);
+/// Time whose records tell how far the clocks are apart. A silent log has a record each `CLUSTER_PULSE`.
+pub const CLUSTER_SKEW_WINDOW: Duration = Duration::from_secs(15);
 /// How much longer than any token lives its use is remembered: clocks may differ, and brokers look once in a while.
 pub const CLUSTER_TOKEN_AGE_SPARE: Duration = Duration::from_mins(5);
 const _: () = assert!(CLUSTER_BATCH_BYTES_MAX * 3 / 2 <= CLUSTER_HELD_BYTES_MAX);
 const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());
+const _: () = assert!(CLUSTER_SKEW_WINDOW.as_secs() >= CLUSTER_PULSE.as_secs());

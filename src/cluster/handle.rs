@@ -1,0 +1,185 @@
+//! What the control plane has of the cluster: its state and its orders.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::fault::ClusterFault;
+use super::state::{State, Unready};
+use crate::clock::Clock;
+use crate::exposition::Exposition;
+use uproar_proto::base::limits::CLUSTER_SILENT;
+use uproar_proto::cluster::engine::Status;
+use uproar_proto::cluster::{HashSlot, Incarnation};
+use uproar_proto::token::KeyId;
+
+/// The handle of a node's cluster thread. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) state: Arc<ArcSwap<State>>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) clock: Clock,
+    pub(super) me: Incarnation,
+}
+
+/// How far the thread is.
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    /// It looks for the brokers, and reads the end of each log.
+    Beginning,
+    /// It has read the end of each log, and follows them.
+    Begun,
+    /// It cannot begin.
+    Failed(Arc<ClusterFault>),
+}
+
+/// What the thread is told by the control plane.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// What this node says of itself.
+    Facts(RegistryFacts),
+    /// Hand all hash slots over, and take none; or not any more.
+    Drain(bool),
+    /// Hand a hash slot over.
+    Move(HashSlot, Incarnation),
+    /// Hash slots that were moved go where they belong.
+    Balance,
+    /// Tell everything.
+    Status(oneshot::Sender<Snapshot>),
+    /// Ask the brokers.
+    Request(String, Bytes, oneshot::Sender<io::Result<Bytes>>),
+    /// End.
+    Stop,
+}
+
+/// Everything about the cluster, as this node knows it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What the engine knows.
+    pub status: Status,
+    /// What this thread knows.
+    pub state: Arc<State>,
+    /// The configured brokers.
+    pub servers: Vec<String>,
+}
+
+/// What the control plane adds to a node's signs of life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryFacts {
+    /// Whether the node has every room, and may be a home.
+    pub is_current: bool,
+    /// The newest revision of the registry that it has.
+    pub revision: u64,
+    /// Sealing keys that it opens tokens with.
+    pub key_ids: Vec<KeyId>,
+}
+
+impl Cluster {
+    /// This process, as the others know it.
+    pub fn me(&self) -> Incarnation {
+        self.me
+    }
+
+    /// Returns when brokers are connected, the streams are as they must be, and the end of each log was read.
+    ///
+    /// # Errors
+    ///
+    /// Something that waiting does not mend. Brokers that do not answer are waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn begun(&self) -> Result<(), Arc<ClusterFault>> {
+        let mut phase = self.phase.clone();
+        let settled = phase
+            .wait_for(|phase| !matches!(phase, Phase::Beginning))
+            .await;
+        match settled.as_deref() {
+            Ok(Phase::Failed(fault)) => Err(Arc::clone(fault)),
+            Ok(Phase::Beginning | Phase::Begun) => Ok(()),
+            // The supervisor tells why.
+            Err(_ended) => Err(Arc::new(ended().into())),
+        }
+    }
+
+    /// Whether viewers are welcome, as far as the cluster goes.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn ready(&self) -> Result<(), Unready> {
+        self.state.load().ready(self.clock.now().tick)
+    }
+
+    /// Number of nodes that are alive, this one included.
+    pub fn live_nodes(&self) -> usize {
+        self.state.load().live_nodes()
+    }
+
+    /// Everything that is known now; `None` if the thread does not answer for 3 s.
+    pub async fn status(&self) -> Option<Snapshot> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Status(answer));
+        tokio::time::timeout(CLUSTER_SILENT, answered)
+            .await
+            .ok()?
+            .ok()
+    }
+
+    /// Asks the brokers, and returns the answer's payload.
+    ///
+    /// # Errors
+    ///
+    /// No answer within 2 s.
+    pub async fn request(&self, subject: &str, payload: Bytes) -> io::Result<Bytes> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Request(subject.to_owned(), payload, answer));
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Adds what the control plane knows of this node to its signs of life.
+    pub fn tell(&self, facts: RegistryFacts) {
+        self.order(Order::Facts(facts));
+    }
+
+    /// Hands all hash slots over to other nodes and takes none, or takes its share again.
+    pub fn drain(&self, begins: bool) {
+        self.order(Order::Drain(begins));
+    }
+
+    /// Hands a hash slot over to a node, wherever its home is.
+    pub fn move_slot(&self, slot: HashSlot, to: Incarnation) {
+        self.order(Order::Move(slot, to));
+    }
+
+    /// Lets hash slots that were moved go where they belong.
+    pub fn balance(&self) {
+        self.order(Order::Balance);
+    }
+
+    /// Adds the cluster's figures to `/metrics`.
+    pub fn render(&self, page: &mut Exposition) {
+        self.state.load().render(page);
+    }
+
+    pub(super) fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        // The supervisor ends the process when the thread ends.
+        let _ended = self.orders.send(order);
+    }
+}
+
+/// How long a request of an operator waits.
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(2);
+
+fn ended() -> io::Error {
+    io::Error::other("the cluster's thread has ended")
+}

@@ -1,0 +1,280 @@
+//! What a node knows about its cluster, four times a second: whether it is ready, and its figures.
+
+use std::time::Duration;
+
+use crate::exposition::{Exposition, Family};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::{CLUSTER_PROBE_MAX, CLUSTER_SKEW_MAX};
+use uproar_proto::cluster::engine::Counts;
+
+/// A node's view.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Round trip of the newest probe through the home and the log of some hash slot, and when it came back.
+    pub probe: Option<(Duration, Tick)>,
+    /// How far this machine's clock is ahead of the brokers', in nanoseconds, below 0 if it is behind; as the median of
+    /// all streams has it, so that one broker's clock does not count.
+    pub skew_nanos: i64,
+    /// Whether this node hands its hash slots over.
+    pub is_draining: bool,
+    /// A process that has this node's name, if there is one.
+    pub namesake: Option<u32>,
+    /// Connections to brokers, of two.
+    pub connected: usize,
+    /// Name and version of the broker that calls go to.
+    pub broker: String,
+    /// What a broker is that this node cannot work with, if it is connected to such a one.
+    pub unfit: Option<String>,
+    pub(super) figures: Figures,
+}
+
+/// Counts for `/metrics`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    pub(super) nodes: usize,
+    pub(super) slots_home: usize,
+    pub(super) counts: Counts,
+    pub(super) kept_bytes: usize,
+    pub(super) authored_bytes: usize,
+    pub(super) append_nanos: u64,
+    pub(super) appends_answered: u64,
+    pub(super) apply_lag: Duration,
+    pub(super) token_uses: [u64; 3],
+    pub(super) token_uses_waiting: usize,
+    pub(super) registry_revision: u64,
+    pub(super) reconnects: u64,
+    pub(super) slow: u64,
+}
+
+/// Why viewers are not welcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// No probe came back lately.
+    #[error(
+        "no message went through the cluster and back for {for_s} s: this node, its brokers, or homes of rooms do not work"
+    )]
+    Probe {
+        /// Since the last one.
+        for_s: u64,
+    },
+    /// None ever did.
+    #[error("no message went through the cluster and back yet")]
+    NoProbe,
+    /// The clock is off.
+    #[error(
+        "this machine's clock is {by_ms} ms off those of the brokers; 2000 are allowed: check NTP"
+    )]
+    Clock {
+        /// By how much.
+        by_ms: u64,
+    },
+    /// The node leaves.
+    #[error("this node is draining")]
+    Draining,
+    /// The broker is unfit.
+    #[error("{0}")]
+    Broker(String),
+    /// Another process has the same name.
+    #[error("process {0} is a node of the same name: give each its own cluster.node")]
+    Name(u32),
+}
+
+impl State {
+    /// Whether viewers are welcome.
+    pub(super) fn ready(&self, now: Tick) -> Result<(), Unready> {
+        if let Some(what) = &self.unfit {
+            return Err(Unready::Broker(what.clone()));
+        }
+        if let Some(process) = self.namesake {
+            return Err(Unready::Name(process));
+        }
+        if self.is_draining {
+            return Err(Unready::Draining);
+        }
+        if !self.is_clock_near() {
+            let by_ms = self.skew_nanos.unsigned_abs() / 1_000_000;
+            return Err(Unready::Clock { by_ms });
+        }
+        let Some((_, back)) = self.probe else {
+            return Err(Unready::NoProbe);
+        };
+        let silence = now.since(back);
+        if silence > CLUSTER_PROBE_MAX {
+            let for_s = silence.as_secs();
+            return Err(Unready::Probe { for_s });
+        }
+        Ok(())
+    }
+
+    /// Whether this machine's clock is near those of the brokers.
+    pub(super) fn is_clock_near(&self) -> bool {
+        u128::from(self.skew_nanos.unsigned_abs()) <= CLUSTER_SKEW_MAX.as_nanos()
+    }
+
+    pub(super) fn live_nodes(&self) -> usize {
+        self.figures.nodes.max(1)
+    }
+
+    /// Adds the figures to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition) {
+        let Figures { counts, .. } = &self.figures;
+        let figures = &self.figures;
+        page.single(&NODES, figures.nodes);
+        page.single(&BROKERS, self.connected);
+        page.single(&SLOTS, figures.slots_home);
+        let mut series = page.family(&TAKEOVERS);
+        series.add(&[("cause", "failed_home")], counts.takeovers_failed_home);
+        series.add(&[("cause", "planned")], counts.takeovers_planned);
+        series.add(&[("cause", "vacant")], counts.takeovers_vacant);
+        page.single(&FENCED, counts.fenced);
+        let sum = Duration::from_nanos(figures.append_nanos).as_secs_f64();
+        page.family(&APPEND_SECONDS)
+            .summary(&[], sum, figures.appends_answered);
+        page.single(&APPENDS, counts.appends);
+        page.single(&ENTRIES, counts.appended_entries);
+        let mut series = page.family(&CONFLICTS);
+        series.add(&[("result", "own")], counts.conflicts_own);
+        series.add(&[("result", "foreign")], counts.conflicts_foreign);
+        series.add(&[("result", "nothing")], counts.conflicts_nothing);
+        series.add(&[("result", "unknown")], counts.appends_unknown);
+        let roundtrip = self.probe.map_or(0.0, |(took, _)| took.as_secs_f64());
+        page.single(&ROUNDTRIP, roundtrip);
+        page.single(&LAG, figures.apply_lag.as_secs_f64());
+        let mut series = page.family(&GAPS);
+        series.add(&[("result", "filled")], counts.gaps_filled);
+        series.add(&[("result", "skipped")], counts.gaps_skipped);
+        page.single(&REPEATED, counts.duplicates);
+        page.single(&KEPT, figures.kept_bytes);
+        page.single(&AUTHORED, figures.authored_bytes);
+        page.single(&RESENT, counts.requests_resent);
+        page.single(&UNKNOWN, counts.requests_unknown);
+        page.single(&OVER_BOUND, counts.requests_over_bound);
+        page.single(&UNREADABLE, counts.unreadable);
+        page.single(&REGRESSIONS, counts.regressions);
+        let mut series = page.family(&TOKENS);
+        for (outcome, count) in ["first", "again", "unknown"].iter().zip(figures.token_uses) {
+            series.add(&[("outcome", outcome)], count);
+        }
+        page.single(&TOKENS_WAITING, figures.token_uses_waiting);
+        page.single(&RECONNECTS, figures.reconnects);
+        page.single(&SLOW, figures.slow);
+        page.single(&REVISION, figures.registry_revision);
+        page.single(&SKEW, Skew(self.skew_nanos));
+    }
+}
+
+/// Nanoseconds as seconds, with their sign.
+struct Skew(i64);
+
+impl std::fmt::Display for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let size = Duration::from_nanos(self.0.unsigned_abs());
+        write!(f, "{sign}{}", size.as_secs_f64())
+    }
+}
+
+const NODES: Family = Family::gauge(
+    "uproar_cluster_nodes",
+    "Nodes that are alive, this one included.",
+);
+const BROKERS: Family = Family::gauge(
+    "uproar_cluster_brokers_connected",
+    "Connections to brokers, of two.",
+);
+const SLOTS: Family = Family::gauge(
+    "uproar_cluster_slots_home",
+    "Hash slots whose home is this node.",
+);
+const TAKEOVERS: Family = Family::counter(
+    "uproar_cluster_takeovers_total",
+    "Hash slots that this node took over.",
+);
+const FENCED: Family = Family::counter(
+    "uproar_cluster_fenced_total",
+    "Hash slots that another node took over from this one unasked.",
+);
+const APPEND_SECONDS: Family = Family::summary(
+    "uproar_cluster_append_seconds",
+    "From an append to its acknowledgement by a quorum.",
+);
+const APPENDS: Family = Family::counter(
+    "uproar_cluster_appends_total",
+    "Records appended by this node.",
+);
+const ENTRIES: Family = Family::counter(
+    "uproar_cluster_appended_frames_total",
+    "Frames in records appended by this node.",
+);
+const CONFLICTS: Family = Family::counter(
+    "uproar_cluster_append_conflicts_total",
+    "Appends that were not acknowledged at once.",
+);
+const ROUNDTRIP: Family = Family::gauge(
+    "uproar_cluster_roundtrip_seconds",
+    "Of the newest probe: to a home, into the log, and back.",
+);
+const LAG: Family = Family::gauge(
+    "uproar_cluster_apply_lag_seconds",
+    "From the time stamp of the newest record of the brokers to its reading here, clocks compared.",
+);
+const GAPS: Family = Family::counter(
+    "uproar_cluster_gaps_total",
+    "Gaps in the published records: read from the log, or older than it.",
+);
+const REPEATED: Family = Family::counter(
+    "uproar_cluster_repeated_records_total",
+    "Records that came again, and were dropped.",
+);
+const KEPT: Family = Family::gauge(
+    "uproar_cluster_requests_kept_bytes",
+    "Requests of this node without an outcome.",
+);
+const AUTHORED: Family = Family::gauge(
+    "uproar_cluster_authored_bytes",
+    "Frames of this home that wait for the log.",
+);
+const RESENT: Family = Family::counter(
+    "uproar_cluster_requests_resent_total",
+    "Requests that were sent to a home again.",
+);
+const UNKNOWN: Family = Family::counter(
+    "uproar_cluster_requests_unknown_total",
+    "Requests whose outcome was not known in time.",
+);
+const OVER_BOUND: Family = Family::counter(
+    "uproar_cluster_requests_refused_total",
+    "Requests refused because too many wait for their outcome.",
+);
+const UNREADABLE: Family = Family::counter(
+    "uproar_cluster_unreadable_total",
+    "Records and messages that this version cannot read.",
+);
+const REGRESSIONS: Family = Family::counter(
+    "uproar_cluster_log_regressions_total",
+    "Logs that lost records which brokers had acknowledged, or that were made anew.",
+);
+const TOKENS: Family = Family::counter(
+    "uproar_cluster_token_uses_total",
+    "Uses of tokens that the cluster was asked about.",
+);
+const TOKENS_WAITING: Family = Family::gauge(
+    "uproar_cluster_token_uses_waiting",
+    "Uses of tokens without an answer yet.",
+);
+const RECONNECTS: Family = Family::counter(
+    "uproar_cluster_reconnects_total",
+    "Connections to brokers that were made anew.",
+);
+const SLOW: Family = Family::counter(
+    "uproar_cluster_slow_consumer_total",
+    "Times that this node was too slow for its brokers, and read from the log.",
+);
+const REVISION: Family = Family::gauge(
+    "uproar_cluster_registry_revision",
+    "Newest change of the registry that this node has.",
+);
+const SKEW: Family = Family::gauge(
+    "uproar_cluster_clock_skew_seconds",
+    "How far this machine's clock is ahead of the brokers'.",
+);

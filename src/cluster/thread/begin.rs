@@ -1,0 +1,196 @@
+//! The thread's beginning: connections, checks, subscriptions.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::super::connect::{self, Line};
+use super::super::fault::ClusterFault;
+use super::super::handle::{Order, Phase};
+use super::super::names::Names;
+use super::super::state::State;
+use super::super::token_uses::TokenUses;
+use super::super::{Hands, calls::Calls};
+use super::super::{kv, setup};
+use super::deliver::Shards;
+use super::lines::Lines;
+use super::skew::Skew;
+use super::{Incoming, Node};
+use crate::net::event::Event;
+use crate::supervisor::{Pulse, Stopped};
+use uproar_proto::base::limits::HASH_SLOTS;
+use uproar_proto::cluster::Incarnation;
+use uproar_proto::cluster::engine::{Engine, EngineSettings};
+use uproar_proto::cluster::here::Facts;
+
+/// Between two attempts to reach brokers of which none answers.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is said that none does.
+const LINES: u32 = 10;
+
+/// Why there is no beginning.
+enum End {
+    Stopped,
+    Failed(ClusterFault),
+}
+
+/// The connections, checked.
+struct Ready {
+    records_client: async_nats::Client,
+    calls: Calls,
+    incoming: Incoming,
+    events: mpsc::UnboundedReceiver<(Line, async_nats::Event)>,
+}
+
+/// Waits for brokers, and serves. A fault that waiting does not mend goes to the handle; then the thread only waits for
+/// its end.
+pub(super) async fn begin(mut hands: Hands, event: Event, pulse: &Pulse) -> io::Result<Stopped> {
+    let names = Names::new(&hands.settings.cluster.name);
+    let ready = Box::pin(ready(&mut hands, &names, &event, pulse)).await;
+    let ready = match ready {
+        Ok(ready) => ready,
+        Err(End::Stopped) => return Ok(Stopped),
+        Err(End::Failed(fault)) => {
+            hands.phase.send_replace(Phase::Failed(Arc::new(fault)));
+            let never = std::future::pending::<()>();
+            let _told = while_alive(&mut hands, &event, pulse, never).await;
+            return Ok(Stopped);
+        }
+    };
+    Box::pin(serve(hands, event, pulse, ready)).await
+}
+
+async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> io::Result<Stopped> {
+    if let Some(bucket) = hands.bucket.take() {
+        let brokers = setup::context(ready.calls.client().clone());
+        let cluster = hands.settings.cluster.name.clone();
+        tokio::task::spawn_local(async move { kv::serve(brokers, &cluster, bucket).await });
+    }
+    let settings = &hands.settings;
+    let now = hands.clock.now();
+    let engine = EngineSettings {
+        me: hands.me,
+        about: settings.about.clone(),
+        linger: settings.cluster.linger,
+    };
+    let receivers = std::mem::take(&mut hands.end.receivers);
+    let mailboxes = std::mem::take(&mut hands.end.mailboxes);
+    let shards = Shards::new(settings.shard.clone(), receivers, mailboxes);
+    let (finder, found) = mpsc::unbounded_channel();
+    let node = Node {
+        engine: Engine::new(engine, now),
+        shards,
+        token_uses: TokenUses::new(hands.me),
+        next_state: hands.clock.instant(now.tick),
+        hands,
+        event,
+        pulse,
+        calls: ready.calls,
+        records_client: ready.records_client,
+        incoming: ready.incoming,
+        appending: vec![None; HASH_SLOTS],
+        found,
+        finder,
+        events: ready.events,
+        read: vec![false; HASH_SLOTS],
+        unread: HASH_SLOTS,
+        skew: Skew::default(),
+        lines: Lines::default(),
+        state: State::default(),
+        facts: Facts::default(),
+        registry: super::super::handle::RegistryFacts::default(),
+        interrupted: VecDeque::new(),
+        stopping: false,
+    };
+    Box::pin(node.serve()).await
+}
+
+/// Connects, checks and subscribes; while no broker answers, again and again.
+async fn ready(
+    hands: &mut Hands,
+    names: &Names,
+    event: &Event,
+    pulse: &Pulse,
+) -> Result<Ready, End> {
+    let mut attempt = 0;
+    loop {
+        let (settings, me) = (hands.settings.cluster.clone(), hands.me);
+        let connecting = Box::pin(connected(&settings, names, me));
+        match while_alive(hands, event, pulse, connecting).await? {
+            Ok(ready) => return Ok(ready),
+            Err(fault @ ClusterFault::Silent { .. }) => {
+                if attempt % LINES == 0 {
+                    tracing::warn!(cause = %fault, "cluster: waiting for the brokers");
+                }
+                attempt += 1;
+                while_alive(hands, event, pulse, tokio::time::sleep(PAUSE)).await?;
+            }
+            Err(fault) => return Err(End::Failed(fault)),
+        }
+    }
+}
+
+async fn connected(
+    settings: &super::super::ClusterSettings,
+    names: &Names,
+    me: Incarnation,
+) -> Result<Ready, ClusterFault> {
+    let inbox = names.inbox(me);
+    let options = connect::options(settings)?;
+    let (sender, events) = mpsc::unbounded_channel();
+    let mut clients = Vec::new();
+    for line in [Line::Records, Line::Calls] {
+        let inbox = format!("{inbox}.{}", line.name());
+        let client = connect::connect(settings, options.clone(), inbox, line, sender.clone());
+        let client = client.await?;
+        connect::check(&client.server_info())?;
+        clients.push(client);
+    }
+    let [records_client, client] = clients.try_into().expect("one for each line");
+    setup::check(&setup::context(client.clone()), settings).await?;
+    let calls = Calls::new(client.clone(), names.clone(), &inbox);
+    let silent = |error: async_nats::SubscribeError| ClusterFault::Silent {
+        servers: settings.servers.join(", "),
+        cause: error.to_string(),
+    };
+    let incoming = Incoming {
+        records: records_client
+            .subscribe(names.published())
+            .await
+            .map_err(silent)?,
+        messages: client.subscribe(names.to(me)).await.map_err(silent)?,
+        heres: client.subscribe(names.here()).await.map_err(silent)?,
+        answers: client.subscribe(calls.answers()).await.map_err(silent)?,
+    };
+    Ok(Ready {
+        records_client,
+        calls,
+        incoming,
+        events,
+    })
+}
+
+/// Waits for `work`, taking turns when asked for one.
+async fn while_alive<T>(
+    hands: &mut Hands,
+    event: &Event,
+    pulse: &Pulse,
+    work: impl Future<Output = T>,
+) -> Result<T, End> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        pulse.beat();
+        tokio::select! {
+            done = &mut work => return Ok(done),
+            rung = event.wait() => rung.map_err(|cause| End::Failed(cause.into()))?,
+            order = hands.orders.recv() => match order {
+                None | Some(Order::Stop) => return Err(End::Stopped),
+                // Asked again, or told again, by whoever cares.
+                Some(_) => {}
+            },
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The thread's end of the mailboxes to the shards: what the engine has for rooms goes to the shard where they are at home.
+
+use std::os::fd::OwnedFd;
+
+use rtrb::Consumer;
+
+use crate::shard::cluster::{FromCluster, ToCluster, TokenOutcome, ticket_shard};
+use crate::shard::command::Command;
+use crate::shard::mailbox::MailboxSender;
+use crate::shard::settings::ShardSettings;
+use uproar_proto::base::limits::HASH_SLOTS;
+use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
+use uproar_proto::cluster::message::Ask;
+use uproar_proto::cluster::record::Entry;
+use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
+
+/// All shards of this node.
+pub(super) struct Shards {
+    settings: ShardSettings,
+    receivers: Vec<Consumer<ToCluster>>,
+    mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    // Of each shard and hash slot: how far frames that its archive takes were sent, and how far they are there.
+    archives: Vec<[Archive; HASH_SLOTS]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Archive {
+    sent: Sequence,
+    done: Sequence,
+}
+
+impl Shards {
+    pub(super) fn new(
+        settings: ShardSettings,
+        receivers: Vec<Consumer<ToCluster>>,
+        mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    ) -> Self {
+        let archives = vec![[Archive::default(); HASH_SLOTS]; receivers.len()];
+        Self {
+            settings,
+            receivers,
+            mailboxes,
+            archives,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.receivers.len()
+    }
+
+    pub(super) fn pop(&mut self, shard: usize) -> Option<ToCluster> {
+        self.receivers[shard].pop().ok()
+    }
+
+    pub(super) fn has_items(&self) -> bool {
+        self.receivers.iter().any(|receiver| !receiver.is_empty())
+    }
+
+    /// Whether no mailbox is full.
+    pub(super) fn have_room(&self) -> bool {
+        self.mailboxes.iter().all(MailboxSender::has_room)
+    }
+
+    pub(super) fn flush(&mut self) {
+        for mailbox in &mut self.mailboxes {
+            mailbox.flush();
+        }
+    }
+
+    pub(super) fn author(&mut self, key: RequestKey, ask: Ask) {
+        let home = self.settings.home(ask.room);
+        self.send(home, FromCluster::Author { key, ask });
+    }
+
+    pub(super) fn deliver(
+        &mut self,
+        slot: HashSlot,
+        epoch: Epoch,
+        sequence: Sequence,
+        is_home_here: bool,
+        entries: Vec<Entry>,
+    ) {
+        for (shard, entries) in self.by_home(entries) {
+            if is_home_here {
+                self.archives[shard][slot.index()].sent = sequence;
+            }
+            let deliver = FromCluster::Deliver {
+                slot,
+                epoch,
+                sequence,
+                is_home_here,
+                entries,
+            };
+            self.send(shard, deliver);
+        }
+    }
+
+    pub(super) fn unarchived(&mut self, slot: HashSlot, sequence: Sequence, entries: Vec<Entry>) {
+        for (shard, entries) in self.by_home(entries) {
+            self.archives[shard][slot.index()].sent = sequence;
+            let unarchived = FromCluster::Unarchived {
+                slot,
+                sequence,
+                entries,
+            };
+            self.send(shard, unarchived);
+        }
+    }
+
+    pub(super) fn told(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.send(ticket_shard(ticket), FromCluster::Told { ticket, outcome });
+    }
+
+    pub(super) fn fenced(&mut self, slot: HashSlot) {
+        for shard in 0..self.count() {
+            self.send(shard, FromCluster::Fenced(slot));
+        }
+    }
+
+    pub(super) fn token_used(&mut self, shard: usize, claim: u64, outcome: TokenOutcome) {
+        self.send(shard, FromCluster::TokenUsed { claim, outcome });
+    }
+
+    /// Takes one shard's word that its archive has the slot's frames up to `sequence`. Returns up to where all shards' do,
+    /// if that is known now.
+    pub(super) fn archived(
+        &mut self,
+        shard: usize,
+        slot: HashSlot,
+        sequence: Sequence,
+    ) -> Option<Sequence> {
+        let place = &mut self.archives[shard][slot.index()];
+        place.done = place.done.max(sequence);
+        let places = self.archives.iter().map(|slots| slots[slot.index()]);
+        let behind = places.clone().filter(|place| place.done < place.sent);
+        let newest = places.map(|place| place.sent).max();
+        behind.map(|place| place.done).min().or(newest)
+    }
+
+    /// The entries of each shard that has any, in order.
+    fn by_home(&self, entries: Vec<Entry>) -> Vec<(usize, Vec<Entry>)> {
+        let mut homes: Vec<(usize, Vec<Entry>)> = Vec::new();
+        for entry in entries {
+            let home = self.settings.home(entry.room);
+            match homes.iter_mut().find(|(shard, _)| *shard == home) {
+                Some((_, entries)) => entries.push(entry),
+                None => homes.push((home, vec![entry])),
+            }
+        }
+        homes
+    }
+
+    fn send(&mut self, shard: usize, item: FromCluster) {
+        self.mailboxes[shard].deliver(Command::Cluster(Box::new(item)));
+    }
+}

@@ -1,0 +1,212 @@
+//! Orders of the control plane, changes of the connections, and what is told about both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Event as BrokerEvent;
+
+use super::super::connect::{self, Line};
+use super::super::handle::{Order, REQUEST_MAX, Snapshot};
+use super::Node;
+use crate::shard::cluster::TokenOutcome;
+use uproar_proto::base::clock::Now;
+use uproar_proto::cluster::engine::{Input, Status};
+use uproar_proto::cluster::here::Facts;
+
+/// From a subscription made anew to the read of what it may have missed: as long as brokers need to tell each other of it.
+/// What is missed all the same the home's next pulse shows.
+const RESUBSCRIBED: Duration = Duration::from_millis(100);
+
+impl Node<'_> {
+    pub(super) fn execute(&mut self, order: Order, now: Now) {
+        match order {
+            Order::Facts(facts) => {
+                self.registry = facts;
+                self.tell_facts(now);
+            }
+            Order::Drain(begins) => {
+                self.state.is_draining = begins;
+                self.engine.input(Input::Drain(begins), now);
+            }
+            Order::Move(slot, to) => self.engine.input(Input::Move { slot, to }, now),
+            Order::Balance => self.engine.input(Input::Balance, now),
+            Order::Status(answer) => {
+                let snapshot = Snapshot {
+                    status: self.engine.status(),
+                    state: self.hands.state.load_full(),
+                    servers: self.hands.settings.cluster.servers.clone(),
+                };
+                // The asker may have given up.
+                let _gone = answer.send(snapshot);
+            }
+            Order::Request(subject, payload, answer) => {
+                let client = self.calls.client().clone();
+                tokio::task::spawn_local(async move {
+                    let request = async_nats::Request::new().payload(payload);
+                    let answered = client.send_request(subject, request.timeout(Some(REQUEST_MAX)));
+                    let answered = answered.await.map(|answer| answer.payload);
+                    let answered =
+                        answered.map_err(|error| std::io::Error::other(connect::told(&error)));
+                    let _gone = answer.send(answered);
+                });
+            }
+            Order::Stop => self.stopping = true,
+        }
+    }
+
+    /// Takes what a client tells about its connection.
+    pub(super) fn connection_changed(&mut self, (line, event): (Line, BrokerEvent)) {
+        let connection = line.name();
+        match event {
+            BrokerEvent::Connected => {
+                let broker = self.client(line).server_info();
+                let (name, version) = (broker.server_name.clone(), broker.version.clone());
+                tracing::info!(connection, broker = name, version, "cluster: connected");
+                self.state.figures.reconnects += 1;
+                let unfit = connect::check(&broker).err().map(|fault| fault.to_string());
+                if let Some(cause) = &unfit {
+                    tracing::error!(connection, cause, "cluster: this node is not ready");
+                }
+                self.state.unfit = unfit;
+                self.state.broker = format!("{name} {version}");
+                if line == Line::Records {
+                    let now = self.hands.clock.now();
+                    self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+                }
+            }
+            BrokerEvent::Disconnected => {
+                let broker = self.client(line).server_info().server_name;
+                tracing::warn!(
+                    connection,
+                    broker,
+                    "cluster: the broker is gone; another one is tried"
+                );
+                if line == Line::Calls {
+                    self.fail_appends();
+                }
+            }
+            BrokerEvent::LameDuckMode => {
+                let broker = self.client(line).server_info().server_name;
+                tracing::info!(
+                    connection,
+                    broker,
+                    "cluster: the broker is being stopped; another one is taken"
+                );
+                let client = self.client(line).clone();
+                tokio::task::spawn_local(async move {
+                    // If the connection's task has ended, the thread ends as well.
+                    let _ended = client.force_reconnect().await;
+                });
+            }
+            BrokerEvent::SlowConsumer(_) => {
+                self.state.figures.slow += 1;
+                if self.state.figures.slow % 1000 == 1 {
+                    tracing::warn!(
+                        connection,
+                        "cluster: this node does not keep up: published records are dropped, and read from the log"
+                    );
+                }
+                let now = self.hands.clock.now();
+                if self.interrupted.is_empty() {
+                    self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+                }
+            }
+            BrokerEvent::ServerError(error) => {
+                tracing::warn!(connection, cause = %error, "cluster: a broker's complaint; `slow consumer`: this node does not keep up, `permissions`: see docs/cluster.md");
+            }
+            BrokerEvent::ClientError(error) => {
+                tracing::debug!(connection, cause = %error, "cluster: no connection yet");
+            }
+            BrokerEvent::Draining | BrokerEvent::Closed => {}
+        }
+    }
+
+    /// Gives up the appends whose answers the lost connection would have brought.
+    fn fail_appends(&mut self) {
+        use uproar_proto::cluster::HashSlot;
+        use uproar_proto::cluster::engine::AppendOutcome;
+        let now = self.hands.clock.now();
+        for slot in HashSlot::all() {
+            if let Some(appending) = self.appending[slot.index()] {
+                self.appended(slot, appending.attempt, AppendOutcome::Unknown, now);
+            }
+        }
+    }
+
+    fn client(&self, line: Line) -> &async_nats::Client {
+        match line {
+            Line::Records => &self.records_client,
+            Line::Calls => self.calls.client(),
+        }
+    }
+
+    /// Shows what this node knows, and says what others are to know of it.
+    pub(super) fn publish_state(&mut self, now: Now) {
+        let status = self.engine.status();
+        self.lines
+            .tell(status.counts, status.is_heard, self.instant(now));
+        let connected = |client: &async_nats::Client| {
+            usize::from(client.connection_state() == async_nats::connection::State::Connected)
+        };
+        self.state.connected = connected(self.calls.client()) + connected(&self.records_client);
+        self.state.skew_nanos = self.skew.nanos(now.tick);
+        self.state.probe = status.probe;
+        self.state.namesake = self.namesake(&status);
+        self.take_figures(&status, now);
+        self.hands.state.store(Arc::new(self.state.clone()));
+        self.tell_facts(now);
+    }
+
+    fn take_figures(&mut self, status: &Status, now: Now) {
+        let me = Some(self.engine.me());
+        let figures = &mut self.state.figures;
+        figures.nodes = status.peers.iter().filter(|peer| peer.is_live).count();
+        figures.slots_home = status.slots.iter().filter(|slot| slot.home == me).count();
+        figures.counts = status.counts;
+        figures.kept_bytes = status.kept_bytes;
+        figures.authored_bytes = status.authored_bytes;
+        figures.apply_lag = self.skew.lag(now.tick);
+        figures.token_uses_waiting = self.token_uses.count();
+        figures.registry_revision = self.registry.revision;
+    }
+
+    /// The process id of another living node with this node's name.
+    fn namesake(&self, status: &Status) -> Option<u32> {
+        let (me, name) = (self.engine.me(), &*self.hands.settings.about.name);
+        let mut peers = status.peers.iter();
+        let same = peers.find(|peer| {
+            peer.is_live && peer.here.incarnation != me && *peer.here.about.name == *name
+        });
+        same.map(|peer| peer.here.about.pid)
+    }
+
+    fn tell_facts(&mut self, now: Now) {
+        let viewers = self
+            .hands
+            .shards
+            .iter()
+            .map(|shard| shard.connections.get());
+        let may_be_home = self.registry.is_current && self.unread == 0;
+        let facts = Facts {
+            is_ready: may_be_home && self.state.is_clock_near() && self.state.unfit.is_none(),
+            viewers: viewers.sum(),
+            key_ids: self.registry.key_ids.clone(),
+            registry_revision: self.registry.revision,
+        };
+        if facts != self.facts {
+            self.facts = facts.clone();
+            self.engine.input(Input::Facts(facts), now);
+        }
+    }
+}
+
+impl crate::cluster::state::Figures {
+    pub(super) fn token_used(&mut self, outcome: TokenOutcome) {
+        let [first, again, unknown] = &mut self.token_uses;
+        *match outcome {
+            TokenOutcome::First => first,
+            TokenOutcome::Again => again,
+            TokenOutcome::Unknown => unknown,
+        } += 1;
+    }
+}

@@ -1,0 +1,228 @@
+//! Single use of tokens, cluster-wide: each use is one conditional append to a subject of its own.
+//!
+//! The first use finds the subject empty; brokers refuse every other one. A refusal alone is no verdict, since it may be
+//! this very use whose answer was lost: what the subject has decides. Each attempt of a connection has a claim of its own,
+//! which is what is written, so a claim that is found there is this use, and another one is somebody else's.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::calls::Calls;
+use super::names::{PARTS, Part};
+use crate::shard::cluster::TokenOutcome;
+use uproar_proto::base::limits::{
+    CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_USES_MAX, JOIN_PARKED_MAX,
+};
+use uproar_proto::cluster::Incarnation;
+use uproar_proto::cluster::engine::AppendOutcome;
+use uproar_proto::token::TokenId;
+
+/// All uses whose outcome is not known.
+#[derive(Debug)]
+pub(super) struct TokenUses {
+    me: Incarnation,
+    // Of the newest use; unique within this process.
+    number: u64,
+    // Beyond those that are under way; each shard bounds its own.
+    waiting: VecDeque<(u64, Use)>,
+    under_way: HashMap<u64, Use>,
+}
+
+/// A use by one connection.
+#[derive(Debug)]
+struct Use {
+    shard: usize,
+    claim: u64,
+    token: TokenId,
+    claimant: Bytes,
+    given_up: Instant,
+    // When it is tried again, unless its answer is there before.
+    again: Instant,
+}
+
+/// What is known of a use: its shard, its claim there, and its outcome.
+pub(super) type Done = (usize, u64, TokenOutcome);
+
+/// A question to the stream: whose is the token's use that it has?
+#[derive(Debug)]
+pub(super) struct Question {
+    number: u64,
+    token: TokenId,
+    claimant: Bytes,
+}
+
+/// Its answer; `None`: nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    number: u64,
+    is_ours: Option<bool>,
+}
+
+impl TokenUses {
+    pub(super) fn new(me: Incarnation) -> Self {
+        Self {
+            me,
+            number: 0,
+            waiting: VecDeque::new(),
+            under_way: HashMap::new(),
+        }
+    }
+
+    /// Takes a use, and appends it now or when others have their outcome.
+    pub(super) fn begin(
+        &mut self,
+        calls: &Calls,
+        (shard, claim): (usize, u64),
+        token: TokenId,
+        now: Instant,
+    ) {
+        self.number += 1;
+        // Nobody else has these bytes: the process is random, and the number its own.
+        let mut claimant = Vec::with_capacity(16);
+        claimant.extend_from_slice(&self.me.bits().to_le_bytes());
+        claimant.extend_from_slice(&self.number.to_le_bytes());
+        let begun = Use {
+            shard,
+            claim,
+            token,
+            claimant: claimant.into(),
+            // By then the shard has given it up.
+            given_up: now + JOIN_PARKED_MAX,
+            again: now,
+        };
+        self.waiting.push_back((self.number, begun));
+        self.append_waiting(calls, now);
+    }
+
+    fn append_waiting(&mut self, calls: &Calls, now: Instant) {
+        while self.under_way.len() < CLUSTER_TOKEN_USES_MAX {
+            let Some((number, mut begun)) = self.waiting.pop_front() else {
+                return;
+            };
+            begun.append(calls, number, now);
+            self.under_way.insert(number, begun);
+        }
+    }
+
+    /// Takes the brokers' answer to an append. A refused condition raises a question.
+    pub(super) fn answered(
+        &mut self,
+        number: u64,
+        outcome: AppendOutcome,
+        now: Instant,
+    ) -> (Option<Done>, Option<Question>) {
+        match outcome {
+            AppendOutcome::Ok(_) => (self.end(number, TokenOutcome::First), None),
+            AppendOutcome::Unknown => {
+                self.try_again(number, now);
+                (None, None)
+            }
+            AppendOutcome::WrongLast => {
+                let question = self.under_way.get_mut(&number).map(|tried| {
+                    tried.again = now + CLUSTER_ANSWER_MAX + CLUSTER_RETRY;
+                    Question {
+                        number,
+                        token: tried.token,
+                        claimant: tried.claimant.clone(),
+                    }
+                });
+                (None, question)
+            }
+        }
+    }
+
+    /// Takes the answer to a question.
+    pub(super) fn was_read(&mut self, answer: Answer, now: Instant) -> Option<Done> {
+        match answer.is_ours {
+            Some(true) => self.end(answer.number, TokenOutcome::First),
+            Some(false) => self.end(answer.number, TokenOutcome::Again),
+            None => {
+                self.try_again(answer.number, now);
+                None
+            }
+        }
+    }
+
+    /// Tries again what is due, and gives up what is too old.
+    pub(super) fn tick(&mut self, calls: &Calls, now: Instant) -> Vec<Done> {
+        let mut late = Vec::new();
+        self.waiting.retain(|(_, begun)| {
+            let is_late = begun.given_up <= now;
+            if is_late {
+                late.push((begun.shard, begun.claim, TokenOutcome::Unknown));
+            }
+            !is_late
+        });
+        self.under_way.retain(|number, tried| {
+            if tried.given_up <= now {
+                late.push((tried.shard, tried.claim, TokenOutcome::Unknown));
+                return false;
+            }
+            if tried.again <= now {
+                tried.append(calls, *number, now);
+            }
+            true
+        });
+        self.append_waiting(calls, now);
+        late
+    }
+
+    /// Uses without an outcome.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len() + self.under_way.len()
+    }
+
+    fn try_again(&mut self, number: u64, now: Instant) {
+        if let Some(tried) = self.under_way.get_mut(&number) {
+            tried.again = now + CLUSTER_RETRY;
+        }
+    }
+
+    fn end(&mut self, number: u64, outcome: TokenOutcome) -> Option<Done> {
+        let ended = self.under_way.remove(&number)?;
+        Some((ended.shard, ended.claim, outcome))
+    }
+}
+
+impl Use {
+    fn append(&mut self, calls: &Calls, number: u64, now: Instant) {
+        let (part, token) = (part_of(self.token), self.token.as_bytes());
+        let subject = calls.names.token(part, token);
+        let is_sent = calls.use_token(subject, number, self.claimant.clone());
+        let pause = if is_sent {
+            CLUSTER_ANSWER_MAX
+        } else {
+            CLUSTER_RETRY
+        };
+        self.again = now + pause;
+    }
+}
+
+impl Question {
+    /// Asks the stream's leader.
+    pub(super) async fn ask(self, calls: &Calls) -> Answer {
+        let part = part_of(self.token);
+        let stream = calls.names.stream(Part::Tokens(part));
+        let subject = calls.names.token(part, self.token.as_bytes());
+        let stored = calls
+            .stored(&stream, &subject, None, CLUSTER_ANSWER_MAX)
+            .await;
+        // A subject that is empty after all: brokers refuse what they have just now refused to others, too.
+        let is_ours = stored
+            .ok()
+            .flatten()
+            .map(|stored| stored.payload == self.claimant);
+        Answer {
+            number: self.number,
+            is_ours,
+        }
+    }
+}
+
+/// Which stream has the uses of `token`. Its last bytes are random.
+fn part_of(token: TokenId) -> u8 {
+    let [.., last] = token.as_bytes();
+    last % PARTS
+}
