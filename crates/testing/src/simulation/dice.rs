@@ -27,11 +27,6 @@ impl Dice {
         }
     }
 
-    /// Whether every decision comes in time: what must happen at last does. A fuzzer's bytes may refuse for ever.
-    pub(crate) fn is_fair(&self) -> bool {
-        matches!(self, Self::Seed(_))
-    }
-
     /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         if bound <= 1 {

@@ -187,7 +187,8 @@ impl World {
             assert!(peer.cut, "viewer {viewer} was not closed");
             stream.check_ended(fin, &client.requested, client.user == WILD);
             late += room.came_through(&client.late);
-            let Some(newest) = stream.newest(fin, room) else {
+            let Some(newest) = stream.newest(fin, room).filter(|_| !peer.slow) else {
+                // Nothing, or the window has moved past it.
                 continue;
             };
             for (other, len) in others {
