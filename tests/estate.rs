@@ -31,6 +31,8 @@ struct Process {
     got: Vec<(Key, Vec<u8>)>,
     /// How many bytes the sockets take in a turn.
     most: usize,
+    /// How long it stays frozen.
+    pause: Duration,
 }
 
 fn room() -> RoomId {
@@ -53,6 +55,7 @@ impl Process {
             now,
             got: Vec::new(),
             most: usize::MAX,
+            pause: Duration::ZERO,
         }
     }
 
@@ -138,10 +141,20 @@ impl Process {
         (rooms, records)
     }
 
+    /// Freezes, and thaws.
+    fn give_up(&mut self) {
+        self.freeze();
+        let _unused = self.export();
+        self.pass(self.pause);
+        self.core.thaw();
+        self.turns(3);
+    }
+
     /// Freezes, and returns the process that takes over, serving.
     fn hand_over(&mut self) -> Self {
         self.freeze();
         let (rooms, records) = self.export();
+        self.pass(self.pause);
         let mut new = Self::new(Now {
             tick: self.now.tick.after(LATER),
             unix: self.now.unix,
@@ -312,6 +325,68 @@ fn deadlines_stand() {
         events
     };
     assert_eq!(lived(false), lived(true));
+}
+
+/// Goal: a pause of the server counts for no deadline of a client, and no message becomes too old in it: as if nothing
+/// had happened. Method: a viewer who is silent for 55 of 60 s, and one whose closing handshake has begun; both have not
+/// read the last message. Then 9 s in which the shard is frozen, with a hand-over and with one that fails.
+#[test]
+fn a_pause_counts_for_no_deadline() {
+    for fails in [true, false] {
+        let mut process = Process::with(3, false);
+        let keys = process.keys();
+        for _ in 0..220 {
+            process.pass(Duration::from_millis(250));
+            process.receive(keys[1], &frame(0x8A, b"", [1, 2, 3, 4]));
+            process.receive(keys[2], &frame(0x8A, b"", [1, 2, 3, 4]));
+            process.turns(1);
+        }
+        process.most = 0;
+        process.receive(keys[1], &text(request().as_bytes()));
+        process.turns(2);
+        // The window keeps it for 10 s.
+        process.pass(Duration::from_secs(2));
+        process.receive(keys[1], &frame(0x88, &[3, 232], [1, 2, 3, 4]));
+        process.pause = Duration::from_secs(9);
+        let before = process.got.clone();
+        if fails {
+            process.give_up();
+        } else {
+            process = process.hand_over();
+        }
+        let new_keys = process.keys();
+        let new_keys = &new_keys[new_keys.len() - 3..];
+        let got = |process: &Process, viewer: usize| {
+            let before = before.iter().find(|(key, _)| *key == keys[viewer]);
+            let before = if fails {
+                before.map_or(0, |(_, got)| got.len())
+            } else {
+                0
+            };
+            process.got(new_keys[viewer])[before..].to_vec()
+        };
+        process.most = usize::MAX;
+        process.turns(5);
+        assert_eq!(
+            process.core.io().cut,
+            1,
+            "our FIN behind the Close frame alone"
+        );
+        assert!(got(&process, 1).ends_with(&[0x88, 2, 3, 232]), "{fails}");
+        assert!(
+            got(&process, 0).len() > 200,
+            "{fails}: {:?}",
+            got(&process, 0)
+        );
+        assert_eq!(got(&process, 0), got(&process, 2));
+        // Three of the silent viewer's five seconds are left.
+        process.pass(Duration::from_secs(2));
+        process.turns(1);
+        assert_eq!(process.core.io().cut, 1);
+        process.pass(Duration::from_secs(2));
+        process.turns(1);
+        assert_eq!(process.core.io().cut, 2, "silent for 61 s");
+    }
 }
 
 /// Goal: a record that cannot be read costs its viewer the connection, not the others theirs. Method: each byte of

@@ -1,6 +1,7 @@
 //! One established connection as its shard keeps it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -290,6 +291,19 @@ impl<S> Connection<S> {
             !is_half_closed || (self.sending == Sending::Over && self.lane.is_none()),
             "nothing follows our FIN"
         );
+    }
+
+    /// Moves its deadlines by a pause of the server's that ends `now`, the session's end aside. Its check must be
+    /// scheduled anew.
+    pub(super) fn postpone(&mut self, pause: Duration, now: Tick) {
+        self.session.postpone(pause, now);
+        self.progress = self.progress.after(pause).min(now);
+        match &mut self.phase {
+            Phase::Open | Phase::Dead => {}
+            Phase::Released { deadline }
+            | Phase::HalfClosed { deadline }
+            | Phase::Closing { deadline, .. } => *deadline = deadline.after(pause),
+        }
     }
 
     /// Whether its session goes on: no closing handshake has begun, and it was not cut.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::stage::Stage;
 use super::taken_over::TakenOver;
 use crate::net::io::Io;
 use crate::shard::command::{Command, MemberCounts, SenderAddress};
@@ -24,7 +23,7 @@ impl<W: Io> Core<W> {
     /// the batches that some of them need.
     pub fn rooms_estate(&self) -> Vec<u8> {
         debug_assert!(self.is_frozen(), "only a frozen shard is handed over");
-        self.rooms.estate(&self.env)
+        self.rooms.estate(self.freeze.since, &self.env)
     }
 
     /// Returns the next viewers, at most `most`: the connection, which stays as it is, and its
@@ -48,7 +47,9 @@ impl<W: Io> Core<W> {
             debug_assert!(false, "a shard takes over once, before it has viewers");
             return;
         }
-        self.freeze.stage = Stage::Frozen;
+        let now = self.env.now.tick;
+        let since = estate.freezing().unwrap_or(now);
+        self.freeze.begin_frozen(since.min(now));
         self.connections.begin_frozen();
         self.rooms.inherit(estate, &self.env);
         self.taken_over = Some(TakenOver::new(Arc::clone(estate)));

@@ -35,7 +35,7 @@ impl<W: Io> Core<W> {
     pub fn freeze(&mut self, answer: oneshot::Sender<()>) {
         match self.freeze.stage {
             Stage::Serving => {
-                self.freeze.begin(answer);
+                self.freeze.begin(answer, self.env.now.tick);
                 self.connections.quieten(&mut self.rooms, &mut self.env);
             }
             Stage::Frozen => {
@@ -57,15 +57,17 @@ impl<W: Io> Core<W> {
         self.freeze.stage == Stage::Serving
     }
 
-    /// Serves again, as if there had been a pause and nothing more.
+    /// Serves again, as if there had been a pause and nothing more: it counts for no deadline of a client, who could
+    /// not be heard, and not for the age of messages, which nobody could get. A session's end stands.
     pub fn thaw(&mut self) {
         if self.freeze.stage == Stage::Serving {
             return;
         }
-        self.freeze.stage = Stage::Serving;
-        self.freeze.answer = None;
+        let now = self.env.now.tick;
+        let pause = self.freeze.end(now);
         self.rooms.hurry(false);
-        self.connections.wake();
+        self.rooms.postpone(pause, now);
+        self.connections.wake(pause, now);
         for (command, came) in mem::take(&mut self.freeze.waiting) {
             if let Command::Verdict(room, ticket, verdict) = command {
                 // It counts when it came, not when it is looked at.

@@ -1,6 +1,7 @@
 //! How far a shard has come in becoming frozen, and what waits until it serves again.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -41,6 +42,8 @@ pub(super) enum Ended {
 pub(super) struct Freeze<S> {
     /// How far it has come.
     pub(super) stage: Stage,
+    /// When the freeze began, be it in the process that this one takes over.
+    pub(super) since: Tick,
     // How many there were. All shards are told together, so it is the same on all; a marker of an
     // earlier freeze, which was given up, counts for nothing.
     number: u32,
@@ -60,6 +63,7 @@ impl<S> Freeze<S> {
     pub(super) fn none(shard_count: usize) -> Self {
         Self {
             stage: Stage::Serving,
+            since: Tick::default(),
             number: 0,
             ended: vec![(0, 0); shard_count],
             told: vec![false; shard_count],
@@ -69,11 +73,23 @@ impl<S> Freeze<S> {
     }
 
     /// Begins a freeze.
-    pub(super) fn begin(&mut self, answer: oneshot::Sender<()>) {
-        self.stage = Stage::Quieting;
+    pub(super) fn begin(&mut self, answer: oneshot::Sender<()>, now: Tick) {
+        (self.stage, self.since) = (Stage::Quieting, now);
         self.number += 1;
         self.told.fill(false);
         self.answer = Some(answer);
+    }
+
+    /// Begins as the shard of a process that takes over another one, which has been freezing since `since`.
+    pub(super) fn begin_frozen(&mut self, since: Tick) {
+        (self.stage, self.since) = (Stage::Frozen, since);
+    }
+
+    /// Ends the freeze; returns how long it was.
+    pub(super) fn end(&mut self, now: Tick) -> Duration {
+        self.stage = Stage::Serving;
+        self.answer = None;
+        now.since(self.since)
     }
 
     /// The number of the freeze.

@@ -23,6 +23,8 @@ use uproar_proto::tagged::{Fault, Fields, Tagged};
 const SENDS: u32 = 1;
 const DELETIONS: u32 = 2;
 const DISCONNECTS: u32 = 3;
+/// Since when the last shard has been freezing; without it, since the rooms are taken over.
+const FREEZING: u32 = 4;
 /// A room; repeated.
 const ROOM: u32 = 5;
 
@@ -100,12 +102,13 @@ pub(in crate::shard) enum Decided {
 pub(in crate::shard) struct RoomsWriter(Fields);
 
 impl RoomsWriter {
-    /// Begins with the account's budgets.
-    pub(in crate::shard) fn new(account: AccountUse) -> Self {
+    /// Begins with the account's budgets, and since when the shard has been freezing.
+    pub(in crate::shard) fn new(account: AccountUse, freezing: Tick) -> Self {
         let mut fields = Fields::default();
         fields.number(SENDS, account.sends.nanos());
         fields.number(DELETIONS, account.deletions.nanos());
         fields.number(DISCONNECTS, account.disconnects.nanos());
+        fields.number(FREEZING, freezing.nanos());
         Self(fields)
     }
 
@@ -266,6 +269,7 @@ impl<'a> PendingMessage<'a> {
 pub struct RoomsEstate {
     shift: Shift,
     account: AccountUse,
+    freezing: Option<Tick>,
     rooms: HashMap<RoomId, RoomEstate>,
     // Senders of messages under review: the homes of their rooms must learn where they are now.
     senders: HashSet<SenderTag>,
@@ -304,6 +308,7 @@ impl RoomsEstate {
                 deletions: until(DELETIONS)?,
                 disconnects: until(DISCONNECTS)?,
             },
+            freezing: fields.number(FREEZING)?.map(|since| shift.tick(since)),
             ..Self::default()
         };
         for room in fields.all(ROOM) {
@@ -328,6 +333,11 @@ impl RoomsEstate {
     /// What is used of the account's rates.
     pub(in crate::shard) fn account(&self) -> AccountUse {
         self.account
+    }
+
+    /// Since when its process has paused, if it says so.
+    pub(in crate::shard) fn freezing(&self) -> Option<Tick> {
+        self.freezing
     }
 
     /// Returns a room.
@@ -454,6 +464,9 @@ fn read_batches(
     Ok(batches)
 }
 
+/// Instants of which the latest of all shards counts.
+const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
+
 /// Joins the estates of all shards of one process into one. Each room's home part comes from its
 /// home. All shards have the same newest batches of a room, so the longest log has what the members
 /// of all of them need.
@@ -465,13 +478,10 @@ pub fn merge_rooms(estates: &[Vec<u8>]) -> Result<Vec<u8>, Fault> {
     let mut merged = Fields::default();
     let mut rooms: HashMap<&[u8], Vec<Tagged<'_>>> = HashMap::new();
     let mut order = Vec::new();
-    let mut numbers = [0; 3];
+    let mut numbers = [0; NEWEST.len()];
     for estate in estates {
         let estate = Tagged::parse(estate)?;
-        for (number, most) in [SENDS, DELETIONS, DISCONNECTS]
-            .into_iter()
-            .zip(&mut numbers)
-        {
+        for (number, most) in NEWEST.into_iter().zip(&mut numbers) {
             *most = estate.number(number)?.unwrap_or(0).max(*most);
         }
         for room in estate.all(ROOM) {
@@ -483,7 +493,7 @@ pub fn merge_rooms(estates: &[Vec<u8>]) -> Result<Vec<u8>, Fault> {
             parts.push(room);
         }
     }
-    for (number, value) in [SENDS, DELETIONS, DISCONNECTS].into_iter().zip(numbers) {
+    for (number, value) in NEWEST.into_iter().zip(numbers) {
         merged.number(number, value);
     }
     for id in order {

@@ -8,6 +8,8 @@
     reason = "a member index is only given out for a member, and changes hands when one leaves"
 )]
 
+use std::time::Duration;
+
 use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
 
@@ -190,6 +192,11 @@ impl Audience {
             self.offered = self.log.head();
         }
         self.log.expire(window, now, self.offered);
+    }
+
+    /// See [`Log::postpone`].
+    pub fn postpone(&mut self, pause: Duration, now: Tick) {
+        self.log.postpone(pause, now);
     }
 
     /// Returns the next member of the walk that is owed frames and has no pending send.

@@ -156,6 +156,13 @@ impl Log {
         self.check();
     }
 
+    /// Keeps every batch longer, by a pause that ends `now`, in which no reader got anything.
+    pub fn postpone(&mut self, pause: Duration, now: Tick) {
+        for kept in &mut self.batches {
+            kept.appended = kept.appended.after(pause).min(now);
+        }
+    }
+
     /// Returns the batches from `cursor` on, oldest first, and when each was appended here; all that
     /// are kept if the window has moved past it.
     pub fn kept_from(&self, cursor: Cursor) -> impl Iterator<Item = (&Batch, Tick)> {

@@ -123,6 +123,16 @@ impl Session {
         self.last_received = now;
     }
 
+    /// When the token's session duration is over.
+    pub fn ends(&self) -> Tick {
+        self.ends
+    }
+
+    /// Postpones pings and the end of a silent peer by a pause that ends `now`, in which nobody listened to it.
+    pub fn postpone(&mut self, pause: Duration, now: Tick) {
+        self.last_received = self.last_received.after(pause).min(now);
+    }
+
     /// Returns the action that is due now, or the instant at which to ask again.
     pub fn due(&self, now: Tick) -> Due {
         if now >= self.ends {

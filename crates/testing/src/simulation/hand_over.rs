@@ -17,6 +17,8 @@ use super::world::{Shard, World};
 const STEPS_MAX: usize = 5_000;
 /// A step's time, in microseconds: also in a fuzzer's world whose bytes are spent, or the clock would stand still.
 const STEP_US: std::ops::Range<usize> = 100..3_000;
+/// Longest pause of frozen shards, in milliseconds: then the server gives up.
+const PAUSE_MS_MAX: usize = 10_000;
 /// The shard of a further process that takes over the observers.
 const OBSERVED: usize = 0;
 /// Most shards of a process.
@@ -53,6 +55,11 @@ impl World {
         }
         for _ in 0..self.dice.below(3) {
             self.wait();
+        }
+        if self.dice.once_in(3) {
+            // The other process is slow, or hangs.
+            let pause = Duration::from_millis(self.dice.below(PAUSE_MS_MAX) as u64);
+            self.pass(pause);
         }
         let (rooms, viewers) = self.export();
         if outcome == 1 {

@@ -1,11 +1,14 @@
 //! Connections of a shard that freezes: no receive, then no send.
 
-use super::Connections;
+use std::time::Duration;
+
+use super::{Connections, schedule};
 use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::connection::{Phase, Receiving, Sending};
 use crate::shard::core::env::Env;
 use crate::shard::core::rooms::Rooms;
+use uproar_proto::base::clock::Tick;
 
 impl<W: Io> Connections<W> {
     /// Cancels every receive and arms none until [`Connections::wake`]. Connections with TLS are
@@ -62,8 +65,8 @@ impl<W: Io> Connections<W> {
         all.any(|connection| is_it(connection.sending))
     }
 
-    /// Receives and sends again.
-    pub(in crate::shard::core) fn wake(&mut self) {
+    /// Receives and sends again, after a pause that counts for no deadline.
+    pub(in crate::shard::core) fn wake(&mut self, pause: Duration, now: Tick) {
         (self.is_quiet, self.outbound.is_parked) = (false, false);
         let all: Vec<_> = self.table.slots().collect();
         for slot in all {
@@ -73,6 +76,11 @@ impl<W: Io> Connections<W> {
             if connection.phase == Phase::Dead {
                 continue;
             }
+            connection.postpone(pause, now);
+            let next_check = connection.next_check.after(pause);
+            let next_check = next_check.min(connection.session.ends());
+            connection.next_check = Tick::from_nanos(u64::MAX);
+            schedule(&mut self.wheel, slot, connection, next_check);
             if connection.receiving == Receiving::Ended {
                 connection.receiving = Receiving::Armed;
                 self.outbound.io.receive(&connection.file, slot.to_bits());

@@ -1,6 +1,7 @@
 //! Rooms on their way to another process, and from one.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -13,6 +14,7 @@ use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
@@ -28,6 +30,15 @@ impl Rooms {
         self.hurries = hurries;
     }
 
+    /// Keeps messages longer, by a pause that ends `now`: no viewer could get them.
+    pub(in crate::shard::core) fn postpone(&mut self, pause: Duration, now: Tick) {
+        for room_slot in &self.aging {
+            if let Some(shard_room) = self.table.get_mut(*room_slot) {
+                shard_room.audience.postpone(pause, now);
+            }
+        }
+    }
+
     /// Whether no room has something to flush, and the archive holds no delivery back.
     pub(in crate::shard::core) fn is_flushed(&self) -> bool {
         self.unflushed.is_empty() && self.gate_is_idle()
@@ -38,14 +49,15 @@ impl Rooms {
         self.gate.deadline().is_none()
     }
 
-    /// Writes this shard's part of the rooms for another process.
-    pub(in crate::shard::core) fn estate<S>(&self, env: &Env<S>) -> Vec<u8> {
+    /// Writes this shard's part of the rooms for another process; it has been freezing since `since`.
+    pub(in crate::shard::core) fn estate<S>(&self, since: Tick, env: &Env<S>) -> Vec<u8> {
         let budgets = &env.budgets;
-        let mut writer = RoomsWriter::new(AccountUse {
+        let account = AccountUse {
             sends: budgets.sends.used_until(),
             deletions: budgets.deletions.used_until(),
             disconnects: budgets.disconnects.used_until(),
-        });
+        };
+        let mut writer = RoomsWriter::new(account, since);
         let mut bytes_left = ESTATE_LOGS_BYTES_MAX / env.settings.shard_count;
         for slot in self.by_id.values() {
             let Some(shard_room) = self.get(*slot) else {
