@@ -15,5 +15,6 @@ mod doors;
 mod estate;
 mod fairness;
 mod rings;
+mod seeds;
 mod simulation;
 mod tiny_ring;

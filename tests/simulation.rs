@@ -3,32 +3,25 @@
 //! `fuzz/fuzz_targets/core_worlds.rs` drives the same worlds with a fuzzer's bytes.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use uproar_testing::simulation::{Counts, MAIN, World};
+
+use super::seeds;
 
 const STEPS: usize = 400;
 const WORLDS: u64 = 500;
 
-fn number(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().expect("a number"))
-}
-
-/// Runs one world from beginning to end; if it fails, prints how to repeat it.
+/// Runs one world from beginning to end.
 fn live(seed: u64) -> Counts {
-    let lived = catch_unwind(AssertUnwindSafe(|| {
+    let again = format!(
+        "UPROAR_SIMULATION_SEED={seed} cargo test --test all simulated_rooms_keep_their_promises"
+    );
+    seeds::live(seed, &again, || {
         let mut world = World::of_seed(seed);
         world.run(STEPS);
         world.check()
-    }));
-    lived.unwrap_or_else(|_shown| {
-        panic!(
-            "world {seed} failed, as printed above. Again: UPROAR_SIMULATION_SEED={seed} \
-             cargo test --test all simulated_rooms_keep_their_promises"
-        )
     })
 }
 
@@ -42,32 +35,12 @@ fn live(seed: u64) -> Counts {
 /// everything pending arrives, all streams are compared, and the world ends by a drain.
 #[test]
 fn simulated_rooms_keep_their_promises() {
-    if let Some(seed) = number("UPROAR_SIMULATION_SEED") {
+    if let Some(seed) = seeds::number("UPROAR_SIMULATION_SEED") {
         live(seed);
         return;
     }
-    let worlds = number("UPROAR_SIMULATION_WORLDS").unwrap_or(WORLDS);
-    let next = AtomicU64::new(0);
-    let share = || {
-        let mut counts = Counts::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= worlds {
-                return counts;
-            }
-            counts += live(seed);
-        }
-    };
-    let mut counts = Counts::default();
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let shares: Vec<_> = (0..threads).map(|_| scope.spawn(share)).collect();
-        for share in shares {
-            counts += share
-                .join()
-                .unwrap_or_else(|failure| resume_unwind(failure));
-        }
-    });
+    let worlds = seeds::number("UPROAR_SIMULATION_WORLDS").unwrap_or(WORLDS);
+    let counts = seeds::all(worlds, live);
     let least = usize::try_from(worlds).unwrap();
     let Counts {
         messages,

@@ -51,6 +51,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["client", "io"],
             &["parts"],
             &["single_shard", "simulation"],
+            &["cluster"],
         ],
     ),
     (

@@ -2,6 +2,7 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`cluster`] | several nodes on brokers that are a model, driven by a seed |
 //! | [`client`] | what a client sends: masked frames, requests |
 //! | [`io`] | an `Io` without a kernel: sends complete in the next turn, whole or in small parts |
 //! | [`parts`] | the parts of a shard with everything left out that a test does not need |
@@ -17,6 +18,7 @@
 )]
 
 pub mod client;
+pub mod cluster;
 pub mod io;
 pub mod parts;
 pub mod simulation;

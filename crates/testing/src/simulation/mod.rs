@@ -4,7 +4,7 @@
 //! short, in any order or as errors, received bytes are split anywhere, connections are cut, shards oversleep
 //! while their mailboxes fill, clocks step.
 
-mod dice;
+pub(crate) mod dice;
 mod drain;
 mod events;
 mod hand_over;
