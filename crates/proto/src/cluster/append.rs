@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Sequence;
-use super::record::Record;
+use super::record::{Content, Record};
 use crate::base::clock::Tick;
 
 /// An attempt without an outcome counts as unanswered after this: the program around the engine answers long before.
@@ -46,6 +46,8 @@ pub(super) struct PendingAppend {
     pub payload: Bytes,
     /// Why, if it is a `Takeover`.
     pub cause: Option<Cause>,
+    /// Number of its entries.
+    pub entries: usize,
     /// Bytes of its entries.
     pub entry_bytes: usize,
     /// Where it is.
@@ -59,6 +61,7 @@ impl PendingAppend {
     pub(super) fn new(record: Record, cause: Option<Cause>, attempt: u64, now: Tick) -> Self {
         Self {
             payload: record.encode(),
+            entries: record.entries().len(),
             entry_bytes: record
                 .entries()
                 .iter()
@@ -74,6 +77,19 @@ impl PendingAppend {
     /// The condition.
     pub(super) fn expected(&self) -> Sequence {
         self.record.previous
+    }
+
+    /// Takes the record out, entries and all; its head stays, by which it is known.
+    pub(super) fn take_record(&mut self) -> Record {
+        let entries = match &mut self.record.content {
+            Content::Batch(batch) => std::mem::take(&mut batch.entries),
+            Content::Takeover { .. } | Content::Release { .. } => Vec::new(),
+        };
+        let mut record = self.record.clone();
+        if let Content::Batch(batch) = &mut record.content {
+            batch.entries = entries;
+        }
+        record
     }
 
     /// Whether an attempt was for this record.

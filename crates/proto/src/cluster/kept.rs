@@ -45,6 +45,8 @@ pub(super) struct KeptRequests<T> {
     queue: VecDeque<Option<Kept<T>>>,
     // Number of the queue's front.
     first: u64,
+    // Places at the front that are known to be empty, so that nobody passes over them again.
+    empty: usize,
     // The home has everything below.
     taken: u64,
     // Everything below was sent in this epoch. Invariant: `taken` <= `sent` <= end of the queue.
@@ -60,6 +62,7 @@ impl<T> Default for KeptRequests<T> {
         Self {
             queue: VecDeque::new(),
             first: Number::FIRST.0,
+            empty: 0,
             taken: Number::FIRST.0,
             sent: Number::FIRST.0,
             asked_again: Tick::default(),
@@ -127,7 +130,7 @@ impl<T> KeptRequests<T> {
 
     /// When to ask the home again, because the oldest request waits for long; `None` while nothing that was sent waits.
     pub(super) fn resend_due(&self) -> Option<Tick> {
-        let oldest = self.queue.iter().flatten().next()?;
+        let oldest = self.oldest_kept()?;
         let since = oldest.asked.max(self.asked_again);
         (self.first < self.sent).then(|| since.after(CLUSTER_RESEND))
     }
@@ -146,6 +149,7 @@ impl<T> KeptRequests<T> {
     pub(super) fn renumber(&mut self, now: Tick) {
         self.asked_again = now;
         self.queue.retain(Option::is_some);
+        self.empty = 0;
         self.first = Number::FIRST.0;
         self.taken = self.first;
         self.sent = self.first;
@@ -154,8 +158,10 @@ impl<T> KeptRequests<T> {
     /// Takes the oldest request if it is to be given up.
     pub(super) fn expire(&mut self, now: Tick) -> Option<Kept<T>> {
         self.trim();
-        let mut places = self.queue.iter_mut();
-        let oldest = places.find(|place| place.is_some())?;
+        while self.queue.get(self.empty).is_some_and(Option::is_none) {
+            self.empty += 1;
+        }
+        let oldest = self.queue.get_mut(self.empty)?;
         let expired = oldest.take_if(|kept| kept.asked.after(CLUSTER_KEPT_MAX) <= now)?;
         self.count -= 1;
         self.trim();
@@ -164,7 +170,7 @@ impl<T> KeptRequests<T> {
 
     /// When to call [`KeptRequests::expire`].
     pub(super) fn expiry_due(&self) -> Option<Tick> {
-        let oldest = self.queue.iter().flatten().next()?;
+        let oldest = self.oldest_kept()?;
         Some(oldest.asked.after(CLUSTER_KEPT_MAX))
     }
 
@@ -175,6 +181,10 @@ impl<T> KeptRequests<T> {
         let found: Vec<_> = places.filter_map(Option::take).collect();
         self.count -= found.len();
         found
+    }
+
+    fn oldest_kept(&self) -> Option<&Kept<T>> {
+        self.queue.iter().skip(self.empty).flatten().next()
     }
 
     fn end(&self) -> u64 {
@@ -200,6 +210,7 @@ impl<T> KeptRequests<T> {
     fn trim(&mut self) {
         while self.first < self.taken && self.queue.front().is_some_and(Option::is_none) {
             self.queue.pop_front();
+            self.empty = self.empty.saturating_sub(1);
             self.first += 1;
         }
     }

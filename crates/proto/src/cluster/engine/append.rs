@@ -104,7 +104,7 @@ impl Engine {
                 expected: append.expected(),
                 attempt: state.attempts,
                 payload: append.payload.clone(),
-                entries: append.record.entries().len(),
+                entries: append.entries,
             });
         }
     }
@@ -133,7 +133,7 @@ impl Engine {
         };
         match outcome {
             AppendOutcome::Ok(sequence) => {
-                let record = append.record.clone();
+                let record = append.take_record();
                 self.appended_at(slot, sequence, record);
             }
             AppendOutcome::WrongLast if append.is_newest(attempt) => {
@@ -177,7 +177,7 @@ impl Engine {
             self.authored_bytes -= append.entry_bytes;
             self.counts.appends += 1;
             self.counts.conflicts_own += u64::from(append.state == State::Verify);
-            let entries = u64::try_from(append.record.entries().len());
+            let entries = u64::try_from(append.entries);
             self.counts.appended_entries += entries.unwrap_or_default();
         }
     }

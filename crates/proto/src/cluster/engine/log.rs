@@ -324,6 +324,7 @@ impl Engine {
         state.home = Some((home, epoch));
         state.archived = archived;
         state.kept.renumber(now);
+        self.is_rebalance_due |= self.moves.contains(&slot);
         let early = std::mem::take(&mut state.early);
         if is_ours {
             let is_pinned = asked.is_some_and(|successor| successor.is_pinned);
@@ -334,6 +335,10 @@ impl Engine {
                 end: Sequence(epoch.0),
                 wanted: Some(now),
             });
+            if archived == Sequence::default() {
+                // Nobody has noted anything: from here on it counts.
+                self.slots[slot].archived = Sequence(epoch.0);
+            }
             for early in early.into_iter().filter(|early| early.epoch == epoch) {
                 self.requests(early.from, (slot, epoch), early.numbers, early.requests);
             }
@@ -414,7 +419,8 @@ impl Engine {
     /// Frames up to here are in our archive.
     pub(super) fn archived(&mut self, slot: HashSlot, sequence: Sequence) {
         let state = &mut self.slots[slot];
-        if state.author.is_some() {
+        // What homes before may not have archived comes first.
+        if state.author.is_some() && state.recovery.is_none() {
             state.archived = state.archived.max(sequence);
         }
     }

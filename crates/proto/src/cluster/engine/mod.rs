@@ -16,8 +16,7 @@ mod presence;
 mod slot;
 mod status;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,8 +47,8 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     // Hash slots with something to do, each once.
     dirty: Vec<HashSlot>,
-    // Times at which a hash slot may have something to do. Some are late: the hash slot knows the time that counts.
-    timers: BinaryHeap<Reverse<(Tick, HashSlot)>>,
+    // When hash slots have something to do next; each is there once at most.
+    timers: BTreeSet<(Tick, HashSlot)>,
     // When the next sign of life goes out, and the next probe.
     here_due: Tick,
     probe_due: Tick,
@@ -86,7 +85,7 @@ impl Engine {
             peers: Peers::new(settings.me),
             outputs: VecDeque::new(),
             dirty: HashSlot::all().collect(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             here_due: now.tick,
             probe_due: now.tick,
             // So that the nodes' probes are at different hash slots.
@@ -151,7 +150,7 @@ impl Engine {
 
     /// Returns when [`Input::Tick`] is wanted.
     pub fn due(&self) -> Option<Tick> {
-        let timer = self.timers.peek().map(|Reverse((due, _))| *due);
+        let timer = self.timers.first().map(|(due, _)| *due);
         let all = [
             Some(self.here_due),
             Some(self.probe_due),
@@ -174,15 +173,13 @@ impl Engine {
     /// Does what the time asks for.
     fn ring(&mut self) {
         let now = self.now.tick;
-        while let Some(Reverse((due, slot))) = self.timers.peek().copied() {
+        while let Some((due, slot)) = self.timers.first().copied() {
             if due > now {
                 break;
             }
-            self.timers.pop();
-            if self.slots[slot].scheduled == Some(due) {
-                self.slots[slot].scheduled = None;
-                self.mark(slot);
-            }
+            self.timers.pop_first();
+            self.slots[slot].scheduled = None;
+            self.mark(slot);
         }
         if self.here_due <= now {
             self.here();
@@ -214,13 +211,19 @@ impl Engine {
             self.append_due(slot),
             self.ask_due(slot),
         ];
-        let Some(due) = due.into_iter().flatten().min() else {
+        self.schedule(slot, due.into_iter().flatten().min());
+    }
+
+    fn schedule(&mut self, slot: HashSlot, due: Option<Tick>) {
+        let before = std::mem::replace(&mut self.slots[slot].scheduled, due);
+        if before == due {
             return;
-        };
-        let state = &mut self.slots[slot];
-        if state.scheduled.is_none_or(|before| due < before) {
-            state.scheduled = Some(due);
-            self.timers.push(Reverse((due, slot)));
+        }
+        if let Some(before) = before {
+            self.timers.remove(&(before, slot));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, slot));
         }
     }
 

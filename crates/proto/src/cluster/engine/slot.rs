@@ -60,7 +60,7 @@ pub(super) struct Slot {
     pub attempts: u64,
     /// Whether it is in the list of those with something to do.
     pub is_dirty: bool,
-    /// The earliest of its timers that was not rung.
+    /// Its entry in the timers.
     pub scheduled: Option<Tick>,
 }
 

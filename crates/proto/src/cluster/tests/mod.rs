@@ -2,5 +2,6 @@
 
 mod codecs;
 mod rules;
+mod single;
 mod world;
 mod worlds;
