@@ -1,7 +1,7 @@
 //! Why a command failed, and the exit code that says so.
 
 use crate::config::ConfigError;
-use crate::server::StartError;
+use crate::server::{DevClusterError, StartError};
 
 /// Follows the help of every command that ends by itself or by a signal.
 pub(super) const EXIT_CODES: &str = "Exit codes:\n  0  done, or stopped by SIGTERM or SIGINT\n  1  failed while running or starting\n  \
@@ -14,6 +14,8 @@ pub(super) enum Failure {
     Config(#[from] ConfigError),
     #[error("{0}")]
     Start(#[from] StartError),
+    #[error("{0}")]
+    DevCluster(#[from] DevClusterError),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -30,6 +32,7 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Start(error) => error.exit_code(),
+            Self::DevCluster(error) => error.exit_code(),
             Self::Run(_) => 1,
             Self::CutAtOnce(_) => 4,
         }

@@ -3,6 +3,8 @@
 mod admin;
 mod banner;
 mod bench;
+mod cluster;
+mod dev_cluster;
 mod doctor;
 mod drain;
 mod failure;
@@ -57,6 +59,9 @@ enum Command {
         /// Speak TLS with a throw-away certificate (DATA_DIR/dev-cert.pem)
         #[arg(long)]
         tls: bool,
+        /// Three nodes and three NATS brokers with throw-away data, and a page to stop them on: http://127.0.0.1:8085/
+        #[arg(long, conflicts_with_all = ["tls", "config", "messaging_listen", "control_listen", "data_dir", "shards", "compression", "take_over", "print_config"])]
+        cluster: bool,
     },
     /// Run: the server; SIGTERM stops it
     #[command(after_help = EXIT_CODES)]
@@ -91,6 +96,11 @@ enum Command {
         #[command(subcommand)]
         command: store::StoreCommand,
     },
+    /// Cluster: how its nodes and brokers do, and where its rooms are
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::ClusterCommand,
+    },
     /// Benchmark: fan-out and memory, measured from outside
     Bench(uproar_bench::Bench),
     /// Operating system: what must change here for this number of connections; exit 1 if anything must
@@ -101,6 +111,14 @@ enum Command {
     /// Start a program and end at once, so that the service manager adopts it
     #[command(name = server::LAUNCH, hide = true)]
     Launch {
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Become a program that the kernel kills when the parent process ends
+    #[command(name = server::TETHER, hide = true)]
+    Tether {
+        parent: u32,
         program: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -151,7 +169,12 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Dev { flags, tls } => serve(Mode::Dev { tls }, &flags),
+        Command::Dev {
+            flags,
+            cluster: true,
+            ..
+        } => dev_cluster::run(&flags),
+        Command::Dev { flags, tls, .. } => serve(Mode::Dev { tls }, &flags),
         Command::Serve { flags } => serve(Mode::Serve, &flags),
         Command::Health(command) => command.run(),
         Command::Drain(command) => command.run(),
@@ -160,6 +183,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),
+        Command::Cluster { command } => cluster::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Version => {
@@ -169,6 +193,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Launch { program, arguments } => {
             show(&format!("{}\n", server::launch(&program, &arguments)));
             Ok(())
+        }
+        Command::Tether {
+            parent,
+            program,
+            arguments,
+        } => {
+            let error = server::tether(parent, &program, &arguments);
+            Err(Failure::Run(format!("{}: {error}", program.display())))
         }
         Command::Config {
             command: ConfigCommand::Sample,

@@ -49,6 +49,11 @@ impl Place {
         })
     }
 
+    /// Whether either option is given.
+    pub(super) fn is_named(&self) -> bool {
+        self.config.is_some() || self.data_dir.is_some()
+    }
+
     /// Like [`Place::read`], for an existing directory.
     pub(super) fn existing(&self) -> Result<Placed, Failure> {
         let placed = self.read()?;

@@ -48,6 +48,11 @@ pub fn dev_cluster_dir() -> PathBuf {
     shared.into()
 }
 
+/// The data directory of a node of it, by its number.
+pub fn dev_node_dir(cluster: &Path, number: u16) -> PathBuf {
+    cluster.join(format!("node-{number}"))
+}
+
 /// The configuration of a node of it, by its number.
 pub fn dev_node_file(cluster: &Path, number: u16) -> PathBuf {
     cluster.join(format!("node-{number}.toml"))

@@ -114,7 +114,7 @@ pub enum Profile {
 
 impl Profile {
     /// The name in the file.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Aws => "aws",
             Self::Open => "open",

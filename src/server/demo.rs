@@ -14,17 +14,18 @@ use uproar_proto::http;
 use uproar_proto::sigv4::percent_decode;
 use uproar_proto::token::{Capability, TokenRequest, mint};
 
-const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Path, content type, content.
-const FILES: &[(&str, &str, &[u8])] = &[
+/// Path, content type, content. The page of `uproar dev --cluster` takes its own for `/` and the rest from here.
+pub(super) const FILES: &[(&str, &str, &[u8])] = &[
     (
         "/",
         "text/html; charset=utf-8",
         include_bytes!("demo/index.html"),
     ),
     ("/demo/chat.js", SCRIPT, include_bytes!("demo/chat.js")),
+    ("/demo/viewer.js", SCRIPT, include_bytes!("demo/viewer.js")),
     ("/demo/client.js", SCRIPT, include_bytes!("demo/client.js")),
     ("/demo/code.js", SCRIPT, include_bytes!("demo/code.js")),
     (

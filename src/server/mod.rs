@@ -2,7 +2,9 @@
 
 mod admin;
 mod certificate;
+mod cluster;
 mod demo;
+mod dev_cluster;
 mod drain;
 mod error;
 mod heartbeat;
@@ -30,6 +32,10 @@ use crate::clock;
 use crate::config::Settings;
 
 pub(crate) use admin::{AskError, DrainOrder, Health, Order, RefusalCode, ask};
+pub(crate) use cluster::{ClusterReport, ask_cluster};
+pub(crate) use dev_cluster::{
+    DEV_CLUSTER_PAGE, DevClusterError, TETHER, dev_ports, run_dev_cluster, tether,
+};
 pub(crate) use error::StartError;
 pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
 pub(crate) use orders::Ended;

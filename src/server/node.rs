@@ -1,6 +1,9 @@
 //! This server as a node of a cluster: from its start to the moment when viewers may come.
 
+use std::rc::Rc;
+
 use super::StartError;
+use super::cluster::{ClusterOrders, Node};
 use super::process::Signals;
 use crate::clock::Clock;
 use crate::cluster::{self, Cluster, ClusterThread, NodeSettings, RegistryFacts, bucket};
@@ -44,6 +47,16 @@ pub(super) fn start(
     thread
         .map(Some)
         .map_err(|fault| StartError::Cluster(fault.into()))
+}
+
+/// What orders about the cluster need, if there is one.
+pub(super) fn of(cluster: Option<&Cluster>, settings: &Settings, clock: Clock) -> ClusterOrders {
+    let (cluster, settings) = cluster.zip(settings.cluster.as_ref())?;
+    Some(Rc::new(Node {
+        cluster: cluster.clone(),
+        settings: settings.clone(),
+        clock,
+    }))
 }
 
 /// Waits until the node follows every log. Returns whether it does: a signal to stop ends the wait.

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, watch};
 
 use super::admin::{DrainOrder, Health, Order, Refusal, RefusalCode, Reply};
+use super::cluster::{ClusterOrders, Node, beside};
 use super::drain::{DrainState, Drained, Drains, Plan, Wish};
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
@@ -29,6 +30,7 @@ pub(super) struct Subjects {
     pub(super) reload: Rc<Reload>,
     pub(super) drains: Rc<Drains>,
     pub(super) upgrade: Rc<Subject>,
+    pub(super) cluster: ClusterOrders,
 }
 
 /// How the order loop has ended.
@@ -237,7 +239,14 @@ impl Orders {
                 Err(other) => reply = other,
             }
         }
-        let is_answered_beside = matches!(order, Order::Health {} | Order::CancelDrain {});
+        let is_answered_beside = matches!(
+            order,
+            Order::Health {}
+                | Order::CancelDrain {}
+                | Order::ClusterStatus { .. }
+                | Order::ClusterMove { .. }
+                | Order::ClusterBalance {}
+        );
         if let Some(Running { what, drain, .. }) = &self.running
             && !is_answered_beside
         {
@@ -252,6 +261,18 @@ impl Orders {
         let what = order.name();
         match order {
             Order::Health {} => self.health(reply),
+            Order::ClusterStatus { room } => {
+                let work = async move |node: Rc<Node>| node.report(room.as_deref()).await;
+                beside(&self.subjects.cluster, reply, work);
+            }
+            Order::ClusterMove { slot, node: to } => {
+                let work = async move |node: Rc<Node>| node.move_slot(slot, to).await;
+                beside(&self.subjects.cluster, reply, work);
+            }
+            Order::ClusterBalance {} => {
+                let work = async |node: Rc<Node>| node.balance().await;
+                beside(&self.subjects.cluster, reply, work);
+            }
             Order::CancelDrain {} => reply.answer(self.cancel_drain()),
             Order::Drain(order) => self.begin_drain(&order, reply),
             Order::Reload {} => {

@@ -138,6 +138,7 @@ impl Serving {
         };
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
+        let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
         let to_threads = (gateway.clone(), archive, cluster.clone());
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
@@ -163,6 +164,7 @@ impl Serving {
             reload: Rc::clone(&plane.reload),
             drains: Rc::clone(&plane.drains),
             upgrade: Rc::new(upgrade.of(&plane.control)),
+            cluster: of_cluster,
         };
         if let Some(taken_over) = taken_over {
             tokio::task::spawn_local(taken_over.serving());

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
 use serde_json::Value;
@@ -43,9 +44,9 @@ pub(crate) enum AskError {
     },
     /// The server says nothing.
     #[error(
-        "the server has said nothing for {ADMIN_SILENCE_MAX:?}: its control thread hangs, or the order takes longer; /livez tells"
+        "the server has said nothing for {0:?}: its control thread hangs, or the order takes longer; /livez tells"
     )]
-    Silent,
+    Silent(Duration),
     /// The server ended the connection without an answer.
     #[error("the server ended without an answer; its log says why")]
     Ended,
@@ -65,6 +66,20 @@ pub(crate) enum AskError {
 pub(crate) fn ask(
     data_dir: &Path,
     order: &Order,
+    show: impl FnMut(&Value),
+) -> Result<Value, AskError> {
+    ask_within(ADMIN_SILENCE_MAX, data_dir, order, show)
+}
+
+/// Like [`ask`], for an order that is answered at once: gives up after `silence`.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(crate) fn ask_within(
+    silence: Duration,
+    data_dir: &Path,
+    order: &Order,
     mut show: impl FnMut(&Value),
 ) -> Result<Value, AskError> {
     let fail = |cause: io::Error| AskError::Socket {
@@ -80,7 +95,7 @@ pub(crate) fn ask(
         }
     })?;
     for direction in [Timeout::Recv, Timeout::Send] {
-        sockopt::set_socket_timeout(&server, direction, Some(ADMIN_SILENCE_MAX))
+        sockopt::set_socket_timeout(&server, direction, Some(silence))
             .map_err(|error| fail(error.into()))?;
     }
     let message = serde_json::to_vec(order).expect("texts and numbers");
@@ -93,7 +108,7 @@ pub(crate) fn ask(
         }
         let received = received.map_err(|cause| {
             if cause.kind() == io::ErrorKind::WouldBlock {
-                AskError::Silent
+                AskError::Silent(silence)
             } else {
                 fail(cause)
             }

@@ -29,6 +29,21 @@ pub(crate) enum Order {
         #[serde(default)]
         or_restart: bool,
     },
+    /// Tells how the cluster does, as this node sees it.
+    ClusterStatus {
+        /// The ARN of a room whose home is wanted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room: Option<String>,
+    },
+    /// Hands a slot over to another node.
+    ClusterMove {
+        /// The slot.
+        slot: u8,
+        /// The node's name.
+        node: String,
+    },
+    /// Lets slots that were moved go where they belong, and spreads the leaders of streams over the brokers.
+    ClusterBalance {},
     /// From a new process: it takes over, on this connection.
     TakeOver {},
 }
@@ -42,6 +57,9 @@ impl Order {
             Self::CancelDrain {} => "cancel_drain",
             Self::Reload {} => "reload",
             Self::Upgrade { .. } => "upgrade",
+            Self::ClusterStatus { .. } => "cluster_status",
+            Self::ClusterMove { .. } => "cluster_move",
+            Self::ClusterBalance {} => "cluster_balance",
             Self::TakeOver {} => "take_over",
         }
     }

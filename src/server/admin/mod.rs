@@ -9,7 +9,7 @@ mod message;
 mod reply;
 mod socket;
 
-pub(crate) use client::{AskError, ask};
+pub(crate) use client::{AskError, ask, ask_within};
 pub(super) use client::{order_take_over, refusal_in};
 pub(super) use listen::AdminSocket;
 pub(crate) use message::{DrainOrder, Health, Order, Refusal, RefusalCode};

@@ -7,7 +7,7 @@ const RETRY_MS_MIN = 250;
 const RETRY_MS_MAX = 10_000;
 
 export class Client {
-  #fetchToken;
+  #fetchTicket;
   #told;
   #socket = null;
   #timer = 0;
@@ -19,12 +19,12 @@ export class Client {
   #asked = new Map();
 
   /**
-   * `fetchToken()` resolves to a token or throws, an error that is `final` if asking again is in vain.
+   * `fetchTicket()` resolves to `{ token, url }` or throws, an error that is `final` if asking again is in vain.
    * `told` has the functions `state(name, detail)`, `message(frame, roundTripMs?)`, `event(frame)` and
    * `error(text)`.
    */
-  constructor(fetchToken, told) {
-    this.#fetchToken = fetchToken;
+  constructor(fetchTicket, told) {
+    this.#fetchTicket = fetchTicket;
     this.#told = told;
   }
 
@@ -32,9 +32,9 @@ export class Client {
     this.#drop();
     this.#told.state("connecting", "connecting");
     const attempt = (this.#socket = {});
-    let token;
+    let ticket;
     try {
-      token = await this.#fetchToken();
+      ticket = await this.#fetchTicket();
     } catch (error) {
       if (this.#socket !== attempt) return;
       if (error.final) this.#end(error.message);
@@ -42,7 +42,7 @@ export class Client {
       return;
     }
     if (this.#socket !== attempt) return;
-    const socket = new WebSocket(location.origin.replace(/^http/, "ws"), token);
+    const socket = new WebSocket(ticket.url, ticket.token);
     this.#socket = socket;
     // What a replaced socket still has to say concerns nobody.
     const ours = (handle) => (event) => this.#socket === socket && handle(event);

@@ -468,6 +468,9 @@ pub const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a command waits for the server's next word before it gives up: longer than any phase of
 /// an order takes, since the server tells of progress at least as often.
 pub const ADMIN_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a command waits for a node's word on its cluster: the node has it at hand, so silence means that it stands still,
+/// and the next node is asked.
+pub const CLUSTER_STATUS_MAX: Duration = Duration::from_secs(3);
 /// How long a connection of the control listener may still send its first request when the listener
 /// is not served any more: a client sends it right after its connect or its TLS handshake.
 pub const CONTROL_FIRST_CALL_MAX: Duration = Duration::from_millis(50);
