@@ -13,6 +13,7 @@ mod fault;
 #[cfg(feature = "cluster")]
 mod fetch;
 mod handle;
+mod hands;
 #[cfg(feature = "cluster")]
 mod kv;
 #[cfg(feature = "cluster")]
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, watch};
 pub use connect::connect_once as connect;
 pub use fault::ClusterFault;
 pub use handle::{Cluster, RegistryFacts, Snapshot};
+pub use hands::NodeSettings;
 #[cfg(feature = "cluster")]
 pub use kv::open;
 pub use settings::ClusterSettings;
@@ -44,41 +46,15 @@ pub use setup::setup;
 pub use state::{State, Unready};
 
 use bucket::BucketEnd;
-use handle::{Order, Phase};
+use handle::Phase;
+use hands::Hands;
 
 use crate::clock::Clock;
 use crate::random;
 use crate::shard::mesh::ClusterEnd;
 use crate::shard::metrics::ShardMetrics;
-use crate::shard::settings::ShardSettings;
 use crate::supervisor::{self, Supervisor, Thread};
 use uproar_proto::cluster::Incarnation;
-use uproar_proto::cluster::here::About;
-
-/// Settings of the thread.
-#[derive(Debug)]
-pub struct NodeSettings {
-    /// `[cluster]`.
-    pub cluster: ClusterSettings,
-    /// Of all shards: where rooms are at home.
-    pub shard: ShardSettings,
-    /// What this node says of itself.
-    pub about: About,
-}
-
-/// What the thread has in hand.
-struct Hands {
-    settings: NodeSettings,
-    me: Incarnation,
-    end: ClusterEnd,
-    // Taken when the brokers are there.
-    bucket: Option<BucketEnd>,
-    shards: Vec<Arc<ShardMetrics>>,
-    clock: Clock,
-    orders: mpsc::UnboundedReceiver<Order>,
-    state: Arc<ArcSwap<State>>,
-    phase: watch::Sender<Phase>,
-}
 
 /// The running thread.
 #[derive(Debug)]

@@ -25,9 +25,9 @@ pub(super) struct TokenUses {
     me: Incarnation,
     // Of the newest use; unique within this process.
     number: u64,
-    // Beyond those that are under way; each shard bounds its own.
+    // Beyond those that are pending; each shard bounds its own.
     waiting: VecDeque<(u64, Use)>,
-    under_way: HashMap<u64, Use>,
+    pending: HashMap<u64, Use>,
 }
 
 /// A use by one connection.
@@ -66,7 +66,7 @@ impl TokenUses {
             me,
             number: 0,
             waiting: VecDeque::new(),
-            under_way: HashMap::new(),
+            pending: HashMap::new(),
         }
     }
 
@@ -97,12 +97,12 @@ impl TokenUses {
     }
 
     fn append_waiting(&mut self, calls: &Calls, now: Instant) {
-        while self.under_way.len() < CLUSTER_TOKEN_USES_MAX {
+        while self.pending.len() < CLUSTER_TOKEN_USES_MAX {
             let Some((number, mut begun)) = self.waiting.pop_front() else {
                 return;
             };
             begun.append(calls, number, now);
-            self.under_way.insert(number, begun);
+            self.pending.insert(number, begun);
         }
     }
 
@@ -120,7 +120,7 @@ impl TokenUses {
                 (None, None)
             }
             AppendOutcome::WrongLast => {
-                let question = self.under_way.get_mut(&number).map(|tried| {
+                let question = self.pending.get_mut(&number).map(|tried| {
                     tried.again = now + CLUSTER_ANSWER_MAX + CLUSTER_RETRY;
                     Question {
                         number,
@@ -155,7 +155,7 @@ impl TokenUses {
             }
             !is_late
         });
-        self.under_way.retain(|number, tried| {
+        self.pending.retain(|number, tried| {
             if tried.given_up <= now {
                 late.push((tried.shard, tried.claim, TokenOutcome::Unknown));
                 return false;
@@ -171,17 +171,17 @@ impl TokenUses {
 
     /// Uses without an outcome.
     pub(super) fn count(&self) -> usize {
-        self.waiting.len() + self.under_way.len()
+        self.waiting.len() + self.pending.len()
     }
 
     fn try_again(&mut self, number: u64, now: Instant) {
-        if let Some(tried) = self.under_way.get_mut(&number) {
+        if let Some(tried) = self.pending.get_mut(&number) {
             tried.again = now + CLUSTER_RETRY;
         }
     }
 
     fn end(&mut self, number: u64, outcome: TokenOutcome) -> Option<Done> {
-        let ended = self.under_way.remove(&number)?;
+        let ended = self.pending.remove(&number)?;
         Some((ended.shard, ended.claim, outcome))
     }
 }

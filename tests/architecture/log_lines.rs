@@ -65,6 +65,9 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/review/mod.rs", "was not reviewed"),
         // Authorized callers, at their own rate of 5 a second.
         ("control/op/rooms.rs", "did not reach its shard"),
+        // Of brokers and nodes, not of strangers: once a change of a connection, which is made anew at a pace; of
+        // hash slots four times a second at most.
+        ("cluster/thread/", ""),
         // The log itself, once each second.
         ("logging/start.rs", ""),
         ("cli", ""),

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::super::connect::{self, Line};
-use super::super::fault::ClusterFault;
-use super::super::handle::{Order, Phase};
-use super::super::names::Names;
-use super::super::state::State;
-use super::super::token_uses::TokenUses;
-use super::super::{Hands, calls::Calls};
-use super::super::{kv, setup};
 use super::deliver::Shards;
 use super::lines::Lines;
+use super::node::{Incoming, Node};
 use super::skew::Skew;
-use super::{Incoming, Node};
+use crate::cluster::calls::Calls;
+use crate::cluster::connect::{self, Line};
+use crate::cluster::fault::ClusterFault;
+use crate::cluster::handle::{Order, Phase, RegistryFacts};
+use crate::cluster::hands::Hands;
+use crate::cluster::names::Names;
+use crate::cluster::settings::ClusterSettings;
+use crate::cluster::state::State;
+use crate::cluster::token_uses::TokenUses;
+use crate::cluster::{kv, setup};
 use crate::net::event::Event;
 use crate::supervisor::{Pulse, Stopped};
 use uproar_proto::base::limits::HASH_SLOTS;
@@ -101,7 +103,7 @@ async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> i
         lines: Lines::default(),
         state: State::default(),
         facts: Facts::default(),
-        registry: super::super::handle::RegistryFacts::default(),
+        registry: RegistryFacts::default(),
         interrupted: VecDeque::new(),
         stopping: false,
     };
@@ -134,7 +136,7 @@ async fn ready(
 }
 
 async fn connected(
-    settings: &super::super::ClusterSettings,
+    settings: &ClusterSettings,
     names: &Names,
     me: Incarnation,
 ) -> Result<Ready, ClusterFault> {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_nats::Event as BrokerEvent;
 
-use super::super::connect::{self, Line};
-use super::super::handle::{Order, REQUEST_MAX, Snapshot};
-use super::Node;
+use super::node::Node;
+use crate::cluster::connect::{self, Line};
+use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
-use uproar_proto::cluster::engine::{Input, Status};
+use uproar_proto::cluster::HashSlot;
+use uproar_proto::cluster::engine::{AppendOutcome, Input, Status};
 use uproar_proto::cluster::here::Facts;
 
 /// From a subscription made anew to the read of what it may have missed: as long as brokers need to tell each other of it.
@@ -58,22 +59,7 @@ impl Node<'_> {
     pub(super) fn connection_changed(&mut self, (line, event): (Line, BrokerEvent)) {
         let connection = line.name();
         match event {
-            BrokerEvent::Connected => {
-                let broker = self.client(line).server_info();
-                let (name, version) = (broker.server_name.clone(), broker.version.clone());
-                tracing::info!(connection, broker = name, version, "cluster: connected");
-                self.state.figures.reconnects += 1;
-                let unfit = connect::check(&broker).err().map(|fault| fault.to_string());
-                if let Some(cause) = &unfit {
-                    tracing::error!(connection, cause, "cluster: this node is not ready");
-                }
-                self.state.unfit = unfit;
-                self.state.broker = format!("{name} {version}");
-                if line == Line::Records {
-                    let now = self.hands.clock.now();
-                    self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
-                }
-            }
+            BrokerEvent::Connected => self.connected(line),
             BrokerEvent::Disconnected => {
                 let broker = self.client(line).server_info().server_name;
                 tracing::warn!(
@@ -121,10 +107,26 @@ impl Node<'_> {
         }
     }
 
+    fn connected(&mut self, line: Line) {
+        let connection = line.name();
+        let broker = self.client(line).server_info();
+        let (name, version) = (broker.server_name.clone(), broker.version.clone());
+        tracing::info!(connection, broker = name, version, "cluster: connected");
+        self.state.figures.reconnects += 1;
+        let unfit = connect::check(&broker).err().map(|fault| fault.to_string());
+        if let Some(cause) = &unfit {
+            tracing::error!(connection, cause, "cluster: this node is not ready");
+        }
+        self.state.unfit = unfit;
+        self.state.broker = format!("{name} {version}");
+        if line == Line::Records {
+            let now = self.hands.clock.now();
+            self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+        }
+    }
+
     /// Gives up the appends whose answers the lost connection would have brought.
     fn fail_appends(&mut self) {
-        use uproar_proto::cluster::HashSlot;
-        use uproar_proto::cluster::engine::AppendOutcome;
         let now = self.hands.clock.now();
         for slot in HashSlot::all() {
             if let Some(appending) = self.appending[slot.index()] {

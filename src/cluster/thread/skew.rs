@@ -4,7 +4,7 @@
 //! least is near the truth. Each stream is stamped by its leader, and leaders are spread over the brokers: the median of the
 //! streams is right though one broker's clock is wrong.
 
-use super::super::names::{PARTS, part_of};
+use crate::cluster::names::{PARTS, part_of};
 use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::base::limits::CLUSTER_SKEW_WINDOW;
 use uproar_proto::cluster::HashSlot;
