@@ -723,6 +723,9 @@ pub const CLUSTER_MOVES_MAX: usize = 16;
 pub const CLUSTER_PULSE_SOON: Duration = Duration::from_secs(1);
 /// A home appends at least this often, so that the last record never ages out: a quarter of `CLUSTER_LOG_AGE`.
 pub const CLUSTER_PULSE: Duration = Duration::from_secs(15);
+/// A node that got nothing from a log for this long reads its end: longer than its home is silent, and well below
+/// `CLUSTER_LOG_AGE`, so that a record whose every copy was lost is still there.
+pub const CLUSTER_QUIET: Duration = Duration::from_secs(20);
 /// How long records stay in a log: four times the longest outage that a node catches up with by itself.
 pub const CLUSTER_LOG_AGE: Duration = Duration::from_mins(1);
 /// An append or a read without a verdict is tried again after this.
@@ -772,6 +775,10 @@ pub const CLUSTER_SKEW_WINDOW: Duration = Duration::from_secs(15);
 /// How much longer than any token lives its use is remembered: clocks may differ, and brokers look once in a while.
 pub const CLUSTER_TOKEN_AGE_SPARE: Duration = Duration::from_mins(5);
 const _: () = assert!(CLUSTER_BATCH_BYTES_MAX * 3 / 2 <= CLUSTER_HELD_BYTES_MAX);
+const _: () = assert!(
+    CLUSTER_PULSE.as_secs() < CLUSTER_QUIET.as_secs()
+        && CLUSTER_QUIET.as_secs() * 2 < CLUSTER_LOG_AGE.as_secs()
+);
 const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_SKEW_WINDOW.as_secs() >= CLUSTER_PULSE.as_secs());

@@ -9,7 +9,9 @@ use super::Sequence;
 use super::engine::FetchFrom;
 use super::record::{Content, Record};
 use crate::base::clock::Tick;
-use crate::base::limits::{CLUSTER_HELD_BYTES_MAX, CLUSTER_RETRY, CLUSTER_WENT_BACK};
+use crate::base::limits::{
+    CLUSTER_HELD_BYTES_MAX, CLUSTER_QUIET, CLUSTER_RETRY, CLUSTER_WENT_BACK,
+};
 
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub(super) struct Reader {
     // Invariant: the sum of those bytes.
     held_bytes: usize,
     fetch: Fetch,
+    // When something was read last, or the leader said that there is nothing.
+    quiet_since: Tick,
     // Reads since the last progress.
     tries: u8,
     // The log's end if the leader says that it is before `read`, and since when it says so.
@@ -73,6 +77,7 @@ impl Reader {
             held: BTreeMap::new(),
             held_bytes: 0,
             fetch: Fetch::Wanted(now),
+            quiet_since: now,
             tries: 0,
             end: None,
             back_at: Sequence::default(),
@@ -129,12 +134,13 @@ impl Reader {
     }
 
     /// A record counts: it is the newest one read.
-    pub(super) fn advance(&mut self, sequence: Sequence) {
+    pub(super) fn advance(&mut self, sequence: Sequence, now: Tick) {
         if sequence < self.read {
             self.seen = sequence;
             self.drop_held();
         }
         self.is_started = true;
+        self.quiet_since = now;
         self.read = sequence;
         self.seen = self.seen.max(sequence);
         self.end = None;
@@ -186,7 +192,7 @@ impl Reader {
     /// When [`Reader::fetch`] has something to do.
     pub(super) fn due(&self) -> Option<Tick> {
         match self.fetch {
-            Fetch::Idle => None,
+            Fetch::Idle => Some(self.quiet_since.after(CLUSTER_QUIET)),
             Fetch::Wanted(at) => Some(at),
             Fetch::Pending(_, since) => Some(since.after(ANSWER_MAX)),
         }
@@ -217,20 +223,18 @@ impl Reader {
     /// anew.
     pub(super) fn at_end(&mut self, last: Sequence, now: Tick) -> bool {
         self.is_started = true;
+        self.quiet_since = now;
         if last >= self.read {
             self.end = None;
         } else {
+            // A shorter log is not believed at once, for a deposed leader reads so too.
             let since = self.end.map_or(now, |(_, since)| since);
             self.end = Some((last, since));
-            // An empty log tells nothing new: its next record will. A shorter one is not believed at once, for a
-            // deposed leader reads so too.
-            if last > Sequence::default() {
-                if now.since(since) >= CLUSTER_WENT_BACK {
-                    self.restart(now);
-                    return true;
-                }
-                self.want(now.after(Duration::from_secs(1)));
+            if now.since(since) >= CLUSTER_WENT_BACK {
+                self.restart(now);
+                return true;
             }
+            self.want(now.after(Duration::from_secs(1)));
         }
         if self.seen > self.read {
             self.tries += 1;

@@ -15,6 +15,9 @@ use crate::base::id::RoomId;
 pub struct Record {
     /// The newest record before this one; 0: the log was empty.
     pub previous: Sequence,
+    /// The newest `SendTime` of the log, this record's included: a new home, whose clock may be behind, never
+    /// goes back.
+    pub sent: UnixTime,
     /// What it says.
     pub content: Content,
 }
@@ -155,6 +158,18 @@ const RELEASE: u8 = 2;
 const BATCH: u8 = 3;
 
 impl Record {
+    /// Makes the record behind `previous`, up to which the newest `SendTime` is `sent`.
+    pub(super) fn following(previous: Sequence, sent: UnixTime, content: Content) -> Self {
+        let mut record = Self {
+            previous,
+            sent,
+            content,
+        };
+        let own = record.entries().iter().map(|entry| entry.sent).max();
+        record.sent = own.map_or(sent, |own| own.max(sent));
+        record
+    }
+
     /// Returns its entries; none, unless it is a batch.
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.content {
@@ -176,6 +191,7 @@ impl Record {
         });
         put_section(&mut out, |out| {
             out.put_u64_le(self.previous.0);
+            out.put_u64_le(self.sent.nanos());
             self.content.write_head(out);
         });
         for entry in entries {
@@ -194,6 +210,7 @@ impl Record {
         let kind = section.u8()?;
         let mut head = section.section()?;
         let previous = Sequence(head.u64()?);
+        let sent = UnixTime::from_nanos(head.u64()?);
         let home = Incarnation::new(head.u64()?);
         let archived = Sequence(head.u64()?);
         let content = match kind {
@@ -223,7 +240,11 @@ impl Record {
             }),
             other => return Err(WireFault::Kind(other)),
         };
-        Ok(Self { previous, content })
+        Ok(Self {
+            previous,
+            sent,
+            content,
+        })
     }
 }
 

@@ -164,6 +164,8 @@ impl Rooms {
         let Some(home) = shard_room.and_then(|shard_room| shard_room.home.as_deref_mut()) else {
             return refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
         };
+        // The home before may have had a clock ahead of ours.
+        home.room.inherit(home.room.budget(), key.not_before);
         let mut context = env.publish_context(&mut self.review_queue);
         match home.author((key, &ask), room_slot, &mut requests.buffer, &mut context) {
             Ok(Some(entry)) => {

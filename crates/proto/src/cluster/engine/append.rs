@@ -44,7 +44,7 @@ impl Engine {
         };
         let state = &mut self.slots[slot];
         state.attempts += 1;
-        let record = Record { previous, content };
+        let record = Record::following(previous, state.sent, content);
         let append = PendingAppend::new(record, cause, state.attempts, now);
         state.append = Some(append);
         self.attempt(slot);
@@ -89,6 +89,7 @@ impl Engine {
         let is_stale = state.reader.condition() != Some(append.expected());
         if append.cause.is_some() && (is_stale || !wanted) {
             // It may be in the log all the same: then this node is the home when it reads so.
+            self.slots[slot].reader.want(now);
             return self.drop_append(slot);
         }
         state.attempts += 1;

@@ -66,6 +66,7 @@ impl Engine {
             }
             return;
         }
+        let not_before = state.sent;
         let author = state.author.as_mut();
         let Some(author) = author.filter(|author| author.epoch() == epoch) else {
             if let Some((_, known)) = state.home.filter(|(_, known)| *known > epoch) {
@@ -84,6 +85,7 @@ impl Engine {
                 epoch,
                 origin: from,
                 number,
+                not_before,
             };
             match ask.kind {
                 AskKind::Probe => self.authored(slot, epoch, probe_entry(key, &ask)),

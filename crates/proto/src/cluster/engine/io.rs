@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::clock::UnixTime;
 use crate::chat::ErrorCode;
 use crate::cluster::here::{About, Facts};
 use crate::cluster::message::Ask;
@@ -25,6 +26,8 @@ pub struct RequestKey {
     pub origin: Incarnation,
     /// Its number there.
     pub number: Number,
+    /// `SendTime` of its frame is not earlier: the newest one that the hash slot's log has.
+    pub not_before: UnixTime,
 }
 
 /// What the engine is told.

@@ -127,12 +127,17 @@ impl Engine {
             if found.last > Sequence::default() {
                 return state.reader.want(now.after(CLUSTER_RETRY));
             }
+            state.home = None;
             state.vacant_since = now;
             state.reader.at_end(Sequence::default(), now);
             return;
         };
-        state.reader.advance(*sequence);
-        match Record::decode(payload).map(|record| record.content) {
+        state.reader.advance(*sequence, now);
+        let record = Record::decode(payload);
+        if let Ok(record) = &record {
+            state.sent = state.sent.max(record.sent);
+        }
+        match record.map(|record| record.content) {
             Err(_) => {
                 self.counts.unreadable += 1;
                 self.unknown_home(slot);
@@ -189,8 +194,12 @@ impl Engine {
             return state.reader.want(now.after(wait));
         }
         if state.reader.at_end(found.last, now) {
-            let read = before;
-            self.lose(slot, (read, found.last), SkipCause::WentBack);
+            let cause = if found.last == Sequence::default() {
+                SkipCause::Aged
+            } else {
+                SkipCause::WentBack
+            };
+            self.lose(slot, (before, found.last), cause);
             self.end_epoch(slot);
             self.slots[slot].home = None;
             return;
@@ -226,7 +235,9 @@ impl Engine {
 
     /// A record counts: it is the next one of its log.
     pub(super) fn apply(&mut self, slot: HashSlot, sequence: Sequence, record: Record) {
-        self.slots[slot].reader.advance(sequence);
+        let state = &mut self.slots[slot];
+        state.reader.advance(sequence, self.now.tick);
+        state.sent = state.sent.max(record.sent);
         match record.content {
             Content::Takeover { home, archived, .. } => {
                 self.begin_epoch(slot, (home, sequence.into()), archived, record.previous);
@@ -375,7 +386,7 @@ impl Engine {
     /// A record is the next one, and nobody here can read it.
     fn unreadable(&mut self, slot: HashSlot, sequence: Sequence) {
         self.hole(slot, sequence, SkipCause::Unreadable);
-        self.slots[slot].reader.advance(sequence);
+        self.slots[slot].reader.advance(sequence, self.now.tick);
         self.unknown_home(slot);
     }
 

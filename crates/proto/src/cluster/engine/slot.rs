@@ -3,7 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::io::{FetchFrom, Ticket};
-use crate::base::clock::Tick;
+use crate::base::clock::{Tick, UnixTime};
 use crate::cluster::append::PendingAppend;
 use crate::cluster::author::{Author, Successor};
 use crate::cluster::kept::KeptRequests;
@@ -50,6 +50,8 @@ pub(super) struct Slot {
     /// Frames up to here are in the archives of homes.
     pub archived: Sequence,
     pub recovery: Option<Recovery>,
+    /// The newest `SendTime` in the log.
+    pub sent: UnixTime,
     pub append: Option<PendingAppend>,
     /// The home's part. It is there while this node is the home, unless it found that the log went back.
     pub author: Option<Box<Author>>,
@@ -73,6 +75,7 @@ impl Slot {
             successor: None,
             archived: Sequence::default(),
             recovery: None,
+            sent: UnixTime::default(),
             append: None,
             author: None,
             early: Vec::new(),

@@ -47,6 +47,7 @@ fn records() -> Vec<Record> {
     ];
     let record = |content| Record {
         previous: Sequence(812),
+        sent: UnixTime::from_millis(9),
         content,
     };
     contents.map(record).into()

@@ -2,9 +2,10 @@
 
 use super::single::{ME, OTHER, Single, ask, batch, entry, takeover};
 use super::world::World;
+use crate::base::clock::UnixTime;
 use crate::cluster::engine::{AppendOutcome, FetchFrom, Input, Outcome, Output, SkipCause};
 use crate::cluster::message::MessageContent;
-use crate::cluster::record::Content;
+use crate::cluster::record::{Content, Record};
 use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence};
 
 fn settled() -> (World, HashSlot, usize) {
@@ -133,8 +134,8 @@ fn a_replaced_home_is_fenced() {
         let mut log = Vec::new();
         if is_in_log {
             let mut own = batch(ME, 10, 10, vec![entry(ME, 1)]).to_vec();
-            // Its number: the attempt's. Behind the version, the kind, a length, five values of eight bytes.
-            let at = 1 + 1 + 4 + 4 * 8;
+            // Its number: the attempt's. Behind the version, the kind, a length, values of eight bytes.
+            let at = 1 + 1 + 4 + 5 * 8;
             own[at..at + 8].copy_from_slice(&attempt.to_le_bytes());
             log.push((11, own.into()));
         }
@@ -335,7 +336,12 @@ fn a_log_made_anew_is_followed() {
         known: Sequence(812),
     };
     let previous = Sequence(0);
-    let anew = crate::cluster::record::Record { previous, content }.encode();
+    let anew = Record {
+        previous,
+        sent: UnixTime::default(),
+        content,
+    }
+    .encode();
     single.record(6, anew.clone());
     assert!(matches!(
         single.outputs.first(),
@@ -493,7 +499,7 @@ fn a_clock_that_steps_decides_nothing() {
     single.appended(attempt, AppendOutcome::Ok(Sequence(11)));
     single.take();
     for unix in [0, u64::MAX / 2_000_000_000] {
-        single.now.unix = crate::base::clock::UnixTime::from_secs(unix);
+        single.now.unix = UnixTime::from_secs(unix);
         single.pass(500);
         single.ask(2);
         assert_eq!(single.author().len(), 1);
@@ -645,4 +651,60 @@ fn kept_requests_have_bounds() {
     assert_eq!(unknown.count() as u64, asked - 1);
     let status = single.engine.status();
     assert!(status.kept_bytes < 10_000, "only probes are kept");
+}
+
+/// Goal: a new home whose clock is behind does not send earlier than the home before it; a node that starts knows the
+/// time from the newest record, whatever it is.
+#[test]
+fn send_times_go_on_where_they_were() {
+    let mut single = Single::new(&[(9, takeover(OTHER, 3))], &[]);
+    single.pass(5_000);
+    let (attempt, _, content) = single.take_append();
+    assert!(matches!(content, Content::Takeover { home: ME, .. }));
+    single.appended(attempt, AppendOutcome::Ok(Sequence(10)));
+    single.ask(1);
+    let keys = single.author();
+    assert_eq!(
+        keys[0].not_before,
+        UnixTime::from_secs(3),
+        "the record says so"
+    );
+    single.pass(100);
+    let payload = single.take().into_iter().find_map(|output| match output {
+        Output::Append { payload, .. } => Some(payload),
+        _ => None,
+    });
+    let record = Record::decode(&payload.expect("appended")).expect("ours");
+    assert_eq!(record.sent, UnixTime::from_secs(3), "its entry is earlier");
+}
+
+/// Goal: who got nothing from a log for longer than its home is silent reads its end: it may be the home itself, by a
+/// `Takeover` that it gave up.
+#[test]
+fn a_silent_log_is_read() {
+    let mut single = Single::new(&[(9, takeover(OTHER, 3))], &[OTHER]);
+    single.pass(19_000);
+    single.take();
+    single.pass(1_500);
+    let from = single.take_fetch();
+    single.fetched(from, &[(9, takeover(OTHER, 3)), (12, takeover(ME, 9))]);
+    assert_eq!(single.home(), Some((ME, Epoch(12))));
+}
+
+/// Goal: a log that stays empty has no home, whatever was read from it before.
+#[test]
+fn a_log_that_stays_empty_is_vacant() {
+    let mut single = Single::new(&[(9, takeover(OTHER, 3))], &[OTHER]);
+    let mut appends = Vec::new();
+    for _ in 0..400 {
+        single.pass(100);
+        for output in single.take() {
+            match output {
+                Output::Fetch { from, .. } => single.fetched(from, &[]),
+                Output::Append { expected, .. } => appends.push(expected.0),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(appends.first(), Some(&0));
 }

@@ -78,7 +78,12 @@ pub(super) fn takeover(home: Incarnation, previous: u64) -> Bytes {
         known: Sequence(previous),
     };
     let previous = Sequence(previous);
-    Record { previous, content }.encode()
+    Record {
+        previous,
+        sent: UnixTime::from_secs(3),
+        content,
+    }
+    .encode()
 }
 
 pub(super) fn batch(home: Incarnation, epoch: u64, previous: u64, entries: Vec<Entry>) -> Bytes {
@@ -90,7 +95,12 @@ pub(super) fn batch(home: Incarnation, epoch: u64, previous: u64, entries: Vec<E
         entries,
     });
     let previous = Sequence(previous);
-    Record { previous, content }.encode()
+    Record {
+        previous,
+        sent: UnixTime::from_secs(3),
+        content,
+    }
+    .encode()
 }
 
 impl Single {
