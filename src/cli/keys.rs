@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::cluster::shared_keys;
 use super::failure::Failure;
 use super::output::print;
 use super::place::Place;
@@ -103,8 +104,12 @@ pub(super) fn run(command: &KeysCommand) -> Result<(), Failure> {
         KeysCommand::Create(create) => create.run(),
         KeysCommand::List { place } => list(&KeyFile::of(&place.existing()?.data_dir)),
         KeysCommand::Revoke { id, place } => {
-            let file = KeyFile::of(&place.existing()?.data_dir);
-            if file.revoke(id).map_err(failure)? {
+            let placed = place.existing()?;
+            let was_there = match shared_keys::of(&placed)? {
+                Some(cluster) => shared_keys::revoke_access_key(cluster, id)?,
+                None => KeyFile::of(&placed.data_dir).revoke(id).map_err(failure)?,
+            };
+            if was_there {
                 Ok(())
             } else {
                 Err(Failure::Run(format!(
@@ -138,11 +143,17 @@ impl Create {
             resources: self.rooms.clone(),
         };
         let now = clock::unix_now();
-        let data_dir = self.place.read()?.data_dir;
-        make(&data_dir)?;
-        let key = KeyFile::of(&data_dir)
-            .create(record, now)
-            .map_err(failure)?;
+        let placed = self.place.read()?;
+        make(&placed.data_dir)?;
+        let file = KeyFile::of(&placed.data_dir);
+        let key = match shared_keys::of(&placed)? {
+            Some(cluster) => {
+                let (key, plain) = file.make(record, now).map_err(failure)?;
+                shared_keys::put_access_key(cluster, &key.id, &plain)?;
+                key
+            }
+            None => file.create(record, now).map_err(failure)?,
+        };
         print(&format!(
             "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n",
             key.id, &*key.secret

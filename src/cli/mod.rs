@@ -96,7 +96,7 @@ enum Command {
         #[command(subcommand)]
         command: store::StoreCommand,
     },
-    /// Cluster: how its nodes and brokers do, and where its rooms are
+    /// Cluster: make it, how its nodes and brokers do, where its rooms are
     Cluster {
         #[command(subcommand)]
         command: cluster::ClusterCommand,

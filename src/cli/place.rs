@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::cluster::ClusterSettings;
 use crate::config::{self, dev_data_dir};
+use crate::control::arn::Account;
 use crate::logging;
 
 /// The server a command is for.
@@ -25,6 +27,10 @@ pub(super) struct Placed {
     pub(super) data_dir: PathBuf,
     /// How long a token may be used to connect.
     pub(super) token_life: Duration,
+    /// Region and account.
+    pub(super) account: Account,
+    /// The cluster that the server is a node of.
+    pub(super) cluster: Option<ClusterSettings>,
 }
 
 impl Place {
@@ -46,6 +52,8 @@ impl Place {
         Ok(Placed {
             data_dir,
             token_life: local.token_life,
+            account: local.account,
+            cluster: local.cluster,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::cluster::shared_keys;
 use super::failure::Failure;
 use super::output::show;
 use super::place::Place;
@@ -66,8 +67,11 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(create) => print(create),
         TokenCommand::RotateKey(rotate) => {
-            let data_dir = rotate.place.existing()?.data_dir;
-            rotate_keyring(&data_dir, clock::unix_now(), ROTATION_LEAD)?;
+            let placed = rotate.place.existing()?;
+            match shared_keys::of(&placed)? {
+                Some(cluster) => shared_keys::rotate(cluster)?,
+                None => rotate_keyring(&placed.data_dir, clock::unix_now(), ROTATION_LEAD)?,
+            }
             show("a new key seals tokens from now on; the old one opens them for 24 h more\n");
             Ok(())
         }

@@ -19,7 +19,7 @@ use super::bucket::{
     Bucket, BucketEnd, BucketRequest, BucketWrite, Change, Expected, InspectFault, Inspected,
     Revision, WriteFault, channel,
 };
-use super::connect::{self, Line, told};
+use super::connect::{self, told};
 use super::fault::ClusterFault;
 use super::names::Names;
 use super::settings::ClusterSettings;
@@ -70,11 +70,7 @@ pub(super) async fn serve(brokers: Context, cluster: &str, mut end: BucketEnd) {
 ///
 /// The brokers do not answer, or are unfit.
 pub async fn open(settings: &ClusterSettings) -> Result<Bucket, ClusterFault> {
-    let (events, _ignored) = mpsc::unbounded_channel();
-    let options = connect::options(settings)?;
-    let inbox = "_INBOX".to_owned();
-    let client = connect::connect(settings, options, inbox, Line::Calls, events).await?;
-    connect::check(&client.server_info())?;
+    let client = connect::connect_once(settings).await?;
     let (bucket, end) = channel();
     let cluster = settings.name.clone();
     tokio::spawn(async move { serve(setup::context(client), &cluster, end).await });

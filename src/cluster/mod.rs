@@ -4,6 +4,8 @@
 //! client is used here and nowhere else. Two connections: one for published records alone, which a broker may cut when
 //! this node is slow, and one for everything else.
 
+#[cfg(not(feature = "cluster"))]
+mod absent;
 pub mod bucket;
 #[cfg(feature = "cluster")]
 mod calls;
@@ -18,6 +20,8 @@ mod hands;
 mod kv;
 #[cfg(feature = "cluster")]
 mod names;
+#[cfg(feature = "cluster")]
+mod presence;
 mod settings;
 #[cfg(feature = "cluster")]
 mod setup;
@@ -35,11 +39,15 @@ use tokio::sync::{mpsc, watch};
 
 #[cfg(feature = "cluster")]
 pub use connect::connect_once as connect;
+#[cfg(not(feature = "cluster"))]
+pub use absent::{await_key, open, setup};
 pub use fault::ClusterFault;
 pub use handle::{Cluster, RegistryFacts, Snapshot};
 pub use hands::NodeSettings;
 #[cfg(feature = "cluster")]
 pub use kv::open;
+#[cfg(feature = "cluster")]
+pub use presence::await_key;
 pub use settings::ClusterSettings;
 #[cfg(feature = "cluster")]
 pub use setup::setup;

@@ -135,9 +135,15 @@ fn log_filter(filter: &str, check: &Check<'_>) -> Result<(), ConfigError> {
 pub(super) fn local(raw: Raw, sources: &Sources) -> Result<Local, ConfigError> {
     let check = Check(sources);
     let given = sources.of("server.data_dir") != Source::Default;
+    let token_life = token_life(raw.tokens.life_minutes, &check)?;
     Ok(Local {
         data_dir: given.then_some(raw.server.data_dir),
-        token_life: token_life(raw.tokens.life_minutes, &check)?,
+        token_life,
+        account: Account {
+            region: raw.server.region,
+            id: raw.server.account,
+        },
+        cluster: cluster::resolve(raw.cluster, token_life, &check)?,
     })
 }
 

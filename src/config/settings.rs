@@ -100,4 +100,8 @@ pub struct Local {
     pub data_dir: Option<PathBuf>,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Region and account.
+    pub account: Account,
+    /// The cluster that the server is a node of.
+    pub cluster: Option<ClusterSettings>,
 }

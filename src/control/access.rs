@@ -129,7 +129,8 @@ impl Keys {
         self.stored.borrow().get(id).map(Rc::clone)
     }
 
-    fn refresh(&self) {
+    /// Takes the file's keys over if it has changed.
+    pub(super) fn refresh(&self) {
         let mut watched = self.watched.borrow_mut();
         if !watched.changed() {
             return;

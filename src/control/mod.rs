@@ -5,6 +5,7 @@ mod admission;
 pub mod archive;
 pub mod arn;
 pub mod aws_client;
+mod copies;
 pub mod fault;
 mod http;
 mod http_client;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use uproar_proto::base::id::RoomId;
 
 pub use admission::ControlAdmissionSettings;
+pub use copies::KeyPlaces;
 pub use pause::{PauseError, Paused};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};
 

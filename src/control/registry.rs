@@ -4,9 +4,10 @@
 //! A server alone writes its store, then its memory. A node of a cluster writes the cluster's bucket, and follows it:
 //! memory and store are a copy ([`mod@follow`]).
 
+pub mod admin;
 mod facts;
 mod follow;
-mod key;
+pub(crate) mod key;
 mod node;
 mod replica;
 mod secret;
@@ -17,7 +18,7 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-pub use facts::{CopyMark, Facts};
+pub use facts::{CopyMark, Facts, copied_cluster};
 pub use node::{KeyChange, NodeEffects, RecordChanges};
 pub use replica::{ReplicaSettings, Standing};
 pub use secret::{ClusterSecret, SecretError};
@@ -217,6 +218,21 @@ impl Registry {
     /// Whether reads are as of now, or why they are not. A server alone is always current.
     pub fn standing(&self) -> Standing {
         self.replica().map_or(Standing::Current, Replica::standing)
+    }
+
+    /// How far this node has followed its cluster's registry; 0 for a server alone.
+    pub fn revision(&self) -> u64 {
+        self.replica().map_or(0, |replica| replica.applied().0)
+    }
+
+    /// Ready once this node is current.
+    pub async fn current(&self) {
+        if let Some(replica) = self.replica() {
+            let mut progress = replica.progress.subscribe();
+            let current = progress.wait_for(|progress| progress.standing == Standing::Current);
+            // The sender lives as long as this.
+            let _current = current.await;
+        }
     }
 
     /// Ready once all that was acknowledged before, by any node of the cluster, is in memory here. At once for a

@@ -12,13 +12,13 @@ use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
 use super::phase::PhaseSetter;
-use super::registry::Registry;
+use super::registry::{Registry, Standing};
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::exposition::Exposition;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::LiveKeyring;
+use crate::shard::handshake::{HandshakeSettings, LiveKeyring};
 use crate::supervisor::Supervisor;
 
 /// Settings the control plane starts with.
@@ -97,6 +97,20 @@ impl Control {
     pub(super) fn count(&self, operation: &'static str, status: u16) {
         let mut requests = self.requests.borrow_mut();
         *requests.entry((operation, status)).or_default() += 1;
+    }
+
+    /// Whether the registry is current, and its revision.
+    pub fn registry_standing(&self) -> (Standing, u64) {
+        (self.registry.standing(), self.registry.revision())
+    }
+
+    /// Takes this node's part of the account's rates: each of `nodes` has the same. `handshake` is what the shards'
+    /// acceptors began with.
+    pub async fn share_rates(&self, nodes: usize, handshake: &HandshakeSettings) {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
+        self.throttle.share(nodes);
+        let late = self.gateway.share_rates(nodes, handshake).await;
+        tracing::info!(nodes, ?late, "the account's rates are shared by the nodes that live");
     }
 
     /// Takes changed settings over. It cannot fail, and no call sees a part of them.

@@ -139,6 +139,24 @@ impl Store {
         answered.await.map_err(|_| StoreError::Refused)?
     }
 
+    /// Whether a table had records when the database was opened.
+    pub fn has(&self, table: Table) -> bool {
+        self.found.iter().any(|(other, _, _)| *other == table)
+    }
+
+    /// Removes all records of a table that it had when the database was opened; waits for the disk.
+    pub fn clear(&mut self, table: Table) -> Result<(), StoreError> {
+        let remove = |(id, _)| Write {
+            table,
+            id,
+            value: None,
+        };
+        let writes = self.take(table).into_iter().map(remove).collect();
+        let (done, answered) = oneshot::channel();
+        self.send(Request::Write(Job { writes, done }))?;
+        answered.blocking_recv().map_err(|_| StoreError::Refused)?
+    }
+
     /// Closes the database once the requested writes are done, so that another process can open it.
     /// What is on disk then is what the callers of all writes were told. Later writes are refused
     /// until [`Store::reopen`]. The writer's thread lives on: it needs no start to open it again.

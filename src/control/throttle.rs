@@ -45,6 +45,8 @@ impl Rates {
 #[derive(Debug)]
 pub struct Throttle {
     rates: RefCell<Rates>,
+    // Nodes that share the rates.
+    nodes: Cell<u32>,
     budgets: [Cell<Budget>; COUNT],
     credits: [Cell<Credit>; COUNT],
     // All credit ever given, for `/metrics`.
@@ -64,6 +66,7 @@ impl Throttle {
     pub fn new(rates: Rates) -> Self {
         Self {
             rates: RefCell::new(rates),
+            nodes: Cell::new(1),
             budgets: Default::default(),
             credits: Default::default(),
             credited: Cell::new(0),
@@ -75,7 +78,12 @@ impl Throttle {
         self.rates.replace(rates);
     }
 
-    /// Calls per second of an operation; zero: not limited.
+    /// Shares the rates with other nodes: each of `nodes` grants its part.
+    pub fn share(&self, nodes: u32) {
+        self.nodes.set(nodes.max(1));
+    }
+
+    /// Calls per second of an operation, on all nodes; zero: not limited.
     pub fn rate(&self, operation: Operation) -> u32 {
         self.rates.borrow().of(operation)
     }
@@ -127,7 +135,7 @@ impl Throttle {
         }
         let kept = &self.budgets[operation.index()];
         let mut budget = kept.get();
-        let taken = budget.take(Rate::per_second(limit), now);
+        let taken = budget.take(Rate::per_second(limit).share(self.nodes.get()), now);
         kept.set(budget);
         if taken {
             Ok(())
@@ -209,6 +217,24 @@ mod tests {
         let unlimited = Throttle::new(Rates::open());
         unlimited.credit(operation, 10, start);
         assert_eq!(unlimited.credit_left(operation, start), 0);
+    }
+
+    /// Goal: nodes that share a rate grant it together, whatever they share it by: over ten seconds no more than the
+    /// rate and a burst each of one call, and no less than the rate.
+    #[test]
+    fn nodes_share_a_rate() {
+        for nodes in [2_u32, 3, 7] {
+            let start = Tick::from_nanos(7_000_000_000);
+            let granted = |_| {
+                let throttle = Throttle::new(Rates::aws());
+                throttle.share(nodes);
+                let ticks = (0..1_000).map(|step| start.after(Duration::from_millis(10 * step)));
+                ticks.filter(|now| throttle.take(Operation::CreateRoom, *now).is_ok()).count()
+            };
+            let all: usize = (0..nodes).map(granted).sum();
+            let spare = usize::try_from(nodes).expect("few");
+            assert!((45..=55 + spare).contains(&all), "{nodes} nodes granted {all}");
+        }
     }
 
     /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the

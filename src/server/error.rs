@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::remedy::{bind_remedy, directory_remedy, ring_remedy};
 use crate::cluster::ClusterFault;
 use crate::control::access::KeyFileError;
+use crate::control::registry::{CopyError, SecretError};
 use crate::control::store::StoreError;
 use uproar_proto::token::KeyringError;
 
@@ -22,6 +23,17 @@ pub(crate) enum StartError {
         /// The cause.
         cause: io::Error,
     },
+    /// The database is not a copy of the configured cluster.
+    #[error("data directory {data_dir}: {cause}")]
+    Copy {
+        /// Its path.
+        data_dir: PathBuf,
+        /// The cause.
+        cause: CopyError,
+    },
+    /// The cluster's secret cannot be used.
+    #[error("{0}")]
+    Secret(SecretError),
     /// Another server holds the lock.
     #[error(
         "data directory {path} is in use by another server{}. Stop that one, or choose another directory \
@@ -138,7 +150,7 @@ impl StartError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Bind { .. } => 3,
-            Self::Tls { .. } => 2,
+            Self::Tls { .. } | Self::Secret(_) | Self::Copy { .. } => 2,
             Self::Directory { .. }
             | Self::Locked { .. }
             | Self::Ring { .. }

@@ -40,13 +40,34 @@ pub(super) fn open_or_create(data_dir: &Path, now: UnixTime) -> Result<Keyring, 
             "the machine was rebooted: tokens made before are refused, clients fetch new ones"
         );
     }
+    let ring = make(data_dir, now)?;
+    // Written last: after a kill in between, the next start finds the old boot id and creates a key again.
+    durable::replace(&boot_path, boot.as_bytes(), Access::PUBLIC, Survives::Kill).map_err(fail)?;
+    Ok(ring)
+}
+
+/// Replaces all keys by a new one.
+pub(super) fn make(data_dir: &Path, now: UnixTime) -> Result<Keyring, StartError> {
+    let path = keyring_path(data_dir);
+    let fail = |cause| StartError::Directory {
+        path: path.clone(),
+        cause,
+    };
     let bytes = random::bytes::<KEY_BYTES>().map_err(fail)?;
     let mut ring = Keyring::default();
     ring.push(Key::new(bytes, now));
     replace(&path, &ring, Survives::Kill).map_err(fail)?;
-    // Written last: after a kill in between, the next start finds the old boot id and creates a key again.
-    durable::replace(&boot_path, boot.as_bytes(), Access::PUBLIC, Survives::Kill).map_err(fail)?;
     Ok(ring)
+}
+
+/// Reads the key ring of a node of a cluster, or makes one that is in use until the cluster's is here. A reboot means
+/// nothing to it: the brokers know which tokens were used.
+pub(crate) fn open_or_make(data_dir: &Path, now: UnixTime) -> Result<Keyring, StartError> {
+    if keyring_path(data_dir).exists() {
+        load_keyring(data_dir)
+    } else {
+        make(data_dir, now)
+    }
 }
 
 /// Reads the key ring of a data directory.

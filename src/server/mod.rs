@@ -17,6 +17,7 @@ mod pem;
 mod preflight;
 mod process;
 mod process_metrics;
+//mod registry;
 mod reload;
 mod remedy;
 mod serve;
@@ -37,7 +38,7 @@ pub(crate) use dev_cluster::{
     DEV_CLUSTER_PAGE, DevClusterError, TETHER, dev_ports, run_dev_cluster, tether,
 };
 pub(crate) use error::StartError;
-pub(crate) use keys::{load_keyring, nonce, rotate_keyring};
+pub(crate) use keys::{load_keyring, nonce, open_or_make, rotate_keyring};
 pub(crate) use orders::Ended;
 pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;

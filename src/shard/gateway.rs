@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::command::{Answer, ChangedSettings, Command, Doors, Eviction, Refused};
+use super::handshake::HandshakeSettings;
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -25,6 +26,10 @@ pub struct Gateway {
     mailboxes: Rc<RefCell<Vec<MailboxSender<Command<OwnedFd>>>>>,
     // Those that the shards have, or are about to have.
     settings: Rc<RefCell<ShardSettings>>,
+    // Those of their acceptors, once they are known here.
+    handshake: Rc<RefCell<Option<HandshakeSettings>>>,
+    // Nodes of a cluster that share the account's rates; 1 for a server alone.
+    nodes: Rc<Cell<u32>>,
     // Whether a task is running that sends the items which full mailboxes did not take.
     retrying: Rc<Cell<bool>>,
 }
@@ -35,6 +40,8 @@ impl Gateway {
         Self {
             mailboxes: Rc::new(RefCell::new(mailboxes)),
             settings: Rc::new(RefCell::new(settings)),
+            handshake: Rc::default(),
+            nodes: Rc::new(Cell::new(1)),
             retrying: Rc::default(),
         }
     }
@@ -181,13 +188,18 @@ impl Gateway {
     /// in time.
     pub async fn adopt(&self, mut changed: ChangedSettings) -> Vec<ShardId> {
         changed.shard.shard_count = self.shard_count();
+        self.settings.replace(changed.shard.clone());
+        self.handshake.replace(Some(changed.handshake.clone()));
+        let nodes = self.nodes.get();
+        for rate in [&mut changed.shard.account_sends, &mut changed.shard.account_moderations] {
+            *rate = rate.map(|rate| rate.share(nodes));
+        }
         let mut answers = Vec::new();
         for shard in 0..self.shard_count() {
             let (answer, answered) = oneshot::channel();
             self.deliver(shard, Command::Adopt(Box::new(changed.clone()), answer));
             answers.push(answered);
         }
-        self.settings.replace(changed.shard);
         let mut late = Vec::new();
         // One time for all: several that hang must not add up.
         let deadline = Instant::now() + SHARD_ANSWER_MAX;
@@ -198,6 +210,18 @@ impl Gateway {
             }
         }
         late
+    }
+
+    /// Makes the shards take this node's part of the account's rates, which `nodes` share; `handshake` is what their
+    /// acceptors began with. Returns the shards that have not done so in time.
+    pub async fn share_rates(&self, nodes: u32, handshake: &HandshakeSettings) -> Vec<ShardId> {
+        self.nodes.set(nodes);
+        let latest = self.handshake.borrow().clone();
+        let changed = ChangedSettings {
+            shard: self.settings.borrow().clone(),
+            handshake: latest.unwrap_or_else(|| handshake.clone()),
+        };
+        self.adopt(changed).await
     }
 
     /// Number of shards.

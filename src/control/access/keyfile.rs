@@ -69,6 +69,20 @@ struct Sealed {
     secret: String,
 }
 
+/// A key as nodes of a cluster give it to each other, sealed.
+#[derive(Serialize, Deserialize)]
+struct Plain {
+    #[serde(flatten)]
+    record: KeyRecord,
+    secret: String,
+}
+
+impl Plain {
+    fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).expect("strings and numbers"))
+    }
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct Document {
     keys: Vec<Sealed>,
@@ -131,24 +145,83 @@ impl KeyFile {
     }
 
     /// Creates a key and returns its id and secret; sets id and creation time of `record`.
-    pub fn create(&self, mut record: KeyRecord, now: UnixTime) -> Result<AccessKey, KeyFileError> {
+    pub fn create(&self, record: KeyRecord, now: UnixTime) -> Result<AccessKey, KeyFileError> {
         let _alone = private::lock(&self.path)?;
         let mut document = self.read()?;
         if document.keys.len() >= ACCESS_KEYS_MAX {
             return Err(KeyFileError::Full);
         }
         let cipher = self.master()?;
+        let Plain { record, secret } = self.made(record, now)?;
+        let nonce = self.random::<NONCE_BYTES>()?;
+        let id = record.id.clone();
+        let secret = Zeroizing::new(secret);
+        document.keys.push(seal(&cipher, record, &secret, nonce));
+        self.write(&document)?;
+        Ok(AccessKey { id, secret })
+    }
+
+    /// Makes a key of a cluster, which does not go to this file: it comes back by [`KeyFile::put`]. Returns the key
+    /// and what `put` takes.
+    pub fn make(
+        &self,
+        record: KeyRecord,
+        now: UnixTime,
+    ) -> Result<(AccessKey, Zeroizing<Vec<u8>>), KeyFileError> {
+        if self.read()?.keys.len() >= ACCESS_KEYS_MAX {
+            return Err(KeyFileError::Full);
+        }
+        let plain = self.made(record, now)?;
+        let json = plain.to_json();
+        let (id, secret) = (plain.record.id, Zeroizing::new(plain.secret));
+        Ok((AccessKey { id, secret }, json))
+    }
+
+    fn made(&self, mut record: KeyRecord, now: UnixTime) -> Result<Plain, KeyFileError> {
         let letters = self.random::<16>()?;
         let letter = |byte: u8| char::from(ID_ALPHABET[usize::from(byte % 32)]);
         record.id = ID_PREFIX.chars().chain(letters.map(letter)).collect();
         record.created = now.secs();
         let bytes = Zeroizing::new(self.random::<SECRET_BYTES>()?);
-        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(&bytes[..]));
+        let secret = URL_SAFE_NO_PAD.encode(&bytes[..]);
+        Ok(Plain { record, secret })
+    }
+
+    /// Every key with its secret, as [`KeyFile::put`] takes it, by its id.
+    pub fn export(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, KeyFileError> {
+        let document = self.read()?;
+        if document.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cipher = self.master()?;
+        let export = |key: Sealed| {
+            let secret = unseal(&cipher, &key).ok_or_else(|| KeyFileError::Seal {
+                path: self.path.clone(),
+                id: key.record.id.clone(),
+            })?;
+            let plain = Plain {
+                record: key.record,
+                secret: secret.to_string(),
+            };
+            Ok((plain.record.id.clone(), plain.to_json()))
+        };
+        document.keys.into_iter().map(export).collect()
+    }
+
+    /// Adds a key of a cluster, or replaces the one of the same id. Beyond the limit of a server alone, too: the
+    /// cluster has it.
+    pub fn put(&self, id: &str, plain: &[u8]) -> Result<(), KeyFileError> {
+        let plain: Plain = serde_json::from_slice(plain)
+            .map_err(|error| damaged(&self.path, format!("key {id} of the cluster: {error}")))?;
+        let _alone = private::lock(&self.path)?;
+        let mut document = self.read()?;
+        let cipher = self.master()?;
+        document.keys.retain(|key| key.record.id != id);
         let nonce = self.random::<NONCE_BYTES>()?;
-        let id = record.id.clone();
-        document.keys.push(seal(&cipher, record, &secret, nonce));
-        self.write(&document)?;
-        Ok(AccessKey { id, secret })
+        let secret = Zeroizing::new(plain.secret);
+        let sealed = seal(&cipher, plain.record, &secret, nonce);
+        document.keys.push(sealed);
+        self.write(&document)
     }
 
     /// Removes a key; `false` if there is none with this id.

@@ -1,9 +1,12 @@
 //! What a cluster's registry says about itself, and what a node's database says it is a copy of.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::bucket::Revision;
 use crate::control::arn::Account;
+use crate::control::store::{Table, backup};
 
 /// Key of the facts in the bucket, written last when a registry is made: without them there is none.
 pub(super) const FACTS_KEY: &str = "fact.cluster";
@@ -40,6 +43,13 @@ pub struct CopyMark {
     pub era: u64,
     /// All changes up to here are in the database, and none behind.
     pub revision: u64,
+}
+
+/// The cluster that a database is a copy of, which a server may have open; `None` if it is none, or cannot be read.
+pub fn copied_cluster(database: &Path) -> Option<String> {
+    let row = backup::read_one(database, Table::Cluster, COPY_ROW).ok()??;
+    let mark: CopyMark = serde_json::from_value(row).ok()?;
+    Some(mark.cluster)
 }
 
 /// Where a node begins to follow the bucket.

@@ -94,7 +94,7 @@ impl Registry {
                 }
                 () = &mut has_all, if !is_current => {
                     is_current = true;
-                    self.current(replica, &mut session, applied).await;
+                    self.has_all(replica, &mut session, applied).await;
                 }
             }
         }
@@ -124,7 +124,7 @@ impl Registry {
     }
 
     /// The bucket's changes of before are in memory: drops what it has not, and says so.
-    async fn current(
+    async fn has_all(
         &self,
         replica: &Replica,
         session: &mut Session,

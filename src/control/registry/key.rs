@@ -57,7 +57,6 @@ pub(super) fn of_record<I: ResourceId>(id: I) -> String {
 }
 
 /// The key of an access key.
-#[cfg_attr(not(test), expect(dead_code, reason = "`uproar cluster init` follows"))]
 pub(crate) fn of_access_key(id: &str) -> String {
     format!("{ACCESS_KEY}{id}")
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{StoreError, builder, schema};
+use super::{StoreError, Table, builder, schema};
 use crate::durable::{self, Access, Survives};
 use uproar_proto::base::limits::BACKUP_LINE_BYTES_MAX;
 
@@ -119,6 +119,17 @@ pub fn restore(source: &Path, database: &Path) -> Result<Option<PathBuf>, Backup
         Ok(kept)
     };
     swap().map_err(|cause| in_file(database, cause))
+}
+
+/// The record of a database, which a server may have open.
+pub fn read_one(database: &Path, table: Table, id: &str) -> Result<Option<Value>, BackupError> {
+    let content = read_database(database).map_err(|cause| BackupError::Store {
+        path: database.to_owned(),
+        cause,
+    })?;
+    let mut rows = content.rows.into_iter();
+    let found = rows.find(|row| row.table == table.name() && row.id == id);
+    Ok(found.map(|row| row.value))
 }
 
 /// Gives an existing database an unused second name. It keeps its own name until the new one

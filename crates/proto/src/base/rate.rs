@@ -46,7 +46,26 @@ impl Rate {
         }
     }
 
-    /// Requests each second.
+    /// The part of one of `nodes` that grant this rate together: as much of the burst, but one request at least.
+    ///
+    /// # Panics
+    ///
+    /// If `nodes` is zero.
+    #[expect(clippy::as_conversions, reason = "u64::from is not const")]
+    #[must_use]
+    pub const fn share(self, nodes: u32) -> Self {
+        assert!(nodes > 0, "at least this one");
+        let interval_nanos = self.interval_nanos.saturating_mul(nodes as u64);
+        // The whole burst lasts as long as before: each node's requests are further apart.
+        let burst_nanos = (self.burst_nanos + self.interval_nanos).saturating_sub(interval_nanos);
+        Self {
+            per_second: self.per_second,
+            interval_nanos,
+            burst_nanos,
+        }
+    }
+
+    /// Requests each second, of all nodes that share it.
     pub const fn limit(self) -> u32 {
         self.per_second
     }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    Claims, KEY_BYTES, KEY_ID_BYTES, NONCE_BYTES, Opened, PREFIX_BYTES, TAG_BYTES, TOKEN_ID_BYTES,
+    Claims, KEY_BYTES, KEY_ID_BYTES, KeyId, NONCE_BYTES, Opened, PREFIX_BYTES, TAG_BYTES, TOKEN_ID_BYTES,
     TokenError, TokenId, VERSION,
 };
 use crate::base::clock::UnixTime;
@@ -29,7 +29,7 @@ pub struct Key {
     // Seconds matter only; a key counts as replaced when the next one was made.
     created: UnixTime,
     // The start of a hash of the secret; it stands in each token that the key sealed.
-    id: [u8; KEY_ID_BYTES],
+    id: KeyId,
     // The key schedule of `bytes`.
     cipher: Aes256Gcm,
 }
@@ -51,6 +51,11 @@ impl Key {
             id,
             cipher,
         }
+    }
+
+    /// Returns what names it in the tokens that it sealed.
+    pub fn id(&self) -> KeyId {
+        self.id
     }
 
     /// Returns when it was made.
@@ -90,6 +95,11 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// Returns the names of all keys.
+    pub fn key_ids(&self) -> Vec<KeyId> {
+        self.keys.iter().map(Key::id).collect()
+    }
+
     /// Adds a key, which seals from now on.
     pub fn push(&mut self, key: Key) {
         self.keys.push(key);
