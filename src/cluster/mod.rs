@@ -37,10 +37,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-#[cfg(feature = "cluster")]
-pub use connect::connect_once as connect;
 #[cfg(not(feature = "cluster"))]
 pub use absent::{await_key, open, setup};
+#[cfg(feature = "cluster")]
+pub use connect::connect_once as connect;
 pub use fault::ClusterFault;
 pub use handle::{Cluster, RegistryFacts, Snapshot};
 pub use hands::NodeSettings;

@@ -43,7 +43,9 @@ pub async fn await_key(
             }
         }
         let lives = |at: &Instant| at.elapsed() < CLUSTER_SILENT;
-        let lacking = heard.values().filter(|(at, _, has_key)| lives(at) && !has_key);
+        let lacking = heard
+            .values()
+            .filter(|(at, _, has_key)| lives(at) && !has_key);
         let lacking: Vec<String> = lacking.map(|(_, name, _)| name.clone()).collect();
         if lacking.is_empty() || begun.elapsed() > within {
             return Ok(lacking);

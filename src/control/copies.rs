@@ -58,7 +58,9 @@ impl NodeEffects for Copies {
             let (changes, places) = (Arc::clone(&changes), self.places.clone());
             match blocking(move || places.store(&changes)).await {
                 Ok(()) => break,
-                Err(error) => tracing::error!(%error, "the cluster's keys do not reach the data directory"),
+                Err(error) => {
+                    tracing::error!(%error, "the cluster's keys do not reach the data directory")
+                }
             }
             sleep(RETRY).await;
         }
@@ -99,7 +101,9 @@ impl KeyPlaces {
         let file = KeyFile::of(&self.data_dir);
         for change in changes {
             match change {
-                KeyChange::AccessKey(id, Some(key)) => file.put(id, key).map_err(io::Error::other)?,
+                KeyChange::AccessKey(id, Some(key)) => {
+                    file.put(id, key).map_err(io::Error::other)?
+                }
                 KeyChange::AccessKey(id, None) => {
                     file.revoke(id).map_err(io::Error::other)?;
                 }

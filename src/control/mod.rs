@@ -69,9 +69,13 @@ impl Control {
     /// neither exists.
     pub async fn ready_room(&self, id: RoomId, name: &str) -> Result<String, fault::Fault> {
         let rooms = &self.registry.rooms;
-        match rooms.get(id).or_else(|| rooms.named(name)) {
-            Some(room) => Ok(self.settings.account.arn(room.id())),
-            None => op::rooms::create_ready(self, id, name).await,
+        if let Some(room) = rooms.get(id).or_else(|| rooms.named(name)) {
+            return Ok(self.settings.account.arn(room.id()));
+        }
+        match op::rooms::create_ready(self, id, name).await {
+            // Another node has made it at the same moment.
+            Err(fault::Fault::Conflict { .. }) => Ok(self.settings.account.arn(id)),
+            made => made,
         }
     }
 }

@@ -104,13 +104,22 @@ impl Control {
         (self.registry.standing(), self.registry.revision())
     }
 
+    /// Ready once the registry is current.
+    pub async fn registry_current(&self) {
+        self.registry.current().await;
+    }
+
     /// Takes this node's part of the account's rates: each of `nodes` has the same. `handshake` is what the shards'
     /// acceptors began with.
     pub async fn share_rates(&self, nodes: usize, handshake: &HandshakeSettings) {
         let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
         self.throttle.share(nodes);
         let late = self.gateway.share_rates(nodes, handshake).await;
-        tracing::info!(nodes, ?late, "the account's rates are shared by the nodes that live");
+        tracing::info!(
+            nodes,
+            ?late,
+            "the account's rates are shared by the nodes that live"
+        );
     }
 
     /// Takes changed settings over. It cannot fail, and no call sees a part of them.

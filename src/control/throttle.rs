@@ -229,11 +229,16 @@ mod tests {
                 let throttle = Throttle::new(Rates::aws());
                 throttle.share(nodes);
                 let ticks = (0..1_000).map(|step| start.after(Duration::from_millis(10 * step)));
-                ticks.filter(|now| throttle.take(Operation::CreateRoom, *now).is_ok()).count()
+                ticks
+                    .filter(|now| throttle.take(Operation::CreateRoom, *now).is_ok())
+                    .count()
             };
             let all: usize = (0..nodes).map(granted).sum();
             let spare = usize::try_from(nodes).expect("few");
-            assert!((45..=55 + spare).contains(&all), "{nodes} nodes granted {all}");
+            assert!(
+                (45..=55 + spare).contains(&all),
+                "{nodes} nodes granted {all}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ mod pem;
 mod preflight;
 mod process;
 mod process_metrics;
-//mod registry;
+mod registry;
 mod reload;
 mod remedy;
 mod serve;

@@ -6,8 +6,10 @@ use super::StartError;
 use super::cluster::{ClusterOrders, Node};
 use super::process::Signals;
 use crate::clock::Clock;
-use crate::cluster::{self, Cluster, ClusterThread, NodeSettings, RegistryFacts, bucket};
+use crate::cluster::bucket::BucketEnd;
+use crate::cluster::{self, Cluster, ClusterThread, NodeSettings};
 use crate::config::Settings;
+use crate::control::Control;
 use crate::shard::mesh::Shards;
 use crate::supervisor::Supervisor;
 use uproar_proto::cluster::here::About;
@@ -15,11 +17,11 @@ use uproar_proto::cluster::here::About;
 /// Starts the cluster's thread, if there is a cluster.
 pub(super) fn start(
     settings: &Settings,
-    shards: &mut Shards,
+    (shards, bucket): (&mut Shards, Option<BucketEnd>),
     clock: Clock,
     supervisor: &Supervisor,
 ) -> Result<Option<ClusterThread>, StartError> {
-    let Some(of_cluster) = &settings.cluster else {
+    let Some((of_cluster, bucket)) = settings.cluster.as_ref().zip(bucket) else {
         return Ok(None);
     };
     let about = About {
@@ -36,10 +38,9 @@ pub(super) fn start(
         about,
     };
     let end = shards.cluster.take().expect("requested, and taken once");
-    let (_bucket, bucket_end) = bucket::channel();
     let thread = cluster::start(
         node,
-        (end, bucket_end),
+        (end, bucket),
         shards.metrics.clone(),
         clock,
         supervisor,
@@ -59,31 +60,28 @@ pub(super) fn of(cluster: Option<&Cluster>, settings: &Settings, clock: Clock) -
     }))
 }
 
-/// Waits until the node follows every log. Returns whether it does: a signal to stop ends the wait.
+/// Waits until the node follows every log, and has every room and key of the cluster. Returns whether it does: a signal to
+/// stop ends the wait.
 ///
 /// # Errors
 ///
 /// Something that waiting does not mend.
 pub(super) async fn begun(
     cluster: Option<&Cluster>,
+    control: &Control,
     signals: &mut Signals,
 ) -> Result<bool, StartError> {
     let Some(cluster) = cluster else {
         return Ok(!signals.is_stop_requested().await);
     };
+    let begun = async {
+        cluster.begun().await.map_err(StartError::Cluster)?;
+        control.registry_current().await;
+        Ok(true)
+    };
     tokio::select! {
-        begun = cluster.begun() => begun.map(|()| true).map_err(StartError::Cluster),
+        begun = begun => begun,
         () = signals.stop_requested() => Ok(false),
-    }
-}
-
-/// Says that this node has every room, so that it may be a home.
-pub(super) fn has_all_rooms(cluster: Option<&Cluster>) {
-    if let Some(cluster) = cluster {
-        cluster.tell(RegistryFacts {
-            is_current: true,
-            ..RegistryFacts::default()
-        });
     }
 }
 

@@ -74,9 +74,9 @@ pub(super) fn follow(
     let (follows, tells) = (Rc::clone(control), Rc::clone(control));
     tokio::task::spawn_local(async move { match follows.follow(places).await {} });
     let (cluster, keyring) = (cluster.clone(), LiveKeyring::clone(keyring));
-    tokio::task::spawn_local(async move {
-        match tell(&tells, &cluster, &keyring, &handshake).await {}
-    });
+    tokio::task::spawn_local(
+        async move { match tell(&tells, &cluster, &keyring, &handshake).await {} },
+    );
 }
 
 /// Tells what this node has, and takes its part of the rates, as long as it runs.

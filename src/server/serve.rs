@@ -22,7 +22,7 @@ use super::reload::{self, Reload};
 use super::tls::LiveTls;
 use super::upgrade::{self, Files, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
-use super::{Ready, StartError, demo, node};
+use super::{Ready, StartError, demo, node, registry};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterThread};
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
@@ -141,12 +141,17 @@ impl Serving {
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
         let to_threads = (gateway.clone(), archive, cluster.clone());
+        let keyring = Arc::clone(&self.keyring);
+        let handshake = self.tls.borrow().handshake_settings(&self.settings);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
-        let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
-        if !node::begun(cluster.as_ref(), &mut signals).await? {
+        if let Some(cluster) = &cluster {
+            registry::follow(&plane.control, cluster, &data_dir, &keyring, handshake);
+        }
+        if !node::begun(cluster.as_ref(), &plane.control, &mut signals).await? {
             tracing::info!("stopped before anybody was accepted");
             return Ok(Ended::Drained);
         }
+        let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
         let receivers = shards.reviews.take().expect("it is taken once");
         let taken_over = succession
             .take_over(&gateway, clock, &upgrade.figures)
@@ -154,7 +159,6 @@ impl Serving {
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
         plane.drains.ready.store(true, Ordering::Release);
-        node::has_all_rooms(cluster.as_ref());
         // What `on_ready` tells people has not changed.
         let on_ready = taken_over.is_none().then_some(on_ready);
         listener.announce(shards.address, room, on_ready);

@@ -12,14 +12,14 @@ use super::orders::Ended;
 use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed, Journals};
-use super::{Process, Ready, StartError, demo, keys, load_keyring, node, preflight, tls};
+use super::{Process, Ready, StartError, demo, load_keyring, node, preflight, registry, tls};
 use crate::clock::Clock;
+use crate::cluster::bucket::BucketEnd;
 use crate::config::{Mode, Running, Settings, keyring_path};
 use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive;
 use crate::control::registry::Registry;
-use crate::control::store::{Store, path_in};
 use crate::durable::Watched;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
 use crate::shard::journal;
@@ -70,7 +70,7 @@ fn start(
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
     let clock = Clock::start();
-    let loaded = Loaded::read(&settings, clock, &supervisor)?;
+    let mut loaded = Loaded::read(&settings, clock, &supervisor)?;
     let is_dev = matches!(settings.mode, Mode::Dev { .. });
     let demo = || demo::Demo::new(Arc::clone(&loaded.keyring), clock, &settings);
     let pages = is_dev.then(|| Arc::new(demo()));
@@ -82,7 +82,7 @@ fn start(
     };
     let journals = journals.map_err(|cause| StartError::Directory { path, cause })?;
     let of_shards = (journals, shown, clock);
-    let threads = start_threads(&settings, &listeners, &loaded, of_shards, &supervisor)?;
+    let threads = start_threads(&settings, &listeners, &mut loaded, of_shards, &supervisor)?;
     let listener = listeners.control().map_err(StartError::Runtime)?;
     let control_listener = ControlListener {
         address: listener.local_addr().unwrap_or(settings.control_listen),
@@ -134,6 +134,8 @@ struct Loaded {
     tls: tls::Listeners,
     keys: Keys,
     registry: Registry,
+    // Where the registry's requests to the cluster's bucket arrive, until the thread has it.
+    bucket: Option<BucketEnd>,
 }
 
 impl Loaded {
@@ -142,22 +144,19 @@ impl Loaded {
         clock: Clock,
         supervisor: &Supervisor,
     ) -> Result<Self, StartError> {
-        keys::open_or_create(&settings.data_dir, clock.now().unix)?;
+        let (registry, bucket) = registry::load(settings, clock.now().unix, supervisor)?;
         let keyring_file = Watched::new([keyring_path(&settings.data_dir)]);
         let keyring = load_keyring(&settings.data_dir)?;
         let tls = tls::configure(settings)?;
         let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
             .map_err(StartError::AccessKeys)?;
-        let database = path_in(&settings.data_dir);
-        let store = Store::open(&database, supervisor)
-            .map_err(|cause| StartError::Store { database, cause })?;
-        let registry = Registry::load(store).map_err(StartError::Load)?;
         Ok(Self {
             keyring: Arc::new(ArcSwap::from_pointee(keyring)),
             keyring_file,
             tls,
             keys,
             registry,
+            bucket,
         })
     }
 }
@@ -165,7 +164,7 @@ impl Loaded {
 fn start_threads(
     settings: &Settings,
     listeners: &Listeners,
-    loaded: &Loaded,
+    loaded: &mut Loaded,
     (journals, pages, clock): (Journals, Option<Arc<demo::Demo>>, Clock),
     supervisor: &Supervisor,
 ) -> Result<Threads, StartError> {
@@ -193,7 +192,8 @@ fn start_threads(
     let end = shards.archive.take().expect("requested, and taken once");
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;
-    let cluster = node::start(settings, &mut shards, clock, supervisor)?;
+    let bucket = loaded.bucket.take();
+    let cluster = node::start(settings, (&mut shards, bucket), clock, supervisor)?;
     Ok(Threads {
         shards,
         archive,

@@ -191,7 +191,10 @@ impl Gateway {
         self.settings.replace(changed.shard.clone());
         self.handshake.replace(Some(changed.handshake.clone()));
         let nodes = self.nodes.get();
-        for rate in [&mut changed.shard.account_sends, &mut changed.shard.account_moderations] {
+        for rate in [
+            &mut changed.shard.account_sends,
+            &mut changed.shard.account_moderations,
+        ] {
             *rate = rate.map(|rate| rate.share(nodes));
         }
         let mut answers = Vec::new();

@@ -21,20 +21,28 @@ pub(in crate::cli) struct RecordsCommand {
 impl RecordsCommand {
     pub(super) fn init(&self) -> Result<(), Failure> {
         let (placed, cluster) = self.node()?;
-        let made = durable::private_directory().recursive(true).create(&placed.data_dir);
+        let made = durable::private_directory()
+            .recursive(true)
+            .create(&placed.data_dir);
         made.map_err(|error| Failure::Run(format!("{}: {error}", placed.data_dir.display())))?;
         let _alone = server::hold(&placed.data_dir)?;
         let (secret, is_new) =
             ClusterSecret::read_or_make(&cluster.secret_file).map_err(|error| run(&error))?;
         if is_new {
             let file = cluster.secret_file.display();
-            print(&format!("made {file}: copy it to every node, with mode 0600\n"))?;
+            print(&format!(
+                "made {file}: copy it to every node, with mode 0600\n"
+            ))?;
         }
         let records = records(&placed, &cluster, secret)?;
         let written = with_brokers(async {
-            cluster::setup(&cluster).await.map_err(|error| run(&error))?;
+            cluster::setup(&cluster)
+                .await
+                .map_err(|error| run(&error))?;
             let bucket = cluster::open(&cluster).await.map_err(|error| run(&error))?;
-            admin::init(&bucket, records).await.map_err(|error| run(&error))
+            admin::init(&bucket, records)
+                .await
+                .map_err(|error| run(&error))
         })?;
         let (name, Written { made, found, .. }) = (&cluster.name, written);
         print(&if written.was_whole {
@@ -53,13 +61,19 @@ impl RecordsCommand {
         let secret = ClusterSecret::read(&cluster.secret_file).map_err(|error| run(&error))?;
         let records = records(&placed, &cluster, secret)?;
         let written = with_brokers(async {
-            cluster::setup(&cluster).await.map_err(|error| run(&error))?;
+            cluster::setup(&cluster)
+                .await
+                .map_err(|error| run(&error))?;
             let bucket = cluster::open(&cluster).await.map_err(|error| run(&error))?;
-            admin::restore(&bucket, records).await.map_err(|error| run(&error))
+            admin::restore(&bucket, records)
+                .await
+                .map_err(|error| run(&error))
         })?;
         let Written { made, found, .. } = written;
         print(&if written.was_whole {
-            format!("nothing was missing: the brokers have all {found} records and keys of this node\n")
+            format!(
+                "nothing was missing: the brokers have all {found} records and keys of this node\n"
+            )
         } else {
             format!(
                 "{made} records and keys were put back, {found} were there. Start this node; the others drop what they have and \
@@ -72,7 +86,8 @@ impl RecordsCommand {
     fn node(&self) -> Result<(Placed, ClusterSettings), Failure> {
         let placed = self.place.read()?;
         let Some(cluster) = placed.cluster.clone() else {
-            let text = "the configuration names no cluster: pass --config FILE with a table [cluster]";
+            let text =
+                "the configuration names no cluster: pass --config FILE with a table [cluster]";
             return Err(Failure::Usage(text.to_owned()));
         };
         Ok((placed, cluster))
@@ -89,7 +104,9 @@ fn records(
     let database = path_in(data_dir);
     let store = Store::open(&database, &Supervisor::new(|| {}));
     let store = store.map_err(|error| Failure::Run(format!("{}: {error}", database.display())))?;
-    let access_keys = KeyFile::of(data_dir).export().map_err(|error| run(&error))?;
+    let access_keys = KeyFile::of(data_dir)
+        .export()
+        .map_err(|error| run(&error))?;
     let ring = server::open_or_make(data_dir, clock::unix_now())?;
     Ok(NodeRecords {
         cluster: cluster.name.clone(),

@@ -43,10 +43,14 @@ pub(in crate::cli) fn put_access_key(
     plain: &[u8],
 ) -> Result<(), Failure> {
     let key = of_access_key(id);
-    let sealed = secret(cluster)?.seal(&key, plain).map_err(|error| run(&error))?;
+    let sealed = secret(cluster)?
+        .seal(&key, plain)
+        .map_err(|error| run(&error))?;
     with_brokers(async {
         let bucket = open(cluster).await?;
-        write(&bucket, key, Some(sealed), Expected::Any).await.map(drop)
+        write(&bucket, key, Some(sealed), Expected::Any)
+            .await
+            .map(drop)
     })
 }
 
@@ -58,7 +62,11 @@ pub(in crate::cli) fn revoke_access_key(
     let key = of_access_key(id);
     with_brokers(async {
         let bucket = open(cluster).await?;
-        let found = bucket.inspect(&key).await.map_err(|error| run(&error))?.found;
+        let found = bucket
+            .inspect(&key)
+            .await
+            .map_err(|error| run(&error))?
+            .found;
         if found.is_none_or(|(_, value)| value.is_none()) {
             return Ok(false);
         }
@@ -91,14 +99,22 @@ pub(in crate::cli) fn rotate(cluster: &ClusterSettings) -> Result<(), Failure> {
             )));
         }
         ring.promote();
-        write_ring(&bucket, &secret, &ring, revision).await.map(drop)
+        write_ring(&bucket, &secret, &ring, revision)
+            .await
+            .map(drop)
     })
 }
 
 async fn ring(bucket: &Bucket, secret: &ClusterSecret) -> Result<(Revision, Keyring), Failure> {
-    let found = bucket.inspect(RING_KEY).await.map_err(|error| run(&error))?.found;
+    let found = bucket
+        .inspect(RING_KEY)
+        .await
+        .map_err(|error| run(&error))?
+        .found;
     let Some((revision, Some(sealed))) = found else {
-        return Err(Failure::Run("the cluster has no sealing keys: run `uproar cluster init`".to_owned()));
+        return Err(Failure::Run(
+            "the cluster has no sealing keys: run `uproar cluster init`".to_owned(),
+        ));
     };
     let text = secret.open(RING_KEY, &sealed);
     let text = text.ok_or_else(|| {
@@ -117,7 +133,13 @@ async fn write_ring(
 ) -> Result<Revision, Failure> {
     let sealed = secret.seal(RING_KEY, ring.to_text().as_bytes());
     let sealed = sealed.map_err(|error| run(&error))?;
-    write(bucket, RING_KEY.to_owned(), Some(sealed), Expected::At(before)).await
+    write(
+        bucket,
+        RING_KEY.to_owned(),
+        Some(sealed),
+        Expected::At(before),
+    )
+    .await
 }
 
 async fn write(
@@ -132,7 +154,9 @@ async fn write(
         expected,
     };
     bucket.write(write).await.map_err(|fault| match fault {
-        WriteFault::Conflict => Failure::Run("somebody else is changing the cluster's keys: run this again".to_owned()),
+        WriteFault::Conflict => {
+            Failure::Run("somebody else is changing the cluster's keys: run this again".to_owned())
+        }
         WriteFault::Unknown(cause) => Failure::Run(format!(
             "the brokers do not answer: {cause}. It may have happened all the same; run this again"
         )),

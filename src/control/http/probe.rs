@@ -9,7 +9,8 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
-use crate::cluster::{Cluster, Unready};
+use crate::cluster::Cluster;
+use crate::control::registry::Standing;
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
 use uproar_proto::base::limits::LIVENESS_MAX;
@@ -45,9 +46,13 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
 }
 
 /// Whether viewers are welcome as far as the cluster goes, if there is one.
-fn clustered(control: &Control) -> Result<(), Unready> {
+fn clustered(control: &Control) -> Result<(), String> {
+    if let Standing::Stale(reason) = control.registry.standing() {
+        return Err(reason.to_string());
+    }
     let cluster = control.settings.cluster.as_ref();
-    cluster.map_or(Ok(()), Cluster::ready)
+    let ready = cluster.map_or(Ok(()), Cluster::ready);
+    ready.map_err(|unready| unready.to_string())
 }
 
 /// All slots are busy, and this one is reserved for health checks.

@@ -73,10 +73,14 @@ pub enum AdminError {
     #[error("the data directory is no copy of cluster {0}: restore from a node that was in it")]
     NoCopy(String),
     /// Another one.
-    #[error("the data directory is a copy of another cluster than that of these brokers, both named {0}")]
+    #[error(
+        "the data directory is a copy of another cluster than that of these brokers, both named {0}"
+    )]
     OtherCluster(String),
     /// Somebody else has written there.
-    #[error("the bucket has another value of {0} already: is another `cluster init` running, or of a cluster that was?")]
+    #[error(
+        "the bucket has another value of {0} already: is another `cluster init` running, or of a cluster that was?"
+    )]
     Differs(String),
     /// They do not answer.
     #[error("the brokers do not answer: {0}. What was written stays; run the command again")]
@@ -199,13 +203,12 @@ async fn mark(store: &Store, facts: &Facts) -> Result<(), AdminError> {
     Ok(store.write(write).await?)
 }
 
-async fn write_facts(
-    bucket: &Bucket,
-    facts: &Facts,
-    expected: Expected,
-) -> Result<(), AdminError> {
-    let value: Bytes = serde_json::to_vec(facts).expect("strings and numbers").into();
-    let same = |found: &Bytes| serde_json::from_slice::<Facts>(found).is_ok_and(|found| found == *facts);
+async fn write_facts(bucket: &Bucket, facts: &Facts, expected: Expected) -> Result<(), AdminError> {
+    let value: Bytes = serde_json::to_vec(facts)
+        .expect("strings and numbers")
+        .into();
+    let same =
+        |found: &Bytes| serde_json::from_slice::<Facts>(found).is_ok_and(|found| found == *facts);
     let write = BucketWrite {
         key: FACTS_KEY.to_owned(),
         value: Some(value),
@@ -255,7 +258,10 @@ async fn write_all(
             Outcome::Found(found) => {
                 let is_same = found.is_some_and(|found| match opened {
                     None => found == value,
-                    Some(ours) => node.secret.open(&key, &found).is_some_and(|theirs| theirs == ours),
+                    Some(ours) => node
+                        .secret
+                        .open(&key, &found)
+                        .is_some_and(|theirs| theirs == ours),
                 });
                 if existing == Existing::MustBeEqual && !is_same {
                     return Err(AdminError::Differs(key));

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    Claims, KEY_BYTES, KEY_ID_BYTES, KeyId, NONCE_BYTES, Opened, PREFIX_BYTES, TAG_BYTES, TOKEN_ID_BYTES,
-    TokenError, TokenId, VERSION,
+    Claims, KEY_BYTES, KEY_ID_BYTES, KeyId, NONCE_BYTES, Opened, PREFIX_BYTES, TAG_BYTES,
+    TOKEN_ID_BYTES, TokenError, TokenId, VERSION,
 };
 use crate::base::clock::UnixTime;
 use crate::base::limits::TOKEN_BYTES_MAX;
