@@ -13,6 +13,7 @@ mod admission;
 mod architecture;
 mod doors;
 mod estate;
+mod estate_limits;
 mod fairness;
 mod rings;
 mod seeds;

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use uproar::net::io::Key;
-use uproar::shard::command::{Command, Refusal, Refused};
+use uproar::shard::command::{Command, Refusal, Refused, Request};
 use uproar::shard::core::{Core, Parts};
+use uproar::shard::doorbell::Doorbell;
 use uproar::shard::estate::{
     Carried, Inherited, NotCarried, RoomsEstate, ViewersCursor, merge_rooms,
 };
+use uproar::shard::mailbox::mailbox_of;
+use uproar::shard::metrics::ShardMetrics;
 use uproar::shard::settings::ShardSettings;
 use uproar_proto::base::clock::{Now, Shift};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -23,14 +26,17 @@ use uproar_testing::single_shard::viewer;
 const LATER: Duration = Duration::from_secs(1_000);
 const ECANCELED: i32 = 125;
 
-/// A process with one shard and one room.
-struct Process {
-    core: Core<FakeIo>,
+/// A process with one shard, or with one shard that others say nothing to, and one room.
+pub(crate) struct Process {
+    pub(crate) core: Core<FakeIo>,
+    pub(crate) room: RoomId,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    shards: usize,
     now: Now,
     /// What each connection got, by its key.
     got: Vec<(Key, Vec<u8>)>,
     /// How many bytes the sockets take in a turn.
-    most: usize,
+    pub(crate) most: usize,
     /// How long it stays frozen.
     pause: Duration,
 }
@@ -41,17 +47,30 @@ fn room() -> RoomId {
 
 impl Process {
     fn new(now: Now) -> Self {
+        Self::of(ShardSettings::aws(1), room(), now)
+    }
+
+    /// The first shard of a process; the room is at home there.
+    pub(crate) fn of(settings: ShardSettings, room: RoomId, now: Now) -> Self {
+        let (bell, shards) = (Arc::new(Doorbell::new().unwrap()), settings.shard_count);
+        let metrics = Arc::<ShardMetrics>::default();
         let parts = Parts {
             settings: ShardSettings {
                 pace_ceiling: Duration::ZERO,
-                ..ShardSettings::aws(1)
+                ..settings
             },
+            mailboxes: (0..shards).map(|_| mailbox_of(&bell, 1).0).collect(),
+            requests: (0..shards).map(|_| mailbox_of(&bell, 1).0).collect(),
+            metrics: Arc::clone(&metrics),
             ..alone(FakeIo::default())
         };
         let mut core = Core::new(parts, now);
-        core.load(vec![(room(), room_settings())]);
+        core.load(vec![(room, room_settings())]);
         Self {
             core,
+            room,
+            metrics,
+            shards,
             now,
             got: Vec::new(),
             most: usize::MAX,
@@ -66,15 +85,20 @@ impl Process {
 
     fn with(count: usize, deflated: bool) -> Self {
         let mut process = Self::new(start());
-        for index in 0..count {
-            let pending = viewer((), room(), index, process.now, deflated && index % 2 == 1);
-            process.core.enter(pending);
-        }
-        process.turns(3);
+        process.admit(count, deflated);
         process
     }
 
-    fn turns(&mut self, count: usize) {
+    /// As many viewers come, and are greeted.
+    pub(crate) fn admit(&mut self, count: usize, deflated: bool) {
+        for index in 0..count {
+            let pending = viewer((), self.room, index, self.now, deflated && index % 2 == 1);
+            self.core.enter(pending);
+        }
+        self.turns(3);
+    }
+
+    pub(crate) fn turns(&mut self, count: usize) {
         for _ in 0..count {
             self.pass(Duration::from_millis(1));
             for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
@@ -111,7 +135,7 @@ impl Process {
         self.core.begin(self.now);
     }
 
-    fn receive(&mut self, key: Key, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, key: Key, bytes: &[u8]) {
         let mut buffer = bytes.to_vec();
         buffer.resize(bytes.len() + 64, 0xAA);
         self.pass(Duration::ZERO);
@@ -119,10 +143,14 @@ impl Process {
         self.core.received(key, received, &Ok(bytes.len()), true);
     }
 
-    fn freeze(&mut self) {
+    pub(crate) fn freeze(&mut self) {
         let (answer, mut answered) = oneshot::channel();
         self.pass(Duration::ZERO);
         self.core.freeze(answer);
+        for other in 1..self.shards {
+            self.core.request(Request::Marker(other, 1));
+            self.core.command(Command::Marker(other, 1));
+        }
         while answered.try_recv().is_err() {
             self.turns(1);
         }
@@ -130,6 +158,13 @@ impl Process {
     }
 
     fn export(&self) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let (rooms, records, carried) = self.exported();
+        assert_eq!(carried.viewers, records.len() as u64);
+        (rooms, records)
+    }
+
+    /// Returns the rooms, the viewers' records, and how many of these there are and are not.
+    pub(crate) fn exported(&self) -> (Vec<u8>, Vec<Vec<u8>>, Carried) {
         let rooms = merge_rooms(&[self.core.rooms_estate()]).unwrap();
         let (mut cursor, mut records) = (ViewersCursor::default(), Vec::new());
         while !cursor.is_end() {
@@ -137,8 +172,7 @@ impl Process {
             records.extend(viewers.into_iter().map(|((), record)| record));
             cursor = next;
         }
-        assert_eq!(cursor.carried().viewers, records.len() as u64);
-        (rooms, records)
+        (rooms, records, cursor.carried())
     }
 
     /// Freezes, and thaws.
@@ -155,15 +189,24 @@ impl Process {
         self.freeze();
         let (rooms, records) = self.export();
         self.pass(self.pause);
-        let mut new = Self::new(Now {
+        self.succeeded(ShardSettings::aws(1), rooms, records)
+    }
+
+    /// Returns the process that has taken over these, serving.
+    pub(crate) fn succeeded(
+        &self,
+        settings: ShardSettings,
+        rooms: Vec<u8>,
+        records: Vec<Vec<u8>>,
+    ) -> Self {
+        let now = Now {
             tick: self.now.tick.after(LATER),
             unix: self.now.unix,
-        });
+        };
+        let mut new = Self::of(settings, self.room, now);
         let carried = new.inherit(rooms, records);
-        assert_eq!(
-            carried.not_carried().map(|(_, count)| count).sum::<u64>(),
-            0
-        );
+        let not_carried = carried.not_carried().map(|(_, count)| count);
+        assert_eq!(not_carried.sum::<u64>(), 0);
         new.turns(2);
         assert!(new.core.io().sends.is_empty() && new.core.io().receives.is_empty());
         new.pass(Duration::ZERO);
@@ -187,7 +230,7 @@ impl Process {
     }
 
     /// The bytes of the connection that was installed as this one.
-    fn got(&self, key: Key) -> &[u8] {
+    pub(crate) fn got(&self, key: Key) -> &[u8] {
         let got = self.got.iter().find(|(other, _)| *other == key);
         got.map_or(&[], |(_, got)| got)
     }
@@ -199,7 +242,7 @@ impl Process {
             .sum()
     }
 
-    fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         self.core.io().receives.clone()
     }
 }
