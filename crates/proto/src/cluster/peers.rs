@@ -17,8 +17,9 @@ use crate::base::limits::{CLUSTER_FORGET, CLUSTER_HERE, CLUSTER_READY_MIN, CLUST
 /// A node that does not hear itself for this long is cut off: three signs of life.
 const UNHEARD: Duration = Duration::from_millis(1_500);
 
-/// A sign of life that is later than this is overdue.
-const OVERDUE: Duration = CLUSTER_HERE.saturating_add(Duration::from_millis(100));
+/// A sign of life that is later than this is overdue: half an interval is for what delays it, a connection that is made anew
+/// for example.
+const OVERDUE: Duration = CLUSTER_HERE.saturating_add(Duration::from_millis(250));
 
 /// A node.
 #[derive(Debug)]

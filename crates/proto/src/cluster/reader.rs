@@ -240,6 +240,7 @@ impl Reader {
             self.tries += 1;
             if self.tries > TRIES_MAX {
                 self.seen = self.read;
+                self.tries = 0;
             } else {
                 self.want(now.after(CLUSTER_RETRY));
             }

@@ -91,8 +91,11 @@ pub enum Input {
     Here(Bytes),
     /// Nobody takes messages to this process: the brokers' answer to [`Output::Send`].
     NoResponders(Incarnation),
-    /// Records may have been lost: the subscription was interrupted.
+    /// Records may have been lost: their subscription was interrupted, and is there again.
     Interrupted,
+    /// Messages reach this node again, after its connection was interrupted: it says so at once, before others that
+    /// wrote to it meanwhile take over.
+    Reconnected,
     /// What this node says of itself from now on.
     Facts(Facts),
     /// All frames of this log up to here, as far as their rooms are logged, are in this node's archive.

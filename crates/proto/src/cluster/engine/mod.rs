@@ -123,6 +123,7 @@ impl Engine {
             Input::Here(payload) => self.hear(&payload),
             Input::NoResponders(incarnation) => self.no_responders(incarnation),
             Input::Interrupted => self.interrupted(),
+            Input::Reconnected => self.here(),
             Input::Facts(facts) => self.set_facts(facts),
             Input::Archived { slot, sequence } => self.archived(slot, sequence),
             Input::Drain(is_draining) => self.drain(is_draining),

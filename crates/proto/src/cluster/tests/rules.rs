@@ -273,6 +273,22 @@ fn a_dead_process_is_noticed_by_its_silence_on_the_bus() {
     }
 }
 
+/// Goal: a node whose messages were not taken for a moment, while it connected to another broker, keeps its hash slots.
+#[test]
+fn a_node_that_reconnects_keeps_its_hash_slots() {
+    let (mut world, slot, home) = settled();
+    let me = world.nodes[home].engine.me();
+    for _ in 0..20 {
+        world.input((home + 1) % 3, Input::NoResponders(me));
+        world.run(200);
+        world.input(home, Input::Reconnected);
+        world.run(333);
+    }
+    world.run(1_000);
+    assert_eq!(world.home_node(slot), Some(home));
+    assert!(world.nodes[home].fenced.is_empty());
+}
+
 /// Goal: a log that forgot everything by age is taken over anew, under the condition that it is empty, and by its home too.
 #[test]
 fn an_empty_log_is_taken_over_anew() {

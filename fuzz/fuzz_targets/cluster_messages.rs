@@ -1,0 +1,30 @@
+//! What nodes of a cluster send each other: foreign bytes are refused or read; what was read and is written again is
+//! read the same, and the texts of requests are those that were sent.
+//!
+//! Input: the bytes.
+
+#![no_main]
+
+use bytes::{Bytes, BytesMut};
+use libfuzzer_sys::fuzz_target;
+use uproar_proto::cluster::here::Here;
+use uproar_proto::cluster::message::{AskTexts, Message, MessageContent};
+
+fuzz_target!(|data: &[u8]| {
+    let data = Bytes::copy_from_slice(data);
+    if let Ok(here) = Here::decode(&data) {
+        assert_eq!(Here::decode(&here.encode()), Ok(here));
+    }
+    let Ok(message) = Message::decode(&data) else {
+        return;
+    };
+    if let MessageContent::Requests { requests, .. } = &message.content {
+        for ask in requests.iter().flatten() {
+            let again = AskTexts::new(&mut BytesMut::new(), ask.texts.get());
+            assert_eq!(again, ask.texts);
+        }
+    }
+    let bytes = message.encode();
+    assert!(bytes.len() <= data.len(), "the shortest form");
+    assert_eq!(Message::decode(&bytes), Ok(message));
+});
