@@ -11,6 +11,7 @@
 
 mod admission;
 mod architecture;
+mod clustered;
 mod doors;
 mod estate;
 mod estate_limits;

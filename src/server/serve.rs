@@ -90,7 +90,10 @@ impl Serving {
         on_ready: impl FnOnce(&Ready),
     ) -> Result<Ended, StartError> {
         let mailboxes = std::mem::take(&mut shards.mailboxes);
-        let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
+        let mut gateway = Gateway::new(mailboxes, self.settings.shard.clone());
+        if cluster.is_some() {
+            gateway = gateway.of_cluster();
+        }
         let Process {
             runtime,
             signals,

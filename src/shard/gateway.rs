@@ -14,7 +14,7 @@ use super::handshake::HandshakeSettings;
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::base::limits::SHARD_ANSWER_MAX;
+use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::room::RoomSettings;
@@ -30,6 +30,8 @@ pub struct Gateway {
     handshake: Rc<RefCell<Option<HandshakeSettings>>>,
     // Nodes of a cluster that share the account's rates; 1 for a server alone.
     nodes: Rc<Cell<u32>>,
+    // From an event or moderation to the shard's answer, at most.
+    said_max: Duration,
     // Whether a task is running that sends the items which full mailboxes did not take.
     retrying: Rc<Cell<bool>>,
 }
@@ -42,20 +44,29 @@ impl Gateway {
             settings: Rc::new(RefCell::new(settings)),
             handshake: Rc::default(),
             nodes: Rc::new(Cell::new(1)),
+            said_max: SHARD_ANSWER_MAX,
             retrying: Rc::default(),
         }
     }
 
+    /// Makes it the gateway of a cluster's node: what is said in a room is answered by the cluster's log, which stands
+    /// still for some seconds when a broker dies.
+    #[must_use]
+    pub fn of_cluster(mut self) -> Self {
+        self.said_max = CALL_ANSWER_MAX;
+        self
+    }
+
     /// Adds the room to its home shard, or changes its settings; returns once the shard has done so.
     pub async fn put_room(&self, room: RoomId, settings: RoomSettings) -> Result<(), Refused> {
-        self.ask(room, |answer| Command::PutRoom(room, settings, answer))
-            .await
+        let put = |answer| Command::PutRoom(room, settings, answer);
+        self.ask(room, SHARD_ANSWER_MAX, put).await
     }
 
     /// Forgets the room and closes its connections (code 1000).
     pub async fn delete_room(&self, room: RoomId) -> Result<(), Refused> {
-        self.ask(room, |answer| Command::DeleteRoom(room, answer))
-            .await
+        let delete = |answer| Command::DeleteRoom(room, answer);
+        self.ask(room, SHARD_ANSWER_MAX, delete).await
     }
 
     /// Broadcasts an application event. `attributes_json` is a JSON object, sent unchanged.
@@ -66,7 +77,7 @@ impl Gateway {
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
         let (name, attributes_json) = (name.into(), attributes_json.into());
-        self.ask(room, |answer| Command::SendEvent {
+        self.ask(room, self.said_max, |answer| Command::SendEvent {
             room,
             name,
             attributes_json,
@@ -83,7 +94,7 @@ impl Gateway {
         reason: &str,
     ) -> Result<FrameId, Refused> {
         let (id, reason) = (message_id.into(), reason.into());
-        self.ask(room, |answer| Command::DeleteMessage {
+        self.ask(room, self.said_max, |answer| Command::DeleteMessage {
             room,
             id,
             reason,
@@ -103,7 +114,7 @@ impl Gateway {
             user_id: user_id.into(),
             reason: reason.into(),
         };
-        self.ask(room, |answer| Command::DisconnectUser {
+        self.ask(room, self.said_max, |answer| Command::DisconnectUser {
             room,
             eviction,
             answer,
@@ -278,11 +289,12 @@ impl Gateway {
     async fn ask<T>(
         &self,
         room: RoomId,
+        within: Duration,
         command: impl FnOnce(Answer<T>) -> Command<OwnedFd>,
     ) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
         self.deliver(self.home(room), command(answer));
-        answer_of(answered, SHARD_ANSWER_MAX).await
+        answer_of(answered, within).await
     }
 }
 

@@ -186,7 +186,7 @@ metrics! {
     cluster_parked: gauge "cluster_joins_parked", "Handshakes that wait for the cluster's word on their token.";
     cluster_authored: counter "cluster_requests_authored_total", "Requests that this node, as home of their hash slot, gave their place in the log.";
     cluster_adopted: counter "cluster_frames_adopted_total", "Frames of the cluster's log appended to rooms here.";
-    cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know.";
+    cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     open, "Connections whose session goes on: neither closing, nor cut.";

@@ -219,19 +219,17 @@ impl Rooms {
     }
 
     /// Begins to delete a room here: no request finds it any more.
-    pub(super) fn begin_deletion(&mut self, room: RoomId) -> Option<Deletion> {
+    pub(super) fn begin_deletion<S>(&mut self, room: RoomId, env: &mut Env<S>) -> Option<Deletion> {
         let room_slot = self.by_id.remove(&room)?;
         let shard_room = self.table.get_mut(room_slot)?;
         // With a home in place, departures are not reported to another shard.
         let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0, false)));
         let before = std::mem::replace(&mut shard_room.home, no_home);
-        if let Some(pending) = before.as_ref().and_then(|home| home.reviewed()) {
-            self.review_queue.left(pending.len());
+        let members = shard_room.audience.keys().collect();
+        if let Some(home) = before {
+            self.end_home(&home, env);
         }
-        Some(Deletion {
-            room_slot,
-            members: shard_room.audience.keys().collect(),
-        })
+        Some(Deletion { room_slot, members })
     }
 
     /// Forgets a room whose members have left.

@@ -53,6 +53,16 @@ pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether these bytes are whole server frames, at least one.
+pub fn is_whole(frames: &[u8]) -> bool {
+    let bytes = |payload: &[u8]| {
+        let mut header = [0; 10];
+        let text = OpCode::Data(Data::Text);
+        header_into(&mut header, text, false, payload.len()) + payload.len()
+    };
+    !frames.is_empty() && payloads(frames).map(bytes).sum::<usize>() == frames.len()
+}
+
 /// Appends a whole text or binary message.
 pub fn message(out: &mut BytesMut, text: bool, payload: &[u8]) {
     frame(out, data(text), false, payload);
@@ -157,6 +167,8 @@ mod tests {
         assert_eq!(read, lens);
         assert_eq!(payloads(&out[..out.len() - 1]).count(), lens.len() - 1);
         assert_eq!(payloads(b"").count(), 0);
+        assert!(is_whole(&out) && !is_whole(b""));
+        assert!(!is_whole(&out[..out.len() - 1]) && !is_whole(&out[1..]));
     }
 
     /// Goal: a long reason is cut between characters and the frame stays a control frame.

@@ -184,7 +184,7 @@ impl<W: Io> Connections<W> {
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) {
-        let Some(deletion) = rooms.begin_deletion(room) else {
+        let Some(deletion) = rooms.begin_deletion(room, env) else {
             return;
         };
         for key in deletion.members {

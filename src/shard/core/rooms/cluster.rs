@@ -5,7 +5,7 @@ use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Answer, PublishRequest, Refused, SenderAddress};
 use crate::shard::requests::{Asker, Decidable};
-use crate::shard::shard_room::{RequestFault, ShardRoom};
+use crate::shard::shard_room::{HomeRoom, RequestFault, ShardRoom};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
@@ -14,6 +14,7 @@ use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::Entry;
+use uproar_proto::ws;
 
 /// A member's request that the cluster refused, or lost from sight.
 #[derive(Debug)]
@@ -202,6 +203,17 @@ impl Rooms {
         requests.next_deadline()
     }
 
+    /// Forgets a home whose room is deleted: what is under review there is dropped, and the cluster is told.
+    pub(super) fn end_home<S>(&mut self, home: &HomeRoom, env: &mut Env<S>) {
+        let Some(reviewed) = home.reviewed() else {
+            return;
+        };
+        self.review_queue.left(reviewed.len());
+        for key in reviewed.messages().filter_map(|(held, _)| held.key) {
+            refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
+        }
+    }
+
     /// Drops what is under review in rooms of a hash slot whose home is another node now.
     pub(in crate::shard::core) fn fence(&mut self, slot: HashSlot) {
         let Some(requests) = &mut self.requests else {
@@ -229,8 +241,9 @@ impl Rooms {
             // A probe: nothing was said.
             return;
         }
-        let Some(room_slot) = self.by_id.get(&entry.room).copied() else {
-            // It has no members here.
+        let room_slot = self.by_id.get(&entry.room).copied();
+        let Some(room_slot) = room_slot.filter(|_| ws::is_whole(&entry.frame)) else {
+            // It has no members here; or these are no frames, and members could not read on behind them.
             requests.dropped_sent = requests.dropped_sent.max(entry.sent);
             env.metrics.cluster_dropped.inc();
             return;

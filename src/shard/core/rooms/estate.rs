@@ -167,7 +167,11 @@ impl Rooms {
                     continue;
                 };
                 let sender = senders.get(&message.tag).copied();
-                let sender = sender.unwrap_or(SenderAddress::NOWHERE);
+                let nowhere = SenderAddress {
+                    shard: env.id,
+                    ..SenderAddress::NOWHERE
+                };
+                let sender = sender.unwrap_or(nowhere);
                 let held = held(&mut buffer, &message, sender);
                 let mut context = env.publish_context(&mut self.review_queue);
                 home.inherit_held((*room, room_slot), held, message.decided, &mut context);
