@@ -95,6 +95,7 @@ class Order:
         self.rooms: dict[str, RoomLog] = collections.defaultdict(RoomLog)
         self.faults, self.takeovers, self.batches, self.entries = list(faults), 0, 0, 0
         self.slots_moved: set[str] = set()
+        self.seen: dict[str, set[tuple[int, int, int]]] = collections.defaultdict(set)
         for subject, stored in records.items():
             self.take_slot(subject, stored)
 
@@ -104,7 +105,7 @@ class Order:
     def take_slot(self, subject: str, stored: list[Stored]) -> None:
         # The home before the first record is not known.
         epoch, home, before = None, None, None
-        numbers: dict[tuple[int, int], int] = {}
+        numbers: dict[tuple[int, int, str], int] = {}
         for one in stored:
             record = parse(one.payload)
             if before not in (None, record.previous):
@@ -129,13 +130,19 @@ class Order:
                 f"the home is {home:x} since {epoch}"
             )
 
-    def take_entries(self, subject: str, batch: Batch, numbers: dict[tuple[int, int], int]) -> None:
+    def take_entries(self, subject: str, batch: Batch, numbers: dict[tuple[int, int, str], int]) -> None:
         for entry in batch.entries:
             self.entries += 1
-            key = (batch.epoch, entry.origin)
-            # Reviewed messages may come later than those behind them; the trials' rooms have no reviews.
-            if entry.number <= numbers.get(key, 0):
-                self.faults.append(f"{subject}: number {entry.number} of {entry.origin:x} behind {numbers[key]}")
+            if (batch.epoch, entry.origin, entry.number) in self.seen[subject]:
+                self.faults.append(f"{subject}: number {entry.number} of {entry.origin:x} again in epoch {batch.epoch}")
+            self.seen[subject].add((batch.epoch, entry.origin, entry.number))
+            # Rooms of a slot are decided by several shards, so only within a room do one node's requests keep their
+            # order. A reviewed message may come later; the trials' rooms have no reviews.
+            key = (batch.epoch, entry.origin, entry.room)
+            if entry.number < numbers.get(key, 0):
+                self.faults.append(
+                    f"{subject}: in {entry.room} number {entry.number} of {entry.origin:x} behind {numbers[key]}"
+                )
             numbers[key] = entry.number
             if entry.payload:
                 self.rooms[entry.room].add(entry.payload)

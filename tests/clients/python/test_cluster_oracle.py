@@ -150,7 +150,8 @@ def test_a_faulty_home_is_found():
         ("a batch of b", record(BATCH, 6, OTHER, 5, 1, entries=(entry(2, said(2)),))),
         ("epoch 4", record(BATCH, 6, HOME, 4, 1, entries=(entry(2, said(2)),))),
         ("says 5", record(BATCH, 5, HOME, 5, 2, entries=(entry(2, said(2)),))),
-        ("number 1", record(BATCH, 6, HOME, 5, 2, entries=(entry(1, said(2)),))),
+        ("number 1 of 7 again", record(BATCH, 6, HOME, 5, 2, entries=(entry(1, said(2)),))),
+        ("number 2 of 7 behind 3", record(BATCH, 6, HOME, 5, 2, entries=(entry(3, said(2)), entry(2, said(3))))),
     ]:
         faults = slot_log(takeover, first, second).faults
         assert any(expected in fault for fault in faults), (expected, faults)

@@ -1,0 +1,60 @@
+"""The network between one node and the brokers is cut, swallows or is slow; the others go on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cluster_trial import Trial, started
+
+ISOLATED = "node-2"
+cluster = started(networked=(ISOLATED,))
+HARMS = {
+    "cut": lambda network: network.cut(),
+    "swallowed": lambda network: network.swallow(),
+}
+
+
+@pytest.fixture(autouse=True)
+def whole(cluster):
+    cluster.heal()
+    yield
+    cluster.heal()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_node_is_cut_off(cluster, harm):
+    """Goal: a node without brokers says so and harms nobody else: its slots move, and when it is back, its own viewers
+    get what they missed, in order, without having been cut. Method: a proxy between it and all brokers."""
+    node, network = cluster.node(ISOLATED), cluster.networks[ISOLATED]
+    with Trial(cluster) as trial:
+        trial.talk(2)
+        before, since = set(trial.viewers.open.values()), time.monotonic()
+        HARMS[harm](network)
+        trial.talk_until_heard(ISOLATED)
+        deadline = time.monotonic() + 60
+        while node.is_ready():
+            assert time.monotonic() < deadline, "it says that it is ready"
+            time.sleep(0.1)
+        trial.pause(f"a node's network {harm}", since - 0.1, ISOLATED)
+        assert all(other.is_ready() for other in cluster.nodes if other is not node)
+        network.mend()
+        cluster.await_ready(node)
+        trial.talk_until_heard()
+        trial.talk(1)
+    assert not trial.refused(since, ISOLATED), trial.refused(since, ISOLATED)[:10]
+    assert all(stream.ended is None for stream in before), "viewers were cut"
+
+
+def test_a_node_behind_a_slow_network(cluster):
+    """Goal: 100 ms on the way and a piece in a hundred a second late change times, and nothing else."""
+    with Trial(cluster) as trial:
+        trial.talk(1)
+        since = time.monotonic()
+        cluster.networks[ISOLATED].slow(0.1, 0.01)
+        trial.talk(8)
+        trial.pause("a node's network is slow", since, ISOLATED)
+        cluster.networks[ISOLATED].mend()
+        trial.talk_until_heard()
+        trial.talk(1)
