@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
+pub(crate) use schema::CURRENT as SCHEMA;
 pub use table::{Table, Write};
 
 use crate::durable::Survives;

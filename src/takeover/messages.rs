@@ -49,6 +49,10 @@ pub(crate) struct Hello {
     pub(crate) account: String,
     /// Number of its shards.
     pub(crate) shards: usize,
+    /// The schema of the database that its build writes, and the only one that it reads without a migration; `None`:
+    /// its build does not say.
+    #[serde(default)]
+    pub(crate) schema: Option<u64>,
     /// Its features by name; one that the reader does not know is skipped.
     pub(crate) features: BTreeSet<String>,
 }
@@ -57,6 +61,12 @@ impl Hello {
     /// The features that this process has and `other` lacks.
     pub(crate) fn missing_in(&self, other: &Self) -> BTreeSet<String> {
         self.features.difference(&other.features).cloned().collect()
+    }
+
+    /// Whether only a restart can bring `new` in the place of this process: the two do not understand each other, or it
+    /// would migrate the store, and this one could not go on with it if the hand-over were given up.
+    pub(crate) fn needs_restart(&self, new: &Self) -> bool {
+        self.format != new.format || new.schema > self.schema
     }
 
     /// Why a process that greets with `new` cannot take over from this one, if it cannot.
@@ -69,6 +79,18 @@ impl Hello {
                 "{}; only `--or-restart` can change that, which cuts all viewers and lets them back",
                 differs("take-over format", &self.format, &new.format)
             ));
+        }
+        if let (Some(own), Some(other)) = (self.schema, new.schema)
+            && own != other
+        {
+            let next = if other > own {
+                "nobody could go back once it has migrated the store; `--or-restart` does that, which cuts all viewers \
+                 and lets them back: keep a backup"
+            } else {
+                "it cannot read the store: take a build of this server's version or later, or restore a backup"
+            };
+            let differs = differs("database schema", &own, &other);
+            return Some(format!("{differs}, and {next}"));
         }
         if self.uid != new.uid {
             return Some(format!(
@@ -195,6 +217,7 @@ mod tests {
             region: "us-west-2".to_owned(),
             account: "123456789012".to_owned(),
             shards: 2,
+            schema: Some(2),
             features: ["compression".to_owned(), "reviews".to_owned()].into(),
         }
     }
@@ -250,6 +273,23 @@ mod tests {
             let reason = own.refusal(&new).expect("it differs");
             assert!(reason.contains(words), "{reason}");
         }
+    }
+
+    /// Goal: a program that would migrate the store, and one that cannot read it, are refused before they see it; a
+    /// build that does not say its schema is not.
+    #[test]
+    fn another_schema_is_refused() {
+        let own = hello();
+        let of = |schema| Hello { schema, ..hello() };
+        for (schema, is_newer) in [(3, true), (1, false)] {
+            let new = of(Some(schema));
+            let reason = own.refusal(&new).expect("it differs");
+            let words = format!("its database schema is {schema}, this server's is 2");
+            assert!(reason.starts_with(&words), "{reason}");
+            assert_eq!(reason.contains("--or-restart"), is_newer, "{reason}");
+            assert_eq!(own.needs_restart(&new), is_newer);
+        }
+        assert_eq!(own.refusal(&of(None)), None);
     }
 
     /// Goal: another version may add fields and features, and may not leave out what is needed.

@@ -420,6 +420,7 @@ fn welcome() -> FromOld {
             region: String::new(),
             account: String::new(),
             shards: 1,
+            schema: None,
             features: [].into(),
         },
         viewers: VIEWERS,

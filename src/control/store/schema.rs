@@ -21,7 +21,7 @@ type Step = fn(&WriteTransaction) -> Result<(), StoreError>;
 const STEPS: [Step; 2] = [|_| Ok(()), |_| Ok(())];
 
 /// The schema this server writes.
-pub(super) const CURRENT: u64 = wide(STEPS.len());
+pub(crate) const CURRENT: u64 = wide(STEPS.len());
 
 /// Runs all missing steps in one transaction. Writes nothing if the schema is current.
 pub(super) fn migrate(database: &Database) -> Result<(), StoreError> {

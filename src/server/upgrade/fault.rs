@@ -17,7 +17,7 @@
 //! | `fail` | the step fails |
 //! | `delay=MILLISECONDS` | the step waits |
 //!
-//! `hello:format=N` and `hello:lacks=FEATURE` make either process greet as another version would.
+//! `hello:format=N`, `hello:schema=N` and `hello:lacks=FEATURE` make either process greet as another version would.
 
 use std::time::Duration;
 

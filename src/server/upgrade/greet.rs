@@ -13,6 +13,7 @@ use super::super::{StartError, admin};
 use super::fault;
 use super::link::{Heard, Link};
 use crate::config::{Settings, TAKE_OVER};
+use crate::control::store::SCHEMA;
 use crate::net::pass::Connection;
 use crate::shard::journal::Journal;
 use crate::shard::journal::beside::{Beside, open_beside};
@@ -81,6 +82,7 @@ pub(in crate::server) fn hello(settings: &Settings) -> Hello {
     let lock = settings.data_dir.join("lock").metadata();
     let lock = lock.map_or((0, 0), |lock| (lock.dev(), lock.ino()));
     let format = fault::hello("format").and_then(|format| format.parse().ok());
+    let schema = fault::hello("schema").and_then(|schema| schema.parse().ok());
     let lacks = fault::hello("lacks");
     let name = |feature: Feature| {
         let name = serde_json::to_value(feature).expect("a name");
@@ -96,6 +98,7 @@ pub(in crate::server) fn hello(settings: &Settings) -> Hello {
         region: settings.account.region.clone(),
         account: settings.account.id.clone(),
         shards: settings.shard.shard_count,
+        schema: Some(schema.unwrap_or(SCHEMA)),
         features: features
             .into_iter()
             .filter(|name| lacks.as_ref() != Some(name))

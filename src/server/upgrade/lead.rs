@@ -51,8 +51,8 @@ pub(super) struct Leader {
     // Nothing can be heard any more.
     is_closed: bool,
     is_gone: bool,
-    // A hello of this process's own format came.
-    is_understood: bool,
+    // Until a hello says otherwise.
+    needs_restart: bool,
     told: Told,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Led {
     pub(super) process: u32,
     /// Time without service, if it is known.
     pub(super) pause: Option<Duration>,
-    /// The two versions cannot take over from each other: only a restart helps.
+    /// The new version cannot take over from this one: only a restart helps.
     pub(super) needs_restart: bool,
 }
 
@@ -91,7 +91,7 @@ impl Leader {
             is_drained: false,
             is_closed: false,
             is_gone: false,
-            is_understood: false,
+            needs_restart: true,
             told,
         })
     }
@@ -202,7 +202,7 @@ impl Leader {
         }
         let is_refused = matches!(outcome, Outcome::Refused(_));
         Led {
-            needs_restart: is_refused && !self.is_understood,
+            needs_restart: is_refused && self.needs_restart,
             outcome,
             process,
             pause,
@@ -223,7 +223,7 @@ impl Leader {
                 biased;
                 heard = link.hear(), if can_hear => match heard {
                     Ok(Heard::Message(Said::Hello(hello), _)) => {
-                        self.is_understood = hello.format == self.subject.upgrade.hello.format;
+                        self.needs_restart = self.subject.upgrade.hello.needs_restart(&hello);
                         let refusal = self.subject.refusal(&hello);
                         Event::Greeted { refusal }
                     }

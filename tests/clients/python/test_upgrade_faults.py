@@ -187,16 +187,30 @@ def test_a_server_that_hangs_after_its_word_is_ended(monkeypatch):
     story.stop()
 
 
-@pytest.mark.parametrize("fault", ["hello:format=2", "hello:format=0"])
-def test_another_format_is_refused_before_anything_happens(monkeypatch, fault):
-    """Goal: two versions that do not understand each other say so at once; `--or-restart` stops the server instead."""
-    story = Story(monkeypatch, "none:none")
+def other_version(story: Story, monkeypatch, fault: str) -> Path:
+    """A program that greets as another version."""
     monkeypatch.setenv("UPROAR_TAKE_OVER_FAULT", fault)
     binary = story.server.data_dir / "other-version"
     binary.write_text(f'#!/bin/sh\nexport UPROAR_TAKE_OVER_FAULT={fault}\nexec "{story.server.command[0]}" "$@"\n')
     binary.chmod(0o755)
+    return binary
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("hello:format=2", "its take-over format is 2"),
+        ("hello:format=0", "its take-over format is 0"),
+        ("hello:schema=99", "its database schema is 99"),
+    ],
+)
+def test_another_format_or_schema_is_refused_before_anything_happens(monkeypatch, fault, words):
+    """Goal: two versions that do not understand each other, or of which the new one would migrate the store, say so at
+    once; `--or-restart` stops the server instead."""
+    story = Story(monkeypatch, "none:none")
+    binary = other_version(story, monkeypatch, fault)
     done = story.server.try_upgrade(binary=binary)
-    assert done.returncode == 1 and "take-over format is" in done.stderr and "--or-restart" in done.stderr, done
+    assert done.returncode == 1 and words in done.stderr and "--or-restart" in done.stderr, done
     assert story.one_serves() == story.server.process.pid
     story.drain_late()
     story.all_hear()
@@ -204,6 +218,21 @@ def test_another_format_is_refused_before_anything_happens(monkeypatch, fault):
     done = story.server.try_upgrade("--or-restart", binary=binary)
     assert done.returncode == 0 and "the server stops" in done.stdout, done
     assert story.server.process.wait(60) == 0
+
+
+def test_an_older_schema_is_refused_and_stops_nothing(monkeypatch):
+    """Goal: a program that cannot read the store is refused, and `--or-restart` does not stop the server for it: it
+    could not start."""
+    story = Story(monkeypatch, "none:none")
+    binary = other_version(story, monkeypatch, "hello:schema=1")
+    for rest in [(), ("--or-restart",)]:
+        done = story.server.try_upgrade(*rest, binary=binary)
+        assert done.returncode == 1 and "its database schema is 1" in done.stderr, done
+        assert "cannot read the store" in done.stderr and "--or-restart" not in done.stderr
+    assert story.one_serves() == story.server.process.pid
+    story.drain_late()
+    story.all_hear()
+    story.stop()
 
 
 @pytest.mark.parametrize("what", ["program", "configuration", "certificate"])
