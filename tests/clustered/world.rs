@@ -16,7 +16,7 @@ use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::ShardSettings;
-use uproar_proto::base::clock::Now;
+use uproar_proto::base::clock::{Now, UnixTime};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
 use uproar_proto::chat::encode;
@@ -383,6 +383,10 @@ impl World {
             epoch: self.epoch,
             origin: Incarnation::new(origin),
             number: Number(number),
+            not_before: self
+                .entries
+                .last()
+                .map_or(UnixTime::default(), |entry| entry.sent),
         };
         let shard = self.settings.home(ask.room);
         self.to_shard(self.home, shard, FromCluster::Author { key, ask });

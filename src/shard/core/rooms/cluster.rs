@@ -166,7 +166,7 @@ impl Rooms {
             return refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
         };
         // The home before may have had a clock ahead of ours.
-        home.room.inherit(home.room.budget(), key.not_before);
+        home.room.saw(key.not_before);
         let mut context = env.publish_context(&mut self.review_queue);
         match home.author((key, &ask), room_slot, &mut requests.buffer, &mut context) {
             Ok(Some(entry)) => {
