@@ -137,11 +137,13 @@ impl Kv {
 
     async fn stream(&self) -> Result<Stream, InspectFault> {
         let found = self.brokers.get_stream(self.names.bucket_stream()).await;
-        found.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(refusal) if refusal.code() == 404 => {
-                InspectFault::NoBucket
+        found.map_err(|error| {
+            if let GetStreamErrorKind::JetStream(refusal) = error.kind()
+                && refusal.code() == 404
+            {
+                return InspectFault::NoBucket;
             }
-            _ => InspectFault::Unknown(told(&error)),
+            InspectFault::Unknown(told(&error))
         })
     }
 

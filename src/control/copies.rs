@@ -59,7 +59,7 @@ impl NodeEffects for Copies {
             match blocking(move || places.store(&changes)).await {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::error!(%error, "the cluster's keys do not reach the data directory")
+                    tracing::error!(%error, "the cluster's keys do not reach the data directory");
                 }
             }
             sleep(RETRY).await;
@@ -102,7 +102,7 @@ impl KeyPlaces {
         for change in changes {
             match change {
                 KeyChange::AccessKey(id, Some(key)) => {
-                    file.put(id, key).map_err(io::Error::other)?
+                    file.put(id, key).map_err(io::Error::other)?;
                 }
                 KeyChange::AccessKey(id, None) => {
                     file.revoke(id).map_err(io::Error::other)?;

@@ -77,7 +77,7 @@ impl<R: Record> RecordCache<R> {
     }
 
     /// Their number.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.records.borrow().len()
     }
 

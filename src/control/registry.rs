@@ -8,6 +8,7 @@ pub mod admin;
 mod facts;
 mod follow;
 pub(crate) mod key;
+mod metrics;
 mod node;
 mod replica;
 mod secret;
@@ -31,6 +32,7 @@ use super::fault::Fault;
 use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, StoreMetrics, Table, Write};
+use crate::exposition::Exposition;
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::room::RoomSettings;
 
@@ -225,6 +227,13 @@ impl Registry {
         self.replica().map_or(0, |replica| replica.applied().0)
     }
 
+    /// Ready once all that is in memory is on disk and known to the shards.
+    pub async fn shards_have_all(&self) {
+        if let Some(replica) = self.replica() {
+            let _late = replica.in_time(replica.settled(replica.applied())).await;
+        }
+    }
+
     /// Ready once this node is current.
     pub async fn current(&self) {
         if let Some(replica) = self.replica() {
@@ -257,6 +266,13 @@ impl Registry {
     pub fn destinations(&self) -> Vec<(LoggingId, Destination)> {
         let known = |record: &LoggingRecord| (record.id(), record.destination.clone());
         self.logging.each(known)
+    }
+
+    /// Adds the figures of a cluster's registry to `/metrics`.
+    pub(super) fn render(&self, page: &mut Exposition) {
+        if let Some(replica) = self.replica() {
+            replica.render(page);
+        }
     }
 
     /// Metrics of the store.

@@ -69,6 +69,9 @@ struct Sealed {
     secret: String,
 }
 
+/// A key's id, and the whole key as JSON.
+pub type ExportedKey = (String, Zeroizing<Vec<u8>>);
+
 /// A key as nodes of a cluster give it to each other, sealed.
 #[derive(Serialize, Deserialize)]
 struct Plain {
@@ -188,7 +191,7 @@ impl KeyFile {
     }
 
     /// Every key with its secret, as [`KeyFile::put`] takes it, by its id.
-    pub fn export(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>, KeyFileError> {
+    pub fn export(&self) -> Result<Vec<ExportedKey>, KeyFileError> {
         let document = self.read()?;
         if document.keys.is_empty() {
             return Ok(Vec::new());

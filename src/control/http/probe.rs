@@ -85,6 +85,7 @@ fn metrics(control: &Control) -> String {
     control.admission.render(&mut page);
     control.throttle.render(&mut page, control.clock.now().tick);
     control.registry.store_metrics().render(&mut page);
+    control.registry.render(&mut page);
     control.settings.archive.metrics().render(&mut page);
     let mut calls = page.family(&CALLS);
     for ((operation, status), count) in control.requests.borrow().iter() {

@@ -23,9 +23,10 @@ pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<An
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
-    let id = control
-        .gateway
-        .send_event(room, &name, &attributes)
+    let sent = at_shard(control, async || {
+        control.gateway.send_event(room, &name, &attributes).await
+    });
+    let id = sent
         .await
         .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
@@ -39,9 +40,10 @@ pub(super) async fn delete_message(control: &Control, call: Authorized) -> Resul
         .unwrap_or_default();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
-    let id = control
-        .gateway
-        .delete_message(room, &id, &reason)
+    let deleted = at_shard(control, async || {
+        control.gateway.delete_message(room, &id, &reason).await
+    });
+    let id = deleted
         .await
         .map_err(|refused| fault(control, refused, Operation::DeleteMessage, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
@@ -55,12 +57,31 @@ pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Resu
         .unwrap_or_default();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
-    control
-        .gateway
-        .disconnect_user(room, &user_id, &reason)
+    let disconnected = at_shard(control, async || {
+        control
+            .gateway
+            .disconnect_user(room, &user_id, &reason)
+            .await
+    });
+    disconnected
         .await
         .map_err(|refused| fault(control, refused, Operation::DisconnectUser, &arn.text))?;
     Ok((200, None))
+}
+
+/// Asks a room's shard, once more if it does not know the room: of a cluster's registry this thread knows rooms a
+/// moment before their shards do.
+async fn at_shard<T>(
+    control: &Control,
+    ask: impl AsyncFn() -> Result<T, Refused>,
+) -> Result<T, Refused> {
+    match ask().await {
+        Err(Refused::NoSuchRoom) if control.registry.is_shared() => {
+            control.registry.shards_have_all().await;
+            ask().await
+        }
+        answered => answered,
+    }
 }
 
 fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -> Fault {

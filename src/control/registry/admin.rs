@@ -16,6 +16,7 @@ use super::secret::ClusterSecret;
 use crate::cluster::bucket::{
     Bucket, BucketWrite, Expected, InspectFault, Inspected, Revision, WriteFault,
 };
+use crate::control::access::keyfile::ExportedKey;
 use crate::control::arn::{Account, ResourceId};
 use crate::control::store::{Store, StoreError, Table, Write};
 use crate::random;
@@ -38,7 +39,7 @@ pub struct NodeRecords {
     /// The database, which no server uses.
     pub store: Store,
     /// The access keys of the data directory, by their ids, as JSON.
-    pub access_keys: Vec<(String, Zeroizing<Vec<u8>>)>,
+    pub access_keys: Vec<ExportedKey>,
     /// The ring of sealing keys, as text.
     pub ring: Zeroizing<Vec<u8>>,
 }
@@ -114,8 +115,7 @@ pub async fn init(bucket: &Bucket, mut node: NodeRecords) -> Result<Written, Adm
         // It was interrupted.
         (None, Some(copy)) => copy.identity,
         (None, None) => {
-            let random = random::bytes::<16>()?;
-            random.iter().map(|byte| format!("{byte:02x}")).collect()
+            format!("{:032x}", u128::from_ne_bytes(random::bytes()?))
         }
     };
     let facts = Facts {

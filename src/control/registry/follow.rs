@@ -82,12 +82,11 @@ impl Registry {
             tokio::select! {
                 biased;
                 () = replica.regressed.notified() => return,
-                change = changes.recv() => match change {
-                    Some(change) => self.take(replica, &mut session, change, applied).await,
-                    None => {
-                        sleep(RETRY).await;
-                        changes = bucket.watch(replica.applied()).await;
-                    }
+                change = changes.recv() => if let Some(change) = change {
+                    self.take(replica, &mut session, change, applied).await;
+                } else {
+                    sleep(RETRY).await;
+                    changes = bucket.watch(replica.applied()).await;
                 },
                 () = replica.silent.notified() => {
                     changes = bucket.watch(replica.applied()).await;
@@ -148,11 +147,9 @@ impl Registry {
                 };
                 let _sent = applied.send(self.apply(replica, absent)).await;
             }
-            let keys = seen.iter().filter_map(|key| match Subject::of(key) {
-                Subject::AccessKey(id) => Some(id.to_owned()),
-                _ => None,
-            });
-            let only = Effect::Keys(KeyChange::OnlyAccessKeys(keys.collect()));
+            let id = |key: &String| key.strip_prefix(key::ACCESS_KEY).map(str::to_owned);
+            let keys = seen.iter().filter_map(id).collect();
+            let only = Effect::Keys(KeyChange::OnlyAccessKeys(keys));
             let _sent = applied.send(Applied::new(revision, only)).await;
         }
         let facts = &session.facts;
@@ -331,7 +328,7 @@ fn apply_record<R: Record>(
     match &record {
         Some(record) => {
             cache.put(record.clone());
-            replica.arrived(&key, || cache.len());
+            replica.arrived(&key, || cache.count());
         }
         None => cache.remove(id),
     }

@@ -8,7 +8,7 @@ use uproar_proto::base::id::{LoggingId, RoomId};
 pub(crate) const RING_KEY: &str = "secret.ring";
 const ROOM: &str = "room.";
 const LOGGING: &str = "logging.";
-const ACCESS_KEY: &str = "secret.key.";
+pub(super) const ACCESS_KEY: &str = "secret.key.";
 const TICK: &str = "tick.";
 
 /// What a key of the bucket is about.

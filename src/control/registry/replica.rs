@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::facts::CopyMark;
 use super::key;
+use super::metrics::Figures;
 use super::secret::ClusterSecret;
 use crate::cluster::bucket::{Bucket, BucketWrite, Expected, Revision, WriteFault};
 use crate::control::arn::Account;
@@ -101,6 +102,7 @@ pub(super) struct Replica {
     pub(super) given_twice: Cell<Option<Revision>>,
     /// A sealed value did not open.
     pub(super) unopened: Cell<bool>,
+    pub(super) figures: Figures,
 }
 
 /// A record being created, until its creation is decided.
@@ -149,6 +151,7 @@ impl Replica {
             regressed: Notify::default(),
             given_twice: Cell::default(),
             unopened: Cell::default(),
+            figures: Figures::default(),
         }
     }
 
@@ -212,7 +215,9 @@ impl Replica {
     /// another one's tick is under way share the next.
     pub(super) async fn barrier(&self) -> Result<(), Fault> {
         self.must_be_current()?;
+        let begun = Instant::now();
         self.in_time(self.tick()).await?;
+        self.figures.barrier(begun.elapsed());
         // The tick itself may have shown that the brokers went back.
         self.must_be_current()
     }

@@ -81,7 +81,10 @@ impl Registry {
                     replica.settled(revision).await;
                     return Ok(Some((record, revision)));
                 }
-                Err(Conflict) => replica.tick().await,
+                Err(Conflict) => {
+                    replica.figures.conflict();
+                    replica.tick().await;
+                }
             }
         }
     }

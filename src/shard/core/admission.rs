@@ -1,5 +1,7 @@
 //! Admission of pending connections: limits, single use of tokens, the choice of a shard.
 
+use std::collections::VecDeque;
+
 use super::env::Env;
 use super::rooms::Rooms;
 use crate::logging::Kind;
@@ -12,6 +14,8 @@ use crate::shard::parked::Parked;
 use crate::shard::settings::Reservation;
 use crate::shard::tokens::{Redeemed, UsedTokens};
 use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::UNKNOWN_ROOM_WAIT;
 use uproar_proto::room::RoomSettings;
 
 /// Pending connections and used tokens of one shard.
@@ -27,6 +31,9 @@ pub(super) struct Admission<S> {
     // On a node of a cluster: those whose token's use is written down here, until the cluster has said
     // whether it is the first one.
     parked: Option<Box<Parked<Admitted<S>>>>,
+    // On a node of a cluster: those whose room is not known here yet, each with its deadline, in order. The
+    // room may have been made on another node a moment ago.
+    early: VecDeque<(Tick, Box<PendingConnection<S>>)>,
 }
 
 /// A connection that was not admitted, and why.
@@ -54,6 +61,7 @@ impl<S> Admission<S> {
             used,
             record,
             parked: parked_max.map(|most| Box::new(Parked::new(most))),
+            early: VecDeque::new(),
         }
     }
 
@@ -102,6 +110,10 @@ impl<S> Admission<S> {
                         reservation,
                     });
                 }
+                Err(AdmitError::NoSuchRoom) if self.may_be_early() => {
+                    let deadline = env.now.tick.after(UNKNOWN_ROOM_WAIT);
+                    self.early.push_back((deadline, pending));
+                }
                 Err(error) => self.reject(pending, error, env),
             }
         }
@@ -136,6 +148,25 @@ impl<S> Admission<S> {
         admitted
     }
 
+    /// Whether a connection to an unknown room may wait for it.
+    fn may_be_early(&self) -> bool {
+        let parked = self.parked.as_ref();
+        parked.is_some_and(|parked| !parked.is_full(self.early.len()))
+    }
+
+    /// Lets the connections in that waited for this room; call it when the room is known. They are judged with
+    /// the turn's others.
+    pub(super) fn enter_early(&mut self, room: RoomId) {
+        if self.early.is_empty() {
+            return;
+        }
+        let early = std::mem::take(&mut self.early).into_iter();
+        let (came, early): (VecDeque<_>, _) = early.partition(|(_, pending)| pending.room == room);
+        self.early = early;
+        self.pending
+            .extend(came.into_iter().map(|(_, pending)| pending));
+    }
+
     /// Takes the cluster's word on a token; returns the connection if it may be placed now.
     pub(super) fn confirm(
         &mut self,
@@ -153,14 +184,21 @@ impl<S> Admission<S> {
         None
     }
 
-    /// Rejects connections on whose tokens the cluster said nothing; returns when to call it again.
+    /// Rejects connections on whose tokens the cluster said nothing, or whose room did not become known; returns when to call it again.
     pub(super) fn expire_parked(&mut self, env: &Env<S>) -> Option<Tick> {
         while let Some(admitted) = self.parked.as_mut()?.overdue(env.now.tick) {
             self.give_up(admitted, env);
         }
+        while let Some((deadline, _)) = self.early.front()
+            && *deadline <= env.now.tick
+            && let Some((_, pending)) = self.early.pop_front()
+        {
+            self.reject(pending, AdmitError::NoSuchRoom, env);
+        }
         let parked = self.parked.as_ref()?;
-        env.metrics.cluster_parked.set_len(parked.len());
-        parked.next_deadline()
+        env.metrics.cluster_parked.set_len(self.parked());
+        let early = self.early.front().map(|(deadline, _)| *deadline);
+        [parked.next_deadline(), early].into_iter().flatten().min()
     }
 
     /// Rejects a connection whose token's use may be in the cluster's log or not. Only the log knows, so that the token
@@ -172,7 +210,7 @@ impl<S> Admission<S> {
 
     /// Number of connections that wait for the cluster.
     pub(super) fn parked(&self) -> usize {
-        self.parked.as_ref().map_or(0, |parked| parked.len())
+        self.parked.as_ref().map_or(0, |parked| parked.len()) + self.early.len()
     }
 
     /// Asserts the invariants of what is parked.

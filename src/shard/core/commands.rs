@@ -62,6 +62,7 @@ impl<W: Io> Core<W> {
                 if let Some((room_slot, flushed)) = rooms.put(room, settings, env) {
                     self.follow_flush(room_slot, flushed);
                 }
+                self.admission.enter_early(room);
                 let _caller_gone = answer.send(Ok(()));
             }
             Command::SettingsChanged(room, settings) => rooms.change_settings(room, settings),

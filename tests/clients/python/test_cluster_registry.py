@@ -4,18 +4,20 @@ quorum calls are refused in time. Method: three real brokers, three nodes, boto3
 
 from __future__ import annotations
 
-import json
+import contextlib
+import shutil
 import subprocess
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from cluster import Cluster, Node
+import rawws
+from cluster import Cluster
 from configured import Configured
+from nats_brokers import Brokers
 from uproar import BINARY
 
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=30)
@@ -64,6 +66,20 @@ def test_what_a_node_answered_every_node_reads(apis) -> None:
             with pytest.raises(ClientError) as gone:
                 api.get_room(identifier=made["arn"])
             assert gone.value.response["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_a_new_room_is_open_on_every_node_at_once(cluster: Cluster, apis) -> None:
+    """Goal: who gets a token of a room that was made a moment ago may take it to any node, and say something there."""
+    for number in range(9):
+        arn = apis[number % 3].create_room(name="new")["arn"]
+        token = apis[(number + 1) % 3].create_chat_token(
+            roomIdentifier=arn, userId="u", capabilities=["SEND_MESSAGE"]
+        )["token"]
+        sent = apis[(number + 2) % 3].send_event(roomIdentifier=arn, eventName="e")
+        assert sent["id"]
+        viewer = rawws.WebSocket(cluster.nodes[(number + 2) % 3].messaging_port, token)
+        viewer.close()
+        apis[number % 3].delete_room(identifier=arn)
 
 
 def test_updates_on_all_nodes_at_once_lose_nothing(apis) -> None:
@@ -237,3 +253,102 @@ def test_a_directory_that_is_no_copy_is_refused(cluster: Cluster) -> None:
     assert again.returncode == 1 and "exists on these brokers already" in again.stderr, again.stderr
     whole = command("cluster", "restore", "--config", str(alone.file))
     assert whole.returncode == 1 and "no copy" in whole.stderr, whole.stderr
+
+
+ROOMS = 2000
+
+
+def test_a_server_becomes_a_cluster_and_one_server_again() -> None:
+    """Goal: all rooms and keys of a server are the cluster's after `init`, also on a second node; and without the table
+    the server is one of its own again, with all of it, and refuses tokens made before."""
+    with Brokers() as brokers:
+        first = Configured({"quotas.profile": "open"}).start()
+        key = command("keys", "create", "--role", "admin", "--data-dir", str(first.data_dir))
+        assert key.returncode == 0, key.stderr
+        api = first.boto()
+        with ThreadPoolExecutor(16) as pool:
+            arns = set(pool.map(lambda n: api.create_room(name=f"many-{n}")["arn"], range(ROOMS)))
+        first.stop()
+        secret = str(first.data_dir) + ".key"
+        of_cluster = {
+            "cluster.name": "many", "cluster.servers": brokers.urls, "cluster.secret_file": secret,
+        }
+        alone = first.settings
+        first.write({**alone, **of_cluster, "cluster.node": "first"})
+        refused = subprocess.run(first.command, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX)
+        assert refused.returncode == 2 and secret in refused.stderr, refused.stderr
+        made = command("cluster", "init", "--config", str(first.file))
+        assert made.returncode == 0 and f"{ROOMS + 2} records and keys" in made.stdout, made
+        again = command("cluster", "init", "--config", str(first.file))
+        assert again.returncode == 0 and "is there already" in again.stdout, again
+        second = Configured({**of_cluster, "cluster.node": "second"})
+        for server in (first, second):
+            server.launch()
+        await_ready(first, second)
+        assert {room["arn"] for room in listed(second.boto())} == arns
+        added = second.boto().create_room(name="added")["arn"]
+        given = dict(line.split("=", 1) for line in key.stdout.split())
+        created = {"aws_access_key_id": given["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": given["AWS_SECRET_ACCESS_KEY"]}
+        assert second.boto(**created).get_room(identifier=added)["name"] == "added"
+        assert first.boto().get_room(identifier=added)["name"] == "added"
+        ring = (first.data_dir / "token-keys").read_text()
+        for server in (first, second):
+            server.stop()
+        first.write(alone)
+        first.start()
+        assert {room["arn"] for room in listed(first.boto(**created))} == arns | {added}
+        assert set(ring.splitlines()[1:]).isdisjoint((first.data_dir / "token-keys").read_text().splitlines()[1:])
+        first.stop()
+        # Its records are its own now: the cluster does not take it back as it is.
+        first.write({**alone, **of_cluster, "cluster.node": "first"})
+        refused = subprocess.run(first.command, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX)
+        assert refused.returncode == 2 and f"{ROOMS + 1} records" in refused.stderr, refused.stderr
+
+
+def test_what_the_brokers_lost_is_restored() -> None:
+    """Goal: after the loss of all brokers' data no node starts on an empty registry; `restore` puts everything back from
+    one node, and the other one follows."""
+    with Brokers() as brokers:
+        secret = str(brokers.all[0].directory.parent / "cluster.key")
+        settings = {"cluster.name": "lost", "cluster.servers": brokers.urls, "cluster.secret_file": secret}
+        nodes = [Configured({**settings, "cluster.node": name}) for name in ("one", "two")]
+        made = command("cluster", "init", "--config", str(nodes[0].file))
+        assert made.returncode == 0, made.stderr
+        for node in nodes:
+            node.launch()
+        await_ready(*nodes)
+        arns = {nodes[n % 2].boto().create_room(name=f"kept-{n}")["arn"] for n in range(5)}
+        gone = nodes[0].boto().create_room(name="gone")["arn"]
+        nodes[1].boto().delete_room(identifier=gone)
+        ring = (nodes[1].data_dir / "token-keys").read_text()
+        for node in nodes:
+            node.stop()
+        for broker in brokers.all:
+            broker.kill()
+            shutil.rmtree(broker.directory / "store")
+        brokers.start()
+        # The streams alone do not make a registry.
+        early = command("cluster", "init", "--config", str(nodes[0].file))
+        assert early.returncode == 1 and "cluster restore" in early.stderr, early.stderr
+        restored = command("cluster", "restore", "--config", str(nodes[0].file))
+        assert restored.returncode == 0 and "6 records and keys were put back" in restored.stdout, restored
+        whole = command("cluster", "restore", "--config", str(nodes[0].file))
+        assert whole.returncode == 0 and "nothing was missing" in whole.stdout, whole
+        for node in nodes:
+            node.launch()
+        await_ready(*nodes)
+        for node in nodes:
+            assert {room["arn"] for room in listed(node.boto())} == arns
+            assert (node.data_dir / "token-keys").read_text() == ring
+            node.stop()
+
+
+def await_ready(*servers: Configured) -> None:
+    deadline = time.monotonic() + 90
+    for server in servers:
+        while True:
+            with contextlib.suppress(OSError):
+                if server.page("/readyz", timeout=2)[0] == 200:
+                    break
+            assert server.process.poll() is None and time.monotonic() < deadline, server.log()
+            time.sleep(0.05)

@@ -81,6 +81,12 @@ impl Model {
         self.0.borrow().log.len()
     }
 
+    /// Ready once there are as many changes.
+    pub(super) async fn reaches(&self, changes: usize) {
+        let mut length = self.0.borrow().length.subscribe();
+        drop(length.wait_for(|length| *length >= changes).await);
+    }
+
     /// The values of all keys with this prefix.
     pub(super) fn values(&self, prefix: &str) -> Vec<(String, Bytes)> {
         let last = self.after(Revision::NONE).into_iter();

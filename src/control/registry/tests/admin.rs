@@ -1,0 +1,107 @@
+//! `uproar cluster init` and `restore` on a bucket in memory.
+
+use std::rc::Rc;
+
+use super::model::{Faults, Model};
+use super::nodes::{Node, account, run, secret, store};
+use super::{ALL, SEEDS, logging, room};
+use crate::control::registry::Registry;
+use crate::control::registry::admin::{AdminError, NodeRecords, Written, init, restore};
+use crate::durable::faults::Scratch;
+
+const ROOMS: u128 = 12;
+
+fn records(directory: &Scratch) -> NodeRecords {
+    NodeRecords {
+        cluster: "main".to_owned(),
+        account: account(),
+        secret: secret(),
+        store: store(directory),
+        access_keys: vec![("AKUP1".to_owned(), b"one".to_vec().into())],
+        ring: b"ring".to_vec().into(),
+    }
+}
+
+/// A server alone with some records.
+async fn alone() -> Rc<Scratch> {
+    let directory = Node::directory();
+    let registry = Registry::load(store(&directory)).expect("loads");
+    for number in 1..=ROOMS {
+        registry.insert(room(number), 100).await.expect("creates");
+    }
+    registry.insert(logging(1), 10).await.expect("creates");
+    directory
+}
+
+/// Goal: an `init` that is interrupted anywhere, whatever is lost, makes no registry, and run again makes all of it, once.
+#[test]
+fn an_interrupted_init_goes_on() {
+    for seed in 0..SEEDS {
+        run(async move {
+            let model = Model::new(seed, ALL);
+            let directory = alone().await;
+            let bucket = model.connect();
+            let interrupted = usize::try_from(seed).expect("small");
+            tokio::select! {
+                biased;
+                () = model.reaches(interrupted) => {}
+                done = init(&bucket, records(&directory)) => drop(done.expect("ends")),
+            }
+            let is_made = !model.values("fact.").is_empty();
+            let again = init(&bucket, records(&directory)).await.expect("goes on");
+            assert_eq!(again.was_whole, is_made, "seed {seed}");
+            model.heal();
+            assert_eq!(model.values("room.").len(), 12, "seed {seed}");
+            assert_eq!(model.values("").len(), 12 + 1 + 2 + 1, "seed {seed}");
+            let node = Node::start_in(&model, "a", Rc::clone(&directory)).await;
+            assert_eq!(node.registry.rooms.count(), 12);
+            let stranger = alone().await;
+            let other = init(&bucket, records(&stranger)).await;
+            assert!(matches!(other, Err(AdminError::Exists(_))), "{other:?}");
+        });
+    }
+}
+
+/// Goal: `restore` puts back what is missing, and nothing that was removed or changed since; every node then has the same.
+#[test]
+fn a_restore_puts_back_what_is_missing() {
+    run(async {
+        let model = Model::new(1, Faults::default());
+        let directory = alone().await;
+        let bucket = model.connect();
+        init(&bucket, records(&directory)).await.expect("makes");
+        let node = Node::start_in(&model, "a", Rc::clone(&directory)).await;
+        let other = Node::start(&model, "b").await;
+        let before = model.len();
+        node.registry.insert(room(50), 100).await.expect("creates");
+        node.registry.insert(room(51), 100).await.expect("creates");
+        node.stop().await;
+        let nothing = restore(&bucket, records(&directory)).await.expect("whole");
+        assert!(nothing.was_whole, "{nothing:?}");
+        // The brokers forget the two; and another node removes a third.
+        other.stop().await;
+        model.truncate(before);
+        model.put(&crate::control::registry::key::of_record(room_id(1)), None);
+        let restored = restore(&bucket, records(&directory))
+            .await
+            .expect("restores");
+        let expected = Written {
+            made: 2,
+            found: 12 + 1 + 2,
+            was_whole: false,
+        };
+        assert_eq!(restored, expected);
+        let node = Node::start_in(&model, "a", Rc::clone(&directory)).await;
+        let fresh = Node::start(&model, "c").await;
+        for node in [&node, &fresh] {
+            assert_eq!(node.registry.rooms.count(), 13, "{}", node.name);
+            assert!(!node.registry.rooms.contains(room_id(1)));
+            assert!(node.registry.rooms.contains(room_id(51)));
+        }
+    });
+}
+
+fn room_id(number: u128) -> uproar_proto::base::id::RoomId {
+    use crate::control::record::Record;
+    room(number).id()
+}
