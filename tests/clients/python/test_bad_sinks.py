@@ -1,6 +1,9 @@
-"""Chat logs and destinations that take a part, lie, break off, or refuse one record (see bad_sink.py)."""
+"""Chat logs and destinations that take a part, lie, break off, or refuse one record (see bad_sink.py), and such as do not
+answer when an upgrade wants them to."""
 
 from __future__ import annotations
+
+import threading
 
 import pytest
 
@@ -50,3 +53,60 @@ def judge(server: Server, sinks: dict[str, BadSink]) -> None:
             assert count("log_records_dropped_total", reason=reason) == 0, (kind, reason)
         assert not set(poisoned) & set(sink.kept), kind
         assert sink.wrong_checksums == 0
+
+
+class StalledSink(BadSink):
+    """It does not answer before `answers` is set, and then not what it was asked before; it may have kept that."""
+
+    def __init__(self, kind: str, takes: bool) -> None:
+        super().__init__(kind, bad=0)
+        self.takes, self.is_asked, self.answers = takes, threading.Event(), threading.Event()
+
+    def answer(self, operation, http, body):
+        if operation == "CreateLogStream" or self.answers.is_set():
+            return super().answer(operation, http, body)
+        if self.takes:
+            self.keep(self.lines(operation, http, body))
+        self.is_asked.set()
+        self.answers.wait(SECONDS_MAX)
+        return None
+
+
+@pytest.mark.parametrize("takes", [True, False])
+@pytest.mark.parametrize("fault", ["none:none", "old.viewers:fail"])
+def test_a_delivery_that_an_upgrade_breaks_off_is_repeated(takes, fault, tmp_path, monkeypatch):
+    """Goal: each record still reaches its destination, whether the broken-off request was kept there or not, by the new
+    process or by the old one, if the upgrade is given up. Method: destinations of each kind that have a request and do
+    not answer it, until the upgrade is over."""
+    monkeypatch.setenv("UPROAR_TAKE_OVER_FAULT", fault)
+    sinks = {kind: StalledSink(kind, takes) for kind in KINDS}
+    endpoints = {f"{kind}_endpoint": sink.url for kind, sink in sinks.items()}
+    try:
+        with Server(
+            tmp_path, quotas="open", wrapper=logging_environment(sinks["s3"], **endpoints)
+        ) as server:
+            room = logged_room(server.boto_cached, *KINDS)
+            said = {frame["Id"] for frame in chat(server, room, 3)}
+            for kind, sink in sinks.items():
+                assert sink.is_asked.wait(SECONDS_MAX), kind
+            if fault == "none:none":
+                server.upgrade()
+            else:
+                done = server.try_upgrade()
+                assert done.returncode == 1 and "serves as before" in done.stderr, done
+            assert not any(sink.answers.is_set() for sink in sinks.values())
+            for sink in sinks.values():
+                assert (set(sink.kept) <= said) and (takes or not sink.kept)
+                sink.answers.set()
+            for kind, sink in sinks.items():
+                eventually(lambda sink=sink: set(sink.kept) == said, bool, SECONDS_MAX)
+                eventually(
+                    lambda kind=kind: metric(server, "log_records_waiting", destination=kind) == 0, bool, SECONDS_MAX
+                )
+                # The broken-off one, and another.
+                requests = [count for name, count in sink.requests.items() if name != "CreateLogStream"]
+                assert sum(requests) >= 2, (kind, sink.requests)
+    finally:
+        for sink in sinks.values():
+            sink.answers.set()
+            sink.stop()
