@@ -25,6 +25,7 @@ pub struct Cluster {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) clock: Clock,
     pub(super) me: Incarnation,
+    pub(super) token_life: Duration,
 }
 
 /// How far the thread is.
@@ -83,6 +84,12 @@ impl Cluster {
     /// This process, as the others know it.
     pub fn me(&self) -> Incarnation {
         self.me
+    }
+
+    /// The longest life of a token whose use the brokers are sure to remember: that of this node's start, when it asked
+    /// them.
+    pub fn token_life_max(&self) -> Duration {
+        self.token_life
     }
 
     /// Returns when brokers are connected, the streams are as they must be, and the end of each log was read.

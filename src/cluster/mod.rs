@@ -93,6 +93,7 @@ pub fn start(
         phase,
         clock,
         me,
+        token_life: settings.cluster.token_life,
     };
     let bell = Arc::clone(&end.bell);
     let hands = Hands {

@@ -122,6 +122,11 @@ impl Control {
         );
     }
 
+    /// On a node of a cluster: the longest life of a token whose use the cluster is sure to remember.
+    pub fn token_life_max(&self) -> Option<Duration> {
+        self.settings.cluster.as_ref().map(Cluster::token_life_max)
+    }
+
     /// Takes changed settings over. It cannot fail, and no call sees a part of them.
     pub fn adopt(&self, change: ControlChange) {
         self.settings.keys.adopt(change.keys);

@@ -36,7 +36,8 @@ thread_local! {
 ///
 /// The filter's fault, or that no thread is available, in words.
 pub(crate) fn start(filter: &str, json: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log.filter: {error}"))?;
+    let filter =
+        EnvFilter::try_new(whole(filter)).map_err(|error| format!("log.filter: {error}"))?;
     let queue = queue().ok_or("no thread can be started to write the log")?;
     let colours = !json;
     let builder = tracing_subscriber::fmt()
@@ -57,6 +58,16 @@ pub(crate) fn start(filter: &str, json: bool) -> Result<(), String> {
     let _started_once = SET_FILTER.set(set_filter);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// A filter of the configuration as it is used: of the brokers' client it lets warnings through, as its other lines say again
+/// what ours say, unless it names it.
+pub(crate) fn whole(filter: &str) -> String {
+    if filter.contains("async_nats") {
+        filter.to_owned()
+    } else {
+        format!("{filter},async_nats=warn")
+    }
 }
 
 fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetFilter {

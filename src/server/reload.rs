@@ -139,6 +139,7 @@ impl State {
             data_dir: self.data_dir.clone(),
             shards: self.live.gateway.shard_count(),
             tls: self.live.tls.borrow().clone(),
+            token_life_max: self.live.control.token_life_max(),
         };
         // On a blocking thread: a disk that stalls delays nobody's call.
         let prepared = blocking(move || Ok(prepare(&present))).await;

@@ -20,6 +20,8 @@ pub(super) struct Lines {
     said: Option<Instant>,
     counts: Counts,
     foreign: u64,
+    // When it was last said that a connection cannot be made.
+    unconnected: Option<Instant>,
     // Whether it is; `None` before it ever was.
     is_heard: Option<bool>,
 }
@@ -39,6 +41,19 @@ impl Lines {
 
     pub(super) fn token_use_failed(&mut self, fault: &CallFault) {
         self.cause = fault.to_string();
+    }
+
+    /// A connection could not be made, and is tried again.
+    pub(super) fn unconnected(&mut self, connection: &str, cause: &str, now: Instant) {
+        let is_due = |said| now.duration_since(said) >= AGAIN;
+        if self.unconnected.is_none_or(is_due) {
+            self.unconnected = Some(now);
+            tracing::warn!(
+                connection,
+                cause,
+                "cluster: a broker cannot be reached; all are tried in turn"
+            );
+        }
     }
 
     pub(super) fn fenced(&mut self, slot: HashSlot, _epoch: Epoch) {

@@ -101,7 +101,9 @@ impl Node<'_> {
                 tracing::warn!(connection, cause = %error, "cluster: a broker's complaint; `slow consumer`: this node does not keep up, `permissions`: see docs/cluster.md");
             }
             BrokerEvent::ClientError(error) => {
-                tracing::debug!(connection, cause = %error, "cluster: no connection yet");
+                let now = self.hands.clock.now();
+                let at = self.instant(now);
+                self.lines.unconnected(connection, &error.to_string(), at);
             }
             BrokerEvent::Draining | BrokerEvent::Closed => {}
         }

@@ -25,7 +25,8 @@ impl Node<'_> {
             };
             if at.duration_since(appending.sent) >= CLUSTER_ANSWER_MAX {
                 any = true;
-                let fault = CallFault::Unanswered("no answer within 2 s".to_owned());
+                let fault =
+                    CallFault::Unanswered(format!("no answer within {CLUSTER_ANSWER_MAX:?}"));
                 self.lines.append_failed(slot, &fault);
                 self.appended(slot, appending.attempt, AppendOutcome::Unknown, now);
             }

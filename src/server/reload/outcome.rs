@@ -1,6 +1,7 @@
 //! What a reload has changed, or why it has changed nothing.
 
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -48,6 +49,18 @@ pub(crate) enum Refused {
     /// Keys have changed that a running server does not take over. At least one.
     #[error("{}", not_live(_0))]
     NotLive(Vec<Change>),
+    /// A token could be used again once the cluster has forgotten its use.
+    #[error(
+        "tokens.life_minutes is {}; this cluster was made for {}: lengthen the maximum age of the streams UP_NAME_TOK_0 to _7 \
+         with `nats stream edit` (five minutes more than the life), then restart the nodes one by one",
+        given.as_secs() / 60, max.as_secs() / 60
+    )]
+    TokenLife {
+        /// The new life.
+        given: Duration,
+        /// The longest that the node has started with.
+        max: Duration,
+    },
     /// A certificate or the sealing keys cannot be used.
     #[error("{0}")]
     File(#[from] StartError),

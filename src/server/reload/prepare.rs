@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 use tracing_subscriber::EnvFilter;
@@ -14,6 +15,7 @@ use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::ArchiveChange;
 use crate::control::review::ReviewChange;
 use crate::durable::Watched;
+use crate::logging;
 use crate::server::tls::{self, Listeners};
 use crate::server::{StartError, preflight};
 
@@ -23,6 +25,8 @@ pub(super) struct Present {
     pub(super) data_dir: PathBuf,
     pub(super) shards: usize,
     pub(super) tls: Listeners,
+    /// On a node of a cluster: how long its streams remember a token's use.
+    pub(super) token_life_max: Option<Duration>,
 }
 
 /// Everything that a reload takes over.
@@ -59,6 +63,13 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
     if !refused.is_empty() {
         return Err(Refused::NotLive(refused));
     }
+    if let Some(max) = present
+        .token_life_max
+        .filter(|max| reread.settings.token_life > *max)
+    {
+        let given = reread.settings.token_life;
+        return Err(Refused::TokenLife { given, max });
+    }
     preflight::fit(&mut reread.settings, present.shards)?;
     let (settings, changes) = (&reread.settings, &reread.changes);
     let in_section = |section: &str| changes.iter().any(|change| change.key.starts_with(section));
@@ -72,7 +83,7 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
     });
     Ok(Prepared {
         keys: NewKeys::read(settings.keys.clone(), &KeyFile::of(&present.data_dir))?,
-        filter: EnvFilter::new(&settings.log_filter),
+        filter: EnvFilter::new(logging::whole(&settings.log_filter)),
         sealing_keys: SealingKeys::read(&present.data_dir)?,
         review: review.transpose()?,
         archive: archive.transpose()?,

@@ -755,8 +755,9 @@ pub const CLUSTER_COMMANDS_MAX: usize = 8 * 1024;
 pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of one stream of logs; a cluster has eight. 50 s of 100,000 messages a second; the oldest go first.
 pub const CLUSTER_LOG_BYTES_MAX: i64 = 256 * 1024 * 1024;
-/// An append or a read that is not answered after this is asked again: ten times what a quorum under load takes.
-pub const CLUSTER_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// An append or a read that is not answered after this is asked again: many times what a quorum under load takes, and
+/// short beside an election, whose end it would prolong.
+pub const CLUSTER_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Records of one answer to a read of a log. With their bytes they bound what a node holds while it catches up.
 pub const CLUSTER_FETCH_RECORDS_MAX: usize = 512;
 /// Bytes of them, beyond which the answer ends.
