@@ -13,9 +13,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::connect::told;
-use super::names::{Names, Part, part_of};
+use super::names::{Names, Part, part_of, part_of_token};
+use super::token_uses::{Answer as UseAnswer, Appends, Question};
+use uproar_proto::base::limits::CLUSTER_ANSWER_MAX;
 use uproar_proto::cluster::engine::AppendOutcome;
 use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};
+use uproar_proto::token::TokenId;
 
 /// JetStream's code for a condition that does not hold (`JSStreamWrongLastSequenceErrF`, and the one without a number).
 const WRONG_LAST: [u64; 2] = [10071, 10164];
@@ -124,12 +127,6 @@ impl Calls {
         self.publish(self.names.log(slot), reply, Some(expected.0), payload)
     }
 
-    /// Appends the first use of a token. Returns whether it is on its way.
-    pub(super) fn use_token(&self, subject: String, attempt: u64, claimant: Bytes) -> bool {
-        let reply = format!("{}.t.{attempt}", self.own);
-        self.publish(subject, reply, Some(0), claimant)
-    }
-
     /// Sends a message to a process. An answer comes only if nobody takes it.
     pub(super) fn send(&self, to: Incarnation, payload: Bytes) -> bool {
         let reply = format!("{}.n.{to}", self.own);
@@ -215,6 +212,19 @@ impl Calls {
         }
     }
 
+    /// Asks the stream's leader whose use of a token it has.
+    pub(super) async fn whose(&self, question: Question) -> UseAnswer {
+        let stream = self
+            .names
+            .stream(Part::Tokens(part_of_token(question.token)));
+        let subject = self.names.token(question.token);
+        let stored = self
+            .stored(&stream, &subject, None, CLUSTER_ANSWER_MAX)
+            .await;
+        let stored = stored.ok().flatten();
+        question.answer(stored.as_ref().map(|stored| &*stored.payload))
+    }
+
     /// Calls JetStream.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
@@ -243,6 +253,13 @@ impl Calls {
             .await;
         let answer = answer.map_err(|error| CallFault::Unanswered(told(&error)))?;
         Ok(answer.payload)
+    }
+}
+
+impl Appends for Calls {
+    fn append_use(&self, number: u64, token: TokenId, claimant: Bytes) -> bool {
+        let reply = format!("{}.t.{number}", self.own);
+        self.publish(self.names.token(token), reply, Some(0), claimant)
     }
 }
 

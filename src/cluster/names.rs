@@ -2,7 +2,10 @@
 //!
 //! Eight streams each, so that the brokers share the leading of them, and a slow one holds up an eighth.
 
+use std::fmt::Write;
+
 use uproar_proto::cluster::{HashSlot, Incarnation};
+use uproar_proto::token::TokenId;
 
 /// Streams of logs, and of token uses.
 pub(super) const PARTS: u8 = 8;
@@ -62,10 +65,10 @@ impl Names {
     }
 
     /// The subject of a token's use.
-    pub(super) fn token(&self, part: u8, token: &[u8]) -> String {
-        use std::fmt::Write;
+    pub(super) fn token(&self, token: TokenId) -> String {
+        let part = part_of_token(token);
         let mut subject = format!("up.{}.tok.{part}.", self.cluster);
-        for byte in token {
+        for byte in token.as_bytes() {
             let _infallible = write!(subject, "{byte:02x}");
         }
         subject
@@ -107,8 +110,41 @@ pub(super) fn part_of(slot: HashSlot) -> u8 {
     slot.number() % PARTS
 }
 
+/// Which stream has the uses of a token. Its last bytes are random.
+pub(super) fn part_of_token(token: TokenId) -> u8 {
+    let [.., last] = token.as_bytes();
+    last % PARTS
+}
+
 /// The hash slot of a published record, by its subject.
 pub(super) fn slot_of(subject: &str) -> Option<HashSlot> {
     let number = subject.rsplit('.').next()?.parse().ok()?;
     Some(HashSlot::new(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what one node writes, another reads, for ever: these are an interface between versions.
+    #[test]
+    fn names_never_change() {
+        let names = Names::new("main");
+        assert_eq!(names.stream(Part::Log(3)), "UP_main_LOG_3");
+        assert_eq!(names.stream(Part::Tokens(7)), "UP_main_TOK_7");
+        assert_eq!(names.log(HashSlot::new(200)), "up.main.log.0.200");
+        assert_eq!(names.republished(0), "up.main.out.0.{{wildcard(1)}}");
+        assert_eq!(slot_of("up.main.out.0.200"), Some(HashSlot::new(200)));
+        assert_eq!(slot_of("up.main.out.0.256"), None);
+        assert_eq!(
+            names.to(Incarnation::new(0x1f)),
+            "up.main.to.000000000000001f"
+        );
+        let token = TokenId::from_bytes([0xab; 16]);
+        assert_eq!(
+            names.token(token),
+            format!("up.main.tok.3.{}", "ab".repeat(16))
+        );
+        assert_eq!(names.bucket_stream(), "KV_up_main_registry");
+    }
 }

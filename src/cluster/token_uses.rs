@@ -9,8 +9,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::calls::Calls;
-use super::names::{PARTS, Part};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::limits::{
     CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_USES_MAX, JOIN_PARKED_MAX,
@@ -42,6 +40,12 @@ struct Use {
     again: Instant,
 }
 
+/// Where uses are written.
+pub(super) trait Appends {
+    /// Writes the use of a token, if its subject has none. Returns whether it is on its way; the answer names `number`.
+    fn append_use(&self, number: u64, token: TokenId, claimant: Bytes) -> bool;
+}
+
 /// What is known of a use: its shard, its claim there, and its outcome.
 pub(super) type Done = (usize, u64, TokenOutcome);
 
@@ -49,7 +53,7 @@ pub(super) type Done = (usize, u64, TokenOutcome);
 #[derive(Debug)]
 pub(super) struct Question {
     number: u64,
-    token: TokenId,
+    pub(super) token: TokenId,
     claimant: Bytes,
 }
 
@@ -73,7 +77,7 @@ impl TokenUses {
     /// Takes a use, and appends it now or when others have their outcome.
     pub(super) fn begin(
         &mut self,
-        calls: &Calls,
+        to: &impl Appends,
         (shard, claim): (usize, u64),
         token: TokenId,
         now: Instant,
@@ -93,15 +97,15 @@ impl TokenUses {
             again: now,
         };
         self.waiting.push_back((self.number, begun));
-        self.append_waiting(calls, now);
+        self.append_waiting(to, now);
     }
 
-    fn append_waiting(&mut self, calls: &Calls, now: Instant) {
+    fn append_waiting(&mut self, to: &impl Appends, now: Instant) {
         while self.pending.len() < CLUSTER_TOKEN_USES_MAX {
             let Some((number, mut begun)) = self.waiting.pop_front() else {
                 return;
             };
-            begun.append(calls, number, now);
+            begun.append(to, number, now);
             self.pending.insert(number, begun);
         }
     }
@@ -146,7 +150,7 @@ impl TokenUses {
     }
 
     /// Tries again what is due, and gives up what is too old.
-    pub(super) fn tick(&mut self, calls: &Calls, now: Instant) -> Vec<Done> {
+    pub(super) fn tick(&mut self, to: &impl Appends, now: Instant) -> Vec<Done> {
         let mut late = Vec::new();
         self.waiting.retain(|(_, begun)| {
             let is_late = begun.given_up <= now;
@@ -161,11 +165,11 @@ impl TokenUses {
                 return false;
             }
             if tried.again <= now {
-                tried.append(calls, *number, now);
+                tried.append(to, *number, now);
             }
             true
         });
-        self.append_waiting(calls, now);
+        self.append_waiting(to, now);
         late
     }
 
@@ -187,10 +191,8 @@ impl TokenUses {
 }
 
 impl Use {
-    fn append(&mut self, calls: &Calls, number: u64, now: Instant) {
-        let (part, token) = (part_of(self.token), self.token.as_bytes());
-        let subject = calls.names.token(part, token);
-        let is_sent = calls.use_token(subject, number, self.claimant.clone());
+    fn append(&mut self, to: &impl Appends, number: u64, now: Instant) {
+        let is_sent = to.append_use(number, self.token, self.claimant.clone());
         let pause = if is_sent {
             CLUSTER_ANSWER_MAX
         } else {
@@ -201,28 +203,15 @@ impl Use {
 }
 
 impl Question {
-    /// Asks the stream's leader.
-    pub(super) async fn ask(self, calls: &Calls) -> Answer {
-        let part = part_of(self.token);
-        let stream = calls.names.stream(Part::Tokens(part));
-        let subject = calls.names.token(part, self.token.as_bytes());
-        let stored = calls
-            .stored(&stream, &subject, None, CLUSTER_ANSWER_MAX)
-            .await;
-        // A subject that is empty after all: brokers refuse what they have just now refused to others, too.
-        let is_ours = stored
-            .ok()
-            .flatten()
-            .map(|stored| stored.payload == self.claimant);
+    /// Answers it by what the stream's leader has; `None`: it did not answer. A subject that is empty after all leaves it
+    /// open too: brokers refuse what somebody else has asked for at the same time, though that may come to nothing.
+    pub(super) fn answer(&self, stored: Option<&[u8]>) -> Answer {
         Answer {
             number: self.number,
-            is_ours,
+            is_ours: stored.map(|claimant| claimant == &*self.claimant),
         }
     }
 }
 
-/// Which stream has the uses of `token`. Its last bytes are random.
-fn part_of(token: TokenId) -> u8 {
-    let [.., last] = token.as_bytes();
-    last % PARTS
-}
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,7 @@ async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> i
         skew: Skew::default(),
         lines: Lines::default(),
         state: State::default(),
+        unfit: [None, None],
         facts: Facts::default(),
         registry: RegistryFacts::default(),
         interrupted: VecDeque::new(),

@@ -22,6 +22,8 @@ pub(super) struct Lines {
     foreign: u64,
     // When it was last said that a connection cannot be made.
     unconnected: Option<Instant>,
+    // When a complaint of a broker was last said.
+    complaint: Option<Instant>,
     // Whether it is; `None` before it ever was.
     is_heard: Option<bool>,
 }
@@ -52,6 +54,19 @@ impl Lines {
                 connection,
                 cause,
                 "cluster: a broker cannot be reached; all are tried in turn"
+            );
+        }
+    }
+
+    /// A broker complains.
+    pub(super) fn complaint(&mut self, connection: &str, cause: &str, now: Instant) {
+        let is_due = |said| now.duration_since(said) >= AGAIN;
+        if self.complaint.is_none_or(is_due) {
+            self.complaint = Some(now);
+            tracing::warn!(
+                connection,
+                cause,
+                "cluster: a broker complains; of a slow consumer: this node does not keep up; of permissions: docs/cluster.md has those that a node needs"
             );
         }
     }

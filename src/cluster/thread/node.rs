@@ -74,6 +74,8 @@ pub(super) struct Node<'a> {
     pub(super) skew: Skew,
     pub(super) lines: Lines,
     pub(super) state: State,
+    // What is wrong with the broker of each connection.
+    pub(super) unfit: [Option<String>; 2],
     pub(super) facts: Facts,
     pub(super) registry: RegistryFacts,
     pub(super) next_state: Instant,

@@ -98,7 +98,9 @@ impl Node<'_> {
                 }
             }
             BrokerEvent::ServerError(error) => {
-                tracing::warn!(connection, cause = %error, "cluster: a broker's complaint; `slow consumer`: this node does not keep up, `permissions`: see docs/cluster.md");
+                let now = self.hands.clock.now();
+                let at = self.instant(now);
+                self.lines.complaint(connection, &error.to_string(), at);
             }
             BrokerEvent::ClientError(error) => {
                 let now = self.hands.clock.now();
@@ -119,12 +121,22 @@ impl Node<'_> {
         if let Some(cause) = &unfit {
             tracing::error!(connection, cause, "cluster: this node is not ready");
         }
-        self.state.unfit = unfit;
-        self.state.broker = format!("{name} {version}");
-        if line == Line::Records {
-            let now = self.hands.clock.now();
-            self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+        let now = self.hands.clock.now();
+        match line {
+            Line::Records => {
+                self.unfit[0] = unfit;
+                self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+            }
+            Line::Calls => {
+                self.unfit[1] = unfit;
+                self.state.broker = format!("{name} {version}");
+                // While its subscription was gone, others may have been told that this process is: it says at once that it is
+                // not.
+                let me = self.engine.me();
+                self.engine.input(Input::NoResponders(me), now);
+            }
         }
+        self.state.unfit = self.unfit.iter().flatten().next().cloned();
     }
 
     /// Gives up the appends whose answers the lost connection would have brought.

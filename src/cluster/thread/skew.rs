@@ -86,8 +86,9 @@ mod tests {
         }
     }
 
-    fn stamp(at_ms: u64) -> String {
-        UnixTime::from_millis(1_000_000_000_000 + at_ms).rfc3339()
+    fn stamp(at_ms: i64) -> String {
+        let stamp = jiff::Timestamp::from_millisecond(1_000_000_000_000 + at_ms);
+        stamp.expect("a time").to_string()
     }
 
     /// Goal: lag is not taken for skew, one broker's wrong clock not for ours, and old observations are forgotten.

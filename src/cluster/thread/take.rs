@@ -135,7 +135,7 @@ impl Node<'_> {
                 if let Some(question) = question {
                     let (calls, finder) = (self.calls.clone(), self.finder.clone());
                     tokio::task::spawn_local(async move {
-                        let _ended = finder.send(Found::TokenUse(question.ask(&calls).await));
+                        let _ended = finder.send(Found::TokenUse(calls.whose(question).await));
                     });
                 }
             }

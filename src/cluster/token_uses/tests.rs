@@ -1,0 +1,191 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const NODES: usize = 3;
+const TOKENS: u8 = 12;
+
+/// Brokers that lose requests and answers, and whose leader may not answer a question, or know less than it did.
+#[derive(Default)]
+struct Brokers {
+    stored: RefCell<HashMap<TokenId, Bytes>>,
+    sent: RefCell<Vec<(u64, TokenId, Bytes)>>,
+    is_connected: bool,
+}
+
+impl Appends for Brokers {
+    fn append_use(&self, number: u64, token: TokenId, claimant: Bytes) -> bool {
+        if self.is_connected {
+            self.sent.borrow_mut().push((number, token, claimant));
+        }
+        self.is_connected
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only differences count")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn token(number: u8) -> TokenId {
+    TokenId::from_bytes([number; 16])
+}
+
+/// What became of one use, and by which node it was begun.
+type Ends = Vec<(usize, u64, TokenOutcome)>;
+
+struct World {
+    brokers: Brokers,
+    nodes: Vec<TokenUses>,
+    tokens: HashMap<(usize, u64), TokenId>,
+    ends: Ends,
+    now: Instant,
+    random: fastrand::Rng,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let me = |node| Incarnation::new(u64::try_from(node).expect("three"));
+        Self {
+            brokers: Brokers {
+                is_connected: true,
+                ..Brokers::default()
+            },
+            nodes: (0..NODES).map(|node| TokenUses::new(me(node))).collect(),
+            tokens: HashMap::new(),
+            ends: Vec::new(),
+            now: start(),
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    fn begin(&mut self, claim: u64) {
+        let node = self.random.usize(..NODES);
+        let token = token(self.random.u8(..TOKENS));
+        self.tokens.insert((node, claim), token);
+        self.nodes[node].begin(&self.brokers, (node, claim), token, self.now);
+        self.answer(node);
+    }
+
+    /// Lets the brokers take what `node` has sent, or not, and answer it, or not.
+    fn answer(&mut self, node: usize) {
+        let sent: Vec<_> = self.brokers.sent.borrow_mut().drain(..).collect();
+        for (number, token, claimant) in sent {
+            if self.random.u8(..10) == 0 {
+                continue;
+            }
+            let mut stored = self.brokers.stored.borrow_mut();
+            let is_first = !stored.contains_key(&token);
+            if is_first && self.random.u8(..10) > 0 {
+                stored.insert(token, claimant);
+            }
+            drop(stored);
+            // A refusal although nothing is stored: another append was in progress, and came to nothing.
+            let was_stored = self.brokers.stored.borrow().contains_key(&token) && is_first;
+            let outcome = match self.random.u8(..10) {
+                0 => AppendOutcome::Unknown,
+                1 => continue,
+                _ if was_stored => AppendOutcome::Ok(Default::default()),
+                _ => AppendOutcome::WrongLast,
+            };
+            let (done, question) = self.nodes[node].answered(number, outcome, self.now);
+            self.ends.extend(done);
+            if let Some(question) = question {
+                let stored = self.brokers.stored.borrow();
+                let stored = stored
+                    .get(&question.token)
+                    .filter(|_| self.random.u8(..5) > 0);
+                let answer = question.answer(stored.map(|claimant| &**claimant));
+                self.ends
+                    .extend(self.nodes[node].was_read(answer, self.now));
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for node in 0..NODES {
+            let late = self.nodes[node].tick(&self.brokers, self.now);
+            self.ends.extend(late);
+            self.answer(node);
+        }
+    }
+}
+
+/// Goal: of all uses of one token, on all nodes, at most one is the first; one that is told to come again is another's; each
+/// has one end, and none waits longer than its shard does. Method: seeds over brokers that lose both ways.
+#[test]
+fn a_token_is_used_once() {
+    let (mut firsts, mut agains, mut unknowns) = (0, 0, 0);
+    for seed in 0..300 {
+        let mut world = World::new(seed);
+        for claim in 0..60 {
+            world.brokers.is_connected = world.random.u8(..12) > 0;
+            world.begin(claim);
+            let pause = Duration::from_millis(world.random.u64(..400));
+            world.pass(pause);
+        }
+        for _ in 0..30 {
+            world.pass(Duration::from_millis(250));
+        }
+        assert_eq!(world.ends.len(), 60, "seed {seed}: each use has one end");
+        assert!(
+            world.nodes.iter().all(|node| node.count() == 0),
+            "seed {seed}"
+        );
+        let mut first: HashMap<TokenId, usize> = HashMap::new();
+        for (node, claim, outcome) in &world.ends {
+            let token = world.tokens[&(*node, *claim)];
+            match outcome {
+                TokenOutcome::First => {
+                    firsts += 1;
+                    *first.entry(token).or_default() += 1;
+                }
+                TokenOutcome::Again => {
+                    agains += 1;
+                    assert!(
+                        world.brokers.stored.borrow().contains_key(&token),
+                        "seed {seed}"
+                    );
+                }
+                TokenOutcome::Unknown => unknowns += 1,
+            }
+        }
+        assert!(
+            first.values().all(|count| *count == 1),
+            "seed {seed}: {first:?}"
+        );
+    }
+    // All of it happens.
+    assert!(
+        firsts > 1000 && agains > 1000 && unknowns > 10,
+        "{firsts} {agains} {unknowns}"
+    );
+}
+
+/// Goal: beyond the bound uses wait, and go when others have ended.
+#[test]
+fn uses_beyond_the_bound_wait() {
+    let brokers = Brokers {
+        is_connected: true,
+        ..Brokers::default()
+    };
+    let mut uses = TokenUses::new(Incarnation::new(1));
+    let now = start();
+    let count = u64::try_from(CLUSTER_TOKEN_USES_MAX).expect("thousands") + 5;
+    for claim in 0..count {
+        uses.begin(&brokers, (0, claim), token(1), now);
+    }
+    assert_eq!(brokers.sent.borrow().len(), CLUSTER_TOKEN_USES_MAX);
+    let (number, ..) = brokers.sent.borrow()[0].clone();
+    let (done, _) = uses.answered(number, AppendOutcome::Ok(Default::default()), now);
+    assert_eq!(done, Some((0, 0, TokenOutcome::First)));
+    let late = uses.tick(&brokers, now);
+    assert!(late.is_empty());
+    assert_eq!(brokers.sent.borrow().len(), CLUSTER_TOKEN_USES_MAX + 1);
+    let late = uses.tick(&brokers, now + JOIN_PARKED_MAX);
+    assert_eq!(late.len(), CLUSTER_TOKEN_USES_MAX + 4);
+    assert_eq!(uses.count(), 0);
+}
