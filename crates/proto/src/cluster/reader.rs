@@ -190,17 +190,19 @@ impl Reader {
     }
 
     /// When [`Reader::fetch`] has something to do.
-    pub(super) fn due(&self) -> Option<Tick> {
+    pub(super) fn due(&self) -> Tick {
         match self.fetch {
-            Fetch::Idle => Some(self.quiet_since.after(CLUSTER_QUIET)),
-            Fetch::Wanted(at) => Some(at),
-            Fetch::Pending(_, since) => Some(since.after(ANSWER_MAX)),
+            Fetch::Idle => self.quiet_since.after(CLUSTER_QUIET),
+            Fetch::Wanted(at) => at,
+            Fetch::Pending(_, since) => since.after(ANSWER_MAX),
         }
     }
 
     /// Begins a read, if one is wanted now.
     pub(super) fn fetch(&mut self, now: Tick) -> Option<FetchFrom> {
-        self.due().filter(|due| *due <= now)?;
+        if self.due() > now {
+            return None;
+        }
         let from = if self.is_started {
             FetchFrom::After(self.read)
         } else {

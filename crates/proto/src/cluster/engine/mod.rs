@@ -207,7 +207,7 @@ impl Engine {
         let state = &self.slots[slot];
         let recovery = state.recovery.and_then(|recovery| recovery.wanted);
         let due = [
-            state.reader.due(),
+            Some(state.reader.due()),
             recovery,
             self.append_due(slot),
             self.ask_due(slot),
