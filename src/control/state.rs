@@ -127,6 +127,11 @@ impl Control {
         self.settings.cluster.as_ref().map(Cluster::token_life_max)
     }
 
+    /// The cluster, on a node of one.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.settings.cluster.as_ref()
+    }
+
     /// Takes changed settings over. It cannot fail, and no call sees a part of them.
     pub fn adopt(&self, change: ControlChange) {
         self.settings.keys.adopt(change.keys);

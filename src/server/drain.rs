@@ -6,9 +6,12 @@
 //! | noticed | 503 | accepted |
 //! | cutting | 503 | accepted, and cut in their turn: one that is refused does not come back |
 //! | stopped | 503 | wait in the kernel's queue for the next process; whoever is left is cut |
+//!
+//! A node of a cluster hands its slots to the others when the drain begins, and ends when they have them.
 
 mod plan;
 mod progress;
+mod slots;
 mod stop;
 
 use std::cell::Cell;
@@ -131,6 +134,7 @@ impl Drains {
         let cut_before = credited;
         self.ready.store(false, Ordering::Release);
         self.progress.begin(plan.notice.saturating_add(plan.over));
+        self.leave_cluster(true);
         if *wish.borrow() == Wish::Stop {
             self.notifier.stopping();
         }
@@ -160,6 +164,9 @@ impl Drains {
         }
         self.progress.enter(DrainState::Stopped);
         let began = Instant::now();
+        if let Some(cluster) = self.control.cluster() {
+            slots::handed_over(cluster).await;
+        }
         if *wish.borrow() != Wish::Stop {
             self.notifier.stopping();
         }
@@ -212,12 +219,20 @@ impl Drains {
     /// Returns to serving.
     fn cancel(&self, reply: Option<Reply>) {
         self.gateway.tell_each(|| Command::Undrain);
+        self.leave_cluster(false);
         self.progress.enter(DrainState::Serving);
         self.ready.store(true, Ordering::Release);
         tracing::info!(viewers = self.progress.left(), "the drain was cancelled");
         if let Some(reply) = reply {
             let message = "the drain was cancelled: the server serves the viewers that are left";
             reply.refuse(Refusal::new(RefusalCode::Refused, message));
+        }
+    }
+
+    /// Hands this node's slots to the others at once, or lets it have its share again.
+    fn leave_cluster(&self, begins: bool) {
+        if let Some(cluster) = self.control.cluster() {
+            cluster.drain(begins);
         }
     }
 

@@ -468,6 +468,9 @@ pub const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a command waits for the server's next word before it gives up: longer than any phase of
 /// an order takes, since the server tells of progress at least as often.
 pub const ADMIN_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a draining node waits at its end for the others to take its slots: two appends each, 16 slots at a time. What is left
+/// is taken over as from a dead node, a second later.
+pub const SLOTS_LEAVE_MAX: Duration = Duration::from_secs(5);
 /// How long a command waits for a node's word on its cluster: the node has it at hand, so silence means that it stands still,
 /// and the next node is asked.
 pub const CLUSTER_STATUS_MAX: Duration = Duration::from_secs(3);
