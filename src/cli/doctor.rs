@@ -108,7 +108,7 @@ fn of_cluster(arguments: &Doctor) -> Result<(), Failure> {
             "{file} has no [cluster]: it is the configuration of a server alone"
         )));
     };
-    let brokers = survey::brokers(&cluster.servers);
+    let brokers = survey::brokers(&cluster.servers, survey::Depth::Monitoring);
     let now = clock::unix_now().timestamp();
     let findings = doctor::examine_brokers(&brokers, now);
     let worst = doctor::worst(&findings).map(|finding| finding.check.clone());

@@ -29,16 +29,25 @@ pub struct Broker {
     pub greeting: Result<Greeting, String>,
     /// Its process, if it runs on this machine and may be looked at.
     pub pid: Option<u32>,
-    /// What its monitoring port says; or why that says nothing.
+    /// What its monitoring port says; or why that says nothing, if only that it was not asked.
     pub monitoring: Result<Monitoring, String>,
 }
 
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The greeting.
+    Greeting,
+    /// The monitoring port, too.
+    Monitoring,
+}
+
 /// Asks all brokers at once.
-pub fn brokers(servers: &[String]) -> Vec<Broker> {
+pub fn brokers(servers: &[String], depth: Depth) -> Vec<Broker> {
     thread::scope(|scope| {
         let asked: Vec<_> = servers
             .iter()
-            .map(|server| scope.spawn(move || Broker::ask(server)))
+            .map(|server| scope.spawn(move || Broker::ask(server, depth)))
             .collect();
         let told = asked.into_iter().map(thread::ScopedJoinHandle::join);
         told.map(|broker| broker.expect("it has no bugs")).collect()
@@ -46,7 +55,7 @@ pub fn brokers(servers: &[String]) -> Vec<Broker> {
 }
 
 impl Broker {
-    fn ask(server: &str) -> Self {
+    fn ask(server: &str, depth: Depth) -> Self {
         let connected = connect(server);
         let address = connected.as_ref().ok().map(|(_, address)| *address);
         let (greeting, pid) = match connected {
@@ -64,9 +73,10 @@ impl Broker {
             }
             Err(error) => (Err(error.to_string()), None),
         };
-        let monitoring = match address {
-            Some(address) => monitored(address),
-            None => Err("the broker does not answer".to_owned()),
+        let monitoring = match (address, depth) {
+            (Some(address), Depth::Monitoring) => monitored(address),
+            (Some(_), Depth::Greeting) => Err("it was not asked".to_owned()),
+            (None, _) => Err("the broker does not answer".to_owned()),
         };
         Self {
             server: server.to_owned(),

@@ -26,6 +26,6 @@ pub(crate) fn ask_cluster(data_dir: &Path, room: Option<&str>) -> Result<Cluster
     let answer = ask_within(CLUSTER_STATUS_MAX, data_dir, &order, |_| {})?;
     let report: ClusterReport =
         serde_json::from_value(answer).map_err(|error| AskError::Foreign(error.to_string()))?;
-    let brokers = survey::brokers(&report.servers);
+    let brokers = survey::brokers(&report.servers, survey::Depth::Greeting);
     Ok(report.complete(brokers))
 }

@@ -101,7 +101,8 @@ impl Node {
         let mut live = status.peers.iter().filter(|peer| peer.is_live);
         let Some(peer) = live.find(|peer| *peer.here.about.name == *to) else {
             let live = status.peers.iter().filter(|peer| peer.is_live);
-            let names: Vec<_> = live.map(|peer| &*peer.here.about.name).collect();
+            let mut names: Vec<_> = live.map(|peer| &*peer.here.about.name).collect();
+            names.sort_unstable();
             let message = format!("no node {to} is heard; there are {}", names.join(", "));
             return Err(Refusal::new(RefusalCode::Refused, message));
         };

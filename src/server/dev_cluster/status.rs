@@ -13,7 +13,7 @@ use crate::server::cluster::{ClusterReport, ask_cluster};
 use crate::supervisor::blocking;
 
 /// Between two questions.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The latest answer.
 #[derive(Debug, Default)]
