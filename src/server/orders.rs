@@ -385,7 +385,8 @@ impl Orders {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("UPROAR_COMMIT").to_owned(),
             state: drains.progress.state().label().to_owned(),
-            ready: drains.ready.load(Ordering::Acquire),
+            ready: drains.ready.load(Ordering::Acquire)
+                && (drains.control.cluster()).is_none_or(|cluster| cluster.ready().is_ok()),
             viewers: drains.progress.left(),
             rooms: drains.progress.rooms(),
         };

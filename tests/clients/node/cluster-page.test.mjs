@@ -19,7 +19,7 @@ let browser, page, server;
 /** `uproar dev --cluster`, once it is ready. */
 async function start() {
   // Where pip puts the brokers' program: beside the interpreter that runs the Python tests.
-  const bin = process.env.UPROAR_TEST_PYTHON ? path.dirname(process.env.UPROAR_TEST_PYTHON) : "";
+  const bin = process.env.TEST_PYTHON ? path.dirname(process.env.TEST_PYTHON) : "";
   const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, XDG_RUNTIME_DIR: directory() };
   for (;;) {
     const child = spawn(binary, ["dev", "--cluster", "--quotas", "open"], { stdio: ["ignore", "pipe", "pipe"], env });

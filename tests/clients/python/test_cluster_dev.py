@@ -96,6 +96,22 @@ class Trial:
         return self.process.wait(60)
 
 
+# First, since there can be only one at a time.
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_everything_ends_with_the_command(how: signal.Signals, tmp_path: Path):
+    """Goal: no broker and no node is left, and no data unless it was killed."""
+    own = Trial(tmp_path)
+    processes = own.processes()
+    assert len(set(processes)) == 6
+    code = own.end(how)
+    assert code == (-how if how == signal.SIGKILL else 0), own.output()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
+        assert time.monotonic() < deadline, processes
+        time.sleep(0.02)
+    assert own.directory().exists() == (how == signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory) -> Iterator[Trial]:
     trial = Trial(tmp_path_factory.mktemp("runtime"))
@@ -215,21 +231,6 @@ def test_the_brokers_are_set_as_they_must_be(trial: Trial):
     assert done.returncode == 0, done.stdout
     assert {finding["verdict"] for finding in findings.values()} == {"ok"}, findings
     assert findings["broker-2 sync_interval"]["found"] == "always"
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_everything_ends_with_the_command(how: signal.Signals, tmp_path: Path):
-    """Goal: no broker and no node is left, and no data unless it was killed."""
-    own = Trial(tmp_path)
-    processes = own.processes()
-    assert len(set(processes)) == 6
-    code = own.end(how)
-    assert code == (-how if how == signal.SIGKILL else 0), own.output()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in processes):
-        assert time.monotonic() < deadline, processes
-        time.sleep(0.02)
-    assert own.directory().exists() == (how == signal.SIGKILL)
 
 
 def test_without_a_broker_it_says_how_to_get_one(tmp_path: Path):
