@@ -55,7 +55,7 @@ fn all_nodes_hear_one_order() {
         assert!(world.got(viewer).len() > 400, "it got frames");
         assert_eq!(world.got(viewer).matches("ErrorCode").count(), 0);
     }
-    let mut all: Vec<_> = heard.clone();
+    let mut all = heard;
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 12, "each once");

@@ -371,7 +371,7 @@ impl World {
                 } else {
                     TokenOutcome::Again
                 };
-                self.to_shard(node, shard, FromCluster::TokenUsed { claim, outcome });
+                self.tell_shard(node, shard, FromCluster::TokenUsed { claim, outcome });
             }
             ToCluster::Archived { slot, sequence } => self.archived.push((node, slot, sequence)),
         }
@@ -389,7 +389,7 @@ impl World {
                 .map_or(UnixTime::default(), |entry| entry.sent),
         };
         let shard = self.settings.home(ask.room);
-        self.to_shard(self.home, shard, FromCluster::Author { key, ask });
+        self.tell_shard(self.home, shard, FromCluster::Author { key, ask });
     }
 
     fn append(&mut self, entry: Entry) {
@@ -414,14 +414,14 @@ impl World {
                 is_home_here: node == self.home,
                 entries: vec![entry.clone()],
             };
-            self.to_shard(node, shard, deliver);
+            self.tell_shard(node, shard, deliver);
         }
     }
 
     fn tell(&mut self, place: (u64, u64), outcome: Outcome) {
         if let Some((ticket, _)) = self.kept.remove(&place) {
-            let node = place.0 as usize;
-            self.to_shard(
+            let node = usize::try_from(place.0).unwrap();
+            self.tell_shard(
                 node,
                 ticket_shard(ticket),
                 FromCluster::Told { ticket, outcome },
@@ -429,7 +429,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_shard(&mut self, node: usize, shard: usize, told: FromCluster) {
+    pub(super) fn tell_shard(&mut self, node: usize, shard: usize, told: FromCluster) {
         let mailbox = &mut self.nodes[node][shard].from_cluster;
         mailbox.deliver(Command::Cluster(Box::new(told)));
     }
@@ -448,7 +448,7 @@ impl World {
                 },
                 other => panic!("{other:?} needs no answer"),
             };
-            self.to_shard(node, shard, told);
+            self.tell_shard(node, shard, told);
         }
     }
 
@@ -463,7 +463,7 @@ impl World {
     /// Makes another node the home: the old one is fenced, the new one gets all requests without an outcome.
     pub(super) fn move_home(&mut self, to: usize) {
         for shard in 0..SHARDS {
-            self.to_shard(self.home, shard, FromCluster::Fenced(HashSlot::of(room())));
+            self.tell_shard(self.home, shard, FromCluster::Fenced(HashSlot::of(room())));
         }
         self.home = to;
         self.epoch = Epoch(self.epoch.0 + 1);
