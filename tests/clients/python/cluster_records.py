@@ -81,7 +81,7 @@ def parse(payload: bytes) -> Takeover | Release | Batch:
     whole = Section(payload)
     assert whole.u8() == VERSION, "another version of the layout"
     kind, head = whole.u8(), whole.section()
-    previous, home, _archived = head.u64(), head.u64(), head.u64()
+    previous, _sent, home, _archived = head.u64(), head.u64(), head.u64(), head.u64()
     if kind == TAKEOVER:
         return Takeover(previous, home, head.u64())
     if kind == RELEASE:
@@ -113,6 +113,6 @@ def parse_entry(section: Section) -> Entry:
 
 def record(kind: int, previous: int, home: int, *rest: int, entries: tuple[bytes, ...] = ()) -> bytes:
     """Bytes of a record, for tests of the reader itself."""
-    head = struct.pack(f"<QQQ{len(rest)}Q", previous, home, 0, *rest)
+    head = struct.pack(f"<QQQQ{len(rest)}Q", previous, 0, home, 0, *rest)
     sections = b"".join(struct.pack("<I", len(entry)) + entry for entry in entries)
     return struct.pack("<BBI", 1, kind, len(head)) + head + sections
