@@ -3,6 +3,7 @@
 //! A broker greets each connection with its name, version and limits, before TLS. Its monitoring port, if it has one, knows
 //! the rest: whether each record is synced, its disk, its clock. Calls wait, for at most a few seconds a broker.
 
+mod dial;
 mod greeting;
 mod monitoring;
 mod process;
@@ -10,13 +11,10 @@ mod process;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
-use std::time::Duration;
 
 pub use greeting::Greeting;
 pub use monitoring::Monitoring;
 
-/// A broker that is silent for this long is reported as such.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// From a broker's port to that of its monitoring, as from 4222 to 8222.
 const MONITORING_ABOVE: u16 = 4000;
 
@@ -103,17 +101,10 @@ fn connect(server: &str) -> io::Result<(TcpStream, SocketAddr)> {
     let (_, authority) = server.split_once("://").unwrap_or(("", server));
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in authority.to_socket_addrs()? {
-        match open(address) {
+        match dial::open(address) {
             Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, SILENCE_MAX)?;
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
-    stream.set_write_timeout(Some(SILENCE_MAX))?;
-    Ok(stream)
 }

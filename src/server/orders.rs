@@ -261,18 +261,9 @@ impl Orders {
         let what = order.name();
         match order {
             Order::Health {} => self.health(reply),
-            Order::ClusterStatus { room } => {
-                let work = async move |node: Rc<Node>| node.report(room.as_deref()).await;
-                beside(&self.subjects.cluster, reply, work);
-            }
-            Order::ClusterMove { slot, node: to } => {
-                let work = async move |node: Rc<Node>| node.move_slot(slot, to).await;
-                beside(&self.subjects.cluster, reply, work);
-            }
-            Order::ClusterBalance {} => {
-                let work = async |node: Rc<Node>| node.balance().await;
-                beside(&self.subjects.cluster, reply, work);
-            }
+            Order::ClusterStatus { room } => self.cluster_status(room, reply),
+            Order::ClusterMove { slot, node } => self.cluster_move(slot, node, reply),
+            Order::ClusterBalance {} => self.cluster_balance(reply),
             Order::CancelDrain {} => reply.answer(self.cancel_drain()),
             Order::Drain(order) => self.begin_drain(&order, reply),
             Order::Reload {} => {
@@ -373,6 +364,21 @@ impl Orders {
         }
         wish.send_replace(Wish::Cancel);
         Ok(())
+    }
+
+    fn cluster_status(&self, room: Option<String>, reply: Reply) {
+        let work = async move |node: Rc<Node>| node.report(room.as_deref()).await;
+        beside(&self.subjects.cluster, reply, work);
+    }
+
+    fn cluster_move(&self, slot: u8, to: String, reply: Reply) {
+        let work = async move |node: Rc<Node>| node.move_slot(slot, to).await;
+        beside(&self.subjects.cluster, reply, work);
+    }
+
+    fn cluster_balance(&self, reply: Reply) {
+        let work = async |node: Rc<Node>| node.balance().await;
+        beside(&self.subjects.cluster, reply, work);
     }
 
     /// Answers beside whatever is being done.

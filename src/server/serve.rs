@@ -132,13 +132,7 @@ impl Serving {
             listener,
             mut signals,
         } = opening;
-        let succession = Succession {
-            files: Files::new(archive.clone(), self.registry.destinations()),
-            handed: self.handed.take(),
-            directory: Rc::clone(&self.directory),
-            notifier: self.notifier.clone(),
-            removed_at_end: (self.settings.data_is_own).then(|| self.settings.data_dir.clone()),
-        };
+        let succession = self.succession(&archive);
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
@@ -181,6 +175,17 @@ impl Serving {
         plane
             .run(listener, receivers, (orders, stopped), clock)
             .await
+    }
+
+    /// What changes hands when this process serves instead of another one.
+    fn succession(&mut self, archive: &Archive) -> Succession {
+        Succession {
+            files: Files::new(archive.clone(), self.registry.destinations()),
+            handed: self.handed.take(),
+            directory: Rc::clone(&self.directory),
+            notifier: self.notifier.clone(),
+            removed_at_end: (self.settings.data_is_own).then(|| self.settings.data_dir.clone()),
+        }
     }
 
     /// Makes the control plane and what runs beside it on its thread.

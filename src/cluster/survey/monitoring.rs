@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::open;
+use super::dial::open;
 
 /// Longer than any `/varz`, in bytes.
 const PAGE_BYTES_MAX: u64 = 1024 * 1024;

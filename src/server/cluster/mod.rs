@@ -27,5 +27,7 @@ pub(crate) fn ask_cluster(data_dir: &Path, room: Option<&str>) -> Result<Cluster
     let report: ClusterReport =
         serde_json::from_value(answer).map_err(|error| AskError::Foreign(error.to_string()))?;
     let brokers = survey::brokers(&report.servers, survey::Depth::Greeting);
-    Ok(report.complete(brokers))
+    let mut report = report.with_brokers(brokers);
+    report.advice = advice::advice(&report);
+    Ok(report)
 }

@@ -209,8 +209,8 @@ impl ClusterReport {
         }
     }
 
-    /// Adds the brokers, and what follows from all of it.
-    pub(crate) fn complete(mut self, brokers: Vec<Broker>) -> Self {
+    /// Adds the brokers.
+    pub(crate) fn with_brokers(mut self, brokers: Vec<Broker>) -> Self {
         let reports = brokers.into_iter().map(|broker| {
             let Broker {
                 server,
@@ -241,7 +241,6 @@ impl ClusterReport {
             }
         });
         self.brokers = reports.collect();
-        self.advice = super::advice::advice(&self);
         self
     }
 }

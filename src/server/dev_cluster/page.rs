@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -24,6 +25,8 @@ use super::status::Status;
 use crate::server::cluster::ClusterReport;
 use crate::server::demo::{FILES, SCRIPT};
 
+/// Pause after a failed accept, mostly for lack of descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Viewers on the page connect to the nodes' ports.
@@ -78,7 +81,7 @@ pub(super) async fn serve(
 ) -> Infallible {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(super::LOOK).await;
+            tokio::time::sleep(ACCEPT_RETRY).await;
             continue;
         };
         let (members, status) = (Rc::clone(&members), Rc::clone(&status));
@@ -196,7 +199,8 @@ fn order(path: &str, name: &str, members: &RefCell<Members>) -> Answer {
             );
         }
     };
-    match members.borrow_mut().order(name, order) {
+    let done = members.borrow_mut().order(name, order);
+    match done {
         Ok(()) => (StatusCode::OK, JSON, b"{}".to_vec()),
         Err(why) => (StatusCode::CONFLICT, TEXT, format!("{why}\n").into_bytes()),
     }

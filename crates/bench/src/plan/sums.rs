@@ -122,7 +122,6 @@ impl Plan {
             memory_bytes,
             ..
         } = *machines;
-        let is_cluster = nodes > 1.0;
         let viewers = crowd.viewers / nodes;
         let send = SEND + FURTHER_MESSAGE * (self.messages_per_send - 1.0);
         let sent_bytes = self.messages_per_send * crowd.frame;
@@ -162,24 +161,30 @@ impl Plan {
                 "GB",
             ),
         ];
-        if is_cluster {
-            limits.push(Limit {
-                is_assumed: true,
-                ..limit(
-                    "node: cluster thread, reading the log",
-                    self.appends * RECORD,
-                    1.0,
-                    "cores",
-                )
-            });
-            limits.push(limit(
-                "node: network in, the log",
-                self.log_bytes(crowd) * 8e-9,
-                gbits,
-                "Gbit/s",
-            ));
+        if nodes > 1.0 {
+            limits.extend(self.of_the_log(crowd, machines));
         }
         limits
+    }
+
+    /// What the log asks of each node.
+    fn of_the_log(&self, crowd: &Crowd, machines: &Machines) -> [Limit; 2] {
+        [
+            Limit {
+                name: "node: cluster thread, reading the log",
+                used: self.appends * RECORD,
+                has: 1.0,
+                unit: "cores",
+                is_assumed: true,
+            },
+            Limit {
+                name: "node: network in, the log",
+                used: self.log_bytes(crowd) * 8e-9,
+                has: machines.gbits,
+                unit: "Gbit/s",
+                is_assumed: false,
+            },
+        ]
     }
 
     /// Bytes a second of the whole log.
