@@ -130,10 +130,7 @@ impl Node<'_> {
             Line::Calls => {
                 self.unfit[1] = unfit;
                 self.state.broker = format!("{name} {version}");
-                // While its subscription was gone, others may have been told that this process is: it says at once that it is
-                // not.
-                let me = self.engine.me();
-                self.engine.input(Input::NoResponders(me), now);
+                self.engine.input(Input::Reconnected, now);
             }
         }
         self.state.unfit = self.unfit.iter().flatten().next().cloned();

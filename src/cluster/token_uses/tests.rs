@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::*;
+use uproar_proto::cluster::Sequence;
 
 const NODES: usize = 3;
 const TOKENS: u8 = 12;
@@ -87,7 +88,7 @@ impl World {
             let outcome = match self.random.u8(..10) {
                 0 => AppendOutcome::Unknown,
                 1 => continue,
-                _ if was_stored => AppendOutcome::Ok(Default::default()),
+                _ if was_stored => AppendOutcome::Ok(Sequence(1)),
                 _ => AppendOutcome::WrongLast,
             };
             let (done, question) = self.nodes[node].answered(number, outcome, self.now);
@@ -180,7 +181,7 @@ fn uses_beyond_the_bound_wait() {
     }
     assert_eq!(brokers.sent.borrow().len(), CLUSTER_TOKEN_USES_MAX);
     let (number, ..) = brokers.sent.borrow()[0].clone();
-    let (done, _) = uses.answered(number, AppendOutcome::Ok(Default::default()), now);
+    let (done, _) = uses.answered(number, AppendOutcome::Ok(Sequence(1)), now);
     assert_eq!(done, Some((0, 0, TokenOutcome::First)));
     let late = uses.tick(&brokers, now);
     assert!(late.is_empty());
