@@ -11,6 +11,7 @@
 
 mod admission;
 mod architecture;
+mod cluster_simulation;
 mod clustered;
 mod doors;
 mod estate;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use uproar_proto::cluster::engine::{AppendOutcome, FetchFrom, Fetched, Input};
+use uproar_proto::cluster::record::{Content, Record};
 use uproar_proto::cluster::{HashSlot, Sequence};
 
 use super::broker::{Arrival, Commit, Stored};
 use super::fault::Fault;
+use super::flight::{Appending, Asking};
 use super::link::Lane;
 use super::planted::Planted;
 use super::world::{Event, World};
@@ -16,27 +18,6 @@ use super::world::{Event, World};
 const ACK_WAIT: Duration = Duration::from_secs(2);
 /// A process repeats a read after this time.
 const READ_WAIT: Duration = Duration::from_secs(1);
-
-/// A read on its way.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asking {
-    node: usize,
-    life: u64,
-    slot: usize,
-    read: u64,
-    from: FetchFrom,
-}
-
-/// An append on its way.
-#[derive(Debug, Clone)]
-pub(super) struct Appending {
-    node: usize,
-    life: u64,
-    slot: usize,
-    attempt: u64,
-    expected: u64,
-    payload: Bytes,
-}
 
 impl World {
     /// An engine appends.
@@ -62,6 +43,9 @@ impl World {
             ACK_WAIT,
             Event::Outcome(append.clone(), AppendOutcome::Unknown),
         );
+        if self.plants(Planted::DeliveredEarly) {
+            self.deliver_early(node, (slot, expected + 1), &append.payload);
+        }
         if self.chaos.strikes(Fault::AppendLost) {
             return;
         }
@@ -71,6 +55,14 @@ impl World {
             self.later(ACK_WAIT + late, Event::Arrive(append));
         } else if let Some(at) = self.nodes[node].link.up(now, delay) {
             self.at(at, Event::Arrive(append));
+        }
+    }
+
+    /// What a home appends is delivered before it is in the log, as no engine may.
+    fn deliver_early(&mut self, node: usize, place: (usize, u64), payload: &Bytes) {
+        let record = Record::decode(payload).expect("it was just written");
+        if let Content::Batch(batch) = record.content {
+            self.deliver(node, place, (batch.epoch, true), &batch.entries);
         }
     }
 
@@ -186,6 +178,9 @@ impl World {
             if self.chaos.strikes(Fault::RepublishedLate) {
                 at = at.after(self.below(2_000_000));
             }
+            if self.plants(Planted::TakeoversHidden) && is_takeover(&stored.payload) {
+                continue;
+            }
             self.at(at, Event::Input(node, life, record(slot, stored)));
             if self.chaos.strikes(Fault::RepublishedTwice) {
                 let again = at.after(self.below(1_500_000));
@@ -243,6 +238,9 @@ impl World {
         if found.records.len() > 1 && self.plants(Planted::ReadsWithHoles) {
             found.records.remove(0);
         }
+        if self.plants(Planted::TakeoversHidden) {
+            found.records.retain(|(_, payload)| !is_takeover(payload));
+        }
         let records = found.records.into_iter();
         let fetched = Fetched {
             records: records
@@ -276,6 +274,11 @@ impl World {
         let slot = hash_slot(slot);
         self.feed(node, Input::Fetched { slot, from, found });
     }
+}
+
+fn is_takeover(payload: &Bytes) -> bool {
+    let record = Record::decode(payload);
+    record.is_ok_and(|record| matches!(record.content, Content::Takeover { .. }))
 }
 
 /// The slot of this number.

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use uproar::shard::cluster::FromCluster;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::ErrorCode;
 use uproar_proto::cluster::engine::Input;
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Number};
+use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence};
 
+use super::append::hash_slot;
+use super::cores::SHARDS;
 use super::fault::Fault;
-use super::node::{Authoring, SHARDS, ToShard};
+use super::node::{Authoring, ToShard};
 use super::planted::Planted;
 use super::world::{Event, World};
 
@@ -34,6 +37,11 @@ impl World {
 
     /// An engine asks a shard to decide.
     pub(super) fn ask_shard(&mut self, node: usize, authoring: Authoring) {
+        if let Some(cores) = &mut self.nodes[node].life().cores {
+            let Authoring { key, ask } = authoring;
+            cores.tell_home(ask.room, FromCluster::Author { key, ask });
+            return self.wake_cores(node);
+        }
         let shard = shard_of(authoring.ask.room);
         self.command(node, shard, ToShard::Author(authoring));
     }
@@ -43,7 +51,7 @@ impl World {
         &mut self,
         node: usize,
         (slot, sequence): (usize, u64),
-        home_here: bool,
+        (epoch, home_here): (Epoch, bool),
         entries: &[Entry],
     ) {
         let life = self.nodes[node].life().id;
@@ -59,6 +67,23 @@ impl World {
         if self.plants(Planted::TimesNotAdopted) {
             return;
         }
+        if let Some(cores) = &mut self.nodes[node].life().cores {
+            for (shard, entries) in cores.split(entries).into_iter().enumerate() {
+                if !entries.is_empty() {
+                    cores.tell(
+                        shard,
+                        FromCluster::Deliver {
+                            slot: hash_slot(slot),
+                            epoch,
+                            sequence: Sequence(sequence),
+                            is_home_here: home_here,
+                            entries,
+                        },
+                    );
+                }
+            }
+            return self.wake_cores(node);
+        }
         for shard in 0..SHARDS {
             let own = entries.iter().filter(|entry| shard_of(entry.room) == shard);
             let times: Vec<_> = own.map(|entry| (entry.room, entry.sent)).collect();
@@ -71,6 +96,11 @@ impl World {
     /// An engine is not the home of a slot any more.
     pub(super) fn fenced(&mut self, node: usize, slot: HashSlot, epoch: Epoch) {
         for shard in 0..SHARDS {
+            if let Some(cores) = &mut self.nodes[node].life().cores {
+                cores.tell(shard, FromCluster::Fenced(slot));
+                self.wake_cores(node);
+                continue;
+            }
             self.command(node, shard, ToShard::Fenced(slot, epoch));
         }
     }

@@ -66,8 +66,7 @@ impl World {
             let Some(life) = self.nodes[node].life.as_ref().map(|life| life.id) else {
                 continue;
             };
-            let hidden = node != from && self.plants(Planted::NoHeartbeats);
-            if hidden || self.chaos.strikes(Fault::HereLost) {
+            if self.chaos.strikes(Fault::HereLost) {
                 continue;
             }
             let delay = at_broker.since(now) + Duration::from_micros(50) + self.below(300);

@@ -11,10 +11,11 @@ use uproar_proto::cluster::message::{Ask, AskKind};
 use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{Epoch, HashSlot};
 
+use super::cores::{Cores, SHARDS};
 use super::link::Link;
 
-/// Shards of a process.
-pub(super) const SHARDS: usize = 2;
+/// The least time between two frames of a room.
+const NANO: Duration = Duration::from_nanos(1);
 
 /// What a home asks of the shard of a room.
 #[derive(Debug, Clone)]
@@ -51,6 +52,10 @@ pub(super) struct Life {
     pub(super) engine: Engine,
     pub(super) due: Option<Tick>,
     pub(super) shards: [Shard; SHARDS],
+    /// The shards that ship, in place of those.
+    pub(super) cores: Option<Cores>,
+    /// When they run.
+    pub(super) turn: Option<Tick>,
     /// Pending appends by slot and attempt.
     pub(super) appends: BTreeSet<(usize, u64)>,
     /// Numbers of pending reads.
@@ -115,7 +120,7 @@ impl Shard {
     pub(super) fn author(&mut self, authoring: &Authoring, now: UnixTime) -> Entry {
         let Authoring { key, ask } = authoring;
         let last = self.sent.entry(ask.room).or_default();
-        *last = now.max(last.after(Duration::from_nanos(1)));
+        *last = now.max(last.after(NANO)).max(key.not_before.after(NANO));
         Entry {
             origin: key.origin,
             number: key.number,

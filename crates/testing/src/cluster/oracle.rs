@@ -1,11 +1,12 @@
 //! What must hold in every world: judged against the true log, at each commit, delivery and answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::AddAssign;
 use std::time::Duration;
 
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::record::{BatchRecord, Content, Entry, Record};
 
 use super::broker::{Broker, Stored};
@@ -17,7 +18,6 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 struct Request {
     life: u64,
-    asked: Tick,
     /// Where it is in the log: slot and sequence.
     committed: Option<(usize, u64)>,
     ended: Option<Ended>,
@@ -54,8 +54,12 @@ struct Place {
 pub(super) struct Oracle {
     requests: HashMap<FrameId, Request>,
     tickets: HashMap<(u64, u64), FrameId>,
+    /// Those that have not ended, and when they were asked.
+    open: BTreeMap<(u64, u64), Tick>,
     reigns: Vec<Reign>,
     places: BTreeMap<(u64, usize), Place>,
+    /// Who skipped records of which slot.
+    pub(super) holes: HashSet<(u64, usize)>,
     /// The newest time in each room.
     sent: HashMap<RoomId, UnixTime>,
     pub(super) counts: Seen,
@@ -82,6 +86,10 @@ pub struct Seen {
     pub skipped: u64,
     /// Requests in the log.
     pub entries: u64,
+    /// Connections that opened, to the shards that ship.
+    pub streams: u64,
+    /// Frames of rooms that they got.
+    pub seen: u64,
 }
 
 impl AddAssign for Seen {
@@ -95,6 +103,8 @@ impl AddAssign for Seen {
         self.delivered += other.delivered;
         self.skipped += other.skipped;
         self.entries += other.entries;
+        self.streams += other.streams;
+        self.seen += other.seen;
     }
 }
 
@@ -110,7 +120,6 @@ impl Oracle {
     pub(super) fn asked(&mut self, life: u64, ticket: u64, id: FrameId, now: Tick) {
         let request = Request {
             life,
-            asked: now,
             committed: None,
             ended: None,
         };
@@ -119,6 +128,7 @@ impl Oracle {
             "ids are unique"
         );
         self.tickets.insert((life, ticket), id);
+        self.open.insert((life, ticket), now);
     }
 
     /// A record is committed.
@@ -134,6 +144,11 @@ impl Oracle {
         let reign = &mut self.reigns[slot];
         match record.content {
             Content::Takeover { home, .. } => {
+                if stored.condition == 0 {
+                    // Nobody can know what was said before: the log has nothing any more.
+                    self.sent
+                        .retain(|room, _| HashSlot::of(*room).index() != slot);
+                }
                 *reign = Reign {
                     home: home.bits(),
                     epoch: stored.sequence,
@@ -197,7 +212,11 @@ impl Oracle {
             "{id} was refused, and is in the log"
         );
         let sent = self.sent.entry(entry.room).or_default();
-        assert!(entry.sent > *sent, "{id}: time goes back in {}", entry.room);
+        assert!(
+            entry.sent >= *sent,
+            "{id}: time goes back in {}",
+            entry.room
+        );
         *sent = entry.sent;
         self.counts.entries += 1;
         if request.ended == Some(Ended::Unknown) {
@@ -259,6 +278,7 @@ impl Oracle {
 
     /// Process `life` says that it skips records of a slot.
     pub(super) fn skipped(&mut self, life: u64, slot: usize) {
+        self.holes.insert((life, slot));
         if let Some(place) = self.places.get_mut(&(life, slot)) {
             place.skipped = true;
         }
@@ -272,6 +292,7 @@ impl Oracle {
             .get(&(life, ticket))
             .expect("a request of this process");
         let request = self.requests.get_mut(id).expect("asked");
+        self.open.remove(&(life, ticket));
         let before = request.ended.replace(ended);
         assert_eq!(before, None, "{id} ends twice");
         match (ended, request.committed) {
@@ -293,9 +314,8 @@ impl Oracle {
 
     /// How long ago the oldest request of process `life` was asked that has not ended.
     pub(super) fn oldest_open(&self, life: u64, now: Tick) -> Option<Duration> {
-        let open = self.requests.values();
-        let open = open.filter(|request| request.life == life && request.ended.is_none());
-        open.map(|request| now.since(request.asked)).max()
+        let open = self.open.range((life, 0)..(life + 1, 0));
+        open.map(|(_, asked)| now.since(*asked)).max()
     }
 
     /// Who has a slot, by the true log.
@@ -324,7 +344,7 @@ impl Oracle {
 }
 
 /// Returns a record's batch, if it is one.
-fn batch_of(record: &Stored) -> Option<BatchRecord> {
+pub(super) fn batch_of(record: &Stored) -> Option<BatchRecord> {
     match Record::decode(&record.payload).ok()?.content {
         Content::Batch(batch) => Some(batch),
         Content::Takeover { .. } | Content::Release { .. } => None,
@@ -337,8 +357,12 @@ fn speaks(record: &Stored) -> bool {
     batch.is_some_and(|batch| batch.entries.iter().any(|entry| !entry.frame.is_empty()))
 }
 
-/// The id that a trivial author writes in front of each frame.
-fn id_of(entry: &Entry) -> FrameId {
-    let id = entry.frame.first_chunk().and_then(FrameId::from_bytes);
-    id.expect("a frame begins with its id")
+/// Returns the id in an entry's frame: a trivial author's begins with it, a shard's has it as JSON.
+pub(super) fn id_of(entry: &Entry) -> FrameId {
+    const NAME: &[u8] = br#""Id":""#;
+    let frame = &entry.frame;
+    let named = frame.windows(NAME.len()).position(|part| part == NAME);
+    let start = named.map_or(0, |at| at + NAME.len());
+    let id = frame[start..].first_chunk().and_then(FrameId::from_bytes);
+    id.expect("a frame has an id")
 }

@@ -33,8 +33,6 @@ pub enum Planted {
     AuthoredForAnother,
     /// Messages between nodes are lost for ever, after a while.
     NoMessages,
-    /// A process hears no heartbeats but its own.
-    NoHeartbeats,
 }
 
 impl Planted {
@@ -55,7 +53,6 @@ impl Planted {
         Self::AuthoredTwice,
         Self::AuthoredForAnother,
         Self::NoMessages,
-        Self::NoHeartbeats,
     ];
 }
 
@@ -64,7 +61,7 @@ impl Planted {
     pub(super) fn is_constant(self) -> bool {
         matches!(
             self,
-            Self::NoMessages | Self::NoHeartbeats | Self::TimesNotAdopted | Self::TakeoversHidden
+            Self::NoMessages | Self::TimesNotAdopted | Self::TakeoversHidden
         )
     }
 }

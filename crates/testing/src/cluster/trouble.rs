@@ -78,8 +78,10 @@ impl World {
                 self.nodes[node].link.cut(cut, self.now.tick, until);
                 let is_new = cut == Cut::Lost && self.chaos.dice.below(2) == 0;
                 if let Some(life) = self.nodes[node].life.as_ref().filter(|_| is_new) {
-                    // It has a new connection then, and knows it.
-                    self.at(until, Event::Input(node, life.id, Input::Interrupted));
+                    // It has new connections then, and knows it.
+                    let life = life.id;
+                    self.at(until, Event::Input(node, life, Input::Interrupted));
+                    self.at(until, Event::Input(node, life, Input::Reconnected));
                 }
             }
         }
@@ -166,8 +168,12 @@ impl World {
         let life = machine.life();
         life.due = None;
         let id = life.id;
+        life.turn = None;
         for shard in 0..life.shards.len() {
             self.at(now, Event::Shard(node, id, shard));
+        }
+        if self.is_real {
+            self.wake_cores(node);
         }
         // Its timers are due, and so is what waits in its sockets.
         if self.chaos.dice.below(2) == 0 {
@@ -188,6 +194,7 @@ impl World {
         }
         if is_dropped {
             self.feed(node, Input::Interrupted);
+            self.feed(node, Input::Reconnected);
         }
         self.drain(node);
     }

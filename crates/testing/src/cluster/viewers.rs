@@ -22,7 +22,7 @@ const PROMPT: Duration = Duration::from_secs(3);
 impl World {
     /// A viewer asks, or an application does.
     pub(super) fn say(&mut self) {
-        if !self.talks {
+        if !self.talks || self.is_real {
             return;
         }
         let pause = self.below(2_000_000 / self.rate);
@@ -34,7 +34,7 @@ impl World {
         }
         let room = self.chaos.dice.pick(&self.rooms).expect("a room");
         // Now and then many at once, and long ones.
-        let (count, chars) = match self.chaos.dice.below(40) {
+        let (count, chars) = match self.chaos.dice.below(300) {
             0 => (1 + self.chaos.dice.below(60), 20_000),
             1 => (1 + self.chaos.dice.below(300), 10),
             _ => (1, 40),

@@ -1,6 +1,6 @@
 //! Nodes, brokers and time, driven by a seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -13,9 +13,12 @@ use uproar_proto::cluster::engine::{
 };
 use uproar_proto::cluster::here::{About, Facts};
 
-use super::append::{Appending, Asking};
+use uproar_proto::token::TokenId;
+
 use super::broker::Broker;
+use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
+use super::flight::{Appending, Asking, Using, Viewer};
 use super::node::{Authoring, Life, Node, Shard};
 use super::oracle::{Oracle, Seen};
 use super::planted::Planted;
@@ -56,6 +59,12 @@ pub(super) enum Event {
     Start(usize),
     /// A drain is over: the process ends, or goes on.
     Drained(usize, u64, bool),
+    /// The shards that ship run, of a process.
+    Turn(usize, u64),
+    /// A process makes sure that a token is used for the first time.
+    Use(Using),
+    /// Something comes from viewers of the shards that ship.
+    Stir,
     /// A viewer asks.
     Say,
     /// Faults may begin.
@@ -72,6 +81,14 @@ pub struct World {
     pub(super) rooms: Vec<RoomId>,
     pub(super) ids: FrameIds,
     pub(super) planted: Option<Planted>,
+    /// Its processes have the shards that ship, with viewers.
+    pub(super) is_real: bool,
+    pub(super) viewers: Vec<Viewer>,
+    /// Tokens and requests of viewers.
+    pub(super) tokens: u64,
+    pub(super) requests: u64,
+    /// Who used each token first: process, shard, claim.
+    pub(super) uses: HashMap<TokenId, (u64, usize, u64)>,
     /// Viewers ask.
     pub(super) talks: bool,
     /// Requests a second.
@@ -117,6 +134,11 @@ impl World {
             rooms: rooms.collect(),
             ids: FrameIds::seeded(seed),
             planted,
+            is_real: false,
+            viewers: Vec::new(),
+            tokens: 0,
+            requests: 0,
+            uses: HashMap::new(),
             talks: true,
             rate: [5, 40, 200][chaos.dice.below(3)],
             events: BTreeMap::new(),
@@ -137,6 +159,14 @@ impl World {
         world
     }
 
+    /// Makes the world of a seed whose processes have the shards that ship, two each, and viewers.
+    pub fn with_cores(seed: u64) -> Self {
+        let mut world = Self::of_seed(seed);
+        world.is_real = true;
+        world.later(Duration::from_millis(60), Event::Stir);
+        world
+    }
+
     /// Lives it from beginning to end, and returns what it saw.
     ///
     /// # Panics
@@ -147,7 +177,11 @@ impl World {
         self.calm();
         self.pass(CALM);
         self.check_settled();
-        self.check_service();
+        if self.is_real {
+            self.check_streams();
+        } else {
+            self.check_service();
+        }
         Counts {
             faults: self.chaos.tally(),
             seen: self.oracle.counts,
@@ -162,7 +196,7 @@ impl World {
             && (planted.is_constant() || self.chaos.dice.once_in(10))
     }
 
-    /// Draws a time below so many microseconds.
+    /// Draws a time below this many microseconds.
     pub(super) fn below(&mut self, micros: usize) -> Duration {
         Duration::from_micros(self.chaos.dice.below(micros) as u64)
     }
@@ -206,8 +240,9 @@ impl World {
             Event::Shard(node, life, shard) if self.nodes[node].is(life) => {
                 self.run_shard(node, shard);
             }
+            Event::Turn(node, life) if self.nodes[node].is(life) => self.turn(node),
             // The process has ended.
-            Event::Input(..) | Event::Due(..) | Event::Shard(..) => {}
+            Event::Input(..) | Event::Due(..) | Event::Shard(..) | Event::Turn(..) => {}
             Event::Arrive(append) => self.arrive(append),
             Event::Commit(append, proposal) => self.commit(append, proposal),
             Event::Outcome(append, outcome) => self.outcome(append, outcome),
@@ -215,6 +250,8 @@ impl World {
             Event::Fetched(asking, found) => self.fetched(asking, found),
             Event::Start(node) => self.start(node),
             Event::Drained(node, life, ends) => self.drained(node, life, ends),
+            Event::Use(using) => self.use_token(using),
+            Event::Stir => self.stir(),
             Event::Say => self.say(),
             Event::Trouble => self.trouble(),
         }
@@ -236,11 +273,14 @@ impl World {
             linger: LINGER,
         };
         let now = self.nodes[node].read(self.now);
+        let cores = self.is_real.then(|| Cores::new(&self.rooms, id, now));
         self.nodes[node].life = Some(Life {
             id,
             engine: Engine::new(settings, now),
             due: None,
             shards: [Shard::default(), Shard::default()],
+            cores,
+            turn: None,
             appends: BTreeSet::new(),
             reads: BTreeSet::new(),
             tickets: 0,
@@ -248,6 +288,9 @@ impl World {
             drains: false,
         });
         self.drain(node);
+        if self.is_real {
+            self.wake_cores(node);
+        }
         let pause = self.below(3_000_000);
         let ready = Facts {
             is_ready: true,
@@ -318,11 +361,19 @@ impl World {
                 sequence,
                 is_home_here,
                 entries,
-                epoch: _,
-            } => self.deliver(node, (slot.index(), sequence.0), is_home_here, &entries),
+                epoch,
+            } => {
+                let how = (epoch, is_home_here);
+                self.deliver(node, (slot.index(), sequence.0), how, &entries);
+            }
             // Here no room is logged.
             Output::Unarchived { .. } => {}
-            Output::Told { ticket, outcome } => self.told(node, ticket, &outcome),
+            Output::Told { ticket, outcome } => {
+                self.told(node, ticket, &outcome);
+                if self.is_real {
+                    self.tell_asker(node, ticket, outcome);
+                }
+            }
             Output::Fenced { slot, epoch } => self.fenced(node, slot, epoch),
             Output::Skipped { slot, cause, .. } => {
                 assert_ne!(cause, SkipCause::Unreadable, "all records can be read");

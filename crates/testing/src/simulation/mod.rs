@@ -8,11 +8,11 @@ pub(crate) mod dice;
 mod drain;
 mod events;
 mod hand_over;
-mod net;
+pub(crate) mod net;
 mod oracle;
 mod plan;
 mod review;
-mod turn;
+pub(crate) mod turn;
 mod watch;
 mod world;
 

@@ -3,12 +3,13 @@
 use std::io;
 
 use uproar::net::io::{Key, SendBuffer};
+use uproar::shard::core::Core;
+use uproar::shard::inbox::Inbox;
 use uproar::shard::settings::ShardSettings;
 
 use super::dice::Dice;
-use super::net::{FakeRing, Net, Peer};
+use super::net::{FakeRing, Net, Peer, Socket};
 use super::world::{MAIN, Shard, World};
-use uproar::shard::core::Core;
 
 /// Errors of failed operations: ENOBUFS, ECONNRESET, ECANCELED, EBADR, EPIPE, ENOMEM, ETIMEDOUT.
 const ERRORS: [i32; 7] = [105, 104, 125, 53, 32, 12, 110];
@@ -18,13 +19,13 @@ const EPIPE: i32 = 32;
 const ECONNRESET: i32 = 104;
 
 /// The state that a turn's completions depend on.
-struct Kernel<'a> {
-    dice: &'a mut Dice,
-    net: &'a Net,
-    core: &'a mut Core<FakeRing>,
-    faults: bool,
+pub(crate) struct Kernel<'a> {
+    pub(crate) dice: &'a mut Dice,
+    pub(crate) net: &'a Net,
+    pub(crate) core: &'a mut Core<FakeRing>,
+    pub(crate) faults: bool,
     /// Whether every pending operation completes now.
-    all: bool,
+    pub(crate) all: bool,
 }
 
 impl World {
@@ -51,23 +52,28 @@ impl World {
             all,
         };
         kernel.core.io_mut().is_full = kernel.faults && kernel.dice.once_in(20);
-        inbox.take(kernel.core);
-        kernel.writables();
-        kernel.sends();
-        kernel.receives();
-        kernel.cancels();
-        let _plan = core.settle();
-        while let Some((pending, _why)) = core.next_rejected() {
-            self.net.borrow_mut()[pending.socket.id].excused = true;
-            drop(pending);
-        }
-        core.flush_mailboxes();
-        core.check();
+        kernel.run(inbox);
         self.check_drain(shard, cut_before);
     }
 }
 
 impl Kernel<'_> {
+    /// Runs the rest of a turn that has begun.
+    pub(crate) fn run(&mut self, inbox: &mut Inbox<Socket>) {
+        inbox.take(self.core);
+        self.writables();
+        self.sends();
+        self.receives();
+        self.cancels();
+        let _plan = self.core.settle();
+        while let Some((pending, _why)) = self.core.next_rejected() {
+            self.net.borrow_mut()[pending.socket.id].excused = true;
+            drop(pending);
+        }
+        self.core.flush_mailboxes();
+        self.core.check();
+    }
+
     fn writables(&mut self) {
         for (key, _, outgoing) in std::mem::take(&mut self.core.io_mut().ended_waits) {
             self.core.writable(key, outgoing);

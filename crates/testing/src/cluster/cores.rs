@@ -1,0 +1,168 @@
+//! The shards that ship, two for each process, driven as their threads would drive them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtrb::Consumer;
+use tokio::sync::oneshot;
+use uproar::shard::cluster::{ClusterLink, FromCluster, ToCluster};
+use uproar::shard::command::{Command, PendingConnection};
+use uproar::shard::core::{Core, Parts};
+use uproar::shard::doorbell::Doorbell;
+use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
+use uproar::shard::mailbox::{MailboxSender, mailbox};
+use uproar::shard::settings::{ShardSettings, SharedBudgets};
+use uproar_proto::base::clock::Now;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::cluster::record::Entry;
+
+use crate::parts::{alone, room_settings};
+use crate::simulation::dice::Dice;
+use crate::simulation::net::{FakeRing, Net, Socket};
+use crate::simulation::turn::Kernel;
+
+/// Shards of a process.
+pub(super) const SHARDS: usize = 2;
+/// Connections of a shard that wait for a word on their token.
+const PARKED_MAX: usize = 8;
+
+struct CoreShard {
+    core: Core<FakeRing>,
+    inbox: Inbox<Socket>,
+    control: MailboxSender<Command<Socket>>,
+    from_cluster: MailboxSender<Command<Socket>>,
+    to_cluster: Consumer<ToCluster>,
+}
+
+/// The shards of one process.
+pub(super) struct Cores {
+    shards: Vec<CoreShard>,
+    settings: ShardSettings,
+    pub(super) net: Net,
+}
+
+impl Cores {
+    /// Makes the shards of a process that knows all rooms.
+    pub(super) fn new(rooms: &[RoomId], seed: u64, now: Now) -> Self {
+        let settings = ShardSettings {
+            stripe_members_min: 2,
+            pace_ceiling: Duration::from_millis(20),
+            ..ShardSettings::open(SHARDS)
+        };
+        let bell = || Arc::new(Doorbell::new().expect("an eventfd"));
+        let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
+        let budgets = SharedBudgets::default();
+        let net = Net::default();
+        let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
+        let ends = mailboxes.shards.into_iter().zip(mailboxes.control);
+        let ends = ends.zip(mailboxes.cluster).enumerate();
+        let shard = |(id, ((ends, control), from_cluster))| {
+            let Ends {
+                mailboxes,
+                requests,
+                inbox,
+            } = ends;
+            let (to, to_cluster) = mailbox(&bells[id]);
+            let io = FakeRing {
+                net: Rc::clone(&net),
+                ..FakeRing::default()
+            };
+            let parts = Parts {
+                id,
+                settings: settings.clone(),
+                mailboxes,
+                requests,
+                budgets: Arc::clone(&budgets),
+                cluster: Some(ClusterLink {
+                    mailbox: to,
+                    joins_parked_max: PARKED_MAX,
+                }),
+                seed: seed.wrapping_mul(31) + id as u64,
+                ..alone(io)
+            };
+            CoreShard {
+                core: Core::new(parts, now),
+                inbox,
+                control,
+                from_cluster,
+                to_cluster,
+            }
+        };
+        let shards = ends.map(shard).collect();
+        let mut cores = Self {
+            shards,
+            settings: settings.clone(),
+            net: Rc::clone(&net),
+        };
+        for room in rooms {
+            cores.put(*room);
+        }
+        cores
+    }
+
+    fn put(&mut self, room: RoomId) {
+        let (answer, _answered) = oneshot::channel();
+        let home = self.settings.home(room);
+        let control = &mut self.shards[home].control;
+        control.deliver(Command::PutRoom(room, room_settings(), answer));
+    }
+
+    /// The cluster tells a shard something.
+    pub(super) fn tell(&mut self, shard: usize, told: FromCluster) {
+        let mailbox = &mut self.shards[shard].from_cluster;
+        mailbox.deliver(Command::Cluster(Box::new(told)));
+    }
+
+    /// The cluster tells the shard of a room something.
+    pub(super) fn tell_home(&mut self, room: RoomId, told: FromCluster) {
+        self.tell(self.settings.home(room), told);
+    }
+
+    /// Splits entries by the shards of their rooms.
+    pub(super) fn split(&self, entries: &[Entry]) -> Vec<Vec<Entry>> {
+        let own = |shard| {
+            let own = entries
+                .iter()
+                .filter(move |entry| self.settings.home(entry.room) == shard);
+            own.cloned().collect()
+        };
+        (0..SHARDS).map(own).collect()
+    }
+
+    /// A connection whose token is good comes to a shard.
+    pub(super) fn enter(&mut self, shard: usize, pending: Box<PendingConnection<Socket>>) {
+        self.shards[shard].core.enter(pending);
+    }
+
+    /// Runs a turn of each shard. Returns what they tell the cluster, and by which shard.
+    pub(super) fn turn(&mut self, dice: &mut Dice, now: Now) -> Vec<(usize, ToCluster)> {
+        let mut told = Vec::new();
+        for (id, shard) in self.shards.iter_mut().enumerate() {
+            shard.control.flush();
+            shard.from_cluster.flush();
+            shard.core.begin(now);
+            let mut kernel = Kernel {
+                dice,
+                net: &self.net,
+                core: &mut shard.core,
+                faults: false,
+                all: false,
+            };
+            kernel.run(&mut shard.inbox);
+            while let Ok(item) = shard.to_cluster.pop() {
+                told.push((id, item));
+            }
+        }
+        told
+    }
+
+    /// Whether something waits for the next turn.
+    pub(super) fn is_busy(&self) -> bool {
+        let waits = |shard: &CoreShard| {
+            !shard.inbox.is_empty() || shard.core.io().pending_sends().next().is_some()
+        };
+        self.shards.iter().any(waits)
+    }
+}
