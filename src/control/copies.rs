@@ -15,6 +15,7 @@ use super::access::keyfile::KeyFile;
 use super::registry::{KeyChange, NodeEffects, RecordChanges};
 use super::state::Control;
 use crate::durable::{self, Access, Survives};
+use crate::logging::{Kind, local};
 use crate::supervisor::blocking;
 use uproar_proto::token::Keyring;
 
@@ -87,8 +88,10 @@ impl NodeEffects for Copies {
                     // A shard that does not know it has nothing to close.
                     None => gateway.delete_room(id).await.or(Ok(())),
                 };
-                if let Err(refused) = told {
-                    tracing::error!(room = %id, %refused, "a room of the cluster did not reach its shard");
+                if let Err(refused) = told
+                    && let Some(suppressed) = local::admit(Kind::ApiFailed)
+                {
+                    tracing::error!(room = %id, %refused, suppressed, "a room of the cluster did not reach its shard");
                 }
             });
         }

@@ -12,6 +12,7 @@ mod metrics;
 mod node;
 mod replica;
 mod secret;
+mod settle;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -148,7 +149,7 @@ impl Registry {
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
         let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
         let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
-        // A deletion that was under way in a cluster was not acknowledged.
+        // A deletion that was in progress in a cluster was not acknowledged.
         for id in logging.each(LoggingRecord::id) {
             logging.mark(id, |record| record.state = LoggingState::Active);
         }
@@ -271,7 +272,8 @@ impl Registry {
     /// Adds the figures of a cluster's registry to `/metrics`.
     pub(super) fn render(&self, page: &mut Exposition) {
         if let Some(replica) = self.replica() {
-            replica.render(page);
+            let is_current = replica.standing() == Standing::Current;
+            replica.figures.render(page, is_current);
         }
     }
 
@@ -293,21 +295,25 @@ impl Registry {
     /// Stores a new record, unless there are `count_max` of its kind.
     pub async fn insert<R: Cached>(&self, record: R, count_max: usize) -> Result<(), Fault> {
         let cache = R::cache(self);
-        let reservation = match cache.reserve(count_max) {
-            None if self.is_shared() => {
-                // Perhaps another node has deleted some.
-                self.barrier().await?;
-                cache.reserve(count_max)
-            }
-            reservation => reservation,
-        };
-        let _reservation = reservation.ok_or(Fault::Quota {
+        let full = Fault::Quota {
             limit: count_max,
             of: R::TABLE.name(),
-        })?;
+        };
         match &self.keep {
-            Keep::Alone => self.put(record).await,
-            Keep::Cluster(replica) => self.insert_shared(replica, record, count_max).await,
+            Keep::Alone => {
+                let _reservation = cache.reserve(count_max).ok_or(full)?;
+                self.put(record).await
+            }
+            Keep::Cluster(replica) => {
+                if cache.count() >= count_max {
+                    // Perhaps another node has deleted some.
+                    replica.barrier().await?;
+                }
+                if cache.count() >= count_max {
+                    return Err(full);
+                }
+                self.insert_shared(replica, record, count_max).await
+            }
         }
     }
 

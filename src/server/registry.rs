@@ -59,21 +59,22 @@ pub(super) fn load(
     Ok((registry, Some(end)))
 }
 
-/// Begins to follow the cluster's registry, and to tell the other nodes how far.
+/// Begins to follow the cluster's registry, and to tell the other nodes how far. A server alone does nothing.
 pub(super) fn follow(
     control: &Rc<Control>,
-    cluster: &Cluster,
+    cluster: Option<&Cluster>,
     data_dir: &Path,
-    keyring: &LiveKeyring,
-    handshake: HandshakeSettings,
+    (keyring, handshake): (LiveKeyring, HandshakeSettings),
 ) {
+    let Some(cluster) = cluster.cloned() else {
+        return;
+    };
     let places = KeyPlaces {
         data_dir: data_dir.to_owned(),
         ring: keyring_path(data_dir),
     };
     let (follows, tells) = (Rc::clone(control), Rc::clone(control));
     tokio::task::spawn_local(async move { match follows.follow(places).await {} });
-    let (cluster, keyring) = (cluster.clone(), LiveKeyring::clone(keyring));
     tokio::task::spawn_local(
         async move { match tell(&tells, &cluster, &keyring, &handshake).await {} },
     );

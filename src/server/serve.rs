@@ -138,12 +138,10 @@ impl Serving {
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
         let to_threads = (gateway.clone(), archive, cluster.clone());
-        let keyring = Arc::clone(&self.keyring);
         let handshake = self.tls.borrow().handshake_settings(&self.settings);
+        let live = (Arc::clone(&self.keyring), handshake);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
-        if let Some(cluster) = &cluster {
-            registry::follow(&plane.control, cluster, &data_dir, &keyring, handshake);
-        }
+        registry::follow(&plane.control, cluster.as_ref(), &data_dir, live);
         if !node::begun(cluster.as_ref(), &plane.control, &mut signals).await? {
             tracing::info!("stopped before anybody was accepted");
             return Ok(Ended::Drained);

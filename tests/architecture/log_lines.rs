@@ -65,6 +65,13 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/review/mod.rs", "was not reviewed"),
         // Authorized callers, at their own rate of 5 a second.
         ("control/op/rooms.rs", "did not reach its shard"),
+        // Once a start; once a change of what the cluster's registry is to a node, or of the number of nodes; records and
+        // keys of the cluster that cannot be read, of which authorized callers make few.
+        ("server/registry.rs", "no node of a cluster"),
+        ("control/state.rs", "shared by the nodes"),
+        ("control/registry/follow.rs", ""),
+        ("control/registry/replica.rs", "not current"),
+        ("control/copies.rs", "keys"),
         // Of brokers and nodes, not of strangers: once a change of a connection, which is made anew at a pace; of
         // hash slots four times a second at most.
         ("cluster/thread/", ""),

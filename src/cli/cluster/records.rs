@@ -3,13 +3,15 @@
 use crate::cli::failure::Failure;
 use crate::cli::output::print;
 use crate::cli::place::{Place, Placed};
+use crate::clock;
 use crate::cluster::{self, ClusterSettings};
 use crate::control::access::keyfile::KeyFile;
 use crate::control::registry::ClusterSecret;
 use crate::control::registry::admin::{self, NodeRecords, Written};
 use crate::control::store::{Store, path_in};
+use crate::durable;
+use crate::server;
 use crate::supervisor::{Supervisor, runtime};
-use crate::{clock, durable, server};
 
 /// Which node.
 #[derive(Debug, clap::Args)]

@@ -23,7 +23,7 @@ use crate::random;
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::base::limits::BUCKET_RETRY;
 
-/// Writes under way at once.
+/// Writes in progress at once.
 const WRITES_MAX: usize = 256;
 /// From the first attempt of a write to the last: longer than an election of the brokers takes.
 const WRITE_MAX: Duration = Duration::from_secs(30);
@@ -241,15 +241,15 @@ async fn write_all(
         let sealed = node.secret.seal(&key, &value)?.into();
         left.push_back((key, sealed, Some(value)));
     }
-    let (mut written, mut under_way) = (Written::default(), JoinSet::new());
+    let (mut written, mut pending) = (Written::default(), JoinSet::new());
     loop {
-        while under_way.len() < WRITES_MAX
+        while pending.len() < WRITES_MAX
             && let Some((key, value, opened)) = left.pop_front()
         {
             let (bucket, write) = (bucket.clone(), create(&key, &value));
-            under_way.spawn(async move { (key, value, opened, write_one(&bucket, write).await) });
+            pending.spawn(async move { (key, value, opened, write_one(&bucket, write).await) });
         }
-        let Some(done) = under_way.join_next().await else {
+        let Some(done) = pending.join_next().await else {
             return Ok(written);
         };
         let (key, value, opened, outcome) = done.map_err(io::Error::other)?;

@@ -18,7 +18,7 @@ use crate::cluster::bucket::{Change, InspectFault, Revision};
 use crate::control::record::Record;
 use crate::control::record_cache::RecordCache;
 use crate::control::store::Write;
-use uproar_proto::base::limits::{BUCKET_CHANGES_MAX, COMMIT_WRITES_MAX};
+use uproar_proto::base::limits::BUCKET_CHANGES_MAX;
 
 /// Pause before a bucket is looked at again that this node cannot follow: somebody has to mend it.
 const MISFIT_RETRY: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 2_000 });
@@ -47,7 +47,7 @@ impl Registry {
 
     async fn watch(&self, replica: &Replica, applied: mpsc::Sender<Applied>) -> Infallible {
         loop {
-            // What is under way of an earlier watch comes first.
+            // What is in progress of an earlier watch comes first.
             replica.settled(replica.applied()).await;
             let (facts, begin) = open(replica).await;
             let (after, seen) = match begin {
@@ -205,42 +205,6 @@ impl Registry {
             Subject::Facts | Subject::Tick | Subject::Unknown => {
                 Applied::new(revision, Effect::None)
             }
-        }
-    }
-
-    /// Brings changes to the disk, to the shards and to the files of keys, many at a time, in order.
-    async fn settle(
-        &self,
-        replica: &Replica,
-        mut applied: mpsc::Receiver<Applied>,
-        node: &impl NodeEffects,
-    ) -> Infallible {
-        let mut batch = Vec::new();
-        loop {
-            let count = applied.recv_many(&mut batch, COMMIT_WRITES_MAX).await;
-            assert!(count > 0, "the other half of this future has the sender");
-            let last = batch
-                .last()
-                .map_or(Revision::NONE, |applied| applied.revision);
-            let (writes, keys, records) = self.sort(replica, std::mem::take(&mut batch));
-            if !keys.is_empty() {
-                node.keys(keys).await;
-            }
-            // A disk that refuses does not keep rooms from their viewers: the bucket has them.
-            tokio::join!(self.write_until_done(writes), node.records(records));
-            replica
-                .progress
-                .send_modify(|progress| progress.settled = last);
-        }
-    }
-
-    async fn write_until_done(&self, writes: Vec<Write>) {
-        if writes.is_empty() {
-            return;
-        }
-        while self.store.write_all(writes.clone()).await.is_err() {
-            // The store has logged the reason.
-            sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::replica::{Replica, Standing};
 use crate::exposition::{Exposition, Family};
 
 /// Counts of one node.
@@ -26,17 +25,14 @@ impl Figures {
     pub(super) fn conflict(&self) {
         self.conflicts.set(self.conflicts.get() + 1);
     }
-}
 
-impl Replica {
     /// Adds them to `/metrics`.
-    pub(super) fn render(&self, page: &mut Exposition) {
-        let is_current = self.standing() == Standing::Current;
+    pub(super) fn render(&self, page: &mut Exposition, is_current: bool) {
         page.single(&CURRENT, u8::from(is_current));
-        let sum = self.figures.barrier_time.get().as_secs_f64();
+        let sum = self.barrier_time.get().as_secs_f64();
         page.family(&BARRIERS)
-            .summary(&[], sum, self.figures.barriers.get());
-        page.single(&CONFLICTS, self.figures.conflicts.get());
+            .summary(&[], sum, self.barriers.get());
+        page.single(&CONFLICTS, self.conflicts.get());
     }
 }
 

@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 use zeroize::Zeroizing;
 
 use super::facts::{COPY_ROW, CopyMark};
+use super::key;
 use super::replica::Replica;
-use super::{Registry, key};
 use crate::cluster::bucket::Revision;
 use crate::control::record::{Destination, LoggingRecord, RoomRecord};
-use crate::control::store::{Table, Write};
+use crate::control::store::Write;
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::room::RoomSettings;
 
@@ -69,73 +69,6 @@ impl Applied {
             effect,
             record: None,
         }
-    }
-}
-
-impl Registry {
-    /// What a batch of changes means: writes of the database, in order, then changes of keys and of records.
-    pub(super) fn sort(
-        &self,
-        replica: &Replica,
-        batch: Vec<Applied>,
-    ) -> (Vec<Write>, Vec<KeyChange>, RecordChanges) {
-        let (mut writes, mut keys, mut records) =
-            (Vec::new(), Vec::new(), RecordChanges::default());
-        let mut is_marked = false;
-        let mut copy = replica.copy.borrow_mut();
-        for Applied {
-            revision,
-            effect,
-            record,
-        } in batch
-        {
-            if let Some(copy) = copy.as_mut().filter(|copy| copy.revision > 0) {
-                copy.revision = revision.0;
-            }
-            if let Some((key, write)) = record {
-                let value = write
-                    .value
-                    .is_some()
-                    .then(|| revision.0.to_string().into_bytes());
-                writes.extend([write, row(key, value)]);
-            }
-            match effect {
-                Effect::None => continue,
-                Effect::Room(id, room) => {
-                    let settings = room.map(|room| self.settings_of(&room));
-                    records.rooms.insert(id, settings);
-                }
-                Effect::Logging(id, logging) => {
-                    let destination = logging.map(|logging| logging.destination);
-                    records.logging.insert(id, destination);
-                }
-                Effect::Keys(change) => keys.push(change),
-                Effect::Copy(mark) => *copy = Some(mark),
-            }
-            is_marked = true;
-        }
-        if is_marked && let Some(copy) = &*copy {
-            let mark = serde_json::to_vec(copy).expect("strings and numbers");
-            writes.push(row(COPY_ROW.to_owned(), Some(mark)));
-        }
-        (writes, keys, records)
-    }
-
-    /// A room's settings. A logging configuration that it names and that does not exist is left out: its deletion
-    /// and the room's change met while a node died.
-    pub(super) fn settings_of(&self, room: &RoomRecord) -> RoomSettings {
-        let mut settings = room.settings();
-        let known = room.logging_ids().filter(|id| self.logging.contains(*id));
-        settings.archive = known.collect();
-        settings
-    }
-}
-
-fn row(id: String, value: Option<Vec<u8>>) -> Write {
-    Write {
-        table: Table::Cluster,
-        id,
-        value,
     }
 }
 

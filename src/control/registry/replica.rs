@@ -17,6 +17,7 @@ use super::secret::ClusterSecret;
 use crate::cluster::bucket::{Bucket, BucketWrite, Expected, Revision, WriteFault};
 use crate::control::arn::Account;
 use crate::control::fault::Fault;
+use crate::logging::{Kind, local};
 use uproar_proto::base::limits::{BUCKET_RETRY, BUCKET_SILENT_MAX, REGISTRY_ANSWER_MAX};
 
 /// Pause between two attempts.
@@ -206,13 +207,14 @@ impl Replica {
 
     /// Notes how many records of its kind there are, if the one that has just arrived is being created here.
     pub(super) fn arrived(&self, key: &str, count: impl FnOnce() -> usize) {
-        if let Some(arrival) = self.arrivals.borrow_mut().get_mut(key) {
+        let mut arrivals = self.arrivals.borrow_mut();
+        if let Some(arrival) = arrivals.get_mut(key) {
             arrival.get_or_insert_with(count);
         }
     }
 
     /// Ready once every change that was acknowledged to anybody before this call is in memory. Those who call while
-    /// another one's tick is under way share the next.
+    /// another one's tick is in progress share the next.
     pub(super) async fn barrier(&self) -> Result<(), Fault> {
         self.must_be_current()?;
         let begun = Instant::now();
@@ -359,10 +361,19 @@ impl Replica {
 
     /// Bounds a call's work.
     pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
-        timeout(REGISTRY_ANSWER_MAX, work).await.map_err(|_elapsed| {
-            tracing::warn!(limit = ?REGISTRY_ANSWER_MAX, "the cluster's brokers have not answered: callers get 500");
-            Fault::Internal
-        })
+        timeout(REGISTRY_ANSWER_MAX, work)
+            .await
+            .map_err(|_elapsed| {
+                if let Some(suppressed) = local::admit(Kind::ApiFailed) {
+                    let limit = REGISTRY_ANSWER_MAX;
+                    tracing::warn!(
+                        ?limit,
+                        suppressed,
+                        "the cluster's brokers have not answered: callers get 500"
+                    );
+                }
+                Fault::Internal
+            })
     }
 
     fn must_be_current(&self) -> Result<(), Fault> {
