@@ -76,16 +76,12 @@ impl Registry {
                 value: Some(encode(&record)),
                 expected: Expected::At(version.revision),
             };
-            match replica.write_known(write).await {
-                Ok(revision) => {
-                    replica.settled(revision).await;
-                    return Ok(Some((record, revision)));
-                }
-                Err(Conflict) => {
-                    replica.figures.conflict();
-                    replica.tick().await;
-                }
+            if let Ok(revision) = replica.write_known(write).await {
+                replica.settled(revision).await;
+                return Ok(Some((record, revision)));
             }
+            replica.figures.conflict();
+            replica.tick().await;
         }
     }
 

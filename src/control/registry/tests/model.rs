@@ -122,8 +122,8 @@ impl Model {
                 }
                 BucketRequest::Inspect(key, answer) => {
                     let last = Revision(self.len().try_into().expect("few"));
-                    let all = self.after(Revision::NONE).into_iter();
-                    let found = all.filter(|change| change.key == key).next_back();
+                    let mut all = self.after(Revision::NONE).into_iter();
+                    let found = all.rfind(|change| change.key == key);
                     let found = found.map(|change| (change.revision, change.value));
                     drop(answer.send(Ok(Inspected { found, last })));
                 }

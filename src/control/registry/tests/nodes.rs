@@ -166,7 +166,7 @@ impl Node {
         let told = self.told.borrow();
         told.shards
             .iter()
-            .map(|(id, settings)| (*id, settings.clone()))
+            .map(|(id, settings)| (*id, *settings))
             .collect()
     }
 
