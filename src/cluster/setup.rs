@@ -12,7 +12,8 @@ use super::fault::ClusterFault;
 use super::names::{Names, PARTS, Part};
 use super::settings::ClusterSettings;
 use uproar_proto::base::limits::{
-    CLUSTER_CALL_MAX, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX, CLUSTER_TOKEN_AGE_SPARE,
+    BUCKET_HISTORY, CLUSTER_CALL_MAX, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX,
+    CLUSTER_TOKEN_AGE_SPARE,
 };
 
 /// Makes what is missing of the cluster's streams and bucket, on brokers that are all asked first. What is there already
@@ -158,7 +159,7 @@ fn wanted(settings: &ClusterSettings) -> Vec<Config> {
     all.push(Config {
         name: names.bucket_stream(),
         subjects: vec![names.key(">")],
-        max_messages_per_subject: 1,
+        max_messages_per_subject: BUCKET_HISTORY,
         allow_rollup: true,
         deny_delete: true,
         discard: DiscardPolicy::New,

@@ -4,6 +4,7 @@ mod admin;
 mod model;
 mod nodes;
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use super::*;
@@ -225,15 +226,30 @@ fn a_deletion_and_rooms_that_name_it_exclude_each_other() {
                 .expect("creates");
             let (deleter, namer, creator) = (&nodes[0], &nodes[1], &nodes[2]);
             let (registry, text) = (Rc::clone(&deleter.registry), arn.clone());
-            let delete =
-                tokio::task::spawn_local(async move { registry.remove_logging(&text, id).await });
+            // Every third time each of them has the first word; else chance decides.
+            let (is_named, was_named) = (Rc::new(Cell::new(false)), seed % 3 == 1);
+            let until_named = Rc::clone(&is_named);
+            let delete = tokio::task::spawn_local(async move {
+                while was_named && !until_named.get() {
+                    tokio::task::yield_now().await;
+                }
+                registry.remove_logging(&text, id).await
+            });
+            while seed % 3 == 0 && !delete.is_finished() {
+                tokio::task::yield_now().await;
+            }
             let (registry, text, own) = (Rc::clone(&namer.registry), arn.clone(), account.clone());
             let name = tokio::task::spawn_local(async move {
-                let attaching = registry.attach(&own, std::slice::from_ref(&text)).await?;
-                let change = |room: &mut RoomRecord| room.logging = Some(vec![text.clone()]);
-                registry
-                    .change_room(room(1).id(), 2_000, attaching, change)
-                    .await
+                let named = async {
+                    let attaching = registry.attach(&own, std::slice::from_ref(&text)).await?;
+                    let change = |room: &mut RoomRecord| room.logging = Some(vec![text.clone()]);
+                    registry
+                        .change_room(room(1).id(), 2_000, attaching, change)
+                        .await
+                };
+                let named = named.await;
+                is_named.set(true);
+                named
             });
             let (registry, text, own) =
                 (Rc::clone(&creator.registry), arn.clone(), account.clone());

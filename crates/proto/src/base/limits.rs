@@ -389,6 +389,9 @@ pub const BUCKET_REQUESTS_MAX: usize = CALLS_OPEN_MAX + 64;
 /// Changes of a cluster's registry that were received and not applied, and as many that were applied and are not
 /// on disk; beyond it the watch waits.
 pub const BUCKET_CHANGES_MAX: usize = 1024;
+/// Changes of one key that the bucket of a cluster's registry keeps. Not one alone: a node that looks what came before
+/// its own write must not miss a mark because a later change, which it has not seen yet, has replaced it.
+pub const BUCKET_HISTORY: i64 = 8;
 /// From a request to the bucket of a cluster's registry to its answer; an answer takes 2 ms. After it the request is
 /// sent again: below half of [`REGISTRY_ANSWER_MAX`], so that a call has two attempts.
 pub const BUCKET_ANSWER_MAX: Duration = Duration::from_secs(2);

@@ -2,12 +2,14 @@
 //! that are late or cut off, no quorum, and acknowledged writes that are lost.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{spawn_local, yield_now};
+
+use uproar_proto::base::limits::BUCKET_HISTORY;
 
 use crate::cluster::bucket::{
     Bucket, BucketRequest, BucketWrite, Change, Expected, Inspected, Revision, WriteFault, channel,
@@ -89,9 +91,12 @@ impl Model {
 
     /// The values of all keys with this prefix.
     pub(super) fn values(&self, prefix: &str) -> Vec<(String, Bytes)> {
-        let last = self.after(Revision::NONE).into_iter();
-        last.filter(|change| change.key.starts_with(prefix))
-            .filter_map(|change| Some((change.key, change.value?)))
+        let changes = self.after(Revision::NONE).into_iter();
+        let last: BTreeMap<String, Option<Bytes>> =
+            changes.map(|change| (change.key, change.value)).collect();
+        last.into_iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .filter_map(|(key, value)| Some((key, value?)))
             .collect()
     }
 
@@ -196,20 +201,20 @@ impl Model {
         Ok(revision)
     }
 
-    /// Each key's last change behind a revision, in order.
+    /// Each key's latest changes behind a revision, as many as a bucket keeps, in order.
     fn after(&self, after: Revision) -> Vec<Change> {
         let state = self.0.borrow();
-        let mut seen = HashSet::new();
-        let mut last: Vec<Change> = state
-            .log
-            .iter()
-            .rev()
-            .filter(|change| seen.insert(&change.key))
-            .cloned()
-            .collect();
-        last.reverse();
-        last.retain(|change| change.revision > after);
-        last
+        let mut seen: HashMap<&str, i64> = HashMap::new();
+        let mut kept: Vec<Change> = Vec::new();
+        for change in state.log.iter().rev() {
+            let count = seen.entry(&change.key).or_default();
+            *count += 1;
+            if *count <= BUCKET_HISTORY && change.revision > after {
+                kept.push(change.clone());
+            }
+        }
+        kept.reverse();
+        kept
     }
 
     async fn feed(self, mut after: Revision, changes: mpsc::Sender<Change>) {
