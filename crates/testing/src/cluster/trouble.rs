@@ -19,7 +19,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 impl World {
     /// Something begins or ends, or not.
     pub(super) fn trouble(&mut self) {
-        self.later(STEP, Event::Trouble);
+        self.later(STEP, Event::Harm);
         self.broker.age_out(CLUSTER_LOG_AGE, self.now.tick);
         self.brokers_fail();
         self.logs_go();

@@ -68,7 +68,7 @@ pub(super) enum Event {
     /// A viewer asks.
     Say,
     /// Faults may begin.
-    Trouble,
+    Harm,
 }
 
 /// A world.
@@ -155,7 +155,7 @@ impl World {
             world.later(pause, Event::Start(node));
         }
         world.later(Duration::from_millis(50), Event::Say);
-        world.later(Duration::from_millis(100), Event::Trouble);
+        world.later(Duration::from_millis(100), Event::Harm);
         world
     }
 
@@ -253,7 +253,7 @@ impl World {
             Event::Use(using) => self.use_token(using),
             Event::Stir => self.stir(),
             Event::Say => self.say(),
-            Event::Trouble => self.trouble(),
+            Event::Harm => self.trouble(),
         }
     }
 
