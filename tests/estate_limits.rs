@@ -12,7 +12,7 @@ use uproar_testing::parts::start;
 
 use crate::estate::Process;
 
-/// A shard of so many, with viewers that have not read the last messages.
+/// A shard with viewers that have not read the last messages.
 fn stalled(shards: usize, viewers: usize, messages: usize) -> Process {
     let settings = ShardSettings::open(shards);
     let mut rooms = (1..).map(RoomId::from_random);
