@@ -144,8 +144,7 @@ impl Drop for Attaching<'_> {
 }
 
 impl Registry {
-    /// Loads the stored records of a server alone. What the store was a copy of is not asked: see
-    /// [`Registry::leave_cluster`].
+    /// Loads the stored records of a server alone. Whether the store is the copy of a cluster's is not asked.
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
         let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
         let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
