@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType,
 };
-use async_nats::jetstream::{Context, context::GetStreamErrorKind};
+use async_nats::jetstream::{Context, ErrorCode};
+use tokio::time::Instant;
 
 use super::connect::{self, told};
 use super::fault::ClusterFault;
 use super::names::{Names, PARTS, Part};
 use super::settings::ClusterSettings;
 use uproar_proto::base::limits::{
-    BUCKET_HISTORY, CLUSTER_CALL_MAX, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX,
-    CLUSTER_TOKEN_AGE_SPARE,
+    BUCKET_HISTORY, CLUSTER_CALL_MAX, CLUSTER_HERE, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX,
+    CLUSTER_PEERS_MAX, CLUSTER_TOKEN_AGE_SPARE,
 };
 
 /// Makes what is missing of the cluster's streams and bucket, on brokers that are all asked first. What is there already
@@ -33,15 +37,30 @@ pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
     let brokers = context(connect::connect_once(settings).await?);
     for config in wanted(settings) {
         let stream = config.name.clone();
-        brokers
-            .get_or_create_stream(config)
-            .await
-            .map_err(|error| ClusterFault::Refused {
-                what: format!("to make stream {stream}"),
-                cause: told(&error),
-            })?;
+        let made = make(&brokers, config).await;
+        made.map_err(|error| ClusterFault::Refused {
+            what: format!("to make stream {stream}"),
+            cause: told(&error),
+        })?;
     }
     check(&brokers, settings).await
+}
+
+/// Makes a stream unless it is there. Brokers that were started a moment ago do not see each other yet: then it is
+/// tried again for `CLUSTER_PEERS_MAX`.
+async fn make(brokers: &Context, config: Config) -> Result<(), CreateStreamError> {
+    let deadline = Instant::now() + CLUSTER_PEERS_MAX;
+    loop {
+        let Err(error) = brokers.get_or_create_stream(config.clone()).await else {
+            return Ok(());
+        };
+        let is_alone = matches!(error.kind(), CreateStreamErrorKind::JetStream(refusal)
+            if refusal.error_code() == ErrorCode::CLUSTER_NO_PEERS);
+        if !is_alone || Instant::now() >= deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(CLUSTER_HERE).await;
+    }
 }
 
 /// Looks at the cluster's streams and bucket.

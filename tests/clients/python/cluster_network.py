@@ -66,9 +66,9 @@ class Link:
                 near, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self.serve, args=(near,), daemon=True).start()
+            threading.Thread(target=self.serve, args=(near, listener), daemon=True).start()
 
-    def serve(self, near: socket.socket) -> None:
+    def serve(self, near: socket.socket, listener: socket.socket) -> None:
         self.flows.wait()
         try:
             far = socket.create_connection(("127.0.0.1", self.target), 5)
@@ -80,6 +80,12 @@ class Link:
         for end in pair:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sockets.update(pair)
+        if self.listener is not listener:
+            # Cut meanwhile, perhaps before this pair was among those to reset.
+            for end in pair:
+                self.sockets.discard(end)
+                end.close()
+            return
         back = threading.Thread(target=self.copy, args=(far, near), daemon=True)
         back.start()
         self.copy(near, far)

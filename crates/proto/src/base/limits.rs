@@ -761,6 +761,8 @@ pub const CLUSTER_SUBSCRIPTION_MAX: usize = 16 * 1024;
 pub const CLUSTER_COMMANDS_MAX: usize = 8 * 1024;
 /// A call to the brokers that waits for the streams' leader is given up after this.
 pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
+/// `uproar cluster init` waits this long for brokers that do not see each other yet: an election takes up to 9 s.
+pub const CLUSTER_PEERS_MAX: Duration = Duration::from_secs(15);
 /// Bytes of one stream of logs; a cluster has eight. 50 s of 100,000 messages a second; the oldest go first.
 pub const CLUSTER_LOG_BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// An append or a read that is not answered after this is asked again: many times what a quorum under load takes, and
