@@ -54,6 +54,7 @@ impl<T: Refusable> MailboxSender<T> {
 impl<T: MustArrive> MailboxSender<T> {
     /// Sends `item`, in order. While the mailbox is full it is kept on this side, until [`MailboxSender::flush`]
     /// finds room or the receiver's thread has ended.
+    #[inline]
     pub fn deliver(&mut self, item: T) {
         if !self.kept.is_empty() {
             self.kept.push_back(item);

@@ -37,6 +37,7 @@ impl<T> Wheel<T> {
     }
 
     /// Makes `entry` come out of [`Wheel::expire`] once `due` has passed.
+    #[inline]
     pub fn insert(&mut self, due: Tick, entry: T) {
         let number = self.slot_number(due) + 1;
         let horizon = self.position + SLOT_COUNT - 1;
@@ -45,6 +46,7 @@ impl<T> Wheel<T> {
     }
 
     /// Moves every due entry into `due`.
+    #[inline]
     pub fn expire(&mut self, now: Tick, due: &mut Vec<T>) {
         let current = self.slot_number(now);
         let turns = (current + 1).saturating_sub(self.position).min(SLOT_COUNT);
