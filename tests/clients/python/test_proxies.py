@@ -195,7 +195,7 @@ def test_the_api_works_behind_a_proxy_and_sees_its_caller(proxy, server):
     http_client = http.client.HTTPConnection("127.0.0.1", proxy.api, 60, source_address=(VIEWER, 0))
     http_client.request("POST", "/ListRooms", "{}", {"X-Forwarded-For": FORGED})
     assert http_client.getresponse().status == 403
-    lines = server.await_log(f'"{VIEWER}', start=len(before))
+    lines = server.await_log(f'"{VIEWER}', start=len(before.encode()))
     assert FORGED not in lines, lines
 
 

@@ -41,7 +41,19 @@ NOT_LIVE = {
     "control.listen": ("127.0.0.1:1", UPGRADE),
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
+    "cluster.name": ("main", NEVER),
+    "cluster.node": ("chat-1", UPGRADE),
+    "cluster.servers": (["nats://127.0.0.1:1"], UPGRADE),
+    "cluster.credentials": ("/tmp/nats.nk", UPGRADE),
+    "cluster.tls_ca": ("/tmp/ca.pem", UPGRADE),
+    "cluster.tls_certificate": ("/tmp/node.pem", UPGRADE),
+    "cluster.tls_key": ("/tmp/node-key.pem", UPGRADE),
+    "cluster.secret_file": ("/tmp/cluster.key", UPGRADE),
+    "cluster.replicas": (1, UPGRADE),
+    "cluster.linger_ms": (20, UPGRADE),
 }
+# A file with a part of them only is refused before it is compared.
+CLUSTER = {key: value for key, (value, _) in NOT_LIVE.items() if key.startswith("cluster.")}
 # Live keys that a test of this file covers, by `covers`.
 LIVE: set[str] = set()
 # Live keys whose effect needs thousands of connections or days: unit tests have it (`set_limits`, `set_ceiling`,
@@ -156,7 +168,8 @@ def test_a_key_that_is_not_live_refuses_the_whole_file_by_name(server, key):
     value, step = NOT_LIVE[key]
     arn = room(server)
     beside = {"quotas.operations": ["ListRooms=1"], "keys": [OTHER_KEY], "messaging.origins": ["https://a.example"]}
-    result, lines = server.reload({key: value, **beside})
+    with_it = CLUSTER if key in CLUSTER else {}
+    result, lines = server.reload({key: value, **with_it, **beside})
     assert result == "error"
     (refusal,) = [line["error"] for line in lines if line["level"] == "ERROR"]
     assert key in refusal and step in refusal and "quotas.operations" not in refusal, refusal
@@ -803,7 +816,8 @@ def upgradable(settings: dict[str, object]):
         server.stop()
 
 
-@pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE])
+# A server alone has no use for the keys of a cluster, and in a cluster `uproar upgrade` says what to do instead.
+@pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE and key not in CLUSTER])
 def test_an_upgrade_does_what_a_reload_refuses(key):
     """Goal: the next step is a true one: after `uproar upgrade` the value is taken over, the viewer is still there, and
     the new process reloads."""

@@ -211,9 +211,9 @@ class Server:
         return self.log_path.read_text(errors="replace")[-8000:]
 
     def await_log(self, text: str, start: int = 0, seconds: float = 60) -> str:
-        """The log from `start` on, once it holds `text`: a thread of its own writes it, behind the answers."""
+        """The log from its byte `start` on, once it holds `text`: a thread of its own writes it, behind the answers."""
         deadline = time.monotonic() + seconds
-        while text not in (lines := self.log_path.read_text(errors="replace")[start:]):
+        while text not in (lines := self.log_path.read_bytes()[start:].decode(errors="replace")):
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{lines[-8000:]}"
             time.sleep(0.02)
         return lines
