@@ -721,8 +721,6 @@ pub const CLUSTER_GRACE: Duration = Duration::from_millis(500);
 /// How much later than the one before it each further node takes over: the condition decides between two, but one
 /// is cheaper.
 pub const CLUSTER_RANK: Duration = Duration::from_secs(1);
-/// A home keeps its hash slot for this long, however silent it is: its `Takeover` was a sign of life.
-pub const CLUSTER_TAKEOVERS_APART: Duration = Duration::from_secs(1);
 /// A node gets hash slots of healthy homes once it has been ready for this long: a node that restarts in a circle
 /// moves none.
 pub const CLUSTER_READY_MIN: Duration = Duration::from_secs(5);

@@ -333,7 +333,6 @@ impl Engine {
             .take()
             .filter(|successor| successor.to == home);
         state.home = Some((home, epoch));
-        state.home_since = now;
         state.archived = archived;
         state.kept.renumber(now);
         self.is_rebalance_due |= self.moves.contains(&slot);

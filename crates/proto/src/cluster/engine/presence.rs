@@ -5,9 +5,7 @@ use bytes::Bytes;
 use super::Engine;
 use super::io::Output;
 use crate::base::clock::Tick;
-use crate::base::limits::{
-    CLUSTER_GRACE, CLUSTER_HERE, CLUSTER_MOVES_MAX, CLUSTER_RANK, CLUSTER_TAKEOVERS_APART,
-};
+use crate::base::limits::{CLUSTER_GRACE, CLUSTER_HERE, CLUSTER_MOVES_MAX, CLUSTER_RANK};
 use crate::cluster::append::Cause;
 use crate::cluster::assign::{Candidate, best, rank};
 use crate::cluster::author::Successor;
@@ -74,8 +72,6 @@ impl Engine {
                 let dead = self.peers.dead_since(home, now);
                 let dead = dead.filter(|since| may && *since <= now)?;
                 let due = dead.after(CLUSTER_GRACE).max(self.peers.overdue(home));
-                // Nodes that append but do not hear each other would take it from one another without end.
-                let due = due.max(state.home_since.after(CLUSTER_TAKEOVERS_APART));
                 (due, Cause::Failed)
             }
             None if !may => return None,

@@ -43,8 +43,6 @@ pub(super) struct Slot {
     pub reader: Reader,
     /// The home, and its epoch.
     pub home: Option<(Incarnation, Epoch)>,
-    /// When its `Takeover` was read.
-    pub home_since: Tick,
     /// Since when there is no home, while there is none.
     pub vacant_since: Tick,
     /// Whom the home before asked to take over, while there is none.
@@ -73,7 +71,6 @@ impl Slot {
         Self {
             reader: Reader::new(now),
             home: None,
-            home_since: now,
             vacant_since: now,
             successor: None,
             archived: Sequence::default(),

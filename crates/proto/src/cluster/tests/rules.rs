@@ -251,25 +251,6 @@ fn silence_is_judged_by_who_hears_itself() {
     assert!(matches!(content, Content::Takeover { home: ME, .. }));
 }
 
-/// Goal: two nodes that append but do not hear each other take a hash slot from one another at a pace.
-#[test]
-fn take_overs_have_a_pace() {
-    let mut single = Single::new(&[(9, takeover(OTHER, 3))], &[]);
-    single.pass(6_000);
-    let (attempt, ..) = single.take_append();
-    single.appended(attempt, AppendOutcome::Ok(Sequence(10)));
-    assert_eq!(single.home(), Some((ME, Epoch(10))));
-    for sequence in [11, 13, 15] {
-        single.record(sequence, takeover(OTHER, sequence - 1));
-        single.pass(900);
-        assert!(!single.is_append_wanted(), "the other one has just spoken");
-        single.pass(200);
-        let (attempt, expected, _) = single.take_append();
-        assert_eq!(expected, sequence);
-        single.appended(attempt, AppendOutcome::Ok(Sequence(sequence + 1)));
-    }
-}
-
 /// Goal: brokers' word that nobody takes a home's messages is shared, and acted on when its sign of life is overdue; a sign of
 /// life refutes it.
 #[test]
