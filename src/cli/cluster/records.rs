@@ -4,6 +4,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::print;
 use crate::cli::place::{Place, Placed};
 use crate::clock;
+use crate::cluster::bucket::Bucket;
 use crate::cluster::{self, ClusterSettings};
 use crate::control::access::keyfile::KeyFile;
 use crate::control::registry::ClusterSecret;
@@ -38,13 +39,8 @@ impl RecordsCommand {
         }
         let records = records(&placed, &cluster, secret)?;
         let written = with_brokers(async {
-            cluster::setup(&cluster)
-                .await
-                .map_err(|error| run(&error))?;
-            let bucket = cluster::open(&cluster).await.map_err(|error| run(&error))?;
-            admin::init(&bucket, records)
-                .await
-                .map_err(|error| run(&error))
+            let written = admin::init(&bucket(&cluster).await?, records).await;
+            written.map_err(|error| run(&error))
         })?;
         let (name, Written { made, found, .. }) = (&cluster.name, written);
         print(&if written.was_whole {
@@ -63,13 +59,8 @@ impl RecordsCommand {
         let secret = ClusterSecret::read(&cluster.secret_file).map_err(|error| run(&error))?;
         let records = records(&placed, &cluster, secret)?;
         let written = with_brokers(async {
-            cluster::setup(&cluster)
-                .await
-                .map_err(|error| run(&error))?;
-            let bucket = cluster::open(&cluster).await.map_err(|error| run(&error))?;
-            admin::restore(&bucket, records)
-                .await
-                .map_err(|error| run(&error))
+            let written = admin::restore(&bucket(&cluster).await?, records).await;
+            written.map_err(|error| run(&error))
         })?;
         let Written { made, found, .. } = written;
         print(&if written.was_whole {
@@ -94,6 +85,14 @@ impl RecordsCommand {
         };
         Ok((placed, cluster))
     }
+}
+
+/// The cluster's bucket; what is missing of it and of the streams is made.
+async fn bucket(cluster: &ClusterSettings) -> Result<Bucket, Failure> {
+    let made = cluster::setup(cluster).await;
+    made.map_err(|error| run(&error))?;
+    let opened = cluster::open(cluster).await;
+    opened.map_err(|error| run(&error))
 }
 
 /// All that the node has.

@@ -71,12 +71,7 @@ pub(super) fn entry(origin: Incarnation, number: u64) -> Entry {
     }
 }
 
-pub(super) fn takeover(home: Incarnation, previous: u64) -> Bytes {
-    let content = Content::Takeover {
-        home,
-        archived: Sequence(0),
-        known: Sequence(previous),
-    };
+fn record(previous: u64, content: Content) -> Bytes {
     let previous = Sequence(previous);
     Record {
         previous,
@@ -84,6 +79,15 @@ pub(super) fn takeover(home: Incarnation, previous: u64) -> Bytes {
         content,
     }
     .encode()
+}
+
+pub(super) fn takeover(home: Incarnation, previous: u64) -> Bytes {
+    let content = Content::Takeover {
+        home,
+        archived: Sequence(0),
+        known: Sequence(previous),
+    };
+    record(previous, content)
 }
 
 pub(super) fn batch(home: Incarnation, epoch: u64, previous: u64, entries: Vec<Entry>) -> Bytes {
@@ -94,13 +98,7 @@ pub(super) fn batch(home: Incarnation, epoch: u64, previous: u64, entries: Vec<E
         archived: Sequence(0),
         entries,
     });
-    let previous = Sequence(previous);
-    Record {
-        previous,
-        sent: UnixTime::from_secs(3),
-        content,
-    }
-    .encode()
+    record(previous, content)
 }
 
 impl Single {
