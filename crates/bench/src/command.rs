@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use crate::cluster::Cluster;
 use crate::connect::Connect;
 use crate::crowd::Crowd;
 use crate::fanout::Fanout;
@@ -56,6 +57,9 @@ enum Measurement {
     Scale(Scale),
     /// The kernel's line: deliveries per second by a loop of plain sends, without any server
     Floor(Floor),
+    /// Three nodes on three brokers beside one alone: latency added, processor time, records and joins a second,
+    /// failovers, memory
+    Cluster(Cluster),
     /// What a crowd asks of the nodes and brokers of a cluster, by sums over measured costs, and which
     /// limit comes first; nothing is run
     Plan(PlanCommand),
@@ -92,6 +96,7 @@ impl Bench {
             Measurement::Sweep(sweep) => sweep.run(&environment),
             Measurement::Scale(scale) => scale.run(&environment),
             Measurement::Floor(floor) => floor.run(&environment),
+            Measurement::Cluster(cluster) => cluster.run(&environment),
             Measurement::Plan(plan) => plan.run(),
             Measurement::Loopback(loopback) => loopback.run(),
             Measurement::Worker => Ok(worker::run(program)?),

@@ -27,6 +27,7 @@
     reason = "figures for people, not counts that must be exact"
 )]
 
+mod cluster;
 mod command;
 mod connect;
 mod crowd;

@@ -116,7 +116,7 @@ impl Drop for OwnChild {
 
 /// Returns a port that was free a moment ago, below the range of outgoing connections: a connection
 /// to a port of that range, at which nobody listens yet, may be connected to itself.
-fn free_port() -> Result<SocketAddr, BenchError> {
+pub(super) fn free_port() -> Result<SocketAddr, BenchError> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
     let outgoing = range.split_whitespace().next().map(str::parse);
     let outgoing: u16 = outgoing.and_then(Result::ok).unwrap_or(PORTS_FROM);

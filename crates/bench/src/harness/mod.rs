@@ -3,6 +3,8 @@
 //! | files | subject |
 //! |---|---|
 //! | `target`, `server`, `child`, `api`, `program` | the server under test |
+//! | `nodes` | nodes of a cluster, and their brokers, as processes |
+//! | `across` | viewers of the same rooms at several nodes, and what they miss |
 //! | `viewer`, `handshake`, `stream`, `sample`, `drain` | viewers' connections |
 //! | `client_protocol`, `websocket`, `nats`, `frame`, `message` | the bytes on them |
 //! | `load`, `search`, `background_room`, `speakers`, `workers` | load, and the highest rate |
@@ -10,6 +12,7 @@
 //! | `machine`, `netlink`, `poll` | the operating system |
 //! | `ages`, `report`, `plot`, `flags`, `error` | figures, pictures, flags' values |
 
+pub(crate) mod across;
 pub(crate) mod ages;
 pub(crate) mod api;
 pub(crate) mod background_room;
@@ -25,6 +28,7 @@ pub(crate) mod machine;
 pub(crate) mod message;
 mod nats;
 pub(crate) mod netlink;
+pub(crate) mod nodes;
 pub(crate) mod plain_sends;
 pub(crate) mod plot;
 pub(crate) mod poll;
