@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use uproar::clock::Clock;
+use uproar::net::backend::Kind;
 use uproar::shard::command::Refused;
 use uproar::shard::gateway::Gateway;
 use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig, HandshakeSettings};
@@ -32,7 +33,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(io: Kind) -> Self {
         let settings = ShardSettings {
             echo: true,
             ..ShardSettings::open(SHARDS)
@@ -52,6 +53,7 @@ impl World {
         let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let mut shards = start(Plan {
             settings: settings.clone(),
+            io,
             // One socket, which both shards accept from.
             listeners: Listeners::deal(&[&sockets[0]], SHARDS).unwrap(),
             rooms: vec![(room, room_settings())],
@@ -117,10 +119,14 @@ impl World {
 }
 
 /// Goal: closed doors keep newcomers waiting and end the handshakes in progress within the deadline, each way that
-/// can go; then they open again. Method: one world through all of it.
+/// can go; then they open again. Method: one world through all of it, with rings and with epoll.
 #[test]
 fn doors_close_and_open_again() {
-    let mut world = World::new();
+    through_all(World::new(Kind::IoUring));
+    through_all(World::new(Kind::Epoll));
+}
+
+fn through_all(mut world: World) {
     let status = |mut client: &TcpStream| {
         let mut answer = [0; 12];
         client.read_exact(&mut answer).map(|()| answer)

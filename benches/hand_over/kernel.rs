@@ -22,6 +22,8 @@ struct Frozen<'a> {
 }
 
 impl Leaving for Frozen<'_> {
+    type Place = FixedPlace;
+
     fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
         let page = self.places.iter().skip(self.next).take(most);
         let page: Vec<_> = page.map(|place| (*place, RECORD.to_vec())).collect();

@@ -59,10 +59,16 @@ impl HealthCommand {
             ready,
             viewers,
             rooms,
+            io,
+            io_uring_refused,
         } = health;
         let ready = if ready { "ready" } else { "not ready" };
+        let refused = io_uring_refused.map_or_else(String::new, |why| {
+            format!("io_uring cannot be used: {why}\n")
+        });
         print(&format!(
-            "process {pid}, uproar {version} (commit {commit}): {state}, {ready}, {viewers} viewers, {rooms} rooms\n"
+            "process {pid}, uproar {version} (commit {commit}): {state}, {ready}, {viewers} viewers, {rooms} rooms, {io}\n\
+             {refused}"
         ))
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::output::show;
 use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
+use crate::net::backend::Kind;
 use crate::server::Ready;
 
 pub(super) fn print(ready: &Ready, data_dir: &Path) {
@@ -23,6 +24,11 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     } else {
         String::new()
     };
+    // The usual needs no line.
+    let io = match ready.io.kind {
+        Kind::IoUring => String::new(),
+        Kind::Epoll => format!("  Served with      {}\n", ready.io),
+    };
     let text = format!(
         "
   Uproar is ready.
@@ -31,7 +37,7 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
   Messaging        {messaging}
   Control plane    {control}
   Room 'lobby'     {room}
-
+{io}
   Shell, for the AWS CLI and every SDK:
   export AWS_ENDPOINT_URL_IVSCHAT={control} AWS_REGION={DEV_REGION} AWS_DEFAULT_REGION={DEV_REGION}
   export AWS_ACCESS_KEY_ID={DEV_KEY_ID} AWS_SECRET_ACCESS_KEY={DEV_SECRET}{trust}

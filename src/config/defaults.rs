@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Cluster, Control, Delivery, Drain, Forwarded, Log, Logging, Messaging, Profile, Quotas, Raw,
-    Review, Server, SlowClient, Tls, Tokens,
+    Cluster, Control, Delivery, Drain, Forwarded, IoChoice, Log, Logging, Messaging, Profile,
+    Quotas, Raw, Review, Server, SlowClient, Tls, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
@@ -38,6 +38,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             },
             shards,
             pin: shards <= cores,
+            io: IoChoice::Auto,
         },
         messaging: Messaging {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),

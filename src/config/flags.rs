@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::listen;
-use super::raw::Profile;
+use super::raw::{IoChoice, Profile};
 
 /// What can be said on the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,6 +27,9 @@ pub struct Flags {
     /// Shard threads, one a core [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole)]
     pub shards: Option<u32>,
+    /// What moves viewers' bytes; auto: io_uring if the kernel allows it, else epoll
+    #[arg(long, value_enum)]
+    pub io: Option<IoChoice>,
     /// Rates: the managed service's, or none
     #[arg(long, value_enum)]
     pub quotas: Option<Profile>,
@@ -66,6 +69,11 @@ impl Flags {
                 "server.shards",
                 "--shards",
                 self.shards.map(|count| Value::Integer(count.into())),
+            ),
+            (
+                "server.io",
+                "--io",
+                self.io.map(|choice| text(&choice.name())),
             ),
             (
                 "quotas.profile",

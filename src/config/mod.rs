@@ -39,7 +39,7 @@ pub use mode::{
     DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode, dev_cluster_dir,
     dev_data_dir, dev_node_dir, dev_node_file,
 };
-pub use raw::{Profile, TlsListeners};
+pub use raw::{IoChoice, Profile, TlsListeners};
 pub use reloading::Reloading;
 pub use running::{Reread, Running};
 pub use schema::SAMPLE;

@@ -36,6 +36,31 @@ pub(super) struct Server {
     pub(super) data_dir: PathBuf,
     pub(super) shards: usize,
     pub(super) pin: bool,
+    pub(super) io: IoChoice,
+}
+
+/// Which interface of the kernel moves the bytes of viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum IoChoice {
+    /// `io_uring` if the kernel lets the server use it, else epoll.
+    Auto,
+    /// `io_uring`, or no start.
+    IoUring,
+    /// Epoll, which every kernel and every container allows.
+    Epoll,
+}
+
+impl IoChoice {
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("server.data_dir", Never),
     ("server.shards", Upgrade),
     ("server.pin", Upgrade),
+    ("server.io", Upgrade),
     ("messaging.listen", Upgrade),
     ("messaging.origins", Live),
     ("messaging.trusted_proxies", Live),

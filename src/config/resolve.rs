@@ -58,6 +58,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         review,
         account,
         pin: server.pin,
+        io: server.io,
         api_rates: rates(&raw.quotas, &check)?,
         token_life,
         drain: DrainSettings {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::mode::Mode;
-use super::raw::TlsListeners;
+use super::raw::{IoChoice, TlsListeners};
 use crate::cluster::ClusterSettings;
 use crate::control::ControlAdmissionSettings;
 use crate::control::access::AccessKey;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub review: ReviewSettings,
     /// Whether shards are pinned to CPUs.
     pub pin: bool,
+    /// What moves the bytes of viewers.
+    pub io: IoChoice,
     /// API calls per second.
     pub api_rates: Rates,
     /// How long a token may be used to connect.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
+use super::backend::Received;
 use uproar_proto::base::limits::{PARSE_PADDING_BYTES, RECEIVE_BUFFER_BYTES};
 
 const PAGE_BYTES: usize = 4096;
@@ -62,6 +63,16 @@ impl ReceivedBuffer {
     /// Number of the ring that owns the buffer.
     pub(super) fn ring(&self) -> u16 {
         self.ring
+    }
+}
+
+impl Received for ReceivedBuffer {
+    fn bytes(&mut self) -> &mut [u8] {
+        Self::bytes(self)
+    }
+
+    fn received(&self) -> usize {
+        Self::received(self)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The interface between a shard's core and the kernel: state machines on one side, rings on the other.
+//! The interface between a shard's core and the kernel: state machines on one side, rings or epoll on the other.
 //!
-//! [`super::rings::Rings`] implements it with io_uring; the simulation implements it with queues and a
+//! [`super::rings::Rings`] implements it with io_uring, [`super::epoll::Epoll`] without; the simulation implements it with queues and a
 //! seed. The core never sees a descriptor.
 
 #![expect(
@@ -64,11 +64,16 @@ impl SendBuffer {
         len - self.done
     }
 
+    /// Returns the bytes not yet sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `as_ptr` promises that this many bytes are initialised, immutable and alive.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.remaining()) }
+    }
+
     /// Copies the first `bytes_max` bytes not yet sent, for an `Io` that is not the kernel.
     pub fn copy(&self, bytes_max: usize) -> Vec<u8> {
         let len = self.remaining().min(bytes_max);
-        // SAFETY: `as_ptr` promises that this many bytes are initialised and alive.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), len) }.to_vec()
+        self.bytes()[..len].to_vec()
     }
 
     /// Marks `sent` more bytes as sent.

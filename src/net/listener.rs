@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::event;
@@ -23,7 +24,7 @@ impl Listener {
     /// The kernel's errors: no memory or descriptor to watch it with.
     pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self(event::watch(listener)?))
+        Ok(Self(event::watch(listener, Interest::READABLE)?))
     }
 
     /// Waits for connections and accepts those that have arrived, at most `most`.

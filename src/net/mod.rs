@@ -1,6 +1,9 @@
-//! Bytes in and out: the shard's ring, sockets, TLS. The only layer with `unsafe`.
+//! Bytes in and out: the shard's rings or epoll, sockets, TLS. The only layer with `unsafe`.
 
+pub mod backend;
 pub(crate) mod buffers;
+pub mod capacity;
+pub mod epoll;
 pub(crate) mod event;
 pub(crate) mod inherited;
 pub mod io;

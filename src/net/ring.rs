@@ -22,6 +22,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use self::cancels::Cancels;
 use self::refusals::Refusals;
+use super::backend;
 use super::buffers::{Buffers, ReceivedBuffer};
 use super::io::{Key, Queued, SendBuffer, Shutdown};
 use uproar_proto::base::limits::{
@@ -63,37 +64,8 @@ const OPERATIONS: [(u8, &str); 8] = [
     (opcode::Close::CODE, "close"),
 ];
 
-/// A completion that the kernel reported.
-#[derive(Debug)]
-pub enum Completion {
-    /// Bytes arrived, or the receive ended.
-    Received {
-        /// The connection.
-        key: Key,
-        /// The bytes; `None` at the end (`Ok(0)`) and on errors.
-        buffer: Option<ReceivedBuffer>,
-        /// Length, 0 at the end of the stream, or the error.
-        result: io::Result<usize>,
-        /// Whether the receive continues without a new submission.
-        more: bool,
-    },
-    /// A send ended, perhaps short.
-    Sent {
-        /// The connection.
-        key: Key,
-        /// The sent bytes; not yet advanced.
-        outgoing: SendBuffer,
-        /// Bytes the kernel took.
-        result: io::Result<usize>,
-    },
-    /// A socket is writable, or broken.
-    Writable {
-        /// The connection.
-        key: Key,
-        /// The bytes that waited.
-        outgoing: SendBuffer,
-    },
-}
+/// A completion of a ring.
+pub type Completion = backend::Completion<ReceivedBuffer>;
 
 /// The sizes of a ring.
 #[derive(Debug, Clone, Copy)]

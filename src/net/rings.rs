@@ -11,6 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 use rustix::event::EventfdFlags;
 use rustix::process::{Resource, getrlimit};
 
+use super::backend::{Backend, Kind};
 use super::buffers::ReceivedBuffer;
 use super::io::{Io, Key, Queued, SendBuffer, Shutdown};
 use super::ring::{Completion, FixedIndex, Ring, Sizes, hand_over};
@@ -95,6 +96,22 @@ impl Rings {
     pub fn try_out(&mut self) -> io::Result<Vec<&'static str>> {
         self.all[0].enter()?;
         self.all[0].missing_operations()
+    }
+
+    /// Tries out rings far smaller than a shard's; as [`Rings::try_out`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Ring::new`].
+    pub fn try_small() -> io::Result<Vec<&'static str>> {
+        Self::of(Sizes {
+            places: 8,
+            entries: 8,
+            completions: 16,
+            buffers: 1,
+            buffers_further: 1,
+        })?
+        .try_out()
     }
 
     /// Whether this kernel can make plain descriptors of fixed files, which a hand-over needs: Linux 6.8.
@@ -287,6 +304,65 @@ impl Io for Rings {
 
     fn close(&mut self, file: FixedFile) {
         self.ring(&file).close(file.place);
+    }
+}
+
+impl Backend for Rings {
+    const KIND: Kind = Kind::IoUring;
+
+    type Buffer = ReceivedBuffer;
+    type Place = FixedPlace;
+
+    fn set_up() -> io::Result<Self> {
+        Self::new()
+    }
+
+    fn event(&self) -> BorrowedFd<'_> {
+        Self::event(self)
+    }
+
+    fn signal(&mut self, on: bool) {
+        Self::signal(self, on);
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        Self::enter(self)
+    }
+
+    fn next_completion(&mut self) -> Option<Completion> {
+        Self::next_completion(self)
+    }
+
+    fn has_completions(&mut self) -> bool {
+        Self::has_completions(self)
+    }
+
+    fn recycle(&mut self, buffer: ReceivedBuffer) {
+        Self::recycle(self, buffer);
+    }
+
+    fn take_queued(&mut self) -> Queued {
+        Self::take_queued(self)
+    }
+
+    fn rings(&self) -> usize {
+        self.count()
+    }
+
+    fn overflows(&mut self) -> u32 {
+        self.overflow_count()
+    }
+
+    fn place(file: &FixedFile) -> FixedPlace {
+        file.place()
+    }
+
+    fn detach(
+        &mut self,
+        places: &[FixedPlace],
+        others: &mut Vec<Completion>,
+    ) -> io::Result<Vec<OwnedFd>> {
+        Self::detach(self, places, others)
     }
 }
 

@@ -57,7 +57,9 @@ pub(crate) enum StartError {
         cause: io::Error,
     },
     /// `io_uring` is missing or forbidden.
-    #[error("io_uring cannot be used: {cause}. {remedy}")]
+    #[error(
+        "io_uring cannot be used: {cause}. {remedy}. Or serve with epoll: `io = \"epoll\"` in [server], --io epoll"
+    )]
     Ring {
         /// The cause.
         cause: io::Error,

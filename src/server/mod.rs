@@ -8,6 +8,7 @@ mod dev_cluster;
 mod drain;
 mod error;
 mod heartbeat;
+mod io;
 mod keys;
 mod listeners;
 mod node;
@@ -38,6 +39,7 @@ pub(crate) use dev_cluster::{
     DEV_CLUSTER_PAGE, DevClusterError, TETHER, dev_ports, run_dev_cluster, tether,
 };
 pub(crate) use error::StartError;
+pub(crate) use io::ChosenIo;
 pub(crate) use keys::{load_keyring, nonce, open_or_make, rotate_keyring};
 pub(crate) use orders::Ended;
 pub(crate) use preflight::raise_descriptor_limit;
@@ -64,6 +66,8 @@ pub(crate) struct Ready {
     pub control_tls: bool,
     /// ARN of the ready room, in dev.
     pub room: Option<String>,
+    /// What moves the bytes of viewers.
+    pub io: ChosenIo,
 }
 
 /// Whether a start would accept the certificate and key that `settings` names. Changes nothing. Returns the start's

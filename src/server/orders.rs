@@ -384,7 +384,10 @@ impl Orders {
     /// Answers beside whatever is being done.
     fn health(&self, reply: Reply) {
         let Subjects {
-            drains, supervisor, ..
+            drains,
+            supervisor,
+            upgrade,
+            ..
         } = &self.subjects;
         let health = Health {
             pid: std::process::id(),
@@ -395,6 +398,8 @@ impl Orders {
                 && (drains.control.cluster()).is_none_or(|cluster| cluster.ready().is_ok()),
             viewers: drains.progress.left(),
             rooms: drains.progress.rooms(),
+            io: upgrade.io().kind.name().to_owned(),
+            io_uring_refused: upgrade.io().refused.clone(),
         };
         let supervisor = supervisor.clone();
         tokio::task::spawn_local(async move {

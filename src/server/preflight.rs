@@ -12,9 +12,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, getuid, setrlimit};
 use super::error::StartError;
 use crate::config::Settings;
 use crate::durable;
-use crate::net::rings;
+use crate::net::backend::Kind;
+use crate::net::capacity::{Descriptors, divide, kept};
 use crate::shard::carry::batch_viewers;
-use uproar_proto::base::limits::{CARRY_WINDOW, DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD};
+use uproar_proto::base::limits::CARRY_WINDOW;
 
 /// Held for the server's lifetime: no second server takes the same directory, nor, through `SO_REUSEPORT`, silently
 /// half of its connections.
@@ -177,67 +178,62 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     };
     // Without the right to raise it, the current limit remains.
     let _as_it_is = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    open_files()
 }
 
 /// Lowers the bounds on connections to what the limit on open files allows, which is raised first.
-pub(super) fn fit(settings: &mut Settings, shards: usize) -> Result<(), StartError> {
+pub(super) fn fit(settings: &mut Settings, io: Kind, shards: usize) -> Result<(), StartError> {
+    let all = descriptors(io, shards)?;
+    let allowed = usize::try_from(all.connections).unwrap_or(usize::MAX);
     let wanted = settings.shard.connections_max;
-    settings.shard.connections_max = descriptors(wanted, shards)?;
-    // Descriptors beyond those that the server always needs.
-    let spare = spare_descriptors(shards);
+    if allowed < wanted {
+        let share = match io {
+            Kind::IoUring => "bounds the tables of the rings",
+            Kind::Epoll => "counts each viewer with epoll (server.io)",
+        };
+        tracing::warn!(
+            allowed,
+            wanted,
+            open_files = open_files(),
+            "the limit on open files allows fewer connections than quotas.connections, as it {share}; \
+             raise LimitNOFILE= to have them all"
+        );
+    }
+    settings.shard.connections_max = wanted.min(allowed);
+    let spare = usize::try_from(all.handshakes).unwrap_or(usize::MAX);
     settings.accept = settings.accept.clone().within(spare / 2 / shards);
     settings.control_admission = settings.control_admission.clone().within(spare / 4);
     Ok(())
 }
 
-/// Raises the limit on open files to its maximum, and returns how many connections it allows, at most `wanted`.
-fn descriptors(wanted: usize, shards: usize) -> Result<usize, StartError> {
-    let current = raise_descriptor_limit();
-    let of_shards = DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
-    let needed = DESCRIPTORS_MIN + of_shards;
-    if current < needed {
-        return Err(StartError::Descriptors {
-            limit: current,
-            needed,
-        });
-    }
+/// Raises the limit on open files to its maximum, and divides it.
+fn descriptors(io: Kind, shards: usize) -> Result<Descriptors, StartError> {
+    let limit = raise_descriptor_limit();
     let shards = u64::try_from(shards).expect("a few shards");
-    let allowed = rings::capacity(current, needed, shards);
-    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-    if allowed < wanted {
-        tracing::warn!(
-            allowed,
-            wanted,
-            open_files = current,
-            "the limit on open files allows fewer connections than quotas.connections; \
-             raise LimitNOFILE= to have them all"
-        );
+    let needed = kept(shards);
+    if limit < needed {
+        return Err(StartError::Descriptors { limit, needed });
     }
-    Ok(wanted.min(allowed))
+    Ok(divide(io, limit, shards))
+}
+
+fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Lets the kernel make the descriptor table as large as the hand-over of `shards` shards needs it. To enlarge the table of a
 /// process with several threads takes the kernel some 10 ms each time: now nobody waits for it, in a hand-over all viewers would.
-pub(super) fn grow_descriptor_table(shards: usize) {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+pub(super) fn grow_descriptor_table(io: Kind, shards: usize) {
+    let limit = open_files();
     let window = usize::try_from(CARRY_WINDOW).expect("a few batches");
-    let on_the_way = batch_viewers(limit, shards) * shards * window;
-    let others =
-        DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * u64::try_from(shards).expect("a few shards");
-    let last = others
+    let of_shards = u64::try_from(shards).expect("a few shards");
+    let passing = divide(io, limit, of_shards).passing;
+    let on_the_way = batch_viewers(passing, shards) * shards * window;
+    let last = kept(of_shards)
         .saturating_add(u64::try_from(on_the_way).unwrap_or(u64::MAX))
         .min(limit)
         - 1;
     let last = i32::try_from(last).unwrap_or(i32::MAX);
     // Tables do not shrink. One that stays small costs time later, and nothing else.
     let _grown = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), last);
-}
-
-/// Descriptors that remain beyond the permanent needs of `shards` shards and the rest of the server.
-fn spare_descriptors(shards: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let shards = u64::try_from(shards).expect("a few shards");
-    let spare = limit.saturating_sub(DESCRIPTORS_MIN + DESCRIPTORS_PER_SHARD * shards);
-    usize::try_from(spare).unwrap_or(usize::MAX)
 }

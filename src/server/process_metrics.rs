@@ -11,12 +11,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock;
 use crate::exposition::{Exposition, Family};
+use crate::net::backend::Kind;
 use uproar_proto::base::clock::UnixTime;
 
 /// Metrics of this process.
 pub(super) struct ProcessMetrics {
     // Since the Unix epoch.
     started: UnixTime,
+    io: Kind,
 }
 
 /// Fields of `/proc/self/stat`.
@@ -36,9 +38,9 @@ struct Sockets {
 
 impl ProcessMetrics {
     /// Call at the process's start.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(io: Kind) -> Self {
         let started = clock::unix_now();
-        Self { started }
+        Self { started, io }
     }
 
     /// Adds everything to `/metrics`.
@@ -57,6 +59,7 @@ impl ProcessMetrics {
             ),
         ];
         page.family(&BUILD).add(&build, 1);
+        page.family(&IO).add(&[("backend", self.io.name())], 1);
         let spent = clock_gettime(ClockId::ProcessCPUTime);
         let spent = Duration::try_from(spent).unwrap_or_default();
         page.single(&CPU, spent.as_secs_f64());
@@ -69,6 +72,10 @@ impl ProcessMetrics {
 }
 
 const BUILD: Family = Family::gauge("uproar_build_info", "Which build this is; always 1.");
+const IO: Family = Family::gauge(
+    "uproar_io_info",
+    "What moves the bytes of viewers: io_uring or epoll; always 1.",
+);
 const CPU: Family = Family::counter(
     "process_cpu_seconds_total",
     "CPU time of all threads, user and system, in seconds.",
@@ -88,7 +95,7 @@ const RESIDENT: Family = Family::gauge(
 );
 const OPEN_FDS: Family = Family::gauge(
     "process_open_fds",
-    "Open file descriptors; viewers take none.",
+    "Open file descriptors; viewers take one each with epoll, none with io_uring.",
 );
 const MAX_FDS: Family = Family::gauge("process_max_fds", "Limit on open file descriptors.");
 const TCP_MEMORY: Family = Family::gauge(
@@ -211,7 +218,7 @@ mod tests {
     #[test]
     fn this_process_is_shown() {
         let mut page = Exposition::new();
-        ProcessMetrics::new().render(&mut page);
+        ProcessMetrics::new(Kind::Epoll).render(&mut page);
         let out = page.into_text();
         let value = |name: &str| -> f64 {
             let mut lines = out

@@ -35,6 +35,7 @@ use crate::control::review::Reviews;
 use crate::control::{Control, ControlChange};
 use crate::durable::Watched;
 use crate::logging;
+use crate::net::backend::Kind;
 use crate::shard::command::ChangedSettings;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
@@ -58,6 +59,7 @@ pub(super) struct Live {
     pub(super) keyring: LiveKeyring,
     pub(super) tls: LiveTls,
     pub(super) gateway: Gateway,
+    pub(super) io: Kind,
     pub(super) archive: Archive,
     pub(super) reviews: Rc<Reviews>,
     pub(super) notifier: Notifier,
@@ -138,6 +140,7 @@ impl State {
             running: self.running.clone(),
             data_dir: self.data_dir.clone(),
             shards: self.live.gateway.shard_count(),
+            io: self.live.io,
             tls: self.live.tls.borrow().clone(),
             token_life_max: self.live.control.token_life_max(),
         };

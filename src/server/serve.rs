@@ -22,7 +22,7 @@ use super::reload::{self, Reload};
 use super::tls::LiveTls;
 use super::upgrade::{self, Files, Follower, Handed, Upgrade};
 use super::vitals::Vitals;
-use super::{Ready, StartError, demo, node, registry};
+use super::{ChosenIo, Ready, StartError, demo, node, registry};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterThread};
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
@@ -44,6 +44,7 @@ use uproar_proto::base::id::RoomId;
 pub(super) struct Serving {
     pub(super) supervisor: Supervisor,
     pub(super) settings: Settings,
+    pub(super) io: ChosenIo,
     pub(super) running: Running,
     pub(super) keyring: LiveKeyring,
     pub(super) keyring_file: Watched<1>,
@@ -74,6 +75,7 @@ pub(super) struct ControlListener {
     pub(super) address: SocketAddr,
     // Whether the messaging listener uses TLS.
     pub(super) messaging_tls: bool,
+    pub(super) io: ChosenIo,
 }
 
 impl Serving {
@@ -230,6 +232,7 @@ impl Serving {
             keyring: self.keyring,
             tls: self.tls,
             gateway,
+            io: self.io.kind,
             archive,
             reviews: Rc::clone(&reviews),
             notifier: self.notifier,
@@ -255,7 +258,8 @@ impl Serving {
         archive: Archive,
     ) -> Upgrade {
         Upgrade {
-            hello: upgrade::hello(&self.settings),
+            hello: upgrade::hello(&self.settings, self.io.kind),
+            io: self.io.clone(),
             directory: Rc::clone(&self.directory),
             listeners: Rc::clone(&self.listeners),
             gateway,
@@ -280,7 +284,7 @@ impl Serving {
             reviews: Rc::default(),
             drain: Rc::new(Progress::new(shards)),
             supervisor: self.supervisor.clone(),
-            process: ProcessMetrics::new(),
+            process: ProcessMetrics::new(self.io.kind),
             listeners: Rc::clone(&self.listeners),
             take_overs: Rc::clone(&upgrade.figures),
         }
@@ -431,9 +435,11 @@ impl ControlListener {
                 messaging_tls: tls,
                 control_tls,
                 room,
+                io: self.io.clone(),
             });
         }
-        tracing::info!(%messaging, control = %self.address, tls, control_tls, "ready");
+        let io = self.io.kind.name();
+        tracing::info!(%messaging, control = %self.address, tls, control_tls, io, "ready");
     }
 }
 

@@ -12,7 +12,9 @@ use super::orders::Ended;
 use super::preflight::Directory;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed, Journals};
-use super::{Process, Ready, StartError, demo, load_keyring, node, preflight, registry, tls};
+use super::{
+    ChosenIo, Process, Ready, StartError, demo, load_keyring, node, preflight, registry, tls,
+};
 use crate::clock::Clock;
 use crate::cluster::bucket::BucketEnd;
 use crate::config::{Mode, Running, Settings, keyring_path};
@@ -21,6 +23,7 @@ use crate::control::access::keyfile::KeyFile;
 use crate::control::archive;
 use crate::control::registry::Registry;
 use crate::durable::Watched;
+use crate::net::backend::Kind;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
 use crate::shard::journal;
 use crate::shard::mesh;
@@ -34,11 +37,12 @@ pub(crate) fn run(
     on_ready: impl FnOnce(&Ready),
 ) -> Result<Ended, StartError> {
     node::refuse_take_over(&settings)?;
+    let io = ChosenIo::of(settings.io, settings.shard.shard_count);
     let mut handed = match &settings.take_over {
-        Some(data_dir) => upgrade::greet(&settings, data_dir)?,
+        Some(data_dir) => upgrade::greet(&settings, io.kind, data_dir)?,
         None => None,
     };
-    let started = start(&mut process, settings, running, handed.as_deref_mut());
+    let started = start(&mut process, (settings, io), running, handed.as_deref_mut());
     let (mut serving, threads, control_listener) = started.inspect_err(|error| {
         if let Some(handed) = &handed {
             handed.give_up(error);
@@ -55,17 +59,17 @@ pub(crate) fn run(
 /// Starts everything but the control thread, on what another process has `handed` over or as ever.
 fn start(
     process: &mut Process,
-    mut settings: Settings,
+    (mut settings, io): (Settings, ChosenIo),
     running: Running,
     mut handed: Option<&mut Handed>,
 ) -> Result<(Serving, Threads, ControlListener), StartError> {
     let supervisor = Supervisor::of_process();
-    log_start(&settings, &running);
+    log_start(&settings, &io, &running);
     preflight::small_pages();
     let (directory, inherited) = directory(process, &settings, handed.as_deref_mut())?;
     let shards = settings.shard.shard_count;
-    preflight::fit(&mut settings, shards)?;
-    preflight::grow_descriptor_table(shards);
+    preflight::fit(&mut settings, io.kind, shards)?;
+    preflight::grow_descriptor_table(io.kind, shards);
     let notifier = Notifier::of_environment();
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
@@ -82,17 +86,18 @@ fn start(
     };
     let journals = journals.map_err(|cause| StartError::Directory { path, cause })?;
     let of_shards = (journals, shown, clock);
-    let threads = start_threads(&settings, &listeners, &mut loaded, of_shards, &supervisor)?;
-    let listener = listeners.control().map_err(StartError::Runtime)?;
-    let control_listener = ControlListener {
-        address: listener.local_addr().unwrap_or(settings.control_listen),
-        listener,
-        messaging_tls: loaded.tls.messaging.is_some(),
-        tls: loaded.tls.control.clone(),
-    };
+    let threads = start_threads(
+        (&settings, io.kind),
+        &listeners,
+        &mut loaded,
+        of_shards,
+        &supervisor,
+    )?;
+    let control_listener = control_listener(&settings, &io, &listeners, &loaded.tls)?;
     let serving = Serving {
         supervisor,
         settings,
+        io,
         running,
         keyring: loaded.keyring,
         keyring_file: loaded.keyring_file,
@@ -107,6 +112,22 @@ fn start(
         handed: None,
     };
     Ok((serving, threads, control_listener))
+}
+
+fn control_listener(
+    settings: &Settings,
+    io: &ChosenIo,
+    listeners: &Listeners,
+    tls: &tls::Listeners,
+) -> Result<ControlListener, StartError> {
+    let listener = listeners.control().map_err(StartError::Runtime)?;
+    Ok(ControlListener {
+        address: listener.local_addr().unwrap_or(settings.control_listen),
+        listener,
+        messaging_tls: tls.messaging.is_some(),
+        tls: tls.control.clone(),
+        io: io.clone(),
+    })
 }
 
 /// The data directory, locked, and the sockets that this process was given: by the process before it, or at its start.
@@ -162,7 +183,7 @@ impl Loaded {
 }
 
 fn start_threads(
-    settings: &Settings,
+    (settings, io): (&Settings, Kind),
     listeners: &Listeners,
     loaded: &mut Loaded,
     (journals, pages, clock): (Journals, Option<Arc<demo::Demo>>, Clock),
@@ -178,6 +199,7 @@ fn start_threads(
     let listeners = of_shards.map_err(StartError::Runtime)?;
     let mut shards = mesh::start(mesh::Plan {
         settings: settings.shard.clone(),
+        io,
         listeners,
         rooms: loaded.registry.room_settings(),
         journals: Some(journals),
@@ -202,7 +224,7 @@ fn start_threads(
 }
 
 /// Logs the program, its process and its configuration.
-fn log_start(settings: &Settings, running: &Running) {
+fn log_start(settings: &Settings, io: &ChosenIo, running: &Running) {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("UPROAR_COMMIT"));
     let pid = std::process::id();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -211,5 +233,7 @@ fn log_start(settings: &Settings, running: &Running) {
         .file()
         .map(|path| tracing::field::display(path.display()));
     let data_dir = settings.data_dir.display();
-    tracing::info!(version, commit, pid, cores, shards, config, %data_dir, "starting");
+    let kind = io.kind.name();
+    tracing::info!(version, commit, pid, cores, shards, io = kind, config, %data_dir, "starting");
+    io.warn();
 }

@@ -19,12 +19,12 @@ use super::handshake::task::receive_one;
 use crate::logging::Kind;
 use crate::net::listener::Listener;
 use crate::net::socket;
-use crate::net::stream::{self, Stream};
+use crate::net::stream::{self, Hosted};
 use uproar_proto::base::limits::ACCEPTS_PER_TURN_MAX;
 
 /// Accepts while the doors are open. Failures (above all: no descriptor is free) are counted: the connections stay in
 /// the kernel's queue, and the oldest handshakes are closed to free descriptors.
-pub(super) async fn accept_all(listener: Listener, acceptor: Rc<Acceptor>) {
+pub(super) async fn accept_all<B: Hosted>(listener: Listener, acceptor: Rc<Acceptor<B>>) {
     let mut doors = acceptor.doors.subscribe();
     loop {
         turned(&mut doors, true).await;
@@ -58,7 +58,7 @@ pub(super) async fn accept_all(listener: Listener, acceptor: Rc<Acceptor>) {
 }
 
 /// Opens or closes the doors. Closed, the listening sockets stay open: newcomers wait in the kernel's queue.
-pub(super) fn turn_doors(doors: Doors, acceptor: &Rc<Acceptor>) {
+pub(super) fn turn_doors<B: Hosted>(doors: Doors, acceptor: &Rc<Acceptor<B>>) {
     acceptor.doors.send_replace(doors.open);
     if doors.open {
         let _caller_gone = doors.answer.send(Ok(()));
@@ -69,7 +69,7 @@ pub(super) fn turn_doors(doors: Doors, acceptor: &Rc<Acceptor>) {
 
 /// Waits for the handshakes in progress, aborts those that take too long, and answers; not if the doors open again
 /// meanwhile.
-async fn close(doors: Doors, acceptor: Rc<Acceptor>) {
+async fn close<B: Hosted>(doors: Doors, acceptor: Rc<Acceptor<B>>) {
     let mut reopened = acceptor.doors.subscribe();
     let closed = async {
         if tokio::time::timeout(doors.deadline, acceptor.emptied())
@@ -94,7 +94,7 @@ async fn turned(doors: &mut watch::Receiver<bool>, open: bool) {
     turned.expect("the acceptor, which owns the sender, outlives its tasks");
 }
 
-fn accept_one(socket: OwnedFd, ip: IpAddr, acceptor: &Rc<Acceptor>) {
+fn accept_one<B: Hosted>(socket: OwnedFd, ip: IpAddr, acceptor: &Rc<Acceptor<B>>) {
     let mut partial = PartialRequest::new(ip, acceptor);
     if !acceptor.has_tls() {
         let mut scratch = acceptor.scratch.borrow_mut();
@@ -113,7 +113,9 @@ fn accept_one(socket: OwnedFd, ip: IpAddr, acceptor: &Rc<Acceptor>) {
             Ok(Some(0)) | Err(_) => return acceptor.shard.metrics.rejected_gone.inc(),
         }
     }
-    let stream = Rc::new(Stream::from_fd(socket));
+    let Some(stream) = acceptor.stream(socket) else {
+        return;
+    };
     let Some(place) = acceptor.take_place(ip, partial.holder(), &stream) else {
         return;
     };

@@ -62,10 +62,10 @@ pub enum CarryFault {
     },
 }
 
-/// Returns the viewers of a batch for each of `shards` shards under a limit of `open_files` descriptors: together the
-/// batches take an eighth of them, in the old process as in the new, and their messages a quarter.
-pub fn batch_viewers(open_files: u64, shards: usize) -> usize {
-    let share = usize::try_from(open_files / 8).unwrap_or(usize::MAX) / shards.max(1);
+/// Returns the viewers of a batch for each of `shards` shards when `passing` descriptors are for connections on their way:
+/// together the batches take an eighth of them, in the old process as in the new, and their messages a quarter.
+pub fn batch_viewers(passing: u64, shards: usize) -> usize {
+    let share = usize::try_from(passing / 8).unwrap_or(usize::MAX) / shards.max(1);
     share.clamp(1, DESCRIPTORS_A_MESSAGE_MAX)
 }
 

@@ -7,13 +7,12 @@ use std::time::Instant;
 use super::carry::{CarryFault, Leaving, send_viewers};
 use super::core::Core;
 use super::estate::{Carried, ViewersCursor};
+use crate::net::backend::{Backend, Completion, Received};
 use crate::net::pass::Connection;
-use crate::net::ring::Completion;
-use crate::net::rings::{FixedPlace, Rings};
 use uproar_proto::base::limits::CARRY_MAX;
 
 /// Hands the core a completion, and returns the receive buffer to the kernel.
-pub fn complete(core: &mut Core<Rings>, completion: Completion) {
+pub fn complete<B: Backend>(core: &mut Core<B>, completion: Completion<B::Buffer>) {
     match completion {
         Completion::Received {
             key,
@@ -50,8 +49,8 @@ pub fn complete(core: &mut Core<Rings>, completion: Completion) {
 /// # Errors
 ///
 /// See [`CarryFault`].
-pub fn export(
-    core: &mut Core<Rings>,
+pub fn export<B: Backend>(
+    core: &mut Core<B>,
     stream: &Connection,
     batch: usize,
     alive: impl FnMut(),
@@ -76,23 +75,25 @@ pub fn export(
 }
 
 /// A frozen core on its thread.
-struct Frozen<'a, F> {
-    core: &'a mut Core<Rings>,
+struct Frozen<'a, B: Backend, F> {
+    core: &'a mut Core<B>,
     alive: F,
     cursor: ViewersCursor,
 }
 
-impl<F: FnMut()> Leaving for Frozen<'_, F> {
-    fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
+impl<B: Backend, F: FnMut()> Leaving for Frozen<'_, B, F> {
+    type Place = B::Place;
+
+    fn next_page(&mut self, most: usize) -> Vec<(B::Place, Vec<u8>)> {
         let (page, cursor) = self.core.viewers(self.cursor, most);
         self.cursor = cursor;
         let places = page
             .into_iter()
-            .map(|(file, record)| (file.place(), record));
+            .map(|(file, record)| (B::place(file), record));
         places.collect()
     }
 
-    fn detach(&mut self, places: &[FixedPlace]) -> io::Result<Vec<OwnedFd>> {
+    fn detach(&mut self, places: &[B::Place]) -> io::Result<Vec<OwnedFd>> {
         let mut others = Vec::new();
         let made = self.core.io_mut().detach(places, &mut others);
         // Of connections that were over before, and have no record.

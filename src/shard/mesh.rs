@@ -20,7 +20,12 @@ use super::run::{Setup, run};
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::tokens::UsedTokens;
 use crate::clock::Clock;
+use crate::net::backend::Kind;
+use crate::net::capacity::divide;
+use crate::net::epoll::Epoll;
+use crate::net::rings::Rings;
 use crate::net::socket;
+use crate::net::stream::Hosted;
 use crate::random;
 use crate::supervisor::{Supervisor, Thread};
 use rtrb::Consumer;
@@ -33,6 +38,8 @@ use uproar_proto::room::RoomSettings;
 pub struct Plan<'a> {
     /// Settings of all shards.
     pub settings: ShardSettings,
+    /// What moves their bytes.
+    pub io: Kind,
     /// The messaging port.
     pub listeners: Listeners,
     /// All rooms. A shard knows its own before it admits a connection.
@@ -163,23 +170,30 @@ pub enum StartFault {
     /// A shard's ring could not be set up.
     #[error("io_uring: {0}")]
     Ring(io::Error),
-    /// Threads, descriptors or random bytes were not available.
+    /// An epoll, threads, descriptors or random bytes were not available.
     #[error("{0}")]
     Other(#[from] io::Error),
 }
 
-/// Starts every shard, with closed doors, and waits until each has its ring.
+/// Starts every shard, with closed doors, and waits until each has its ring or epoll.
 ///
 /// # Errors
 ///
 /// The first failure; the shards started until then end with the process.
 pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
+    match plan.io {
+        Kind::IoUring => start_on::<Rings>(plan),
+        Kind::Epoll => start_on::<Epoll>(plan),
+    }
+}
+
+fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let settings = &plan.settings;
     let count = settings.shard_count;
     let Listeners { address, each } = plan.listeners;
     let records = records(plan.journals, count);
     let homes = by_home(plan.rooms, settings);
-    let wires = Wires::new(count, plan.archive, plan.cluster)?;
+    let wires = Wires::new(count, plan.io, plan.archive, plan.cluster)?;
     let metrics: Vec<Arc<ShardMetrics>> = (0..count).map(|_| Arc::default()).collect();
     let budgets = SharedBudgets::default();
     let cpus = if plan.pin { cpus() } else { Vec::new() };
@@ -191,7 +205,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         let (settings, budgets) = (settings.clone(), Arc::clone(&budgets));
         let metrics = Arc::clone(&metrics[id]);
         let seed = u64::from_ne_bytes(random::bytes()?);
-        let setup = Setup {
+        let setup = Setup::<B> {
             make_parts: Box::new(move |io| Parts {
                 id,
                 settings,
@@ -218,7 +232,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
         threads.push(start_one(plan.supervisor, id, setup, ready.clone())?);
     }
     drop(ready);
-    await_rings(&readiness, count)?;
+    await_all(&readiness, count, plan.io)?;
     Ok(Shards {
         mailboxes: wires.control,
         reviews: Some(wires.reviews),
@@ -230,22 +244,29 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
     })
 }
 
-/// Waits until each shard has its ring.
-fn await_rings(readiness: &mpsc::Receiver<io::Result<()>>, count: usize) -> Result<(), StartFault> {
+/// Waits until each shard has its ring or epoll.
+fn await_all(
+    readiness: &mpsc::Receiver<io::Result<()>>,
+    count: usize,
+    io: Kind,
+) -> Result<(), StartFault> {
     for _ in 0..count {
-        readiness
+        let started = readiness
             .recv()
-            .map_err(|_panicked| io::Error::other("a shard ended at start"))?
-            .map_err(StartFault::Ring)?;
+            .map_err(|_panicked| io::Error::other("a shard ended at start"))?;
+        started.map_err(|cause| match io {
+            Kind::IoUring => StartFault::Ring(cause),
+            Kind::Epoll => StartFault::Other(cause),
+        })?;
     }
     Ok(())
 }
 
-/// Starts one shard's thread, which tells `ready` whether it has its ring.
-fn start_one(
+/// Starts one shard's thread, which tells `ready` whether it has its ring or epoll.
+fn start_one<B: Hosted>(
     supervisor: &Supervisor,
     id: ShardId,
-    setup: Setup,
+    setup: Setup<B>,
     ready: mpsc::Sender<io::Result<()>>,
 ) -> io::Result<Thread> {
     let bell = Arc::clone(&setup.bell);
@@ -294,7 +315,7 @@ struct ShardWires {
 }
 
 impl Wires {
-    fn new(count: usize, has_archive: bool, is_clustered: bool) -> io::Result<Self> {
+    fn new(count: usize, io: Kind, has_archive: bool, is_clustered: bool) -> io::Result<Self> {
         let bells = (0..count)
             .map(|_| Doorbell::new().map(Arc::new))
             .collect::<io::Result<Vec<_>>>()?;
@@ -313,7 +334,7 @@ impl Wires {
             mailboxes: mailboxes.cluster,
             bell: Arc::new(Doorbell::new()?),
         };
-        let joins_parked_max = joins_parked_max(count);
+        let joins_parked_max = joins_parked_max(io, count);
         let wire = |(bell, ends)| {
             let (review_sender, receiver) = mailbox(&reviews.bell);
             reviews.receivers.push(receiver);
@@ -349,10 +370,13 @@ impl Wires {
     }
 }
 
-/// Most connections of one shard that wait for the cluster, each with a descriptor: a quarter of all descriptors.
-fn joins_parked_max(shards: usize) -> usize {
+/// Most connections of one shard that wait for the cluster, each with a descriptor: a quarter of those for connections
+/// on their way.
+fn joins_parked_max(io: Kind, shards: usize) -> usize {
     let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let share = usize::try_from(open_files).unwrap_or(usize::MAX) / 4 / shards;
+    let of_shards = u64::try_from(shards).expect("a few shards");
+    let passing = divide(io, open_files, of_shards).passing;
+    let share = usize::try_from(passing).unwrap_or(usize::MAX) / 4 / shards;
     share.clamp(1, JOINS_PARKED_MAX)
 }
 

@@ -23,19 +23,19 @@ use super::handshake::acceptor::{Acceptor, OwnShard};
 use super::handshake::enter::reject;
 use super::inbox::Inbox;
 use crate::clock::Clock;
+use crate::net::capacity::divide;
 use crate::net::event::Event;
 use crate::net::listener::Listener;
-use crate::net::rings::Rings;
-use crate::net::stream::{self, Runtime};
+use crate::net::stream::{self, Hosted, Runtime};
 use crate::supervisor::{Pulse, Stopped};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameIds, RoomId};
 use uproar_proto::room::RoomSettings;
 
 /// Everything a shard's thread needs at its start.
-pub(super) struct Setup {
-    /// Makes the core's parts of the rings, which belong to the thread.
-    pub(super) make_parts: Box<dyn FnOnce(Rings) -> Parts<Rings> + Send>,
+pub(super) struct Setup<B: Hosted> {
+    /// Makes the core's parts of the rings or epoll, which belong to the thread.
+    pub(super) make_parts: Box<dyn FnOnce(B) -> Parts<B> + Send>,
     /// The CPU to stay on, if pinning is wanted.
     pub(super) cpu: Option<usize>,
     /// Receives from the other shards, the archive and the control thread.
@@ -52,21 +52,21 @@ pub(super) struct Setup {
     pub(super) clock: Clock,
 }
 
-/// Runs a shard until it is told to stop. `ready` receives whether the rings could be set up.
+/// Runs a shard until it is told to stop. `ready` receives whether its rings or epoll could be set up.
 ///
 /// # Errors
 ///
 /// The kernel's error when a ring has stopped working.
-pub(super) fn run(
-    setup: Setup,
+pub(super) fn run<B: Hosted>(
+    setup: Setup<B>,
     pulse: &Pulse,
     ready: impl FnOnce(io::Result<()>),
 ) -> io::Result<Stopped> {
     if let Some(cpu) = setup.cpu {
         pin(cpu);
     }
-    let started = Rings::new().and_then(|rings| Ok((rings, Runtime::new()?)));
-    let (rings, runtime) = match started {
+    let started = B::set_up().and_then(|io| Ok((io, B::Runtime::new()?)));
+    let (io, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
             // The starter gets the error and ends the start.
@@ -75,7 +75,7 @@ pub(super) fn run(
         }
     };
     ready(Ok(()));
-    let outcome = runtime.block_on(async move { Driver::new(setup, rings)?.drive(pulse).await });
+    let outcome = runtime.block_on(async move { Driver::new(setup, io)?.drive(pulse).await });
     if outcome.is_err() {
         // Dropping it would wait for operations of a ring that has stopped working.
         std::mem::forget(runtime);
@@ -92,29 +92,31 @@ fn pin(cpu: usize) {
 }
 
 /// A shard at work on its thread, within the thread's runtime.
-struct Driver {
-    core: Rc<RefCell<Core<Rings>>>,
+struct Driver<B: Hosted> {
+    core: Rc<RefCell<Core<B>>>,
     inbox: Inbox<OwnedFd>,
     clock: Clock,
-    acceptor: Rc<Acceptor>,
-    // Readable when a ring has completions, if `Rings::signal` is on.
-    ring_event: Event,
+    acceptor: Rc<Acceptor<B>>,
+    // Ready when there are completions, if `Backend::signal` is on.
+    io_event: Event,
     // Readable when the bell was rung.
     bell_event: Event,
     // Viewers that are handed over at once.
     batch: usize,
 }
 
-impl Driver {
+impl<B: Hosted> Driver<B> {
     /// Makes the core, and starts the tasks that accept once the doors open.
-    fn new(setup: Setup, rings: Rings) -> io::Result<Self> {
-        let ring_event = Event::new(rings.event())?;
+    fn new(setup: Setup<B>, io: B) -> io::Result<Self> {
+        let io_event = Event::new(io.event())?;
         let bell_event = Event::new(setup.bell.event())?;
-        let parts = (setup.make_parts)(rings);
+        let parts = (setup.make_parts)(io);
         let (metrics, seed) = (Arc::clone(&parts.metrics), parts.seed);
         let shards = parts.settings.shard_count;
         let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let batch = batch_viewers(open_files, shards);
+        let of_shards = u64::try_from(shards).expect("a few shards");
+        let passing = divide(B::KIND, open_files, of_shards).passing;
+        let batch = batch_viewers(passing, shards);
         let mut core = Core::new(parts, setup.clock.now());
         core.load(setup.rooms);
         core.io_mut().signal(false);
@@ -135,7 +137,7 @@ impl Driver {
             inbox: setup.inbox,
             clock: setup.clock,
             acceptor,
-            ring_event,
+            io_event,
             bell_event,
             batch,
         })
@@ -203,7 +205,7 @@ impl Driver {
         Ok(plan)
     }
 
-    /// Sleeps until `until`, or until a ring, another thread or a handshake has work for the core.
+    /// Sleeps until `until`, or until the kernel, another thread or a handshake has work for the core.
     async fn sleep(&self, until: Tick) -> io::Result<()> {
         self.core.borrow_mut().io_mut().signal(true);
         let has_work =
@@ -212,7 +214,7 @@ impl Driver {
         let shard = &self.acceptor.shard;
         let woken = async {
             tokio::select! {
-                result = self.ring_event.wait() => result,
+                result = B::woken(&self.io_event) => result,
                 result = self.bell_event.wait() => result,
                 () = shard.wake.notified() => Ok(()),
                 () = tokio::time::sleep_until(until) => Ok(()),
@@ -225,7 +227,7 @@ impl Driver {
 
     fn note_rings(&self) {
         let mut core = self.core.borrow_mut();
-        let (rings, overflows) = (core.io_mut().count(), core.io_mut().overflow_count());
+        let (rings, overflows) = (core.io_mut().rings(), core.io_mut().overflows());
         core.note_rings(rings, overflows);
     }
 
@@ -263,7 +265,7 @@ impl Driver {
 }
 
 /// Submits, and reports the cost of sends to the core: the kernel does their work during submission.
-fn enter(core: &mut Core<Rings>) -> io::Result<()> {
+fn enter<B: Hosted>(core: &mut Core<B>) -> io::Result<()> {
     let queued = core.io_mut().take_queued();
     if queued.sends == 0 {
         return core.io_mut().enter();

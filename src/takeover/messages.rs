@@ -53,6 +53,9 @@ pub(crate) struct Hello {
     /// its build does not say.
     #[serde(default)]
     pub(crate) schema: Option<u64>,
+    /// The most viewers that it can hold, where its limit on open files counts them; `None`: as many as there are.
+    #[serde(default)]
+    pub(crate) connections_max: Option<u64>,
     /// Its features by name; one that the reader does not know is skipped.
     pub(crate) features: BTreeSet<String>,
 }
@@ -218,6 +221,7 @@ mod tests {
             account: "123456789012".to_owned(),
             shards: 2,
             schema: Some(2),
+            connections_max: None,
             features: ["compression".to_owned(), "reviews".to_owned()].into(),
         }
     }

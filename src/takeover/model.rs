@@ -421,6 +421,7 @@ fn welcome() -> FromOld {
             account: String::new(),
             shards: 1,
             schema: None,
+            connections_max: None,
             features: [].into(),
         },
         viewers: VIEWERS,

@@ -45,6 +45,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server/vitals.rs", "no turn"),
         ("supervisor/keep.rs", "restarted"),
         ("server/preflight.rs", ""),
+        ("server/io.rs", "io_uring cannot be used"),
         ("server/keys.rs", ""),
         ("shard/run.rs", "could not be pinned"),
         ("control/store/schema.rs", "was migrated"),

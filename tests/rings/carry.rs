@@ -57,6 +57,8 @@ struct Frozen<'a> {
 }
 
 impl Leaving for Frozen<'_> {
+    type Place = FixedPlace;
+
     fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
         let rest = self.shard.connections.range(self.next..);
         let page: BTreeMap<Key, FixedPlace> = rest

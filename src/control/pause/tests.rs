@@ -24,6 +24,7 @@ use crate::control::store::{Store, Table, path_in};
 use crate::control::throttle::Rates;
 use crate::control::{ControlAdmissionSettings, ControlSettings};
 use crate::durable::faults::Scratch;
+use crate::net::backend::Kind;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{HandshakeConfig, HandshakeSettings};
 use crate::shard::mesh::{self, Shards};
@@ -73,6 +74,7 @@ impl World {
         };
         let mut shards = mesh::start(mesh::Plan {
             settings: settings.clone(),
+            io: Kind::Epoll,
             listeners: mesh::Listeners::deal(&[&messaging], 1).expect("loopback"),
             rooms: Vec::new(),
             journals: None,

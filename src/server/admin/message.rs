@@ -152,6 +152,12 @@ pub(crate) struct Health {
     pub(crate) viewers: u64,
     /// Rooms.
     pub(crate) rooms: u64,
+    /// What moves the bytes of viewers: `io_uring` or `epoll`; empty: its version does not say.
+    #[serde(default)]
+    pub(crate) io: String,
+    /// Why it is not `io_uring`, where that was wanted.
+    #[serde(default)]
+    pub(crate) io_uring_refused: Option<String>,
 }
 
 #[cfg(test)]

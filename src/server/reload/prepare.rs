@@ -16,6 +16,7 @@ use crate::control::archive::ArchiveChange;
 use crate::control::review::ReviewChange;
 use crate::durable::Watched;
 use crate::logging;
+use crate::net::backend::Kind;
 use crate::server::tls::{self, Listeners};
 use crate::server::{StartError, preflight};
 
@@ -24,6 +25,7 @@ pub(super) struct Present {
     pub(super) running: Running,
     pub(super) data_dir: PathBuf,
     pub(super) shards: usize,
+    pub(super) io: Kind,
     pub(super) tls: Listeners,
     /// On a node of a cluster: how long its streams remember a token's use.
     pub(super) token_life_max: Option<Duration>,
@@ -70,7 +72,7 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
         let given = reread.settings.token_life;
         return Err(Refused::TokenLife { given, max });
     }
-    preflight::fit(&mut reread.settings, present.shards)?;
+    preflight::fit(&mut reread.settings, present.io, present.shards)?;
     let (settings, changes) = (&reread.settings, &reread.changes);
     let in_section = |section: &str| changes.iter().any(|change| change.key.starts_with(section));
     let review = in_section("review.").then(|| {

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::super::listeners::Inherited;
-use super::super::preflight::Directory;
+use super::super::preflight::{Directory, raise_descriptor_limit};
 use super::super::{StartError, admin};
 use super::fault;
 use super::link::{Heard, Link};
 use crate::config::{Settings, TAKE_OVER};
 use crate::control::store::SCHEMA;
+use crate::net::backend::Kind;
+use crate::net::capacity::divide;
 use crate::net::pass::Connection;
 use crate::shard::journal::Journal;
 use crate::shard::journal::beside::{Beside, open_beside};
@@ -77,7 +79,7 @@ impl Handed {
 pub(in crate::server) type Journals = Vec<(Journal, UsedTokens)>;
 
 /// This process, as it greets and answers.
-pub(in crate::server) fn hello(settings: &Settings) -> Hello {
+pub(in crate::server) fn hello(settings: &Settings, io: Kind) -> Hello {
     // Another data directory than the old process's may have none yet.
     let lock = settings.data_dir.join("lock").metadata();
     let lock = lock.map_or((0, 0), |lock| (lock.dev(), lock.ino()));
@@ -99,11 +101,19 @@ pub(in crate::server) fn hello(settings: &Settings) -> Hello {
         account: settings.account.id.clone(),
         shards: settings.shard.shard_count,
         schema: Some(schema.unwrap_or(SCHEMA)),
+        connections_max: (io == Kind::Epoll).then(|| connections_max(settings)),
         features: features
             .into_iter()
             .filter(|name| lacks.as_ref() != Some(name))
             .collect(),
     }
+}
+
+/// How many viewers fit the limit on open files when each takes a descriptor.
+fn connections_max(settings: &Settings) -> u64 {
+    let limit = raise_descriptor_limit();
+    let shards = u64::try_from(settings.shard.shard_count).expect("a few shards");
+    divide(Kind::Epoll, limit, shards).connections
 }
 
 /// Greets the server of `data_dir`, and waits until it has handed over what a start needs. It blocks. `None`: nobody
@@ -114,6 +124,7 @@ pub(in crate::server) fn hello(settings: &Settings) -> Hello {
 /// The old process refuses, or does not answer: it serves on.
 pub(in crate::server) fn greet(
     settings: &Settings,
+    io: Kind,
     data_dir: &Path,
 ) -> Result<Option<Box<Handed>>, StartError> {
     let Some(link) = connect(data_dir)? else {
@@ -123,7 +134,7 @@ pub(in crate::server) fn greet(
     let failed = |cause: io::Error| StartError::TakeOver(cause.to_string());
     let (pid, _) = link.peer().map_err(failed)?;
     tracing::info!(old_process = pid, "taking over: said hello");
-    let own = hello(settings);
+    let own = hello(settings, io);
     fault::at("new.hello").map_err(StartError::TakeOver)?;
     // A peer that is gone is found by the next receive.
     let _gone = link.say(&Say::Hello(own), &[]);

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::super::ChosenIo;
 use super::super::listeners::Listeners;
 use super::super::preflight::Directory;
 use super::figures::Figures;
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::control::archive::Archive;
+use crate::net::backend::Kind;
 use crate::net::rings::Rings;
 use crate::shard::gateway::Gateway;
 use crate::shard::metrics::ShardMetrics;
@@ -20,6 +22,8 @@ use uproar_proto::base::limits::DESCRIPTORS_A_MESSAGE_MAX;
 pub(in crate::server) struct Upgrade {
     /// This process, as it greets.
     pub(in crate::server) hello: Hello,
+    /// What moves the bytes of its viewers.
+    pub(in crate::server) io: ChosenIo,
     pub(in crate::server) directory: Rc<Directory>,
     pub(in crate::server) listeners: Rc<Listeners>,
     pub(in crate::server) gateway: Gateway,
@@ -55,6 +59,11 @@ impl Upgrade {
 }
 
 impl Subject {
+    /// What moves the bytes of its viewers.
+    pub(in crate::server) fn io(&self) -> &ChosenIo {
+        &self.upgrade.io
+    }
+
     /// Returns the number of viewers now.
     pub(super) fn viewers(&self) -> u64 {
         self.upgrade
@@ -71,6 +80,7 @@ impl Subject {
             .hello
             .refusal(new)
             .or_else(|| self.own_obstacle());
+        let refusal = refusal.or_else(|| self.too_many(new));
         if refusal.is_none() {
             let missing = self.upgrade.hello.missing_in(new);
             if !missing.is_empty() {
@@ -80,12 +90,23 @@ impl Subject {
         refusal
     }
 
+    /// Why `new` cannot hold the viewers of this process, if it cannot.
+    fn too_many(&self, new: &Hello) -> Option<String> {
+        let (viewers, most) = (self.viewers(), new.connections_max?);
+        (viewers > most).then(|| {
+            format!(
+                "its limit on open files allows {most} viewers with epoll, and {viewers} are here: raise LimitNOFILE= \
+                 (`ulimit -n`), or let it use io_uring (server.io)"
+            )
+        })
+    }
+
     /// Why no process can take over from this one, if so.
     pub(super) fn own_obstacle(&self) -> Option<String> {
         if self.ends_container.is_some() {
             return self.ends_container.clone();
         }
-        if !Rings::can_detach().unwrap_or(false) {
+        if self.upgrade.io.kind == Kind::IoUring && !Rings::can_detach().unwrap_or(false) {
             return Some(
                 "this kernel cannot take connections out of io_uring, which came with Linux 6.8: `--or-restart` cuts \
                  all viewers and lets them back"

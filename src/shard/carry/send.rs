@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::wire::{Message, PART_BYTES_MAX, push_record};
 use super::{CarryFault, Sums};
 use crate::net::pass::{Connection, PassError};
-use crate::net::rings::FixedPlace;
 use uproar_proto::base::limits::{
     CARRIED_BATCH_BYTES_MAX, CARRIED_RECORD_BYTES_MAX, CARRY_WINDOW, DESCRIPTORS_A_MESSAGE_MAX,
     PASSED_BYTES_MAX,
@@ -15,16 +14,19 @@ use uproar_proto::base::limits::{
 
 /// A frozen shard whose viewers leave.
 pub trait Leaving {
+    /// Where the kernel has a viewer's connection.
+    type Place: Copy;
+
     /// Returns the next viewers, at most `most`: where the kernel has each, and its record. None are left when there
     /// are none.
-    fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)>;
+    fn next_page(&mut self, most: usize) -> Vec<(Self::Place, Vec<u8>)>;
 
     /// Makes a plain descriptor of each place.
     ///
     /// # Errors
     ///
     /// `EMFILE` at the limit on open files: fewer are tried then. Any other ends the hand-over.
-    fn detach(&mut self, places: &[FixedPlace]) -> io::Result<Vec<OwnedFd>>;
+    fn detach(&mut self, places: &[Self::Place]) -> io::Result<Vec<OwnedFd>>;
 
     /// Called every quarter of a second while the thread waits for the new process, so that whoever watches it
     /// does not take it for hung.
@@ -94,13 +96,13 @@ impl<V: Leaving> Sender<'_, V> {
     }
 
     /// Sends the first viewers of a page as one batch, once the window has room; returns how many.
-    fn send_some(&mut self, page: &[(FixedPlace, Vec<u8>)]) -> Result<usize, CarryFault> {
+    fn send_some(&mut self, page: &[(V::Place, Vec<u8>)]) -> Result<usize, CarryFault> {
         while self.next - self.taken >= CARRY_WINDOW {
             self.await_taken()?;
         }
         let mut count = fitting(page, self.most)?;
         let descriptors = loop {
-            let places: Vec<FixedPlace> = page[..count].iter().map(|(place, _)| *place).collect();
+            let places: Vec<V::Place> = page[..count].iter().map(|(place, _)| *place).collect();
             match self.viewers.detach(&places) {
                 Ok(descriptors) => break descriptors,
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) && count > 1 => {
@@ -206,7 +208,7 @@ impl<V: Leaving> Sender<'_, V> {
 }
 
 /// Returns how many viewers of a page one batch takes: at least one.
-fn fitting(page: &[(FixedPlace, Vec<u8>)], most: usize) -> Result<usize, CarryFault> {
+fn fitting<P>(page: &[(P, Vec<u8>)], most: usize) -> Result<usize, CarryFault> {
     let (mut bytes, mut count) = (0, 0);
     for (_, record) in page.iter().take(most) {
         if record.len() > CARRIED_RECORD_BYTES_MAX {

@@ -40,6 +40,8 @@ impl Fake {
 }
 
 impl Leaving for Fake {
+    type Place = FixedPlace;
+
     fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
         let rest = &self.records[self.next..];
         let page: Vec<_> = rest.iter().take(most).cloned().collect();
@@ -189,6 +191,8 @@ fn the_sender_learns_the_receivers_reason() {
 fn a_receiver_that_hangs_or_dies_ends_the_sending() {
     struct Watched(Fake, usize);
     impl Leaving for Watched {
+        type Place = FixedPlace;
+
         fn next_page(&mut self, most: usize) -> Vec<(FixedPlace, Vec<u8>)> {
             self.0.next_page(most)
         }

@@ -2,6 +2,7 @@
 
 use std::cell::{Ref, RefCell};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,8 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::config::{AcceptSettings, HandshakeConfig, HandshakeSettings};
 use crate::clock::Clock;
 use crate::logging::Kind;
-use crate::net::rings::Rings;
-use crate::net::stream::Stream;
+use crate::net::stream::{Hosted, Stream};
 use crate::shard::core::Core;
 use crate::shard::doorbell::Doorbell;
 use crate::shard::metrics::ShardMetrics;
@@ -20,15 +20,15 @@ use uproar_proto::base::id::FrameIds;
 use uproar_proto::base::limits::HANDSHAKE_READ_BYTES;
 
 /// A connection whose handshake is in progress.
-pub(super) struct Waiting {
+pub(super) struct Waiting<S> {
     /// The address at the time it took its place: perhaps a proxy's.
     ip: IpAddr,
-    stream: Rc<Stream>,
+    stream: Rc<S>,
 }
 
 /// The shard of this thread, as its acceptor sees it.
-pub(crate) struct OwnShard {
-    pub(crate) core: Rc<RefCell<Core<Rings>>>,
+pub(crate) struct OwnShard<B: Hosted> {
+    pub(crate) core: Rc<RefCell<Core<B>>>,
     pub(crate) bell: Arc<Doorbell>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Ends the shard's sleep, as the bell does, without a system call.
@@ -36,20 +36,20 @@ pub(crate) struct OwnShard {
 }
 
 /// Accepts and admits the connections of one shard.
-pub(crate) struct Acceptor {
+pub(crate) struct Acceptor<B: Hosted> {
     pub(super) config: HandshakeConfig,
     // Those of `config` until others are adopted.
     settings: RefCell<HandshakeSettings>,
     // Number of shards, which share the limit on an address's connections.
     shards: usize,
-    pub(crate) shard: OwnShard,
+    pub(crate) shard: OwnShard<B>,
     pub(super) clock: Clock,
     /// Makes the `Id`s of refusals.
     pub(super) ids: RefCell<FrameIds>,
     /// Whether this shard accepts; while not, newcomers wait in the kernel's queue.
     pub(crate) doors: watch::Sender<bool>,
     /// Handshakes in progress, and refused ones whose answer is still being sent.
-    pub(super) places: RefCell<Places<Waiting>>,
+    pub(super) places: RefCell<Places<Waiting<B::Stream>>>,
     /// Notified when none is in progress any more.
     emptied: Notify,
     /// Connections and refusals of each address.
@@ -58,10 +58,10 @@ pub(crate) struct Acceptor {
     pub(crate) scratch: RefCell<Box<[u8]>>,
 }
 
-impl Acceptor {
+impl<B: Hosted> Acceptor<B> {
     /// The acceptor of one of `shards` shards, with closed doors; `ids` makes the `Id`s of its refusals.
     pub(crate) fn new(
-        shard: OwnShard,
+        shard: OwnShard<B>,
         config: HandshakeConfig,
         shards: usize,
         clock: Clock,
@@ -118,12 +118,22 @@ impl Acceptor {
         self.shard.core.borrow_mut().admit_line(kind, now)
     }
 
+    /// The stream of a connection whose handshake continues; `None`: the kernel has no memory for it, it is closed and
+    /// counted.
+    pub(crate) fn stream(&self, socket: OwnedFd) -> Option<Rc<B::Stream>> {
+        let stream = B::Stream::from_fd(socket);
+        if stream.is_err() {
+            self.shard.metrics.accept_errors.inc();
+        }
+        stream.ok().map(Rc::new)
+    }
+
     /// Takes a place for a connection whose handshake continues; displaces the oldest one if none is free.
     pub(crate) fn take_place(
         &self,
         ip: IpAddr,
         holder: Option<Holder>,
-        stream: &Rc<Stream>,
+        stream: &Rc<B::Stream>,
     ) -> Option<Place> {
         let stream = Rc::clone(stream);
         let entered = self
@@ -179,7 +189,7 @@ impl Acceptor {
         }
     }
 
-    fn displace(&self, oldest: &Waiting) {
+    fn displace(&self, oldest: &Waiting<B::Stream>) {
         self.shard.metrics.rejected_displaced.inc();
         oldest.stream.abort();
         if let Some(suppressed) = self.admit_line(Kind::HandshakeLimit) {

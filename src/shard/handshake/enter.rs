@@ -8,13 +8,17 @@ use super::log;
 use super::stream::{HandshakeStream, within_deadline};
 use super::upgrade::AcceptedUpgrade;
 use crate::net::socket;
-use crate::net::stream::{self, Stream};
+use crate::net::stream::{self, Hosted};
 use crate::shard::command::{AdmitError, PendingConnection};
 use uproar_proto::chat::ErrorCode;
 use uproar_proto::http;
 
 /// Hands `upgrade` to this thread's shard if its address may have one more connection.
-pub(crate) fn enter(acceptor: &Rc<Acceptor>, upgrade: AcceptedUpgrade, socket: OwnedFd) {
+pub(crate) fn enter<B: Hosted>(
+    acceptor: &Rc<Acceptor<B>>,
+    upgrade: AcceptedUpgrade,
+    socket: OwnedFd,
+) {
     let mut pending = Box::new(upgrade.attach(socket));
     if let Some(holder) = acceptor.holder(pending.ip) {
         let now = acceptor.clock.now().tick;
@@ -33,10 +37,10 @@ pub(crate) fn enter(acceptor: &Rc<Acceptor>, upgrade: AcceptedUpgrade, socket: O
 }
 
 /// Answers a connection that its room's home shard did not admit, and closes it.
-pub(crate) async fn reject(
+pub(crate) async fn reject<B: Hosted>(
     pending: Box<PendingConnection<OwnedFd>>,
     error: AdmitError,
-    acceptor: Rc<Acceptor>,
+    acceptor: Rc<Acceptor<B>>,
 ) {
     let id = acceptor.ids.borrow_mut().next_id();
     log::log_not_admitted(&acceptor, &pending, error, id);
@@ -48,20 +52,22 @@ pub(crate) async fn reject(
         let _gone = socket::reset_at_close(&socket);
         return;
     }
-    let stream = Rc::new(Stream::from_fd(socket));
+    let Some(stream) = acceptor.stream(socket) else {
+        return;
+    };
     let Some(place) = acceptor.take_place(ip, acceptor.holder(ip), &stream) else {
         return;
     };
     let (status, code) = status(error);
     let mut answer = Vec::new();
     http::refusal(&mut answer, status, id, code.number(), &error.to_string());
-    let mut peer = HandshakeStream::new(&stream, Vec::new());
+    let mut peer = HandshakeStream::new(&*stream, Vec::new());
     peer.tls = tls;
     let farewell = async {
         let _gone = peer.write(answer).await;
         peer.end().await;
     };
-    within_deadline(&stream, farewell).await;
+    within_deadline(&*stream, farewell).await;
     acceptor.leave(place);
 }
 

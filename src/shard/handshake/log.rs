@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::acceptor::Acceptor;
 use crate::logging::{Kind, bounded};
+use crate::net::stream::Hosted;
 use crate::shard::command::{AdmitError, PendingConnection};
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -14,8 +15,8 @@ use uproar_proto::http::{self, Request};
 
 /// Logs a refused head. `plain` holds the received bytes: a token that opens names user and room, even after
 /// it has expired.
-pub(super) fn log_rejected(
-    acceptor: &Acceptor,
+pub(super) fn log_rejected<B: Hosted>(
+    acceptor: &Acceptor<B>,
     kind: Kind,
     ip: IpAddr,
     id: FrameId,
@@ -34,8 +35,8 @@ pub(super) fn log_rejected(
 }
 
 /// Logs a connection that its room's home shard did not admit.
-pub(super) fn log_not_admitted(
-    acceptor: &Acceptor,
+pub(super) fn log_not_admitted<B: Hosted>(
+    acceptor: &Acceptor<B>,
     pending: &PendingConnection<OwnedFd>,
     error: AdmitError,
     id: FrameId,
@@ -59,7 +60,12 @@ pub(super) fn log_not_admitted(
 }
 
 /// Logs a connection that ended without an answer.
-pub(super) fn log_unanswered(acceptor: &Acceptor, kind: Kind, ip: IpAddr, reason: &str) {
+pub(super) fn log_unanswered<B: Hosted>(
+    acceptor: &Acceptor<B>,
+    kind: Kind,
+    ip: IpAddr,
+    reason: &str,
+) {
     if let Some(suppressed) = acceptor.admit_line(kind) {
         let reason = &*bounded(reason);
         tracing::warn!(%ip, reason, suppressed, "handshake refused");
@@ -67,7 +73,7 @@ pub(super) fn log_unanswered(acceptor: &Acceptor, kind: Kind, ip: IpAddr, reason
 }
 
 /// Returns room and user of the token in a request head if one of our keys sealed it.
-fn name(acceptor: &Acceptor, plain: &[u8]) -> Option<(RoomId, String)> {
+fn name<B: Hosted>(acceptor: &Acceptor<B>, plain: &[u8]) -> Option<(RoomId, String)> {
     let Ok(Request::Upgrade(upgrade)) = http::parse(plain) else {
         return None;
     };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::acceptor::Acceptor;
 use super::rejected::NoUpgrade;
 use super::upgrade::{AcceptedUpgrade, examine};
+use crate::net::stream::Hosted;
 use uproar_proto::base::admission::Holder;
 use uproar_proto::http::HeadScanner;
 use uproar_proto::proxy::{self, Preface, PrefaceFault};
@@ -24,7 +25,7 @@ pub(crate) struct PartialRequest {
 
 impl PartialRequest {
     /// A connection from `ip` that has sent nothing yet.
-    pub(crate) fn new(ip: IpAddr, acceptor: &Acceptor) -> Self {
+    pub(crate) fn new<B: Hosted>(ip: IpAddr, acceptor: &Acceptor<B>) -> Self {
         Self {
             ip,
             is_prefaced: acceptor.settings().limits.trusted.trusts(ip),
@@ -41,10 +42,10 @@ impl PartialRequest {
 
     /// Judges the first bytes of a connection without TLS; returns the accepted upgrade if they hold a complete
     /// valid request. Otherwise they are kept for the handshake's task.
-    pub(crate) fn first_read(
+    pub(crate) fn first_read<B: Hosted>(
         &mut self,
         received: &[u8],
-        acceptor: &Acceptor,
+        acceptor: &Acceptor<B>,
     ) -> Option<AcceptedUpgrade> {
         let start = match self.take_preface(received) {
             Ok(Some(start)) => start,
@@ -90,7 +91,7 @@ impl PartialRequest {
     }
 
     /// Whether the request was refused and its address was refused too often lately to get an answer.
-    pub(crate) fn gets_no_answer(&self, acceptor: &Acceptor) -> bool {
+    pub(crate) fn gets_no_answer<B: Hosted>(&self, acceptor: &Acceptor<B>) -> bool {
         let Some(NoUpgrade::Rejected(rejected)) = &self.decided else {
             return false;
         };

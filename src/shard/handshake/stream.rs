@@ -9,8 +9,8 @@ use crate::net::tls::{Progress, Tls};
 use uproar_proto::base::limits::{HANDSHAKE_READ_BYTES, HANDSHAKE_TIMEOUT, LINGER_BYTES_MAX};
 
 /// A connection during its handshake, which offers plaintext with and without TLS.
-pub(super) struct HandshakeStream<'a> {
-    stream: &'a Stream,
+pub(super) struct HandshakeStream<'a, S> {
+    stream: &'a S,
     // Set once the first bytes tell that the client speaks TLS.
     pub(super) tls: Option<Box<Tls>>,
     // Ciphertext received before TLS was set up.
@@ -19,8 +19,8 @@ pub(super) struct HandshakeStream<'a> {
     pub(super) plain: Vec<u8>,
 }
 
-impl<'a> HandshakeStream<'a> {
-    pub(super) fn new(stream: &'a Stream, plain: Vec<u8>) -> Self {
+impl<'a, S: Stream> HandshakeStream<'a, S> {
+    pub(super) fn new(stream: &'a S, plain: Vec<u8>) -> Self {
         Self {
             stream,
             tls: None,
@@ -112,7 +112,7 @@ impl<'a> HandshakeStream<'a> {
 /// # Errors
 ///
 /// The end of the stream, or the kernel's error.
-pub(super) async fn read_more(stream: &Stream, received: Vec<u8>) -> io::Result<Vec<u8>> {
+pub(super) async fn read_more(stream: &impl Stream, received: Vec<u8>) -> io::Result<Vec<u8>> {
     let (result, received) = stream.read(received, HANDSHAKE_READ_BYTES).await;
     match result? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -123,7 +123,7 @@ pub(super) async fn read_more(stream: &Stream, received: Vec<u8>) -> io::Result<
 /// Runs `work` on `stream`, which is cut off when it takes longer than a handshake may. Returns the result, and
 /// whether it was cut off.
 pub(super) async fn within_deadline<T>(
-    stream: &Stream,
+    stream: &impl Stream,
     work: impl Future<Output = T>,
 ) -> (T, bool) {
     let mut work = pin!(work);

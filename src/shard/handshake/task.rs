@@ -11,21 +11,21 @@ use super::rejected::{NoUpgrade, Rejected};
 use super::stream::{HandshakeStream, read_more, within_deadline};
 use super::upgrade::{AcceptedUpgrade, examine};
 use crate::logging::Kind;
-use crate::net::stream::Stream;
+use crate::net::stream::{Hosted, Stream};
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Place;
 use uproar_proto::http::{self, HeadScanner, Request};
 
 /// Continues a handshake to its end.
-pub(crate) async fn receive_one(
-    stream: Rc<Stream>,
+pub(crate) async fn receive_one<B: Hosted>(
+    stream: Rc<B::Stream>,
     place: Place,
     partial: PartialRequest,
-    acceptor: Rc<Acceptor>,
+    acceptor: Rc<Acceptor<B>>,
 ) {
     let mut ip = partial.ip;
-    let handshake = run_handshake(&stream, place, partial, &mut ip, &acceptor);
-    let (outcome, timed_out) = within_deadline(&stream, handshake).await;
+    let handshake = run_handshake(&*stream, place, partial, &mut ip, &acceptor);
+    let (outcome, timed_out) = within_deadline(&*stream, handshake).await;
     if !acceptor.leave(place) {
         // It gave way to a newer handshake, or to closed doors, and was counted there.
         return;
@@ -60,12 +60,12 @@ pub(crate) async fn receive_one(
 
 /// Reads a proxy's header and the head, and judges them; answers refusals and plain pages itself. `ip` becomes the
 /// client's as soon as that is known. Returns `None` if a page was served.
-async fn run_handshake(
-    stream: &Stream,
+async fn run_handshake<B: Hosted>(
+    stream: &B::Stream,
     place: Place,
     mut partial: PartialRequest,
     ip: &mut IpAddr,
-    acceptor: &Acceptor,
+    acceptor: &Acceptor<B>,
 ) -> Result<Option<AcceptedUpgrade>, Rejected> {
     if partial.is_prefaced {
         if let Some(NoUpgrade::Rejected(rejected)) = partial.decided.take() {
@@ -115,11 +115,11 @@ async fn run_handshake(
 }
 
 /// Answers a rejected request, if it gets an answer, and logs it.
-async fn refuse(
-    peer: &mut HandshakeStream<'_>,
+async fn refuse<B: Hosted>(
+    peer: &mut HandshakeStream<'_, B::Stream>,
     rejected: &Rejected,
     ip: IpAddr,
-    acceptor: &Acceptor,
+    acceptor: &Acceptor<B>,
 ) -> Result<(), Rejected> {
     if let Some((status, code)) = rejected.status() {
         let id = acceptor.ids.borrow_mut().next_id();
@@ -139,11 +139,11 @@ async fn refuse(
 /// # Errors
 ///
 /// What the request gets instead of a connection.
-async fn read_head(
-    peer: &mut HandshakeStream<'_>,
+async fn read_head<B: Hosted>(
+    peer: &mut HandshakeStream<'_, B::Stream>,
     scanner: &mut HeadScanner,
     ip: &mut IpAddr,
-    acceptor: &Acceptor,
+    acceptor: &Acceptor<B>,
 ) -> Result<AcceptedUpgrade, NoUpgrade> {
     let tls = acceptor.settings().tls.clone();
     if let Some(config) = tls {
@@ -165,7 +165,7 @@ async fn read_head(
 }
 
 /// Reads until the PROXY header of a trusted proxy is complete.
-async fn read_preface(stream: &Stream, partial: &mut PartialRequest) -> Result<(), Rejected> {
+async fn read_preface(stream: &impl Stream, partial: &mut PartialRequest) -> Result<(), Rejected> {
     loop {
         let received = std::mem::take(&mut partial.received);
         if let Some(start) = partial.take_preface(&received)? {
@@ -177,7 +177,7 @@ async fn read_preface(stream: &Stream, partial: &mut PartialRequest) -> Result<(
 }
 
 /// Appends the answer to a plain HTTP request: a page, or 404.
-fn page(acceptor: &Acceptor, plain: &[u8], out: &mut Vec<u8>) {
+fn page<B: Hosted>(acceptor: &Acceptor<B>, plain: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let (method, target) = match http::parse(plain) {
         Ok(Request::Plain { method, target, .. }) => (method, target),

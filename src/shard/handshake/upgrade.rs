@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::acceptor::Acceptor;
 use super::config::ECHO_ROOM;
 use super::rejected::{NoUpgrade, Rejected};
+use crate::net::stream::Hosted;
 use crate::shard::command::PendingConnection;
 use crate::shard::command::user_hash;
 use uproar_proto::base::clock::UnixTime;
@@ -26,10 +27,10 @@ pub(super) type AcceptedUpgrade = PendingConnection<()>;
 /// # Errors
 ///
 /// What the request gets instead of a connection.
-pub(super) fn examine(
+pub(super) fn examine<B: Hosted>(
     scanner: &mut HeadScanner,
     received: &[u8],
-    acceptor: &Acceptor,
+    acceptor: &Acceptor<B>,
     ip: &mut IpAddr,
 ) -> Result<Option<AcceptedUpgrade>, NoUpgrade> {
     let Some(end) = scanner.scan(received)? else {
@@ -47,11 +48,11 @@ pub(super) fn examine(
 }
 
 /// Judges a whole head.
-fn judge(
+fn judge<B: Hosted>(
     head: &[u8],
     leftover: &[u8],
     ip: IpAddr,
-    acceptor: &Acceptor,
+    acceptor: &Acceptor<B>,
 ) -> Result<AcceptedUpgrade, NoUpgrade> {
     let upgrade = match http::parse(head)? {
         Request::Upgrade(upgrade) => upgrade,
@@ -102,7 +103,7 @@ struct OpenedToken {
     user_hash: u32,
 }
 
-fn open(upgrade: &Upgrade<'_>, acceptor: &Acceptor) -> Result<OpenedToken, Rejected> {
+fn open<B: Hosted>(upgrade: &Upgrade<'_>, acceptor: &Acceptor<B>) -> Result<OpenedToken, Rejected> {
     let token = upgrade.token.ok_or(Rejected::MissingToken)?;
     let mut scratch = Vec::new();
     let now = acceptor.clock.now();
@@ -123,7 +124,7 @@ fn open(upgrade: &Upgrade<'_>, acceptor: &Acceptor) -> Result<OpenedToken, Rejec
 }
 
 /// Stands for a token in conformance mode: a fresh one for each connection.
-fn echo_token(acceptor: &Acceptor) -> OpenedToken {
+fn echo_token<B: Hosted>(acceptor: &Acceptor<B>) -> OpenedToken {
     let serial = acceptor.ids.borrow_mut().next_id();
     let mut token = [0; TOKEN_ID_BYTES];
     token[..serial.as_bytes().len()].copy_from_slice(serial.as_bytes());

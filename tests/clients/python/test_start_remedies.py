@@ -51,8 +51,9 @@ def uproar(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 )
 def test_a_refused_ring_is_explained(tmp_path, error, remedy):
     wrapper = (sys.executable, str(FORBID), str(error))
-    log = failed_start(Server(tmp_path, wrapper=wrapper), 1)
+    log = failed_start(Server(tmp_path, wrapper=wrapper, extra=("--io", "io_uring")), 1)
     assert "io_uring cannot be used" in log
+    assert 'io = "epoll"' in log
     assert os.strerror(error) in log
     assert remedy in log.lower()
 

@@ -260,6 +260,9 @@ pub const PARSE_PADDING_BYTES: usize = 64;
 /// of it, and a receive queues behind all connections that became writable before it. Without
 /// waiting connections there is none: later receives are then handled together.
 pub const ENTERS_FURTHER_MAX: u32 = 64;
+/// Where io_uring is forbidden: events that a shard takes from its epoll in one turn. The rest stays in the kernel, in
+/// order, for the next turn. 12 bytes each.
+pub const EPOLL_EVENTS: usize = 1024;
 /// Sends submitted in one turn before receives and small rooms are served again: a millisecond of
 /// the kernel's work. With 512 a small room beside a huge one waited 5 ms instead of 2, and
 /// throughput did not rise.
