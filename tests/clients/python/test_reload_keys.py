@@ -37,6 +37,7 @@ NOT_LIVE = {
     "server.data_dir": ("/tmp/another", NEVER),
     "server.shards": (1, UPGRADE),
     "server.pin": (False, UPGRADE),
+    "server.io": ("epoll", UPGRADE),
     "messaging.listen": ("127.0.0.1:1", UPGRADE),
     "control.listen": ("127.0.0.1:1", UPGRADE),
     "logging.directory": ("/tmp/another", UPGRADE),
