@@ -28,6 +28,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
         &[
             &["harness"],
             &[
+                "across",
                 "cluster",
                 "connect",
                 "crowd",

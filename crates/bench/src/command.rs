@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use crate::across::Across;
 use crate::cluster::Cluster;
 use crate::connect::Connect;
 use crate::crowd::Crowd;
@@ -60,6 +61,8 @@ enum Measurement {
     /// Three nodes on three brokers beside one alone: latency added, processor time, records and joins a second,
     /// failovers, memory
     Cluster(Cluster),
+    /// Messages said at some of several running servers and heard at all: latency, processor time, what is lost
+    Across(Across),
     /// What a crowd asks of the nodes and brokers of a cluster, by sums over measured costs, and which
     /// limit comes first; nothing is run
     Plan(PlanCommand),
@@ -97,6 +100,7 @@ impl Bench {
             Measurement::Scale(scale) => scale.run(&environment),
             Measurement::Floor(floor) => floor.run(&environment),
             Measurement::Cluster(cluster) => cluster.run(&environment),
+            Measurement::Across(across) => across.run(&environment),
             Measurement::Plan(plan) => plan.run(),
             Measurement::Loopback(loopback) => loopback.run(),
             Measurement::Worker => Ok(worker::run(program)?),

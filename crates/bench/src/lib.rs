@@ -27,6 +27,7 @@
     reason = "figures for people, not counts that must be exact"
 )]
 
+mod across;
 mod cluster;
 mod command;
 mod connect;

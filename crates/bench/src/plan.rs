@@ -1,7 +1,9 @@
 //! `uproar bench plan`: what a crowd asks of nodes and brokers, by sums over measured costs, and which limit comes first.
 //!
-//! Nothing is run. The costs are those of docs/results and docs/cluster.md; the ones that are assumed are marked.
+//! With `--simulate` a node of that cluster is killed, in simulated time. Nothing is run. The costs are those of
+//! docs/results and docs/cluster.md; the ones that are assumed are marked.
 
+mod simulate;
 mod sums;
 
 use clap::Args;
@@ -9,7 +11,9 @@ use serde_json::json;
 
 use crate::harness::error::Failure;
 use crate::harness::flags::count;
-use sums::{Crowd, Limit, Machines, Plan};
+use simulate::{Back, Pauses, Return, Scene, Service, come_back, kill};
+use std::time::Duration;
+use sums::{Crowd, HANDSHAKE, JOIN_AT_BROKERS, JOIN_AT_NODE, Limit, Machines, Plan, TOKEN};
 
 /// Flags of `uproar bench plan`.
 #[derive(Debug, Args)]
@@ -47,10 +51,26 @@ pub(crate) struct PlanCommand {
     /// Memory of each node, in GiB
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = count(1..=65_536))]
     memory_gib: usize,
+    /// Kill the home of the first room in a simulation of these nodes, a viewer for a thousand: what viewers elsewhere see,
+    /// and how the killed node's come back
+    #[arg(long)]
+    simulate: bool,
+    /// Seed of the simulation: the same one shows the same
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "simulate")]
+    seed: u64,
+    /// Time over which clients that were cut ask for new tokens, in seconds; 0: all at once
+    #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = count(0..=3600), requires = "simulate")]
+    back_seconds: usize,
+    /// Tokens a second that the API makes, all nodes together [default: what the nodes' control threads make]
+    #[arg(long, value_name = "N", value_parser = count(1..=100_000_000), requires = "simulate")]
+    token_rate: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
+
+/// Viewers that one of the simulation stands for.
+const SCALE: f64 = 1000.0;
 
 impl PlanCommand {
     pub(crate) fn run(&self) -> Result<(), Failure> {
@@ -77,13 +97,96 @@ impl PlanCommand {
             memory_bytes: number(self.memory_gib) * f64::from(1 << 30),
         };
         let plan = Plan::new(&crowd, &machines);
+        let killed = self
+            .simulate
+            .then(|| self.kill(&crowd, &machines))
+            .transpose()?;
         if self.json {
-            println!("{}", json(&plan));
+            let mut result = json(&plan);
+            if let Some((pauses, back)) = &killed {
+                result["node_killed"] = json!({"seed": self.seed, "elsewhere": pauses.json(), "its_viewers": back.json()});
+            }
+            println!("{result}");
         } else {
             print!("{}", table(&plan));
+            if let Some((pauses, back)) = &killed {
+                print!("{}", story(&crowd, &machines, pauses, back));
+            }
         }
         Ok(())
     }
+
+    /// Kills a node of the plan.
+    fn kill(&self, crowd: &Crowd, machines: &Machines) -> Result<(Pauses, Back), Failure> {
+        const NODES_MAX: usize = 100;
+        if !(2..=NODES_MAX).contains(&self.nodes) {
+            let nodes = self.nodes;
+            return Err(Failure::Usage(format!(
+                "--simulate with --nodes {nodes}: a node is killed among 2 to {NODES_MAX}"
+            )));
+        }
+        let pauses = kill(Scene {
+            seed: self.seed,
+            nodes: self.nodes,
+            rooms: self.rooms,
+            rate: self.rate * crowd.rooms,
+        });
+        let left = machines.nodes - 1.0;
+        let tokens = match self.token_rate {
+            Some(rate) => Service {
+                seconds: 1.0 / u32::try_from(rate).map_or(f64::INFINITY, f64::from),
+                servers: 1.0,
+            },
+            // One control thread a node.
+            None => Service {
+                seconds: TOKEN,
+                servers: left,
+            },
+        };
+        let back = come_back(&Return {
+            seed: self.seed,
+            viewers: crowd.viewers / machines.nodes,
+            scale: SCALE.min(crowd.viewers / machines.nodes / 100.0).max(1.0),
+            spread: Duration::from_secs(self.back_seconds as u64),
+            token: tokens,
+            handshake: Service {
+                seconds: HANDSHAKE + JOIN_AT_NODE,
+                servers: left * machines.cores,
+            },
+            log: Service {
+                seconds: JOIN_AT_BROKERS,
+                servers: machines.brokers * machines.cores,
+            },
+        });
+        Ok((pauses, back))
+    }
+}
+
+/// What the simulation saw.
+fn story(crowd: &Crowd, machines: &Machines, pauses: &Pauses, back: &Back) -> String {
+    let [p50, p99, max] = pauses.percentiles().map(|pause| pause.as_millis());
+    let [tokens, handshakes, log] = back.waiting;
+    let Pauses {
+        slots,
+        said,
+        lost,
+        repeated,
+        ..
+    } = pauses;
+    let (share, homeless) = (pauses.share() * 100.0, pauses.homeless.as_millis());
+    let cut = crowd.viewers / machines.nodes;
+    format!(
+        "\nA node is killed (simulated):\n\
+         elsewhere  {slots} of 256 slots had their home there, all have another {homeless} ms later; rooms of {share:.0} % of the viewers\n           \
+         pause: p50 {p50} ms, p99 {p99} ms, at most {max} ms; of {said} messages {lost} did not come everywhere, {repeated} came twice\n\
+         its own    {cut:.0} viewers come back: half within {:.2} s, 99 % within {:.2} s, all within {:.2} s\n           \
+         {:.0} handshakes/s at most; waiting at most: {tokens:.0} for tokens, {handshakes:.0} for handshakes, {log:.0} for the log ({:.2} s)\n",
+        back.half.as_secs_f64(),
+        back.most.as_secs_f64(),
+        back.all.as_secs_f64(),
+        back.peak,
+        back.log_wait.as_secs_f64(),
+    )
 }
 
 fn json(plan: &Plan) -> serde_json::Value {

@@ -311,6 +311,32 @@ def test_tokens_of_a_running_server(tmp_path):
         assert result["tokens_per_second"] > 0
 
 
+def test_across_accounts_for_every_message(tmp_path):
+    """One server as if it were two nodes: both hear all that is said at both, in one order."""
+    with Server(tmp_path) as server:
+        messaging = f"127.0.0.1:{server.messaging_port}"
+        room = server.boto_cached.create_room()["arn"]
+        target = ("--node", f"{messaging},{messaging}", "--data-dir", str(server.data_dir), "--room", room)
+        load = ("--senders", "2", "--viewers", "3", "--rate", "100", "--seconds", "1")
+        result = bench("across", *target, *load, "--pid", str(server.process.pid))
+    assert result["said"] >= result["messages"] >= 90, result
+    assert result["deliveries_per_message"] == 6
+    assert result["lost"] == result["repeated"] == result["reordered"] == result["refused"] == 0, result
+    assert len(result["cpu_us_per_message"]) == 1 and len(result["longest_wait_ms"]) == 2
+    check_ages(result["latency_us"])
+
+
+def test_plan_kills_a_node_the_same_way_by_each_seed():
+    crowd = ("--viewers", "1000000", "--rooms", "20", "--rate", "2", "--nodes", "6", "--simulate")
+    command = [BINARY, "bench", "plan", "--json", *crowd, "--seed"]
+    runs = [subprocess.run([*command, seed], capture_output=True, text=True, timeout=SECONDS_MAX) for seed in "779"]
+    first, again, other = (json.loads(run.stdout)["node_killed"] for run in runs)
+    assert first == again != other
+    assert first["elsewhere"]["lost"] == first["elsewhere"]["repeated"] == 0
+    assert first["its_viewers"]["back_s"]["all"] >= first["its_viewers"]["back_s"]["p50"] > 0
+    assert "--nodes 1" in refused("plan", *crowd[:-3], "--nodes", "1", "--simulate")
+
+
 def test_fanout_says_that_rates_made_it_lose_messages(tmp_path):
     """Method: a server with the default rates, and twice as many messages as a room may have."""
     with Server(tmp_path, quotas="aws") as server:

@@ -43,6 +43,22 @@ def test_ratios_are_of_the_same_round():
     assert (nats[1], nats[-1]) == ("none", "it is not there")
 
 
+def test_losses_are_summed_over_rounds():
+    """Sums of counts, and the longest wait of any round and node."""
+    sys.path.insert(0, str(PEERS))
+    try:
+        from losses import EVENTS, loss_rows
+    finally:
+        sys.path.remove(str(PEERS))
+    counts = {"said": 1000, "lost": 2, "partly": 1, "repeated": 0, "reordered": 3}
+    rounds = [
+        {"events": {event.name: counts | {"longest_wait_ms": [5.0, 40.0 * turn]} for event in EVENTS}} for turn in (1, 30)
+    ]
+    rows = loss_rows({"redis-ws": rounds})
+    assert len(rows) == 2 + len(EVENTS)
+    assert rows[2] == "| nothing | redis-ws | 2,000 | 4 | 2 | 0 | 6 | 1.20 |"
+
+
 def test_it_runs(tmp_path):
     """With Uproar alone, which needs no package; a peer that cannot be fetched is skipped, and says so."""
     environment = os.environ | {

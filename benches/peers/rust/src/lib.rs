@@ -70,7 +70,7 @@ pub fn run<M: Clone + 'static, F: Future<Output = ()> + 'static>(
         backlog_max: backlog_bytes_max / MESSAGE_BYTES,
     }));
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async {

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use uproar_proto::base::id::RoomId;
 
+use super::latency::Idle;
 use crate::harness::ages::{Ages, histogram, record};
 use crate::harness::error::BenchError;
 use crate::harness::handshake::Handshakes;
-use crate::harness::nodes::{Busy, Nodes};
+use crate::harness::nodes::Nodes;
 use crate::harness::viewer::{self, name};
 
 /// Handshakes in progress at once, at all nodes together.
@@ -35,7 +36,7 @@ pub(super) fn measure(
     nodes: &Nodes,
     rooms: &[RoomId],
     count: usize,
-    idle: &Busy,
+    idle: &Idle,
 ) -> Result<Joins, BenchError> {
     let servers = nodes.servers(rooms)?;
     let handshakes = servers
@@ -83,8 +84,8 @@ pub(super) fn measure(
         refused,
         per_second: opened as f64 / seconds,
         ages: Ages::of(&durations),
-        node_micros: net(busy.all_nodes(), idle.all_nodes()),
-        broker_micros: net(busy.brokers, idle.brokers),
+        node_micros: net(busy.all_nodes(), idle.busy.all_nodes()),
+        broker_micros: net(busy.brokers, idle.busy.brokers),
     })
 }
 

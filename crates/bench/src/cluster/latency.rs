@@ -46,15 +46,28 @@ pub(super) struct Row {
     pub(super) broker_micros: f64,
     /// Share of one processor that the tool took.
     pub(super) own_share: f64,
-    /// Records of the log.
+    /// Records of the log, those of idling taken off.
     pub(super) appends: f64,
 }
 
-/// Processor time that everything takes while nothing is said.
-pub(super) fn idle(nodes: &Nodes, time: Duration) -> Busy {
-    let before = nodes.busy();
+/// What everything takes in a second in which nothing is said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Idle {
+    pub(super) busy: Busy,
+    /// Records: signs that homes live.
+    pub(super) appends: f64,
+}
+
+/// Looks at it for some time.
+pub(super) fn idle(nodes: &Nodes, time: Duration) -> Idle {
+    let before = (nodes.metric(APPENDS), nodes.busy());
     std::thread::sleep(time);
-    nodes.busy().since(&before).per(time.as_secs_f64())
+    let seconds = time.as_secs_f64();
+    let busy = nodes.busy().since(&before.1).per(seconds);
+    Idle {
+        busy,
+        appends: (nodes.metric(APPENDS) - before.0) / seconds,
+    }
 }
 
 /// Senders at the first node, viewers at all of them.
@@ -62,7 +75,7 @@ pub(super) fn measure(
     nodes: &Nodes,
     rooms: &[RoomId],
     load: Load,
-    idle: &Busy,
+    idle: &Idle,
 ) -> Result<Row, BenchError> {
     let crowd = Crowd {
         each: (load.viewers / nodes.count()).max(1),
@@ -81,11 +94,12 @@ pub(super) fn measure(
     let appends = nodes.metric(APPENDS) - before.1;
     across.settle(QUIET, PATIENCE)?;
     let seconds = stretch.elapsed.as_secs_f64();
+    let appends = (appends - idle.appends * seconds).max(0.0);
     let messages = stretch.messages.max(1) as f64;
     let net = |all: Duration, idle: Duration| {
         (all.as_secs_f64() - idle.as_secs_f64() * seconds) * 1e6 / messages
     };
-    let own = busy.nodes.iter().zip(&idle.nodes);
+    let own = busy.nodes.iter().zip(&idle.busy.nodes);
     Ok(Row {
         load,
         ages: Ages::of(&stretch.ages),
@@ -93,7 +107,7 @@ pub(super) fn measure(
         losses: across.losses(),
         refused: across.refused(),
         node_micros: own.map(|(all, idle)| net(*all, *idle)).collect(),
-        broker_micros: net(busy.brokers, idle.brokers),
+        broker_micros: net(busy.brokers, idle.busy.brokers),
         own_share: busy.own.as_secs_f64() / seconds,
         appends,
     })

@@ -2,6 +2,7 @@
 
 mod appends;
 mod failover;
+mod hold;
 mod joins;
 mod latency;
 mod memory;
@@ -16,9 +17,9 @@ use uproar_proto::cluster::HashSlot;
 
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{content_bytes, count, seconds};
-use crate::harness::nodes::{Busy, Nodes, find_nats_server};
+use crate::harness::nodes::{Nodes, find_nats_server};
 use crate::harness::program::Environment;
-use latency::Load;
+use latency::{Idle, Load};
 use report::{Report, Side};
 
 /// Nodes of the cluster.
@@ -26,7 +27,7 @@ const NODES: usize = 3;
 /// Rooms to choose from: nearly every hash slot has one.
 const ROOMS: usize = 600;
 /// For what idling costs.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE_TIME: Duration = Duration::from_secs(3);
 /// Longest wait until each node is home of its share.
 const BALANCED_MAX: Duration = Duration::from_secs(30);
 /// The least share, in hash slots.
@@ -59,6 +60,10 @@ pub(crate) struct Cluster {
     /// Kills of a room's home
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = count(1..=1000))]
     kills: usize,
+    /// Measure nothing: print where three brokers and three nodes with this number of rooms are, obey lines `kill NAME` and
+    /// `start NAME`, and end with standard input
+    #[arg(long, value_name = "ROOMS", value_parser = count(1..=1000), conflicts_with = "only")]
+    hold: Option<usize>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -84,6 +89,11 @@ impl Cluster {
         let program = environment.program;
         // First, so that nothing is measured in vain.
         let nats = find_nats_server(self.nats_server.as_deref())?;
+        if let Some(rooms) = self.hold {
+            let nodes = Nodes::start_cluster(program, NODES, &nats)?;
+            await_balanced(&nodes)?;
+            return hold::hold(nodes, rooms);
+        }
         let mut report = Report::new(environment.machine.clone(), self.json);
         if self.wants(Part::Latency) || self.wants(Part::Joins) || self.wants(Part::Memory) {
             report.say("one node alone");
@@ -127,7 +137,7 @@ impl Cluster {
         rooms: &[RoomId],
         report: &Report,
     ) -> Result<Side, BenchError> {
-        let idle = latency::idle(nodes, IDLE);
+        let idle = latency::idle(nodes, IDLE_TIME);
         let mut side = Side {
             rows: Vec::new(),
             joins: None,
@@ -160,7 +170,7 @@ impl Cluster {
         &self,
         nodes: &Nodes,
         rooms: &[RoomId],
-        idle: &Busy,
+        idle: &Idle,
     ) -> Result<joins::Joins, BenchError> {
         joins::measure(nodes, &rooms[..20], self.joins / 10, idle)?;
         joins::measure(nodes, &rooms[..20], self.joins, idle)

@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use super::appends::{self, Step};
 use super::failover::Failovers;
 use super::joins::Joins;
-use super::latency::{Row, apart};
+use super::latency::{Idle, Row, apart};
 use super::memory::Memory;
-use crate::harness::nodes::Busy;
 
 /// What was measured of a node alone, or of a cluster.
 #[derive(Debug, Default)]
@@ -17,7 +16,7 @@ pub(super) struct Side {
     pub(super) joins: Option<Joins>,
     pub(super) memory: Option<Memory>,
     /// Processor time of a second in which nothing is said.
-    pub(super) idle: Busy,
+    pub(super) idle: Idle,
 }
 
 /// All of it.
@@ -139,13 +138,14 @@ impl Report {
         let idle = |side: &Side| {
             let nodes = side
                 .idle
+                .busy
                 .nodes
                 .iter()
                 .map(|time| format!("{:.1}", time.as_secs_f64() * 1e3));
             let nodes = nodes.collect::<Vec<_>>().join(", ");
             format!(
                 "nodes {nodes}, brokers {:.1}",
-                side.idle.brokers.as_secs_f64() * 1e3
+                side.idle.busy.brokers.as_secs_f64() * 1e3
             )
         };
         println!(
@@ -224,8 +224,8 @@ impl Report {
                 "joins": side.joins.as_ref().map(Joins::json),
                 "memory": side.memory.as_ref().map(Memory::json),
                 "idle_cpu_ms_per_second": {
-                    "nodes": side.idle.nodes.iter().map(|time| time.as_secs_f64() * 1e3).collect::<Vec<_>>(),
-                    "brokers": side.idle.brokers.as_secs_f64() * 1e3,
+                    "nodes": side.idle.busy.nodes.iter().map(|time| time.as_secs_f64() * 1e3).collect::<Vec<_>>(),
+                    "brokers": side.idle.busy.brokers.as_secs_f64() * 1e3,
                 },
             })
         };

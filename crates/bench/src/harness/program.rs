@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
 use uproar_proto::sigv4::Scope;
 use uproar_proto::sigv4::sign::{Credentials, Outgoing, sign};
 
@@ -37,6 +38,12 @@ pub struct DevAccess {
 }
 
 impl DevAccess {
+    /// Returns the ARN of a room.
+    pub(crate) fn arn(&self, room: RoomId) -> String {
+        let (region, account) = (self.region, self.account);
+        format!("arn:aws:ivschat:{region}:{account}:room/{room}")
+    }
+
     /// Returns the signed head of a POST of `body` to `path` at the server `host`. `unsigned` are
     /// further header lines, each with its line end.
     pub(crate) fn signed_head(

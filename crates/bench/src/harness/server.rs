@@ -111,11 +111,23 @@ impl ServerUnderTest {
     ) -> Self {
         machine::pin_to_last();
         Self {
+            pid,
+            ..Self::plain_unpinned(server, protocol, rooms)
+        }
+    }
+
+    /// Does the same, leaves this thread where it is, and knows no process.
+    pub(crate) fn plain_unpinned(
+        server: SocketAddr,
+        protocol: ClientProtocol,
+        rooms: usize,
+    ) -> Self {
+        Self {
             messaging: server,
             control: None,
             compression: false,
             software: Software::Plain { protocol, rooms },
-            pid,
+            pid: None,
             child: None,
         }
     }
@@ -321,9 +333,7 @@ impl Uproar {
 
     /// Returns the ARN of room number `room`, if the server is in `dev` mode.
     pub(crate) fn arn(&self, room: usize) -> String {
-        let dev = &self.program.dev;
-        let id = self.rooms[room];
-        format!("arn:aws:ivschat:{}:{}:room/{id}", dev.region, dev.account)
+        self.program.dev.arn(self.rooms[room])
     }
 }
 

@@ -133,7 +133,8 @@ impl Target {
     }
 }
 
-fn room_id(arn: &String) -> Result<RoomId, Failure> {
+/// Reads the room of an ARN.
+pub(crate) fn room_id(arn: &String) -> Result<RoomId, Failure> {
     let id = arn.rsplit_once(":room/");
     let id = id.and_then(|(_, id)| RoomId::parse(id));
     id.ok_or_else(|| Failure::Usage(format!("--room {arn}: expected a room ARN")))

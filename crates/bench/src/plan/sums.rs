@@ -5,7 +5,13 @@ const SEND: f64 = 5.4e-6;
 /// For each further message of the send: the same table, from 100 to 300 messages.
 const FURTHER_MESSAGE: f64 = 0.03e-6;
 /// Of a handshake with token: docs/results/2026-11.md, "Measured".
-const HANDSHAKE: f64 = 17.5e-6;
+pub(super) const HANDSHAKE: f64 = 17.5e-6;
+/// What the log asks of a node for a handshake in addition: docs/results/2026-11.md, "A cluster".
+pub(super) const JOIN_AT_NODE: f64 = 20e-6;
+/// What a handshake's token costs all brokers together: the same table.
+pub(super) const JOIN_AT_BROKERS: f64 = 100e-6;
+/// Processor time of a CreateChatToken: docs/results/2026-11.md, "Measured".
+pub(super) const TOKEN: f64 = 13e-6;
 /// Memory of an idle viewer in bytes, the kernel's share included: the same table.
 const VIEWER_BYTES: f64 = 5_300.0;
 /// Headers of a segment on the wire: Ethernet, IP, TCP with time stamps.

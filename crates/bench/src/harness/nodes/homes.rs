@@ -54,7 +54,8 @@ pub(super) fn name(number: usize) -> String {
     format!("node-{number}")
 }
 
-fn number(name: &str) -> Option<usize> {
+/// The index of a node of this name.
+pub(super) fn number(name: &str) -> Option<usize> {
     name.strip_prefix("node-")?.parse().ok()
 }
 

@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use uproar_proto::base::id::RoomId;
 
 use super::child::free_port;
@@ -22,7 +24,7 @@ use super::{api, machine};
 pub(crate) use broker::find as find_nats_server;
 use broker::{Ports, quoted};
 pub(crate) use busy::Busy;
-use homes::{HomesBy, name, run_cluster};
+use homes::{HomesBy, name, number, run_cluster};
 use process::Process;
 
 /// Longest wait for all brokers and nodes to become ready.
@@ -231,6 +233,47 @@ impl Nodes {
     /// Kills a node as a crash does.
     pub(crate) fn kill(&mut self, node: usize) -> Result<(), BenchError> {
         Ok(self.members[node].process.kill()?)
+    }
+
+    /// Kills the node or broker of this name.
+    pub(crate) fn kill_named(&mut self, name: &str) -> Result<(), BenchError> {
+        Ok(self.named(name)?.kill()?)
+    }
+
+    /// Starts the killed node or broker of this name; a node is waited for until it is ready.
+    pub(crate) fn start_named(&mut self, name: &str) -> Result<(), BenchError> {
+        self.named(name)?.restart()?;
+        number(name).map_or(Ok(()), |node| self.await_ready(node))
+    }
+
+    fn named(&mut self, name: &str) -> Result<&mut Process, BenchError> {
+        let nodes = self.members.iter_mut().map(|node| &mut node.process);
+        let mut all = nodes.chain(&mut self.brokers);
+        let found = all.find(|process| process.name() == name);
+        found.ok_or_else(|| BenchError::Server(format!("no node or broker is named {name}")))
+    }
+
+    /// Names, addresses and process ids of all.
+    pub(crate) fn place(&self) -> Value {
+        let node = |node: &Node| {
+            json!({
+                "name": node.process.name(),
+                "messaging": node.messaging,
+                "control": node.control,
+                "data_dir": node.data_dir,
+                "pid": node.process.pid(),
+            })
+        };
+        let broker = |broker: &Process| json!({"name": broker.name(), "pid": broker.pid()});
+        json!({
+            "nodes": self.members.iter().map(node).collect::<Vec<_>>(),
+            "brokers": self.brokers.iter().map(broker).collect::<Vec<_>>(),
+        })
+    }
+
+    /// A room's ARN.
+    pub(crate) fn arn(&self, room: RoomId) -> String {
+        self.program.dev.arn(room)
     }
 
     /// Starts a killed node again; does not wait.
