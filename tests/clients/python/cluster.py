@@ -24,7 +24,7 @@ from botocore.config import Config
 import raw_api
 from cluster_network import Network
 from configured import KEY, Configured
-from nats_brokers import Brokers
+from nats_brokers import Brokers, Place
 from ports import free_port
 from uproar import ALL_CAPABILITIES, BINARY, SCRATCH
 
@@ -70,7 +70,9 @@ backend doors
 class Node(Configured):
     """One node. Its signed calls are made with the key that is in every node's file."""
 
-    def __init__(self, name: str, brokers: list[str], secret_file: Path, settings: dict[str, object]) -> None:
+    def __init__(
+        self, name: str, brokers: list[str], secret_file: Path, settings: dict[str, object], place: Place = Place()
+    ) -> None:
         super().__init__({
             "server.shards": 1,
             "cluster.name": NAME,
@@ -80,7 +82,8 @@ class Node(Configured):
             "log.json": False,
             **settings,
         })
-        self.name = name
+        self.name, self.place = name, place
+        self.command = [*place.enter, *self.command]
 
     def is_alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -188,13 +191,13 @@ class Cluster:
     def start_balancer(self) -> None:
         found = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
         assert found, "haproxy is missing: apt-get install haproxy"
-        line = "    server {0.name} 127.0.0.1:{1} port {0.control_port}"
+        line = "    server {0.name} {0.place.address}:{1} port {0.control_port}"
         file = self.directory / "haproxy.cfg"
         file.write_text(HAPROXY.format(
             viewers=self.viewers_port, api=self.api_port,
             messaging="\n".join(line.format(node, node.messaging_port) for node in self.nodes),
             control="\n".join(line.format(node, node.control_port) for node in self.nodes),
-        ))
+        ) + self.more_doors())
         with (self.directory / "haproxy.log").open("ab") as log:
             self.balancer = subprocess.Popen([found, "-db", "-f", str(file)], stdout=log, stderr=log)
         deadline = time.monotonic() + READY_SECONDS_MAX
@@ -206,6 +209,10 @@ class Cluster:
                 log = (self.directory / "haproxy.log").read_text()
                 assert self.balancer.poll() is None and time.monotonic() < deadline, log
                 time.sleep(0.02)
+
+    def more_doors(self) -> str:
+        """What else the balancer does: a part of its file."""
+        return ""
 
     def heal(self) -> None:
         """Everything runs again: what is dead is started, what stands still goes on, networks are whole."""
@@ -247,6 +254,15 @@ class Cluster:
     def mint(self, room: str, user: str) -> str:
         """A token of a random node; raises while that one cannot."""
         return self.any().mint(room, user)
+
+    def mint_many(self, room: str, count: int) -> list[str]:
+        """Tokens by the command line, of a node's own copy of the sealing key."""
+        command = ["token", "create", "--data-dir", str(self.nodes[0].data_dir), "--room", room, "--user", "crowd"]
+        made = subprocess.run(
+            [str(BINARY), *command, "--count", str(count)], capture_output=True, text=True, timeout=READY_SECONDS_MAX
+        )
+        assert made.returncode == 0, made.stderr
+        return made.stdout.split()
 
     def rooms(self, count: int, **settings: object) -> list[str]:
         """New rooms' ARNs, each made on another node."""

@@ -25,7 +25,8 @@ class RoomLog:
     by_request: dict[str, list[int]] = field(default_factory=lambda: collections.defaultdict(list))
     # Without a beginning where records had aged out before they were read.
     faults: list[str] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
+    # Each frame's place, by its Id.
+    ids: dict[str, int] = field(default_factory=dict)
     sent: str = ""
 
     def add(self, payload: bytes) -> None:
@@ -34,9 +35,9 @@ class RoomLog:
             self.faults.append(f"Id {frame['Id']} is in the log twice")
         if frame["SendTime"] < self.sent:
             self.faults.append(f"SendTime goes back from {self.sent} to {frame['SendTime']}")
-        self.ids.add(frame["Id"])
         self.sent = frame["SendTime"]
         at = len(self.payloads)
+        self.ids[frame["Id"]] = at
         self.payloads.append(payload)
         self.positions[payload] = at
         if frame.get("RequestId"):
@@ -55,6 +56,19 @@ def check(order: dict[str, RoomLog], streams: list[Stream], requests: list[Reque
         if fault := verdict(request, found):
             faults.append(f"{request.id} on {request.stream.node}: {fault}")
     return faults
+
+
+def witnessed(streams: list[Stream]) -> dict[str, RoomLog]:
+    """Each room's order as one viewer saw it who was there from the beginning to the end: where the log is what a test
+    harms."""
+    order: dict[str, RoomLog] = {}
+    for room in {stream.room for stream in streams}:
+        order[room] = RoomLog()
+        witness = min((s for s in streams if s.room == room and s.ended is None), key=lambda stream: stream.joined)
+        for _, payload in witness.frames:
+            if json.loads(payload)["Type"] != "ERROR":
+                order[room].add(payload)
+    return order
 
 
 def first_sends(requests: list[Request]) -> dict[str, list[Request]]:

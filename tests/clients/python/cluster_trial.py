@@ -1,22 +1,36 @@
 """A trial: viewers chat in rooms of a cluster while a test does harm to it; then everything is checked.
 
 `pause` notes how long the others waited. The table is printed when all tests are done; no test is decided by it.
+
+`CLUSTER_TRIALS=full` is the size by hand: more viewers with official clients among them, more kills, more races.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 
 from cluster import NAME, Cluster
 from cluster_log import LogReader, Order
-from cluster_oracle import check
+from cluster_members import Members
+from cluster_oracle import check, witnessed
 from cluster_viewers import Viewers
+from uproar import BINARY
 
-ROOMS, VIEWERS, PER_SECOND = 20, 120, 100
+IS_FULL = os.environ.get("CLUSTER_TRIALS", "") == "full"
+ROOMS = 20
+VIEWERS, PER_SECOND = (300, 200) if IS_FULL else (120, 100)
+OFFICIAL_CLIENTS = 30
 FAULTS_SHOWN = 12
+
+
+def size(short, full):
+    """How often or how long something is done: in CI, and by hand."""
+    return full if IS_FULL else short
 
 # What happened, and the longest wait of each room, in seconds.
 PAUSES: dict[str, list[float]] = {}
@@ -25,21 +39,34 @@ PAUSES: dict[str, list[float]] = {}
 class Trial:
     """A context manager: the viewers chat inside, and its end decides."""
 
-    def __init__(self, cluster: Cluster, viewers: int = VIEWERS, rooms: int = ROOMS, rate: float = PER_SECOND) -> None:
-        self.cluster, self.count, self.rate = cluster, viewers, rate
-        self.rooms = cluster.rooms(rooms)
+    def __init__(
+        self, cluster: Cluster, viewers: int = VIEWERS, rooms: int = ROOMS, rate: float = PER_SECOND, official: int = 0,
+        content=None, is_log_harmed: bool = False, **settings: object,
+    ) -> None:
+        """`official` clients of JavaScript chat too; a message says `content(its RequestId)`; rooms have the settings.
+        If the log itself is harmed, what one viewer saw in each room is the order that all others must have seen."""
+        self.content, self.is_log_harmed = content, is_log_harmed
+        self.cluster, self.count, self.rate, self.official = cluster, viewers, rate, official
+        self.rooms = cluster.rooms(rooms, **settings)
         self.order: Order | None = None
+        self.members: Members | None = None
+        has_handler = bool(settings.get("messageReviewHandler"))
+        self.reviewed = frozenset(room.rsplit("/", 1)[-1] for room in self.rooms if has_handler)
 
     def __enter__(self) -> Trial:
         self.log = LogReader(self.cluster.brokers, NAME)
         self.viewers = Viewers(self.cluster.viewers_port, self.cluster.mint)
         try:
+            self.viewers.content = self.content or self.viewers.content
             self.viewers.join(self.rooms, self.count)
+            if self.official:
+                doors = self.cluster.viewers_port, self.cluster.api_port
+                self.members = Members(*doors, self.rooms, self.official)
+            self.begun = time.monotonic()
             self.chatting = self.viewers.chat(self.rate)
             self.chatting.__enter__()
         except BaseException:
-            self.viewers.close()
-            self.log.abandon()
+            self.close()
             print(self.cluster.logs())
             raise
         return self
@@ -53,24 +80,43 @@ class Trial:
             print(self.cluster.logs())
             raise
         finally:
-            self.viewers.close()
-            self.log.abandon()
+            self.close()
+
+    def close(self) -> None:
+        if self.members is not None:
+            self.members.close()
+        self.viewers.close()
+        self.log.abandon()
 
     def decide(self) -> None:
+        seconds = time.monotonic() - self.begun
+        if self.members is not None:
+            self.members.quiet()
         self.viewers.settle()
-        self.order = self.log.finish()
+        self.order = Order({}, []) if self.is_log_harmed else self.log.finish(self.reviewed)
+        by_room = witnessed(self.viewers.streams) if self.is_log_harmed else self.order.by_room(self.rooms)
         requests = list(self.viewers.requests.values())
         streams = list(self.viewers.streams)
-        faults = self.order.faults + check(self.order.by_room(self.rooms), streams, requests)
+        faults = self.order.faults + check(by_room, streams, requests)
+        if self.members is not None:
+            faults += self.members.finish(by_room)
         echoed = sum(request.echoed is not None for request in requests)
         print(
-            f"{len(requests)} requests, {echoed} echoed, {len(streams)} connections of {self.count} viewers, "
-            f"{self.order.batches} batches, {self.order.takeovers} takeovers; {dict(self.viewers.refusals)}"
+            f"figures: {len(self.rooms)} rooms, {self.count} viewers in {len(streams)} connections, {self.official_figures()}"
+            f"{len(requests) / seconds:.0f} requests/s for {seconds:.0f} s, {echoed} of {len(requests)} echoed, "
+            f"{self.order.batches} batches, {self.order.takeovers} takeovers, {machine()}; {dict(self.viewers.refusals)}"
         )
         assert echoed > 0, "nobody was heard"
         assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults[:FAULTS_SHOWN])
         for node in self.cluster.nodes:
             assert "panicked" not in node.whole_log(), node.log()
+
+    def official_figures(self) -> str:
+        if self.members is None:
+            return ""
+        heard = self.members.heard
+        again = sum(one["tokens"] - 1 for one in heard)
+        return f"{len(heard)} official clients who came back {again} times, "
 
     def talk(self, seconds: float) -> None:
         """They chat on undisturbed."""
@@ -84,8 +130,8 @@ class Trial:
             assert time.monotonic() < deadline, f"nothing is heard in {set(self.rooms) - heard}\n{self.cluster.logs()}"
             time.sleep(0.05)
             heard = {
-                request.stream.room for request in list(self.viewers.requests.values())
-                if request.sent > since and request.echoed and request.stream.node != without
+                request.stream.room for request in self.viewers.since(since)
+                if request.echoed and request.stream.node != without
             }
 
     def talk_until_heard_by(self, node: str) -> None:
@@ -97,16 +143,16 @@ class Trial:
             assert time.monotonic() < deadline, f"nothing is heard in {wanted - heard}\n{self.cluster.logs()}"
             time.sleep(0.05)
             heard = {
-                request.stream.room for request in list(self.viewers.requests.values())
-                if request.sent > since and request.echoed and request.stream.node == node
+                request.stream.room for request in self.viewers.since(since)
+                if request.echoed and request.stream.node == node
             }
 
     def refused(self, since: float, without: str = "") -> list[str]:
         """Requests that were refused although nothing was wrong with them."""
         return [
             f"{request.id} on {request.stream.node}: {request.refused}"
-            for request in list(self.viewers.requests.values())
-            if request.sent >= since and request.refused is not None and request.stream.node != without
+            for request in self.viewers.since(since)
+            if request.refused is not None and request.stream.node != without
         ]
 
     def pause(self, what: str, since: float, without: str = "") -> float:
@@ -116,14 +162,21 @@ class Trial:
         return max(waits, default=0)
 
 
+def machine() -> str:
+    """The build, the processors and the load: figures without them say nothing."""
+    return f"{Path(BINARY).parent.name} build, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
 def table() -> list[str]:
-    """The pauses, a line for each kind of harm."""
+    """The pauses, a line for each kind of harm, as docs/cluster.md has them."""
     if not PAUSES:
         return []
-    title = "longest wait for an echo in each room, of viewers on unharmed nodes, ms"
-    lines = ["", title, f"{'':44}  median   worst  count"]
+    title = f"longest wait for an echo in each room, of viewers on unharmed nodes, ms; {machine()}"
+    lines = ["", title, f"{'':60}  median    p99   worst  count"]
     for what, waits in PAUSES.items():
-        lines.append(f"{what:44}{1000 * statistics.median(waits):8.0f}{1000 * max(waits):8.0f}{len(waits):7}")
+        p99 = sorted(waits)[min(len(waits) * 99 // 100, len(waits) - 1)]
+        figures = "".join(f"{1000 * value:8.0f}" for value in (statistics.median(waits), p99, max(waits)))
+        lines.append(f"{what:60}{figures}{len(waits):7}")
     return lines
 
 

@@ -23,6 +23,8 @@ from rawws import CLOSE, PING, PONG, TEXT, Closed, Refused, WebSocket, inflate
 # How long a viewer waits before it comes back, as the official clients do at first.
 AGAIN_SECONDS = 0.2
 SETTLE_SECONDS_MAX = 90.0
+# By a message review handler.
+DENIED = 406
 
 
 @dataclass(eq=False)
@@ -58,11 +60,15 @@ class Viewers:
         self.balancer, self.mint = balancer, mint
         self.streams: list[Stream] = []
         self.requests: dict[str, Request] = {}
+        # The same in the order of their times, for whoever asks about the last moments of a long trial.
+        self.sent: list[Request] = []
         self.open: dict[int, Stream] = {}
         self.refusals: collections.Counter[str] = collections.Counter()
         self.stopping = False
         self.wanted = 0
         self.numbers = itertools.count()
+        # What a message with this RequestId says.
+        self.content = lambda name: f"{name} {'x' * 80}"
         self.turn = 0
         self.epoll = select.epoll()
         self.joining = ThreadPoolExecutor(8)
@@ -163,7 +169,9 @@ class Viewers:
             return
         if frame["Type"] == "ERROR":
             request.refused = frame["ErrorCode"]
-            self.refusals[f"ERROR {frame['ErrorCode']} {frame['ErrorMessage']}"] += 1
+            # A handler's words are another for each message.
+            words = "" if frame["ErrorCode"] == DENIED else f" {frame['ErrorMessage']}"
+            self.refusals[f"ERROR {frame['ErrorCode']}{words}"] += 1
         elif request.echoed is None:
             request.echoed = now
 
@@ -200,8 +208,9 @@ class Viewers:
         name = f"{stream.user}.{next(self.numbers)}"
         request = Request(name, stream, time.monotonic())
         self.requests[name] = request
+        self.sent.append(request)
         with contextlib.suppress(OSError):
-            stream.socket.say(content or f"{name} {'x' * 80}", name)
+            stream.socket.say(content or self.content(name), name)
         return request
 
     def unanswered(self) -> list[Request]:
@@ -249,13 +258,20 @@ class Viewers:
 
     # -- what it was like --
 
+    def since(self, moment: float) -> list[Request]:
+        """Requests that were sent then or later."""
+        first = len(self.sent)
+        while first > 0 and self.sent[first - 1].sent >= moment:
+            first -= 1
+        return self.sent[first:]
+
     def pauses(self, since: float, without: str = "") -> list[float]:
         """For each room the longest wait for an echo, in seconds, of requests since then. Without those of a node's
         viewers, who are not the others."""
         longest: dict[str, float] = {}
-        for request in list(self.requests.values()):
+        for request in self.since(since):
             stream = request.stream
-            if request.sent >= since and request.echoed is not None and stream.node != without:
+            if request.echoed is not None and stream.node != without:
                 longest[stream.room] = max(longest.get(stream.room, 0), request.echoed - request.sent)
         return sorted(longest.values())
 

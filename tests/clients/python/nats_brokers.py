@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -42,27 +43,48 @@ def program() -> str:
     return found
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs: on loopback, or in a network namespace of its own, with an address that others reach."""
+
+    address: str = "127.0.0.1"
+    # Before a command that is to run there.
+    enter: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What brokers show to clients, and what clients trust."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
 class Broker:
     """One `nats-server`. Its ports and its store stay over a restart."""
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name, self.directory = name, directory
+    def __init__(self, name: str, directory: Path, place: Place = Place(), tls: Tls | None = None) -> None:
+        self.name, self.directory, self.place, self.tls = name, directory, place, tls
         self.port, self.route_port, self.monitor_port = free_port(), free_port(), free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.url = f"{'tls' if tls else 'nats'}://{place.address}:{self.port}"
+        self.store = directory / "store"
         self.log_path = directory / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
-    def configure(self, routes: list[int]) -> None:
+    def configure(self, others: list[Broker]) -> None:
         """Each write is synchronous, as operators are advised. Clients learn no other addresses than they were given, so
         that a proxy in between is the only way."""
-        listed = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+        listed = ", ".join(f'"nats://{other.place.address}:{other.route_port}"' for other in others)
+        here = self.place.address
+        tls = f'tls {{ cert_file: "{self.tls.certificate}", key_file: "{self.tls.key}" }}\n' if self.tls else ""
         (self.directory / "nats.conf").write_text(
-            f'server_name: {self.name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
+            f'server_name: {self.name}\nlisten: "{here}:{self.port}"\nhttp: "{here}:{self.monitor_port}"\n{tls}'
             "max_payload: 1MB\nlame_duck_grace_period: 1s\nlame_duck_duration: 30s\n"
-            f'jetstream {{\n  store_dir: "{self.directory / "store"}"\n  sync_interval: always\n'
+            f'jetstream {{\n  store_dir: "{self.store}"\n  sync_interval: always\n'
             "  max_memory_store: 64MB\n  max_file_store: 8GB\n}\n"
-            f'cluster {{\n  name: uproar-tests\n  listen: "127.0.0.1:{self.route_port}"\n  routes: [{listed}]\n'
+            f'cluster {{\n  name: uproar-tests\n  listen: "{here}:{self.route_port}"\n  routes: [{listed}]\n'
             "  no_advertise: true\n}\n"
         )
 
@@ -70,7 +92,7 @@ class Broker:
         """Starts the process and returns at once; `Brokers.await_quorum` waits."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [program(), "--config", str(self.directory / "nats.conf")],
+                [*self.place.enter, program(), "--config", str(self.directory / "nats.conf")],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL,
             )
         return self
@@ -109,7 +131,7 @@ class Broker:
 
     def monitor(self, path: str) -> dict:
         """A page of its monitoring port, as JSON."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.place.address}:{self.monitor_port}/{path}", timeout=5) as answer:
             return json.load(answer)
 
     def meta(self) -> dict:
@@ -126,14 +148,20 @@ class Broker:
 class Brokers:
     """A cluster of brokers; a context manager that starts and ends them."""
 
-    def __init__(self, directory: Path | str | None = None, count: int = 3) -> None:
+    def __init__(
+        self, directory: Path | str | None = None, count: int = 3, places: list[Place] | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         self.scratch = None
         if directory is None:
             self.scratch = tempfile.TemporaryDirectory(prefix="uproar-brokers-", ignore_cleanup_errors=True)
             directory = self.scratch.name
-        self.all = [Broker(f"broker-{n}", Path(directory) / f"broker-{n}") for n in range(1, count + 1)]
+        self.all = []
+        for place in places or [Place()] * count:
+            name = f"broker-{len(self.all) + 1}"
+            self.all.append(Broker(name, Path(directory) / name, place, tls))
         for broker in self.all:
-            broker.configure([other.route_port for other in self.all if other is not broker])
+            broker.configure([other for other in self.all if other is not broker])
 
     @property
     def urls(self) -> list[str]:
@@ -192,7 +220,8 @@ class Brokers:
         return found
 
     def client(self) -> NatsClient:
-        return NatsClient(self.urls)
+        tls = self.all[0].tls
+        return NatsClient(self.urls, tls and ssl.create_default_context(cafile=tls.authority))
 
     def stop(self) -> None:
         """Ends all of them, however they are."""
@@ -245,20 +274,20 @@ class Stored:
 class NatsClient:
     """The official client with calls that wait; it reconnects by itself."""
 
-    def __init__(self, urls: list[str]) -> None:
+    def __init__(self, urls: list[str], tls: ssl.SSLContext | None = None) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.nc = self.wait(self.connect(urls), QUORUM_SECONDS_MAX)
+        self.nc = self.wait(self.connect(urls, tls), QUORUM_SECONDS_MAX)
 
     @staticmethod
-    async def connect(urls: list[str]):
+    async def connect(urls: list[str], tls: ssl.SSLContext | None):
         async def quiet(_: Exception) -> None:
             pass
 
         return await nats.connect(
             urls, max_reconnect_attempts=-1, reconnect_time_wait=0.1, connect_timeout=2,
-            ping_interval=1, max_outstanding_pings=3, error_cb=quiet,
+            ping_interval=1, max_outstanding_pings=3, error_cb=quiet, tls=tls,
         )
 
     def wait(self, coroutine, seconds: float = CALL_SECONDS_MAX + 5):

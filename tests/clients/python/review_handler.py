@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 import urllib.parse
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,7 +64,7 @@ class Asked:
 class ReviewHandler:
     """Listens on a loopback port until closed. Words of a message that mean something:
 
-    `deny [reason]`, `rewrite TEXT`, `tenfold TEXT`, `attributes JSON`, `raw TEXT` (the answer itself), `hex BYTES`,
+    `deny [reason]`, `rewrite TEXT`, `slow MILLISECONDS TEXT` (allowed after that time), `tenfold TEXT`, `attributes JSON`, `raw TEXT` (the answer itself), `hex BYTES`,
     `status N`, `failed-denial N` (DENY with status N), `faulty-denial`,
     `fault` (an error of the function), `huge`, `drop` (no answer, connection closed), `hang` (no answer
     until released). Anything else is allowed as it is.
@@ -118,6 +119,8 @@ class ReviewHandler:
                 verdict = {"ReviewResult": "DENY", "Attributes": {"Reason": rest} if rest else {}}
             case "rewrite":
                 verdict = {"ReviewResult": "ALLOW", "Content": rest}
+            case "slow":
+                time.sleep(int(rest.split()[0]) / 1000)
             case "tenfold":
                 verdict |= {"Content": rest * 10}
             case "attributes":

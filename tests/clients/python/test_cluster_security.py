@@ -6,8 +6,6 @@ The permissions that docs/cluster.md names are the ones given here: what a node 
 from __future__ import annotations
 
 import base64
-import datetime
-import ipaddress
 import json
 import os
 import socket
@@ -17,11 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from authority import Authority
 from cluster import NAME, Node
 from nats_brokers import Brokers
 from ports import free_port
@@ -56,39 +53,6 @@ def encoded(data: bytes) -> str:
         for _ in range(8):
             crc = (crc << 1 ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
     return base64.b32encode(data + crc.to_bytes(2, "little")).decode().rstrip("=")
-
-
-class Authority:
-    """Signs certificates for 127.0.0.1, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "brokers' authority")])
-        self.certificate = directory / "ca.pem"
-        self.certificate.write_bytes(self.sign(self.name, self.key, is_authority=True))
-
-    def sign(self, subject: x509.Name, key, is_authority: bool = False) -> bytes:
-        now = datetime.datetime.now(datetime.UTC)
-        loopback = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        built = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=30))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(loopback, critical=False)
-        )
-        return built.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate, private = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate.write_bytes(self.sign(subject, key))
-        private.write_bytes(key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ))
-        return certificate, private
 
 
 class Secured:
