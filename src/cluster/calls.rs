@@ -22,6 +22,8 @@ use uproar_proto::token::TokenId;
 
 /// JetStream's code for a condition that does not hold (`JSStreamWrongLastSequenceErrF`, and the one without a number).
 const WRONG_LAST: [u64; 2] = [10071, 10164];
+/// There is no such stream, by the brokers' `err_code`.
+const NO_STREAM: u64 = 10059;
 const NO_MESSAGE: u64 = 10037;
 
 /// The calls of one node.
@@ -274,6 +276,10 @@ impl std::fmt::Display for CallFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unanswered(cause) => f.write_str(cause),
+            Self::Refused(_, NO_STREAM, words) => write!(
+                f,
+                "{words} ({NO_STREAM}): somebody deleted it; stop one node, run `uproar cluster init` there, and start it"
+            ),
             Self::Refused(_, code, words) => write!(f, "{words} ({code})"),
         }
     }

@@ -6,6 +6,7 @@
 mod begin;
 mod deliver;
 mod lines;
+mod namesake;
 mod node;
 mod orders;
 mod perform;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::deliver::Shards;
 use super::lines::Lines;
+use super::namesake::Namesake;
 use super::node::{Incoming, Node};
 use super::skew::Skew;
 use crate::cluster::calls::Calls;
@@ -106,6 +107,7 @@ async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> i
         facts: Facts::default(),
         registry: RegistryFacts::default(),
         interrupted: VecDeque::new(),
+        namesake: Namesake::default(),
         stopping: false,
     };
     Box::pin(node.serve()).await

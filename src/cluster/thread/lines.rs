@@ -118,7 +118,8 @@ impl Lines {
                 tracing::warn!(
                     streams,
                     cause,
-                    "cluster: log streams do not answer: no quorum of brokers, or an election; messages of their rooms wait"
+                    "cluster: log streams do not answer, and messages of their rooms wait; brokers elect a leader or have \
+                     no quorum, unless the cause says otherwise"
                 );
             }
             self.failing = 0;

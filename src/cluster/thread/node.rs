@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::deliver::Shards;
 use super::lines::Lines;
+use super::namesake::Namesake;
 use super::skew::Skew;
 use crate::cluster::calls::{CallFault, Calls};
 use crate::cluster::connect::Line;
@@ -73,6 +74,7 @@ pub(super) struct Node<'a> {
     pub(super) unread: usize,
     pub(super) skew: Skew,
     pub(super) lines: Lines,
+    pub(super) namesake: Namesake,
     pub(super) state: State,
     // What is wrong with the broker of each connection.
     pub(super) unfit: [Option<String>; 2],

@@ -164,7 +164,8 @@ impl Node<'_> {
         self.state.connected = connected(self.calls.client()) + connected(&self.records_client);
         self.state.skew_nanos = self.skew.nanos(now.tick);
         self.state.probe = status.probe;
-        self.state.namesake = self.namesake(&status);
+        let other = self.other_of_this_name(&status);
+        self.state.namesake = self.namesake.judge(other, status.is_heard, now.tick);
         self.take_figures(&status, now);
         self.hands.state.store(Arc::new(self.state.clone()));
         self.tell_facts(now);
@@ -184,7 +185,7 @@ impl Node<'_> {
     }
 
     /// The process id of another living node with this node's name.
-    fn namesake(&self, status: &Status) -> Option<u32> {
+    fn other_of_this_name(&self, status: &Status) -> Option<u32> {
         let (me, name) = (self.engine.me(), &*self.hands.settings.about.name);
         let mut peers = status.peers.iter();
         let same = peers.find(|peer| {
@@ -201,7 +202,10 @@ impl Node<'_> {
             .map(|shard| shard.connections.get());
         let may_be_home = self.registry.is_current && self.unread == 0;
         let facts = Facts {
-            is_ready: may_be_home && self.state.is_clock_near() && self.state.unfit.is_none(),
+            is_ready: may_be_home
+                && self.state.is_clock_near()
+                && self.state.unfit.is_none()
+                && self.state.namesake.is_none(),
             viewers: viewers.sum(),
             key_ids: self.registry.key_ids.clone(),
             registry_revision: self.registry.revision,
