@@ -17,6 +17,8 @@ from nats_brokers import Brokers, Place, Tls
 
 NETWORK = "10.213.77"
 HERE = f"{NETWORK}.254"
+# Debian has it where only root's PATH leads.
+NFT = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
 RULES = "table inet trial { chain arriving { type filter hook input priority 0; policy accept; }; }"
 
 
@@ -26,7 +28,7 @@ def run(*command: str) -> None:
 
 
 def is_possible() -> bool:
-    return os.geteuid() == 0 and all(shutil.which(name) for name in ("ip", "nft"))
+    return os.geteuid() == 0 and bool(shutil.which("ip") and NFT)
 
 
 class Namespaces:
@@ -53,7 +55,7 @@ class Namespaces:
             run("ip", "link", "set", link, "master", self.mark, "up")
             for words in (f"address add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
                 run("ip", "-n", space, *words.split())
-            run("ip", "netns", "exec", space, "nft", RULES)
+            run("ip", "netns", "exec", space, NFT, RULES)
         return self
 
     def remove(self) -> None:
@@ -67,7 +69,7 @@ class Namespaces:
         """Packets from one to the other are lost, that share of them."""
         some = f"numgen random mod 100 < {percent} " if percent < 100 else ""
         rule = f"add rule inet trial arriving ip saddr {self.addresses[source]} {some}drop"
-        run("ip", "netns", "exec", self.namespace(to), "nft", rule)
+        run("ip", "netns", "exec", self.namespace(to), NFT, rule)
 
     def part(self, here: list[str], there: list[str]) -> None:
         """Nothing passes between the two sides."""
@@ -78,7 +80,7 @@ class Namespaces:
 
     def mend(self) -> None:
         for name in self.addresses:
-            run("ip", "netns", "exec", self.namespace(name), "nft", "flush", "chain", "inet", "trial", "arriving")
+            run("ip", "netns", "exec", self.namespace(name), NFT, "flush", "chain", "inet", "trial", "arriving")
 
 
 class NamespacedCluster(Cluster):

@@ -75,13 +75,13 @@ class Broker:
 
     def configure(self, others: list[Broker]) -> None:
         """Each write is synchronous, as operators are advised. Clients learn no other addresses than they were given, so
-        that a proxy in between is the only way."""
+        that a proxy in between is the only way. One that reads too slowly is cut sooner than by default."""
         listed = ", ".join(f'"nats://{other.place.address}:{other.route_port}"' for other in others)
         here = self.place.address
         tls = f'tls {{ cert_file: "{self.tls.certificate}", key_file: "{self.tls.key}" }}\n' if self.tls else ""
         (self.directory / "nats.conf").write_text(
             f'server_name: {self.name}\nlisten: "{here}:{self.port}"\nhttp: "{here}:{self.monitor_port}"\n{tls}'
-            "max_payload: 1MB\nlame_duck_grace_period: 1s\nlame_duck_duration: 30s\n"
+            "max_payload: 1MB\nmax_pending: 8MB\nlame_duck_grace_period: 1s\nlame_duck_duration: 30s\n"
             f'jetstream {{\n  store_dir: "{self.store}"\n  sync_interval: always\n'
             "  max_memory_store: 64MB\n  max_file_store: 8GB\n}\n"
             f'cluster {{\n  name: uproar-tests\n  listen: "{here}:{self.route_port}"\n  routes: [{listed}]\n'
