@@ -28,6 +28,10 @@ OFFICIAL_CLIENTS = 30
 FAULTS_SHOWN = 12
 
 
+# What is tried by hand only. Not skipped but left out, so that what is skipped stays seen.
+by_hand = pytest.mark.by_hand
+
+
 def size(short, full):
     """How often or how long something is done: in CI, and by hand."""
     return full if IS_FULL else short
@@ -172,20 +176,36 @@ def table() -> list[str]:
     if not PAUSES:
         return []
     title = f"longest wait for an echo in each room, of viewers on unharmed nodes, ms; {machine()}"
-    lines = ["", title, f"{'':60}  median    p99   worst  count"]
+    lines = ["", title, f"{'':76}  median    p99   worst  count"]
     for what, waits in PAUSES.items():
         p99 = sorted(waits)[min(len(waits) * 99 // 100, len(waits) - 1)]
         figures = "".join(f"{1000 * value:8.0f}" for value in (statistics.median(waits), p99, max(waits)))
-        lines.append(f"{what:60}{figures}{len(waits):7}")
+        lines.append(f"{what:76}{figures}{len(waits):7}")
     return lines
 
 
+# The cluster of all modules that want no other one: a start is five seconds, and their tests leave it whole.
+PLAIN: list[Cluster] = []
+
+
 def started(**settings):
-    """A fixture of a module: a cluster that is whole again before each test of it."""
+    """A fixture of a module: a cluster that is whole again before each test of it. Without settings it is the one that
+    other modules have, too; `stop_plain` ends it."""
 
     @pytest.fixture(scope="module")
     def running():
-        with Cluster(**settings) as cluster:
-            yield cluster
+        if settings:
+            with Cluster(**settings) as cluster:
+                yield cluster
+            return
+        if not PLAIN:
+            PLAIN.append(Cluster().__enter__())
+        yield PLAIN[0]
 
+    running.is_plain = not settings
     return running
+
+
+def stop_plain() -> None:
+    while PLAIN:
+        PLAIN.pop().stop()

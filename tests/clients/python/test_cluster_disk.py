@@ -11,7 +11,7 @@ import pytest
 
 from cluster import Cluster
 from cluster_api import ApiCalls
-from cluster_trial import PAUSES, Trial
+from cluster_trial import PAUSES, Trial, by_hand
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may mount a small tmpfs")
 DISK_BYTES = 96 << 20
@@ -33,6 +33,7 @@ def cluster():
         subprocess.run(["umount", "-l", str(store)], timeout=30)
 
 
+@by_hand
 def test_the_disk_of_a_broker_is_full(cluster):
     """Goal: the broker whose disk is full gives up what it leads, and the others go on: nothing lost or twice. With
     room again, and a restart as nats-server asks for it, it follows. Method: it leads as much as it can; then a file

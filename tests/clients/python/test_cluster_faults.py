@@ -12,7 +12,7 @@ from cluster_api import ApiCalls, Races, present
 from cluster_trial import Trial, machine, size, started
 from nats_brokers import Broker
 
-RACES, RACES_AGAIN = size(2000, 10_000), size(200, 2000)
+RACES, RACES_AGAIN = size(300, 10_000), size(60, 2000)
 STANDSTILLS = size([12], [5, 12, 25, 40])
 
 cluster = started()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster_trial import Trial, started
+from cluster_trial import Trial, size, started
 
 ISOLATED = "node-2"
 cluster = started(networked=(ISOLATED,))
@@ -23,7 +23,7 @@ def whole(cluster):
     cluster.heal()
 
 
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("harm", size(["cut"], list(HARMS)))
 def test_a_node_is_cut_off(cluster, harm):
     """Goal: a node without brokers says so and harms nobody else: its slots move, and when it is back, its own viewers
     get what they missed, in order, without having been cut. Method: a proxy between it and all brokers."""

@@ -14,7 +14,7 @@ from cluster_trial import OFFICIAL_CLIENTS, PAUSES, Trial, size, started
 from rawws import Refused, WebSocket
 
 cluster = started()
-KILLS = size(6, 20)
+KILLS = size(5, 20)
 STANDSTILLS = size([1.5, 8], [1.5, 5, 8, 20, 40])
 # The oracle decides; these bounds are there so that a cluster that stands still is not taken for a slow one. §5 of the
 # design says 0.6 s and 3.5 s, and a busy machine may take far longer.

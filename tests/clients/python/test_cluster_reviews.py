@@ -17,7 +17,7 @@ from review_handler import FUNCTION, ReviewHandler
 from uproar import ACCOUNT, REGION
 
 BUCKET = "cluster-chat"
-KILLS = size(3, 10)
+KILLS = size(2, 10)
 
 
 @pytest.fixture(scope="module")
