@@ -55,6 +55,11 @@ impl Clock {
         }
     }
 
+    /// Returns the time since its start.
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Converts a tick to an instant, for timers of the runtime.
     pub fn instant(&self, tick: Tick) -> Instant {
         self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)

@@ -170,7 +170,7 @@ fn await_end(process: Option<&OwnedFd>, pid: u32) -> Result<(), Failure> {
 }
 
 /// Gives an order, and returns its answer.
-fn order(place: &Place, order: &Order) -> Result<Value, Failure> {
+pub(super) fn order(place: &Place, order: &Order) -> Result<Value, Failure> {
     order_to(&place.existing()?.data_dir, order)
 }
 

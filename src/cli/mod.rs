@@ -9,10 +9,16 @@ mod doctor;
 mod drain;
 mod failure;
 mod keys;
+mod member;
 mod output;
 mod place;
+mod room;
+mod speak;
+mod stats;
 mod store;
+mod tap;
 mod token;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,6 +87,25 @@ enum Command {
     /// Running server: hand everything over to a new process
     #[command(after_help = EXIT_CODES)]
     Upgrade(admin::UpgradeCommand),
+    /// Running server: viewers, rooms, rates and load at a glance, live
+    Top(top::TopCommand),
+    /// Running server: everything it counts, once
+    Stats(stats::StatsCommand),
+    /// Rooms of a running server: list, show, create, set, delete
+    Room {
+        #[command(subcommand)]
+        command: room::RoomCommand,
+    },
+    /// Room: show what is said in it, live
+    Tap(tap::TapCommand),
+    /// Room: say something in it
+    Send(speak::SendCommand),
+    /// Room: send an event to its viewers
+    Event(speak::EventCommand),
+    /// Room: disconnect a user
+    Kick(speak::KickCommand),
+    /// Room: delete a message
+    Delete(speak::DeleteCommand),
     /// Tokens: make them without asking the server
     Token {
         #[command(subcommand)]
@@ -180,6 +205,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Drain(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Upgrade(command) => command.run(),
+        Command::Top(command) => command.run(),
+        Command::Stats(command) => command.run(),
+        Command::Room { command } => command.run(),
+        Command::Tap(command) => command.run(),
+        Command::Send(command) => command.run(),
+        Command::Event(command) => command.run(),
+        Command::Kick(command) => command.run(),
+        Command::Delete(command) => command.run(),
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),

@@ -12,6 +12,7 @@ mod http_client;
 mod input;
 pub mod op;
 pub mod operation;
+mod operator;
 mod pause;
 mod phase;
 pub mod record;
@@ -30,6 +31,7 @@ use uproar_proto::base::id::RoomId;
 
 pub use admission::ControlAdmissionSettings;
 pub use copies::KeyPlaces;
+pub use operator::{CallFault, NoRoom};
 pub use pause::{PauseError, Paused};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};
 

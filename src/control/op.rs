@@ -10,7 +10,7 @@ pub(super) mod request;
 mod resource;
 pub mod rooms;
 mod tags;
-mod tokens;
+pub(super) mod tokens;
 
 use std::rc::Rc;
 

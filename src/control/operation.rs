@@ -110,6 +110,11 @@ impl Operation {
         Err(wrong)
     }
 
+    /// Whether the body alone says what is to be done.
+    pub fn is_by_body(self) -> bool {
+        self.resource_location() != ResourceLocation::Path
+    }
+
     /// Whether the operation reads its body.
     pub(super) const fn has_body(self) -> bool {
         !matches!(self, Self::ListTagsForResource | Self::UntagResource)

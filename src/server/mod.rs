@@ -13,6 +13,7 @@ mod keys;
 mod listeners;
 mod node;
 mod notify;
+mod operator;
 mod orders;
 mod pem;
 mod preflight;
@@ -33,7 +34,10 @@ use std::path::Path;
 use crate::clock;
 use crate::config::Settings;
 
-pub(crate) use admin::{AskError, DrainOrder, Health, Order, RefusalCode, ask};
+pub(crate) use admin::{
+    AskError, By, CallOrder, DrainOrder, Health, JoinOrder, Order, RefusalCode, RoomOrder,
+    RoomsOrder, ask, ask_to_join, ask_within,
+};
 pub(crate) use cluster::{ClusterReport, ask_cluster};
 pub(crate) use dev_cluster::{
     DEV_CLUSTER_PAGE, DevClusterError, TETHER, dev_ports, run_dev_cluster, tether,

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::admin::{DrainOrder, Health, Order, Refusal, RefusalCode, Reply};
 use super::cluster::{ClusterOrders, Node, beside};
 use super::drain::{DrainState, Drained, Drains, Plan, Wish};
+use super::operator::Operator;
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
 use super::upgrade::{Calls, Restart, Subject, Told};
@@ -31,6 +32,7 @@ pub(super) struct Subjects {
     pub(super) drains: Rc<Drains>,
     pub(super) upgrade: Rc<Subject>,
     pub(super) cluster: ClusterOrders,
+    pub(super) operator: Operator,
 }
 
 /// How the order loop has ended.
@@ -246,6 +248,11 @@ impl Orders {
                 | Order::ClusterStatus { .. }
                 | Order::ClusterMove { .. }
                 | Order::ClusterBalance {}
+                | Order::Stats {}
+                | Order::Rooms(_)
+                | Order::Room(_)
+                | Order::Call(_)
+                | Order::Join(_)
         );
         if let Some(Running { what, drain, .. }) = &self.running
             && !is_answered_beside
@@ -280,6 +287,11 @@ impl Orders {
             }
             Order::Upgrade { binary, or_restart } => self.upgrade(binary, or_restart, reply),
             Order::TakeOver {} => self.take_over(reply),
+            of_rooms @ (Order::Stats {}
+            | Order::Rooms(_)
+            | Order::Room(_)
+            | Order::Call(_)
+            | Order::Join(_)) => self.subjects.operator.take(of_rooms, reply),
         }
     }
 

@@ -153,6 +153,13 @@ fn sockets(page: &mut Exposition) {
     }
 }
 
+/// Memory of this process in use, in bytes; 0 if the kernel does not say.
+pub(super) fn resident_bytes() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").ok();
+    let stat = stat.as_deref().and_then(parse_stat);
+    stat.map_or(0, |stat| stat.resident_pages * page_bytes())
+}
+
 fn page_bytes() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
 }

@@ -14,6 +14,7 @@ use super::admin::AdminSocket;
 use super::drain::{Drains, Progress};
 use super::listeners::Listeners;
 use super::notify::Notifier;
+use super::operator::Operator;
 use super::orders::{Ended, Orders, Subjects};
 use super::preflight::Directory;
 use super::process::{Process, Signals};
@@ -165,7 +166,14 @@ impl Serving {
             reload: Rc::clone(&plane.reload),
             drains: Rc::clone(&plane.drains),
             upgrade: Rc::new(upgrade.of(&plane.control)),
-            cluster: of_cluster,
+            cluster: of_cluster.clone(),
+            operator: Operator {
+                control: Rc::clone(&plane.control),
+                gateway: gateway.clone(),
+                shards: shards.metrics.clone(),
+                drains: Rc::clone(&plane.drains),
+                cluster: of_cluster,
+            },
         };
         if let Some(taken_over) = taken_over {
             tokio::task::spawn_local(taken_over.serving());

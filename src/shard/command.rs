@@ -14,6 +14,7 @@ use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId, ShardSettings};
+use super::survey::Survey;
 use crate::net::io::Key;
 use crate::net::pass::Connection;
 use crate::net::tls::Tls;
@@ -384,6 +385,10 @@ pub enum Command<S> {
     TakeJournal(Box<Tail>),
     /// From the control thread of a process that takes over: the other one is gone, serve.
     Resume,
+    /// From the control thread: tell about rooms.
+    Survey(Survey),
+    /// From the control thread: admit this connection as one that came by itself.
+    Enter(Box<PendingConnection<S>>),
 }
 
 impl<S> MustArrive for Command<S> {}

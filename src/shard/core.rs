@@ -55,6 +55,7 @@ mod outbox;
 mod rooms;
 mod settle;
 mod stage;
+mod survey;
 mod taken_over;
 
 use std::collections::VecDeque;
@@ -81,6 +82,7 @@ use super::mailbox::MailboxSender;
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
+use super::survey::Search;
 use super::tokens::UsedTokens;
 use crate::logging::{Kind, Limiter};
 use crate::net::io::{Io, Key, Queued, SendBuffer};
@@ -150,6 +152,8 @@ pub struct Core<W: Io> {
     taken_over: Option<TakenOver>,
     // What the driver is to do, in order; few at a time, since a hand-over waits for each.
     orders: VecDeque<Order<W::Socket>>,
+    // Searches through all rooms, oldest first: at most one for each connection of the admin socket.
+    searches: VecDeque<Search>,
     // Where the driver is in its turn; only debug builds look.
     turn: Turn,
 }
@@ -195,6 +199,7 @@ impl<W: Io> Core<W> {
             freeze,
             taken_over: None,
             orders: VecDeque::new(),
+            searches: VecDeque::new(),
             turn: Turn::Begun,
         }
     }
@@ -354,6 +359,11 @@ impl<W: Io> Core<W> {
             let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
             self.env.metrics.send_cost_nanos.set(nanos);
         }
+    }
+
+    /// The time of the latest turn.
+    pub fn now(&self) -> Now {
+        self.env.now
     }
 
     /// Notes the number of rings and of their overflows for the metrics.

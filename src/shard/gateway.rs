@@ -9,10 +9,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::command::{Answer, ChangedSettings, Command, Doors, Eviction, Refused};
+use super::command::{
+    Answer, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
+};
 use super::handshake::HandshakeSettings;
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
+use super::survey::{RoomFigures, Survey, TopRooms, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
@@ -120,6 +123,58 @@ impl Gateway {
             answer,
         })
         .await
+    }
+
+    /// The first `count` rooms by viewers and by messages a minute, counted by each shard in some turns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn top_rooms(&self, count: usize) -> Result<TopRooms, Refused> {
+        let top = |answer| Command::Survey(Survey::Top { count, answer });
+        let answers = self.ask_each(top, SHARD_ANSWER_MAX).await?.into_iter();
+        let (viewers, rates): (Vec<_>, Vec<_>) =
+            answers.map(|top| (top.by_viewers, top.by_rate)).unzip();
+        Ok(TopRooms {
+            by_viewers: merge(viewers, count, |room| room.viewers),
+            by_rate: merge(rates, count, |room| room.per_minute),
+        })
+    }
+
+    /// The figures of these rooms, of each shard those that are at home there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn room_figures(&self, rooms: &[RoomId]) -> Result<Vec<RoomFigures>, Refused> {
+        let of = |answer| {
+            let rooms = rooms.to_vec();
+            Command::Survey(Survey::Of { rooms, answer })
+        };
+        Ok(self.ask_each(of, SHARD_ANSWER_MAX).await?.concat())
+    }
+
+    /// `Sender` of `count` members of a room, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn room_members(&self, room: RoomId, count: usize) -> Result<Vec<Box<str>>, Refused> {
+        let members = |answer| {
+            Command::Survey(Survey::Members {
+                room,
+                count,
+                answer,
+            })
+        };
+        let mut all = self.ask_each(members, SHARD_ANSWER_MAX).await?.concat();
+        all.truncate(count);
+        Ok(all)
+    }
+
+    /// Lets a connection in as if it had come to the listener and its token had been opened.
+    pub fn enter(&self, pending: Box<PendingConnection<OwnedFd>>) {
+        self.deliver(self.home(pending.room), Command::Enter(pending));
     }
 
     /// Sends a review's verdict to the room.
@@ -236,6 +291,11 @@ impl Gateway {
             handshake: latest.unwrap_or_else(|| handshake.clone()),
         };
         self.adopt(changed).await
+    }
+
+    /// Most connections of all shards together.
+    pub fn connections_max(&self) -> usize {
+        self.settings.borrow().connections_max
     }
 
     /// Number of shards.

@@ -189,6 +189,7 @@ metrics! {
     cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
+    cpu_nanos, "CPU time of the shard's thread, as of its last busy second, in nanoseconds.";
     open, "Connections whose session goes on: neither closing, nor cut.";
     send_cost_nanos, "Measured cost of one short send, in nanoseconds.";
 }

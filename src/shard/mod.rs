@@ -32,4 +32,5 @@ pub mod review;
 pub mod run;
 pub mod settings;
 mod shard_room;
+pub mod survey;
 pub mod tokens;

@@ -6,9 +6,10 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 use super::accept::{accept_all, turn_doors};
@@ -103,6 +104,8 @@ struct Driver<B: Hosted> {
     bell_event: Event,
     // Viewers that are handed over at once.
     batch: usize,
+    // When the CPU time is read next.
+    next_load: Tick,
 }
 
 impl<B: Hosted> Driver<B> {
@@ -140,6 +143,7 @@ impl<B: Hosted> Driver<B> {
             io_event,
             bell_event,
             batch,
+            next_load: Tick::default(),
         })
     }
 
@@ -153,6 +157,7 @@ impl<B: Hosted> Driver<B> {
                 plan
             };
             self.note_rings();
+            self.note_load();
             self.acceptor.note();
             let adopted = self.core.borrow_mut().take_adopted();
             if let Some(settings) = adopted {
@@ -231,6 +236,18 @@ impl<B: Hosted> Driver<B> {
         core.note_rings(rings, overflows);
     }
 
+    /// Notes the thread's CPU time, some times a second while it has work.
+    fn note_load(&mut self) {
+        let now = self.core.borrow().now().tick;
+        if now >= self.next_load {
+            self.next_load = now.after(LOAD_INTERVAL);
+            let spent = clock_gettime(ClockId::ThreadCPUTime);
+            let spent = Duration::try_from(spent).unwrap_or_default();
+            let nanos = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+            self.acceptor.shard.metrics.cpu_nanos.set(nanos);
+        }
+    }
+
     /// Does what a hand-over asks of this shard; returns whether it asked something.
     fn follow_orders(&self, pulse: &Pulse) -> bool {
         let mut core = self.core.borrow_mut();
@@ -282,5 +299,7 @@ fn enter<B: Hosted>(core: &mut Core<B>) -> io::Result<()> {
 
 /// Turns in a row before the runtime's handshakes and timers run.
 const TURNS_MAX: u32 = 4;
+/// Interval of the looks at the thread's CPU time, a system call each.
+const LOAD_INTERVAL: Duration = Duration::from_millis(200);
 /// Most completions taken in one turn.
 const COMPLETIONS_PER_TURN_MAX: usize = 4096;

@@ -230,7 +230,8 @@ pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, 
     Ok(page.answer(cache, "rooms", wanted, |room| summary(control, room)))
 }
 
-fn full(control: &Control, room: &RoomRecord) -> Value {
+/// A room as GetRoom shows it.
+pub(in crate::control) fn full(control: &Control, room: &RoomRecord) -> Value {
     let mut members = summary(control, room);
     let mut show = |name: &str, value: u32| drop(members.insert(name.to_owned(), value.into()));
     show("maximumMessageRatePerSecond", room.message_rate);

@@ -1,41 +1,72 @@
 //! CreateChatToken.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::authorize::Authorized;
 use super::request::Answer;
 use super::resource::{find_or_wait, random_bytes};
 use crate::control::fault::Fault;
+use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
-use uproar_proto::token::{Capability, TokenRequest, mint};
+use uproar_proto::token::{Capabilities, Capability, TokenRequest, mint};
+
+/// Who a token is for, and what it permits.
+pub(in crate::control) struct Wanted {
+    pub(in crate::control) user_id: String,
+    pub(in crate::control) attributes: BTreeMap<String, String>,
+    pub(in crate::control) capabilities: Capabilities,
+}
+
+impl Wanted {
+    fn read(input: &mut Input) -> Self {
+        let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
+        let capabilities = input
+            .list("capabilities", usize::MAX, CAPABILITY)
+            .unwrap_or_default();
+        Self {
+            user_id,
+            attributes: input.attributes("attributes").unwrap_or_default(),
+            capabilities: capabilities
+                .iter()
+                .filter_map(|name| Capability::parse(name))
+                .collect(),
+        }
+    }
+
+    /// Reads `userId`, `attributes` and `capabilities`, and nothing else, as CreateChatToken does.
+    ///
+    /// # Errors
+    ///
+    /// As that operation's.
+    pub(in crate::control) fn parse(input: &Value) -> Result<Self, Fault> {
+        let mut input = Input::parse(input.to_string().as_bytes())?;
+        let wanted = Self::read(&mut input);
+        input.finish()?;
+        Ok(wanted)
+    }
+}
 
 pub(super) async fn create_chat_token(
     control: &Control,
     call: Authorized,
 ) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
-    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
-    let capabilities = input
-        .list("capabilities", usize::MAX, CAPABILITY)
-        .unwrap_or_default();
+    let wanted = Wanted::read(&mut input);
     let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
-    let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
     let request = TokenRequest {
         room,
-        user_id,
-        attributes: attributes.into_iter().collect(),
-        capabilities: capabilities
-            .iter()
-            .filter_map(|name| Capability::parse(name))
-            .collect(),
+        user_id: wanted.user_id,
+        attributes: wanted.attributes.into_iter().collect(),
+        capabilities: wanted.capabilities,
         session: Duration::from_secs(60 * minutes),
         life: control.token_life.get(),
     };

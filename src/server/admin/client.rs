@@ -5,14 +5,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{self, Timeout};
 use serde_json::Value;
 
 use super::message::{Answer, Order, Refusal};
 use super::socket::{self, Received};
-use uproar_proto::base::limits::ADMIN_SILENCE_MAX;
+use crate::net::pass::{Connection, Message, PassError};
+use uproar_proto::base::limits::{ADMIN_MESSAGE_BYTES_MAX, ADMIN_SILENCE_MAX};
 
 /// Why an order was not done.
 #[derive(Debug, thiserror::Error)]
@@ -86,14 +87,7 @@ pub(crate) fn ask_within(
         data_dir: data_dir.to_owned(),
         cause,
     };
-    let unreachables = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
-    let server = socket::connect(data_dir).map_err(|cause| {
-        if unreachables.contains(&cause.kind()) {
-            unreachable(data_dir)
-        } else {
-            fail(cause)
-        }
-    })?;
+    let server = connect(data_dir)?;
     for direction in [Timeout::Recv, Timeout::Send] {
         sockopt::set_socket_timeout(&server, direction, Some(silence))
             .map_err(|error| fail(error.into()))?;
@@ -124,6 +118,60 @@ pub(crate) fn ask_within(
             Answer::Ok(outcome) => return Ok(outcome),
             Answer::Error(refusal) => return Err(AskError::Refused(refusal)),
         }
+    }
+}
+
+fn connect(data_dir: &Path) -> Result<OwnedFd, AskError> {
+    let unreachables = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+    socket::connect(data_dir).map_err(|cause| {
+        if unreachables.contains(&cause.kind()) {
+            return unreachable(data_dir);
+        }
+        AskError::Socket {
+            data_dir: data_dir.to_owned(),
+            cause,
+        }
+    })
+}
+
+/// Orders a member for a room; returns what the server tells of the room, and the member's connection: a stream whose
+/// first bytes are the answer to an upgrade, then WebSocket.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(crate) fn ask_to_join(data_dir: &Path, order: &Order) -> Result<(Value, OwnedFd), AskError> {
+    let fail = |cause: io::Error| AskError::Socket {
+        data_dir: data_dir.to_owned(),
+        cause,
+    };
+    let pass = |error: PassError| match error {
+        PassError::Late => AskError::Silent(ADMIN_SILENCE_MAX),
+        PassError::Ended => AskError::Ended,
+        other @ (PassError::Length { .. }
+        | PassError::Descriptors(_)
+        | PassError::Lost
+        | PassError::OnTheWay
+        | PassError::Kernel(_)) => fail(io::Error::other(other.to_string())),
+    };
+    let connection = Connection::from(connect(data_dir)?);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command's deadline of a system call"
+    )]
+    let deadline = Instant::now() + ADMIN_SILENCE_MAX;
+    let message = serde_json::to_vec(order).expect("texts and numbers");
+    connection.send(&message, &[], deadline).map_err(pass)?;
+    let received = connection.receive(ADMIN_MESSAGE_BYTES_MAX, deadline);
+    let Message { bytes, descriptors } = received.map_err(pass)?;
+    let foreign = || AskError::Foreign(String::from_utf8_lossy(&bytes).into_owned());
+    match serde_json::from_slice(&bytes).map_err(|_| foreign())? {
+        Answer::Error(refusal) => Err(AskError::Refused(refusal)),
+        Answer::Ok(told) => {
+            let member = descriptors.into_iter().next();
+            Ok((told, member.ok_or_else(foreign)?))
+        }
+        Answer::Progress(_) => Err(foreign()),
     }
 }
 

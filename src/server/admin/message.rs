@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::rooms::{CallOrder, JoinOrder, RoomOrder, RoomsOrder};
 use uproar_proto::base::limits::ADMIN_MESSAGE_BYTES_MAX;
 
 /// What a server is asked to do.
@@ -44,6 +45,16 @@ pub(crate) enum Order {
     },
     /// Lets slots that were moved go where they belong, and spreads the leaders of streams over the brokers.
     ClusterBalance {},
+    /// Tells what the server does and has done, in numbers.
+    Stats {},
+    /// Tells of rooms.
+    Rooms(RoomsOrder),
+    /// Tells of one room.
+    Room(RoomOrder),
+    /// Does an operation of the API.
+    Call(CallOrder),
+    /// Adds a member to a room: the answer comes with its connection.
+    Join(JoinOrder),
     /// From a new process: it takes over, on this connection.
     TakeOver {},
 }
@@ -60,6 +71,11 @@ impl Order {
             Self::ClusterStatus { .. } => "cluster_status",
             Self::ClusterMove { .. } => "cluster_move",
             Self::ClusterBalance {} => "cluster_balance",
+            Self::Stats {} => "stats",
+            Self::Rooms(_) => "rooms",
+            Self::Room(_) => "room",
+            Self::Call(_) => "call",
+            Self::Join(_) => "join",
             Self::TakeOver {} => "take_over",
         }
     }
@@ -174,10 +190,18 @@ mod tests {
         let names: Vec<&str> = rows(orders).collect();
         let parse = |name: &str| {
             let mut order = serde_json::json!({ "order": name });
-            // The one that means nothing without its fields.
-            if name == "cluster_move" {
-                order["slot"] = 17.into();
-                order["node"] = "chat-2".into();
+            // Those that mean nothing without their fields.
+            for (of, field, value) in [
+                ("cluster_move", "slot", 17.into()),
+                ("cluster_move", "node", Value::from("chat-2")),
+                ("room", "room", "lobby".into()),
+                ("join", "room", "lobby".into()),
+                ("join", "user", "ann".into()),
+                ("call", "operation", "GetRoom".into()),
+            ] {
+                if name == of {
+                    order[field] = value;
+                }
             }
             serde_json::from_value::<Order>(order).map_err(|e| e.to_string())
         };

@@ -7,10 +7,12 @@ mod client;
 mod listen;
 mod message;
 mod reply;
+mod rooms;
 mod socket;
 
-pub(crate) use client::{AskError, ask, ask_within};
+pub(crate) use client::{AskError, ask, ask_to_join, ask_within};
 pub(super) use client::{order_take_over, refusal_in};
 pub(super) use listen::AdminSocket;
 pub(crate) use message::{DrainOrder, Health, Order, Refusal, RefusalCode};
 pub(super) use reply::Reply;
+pub(crate) use rooms::{By, CallOrder, JoinOrder, RoomOrder, RoomsOrder};

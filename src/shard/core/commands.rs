@@ -158,6 +158,8 @@ impl<W: Io> Core<W> {
             Command::SenderMoved(tag, sender) => self.sender_moved(tag, sender),
             Command::TakeJournal(tail) => self.admission.take_journal(*tail, env),
             Command::Resume => self.resume(),
+            Command::Survey(survey) => self.survey(survey),
+            Command::Enter(pending) => self.enter(pending),
         }
     }
 }

@@ -90,6 +90,11 @@ impl<W: Io> Connections<W> {
         self.open
     }
 
+    /// `Sender` of a connection, as JSON.
+    pub(super) fn sender(&self, slot: ConnectionSlot<W>) -> Option<&str> {
+        Some(self.table.get(slot)?.session.sender_json())
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()

@@ -6,6 +6,7 @@
 
 pub(super) mod cluster;
 mod estate;
+mod figures;
 pub(super) mod flush;
 mod logged;
 mod publish;

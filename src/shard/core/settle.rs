@@ -46,7 +46,7 @@ impl<W: Io> Core<W> {
         }
         let flush_due = self.flush_rooms();
         let drain_due = self.drain();
-        let waits = self.connections.serve(&mut self.rooms, &mut self.env);
+        let waits = self.connections.serve(&mut self.rooms, &mut self.env) | self.search();
         let (Plan::Wait(flush_due), Plan::Wait(drain_due), false) = (flush_due, drain_due, waits)
         else {
             return Plan::Now;

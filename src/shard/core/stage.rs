@@ -177,6 +177,8 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::MembersCounted(..)
         | Command::SenderMoved(..)
         | Command::TakeJournal(..)
-        | Command::Resume => false,
+        | Command::Resume
+        | Command::Survey(_)
+        | Command::Enter(_) => false,
     }
 }

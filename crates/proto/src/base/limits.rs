@@ -474,6 +474,23 @@ pub const ADMIN_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a command waits for the server's next word before it gives up: longer than any phase of
 /// an order takes, since the server tells of progress at least as often.
 pub const ADMIN_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Rooms of one answer on the admin socket: some screens full, and 20 KB.
+pub const ADMIN_ROOMS_MAX: usize = 100;
+/// Viewers of a room that one answer on the admin socket names: `Sender` has at most 1.3 KB.
+pub const ADMIN_VIEWERS_MAX: usize = 20;
+/// Their bytes; what does not fit is left out, so that an answer keeps within `ADMIN_MESSAGE_BYTES_MAX`.
+pub const ADMIN_VIEWERS_BYTES_MAX: usize = 24 * 1024;
+/// Rooms that a shard looks at in one turn for somebody who asks for the largest ones: some 50 us.
+pub const SURVEY_ROOMS_PER_TURN: usize = 1024;
+/// How long a member that came by the admin socket stays at most: longer than any show, and a forgotten `uproar tap`
+/// ends some day.
+pub const ADMIN_MEMBER_STAY_MAX: Duration = Duration::from_hours(24);
+/// One frame that such a member hears, in bytes: an answer of ours has 16 KiB at most.
+pub const ADMIN_MEMBER_FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Frames that `uproar tap` has heard and not printed. Further ones are left out, and it says how many.
+pub const TAP_QUEUE_MAX: usize = 1024;
+/// How long a handshake of such a member may take, so long is its token remembered as used.
+pub const ADMIN_MEMBER_TOKEN_LIFE: Duration = Duration::from_mins(1);
 /// How long a draining node waits at its end for the others to take its slots: two appends each, 16 slots at a time. What is left
 /// is taken over as from a dead node, a second later.
 pub const SLOTS_LEAVE_MAX: Duration = Duration::from_secs(5);

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod meter;
 pub mod number;
 pub mod rate;
 pub mod segment;

@@ -18,6 +18,7 @@ use super::log::Batch;
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, FrameIds};
 use crate::base::limits::{DEFLATE_WINDOW_BITS, ROOM_UNFLUSHED_BYTES_MAX};
+use crate::base::meter::Meter;
 use crate::base::rate::{Budget, Rate};
 use crate::base::segment::Segment;
 use crate::chat::encode;
@@ -93,6 +94,8 @@ pub struct Room {
     // `SendTime` of the newest frame. Clients sort by it: it never goes back, whatever the wall
     // clock does and however long a review took.
     last_sent: UnixTime,
+    // Frames flushed of late.
+    meter: Meter,
 }
 
 impl Room {
@@ -110,7 +113,13 @@ impl Room {
             flushed: Tick::default(),
             urgent: false,
             last_sent: UnixTime::default(),
+            meter: Meter::default(),
         }
+    }
+
+    /// Returns how many messages and events a minute were flushed of late.
+    pub fn per_minute(&self, now: Tick) -> u64 {
+        self.meter.per_minute(now)
     }
 
     /// Takes over what another process has used of the room's rate, and the time of its newest frame.
@@ -232,6 +241,8 @@ impl Room {
         self.flushed = now;
         self.urgent = false;
         self.cut_bytes = 0;
+        let frames = self.cut.iter().map(|batch| batch.frames).sum();
+        self.meter.add(frames, now);
         self.cut.drain(..).for_each(&mut take);
     }
 

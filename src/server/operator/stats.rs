@@ -1,0 +1,95 @@
+//! The server in numbers, as `uproar stats` and `uproar top` show it. Totals count from the process's start, so that
+//! whoever asks twice knows the rates.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::Operator;
+use crate::server::process_metrics::resident_bytes;
+use crate::shard::close_reason::CloseReason;
+use crate::shard::metrics::{Figure, ShardMetrics};
+
+impl Operator {
+    /// Tells everything. It reads counters, and asks nobody.
+    pub(super) fn stats(self) -> Value {
+        let progress = &self.drains.progress;
+        let shards: Vec<_> = self.shards.iter().enumerate().map(shard).collect();
+        json!({
+            "pid": std::process::id(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": env!("UPROAR_COMMIT"),
+            "uptime_ms": self.control.uptime_ms(),
+            "state": progress.state().label(),
+            "ready": self.is_ready(),
+            "viewers": progress.left(),
+            "viewers_max": self.control.viewers_max(),
+            "rooms": progress.rooms(),
+            "handshakes": self.sum(|shard| &shard.handshakes),
+            "totals": self.totals(),
+            "shards": shards,
+            "memory": { "resident_bytes": resident_bytes() },
+            "cluster": self.cluster(),
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.drains.ready.load(Ordering::Acquire)
+            && (self.control.cluster()).is_none_or(|cluster| cluster.ready().is_ok())
+    }
+
+    fn totals(&self) -> Value {
+        let closed = CloseReason::ALL.map(|reason| self.sum(|shard| shard.closed(reason)));
+        let all = |figures: &[fn(&ShardMetrics) -> &Figure]| -> u64 {
+            figures.iter().map(|figure| self.sum(figure)).sum()
+        };
+        json!({
+            "opened": self.sum(|shard| &shard.opened),
+            "closed": closed.iter().sum::<u64>(),
+            "received": all(&[
+                |shard| &shard.received_send,
+                |shard| &shard.received_delete,
+                |shard| &shard.received_disconnect,
+            ]),
+            "refused": all(&[
+                |shard| &shard.rejected_400,
+                |shard| &shard.rejected_403,
+                |shard| &shard.rejected_404,
+                |shard| &shard.rejected_406,
+                |shard| &shard.rejected_413,
+                |shard| &shard.rejected_429,
+                |shard| &shard.rejected_other,
+            ]),
+            "delivered": self.sum(|shard| &shard.frames_delivered),
+            "shed": self.sum(|shard| &shard.frames_skipped),
+            "bytes_received": self.sum(|shard| &shard.bytes_received),
+            "bytes_sent": self.sum(|shard| &shard.bytes_sent),
+        })
+    }
+
+    fn sum(&self, figure: impl Fn(&ShardMetrics) -> &Figure) -> u64 {
+        self.shards.iter().map(|shard| figure(shard).get()).sum()
+    }
+
+    /// How this node sees its cluster; null for a server alone.
+    fn cluster(&self) -> Value {
+        let Some(node) = &self.cluster else {
+            return Value::Null;
+        };
+        let ready = node.cluster.ready().map_err(|unready| unready.to_string());
+        json!({
+            "name": node.settings.name.as_str(),
+            "node": node.settings.node.as_str(),
+            "nodes": node.cluster.live_nodes(),
+            "unready": ready.err(),
+        })
+    }
+}
+
+fn shard((number, metrics): (usize, &std::sync::Arc<ShardMetrics>)) -> Value {
+    json!({
+        "shard": number,
+        "connections": metrics.connections.get(),
+        "cpu_ms": metrics.cpu_nanos.get() / 1_000_000,
+    })
+}

@@ -1,0 +1,39 @@
+//! Figures of rooms at home here.
+
+use super::Rooms;
+use crate::shard::shard_room::ShardRoom;
+use crate::shard::survey::{RoomFigures, Search};
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::SURVEY_ROOMS_PER_TURN;
+
+impl Rooms {
+    /// The figures of a room, if it is at home here.
+    pub(in crate::shard::core) fn figures(&self, room: RoomId, now: Tick) -> Option<RoomFigures> {
+        figures(self.get(self.find(room)?)?, now)
+    }
+
+    /// Shows a search the next piece of the rooms at home here; returns whether it has seen all.
+    pub(in crate::shard::core) fn search(&self, search: &mut Search, now: Tick) -> bool {
+        let positions = self.table.positions();
+        let end = positions.min(search.position + SURVEY_ROOMS_PER_TURN);
+        for position in search.position..end {
+            let shard_room = self.table.at(position).and_then(|slot| self.get(slot));
+            if let Some(figures) = shard_room.and_then(|room| figures(room, now)) {
+                search.see(figures);
+            }
+        }
+        search.position = end;
+        end == positions
+    }
+}
+
+fn figures(shard_room: &ShardRoom, now: Tick) -> Option<RoomFigures> {
+    let home = shard_room.home.as_deref()?;
+    let viewers = u64::try_from(home.member_count()).expect("a count in memory");
+    Some(RoomFigures {
+        room: shard_room.id,
+        viewers,
+        per_minute: home.room.per_minute(now),
+    })
+}

@@ -1,0 +1,197 @@
+//! Figures of single rooms, for people: which are largest and busiest, how one does, who is in it.
+//!
+//! Asked by the control thread, answered by home shards. Rooms are counted only when somebody asks, a piece of them in
+//! each turn, so that a hundred thousand rooms delay nobody's message.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use tokio::sync::oneshot;
+
+use uproar_proto::base::id::RoomId;
+
+/// How a room does, as its home shard counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomFigures {
+    /// The room.
+    pub room: RoomId,
+    /// Its viewers on all shards of this server.
+    pub viewers: u64,
+    /// Messages and events a minute, of late.
+    pub per_minute: u64,
+}
+
+/// The rooms of one shard that are first by some figure, greatest first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TopRooms {
+    /// Those with most viewers.
+    pub by_viewers: Vec<RoomFigures>,
+    /// Those with most messages.
+    pub by_rate: Vec<RoomFigures>,
+}
+
+/// What is asked of a shard about its rooms.
+#[derive(Debug)]
+pub enum Survey {
+    /// The first `count` of all rooms at home on the shard.
+    Top {
+        /// How many.
+        count: usize,
+        /// Gets them, some turns later.
+        answer: oneshot::Sender<TopRooms>,
+    },
+    /// These rooms, as far as they are at home on the shard.
+    Of {
+        /// Which; few, since they are counted at once.
+        rooms: Vec<RoomId>,
+        /// Gets them in the same order.
+        answer: oneshot::Sender<Vec<RoomFigures>>,
+    },
+    /// The first `count` members that a room has on the shard, in no order that means anything.
+    Members {
+        /// The room.
+        room: RoomId,
+        /// How many; few, since they are written at once.
+        count: usize,
+        /// Gets `Sender` of each, as JSON.
+        answer: oneshot::Sender<Vec<Box<str>>>,
+    },
+}
+
+/// A search for the first rooms that has not seen all yet.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// The position of the table that is looked at next.
+    pub(super) position: usize,
+    by_viewers: First,
+    by_rate: First,
+    answer: oneshot::Sender<TopRooms>,
+}
+
+impl Search {
+    /// Begins a search for the first `count` rooms.
+    pub(super) fn new(count: usize, answer: oneshot::Sender<TopRooms>) -> Self {
+        Self {
+            position: 0,
+            by_viewers: First::of(count),
+            by_rate: First::of(count),
+            answer,
+        }
+    }
+
+    /// Takes a room into account.
+    pub(super) fn see(&mut self, figures: RoomFigures) {
+        self.by_viewers.see(figures.viewers, figures);
+        self.by_rate.see(figures.per_minute, figures);
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    /// Answers with what was seen.
+    pub(super) fn end(self) {
+        let _asker_gone = self.answer.send(TopRooms {
+            by_viewers: self.by_viewers.into_sorted(),
+            by_rate: self.by_rate.into_sorted(),
+        });
+    }
+}
+
+/// The figure, the room, its viewers and its messages a minute.
+type Kept = (u64, Reverse<RoomId>, u64, u64);
+
+/// The first rooms by one figure.
+#[derive(Debug)]
+struct First {
+    count: usize,
+    // At most `count`; the least is on top. Of equal ones the room with the lesser id is first.
+    kept: BinaryHeap<Reverse<Kept>>,
+}
+
+impl First {
+    fn of(count: usize) -> Self {
+        let kept = BinaryHeap::new();
+        Self { count, kept }
+    }
+
+    fn see(&mut self, figure: u64, of: RoomFigures) {
+        let entry = Reverse((figure, Reverse(of.room), of.viewers, of.per_minute));
+        if self.kept.len() < self.count {
+            self.kept.push(entry);
+        } else if let Some(mut least) = self.kept.peek_mut()
+            && entry < *least
+        {
+            *least = entry;
+        }
+    }
+
+    fn into_sorted(self) -> Vec<RoomFigures> {
+        let sorted = self.kept.into_sorted_vec().into_iter();
+        sorted
+            .map(
+                |Reverse((_, Reverse(room), viewers, per_minute))| RoomFigures {
+                    room,
+                    viewers,
+                    per_minute,
+                },
+            )
+            .collect()
+    }
+}
+
+/// Joins the answers of several shards: the first `count` of all, by `figure`.
+pub fn merge(
+    answers: impl IntoIterator<Item = Vec<RoomFigures>>,
+    count: usize,
+    figure: impl Fn(&RoomFigures) -> u64,
+) -> Vec<RoomFigures> {
+    let mut first = First::of(count);
+    for figures in answers.into_iter().flatten() {
+        first.see(figure(&figures), figures);
+    }
+    first.into_sorted()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(number: u64) -> RoomFigures {
+        let room = RoomId::parse(&format!("{number:012}")).expect("twelve digits");
+        RoomFigures {
+            room,
+            viewers: number * 7919 % 1000,
+            per_minute: number % 10,
+        }
+    }
+
+    /// Goal: the greatest come first, equals by id, whatever the order of arrival and however many shards there are.
+    /// Method: a thousand rooms on three shards against a sorted list.
+    #[test]
+    fn the_first_rooms_are_those_of_a_sorted_list() {
+        let by_viewers = |figures: &RoomFigures| figures.viewers;
+        let by_rate = |figures: &RoomFigures| figures.per_minute;
+        let mut all: Vec<_> = (0..1000).map(room).collect();
+        for count in [0, 1, 10, 999, 2000] {
+            let mut tops = Vec::new();
+            for shard in 0..3 {
+                let (answer, mut answered) = oneshot::channel();
+                let mut search = Search::new(count, answer);
+                let own = (0..1000).filter(|number| number % 3 == shard).map(room);
+                own.for_each(|figures| search.see(figures));
+                search.end();
+                tops.push(answered.try_recv().expect("an answer"));
+            }
+            let (viewers, rates): (Vec<_>, Vec<_>) = tops
+                .into_iter()
+                .map(|top| (top.by_viewers, top.by_rate))
+                .unzip();
+            all.sort_by_key(|figures| (Reverse(figures.viewers), figures.room));
+            assert_eq!(merge(viewers, count, by_viewers), all[..count.min(1000)]);
+            all.sort_by_key(|figures| (Reverse(figures.per_minute), figures.room));
+            assert_eq!(merge(rates, count, by_rate), all[..count.min(1000)]);
+        }
+    }
+}
