@@ -73,7 +73,7 @@ impl Leaving for Frozen<'_> {
 
     fn detach(&mut self, places: &[FixedPlace]) -> io::Result<Vec<OwnedFd>> {
         let mut others = Vec::new();
-        let made = self.shard.rings.detach(places, &mut others);
+        let made = self.shard.io.detach(places, &mut others);
         assert!(others.is_empty(), "a quiet shard");
         made
     }

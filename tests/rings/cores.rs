@@ -1,4 +1,4 @@
-//! Two cores with real rings and sockets: the viewers of one go on at the other.
+//! Two cores with real rings or epoll, and real sockets: the viewers of one go on at the other.
 #![expect(
     clippy::disallowed_methods,
     reason = "deadlines that only a hung test meets"
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 use tokio::sync::oneshot;
 use uproar::clock::Clock;
+use uproar::net::backend::{Backend, Kind};
+use uproar::net::epoll::Epoll;
 use uproar::net::pass::Connection;
 use uproar::net::ring::Sizes;
 use uproar::net::rings::Rings;
@@ -35,7 +37,15 @@ const VIEWERS: usize = 300;
 const STALLED: usize = 20;
 /// Full after a third of the messages. Far smaller ones would wait for the kernel's probes of a closed window.
 const SMALL_BUFFER_BYTES: usize = 16_384;
-const HAND_OVERS: usize = 3;
+/// From the first backend to each next one: every pair of them once.
+const BACKENDS: [Kind; 5] = [
+    Kind::IoUring,
+    Kind::IoUring,
+    Kind::Epoll,
+    Kind::Epoll,
+    Kind::IoUring,
+];
+const HAND_OVERS: usize = BACKENDS.len() - 1;
 const TINY: Sizes = Sizes {
     places: 128,
     entries: 16,
@@ -52,9 +62,16 @@ fn room() -> RoomId {
     RoomId::parse("abcdefghijkl").unwrap()
 }
 
-fn core(clock: Clock) -> Core<Rings> {
-    let parts = alone(Rings::of(TINY).expect("io_uring is allowed"));
-    let mut core = Core::new(parts, clock.now());
+fn rings() -> Rings {
+    Rings::of(TINY).expect("io_uring is allowed")
+}
+
+fn epoll() -> Epoll {
+    Epoll::new().expect("a descriptor")
+}
+
+fn core<B: Backend>(io: B, clock: Clock) -> Core<B> {
+    let mut core = Core::new(alone(io), clock.now());
     let settings = RoomSettings {
         messages_per_second: 100_000,
         ..room_settings()
@@ -64,9 +81,9 @@ fn core(clock: Clock) -> Core<Rings> {
     core
 }
 
-fn turn(core: &mut Core<Rings>, clock: Clock) {
+fn turn<B: Backend>(core: &mut Core<B>, clock: Clock) {
     core.settle();
-    core.io_mut().enter().expect("the ring works");
+    core.io_mut().enter().expect("it works");
     core.flush_mailboxes();
     core.begin(clock.now());
     let mut taken = 0;
@@ -83,7 +100,12 @@ fn turn(core: &mut Core<Rings>, clock: Clock) {
 type Estate = (Vec<u8>, Connection);
 
 /// Serves until told to hand over, or until nobody can tell; returns the number of viewers that were carried.
-fn old(mut core: Core<Rings>, clock: Clock, leave: &Receiver<()>, heir: &Sender<Estate>) -> u64 {
+fn old<B: Backend>(
+    mut core: Core<B>,
+    clock: Clock,
+    leave: &Receiver<()>,
+    heir: &Sender<Estate>,
+) -> u64 {
     loop {
         match leave.try_recv() {
             Ok(()) => break,
@@ -111,8 +133,8 @@ fn old(mut core: Core<Rings>, clock: Clock, leave: &Receiver<()>, heir: &Sender<
 }
 
 /// Takes over from `estate`. Returns the numbers of its viewers, and of those whose last send was not finished.
-fn inherit(clock: Clock, estate: &Receiver<Estate>) -> (Core<Rings>, [usize; 2]) {
-    let mut core = core(clock);
+fn inherit<B: Backend>(io: B, clock: Clock, estate: &Receiver<Estate>) -> (Core<B>, [usize; 2]) {
+    let mut core = core(io, clock);
     let (rooms, stream) = estate.recv().unwrap();
     let rooms = RoomsEstate::parse(rooms, Shift::between(0, 0)).unwrap();
     core.inherit_rooms(&Arc::new(rooms));
@@ -180,9 +202,32 @@ fn read(mut client: TcpStream, said: usize) {
     assert!(numbers(&stream).into_iter().eq(0..said));
 }
 
-/// Goal: viewers with messages on their way both ways move from core to core, three times; everyone gets every
-/// message once and in order, also those whose sockets are full. Method: real rings too small for them, real sockets,
-/// a client that says numbered messages all the time, in halves of frames.
+/// Takes over in this round, serves when the old one is gone, and hands over in turn; returns the number of viewers.
+fn successor<B: Backend>(
+    io: B,
+    clock: Clock,
+    round: usize,
+    (taken, old_gone, left, heir): (
+        &Receiver<Estate>,
+        &Receiver<()>,
+        &Receiver<()>,
+        &Sender<Estate>,
+    ),
+) -> u64 {
+    let (mut core, [viewers, with_rest]) = inherit(io, clock, taken);
+    old_gone.recv().unwrap();
+    assert_eq!(viewers, VIEWERS);
+    assert!(
+        round < HAND_OVERS || with_rest > 0,
+        "no send was unfinished"
+    );
+    core.resume();
+    old(core, clock, left, heir)
+}
+
+/// Goal: viewers with messages on their way both ways move from core to core, between rings and epoll in every direction;
+/// everyone gets every message once and in order, also those whose sockets are full. Method: real rings too small for
+/// them, real sockets, a client that says numbered messages all the time, in halves of frames.
 #[test]
 fn viewers_go_on_at_another_core() {
     let clock = Clock::start();
@@ -204,7 +249,7 @@ fn viewers_go_on_at_another_core() {
     let (mut leave, left) = channel();
     let (heir, mut estate) = channel();
     let mut server = std::thread::spawn(move || {
-        let mut core = core(clock);
+        let mut core = core(rings(), clock);
         for (index, socket) in sockets.into_iter().enumerate() {
             core.enter(viewer(socket, room(), index, clock.now(), false));
         }
@@ -229,15 +274,11 @@ fn viewers_go_on_at_another_core() {
         let (gone, old_gone) = channel::<()>();
         let taken = std::mem::replace(&mut estate, next_estate);
         let successor = std::thread::spawn(move || {
-            let (mut core, [viewers, with_rest]) = inherit(clock, &taken);
-            old_gone.recv().unwrap();
-            assert_eq!(viewers, VIEWERS);
-            assert!(
-                round < HAND_OVERS || with_rest > 0,
-                "no send was unfinished"
-            );
-            core.resume();
-            old(core, clock, &left, &heir)
+            let ends = (&taken, &old_gone, &left, &heir);
+            match BACKENDS[round] {
+                Kind::IoUring => successor(rings(), clock, round, ends),
+                Kind::Epoll => successor(epoll(), clock, round, ends),
+            }
         });
         leave.send(()).unwrap();
         assert_eq!(server.join().expect("it hands over"), VIEWERS as u64);

@@ -1,4 +1,4 @@
-//! A shard reduced to its rings: it keeps what each connection received, and echoes it if asked.
+//! A shard reduced to its rings, or its epoll: it keeps what each connection received, and echoes it if asked.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,9 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use uproar::net::io::{Io, Key, SendBuffer};
-use uproar::net::ring::{Completion, Sizes};
-use uproar::net::rings::{FixedFile, Rings};
+use uproar::net::backend::{Backend, Completion, Received};
+use uproar::net::epoll::Epoll;
+use uproar::net::io::{Key, SendBuffer};
+use uproar::net::ring::Sizes;
+use uproar::net::rings::Rings;
 
 const ENOBUFS: i32 = 105;
 const ECANCELED: i32 = 125;
@@ -23,8 +25,8 @@ pub(super) const TINY: Sizes = Sizes {
 };
 
 /// One connection.
-pub(super) struct Connection {
-    pub(super) file: FixedFile,
+pub(super) struct Connection<F> {
+    pub(super) file: F,
     pub(super) received: Vec<u8>,
     pub(super) is_receiving: bool,
     /// Whether the client has ended the stream, or reset it.
@@ -44,9 +46,9 @@ pub(super) struct Ends {
 }
 
 /// The shard.
-pub(super) struct Shard {
-    pub(super) rings: Rings,
-    pub(super) connections: BTreeMap<Key, Connection>,
+pub(super) struct Shard<B: Backend = Rings> {
+    pub(super) io: B,
+    pub(super) connections: BTreeMap<Key, Connection<B::FixedFile>>,
     pub(super) ends: Ends,
     /// Whether an ended receive is armed again.
     pub(super) arms: bool,
@@ -55,8 +57,20 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(sizes: Sizes) -> Self {
+        Self::on(Rings::of(sizes).expect("io_uring is allowed"))
+    }
+}
+
+impl Shard<Epoll> {
+    pub(super) fn epoll() -> Self {
+        Self::on(Epoll::new().expect("a descriptor"))
+    }
+}
+
+impl<B: Backend> Shard<B> {
+    fn on(io: B) -> Self {
         Self {
-            rings: Rings::of(sizes).expect("io_uring is allowed"),
+            io,
             connections: BTreeMap::new(),
             ends: Ends::default(),
             arms: true,
@@ -67,7 +81,7 @@ impl Shard {
     /// Installs `socket` as connection `key`; nothing is received before [`Shard::arm`].
     pub(super) fn install(&mut self, key: Key, socket: OwnedFd) {
         let connection = Connection {
-            file: self.rings.install(socket).expect("a place"),
+            file: self.io.install(socket).expect("a place"),
             received: Vec::new(),
             is_receiving: false,
             is_over: false,
@@ -82,7 +96,7 @@ impl Shard {
         for (key, connection) in &mut self.connections {
             if !connection.is_receiving && !connection.is_over {
                 connection.is_receiving = true;
-                self.rings.receive(&connection.file, *key);
+                self.io.receive(&connection.file, *key);
             }
         }
     }
@@ -92,7 +106,7 @@ impl Shard {
         self.arms = false;
         for (key, connection) in &self.connections {
             if connection.is_receiving {
-                self.rings.cancel_receive(&connection.file, *key);
+                self.io.cancel_receive(&connection.file, *key);
             }
         }
     }
@@ -110,9 +124,9 @@ impl Shard {
 
     /// Enters once and takes all completions; returns their number.
     pub(super) fn turn(&mut self) -> usize {
-        self.rings.enter().expect("the rings work");
+        self.io.enter().expect("it works");
         let mut taken = 0;
-        while let Some(completion) = self.rings.next_completion() {
+        while let Some(completion) = self.io.next_completion() {
             self.take(completion);
             taken += 1;
         }
@@ -137,7 +151,7 @@ impl Shard {
         panic!("it never ends: {} receive", self.receiving());
     }
 
-    fn take(&mut self, completion: Completion) {
+    fn take(&mut self, completion: Completion<B::Buffer>) {
         match completion {
             Completion::Received {
                 key,
@@ -150,10 +164,10 @@ impl Shard {
                 if let Some(mut buffer) = buffer {
                     let len = buffer.received();
                     let bytes = buffer.bytes()[..len].to_vec();
-                    self.rings.recycle(buffer);
+                    self.io.recycle(buffer);
                     connection.received.extend_from_slice(&bytes);
                     if self.echoes && !bytes.is_empty() {
-                        self.rings
+                        self.io
                             .send(&connection.file, key, SendBuffer::owned(bytes));
                     }
                 }
@@ -169,7 +183,7 @@ impl Shard {
                 connection.is_receiving = more;
                 if !more && self.arms && !connection.is_over {
                     connection.is_receiving = true;
-                    self.rings.receive(&connection.file, key);
+                    self.io.receive(&connection.file, key);
                 }
             }
             Completion::Sent {
@@ -186,7 +200,7 @@ impl Shard {
                 outgoing.advance(sent);
                 connection.sent += sent;
                 if outgoing.remaining() > 0 {
-                    self.rings.await_writable(&connection.file, key, outgoing);
+                    self.io.await_writable(&connection.file, key, outgoing);
                 }
             }
             Completion::Writable { key, outgoing } => {
