@@ -12,11 +12,12 @@ use super::failure::Failure;
 use super::output::print;
 use crate::clock;
 use crate::cluster::survey;
-use crate::config::{self, Flags, Mode, dev_cluster_dir, dev_node_file};
+use crate::config::{self, Flags, IoChoice, Mode, dev_cluster_dir, dev_node_file};
 use crate::doctor::facts::Facts;
 use crate::doctor::host::Host;
 use crate::doctor::{self, Finding, Target, Verdict, examine, files};
 use crate::logging;
+use crate::net::backend::Kind;
 use crate::net::rings::Rings;
 use crate::server;
 
@@ -31,6 +32,9 @@ pub(super) struct Doctor {
     /// A server that runs: its limits and control group, not those of this shell
     #[arg(long, value_name = "ID")]
     pid: Option<u32>,
+    /// What moves viewers' bytes, as server.io says; auto: as a server here would decide
+    #[arg(long, value_enum, default_value_t = IoChoice::Auto)]
+    io: IoChoice,
     /// This machine opens the connections: a load generator, or a proxy in front
     #[arg(long)]
     load_generator: bool,
@@ -64,9 +68,16 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
     let mut facts = Facts::read(&Host, &process);
     facts.ring =
         Some(try_ring().map_err(|cause| format!("{cause}. {}", server::ring_remedy(&cause))));
+    let works = matches!(&facts.ring, Some(Ok(missing)) if missing.is_empty());
     let target = Target {
         connections: arguments.connections,
         shards: arguments.shards.or(facts.cpus).unwrap_or(1),
+        io: match arguments.io {
+            IoChoice::Epoll => Kind::Epoll,
+            // Who opens connections needs neither.
+            IoChoice::Auto if !works && !arguments.load_generator => Kind::Epoll,
+            IoChoice::Auto | IoChoice::IoUring => Kind::IoUring,
+        },
         opens: arguments.load_generator,
     };
     let findings = examine(&facts, &target);
@@ -75,6 +86,7 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
         let report = json!({
             "connections": target.connections,
             "shards": target.shards,
+            "io": target.io.name(),
             "worst": worst,
             "findings": findings,
         });
@@ -127,10 +139,10 @@ fn of_cluster(arguments: &Doctor) -> Result<(), Failure> {
 }
 
 /// At a server's start: one line if the machine allows fewer viewers than `quotas.connections`.
-pub(super) fn warn(connections_max: usize, shard_count: usize) {
+pub(super) fn warn(connections_max: usize, shard_count: usize, io: Kind) {
     let connections = u64::try_from(connections_max).unwrap_or(u64::MAX);
     let shards = u64::try_from(shard_count).unwrap_or(u64::MAX);
-    if let Some(finding) = doctor::at_start(&Host, connections, shards) {
+    if let Some(finding) = doctor::at_start(&Host, connections, shards, io) {
         tracing::warn!(
             check = finding.check,
             found = finding.found,

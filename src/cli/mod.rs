@@ -31,7 +31,7 @@ use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
 use crate::config::{self, Flags, Mode, SAMPLE};
 use crate::logging;
-use crate::server::{self, Ended};
+use crate::server::{self, ChosenIo, Ended};
 
 /// The version and commit of this build.
 const VERSION: &str = concat!(
@@ -272,11 +272,13 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
     }
     let (settings, running) = loaded.running(mode, flags.clone());
     logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
+    let (connections, shards) = (settings.shard.connections_max, settings.shard.shard_count);
+    let io = ChosenIo::of(settings.io, shards);
     if matches!(mode, Mode::Serve) {
-        doctor::warn(settings.shard.connections_max, settings.shard.shard_count);
+        doctor::warn(connections, shards, io.kind);
     }
     let data_dir = settings.data_dir.clone();
-    let ended = server::run(process, settings, running, |ready| {
+    let ended = server::run(process, (settings, io), running, |ready| {
         if matches!(mode, Mode::Dev { .. }) {
             banner::print(ready, &data_dir);
         }

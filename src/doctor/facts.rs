@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     pub file_max: Option<u64>,
     /// Files open now, all processes.
     pub files_open: Option<u64>,
+    /// `fs.epoll.max_user_watches`.
+    pub epoll_watches: Option<u64>,
     /// `net.core.somaxconn`.
     pub somaxconn: Option<u64>,
     /// `net.ipv4.tcp_syncookies`: 0 is off.
@@ -106,6 +108,7 @@ impl Facts {
             nr_open: number("fs/nr_open"),
             file_max: number("fs/file-max"),
             files_open: sys("fs/file-nr").and_then(|text| Some(numbers::<3>(&text)?[0])),
+            epoll_watches: number("fs/epoll/max_user_watches"),
             somaxconn: number("net/core/somaxconn"),
             syncookies: number("net/ipv4/tcp_syncookies"),
             max_orphans: number("net/ipv4/tcp_max_orphans"),

@@ -14,6 +14,8 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+use crate::net::backend::Kind;
+
 pub(crate) use brokers::examine_brokers;
 pub(crate) use checks::examine;
 pub(crate) use finding::{Finding, Remedy, Verdict, worst};
@@ -25,11 +27,13 @@ pub(crate) fn at_start(
     host: &impl facts::Source,
     connections: u64,
     shards: u64,
+    io: Kind,
 ) -> Option<Finding> {
     let facts = facts::Facts::read(host, "self");
     let mut target = Target {
         connections,
         shards,
+        io,
         opens: false,
     };
     if let Some(limit) = facts.nofile {

@@ -1,9 +1,9 @@
 //! Requirements of a number of connections, calculated from measured values (docs/results/2026-11.md).
 
-use crate::net::rings;
+use crate::net::backend::Kind;
+use crate::net::capacity::{divide, kept};
 use uproar_proto::base::limits::{
-    DESCRIPTORS_MIN, DESCRIPTORS_PER_SHARD, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    RING_CONNECTIONS_MAX, SOCKET_SEND_BYTES,
+    RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_CONNECTIONS_MAX, SOCKET_SEND_BYTES,
 };
 
 /// User memory of an idle connection, in bytes: 0.4 KB measured.
@@ -42,19 +42,25 @@ pub(crate) struct Target {
     pub connections: u64,
     /// The server's shards.
     pub shards: u64,
+    /// What moves the bytes of viewers.
+    pub io: Kind,
     /// This machine opens the connections instead: a load generator, or a proxy in front.
     pub opens: bool,
 }
 
 impl Target {
     /// The smallest sufficient limit on open files. A load generator needs one for each connection; a server's
-    /// viewers are fixed files of its rings, whose tables the limit bounds one by one.
+    /// viewers are fixed files of its rings, whose tables the limit bounds one by one, or take one each with epoll.
     pub(crate) fn descriptors(&self) -> u64 {
         let all = self.files();
         if self.opens {
             return all;
         }
         let (mut short, mut enough) = (self.descriptors_beside().saturating_sub(1), all);
+        if self.io == Kind::Epoll {
+            // Handshakes and hand-overs have up to a third as many.
+            enough = all.saturating_mul(2);
+        }
         while enough - short > 1 {
             let middle = short + (enough - short) / 2;
             if self.connections_of_descriptors(middle) < self.connections {
@@ -68,7 +74,7 @@ impl Target {
 
     /// Descriptors that are not viewers'.
     pub(crate) fn descriptors_beside(&self) -> u64 {
-        DESCRIPTORS_MIN.saturating_add(self.shards.saturating_mul(DESCRIPTORS_PER_SHARD))
+        kept(self.shards)
     }
 
     /// Connections for which a limit on open files suffices.
@@ -81,7 +87,7 @@ impl Target {
         } else if limit < beside {
             0
         } else {
-            rings::capacity(limit, beside, self.shards)
+            divide(self.io, limit, self.shards).connections
         }
     }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::facts::{Facts, Interface, Limit, Source, UNLIMITED};
 use super::files::{LIMITS, SYSCTL, files};
 use super::{Finding, Remedy, Target, Verdict, at_start, examine, worst};
+use crate::net::backend::Kind;
 
 /// Files by path.
 #[derive(Debug, Clone, Default)]
@@ -101,8 +102,37 @@ fn target(connections: u64, shards: u64) -> Target {
     Target {
         connections,
         shards,
+        io: Kind::IoUring,
         opens: false,
     }
+}
+
+/// Goal: with epoll nothing is asked of io_uring, each viewer takes a descriptor and a watch, and the remedies suffice.
+#[test]
+fn epoll_needs_descriptors_and_watches_instead_of_rings() {
+    let mut facts = Facts::read(&stock(), "self");
+    facts.ring = Some(Err("Operation not permitted".to_owned()));
+    let crowd = Target {
+        io: Kind::Epoll,
+        ..target(100_000, 2)
+    };
+    let findings = examine(&facts, &crowd);
+    assert!(
+        !findings
+            .iter()
+            .any(|finding| finding.check.contains("io_uring "))
+    );
+    let said = of(&findings, "server.io");
+    assert!(said.found.contains("not permitted"), "{said:?}");
+    let needed = crowd.descriptors();
+    assert!(needed > 100_000 && crowd.connections_of_descriptors(needed) >= 100_000);
+    assert!(crowd.connections_of_descriptors(needed - 1) < 100_000);
+    assert!(target(100_000, 2).descriptors() < 3_000, "rings need few");
+    facts.epoll_watches = Some(50_000);
+    let findings = examine(&facts, &crowd);
+    let watches = of(&findings, "fs.epoll.max_user_watches");
+    assert_eq!(watches.verdict, Verdict::Change);
+    assert_eq!(watches.connections_max, Some(50_000 - 544));
 }
 
 fn of<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
@@ -150,6 +180,7 @@ fn apply(facts: &mut Facts, findings: &[Finding]) {
             "kernel.io_uring_disabled" => facts.uring_disabled = one,
             "fs.nr_open" => facts.nr_open = one,
             "fs.file-max" => facts.file_max = one,
+            "fs.epoll.max_user_watches" => facts.epoll_watches = one,
             "net.core.somaxconn" => facts.somaxconn = one,
             "net.ipv4.tcp_syncookies" => facts.syncookies = one,
             "net.ipv4.tcp_max_orphans" => facts.max_orphans = one,
@@ -364,12 +395,20 @@ fn ports_matter_to_those_who_open_connections() {
 
 #[test]
 fn a_start_speaks_only_of_what_it_does_not_refuse_itself() {
-    assert!(at_start(&stock(), 50_000, 2).is_none());
-    let finding = at_start(&stock(), 200_000, 2).unwrap();
+    assert!(at_start(&stock(), 50_000, 2, Kind::IoUring).is_none());
+    let finding = at_start(&stock(), 200_000, 2, Kind::IoUring).unwrap();
     assert_eq!(finding.check, "net.netfilter.nf_conntrack_max");
     // A tracking table for 600 connections suffices.
     let few = "Max open files            600                  600                  files\n";
-    assert!(at_start(&stock().with("/proc/self/limits", few), 200_000, 2).is_none());
+    assert!(
+        at_start(
+            &stock().with("/proc/self/limits", few),
+            200_000,
+            2,
+            Kind::IoUring
+        )
+        .is_none()
+    );
 }
 
 #[test]
@@ -435,6 +474,7 @@ prop_compose! {
             group_pids: figures[13],
             group_cpu: figures[14],
             cpus: figures[15],
+            epoll_watches: figures[8],
             syncookies: figures[16],
             max_orphans: figures[17],
             interfaces: vec![Interface { name: "eth0".to_owned(), queues: 1, receiving_cpus }],
@@ -447,9 +487,13 @@ prop_compose! {
     fn aim()(
         connections in prop_oneof![1_u64..2_000, 1_u64..=1_000_000_000],
         shards in 1_u64..=1024,
-        opens: bool,
+        (io, opens) in prop_oneof![
+            Just((Kind::IoUring, false)),
+            Just((Kind::IoUring, true)),
+            Just((Kind::Epoll, false)),
+        ],
     ) -> Target {
-        Target { connections, shards, opens }
+        Target { connections, shards, io, opens }
     }
 }
 

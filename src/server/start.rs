@@ -32,12 +32,11 @@ use crate::supervisor::Supervisor;
 /// Runs until SIGTERM or SIGINT. Calls `on_ready` once both listeners accept.
 pub(crate) fn run(
     mut process: Process,
-    settings: Settings,
+    (settings, io): (Settings, ChosenIo),
     running: Running,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<Ended, StartError> {
     node::refuse_take_over(&settings)?;
-    let io = ChosenIo::of(settings.io, settings.shard.shard_count);
     let mut handed = match &settings.take_over {
         Some(data_dir) => upgrade::greet(&settings, io.kind, data_dir)?,
         None => None,

@@ -5,6 +5,7 @@ use crate::doctor::facts::{Facts, UNLIMITED};
 use crate::doctor::finding::{Finding, Verdict, enough, finding};
 use crate::doctor::need::Target;
 use crate::doctor::show::{grouped, shown, size};
+use crate::net::backend::Kind;
 
 pub(super) const NOFILE: &str = "open files";
 /// First kernel that counts rings to locked memory again, since they became regions there; from 5.12 on none did.
@@ -17,6 +18,8 @@ pub(super) fn open_files(facts: &Facts, target: &Target) -> Finding {
     let beside = target.descriptors_beside();
     let share = if target.opens {
         "one for each connection"
+    } else if target.io == Kind::Epoll {
+        "epoll takes one for each viewer; up to a quarter is for handshakes and hand-overs"
     } else {
         "it bounds the table of connections of each ring; handshakes count, too"
     };
@@ -109,6 +112,22 @@ pub(super) fn locked_memory(facts: &Facts, target: &Target) -> Finding {
         reason,
     )
     .unit("LimitMEMLOCK", "infinity")
+}
+
+pub(super) fn epoll_watches(facts: &Facts, target: &Target) -> Finding {
+    let needed = target.files();
+    let found = facts.epoll_watches;
+    let reason =
+        "with epoll each viewer is watched once; all processes of the server's user count together";
+    finding(
+        "fs.epoll.max_user_watches",
+        shown(found),
+        grouped(needed),
+        enough(found, needed),
+        reason,
+    )
+    .allows(left(found, target.descriptors_beside()))
+    .sysctl("fs.epoll.max_user_watches", needed)
 }
 
 /// The rest of a bound for viewers. "unlimited" stays unlimited.

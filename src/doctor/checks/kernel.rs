@@ -7,6 +7,7 @@ use crate::doctor::show::shown;
 pub(super) const KERNEL: &str = "kernel";
 pub(super) const URING: &str = "io_uring allowed";
 pub(super) const RING: &str = "io_uring ring";
+const IO: &str = "server.io";
 /// First kernel with everything the rings use.
 const KERNEL_MIN: (u64, u64) = (6, 1);
 
@@ -82,6 +83,20 @@ pub(super) fn ring(facts: &Facts) -> Finding {
         ),
     };
     finding(RING, found, "works", verdict, reason).allows((verdict == Verdict::Change).then_some(0))
+}
+
+/// What moves viewers' bytes where that is epoll: because it was asked for, or because rings are refused.
+pub(super) fn epoll(facts: &Facts) -> Finding {
+    let found = match &facts.ring {
+        Some(Err(why)) => format!("epoll: io_uring cannot be used: {why}"),
+        Some(Ok(missing)) if !missing.is_empty() => {
+            format!("epoll: this kernel's io_uring lacks {}", missing.join(", "))
+        }
+        Some(Ok(_)) | None => "epoll".to_owned(),
+    };
+    let reason =
+        "io_uring needs less of a processor for each message, and no descriptor for a viewer";
+    finding(IO, found, "io_uring, or epoll", Verdict::Ok, reason)
 }
 
 pub(super) fn huge_pages(facts: &Facts) -> Finding {

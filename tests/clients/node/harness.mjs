@@ -111,6 +111,9 @@ export class Server {
       }
       await sleep(20);
     }
+    // Where a run is about one way of moving viewers' bytes, no test may pass with the other one by mistake.
+    const io = process.env.UPROAR_TEST_IO;
+    if (io && !server.output.includes(`"io":"${io}"`)) throw new Error(`not with ${io}:\n${server.output}`);
     server.api = server.client();
     return server;
   }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import subprocess
+import sys
+from pathlib import Path
 
-from uproar import BINARY, REPOSITORY
+from rawws import WebSocket
+from uproar import BINARY, REPOSITORY, Server
 
 DEPLOY = REPOSITORY / "deploy"
 
@@ -35,3 +40,38 @@ def test_each_kernel_setting_is_one_that_tuning_md_explains():
     for name, value in settings:
         assert int(value) >= 0
         assert f"`{name}`" in tuning, name
+
+
+# -- the seccomp profile of containers --
+
+PROFILE = DEPLOY / "seccomp-uproar.json"
+IO_URING = ["io_uring_setup", "io_uring_enter", "io_uring_register"]
+
+
+def test_the_profile_allows_io_uring_and_no_more_than_it_names():
+    """Goal: what Docker, Podman and containerd read: forbidden by default, the three calls among those allowed, none of the
+    calls that lead out of a container."""
+    profile = json.loads(PROFILE.read_text())
+    assert (profile["defaultAction"], profile["defaultErrnoRet"]) == ("SCMP_ACT_ERRNO", errno.EPERM)
+    assert {arch["architecture"] for arch in profile["archMap"]} == {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
+    allowed = [name for rule in profile["syscalls"] for name in rule["names"]]
+    assert all(rule["action"] == "SCMP_ACT_ALLOW" for rule in profile["syscalls"])
+    assert len(allowed) == len(set(allowed))
+    assert set(IO_URING) <= set(allowed)
+    dangerous = {"bpf", "mount", "setns", "unshare", "ptrace", "kexec_load", "init_module", "keyctl", "reboot", "userfaultfd"}
+    assert not dangerous & set(allowed)
+
+
+def test_a_server_runs_on_io_uring_under_the_profile(tmp_path):
+    """Goal: the profile is enough for the server, for `uproar upgrade` and for a drain. Method: the kernel enforces it."""
+    wrapper = (sys.executable, str(Path(__file__).with_name("seccomp_profile.py")), str(PROFILE))
+    with Server(tmp_path, wrapper=wrapper, extra=("--io", "io_uring")) as server:
+        arn = server.boto_cached.create_room(name="kept", maximumMessageRatePerSecond=100)["arn"]
+        viewer = WebSocket(server.messaging_port, server.token(arn, "bob"))
+        for turn in range(2):
+            viewer.say(f"hello {turn}", f"r{turn}")
+            assert viewer.receive()["Content"] == f"hello {turn}"
+            if turn == 0:
+                assert server.upgrade().viewers == 1
+        assert 'uproar_io_info{backend="io_uring"} 1' in server.metrics()
+        assert server.stop() == 0

@@ -35,6 +35,9 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="uproar-tests-", ignore_cleanup_err
 
 # A start is 0.1 s; the rest is for a machine that stands still meanwhile. So with all limits of time.
 START_SECONDS_MAX = 60.0
+# What every server must have chosen to move viewers' bytes with, where a run is about one of both: so
+# that no test passes with the other one by mistake.
+EXPECTED_IO = os.environ.get("UPROAR_TEST_IO")
 # SIGTERM to exit: the server has no reason to wait for anyone this long.
 STOP_SECONDS_MAX = 60.0
 
@@ -139,6 +142,7 @@ class Server:
             if self.process.poll() is not None:
                 raise RuntimeError(f"uproar exited {self.process.returncode}:\n{self.log()}")
             if self.ready():
+                assert EXPECTED_IO is None or f'"io":"{EXPECTED_IO}"' in self.log(), self.log()
                 return self
             time.sleep(0.02)
         self.kill()

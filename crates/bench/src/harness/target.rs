@@ -19,6 +19,9 @@ pub(crate) struct Target {
     /// Shards of the server that is started
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = count(1..))]
     pub(crate) shards: usize,
+    /// What moves viewers' bytes in the server that is started: auto, io_uring or epoll [default: auto]
+    #[arg(long, value_name = "BACKEND", value_parser = ["auto", "io_uring", "epoll"], conflicts_with = "running")]
+    io: Option<String>,
     /// Messaging address of a running server, which needs `--quotas open`
     #[arg(
         long = "target",
@@ -114,11 +117,13 @@ impl Target {
         settings: &[(&str, &str)],
     ) -> Result<ServerUnderTest, Failure> {
         let Some(messaging) = self.messaging else {
+            let mut settings = settings.to_vec();
+            settings.extend(self.io.as_ref().map(|io| ("UPROAR_SERVER__IO", &**io)));
             let start = Start {
                 shards: self.shards,
                 rooms,
                 extra: &self.extra,
-                settings,
+                settings: &settings,
             };
             return Ok(ServerUnderTest::start(program, start)?);
         };
