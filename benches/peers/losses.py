@@ -20,6 +20,7 @@ def nothing(_: Trio) -> None:
 
 
 def broker_killed(trio: Trio) -> None:
+    trio.aim()
     time.sleep(BEFORE_SECONDS)
     trio.kill(trio.broker)
     time.sleep(GONE_SECONDS)
@@ -27,6 +28,7 @@ def broker_killed(trio: Trio) -> None:
 
 
 def node_killed(trio: Trio) -> None:
+    trio.aim()
     time.sleep(BEFORE_SECONDS)
     trio.kill(trio.node)
     time.sleep(GONE_SECONDS)
@@ -34,8 +36,9 @@ def node_killed(trio: Trio) -> None:
 
 
 def node_still(trio: Trio) -> None:
+    trio.aim()
     time.sleep(BEFORE_SECONDS)
-    pid = trio.pids("node")[0]
+    pid = trio.pid(trio.node)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(STILL_SECONDS)
     os.kill(pid, signal.SIGCONT)

@@ -289,6 +289,7 @@ class Crate(Server):
         target = self.cache / "rust"
         manifest = HERE / "rust" / "Cargo.toml"
         command = ["cargo", "build", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)]
+        command += ["--bin", self.name]
         install(command, HERE / "rust")
         self.binary = target / "release" / self.name
         lock = (HERE / "rust" / "Cargo.lock").read_text()

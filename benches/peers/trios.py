@@ -19,6 +19,8 @@ from servers import BACKLOG_BYTES_MAX, HERE, Crate, Debian, Missing, Npm, free_p
 
 NODES = 3
 END_SECONDS_MAX = 20
+# Of Uproar's logs: a slot's is the one of its number modulo this.
+STREAMS = 8
 
 
 class Process:
@@ -74,6 +76,12 @@ class Trio:
     def pids(self, role: str) -> list[int]:
         return [process.pid for name, process in self.processes.items() if name.startswith(role)]
 
+    def pid(self, name: str) -> int:
+        return self.processes[name].pid
+
+    def aim(self) -> None:
+        """Chooses the parts whose loss hurts most."""
+
     def kill(self, name: str) -> None:
         self.processes[name].kill()
 
@@ -126,6 +134,20 @@ class Uproar(Trio):
 
     def pids(self, role: str) -> list[int]:
         return [part["pid"] for part in self.place[f"{role}s"]]
+
+    def pid(self, name: str) -> int:
+        return next(part["pid"] for part in self.place["nodes"] + self.place["brokers"] if part["name"] == name)
+
+    def aim(self) -> None:
+        """At the room's home, and at the broker that leads its log."""
+        directory = self.place["nodes"][0]["data_dir"]
+        command = [str(self.uproar), "cluster", "status", "--json", "--data-dir", directory, "--room", self.room]
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=END_SECONDS_MAX)
+        status = json.loads(run.stdout)
+        self.node = status["room"]["home"] or self.node
+        log = f"_LOG_{status['room']['slot'] % STREAMS}"
+        leaders = [stream["leader"] for stream in status["streams"] or [] if stream["name"].endswith(log)]
+        self.broker = (leaders or [None])[0] or self.broker
 
     def order(self, verb: str, name: str) -> None:
         self.child.stdin.write(f"{verb} {name}\n")

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::cluster::HashSlot;
 
-use super::latency::APPENDS;
+use super::latency::{APPENDS, Idle};
 use crate::harness::across::{Across, Crowd};
 use crate::harness::ages::Ages;
 use crate::harness::error::BenchError;
@@ -30,6 +30,8 @@ pub(super) struct Step {
     pub(super) rate: f64,
     pub(super) appends_per_second: f64,
     pub(super) ages: Ages,
+    /// Processor microseconds of one record, of one node and of all brokers together, idling taken off.
+    pub(super) micros: [f64; 2],
     /// Mean time from an append to its acknowledgement, in milliseconds.
     pub(super) append_ms: f64,
     /// Shares of one processor: all nodes, all brokers, the tool.
@@ -50,6 +52,7 @@ pub(super) fn measure(
     nodes: &Nodes,
     rooms: &[RoomId],
     measured: Duration,
+    idle: &Idle,
 ) -> Result<Vec<Step>, BenchError> {
     let crowd = Crowd {
         each: 1,
@@ -61,7 +64,7 @@ pub(super) fn measure(
     let mut across = Across::connect(nodes.servers(rooms)?, crowd)?;
     let (mut steps, mut rate) = (Vec::new(), FIRST);
     for _ in 0..STEPS {
-        let step = step(nodes, &mut across, rate, measured)?;
+        let step = step((nodes, idle), &mut across, rate, measured)?;
         let is_over = !step.ages.keep(P99_MAX) || step.lost > 0;
         steps.push(step);
         if is_over {
@@ -73,7 +76,7 @@ pub(super) fn measure(
 }
 
 fn step(
-    nodes: &Nodes,
+    (nodes, idle): (&Nodes, &Idle),
     across: &mut Across,
     rate: f64,
     measured: Duration,
@@ -94,10 +97,17 @@ fn step(
     across.settle(QUIET, PATIENCE)?;
     let seconds = stretch.elapsed.as_secs_f64();
     let share = |time: Duration| time.as_secs_f64() / seconds;
+    let each = |all: Duration, idle: Duration| {
+        (all.as_secs_f64() - idle.as_secs_f64() * seconds) * 1e6 / appends.max(1.0)
+    };
     Ok(Step {
         rate,
         appends_per_second: appends / seconds,
         ages: Ages::of(&stretch.ages),
+        micros: [
+            each(busy.all_nodes(), idle.busy.all_nodes()) / nodes.count() as f64,
+            each(busy.brokers, idle.busy.brokers),
+        ],
         append_ms: (sum - acks_before.0) * 1e3 / (count - acks_before.1).max(1.0),
         shares: [
             share(busy.all_nodes()),
@@ -116,6 +126,7 @@ impl Step {
             "appends_per_second": self.appends_per_second.round(),
             "latency_us": self.ages.json(),
             "append_ms_mean": self.append_ms,
+            "cpu_us_per_record": {"each_node": self.micros[0], "brokers": self.micros[1]},
             "processors": {"nodes": nodes, "brokers": brokers, "tool": tool},
             "lost": self.lost,
         })
@@ -124,14 +135,15 @@ impl Step {
     pub(super) fn line(&self) -> String {
         let [nodes, brokers, tool] = self.shares;
         let [p50, p99, ..] = self.ages.ms();
+        let [node, broker] = self.micros;
         format!(
-            "{:8.0}  {:9.0}  {p50:8.2}  {p99:8.2}  {:9.2}  {nodes:5.2}  {brokers:7.2}  {tool:4.2}  {:4}",
+            "{:8.0}  {:9.0}  {p50:8.2}  {p99:8.2}  {:9.2}  {nodes:5.2}  {brokers:7.2}  {tool:4.2}  {node:7.1}  {broker:9.1}  {:4}",
             self.rate, self.appends_per_second, self.append_ms, self.lost
         )
     }
 }
 
-pub(super) const HEADING: &str = "messages/s  appends/s    p50 ms    p99 ms  append ms  nodes  brokers  tool  lost   (processors)";
+pub(super) const HEADING: &str = "messages/s  appends/s    p50 ms    p99 ms  append ms  nodes  brokers  tool  node us  broker us  lost";
 
 #[cfg(test)]
 mod tests {

@@ -110,7 +110,7 @@ impl Cluster {
         if self.wants(Part::Appends) {
             report.say("records a second");
             let rooms = appends::one_for_each_slot(&rooms);
-            report.appends = appends::measure(&nodes, &rooms, self.measured)?;
+            report.appends = appends::measure(&nodes, &rooms, self.measured, &report.cluster.idle)?;
         }
         if self.wants(Part::Failover) {
             let say = |kill| report.say(&format!("kill {} of {}", kill + 1, self.kills));

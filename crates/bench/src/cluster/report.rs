@@ -182,7 +182,10 @@ impl Report {
         if self.appends.is_empty() {
             return;
         }
-        println!("\nappends, a room in each hash slot\n{}", appends::HEADING);
+        println!(
+            "\nrecords, a room in each hash slot; processors used; microseconds of one record at each node and at all brokers\n{}",
+            appends::HEADING
+        );
         for step in &self.appends {
             println!("{}", step.line());
         }

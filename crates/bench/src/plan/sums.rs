@@ -130,6 +130,11 @@ impl Plan {
         } = *machines;
         let viewers = crowd.viewers / nodes;
         let send = SEND + FURTHER_MESSAGE * (self.messages_per_send - 1.0);
+        let handshake = if nodes > 1.0 {
+            HANDSHAKE + JOIN_AT_NODE
+        } else {
+            HANDSHAKE
+        };
         let sent_bytes = self.messages_per_send * crowd.frame;
         let on_the_wire = sent_bytes + SEGMENT_BYTES * (sent_bytes / SEGMENT_PAYLOAD).ceil();
         let window =
@@ -150,7 +155,7 @@ impl Plan {
             ),
             limit(
                 "node: processors, while all join",
-                self.joins / nodes * HANDSHAKE,
+                self.joins / nodes * handshake,
                 cores,
                 "cores",
             ),
@@ -228,7 +233,7 @@ impl Plan {
             ),
             limit(
                 "brokers: processors, while all join",
-                (self.appends + self.joins) * APPEND,
+                self.appends * APPEND + self.joins * JOIN_AT_BROKERS,
                 all_cores,
                 "cores",
                 false,

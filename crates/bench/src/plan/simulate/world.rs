@@ -17,8 +17,9 @@ use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};
 
 /// From a process to the brokers, or from them to a process: a tenth of a millisecond within a data centre, and theirs.
 const HOP: Duration = Duration::from_micros(200);
-/// From an append's arrival to its quorum: docs/results/2026-11.md, "A cluster".
-const COMMIT: Duration = Duration::from_millis(1);
+/// From an append's arrival to its quorum, with `sync_interval: always` on an idle stream: docs/results/2026-11.md, "A
+/// cluster".
+const COMMIT: Duration = Duration::from_micros(1_800);
 /// What of both is by chance, in addition.
 const JITTER: Duration = Duration::from_micros(400);
 /// Until brokers say that nobody takes a message: measured 2 to 4 ms after a SIGKILL.
