@@ -146,7 +146,7 @@ impl PlanCommand {
         let back = come_back(&Return {
             seed: self.seed,
             viewers: crowd.viewers / machines.nodes,
-            scale: SCALE.min(crowd.viewers / machines.nodes / 100.0).max(1.0),
+            scale: SCALE.min(crowd.viewers / machines.nodes / 50.0).max(1.0),
             spread: Duration::from_secs(self.back_seconds as u64),
             token: tokens,
             handshake: Service {

@@ -119,6 +119,9 @@ impl Report {
     }
 
     fn print_costs(&self) {
+        if self.cluster.rows.is_empty() {
+            return;
+        }
         let rows = self.alone.rows.iter().zip(&self.cluster.rows);
         println!("\nprocessor microseconds of a message, its deliveries included");
         println!("messages/s  rooms    alone     edge     home   third  brokers");
