@@ -78,6 +78,12 @@ pub enum AdminError {
         "the data directory is a copy of another cluster than that of these brokers, both named {0}"
     )]
     OtherCluster(String),
+    /// It would seal what no other node opens.
+    #[error(
+        "the sealing keys of cluster {0} do not open: cluster.secret_file is not that of the cluster; copy it from another \
+         node"
+    )]
+    OtherSecret(String),
     /// Somebody else has written there.
     #[error(
         "the bucket has another value of {0} already: is another `cluster init` running, or of a cluster that was?"
@@ -105,6 +111,7 @@ pub async fn init(bucket: &Bucket, mut node: NodeRecords) -> Result<Written, Adm
     let facts = facts(bucket).await?.map(|(_, facts)| facts);
     let identity = match (facts, rows.copy) {
         (Some(facts), Some(copy)) if facts.identity == copy.identity => {
+            check_secret(bucket, &node).await?;
             return Ok(Written {
                 was_whole: true,
                 ..Written::default()
@@ -152,6 +159,7 @@ pub async fn restore(bucket: &Bucket, mut node: NodeRecords) -> Result<Written, 
     {
         return Err(AdminError::OtherCluster(node.cluster));
     }
+    check_secret(bucket, &node).await?;
     let last = inspect(bucket, FACTS_KEY).await?.last;
     let written = write_all(bucket, &mut node, Existing::Stays).await?;
     let is_ahead = found.is_some() && last >= Revision(copy.revision);
@@ -178,6 +186,16 @@ pub async fn restore(bucket: &Bucket, mut node: NodeRecords) -> Result<Written, 
     mark(&node.store, &facts).await?;
     write_facts(bucket, &facts, expected).await?;
     Ok(written)
+}
+
+/// Whether this node's secret opens what the bucket has sealed, if it has anything.
+async fn check_secret(bucket: &Bucket, node: &NodeRecords) -> Result<(), AdminError> {
+    let found = inspect(bucket, RING_KEY).await?.found;
+    let sealed = found.and_then(|(_, value)| value);
+    if sealed.is_some_and(|sealed| node.secret.open(RING_KEY, &sealed).is_none()) {
+        return Err(AdminError::OtherSecret(node.cluster.clone()));
+    }
+    Ok(())
 }
 
 /// What to do about a key that the bucket has with another value.

@@ -236,9 +236,9 @@ def test_an_operator_deletes_streams():
     logs are made anew by `init`, and the registry comes back by `restore`, each with one node stopped; the others follow
     without a restart, and their viewers stay."""
     with Cluster() as cluster, cluster.brokers.client() as client:
+        cluster.nodes[0].stop()
         with Trial(cluster, is_log_harmed=True, viewers=60, rate=40) as trial:
             trial.talk(2)
-            cluster.nodes[0].stop()
             for partition in range(PARTITIONS):
                 client.api(f"STREAM.DELETE.UP_{NAME}_LOG_{partition}")
             await_unready(cluster.nodes[1:])

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::model::{Faults, Model};
 use super::nodes::{Node, account, run, secret, store};
 use super::{ALL, SEEDS, logging, room};
-use crate::control::registry::Registry;
 use crate::control::registry::admin::{AdminError, NodeRecords, Written, init, restore};
+use crate::control::registry::{ClusterSecret, Registry};
 use crate::durable::faults::Scratch;
 
 const ROOMS: u128 = 12;
@@ -98,6 +98,33 @@ fn a_restore_puts_back_what_is_missing() {
             assert!(!node.registry.rooms.contains(room_id(1)));
             assert!(node.registry.rooms.contains(room_id(51)));
         }
+    });
+}
+
+/// Goal: a node with another secret is told so by both commands, and nothing is written.
+#[test]
+fn another_secret_is_refused() {
+    run(async {
+        let model = Model::new(1, Faults::default());
+        let directory = alone().await;
+        let bucket = model.connect();
+        init(&bucket, records(&directory)).await.expect("makes");
+        let before = model.len();
+        let strange = || NodeRecords {
+            secret: ClusterSecret::of(&[8; 32]),
+            ..records(&directory)
+        };
+        let again = init(&bucket, strange()).await;
+        assert!(
+            matches!(again, Err(AdminError::OtherSecret(_))),
+            "{again:?}"
+        );
+        let restored = restore(&bucket, strange()).await;
+        assert!(
+            matches!(restored, Err(AdminError::OtherSecret(_))),
+            "{restored:?}"
+        );
+        assert_eq!(model.len(), before);
     });
 }
 
