@@ -165,7 +165,7 @@ impl Process {
 
     /// Returns the rooms, the viewers' records, and how many of these there are and are not.
     pub(crate) fn exported(&self) -> (Vec<u8>, Vec<Vec<u8>>, Carried) {
-        let rooms = merge_rooms(&[self.core.rooms_estate()]).unwrap();
+        let rooms = merge_rooms(&[self.core.rooms_estate()], None).unwrap();
         let (mut cursor, mut records) = (ViewersCursor::default(), Vec::new());
         while !cursor.is_end() {
             let (viewers, next) = self.core.viewers(cursor, 2);

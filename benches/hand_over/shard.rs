@@ -87,7 +87,7 @@ pub(super) fn measure(sockets: Vec<OwnedFd>) {
             turn(&mut core, clock);
         }
         let frozen = since(start);
-        let rooms = merge_rooms(&[core.rooms_estate()]).expect("ours");
+        let rooms = merge_rooms(&[core.rooms_estate()], None).expect("ours");
         let (here, there) = Connection::pair().expect("descriptors");
         let new = std::thread::spawn(move || successor(clock, room, rooms, &there));
         let start = spent();

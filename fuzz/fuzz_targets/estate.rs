@@ -55,7 +55,7 @@ fn changed(changes: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
 }
 
 fn take_over(rooms: Vec<u8>, records: Vec<Vec<u8>>) {
-    let merged = merge_rooms(&[rooms.clone(), rooms.clone()]);
+    let merged = merge_rooms(&[rooms.clone(), rooms.clone()], None);
     let Ok(estate) = RoomsEstate::parse(rooms, Shift::between(5_000_000_000, 0)) else {
         assert!(merged.is_err(), "both read the same");
         return;

@@ -13,7 +13,7 @@ use super::state::{State, Unready};
 use crate::clock::Clock;
 use crate::exposition::Exposition;
 use uproar_proto::base::limits::CLUSTER_SILENT;
-use uproar_proto::cluster::engine::Status;
+use uproar_proto::cluster::engine::{LogsEstate, Status};
 use uproar_proto::cluster::{HashSlot, Incarnation};
 use uproar_proto::token::KeyId;
 
@@ -54,6 +54,12 @@ pub(super) enum Order {
     Status(oneshot::Sender<Snapshot>),
     /// Ask the brokers.
     Request(String, Bytes, oneshot::Sender<io::Result<Bytes>>),
+    /// Hand all hash slots over, because another process is to take over this one's viewers; or not any more.
+    Release(bool),
+    /// Tell how far the logs are read, if the thread has stopped for a hand-over.
+    Estate(oneshot::Sender<Option<LogsEstate>>),
+    /// Serve in place of another process, which has left this; `None`: it has left nothing.
+    Begin(Option<Box<LogsEstate>>),
     /// End.
     Stop,
 }
@@ -167,6 +173,25 @@ impl Cluster {
     /// Lets hash slots that were moved go where they belong.
     pub fn balance(&self) {
         self.order(Order::Balance);
+    }
+
+    /// Hands all hash slots over to other nodes, as a drain does, but this node stays ready for viewers: another process
+    /// is to take over its. Or takes its share again.
+    pub fn release(&self, begins: bool) {
+        self.order(Order::Release(begins));
+    }
+
+    /// How far the logs were given to members, once every shard is frozen; `None` before that.
+    pub async fn estate(&self) -> Option<LogsEstate> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Estate(answer));
+        answered.await.ok().flatten()
+    }
+
+    /// Lets a thread that stands by serve: the other process is gone, and has left this. With nothing it begins at
+    /// each log's end.
+    pub fn begin(&self, estate: Option<LogsEstate>) {
+        self.order(Order::Begin(estate.map(Box::new)));
     }
 
     /// Adds the cluster's figures to `/metrics`.

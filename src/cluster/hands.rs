@@ -25,6 +25,10 @@ pub struct NodeSettings {
     pub shard: ShardSettings,
     /// What this node says of itself.
     pub about: About,
+    /// Whether another process serves as this node still: the thread connects, and waits for [`Cluster::begin`] unseen.
+    ///
+    /// [`Cluster::begin`]: super::Cluster::begin
+    pub stands_by: bool,
 }
 
 /// What the thread has in hand.

@@ -5,12 +5,14 @@
 
 mod begin;
 mod deliver;
+mod halt;
 mod lines;
 mod namesake;
 mod node;
 mod orders;
 mod perform;
 mod skew;
+mod standby;
 mod take;
 
 use std::io;

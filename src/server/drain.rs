@@ -33,6 +33,7 @@ use uproar_proto::base::limits::DRAIN_MAX;
 
 pub(super) use plan::Plan;
 pub(super) use progress::{DrainState, Progress};
+pub(super) use slots::{Leaving, handed_over};
 
 /// How often the server looks at a drain's progress.
 const LOOK: Duration = Duration::from_millis(100);
@@ -165,7 +166,7 @@ impl Drains {
         self.progress.enter(DrainState::Stopped);
         let began = Instant::now();
         if let Some(cluster) = self.control.cluster() {
-            slots::handed_over(cluster).await;
+            handed_over(cluster, Leaving::SlotsAndRequests).await;
         }
         if *wish.borrow() != Wish::Stop {
             self.notifier.stopping();

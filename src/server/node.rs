@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tokio::time::timeout;
+
 use super::StartError;
 use super::cluster::{ClusterOrders, Node};
 use super::process::Signals;
@@ -10,14 +12,16 @@ use crate::cluster::bucket::BucketEnd;
 use crate::cluster::{self, Cluster, ClusterThread, NodeSettings};
 use crate::config::Settings;
 use crate::control::Control;
+use crate::control::registry::Standing;
 use crate::shard::mesh::Shards;
 use crate::supervisor::Supervisor;
+use uproar_proto::base::limits::CLUSTER_STANDBY_MAX;
 use uproar_proto::cluster::here::About;
 
-/// Starts the cluster's thread, if there is a cluster.
+/// Starts the cluster's thread, if there is a cluster. It `stands_by` while another process serves as this node.
 pub(super) fn start(
     settings: &Settings,
-    (shards, bucket): (&mut Shards, Option<BucketEnd>),
+    (shards, bucket, stands_by): (&mut Shards, Option<BucketEnd>, bool),
     clock: Clock,
     supervisor: &Supervisor,
 ) -> Result<Option<ClusterThread>, StartError> {
@@ -36,6 +40,7 @@ pub(super) fn start(
         cluster: of_cluster.clone(),
         shard: settings.shard.clone(),
         about,
+        stands_by,
     };
     let end = shards.cluster.take().expect("requested, and taken once");
     let thread = cluster::start(
@@ -61,14 +66,14 @@ pub(super) fn of(cluster: Option<&Cluster>, settings: &Settings, clock: Clock) -
 }
 
 /// Waits until the node follows every log, and has every room and key of the cluster. Returns whether it does: a signal to
-/// stop ends the wait.
+/// stop ends the wait. In a succession another process serves: it is not waited for long.
 ///
 /// # Errors
 ///
 /// Something that waiting does not mend.
 pub(super) async fn begun(
     cluster: Option<&Cluster>,
-    control: &Control,
+    (control, is_succession): (&Control, bool),
     signals: &mut Signals,
 ) -> Result<bool, StartError> {
     let Some(cluster) = cluster else {
@@ -76,27 +81,22 @@ pub(super) async fn begun(
     };
     let begun = async {
         cluster.begun().await.map_err(StartError::Cluster)?;
-        control.registry_current().await;
+        let current = control.registry_current();
+        if !is_succession {
+            current.await;
+        } else if timeout(CLUSTER_STANDBY_MAX, current).await.is_err() {
+            let cause = match control.registry_standing().0 {
+                Standing::Stale(cause) => cause,
+                Standing::Current => "it came too late".into(),
+            };
+            return Err(StartError::TakeOver(format!(
+                "this node has not the cluster's registry within {CLUSTER_STANDBY_MAX:?}: {cause}"
+            )));
+        }
         Ok(true)
     };
     tokio::select! {
         begun = begun => begun,
         () = signals.stop_requested() => Ok(false),
-    }
-}
-
-/// Refuses to take over from the server that serves: the two would be one node.
-///
-/// # Errors
-///
-/// This server is a node of a cluster.
-pub(super) fn refuse_take_over(settings: &Settings) -> Result<(), StartError> {
-    match (&settings.take_over, &settings.cluster) {
-        (Some(_), Some(_)) => Err(StartError::TakeOver(
-            "a node of a cluster is not upgraded in place yet: drain it and start the new program; its viewers move to \
-             the other nodes"
-                .to_owned(),
-        )),
-        _ => Ok(()),
     }
 }

@@ -145,14 +145,16 @@ impl Serving {
         let live = (Arc::clone(&self.keyring), handshake);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
         registry::follow(&plane.control, cluster.as_ref(), &data_dir, live);
-        if !node::begun(cluster.as_ref(), &plane.control, &mut signals).await? {
+        let of_control = (&*plane.control, succession.is_one());
+        let begun = node::begun(cluster.as_ref(), of_control, &mut signals).await;
+        if !begun.inspect_err(|error| succession.give_up(error))? {
             tracing::info!("stopped before anybody was accepted");
             return Ok(Ended::Drained);
         }
         let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
         let receivers = shards.reviews.take().expect("it is taken once");
         let taken_over = succession
-            .take_over(&gateway, clock, &upgrade.figures)
+            .take_over((&gateway, cluster.as_ref()), clock, &upgrade.figures)
             .await;
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = gateway.turn_doors(true, Duration::ZERO).await;
@@ -346,10 +348,22 @@ struct Succession {
 }
 
 impl Succession {
+    /// Whether another process serves until this one takes over.
+    fn is_one(&self) -> bool {
+        self.handed.is_some()
+    }
+
+    /// Tells the process that serves why this one does not start.
+    fn give_up(&self, error: &StartError) {
+        if let Some(handed) = &self.handed {
+            handed.give_up(error);
+        }
+    }
+
     /// Takes over; `None` if nobody has handed anything over. Ends this process if that fails.
     async fn take_over(
         self,
-        gateway: &Gateway,
+        (gateway, cluster): (&Gateway, Option<&Cluster>),
         clock: Clock,
         figures: &Rc<upgrade::Figures>,
     ) -> Option<Follower> {
@@ -357,7 +371,8 @@ impl Succession {
             self.files.load();
             return None;
         };
-        let follower = handed.take_over(gateway, clock, figures, self.files).await;
+        let threads = (gateway, cluster);
+        let follower = handed.take_over(threads, clock, figures, self.files).await;
         if let Some(path) = &self.removed_at_end {
             self.directory.remove_at_end(path);
         }

@@ -36,7 +36,6 @@ pub(crate) fn run(
     running: Running,
     on_ready: impl FnOnce(&Ready),
 ) -> Result<Ended, StartError> {
-    node::refuse_take_over(&settings)?;
     let mut handed = match &settings.take_over {
         Some(data_dir) => upgrade::greet(&settings, io.kind, data_dir)?,
         None => None,
@@ -79,12 +78,13 @@ fn start(
     let pages = is_dev.then(|| Arc::new(demo()));
     let shown = pages.clone();
     let path = settings.data_dir.join("used-tokens");
+    let stands_by = handed.is_some();
     let journals = match handed {
         Some(handed) => handed.journals(&path, &settings.shard, clock.now()),
         None => journal::open_all(&path, &settings.shard, clock.now()),
     };
     let journals = journals.map_err(|cause| StartError::Directory { path, cause })?;
-    let of_shards = (journals, shown, clock);
+    let of_shards = (journals, shown, clock, stands_by);
     let threads = start_threads(
         (&settings, io.kind),
         &listeners,
@@ -185,7 +185,7 @@ fn start_threads(
     (settings, io): (&Settings, Kind),
     listeners: &Listeners,
     loaded: &mut Loaded,
-    (journals, pages, clock): (Journals, Option<Arc<demo::Demo>>, Clock),
+    (journals, pages, clock, stands_by): (Journals, Option<Arc<demo::Demo>>, Clock, bool),
     supervisor: &Supervisor,
 ) -> Result<Threads, StartError> {
     let handshake_config = HandshakeConfig {
@@ -214,7 +214,12 @@ fn start_threads(
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;
     let bucket = loaded.bucket.take();
-    let cluster = node::start(settings, (&mut shards, bucket), clock, supervisor)?;
+    let cluster = node::start(
+        settings,
+        (&mut shards, bucket, stands_by),
+        clock,
+        supervisor,
+    )?;
     Ok(Threads {
         shards,
         archive,

@@ -64,6 +64,11 @@ pub enum ToCluster {
         /// When it expires.
         expires: UnixTime,
     },
+    /// This shard freezes for a hand-over and asks nothing any more. When all shards have said so of the same freeze, the
+    /// thread stops between two records and answers with [`FromCluster::Halted`].
+    Quiet(u32),
+    /// The freeze of this number is over without a hand-over: the thread goes on.
+    Thawed(u32),
 }
 
 /// What waits is bounded: requests and connections by the shard's tables of them, answers by the requests that
@@ -135,6 +140,9 @@ pub enum FromCluster {
         /// What is known.
         outcome: TokenOutcome,
     },
+    /// The thread has stopped for the freeze of this number: nothing comes behind this until a thaw. Of each log members
+    /// get what came before, and a process that takes over reads on behind it.
+    Halted(u32),
 }
 
 /// What the cluster knows of a token's use.

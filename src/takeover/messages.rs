@@ -23,11 +23,24 @@ pub(crate) enum Feature {
     Reviews,
     /// Chat logs: the new process goes on with their spools.
     ChatLogs,
+    /// Being a node of a cluster: the new process reads its logs on. A node's new process must have it.
+    Cluster,
 }
 
 impl Feature {
     /// Everything that this build has.
-    pub(crate) const ALL: [Self; 3] = [Self::Compression, Self::Reviews, Self::ChatLogs];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Compression,
+        Self::Reviews,
+        Self::ChatLogs,
+        Self::Cluster,
+    ];
+
+    /// Its name, as a hello has it.
+    pub(crate) fn name(self) -> String {
+        let name = serde_json::to_value(self).expect("a name");
+        name.as_str().unwrap_or_default().to_owned()
+    }
 }
 
 /// A process that serves or wants to. What must be equal for viewers to stay, and what is told to the other.
@@ -56,11 +69,53 @@ pub(crate) struct Hello {
     /// The most viewers that it can hold, where its limit on open files counts them; `None`: as many as there are.
     #[serde(default)]
     pub(crate) connections_max: Option<u64>,
+    /// The cluster that it is a node of, and its name there; `None`: it is alone, or its build does not say.
+    #[serde(default)]
+    pub(crate) node: Option<ClusterNode>,
     /// Its features by name; one that the reader does not know is skipped.
     pub(crate) features: BTreeSet<String>,
 }
 
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct ClusterNode {
+    /// The cluster's name.
+    pub(crate) cluster: String,
+    /// The node's name in it.
+    pub(crate) name: String,
+}
+
+impl std::fmt::Display for ClusterNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of cluster {}", self.name, self.cluster)
+    }
+}
+
 impl Hello {
+    /// Why this process, a node of a cluster or not, and `other` are not the same one, if so.
+    pub(crate) fn other_node(&self, other: &Self) -> Option<String> {
+        let named = |node: &Option<ClusterNode>| {
+            node.as_ref()
+                .map_or("none".to_owned(), ClusterNode::to_string)
+        };
+        let restart = "drain it and start the new program, its viewers move to other nodes";
+        let can = |hello: &Self| hello.features.contains(&Feature::Cluster.name());
+        if self.node.is_some() && !(can(self) && can(other)) {
+            let lacks = if can(self) { other } else { self };
+            return Some(format!(
+                "version {} cannot hand over or take over a node of a cluster: {restart}",
+                lacks.version
+            ));
+        }
+        (self.node != other.node).then(|| {
+            let (own, other) = (named(&self.node), named(&other.node));
+            format!(
+                "its node is {other}, this server's is {own}: set [cluster] as it was, or to change it stop the server \
+                 and start it anew"
+            )
+        })
+    }
+
     /// The features that this process has and `other` lacks.
     pub(crate) fn missing_in(&self, other: &Self) -> BTreeSet<String> {
         self.features.difference(&other.features).cloned().collect()
@@ -122,7 +177,7 @@ impl Hello {
                 ));
             }
         }
-        None
+        self.other_node(new)
     }
 }
 
@@ -222,6 +277,7 @@ mod tests {
             shards: 2,
             schema: Some(2),
             connections_max: None,
+            node: None,
             features: ["compression".to_owned(), "reviews".to_owned()].into(),
         }
     }
@@ -275,6 +331,57 @@ mod tests {
         ];
         for (new, words) in refused {
             let reason = own.refusal(&new).expect("it differs");
+            assert!(reason.contains(words), "{reason}");
+        }
+    }
+
+    /// Goal: a node hands over to the same node alone, and to a build that can read its logs on; a build that does not say
+    /// what it is, is none.
+    #[test]
+    fn a_node_hands_over_to_itself_alone() {
+        let node = |cluster: &str, name: &str| {
+            let (cluster, name) = (cluster.to_owned(), name.to_owned());
+            let mut hello = hello();
+            hello.node = Some(ClusterNode { cluster, name });
+            hello.features.insert(Feature::Cluster.name());
+            hello
+        };
+        let own = node("main", "chat-1");
+        assert_eq!(own.refusal(&own), None);
+        let without_feature = Hello {
+            features: hello().features,
+            ..own.clone()
+        };
+        let alone = Hello {
+            node: None,
+            ..own.clone()
+        };
+        for (old, new, words) in [
+            (
+                &own,
+                &node("main", "chat-2"),
+                "its node is chat-2 of cluster main",
+            ),
+            (
+                &own,
+                &node("test", "chat-1"),
+                "this server's is chat-1 of cluster main",
+            ),
+            (&own, &alone, "its node is none"),
+            (&alone, &own, "its node is chat-1 of cluster main"),
+            (
+                &own,
+                &without_feature,
+                "cannot hand over or take over a node",
+            ),
+            (
+                &without_feature,
+                &own,
+                "cannot hand over or take over a node",
+            ),
+            (&own, &hello(), "drain it and start the new program"),
+        ] {
+            let reason = old.refusal(new).expect("it differs");
             assert!(reason.contains(words), "{reason}");
         }
     }

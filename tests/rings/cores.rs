@@ -120,7 +120,7 @@ fn old<B: Backend>(
         assert!(Instant::now() < deadline, "it never freezes");
         turn(&mut core, clock);
     }
-    let rooms = merge_rooms(&[core.rooms_estate()]).unwrap();
+    let rooms = merge_rooms(&[core.rooms_estate()], None).unwrap();
     let (here, there) = Connection::pair().unwrap();
     heir.send((rooms, there)).unwrap();
     let carried = export(&mut core, &here, 50, || ()).expect("no fault");

@@ -8,14 +8,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::deliver::Shards;
+use super::halt::Halt;
 use super::lines::Lines;
 use super::namesake::Namesake;
 use super::node::{Incoming, Node};
 use super::skew::Skew;
+use super::standby::{self, Origin};
 use crate::cluster::calls::Calls;
 use crate::cluster::connect::{self, Line};
 use crate::cluster::fault::ClusterFault;
-use crate::cluster::handle::{Order, Phase, RegistryFacts};
+use crate::cluster::handle::{Order, Phase};
 use crate::cluster::hands::Hands;
 use crate::cluster::names::Names;
 use crate::cluster::settings::ClusterSettings;
@@ -24,7 +26,7 @@ use crate::cluster::token_uses::TokenUses;
 use crate::cluster::{kv, setup};
 use crate::net::event::Event;
 use crate::supervisor::{Pulse, Stopped};
-use uproar_proto::base::limits::HASH_SLOTS;
+use uproar_proto::base::limits::{CLUSTER_STANDBY_MAX, HASH_SLOTS};
 use uproar_proto::cluster::Incarnation;
 use uproar_proto::cluster::engine::{Engine, EngineSettings};
 use uproar_proto::cluster::here::Facts;
@@ -54,7 +56,12 @@ pub(super) async fn begin(mut hands: Hands, event: Event, pulse: &Pulse) -> io::
     let names = Names::new(&hands.settings.cluster.name);
     let ready = Box::pin(ready(&mut hands, &names, &event, pulse)).await;
     let ready = match ready {
-        Ok(ready) => ready,
+        Ok(mut ready) => {
+            let Some(origin) = Box::pin(origin(&mut hands, &event, pulse, &mut ready)).await else {
+                return Ok(Stopped);
+            };
+            (ready, origin)
+        }
         Err(End::Stopped) => return Ok(Stopped),
         Err(End::Failed(fault)) => {
             hands.phase.send_replace(Phase::Failed(Arc::new(fault)));
@@ -66,12 +73,33 @@ pub(super) async fn begin(mut hands: Hands, event: Event, pulse: &Pulse) -> io::
     Box::pin(serve(hands, event, pulse, ready)).await
 }
 
-async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> io::Result<Stopped> {
+/// Serves the bucket, and finds out where reading begins: what another process leaves, if this one takes over. `None`: it
+/// was told to stop.
+async fn origin(
+    hands: &mut Hands,
+    event: &Event,
+    pulse: &Pulse,
+    ready: &mut Ready,
+) -> Option<Origin> {
     if let Some(bucket) = hands.bucket.take() {
         let brokers = setup::context(ready.calls.client().clone());
         let cluster = hands.settings.cluster.name.clone();
         tokio::task::spawn_local(async move { kv::serve(brokers, &cluster, bucket).await });
     }
+    if !hands.settings.stands_by {
+        return Some(Origin::default());
+    }
+    // Connections and streams are as they must be: that is all that can be known before.
+    hands.phase.send_replace(Phase::Begun);
+    standby::wait(hands, event, pulse, &mut ready.incoming).await
+}
+
+async fn serve(
+    mut hands: Hands,
+    event: Event,
+    pulse: &Pulse,
+    (ready, origin): (Ready, Origin),
+) -> io::Result<Stopped> {
     let settings = &hands.settings;
     let now = hands.clock.now();
     let engine = EngineSettings {
@@ -83,8 +111,14 @@ async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> i
     let mailboxes = std::mem::take(&mut hands.end.mailboxes);
     let shards = Shards::new(settings.shard.clone(), receivers, mailboxes);
     let (finder, found) = mpsc::unbounded_channel();
-    let node = Node {
-        engine: Engine::new(engine, now),
+    let inherits = origin.estate.is_some();
+    let engine = match &origin.estate {
+        Some(estate) => Engine::inherit(engine, estate, &origin.seen, now),
+        None => Engine::new(engine, now),
+    };
+    let mut node = Node {
+        engine,
+        halt: Halt::new(shards.count()),
         shards,
         token_uses: TokenUses::new(hands.me),
         next_state: hands.clock.instant(now.tick),
@@ -98,18 +132,19 @@ async fn serve(mut hands: Hands, event: Event, pulse: &Pulse, ready: Ready) -> i
         found,
         finder,
         events: ready.events,
-        read: vec![false; HASH_SLOTS],
-        unread: HASH_SLOTS,
+        read: vec![inherits; HASH_SLOTS],
+        unread: if inherits { 0 } else { HASH_SLOTS },
         skew: Skew::default(),
         lines: Lines::default(),
         state: State::default(),
         unfit: [None, None],
         facts: Facts::default(),
-        registry: RegistryFacts::default(),
+        registry: origin.registry,
         interrupted: VecDeque::new(),
         namesake: Namesake::default(),
         stopping: false,
     };
+    node.first(origin.heres, inherits);
     Box::pin(node.serve()).await
 }
 
@@ -121,11 +156,18 @@ async fn ready(
     pulse: &Pulse,
 ) -> Result<Ready, End> {
     let mut attempt = 0;
+    let begun = tokio::time::Instant::now();
     loop {
         let (settings, me) = (hands.settings.cluster.clone(), hands.me);
         let connecting = Box::pin(connected(&settings, names, me));
         match while_alive(hands, event, pulse, connecting).await? {
             Ok(ready) => return Ok(ready),
+            // Another process serves: it goes on, rather than wait.
+            Err(fault @ ClusterFault::Silent { .. })
+                if hands.settings.stands_by && begun.elapsed() >= CLUSTER_STANDBY_MAX =>
+            {
+                return Err(End::Failed(fault));
+            }
             Err(fault @ ClusterFault::Silent { .. }) => {
                 if attempt % LINES == 0 {
                     tracing::warn!(cause = %fault, "cluster: waiting for the brokers");

@@ -117,6 +117,13 @@ impl Shards {
         }
     }
 
+    /// The last word to every shard, for the freeze of this number.
+    pub(super) fn halted(&mut self, freeze: u32) {
+        for shard in 0..self.count() {
+            self.send(shard, FromCluster::Halted(freeze));
+        }
+    }
+
     pub(super) fn token_used(&mut self, shard: usize, claim: u64, outcome: TokenOutcome) {
         self.send(shard, FromCluster::TokenUsed { claim, outcome });
     }

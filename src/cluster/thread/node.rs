@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::deliver::Shards;
+use super::halt::{Halt, LOOK};
 use super::lines::Lines;
 use super::namesake::Namesake;
 use super::skew::Skew;
@@ -83,6 +84,7 @@ pub(super) struct Node<'a> {
     pub(super) next_state: Instant,
     // When records may have been lost while the subscription was made anew.
     pub(super) interrupted: VecDeque<Instant>,
+    pub(super) halt: Halt,
     pub(super) stopping: bool,
 }
 
@@ -122,6 +124,10 @@ impl Node<'_> {
             any = true;
             self.execute(order, now);
         }
+        if self.halt.is_halted() {
+            self.shards.flush();
+            return any;
+        }
         while let Ok(event) = self.events.try_recv() {
             any = true;
             self.connection_changed(event);
@@ -139,7 +145,8 @@ impl Node<'_> {
 
     async fn sleep(&mut self) -> Woken {
         let until = self.wakes_at();
-        let has_room = self.shards.have_room();
+        let serves = !self.halt.is_halted();
+        let has_room = serves && self.shards.have_room();
         let Self {
             event,
             incoming,
@@ -153,11 +160,11 @@ impl Node<'_> {
             tokio::select! {
                 rung = event.wait() => Woken::Rung(rung),
                 record = incoming.records.next(), if has_room => Woken::Record(record),
-                message = incoming.messages.next() => Woken::Message(message),
-                here = incoming.heres.next() => Woken::Here(here),
-                answer = incoming.answers.next() => Woken::Answer(answer),
-                Some(item) = found.recv() => Woken::Found(item),
-                Some(change) = events.recv() => Woken::Event(change),
+                message = incoming.messages.next(), if serves => Woken::Message(message),
+                here = incoming.heres.next(), if serves => Woken::Here(here),
+                answer = incoming.answers.next(), if serves => Woken::Answer(answer),
+                Some(item) = found.recv(), if serves => Woken::Found(item),
+                Some(change) = events.recv(), if serves => Woken::Event(change),
                 order = hands.orders.recv() => Woken::Order(order),
                 () = tokio::time::sleep_until(until.into()) => Woken::Due,
             }
@@ -194,7 +201,9 @@ impl Node<'_> {
     /// When the thread wakes by itself.
     fn wakes_at(&self) -> Instant {
         let mut until = self.next_state;
-        if let Some(due) = self.engine.due() {
+        if self.halt.is_halted() {
+            until = self.instant(self.hands.clock.now()) + LOOK;
+        } else if let Some(due) = self.engine.due() {
             until = until.min(self.hands.clock.instant(due));
         }
         if !self.shards.have_room() {

@@ -51,6 +51,11 @@ impl Node<'_> {
                     let _gone = answer.send(answered);
                 });
             }
+            Order::Release(begins) => self.engine.input(Input::Drain(begins), now),
+            // The asker may have given up.
+            Order::Estate(answer) => drop(answer.send(self.estate())),
+            // It serves already.
+            Order::Begin(_) => {}
             Order::Stop => self.stopping = true,
         }
     }
@@ -125,7 +130,7 @@ impl Node<'_> {
         match line {
             Line::Records => {
                 self.unfit[0] = unfit;
-                self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
+                self.expect_losses(now);
             }
             Line::Calls => {
                 self.unfit[1] = unfit;
@@ -134,6 +139,11 @@ impl Node<'_> {
             }
         }
         self.state.unfit = self.unfit.iter().flatten().next().cloned();
+    }
+
+    /// Records may have been lost on the way: what brokers still tell each other comes first, then the logs are asked.
+    pub(super) fn expect_losses(&mut self, now: Now) {
+        self.interrupted.push_back(self.instant(now) + RESUBSCRIBED);
     }
 
     /// Gives up the appends whose answers the lost connection would have brought.

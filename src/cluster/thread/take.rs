@@ -77,6 +77,8 @@ impl Node<'_> {
                 };
                 Input::Archived { slot, sequence }
             }
+            ToCluster::Quiet(freeze) => return self.shard_is_quiet(shard, freeze),
+            ToCluster::Thawed(freeze) => return self.thawed(freeze),
             ToCluster::UseToken { claim, token, .. } => {
                 let at = self.instant(now);
                 self.token_uses

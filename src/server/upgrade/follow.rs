@@ -15,6 +15,7 @@ use super::greet::Handed;
 use super::link::{AsyncLink, Heard};
 use super::take::Taker;
 use crate::clock::{self, Clock};
+use crate::cluster::Cluster;
 use crate::logging;
 use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
@@ -45,7 +46,7 @@ impl Handed {
     /// at once: what its threads hold is the old process's.
     pub(in crate::server) async fn take_over(
         self,
-        gateway: &Gateway,
+        (gateway, cluster): (&Gateway, Option<&Cluster>),
         clock: Clock,
         figures: &Rc<Figures>,
         files: Files,
@@ -60,6 +61,10 @@ impl Handed {
         match followed.await {
             Ok(follower) => {
                 gateway.tell_each(|| Command::Resume);
+                if let Some(cluster) = cluster {
+                    // Shards have their viewers: what is read from here on is theirs.
+                    cluster.begin(follower.taker.logs());
+                }
                 follower
             }
             Err(error) => {

@@ -21,7 +21,7 @@ use crate::shard::journal::Journal;
 use crate::shard::journal::beside::{Beside, open_beside};
 use crate::shard::settings::ShardSettings;
 use crate::shard::tokens::UsedTokens;
-use crate::takeover::messages::{FORMAT, Feature, Hello, New as Say, Old as Said};
+use crate::takeover::messages::{ClusterNode, FORMAT, Feature, Hello, New as Say, Old as Said};
 use crate::takeover::new::{Action, Event, New, Outcome};
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::TAKE_OVER_SILENCE_MAX;
@@ -86,11 +86,11 @@ pub(in crate::server) fn hello(settings: &Settings, io: Kind) -> Hello {
     let format = fault::hello("format").and_then(|format| format.parse().ok());
     let schema = fault::hello("schema").and_then(|schema| schema.parse().ok());
     let lacks = fault::hello("lacks");
-    let name = |feature: Feature| {
-        let name = serde_json::to_value(feature).expect("a name");
-        name.as_str().unwrap_or_default().to_owned()
-    };
-    let features: BTreeSet<String> = Feature::ALL.into_iter().map(name).collect();
+    let features: BTreeSet<String> = Feature::ALL.into_iter().map(Feature::name).collect();
+    let node = settings.cluster.as_ref().map(|cluster| ClusterNode {
+        cluster: cluster.name.clone(),
+        name: cluster.node.clone(),
+    });
     Hello {
         format: format.unwrap_or(FORMAT),
         version: format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("UPROAR_COMMIT")),
@@ -102,6 +102,7 @@ pub(in crate::server) fn hello(settings: &Settings, io: Kind) -> Hello {
         shards: settings.shard.shard_count,
         schema: Some(schema.unwrap_or(SCHEMA)),
         connections_max: (io == Kind::Epoll).then(|| connections_max(settings)),
+        node,
         features: features
             .into_iter()
             .filter(|name| lacks.as_ref() != Some(name))
@@ -137,8 +138,9 @@ pub(in crate::server) fn greet(
     let own = hello(settings, io);
     fault::at("new.hello").map_err(StartError::TakeOver)?;
     // A peer that is gone is found by the next receive.
-    let _gone = link.say(&Say::Hello(own), &[]);
+    let _gone = link.say(&Say::Hello(own.clone()), &[]);
     Waiting {
+        own,
         link,
         machine: New::greeted(),
         deadline: later(),
@@ -173,6 +175,7 @@ fn connect(data_dir: &Path) -> Result<Option<Link>, StartError> {
 }
 
 struct Waiting {
+    own: Hello,
     link: Link,
     machine: New,
     deadline: Instant,
@@ -191,6 +194,14 @@ impl Waiting {
                 hello, epoch_nanos, ..
             }) = &event
             {
+                // A build that does not know of nodes welcomes one all the same.
+                if let Some(reason) = self.own.other_node(hello) {
+                    let failed = Say::Failed {
+                        reason: reason.clone(),
+                    };
+                    let _gone = self.link.say(&failed, &[]);
+                    return Err(StartError::TakeOver(reason));
+                }
                 self.welcome = Some((hello.clone(), *epoch_nanos));
                 follow_stderr(descriptors.pop());
             }

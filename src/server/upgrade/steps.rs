@@ -16,7 +16,8 @@ use crate::clock;
 use crate::control::Paused;
 use crate::net::pass::Connection;
 use crate::net::sealed::seal;
-use crate::shard::command::Command;
+use crate::server::drain::{Leaving, handed_over};
+use crate::shard::command::{Command, Refused};
 use crate::shard::estate::merge_rooms;
 use crate::takeover::messages::{Old as Say, Report};
 use crate::takeover::old::Step;
@@ -32,6 +33,8 @@ pub(super) struct Steps {
     // When shards were told to freeze, in microseconds of the machine's clock; 0: they were not.
     frozen_at: Cell<u64>,
     doors_closed: Cell<bool>,
+    // Whether this node's slots go to others.
+    released: Cell<bool>,
     report: RefCell<Report>,
 }
 
@@ -44,6 +47,7 @@ impl Steps {
             paused: RefCell::default(),
             frozen_at: Cell::new(0),
             doors_closed: Cell::new(false),
+            released: Cell::new(false),
             report: RefCell::default(),
         }
     }
@@ -118,15 +122,20 @@ impl Steps {
         self.say(&Say::Yours { names }, &descriptors)
     }
 
-    /// Closes the doors, then stops every shard between two messages.
+    /// Hands slots over, closes the doors, then stops every shard between two messages.
     async fn freeze(&self) -> Result<(), String> {
+        if let Some(cluster) = self.subject.cluster() {
+            self.released.set(true);
+            cluster.release(true);
+            handed_over(cluster, Leaving::Slots).await;
+        }
         let gateway = &self.subject.upgrade.gateway;
         self.doors_closed.set(true);
         let closed = gateway.turn_doors(false, TAKE_OVER_HANDSHAKES_MAX).await;
         closed.map_err(|error| format!("a shard does not close its doors: {error}"))?;
         self.frozen_at.set(clock::monotonic_micros());
         let frozen = gateway.ask_each(Command::Freeze, TAKE_OVER_PAUSE_MAX).await;
-        let frozen = frozen.map_err(|error| format!("a shard does not freeze: {error}"))?;
+        let frozen = frozen.map_err(|error| self.not_frozen(&error))?;
         tracing::debug!(shards = frozen.len(), "frozen");
         let settled = self.subject.upgrade.archive.settle();
         let settled = tokio::time::timeout(LOG_PAUSE_MAX, settled).await;
@@ -135,13 +144,32 @@ impl Steps {
         settled.map_err(|error| error.to_string())
     }
 
+    /// Why a shard is not frozen, as far as it is known: on a node of a cluster it waits for answers of the brokers.
+    fn not_frozen(&self, error: &Refused) -> String {
+        let reason = format!("a shard does not freeze: {error}");
+        let unready = self
+            .subject
+            .cluster()
+            .and_then(|cluster| cluster.ready().err());
+        match unready {
+            Some(unready) => format!("{reason}; {unready}"),
+            None => reason,
+        }
+    }
+
     async fn rooms(&self) -> Result<(), String> {
         let gateway = &self.subject.upgrade.gateway;
         let parts = gateway
             .ask_each(Command::ExportRooms, TAKE_OVER_PAUSE_MAX)
             .await;
         let parts = parts.map_err(|error| format!("a shard does not export its rooms: {error}"))?;
-        let rooms = merge_rooms(&parts).map_err(|error| error.to_string())?;
+        let logs = match self.subject.cluster() {
+            Some(cluster) => Some(cluster.estate().await.ok_or(
+                "this node has not read the end of every log yet: try again when /readyz is 200",
+            )?),
+            None => None,
+        };
+        let rooms = merge_rooms(&parts, logs.as_ref()).map_err(|error| error.to_string())?;
         let file = seal("uproar rooms", &[&rooms]).map_err(|error| error.to_string())?;
         self.say(&Say::Rooms, &[file])
     }
@@ -188,6 +216,11 @@ impl Steps {
         let gateway = &self.subject.upgrade.gateway;
         if self.frozen_at.get() > 0 {
             gateway.tell_each(|| Command::Thaw);
+        }
+        if let Some(cluster) = self.subject.cluster()
+            && self.released.get()
+        {
+            cluster.release(false);
         }
         if self.doors_closed.get() {
             // A shard that does not answer is named by `/livez`.

@@ -9,6 +9,7 @@ use super::super::listeners::Listeners;
 use super::super::preflight::Directory;
 use super::figures::Figures;
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Unready};
 use crate::control::Control;
 use crate::control::archive::Archive;
 use crate::net::backend::Kind;
@@ -64,6 +65,11 @@ impl Subject {
         &self.upgrade.io
     }
 
+    /// The cluster that this server is a node of, if it is.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.control.cluster()
+    }
+
     /// Returns the number of viewers now.
     pub(super) fn viewers(&self) -> u64 {
         self.upgrade
@@ -112,6 +118,11 @@ impl Subject {
                  all viewers and lets them back"
                     .to_owned(),
             );
+        }
+        if let Some(unready @ (Unready::Probe { .. } | Unready::NoProbe)) =
+            self.cluster().and_then(|cluster| cluster.ready().err())
+        {
+            return Some(format!("{unready}: try again when /readyz is 200"));
         }
         let shards = self.upgrade.gateway.shard_count();
         (shards > DESCRIPTORS_A_MESSAGE_MAX - 3).then(|| {

@@ -20,6 +20,7 @@ use crate::supervisor::blocking;
 use crate::takeover::messages::Counts;
 use uproar_proto::base::clock::Shift;
 use uproar_proto::base::limits::{TAKE_OVER_PAUSE_MAX, TAKE_OVER_ROOMS_BYTES_MAX};
+use uproar_proto::cluster::engine::LogsEstate;
 
 /// Gives rooms and viewers to the shards.
 pub(super) struct Taker {
@@ -27,6 +28,8 @@ pub(super) struct Taker {
     shift: Shift,
     old_shards: usize,
     carried: Cell<Carried>,
+    // How far members were given the cluster's logs.
+    logs: Cell<Option<LogsEstate>>,
 }
 
 /// A batch on its way from a stream's thread to a shard, and back with the number that were taken.
@@ -43,6 +46,7 @@ impl Taker {
             shift: Shift::between(old_epoch, clock.epoch_nanos()),
             old_shards,
             carried: Cell::default(),
+            logs: Cell::default(),
         }
     }
 
@@ -60,6 +64,11 @@ impl Taker {
         self.carried.get()
     }
 
+    /// Takes how far members were given the logs of the old process's cluster, if it was in one and has said so.
+    pub(super) fn logs(&self) -> Option<LogsEstate> {
+        self.logs.take()
+    }
+
     /// Gives every shard the rooms' state.
     pub(super) fn rooms(&self, mut descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let file = descriptors
@@ -67,6 +76,7 @@ impl Taker {
             .ok_or("no memory file came with the rooms")?;
         let bytes = unseal(file, TAKE_OVER_ROOMS_BYTES_MAX).map_err(|error| error.to_string())?;
         let rooms = RoomsEstate::parse(bytes, self.shift).map_err(|error| error.to_string())?;
+        self.logs.set(rooms.logs().cloned());
         let broken = rooms.broken();
         if broken > 0 {
             tracing::warn!(broken, "rooms whose state is not understood begin anew");

@@ -41,6 +41,7 @@ impl<W: Io> Core<W> {
                 }
             }
             FromCluster::Fenced(slot) => rooms.fence(slot),
+            FromCluster::Halted(number) => self.freeze.cluster_halted(number),
             FromCluster::TokenUsed { claim, outcome } => {
                 let confirmed = self.admission.confirm(claim, outcome, env);
                 if let Some(admitted) = confirmed {

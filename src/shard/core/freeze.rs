@@ -9,7 +9,8 @@
 //!    send a request: the request marker goes to all.
 //! 2. With all request markers, what clients asked of the rooms at home here has been done, and
 //!    connections were admitted. Rooms are flushed without waiting for their pace, logged ones by
-//!    way of the archive. When nothing is held back any more, the command marker goes to all.
+//!    way of the archive. On a node of a cluster every answer of the cluster is awaited, then its thread stops, which
+//!    its own last word to this shard tells. When nothing is held back any more, the command marker goes to all.
 //! 3. With all command markers, every batch has arrived. Members are served until nothing waits, at
 //!    most for [`FREEZE_SERVE_MAX`]; then waits for writable sockets are cancelled, and no send begins.
 //! 4. When no send is pending, the shard is frozen.
@@ -24,6 +25,7 @@ use super::settle::AGING_INTERVAL;
 use super::stage::{Ended, Stage};
 use super::{Core, Plan};
 use crate::net::io::Io;
+use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Command, Request};
 use tokio::sync::oneshot;
 use uproar_proto::base::clock::Tick;
@@ -65,6 +67,10 @@ impl<W: Io> Core<W> {
         }
         let now = self.env.now.tick;
         let pause = self.freeze.end(now);
+        if self.rooms.is_clustered() {
+            let thawed = ToCluster::Thawed(self.freeze.number());
+            self.env.outbox.tell_cluster(thawed);
+        }
         self.rooms.hurry(false);
         self.rooms.postpone(pause, now);
         self.connections.wake(pause, now);
@@ -134,9 +140,8 @@ impl<W: Io> Core<W> {
         let here = self.env.id;
         let ready = self.freeze.stage == Stage::Flushing
             && self.freeze.all_ended(here, Ended::Requests)
+            && self.cluster_has_ended()
             && self.rooms.is_flushed()
-            && self.rooms.cluster_is_idle()
-            && self.admission.parked() == 0
             && !self.env.outbox.has_departures();
         if ready {
             let number = self.freeze.number();
@@ -144,6 +149,21 @@ impl<W: Io> Core<W> {
             self.env.outbox.send_to_others(marker);
             self.freeze.stage = Stage::Delivering { until: None };
         }
+    }
+
+    /// Whether the cluster owes this shard nothing any more, nor this shard the cluster, and its thread has stopped.
+    fn cluster_has_ended(&mut self) -> bool {
+        if !self.rooms.is_clustered() {
+            return true;
+        }
+        if !self.rooms.cluster_is_idle() || self.admission.parked() > 0 {
+            return false;
+        }
+        if self.freeze.tell_cluster() {
+            let quiet = ToCluster::Quiet(self.freeze.number());
+            self.env.outbox.tell_cluster(quiet);
+        }
+        self.freeze.is_cluster_halted()
     }
 
     /// Step 3: members are served, then waits are cancelled.

@@ -51,6 +51,8 @@ pub(super) struct Freeze<S> {
     ended: Vec<(u32, u32)>,
     // For each shard whether it has got the marker behind the requests.
     told: Vec<bool>,
+    // The newest freezes of which the cluster's thread was told, and in which it has stopped.
+    cluster: (u32, u32),
     /// Told once the shard is frozen.
     pub(super) answer: Option<oneshot::Sender<()>>,
     /// Commands that wait for the thaw, and when they came. The API is paused, so these are few: verdicts, as many
@@ -67,6 +69,7 @@ impl<S> Freeze<S> {
             number: 0,
             ended: vec![(0, 0); shard_count],
             told: vec![false; shard_count],
+            cluster: (0, 0),
             answer: None,
             waiting: VecDeque::new(),
         }
@@ -95,6 +98,21 @@ impl<S> Freeze<S> {
     /// The number of the freeze.
     pub(super) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Whether the cluster's thread is to be told now that this shard is quiet; once in each freeze.
+    pub(super) fn tell_cluster(&mut self) -> bool {
+        std::mem::replace(&mut self.cluster.0, self.number) != self.number
+    }
+
+    /// Notes that the cluster's thread has stopped.
+    pub(super) fn cluster_halted(&mut self, number: u32) {
+        self.cluster.1 = number.max(self.cluster.1);
+    }
+
+    /// Whether the cluster's thread has stopped in this freeze.
+    pub(super) fn is_cluster_halted(&self) -> bool {
+        self.cluster.1 == self.number
     }
 
     /// Notes a marker, which may come before this shard was told to freeze.

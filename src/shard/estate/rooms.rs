@@ -14,6 +14,7 @@ use uproar_proto::base::limits::FRAME_BYTES_MAX;
 use uproar_proto::base::segment::Piece;
 use uproar_proto::chat::encode;
 use uproar_proto::chat::review::Rewrite;
+use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::review::Fallback;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
@@ -27,6 +28,8 @@ const DISCONNECTS: u32 = 3;
 const FREEZING: u32 = 4;
 /// A room; repeated.
 const ROOM: u32 = 5;
+/// On a node of a cluster: how far its members were given each log (`uproar_proto::cluster::engine::LogsEstate`).
+const LOGS: u32 = 6;
 
 // The fields of a room.
 const ID: u32 = 1;
@@ -274,6 +277,7 @@ pub struct RoomsEstate {
     // Senders of messages under review: the homes of their rooms must learn where they are now.
     senders: HashSet<SenderTag>,
     broken: usize,
+    logs: Option<LogsEstate>,
 }
 
 /// One room of an estate.
@@ -295,8 +299,8 @@ impl RoomsEstate {
     ///
     /// # Errors
     ///
-    /// [`Fault::Cut`] if they are no fields. A room that has not what this version needs is left
-    /// out: see [`RoomsEstate::broken`].
+    /// [`Fault::Cut`] if they are no fields, any fault of what they say of a cluster's logs: members would miss something. A
+    /// room that has not what this version needs is left out: see [`RoomsEstate::broken`].
     pub fn parse(bytes: Vec<u8>, shift: Shift) -> Result<Self, Fault> {
         let bytes = Bytes::from(bytes);
         let fields = Tagged::parse(&bytes)?;
@@ -309,6 +313,7 @@ impl RoomsEstate {
                 disconnects: until(DISCONNECTS)?,
             },
             freezing: fields.number(FREEZING)?.map(|since| shift.tick(since)),
+            logs: fields.get(LOGS).map(LogsEstate::decode).transpose()?,
             ..Self::default()
         };
         for room in fields.all(ROOM) {
@@ -338,6 +343,11 @@ impl RoomsEstate {
     /// Since when its process has paused, if it says so.
     pub(in crate::shard) fn freezing(&self) -> Option<Tick> {
         self.freezing
+    }
+
+    /// How far its members were given the logs of its cluster, if it is of one.
+    pub fn logs(&self) -> Option<&LogsEstate> {
+        self.logs.as_ref()
     }
 
     /// Returns a room.
@@ -467,14 +477,14 @@ fn read_batches(
 /// Instants of which the latest of all shards counts.
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
-/// Joins the estates of all shards of one process into one. Each room's home part comes from its
-/// home. All shards have the same newest batches of a room, so the longest log has what the members
-/// of all of them need.
+/// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its
+/// cluster, if it is of one. Each room's home part comes from its home. All shards have the same newest batches of a room,
+/// so the longest log has what the members of all of them need.
 ///
 /// # Errors
 ///
 /// If one is no estate: they were made by this process, so that this is a bug.
-pub fn merge_rooms(estates: &[Vec<u8>]) -> Result<Vec<u8>, Fault> {
+pub fn merge_rooms(estates: &[Vec<u8>], logs: Option<&LogsEstate>) -> Result<Vec<u8>, Fault> {
     let mut merged = Fields::default();
     let mut rooms: HashMap<&[u8], Vec<Tagged<'_>>> = HashMap::new();
     let mut order = Vec::new();
@@ -495,6 +505,9 @@ pub fn merge_rooms(estates: &[Vec<u8>]) -> Result<Vec<u8>, Fault> {
     }
     for (number, value) in NEWEST.into_iter().zip(numbers) {
         merged.number(number, value);
+    }
+    if let Some(logs) = logs {
+        merged.bytes(LOGS, &logs.encode());
     }
     for id in order {
         let parts = rooms.remove(id).unwrap_or_default();

@@ -779,6 +779,13 @@ pub const CLUSTER_SUBSCRIPTION_MAX: usize = 16 * 1024;
 pub const CLUSTER_COMMANDS_MAX: usize = 8 * 1024;
 /// A call to the brokers that waits for the streams' leader is given up after this.
 pub const CLUSTER_CALL_MAX: Duration = Duration::from_secs(5);
+/// A process that takes over from a node waits this long for brokers, and again for the registry; then the old process
+/// serves on. Both within `TAKE_OVER_LOAD_MAX`.
+pub const CLUSTER_STANDBY_MAX: Duration = Duration::from_secs(8);
+/// A node that is about to hand over waits this long for other nodes to take its slots; the new process takes over the rest.
+pub const SLOTS_RELEASE_MAX: Duration = Duration::from_secs(3);
+const _: () = assert!(CLUSTER_STANDBY_MAX.as_secs() * 2 + 2 < TAKE_OVER_LOAD_MAX.as_secs());
+const _: () = assert!(SLOTS_RELEASE_MAX.as_secs() * 2 < TAKE_OVER_PAUSE_MAX.as_secs());
 /// `uproar cluster init` waits this long for brokers that do not see each other yet: an election takes up to 9 s.
 pub const CLUSTER_PEERS_MAX: Duration = Duration::from_secs(15);
 /// Bytes of one stream of logs; a cluster has eight. 50 s of 100,000 messages a second; the oldest go first.

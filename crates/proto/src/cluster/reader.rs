@@ -84,6 +84,16 @@ impl Reader {
         }
     }
 
+    /// Whether the log's end was found.
+    pub(super) fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// Wants no read by itself, until something shows that one is needed.
+    pub(super) fn rest(&mut self) {
+        self.fetch = Fetch::Idle;
+    }
+
     /// The newest record that counted.
     pub(super) fn read(&self) -> Sequence {
         self.read

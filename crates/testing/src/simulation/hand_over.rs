@@ -145,7 +145,7 @@ impl World {
                 cursor = next;
             }
         }
-        (merge_rooms(&rooms).expect("of this process"), viewers)
+        (merge_rooms(&rooms, None).expect("of this process"), viewers)
     }
 
     /// The other process takes over, and this one ends.

@@ -9,6 +9,7 @@
 
 mod append;
 mod home;
+mod inherit;
 mod io;
 mod log;
 mod origin;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use inherit::LogsEstate;
 pub use io::{
     AppendOutcome, EngineSettings, FetchFrom, Fetched, Input, Outcome, Output, RequestKey,
     SkipCause, Ticket,
