@@ -22,7 +22,7 @@ fn live(seed: u64) -> Counts {
 /// end once, and truly; a home that was replaced appends nothing; times never go back in a room; bounds hold; and once
 /// nothing goes wrong any more, each hash slot has one home that all know, and serves: with acks that are lost or late,
 /// records that are never republished, or twice, or late, streams without leader or quorum, conditions refused for nothing, old
-/// reads, records that are gone, messages lost, late and reordered, partitions, pauses, kills, drains, and wrong clocks.
+/// reads, records that are gone, messages lost, late and reordered, partitions, pauses, kills, drains, hand-overs to a new process, and wrong clocks.
 /// Method: 500 seeds (`UPROAR_SIMULATION_WORLDS`), or the one in `UPROAR_SIMULATION_SEED`; an oracle that knows the true
 /// log judges each step, and each kind of fault must have been hit.
 #[test]
@@ -47,6 +47,7 @@ fn simulated_nodes_keep_their_promises() {
         ("unknown, and committed", seen.unknown_committed * 4),
         ("takeovers", seen.takeovers / 256),
         ("releases", seen.releases),
+        ("handed over", seen.handed_over),
         ("skipped", seen.skipped * 4),
     ] {
         assert!(count >= worlds, "the simulation idles: {what}, {seen:?}");
@@ -74,6 +75,7 @@ fn simulated_shards_of_nodes_keep_their_promises() {
     let worlds = seeds::number("UPROAR_SIMULATION_WORLDS").unwrap_or(WORLDS) / 10;
     let seen = seeds::all(worlds, live).seen;
     let idles = seen.streams < worlds * 10 || seen.seen < worlds * 1_000;
+    let idles = idles || seen.handed_over < worlds / 4;
     assert!(!idles, "the simulation idles: {seen:?}");
     println!("{seen:?}");
 }

@@ -75,7 +75,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("log.json", Upgrade),
     ("cluster.name", Never),
     ("cluster.servers", Upgrade),
-    ("cluster.node", Upgrade),
+    ("cluster.node", Never),
     ("cluster.credentials", Upgrade),
     ("cluster.tls_ca", Upgrade),
     ("cluster.tls_certificate", Upgrade),

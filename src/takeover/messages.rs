@@ -207,7 +207,7 @@ pub(crate) struct Report {
 #[serde(tag = "say", rename_all = "snake_case")]
 pub(crate) enum New {
     /// The first message.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// The store is open, and every room is with its shard.
     Loaded,
     /// The rooms' state is with the shards: viewers may come.
@@ -237,7 +237,7 @@ pub(crate) enum Old {
     /// The two can: wait for what is handed over.
     Welcome {
         /// Who serves.
-        hello: Hello,
+        hello: Box<Hello>,
         /// Viewers it holds.
         viewers: u64,
         /// Origin of the ticks in carried deadlines, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -406,7 +406,7 @@ mod tests {
     /// Goal: another version may add fields and features, and may not leave out what is needed.
     #[test]
     fn additions_are_skipped_and_gaps_refused() {
-        let said = serde_json::to_value(New::Hello(hello())).expect("JSON");
+        let said = serde_json::to_value(New::Hello(Box::new(hello()))).expect("JSON");
         let mut more = said.clone();
         more["colour"] = "blue".into();
         more["features"] = serde_json::json!(["compression", "teleport"]);

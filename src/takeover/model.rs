@@ -411,7 +411,7 @@ const STEP: &str = "the disk is full";
 
 fn welcome() -> FromOld {
     FromOld::Welcome {
-        hello: Hello {
+        hello: Box::new(Hello {
             format: FORMAT,
             version: String::new(),
             uid: 0,
@@ -422,8 +422,9 @@ fn welcome() -> FromOld {
             shards: 1,
             schema: None,
             connections_max: None,
+            node: None,
             features: [].into(),
-        },
+        }),
         viewers: VIEWERS,
         epoch_nanos: 0,
     }

@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) asleep: Option<(usize, usize)>,
     /// Answers of shards that were of an epoch that is over.
     pub(super) fenced: usize,
+    // Shards that are quiet, with their node and the freeze.
+    quiet: HashSet<(usize, usize, u32)>,
     epoch: Epoch,
     numbers: u64,
     // Requests without an outcome, by origin and number.
@@ -181,6 +183,7 @@ impl World {
             archived: Vec::new(),
             asleep: None,
             fenced: 0,
+            quiet: HashSet::new(),
             epoch: Epoch(1),
             numbers: 0,
             kept: BTreeMap::new(),
@@ -374,6 +377,15 @@ impl World {
                 self.tell_shard(node, shard, FromCluster::TokenUsed { claim, outcome });
             }
             ToCluster::Archived { slot, sequence } => self.archived.push((node, slot, sequence)),
+            ToCluster::Quiet(freeze) => {
+                self.quiet.insert((node, shard, freeze));
+                if (0..SHARDS).all(|shard| self.quiet.contains(&(node, shard, freeze))) {
+                    for shard in 0..SHARDS {
+                        self.tell_shard(node, shard, FromCluster::Halted(freeze));
+                    }
+                }
+            }
+            ToCluster::Thawed(_) => {}
         }
     }
 

@@ -7,9 +7,6 @@
 
 use std::time::Duration;
 
-use super::node::Node;
-use uproar_proto::cluster::engine::LogsEstate;
-
 /// Longest sleep of a stopped thread, which must show that it lives.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
@@ -18,8 +15,8 @@ pub(super) const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Halt {
     // Of each shard the newest freeze in which it is quiet.
     quiet: Vec<u32>,
-    // The freeze for which the thread has stopped.
-    halted: Option<u32>,
+    /// The freeze for which the thread has stopped.
+    pub(super) halted: Option<u32>,
 }
 
 impl Halt {
@@ -44,34 +41,5 @@ impl Halt {
     /// Ends the stop for a freeze. Returns whether there was one.
     pub(super) fn thawed(&mut self, freeze: u32) -> bool {
         self.halted.take_if(|halted| *halted == freeze).is_some()
-    }
-}
-
-impl Node<'_> {
-    /// Stops when all shards are quiet: what the engine wants so far is done, and members get what it has delivered.
-    pub(super) fn shard_is_quiet(&mut self, shard: usize, freeze: u32) {
-        if !self.halt.quiet(shard, freeze) {
-            return;
-        }
-        self.perform(self.hands.clock.now());
-        self.halt.halted = Some(freeze);
-        self.shards.halted(freeze);
-        tracing::debug!("cluster: stopped between two records, for a hand-over");
-    }
-
-    /// Goes on: records may have been dropped meanwhile.
-    pub(super) fn thawed(&mut self, freeze: u32) {
-        if self.halt.thawed(freeze) {
-            let now = self.hands.clock.now();
-            self.interrupted.push_front(self.instant(now));
-        }
-    }
-
-    /// What this process hands over.
-    pub(super) fn estate(&self) -> Option<LogsEstate> {
-        self.halt
-            .is_halted()
-            .then(|| self.engine.estate())
-            .flatten()
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
 use uproar_proto::cluster::HashSlot;
-use uproar_proto::cluster::engine::{AppendOutcome, Input, Status};
+use uproar_proto::cluster::engine::{AppendOutcome, Input, LogsEstate, Status};
 use uproar_proto::cluster::here::Facts;
 
 /// From a subscription made anew to the read of what it may have missed: as long as brokers need to tell each other of it.
@@ -58,6 +58,33 @@ impl Node<'_> {
             Order::Begin(_) => {}
             Order::Stop => self.stopping = true,
         }
+    }
+
+    /// Stops when all shards are quiet: what the engine wants so far is done, and members get what it has delivered.
+    pub(super) fn shard_is_quiet(&mut self, shard: usize, freeze: u32) {
+        if !self.halt.quiet(shard, freeze) {
+            return;
+        }
+        self.perform(self.hands.clock.now());
+        self.halt.halted = Some(freeze);
+        self.shards.halted(freeze);
+        tracing::debug!("cluster: stopped between two records, for a hand-over");
+    }
+
+    /// Goes on: records may have been dropped meanwhile.
+    pub(super) fn thawed(&mut self, freeze: u32) {
+        if self.halt.thawed(freeze) {
+            let now = self.hands.clock.now();
+            self.interrupted.push_front(self.instant(now));
+        }
+    }
+
+    /// What this process hands over.
+    pub(super) fn estate(&self) -> Option<LogsEstate> {
+        self.halt
+            .is_halted()
+            .then(|| self.engine.estate())
+            .flatten()
     }
 
     /// Takes what a client tells about its connection.

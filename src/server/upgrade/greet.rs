@@ -138,7 +138,7 @@ pub(in crate::server) fn greet(
     let own = hello(settings, io);
     fault::at("new.hello").map_err(StartError::TakeOver)?;
     // A peer that is gone is found by the next receive.
-    let _gone = link.say(&Say::Hello(own.clone()), &[]);
+    let _gone = link.say(&Say::Hello(Box::new(own.clone())), &[]);
     Waiting {
         own,
         link,
@@ -202,7 +202,7 @@ impl Waiting {
                     let _gone = self.link.say(&failed, &[]);
                     return Err(StartError::TakeOver(reason));
                 }
-                self.welcome = Some((hello.clone(), *epoch_nanos));
+                self.welcome = Some((Hello::clone(hello), *epoch_nanos));
                 follow_stderr(descriptors.pop());
             }
             for action in self.machine.on(event) {

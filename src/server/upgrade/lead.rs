@@ -125,7 +125,7 @@ impl Leader {
         match action {
             Action::Welcome => {
                 let welcome = Say::Welcome {
-                    hello: self.subject.upgrade.hello.clone(),
+                    hello: Box::new(self.subject.upgrade.hello.clone()),
                     viewers: self.subject.viewers(),
                     epoch_nanos: self.subject.upgrade.clock.epoch_nanos(),
                 };

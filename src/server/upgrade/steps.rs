@@ -135,7 +135,7 @@ impl Steps {
         closed.map_err(|error| format!("a shard does not close its doors: {error}"))?;
         self.frozen_at.set(clock::monotonic_micros());
         let frozen = gateway.ask_each(Command::Freeze, TAKE_OVER_PAUSE_MAX).await;
-        let frozen = frozen.map_err(|error| self.not_frozen(&error))?;
+        let frozen = frozen.map_err(|error| self.not_frozen(error))?;
         tracing::debug!(shards = frozen.len(), "frozen");
         let settled = self.subject.upgrade.archive.settle();
         let settled = tokio::time::timeout(LOG_PAUSE_MAX, settled).await;
@@ -145,7 +145,7 @@ impl Steps {
     }
 
     /// Why a shard is not frozen, as far as it is known: on a node of a cluster it waits for answers of the brokers.
-    fn not_frozen(&self, error: &Refused) -> String {
+    fn not_frozen(&self, error: Refused) -> String {
         let reason = format!("a shard does not freeze: {error}");
         let unready = self
             .subject

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from nats_brokers import Brokers, program
 from ports import free_port
-from uproar import ACCOUNT, BINARY, REGION, REPOSITORY
+from uproar import ACCOUNT, BINARY, REGION, REPOSITORY, Successor, adopt_orphans
 
 PAGE = (REPOSITORY / "docs" / "cluster.md").read_text()
 BROKER = (REPOSITORY / "deploy" / "nats.conf").read_text()
@@ -37,7 +38,8 @@ class Machine:
 
     def __init__(self, directory: Path, brokers: Brokers) -> None:
         self.directory = directory
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Successor | None = None
+        adopt_orphans()
         self.configuration = directory / "uproar.toml"
         [table] = blocks("toml")
         table = re.sub(r"(?m)^(credentials|tls_ca) =.*\n", "", table)
@@ -66,6 +68,9 @@ class Machine:
         path = f"{self.directory / 'shims'}:/usr/bin:/bin"
         done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120, env={"PATH": path})
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        if serves := re.match(r"process (\d+) serves", done.stdout):
+            assert self.process.wait(60) == 0, self.log()
+            self.process = Successor(int(serves[1]))
         return done.stdout
 
     def start(self) -> None:
@@ -84,7 +89,7 @@ class Machine:
 
     def stop(self) -> None:
         if self.process is not None:
-            self.process.terminate()
+            self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(60) == 0, self.log()
             self.process = None
 
@@ -108,6 +113,8 @@ def test_each_command_does_what_the_page_says(tmp_path: Path):
         assert "cluster main is made" in made and (tmp_path / "cluster.key").stat().st_mode & 0o777 == 0o600
         [checked] = [text for line, text in said.items() if "doctor" in line]
         assert "3 of 3" in checked, checked
+        [upgraded] = [text for line, text in said.items() if "uproar upgrade" in line]
+        assert "serves 0 viewers" in upgraded, upgraded
         [plan] = [text for line, text in said.items() if "bench plan" in line]
         assert "it fits" in plan and "node: processors, deliveries" in plan, plan
     alone = machine.configuration.read_text().split("[cluster]")[0]

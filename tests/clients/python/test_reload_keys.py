@@ -43,7 +43,7 @@ NOT_LIVE = {
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
     "cluster.name": ("main", NEVER),
-    "cluster.node": ("chat-1", UPGRADE),
+    "cluster.node": ("chat-1", NEVER),
     "cluster.servers": (["nats://127.0.0.1:1"], UPGRADE),
     "cluster.credentials": ("/tmp/nats.nk", UPGRADE),
     "cluster.tls_ca": ("/tmp/ca.pem", UPGRADE),
@@ -817,7 +817,7 @@ def upgradable(settings: dict[str, object]):
         server.stop()
 
 
-# A server alone has no use for the keys of a cluster, and in a cluster `uproar upgrade` says what to do instead.
+# A server alone has no use for the keys of a cluster; test_cluster_upgrade.py has one of them.
 @pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE and key not in CLUSTER])
 def test_an_upgrade_does_what_a_reload_refuses(key):
     """Goal: the next step is a true one: after `uproar upgrade` the value is taken over, the viewer is still there, and

@@ -10,12 +10,14 @@ use uproar::shard::cluster::{ClusterLink, FromCluster, ToCluster};
 use uproar::shard::command::{Command, PendingConnection};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
+use uproar::shard::estate::{Inherited, RoomsEstate, ViewersCursor, merge_rooms};
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::mailbox::{MailboxSender, mailbox};
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
-use uproar_proto::base::clock::Now;
+use uproar_proto::base::clock::{Now, Shift};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::cluster::record::Entry;
 
 use crate::parts::{alone, room_settings};
@@ -46,6 +48,10 @@ pub(super) struct Cores {
 impl Cores {
     /// Makes the shards of a process that knows all rooms.
     pub(super) fn new(rooms: &[RoomId], seed: u64, now: Now) -> Self {
+        Self::on(Net::default(), rooms, seed, now)
+    }
+
+    fn on(net: Net, rooms: &[RoomId], seed: u64, now: Now) -> Self {
         let settings = ShardSettings {
             stripe_members_min: 2,
             pace_ceiling: Duration::from_millis(20),
@@ -54,7 +60,6 @@ impl Cores {
         let bell = || Arc::new(Doorbell::new().expect("an eventfd"));
         let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
         let budgets = SharedBudgets::default();
-        let net = Net::default();
         let mailboxes = Mailboxes::new(&bells, MAILBOX_COMMANDS);
         let ends = mailboxes.shards.into_iter().zip(mailboxes.control);
         let ends = ends.zip(mailboxes.cluster).enumerate();
@@ -156,6 +161,84 @@ impl Cores {
             }
         }
         told
+    }
+
+    /// Tells every shard to freeze; each answers.
+    pub(super) fn freeze(&mut self) -> Vec<oneshot::Receiver<()>> {
+        let ask = |shard: &mut CoreShard| {
+            let (answer, answered) = oneshot::channel();
+            shard.control.deliver(Command::Freeze(answer));
+            answered
+        };
+        self.shards.iter_mut().map(ask).collect()
+    }
+
+    /// Tells every shard to go on.
+    pub(super) fn thaw(&mut self) {
+        for shard in &mut self.shards {
+            shard.control.deliver(Command::Thaw);
+        }
+    }
+
+    /// Hands frozen shards over to those of another process; also returns what these tell the cluster.
+    pub(super) fn succeeded_by(
+        self,
+        rooms: &[RoomId],
+        seed: u64,
+        now: Now,
+        logs: &LogsEstate,
+        dice: &mut Dice,
+    ) -> (Self, Vec<(usize, ToCluster)>) {
+        let (mut parts, mut viewers) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            parts.push(shard.core.rooms_estate());
+            let mut cursor = ViewersCursor::default();
+            while !cursor.is_end() {
+                let (some, next) = shard.core.viewers(cursor, 3);
+                viewers.extend(some.into_iter().map(|(socket, record)| Inherited {
+                    socket: socket.duplicate(),
+                    record,
+                    share: None,
+                }));
+                cursor = next;
+            }
+        }
+        let estate = merge_rooms(&parts, Some(logs)).expect("of this process");
+        let estate = RoomsEstate::parse(estate, Shift::default()).expect("whole");
+        assert_eq!(estate.logs(), Some(logs), "it comes as it went");
+        let estate = Arc::new(estate);
+        let mut next = Self::on(Rc::clone(&self.net), rooms, seed, now);
+        for shard in &mut next.shards {
+            let inherits = Command::InheritRooms(Arc::clone(&estate));
+            shard.control.deliver(inherits);
+        }
+        let mut told = next.turn(dice, now);
+        told.extend(next.turn(dice, now));
+        next.take_over(viewers, dice, now);
+        drop(self);
+        for shard in &mut next.shards {
+            shard.control.deliver(Command::Resume);
+        }
+        (next, told)
+    }
+
+    /// Viewers come to the shards, one by one, until the homes of their rooms have counted them.
+    fn take_over(&mut self, viewers: Vec<Inherited<Socket>>, dice: &mut Dice, now: Now) {
+        let mut answers = Vec::new();
+        for viewer in viewers {
+            let core = &mut self.shards[dice.below(SHARDS)].core;
+            core.begin(now);
+            let carried = core.inherit(vec![viewer]);
+            assert_eq!(carried.viewers, 1, "each is carried over: {carried:?}");
+            let (answer, answered) = oneshot::channel();
+            core.answer_inherited(answer, carried);
+            answers.push(answered);
+        }
+        while !(answers.iter_mut())
+            .all(|answer| answer.try_recv().is_ok() || answer.is_terminated())
+        {
+            self.turn(dice, now);
+        }
     }
 
     /// Whether something waits for the next turn.

@@ -169,6 +169,7 @@ impl World {
         for (shard, told) in told {
             self.hear_shard(node, shard, told);
         }
+        self.look_at_upgrade(node);
         let pause = if is_busy {
             self.below(3_000)
         } else {
@@ -194,6 +195,8 @@ impl World {
             ToCluster::Archived { slot, sequence } => {
                 self.feed(node, Input::Archived { slot, sequence });
             }
+            ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
+            ToCluster::Thawed(freeze) => self.thawed(node, freeze),
             ToCluster::UseToken { claim, token, .. } => {
                 let using = Using {
                     node,

@@ -83,6 +83,8 @@ faults! {
     KilledShortly,
     /// A node drains and ends.
     Drained,
+    /// A node hands over to a new process.
+    Upgraded,
     /// A slot is moved by hand.
     Moved,
     /// A shard of a node answers late: a message is reviewed.
@@ -192,7 +194,7 @@ impl Fault {
             Self::Partition | Self::Blackout | Self::HalfPartition => 50,
             Self::Paused => 40,
             Self::PausedLong => 100,
-            Self::ClockStepped | Self::Drained => 60,
+            Self::ClockStepped | Self::Drained | Self::Upgraded => 60,
             Self::Killed | Self::KilledShortly => 60,
             Self::Moved => 20,
             // Chances: each node.

@@ -14,12 +14,14 @@ mod cores;
 mod crowd;
 mod fault;
 mod flight;
+mod freeze;
 mod link;
 mod node;
 mod oracle;
 mod planted;
 mod streams;
 mod trouble;
+mod upgrade;
 mod viewers;
 mod world;
 

@@ -12,6 +12,7 @@ use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{Epoch, HashSlot};
 
 use super::cores::{Cores, SHARDS};
+use super::freeze::Freeze;
 use super::link::Link;
 
 /// The least time between two frames of a room.
@@ -64,6 +65,7 @@ pub(super) struct Life {
     pub(super) answers: Tick,
     pub(super) tickets: u64,
     pub(super) drains: bool,
+    pub(super) freeze: Freeze,
 }
 
 /// A machine.

@@ -76,6 +76,8 @@ pub struct Seen {
     pub unknown: u64,
     /// Those of them that are in the log.
     pub unknown_committed: u64,
+    /// Processes that handed over.
+    pub handed_over: u64,
     /// Slots that a process took.
     pub takeovers: u64,
     /// Slots that were given away.
@@ -98,6 +100,7 @@ impl AddAssign for Seen {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.unknown_committed += other.unknown_committed;
+        self.handed_over += other.handed_over;
         self.takeovers += other.takeovers;
         self.releases += other.releases;
         self.delivered += other.delivered;
@@ -274,6 +277,23 @@ impl Oracle {
             }
         }
         self.counts.delivered += 1;
+    }
+
+    /// Process `after` has what process `before` has delivered of a slot, which read it up to `sequence`.
+    pub(super) fn inherits(&mut self, (before, after): (u64, u64), slot: usize, sequence: u64) {
+        let known = self.places.get(&(before, slot)).copied();
+        assert!(
+            known.is_none_or(|place| place.sequence <= sequence),
+            "slot {slot}: {known:?} is delivered, and {sequence} handed over"
+        );
+        let place = Place {
+            sequence,
+            skipped: known.is_some_and(|place| place.skipped),
+        };
+        self.places.insert((after, slot), place);
+        if self.holes.contains(&(before, slot)) {
+            self.holes.insert((after, slot));
+        }
     }
 
     /// Process `life` says that it skips records of a slot.

@@ -12,8 +12,14 @@ use super::world::World;
 use crate::parts::GREETING;
 use crate::simulation::net::frame_at;
 
-/// A room's order by the true log: the place of each id.
-type Places = HashMap<String, usize>;
+/// A room's order by the true log.
+#[derive(Default)]
+struct Places {
+    /// The place of each id.
+    of: HashMap<String, usize>,
+    /// Places whose home could not know what was said before: the log had nothing any more.
+    anew: Vec<usize>,
+}
 
 impl Viewer {
     /// Reads its stream; panics on bytes that a server may not send.
@@ -58,11 +64,20 @@ impl World {
 
     fn order(&self, room: RoomId) -> Places {
         let slot = HashSlot::of(room).index();
-        let batches = self.broker.history(slot).iter().filter_map(batch_of);
-        let entries = batches.flat_map(|batch| batch.entries);
-        let own = entries.filter(|entry| entry.room == room && !entry.frame.is_empty());
-        let ids = own.map(|entry| id_of(&entry).to_string());
-        ids.enumerate().map(|(place, id)| (id, place)).collect()
+        let mut places = Places::default();
+        for record in self.broker.history(slot) {
+            let Some(batch) = batch_of(record) else {
+                if record.condition == 0 {
+                    places.anew.push(places.of.len());
+                }
+                continue;
+            };
+            let entries = batch.entries.iter();
+            for entry in entries.filter(|entry| entry.room == room && !entry.frame.is_empty()) {
+                places.of.insert(id_of(entry).to_string(), places.of.len());
+            }
+        }
+        places
     }
 
     /// Checks one stream; returns how many frames of the room it has.
@@ -82,11 +97,17 @@ impl World {
             }
             let id = text(&value, "Id");
             let place = *order
+                .of
                 .get(id)
                 .unwrap_or_else(|| panic!("{id} is not in the log"));
             let follows =
                 before.is_none_or(|before| place == before + 1 || (has_holes && place > before));
             assert!(follows, "a viewer got {place} behind {before:?}");
+            let is_between =
+                |anew: &usize| before.is_some_and(|before| before < *anew) && *anew <= place;
+            if order.anew.iter().any(is_between) {
+                time.clear();
+            }
             before = Some(place);
             // Fractions of any length: without the zone they compare as texts.
             let sent = text(&value, "SendTime").trim_end_matches('Z').to_owned();
@@ -105,7 +126,7 @@ impl World {
             viewer.user
         );
         if alive {
-            let newest = order.len().checked_sub(1);
+            let newest = order.of.len().checked_sub(1);
             let is_current = before.is_none() || before == newest;
             assert!(
                 is_current,

@@ -97,7 +97,11 @@ impl World {
         } else if self.chaos.strikes(Fault::KilledShortly) {
             let pause = self.below(200_000);
             self.kill(node, pause);
-        } else if !self.nodes[node].life().drains && self.chaos.strikes(Fault::Drained) {
+        } else if self.nodes[node].life().drains || self.nodes[node].paused.is_some() {
+            // It is leaving already, or does nothing.
+        } else if self.chaos.strikes(Fault::Upgraded) {
+            self.begin_upgrade(node);
+        } else if self.chaos.strikes(Fault::Drained) {
             let life = self.nodes[node].life();
             life.drains = true;
             let id = life.id;

@@ -19,6 +19,7 @@ use super::broker::Broker;
 use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
 use super::flight::{Appending, Asking, Using, Viewer};
+use super::freeze::Freeze;
 use super::node::{Authoring, Life, Node, Shard};
 use super::oracle::{Oracle, Seen};
 use super::planted::Planted;
@@ -59,6 +60,8 @@ pub(super) enum Event {
     Start(usize),
     /// A drain is over: the process ends, or goes on.
     Drained(usize, u64, bool),
+    /// The shards that ship are told to freeze.
+    Freeze(usize, u64),
     /// The shards that ship run, of a process.
     Turn(usize, u64),
     /// A process makes sure that a token is used for the first time.
@@ -241,8 +244,13 @@ impl World {
                 self.run_shard(node, shard);
             }
             Event::Turn(node, life) if self.nodes[node].is(life) => self.turn(node),
+            Event::Freeze(node, life) if self.nodes[node].is(life) => self.freeze(node),
             // The process has ended.
-            Event::Input(..) | Event::Due(..) | Event::Shard(..) | Event::Turn(..) => {}
+            Event::Input(..)
+            | Event::Due(..)
+            | Event::Shard(..)
+            | Event::Turn(..)
+            | Event::Freeze(..) => {}
             Event::Arrive(append) => self.arrive(append),
             Event::Commit(append, proposal) => self.commit(append, proposal),
             Event::Outcome(append, outcome) => self.outcome(append, outcome),
@@ -257,11 +265,8 @@ impl World {
         }
     }
 
-    /// A process begins on a node.
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].life.is_some() {
-            return;
-        }
+    /// Draws the incarnation of a node's next process.
+    pub(super) fn incarnation(&mut self, node: usize) -> (u64, EngineSettings) {
         self.lives += 1;
         let id = self.lives << 32 | node as u64;
         let settings = EngineSettings {
@@ -272,6 +277,15 @@ impl World {
             },
             linger: LINGER,
         };
+        (id, settings)
+    }
+
+    /// A process begins on a node.
+    fn start(&mut self, node: usize) {
+        if self.nodes[node].life.is_some() {
+            return;
+        }
+        let (id, settings) = self.incarnation(node);
         let now = self.nodes[node].read(self.now);
         let cores = self.is_real.then(|| Cores::new(&self.rooms, id, now));
         self.nodes[node].life = Some(Life {
@@ -286,6 +300,7 @@ impl World {
             tickets: 0,
             answers: Tick::default(),
             drains: false,
+            freeze: Freeze::default(),
         });
         self.drain(node);
         if self.is_real {
@@ -320,7 +335,11 @@ impl World {
             machine.backlog.push(input);
             return;
         }
-        machine.life().engine.input(input, now);
+        let life = machine.life();
+        if life.freeze.is_halted() {
+            return life.freeze.hold(input);
+        }
+        life.engine.input(input, now);
         self.drain(node);
     }
 
