@@ -1,5 +1,5 @@
 //! What another process hands over: whatever its bytes say, a shard takes over what can be read and refuses the
-//! rest, in memory in proportion to the bytes, and serves.
+//! rest, in memory in proportion to the bytes, and serves; an engine reads a cluster's logs on.
 //!
 //! Input: a byte says how many bytes each of three records has, in 32nds of the rest; the rooms' estate is what
 //! remains. A second byte says whether the input is an estate at all, or a change of a real one.
@@ -7,12 +7,17 @@
 #![no_main]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use uproar::shard::core::Core;
 use uproar::shard::estate::{Inherited, RoomsEstate, merge_rooms};
 use uproar_proto::base::clock::Shift;
 use uproar_proto::base::id::RoomId;
+use uproar_proto::cluster::engine::{Engine, EngineSettings, LogsEstate};
+use uproar_proto::cluster::here::About;
+use uproar_proto::cluster::{Incarnation, Sequence};
+use uproar_proto::tagged::{Fields, Tagged};
 use uproar_testing::io::FakeIo;
 use uproar_testing::parts::{alone, room_settings, start};
 use uproar_testing::single_shard::SingleShard;
@@ -41,7 +46,8 @@ fn changed(changes: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let request = uproar_testing::client::text(uproar_testing::client::request().as_bytes());
     shard.receive(keys[0], &request);
     shard.receive(keys[1], &request[..70]);
-    let (mut records, mut rooms) = shard.frozen();
+    let (mut records, rooms) = shard.frozen();
+    let mut rooms = merge_rooms(&[rooms], Some(&logs())).expect("our own");
     for change in changes.chunks_exact(3) {
         let at = usize::from(change[0]) << 8 | usize::from(change[1]);
         let parts = records.iter_mut().chain([&mut rooms]);
@@ -54,12 +60,43 @@ fn changed(changes: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     (records, rooms)
 }
 
+/// How far a node of a cluster has read its logs.
+fn logs() -> LogsEstate {
+    let mut fields = Fields::default();
+    fields.number(1, 7);
+    for slot in 0..256 {
+        fields.nested(2, |log| (1..=8).for_each(|number| log.number(number, slot)));
+    }
+    LogsEstate::decode(&fields.into_bytes()).expect("every log once")
+}
+
+/// The engine that reads on: it asks and appends, whatever it was told, and ends a turn.
+fn read_on(logs: &LogsEstate) {
+    assert_eq!(LogsEstate::decode(&logs.encode()).as_ref(), Ok(logs));
+    let settings = EngineSettings {
+        me: Incarnation::new(1),
+        about: About::default(),
+        linger: Duration::from_millis(5),
+    };
+    let mut engine = Engine::inherit(settings, logs, &[Sequence(9); 256], start());
+    while engine.next_output().is_some() {}
+    assert!(engine.estate().is_some(), "it could be handed over again");
+}
+
 fn take_over(rooms: Vec<u8>, records: Vec<Vec<u8>>) {
     let merged = merge_rooms(&[rooms.clone(), rooms.clone()], None);
+    let fields = Tagged::parse(&rooms);
+    let has_bad_logs = fields.is_ok_and(|fields| {
+        let mut logs = fields.all(6).take(1);
+        logs.any(|logs| LogsEstate::decode(logs).is_err())
+    });
     let Ok(estate) = RoomsEstate::parse(rooms, Shift::between(5_000_000_000, 0)) else {
-        assert!(merged.is_err(), "both read the same");
+        assert!(merged.is_err() || has_bad_logs, "both read the same");
         return;
     };
+    if let Some(logs) = estate.logs() {
+        read_on(logs);
+    }
     let now = start();
     let mut core = Core::new(alone(FakeIo::default()), now);
     let room = RoomId::parse("abcdefghijkl").expect("twelve letters");

@@ -154,19 +154,21 @@ def test_an_upgrade_that_fails_at_any_point(cluster):
         cluster.await_ready()
         trial.talk_until_heard()
         assert not closed(trial), closed(trial)[:10]
-        # The next process has what makes it fail as the old one.
-        for point in ["old.freeze.done:fail", "old.commit:kill", "old.rooms.done:kill"]:
-            second.upgrade(binary=program(cluster, UPROAR_TAKE_OVER_FAULT=point))
-            old = second.process.pid
-            done = second.try_upgrade()
+        # The next process of each node has what makes it fail as an old one, and keeps it.
+        points = {first: "old.commit:kill", third: "old.freeze.done:fail", second: "old.rooms.done:kill"}
+        for node, point in points.items():
+            node.upgrade(binary=program(cluster, UPROAR_TAKE_OVER_FAULT=point))
+            old = node.process.pid
+            done = node.try_upgrade()
             assert done.returncode == 1, done
-            succeed(second)
-            assert (second.process.pid == old) == point.endswith("fail")
-            cluster.await_ready(second)
+            succeed(node)
+            assert (node.process.pid == old) == point.endswith("fail")
+            cluster.await_ready(node)
             trial.talk_until_heard()
-            everybody = point == "old.rooms.done:kill"
-            assert not closed(trial, second.name if everybody else ""), closed(trial)[:10]
+            assert not closed(trial, second.name if node is second else ""), closed(trial)[:10]
     assert not trial.refused(0, second.name), trial.refused(0)[:10]
+    for node in cluster.nodes:
+        node.kill()
 
 
 def test_an_upgrade_without_a_leader_and_without_other_nodes(cluster):
@@ -202,9 +204,9 @@ def test_an_upgrade_without_a_leader_and_without_other_nodes(cluster):
 
 
 def test_a_newer_version_of_the_layout_is_not_misread(cluster):
-    """Goal: records, messages and signs of life of a newer layout are skipped and counted, and who cannot read a slot's
-    newest record does not take it over. Method: a foreign program appends and sends version 2, then a home of version
-    1 releases the slot."""
+    """Goal: records and signs of life of a newer layout are skipped and counted, and who cannot read a slot's newest record
+    does not take it over. Method: a foreign program appends and sends version 2, then a home of version 1 that is dead
+    takes over from it."""
     first, second, _ = cluster.nodes
     (room,) = cluster.rooms(1)
     slot, _ = home_of(first, room)
@@ -221,11 +223,12 @@ def test_a_newer_version_of_the_layout_is_not_misread(cluster):
                 break
             except Exception:  # the home was faster
                 time.sleep(0.001)
-        viewer.say("kept", "r1")
         deadline = time.monotonic() + 30
         while second.figure("cluster_unreadable_total") < before + 2:
             assert time.monotonic() < deadline, second.log()
             time.sleep(0.05)
+        # It has no home that anybody knows: what is asked now is kept.
+        viewer.say("kept", "r1")
         time.sleep(2)
         assert last() == newer, "nobody takes over what it cannot read"
         fake = 0xF00D
@@ -234,7 +237,6 @@ def test_a_newer_version_of_the_layout_is_not_misread(cluster):
     # The fake home is dead: a node takes over, and the kept request is in the log.
     viewer.receive_until(lambda frame: frame.get("Content") == "kept")
     viewer.close()
-    assert "a record that this version cannot read" in second.whole_log() or "unreadable" in second.whole_log()
 
 
 def test_moves_of_a_slot_are_short(cluster):

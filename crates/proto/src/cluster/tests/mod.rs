@@ -1,6 +1,7 @@
 //! Tests of the engine as a whole.
 
 mod codecs;
+mod inherit;
 mod rules;
 mod single;
 mod world;

@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, RoomId};
+use crate::base::limits::HASH_SLOTS;
 use crate::cluster::engine::{
-    AppendOutcome, Engine, EngineSettings, FetchFrom, Fetched, Input, Outcome, Output, RequestKey,
-    Ticket,
+    AppendOutcome, Engine, EngineSettings, FetchFrom, Fetched, Input, LogsEstate, Outcome, Output,
+    RequestKey, Ticket,
 };
 use crate::cluster::here::{About, Facts, Here};
 use crate::cluster::message::{Ask, AskKind, AskTexts, Message, MessageContent};
@@ -101,23 +102,59 @@ pub(super) fn batch(home: Incarnation, epoch: u64, previous: u64, entries: Vec<E
     record(previous, content)
 }
 
+fn settings(me: Incarnation) -> EngineSettings {
+    EngineSettings {
+        me,
+        about: About {
+            name: me.to_string().into(),
+            ..About::default()
+        },
+        linger: Duration::from_millis(5),
+    }
+}
+
 impl Single {
+    /// The logs of all other hash slots are empty.
+    pub(super) fn find_other_ends(&mut self) {
+        let own = self.slot;
+        for slot in HashSlot::all().filter(|slot| *slot != own) {
+            let found = Some(Fetched {
+                records: Vec::new(),
+                is_complete: true,
+                last: Sequence(0),
+            });
+            let from = FetchFrom::Last;
+            self.input(Input::Fetched { slot, from, found });
+        }
+    }
+
+    /// The engine of the next process, `me`, which has heard of this record of the log.
+    pub(super) fn succeeded_by(mut self, me: Incarnation, seen: u64) -> Self {
+        self.find_other_ends();
+        let estate = self.engine.estate().expect("every log is read");
+        let estate = LogsEstate::decode(&estate.encode()).expect("our own");
+        let mut newest = [Sequence(0); HASH_SLOTS];
+        newest[self.slot.index()] = Sequence(seen);
+        let mut next = Self {
+            engine: Engine::inherit(settings(me), &estate, &newest, self.now),
+            outputs: Vec::new(),
+            ..self
+        };
+        next.input(Input::Facts(Facts {
+            is_ready: true,
+            ..Facts::default()
+        }));
+        next
+    }
+
     /// An engine that has read this log's end, and hears itself and these others.
     pub(super) fn new(log: &[(u64, Bytes)], others: &[Incarnation]) -> Self {
         let now = Now {
             tick: Tick::from_nanos(1),
             unix: UnixTime::from_secs(1),
         };
-        let settings = EngineSettings {
-            me: ME,
-            about: About {
-                name: ME.to_string().into(),
-                ..About::default()
-            },
-            linger: Duration::from_millis(5),
-        };
         let mut single = Self {
-            engine: Engine::new(settings, now),
+            engine: Engine::new(settings(ME), now),
             now,
             slot: HashSlot::of(room()),
             outputs: Vec::new(),
@@ -138,7 +175,7 @@ impl Single {
         for other in self.others.clone() {
             self.input(Input::Here(here(other, self.now)));
         }
-        self.input(Input::Here(here(ME, self.now)));
+        self.input(Input::Here(here(self.engine.me(), self.now)));
     }
 
     pub(super) fn input(&mut self, input: Input) {
