@@ -141,7 +141,7 @@ async fn serve(
         facts: Facts::default(),
         registry: origin.registry,
         interrupted: VecDeque::new(),
-        namesake: Namesake::default(),
+        namesake: Namesake::new(inherits),
         stopping: false,
     };
     node.first(origin.heres, inherits);

@@ -14,6 +14,14 @@ pub(super) struct Namesake {
 }
 
 impl Namesake {
+    /// Of a node that `inherits`, if so: the process before it was settled, and so is this one.
+    pub(super) fn new(inherits: bool) -> Self {
+        Self {
+            was_first: inherits,
+            ..Self::default()
+        }
+    }
+
     /// The process for which this node steps aside, if it must. `other`: a living node of the same name; `is_heard`:
     /// whether this node hears its own signs of life, so that it would hear another's.
     pub(super) fn judge(&mut self, other: Option<u32>, is_heard: bool, now: Tick) -> Option<u32> {

@@ -76,6 +76,10 @@ pub(super) async fn wait(
                 None | Some(Order::Stop) => return None,
                 Some(Order::Facts(facts)) => origin.registry = facts,
                 Some(Order::Begin(estate)) => {
+                    if let Some(estate) = &estate {
+                        // It lives no more.
+                        heres.remove(&estate.process());
+                    }
                     origin.estate = estate;
                     origin.heres = heres.into_values().collect();
                     return Some(origin);
