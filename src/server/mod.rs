@@ -24,6 +24,7 @@ mod reload;
 mod remedy;
 mod serve;
 mod start;
+mod succession;
 mod tls;
 mod upgrade;
 mod vitals;

@@ -1,7 +1,7 @@
 //! The control thread from its start to the server's end.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,9 @@ use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
 use super::reload::{self, Reload};
+use super::succession::Succession;
 use super::tls::LiveTls;
-use super::upgrade::{self, Files, Follower, Handed, Upgrade};
+use super::upgrade::{self, Files, Handed, Upgrade};
 use super::vitals::Vitals;
 use super::{ChosenIo, Ready, StartError, demo, node, registry};
 use crate::clock::Clock;
@@ -145,9 +146,8 @@ impl Serving {
         let live = (Arc::clone(&self.keyring), handshake);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
         registry::follow(&plane.control, cluster.as_ref(), &data_dir, live);
-        let of_control = (&*plane.control, succession.is_one());
-        let begun = node::begun(cluster.as_ref(), of_control, &mut signals).await;
-        if !begun.inspect_err(|error| succession.give_up(error))? {
+        let begun = succession.begun(cluster.as_ref(), &plane.control, &mut signals);
+        if !begun.await? {
             tracing::info!("stopped before anybody was accepted");
             return Ok(Ended::Drained);
         }
@@ -335,52 +335,6 @@ impl Plane {
         };
         self.vitals.ending(&control).await;
         served
-    }
-}
-
-/// What the process before this one has handed over, if one has, and what changes when this one serves.
-struct Succession {
-    files: Files,
-    handed: Option<Box<Handed>>,
-    directory: Rc<Directory>,
-    notifier: Notifier,
-    removed_at_end: Option<PathBuf>,
-}
-
-impl Succession {
-    /// Whether another process serves until this one takes over.
-    fn is_one(&self) -> bool {
-        self.handed.is_some()
-    }
-
-    /// Tells the process that serves why this one does not start.
-    fn give_up(&self, error: &StartError) {
-        if let Some(handed) = &self.handed {
-            handed.give_up(error);
-        }
-    }
-
-    /// Takes over; `None` if nobody has handed anything over. Ends this process if that fails.
-    async fn take_over(
-        self,
-        (gateway, cluster): (&Gateway, Option<&Cluster>),
-        clock: Clock,
-        figures: &Rc<upgrade::Figures>,
-    ) -> Option<Follower> {
-        let Some(handed) = self.handed else {
-            self.files.load();
-            return None;
-        };
-        let threads = (gateway, cluster);
-        let follower = handed.take_over(threads, clock, figures, self.files).await;
-        if let Some(path) = &self.removed_at_end {
-            self.directory.remove_at_end(path);
-        }
-        if let Err(error) = self.directory.note_process() {
-            tracing::debug!(%error, "the lock file names another process");
-        }
-        self.notifier.main_pid(std::process::id());
-        Some(follower)
     }
 }
 

@@ -1,0 +1,68 @@
+//! What a process before this one has handed over, if one has: this one takes its place, or tells it why it cannot.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::notify::Notifier;
+use super::preflight::Directory;
+use super::process::Signals;
+use super::upgrade::{self, Files, Follower, Handed};
+use super::{StartError, node};
+use crate::clock::Clock;
+use crate::cluster::Cluster;
+use crate::control::Control;
+use crate::shard::gateway::Gateway;
+
+/// What the process before this one has handed over, if one has, and what changes when this one serves.
+pub(super) struct Succession {
+    pub(super) files: Files,
+    pub(super) handed: Option<Box<Handed>>,
+    pub(super) directory: Rc<Directory>,
+    pub(super) notifier: Notifier,
+    pub(super) removed_at_end: Option<PathBuf>,
+}
+
+impl Succession {
+    /// Waits until this process could serve; a process that serves until then is told why it cannot. Returns whether it
+    /// could: a signal to stop ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// See [`node::begun`].
+    pub(super) async fn begun(
+        &self,
+        cluster: Option<&Cluster>,
+        control: &Control,
+        signals: &mut Signals,
+    ) -> Result<bool, StartError> {
+        let begun = node::begun(cluster, (control, self.handed.is_some()), signals).await;
+        begun.inspect_err(|error| {
+            if let Some(handed) = &self.handed {
+                handed.give_up(error);
+            }
+        })
+    }
+
+    /// Takes over; `None` if nobody has handed anything over. Ends this process if that fails.
+    pub(super) async fn take_over(
+        self,
+        (gateway, cluster): (&Gateway, Option<&Cluster>),
+        clock: Clock,
+        figures: &Rc<upgrade::Figures>,
+    ) -> Option<Follower> {
+        let Some(handed) = self.handed else {
+            self.files.load();
+            return None;
+        };
+        let threads = (gateway, cluster);
+        let follower = handed.take_over(threads, clock, figures, self.files).await;
+        if let Some(path) = &self.removed_at_end {
+            self.directory.remove_at_end(path);
+        }
+        if let Err(error) = self.directory.note_process() {
+            tracing::debug!(%error, "the lock file names another process");
+        }
+        self.notifier.main_pid(std::process::id());
+        Some(follower)
+    }
+}
