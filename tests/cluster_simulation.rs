@@ -47,7 +47,7 @@ fn simulated_nodes_keep_their_promises() {
         ("unknown, and committed", seen.unknown_committed * 4),
         ("takeovers", seen.takeovers / 256),
         ("releases", seen.releases),
-        ("handed over", seen.handed_over),
+        ("handed over", seen.handed_over * 20),
         ("skipped", seen.skipped * 4),
     ] {
         assert!(count >= worlds, "the simulation idles: {what}, {seen:?}");
