@@ -57,6 +57,7 @@ impl World {
                 Output::Deliver { .. }
                 | Output::Unarchived { .. }
                 | Output::Fenced { .. }
+                | Output::Charged { .. }
                 | Output::Skipped { .. } => {}
             }
         }

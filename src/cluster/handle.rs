@@ -12,9 +12,10 @@ use super::fault::ClusterFault;
 use super::state::{State, Unready};
 use crate::clock::Clock;
 use crate::exposition::Exposition;
-use uproar_proto::base::limits::CLUSTER_SILENT;
-use uproar_proto::cluster::engine::{LogsEstate, Status};
-use uproar_proto::cluster::{HashSlot, Incarnation};
+use uproar_proto::base::limits::{CLUSTER_ANSWER_MAX, CLUSTER_SILENT};
+use uproar_proto::base::rate::Rate;
+use uproar_proto::cluster::engine::{LogsEstate, MessageRates, Status};
+use uproar_proto::cluster::{HashSlot, Incarnation, Quota};
 use uproar_proto::token::KeyId;
 
 /// The handle of a node's cluster thread. Cheap to clone.
@@ -44,6 +45,10 @@ pub(super) enum Phase {
 pub(super) enum Order {
     /// What this node says of itself.
     Facts(RegistryFacts),
+    /// The account's rates of messages.
+    Rates(MessageRates),
+    /// A call of the API: whether it is within this rate of a budget.
+    Charge(Quota, Rate, oneshot::Sender<bool>),
     /// Hand all hash slots over, and take none; or not any more.
     Drain(bool),
     /// Hand a hash slot over.
@@ -129,11 +134,6 @@ impl Cluster {
         self.state.load().ready(self.clock.now().tick)
     }
 
-    /// Number of nodes that are alive, this one included.
-    pub fn live_nodes(&self) -> usize {
-        self.state.load().live_nodes()
-    }
-
     /// Everything that is known now; `None` if the thread does not answer for 3 s.
     pub async fn status(&self) -> Option<Snapshot> {
         let (answer, answered) = oneshot::channel();
@@ -158,6 +158,25 @@ impl Cluster {
     /// Adds what the control plane knows of this node to its signs of life.
     pub fn tell(&self, facts: RegistryFacts) {
         self.order(Order::Facts(facts));
+    }
+
+    /// The account's rates of messages from now on, of all nodes together.
+    pub fn set_rates(&self, rates: MessageRates) {
+        self.order(Order::Rates(rates));
+    }
+
+    /// Whether a call of the operation of this number is within its rate, of all nodes together. `None`: the thread does not
+    /// answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// The call may be charged.
+    pub async fn charge(&self, operation: usize, rate: Rate) -> Option<bool> {
+        let (answer, answered) = oneshot::channel();
+        let quota = Quota::operation(u8::try_from(operation).ok()?);
+        self.order(Order::Charge(quota, rate, answer));
+        let answered = tokio::time::timeout(CLUSTER_ANSWER_MAX, answered).await;
+        answered.ok()?.ok()
     }
 
     /// Hands all hash slots over to other nodes and takes none, or takes its share again.

@@ -12,7 +12,7 @@ use super::state::State;
 use crate::clock::Clock;
 use crate::shard::mesh::ClusterEnd;
 use crate::shard::metrics::ShardMetrics;
-use crate::shard::settings::ShardSettings;
+use crate::shard::settings::{ShardSettings, SharedBudgets};
 use uproar_proto::cluster::Incarnation;
 use uproar_proto::cluster::here::About;
 
@@ -39,6 +39,7 @@ pub(super) struct Hands {
     // Taken when the brokers are there.
     pub(super) bucket: Option<BucketEnd>,
     pub(super) shards: Vec<Arc<ShardMetrics>>,
+    pub(super) budgets: SharedBudgets,
     pub(super) clock: Clock,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) state: Arc<ArcSwap<State>>,

@@ -61,6 +61,7 @@ use crate::clock::Clock;
 use crate::random;
 use crate::shard::mesh::ClusterEnd;
 use crate::shard::metrics::ShardMetrics;
+use crate::shard::settings::SharedBudgets;
 use crate::supervisor::{self, Supervisor, Thread};
 use uproar_proto::cluster::Incarnation;
 
@@ -79,7 +80,7 @@ pub struct ClusterThread {
 pub fn start(
     settings: NodeSettings,
     (end, bucket): (ClusterEnd, BucketEnd),
-    shards: Vec<Arc<ShardMetrics>>,
+    (shards, budgets): (Vec<Arc<ShardMetrics>>, SharedBudgets),
     clock: Clock,
     supervisor: &Supervisor,
 ) -> Result<ClusterThread, ClusterFault> {
@@ -102,6 +103,7 @@ pub fn start(
         end,
         bucket: Some(bucket),
         shards,
+        budgets,
         clock,
         orders,
         state,

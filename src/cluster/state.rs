@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::exposition::{Exposition, Family};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::{CLUSTER_PROBE_MAX, CLUSTER_SKEW_MAX};
+use uproar_proto::cluster::PurseCounts;
 use uproar_proto::cluster::engine::Counts;
 
 /// A node's view.
@@ -34,6 +35,7 @@ pub(super) struct Figures {
     pub(super) nodes: usize,
     pub(super) slots_home: usize,
     pub(super) counts: Counts,
+    pub(super) purse: PurseCounts,
     pub(super) kept_bytes: usize,
     pub(super) authored_bytes: usize,
     pub(super) append_nanos: u64,
@@ -111,10 +113,6 @@ impl State {
         u128::from(self.skew_nanos.unsigned_abs()) <= CLUSTER_SKEW_MAX.as_nanos()
     }
 
-    pub(super) fn live_nodes(&self) -> usize {
-        self.figures.nodes.max(1)
-    }
-
     /// Adds the figures to `/metrics`.
     pub(super) fn render(&self, page: &mut Exposition) {
         let Figures { counts, .. } = &self.figures;
@@ -149,6 +147,8 @@ impl State {
         page.single(&RESENT, counts.requests_resent);
         page.single(&UNKNOWN, counts.requests_unknown);
         page.single(&OVER_BOUND, counts.requests_over_bound);
+        page.single(&DRAWS, figures.purse.draws);
+        page.single(&ALONE, figures.purse.alone);
         page.single(&UNREADABLE, counts.unreadable);
         page.single(&REGRESSIONS, counts.regressions);
         let mut series = page.family(&TOKENS);
@@ -245,6 +245,14 @@ const UNKNOWN: Family = Family::counter(
 const OVER_BOUND: Family = Family::counter(
     "uproar_cluster_requests_refused_total",
     "Requests refused because too many wait for their outcome.",
+);
+const DRAWS: Family = Family::counter(
+    "uproar_cluster_budget_draws_total",
+    "Draws from the account's budgets, which the home of hash slot 0 keeps.",
+);
+const ALONE: Family = Family::counter(
+    "uproar_cluster_budget_alone_total",
+    "Requests and calls granted without that home, from this node's part of the rates.",
 );
 const UNREADABLE: Family = Family::counter(
     "uproar_cluster_unreadable_total",

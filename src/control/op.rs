@@ -26,7 +26,7 @@ use uproar_proto::base::limits::{CALL_ANSWER_MAX, CALLS_OPEN_MAX};
 pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answer, Fault> {
     let operation = request.operation;
     let call = authorize::authorize(request)?;
-    control.throttle.take(operation, control.clock.now().tick)?;
+    control.charge(operation).await?;
     if !operation.waits() {
         return dispatch(control, operation, call).await;
     }

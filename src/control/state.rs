@@ -11,6 +11,8 @@ use super::access::{Keys, NewKeys};
 use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
+use super::fault::Fault;
+use super::operation::Operation;
 use super::phase::PhaseSetter;
 use super::registry::{Registry, Standing};
 use super::throttle::{Rates, Throttle};
@@ -18,8 +20,9 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::exposition::Exposition;
 use crate::shard::gateway::Gateway;
-use crate::shard::handshake::{HandshakeSettings, LiveKeyring};
+use crate::shard::handshake::LiveKeyring;
 use crate::supervisor::Supervisor;
+use uproar_proto::cluster::engine::MessageRates;
 
 /// Settings the control plane starts with.
 pub struct ControlSettings {
@@ -48,6 +51,8 @@ pub struct ControlChange {
     pub keys: NewKeys,
     /// Calls per second of each operation.
     pub rates: Rates,
+    /// Rates of messages of all rooms.
+    pub messages: MessageRates,
     /// How long a token may be used to connect, of tokens made from now on.
     pub token_life: Duration,
     /// What one address may hold of the listener.
@@ -109,17 +114,27 @@ impl Control {
         self.registry.current().await;
     }
 
-    /// Takes this node's part of the account's rates: each of `nodes` has the same. `handshake` is what the shards'
-    /// acceptors began with.
-    pub async fn share_rates(&self, nodes: usize, handshake: &HandshakeSettings) {
-        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).max(1);
-        self.throttle.share(nodes);
-        let late = self.gateway.share_rates(nodes, handshake).await;
-        tracing::info!(
-            nodes,
-            ?late,
-            "the account's rates are shared by the nodes that live"
-        );
+    /// Charges one call to the account: alone at once, on a node of a cluster as soon as the nodes' common budget has
+    /// answered.
+    ///
+    /// # Errors
+    ///
+    /// `ThrottlingException`.
+    pub(super) async fn charge(&self, operation: Operation) -> Result<(), Fault> {
+        let now = self.clock.now().tick;
+        let Some(cluster) = &self.settings.cluster else {
+            return self.throttle.take(operation, now);
+        };
+        let Some(rate) = self.throttle.uncredited(operation, now) else {
+            return Ok(());
+        };
+        let limit = rate.limit();
+        match cluster.charge(operation.index(), rate).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Fault::Throttled { limit }),
+            // Its thread stands still.
+            None => self.throttle.take(operation, now),
+        }
     }
 
     /// On a node of a cluster: the longest life of a token whose use the cluster is sure to remember.
@@ -136,6 +151,9 @@ impl Control {
     pub fn adopt(&self, change: ControlChange) {
         self.settings.keys.adopt(change.keys);
         self.throttle.set_rates(change.rates);
+        if let Some(cluster) = &self.settings.cluster {
+            cluster.set_rates(change.messages);
+        }
         self.token_life.set(change.token_life);
         self.admission.adopt(change.admission);
         self.tls.replace(change.tls);

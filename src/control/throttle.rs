@@ -45,8 +45,6 @@ impl Rates {
 #[derive(Debug)]
 pub struct Throttle {
     rates: RefCell<Rates>,
-    // Nodes that share the rates.
-    nodes: Cell<u32>,
     budgets: [Cell<Budget>; COUNT],
     credits: [Cell<Credit>; COUNT],
     // All credit ever given, for `/metrics`.
@@ -66,7 +64,6 @@ impl Throttle {
     pub fn new(rates: Rates) -> Self {
         Self {
             rates: RefCell::new(rates),
-            nodes: Cell::new(1),
             budgets: Default::default(),
             credits: Default::default(),
             credited: Cell::new(0),
@@ -78,12 +75,7 @@ impl Throttle {
         self.rates.replace(rates);
     }
 
-    /// Shares the rates with other nodes: each of `nodes` grants its part.
-    pub fn share(&self, nodes: u32) {
-        self.nodes.set(nodes.max(1));
-    }
-
-    /// Calls per second of an operation, on all nodes; zero: not limited.
+    /// Calls per second of an operation; zero: not limited.
     pub fn rate(&self, operation: Operation) -> u32 {
         self.rates.borrow().of(operation)
     }
@@ -121,9 +113,27 @@ impl Throttle {
     ///
     /// `ThrottlingException` if it is empty.
     pub fn take(&self, operation: Operation, now: Tick) -> Result<(), Fault> {
+        let Some(rate) = self.uncredited(operation, now) else {
+            return Ok(());
+        };
+        let kept = &self.budgets[operation.index()];
+        let mut budget = kept.get();
+        let taken = budget.take(rate, now);
+        kept.set(budget);
+        let limit = rate.limit();
+        if taken {
+            Ok(())
+        } else {
+            Err(Fault::Throttled { limit })
+        }
+    }
+
+    /// The rate that a call is to be charged to; `None`: its operation is not limited, or the call was taken from its
+    /// credit.
+    pub(super) fn uncredited(&self, operation: Operation, now: Tick) -> Option<Rate> {
         let limit = self.rates.borrow().of(operation);
         if limit == 0 {
-            return Ok(());
+            return None;
         }
         let credit = &self.credits[operation.index()];
         let left = self.credit_left(operation, now);
@@ -131,17 +141,9 @@ impl Throttle {
             let until = credit.get().until;
             let left = left - 1;
             credit.set(Credit { left, until });
-            return Ok(());
+            return None;
         }
-        let kept = &self.budgets[operation.index()];
-        let mut budget = kept.get();
-        let taken = budget.take(Rate::per_second(limit).share(self.nodes.get()), now);
-        kept.set(budget);
-        if taken {
-            Ok(())
-        } else {
-            Err(Fault::Throttled { limit })
-        }
+        Some(Rate::per_second(limit))
     }
 }
 
@@ -217,29 +219,6 @@ mod tests {
         let unlimited = Throttle::new(Rates::open());
         unlimited.credit(operation, 10, start);
         assert_eq!(unlimited.credit_left(operation, start), 0);
-    }
-
-    /// Goal: nodes that share a rate grant it together, whatever they share it by: over ten seconds no more than the
-    /// rate and a burst each of one call, and no less than the rate.
-    #[test]
-    fn nodes_share_a_rate() {
-        for nodes in [2_u32, 3, 7] {
-            let start = Tick::from_nanos(7_000_000_000);
-            let granted = |_| {
-                let throttle = Throttle::new(Rates::aws());
-                throttle.share(nodes);
-                let ticks = (0..1_000).map(|step| start.after(Duration::from_millis(10 * step)));
-                ticks
-                    .filter(|now| throttle.take(Operation::CreateRoom, *now).is_ok())
-                    .count()
-            };
-            let all: usize = (0..nodes).map(granted).sum();
-            let spare = usize::try_from(nodes).expect("few");
-            assert!(
-                (45..=55 + spare).contains(&all),
-                "{nodes} nodes granted {all}"
-            );
-        }
     }
 
     /// Goal: each operation has its own rate, a burst of one second's calls, and the numbers of the

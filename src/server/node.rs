@@ -1,6 +1,7 @@
 //! This server as a node of a cluster: from its start to the moment when viewers may come.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::timeout;
 
@@ -46,7 +47,7 @@ pub(super) fn start(
     let thread = cluster::start(
         node,
         (end, bucket),
-        shards.metrics.clone(),
+        (shards.metrics.clone(), Arc::clone(&shards.budgets)),
         clock,
         supervisor,
     );

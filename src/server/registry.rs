@@ -11,7 +11,7 @@ use crate::config::{Settings, keyring_path};
 use crate::control::registry::{ClusterSecret, Registry, ReplicaSettings, Standing};
 use crate::control::store::{Store, Table, path_in};
 use crate::control::{Control, KeyPlaces};
-use crate::shard::handshake::{HandshakeSettings, LiveKeyring};
+use crate::shard::handshake::LiveKeyring;
 use crate::supervisor::Supervisor;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::CLUSTER_HERE;
@@ -64,7 +64,7 @@ pub(super) fn follow(
     control: &Rc<Control>,
     cluster: Option<&Cluster>,
     data_dir: &Path,
-    (keyring, handshake): (LiveKeyring, HandshakeSettings),
+    keyring: LiveKeyring,
 ) {
     let Some(cluster) = cluster.cloned() else {
         return;
@@ -75,19 +75,11 @@ pub(super) fn follow(
     };
     let (follows, tells) = (Rc::clone(control), Rc::clone(control));
     tokio::task::spawn_local(async move { match follows.follow(places).await {} });
-    tokio::task::spawn_local(
-        async move { match tell(&tells, &cluster, &keyring, &handshake).await {} },
-    );
+    tokio::task::spawn_local(async move { match tell(&tells, &cluster, &keyring).await {} });
 }
 
-/// Tells what this node has, and takes its part of the rates, as long as it runs.
-async fn tell(
-    control: &Control,
-    cluster: &Cluster,
-    keyring: &LiveKeyring,
-    handshake: &HandshakeSettings,
-) -> Infallible {
-    let mut nodes = 1;
+/// Tells what this node has, as long as it runs.
+async fn tell(control: &Control, cluster: &Cluster, keyring: &LiveKeyring) -> Infallible {
     loop {
         let (standing, revision) = control.registry_standing();
         cluster.tell(RegistryFacts {
@@ -95,11 +87,6 @@ async fn tell(
             revision,
             key_ids: keyring.load().key_ids(),
         });
-        let living = cluster.live_nodes().max(1);
-        if living != nodes {
-            nodes = living;
-            control.share_rates(nodes, handshake).await;
-        }
         tokio::time::sleep(CLUSTER_HERE / 2).await;
     }
 }

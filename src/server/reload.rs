@@ -160,6 +160,7 @@ impl State {
         live.control.adopt(ControlChange {
             keys: prepared.keys,
             rates: settings.api_rates.clone(),
+            messages: settings.shard.message_rates(),
             token_life: settings.token_life,
             admission: settings.control_admission.clone(),
             tls: live.tls.borrow().control.clone(),

@@ -142,10 +142,9 @@ impl Serving {
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
         let to_threads = (gateway.clone(), archive, cluster.clone());
-        let handshake = self.tls.borrow().handshake_settings(&self.settings);
-        let live = (Arc::clone(&self.keyring), handshake);
+        let keyring = Arc::clone(&self.keyring);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
-        registry::follow(&plane.control, cluster.as_ref(), &data_dir, live);
+        registry::follow(&plane.control, cluster.as_ref(), &data_dir, keyring);
         let begun = succession.begun(cluster.as_ref(), &plane.control, &mut signals);
         if !begun.await? {
             tracing::info!("stopped before anybody was accepted");

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::command::{
     Answer, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
 };
-use super::handshake::HandshakeSettings;
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
 use super::survey::{RoomFigures, Survey, TopRooms, merge};
@@ -29,10 +28,8 @@ pub struct Gateway {
     mailboxes: Rc<RefCell<Vec<MailboxSender<Command<OwnedFd>>>>>,
     // Those that the shards have, or are about to have.
     settings: Rc<RefCell<ShardSettings>>,
-    // Those of their acceptors, once they are known here.
-    handshake: Rc<RefCell<Option<HandshakeSettings>>>,
-    // Nodes of a cluster that share the account's rates; 1 for a server alone.
-    nodes: Rc<Cell<u32>>,
+    // Whether the cluster charges the account's rates.
+    is_node: bool,
     // From an event or moderation to the shard's answer, at most.
     said_max: Duration,
     // Whether a task is running that sends the items which full mailboxes did not take.
@@ -45,17 +42,17 @@ impl Gateway {
         Self {
             mailboxes: Rc::new(RefCell::new(mailboxes)),
             settings: Rc::new(RefCell::new(settings)),
-            handshake: Rc::default(),
-            nodes: Rc::new(Cell::new(1)),
+            is_node: false,
             said_max: SHARD_ANSWER_MAX,
             retrying: Rc::default(),
         }
     }
 
     /// Makes it the gateway of a cluster's node: what is said in a room is answered by the cluster's log, which stands
-    /// still for some seconds when a broker dies.
+    /// still for some seconds when a broker dies, and charged the account's rates before it comes to a shard.
     #[must_use]
     pub fn of_cluster(mut self) -> Self {
+        self.is_node = true;
         self.said_max = CALL_ANSWER_MAX;
         self
     }
@@ -255,13 +252,8 @@ impl Gateway {
     pub async fn adopt(&self, mut changed: ChangedSettings) -> Vec<ShardId> {
         changed.shard.shard_count = self.shard_count();
         self.settings.replace(changed.shard.clone());
-        self.handshake.replace(Some(changed.handshake.clone()));
-        let nodes = self.nodes.get();
-        for rate in [
-            &mut changed.shard.account_sends,
-            &mut changed.shard.account_moderations,
-        ] {
-            *rate = rate.map(|rate| rate.share(nodes));
+        if self.is_node {
+            changed.shard = changed.shard.without_account_rates();
         }
         let mut answers = Vec::new();
         for shard in 0..self.shard_count() {
@@ -279,18 +271,6 @@ impl Gateway {
             }
         }
         late
-    }
-
-    /// Makes the shards take this node's part of the account's rates, which `nodes` share; `handshake` is what their
-    /// acceptors began with. Returns the shards that have not done so in time.
-    pub async fn share_rates(&self, nodes: u32, handshake: &HandshakeSettings) -> Vec<ShardId> {
-        self.nodes.set(nodes);
-        let latest = self.handshake.borrow().clone();
-        let changed = ChangedSettings {
-            shard: self.settings.borrow().clone(),
-            handshake: latest.unwrap_or_else(|| handshake.clone()),
-        };
-        self.adopt(changed).await
     }
 
     /// Most connections of all shards together.

@@ -129,6 +129,8 @@ pub struct Shards {
     pub cluster: Option<ClusterEnd>,
     /// Their counters.
     pub metrics: Vec<Arc<ShardMetrics>>,
+    /// What they share.
+    pub budgets: SharedBudgets,
     /// The address they listen on.
     pub address: SocketAddr,
     threads: Vec<Thread>,
@@ -188,7 +190,11 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
 }
 
 fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
-    let settings = &plan.settings;
+    let settings = if plan.cluster {
+        &plan.settings.without_account_rates()
+    } else {
+        &plan.settings
+    };
     let count = settings.shard_count;
     let Listeners { address, each } = plan.listeners;
     let records = records(plan.journals, count);
@@ -239,6 +245,7 @@ fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
         archive: plan.archive.then_some(wires.archive),
         cluster: plan.cluster.then_some(wires.cluster),
         metrics,
+        budgets,
         address,
         threads,
     })

@@ -12,6 +12,7 @@ use uproar_proto::base::limits::{
     WINDOW_BYTES_MAX,
 };
 use uproar_proto::base::rate::{Rate, SharedBudget};
+use uproar_proto::cluster::engine::MessageRates;
 use uproar_proto::room::audience::SlowPolicy;
 use uproar_proto::room::log::Window;
 
@@ -80,6 +81,26 @@ impl ShardSettings {
         }
     }
 
+    /// The account's rates of messages.
+    pub fn message_rates(&self) -> MessageRates {
+        MessageRates {
+            sends: self.account_sends,
+            moderations: self.account_moderations,
+        }
+    }
+
+    /// Changes them.
+    pub fn set_message_rates(&mut self, rates: MessageRates) {
+        (self.account_sends, self.account_moderations) = (rates.sends, rates.moderations);
+    }
+
+    /// The same for a node of a cluster, where the home of a room charges the account's rates before its shard is asked.
+    #[must_use]
+    pub fn without_account_rates(mut self) -> Self {
+        self.set_message_rates(MessageRates::default());
+        self
+    }
+
     /// Returns the shard that orders `room`, by a stable hash (FNV-1a) of its id.
     pub fn home(&self, room: RoomId) -> ShardId {
         let hash = fnv1a_64(room.as_bytes());
@@ -98,6 +119,15 @@ pub struct AccountBudgets {
     /// Budget of `DISCONNECT_USER`, by WebSocket and HTTP.
     pub disconnects: SharedBudget,
     connections: AtomicUsize,
+}
+
+impl AccountBudgets {
+    /// Counts connections of other nodes against the limit too: what was told `before` is replaced.
+    pub fn count_elsewhere(&self, before: usize, now: usize) {
+        // Added first: a newcomer in between must not see less than there is.
+        self.connections.fetch_add(now, Ordering::Relaxed);
+        self.connections.fetch_sub(before, Ordering::Relaxed);
+    }
 }
 
 /// One connection's share of [`ShardSettings::connections_max`]; given back when dropped.

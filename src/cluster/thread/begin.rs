@@ -1,6 +1,6 @@
 //! The thread's beginning: connections, checks, subscriptions.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::net::event::Event;
 use crate::supervisor::{Pulse, Stopped};
 use uproar_proto::base::limits::{CLUSTER_STANDBY_MAX, HASH_SLOTS};
 use uproar_proto::cluster::Incarnation;
-use uproar_proto::cluster::engine::{Engine, EngineSettings};
+use uproar_proto::cluster::engine::{Engine, EngineSettings, Input};
 use uproar_proto::cluster::here::Facts;
 
 /// Between two attempts to reach brokers of which none answers.
@@ -112,10 +112,11 @@ async fn serve(
     let shards = Shards::new(settings.shard.clone(), receivers, mailboxes);
     let (finder, found) = mpsc::unbounded_channel();
     let inherits = origin.estate.is_some();
-    let engine = match &origin.estate {
+    let mut engine = match &origin.estate {
         Some(estate) => Engine::inherit(engine, estate, &origin.seen, now),
         None => Engine::new(engine, now),
     };
+    engine.input(Input::Rates(settings.shard.message_rates()), now);
     let mut node = Node {
         engine,
         halt: Halt::new(shards.count()),
@@ -138,6 +139,9 @@ async fn serve(
         lines: Lines::default(),
         state: State::default(),
         unfit: [None, None],
+        charging: HashMap::new(),
+        charges: 0,
+        elsewhere: 0,
         facts: Facts::default(),
         registry: origin.registry,
         interrupted: VecDeque::new(),
@@ -235,6 +239,7 @@ async fn while_alive<T>(
             rung = event.wait() => rung.map_err(|cause| End::Failed(cause.into()))?,
             order = hands.orders.recv() => match order {
                 None | Some(Order::Stop) => return Err(End::Stopped),
+                Some(Order::Rates(rates)) => hands.settings.shard.set_message_rates(rates),
                 // Asked again, or told again, by whoever cares.
                 Some(_) => {}
             },

@@ -1,12 +1,12 @@
 //! The thread's state, and its loop of turns.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
 use async_nats::{Event as BrokerEvent, Message, Subscriber};
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::deliver::Shards;
 use super::halt::{Halt, LOOK};
@@ -23,7 +23,7 @@ use crate::net::event::Event;
 use crate::supervisor::{Pulse, Stopped};
 use uproar_proto::base::clock::Now;
 use uproar_proto::cluster::HashSlot;
-use uproar_proto::cluster::engine::{Engine, FetchFrom, Fetched, Input};
+use uproar_proto::cluster::engine::{Engine, FetchFrom, Fetched, Input, Ticket};
 use uproar_proto::cluster::here::Facts;
 
 /// While a shard's mailbox is full nothing rings when it has room again.
@@ -79,6 +79,11 @@ pub(super) struct Node<'a> {
     pub(super) state: State,
     // What is wrong with the broker of each connection.
     pub(super) unfit: [Option<String>; 2],
+    // Calls of the API that wait for the account's budget.
+    pub(super) charging: HashMap<Ticket, oneshot::Sender<bool>>,
+    pub(super) charges: u64,
+    // Viewers of other nodes, as the shards were told.
+    pub(super) elsewhere: usize,
     pub(super) facts: Facts,
     pub(super) registry: RegistryFacts,
     pub(super) next_state: Instant,

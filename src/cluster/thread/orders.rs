@@ -11,7 +11,7 @@ use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
 use uproar_proto::cluster::HashSlot;
-use uproar_proto::cluster::engine::{AppendOutcome, Input, LogsEstate, Status};
+use uproar_proto::cluster::engine::{AppendOutcome, Input, LogsEstate, Status, Ticket};
 use uproar_proto::cluster::here::Facts;
 
 /// From a subscription made anew to the read of what it may have missed: as long as brokers need to tell each other of it.
@@ -24,6 +24,20 @@ impl Node<'_> {
             Order::Facts(facts) => {
                 self.registry = facts;
                 self.tell_facts(now);
+            }
+            Order::Rates(rates) => self.engine.input(Input::Rates(rates), now),
+            Order::Charge(quota, rate, answer) => {
+                self.charges += 1;
+                let ticket = Ticket(self.charges);
+                self.charging.insert(ticket, answer);
+                self.engine.input(
+                    Input::Charge {
+                        ticket,
+                        quota,
+                        rate,
+                    },
+                    now,
+                );
             }
             Order::Drain(begins) => {
                 self.state.is_draining = begins;
@@ -204,8 +218,26 @@ impl Node<'_> {
         let other = self.other_of_this_name(&status);
         self.state.namesake = self.namesake.judge(other, status.is_heard, now.tick);
         self.take_figures(&status, now);
+        self.count_elsewhere();
         self.hands.state.store(Arc::new(self.state.clone()));
         self.tell_facts(now);
+    }
+
+    /// A call of the API has its answer.
+    pub(super) fn charged(&mut self, ticket: Ticket, is_granted: bool) {
+        if let Some(answer) = self.charging.remove(&ticket) {
+            // Its caller may have left.
+            let _gone = answer.send(is_granted);
+        }
+    }
+
+    /// Viewers of the other nodes count against the limit on connections.
+    pub(super) fn count_elsewhere(&mut self) {
+        let now = usize::try_from(self.engine.viewers_elsewhere()).unwrap_or(usize::MAX / 2);
+        let before = std::mem::replace(&mut self.elsewhere, now);
+        if before != now {
+            self.hands.budgets.count_elsewhere(before, now);
+        }
     }
 
     fn take_figures(&mut self, status: &Status, now: Now) {
@@ -214,6 +246,7 @@ impl Node<'_> {
         figures.nodes = status.peers.iter().filter(|peer| peer.is_live).count();
         figures.slots_home = status.slots.iter().filter(|slot| slot.home == me).count();
         figures.counts = status.counts;
+        figures.purse = status.purse;
         figures.kept_bytes = status.kept_bytes;
         figures.authored_bytes = status.authored_bytes;
         figures.apply_lag = self.skew.lag(now.tick);

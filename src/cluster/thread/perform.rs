@@ -111,6 +111,7 @@ impl Node<'_> {
                 self.shards.unarchived(slot, sequence, entries);
             }
             Output::Told { ticket, outcome } => self.shards.told(ticket, outcome),
+            Output::Charged { ticket, is_granted } => self.charged(ticket, is_granted),
         }
     }
 

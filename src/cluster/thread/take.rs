@@ -33,6 +33,7 @@ impl Node<'_> {
         while let Some(here) = at_once(&mut self.incoming.heres) {
             any = true;
             self.engine.input(Input::Here(here.payload), now);
+            self.count_elsewhere();
         }
         // A shard that does not keep up holds back the log, which the brokers keep.
         for _ in 0..CLUSTER_TURN_MESSAGES_MAX {

@@ -732,6 +732,12 @@ pub const CLUSTER_REFUSALS_MAX: usize = 1024;
 pub const CLUSTER_HELD_BYTES_MAX: usize = 1024 * 1024;
 /// Messages to a home for an epoch that it is about to read, each hash slot.
 pub const CLUSTER_EARLY_MESSAGES_MAX: usize = 64;
+/// A node that draws from the account's budgets waits this long for them: many round trips. Then it grants its part of the
+/// rates on its own, and asks again as often.
+pub const CLUSTER_DRAW_MAX: Duration = Duration::from_millis(100);
+/// Requests and calls of one node that wait for the answer to a draw: ten times a rate of 100,000 a second, for a round trip
+/// of a millisecond and more.
+pub const CLUSTER_DRAW_WAITING_MAX: usize = 16_384;
 /// How often a node tells all others that it lives.
 pub const CLUSTER_HERE: Duration = Duration::from_millis(500);
 /// A node that is silent for this long has lost its hash slots: six signs of life.

@@ -89,6 +89,31 @@ impl Budget {
 }
 
 impl Budget {
+    /// A budget of which nothing is left at this time: the rate's burst comes back within a second.
+    pub(crate) fn used_up(rate: Rate, now: Tick) -> Self {
+        Self(now.nanos() + rate.burst_nanos + rate.interval_nanos)
+    }
+
+    /// Takes as many of `count` requests as there are; returns how many.
+    pub(crate) fn take_up_to(&mut self, rate: Rate, count: u32, now: Tick) -> u32 {
+        let arrival = self.0.max(now.nanos());
+        let Some(free) = rate.burst_nanos.checked_sub(arrival - now.nanos()) else {
+            return 0;
+        };
+        let taken = (free / rate.interval_nanos + 1).min(u64::from(count));
+        self.0 = arrival + rate.interval_nanos * taken;
+        u32::try_from(taken).expect("not above the count")
+    }
+
+    /// Takes requests that happened elsewhere, whether there are as many or not; a debt lasts a second at most.
+    pub(crate) fn owe(&mut self, rate: Rate, count: u32, now: Tick) {
+        let debt = rate.interval_nanos.saturating_mul(u64::from(count));
+        let arrival = self.0.max(now.nanos()).saturating_add(debt);
+        let deepest = now.nanos() + rate.burst_nanos + 1_000_000_000;
+        // Never less than before: the rate may have changed.
+        self.0 = arrival.min(deepest.max(self.0));
+    }
+
     /// A budget that another process has used: its [`Budget::used_until`], as a tick of this one.
     pub const fn inherited(until: Tick) -> Self {
         Self(until.nanos())
@@ -170,5 +195,50 @@ mod tests {
         let later = start.after(Duration::from_millis(100));
         assert!(budget.take(rate, later));
         assert!(!budget.take(rate, later));
+    }
+
+    /// Goal: nodes that share a rate grant it together, whatever they share it by: over ten seconds no more than the
+    /// rate and a burst each of one call, and no less than the rate.
+    #[test]
+    fn nodes_share_a_rate() {
+        for nodes in [2_u32, 3, 7] {
+            let start = Tick::from_nanos(7_000_000_000);
+            let granted = |_| {
+                let (rate, mut budget) = (Rate::per_second(5).share(nodes), Budget::default());
+                let ticks = (0..1_000).map(|step| start.after(Duration::from_millis(10 * step)));
+                ticks.filter(|now| budget.take(rate, *now)).count()
+            };
+            let all: usize = (0..nodes).map(granted).sum();
+            let spare = usize::try_from(nodes).expect("few");
+            assert!(
+                (45..=55 + spare).contains(&all),
+                "{nodes} nodes granted {all}"
+            );
+        }
+    }
+
+    /// Goal: a whole number of requests is taken at once as one by one; a debt is paid before anything else is granted,
+    /// and is never more than a second.
+    #[test]
+    fn requests_are_taken_together_and_owed() {
+        let (rate, start) = (Rate::per_second(10), Tick::from_nanos(5_000_000_000));
+        let mut budget = Budget::default();
+        assert_eq!(budget.take_up_to(rate, 4, start), 4);
+        assert_eq!(budget.take_up_to(rate, 100, start), 6);
+        assert_eq!(budget.take_up_to(rate, 100, start), 0);
+        let later = start.after(Duration::from_millis(350));
+        assert_eq!(budget.take_up_to(rate, 100, later), 3);
+        budget.owe(rate, 2, later);
+        let later = later.after(Duration::from_millis(450));
+        assert_eq!(budget.take_up_to(rate, 100, later), 3);
+        budget.owe(rate, u32::MAX, later);
+        let later = later.after(Duration::from_secs(1));
+        assert_eq!(budget.take_up_to(rate, 100, later), 0);
+        let later = later.after(Duration::from_millis(200));
+        assert_eq!(budget.take_up_to(rate, 100, later), 2);
+        let mut empty = Budget::used_up(rate, start);
+        assert_eq!(empty.take_up_to(rate, 100, start), 0);
+        let later = start.after(Duration::from_secs(1));
+        assert_eq!(empty.take_up_to(rate, 100, later), 10);
     }
 }

@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::wire::{Section, VERSION, put_bytes, put_section};
-use super::{Epoch, HashSlot, Incarnation, Number, WireFault};
+use super::{Epoch, Grant, HashSlot, Incarnation, Number, Quota, WireFault, Wish};
 use crate::base::id::{FrameId, RoomId};
 use crate::chat::ErrorCode;
 
@@ -77,6 +77,22 @@ pub enum MessageContent {
     },
     /// Hash slots that an operator moved are free to move again.
     Balance,
+    /// To the home of hash slot 0, which keeps the account's budgets.
+    Draw {
+        /// The home's epoch.
+        epoch: Epoch,
+        /// Comes back with the answer.
+        number: u64,
+        /// What its sender would like to have.
+        wishes: Vec<Wish>,
+    },
+    /// Its answer to a draw.
+    Grant {
+        /// Number of the draw.
+        number: u64,
+        /// What the sender of the draw may grant.
+        grants: Vec<Grant>,
+    },
 }
 
 /// What a request asks for.
@@ -254,6 +270,8 @@ const NOT_HOME: u8 = 4;
 const SUSPECT: u8 = 5;
 const MOVE: u8 = 6;
 const BALANCE: u8 = 7;
+const DRAW: u8 = 8;
+const GRANT: u8 = 9;
 
 impl Message {
     /// Encodes it; one allocation.
@@ -265,7 +283,9 @@ impl Message {
             | MessageContent::NotHome { .. }
             | MessageContent::Suspect { .. }
             | MessageContent::Move { .. }
-            | MessageContent::Balance => &[],
+            | MessageContent::Balance
+            | MessageContent::Draw { .. }
+            | MessageContent::Grant { .. } => &[],
         };
         let bytes = |ask: &Option<Ask>| ask.as_ref().map_or(ASK_BYTES, Ask::bytes);
         let mut out = Vec::with_capacity(128 + requests.iter().map(bytes).sum::<usize>());
@@ -309,6 +329,8 @@ impl MessageContent {
             Self::Suspect { .. } => SUSPECT,
             Self::Move { .. } => MOVE,
             Self::Balance => BALANCE,
+            Self::Draw { .. } => DRAW,
+            Self::Grant { .. } => GRANT,
         }
     }
 
@@ -348,6 +370,24 @@ impl MessageContent {
                 out.put_u64_le(to.bits());
             }
             Self::Balance => {}
+            Self::Draw {
+                epoch,
+                number,
+                wishes,
+            } => {
+                out.put_u64_le(epoch.0);
+                out.put_u64_le(*number);
+                put_count(out, wishes.len());
+                wishes.iter().for_each(|wish| put_wish(out, wish));
+            }
+            Self::Grant { number, grants } => {
+                out.put_u64_le(*number);
+                put_count(out, grants.len());
+                for (quota, count) in grants {
+                    out.put_u8(quota.number());
+                    out.put_u32_le(*count);
+                }
+            }
         }
     }
 
@@ -396,6 +436,23 @@ impl MessageContent {
                 to: Incarnation::new(head.u64()?),
             },
             BALANCE => Self::Balance,
+            DRAW => Self::Draw {
+                epoch: epoch(head)?,
+                number: head.u64()?,
+                wishes: {
+                    let count = head.u16()?;
+                    let wishes = (0..count).map(|_| read_wish(head));
+                    wishes.collect::<Result<_, _>>()?
+                },
+            },
+            GRANT => Self::Grant {
+                number: head.u64()?,
+                grants: {
+                    let count = head.u16()?;
+                    let grants = (0..count).map(|_| read_grant(head));
+                    grants.collect::<Result<_, _>>()?
+                },
+            },
             other => return Err(WireFault::Kind(other)),
         })
     }
@@ -404,4 +461,33 @@ impl MessageContent {
 fn put_slot(out: &mut Vec<u8>, slot: HashSlot, epoch: Epoch) {
     out.put_u8(slot.number());
     out.put_u64_le(epoch.0);
+}
+
+fn put_count(out: &mut Vec<u8>, budgets: usize) {
+    out.put_u16_le(u16::try_from(budgets).expect("at most 256 budgets"));
+}
+
+fn read_grant(head: &mut Section<'_>) -> Result<Grant, WireFault> {
+    Ok((Quota::from_number(head.u8()?), head.u32()?))
+}
+
+fn put_wish(out: &mut Vec<u8>, wish: &Wish) {
+    out.put_u8(wish.quota.number());
+    out.put_u32_le(wish.per_second);
+    out.put_u32_le(wish.spent);
+    out.put_u32_le(wish.wanted);
+}
+
+fn read_wish(head: &mut Section<'_>) -> Result<Wish, WireFault> {
+    let wish = Wish {
+        quota: Quota::from_number(head.u8()?),
+        per_second: head.u32()?,
+        spent: head.u32()?,
+        wanted: head.u32()?,
+    };
+    // `Rate` is at least one a second.
+    if wish.per_second == 0 {
+        return Err(WireFault::Value("a rate"));
+    }
+    Ok(wish)
 }

@@ -18,6 +18,7 @@ mod id;
 mod kept;
 pub mod message;
 mod peers;
+mod purse;
 mod reader;
 pub mod record;
 #[cfg(test)]
@@ -25,4 +26,5 @@ mod tests;
 mod wire;
 
 pub use id::{Epoch, HashSlot, Incarnation, Number, Sequence};
+pub use purse::{Grant, PurseCounts, Quota, Wish};
 pub use wire::WireFault;

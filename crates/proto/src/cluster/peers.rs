@@ -143,6 +143,13 @@ impl Peers {
         self.get(incarnation).is_some() && !is_dead()
     }
 
+    /// Number of processes that are held to be alive, this one included.
+    pub(super) fn live(&self, now: Tick) -> u32 {
+        let others = self.all.iter().map(|peer| peer.here.incarnation);
+        let live = others.filter(|peer| *peer != self.me && self.is_live(*peer, now));
+        u32::try_from(live.count() + 1).unwrap_or(u32::MAX)
+    }
+
     /// The nodes that may take over now: alive, ready, and not leaving.
     pub(super) fn candidates(&self, now: Tick) -> Vec<Candidate> {
         self.ready_for(Duration::ZERO, now)

@@ -18,6 +18,11 @@ impl World {
         if self.plants(Planted::NoMessages) || self.chaos.strikes(Fault::MessageLost) {
             return;
         }
+        let payload = if self.plants(Planted::GrantsInflated) {
+            self.inflated(payload)
+        } else {
+            payload
+        };
         let delay = Duration::from_micros(50) + self.below(300);
         let Some(at_broker) = self.nodes[from].link.up(now, delay) else {
             return;

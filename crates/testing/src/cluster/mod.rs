@@ -6,6 +6,7 @@
 //!
 //! The model of the brokers ([`broker`]) is itself compared with real ones: `tests/clients/python/test_cluster_broker_model.py`.
 
+mod account;
 mod append;
 mod author;
 mod broker;

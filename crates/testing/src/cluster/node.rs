@@ -66,6 +66,8 @@ pub(super) struct Life {
     pub(super) tickets: u64,
     pub(super) drains: bool,
     pub(super) freeze: Freeze,
+    /// Of what its engine granted alone, what was seen to come out.
+    pub(super) alone: u64,
 }
 
 /// A machine.

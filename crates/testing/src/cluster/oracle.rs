@@ -92,6 +92,10 @@ pub struct Seen {
     pub streams: u64,
     /// Frames of rooms that they got.
     pub seen: u64,
+    /// Messages granted from the account's common budget.
+    pub drawn: u64,
+    /// Messages granted by nodes without the home of hash slot 0.
+    pub alone: u64,
 }
 
 impl AddAssign for Seen {
@@ -108,6 +112,8 @@ impl AddAssign for Seen {
         self.entries += other.entries;
         self.streams += other.streams;
         self.seen += other.seen;
+        self.drawn += other.drawn;
+        self.alone += other.alone;
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Planted {
     AuthoredForAnother,
     /// Messages between nodes are lost for ever, after a while.
     NoMessages,
+    /// The home of hash slot 0 grants more of the account's rate than it charges.
+    GrantsInflated,
 }
 
 impl Planted {
@@ -53,6 +55,7 @@ impl Planted {
         Self::AuthoredTwice,
         Self::AuthoredForAnother,
         Self::NoMessages,
+        Self::GrantsInflated,
     ];
 }
 
@@ -61,7 +64,7 @@ impl Planted {
     pub(super) fn is_constant(self) -> bool {
         matches!(
             self,
-            Self::NoMessages | Self::TimesNotAdopted | Self::TakeoversHidden
+            Self::NoMessages | Self::TimesNotAdopted | Self::TakeoversHidden | Self::GrantsInflated
         )
     }
 }

@@ -15,6 +15,7 @@ use uproar_proto::cluster::here::{About, Facts};
 
 use uproar_proto::token::TokenId;
 
+use super::account::Account;
 use super::broker::Broker;
 use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
@@ -92,6 +93,8 @@ pub struct World {
     pub(super) requests: u64,
     /// Who used each token first: process, shard, claim.
     pub(super) uses: HashMap<TokenId, (u64, usize, u64)>,
+    /// What was granted of the account's rate.
+    pub(super) account: Account,
     /// Viewers ask.
     pub(super) talks: bool,
     /// Requests a second.
@@ -142,6 +145,7 @@ impl World {
             tokens: 0,
             requests: 0,
             uses: HashMap::new(),
+            account: Account::new(seed, planted),
             talks: true,
             rate: [5, 40, 200][chaos.dice.below(3)],
             events: BTreeMap::new(),
@@ -179,6 +183,10 @@ impl World {
         self.pass(CHAOS);
         self.calm();
         self.pass(CALM);
+        let (drawn, alone) = self.account.check();
+        self.oracle.counts.drawn += drawn;
+        self.oracle.counts.alone += alone;
+        self.lift_rates();
         self.check_settled();
         if self.is_real {
             self.check_streams();
@@ -301,7 +309,9 @@ impl World {
             answers: Tick::default(),
             drains: false,
             freeze: Freeze::default(),
+            alone: 0,
         });
+        self.feed(node, Input::Rates(self.account.rates()));
         self.drain(node);
         if self.is_real {
             self.wake_cores(node);
@@ -374,7 +384,11 @@ impl World {
             Output::Fetch { slot, from } => self.fetch(node, slot.index(), from),
             Output::Send { to, payload } => self.send(node, to, payload),
             Output::Here(payload) => self.here(node, &payload),
-            Output::Author { key, ask } => self.ask_shard(node, Authoring { key, ask }),
+            Output::Author { key, ask } => {
+                let authoring = Authoring { key, ask };
+                self.granted(node, &authoring);
+                self.ask_shard(node, authoring);
+            }
             Output::Deliver {
                 slot,
                 sequence,
@@ -393,6 +407,8 @@ impl World {
                     self.tell_asker(node, ticket, outcome);
                 }
             }
+            // No control plane is here.
+            Output::Charged { .. } => {}
             Output::Fenced { slot, epoch } => self.fenced(node, slot, epoch),
             Output::Skipped { slot, cause, .. } => {
                 assert_ne!(cause, SkipCause::Unreadable, "all records can be read");

@@ -23,6 +23,7 @@ impl Engine {
     ) {
         let author = Author::new(epoch, is_pinned, self.now.tick);
         self.slots[slot].author = Some(Box::new(author));
+        self.take_bank(slot, epoch);
         self.count_takeover(cause);
     }
 
@@ -92,7 +93,7 @@ impl Engine {
                 AskKind::SendMessage
                 | AskKind::DeleteMessage
                 | AskKind::DisconnectUser
-                | AskKind::Event => self.outputs.push_back(Output::Author { key, ask }),
+                | AskKind::Event => self.admit(key, ask),
             }
         }
         if from == self.me {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::clock::UnixTime;
+use crate::base::rate::Rate;
 use crate::chat::ErrorCode;
 use crate::cluster::here::{About, Facts};
 use crate::cluster::message::Ask;
 use crate::cluster::record::Entry;
-use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence};
+use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Quota, Sequence};
 
 /// Identifies a request to whoever made it; opaque to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +99,17 @@ pub enum Input {
     Reconnected,
     /// What this node says of itself from now on.
     Facts(Facts),
+    /// The account's rates of messages from now on.
+    Rates(MessageRates),
+    /// A call of the API takes from a budget of the account. Its outcome is [`Output::Charged`], within 100 ms.
+    Charge {
+        /// Comes back with the outcome.
+        ticket: Ticket,
+        /// The budget.
+        quota: Quota,
+        /// The account's rate of it.
+        rate: Rate,
+    },
     /// All frames of this log up to here, as far as their rooms are logged, are in this node's archive.
     Archived {
         /// The log.
@@ -118,6 +130,15 @@ pub enum Input {
     Balance,
     /// Time has passed.
     Tick,
+}
+
+/// Rates that all nodes grant together; `None`: not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MessageRates {
+    /// Of `SEND_MESSAGE` of all rooms.
+    pub sends: Option<Rate>,
+    /// Of `DELETE_MESSAGE` of all rooms, and the same again for `DISCONNECT_USER`.
+    pub moderations: Option<Rate>,
 }
 
 /// What became of an append.
@@ -222,6 +243,13 @@ pub enum Output {
         ticket: Ticket,
         /// Its outcome.
         outcome: Outcome,
+    },
+    /// The outcome of [`Input::Charge`].
+    Charged {
+        /// The call.
+        ticket: Ticket,
+        /// Whether it is within the rate.
+        is_granted: bool,
     },
     /// This node is the home in this epoch no more: what its shards hold for rooms of this hash slot by
     /// [`Output::Author`] is dropped without a word, since its origins send it to the next home.

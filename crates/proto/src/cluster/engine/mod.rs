@@ -5,7 +5,7 @@
 //! [`Input::Tick`]. Several inputs before the outputs are taken make fewer and larger messages.
 //!
 //! Its parts, by what they decide: `log` what is read, `append` what is appended, `home` requests to this node,
-//! `origin` requests of this node, `presence` who is there and who takes over.
+//! `origin` requests of this node, `presence` who is there and who takes over, `purse` the account's rates.
 
 mod append;
 mod home;
@@ -14,6 +14,7 @@ mod io;
 mod log;
 mod origin;
 mod presence;
+mod purse;
 mod slot;
 mod status;
 
@@ -24,13 +25,14 @@ use bytes::Bytes;
 
 pub use inherit::LogsEstate;
 pub use io::{
-    AppendOutcome, EngineSettings, FetchFrom, Fetched, Input, Outcome, Output, RequestKey,
-    SkipCause, Ticket,
+    AppendOutcome, EngineSettings, FetchFrom, Fetched, Input, MessageRates, Outcome, Output,
+    RequestKey, SkipCause, Ticket,
 };
 pub use status::{Counts, PeerStatus, SlotStatus, Status};
 
 use super::message::{Message, MessageContent};
 use super::peers::Peers;
+use super::purse::{Bank, Purse};
 use super::{Epoch, HashSlot, Incarnation};
 use crate::base::clock::{Now, Tick};
 use crate::base::id::RoomId;
@@ -67,6 +69,10 @@ pub struct Engine {
     // Bytes of entries that wait for the log.
     authored_bytes: usize,
     counts: Counts,
+    rates: MessageRates,
+    purse: Purse<purse::Waiter>,
+    // The account's budgets, while this node is the home of hash slot 0.
+    bank: Bank,
 }
 
 impl Engine {
@@ -99,6 +105,9 @@ impl Engine {
             kept_bytes: 0,
             authored_bytes: 0,
             counts: Counts::default(),
+            rates: MessageRates::default(),
+            purse: Purse::default(),
+            bank: Bank::default(),
             settings,
         }
     }
@@ -127,6 +136,12 @@ impl Engine {
             Input::Interrupted => self.interrupted(),
             Input::Reconnected => self.here(),
             Input::Facts(facts) => self.set_facts(facts),
+            Input::Rates(rates) => self.set_rates(rates),
+            Input::Charge {
+                ticket,
+                quota,
+                rate,
+            } => self.charge(quota, rate, purse::Waiter::Call(ticket)),
             Input::Archived { slot, sequence } => self.archived(slot, sequence),
             Input::Drain(is_draining) => self.drain(is_draining),
             Input::Move { slot, to } => self.move_slot(slot, to, true),
@@ -139,7 +154,9 @@ impl Engine {
     /// Returns what to do next; `None`: nothing until the next input or [`Engine::due`].
     pub fn next_output(&mut self) -> Option<Output> {
         while self.outputs.is_empty() {
-            if let Some(slot) = self.dirty.pop() {
+            if self.purse.has_work(self.now.tick) {
+                self.settle();
+            } else if let Some(slot) = self.dirty.pop() {
                 self.slots[slot].is_dirty = false;
                 self.work(slot);
             } else if self.is_rebalance_due {
@@ -158,6 +175,7 @@ impl Engine {
             Some(self.here_due),
             Some(self.probe_due),
             self.silence_due,
+            self.purse.due(),
             timer,
         ];
         all.into_iter().flatten().min()
@@ -189,6 +207,7 @@ impl Engine {
         } else if self.silence_due.is_some_and(|due| due <= now) {
             self.look();
         }
+        self.purse.expire(now);
         if self.probe_due <= now {
             self.send_probe();
         }
@@ -255,6 +274,12 @@ impl Engine {
             MessageContent::Suspect { incarnation } => self.suspect(incarnation, false),
             MessageContent::Move { slot, to } => self.move_slot(slot, to, false),
             MessageContent::Balance => self.balance(false),
+            MessageContent::Draw {
+                epoch,
+                number,
+                wishes,
+            } => self.serve_draw(from, (epoch, number), &wishes),
+            MessageContent::Grant { number, grants } => self.was_granted(number, &grants),
         }
     }
 

@@ -117,6 +117,7 @@ impl Engine {
 
     /// Brokers say that nobody takes messages for a process.
     pub(super) fn no_responders(&mut self, incarnation: Incarnation) {
+        self.purse.is_gone(incarnation, self.now.tick);
         self.suspect(incarnation, true);
     }
 
@@ -145,6 +146,16 @@ impl Engine {
         for to in others {
             self.send(to, content.clone());
         }
+    }
+
+    /// Viewers of the other nodes that live, as these have said last.
+    pub fn viewers_elsewhere(&self) -> u64 {
+        let now = self.now.tick;
+        let others = self.peers.all().iter().map(|peer| &peer.here);
+        let live = others.filter(|here| {
+            here.incarnation != self.me && self.peers.is_live(here.incarnation, now)
+        });
+        live.map(|here| here.facts.viewers).sum()
     }
 
     /// What this node says of itself changes.

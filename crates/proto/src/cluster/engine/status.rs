@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::base::clock::Tick;
 use crate::cluster::here::Here;
-use crate::cluster::{Epoch, Incarnation, Sequence};
+use crate::cluster::{Epoch, Incarnation, PurseCounts, Sequence};
 
 /// What operators see.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub struct Status {
     pub is_heard: bool,
     /// Sums since the start.
     pub counts: Counts,
+    /// Sums since the start, of the account's rates.
+    pub purse: PurseCounts,
 }
 
 /// One hash slot, as this node knows it.
@@ -120,6 +122,7 @@ impl Engine {
             probe: self.probe,
             is_heard: self.peers.heard_since(now).is_some(),
             counts: self.counts,
+            purse: self.purse.counts,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::chat::ErrorCode;
 use crate::cluster::here::{About, Facts, Here};
 use crate::cluster::message::{Ask, AskKind, AskTexts, Message, MessageContent};
 use crate::cluster::record::{BatchRecord, Content, Entry, Eviction, Record};
-use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence, WireFault};
+use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Quota, Sequence, WireFault, Wish};
 
 fn records() -> Vec<Record> {
     let home = Incarnation::new(0xABCD);
@@ -95,6 +95,20 @@ fn messages() -> Vec<Message> {
             to: Incarnation::new(6),
         },
         MessageContent::Balance,
+        MessageContent::Draw {
+            epoch,
+            number: 9,
+            wishes: vec![Wish {
+                quota: Quota::operation(3),
+                per_second: 200,
+                spent: 1,
+                wanted: 5,
+            }],
+        },
+        MessageContent::Grant {
+            number: 9,
+            grants: vec![(Quota::SENDS, 4)],
+        },
     ];
     let from = Incarnation::new(1);
     contents.map(|content| Message { from, content }).into()

@@ -189,7 +189,7 @@ impl Single {
                 | Output::Fenced { slot, .. }
                 | Output::Skipped { slot, .. } => *slot == self.slot,
                 Output::Author { key, .. } => key.slot == self.slot,
-                Output::Send { .. } | Output::Told { .. } => true,
+                Output::Send { .. } | Output::Told { .. } | Output::Charged { .. } => true,
                 Output::Here(_) => false,
             };
             if is_ours {

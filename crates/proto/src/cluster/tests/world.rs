@@ -10,7 +10,8 @@ use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::id::{FrameId, RoomId};
 use crate::chat::ErrorCode;
 use crate::cluster::engine::{
-    AppendOutcome, Engine, EngineSettings, FetchFrom, Fetched, Input, Outcome, Output, Ticket,
+    AppendOutcome, Engine, EngineSettings, FetchFrom, Fetched, Input, MessageRates, Outcome,
+    Output, Ticket,
 };
 use crate::cluster::here::{About, Facts};
 use crate::cluster::message::{Ask, AskKind, AskTexts};
@@ -69,6 +70,12 @@ pub(super) struct World {
     pub told: HashMap<Ticket, Outcome>,
     pub asked: HashMap<Ticket, (usize, Incarnation, HashSlot, FrameId, Tick)>,
     pub refuse: u32,
+    /// When requests went to shards.
+    pub authored: Vec<Tick>,
+    /// Calls of the API, and whether they are within their rate.
+    pub charged: Vec<(Ticket, bool)>,
+    /// Of the account.
+    pub rates: MessageRates,
     last: u64,
     events: BinaryHeap<Reverse<(Tick, u64, usize)>>,
     payloads: HashMap<usize, Event>,
@@ -97,6 +104,9 @@ impl World {
             told: HashMap::new(),
             asked: HashMap::new(),
             refuse: 0,
+            authored: Vec::new(),
+            charged: Vec::new(),
+            rates: MessageRates::default(),
             last: 0,
             events: BinaryHeap::new(),
             payloads: HashMap::new(),
@@ -128,6 +138,7 @@ impl World {
             ..Facts::default()
         };
         engine.input(Input::Facts(facts), self.now);
+        engine.input(Input::Rates(self.rates), self.now);
         Node {
             engine,
             delivered: HashMap::new(),
@@ -272,6 +283,7 @@ impl World {
                 }
             }
             Output::Author { key, ask } => {
+                self.authored.push(self.now.tick);
                 let at = self.after(0..2);
                 let input = if self.chance(self.refuse) {
                     let (code, text) = (ErrorCode::TooManyRequests, "rate".into());
@@ -312,6 +324,7 @@ impl World {
                 let before = self.told.insert(ticket, outcome);
                 assert_eq!(before, None, "{ticket:?} was told twice");
             }
+            Output::Charged { ticket, is_granted } => self.charged.push((ticket, is_granted)),
             Output::Fenced { slot, epoch } => self.nodes[node].fenced.push((slot, epoch)),
             Output::Skipped { .. } => self.nodes[node].skipped += 1,
         }
