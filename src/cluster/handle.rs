@@ -12,6 +12,7 @@ use super::fault::ClusterFault;
 use super::state::{State, Unready};
 use crate::clock::Clock;
 use crate::exposition::Exposition;
+use crate::shard::cluster::Search;
 use uproar_proto::base::limits::{CLUSTER_ANSWER_MAX, CLUSTER_SILENT};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::cluster::engine::{LogsEstate, MessageRates, Status};
@@ -24,6 +25,7 @@ pub struct Cluster {
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) state: Arc<ArcSwap<State>>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) searches: watch::Receiver<Vec<Search>>,
     pub(super) clock: Clock,
     pub(super) me: Incarnation,
     pub(super) token_life: Duration,
@@ -134,6 +136,11 @@ impl Cluster {
         self.state.load().ready(self.clock.now().tick)
     }
 
+    /// The newest search of each shard for rooms that it does not know; it changes with each one.
+    pub fn searches(&self) -> watch::Receiver<Vec<Search>> {
+        self.searches.clone()
+    }
+
     /// Everything that is known now; `None` if the thread does not answer for 3 s.
     pub async fn status(&self) -> Option<Snapshot> {
         let (answer, answered) = oneshot::channel();
@@ -158,6 +165,11 @@ impl Cluster {
     /// Adds what the control plane knows of this node to its signs of life.
     pub fn tell(&self, facts: RegistryFacts) {
         self.order(Order::Facts(facts));
+    }
+
+    /// Number of nodes that are alive, this one included.
+    pub fn live_nodes(&self) -> usize {
+        self.state.load().figures.nodes.max(1)
     }
 
     /// The account's rates of messages from now on, of all nodes together.

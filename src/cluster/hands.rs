@@ -10,6 +10,7 @@ use super::handle::{Order, Phase};
 use super::settings::ClusterSettings;
 use super::state::State;
 use crate::clock::Clock;
+use crate::shard::cluster::Search;
 use crate::shard::mesh::ClusterEnd;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::{ShardSettings, SharedBudgets};
@@ -44,4 +45,6 @@ pub(super) struct Hands {
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) state: Arc<ArcSwap<State>>,
     pub(super) phase: watch::Sender<Phase>,
+    /// The newest search of each shard.
+    pub(super) searches: watch::Sender<Vec<Search>>,
 }

@@ -87,11 +87,17 @@ pub fn start(
     let me = Incarnation::new(u64::from_le_bytes(random::bytes()?));
     let (sender, orders) = mpsc::unbounded_channel();
     let (phase_sender, phase) = watch::channel(Phase::Beginning);
-    let state = Arc::<ArcSwap<State>>::default();
+    let (search_sender, searches) = watch::channel(vec![0; shards.len()]);
+    let servers = settings.cluster.servers.join(", ");
+    let state = Arc::new(ArcSwap::from_pointee(State {
+        waits: Some(format!("{servers} have not answered yet")),
+        ..State::default()
+    }));
     let cluster = Cluster {
         orders: sender,
         state: Arc::clone(&state),
         phase,
+        searches,
         clock,
         me,
         token_life: settings.cluster.token_life,
@@ -108,6 +114,7 @@ pub fn start(
         orders,
         state,
         phase: phase_sender,
+        searches: search_sender,
     };
     let thread = spawn(hands, move || bell.press(), supervisor)?;
     Ok(ClusterThread { cluster, thread })

@@ -11,6 +11,8 @@ use uproar_proto::cluster::engine::Counts;
 /// A node's view.
 #[derive(Debug, Clone, Default)]
 pub struct State {
+    /// Before its brokers have answered: why they have not.
+    pub waits: Option<String>,
     /// Round trip of the newest probe through the home and the log of some hash slot, and when it came back.
     pub probe: Option<(Duration, Tick)>,
     /// How far this machine's clock is ahead of the brokers', in nanoseconds, below 0 if it is behind; as the median of
@@ -51,6 +53,9 @@ pub(super) struct Figures {
 /// Why viewers are not welcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unready {
+    /// No broker has answered since the start.
+    #[error("this node waits for its brokers: {0}")]
+    Waiting(String),
     /// No probe came back lately.
     #[error(
         "no message went through the cluster and back for {for_s} s: this node, its brokers, or homes of rooms do not work"
@@ -84,6 +89,9 @@ pub enum Unready {
 impl State {
     /// Whether viewers are welcome.
     pub(super) fn ready(&self, now: Tick) -> Result<(), Unready> {
+        if let Some(cause) = &self.waits {
+            return Err(Unready::Waiting(cause.clone()));
+        }
         if let Some(what) = &self.unfit {
             return Err(Unready::Broker(what.clone()));
         }

@@ -234,6 +234,18 @@ impl Registry {
         }
     }
 
+    /// Whether every room that exists now, on any node, is known to the shards; ready once that is so, or too late.
+    pub async fn shards_know_all_rooms(&self) -> bool {
+        let Some(replica) = self.replica() else {
+            return true;
+        };
+        if replica.barrier().await.is_err() {
+            return false;
+        }
+        let settled = replica.in_time(replica.settled(replica.applied()));
+        settled.await.is_ok()
+    }
+
     /// Ready once this node is current.
     pub async fn current(&self) {
         if let Some(replica) = self.replica() {

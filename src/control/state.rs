@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,11 +18,15 @@ use super::phase::PhaseSetter;
 use super::registry::{Registry, Standing};
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unready};
 use crate::exposition::Exposition;
+use crate::shard::cluster::Search;
+use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
 use crate::supervisor::Supervisor;
+use tokio::sync::watch;
+use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
 use uproar_proto::cluster::engine::MessageRates;
 
 /// Settings the control plane starts with.
@@ -109,6 +114,24 @@ impl Control {
         (self.registry.standing(), self.registry.revision())
     }
 
+    /// Answers the shards' searches for rooms, as long as the server runs: behind a barrier, which all of them share.
+    pub async fn answer_searches(&self, mut searches: watch::Receiver<Vec<Search>>) -> Infallible {
+        let mut answered = vec![0; self.gateway.shard_count()];
+        loop {
+            // Its sender is the cluster's thread, whose end ends the process.
+            let _ended = searches.changed().await;
+            let asked = searches.borrow_and_update().clone();
+            if self.registry.shards_know_all_rooms().await {
+                for (shard, search) in asked.into_iter().enumerate() {
+                    if std::mem::replace(&mut answered[shard], search) < search {
+                        self.gateway.tell(shard, Command::Searched(search));
+                    }
+                }
+            }
+            tokio::time::sleep(UNKNOWN_ROOM_SEARCH).await;
+        }
+    }
+
     /// Ready once the registry is current.
     pub async fn registry_current(&self) {
         self.registry.current().await;
@@ -135,6 +158,24 @@ impl Control {
             // Its thread stands still.
             None => self.throttle.take(operation, now),
         }
+    }
+
+    /// Whether viewers are welcome as far as the cluster goes, if there is one.
+    pub(super) fn is_clustered_well(&self) -> Result<(), String> {
+        let cluster = self.settings.cluster.as_ref();
+        let ready = cluster.map_or(Ok(()), Cluster::ready);
+        if let Err(waiting @ Unready::Waiting(_)) = ready {
+            return Err(waiting.to_string());
+        }
+        if let Standing::Stale(reason) = self.registry.standing() {
+            return Err(reason.to_string());
+        }
+        ready.map_err(|unready| unready.to_string())
+    }
+
+    /// What a node of a cluster waits for, if it does.
+    pub fn waits_for(&self) -> Option<String> {
+        self.is_clustered_well().err()
     }
 
     /// On a node of a cluster: the longest life of a token whose use the cluster is sure to remember.

@@ -95,6 +95,12 @@ impl Drains {
         }
     }
 
+    /// The server is open for viewers; it is not ready for all that while a drain goes on.
+    pub(super) fn opened(&self) {
+        let serves = self.progress.state() == DrainState::Serving;
+        self.ready.store(serves, Ordering::Release);
+    }
+
     /// Decides about an order: its plan, or why not.
     pub(super) fn plan(&self, order: &DrainOrder) -> Result<Plan, Refusal> {
         for (name, seconds) in [("notice_s", order.notice_s), ("over_s", order.over_s)] {

@@ -87,8 +87,12 @@ impl Heartbeat {
         }
     }
 
-    /// Writes the file now, unless the disk stalls: for a stop, before anybody is cut.
+    /// Writes the file now if it was written before, unless the disk stalls: for a stop, before anybody is cut.
     pub(super) async fn last(&mut self, control: &Control) {
+        // A server that was never open has held nobody: those of the last one are still to come.
+        if self.written.is_none() && !self.failing {
+            return;
+        }
         let _stalled = timeout(HEARTBEAT_INTERVAL, self.beat(control)).await;
     }
 

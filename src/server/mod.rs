@@ -13,6 +13,7 @@ mod keys;
 mod listeners;
 mod node;
 mod notify;
+mod opening;
 mod operator;
 mod orders;
 mod pem;

@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use super::StartError;
 use super::cluster::{ClusterOrders, Node};
-use super::process::Signals;
 use crate::clock::Clock;
 use crate::cluster::bucket::BucketEnd;
 use crate::cluster::{self, Cluster, ClusterThread, NodeSettings};
@@ -66,38 +65,33 @@ pub(super) fn of(cluster: Option<&Cluster>, settings: &Settings, clock: Clock) -
     }))
 }
 
-/// Waits until the node follows every log, and has every room and key of the cluster. Returns whether it does: a signal to
-/// stop ends the wait. In a succession another process serves: it is not waited for long.
+/// Waits until the node follows every log, and has every room and key of the cluster: as long as its brokers take.
 ///
 /// # Errors
 ///
 /// Something that waiting does not mend.
-pub(super) async fn begun(
-    cluster: Option<&Cluster>,
-    (control, is_succession): (&Control, bool),
-    signals: &mut Signals,
-) -> Result<bool, StartError> {
-    let Some(cluster) = cluster else {
-        return Ok(!signals.is_stop_requested().await);
-    };
-    let begun = async {
-        cluster.begun().await.map_err(StartError::Cluster)?;
-        let current = control.registry_current();
-        if !is_succession {
-            current.await;
-        } else if timeout(CLUSTER_STANDBY_MAX, current).await.is_err() {
-            let cause = match control.registry_standing().0 {
-                Standing::Stale(cause) => cause,
-                Standing::Current => "it came too late".into(),
-            };
-            return Err(StartError::TakeOver(format!(
-                "this node has not the cluster's registry within {CLUSTER_STANDBY_MAX:?}: {cause}"
-            )));
-        }
-        Ok(true)
-    };
-    tokio::select! {
-        begun = begun => begun,
-        () = signals.stop_requested() => Ok(false),
+pub(super) async fn begun(cluster: &Cluster, control: &Control) -> Result<(), StartError> {
+    cluster.begun().await.map_err(StartError::Cluster)?;
+    control.registry_current().await;
+    Ok(())
+}
+
+/// The same while another process serves as this node until this one takes over: it is not waited for long.
+///
+/// # Errors
+///
+/// As [`begun`], or it took too long.
+pub(super) async fn begun_in_time(cluster: &Cluster, control: &Control) -> Result<(), StartError> {
+    cluster.begun().await.map_err(StartError::Cluster)?;
+    let current = control.registry_current();
+    if timeout(CLUSTER_STANDBY_MAX, current).await.is_err() {
+        let cause = match control.registry_standing().0 {
+            Standing::Stale(cause) => cause,
+            Standing::Current => "it came too late".into(),
+        };
+        return Err(StartError::TakeOver(format!(
+            "this node has not the cluster's registry within {CLUSTER_STANDBY_MAX:?}: {cause}"
+        )));
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -39,6 +40,8 @@ struct Manager {
     address: SocketAddrUnix,
     // How often it wants to hear that the server lives.
     watchdog: Option<Duration>,
+    // Whether it was told that the service is started.
+    is_told: AtomicBool,
 }
 
 /// What happens while the manager's queue is full.
@@ -80,6 +83,7 @@ impl Notifier {
             socket,
             address,
             watchdog,
+            is_told: AtomicBool::new(false),
         }))))
     }
 
@@ -88,9 +92,17 @@ impl Notifier {
         self.0.is_some()
     }
 
-    /// Viewers can connect; also after a reload, and after [`Notifier::stopping`] was taken back.
+    /// Viewers can connect: the start is over.
     pub(super) fn ready(&self) {
+        if let Some(manager) = &self.0 {
+            manager.is_told.store(true, Ordering::Relaxed);
+        }
         self.send("READY=1", Wait::ForRoom);
+    }
+
+    fn is_told(&self) -> bool {
+        let manager = self.0.as_ref();
+        manager.is_some_and(|manager| manager.is_told.load(Ordering::Relaxed))
     }
 
     /// One line for people, shown by `systemctl status`.
@@ -98,8 +110,18 @@ impl Notifier {
         self.send(&format!("STATUS={}", one_line(line)), Wait::Never);
     }
 
-    /// A reload has begun; [`Notifier::ready`] ends it.
+    /// The reload is over. A start is not over by it.
+    pub(super) fn reloaded(&self) {
+        if self.is_told() {
+            self.ready();
+        }
+    }
+
+    /// A reload has begun; [`Notifier::reloaded`] ends it. During a start the manager is told nothing.
     pub(super) fn reloading(&self) {
+        if !self.is_told() {
+            return;
+        }
         let now = clock::monotonic_micros();
         let message = format!("RELOADING=1\nMONOTONIC_USEC={now}");
         self.send(&message, Wait::ForRoom);

@@ -73,8 +73,10 @@ pub(super) fn follow(
         data_dir: data_dir.to_owned(),
         ring: keyring_path(data_dir),
     };
-    let (follows, tells) = (Rc::clone(control), Rc::clone(control));
+    let (follows, tells, finds) = (Rc::clone(control), Rc::clone(control), Rc::clone(control));
+    let searches = cluster.searches();
     tokio::task::spawn_local(async move { match follows.follow(places).await {} });
+    tokio::task::spawn_local(async move { match finds.answer_searches(searches).await {} });
     tokio::task::spawn_local(async move { match tell(&tells, &cluster, &keyring).await {} });
 }
 

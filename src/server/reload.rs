@@ -113,7 +113,7 @@ impl Reload {
         let mut state = self.state.lock().await;
         state.live.notifier.reloading();
         let outcome = state.run().await;
-        state.live.notifier.ready();
+        state.live.notifier.reloaded();
         self.reloads.count(&outcome);
         match &outcome {
             Ok(changed) => changed.log(),

@@ -1,11 +1,13 @@
 //! The control thread from its start to the server's end.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -14,6 +16,7 @@ use super::admin::AdminSocket;
 use super::drain::{Drains, Progress};
 use super::listeners::Listeners;
 use super::notify::Notifier;
+use super::opening::{Addresses, Doors};
 use super::operator::Operator;
 use super::orders::{Ended, Orders, Subjects};
 use super::preflight::Directory;
@@ -23,11 +26,11 @@ use super::reload::{self, Reload};
 use super::succession::Succession;
 use super::tls::LiveTls;
 use super::upgrade::{self, Files, Handed, Upgrade};
-use super::vitals::Vitals;
+use super::vitals::{Opened, Vitals};
 use super::{ChosenIo, Ready, StartError, demo, node, registry};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterThread};
-use crate::config::{DEV_ROOM, DEV_ROOM_ID, Running, Settings};
+use crate::config::{Running, Settings};
 use crate::control::access::Keys;
 use crate::control::archive::{Archive, ArchiveThread};
 use crate::control::registry::Registry;
@@ -40,7 +43,6 @@ use crate::shard::handshake::LiveKeyring;
 use crate::shard::mesh::{ReviewReceivers, Shards};
 use crate::shard::metrics;
 use crate::supervisor::Supervisor;
-use uproar_proto::base::id::RoomId;
 
 /// Everything the control thread needs.
 pub(super) struct Serving {
@@ -144,24 +146,18 @@ impl Serving {
         let to_threads = (gateway.clone(), archive, cluster.clone());
         let keyring = Arc::clone(&self.keyring);
         let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
+        let take_overs = Rc::clone(&upgrade.figures);
         registry::follow(&plane.control, cluster.as_ref(), &data_dir, keyring);
-        let begun = succession.begun(cluster.as_ref(), &plane.control, &mut signals);
-        if !begun.await? {
-            tracing::info!("stopped before anybody was accepted");
-            return Ok(Ended::Drained);
-        }
-        let room = ready_room(&plane.control, plane.pages.as_deref(), listener.address).await?;
+        let (opened, is_opened) = oneshot::channel();
+        let doors = Doors {
+            control: Rc::clone(&plane.control),
+            drains: Rc::clone(&plane.drains),
+            pages: plane.pages.clone(),
+            gateway: gateway.clone(),
+            addresses: listener.addresses(shards.address),
+            opened,
+        };
         let receivers = shards.reviews.take().expect("it is taken once");
-        let taken_over = succession
-            .take_over((&gateway, cluster.as_ref()), clock, &upgrade.figures)
-            .await;
-        // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
-        let _late = gateway.turn_doors(true, Duration::ZERO).await;
-        plane.drains.ready.store(true, Ordering::Release);
-        // What `on_ready` tells people has not changed.
-        let on_ready = taken_over.is_none().then_some(on_ready);
-        listener.announce(shards.address, room, on_ready);
-        plane.vitals.ready(&plane.control, taken_over.is_some());
         let subjects = Subjects {
             supervisor,
             reload: Rc::clone(&plane.reload),
@@ -176,13 +172,33 @@ impl Serving {
                 cluster: of_cluster,
             },
         };
-        if let Some(taken_over) = taken_over {
-            tokio::task::spawn_local(taken_over.serving());
-        }
+        let opening: Pin<Box<dyn Future<Output = Result<Infallible, StartError>> + '_>> =
+            if let Some(cluster) = cluster.clone().filter(|_| !succession.is_one()) {
+                // Brokers may take hours: meanwhile this node answers who asks how it is, and obeys.
+                Box::pin(async move {
+                    node::begun(&cluster, &doors.control).await?;
+                    succession.load();
+                    doors.open(None, Some(on_ready)).await?;
+                    pending().await
+                })
+            } else {
+                let begun = succession.begun(cluster.as_ref(), &plane.control, &mut signals);
+                if !begun.await? {
+                    tracing::info!("stopped before anybody was accepted");
+                    return Ok(Ended::Drained);
+                }
+                let threads = (&doors.gateway, cluster.as_ref());
+                let taken_over = succession.take_over(threads, clock, &take_overs).await;
+                // What `on_ready` tells people has not changed.
+                let on_ready = taken_over.is_none().then_some(on_ready);
+                doors.open(taken_over, on_ready).await?;
+                Box::pin(pending())
+            };
         let (stop, stopped) = oneshot::channel();
         let orders = follow_orders(signals, &data_dir, subjects, stop);
+        let running = (orders, stopped, opening);
         plane
-            .run(listener, receivers, (orders, stopped), clock)
+            .run(listener, (receivers, is_opened), running, clock)
             .await
     }
 
@@ -315,8 +331,12 @@ impl Plane {
     async fn run(
         mut self,
         listener: ControlListener,
-        receivers: ReviewReceivers,
-        (orders, stopped): (impl Future<Output = Ended>, oneshot::Receiver<()>),
+        (receivers, opened): (ReviewReceivers, oneshot::Receiver<Opened>),
+        (orders, stopped, opening): (
+            impl Future<Output = Ended>,
+            oneshot::Receiver<()>,
+            impl Future<Output = Result<Infallible, StartError>>,
+        ),
         clock: Clock,
     ) -> Result<Ended, StartError> {
         let ControlListener { listener, tls, .. } = listener;
@@ -326,8 +346,9 @@ impl Plane {
         let served = tokio::select! {
             served = serving => served.map(|()| Ended::Drained).map_err(StartError::Runtime),
             at_once = orders => Ok(at_once),
+            Err(failed) = opening => Err(failed),
             never = self.reload.watch(clock) => match never {},
-            never = self.vitals.run(&control) => match never {},
+            never = self.vitals.run(&control, opened) => match never {},
             failed = self.reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },
@@ -377,45 +398,15 @@ async fn follow_orders(
     }
 }
 
-/// Makes the room of `uproar dev`, and returns its ARN.
-async fn ready_room(
-    control: &Rc<Control>,
-    pages: Option<&demo::Demo>,
-    address: SocketAddr,
-) -> Result<Option<String>, StartError> {
-    let Some(pages) = pages else {
-        return Ok(None);
-    };
-    let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
-    let arn = control
-        .ready_room(id, DEV_ROOM)
-        .await
-        .map_err(|fault| StartError::Room(format!("{fault:?}")))?;
-    pages.set_room(&arn, address);
-    Ok(Some(arn))
-}
-
 impl ControlListener {
-    /// Tells the caller of the start both addresses, and logs them.
-    fn announce(
-        &self,
-        messaging: SocketAddr,
-        room: Option<String>,
-        on_ready: Option<impl FnOnce(&Ready)>,
-    ) {
-        let (tls, control_tls) = (self.messaging_tls, self.tls.is_some());
-        if let Some(on_ready) = on_ready {
-            on_ready(&Ready {
-                messaging,
-                control: self.address,
-                messaging_tls: tls,
-                control_tls,
-                room,
-                io: self.io.clone(),
-            });
+    fn addresses(&self, messaging: SocketAddr) -> Addresses {
+        Addresses {
+            messaging,
+            control: self.address,
+            messaging_tls: self.messaging_tls,
+            control_tls: self.tls.is_some(),
+            io: self.io.clone(),
         }
-        let io = self.io.kind.name();
-        tracing::info!(%messaging, control = %self.address, tls, control_tls, io, "ready");
     }
 }
 

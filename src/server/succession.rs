@@ -23,19 +23,35 @@ pub(super) struct Succession {
 }
 
 impl Succession {
+    /// Whether another process serves until this one takes over.
+    pub(super) fn is_one(&self) -> bool {
+        self.handed.is_some()
+    }
+
+    /// Reads the files that the process before has left, which is gone.
+    pub(super) fn load(self) {
+        self.files.load();
+    }
+
     /// Waits until this process could serve; a process that serves until then is told why it cannot. Returns whether it
     /// could: a signal to stop ends the wait.
     ///
     /// # Errors
     ///
-    /// See [`node::begun`].
+    /// See [`node::begun_in_time`].
     pub(super) async fn begun(
         &self,
         cluster: Option<&Cluster>,
         control: &Control,
         signals: &mut Signals,
     ) -> Result<bool, StartError> {
-        let begun = node::begun(cluster, (control, self.handed.is_some()), signals).await;
+        let Some(cluster) = cluster else {
+            return Ok(!signals.is_stop_requested().await);
+        };
+        let begun = tokio::select! {
+            begun = node::begun_in_time(cluster, control) => begun.map(|()| true),
+            () = signals.stop_requested() => Ok(false),
+        };
         begun.inspect_err(|error| {
             if let Some(handed) = &self.handed {
                 handed.give_up(error);

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::drain::Progress;
+use super::drain::{DrainState, Progress};
 use super::heartbeat::Heartbeat;
 use super::notify::Notifier;
 use crate::config::Settings;
@@ -18,6 +19,17 @@ use crate::supervisor::Supervisor;
 
 /// Interval of the status line. It is for people, who look rarely; an unchanged one is not repeated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A start that waits for its cluster's brokers asks the service manager for more time this often, and for this much: several
+/// times what is lost if one request is.
+const START_LOOK: Duration = Duration::from_secs(10);
+const START_EXTENSION: Duration = Duration::from_mins(1);
+
+/// Viewers can connect.
+pub(super) struct Opened {
+    /// The process before has handed its viewers over.
+    pub(super) is_handed_over: bool,
+}
 
 /// What tells others that the server lives.
 pub(super) struct Vitals {
@@ -42,21 +54,29 @@ impl Vitals {
         }
     }
 
-    /// Viewers can connect: those that the last server here held get their tokens, unless it has handed them over,
-    /// and the manager is told.
-    pub(super) fn ready(&self, control: &Control, handed_over: bool) {
-        if !handed_over {
-            self.heartbeat.credit(control);
-        }
-        self.notifier.ready();
-    }
-
-    /// Gives the signs as long as the server runs.
-    pub(super) async fn run(&mut self, control: &Control) -> Infallible {
+    /// Gives the signs as long as the server runs. Once it is `opened` viewers can connect: those that the last server here
+    /// held get their tokens, unless it has handed them over, and the manager is told.
+    pub(super) async fn run(
+        &mut self,
+        control: &Control,
+        opened: oneshot::Receiver<Opened>,
+    ) -> Infallible {
+        let heartbeat = &mut self.heartbeat;
+        let notifier = &self.notifier;
+        let beating = async {
+            let Ok(Opened { is_handed_over }) = starting(notifier, opened).await else {
+                return pending().await;
+            };
+            if !is_handed_over {
+                heartbeat.credit(control);
+            }
+            notifier.ready();
+            heartbeat.run(control).await
+        };
         tokio::select! {
-            never = say_status(&self.notifier, &self.progress) => never,
-            never = feed_watchdog(&self.notifier, &self.supervisor) => never,
-            never = self.heartbeat.run(control) => never,
+            never = beating => never,
+            never = say_status(notifier, control, &self.progress) => never,
+            never = feed_watchdog(notifier, &self.supervisor) => never,
         }
     }
 
@@ -67,13 +87,31 @@ impl Vitals {
     }
 }
 
-async fn say_status(notifier: &Notifier, progress: &Progress) -> Infallible {
+/// Waits until the server is open; meanwhile the manager hears that the start takes longer.
+async fn starting(
+    notifier: &Notifier,
+    mut opened: oneshot::Receiver<Opened>,
+) -> Result<Opened, oneshot::error::RecvError> {
+    loop {
+        tokio::select! {
+            biased;
+            opened = &mut opened => return opened,
+            () = sleep(START_LOOK) => notifier.extend_timeout(START_EXTENSION),
+        }
+    }
+}
+
+async fn say_status(notifier: &Notifier, control: &Control, progress: &Progress) -> Infallible {
     if !notifier.is_there() {
         return pending().await;
     }
     let mut said = String::new();
     loop {
-        let line = progress.line();
+        let waits = control.waits_for();
+        let line = match waits.filter(|_| progress.state() == DrainState::Serving) {
+            Some(reason) => format!("not ready: {reason}"),
+            None => progress.line(),
+        };
         if line != said {
             notifier.status(&line);
             said = line;

@@ -69,7 +69,13 @@ pub enum ToCluster {
     Quiet(u32),
     /// The freeze of this number is over without a hand-over: the thread goes on.
     Thawed(u32),
+    /// Connections wait for rooms that this shard does not know: answered by [`Command::Searched`](super::command::Command)
+    /// once it knows all rooms that exist now. One question of a shard at a time.
+    Search(Search),
 }
+
+/// Number of a shard's question whether rooms exist that it does not know; newer ones are greater.
+pub type Search = u64;
 
 /// What waits is bounded: requests and connections by the shard's tables of them, answers by the requests that
 /// the engine has taken.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::carry::CarryFault;
-use super::cluster::FromCluster;
+use super::cluster::{FromCluster, Search};
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
 use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
@@ -345,6 +345,8 @@ pub enum Command<S> {
     Spooled(u32),
     /// From the cluster.
     Cluster(Box<FromCluster>),
+    /// From the control thread: all rooms that existed when the shard asked this were put before.
+    Searched(Search),
     /// From the control thread: accept connections, or stop accepting.
     Doors(Doors),
     /// From the control thread: take these settings over.

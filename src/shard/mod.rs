@@ -16,6 +16,7 @@ pub mod core;
 mod detour;
 pub mod doorbell;
 pub mod durability;
+mod early;
 pub mod estate;
 pub mod export;
 pub mod gateway;

@@ -216,6 +216,43 @@ fn parked_handshakes_are_bounded() {
     assert!(world.viewers().is_empty());
 }
 
+/// Goal: a connection to a room that its node does not know waits until the node knows all rooms, whoever made them, and is
+/// then let in or refused at once; many share one search, those that come meanwhile the next; without an answer they
+/// are refused as unconfirmed, and beyond the bound at once.
+#[test]
+fn connections_wait_for_their_room() {
+    let mut world = World::new(None);
+    for _ in 0..3 {
+        world.present_new(0);
+    }
+    world.turns(3);
+    assert_eq!(world.searches.len(), 1, "one for all");
+    world.present_new(0);
+    world.present_new(0);
+    world.turns(3);
+    assert_eq!(world.searches.len(), 1, "one at a time");
+    assert_eq!(world.home_shard(0).rejected, [AdmitError::Busy], "four may");
+    world.searched();
+    world.turns(3);
+    let rejected = &mut world.home_shard(0).rejected;
+    assert_eq!(rejected[1..], [AdmitError::NoSuchRoom; 3]);
+    rejected.clear();
+    assert_eq!(world.searches.len(), 2, "the fourth came later");
+    world.put_room(0, room_settings());
+    world.turns(4);
+    assert_eq!(world.viewers().len(), 1, "its room came");
+    world.searched();
+    world.turns(1);
+    assert!(world.home_shard(0).rejected.is_empty());
+
+    world.present_new(1);
+    world.turns(2);
+    assert_eq!(world.searches.len(), 3);
+    world.pass(UNKNOWN_ROOM_WAIT);
+    world.turns(1);
+    assert_eq!(world.home_shard(1).rejected, [AdmitError::Unconfirmed]);
+}
+
 /// Goal: the home reviews for all nodes: a denial reaches the sender on its own one, allowed messages keep the order
 /// of their arrival whatever the order of verdicts.
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rtrb::Consumer;
 use tokio::sync::oneshot;
 use uproar::net::io::Key;
-use uproar::shard::cluster::{ClusterLink, FromCluster, ToCluster, TokenOutcome, ticket_shard};
+use uproar::shard::cluster::{
+    ClusterLink, FromCluster, Search, ToCluster, TokenOutcome, ticket_shard,
+};
 use uproar::shard::command::{AdmitError, Answer, Command};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
@@ -75,6 +77,8 @@ pub(super) struct World {
     pub(super) entries: Vec<Entry>,
     /// What shards said of their archives, newest last.
     pub(super) archived: Vec<(usize, HashSlot, Sequence)>,
+    /// Searches for rooms that shards do not know: node, shard, number.
+    pub(super) searches: Vec<(usize, usize, Search)>,
     /// The node and shard that take no turn.
     pub(super) asleep: Option<(usize, usize)>,
     /// Answers of shards that were of an epoch that is over.
@@ -181,6 +185,7 @@ impl World {
             log: Log::Answers,
             entries: Vec::new(),
             archived: Vec::new(),
+            searches: Vec::new(),
             asleep: None,
             fenced: 0,
             quiet: HashSet::new(),
@@ -246,6 +251,14 @@ impl World {
             .into_iter()
             .find(|viewer| !before.contains(viewer));
         joined.expect("it was admitted")
+    }
+
+    /// The control thread answers the newest search.
+    pub(super) fn searched(&mut self) {
+        let (node, shard, search) = *self.searches.last().expect("one was asked");
+        let core = &mut self.nodes[node][shard].core;
+        core.begin(self.now);
+        core.command(Command::Searched(search));
     }
 
     /// All viewers.
@@ -376,6 +389,7 @@ impl World {
                 };
                 self.tell_shard(node, shard, FromCluster::TokenUsed { claim, outcome });
             }
+            ToCluster::Search(search) => self.searches.push((node, shard, search)),
             ToCluster::Archived { slot, sequence } => self.archived.push((node, slot, sequence)),
             ToCluster::Quiet(freeze) => {
                 self.quiet.insert((node, shard, freeze));

@@ -173,6 +173,11 @@ async fn ready(
                 return Err(End::Failed(fault));
             }
             Err(fault @ ClusterFault::Silent { .. }) => {
+                let waits = Some(fault.to_string());
+                hands.state.store(Arc::new(State {
+                    waits,
+                    ..State::default()
+                }));
                 if attempt % LINES == 0 {
                     tracing::warn!(cause = %fault, "cluster: waiting for the brokers");
                 }

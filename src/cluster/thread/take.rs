@@ -80,6 +80,12 @@ impl Node<'_> {
             }
             ToCluster::Quiet(freeze) => return self.shard_is_quiet(shard, freeze),
             ToCluster::Thawed(freeze) => return self.thawed(freeze),
+            ToCluster::Search(search) => {
+                self.hands
+                    .searches
+                    .send_modify(|searches| searches[shard] = search);
+                return;
+            }
             ToCluster::UseToken { claim, token, .. } => {
                 let at = self.instant(now);
                 self.token_uses

@@ -9,8 +9,6 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
-use crate::cluster::Cluster;
-use crate::control::registry::Standing;
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
 use uproar_proto::base::limits::LIVENESS_MAX;
@@ -28,9 +26,10 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
     let (status, text) = match path {
         "/livez" => alive(control, "ok\n").await,
         "/readyz" | "/startupz" if !control.ready.load(Ordering::Acquire) => {
-            (503, "not ready\n".to_owned())
+            let reason = control.waits_for().map(|reason| format!(": {reason}"));
+            (503, format!("not ready{}\n", reason.unwrap_or_default()))
         }
-        "/readyz" | "/startupz" => match clustered(control) {
+        "/readyz" | "/startupz" => match control.is_clustered_well() {
             Ok(()) => alive(control, "ready\n").await,
             Err(reason) => (503, format!("not ready: {reason}\n")),
         },
@@ -43,16 +42,6 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
     let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     Some(response)
-}
-
-/// Whether viewers are welcome as far as the cluster goes, if there is one.
-fn clustered(control: &Control) -> Result<(), String> {
-    if let Standing::Stale(reason) = control.registry.standing() {
-        return Err(reason.to_string());
-    }
-    let cluster = control.settings.cluster.as_ref();
-    let ready = cluster.map_or(Ok(()), Cluster::ready);
-    ready.map_err(|unready| unready.to_string())
 }
 
 /// All slots are busy, and this one is reserved for health checks.

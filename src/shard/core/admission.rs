@@ -1,12 +1,11 @@
 //! Admission of pending connections: limits, single use of tokens, the choice of a shard.
 
-use std::collections::VecDeque;
-
 use super::env::Env;
 use super::rooms::Rooms;
 use crate::logging::Kind;
-use crate::shard::cluster::{ToCluster, TokenOutcome};
+use crate::shard::cluster::{Search, ToCluster, TokenOutcome};
 use crate::shard::command::{AdmitError, Command, PendingConnection, Request};
+use crate::shard::early::Early;
 use crate::shard::journal::beside::Tail;
 use crate::shard::journal::{Record, TokenUse};
 use crate::shard::mailbox::Full;
@@ -31,9 +30,8 @@ pub(super) struct Admission<S> {
     // On a node of a cluster: those whose token's use is written down here, until the cluster has said
     // whether it is the first one.
     parked: Option<Box<Parked<Admitted<S>>>>,
-    // On a node of a cluster: those whose room is not known here yet, each with its deadline, in order. The
-    // room may have been made on another node a moment ago.
-    early: VecDeque<(Tick, Box<PendingConnection<S>>)>,
+    // On a node of a cluster: those whose room is not known here.
+    early: Early<Box<PendingConnection<S>>>,
 }
 
 /// A connection that was not admitted, and why.
@@ -61,7 +59,7 @@ impl<S> Admission<S> {
             used,
             record,
             parked: parked_max.map(|most| Box::new(Parked::new(most))),
-            early: VecDeque::new(),
+            early: Early::default(),
         }
     }
 
@@ -112,11 +110,15 @@ impl<S> Admission<S> {
                 }
                 Err(AdmitError::NoSuchRoom) if self.may_be_early() => {
                     let deadline = env.now.tick.after(UNKNOWN_ROOM_WAIT);
-                    self.early.push_back((deadline, pending));
+                    self.early.push(pending.room, deadline, pending);
+                }
+                Err(AdmitError::NoSuchRoom) if self.parked.is_some() => {
+                    self.reject(pending, AdmitError::Busy, env);
                 }
                 Err(error) => self.reject(pending, error, env),
             }
         }
+        self.search(env);
         if let Err(error) = self.record.record(&uses) {
             env.metrics.journal_errors.inc();
             if let Some(suppressed) = env.lines.admit(Kind::Journal, env.now.tick) {
@@ -157,14 +159,22 @@ impl<S> Admission<S> {
     /// Lets the connections in that waited for this room; call it when the room is known. They are judged with
     /// the turn's others.
     pub(super) fn enter_early(&mut self, room: RoomId) {
-        if self.early.is_empty() {
-            return;
+        self.pending.extend(self.early.take(room));
+    }
+
+    /// Asks for the rooms that others wait for, if they do and nobody has asked.
+    fn search(&mut self, env: &mut Env<S>) {
+        if let Some(search) = self.early.search() {
+            env.outbox.tell_cluster(ToCluster::Search(search));
         }
-        let early = std::mem::take(&mut self.early).into_iter();
-        let (came, early): (VecDeque<_>, _) = early.partition(|(_, pending)| pending.room == room);
-        self.early = early;
-        self.pending
-            .extend(came.into_iter().map(|(_, pending)| pending));
+    }
+
+    /// Every room is known that existed when this was asked.
+    pub(super) fn searched(&mut self, search: Search, env: &mut Env<S>) {
+        for pending in self.early.searched(search) {
+            self.reject(pending, AdmitError::NoSuchRoom, env);
+        }
+        self.search(env);
     }
 
     /// Takes the cluster's word on a token; returns the connection if it may be placed now.
@@ -184,20 +194,17 @@ impl<S> Admission<S> {
         None
     }
 
-    /// Rejects connections on whose tokens the cluster said nothing, or whose room did not become known; returns when to call it again.
+    /// Rejects connections on whose tokens or rooms the cluster said nothing; returns when to call it again.
     pub(super) fn expire_parked(&mut self, env: &Env<S>) -> Option<Tick> {
         while let Some(admitted) = self.parked.as_mut()?.overdue(env.now.tick) {
             self.give_up(admitted, env);
         }
-        while let Some((deadline, _)) = self.early.front()
-            && *deadline <= env.now.tick
-            && let Some((_, pending)) = self.early.pop_front()
-        {
-            self.reject(pending, AdmitError::NoSuchRoom, env);
+        while let Some(pending) = self.early.overdue(env.now.tick) {
+            self.reject(pending, AdmitError::Unconfirmed, env);
         }
         let parked = self.parked.as_ref()?;
         env.metrics.cluster_parked.set_len(self.parked());
-        let early = self.early.front().map(|(deadline, _)| *deadline);
+        let early = self.early.next_deadline();
         [parked.next_deadline(), early].into_iter().flatten().min()
     }
 

@@ -119,6 +119,7 @@ impl<W: Io> Core<W> {
                 }
             }
             Command::Cluster(from_cluster) => self.hear_cluster(*from_cluster),
+            Command::Searched(search) => self.admission.searched(search, env),
             Command::Doors(doors) => self.doors.push(doors),
             Command::Adopt(changed, answer) => {
                 self.adopt(*changed);

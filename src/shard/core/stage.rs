@@ -171,6 +171,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
         | Command::Cluster(_)
+        | Command::Searched(_)
         | Command::Drain(_)
         | Command::Undrain
         | Command::Stop => true,

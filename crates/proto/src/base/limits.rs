@@ -674,9 +674,12 @@ pub const JOIN_PARKED_MAX: Duration = Duration::from_secs(5);
 pub const ADOPTED_BYTES_PER_TURN: usize = WINDOW_BYTES_MAX;
 /// Requests for rooms that this node, their home, does not know yet: another node made them a moment ago.
 pub const UNKNOWN_ROOM_REQUESTS_MAX: usize = 1024;
-/// How long such a request, or a connection to such a room, waits before it is refused (404). A watch of the registry is
-/// begun anew within a second if its broker dies.
+/// How long such a request waits before it is refused (404), and a connection to such a room for the word that this node
+/// knows all rooms (then 503). A watch of the registry is begun anew within a second if its broker dies.
 pub const UNKNOWN_ROOM_WAIT: Duration = Duration::from_secs(2);
+/// Between two barriers of a node for connections to rooms that it does not know: whoever has tokens of rooms that are gone
+/// makes 50 writes a second, however many there are.
+pub const UNKNOWN_ROOM_SEARCH: Duration = Duration::from_millis(20);
 
 // ---- Take-over: a new process in the place of the one that serves ----
 

@@ -1,14 +1,17 @@
 //! The account's rate, which all nodes grant together: nobody gets more of it than of one server.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::FrameId;
 use uproar_proto::base::rate::Rate;
 use uproar_proto::cluster::engine::{Input, MessageRates};
 use uproar_proto::cluster::message::{AskKind, Message, MessageContent};
 
 use super::node::Authoring;
+use super::oracle::Oracle;
 use super::planted::Planted;
 use super::world::World;
 
@@ -20,10 +23,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Account {
     is_limited: bool,
-    /// When, by nodes that had drawn it.
-    drawn: Vec<Tick>,
-    /// When, and by which process, without the home of hash slot 0.
-    alone: Vec<(Tick, u64)>,
+    /// When each request was granted last, and by which process, if that did it without the home of hash slot 0.
+    granted: HashMap<FrameId, (Tick, Option<u64>)>,
 }
 
 impl Account {
@@ -43,23 +44,33 @@ impl Account {
         }
     }
 
-    /// Judges what was granted: in any second what one server grants at most, a burst and a second's worth, and 5 %; a
-    /// process on its own, no more than the whole.
-    pub(super) fn check(&self) -> (u64, u64) {
+    /// Judges what was granted and is in the log: in any second what one server grants at most, a burst and a second's worth,
+    /// and 5 %; a process on its own, no more than the whole. (What a home grants that was replaced and does not know it
+    /// yet, never gets there.) Returns how many were drawn, and how many granted alone.
+    pub(super) fn check(&self, oracle: &Oracle) -> (u64, u64) {
         let most = usize::try_from(2 * PER_SECOND).expect("few");
-        let drawn = densest(&self.drawn);
-        assert!(drawn <= most * 105 / 100, "{drawn} granted in a second");
-        let mut lives: Vec<_> = self.alone.iter().map(|(_, life)| *life).collect();
-        lives.sort_unstable();
-        lives.dedup();
-        for life in lives {
-            let own = self.alone.iter().filter(|(_, by)| *by == life);
-            let own: Vec<_> = own.map(|(at, _)| *at).collect();
-            let alone = densest(&own);
-            assert!(alone <= most, "{alone} granted alone in a second");
+        let mut by: BTreeMap<Option<u64>, Vec<Tick>> = BTreeMap::new();
+        for (id, (at, alone)) in &self.granted {
+            if oracle.is_committed(*id) {
+                by.entry(*alone).or_default().push(*at);
+            }
+        }
+        let (mut drawn, mut all) = (0, 0);
+        for (life, mut moments) in by {
+            moments.sort_unstable();
+            all += moments.len();
+            let densest = densest(&moments);
+            if life.is_none() {
+                drawn = moments.len();
+            }
+            let allowed = most * 105 / 100;
+            assert!(
+                densest <= allowed,
+                "{densest} granted in a second, alone: {life:?}"
+            );
         }
         let count = |list: usize| u64::try_from(list).expect("few");
-        (count(self.drawn.len()), count(self.alone.len()))
+        (count(drawn), count(all - drawn))
     }
 }
 
@@ -85,13 +96,10 @@ impl World {
         let now = self.now.tick;
         let life = self.nodes[node].life();
         let alone = life.engine.purse_counts().alone;
-        if alone > life.alone {
-            life.alone += 1;
-            let id = life.id;
-            self.account.alone.push((now, id));
-        } else {
-            self.account.drawn.push(now);
-        }
+        let is_alone = alone > life.alone;
+        life.alone += u64::from(is_alone);
+        let by = is_alone.then_some(life.id);
+        self.account.granted.insert(authoring.ask.id, (now, by));
     }
 
     /// The rate is lifted, everywhere.

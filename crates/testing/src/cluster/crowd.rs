@@ -197,6 +197,8 @@ impl World {
             }
             ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),
+            // All rooms are known from the start.
+            ToCluster::Search(_) => {}
             ToCluster::UseToken { claim, token, .. } => {
                 let using = Using {
                     node,

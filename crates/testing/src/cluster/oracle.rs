@@ -125,6 +125,12 @@ impl Oracle {
         }
     }
 
+    /// Whether a request is in the log.
+    pub(super) fn is_committed(&self, id: FrameId) -> bool {
+        let request = self.requests.get(&id);
+        request.is_some_and(|request| request.committed.is_some())
+    }
+
     /// A viewer of process `life` asks.
     pub(super) fn asked(&mut self, life: u64, ticket: u64, id: FrameId, now: Tick) {
         let request = Request {

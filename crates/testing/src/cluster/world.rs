@@ -183,7 +183,7 @@ impl World {
         self.pass(CHAOS);
         self.calm();
         self.pass(CALM);
-        let (drawn, alone) = self.account.check();
+        let (drawn, alone) = self.account.check(&self.oracle);
         self.oracle.counts.drawn += drawn;
         self.oracle.counts.alone += alone;
         self.lift_rates();

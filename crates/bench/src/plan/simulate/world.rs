@@ -348,9 +348,10 @@ impl World {
             }
             Output::Author { key, ask } => self.author(node, key, &ask),
             Output::Deliver { entries, .. } => self.deliver(node, &entries),
-            // No room is logged, and senders here do not wait.
+            // No room is logged, senders here do not wait, and nobody calls the API.
             Output::Unarchived { .. }
             | Output::Told { .. }
+            | Output::Charged { .. }
             | Output::Fenced { .. }
             | Output::Skipped { .. } => {}
         }

@@ -1,0 +1,103 @@
+//! The end of a start: viewers may come, and who waits for it is told.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::drain::Drains;
+use super::upgrade::Follower;
+use super::vitals::Opened;
+use super::{ChosenIo, Ready, StartError, demo};
+use crate::config::{DEV_ROOM, DEV_ROOM_ID};
+use crate::control::Control;
+use crate::shard::gateway::Gateway;
+use uproar_proto::base::id::RoomId;
+
+/// What lets viewers in.
+pub(super) struct Doors {
+    pub(super) control: Rc<Control>,
+    pub(super) drains: Rc<Drains>,
+    pub(super) pages: Option<Arc<demo::Demo>>,
+    pub(super) gateway: Gateway,
+    pub(super) addresses: Addresses,
+    pub(super) opened: oneshot::Sender<Opened>,
+}
+
+impl Doors {
+    /// Opens them. `taken_over` is what the process before this one has handed over.
+    pub(super) async fn open(
+        self,
+        taken_over: Option<Follower>,
+        on_ready: Option<impl FnOnce(&Ready)>,
+    ) -> Result<(), StartError> {
+        let (pages, addresses) = (self.pages.as_deref(), self.addresses);
+        let room = ready_room(&self.control, pages, addresses.control).await?;
+        // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
+        let _late = self.gateway.turn_doors(true, Duration::ZERO).await;
+        self.drains.opened();
+        addresses.announce(room, on_ready);
+        let is_handed_over = taken_over.is_some();
+        // Whoever waits for it lives as long as the server.
+        let _told = self.opened.send(Opened { is_handed_over });
+        if let Some(taken_over) = taken_over {
+            tokio::task::spawn_local(taken_over.serving());
+        }
+        Ok(())
+    }
+}
+
+/// Where the server listens.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) messaging: SocketAddr,
+    pub(super) control: SocketAddr,
+    pub(super) messaging_tls: bool,
+    pub(super) control_tls: bool,
+    pub(super) io: ChosenIo,
+}
+
+impl Addresses {
+    /// Tells the caller of the start both addresses, and logs them.
+    fn announce(self, room: Option<String>, on_ready: Option<impl FnOnce(&Ready)>) {
+        let Self {
+            messaging,
+            control,
+            messaging_tls,
+            control_tls,
+            io,
+        } = self;
+        if let Some(on_ready) = on_ready {
+            on_ready(&Ready {
+                messaging,
+                control,
+                messaging_tls,
+                control_tls,
+                room,
+                io: io.clone(),
+            });
+        }
+        let io = io.kind.name();
+        tracing::info!(%messaging, %control, tls = messaging_tls, control_tls, io, "ready");
+    }
+}
+
+/// Makes the room of `uproar dev`, and returns its ARN.
+async fn ready_room(
+    control: &Rc<Control>,
+    pages: Option<&demo::Demo>,
+    address: SocketAddr,
+) -> Result<Option<String>, StartError> {
+    let Some(pages) = pages else {
+        return Ok(None);
+    };
+    let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
+    let arn = control
+        .ready_room(id, DEV_ROOM)
+        .await
+        .map_err(|fault| StartError::Room(format!("{fault:?}")))?;
+    pages.set_room(&arn, address);
+    Ok(Some(arn))
+}
