@@ -10,7 +10,7 @@ use serde_json::json;
 use super::report::{ClusterReport, StreamReport, Wanted};
 use super::streams;
 use crate::clock::Clock;
-use crate::cluster::{Cluster, ClusterSettings, Snapshot};
+use crate::cluster::{Cluster, ClusterSettings, Snapshot, Unready};
 use crate::server::admin::{Refusal, RefusalCode, Reply};
 use uproar_proto::cluster::HashSlot;
 
@@ -59,9 +59,16 @@ pub(in crate::server) fn beside<T: Serialize + Debug>(
 
 impl Node {
     async fn snapshot(&self) -> Result<Snapshot, Refusal> {
-        let silent = "the thread `cluster` does not answer: see /livez and the log";
         let snapshot = self.cluster.status().await;
-        snapshot.ok_or_else(|| Refusal::new(RefusalCode::Failed, silent))
+        snapshot.ok_or_else(|| {
+            let cause = match self.cluster.ready() {
+                Err(waiting @ Unready::Waiting(_)) => waiting.to_string(),
+                Err(_) | Ok(()) => {
+                    "the thread `cluster` does not answer: see /livez and the log".to_owned()
+                }
+            };
+            Refusal::new(RefusalCode::Failed, cause)
+        })
     }
 
     pub(in crate::server) async fn report(
