@@ -9,10 +9,11 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, sockopt};
 use uproar::net::backend::{Backend, Completion, Received};
 use uproar::net::epoll::Epoll;
-use uproar::net::io::{Key, SendBuffer, Shutdown};
+use uproar::net::io::{Io, Key, SendBuffer, Shutdown};
 use uproar::net::rings::Rings;
 
 use super::shard::{TINY, byte, pairs};
@@ -496,4 +497,65 @@ fn rings_and_epoll_keep_the_same_promises() {
         }
     }
     assert!(kinds.iter().all(|count| *count > 10), "{kinds:?}");
+}
+
+/// Goal: with epoll a connection with much to read receives once a turn, and others are served beside it.
+#[test]
+fn a_fast_sender_waits_for_its_next_turn() {
+    let mut io = Epoll::new().expect("a descriptor");
+    let mut ends = Vec::new();
+    for (key, (ours, mut client)) in (0..).zip(pairs(2)) {
+        let file = io.install(ours).expect("a descriptor");
+        io.receive(&file, key);
+        let len = if key == 0 { 50_000 } else { 10 };
+        client.write_all(&vec![0; len]).expect("it fits");
+        ends.push((file, client));
+    }
+    for turn in 0..5 {
+        io.enter().expect("it works");
+        let mut received = [0, 0];
+        while let Some(completion) = io.next_completion() {
+            let Completion::Received {
+                key,
+                buffer: Some(buffer),
+                more: true,
+                ..
+            } = completion
+            else {
+                panic!("{completion:?}");
+            };
+            received[usize::try_from(key).unwrap()] += 1;
+            io.recycle(buffer);
+        }
+        assert_eq!(received, [1, usize::from(turn == 0)], "turn {turn}");
+        assert!(io.has_completions(), "the rest of the first one");
+    }
+}
+
+/// Goal: a connection that its peer resets while nothing is received, as in a frozen shard, wakes the shard once, and not
+/// for ever.
+#[test]
+fn a_reset_that_nobody_waits_for_wakes_once() {
+    let mut io = Epoll::new().expect("a descriptor");
+    let (ours, client) = pairs(1).next().expect("one");
+    let file = io.install(ours).expect("a descriptor");
+    let wakes = |io: &Epoll| {
+        let event = io.event();
+        let mut polled = [PollFd::new(&event, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).expect("a descriptor") > 0
+    };
+    io.enter().expect("it works");
+    assert!(!wakes(&io));
+    sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    assert!(wakes(&io));
+    io.enter().expect("it works");
+    assert!(!wakes(&io) && !io.has_completions());
+    io.receive(&file, 0);
+    io.enter().expect("it works");
+    let ended = io.next_completion().expect("the reset is not forgotten");
+    let Completion::Received { result, .. } = ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
