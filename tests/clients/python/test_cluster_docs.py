@@ -115,8 +115,9 @@ def test_each_command_does_what_the_page_says(tmp_path: Path):
         assert "3 of 3" in checked, checked
         [upgraded] = [text for line, text in said.items() if "uproar upgrade" in line]
         assert "serves 0 viewers" in upgraded, upgraded
-        [plan] = [text for line, text in said.items() if "bench plan" in line]
+        plan, killed = [text for line, text in said.items() if "bench plan" in line]
         assert "it fits" in plan and "node: processors, deliveries" in plan, plan
+        assert "A node is killed (simulated)" in killed and "0 did not come everywhere" in killed, killed
     alone = machine.configuration.read_text().split("[cluster]")[0]
     machine.configuration.write_text(alone)
     machine.start()
