@@ -4,6 +4,7 @@
 //! their series when `/metrics` is asked for. docs/metrics.md lists them all.
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 /// How a metric behaves; the word behind `# TYPE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,43 +127,72 @@ impl Series<'_> {
     /// one before; `above` counts those above all bounds.
     pub fn histogram(
         &mut self,
-        counts: impl IntoIterator<Item = (std::time::Duration, u64)>,
+        counts: impl IntoIterator<Item = (Duration, u64)>,
+        above: u64,
+        sum: f64,
+    ) {
+        self.histogram_of(&[], counts, above, sum);
+    }
+
+    /// The same, with labels. Bounds are written in milliseconds, or in microseconds if they are no whole ones.
+    pub fn histogram_of(
+        &mut self,
+        labels: Labels<'_>,
+        counts: impl IntoIterator<Item = (Duration, u64)>,
         above: u64,
         sum: f64,
     ) {
         let mut total = 0;
+        let mut bucket = |bound: &str, total: u64| {
+            let labels = [labels, &[("le", bound)]].concat();
+            self.add_part("_bucket", &labels, total);
+        };
         for (bound, count) in counts {
             total += count;
-            let (seconds, millis) = (bound.as_secs(), bound.subsec_millis());
-            let bound = format!("{seconds}.{millis:03}");
-            self.add_part("_bucket", &[("le", &bound)], total);
+            let (seconds, micros) = (bound.as_secs(), bound.subsec_micros());
+            let bound = match micros % 1000 {
+                0 => format!("{seconds}.{:03}", micros / 1000),
+                _ => format!("{seconds}.{micros:06}"),
+            };
+            bucket(&bound, total);
         }
         total += above;
-        self.add_part("_bucket", &[("le", "+Inf")], total);
-        self.summary(&[], sum, total);
+        bucket("+Inf", total);
+        self.summary(labels, sum, total);
     }
 
     fn add_part(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
-        let mut written = String::new();
-        for (label, value) in labels {
-            let separator = if written.is_empty() { '{' } else { ',' };
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-            let value = value.replace('\n', "\\n");
-            write!(written, "{separator}{label}=\"{value}\"").expect("memory takes every write");
+        let text = &mut self.page.text;
+        text.push_str(self.name);
+        text.push_str(suffix);
+        for (position, (label, value)) in labels.iter().enumerate() {
+            text.push(if position == 0 { '{' } else { ',' });
+            text.push_str(label);
+            text.push_str("=\"");
+            escape(value, text);
+            text.push('"');
         }
-        if !written.is_empty() {
-            written.push('}');
+        if !labels.is_empty() {
+            text.push('}');
         }
-        let name = self.name;
-        self.page
-            .line(format_args!("{name}{suffix}{written} {value}"));
+        writeln!(text, " {value}").expect("memory takes every write");
+    }
+}
+
+/// Appends a label's value as the format has it.
+fn escape(value: &str, text: &mut String) {
+    for part in value.split_inclusive(['\\', '"', '\n']) {
+        let whole = part.strip_suffix('\n').map(|rest| (rest, "\\n"));
+        let whole = whole.or_else(|| Some((part.strip_suffix('"')?, "\\\"")));
+        let whole = whole.or_else(|| Some((part.strip_suffix('\\')?, "\\\\")));
+        let (rest, escaped) = whole.unwrap_or((part, ""));
+        text.push_str(rest);
+        text.push_str(escaped);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// Goal: the format's own example of each kind, character for character.

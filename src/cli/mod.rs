@@ -7,10 +7,12 @@ mod cluster;
 mod dev_cluster;
 mod doctor;
 mod drain;
+mod examples;
 mod failure;
 mod keys;
 mod member;
 mod output;
+mod pages;
 mod place;
 mod room;
 mod speak;
@@ -25,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
@@ -130,6 +132,10 @@ enum Command {
     Bench(uproar_bench::Bench),
     /// Operating system: what must change here for this number of connections; exit 1 if anything must
     Doctor(doctor::Doctor),
+    /// Shell: completions of this command line, for bash, zsh, fish, elvish and PowerShell
+    Completions(pages::CompletionsCommand),
+    /// Manual: a page for each command
+    Man(pages::ManCommand),
     /// Which build this is, as --version
     #[command(hide = true)]
     Version,
@@ -173,7 +179,9 @@ enum ConfigCommand {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|mut error| {
+    let parsed = described().try_get_matches();
+    let parsed = parsed.and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
+    let arguments = parsed.unwrap_or_else(|mut error| {
         // Clap would suggest to pass unknown arguments to the measured server, after `--`.
         if error.kind() == ErrorKind::UnknownArgument {
             error.remove(ContextKind::Suggested);
@@ -190,6 +198,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The command line with its examples.
+fn described() -> clap::Command {
+    examples::with_examples(Arguments::command())
 }
 
 fn run(command: Command) -> Result<(), Failure> {
@@ -213,6 +226,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Event(command) => command.run(),
         Command::Kick(command) => command.run(),
         Command::Delete(command) => command.run(),
+        Command::Completions(command) => command.run(described()),
+        Command::Man(command) => command.run(described()),
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),

@@ -16,22 +16,14 @@ use uproar_proto::base::limits::{ADMIN_ROOMS_MAX, ADMIN_VIEWERS_MAX};
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RoomCommand {
     /// The largest or busiest rooms, or all of them
-    #[command(
-        after_help = "Examples:\n  uproar room list\n  uproar room list --by rate --count 20\n  \
-        uproar room list --all --json | jq -r .arn"
-    )]
     List(ListCommand),
     /// One room: its viewers, messages and settings
-    #[command(after_help = "Examples:\n  uproar room show lobby --viewers 10")]
     Show(ShowCommand),
     /// Make a room; prints its ARN
-    #[command(after_help = "Examples:\n  uproar room create lobby --rate 100")]
     Create(CreateCommand),
     /// Change a room's settings; viewers stay
-    #[command(after_help = "Examples:\n  uproar room set lobby --rate 20 --length 200")]
     Set(SetCommand),
     /// Delete a room; its viewers are disconnected
-    #[command(after_help = "Examples:\n  uproar room delete lobby")]
     Delete(DeleteCommand),
 }
 

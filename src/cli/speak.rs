@@ -16,10 +16,6 @@ use uproar_proto::base::limits::CALL_ANSWER_MAX;
 
 /// `uproar send`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  uproar send lobby 'The show begins in five minutes'\n  \
-    uproar send lobby 'Welcome' --as host --attributes '{\"badge\":\"staff\"}'"
-)]
 pub(super) struct SendCommand {
     /// The room: its ARN, id or name
     room: String,
@@ -40,7 +36,6 @@ pub(super) struct SendCommand {
 
 /// `uproar event`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  uproar event lobby goal --attributes '{\"team\":\"home\"}'")]
 pub(super) struct EventCommand {
     /// The room: its ARN, id or name
     room: String,
@@ -55,7 +50,6 @@ pub(super) struct EventCommand {
 
 /// `uproar kick`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  uproar kick lobby bob --reason 'Spam'")]
 pub(super) struct KickCommand {
     /// The room: its ARN, id or name
     room: String,
@@ -70,9 +64,6 @@ pub(super) struct KickCommand {
 
 /// `uproar delete`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  uproar delete lobby hXuFBBkDpFwt --reason 'Against the rules'"
-)]
 pub(super) struct DeleteCommand {
     /// The room: its ARN, id or name
     room: String,

@@ -12,7 +12,6 @@ use crate::server::Order;
 
 /// `uproar stats`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  uproar stats --json | jq .totals.delivered")]
 pub(super) struct StatsCommand {
     /// Print one JSON object; else a line for each number
     #[arg(long)]

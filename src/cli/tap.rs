@@ -16,9 +16,6 @@ use uproar_proto::base::limits::TAP_QUEUE_MAX;
 
 /// `uproar tap`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  uproar tap lobby\n  uproar tap lobby --json --count 100 | jq -r .Content"
-)]
 pub(super) struct TapCommand {
     /// The room: its ARN, id or name
     room: String,

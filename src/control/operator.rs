@@ -94,6 +94,7 @@ impl Control {
         };
         self.count(operation.name(), status);
         let took = self.clock.now().tick.since(started);
+        self.took(operation.name(), took);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             operation = operation.name(),
@@ -202,6 +203,7 @@ impl Control {
             user_hash: user_hash(&wanted.user_id),
             agreement: None,
             share: None,
+            accepted: now.tick,
         }));
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::shard::cluster::Search;
 use crate::shard::command::Command;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
+use crate::shard::times::Times;
 use crate::supervisor::Supervisor;
 use tokio::sync::watch;
 use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
@@ -100,6 +101,8 @@ pub struct Control {
     pub(super) open_calls: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+    /// How long each operation's calls took.
+    pub(super) call_times: RefCell<BTreeMap<&'static str, Times>>,
 }
 
 impl Control {
@@ -107,6 +110,12 @@ impl Control {
     pub(super) fn count(&self, operation: &'static str, status: u16) {
         let mut requests = self.requests.borrow_mut();
         *requests.entry((operation, status)).or_default() += 1;
+    }
+
+    /// Counts how long a call took from its head to its answer.
+    pub(super) fn took(&self, operation: &'static str, time: Duration) {
+        let mut times = self.call_times.borrow_mut();
+        times.entry(operation).or_default().observe(time);
     }
 
     /// Whether the registry is current, and its revision.
@@ -225,6 +234,7 @@ impl Control {
             metrics,
             open_calls: Rc::default(),
             requests: RefCell::default(),
+            call_times: RefCell::default(),
         })
     }
 }

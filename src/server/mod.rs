@@ -11,6 +11,7 @@ mod heartbeat;
 mod io;
 mod keys;
 mod listeners;
+mod load;
 mod node;
 mod notify;
 mod opening;

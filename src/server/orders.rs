@@ -241,21 +241,8 @@ impl Orders {
                 Err(other) => reply = other,
             }
         }
-        let is_answered_beside = matches!(
-            order,
-            Order::Health {}
-                | Order::CancelDrain {}
-                | Order::ClusterStatus { .. }
-                | Order::ClusterMove { .. }
-                | Order::ClusterBalance {}
-                | Order::Stats {}
-                | Order::Rooms(_)
-                | Order::Room(_)
-                | Order::Call(_)
-                | Order::Join(_)
-        );
         if let Some(Running { what, drain, .. }) = &self.running
-            && !is_answered_beside
+            && !order.is_answered_beside()
         {
             // At its end there is no server to repeat it to.
             let next = match drain {

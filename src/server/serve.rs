@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 use super::admin::AdminSocket;
 use super::drain::{Drains, Progress};
 use super::listeners::Listeners;
+use super::load::Loads;
 use super::notify::Notifier;
 use super::opening::{Addresses, Doors};
 use super::operator::Operator;
@@ -223,6 +224,8 @@ impl Serving {
         let ready = Arc::new(AtomicBool::new(false));
         let figures = self.figures(shards, upgrade, cluster.clone());
         let review_figures = Rc::clone(&figures.reviews);
+        let loads = Rc::clone(&figures.loads);
+        tokio::task::spawn_local(async move { loads.run().await });
         let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
         let (settings, clock) = (self.settings, self.clock);
         let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
@@ -312,6 +315,7 @@ impl Serving {
             process: ProcessMetrics::new(self.io.kind),
             listeners: Rc::clone(&self.listeners),
             take_overs: Rc::clone(&upgrade.figures),
+            loads: Rc::new(Loads::new(shards)),
         }
     }
 }
@@ -422,12 +426,14 @@ struct Figures {
     process: ProcessMetrics,
     listeners: Rc<Listeners>,
     take_overs: Rc<upgrade::Figures>,
+    loads: Rc<Loads>,
 }
 
 impl Figures {
     fn rendered(self) -> Metrics {
         Box::new(move |out| {
             metrics::render(&self.shards, out);
+            self.loads.render(out);
             self.reloads.render(out);
             if let Some(certificate) = &self.tls.borrow().certificate {
                 certificate.render(out);

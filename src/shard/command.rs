@@ -19,7 +19,7 @@ use crate::net::io::Key;
 use crate::net::pass::Connection;
 use crate::net::tls::Tls;
 use uproar_proto::base::admission::Share;
-use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
@@ -59,6 +59,8 @@ pub struct PendingConnection<S> {
     pub agreement: Option<Agreement>,
     /// Its share of the limit on its address, if that is counted.
     pub share: Option<Share>,
+    /// When it was accepted.
+    pub accepted: Tick,
 }
 
 impl PendingConnection<()> {
@@ -77,6 +79,7 @@ impl PendingConnection<()> {
             user_hash: self.user_hash,
             agreement: self.agreement,
             share: self.share,
+            accepted: self.accepted,
         }
     }
 }
@@ -290,8 +293,8 @@ impl<S> Refusable for Request<S> {}
 pub enum Command<S> {
     /// To the chosen shard: install this admitted connection.
     Install(Box<PendingConnection<S>>, RoomSettings, Reservation),
-    /// To a shard with members: append to the room log and fan out.
-    Batch(RoomId, Batch),
+    /// To a shard with members: append to the room log and fan out. The first of its messages came at this instant.
+    Batch(RoomId, Batch, Tick),
     /// To a member's shard: the request of this connection was refused.
     RefuseRequest(Key, Box<Refusal>),
     /// To a shard with members: close this user's connections.

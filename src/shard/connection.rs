@@ -62,6 +62,8 @@ pub(super) struct Connection<S> {
     pub continues: bool,
     /// The phase of its life.
     pub phase: Phase,
+    /// When it was admitted, here or, if it was handed over, when that was done.
+    pub began: Tick,
     /// When the kernel last took bytes, or the pending send began.
     pub progress: Tick,
     /// The one valid wheel entry; others are stale.

@@ -355,6 +355,7 @@ impl<W: Io> Core<W> {
 
     /// Notes for the pace that submitting `queued` took `elapsed`.
     pub fn note_cost(&mut self, queued: Queued, elapsed: Duration) {
+        self.connections.count_spreads(elapsed, &self.env);
         if let Some(cost) = self.rooms.note_cost(queued, elapsed) {
             let nanos = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
             self.env.metrics.send_cost_nanos.set(nanos);

@@ -1,53 +1,14 @@
 //! Counters of a shard: written by its thread alone, read by the thread that renders `/metrics`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::exposition::{Exposition, Family, Labels};
 
+pub use super::figure::Figure;
+
 use super::close_reason::CloseReason;
-
-/// A length as a figure.
-fn wide(len: usize) -> u64 {
-    u64::try_from(len).expect("a usize has at most 64 bits")
-}
-
-/// A figure with one writer.
-#[derive(Debug, Default)]
-pub struct Figure(AtomicU64);
-
-impl Figure {
-    /// Adds `by`; one writer, so no locked instruction is needed.
-    pub fn add(&self, by: u64) {
-        self.0.store(self.get().wrapping_add(by), Ordering::Relaxed);
-    }
-
-    /// Adds a length.
-    pub fn add_len(&self, len: usize) {
-        self.add(wide(len));
-    }
-
-    /// Adds one.
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Sets a gauge to a length.
-    pub fn set_len(&self, len: usize) {
-        self.set(wide(len));
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Returns the figure.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use super::times::{Observed, Times};
 
 /// A series on the page of metrics: the sum of one figure of all shards.
 struct Row {
@@ -66,6 +27,12 @@ macro_rules! metrics {
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Figure,)*
             $(#[doc = $apart_help] pub $apart: Figure,)*
+            /// From a message's acceptance to its room's last send on this shard, by [`size_class`].
+            pub fanout: [Times; SIZES.len()],
+            /// From a message's acceptance to the end of a send of it: samples.
+            pub delivery: Times,
+            /// From an accept to the admission.
+            pub handshake: Times,
             // One for each reason, at its position in `CloseReason::ALL`.
             closed: [Figure; CloseReason::ALL.len()],
         }
@@ -80,11 +47,89 @@ macro_rules! metrics {
 }
 
 impl ShardMetrics {
+    /// Counts a connection that ended for `reason` after this time.
+    pub fn ended(&self, reason: CloseReason, lived: Duration) {
+        self.closed(reason).inc();
+        let millis = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
+        self.lived_millis.add(millis);
+    }
+
     /// The counter of connections that ended for `reason`.
     pub fn closed(&self, reason: CloseReason) -> &Figure {
         &self.closed[reason.index()]
     }
 }
+
+/// Rooms by their members on a shard: names of the classes, each with its greatest number.
+const SIZES: [(&str, usize); 5] = [
+    ("1-10", 10),
+    ("11-100", 100),
+    ("101-1000", 1_000),
+    ("1001-10000", 10_000),
+    ("10001-", usize::MAX),
+];
+
+/// The class of a room with this many members on a shard.
+pub fn size_class(members: usize) -> usize {
+    SIZES.iter().take_while(|(_, most)| members > *most).count()
+}
+
+/// The times of all rooms' fan-out together.
+pub fn fanout(shards: &[Arc<ShardMetrics>]) -> Observed {
+    Observed::of(shards.iter().flat_map(|shard| &shard.fanout))
+}
+
+fn render_times(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
+    let mut fanout = page.family(&FANOUT);
+    for (class, (size, _)) in SIZES.iter().enumerate() {
+        let times = shards.iter().filter_map(|shard| shard.fanout.get(class));
+        Observed::of(times).render(&mut fanout, &[("size", size)]);
+    }
+    let delivery = Observed::of(shards.iter().map(|shard| &shard.delivery));
+    delivery.render(&mut page.family(&DELIVERY), &[]);
+    let handshake = Observed::of(shards.iter().map(|shard| &shard.handshake));
+    handshake.render(&mut page.family(&HANDSHAKE), &[]);
+    let mut areas = page.family(&MEMORY);
+    for (area, bytes) in memory(shards) {
+        areas.add(&[("area", area)], bytes);
+    }
+}
+
+/// Memory by area, in bytes, as `/metrics` has it.
+pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 3] {
+    let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
+        shards.iter().map(|shard| figure(shard).get()).sum()
+    };
+    [
+        ("room_logs", sum(|shard| &shard.log_bytes)),
+        (
+            "connections",
+            sum(|shard| &shard.connections) * CONNECTION_BYTES,
+        ),
+        (
+            "used_tokens",
+            sum(|shard| &shard.tokens_remembered) * TOKEN_BYTES,
+        ),
+    ]
+}
+
+/// An idle connection's entry, its sender and its place in its room's audience (README.md).
+const CONNECTION_BYTES: u64 = 300;
+/// A used token's entry.
+const TOKEN_BYTES: u64 = 48;
+const FANOUT: Family = Family::histogram(
+    "uproar_fanout_seconds",
+    "Time from a message's acceptance until the last send of its room on a shard is submitted, by the room's members there.",
+);
+const DELIVERY: Family = Family::histogram(
+    "uproar_delivery_seconds",
+    "Time from a message's acceptance until the kernel has taken it for the last member of a room: samples.",
+);
+const HANDSHAKE: Family = Family::histogram(
+    "uproar_handshake_seconds",
+    "Time from the accept of a connection to its admission.",
+);
+const MEMORY: Family = Family::gauge("uproar_memory_bytes", "Memory in use, by area, in bytes.");
 
 /// Adds the figures of all shards to `/metrics`: sums, and connections by shard, which show how
 /// evenly connections are spread.
@@ -105,6 +150,10 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
             sum(&|shard| shard.closed(reason)),
         );
     }
+    let ended = CloseReason::ALL.map(|reason| sum(&|shard| shard.closed(reason)));
+    let lived = Duration::from_millis(sum(&|shard| &shard.lived_millis));
+    page.family(&LIFETIME)
+        .summary(&[], lived.as_secs_f64(), ended.iter().sum());
     let cost = Duration::from_nanos(sum(&|shard| &shard.send_cost_nanos));
     page.single(&SEND_COST, cost.as_secs_f64());
     let mut connections = page.family(&SHARD_CONNECTIONS);
@@ -112,11 +161,16 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
         let shard = shard.to_string();
         connections.add(&[("shard", &shard)], metrics.connections.get());
     }
+    render_times(shards, page);
 }
 
 const CLOSED: Family = Family::counter(
     "uproar_connections_closed_total",
     "Connections that ended, by reason.",
+);
+const LIFETIME: Family = Family::summary(
+    "uproar_connection_lifetime_seconds",
+    "Time from the admission of a connection to its end, in seconds.",
 );
 const SEND_COST: Family = Family::gauge(
     "uproar_send_cost_seconds",
@@ -189,6 +243,8 @@ metrics! {
     cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
+    lived_millis, "Time that ended connections lived, summed, in milliseconds.";
+    log_bytes, "Bytes of room logs, as of the last second.";
     cpu_nanos, "CPU time of the shard's thread, as of its last busy second, in nanoseconds.";
     open, "Connections whose session goes on: neither closing, nor cut.";
     send_cost_nanos, "Measured cost of one short send, in nanoseconds.";

@@ -36,6 +36,10 @@ pub(super) struct ShardRoom {
     pub walking: bool,
     /// Whether it is in the list of rooms whose log must be aged.
     pub aging: bool,
+    /// At home: when the first of the messages that wait to be flushed came.
+    pub accepted: Option<Tick>,
+    /// When the first of the messages came that members here are being served with.
+    pub spreading: Option<Tick>,
 }
 
 /// The home shard's part.
@@ -104,6 +108,8 @@ impl ShardRoom {
             unflushed: false,
             walking: false,
             aging: false,
+            accepted: None,
+            spreading: None,
         }
     }
 }

@@ -88,5 +88,6 @@ pub fn pending<S>(socket: S, room: RoomId, token: u64, now: Now) -> Box<PendingC
         user_hash: 0,
         agreement: None,
         share: None,
+        accepted: now.tick,
     })
 }

@@ -1,5 +1,6 @@
 //! `uproar top`: a running server at a glance, live.
 
+mod look;
 mod quantile;
 mod screen;
 mod view;
@@ -8,24 +9,19 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use self::look::{Look, stats};
 use self::screen::Screen;
 use self::view::view;
 use super::failure::Failure;
 use super::output::print;
 use super::place::Place;
-use crate::server::{By, Order, RoomsOrder, ask_within};
-use uproar_proto::base::limits::CALL_ANSWER_MAX;
 
 /// `uproar top`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Keys: q or Ctrl-C ends.\n\nExamples:\n  uproar top\n  uproar top --once --json | jq .rates.delivered\n  \
-    uproar top --interval 5 --config /etc/uproar/uproar.toml"
-)]
+#[command(after_help = "Keys: q or Ctrl-C ends.")]
 pub(super) struct TopCommand {
     /// Show it once, as plain text, after one interval
     #[arg(long)]
@@ -38,15 +34,6 @@ pub(super) struct TopCommand {
     interval: u64,
     #[command(flatten)]
     place: Place,
-}
-
-/// What a look at the server finds, and the one before it.
-#[derive(Debug)]
-struct Look {
-    before: Value,
-    stats: Value,
-    by_viewers: Value,
-    by_rate: Value,
 }
 
 impl TopCommand {
@@ -109,67 +96,6 @@ impl TopCommand {
     }
 }
 
-impl Look {
-    fn take(data_dir: &Path, before: Value) -> Result<Self, Failure> {
-        Ok(Self {
-            before,
-            by_viewers: rooms(data_dir, By::Viewers)?,
-            by_rate: rooms(data_dir, By::Rate)?,
-            stats: stats(data_dir)?,
-        })
-    }
-
-    /// By how much a total has grown a second since the look before, as far as it is known.
-    fn per_second(&self, path: &str) -> f64 {
-        let [before, now] = [&self.before, &self.stats].map(|stats| number(stats, path));
-        let millis = number(&self.stats, "/uptime_ms") - number(&self.before, "/uptime_ms");
-        // Another process has begun anew.
-        if millis <= 0.0 || self.before["pid"] != self.stats["pid"] {
-            return 0.0;
-        }
-        (now - before).max(0.0) * 1000.0 / millis
-    }
-
-    fn json(&self) -> Value {
-        let totals = self.stats["totals"].as_object().into_iter().flatten();
-        let rates =
-            totals.map(|(key, _)| (key.clone(), self.per_second(&format!("/totals/{key}"))));
-        let rates: serde_json::Map<String, Value> =
-            rates.map(|(key, rate)| (key, Value::from(rate))).collect();
-        json!({
-            "stats": self.stats,
-            "rates": rates,
-            "by_viewers": self.by_viewers,
-            "by_rate": self.by_rate,
-        })
-    }
-}
-
-fn number(stats: &Value, path: &str) -> f64 {
-    stats
-        .pointer(path)
-        .and_then(Value::as_f64)
-        .unwrap_or_default()
-}
-
-fn stats(data_dir: &Path) -> Result<Value, Failure> {
-    ask(data_dir, &Order::Stats {})
-}
-
-fn rooms(data_dir: &Path, by: By) -> Result<Value, Failure> {
-    let wanted = RoomsOrder {
-        by: Some(by),
-        count: Some(ROOMS),
-        ..RoomsOrder::default()
-    };
-    Ok(ask(data_dir, &Order::Rooms(wanted))?["rooms"].take())
-}
-
-fn ask(data_dir: &Path, order: &Order) -> Result<Value, Failure> {
-    ask_within(CALL_ANSWER_MAX, data_dir, order, |_| {})
-        .map_err(|error| Failure::Run(error.to_string()))
-}
-
 /// What ends it from outside. Kept for as long as it runs, so that no signal falls between two looks.
 struct Ends {
     signals: [Signal; 3],
@@ -228,11 +154,10 @@ fn await_quit() -> io::Result<oneshot::Receiver<()>> {
     Ok(told)
 }
 
-/// Rooms of each list.
-const ROOMS: usize = 20;
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn stats_of(pid: u32, uptime_ms: u64, delivered: u64) -> Value {
@@ -286,7 +211,8 @@ mod tests {
                 "pid": u32::MAX, "version": "10.20.30-rc.1", "uptime_ms": 1000 + grown / 1_000_000_000,
                 "state": "serving", "ready": true, "viewers": u32::MAX, "viewers_max": u32::MAX,
                 "rooms": u32::MAX, "handshakes": u32::MAX, "totals": totals, "shards": vec![shard.clone(); 128],
-                "memory": {"resident_bytes": 1_u64 << 40},
+                "memory": {"resident": 1_u64 << 40, "room_logs": 1_u64 << 40, "connections": 1_u64 << 40, "used_tokens": 1_u64 << 40},
+                "fanout": {"bounds_us": [1_000, 2_000], "counts": [grown, grown, grown]},
                 "cluster": {"name": "c".repeat(64), "node": "n".repeat(64), "nodes": 64, "unready": "u".repeat(300)},
             })
         };

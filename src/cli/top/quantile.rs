@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Look;
+use super::look::Look;
 
 /// Observations that came between two looks, by upper bound.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Look, number};
+use super::look::{Look, number};
 use crate::cli::output::printable;
 
 /// Rows of the shards' table; the busiest are shown.
@@ -105,7 +105,7 @@ fn memory(look: &Look) -> String {
     let memory = look.stats["memory"].as_object().into_iter().flatten();
     let part = |(key, bytes): (&String, &Value)| {
         let bytes = bytes.as_f64().unwrap_or_default();
-        let name = key.trim_end_matches("_bytes").replace('_', " ");
+        let name = key.replace('_', " ");
         (bytes, format!("{name} {}B", short(bytes)))
     };
     let mut parts: Vec<_> = memory.map(part).collect();

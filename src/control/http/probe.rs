@@ -11,7 +11,8 @@ use hyper::{Response, StatusCode};
 use super::exchange::Answered;
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
-use uproar_proto::base::limits::LIVENESS_MAX;
+use crate::shard::times::Observed;
+use uproar_proto::base::limits::{LIVENESS_MAX, ROOMS_MAX};
 
 /// The page for a person with a browser.
 const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POST /CreateRoom, signed (AWS Signature Version 4).\n\
@@ -81,8 +82,24 @@ fn metrics(control: &Control) -> String {
         let status = status.to_string();
         calls.add(&[("operation", operation), ("status", &status)], count);
     }
+    let mut seconds = page.family(&CALL_SECONDS);
+    for (operation, times) in control.call_times.borrow().iter() {
+        Observed::of([times]).render(&mut seconds, &[("operation", operation)]);
+    }
+    page.single(&CONNECTIONS_MAX, control.gateway.connections_max());
+    page.single(&ROOMS_LIMIT, ROOMS_MAX);
     page.into_text()
 }
+
+const CALL_SECONDS: Family = Family::histogram(
+    "uproar_api_request_seconds",
+    "Time from the head of an API call to its answer, by operation.",
+);
+const CONNECTIONS_MAX: Family = Family::gauge(
+    "uproar_connections_max",
+    "Connections of viewers that the server takes at most (quotas.connections).",
+);
+const ROOMS_LIMIT: Family = Family::gauge("uproar_rooms_max", "Rooms that there may be at most.");
 
 const CALLS: Family = Family::counter(
     "uproar_api_requests_total",

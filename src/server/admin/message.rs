@@ -60,6 +60,23 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    /// Whether it is done while another order is.
+    pub(crate) fn is_answered_beside(&self) -> bool {
+        matches!(
+            self,
+            Self::Health {}
+                | Self::CancelDrain {}
+                | Self::ClusterStatus { .. }
+                | Self::ClusterMove { .. }
+                | Self::ClusterBalance {}
+                | Self::Stats {}
+                | Self::Rooms(_)
+                | Self::Room(_)
+                | Self::Call(_)
+                | Self::Join(_)
+        )
+    }
+
     /// Its name in messages.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::Operator;
 use crate::server::process_metrics::resident_bytes;
 use crate::shard::close_reason::CloseReason;
-use crate::shard::metrics::{Figure, ShardMetrics};
+use crate::shard::metrics::{Figure, ShardMetrics, fanout, memory};
+use crate::shard::times::Observed;
 
 impl Operator {
     /// Tells everything. It reads counters, and asks nobody.
@@ -28,9 +29,18 @@ impl Operator {
             "handshakes": self.sum(|shard| &shard.handshakes),
             "totals": self.totals(),
             "shards": shards,
-            "memory": { "resident_bytes": resident_bytes() },
+            "fanout": { "bounds_us": Observed::bounds_us(), "counts": fanout(&self.shards).counts },
+            "memory": self.memory(),
             "cluster": self.cluster(),
         })
+    }
+
+    fn memory(&self) -> Value {
+        let mut areas = json!({ "resident": resident_bytes() });
+        for (area, bytes) in memory(&self.shards) {
+            areas[area] = bytes.into();
+        }
+        areas
     }
 
     fn is_ready(&self) -> bool {

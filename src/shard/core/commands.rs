@@ -50,7 +50,9 @@ impl<W: Io> Core<W> {
                 };
                 self.install_or_drop(admitted, settings);
             }
-            Command::Batch(room, batch) => rooms.take_batch(room, batch, env),
+            Command::Batch(room, batch, accepted) => {
+                rooms.take_batch(room, (batch, accepted), env);
+            }
             Command::RefuseRequest(key, refusal) => {
                 connections.refuse(Slot::from_bits(key), &refusal, rooms, env);
             }

@@ -10,10 +10,12 @@ pub(super) mod receive;
 mod refuse;
 mod release;
 mod send;
+mod spread;
 mod timers;
 
 use std::net::IpAddr;
 
+use self::spread::Spreads;
 use super::env::Env;
 use super::inbound::Inbound;
 use super::log_lines::log_began;
@@ -49,6 +51,8 @@ pub(super) struct Connections<W: Io> {
     inbound: Inbound,
     // Sends, and the rings.
     outbound: Outbound<W>,
+    // Walks whose times are measured.
+    spreads: Spreads<W>,
     // No receive is armed: the shard freezes, or is frozen.
     is_quiet: bool,
     // Receives that the kernel still has, while `is_quiet`.
@@ -65,6 +69,7 @@ impl<W: Io> Connections<W> {
             open: 0,
             inbound: Inbound::new(settings),
             outbound: Outbound::new(io),
+            spreads: Spreads::default(),
             is_quiet: false,
             receives_left: 0,
         }
@@ -108,6 +113,7 @@ impl<W: Io> Connections<W> {
     /// Begins a turn.
     pub(super) fn begin(&mut self) {
         self.outbound.begin();
+        self.spreads.begin();
     }
 
     /// Makes a pending connection a member of its room here: it gets the greeting, then every
@@ -140,6 +146,7 @@ impl<W: Io> Connections<W> {
             sending: Sending::Idle,
             continues: false,
             phase: Phase::Open,
+            began: env.now.tick,
             progress: env.now.tick,
             next_check: Tick::from_nanos(u64::MAX),
         });
@@ -159,6 +166,8 @@ impl<W: Io> Connections<W> {
         }
         log_began(&connection.session, room, ip);
         env.metrics.opened.inc();
+        let took = env.now.tick.since(pending.accepted);
+        env.metrics.handshake.observe(took);
         self.open += 1;
         env.metrics.opened_deflated.add(deflated.into());
         schedule(&mut self.wheel, slot, connection, first_check);

@@ -6,6 +6,7 @@ use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Command, MemberCounts, Request};
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::room::log::Batch;
 
@@ -87,14 +88,20 @@ impl<S> Outbox<S> {
     }
 
     /// Sends a room's batch to each other shard that has members, by the home's count of them.
-    pub(super) fn send_batch(&mut self, room: RoomId, members: &[u32], batch: &Batch) {
+    pub(super) fn send_batch(
+        &mut self,
+        room: RoomId,
+        members: &[u32],
+        batch: &Batch,
+        accepted: Tick,
+    ) {
         let elsewhere = members
             .iter()
             .zip(self.commands.iter_mut())
             .enumerate()
             .filter(|(shard, (count, _))| *shard != self.here && **count > 0);
         for (_, (_, mailbox)) in elsewhere {
-            mailbox.deliver(Command::Batch(room, batch.clone()));
+            mailbox.deliver(Command::Batch(room, batch.clone(), accepted));
         }
     }
 

@@ -26,6 +26,7 @@ use crate::shard::requests::Requests;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
 use crate::shard::settings::{ShardId, ShardSettings};
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::SENDS_PER_TURN_MAX;
 use uproar_proto::base::table::{Slot, Table};
@@ -66,6 +67,8 @@ pub(super) struct Rooms {
 pub(super) struct Delivery {
     room_slot: Slot<ShardRoom>,
     batch: Batch,
+    // When the first of its messages came.
+    accepted: Tick,
     // Frames for the archive; zero once the room is not logged any more.
     logged: u64,
     // With the last batch of a flush: users to evict and API calls to answer after it.
@@ -82,6 +85,13 @@ pub(super) enum Flushed {
     /// The room is logged: deliver these batches now, in order. The others are held for the
     /// archive.
     Logged(Vec<Delivery>),
+}
+
+/// A walk that has ended: what came since this instant was offered to this many members.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spread {
+    pub(super) since: Tick,
+    pub(super) members: usize,
 }
 
 /// A room that is being deleted here: its members leave, then [`Rooms::end_deletion`] forgets it.
@@ -346,14 +356,19 @@ impl Rooms {
         Some((room_slot, slice))
     }
 
-    /// Puts a room at the end of the queue again if members of it are still to be served.
-    pub(super) fn end_slice(&mut self, room_slot: Slot<ShardRoom>) {
-        if let Some(shard_room) = self.table.get_mut(room_slot) {
-            shard_room.walking = shard_room.audience.is_walking();
-            if shard_room.walking {
-                self.walking.push_back(room_slot);
-            }
+    /// Puts a room at the end of the queue again if members of it are still to be served; returns the walk if it has
+    /// ended.
+    pub(super) fn end_slice(&mut self, room_slot: Slot<ShardRoom>) -> Option<Spread> {
+        let shard_room = self.table.get_mut(room_slot)?;
+        shard_room.walking = shard_room.audience.is_walking();
+        if shard_room.walking {
+            self.walking.push_back(room_slot);
+            return None;
         }
+        Some(Spread {
+            since: shard_room.spreading.take()?,
+            members: shard_room.audience.len(),
+        })
     }
 
     /// Whether members of some room must be served.

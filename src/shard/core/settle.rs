@@ -35,6 +35,7 @@ impl<W: Io> Core<W> {
 
     /// Ends a turn of a shard that serves.
     pub(super) fn settle_serving(&mut self) -> Plan {
+        self.connections.count_sample(&self.env);
         let (rooms, env) = (&mut self.rooms, &mut self.env);
         self.connections.check_deadlines(rooms, env);
         self.age();

@@ -7,6 +7,7 @@ use super::rejected::NoUpgrade;
 use super::upgrade::{AcceptedUpgrade, examine};
 use crate::net::stream::Hosted;
 use uproar_proto::base::admission::Holder;
+use uproar_proto::base::clock::Tick;
 use uproar_proto::http::HeadScanner;
 use uproar_proto::proxy::{self, Preface, PrefaceFault};
 
@@ -21,6 +22,8 @@ pub(crate) struct PartialRequest {
     /// Has scanned `received`, but for ciphertext.
     pub(super) scanner: HeadScanner,
     pub(super) decided: Option<NoUpgrade>,
+    /// When it was accepted.
+    pub(super) accepted: Tick,
 }
 
 impl PartialRequest {
@@ -32,6 +35,7 @@ impl PartialRequest {
             received: Vec::new(),
             scanner: HeadScanner::default(),
             decided: None,
+            accepted: acceptor.clock.now().tick,
         }
     }
 
@@ -60,7 +64,12 @@ impl PartialRequest {
         };
         let received = &received[start..];
         match examine(&mut self.scanner, received, acceptor, &mut self.ip) {
-            Ok(Some(upgrade)) => return Some(upgrade),
+            Ok(Some(upgrade)) => {
+                return Some(AcceptedUpgrade {
+                    accepted: self.accepted,
+                    ..upgrade
+                });
+            }
             Ok(None) => {}
             Err(decided) => self.decided = Some(decided),
         }

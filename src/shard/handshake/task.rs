@@ -81,6 +81,7 @@ async fn run_handshake<B: Hosted>(
         received,
         mut scanner,
         decided,
+        accepted,
         ..
     } = partial;
     *ip = client_ip;
@@ -94,6 +95,7 @@ async fn run_handshake<B: Hosted>(
     match judged {
         Ok(mut upgrade) => {
             upgrade.tls = peer.tls;
+            upgrade.accepted = accepted;
             Ok(Some(upgrade))
         }
         Err(NoUpgrade::Page) => {

@@ -9,7 +9,7 @@ use super::rejected::{NoUpgrade, Rejected};
 use crate::net::stream::Hosted;
 use crate::shard::command::PendingConnection;
 use crate::shard::command::user_hash;
-use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::DEFLATE_WINDOW_BITS;
 use uproar_proto::chat::encode;
@@ -91,6 +91,7 @@ fn judge<B: Hosted>(
         user_hash: opened.user_hash,
         agreement,
         share: None,
+        accepted: Tick::default(),
     })
 }
 

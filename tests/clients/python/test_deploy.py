@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,59 @@ def test_a_server_runs_on_io_uring_under_the_profile(tmp_path):
                 assert server.upgrade().viewers == 1
         assert 'uproar_io_info{backend="io_uring"} 1' in server.metrics()
         assert server.stop() == 0
+
+
+# -- dashboard and alerts --
+
+
+def figures() -> set[str]:
+    """What docs/metrics.md lists, under the names of the series."""
+    table = (REPOSITORY / "docs" / "metrics.md").read_text()
+    names = set()
+    for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.M):
+        name = name if name.startswith("process_") else f"uproar_{name}"
+        parts = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+        names |= {name + part for part in parts.get(kind, ("",))}
+    assert len(names) > 80
+    return names
+
+
+def used(expression: str) -> set[str]:
+    return set(re.findall(r"\b(?:uproar|process)_\w+", expression))
+
+
+def test_each_panel_of_the_dashboard_shows_figures_that_exist(tmp_path):
+    """Goal: no panel is empty because a figure has another name; each query is one that Prometheus takes. Method: the
+    names against docs/metrics.md, the queries through promtool as rules."""
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len(panels) > 20 and len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    queries += [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
+    known = figures()
+    for query in queries:
+        assert used(query) and used(query) <= known, (query, used(query) - known)
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "1m").replace("$instance", ".*")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "panels.json"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+
+
+def test_each_alert_is_of_figures_that_exist_and_is_tested():
+    """Goal: an alert fires when it should and is silent beside that. Method: promtool's unit tests, which name each."""
+    rules, tests = ((DEPLOY / name).read_text() for name in ("alerts.yml", "alerts.test.yml"))
+    known = figures()
+    for expression in re.findall(r"^ +expr: (.*)$", rules, re.M):
+        assert used(expression) <= known, (expression, used(expression) - known)
+    for alert in re.findall(r"- alert: (\w+)", rules):
+        assert f"alertname: {alert} " in tests, f"{alert} is not tested"
+    for command in (["check", "rules", DEPLOY / "alerts.yml"], ["test", "rules", DEPLOY / "alerts.test.yml"]):
+        done = subprocess.run(["promtool", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 
 from rawws import WebSocket
@@ -133,3 +134,38 @@ def test_readers_of_figures_delay_nobody(server):
             stream.close()
     assert all(scraped), scraped
     assert server.resident_bytes() - memory < 64 << 20, "answers that nobody reads are bounded"
+
+
+def test_times_of_messages_connections_and_calls(server):
+    """Goal: each of the times is counted when it passes, in the class of its room. Method: a room of 20 viewers on two
+    shards, 50 messages that all hear, then everybody leaves."""
+    boto = server.boto_cached
+    arn = boto.create_room(name="times", maximumMessageRatePerSecond=100)["arn"]
+    before = server.metrics()
+    viewers = [WebSocket(server.messaging_port, server.token(arn, f"u{number}")) for number in range(20)]
+    for number in range(50):
+        viewers[0].say(str(number))
+        for viewer in viewers:
+            viewer.receive_until(lambda frame, wanted=str(number): frame.get("Content") == wanted)
+    after = server.metrics()
+    grown = lambda series: value(after, series) - (value(before, series) if f"\n{series} " in before else 0)
+    assert grown('uproar_fanout_seconds_count{size="11-100"}') >= 50
+    assert 0 < grown('uproar_fanout_seconds_sum{size="11-100"}') < 50 * 60
+    assert grown("uproar_delivery_seconds_count") >= 1
+    assert grown("uproar_handshake_seconds_count") == 20
+    assert grown('uproar_api_request_seconds_count{operation="CreateChatToken"}') == 20
+    assert value(after, 'uproar_memory_bytes{area="connections"}') > 0
+    assert value(after, "uproar_connections_max") >= value(after, "uproar_connections")
+    assert sum(map(float, re.findall(r"^uproar_shard_cpu_seconds_total\{.*\} (\S+)$", after, re.M))) > 0
+    busy = [float(ratio) for ratio in re.findall(r"^uproar_core_busy_ratio\{.*\} (\S+)$", after, re.M)]
+    assert len(busy) == 2 and all(0 <= ratio <= 1 for ratio in busy)
+    for viewer in viewers:
+        viewer.close()
+    deadline = time.monotonic() + 60
+    ended = lambda: value(server.metrics(), "uproar_connection_lifetime_seconds_count")
+    while ended() < value(before, "uproar_connection_lifetime_seconds_count") + 20:
+        assert time.monotonic() < deadline, "the ends are not counted"
+        time.sleep(0.05)
+    while value(server.metrics(), 'uproar_memory_bytes{area="room_logs"}') == 0:
+        assert time.monotonic() < deadline, "the log is not counted"
+        time.sleep(0.05)

@@ -37,7 +37,8 @@ impl<W: Io> Connections<W> {
         });
         let room = shard_room.map(|shard_room| shard_room.id);
         log_ended(&connection.session, room, connection.ip, reason);
-        env.metrics.closed(reason).inc();
+        env.metrics
+            .ended(reason, env.now.tick.since(connection.began));
         self.open -= 1;
         connection.session.begin_close();
         connection.lane().finish(after, |out| ending.encode(out));
@@ -70,7 +71,8 @@ impl<W: Io> Connections<W> {
         }
         let was_open = connection.is_open();
         if was_open {
-            env.metrics.closed(reason).inc();
+            env.metrics
+                .ended(reason, env.now.tick.since(connection.began));
             self.open -= 1;
             let shard_room = rooms.get(connection.shard_room);
             let room = shard_room.map(|shard_room| shard_room.id);

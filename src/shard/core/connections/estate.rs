@@ -115,6 +115,7 @@ impl<W: Io> Connections<W> {
             sending: Sending::Idle,
             continues: false,
             phase: phase(&viewer, env.now.tick),
+            began: env.now.tick,
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });

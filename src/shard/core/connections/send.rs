@@ -1,6 +1,7 @@
 //! Completed sends, continuations in their turn, and the walk over members with new batches.
 
 use std::io;
+use std::time::Duration;
 
 use super::{Connections, membership};
 use crate::net::io::{Io, Key, SendBuffer};
@@ -8,7 +9,8 @@ use crate::shard::close_reason::CloseReason;
 use crate::shard::connection::Phase;
 use crate::shard::core::env::Env;
 use crate::shard::core::outbound::{Completed, ConnectionSlot, Continuation};
-use crate::shard::core::rooms::Rooms;
+use crate::shard::core::rooms::{Rooms, Spread};
+use crate::shard::metrics::size_class;
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::limits::SENDS_PER_TURN_MAX;
 use uproar_proto::base::table::Slot;
@@ -92,8 +94,11 @@ impl<W: Io> Connections<W> {
         self.continue_sends(0, rooms, env);
         let mut sends_left = SENDS_PER_TURN_MAX;
         while let Some((room_slot, slice)) = rooms.next_slice(sends_left) {
-            sends_left -= self.serve_slice(room_slot, slice, rooms, env);
-            rooms.end_slice(room_slot);
+            let (served, last) = self.serve_slice(room_slot, slice, rooms, env);
+            sends_left -= served;
+            if let Some(spread) = rooms.end_slice(room_slot) {
+                self.spreads.note(spread, last);
+            }
         }
         if !rooms.is_walking() {
             self.continue_sends(sends_left, rooms, env);
@@ -101,15 +106,15 @@ impl<W: Io> Connections<W> {
         rooms.is_walking() || self.outbound.has_continuations()
     }
 
-    /// Serves up to `slice` members of a room; returns how many.
+    /// Serves up to `slice` members of a room; returns how many, and the last one.
     fn serve_slice(
         &mut self,
         room_slot: Slot<ShardRoom>,
         slice: usize,
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
-    ) -> usize {
-        let mut served = 0;
+    ) -> (usize, Option<ConnectionSlot<W>>) {
+        let (mut served, mut last) = (0, None);
         while served < slice {
             let Some(shard_room) = rooms.get_mut(room_slot) else {
                 break;
@@ -119,6 +124,7 @@ impl<W: Io> Connections<W> {
             };
             served += 1;
             let slot = Slot::from_bits(key);
+            last = Some(slot);
             let Some(connection) = self.table.get_mut(slot) else {
                 debug_assert!(false, "every member has a connection");
                 continue;
@@ -128,6 +134,35 @@ impl<W: Io> Connections<W> {
             let delivered = self.outbound.deliver(slot, connection, membership, env);
             self.follow(slot, delivered, rooms, env);
         }
-        served
+        (served, last)
+    }
+
+    /// Counts the walks of this turn, whose sends were submitted in `elapsed`.
+    pub(in crate::shard::core) fn count_spreads(
+        &mut self,
+        elapsed: Duration,
+        env: &Env<W::Socket>,
+    ) {
+        let now = env.now.tick.after(elapsed);
+        for Spread { since, members } in self.spreads.ended.drain(..) {
+            if let Some(times) = env.metrics.fanout.get(size_class(members)) {
+                times.observe(now.since(since));
+            }
+        }
+    }
+
+    /// Counts the sample if its send has completed; one that was cut says nothing.
+    pub(in crate::shard::core) fn count_sample(&mut self, env: &Env<W::Socket>) {
+        let Some((slot, since)) = self.spreads.sample else {
+            return;
+        };
+        match self.table.get(slot) {
+            Some(connection) if connection.has_send() => return,
+            Some(connection) if connection.phase != Phase::Dead => {
+                env.metrics.delivery.observe(env.now.tick.since(since));
+            }
+            Some(_) | None => {}
+        }
+        self.spreads.sample = None;
     }
 }

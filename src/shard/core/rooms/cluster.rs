@@ -252,7 +252,7 @@ impl Rooms {
         if let Some(home) = self.home_in(room_slot) {
             home.adopt(entry, &mut env.deflater);
             env.metrics.cluster_adopted.inc();
-            self.note_unflushed(room_slot);
+            self.note_unflushed(room_slot, env.now.tick);
         }
     }
 

@@ -27,11 +27,12 @@ pub(in crate::shard::core) enum FlushDue {
 
 impl Rooms {
     /// Notes that a room at home here has something to flush.
-    pub(super) fn note_unflushed(&mut self, room_slot: Slot<ShardRoom>) {
+    pub(super) fn note_unflushed(&mut self, room_slot: Slot<ShardRoom>, now: Tick) {
         if let Some(shard_room) = self.table.get_mut(room_slot)
             && !shard_room.unflushed
         {
             shard_room.unflushed = true;
+            shard_room.accepted = Some(now);
             self.unflushed.push(room_slot);
         }
     }
@@ -94,6 +95,8 @@ impl Rooms {
             id,
             home: Some(home),
             audience,
+            accepted,
+            spreading,
             ..
         }) = self.table.get_mut(room_slot)
         else {
@@ -109,10 +112,12 @@ impl Rooms {
             evictions,
             ..
         } = &mut **home;
+        let since = accepted.take().unwrap_or(env.now.tick);
         room.flush(env.now.tick, |batch| {
-            env.outbox.send_batch(*id, members, &batch);
+            env.outbox.send_batch(*id, members, &batch, since);
             if !audience.is_empty() {
                 audience.append(batch, env.settings.window, env.now.tick);
+                spreading.get_or_insert(since);
             }
         });
         let evictions = std::mem::take(evictions);
@@ -133,6 +138,7 @@ impl Rooms {
             batch,
             evictions,
             answers,
+            accepted,
             ..
         } = delivery;
         for (answer, id) in answers {
@@ -142,14 +148,16 @@ impl Rooms {
             id,
             home: Some(home),
             audience,
+            spreading,
             ..
         }) = self.table.get_mut(room_slot)
         else {
             return (room_slot, Vec::new());
         };
-        env.outbox.send_batch(*id, &home.members, &batch);
+        env.outbox.send_batch(*id, &home.members, &batch, accepted);
         if !audience.is_empty() {
             audience.append(batch, env.settings.window, env.now.tick);
+            spreading.get_or_insert(accepted);
         }
         self.note_walking(room_slot);
         self.note_aging(room_slot);
@@ -160,7 +168,7 @@ impl Rooms {
     pub(in crate::shard::core) fn take_batch<S>(
         &mut self,
         room: RoomId,
-        batch: Batch,
+        (batch, accepted): (Batch, Tick),
         env: &Env<S>,
     ) {
         let Some(room_slot) = self.find(room) else {
@@ -169,6 +177,7 @@ impl Rooms {
         if let Some(shard_room) = self.table.get_mut(room_slot) {
             let (window, now) = (env.settings.window, env.now.tick);
             shard_room.audience.append(batch, window, now);
+            shard_room.spreading.get_or_insert(accepted);
         }
         self.note_walking(room_slot);
         self.note_aging(room_slot);
@@ -187,11 +196,13 @@ impl Rooms {
     /// messages. Call it once a second or so.
     pub(in crate::shard::core) fn age_logs<S>(&mut self, env: &Env<S>) {
         let (now, window, table) = (env.now.tick, env.settings.window, &mut self.table);
+        let mut log_bytes = 0;
         self.aging.retain(|room_slot| {
             let Some(shard_room) = table.get_mut(*room_slot) else {
                 return false;
             };
             shard_room.audience.expire(window, now);
+            log_bytes += shard_room.audience.log().bytes();
             shard_room.aging = shard_room.audience.log().bytes() > 0;
             if !shard_room.aging
                 && let Some(home) = &mut shard_room.home
@@ -200,6 +211,7 @@ impl Rooms {
             }
             shard_room.aging
         });
+        env.metrics.log_bytes.set_len(log_bytes);
     }
 
     /// Notes for the pace that submitting `queued` took `elapsed`; returns the new cost of a send,

@@ -50,12 +50,14 @@ impl Rooms {
         let Some(ShardRoom {
             id,
             home: Some(home),
+            accepted,
             ..
         }) = self.table.get_mut(room_slot)
         else {
             return Vec::new();
         };
         let (room, targets) = (*id, home.room.settings().archive);
+        let accepted = accepted.take().unwrap_or(now);
         let mut deliveries = Vec::new();
         home.room.flush(now, |batch| {
             let entry = LoggedFrames {
@@ -72,6 +74,7 @@ impl Rooms {
                 room_slot,
                 logged,
                 batch,
+                accepted,
                 evictions: Vec::new(),
                 answers: Vec::new(),
             };

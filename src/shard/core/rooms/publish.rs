@@ -114,7 +114,7 @@ impl Rooms {
         }
         let mut context = env.encode_context();
         let id = home.room.announce(&mut context, name, attributes_json, "");
-        self.note_unflushed(room_slot);
+        self.note_unflushed(room_slot, env.now.tick);
         Ok(id)
     }
 

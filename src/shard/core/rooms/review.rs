@@ -103,7 +103,7 @@ impl Rooms {
         env.metrics.review_expired.add_len(expired);
         env.metrics.review_allowed.add(released);
         if ordered {
-            self.note_unflushed(room_slot);
+            self.note_unflushed(room_slot, env.now.tick);
         }
     }
 }

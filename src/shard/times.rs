@@ -1,0 +1,97 @@
+//! Histograms of times: one thread observes, another one reads.
+
+use std::time::Duration;
+
+use super::figure::Figure;
+use crate::exposition::Series;
+
+/// Upper bounds of short times, in microseconds: from a message in an idle room to one that a viewer gives up.
+const BOUNDS_US: [u64; 11] = [
+    500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 1_000_000, 5_000_000,
+];
+
+/// Counts of times by upper bound, and their sum.
+#[derive(Debug, Default)]
+pub struct Times {
+    counts: [Figure; BOUNDS_US.len()],
+    above: Figure,
+    sum_nanos: Figure,
+}
+
+/// What several threads have observed.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// How many, by upper bound; the last one counts those above all.
+    pub counts: [u64; BOUNDS_US.len() + 1],
+    sum: Duration,
+}
+
+impl Times {
+    /// Counts a time; the thread that owns it alone may.
+    pub fn observe(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mut bounds = BOUNDS_US.iter().zip(&self.counts);
+        let count = bounds.find(|(bound, _)| nanos <= **bound * 1000);
+        count.map_or(&self.above, |(_, count)| count).inc();
+        self.sum_nanos.add(nanos);
+    }
+}
+
+impl Observed {
+    /// Adds up.
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Times>) -> Self {
+        let mut observed = Self::default();
+        for times in all {
+            let counts = times.counts.iter().chain([&times.above]);
+            for (sum, count) in observed.counts.iter_mut().zip(counts) {
+                *sum += count.get();
+            }
+            observed.sum += Duration::from_nanos(times.sum_nanos.get());
+        }
+        observed
+    }
+
+    /// The upper bounds, in microseconds.
+    pub fn bounds_us() -> &'static [u64] {
+        &BOUNDS_US
+    }
+
+    /// Adds it to a page, with these labels.
+    pub fn render(&self, series: &mut Series<'_>, labels: &[(&str, &str)]) {
+        let bounds = BOUNDS_US.map(Duration::from_micros);
+        let counts = bounds.into_iter().zip(self.counts);
+        let above = self.counts.last().copied().unwrap_or_default();
+        series.histogram_of(labels, counts, above, self.sum.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::{Exposition, Family};
+
+    /// Goal: a time counts under the first bound that it does not exceed, those of two threads add up, and the page says
+    /// so in seconds.
+    #[test]
+    fn times_are_counted_by_bound() {
+        const SECONDS: Family = Family::histogram("t_seconds", "Times.");
+        let (one, other) = (Times::default(), Times::default());
+        one.observe(Duration::from_micros(500));
+        one.observe(Duration::from_micros(501));
+        other.observe(Duration::from_millis(1));
+        other.observe(Duration::from_secs(6));
+        let mut page = Exposition::new();
+        let observed = Observed::of([&one, &other]);
+        observed.render(&mut page.family(&SECONDS), &[("size", "a")]);
+        let text = page.into_text();
+        for line in [
+            "t_seconds_bucket{size=\"a\",le=\"0.000500\"} 1",
+            "t_seconds_bucket{size=\"a\",le=\"0.001\"} 3",
+            "t_seconds_bucket{size=\"a\",le=\"5.000\"} 3",
+            "t_seconds_bucket{size=\"a\",le=\"+Inf\"} 4",
+            "t_seconds_count{size=\"a\"} 4",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+        }
+    }
+}
