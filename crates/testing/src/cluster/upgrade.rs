@@ -171,7 +171,9 @@ impl World {
             answers: Tick::default(),
             drains: false,
             freeze: Freeze::default(),
+            alone: 0,
         });
+        self.feed(node, Input::Rates(self.account.rates()));
         for viewer in &mut self.viewers {
             if viewer.node == node && viewer.life == before {
                 viewer.life = id;
