@@ -116,7 +116,13 @@ fn records(
         store,
         access_keys,
         ring: ring.to_text().as_bytes().to_vec().into(),
+        progress,
     })
+}
+
+/// Says how far it is; nobody has to read it.
+fn progress(done: usize, all: usize) {
+    let _unread = print(&format!("{done} of {all} records and keys\n"));
 }
 
 /// Runs what asks the brokers.

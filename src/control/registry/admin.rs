@@ -42,7 +42,12 @@ pub struct NodeRecords {
     pub access_keys: Vec<ExportedKey>,
     /// The ring of sealing keys, as text.
     pub ring: Zeroizing<Vec<u8>>,
+    /// Is told how many records and keys of how many are in the bucket, each [`PROGRESS_RECORDS`].
+    pub progress: fn(usize, usize),
 }
+
+/// How many records are written between two lines for whoever waits: a few seconds' worth.
+pub const PROGRESS_RECORDS: usize = 5_000;
 
 /// What a command has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -260,6 +265,7 @@ async fn write_all(
         left.push_back((key, sealed, Some(value)));
     }
     let (mut written, mut pending) = (Written::default(), JoinSet::new());
+    let (mut done_so_far, all) = (0, left.len());
     loop {
         while pending.len() < WRITES_MAX
             && let Some((key, value, opened)) = left.pop_front()
@@ -271,6 +277,10 @@ async fn write_all(
             return Ok(written);
         };
         let (key, value, opened, outcome) = done.map_err(io::Error::other)?;
+        done_so_far += 1;
+        if done_so_far % PROGRESS_RECORDS == 0 {
+            (node.progress)(done_so_far, all);
+        }
         match outcome? {
             Outcome::Made => written.made += 1,
             Outcome::Found(found) => {

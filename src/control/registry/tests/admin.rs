@@ -19,6 +19,7 @@ fn records(directory: &Scratch) -> NodeRecords {
         store: store(directory),
         access_keys: vec![("AKUP1".to_owned(), b"one".to_vec().into())],
         ring: b"ring".to_vec().into(),
+        progress: |_, _| (),
     }
 }
 
