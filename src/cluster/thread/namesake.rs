@@ -40,14 +40,15 @@ impl Namesake {
 
     fn say(&self) {
         let was_first = self.was_first;
-        match self.seen {
-            Some(process) => tracing::error!(
+        if let Some(process) = self.seen {
+            tracing::error!(
                 process,
                 was_first,
                 "cluster: another node has this one's name; the one that came later is not ready and homes nothing: \
                  give each its own cluster.node"
-            ),
-            None => tracing::info!("cluster: no other node has this one's name any more"),
+            );
+        } else {
+            tracing::info!("cluster: no other node has this one's name any more");
         }
     }
 }

@@ -29,6 +29,11 @@ DONE = re.compile(r"process (\d+) serves (\d+|an unknown number of) viewers")
 def whole(cluster):
     cluster.heal()
     yield
+    for node in cluster.nodes:
+        # A process that a failed test has not followed to.
+        for pid in servers(node):
+            if pid != node.process.pid:
+                os.kill(pid, signal.SIGKILL)
     cluster.heal()
 
 
@@ -63,13 +68,12 @@ def program(cluster: Cluster, **environment: str) -> Path:
 
 def succeed(node: Node, deadline: float = 60) -> None:
     """The node's process is whatever serves its data directory now."""
-    until = time.monotonic() + deadline
-    while True:
-        found = [pid for pid in servers(node) if pid != node.process.pid or node.process.poll() is None]
-        if len(found) == 1:
-            break
+    until, before, found = time.monotonic() + deadline, None, servers(node)
+    # One that is being killed is there still for a moment.
+    while len(found) != 1 or found != before or (found == [node.process.pid] and node.process.poll() is not None):
         assert time.monotonic() < until, f"{found}\n{node.log()}"
-        time.sleep(0.02)
+        time.sleep(0.2)
+        before, found = found, servers(node)
     if found[0] != node.process.pid:
         node.process.wait(60)
         node.process = Successor(found[0])

@@ -23,7 +23,7 @@ fn delivered(single: &mut Single) -> Vec<u64> {
 #[test]
 fn each_log_is_read_on_from_where_it_was_given() {
     let frames = |number| vec![entry(OTHER, number)];
-    let log = vec![
+    let log = [
         (10, takeover(OTHER, 0)),
         (12, batch(OTHER, 10, 10, frames(1))),
         (15, batch(OTHER, 10, 12, frames(2))),
