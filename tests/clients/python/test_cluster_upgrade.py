@@ -162,6 +162,8 @@ def test_an_upgrade_that_fails_at_any_point(cluster):
         points = {first: "old.commit:kill", third: "old.freeze.done:fail", second: "old.rooms.done:kill"}
         for node, point in points.items():
             node.upgrade(binary=program(cluster, UPROAR_TAKE_OVER_FAULT=point))
+            # One that no probe has come back to yet refuses.
+            cluster.await_ready(node)
             old = node.process.pid
             done = node.try_upgrade()
             assert done.returncode == 1, done
@@ -200,6 +202,7 @@ def test_an_upgrade_without_a_leader_and_without_other_nodes(cluster):
             node.process.send_signal(signal.SIGTERM)
             assert node.process.wait(90) == 0, node.log()
         trial.talk_until_heard_by(first.name)
+        cluster.await_ready(first)
         since = time.monotonic()
         print("alone", first.upgrade())
         trial.talk_until_heard_by(first.name)
