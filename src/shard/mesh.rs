@@ -190,11 +190,7 @@ pub fn start(plan: Plan<'_>) -> Result<Shards, StartFault> {
 }
 
 fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
-    let settings = if plan.cluster {
-        &plan.settings.without_account_rates()
-    } else {
-        &plan.settings
-    };
+    let settings = &plan.settings.of_shards(plan.cluster);
     let count = settings.shard_count;
     let Listeners { address, each } = plan.listeners;
     let records = records(plan.journals, count);

@@ -94,6 +94,17 @@ impl ShardSettings {
         (self.account_sends, self.account_moderations) = (rates.sends, rates.moderations);
     }
 
+    /// What shards get of them, of a server alone or of a node.
+    #[must_use]
+    pub fn of_shards(&self, is_node: bool) -> Self {
+        let settings = self.clone();
+        if is_node {
+            settings.without_account_rates()
+        } else {
+            settings
+        }
+    }
+
     /// The same for a node of a cluster, where the home of a room charges the account's rates before its shard is asked.
     #[must_use]
     pub fn without_account_rates(mut self) -> Self {
@@ -124,7 +135,7 @@ pub struct AccountBudgets {
 impl AccountBudgets {
     /// Counts connections of other nodes against the limit too: what was told `before` is replaced.
     pub fn count_elsewhere(&self, before: usize, now: usize) {
-        // Added first: a newcomer in between must not see less than there is.
+        // Added first: one that comes in between must not see less than there is.
         self.connections.fetch_add(now, Ordering::Relaxed);
         self.connections.fetch_sub(before, Ordering::Relaxed);
     }

@@ -112,9 +112,6 @@ impl<S> Admission<S> {
                     let deadline = env.now.tick.after(UNKNOWN_ROOM_WAIT);
                     self.early.push(pending.room, deadline, pending);
                 }
-                Err(AdmitError::NoSuchRoom) if self.parked.is_some() => {
-                    self.reject(pending, AdmitError::Busy, env);
-                }
                 Err(error) => self.reject(pending, error, env),
             }
         }
@@ -148,6 +145,15 @@ impl<S> Admission<S> {
             }
         }
         admitted
+    }
+
+    /// Why a connection to an unknown room is not judged: on a node with too many that wait, nobody knows about the room.
+    fn unknown_room(&self) -> AdmitError {
+        if self.parked.is_some() && !self.may_be_early() {
+            AdmitError::Busy
+        } else {
+            AdmitError::NoSuchRoom
+        }
     }
 
     /// Whether a connection to an unknown room may wait for it.
@@ -239,7 +245,7 @@ impl<S> Admission<S> {
         env: &Env<S>,
     ) -> Result<Reservation, AdmitError> {
         if rooms.find(pending.room).is_none() {
-            return Err(AdmitError::NoSuchRoom);
+            return Err(self.unknown_room());
         }
         let parked = self.parked.as_ref();
         if parked.is_some_and(|parked| parked.is_full(before)) {

@@ -1,5 +1,5 @@
 """`uproar cluster init` of a server that has many rooms, and back: nothing is missing anywhere. By hand with more of them:
-`UPROAR_INIT_ROOMS=50000`."""
+`TEST_INIT_ROOMS=50000`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 from cluster import Cluster
 
-ROOMS = int(os.environ.get("UPROAR_INIT_ROOMS", "300"))
+ROOMS = int(os.environ.get("TEST_INIT_ROOMS", "300"))
 WRITERS = 4
 
 

@@ -439,19 +439,11 @@ impl MessageContent {
             DRAW => Self::Draw {
                 epoch: epoch(head)?,
                 number: head.u64()?,
-                wishes: {
-                    let count = head.u16()?;
-                    let wishes = (0..count).map(|_| read_wish(head));
-                    wishes.collect::<Result<_, _>>()?
-                },
+                wishes: read_all(head, read_wish)?,
             },
             GRANT => Self::Grant {
                 number: head.u64()?,
-                grants: {
-                    let count = head.u16()?;
-                    let grants = (0..count).map(|_| read_grant(head));
-                    grants.collect::<Result<_, _>>()?
-                },
+                grants: read_all(head, read_grant)?,
             },
             other => return Err(WireFault::Kind(other)),
         })
@@ -465,6 +457,13 @@ fn put_slot(out: &mut Vec<u8>, slot: HashSlot, epoch: Epoch) {
 
 fn put_count(out: &mut Vec<u8>, budgets: usize) {
     out.put_u16_le(u16::try_from(budgets).expect("at most 256 budgets"));
+}
+
+fn read_all<T>(
+    head: &mut Section<'_>,
+    read: impl Fn(&mut Section<'_>) -> Result<T, WireFault>,
+) -> Result<Vec<T>, WireFault> {
+    (0..head.u16()?).map(|_| read(head)).collect()
 }
 
 fn read_grant(head: &mut Section<'_>) -> Result<Grant, WireFault> {

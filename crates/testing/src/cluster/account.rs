@@ -3,17 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use bytes::Bytes;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::rate::Rate;
-use uproar_proto::cluster::engine::{Input, MessageRates};
-use uproar_proto::cluster::message::{AskKind, Message, MessageContent};
+use uproar_proto::cluster::engine::MessageRates;
 
-use super::node::Authoring;
 use super::oracle::Oracle;
 use super::planted::Planted;
-use super::world::World;
 
 /// Messages a second, of worlds that have a rate; most ask for more.
 const PER_SECOND: u32 = 30;
@@ -22,9 +18,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What was granted in a world.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    is_limited: bool,
+    pub(super) is_limited: bool,
     /// When each request was granted last, and by which process, if that did it without the home of hash slot 0.
-    granted: HashMap<FrameId, (Tick, Option<u64>)>,
+    pub(super) granted: HashMap<FrameId, (Tick, Option<u64>)>,
 }
 
 impl Account {
@@ -85,42 +81,4 @@ fn densest(granted: &[Tick]) -> usize {
         most = most.max(last + 1 - first);
     }
     most
-}
-
-impl World {
-    /// A home grants a request.
-    pub(super) fn granted(&mut self, node: usize, authoring: &Authoring) {
-        if !self.account.is_limited || authoring.ask.kind != AskKind::SendMessage {
-            return;
-        }
-        let now = self.now.tick;
-        let life = self.nodes[node].life();
-        let alone = life.engine.purse_counts().alone;
-        let is_alone = alone > life.alone;
-        life.alone += u64::from(is_alone);
-        let by = is_alone.then_some(life.id);
-        self.account.granted.insert(authoring.ask.id, (now, by));
-    }
-
-    /// The rate is lifted, everywhere.
-    pub(super) fn lift_rates(&mut self) {
-        self.account.is_limited = false;
-        for node in 0..self.nodes.len() {
-            self.feed(node, Input::Rates(MessageRates::default()));
-        }
-    }
-
-    /// A grant is more than was charged, if that is planted.
-    pub(super) fn inflated(&mut self, payload: Bytes) -> Bytes {
-        let Ok(mut message) = Message::decode(&payload) else {
-            return payload;
-        };
-        let MessageContent::Grant { grants, .. } = &mut message.content else {
-            return payload;
-        };
-        for (_, count) in grants {
-            *count = 4 * *count + 4;
-        }
-        message.encode()
-    }
 }

@@ -16,6 +16,7 @@ mod crowd;
 mod fault;
 mod flight;
 mod freeze;
+mod granted;
 mod link;
 mod node;
 mod oracle;

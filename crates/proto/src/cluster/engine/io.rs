@@ -304,3 +304,12 @@ pub struct EngineSettings {
     /// How long a home collects requests before it appends them; urgent ones do not wait.
     pub linger: Duration,
 }
+
+/// What waits for the account's budget.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// A request, at the home of its hash slot.
+    Request(RequestKey, Ask),
+    /// A call of the API, at the node that took it.
+    Call(Ticket),
+}

@@ -36,6 +36,7 @@ use super::purse::{Bank, Purse};
 use super::{Epoch, HashSlot, Incarnation};
 use crate::base::clock::{Now, Tick};
 use crate::base::id::RoomId;
+use io::Waiter;
 use slot::Slots;
 
 /// The machine.
@@ -70,7 +71,7 @@ pub struct Engine {
     authored_bytes: usize,
     counts: Counts,
     rates: MessageRates,
-    purse: Purse<purse::Waiter>,
+    purse: Purse<Waiter>,
     // The account's budgets, while this node is the home of hash slot 0.
     bank: Bank,
 }
@@ -141,7 +142,7 @@ impl Engine {
                 ticket,
                 quota,
                 rate,
-            } => self.charge(quota, rate, purse::Waiter::Call(ticket)),
+            } => self.charge(quota, rate, Waiter::Call(ticket)),
             Input::Archived { slot, sequence } => self.archived(slot, sequence),
             Input::Drain(is_draining) => self.drain(is_draining),
             Input::Move { slot, to } => self.move_slot(slot, to, true),

@@ -1,7 +1,7 @@
 //! Rates of the account: what this node grants, and what it keeps for all as the home of hash slot 0.
 
 use super::Engine;
-use super::io::{MessageRates, Output, RequestKey, Ticket};
+use super::io::{MessageRates, Output, RequestKey, Waiter};
 use crate::base::rate::Rate;
 use crate::chat::{ErrorCode, texts};
 use crate::cluster::message::{Ask, AskKind, MessageContent};
@@ -10,15 +10,6 @@ use crate::cluster::{Epoch, HashSlot, Incarnation};
 
 /// The home of this hash slot keeps the budgets.
 const BANK: HashSlot = HashSlot::new(0);
-
-/// What waits for the account's budget.
-#[derive(Debug)]
-pub(super) enum Waiter {
-    /// A request, at the home of its hash slot.
-    Request(RequestKey, Ask),
-    /// A call of the API, at the node that took it.
-    Call(Ticket),
-}
 
 impl Engine {
     pub(super) fn set_rates(&mut self, rates: MessageRates) {
