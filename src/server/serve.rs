@@ -175,24 +175,14 @@ impl Serving {
         };
         let opening: Pin<Box<dyn Future<Output = Result<Infallible, StartError>> + '_>> =
             if let Some(cluster) = cluster.clone().filter(|_| !succession.is_one()) {
-                // Brokers may take hours: meanwhile this node answers who asks how it is, and obeys.
-                Box::pin(async move {
-                    node::begun(&cluster, &doors.control).await?;
-                    succession.load();
-                    doors.open(None, Some(on_ready)).await?;
-                    pending().await
-                })
+                Box::pin(succession.open_late(doors, cluster, on_ready))
             } else {
-                let begun = succession.begun(cluster.as_ref(), &plane.control, &mut signals);
-                if !begun.await? {
+                let threads = (cluster.as_ref(), clock, &take_overs);
+                let open = succession.open(doors, threads, &mut signals, on_ready);
+                if !open.await? {
                     tracing::info!("stopped before anybody was accepted");
                     return Ok(Ended::Drained);
                 }
-                let threads = (&doors.gateway, cluster.as_ref());
-                let taken_over = succession.take_over(threads, clock, &take_overs).await;
-                // What `on_ready` tells people has not changed.
-                let on_ready = taken_over.is_none().then_some(on_ready);
-                doors.open(taken_over, on_ready).await?;
                 Box::pin(pending())
             };
         let (stop, stopped) = oneshot::channel();

@@ -1,13 +1,16 @@
 //! What a process before this one has handed over, if one has: this one takes its place, or tells it why it cannot.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::notify::Notifier;
+use super::opening::Doors;
 use super::preflight::Directory;
 use super::process::Signals;
 use super::upgrade::{self, Files, Follower, Handed};
-use super::{StartError, node};
+use super::{Ready, StartError, node};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::control::Control;
@@ -28,9 +31,37 @@ impl Succession {
         self.handed.is_some()
     }
 
-    /// Reads the files that the process before has left, which is gone.
-    pub(super) fn load(self) {
+    /// Opens the doors once the brokers have come, which may take hours: meanwhile this node answers who asks how it is, and
+    /// obeys.
+    pub(super) async fn open_late(
+        self,
+        doors: Doors,
+        cluster: Cluster,
+        on_ready: impl FnOnce(&Ready),
+    ) -> Result<Infallible, StartError> {
+        node::begun(&cluster, &doors.control).await?;
         self.files.load();
+        doors.open(None, Some(on_ready)).await?;
+        pending().await
+    }
+
+    /// Opens the doors, of a process that takes over too. Returns whether it did: a signal to stop ends the wait.
+    pub(super) async fn open(
+        self,
+        doors: Doors,
+        (cluster, clock, figures): (Option<&Cluster>, Clock, &Rc<upgrade::Figures>),
+        signals: &mut Signals,
+        on_ready: impl FnOnce(&Ready),
+    ) -> Result<bool, StartError> {
+        if !self.begun(cluster, &doors.control, signals).await? {
+            return Ok(false);
+        }
+        let threads = (&doors.gateway, cluster);
+        let taken_over = self.take_over(threads, clock, figures).await;
+        // What `on_ready` tells people has not changed.
+        let on_ready = taken_over.is_none().then_some(on_ready);
+        doors.open(taken_over, on_ready).await?;
+        Ok(true)
     }
 
     /// Waits until this process could serve; a process that serves until then is told why it cannot. Returns whether it
@@ -39,7 +70,7 @@ impl Succession {
     /// # Errors
     ///
     /// See [`node::begun_in_time`].
-    pub(super) async fn begun(
+    async fn begun(
         &self,
         cluster: Option<&Cluster>,
         control: &Control,
@@ -60,7 +91,7 @@ impl Succession {
     }
 
     /// Takes over; `None` if nobody has handed anything over. Ends this process if that fails.
-    pub(super) async fn take_over(
+    async fn take_over(
         self,
         (gateway, cluster): (&Gateway, Option<&Cluster>),
         clock: Clock,
