@@ -71,6 +71,10 @@ class Machine:
         if serves := re.match(r"process (\d+) serves", done.stdout):
             assert self.process.wait(60) == 0, self.log()
             self.process = Successor(int(serves[1]))
+            deadline = time.monotonic() + 90
+            while not self.answers():
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.1)
         return done.stdout
 
     def start(self) -> None:
