@@ -23,7 +23,9 @@ fn live(seed: u64) -> Counts {
 /// nothing goes wrong any more, each hash slot has one home that all know, and serves; the account's rate is granted as by one
 /// server, whichever node homes hash slot 0: with acks that are lost or late,
 /// records that are never republished, or twice, or late, streams without leader or quorum, conditions refused for nothing, old
-/// reads, records that are gone, messages lost, late and reordered, partitions, pauses, kills, drains, hand-overs to a new process, and wrong clocks.
+/// reads, records that are gone, messages lost, late and reordered, partitions, pauses, kills, drains, hand-overs to a new process, wrong clocks, nodes that
+/// hear no other one, and all of them away or cut off until their logs are empty by age. A hash slot is taken over at a pace, and
+/// archives have each frame of a logged room.
 /// Method: 500 seeds (`UPROAR_SIMULATION_WORLDS`), or the one in `UPROAR_SIMULATION_SEED`; an oracle that knows the true
 /// log judges each step, and each kind of fault must have been hit.
 #[test]
@@ -52,6 +54,8 @@ fn simulated_nodes_keep_their_promises() {
         ("skipped", seen.skipped * 4),
         ("drawn", seen.drawn / 20),
         ("granted alone", seen.alone * 2),
+        ("logs begun anew", seen.anew),
+        ("archived", seen.archived / 200),
     ] {
         assert!(count >= worlds, "the simulation idles: {what}, {seen:?}");
     }

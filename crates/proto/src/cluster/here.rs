@@ -20,6 +20,8 @@ pub struct Here {
     pub is_draining: bool,
     /// Number of hash slots whose home it is.
     pub slots_home: u16,
+    /// The newest `SendTime` that it has read in any log, for the next home of a log that has none any more.
+    pub sent: UnixTime,
     /// What changes.
     pub facts: Facts,
 }
@@ -65,6 +67,7 @@ impl Here {
             out.put_u64_le(self.unix.nanos());
             out.put_u8(u8::from(self.facts.is_ready) | u8::from(self.is_draining) << 1);
             out.put_u16_le(self.slots_home);
+            out.put_u64_le(self.sent.nanos());
             let about = &self.about;
             for text in [
                 &about.name,
@@ -95,6 +98,7 @@ impl Here {
         let unix = UnixTime::from_nanos(section.u64()?);
         let flags = section.u8()?;
         let slots_home = section.u16()?;
+        let sent = UnixTime::from_nanos(section.u64()?);
         let [name, version, messaging, control] = [
             section.text()?,
             section.text()?,
@@ -122,6 +126,7 @@ impl Here {
             unix,
             is_draining: flags & 2 != 0,
             slots_home,
+            sent,
             facts,
         })
     }

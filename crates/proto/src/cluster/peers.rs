@@ -1,8 +1,9 @@
 //! Who is there, as this node hears it.
 //!
-//! A node is alive while its signs of life come. It is held to be dead once it is silent, or once brokers say that
-//! nobody takes messages for it; its next sign of life refutes that. Opinions only decide who tries to take over: the
-//! log decides who does.
+//! A node is alive while its signs of life come: the one that it publishes twice a second, and each record that it
+//! appends. It is held to be dead once it is silent, or once brokers say that nobody takes messages for it; its next
+//! published sign of life refutes that. Opinions only decide who tries to take over: the log decides who does. Without
+//! the records nodes that append and do not hear each other would take hash slots from one another without end.
 //!
 //! Silence is judged only by a node that hears itself: one that does not is cut off, or was stopped.
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::Incarnation;
 use super::assign::Candidate;
 use super::here::Here;
-use crate::base::clock::{Now, Tick};
+use crate::base::clock::{Now, Tick, UnixTime};
 use crate::base::limits::{CLUSTER_FORGET, CLUSTER_HERE, CLUSTER_READY_MIN, CLUSTER_SILENT};
 
 /// A node that does not hear itself for this long is cut off: three signs of life.
@@ -41,6 +42,8 @@ pub(super) struct Peer {
 pub(super) struct Peers {
     me: Incarnation,
     all: Vec<Peer>,
+    // When each home's newest record was published to this node.
+    spoke: Vec<(Incarnation, Tick)>,
     // Since when this node hears itself without interruption, and when it did last.
     heard: Option<(Tick, Tick)>,
 }
@@ -51,6 +54,7 @@ impl Peers {
         Self {
             me,
             all: Vec::new(),
+            spoke: Vec::new(),
             heard: None,
         }
     }
@@ -94,6 +98,28 @@ impl Peers {
         self.all.sort_unstable_by_key(|peer| peer.here.incarnation);
     }
 
+    /// Takes a record of a home as a sign of life.
+    pub(super) fn spoke(&mut self, home: Incarnation, now: Tick) {
+        match self.spoke.iter_mut().find(|(known, _)| *known == home) {
+            Some((_, last)) => *last = now,
+            None => self.spoke.push((home, now)),
+        }
+    }
+
+    /// When a process last gave a sign of life of any kind; 0: never.
+    fn lived(&self, incarnation: Incarnation) -> Tick {
+        let heard = self.get(incarnation).map(|peer| peer.heard);
+        let spoke = (self.spoke.iter()).find(|(known, _)| *known == incarnation);
+        let spoke = spoke.map(|(_, last)| *last);
+        heard.max(spoke).unwrap_or_default()
+    }
+
+    /// The newest `SendTime` that any node has told.
+    pub(super) fn sent(&self) -> UnixTime {
+        let told = self.all.iter().map(|peer| peer.here.sent);
+        told.max().unwrap_or_default()
+    }
+
     /// Since when this node hears itself; `None`: it does not.
     pub(super) fn heard_since(&self, now: Tick) -> Option<Tick> {
         let (since, last) = self.heard?;
@@ -121,17 +147,14 @@ impl Peers {
     /// node cannot judge.
     pub(super) fn dead_since(&self, incarnation: Incarnation, now: Tick) -> Option<Tick> {
         let judging = self.heard_since(now)?;
-        let Some(peer) = self.get(incarnation) else {
-            return Some(judging.after(CLUSTER_SILENT));
-        };
-        let silent = peer.heard.max(judging).after(CLUSTER_SILENT);
-        Some(peer.suspected.map_or(silent, |since| since.min(silent)))
+        let silent = self.lived(incarnation).max(judging).after(CLUSTER_SILENT);
+        let suspected = self.get(incarnation).and_then(|peer| peer.suspected);
+        Some(suspected.map_or(silent, |since| since.min(silent)))
     }
 
     /// When a suspicion can first be acted on: its next sign of life would be overdue.
     pub(super) fn overdue(&self, incarnation: Incarnation) -> Tick {
-        let peer = self.get(incarnation);
-        peer.map_or(Tick::default(), |peer| peer.heard.after(OVERDUE))
+        self.lived(incarnation).after(OVERDUE)
     }
 
     /// Whether a process is held to be alive.
@@ -176,5 +199,7 @@ impl Peers {
         let me = self.me;
         self.all
             .retain(|peer| peer.here.incarnation == me || now.since(peer.heard) < CLUSTER_FORGET);
+        self.spoke
+            .retain(|(_, last)| now.since(*last) < CLUSTER_SILENT);
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Reader {
     end: Option<(Sequence, Tick)>,
     // The `Takeover` by which the log was last found to have gone back.
     back_at: Sequence,
+    // Where the log ended when it was found to have gone back, until its end is read again.
+    went_back_to: Option<Sequence>,
 }
 
 /// The state of reads.
@@ -81,6 +83,7 @@ impl Reader {
             tries: 0,
             end: None,
             back_at: Sequence::default(),
+            went_back_to: None,
         }
     }
 
@@ -231,6 +234,15 @@ impl Reader {
         is_awaited
     }
 
+    /// The log's end was found. Returns whether reading begins there: if the log went back, and has grown since, it
+    /// begins where the log ended then, for nobody here has the records behind that.
+    pub(super) fn begin(&mut self, last: Sequence, now: Tick) -> bool {
+        let begin = self.went_back_to.take().map_or(last, |end| end.min(last));
+        self.advance(begin, now);
+        self.expect(last, now);
+        begin == last
+    }
+
     /// The log is read to its end, which the leader says is `last`. Returns whether it went back: then the reader begins
     /// anew.
     pub(super) fn at_end(&mut self, last: Sequence, now: Tick) -> bool {
@@ -243,7 +255,11 @@ impl Reader {
             let since = self.end.map_or(now, |(_, since)| since);
             self.end = Some((last, since));
             if now.since(since) >= CLUSTER_WENT_BACK {
-                self.restart(now);
+                *self = Self {
+                    back_at: self.back_at,
+                    went_back_to: Some(last),
+                    ..Self::new(now)
+                };
                 return true;
             }
             self.want(now.after(Duration::from_secs(1)));
@@ -258,12 +274,5 @@ impl Reader {
             }
         }
         false
-    }
-
-    fn restart(&mut self, now: Tick) {
-        *self = Self {
-            back_at: self.back_at,
-            ..Self::new(now)
-        };
     }
 }

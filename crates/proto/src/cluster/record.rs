@@ -170,6 +170,14 @@ impl Record {
         record
     }
 
+    /// Returns the home that wrote it.
+    pub(super) fn home(&self) -> Incarnation {
+        match &self.content {
+            Content::Takeover { home, .. } | Content::Release { home, .. } => *home,
+            Content::Batch(batch) => batch.home,
+        }
+    }
+
     /// Returns its entries; none, unless it is a batch.
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.content {

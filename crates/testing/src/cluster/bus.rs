@@ -71,7 +71,8 @@ impl World {
             let Some(life) = self.nodes[node].life.as_ref().map(|life| life.id) else {
                 continue;
             };
-            if self.chaos.strikes(Fault::HereLost) {
+            let is_deaf = node != from && now < self.nodes[node].deaf;
+            if is_deaf || self.chaos.strikes(Fault::HereLost) {
                 continue;
             }
             let delay = at_broker.since(now) + Duration::from_micros(50) + self.below(300);

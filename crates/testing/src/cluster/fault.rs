@@ -63,6 +63,8 @@ faults! {
     NoResponders,
     /// A heartbeat is lost.
     HereLost,
+    /// A node, or each of them, hears no other one for seconds, itself alone; all else reaches it.
+    Deaf,
     /// A node and its brokers do not reach each other: what they send is lost.
     Partition,
     /// A node and its brokers do not reach each other: what they send is sent afterwards.
@@ -85,12 +87,18 @@ faults! {
     Drained,
     /// A node hands over to a new process.
     Upgraded,
+    /// All nodes are killed, and stay away for so long that every log is empty by age.
+    AllAway,
+    /// No node reaches its brokers, for so long that every log is empty by age; viewers stay.
+    AllCut,
     /// A slot is moved by hand.
     Moved,
     /// A shard of a node answers late: a message is reviewed.
     AuthoredLate,
     /// A shard refuses a request.
     AuthorRefuses,
+    /// Frames reach the archive of chat logs late.
+    ArchivedLate,
 }
 
 impl fmt::Display for Fault {
@@ -186,16 +194,18 @@ impl Fault {
             Self::MessageLost | Self::MessageLate | Self::MessageReordered => 12,
             Self::NoResponders => 400,
             Self::HereLost => 6,
-            Self::AuthoredLate | Self::AuthorRefuses => 10,
+            Self::AuthoredLate | Self::AuthorRefuses | Self::ArchivedLate => 10,
             // Chances: each step of 100 ms.
             Self::NoLeader | Self::NoQuorum => 30,
             Self::RecordsGone => 60,
             Self::StreamEmptied => 120,
             Self::Partition | Self::Blackout | Self::HalfPartition => 50,
+            Self::Deaf => 30,
             Self::Paused => 40,
             Self::PausedLong => 100,
             Self::ClockStepped | Self::Drained | Self::Upgraded => 60,
             Self::Killed | Self::KilledShortly => 60,
+            Self::AllAway | Self::AllCut => 250,
             Self::Moved => 20,
             // Chances: each node.
             Self::ClockSkewed => 2,

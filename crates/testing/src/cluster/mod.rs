@@ -8,6 +8,7 @@
 
 mod account;
 mod append;
+mod archive;
 mod author;
 mod broker;
 mod bus;

@@ -63,6 +63,8 @@ pub(super) struct Life {
     pub(super) reads: BTreeSet<u64>,
     /// When the last answer of its shards comes to its engine.
     pub(super) answers: Tick,
+    /// When the last frame so far is in its archive.
+    pub(super) archives: Tick,
     pub(super) tickets: u64,
     pub(super) drains: bool,
     pub(super) freeze: Freeze,
@@ -82,6 +84,8 @@ pub(super) struct Node {
     pub(super) backlog: Vec<Input>,
     /// Brokers have cut it meanwhile.
     pub(super) is_dropped: bool,
+    /// Until when it hears no other node's signs of life.
+    pub(super) deaf: Tick,
     /// When it last came back from a pause.
     pub(super) woke: Tick,
     pub(super) life: Option<Life>,
@@ -96,6 +100,7 @@ impl Node {
             paused: None,
             backlog: Vec::new(),
             is_dropped: false,
+            deaf: Tick::default(),
             woke: Tick::default(),
             life: None,
         }

@@ -9,6 +9,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::record::{BatchRecord, Content, Entry, Record};
 
+use super::archive::is_logged;
 use super::broker::{Broker, Stored};
 
 /// Largest record that brokers take: `max_payload`.
@@ -62,6 +63,8 @@ pub(super) struct Oracle {
     pub(super) holes: HashSet<(u64, usize)>,
     /// The newest time in each room.
     sent: HashMap<RoomId, UnixTime>,
+    /// What is in the archives of processes.
+    pub(super) archived: HashSet<FrameId>,
     pub(super) counts: Seen,
 }
 
@@ -96,6 +99,12 @@ pub struct Seen {
     pub drawn: u64,
     /// Messages granted by nodes without the home of hash slot 0.
     pub alone: u64,
+    /// Logs that had nothing any more, although something was said, when a process took them.
+    pub anew: u64,
+    /// Those of them whose new home did not know how late it was in them.
+    pub forgotten: u64,
+    /// Frames that processes archived.
+    pub archived: u64,
 }
 
 impl AddAssign for Seen {
@@ -114,6 +123,9 @@ impl AddAssign for Seen {
         self.seen += other.seen;
         self.drawn += other.drawn;
         self.alone += other.alone;
+        self.anew += other.anew;
+        self.forgotten += other.forgotten;
+        self.archived += other.archived;
     }
 }
 
@@ -156,14 +168,12 @@ impl Oracle {
             record.previous.0, stored.condition,
             "slot {slot}: it names another as the one before"
         );
+        if stored.condition == 0 {
+            self.begin_anew(slot, record.sent);
+        }
         let reign = &mut self.reigns[slot];
         match record.content {
             Content::Takeover { home, .. } => {
-                if stored.condition == 0 {
-                    // Nobody can know what was said before: the log has nothing any more.
-                    self.sent
-                        .retain(|room, _| HashSlot::of(*room).index() != slot);
-                }
                 *reign = Reign {
                     home: home.bits(),
                     epoch: stored.sequence,
@@ -205,6 +215,21 @@ impl Oracle {
                 }
             }
         }
+    }
+
+    /// A log that has nothing any more has a home again, which has heard of this time. More cannot be asked: whoever
+    /// knew a later one may be gone, or not be heard.
+    fn begin_anew(&mut self, slot: usize, heard: UnixTime) {
+        let times = self.sent.iter_mut();
+        let own = times.filter(|(room, _)| HashSlot::of(**room).index() == slot);
+        let (mut was_said, mut is_forgotten) = (false, false);
+        for (_, sent) in own {
+            was_said = true;
+            is_forgotten |= heard < *sent;
+            *sent = heard.min(*sent);
+        }
+        self.counts.anew += u64::from(was_said);
+        self.counts.forgotten += u64::from(is_forgotten);
     }
 
     fn entry(&mut self, slot: usize, sequence: u64, entry: &Entry) {
@@ -261,9 +286,8 @@ impl Oracle {
             batch.entries, entries,
             "slot {slot}: {sequence} reads otherwise in the log"
         );
-        assert_eq!(
-            home_here,
-            batch.home.bits() == life,
+        assert!(
+            !home_here || batch.home.bits() == life,
             "slot {slot}: {sequence} came from another home"
         );
         let place = Place {
@@ -340,6 +364,23 @@ impl Oracle {
             (Ended::Unknown, committed) => {
                 self.counts.unknown += 1;
                 self.counts.unknown_committed += u64::from(committed.is_some());
+            }
+        }
+    }
+
+    /// Checks that archives have every frame of a logged room whose record is still there, of logs that nobody skipped any of.
+    pub(super) fn check_archives(&self, broker: &Broker) {
+        let whole = |slot: &usize| self.holes.iter().all(|(_, hole)| hole != slot);
+        for slot in (0..self.reigns.len()).filter(whole) {
+            let history = broker.history(slot).iter();
+            let stored = history.filter(|record| broker.is_stored(slot, record.sequence));
+            let entries = stored.filter_map(batch_of).flat_map(|batch| batch.entries);
+            let logged = entries.filter(|entry| !entry.frame.is_empty() && is_logged(entry.room));
+            for id in logged.map(|entry| id_of(&entry)) {
+                assert!(
+                    self.archived.contains(&id),
+                    "slot {slot}: {id} is in no archive"
+                );
             }
         }
     }

@@ -9,7 +9,8 @@ use uproar_proto::cluster::engine::Input;
 use super::broker::{Outage, STREAMS};
 use super::fault::Fault;
 use super::link::Cut;
-use super::world::{Event, World};
+use super::world::{CHAOS, Event, World};
+use crate::parts::start;
 
 /// How often something may begin.
 const STEP: Duration = Duration::from_millis(100);
@@ -28,6 +29,7 @@ impl World {
         self.wake();
         self.links_fail(node);
         self.processes_end(node);
+        self.all_go();
         self.pauses(node);
         self.clock_steps(node);
         self.slots_move(node);
@@ -68,6 +70,18 @@ impl World {
     }
 
     fn links_fail(&mut self, node: usize) {
+        if self.chaos.strikes(Fault::Deaf) {
+            let until = self.now.tick.after(self.seconds(3, 10));
+            let all = self.chaos.dice.below(2) == 0;
+            let deaf = if all {
+                0..self.nodes.len()
+            } else {
+                node..node + 1
+            };
+            for node in &mut self.nodes[deaf] {
+                node.deaf = until;
+            }
+        }
         for (fault, cut) in [
             (Fault::Partition, Cut::Lost),
             (Fault::Blackout, Cut::Held),
@@ -109,6 +123,28 @@ impl World {
             let ends = self.chaos.dice.below(3) > 0;
             self.later(DRAIN, Event::Drained(node, id, ends));
         }
+    }
+
+    /// All nodes go for longer than logs keep anything, once in a world. What goes wrong besides goes on behind that.
+    fn all_go(&mut self) {
+        if self.harmed > start().tick.after(CHAOS) {
+            return;
+        }
+        let long = CLUSTER_LOG_AGE + self.seconds(1, 6);
+        let until = self.now.tick.after(long);
+        if self.chaos.strikes(Fault::AllAway) {
+            self.away = until;
+            for node in 0..self.nodes.len() {
+                self.kill(node, long);
+            }
+        } else if self.chaos.strikes(Fault::AllCut) {
+            for node in 0..self.nodes.len() {
+                self.nodes[node].link.cut(Cut::Lost, self.now.tick, until);
+            }
+        } else {
+            return;
+        }
+        self.harmed = self.harmed.after(long);
     }
 
     /// A drain is over.
@@ -244,6 +280,7 @@ impl World {
         self.broker.heal(now);
         for node in 0..self.nodes.len() {
             self.nodes[node].link.heal(now);
+            self.nodes[node].deaf = now;
             if self.nodes[node].paused.is_some() {
                 self.wake_up(node);
             }

@@ -168,6 +168,7 @@ impl World {
             appends: BTreeSet::new(),
             reads: BTreeSet::new(),
             tickets: 0,
+            archives: Tick::default(),
             answers: Tick::default(),
             drains: false,
             freeze: Freeze::default(),

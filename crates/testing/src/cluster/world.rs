@@ -16,6 +16,7 @@ use uproar_proto::cluster::here::{About, Facts};
 use uproar_proto::token::TokenId;
 
 use super::account::Account;
+use super::archive::Archiving;
 use super::broker::Broker;
 use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
@@ -31,11 +32,13 @@ use crate::simulation::dice::Dice;
 const NODES: usize = 3;
 /// Time in which things go wrong.
 const LINGER: Duration = Duration::from_millis(5);
-const CHAOS: Duration = Duration::from_secs(25);
+pub(super) const CHAOS: Duration = Duration::from_secs(25);
 /// Time in which everything must be well again: the longest wait of an engine, and a takeover.
 const CALM: Duration = Duration::from_secs(20);
 /// A planted fault begins after this.
 const PLANTED_AFTER: Duration = Duration::from_secs(6);
+/// Takeovers of one hash slot, on average of all: more, and nodes take them from one another at no pace.
+const TAKEOVERS_MAX: u64 = 30;
 /// Outputs for one input: more, and an engine never rests.
 const OUTPUTS_MAX: usize = 20_000;
 
@@ -71,6 +74,8 @@ pub(super) enum Event {
     Stir,
     /// A viewer asks.
     Say,
+    /// Frames of a process are in its archive.
+    Archived(Archiving),
     /// Faults may begin.
     Harm,
 }
@@ -99,6 +104,10 @@ pub struct World {
     pub(super) talks: bool,
     /// Requests a second.
     pub(super) rate: usize,
+    /// Until when things go wrong.
+    pub(super) harmed: Tick,
+    /// Until when no process begins.
+    pub(super) away: Tick,
     events: BTreeMap<(Tick, u64), Event>,
     scheduled: u64,
     pub(super) lives: u64,
@@ -148,6 +157,8 @@ impl World {
             account: Account::new(seed, planted),
             talks: true,
             rate: [5, 40, 200][chaos.dice.below(3)],
+            harmed: start().tick.after(CHAOS),
+            away: start().tick,
             events: BTreeMap::new(),
             scheduled: 0,
             lives: 0,
@@ -180,7 +191,9 @@ impl World {
     ///
     /// If a promise is broken.
     pub fn run(mut self) -> Counts {
-        self.pass(CHAOS);
+        while self.now.tick < self.harmed {
+            self.pass(self.harmed.since(self.now.tick));
+        }
         self.calm();
         self.pass(CALM);
         let (drawn, alone) = self.account.check(&self.oracle);
@@ -192,7 +205,13 @@ impl World {
             self.check_streams();
         } else {
             self.check_service();
+            self.oracle.check_archives(&self.broker);
         }
+        let takeovers = self.oracle.counts.takeovers;
+        assert!(
+            takeovers <= TAKEOVERS_MAX * HASH_SLOTS as u64,
+            "{takeovers} takeovers"
+        );
         Counts {
             faults: self.chaos.tally(),
             seen: self.oracle.counts,
@@ -267,6 +286,7 @@ impl World {
             Event::Start(node) => self.start(node),
             Event::Drained(node, life, ends) => self.drained(node, life, ends),
             Event::Use(using) => self.use_token(using),
+            Event::Archived(archiving) => self.archived(archiving),
             Event::Stir => self.stir(),
             Event::Say => self.say(),
             Event::Harm => self.trouble(),
@@ -293,6 +313,9 @@ impl World {
         if self.nodes[node].life.is_some() {
             return;
         }
+        if self.now.tick < self.away {
+            return self.at(self.away, Event::Start(node));
+        }
         let (id, settings) = self.incarnation(node);
         let now = self.nodes[node].read(self.now);
         let cores = self.is_real.then(|| Cores::new(&self.rooms, id, now));
@@ -307,6 +330,7 @@ impl World {
             reads: BTreeSet::new(),
             tickets: 0,
             answers: Tick::default(),
+            archives: Tick::default(),
             drains: false,
             freeze: Freeze::default(),
             alone: 0,
@@ -397,10 +421,16 @@ impl World {
                 epoch,
             } => {
                 let how = (epoch, is_home_here);
+                if is_home_here && !self.is_real {
+                    self.archive(node, (slot, sequence), &entries);
+                }
                 self.deliver(node, (slot.index(), sequence.0), how, &entries);
             }
-            // Here no room is logged.
-            Output::Unarchived { .. } => {}
+            Output::Unarchived {
+                slot,
+                sequence,
+                entries,
+            } => self.archive(node, (slot, sequence), &entries),
             Output::Told { ticket, outcome } => {
                 self.told(node, ticket, &outcome);
                 if self.is_real {

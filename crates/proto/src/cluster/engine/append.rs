@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::io::{AppendOutcome, Output, SkipCause};
-use crate::base::clock::Tick;
+use crate::base::clock::{Tick, UnixTime};
 use crate::base::limits::CLUSTER_RETRY;
 use crate::cluster::append::{Cause, PendingAppend, State};
 use crate::cluster::author::NextRecord;
@@ -32,7 +32,12 @@ impl Engine {
             let epoch = author.epoch();
             (self.next_content(slot, epoch, next), None)
         } else if let Some((_, cause)) = self.takeover_due(slot) {
-            let state = &self.slots[slot];
+            let told = self.peers.sent();
+            let state = &mut self.slots[slot];
+            if previous == Sequence::default() || state.sent == UnixTime::default() {
+                // The log does not tell how late it is in its rooms.
+                state.sent = state.sent.max(told);
+            }
             let content = Content::Takeover {
                 home: self.me,
                 archived: state.archived,

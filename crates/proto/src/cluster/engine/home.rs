@@ -33,6 +33,7 @@ impl Engine {
         self.counts.conflicts_foreign +=
             u64::from(append.is_some_and(|append| append.state == State::Verify));
         self.drop_append(slot);
+        self.slots[slot].recovery = None;
         let Some(author) = self.slots[slot].author.take() else {
             return false;
         };

@@ -222,13 +222,14 @@ pub enum Output {
         epoch: Epoch,
         /// Position of their record.
         sequence: Sequence,
-        /// Whether this node is that home, whose archive takes the frames of logged rooms.
+        /// Whether this node is that home, and its archive takes the frames of logged rooms. While it still reads what homes
+        /// before it may not have archived, these follow as [`Output::Unarchived`].
         is_home_here: bool,
         /// The frames.
         entries: Vec<Entry>,
     },
-    /// Frames that the homes before this node may not have put into their archives: this node's archive takes those of
-    /// logged rooms. Members got them by `Deliver`.
+    /// Frames that the homes before this node may not have put into their archives, or that came meanwhile: this node's
+    /// archive takes those of logged rooms. Members got them by `Deliver`.
     Unarchived {
         /// The log.
         slot: HashSlot,

@@ -31,6 +31,9 @@ impl Engine {
             }
             return self.mark(slot);
         };
+        if !is_old {
+            self.peers.spoke(record.home(), now);
+        }
         match state.reader.arrive(sequence, record, payload.len(), now) {
             Arrival::Next(record) => self.apply(slot, sequence, record),
             Arrival::Back(record) => {
@@ -132,7 +135,9 @@ impl Engine {
             state.reader.at_end(Sequence::default(), now);
             return;
         };
-        state.reader.advance(*sequence, now);
+        if !state.reader.begin(*sequence, now) {
+            return self.vacate(slot, None);
+        }
         let record = Record::decode(payload);
         if let Ok(record) = &record {
             state.sent = state.sent.max(record.sent);
@@ -160,7 +165,6 @@ impl Engine {
                 self.vacate(slot, Some(Successor { to, is_pinned }));
             }
         }
-        self.slots[slot].reader.expect(*sequence, now);
     }
 
     /// What was missing is here, as far as the log still has it.
@@ -278,6 +282,8 @@ impl Engine {
         if is_ours {
             self.resolve(slot, batch);
         }
+        let recovery = self.slots[slot].recovery.as_mut();
+        let is_recovering = recovery.map(|recovery| recovery.end = sequence).is_some();
         let me = self.me;
         let own = (entries.iter()).filter(|entry| entry.origin == me);
         let own: Vec<_> = own.map(|entry| entry.number).collect();
@@ -287,7 +293,7 @@ impl Engine {
                 slot,
                 epoch,
                 sequence,
-                is_home_here: is_ours,
+                is_home_here: is_ours && !is_recovering,
                 entries,
             });
         }
@@ -353,8 +359,6 @@ impl Engine {
             for early in early.into_iter().filter(|early| early.epoch == epoch) {
                 self.requests(early.from, (slot, epoch), early.numbers, early.requests);
             }
-        } else {
-            self.slots[slot].recovery = None;
         }
     }
 
@@ -381,6 +385,7 @@ impl Engine {
             self.told(kept, Outcome::Unknown);
         }
         self.slots[slot].archived = Sequence::default();
+        self.slots[slot].recovery = None;
     }
 
     /// A record is the next one, and nobody here can read it.
@@ -403,7 +408,7 @@ impl Engine {
             return;
         };
         for (sequence, payload) in found.records {
-            if sequence <= recovery.after || sequence >= recovery.end {
+            if sequence <= recovery.after || sequence > recovery.end {
                 continue;
             }
             recovery.after = sequence;
@@ -422,16 +427,22 @@ impl Engine {
                 }
             }
         }
-        recovery.wanted = Some(self.now.tick);
-        let is_over = found.is_complete || recovery.after >= recovery.end;
+        // A leader that was deposed does not know the newest ones.
+        let is_stale = found.is_complete && recovery.after < recovery.end;
+        let wait = if is_stale {
+            CLUSTER_RETRY
+        } else {
+            Duration::ZERO
+        };
+        recovery.wanted = Some(self.now.tick.after(wait));
+        let is_over = recovery.after >= recovery.end;
         self.slots[slot].recovery = (!is_over).then_some(recovery);
     }
 
     /// Frames up to here are in our archive.
     pub(super) fn archived(&mut self, slot: HashSlot, sequence: Sequence) {
         let state = &mut self.slots[slot];
-        // What homes before may not have archived comes first.
-        if state.author.is_some() && state.recovery.is_none() {
+        if state.author.is_some() {
             state.archived = state.archived.max(sequence);
         }
     }

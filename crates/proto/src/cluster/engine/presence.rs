@@ -24,6 +24,12 @@ impl Engine {
             unix: self.now.unix,
             is_draining: self.is_draining,
             slots_home: u16::try_from(homes.count()).expect("at most 256"),
+            sent: self
+                .slots
+                .iter()
+                .map(|slot| slot.sent)
+                .max()
+                .unwrap_or_default(),
             facts: self.facts.clone(),
         };
         self.outputs.push_back(Output::Here(here.encode()));

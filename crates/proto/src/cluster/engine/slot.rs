@@ -20,12 +20,13 @@ pub(super) struct Early {
     pub requests: Vec<Option<Ask>>,
 }
 
-/// Frames of homes before that are to be read for the archive.
+/// Frames of homes before that are to be read for the archive. Until they are there, it gets those of this home by the same
+/// reads: it takes a log in order, so that one sequence says how far it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recovery {
     /// The newest record that is done.
     pub after: Sequence,
-    /// The record before which it ends.
+    /// The newest record of this home that members got and the archive gets by these reads; it is over behind it.
     pub end: Sequence,
     /// When the next read is wanted; `None` while one is pending.
     pub wanted: Option<Tick>,

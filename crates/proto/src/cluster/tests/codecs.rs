@@ -128,6 +128,7 @@ fn here() -> Here {
         unix: UnixTime::from_millis(5),
         is_draining: true,
         slots_home: 256,
+        sent: UnixTime::from_millis(4),
         facts: Facts {
             is_ready: true,
             viewers: 250_000,

@@ -2,6 +2,7 @@
 
 mod codecs;
 mod inherit;
+mod lost;
 mod purse;
 mod rules;
 mod single;

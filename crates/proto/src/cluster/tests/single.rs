@@ -38,6 +38,7 @@ pub(super) fn here(incarnation: Incarnation, now: Now) -> Bytes {
         unix: now.unix,
         is_draining: false,
         slots_home: 0,
+        sent: UnixTime::default(),
         facts: Facts {
             is_ready: true,
             ..Facts::default()

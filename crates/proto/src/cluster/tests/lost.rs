@@ -1,0 +1,158 @@
+//! What is lost with a log, and what is not; who lives, as its log shows.
+
+use super::single::{ME, OTHER, Single, batch, entry, here, takeover};
+use crate::base::clock::UnixTime;
+use crate::base::limits::CLUSTER_HERE;
+use crate::cluster::engine::{AppendOutcome, FetchFrom, Input, Output};
+use crate::cluster::here::Here;
+use crate::cluster::record::{Content, Record};
+use crate::cluster::{Epoch, HashSlot, Sequence};
+
+/// Goal: times do not go back where a log has nothing any more, by age or because brokers lost it: a node that never read
+/// it goes on behind the newest time that any node has told. Method: a node that has just begun, whose clock is behind.
+#[test]
+fn send_times_outlive_their_log() {
+    let mut single = Single::new(&[], &[]);
+    let late = UnixTime::from_secs(9_000);
+    let told = Here {
+        sent: late,
+        ..Here::decode(&here(OTHER, single.now)).expect("ours")
+    };
+    single.input(Input::Here(told.encode()));
+    single.pass(6_000);
+    let append = single.take().into_iter().find_map(|output| match output {
+        Output::Append {
+            attempt, payload, ..
+        } => Some((attempt, payload)),
+        _ => None,
+    });
+    let (attempt, payload) = append.expect("nobody else is there");
+    assert_eq!(Record::decode(&payload).expect("ours").sent, late);
+    single.appended(attempt, AppendOutcome::Ok(Sequence(10)));
+    single.ask(1);
+    assert_eq!(single.author()[0].not_before, late);
+}
+
+/// Goal: a node tells the newest time that it has read, of whichever log.
+#[test]
+fn a_node_tells_the_newest_time() {
+    let mut single = Single::new(&[], &[OTHER]);
+    single.record(9, takeover(OTHER, 0));
+    single.now.tick = single.now.tick.after(CLUSTER_HERE);
+    single.engine.input(Input::Tick, single.now);
+    let heres =
+        std::iter::from_fn(|| single.engine.next_output()).filter_map(|output| match output {
+            Output::Here(payload) => Some(Here::decode(&payload).expect("ours").sent),
+            _ => None,
+        });
+    assert_eq!(heres.collect::<Vec<_>>(), [UnixTime::from_secs(3)]);
+}
+
+/// Goal: a log that was lost is read from where it began anew: its new home's records are delivered, whatever came when.
+/// Method: the leader says for long that the log is empty; the last of these answers is old, for there is a new home,
+/// which has appended two batches until the node reads again.
+#[test]
+fn a_log_that_began_anew_is_read_from_its_begin() {
+    let mut single = Single::new(&[(36, takeover(OTHER, 3))], &[OTHER]);
+    single.input(Input::Interrupted);
+    let said = |at, before| batch(OTHER, 91, before, vec![entry(OTHER, at)]);
+    let log = [
+        (91, takeover(OTHER, 0)),
+        (118, said(118, 91)),
+        (119, said(119, 118)),
+    ];
+    let (mut is_lost, mut delivered) = (false, Vec::new());
+    for _ in 0..200 {
+        single.pass(100);
+        for output in single.take() {
+            match output {
+                Output::Fetch {
+                    from: FetchFrom::Last,
+                    ..
+                } => {
+                    is_lost = true;
+                    single.fetched(FetchFrom::Last, &log);
+                }
+                Output::Fetch { from, .. } => {
+                    single.fetched(from, if is_lost { &log } else { &[] });
+                }
+                Output::Deliver { sequence, .. } => delivered.push(sequence.0),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(delivered, [118, 119]);
+    assert_eq!(single.home(), Some((OTHER, Epoch(91))));
+}
+
+/// Goal: a home lives as long as it appends, whatever becomes of its other signs of life: nodes that do not hear each other do
+/// not take hash slots from one another without end. Method: a home that appends to this log or to another one, and is never
+/// heard.
+#[test]
+fn a_home_that_appends_is_alive() {
+    let mut single = Single::new(&[(9, takeover(OTHER, 3))], &[]);
+    single.pass(6_000);
+    let (attempt, ..) = single.take_append();
+    single.appended(attempt, AppendOutcome::Ok(Sequence(10)));
+    assert_eq!(single.home(), Some((ME, Epoch(10))));
+    single.record(11, takeover(OTHER, 10));
+    for at in 0..4 {
+        single.pass(2_900);
+        assert!(!single.is_append_wanted(), "it has just spoken");
+        single.input(Input::Record {
+            slot: HashSlot::new(single.slot.number() ^ 1),
+            sequence: Sequence(20 + at),
+            payload: batch(OTHER, 20, 19 + at, vec![]),
+        });
+    }
+    single.pass(3_300);
+    assert!(!single.is_append_wanted(), "not silent for long");
+    single.pass(400);
+    let (_, expected, content) = single.take_append();
+    assert_eq!(expected, 11);
+    assert!(matches!(content, Content::Takeover { home: ME, .. }));
+}
+
+/// Goal: an archive takes a log in order, so that one sequence says how far it is: what this home writes waits for what homes
+/// before it may not have archived. Members wait for nothing.
+#[test]
+fn an_archive_takes_a_log_in_order() {
+    let noted = |home, epoch, previous: u64, entries| {
+        let mut record = Record::decode(&batch(home, epoch, previous, entries)).expect("ours");
+        if let Content::Batch(batch) = &mut record.content {
+            batch.archived = Sequence(5);
+        }
+        record.encode()
+    };
+    let mut log = vec![
+        (6, noted(OTHER, 3, 5, vec![entry(OTHER, 1)])),
+        (9, noted(OTHER, 3, 6, vec![entry(OTHER, 2)])),
+    ];
+    let mut single = Single::new(&log, &[]);
+    single.pass(6_000);
+    let (attempt, ..) = single.take_append();
+    single.appended(attempt, AppendOutcome::Ok(Sequence(10)));
+    let from = single.take_fetch();
+    assert_eq!(from, FetchFrom::After(Sequence(5)));
+    let say = |single: &mut Single, ticket, sequence| {
+        single.ask(ticket);
+        single.author();
+        single.pass(100);
+        let (attempt, ..) = single.take_append();
+        single.appended(attempt, AppendOutcome::Ok(Sequence(sequence)));
+        single.take().into_iter().find_map(|output| match output {
+            Output::Deliver { is_home_here, .. } => Some(is_home_here),
+            _ => None,
+        })
+    };
+    assert_eq!(say(&mut single, 1, 11), Some(false), "members have it");
+    log.push((10, takeover(ME, 9)));
+    log.push((11, noted(ME, 10, 10, vec![entry(ME, 1)])));
+    single.fetched(from, &log);
+    let unarchived = single.take().into_iter().filter_map(|output| match output {
+        Output::Unarchived { sequence, .. } => Some(sequence.0),
+        _ => None,
+    });
+    assert_eq!(unarchived.collect::<Vec<_>>(), [6, 9, 11]);
+    assert_eq!(say(&mut single, 2, 12), Some(true), "in its turn");
+}

@@ -1,0 +1,79 @@
+//! Chat logs: a process archives what it wrote as a home of rooms that are logged, and what homes before it left.
+
+use std::time::Duration;
+
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::cluster::engine::Input;
+use uproar_proto::cluster::record::Entry;
+use uproar_proto::cluster::{HashSlot, Sequence};
+
+use super::fault::Fault;
+use super::oracle::id_of;
+use super::world::{Event, World};
+
+/// Frames on their way into an archive.
+#[derive(Debug)]
+pub(super) struct Archiving {
+    node: usize,
+    life: u64,
+    slot: HashSlot,
+    sequence: Sequence,
+    ids: Vec<FrameId>,
+}
+
+/// Whether a room is logged: about half of them are.
+pub(super) fn is_logged(room: RoomId) -> bool {
+    room.as_bytes()[1].is_multiple_of(2)
+}
+
+impl World {
+    /// An engine gives frames to the archive of its process, which takes them in order.
+    pub(super) fn archive(
+        &mut self,
+        node: usize,
+        (slot, sequence): (HashSlot, Sequence),
+        entries: &[Entry],
+    ) {
+        let micros = if self.chaos.strikes(Fault::ArchivedLate) {
+            3_000_000
+        } else {
+            20_000
+        };
+        let at = self.now.tick.after(self.below(micros));
+        let life = self.nodes[node].life();
+        life.archives = at.max(life.archives);
+        let (at, life) = (life.archives, life.id);
+        let logged = entries.iter().filter(|entry| is_logged(entry.room));
+        let ids = logged.map(id_of).collect();
+        let archiving = Archiving {
+            node,
+            life,
+            slot,
+            sequence,
+            ids,
+        };
+        self.at(at, Event::Archived(archiving));
+    }
+
+    /// Frames are in an archive, unless their process has ended before.
+    pub(super) fn archived(&mut self, archiving: Archiving) {
+        let node = &self.nodes[archiving.node];
+        if !node.is(archiving.life) {
+            return;
+        }
+        if let Some(until) = node.paused {
+            let until = until.after(Duration::from_millis(200));
+            return self.at(until, Event::Archived(archiving));
+        }
+        let Archiving {
+            node,
+            slot,
+            sequence,
+            ids,
+            ..
+        } = archiving;
+        self.oracle.counts.archived += ids.len() as u64;
+        self.oracle.archived.extend(ids);
+        self.feed(node, Input::Archived { slot, sequence });
+    }
+}
