@@ -775,8 +775,9 @@ pub const CLUSTER_FORGET: Duration = Duration::from_mins(1);
 
 // ---- Cluster: the brokers ----
 
-/// A broker that says nothing for this long has failed, and the node connects to another one: three pings of a second.
-pub const CLUSTER_BROKER_SILENT: Duration = Duration::from_secs(3);
+/// A broker that says nothing for this long has failed, and the node connects to another one: three pings. Half of
+/// `CLUSTER_SILENT`, so that a node whose broker stands still is heard again before others take it for dead.
+pub const CLUSTER_BROKER_SILENT: Duration = Duration::from_millis(1_500);
 /// A connection to a broker, TLS included, is made in this time, or another broker is tried.
 pub const CLUSTER_CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Before each attempt to connect a node waits for a random part of this: all nodes lose a broker at once.
@@ -820,6 +821,7 @@ pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(2);
 pub const CLUSTER_SKEW_WINDOW: Duration = Duration::from_secs(15);
 /// How much longer than any token lives its use is remembered: clocks may differ, and brokers look once in a while.
 pub const CLUSTER_TOKEN_AGE_SPARE: Duration = Duration::from_mins(5);
+const _: () = assert!(CLUSTER_BROKER_SILENT.as_millis() * 2 <= CLUSTER_SILENT.as_millis());
 const _: () = assert!(CLUSTER_BATCH_BYTES_MAX * 3 / 2 <= CLUSTER_HELD_BYTES_MAX);
 const _: () = assert!(
     CLUSTER_PULSE.as_secs() < CLUSTER_QUIET.as_secs()
