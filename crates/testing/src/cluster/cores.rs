@@ -13,12 +13,16 @@ use uproar::shard::doorbell::Doorbell;
 use uproar::shard::estate::{Inherited, RoomsEstate, ViewersCursor, merge_rooms};
 use uproar::shard::inbox::{Ends, Inbox, Mailboxes};
 use uproar::shard::mailbox::{MailboxSender, mailbox};
+use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
-use uproar_proto::base::clock::{Now, Shift};
+use uproar_proto::base::clock::{Now, Shift, Tick};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MAILBOX_COMMANDS;
+use uproar_proto::chat::review::{Rewrite, Verdict};
 use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::cluster::record::Entry;
+use uproar_proto::room::RoomSettings;
+use uproar_proto::room::review::Fallback;
 
 use crate::parts::{alone, room_settings};
 use crate::simulation::dice::Dice;
@@ -29,6 +33,8 @@ use crate::simulation::turn::Kernel;
 pub(super) const SHARDS: usize = 2;
 /// Connections of a shard that wait for a word on their token.
 const PARKED_MAX: usize = 8;
+/// A review without a verdict ends after this.
+const REVIEW_TIMEOUT: Duration = Duration::from_millis(300);
 
 struct CoreShard {
     core: Core<FakeRing>,
@@ -36,6 +42,45 @@ struct CoreShard {
     control: MailboxSender<Command<Socket>>,
     from_cluster: MailboxSender<Command<Socket>>,
     to_cluster: Consumer<ToCluster>,
+    to_reviewer: Consumer<ReviewRequest>,
+    /// What its review handler has, and when it answers.
+    reviewed: Vec<(Tick, ReviewRequest)>,
+}
+
+impl CoreShard {
+    /// The review handler takes requests, and answers: soon, or later than the room waits, or never. Returns how often.
+    fn review(&mut self, dice: &mut Dice, now: Tick) -> u64 {
+        while let Ok(request) = self.to_reviewer.pop() {
+            let due = now.after(Duration::from_millis(dice.below(400) as u64));
+            self.reviewed.push((due, request));
+        }
+        let due = self.reviewed.extract_if(.., |(due, _)| *due <= now);
+        let mut verdicts = 0;
+        for (_, request) in due {
+            let verdict = match dice.below(6) {
+                0 => continue,
+                1 => None,
+                2 => Some(Verdict::Deny("no".into())),
+                _ => Some(Verdict::Allow(Rewrite {
+                    content: "reviewed".into(),
+                    attributes_json: None,
+                })),
+            };
+            let verdict = Command::Verdict(request.room, request.ticket, verdict);
+            self.core.command(verdict);
+            verdicts += 1;
+        }
+        verdicts
+    }
+}
+
+fn shard_settings() -> ShardSettings {
+    ShardSettings {
+        stripe_members_min: 2,
+        pace_ceiling: Duration::from_millis(20),
+        review_timeout: REVIEW_TIMEOUT,
+        ..ShardSettings::open(SHARDS)
+    }
 }
 
 /// The shards of one process.
@@ -43,6 +88,8 @@ pub(super) struct Cores {
     shards: Vec<CoreShard>,
     settings: ShardSettings,
     pub(super) net: Net,
+    /// Verdicts that its review handler gave.
+    pub(super) verdicts: u64,
 }
 
 impl Cores {
@@ -52,11 +99,7 @@ impl Cores {
     }
 
     fn on(net: Net, rooms: &[RoomId], seed: u64, now: Now) -> Self {
-        let settings = ShardSettings {
-            stripe_members_min: 2,
-            pace_ceiling: Duration::from_millis(20),
-            ..ShardSettings::open(SHARDS)
-        };
+        let settings = shard_settings();
         let bell = || Arc::new(Doorbell::new().expect("an eventfd"));
         let bells: Vec<_> = (0..SHARDS).map(|_| bell()).collect();
         let budgets = SharedBudgets::default();
@@ -70,6 +113,7 @@ impl Cores {
                 inbox,
             } = ends;
             let (to, to_cluster) = mailbox(&bells[id]);
+            let (reviews, to_reviewer) = mailbox(&bells[id]);
             let io = FakeRing {
                 net: Rc::clone(&net),
                 ..FakeRing::default()
@@ -79,6 +123,7 @@ impl Cores {
                 settings: settings.clone(),
                 mailboxes,
                 requests,
+                reviews,
                 budgets: Arc::clone(&budgets),
                 cluster: Some(ClusterLink {
                     mailbox: to,
@@ -93,6 +138,8 @@ impl Cores {
                 control,
                 from_cluster,
                 to_cluster,
+                to_reviewer,
+                reviewed: Vec::new(),
             }
         };
         let shards = ends.map(shard).collect();
@@ -100,6 +147,7 @@ impl Cores {
             shards,
             settings: settings.clone(),
             net: Rc::clone(&net),
+            verdicts: 0,
         };
         for room in rooms {
             cores.put(*room);
@@ -111,7 +159,17 @@ impl Cores {
         let (answer, _answered) = oneshot::channel();
         let home = self.settings.home(room);
         let control = &mut self.shards[home].control;
-        control.deliver(Command::PutRoom(room, room_settings(), answer));
+        // A third of the rooms have a review handler, whichever node is their home.
+        let review = match room.as_bytes()[2] % 6 {
+            0 => Some(Fallback::Allow),
+            1 => Some(Fallback::Deny),
+            _ => None,
+        };
+        let settings = RoomSettings {
+            review,
+            ..room_settings()
+        };
+        control.deliver(Command::PutRoom(room, settings, answer));
     }
 
     /// The cluster tells a shard something.
@@ -148,6 +206,7 @@ impl Cores {
             shard.control.flush();
             shard.from_cluster.flush();
             shard.core.begin(now);
+            self.verdicts += shard.review(dice, now.tick);
             let mut kernel = Kernel {
                 dice,
                 net: &self.net,

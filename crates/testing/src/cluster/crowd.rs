@@ -166,6 +166,7 @@ impl World {
         let cores = life.cores.as_mut().expect("shards that ship");
         let told = cores.turn(&mut self.chaos.dice, now);
         let is_busy = cores.is_busy();
+        self.oracle.counts.verdicts += std::mem::take(&mut cores.verdicts);
         for (shard, told) in told {
             self.hear_shard(node, shard, told);
         }

@@ -105,6 +105,8 @@ pub struct Seen {
     pub forgotten: u64,
     /// Frames that processes archived.
     pub archived: u64,
+    /// Verdicts of review handlers, of the shards that ship.
+    pub verdicts: u64,
 }
 
 impl AddAssign for Seen {
@@ -126,6 +128,7 @@ impl AddAssign for Seen {
         self.anew += other.anew;
         self.forgotten += other.forgotten;
         self.archived += other.archived;
+        self.verdicts += other.verdicts;
     }
 }
 
