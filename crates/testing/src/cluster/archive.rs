@@ -2,29 +2,14 @@
 
 use std::time::Duration;
 
-use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::cluster::engine::Input;
 use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{HashSlot, Sequence};
 
 use super::fault::Fault;
-use super::oracle::id_of;
+use super::flight::Archiving;
+use super::oracle::{id_of, is_logged};
 use super::world::{Event, World};
-
-/// Frames on their way into an archive.
-#[derive(Debug)]
-pub(super) struct Archiving {
-    node: usize,
-    life: u64,
-    slot: HashSlot,
-    sequence: Sequence,
-    ids: Vec<FrameId>,
-}
-
-/// Whether a room is logged: about half of them are.
-pub(super) fn is_logged(room: RoomId) -> bool {
-    room.as_bytes()[1].is_multiple_of(2)
-}
 
 impl World {
     /// An engine gives frames to the archive of its process, which takes them in order.

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::cluster::engine::FetchFrom;
+use uproar_proto::cluster::{HashSlot, Sequence};
 use uproar_proto::token::TokenId;
 
 use crate::parts::GREETING;
@@ -68,4 +69,14 @@ pub(super) struct Using {
     pub(super) claim: u64,
     pub(super) token: TokenId,
     pub(super) tried: Duration,
+}
+
+/// Frames on their way into an archive.
+#[derive(Debug)]
+pub(super) struct Archiving {
+    pub(super) node: usize,
+    pub(super) life: u64,
+    pub(super) slot: HashSlot,
+    pub(super) sequence: Sequence,
+    pub(super) ids: Vec<FrameId>,
 }

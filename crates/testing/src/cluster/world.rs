@@ -16,11 +16,10 @@ use uproar_proto::cluster::here::{About, Facts};
 use uproar_proto::token::TokenId;
 
 use super::account::Account;
-use super::archive::Archiving;
 use super::broker::Broker;
 use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
-use super::flight::{Appending, Asking, Using, Viewer};
+use super::flight::{Appending, Archiving, Asking, Using, Viewer};
 use super::freeze::Freeze;
 use super::node::{Authoring, Life, Node, Shard};
 use super::oracle::{Oracle, Seen};
