@@ -1,6 +1,6 @@
 """Nodes of a cluster are upgraded while people chat: each viewer's stream is the log's order, and nobody is closed.
 
-What each trial's end decides, `cluster_oracle` says. `UPROAR_CLUSTER_MOVES=60` measures more moves of slots.
+What each trial's end decides, `cluster_oracle` says. `TRIAL_MOVES=60` measures more moves of slots.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rawws import WebSocket
 from uproar import BINARY, Successor
 
 cluster = started()
-MOVES = int(os.environ.get("UPROAR_CLUSTER_MOVES", "8"))
+MOVES = int(os.environ.get("TRIAL_MOVES", "8"))
 DONE = re.compile(r"process (\d+) serves (\d+|an unknown number of) viewers")
 
 
