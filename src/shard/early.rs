@@ -56,7 +56,7 @@ impl<T> Early<T> {
     pub(super) fn take(&mut self, room: RoomId) -> Vec<T> {
         let is_it = |(known, ..): &mut (RoomId, Tick, Search, T)| *known == room;
         let mut taken = Vec::new();
-        if self.waiting.iter_mut().any(|one| is_it(one)) {
+        if self.waiting.iter_mut().any(&is_it) {
             let all = std::mem::take(&mut self.waiting).into_iter();
             for mut one in all {
                 if is_it(&mut one) {

@@ -378,7 +378,9 @@ impl MessageContent {
                 out.put_u64_le(epoch.0);
                 out.put_u64_le(*number);
                 put_count(out, wishes.len());
-                wishes.iter().for_each(|wish| put_wish(out, wish));
+                for wish in wishes {
+                    put_wish(out, wish);
+                }
             }
             Self::Grant { number, grants } => {
                 out.put_u64_le(*number);

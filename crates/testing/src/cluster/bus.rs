@@ -7,6 +7,7 @@ use uproar_proto::cluster::Incarnation;
 use uproar_proto::cluster::engine::Input;
 
 use super::fault::Fault;
+use super::granted::inflated;
 use super::link::Lane;
 use super::planted::Planted;
 use super::world::{Event, World};
@@ -19,7 +20,7 @@ impl World {
             return;
         }
         let payload = if self.plants(Planted::GrantsInflated) {
-            self.inflated(payload)
+            inflated(payload)
         } else {
             payload
         };

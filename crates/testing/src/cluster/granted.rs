@@ -29,18 +29,18 @@ impl World {
             self.feed(node, Input::Rates(MessageRates::default()));
         }
     }
+}
 
-    /// A grant is more than was charged, if that is planted.
-    pub(super) fn inflated(&mut self, payload: Bytes) -> Bytes {
-        let Ok(mut message) = Message::decode(&payload) else {
-            return payload;
-        };
-        let MessageContent::Grant { grants, .. } = &mut message.content else {
-            return payload;
-        };
-        for (_, count) in grants {
-            *count = 4 * *count + 4;
-        }
-        message.encode()
+/// A grant is more than was charged, if that is planted.
+pub(super) fn inflated(payload: Bytes) -> Bytes {
+    let Ok(mut message) = Message::decode(&payload) else {
+        return payload;
+    };
+    let MessageContent::Grant { grants, .. } = &mut message.content else {
+        return payload;
+    };
+    for (_, count) in grants {
+        *count = 4 * *count + 4;
     }
+    message.encode()
 }
