@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,15 +22,19 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn new(shards: &[Arc<ShardMetrics>]) -> Self {
-        Self {
+    /// Looks from now on, for as long as the runtime lives.
+    pub(super) fn start(shards: &[Arc<ShardMetrics>]) -> Rc<Self> {
+        let loads = Rc::new(Self {
             shards: shards.to_vec(),
             busy: RefCell::new(vec![0.0; shards.len()]),
-        }
+        });
+        let looking = Rc::clone(&loads);
+        tokio::task::spawn_local(async move { looking.run().await });
+        loads
     }
 
     /// Looks, for as long as the server runs.
-    pub(super) async fn run(&self) -> Infallible {
+    async fn run(&self) -> Infallible {
         let mut before: Vec<u64> = self.spent();
         let mut looked = Instant::now();
         loop {

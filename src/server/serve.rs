@@ -214,8 +214,6 @@ impl Serving {
         let ready = Arc::new(AtomicBool::new(false));
         let figures = self.figures(shards, upgrade, cluster.clone());
         let review_figures = Rc::clone(&figures.reviews);
-        let loads = Rc::clone(&figures.loads);
-        tokio::task::spawn_local(async move { loads.run().await });
         let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
         let (settings, clock) = (self.settings, self.clock);
         let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
@@ -305,7 +303,7 @@ impl Serving {
             process: ProcessMetrics::new(self.io.kind),
             listeners: Rc::clone(&self.listeners),
             take_overs: Rc::clone(&upgrade.figures),
-            loads: Rc::new(Loads::new(shards)),
+            loads: Loads::start(shards),
         }
     }
 }

@@ -111,7 +111,7 @@ mod tests {
         early.push(room(3), later, 'd');
         assert_eq!(early.search(), None, "one goes on");
         assert_eq!(early.take(room(1)), ['a']);
-        assert_eq!(early.searched(0), [], "an old answer");
+        assert!(early.searched(0).is_empty(), "an old answer");
         assert_eq!(early.search(), None);
         assert_eq!(early.searched(1), ['b']);
         assert_eq!(early.search(), Some(2));
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(early.overdue(start), None);
         assert_eq!(early.next_deadline(), Some(later));
         assert_eq!(early.overdue(later), Some('d'));
-        assert_eq!(early.searched(2), []);
+        assert!(early.searched(2).is_empty());
         assert_eq!((early.search(), early.len()), (None, 0));
     }
 }

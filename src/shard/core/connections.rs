@@ -165,11 +165,8 @@ impl<W: Io> Connections<W> {
             self.outbound.io.receive(&connection.file, slot.to_bits());
         }
         log_began(&connection.session, room, ip);
-        env.metrics.opened.inc();
-        let took = env.now.tick.since(pending.accepted);
-        env.metrics.handshake.observe(took);
         self.open += 1;
-        env.metrics.opened_deflated.add(deflated.into());
+        count_opened(pending.accepted, deflated, env);
         schedule(&mut self.wheel, slot, connection, first_check);
         self.deliver_own(slot, rooms, env);
         let mut leftover = pending.leftover;
@@ -324,4 +321,12 @@ fn schedule<F>(
         connection.next_check = due;
         wheel.insert(due, slot);
     }
+}
+
+/// Counts a connection that is admitted.
+fn count_opened<S>(accepted: Tick, deflated: bool, env: &Env<S>) {
+    let metrics = &env.metrics;
+    metrics.opened.inc();
+    metrics.handshake.observe(env.now.tick.since(accepted));
+    metrics.opened_deflated.add(deflated.into());
 }
