@@ -264,7 +264,7 @@ fn viewers_go_on_at_another_core() {
         let client = clients[0].try_clone().unwrap();
         std::thread::spawn(move || say(&client, &done, &said))
     };
-    for round in 1..=HAND_OVERS {
+    for (round, &kind) in BACKENDS.iter().enumerate().skip(1) {
         while said.load(Ordering::Acquire) < 150 * round {
             assert!(!writer.is_finished() && !server.is_finished());
             std::thread::sleep(Duration::from_millis(1));
@@ -275,7 +275,7 @@ fn viewers_go_on_at_another_core() {
         let taken = std::mem::replace(&mut estate, next_estate);
         let successor = std::thread::spawn(move || {
             let ends = (&taken, &old_gone, &left, &heir);
-            match BACKENDS[round] {
+            match kind {
                 Kind::IoUring => successor(rings(), clock, round, ends),
                 Kind::Epoll => successor(epoll(), clock, round, ends),
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use uproar::clock::Clock;
+use uproar::net::backend::Kind;
 use uproar::shard::gateway::Gateway;
 use uproar::shard::handshake::{ECHO_ROOM, HandshakeConfig, HandshakeSettings};
 use uproar::shard::mesh::{Listeners, Plan, bind, start};
@@ -49,6 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let room = RoomId::parse(ECHO_ROOM).expect("twelve letters and digits");
     let mut shards = start(Plan {
         settings: settings.clone(),
+        io: Kind::IoUring,
         listeners: Listeners::deal(&sockets, arguments.shards)?,
         rooms: vec![(room, room_settings())],
         journals: None,
