@@ -239,8 +239,14 @@ mod tests {
         ];
         for (at, manager) in &managers {
             let patience = Duration::from_secs(10);
+            manager.set_read_timeout(Some(patience)).expect("a socket");
             let notifier = Notifier::of(at, Some(patience)).expect("it listens");
             assert_eq!(notifier.watchdog_interval(), Some(patience / 2));
+            // During a start nothing is said of a reload.
+            notifier.reloading();
+            notifier.reloaded();
+            notifier.ready();
+            assert_eq!(received(manager), "READY=1");
             let before = clock::monotonic_micros();
             notifier.reloading();
             let message = received(manager);
@@ -248,7 +254,7 @@ mod tests {
             let stamp: u64 = stamp.expect(&message).parse().expect("a number");
             assert!((before..=clock::monotonic_micros()).contains(&stamp));
             let calls: [(&dyn Fn(), &str); 8] = [
-                (&|| notifier.ready(), "READY=1"),
+                (&|| notifier.reloaded(), "READY=1"),
                 (
                     &|| notifier.status("1 viewer\nREADY=1"),
                     "STATUS=1 viewer READY=1",

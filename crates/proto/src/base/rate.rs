@@ -109,7 +109,7 @@ impl Budget {
     pub(crate) fn owe(&mut self, rate: Rate, count: u32, now: Tick) {
         let debt = rate.interval_nanos.saturating_mul(u64::from(count));
         let arrival = self.0.max(now.nanos()).saturating_add(debt);
-        let deepest = now.nanos() + rate.burst_nanos + 1_000_000_000;
+        let deepest = Self::used_up(rate, now).0 + 1_000_000_000;
         // Never less than before: the rate may have changed.
         self.0 = arrival.min(deepest.max(self.0));
     }
