@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::admin::AdminSocket;
+use super::cluster::ClusterOrders;
 use super::drain::{Drains, Progress};
 use super::listeners::Listeners;
 use super::load::Loads;
@@ -165,13 +166,7 @@ impl Serving {
             drains: Rc::clone(&plane.drains),
             upgrade: Rc::new(upgrade.of(&plane.control)),
             cluster: of_cluster.clone(),
-            operator: Operator {
-                control: Rc::clone(&plane.control),
-                gateway: gateway.clone(),
-                shards: shards.metrics.clone(),
-                drains: Rc::clone(&plane.drains),
-                cluster: of_cluster,
-            },
+            operator: plane.operator(gateway, &shards.metrics, of_cluster),
         };
         let opening: Pin<Box<dyn Future<Output = Result<Infallible, StartError>> + '_>> =
             if let Some(cluster) = cluster.clone().filter(|_| !succession.is_one()) {
@@ -319,6 +314,22 @@ struct Plane {
 }
 
 impl Plane {
+    /// What an operator sees and does at the admin socket.
+    fn operator(
+        &self,
+        gateway: Gateway,
+        shards: &[Arc<metrics::ShardMetrics>],
+        cluster: ClusterOrders,
+    ) -> Operator {
+        Operator {
+            control: Rc::clone(&self.control),
+            gateway,
+            shards: shards.to_vec(),
+            drains: Rc::clone(&self.drains),
+            cluster,
+        }
+    }
+
     /// Runs until `orders` end or have told the control plane to stop, or a task ends that must not.
     async fn run(
         mut self,

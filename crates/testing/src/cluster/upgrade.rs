@@ -131,6 +131,26 @@ impl World {
         self.succeed(node, &estate, cores);
     }
 
+    /// What a new process has heard of each log's end: of what was published while it stood by, or nothing.
+    fn seen_while_it_stood_by(
+        &mut self,
+        (before, id): (u64, u64),
+        estate: &LogsEstate,
+    ) -> Vec<Sequence> {
+        let slots = HashSlot::all().map(|slot| {
+            let read = estate.read(slot).expect("of each log");
+            self.oracle.inherits((before, id), slot.index(), read.0);
+            let newest = self.broker.history(slot.index()).last();
+            let newest = newest.map_or(0, |record| record.sequence);
+            Sequence(if self.chaos.dice.below(2) == 0 {
+                newest
+            } else {
+                0
+            })
+        });
+        slots.collect()
+    }
+
     /// Another process is the node from now on.
     fn succeed(&mut self, node: usize, estate: &LogsEstate, old: Option<Cores>) {
         self.oracle.counts.handed_over += 1;
@@ -138,20 +158,7 @@ impl World {
         let before = self.nodes[node].life().id;
         let (id, settings) = self.incarnation(node);
         let estate = LogsEstate::decode(&estate.encode()).expect("our own");
-        let seen: Vec<Sequence> = HashSlot::all()
-            .map(|slot| {
-                let read = estate.read(slot).expect("of each log");
-                self.oracle.inherits((before, id), slot.index(), read.0);
-                // It heard of what was published while it stood by, or not.
-                let newest = self.broker.history(slot.index()).last();
-                let newest = newest.map_or(0, |record| record.sequence);
-                Sequence(if self.chaos.dice.below(2) == 0 {
-                    newest
-                } else {
-                    0
-                })
-            })
-            .collect();
+        let seen = self.seen_while_it_stood_by((before, id), &estate);
         let cores = old.map(|old| {
             let (cores, told) =
                 old.succeeded_by(&self.rooms, id, now, &estate, &mut self.chaos.dice);
