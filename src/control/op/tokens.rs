@@ -24,19 +24,25 @@ pub(in crate::control) struct Wanted {
 }
 
 impl Wanted {
-    fn read(input: &mut Input) -> Self {
+    /// In the order of the API's own refusals, with what `minutes` reads in its place.
+    fn read(
+        input: &mut Input,
+        minutes: impl FnOnce(&mut Input) -> Option<u32>,
+    ) -> (Self, Option<u32>) {
         let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
         let capabilities = input
             .list("capabilities", usize::MAX, CAPABILITY)
             .unwrap_or_default();
-        Self {
+        let minutes = minutes(input);
+        let wanted = Self {
             user_id,
             attributes: input.attributes("attributes").unwrap_or_default(),
             capabilities: capabilities
                 .iter()
                 .filter_map(|name| Capability::parse(name))
                 .collect(),
-        }
+        };
+        (wanted, minutes)
     }
 
     /// Reads `userId`, `attributes` and `capabilities`, and nothing else, as CreateChatToken does.
@@ -46,7 +52,7 @@ impl Wanted {
     /// As that operation's.
     pub(in crate::control) fn parse(input: &Value) -> Result<Self, Fault> {
         let mut input = Input::parse(input.to_string().as_bytes())?;
-        let wanted = Self::read(&mut input);
+        let (wanted, _) = Self::read(&mut input, |_| None);
         input.finish()?;
         Ok(wanted)
     }
@@ -57,8 +63,9 @@ pub(super) async fn create_chat_token(
     call: Authorized,
 ) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
-    let wanted = Wanted::read(&mut input);
-    let minutes = input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX);
+    let (wanted, minutes) = Wanted::read(&mut input, |input| {
+        input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX)
+    });
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));

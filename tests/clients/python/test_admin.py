@@ -158,7 +158,8 @@ def test_commands_that_go_early_cost_nothing(server):
     for _ in range(3 * CONNECTIONS_MAX):
         with admin(server):
             pass
-        with admin(server) as connection:
+        # Refused where so many are open at once that it has not seen them go: that is no place taken either.
+        with admin(server) as connection, contextlib.suppress(BrokenPipeError):
             connection.socket.send(b'{"order":"health"}')
     deadline = time.monotonic() + 60
     while command("health", server).returncode != 0:

@@ -379,5 +379,5 @@ def test_counters_tell_operations_and_statuses_apart(server):
 
 def metrics(server) -> dict[str, int]:
     lines = send(server, "GET", "/metrics")[2].decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("uproar_api"))
+    pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("uproar_api_requests_total"))
     return {name: int(value) for name, value in pairs}

@@ -159,13 +159,15 @@ def test_times_of_messages_connections_and_calls(server):
     assert sum(map(float, re.findall(r"^uproar_shard_cpu_seconds_total\{.*\} (\S+)$", after, re.M))) > 0
     busy = [float(ratio) for ratio in re.findall(r"^uproar_core_busy_ratio\{.*\} (\S+)$", after, re.M)]
     assert len(busy) == 2 and all(0 <= ratio <= 1 for ratio in busy)
+    deadline = time.monotonic() + 60
+    # Counted once a second, and a room that everybody has left has no log.
+    while value(server.metrics(), 'uproar_memory_bytes{area="room_logs"}') == 0:
+        assert time.monotonic() < deadline, "the log is not counted"
+        viewers[0].say("more")
+        time.sleep(0.05)
     for viewer in viewers:
         viewer.close()
-    deadline = time.monotonic() + 60
     ended = lambda: value(server.metrics(), "uproar_connection_lifetime_seconds_count")
     while ended() < value(before, "uproar_connection_lifetime_seconds_count") + 20:
         assert time.monotonic() < deadline, "the ends are not counted"
-        time.sleep(0.05)
-    while value(server.metrics(), 'uproar_memory_bytes{area="room_logs"}') == 0:
-        assert time.monotonic() < deadline, "the log is not counted"
         time.sleep(0.05)
