@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import readline from "node:readline";
@@ -75,6 +75,8 @@ class HAProxy {
         `frontend viewers\n mode http\n bind 127.0.0.1:${port}\n default_backend uproar\n${block("haproxy", a, b)}`,
     );
     await run("haproxy", ["-db", "-f", file], port);
+    // It gets its name after the port listens.
+    await until(() => existsSync(proxy.statistics), "HAProxy's own socket");
     await proxy.sees({ b: "DOWN" });
     return proxy;
   }
