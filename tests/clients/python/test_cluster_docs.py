@@ -105,7 +105,7 @@ def test_each_command_does_what_the_page_says(tmp_path: Path):
     """Method: a server alone that has run becomes the first node by the page's own lines, and goes back by its words."""
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(lines) >= 6
-    with Brokers(tmp_path / "brokers").start() as brokers:
+    with Brokers(tmp_path / "brokers") as brokers:
         machine = Machine(tmp_path, brokers)
         try:
             said = {line: machine.run(line) for line in lines}
