@@ -19,20 +19,21 @@ def nothing(_: Trio) -> None:
     pass
 
 
+def killed(trio: Trio, name: str) -> None:
+    time.sleep(BEFORE_SECONDS)
+    trio.kill(name)
+    time.sleep(GONE_SECONDS)
+    trio.start(name)
+
+
 def broker_killed(trio: Trio) -> None:
     trio.aim()
-    time.sleep(BEFORE_SECONDS)
-    trio.kill(trio.broker)
-    time.sleep(GONE_SECONDS)
-    trio.start(trio.broker)
+    killed(trio, trio.broker)
 
 
 def node_killed(trio: Trio) -> None:
     trio.aim()
-    time.sleep(BEFORE_SECONDS)
-    trio.kill(trio.node)
-    time.sleep(GONE_SECONDS)
-    trio.start(trio.node)
+    killed(trio, trio.node)
 
 
 def node_still(trio: Trio) -> None:

@@ -124,6 +124,13 @@ class Node(Configured):
             return self.page("/readyz", timeout=2)[0] == 200
         return False
 
+    def await_ready(self, deadline: float) -> None:
+        """Waits for its `/readyz` until then, by the monotonic clock."""
+        while not self.is_ready():
+            assert self.is_alive(), f"{self.name} exited {self.process.returncode}:\n{self.log()}"
+            assert time.monotonic() < deadline, f"{self.name} is not ready:\n{self.log()}"
+            time.sleep(0.05)
+
     def whole_log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
@@ -182,10 +189,7 @@ class Cluster:
         """Waits for `/readyz` of all living nodes, or of these."""
         deadline = time.monotonic() + seconds
         for node in nodes or self.living():
-            while not node.is_ready():
-                assert node.is_alive(), f"{node.name} exited {node.process.returncode}:\n{node.log()}"
-                assert time.monotonic() < deadline, f"{node.name} is not ready:\n{node.log()}"
-                time.sleep(0.05)
+            node.await_ready(deadline)
         return self
 
     def start_balancer(self) -> None:

@@ -31,10 +31,7 @@ def listed(node) -> dict[str, str]:
 
 
 def until_ready(node) -> None:
-    deadline = time.monotonic() + 600
-    while not node.is_ready():
-        assert node.is_alive() and time.monotonic() < deadline, node.log()
-        time.sleep(0.05)
+    node.await_ready(time.monotonic() + 600)
 
 
 def test_a_server_with_many_rooms_becomes_a_cluster_and_goes_back():

@@ -155,9 +155,7 @@ def test_a_nodes_rights_suffice(site):
     node.launch()
     try:
         deadline = time.monotonic() + WAIT_SECONDS_MAX
-        while not node.is_ready():
-            assert node.is_alive() and time.monotonic() < deadline, node.log()
-            time.sleep(0.05)
+        node.await_ready(deadline)
         status, room = node.call("CreateRoom", {"name": "site"})
         assert status == 200, room
         viewer = WebSocket(node.messaging_port, node.mint(room["arn"], "ann"))

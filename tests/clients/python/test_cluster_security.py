@@ -142,9 +142,7 @@ def test_a_node_needs_no_more_than_the_documented_rights(secured):
     node.launch()
     try:
         deadline = time.monotonic() + WAIT_SECONDS_MAX
-        while not node.is_ready():
-            assert node.is_alive() and time.monotonic() < deadline, node.log()
-            time.sleep(0.05)
+        node.await_ready(deadline)
         status, room = node.call("CreateRoom", {"name": "secured"})
         assert status == 200, room
         token = node.mint(room["arn"], "ann")
