@@ -21,6 +21,8 @@ NODES = 3
 END_SECONDS_MAX = 20
 # Of Uproar's logs: a slot's is the one of its number modulo this.
 STREAMS = 8
+# A broker's share of the machine, as `uproar bench cluster` gives to its own.
+BROKER_THREADS = max(1, len(os.sched_getaffinity(0)) // NODES)
 
 
 class Process:
@@ -193,7 +195,8 @@ class Nats(Trio):
                 f'cluster {{ name: peers, listen: "127.0.0.1:{routes[number]}", routes: [{others}] }}\n'
             )
             name = f"broker-{number}"
-            self.processes[name] = Process(name, [str(self.nats), "-c", str(file)], clients[number], directory)
+            command = ["env", f"GOMAXPROCS={BROKER_THREADS}", str(self.nats), "-c", str(file)]
+            self.processes[name] = Process(name, command, clients[number], directory)
         # Routes between the servers are made within the first second.
         time.sleep(1.5)
         for number in range(NODES):

@@ -1,6 +1,7 @@
 //! The registry's bucket on the brokers: one stream, whose leader decides writes, and whose order all nodes follow.
 
 use std::convert::Infallible;
+use std::mem;
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderValue, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
@@ -149,13 +150,25 @@ impl Kv {
 
     /// Follows the changes, by one consumer after the other.
     async fn watch(&self, mut after: Revision, changes: mpsc::Sender<Change>) -> Infallible {
+        let mut fails = false;
         loop {
             match self.consumer(after).await {
                 Ok(mut messages) => {
+                    if mem::take(&mut fails) {
+                        tracing::info!("the registry is followed again");
+                    }
                     let ended = self.follow(&mut messages, &mut after, &changes).await;
                     tracing::debug!(cause = ended, "the registry's watch is begun anew");
                 }
-                Err(cause) => tracing::debug!(cause, "the registry's watch does not begin"),
+                // Said once, since it is tried again and again; /readyz and the metrics go on telling.
+                Err(cause) if mem::replace(&mut fails, true) => {
+                    tracing::debug!(cause, "the registry's watch does not begin");
+                }
+                Err(cause) => tracing::warn!(
+                    cause,
+                    "the registry of rooms and keys cannot be followed; if its stream was deleted, `uproar cluster restore` \
+                     makes it anew from this node's copy"
+                ),
             }
             if changes.is_closed() {
                 // Nobody listens: the task is aborted when the next watch begins.

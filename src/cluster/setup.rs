@@ -43,23 +43,53 @@ pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
             cause: told(&error),
         })?;
     }
-    check(&brokers, settings).await
+    settle(&brokers, settings).await
 }
 
-/// Makes a stream unless it is there. Brokers that were started a moment ago do not see each other yet: then it is
-/// tried again for `CLUSTER_PEERS_MAX`.
+/// Looks at what was made, until the leaders that were elected for it answer.
+async fn settle(brokers: &Context, settings: &ClusterSettings) -> Result<(), ClusterFault> {
+    let deadline = Instant::now() + CLUSTER_PEERS_MAX;
+    loop {
+        let looked = check(brokers, settings).await;
+        if !matches!(looked, Err(ClusterFault::Silent { .. })) || Instant::now() >= deadline {
+            return looked;
+        }
+        tokio::time::sleep(CLUSTER_HERE).await;
+    }
+}
+
+/// Makes a stream unless it is there. Brokers that were started a moment ago do not see each other yet or are electing:
+/// then it is tried again for `CLUSTER_PEERS_MAX`. A repeated call finds what the one before it made.
 async fn make(brokers: &Context, config: Config) -> Result<(), CreateStreamError> {
     let deadline = Instant::now() + CLUSTER_PEERS_MAX;
     loop {
         let Err(error) = brokers.get_or_create_stream(config.clone()).await else {
             return Ok(());
         };
-        let is_alone = matches!(error.kind(), CreateStreamErrorKind::JetStream(refusal)
-            if refusal.error_code() == ErrorCode::CLUSTER_NO_PEERS);
-        if !is_alone || Instant::now() >= deadline {
+        if !passes(&error.kind()) || Instant::now() >= deadline {
             return Err(error);
         }
         tokio::time::sleep(CLUSTER_HERE).await;
+    }
+}
+
+/// Whether brokers that elect a leader refuse so, and will take the same call a moment later.
+fn passes(refusal: &CreateStreamErrorKind) -> bool {
+    match refusal {
+        CreateStreamErrorKind::TimedOut => true,
+        CreateStreamErrorKind::JetStream(refusal) => [
+            ErrorCode::CLUSTER_NO_PEERS,
+            ErrorCode::CLUSTER_NOT_AVAILABLE,
+            ErrorCode::CLUSTER_NOT_LEADER,
+        ]
+        .contains(&refusal.error_code()),
+        CreateStreamErrorKind::EmptyStreamName
+        | CreateStreamErrorKind::InvalidStreamName
+        | CreateStreamErrorKind::DomainAndExternalSet
+        | CreateStreamErrorKind::JetStreamUnavailable
+        | CreateStreamErrorKind::Response
+        | CreateStreamErrorKind::NotFound
+        | CreateStreamErrorKind::ResponseParse => false,
     }
 }
 

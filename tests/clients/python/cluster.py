@@ -292,8 +292,9 @@ class Cluster:
 
 def serve() -> None:
     """For tests in other languages: starts a cluster and says where it is, then obeys lines `VERB NODE`, each answered
-    by a line, until its input ends."""
-    with Cluster() as running:
+    by a line, until its input ends. A node that is restarted first waits until the balancer has seen its 503, as
+    docs/operations.md advises: nobody whom it cuts is sent back to it."""
+    with Cluster(settings={"drain.notice_s": 3}) as running:
         nodes = [
             {"name": node.name, "messaging": node.messaging_port, "control": node.control_port}
             for node in running.nodes
