@@ -29,6 +29,7 @@ pub struct Cluster {
     pub(super) clock: Clock,
     pub(super) me: Incarnation,
     pub(super) token_life: Duration,
+    pub(super) isolated_cut: Option<Duration>,
 }
 
 /// How far the thread is.
@@ -136,6 +137,14 @@ impl Cluster {
         self.state.load().ready(self.clock.now().tick)
     }
 
+    /// How long no message has gone through the cluster and back, once that is as long as this node may be so.
+    pub fn cut_off_for(&self) -> Option<Duration> {
+        let isolation = self.state.load().isolation(self.clock.now().tick);
+        self.isolated_cut
+            .map(|_| isolation)
+            .filter(|isolation| Some(*isolation) >= self.isolated_cut)
+    }
+
     /// The newest search of each shard for rooms that it does not know; it changes with each one.
     pub fn searches(&self) -> watch::Receiver<Vec<Search>> {
         self.searches.clone()
@@ -227,7 +236,7 @@ impl Cluster {
 
     /// Adds the cluster's figures to `/metrics`.
     pub fn render(&self, page: &mut Exposition) {
-        self.state.load().render(page);
+        self.state.load().render(page, self.clock.now().tick);
     }
 
     pub(super) fn stop(&self) {

@@ -101,6 +101,7 @@ pub fn start(
         clock,
         me,
         token_life: settings.cluster.token_life,
+        isolated_cut: settings.cluster.isolated_cut,
     };
     let bell = Arc::clone(&end.bell);
     let hands = Hands {

@@ -24,6 +24,8 @@ pub struct ClusterSettings {
     pub replicas: usize,
     /// How long frames of a slot are collected into one record.
     pub linger: Duration,
+    /// How long no message may have gone through the cluster before this node drains; `None`: it never does so.
+    pub isolated_cut: Option<Duration>,
     /// How long a token may be used to connect; the streams of token uses remember that long.
     pub token_life: Duration,
 }

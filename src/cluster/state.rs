@@ -116,13 +116,21 @@ impl State {
         Ok(())
     }
 
+    /// How long no message has gone through the cluster and back, if that is longer than an interval of probes or two.
+    pub(super) fn isolation(&self, now: Tick) -> Duration {
+        let silence = self.probe.map(|(_, back)| now.since(back));
+        silence
+            .filter(|silence| *silence > CLUSTER_PROBE_MAX)
+            .unwrap_or_default()
+    }
+
     /// Whether this machine's clock is near those of the brokers.
     pub(super) fn is_clock_near(&self) -> bool {
         u128::from(self.skew_nanos.unsigned_abs()) <= CLUSTER_SKEW_MAX.as_nanos()
     }
 
     /// Adds the figures to `/metrics`.
-    pub(super) fn render(&self, page: &mut Exposition) {
+    pub(super) fn render(&self, page: &mut Exposition, now: Tick) {
         let Figures { counts, .. } = &self.figures;
         let figures = &self.figures;
         page.single(&NODES, figures.nodes);
@@ -145,6 +153,7 @@ impl State {
         series.add(&[("result", "unknown")], counts.appends_unknown);
         let roundtrip = self.probe.map_or(0.0, |(took, _)| took.as_secs_f64());
         page.single(&ROUNDTRIP, roundtrip);
+        page.single(&ISOLATED, self.isolation(now).as_secs());
         page.single(&LAG, figures.apply_lag.as_secs_f64());
         let mut series = page.family(&GAPS);
         series.add(&[("result", "filled")], counts.gaps_filled);
@@ -221,6 +230,10 @@ const CONFLICTS: Family = Family::counter(
 const ROUNDTRIP: Family = Family::gauge(
     "uproar_cluster_roundtrip_seconds",
     "Of the newest probe: to a home, into the log, and back.",
+);
+const ISOLATED: Family = Family::gauge(
+    "uproar_cluster_isolated_seconds",
+    "Since the newest probe came back, once that is longer than 5 s; 0: messages go through the cluster.",
 );
 const LAG: Family = Family::gauge(
     "uproar_cluster_apply_lag_seconds",

@@ -8,6 +8,7 @@ use super::check::Check;
 use super::error::ConfigError;
 use super::raw::Cluster;
 use crate::cluster::ClusterSettings;
+use uproar_proto::base::limits::{CLUSTER_ISOLATED_MIN, DRAIN_MAX};
 
 /// The settings of a node; `None` if no key of the table is given that makes this server one.
 pub(super) fn resolve(
@@ -53,6 +54,14 @@ pub(super) fn resolve(
         given.linger_ms,
         "0 to 100",
     )?;
+    let [least, most] = [CLUSTER_ISOLATED_MIN, DRAIN_MAX].map(|limit| limit.as_secs());
+    let isolated = given.isolated_cut_seconds;
+    check.holds(
+        isolated == 0 || (least..=most).contains(&isolated),
+        "cluster.isolated_cut_seconds",
+        isolated,
+        format!("0 for never, or {least} to {most}: an election of brokers must not cut anybody"),
+    )?;
     Ok(Some(ClusterSettings {
         name,
         servers,
@@ -63,6 +72,7 @@ pub(super) fn resolve(
         secret_file,
         replicas: given.replicas,
         linger: Duration::from_millis(given.linger_ms),
+        isolated_cut: (isolated > 0).then(|| Duration::from_secs(isolated)),
         token_life,
     }))
 }
@@ -260,6 +270,10 @@ mod tests {
             (
                 format!("{WHOLE}linger_ms = 101"),
                 "cluster.linger_ms is 101",
+            ),
+            (
+                format!("{WHOLE}isolated_cut_seconds = 14"),
+                "cluster.isolated_cut_seconds is 14; it must be 0 for never, or 15 to 86400",
             ),
         ] {
             let error = load(&text).expect_err(&text);

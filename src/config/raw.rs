@@ -283,6 +283,7 @@ pub(super) struct Cluster {
     pub(super) secret_file: Option<PathBuf>,
     pub(super) replicas: usize,
     pub(super) linger_ms: u64,
+    pub(super) isolated_cut_seconds: u64,
 }
 
 impl Default for Cluster {
@@ -298,6 +299,7 @@ impl Default for Cluster {
             secret_file: None,
             replicas: 3,
             linger_ms: 5,
+            isolated_cut_seconds: 0,
         }
     }
 }

@@ -83,6 +83,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("cluster.secret_file", Upgrade),
     ("cluster.replicas", Upgrade),
     ("cluster.linger_ms", Upgrade),
+    ("cluster.isolated_cut_seconds", Upgrade),
 ];
 
 /// What a reload does with `key`. A key that nobody has decided is refused.

@@ -13,8 +13,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use super::admin::{DrainOrder, Health, Order, Refusal, RefusalCode, Reply};
 use super::cluster::{ClusterOrders, Node, beside};
@@ -23,7 +25,9 @@ use super::operator::Operator;
 use super::process::{Signalled, Signals};
 use super::reload::Reload;
 use super::upgrade::{Calls, Restart, Subject, Told};
+use crate::cluster::Cluster;
 use crate::supervisor::Supervisor;
+use uproar_proto::base::limits::CLUSTER_PROBE;
 
 /// What orders are about.
 pub(super) struct Subjects {
@@ -115,6 +119,16 @@ impl Upgrading {
     }
 }
 
+/// Returns how long this node is cut off from its cluster, when that is too long.
+async fn cut_off(drains: &Drains) -> Duration {
+    loop {
+        if let Some(alone) = drains.control.cluster().and_then(Cluster::cut_off_for) {
+            return alone;
+        }
+        sleep(CLUSTER_PROBE).await;
+    }
+}
+
 impl Orders {
     /// Takes orders from `signals` and from the admin socket, as `received`.
     pub(super) fn new(
@@ -152,6 +166,14 @@ impl Orders {
                     }
                 },
                 Some((order, reply)) = self.received.recv() => self.take(order, reply),
+                alone = cut_off(&self.subjects.drains), if !is_running => {
+                    let seconds = alone.as_secs();
+                    tracing::error!(
+                        seconds,
+                        "nothing goes through the cluster: this node drains, as cluster.isolated_cut_seconds says"
+                    );
+                    self.drain(self.subjects.drains.configured(), Wish::Drain, None);
+                }
                 next = async { running.expect("asked before").work.as_mut().await }, if is_running => {
                     self.running = None;
                     match next {

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from cluster_trial import Trial, size, started
+from cluster_trial import Trial, by_hand, size, started
 
 ISOLATED = "node-2"
 cluster = started(networked=(ISOLATED,))
@@ -58,3 +58,30 @@ def test_a_node_behind_a_slow_network(cluster):
         cluster.networks[ISOLATED].mend()
         trial.talk_until_heard()
         trial.talk(1)
+
+
+@by_hand
+def test_a_node_that_is_cut_off_for_too_long(cluster):
+    """Goal: with `cluster.isolated_cut_seconds` such a node drains and ends, its viewers find the others, and these
+    notice nothing. Method: the proxy cuts it off for as long as it takes."""
+    node = cluster.node(ISOLATED)
+    node.kill()
+    node.write({**node.settings, "cluster.isolated_cut_seconds": 15})
+    node.launch()
+    cluster.await_ready(node)
+    with Trial(cluster) as trial:
+        trial.talk(2)
+        since = time.monotonic()
+        cluster.networks[ISOLATED].cut()
+        ended = None
+        while (ended := node.process.poll()) is None:
+            assert time.monotonic() < since + 120, "it serves on"
+            trial.talk(1)
+        assert ended == 0, node.log()
+        assert "cluster.isolated_cut_seconds" in node.whole_log()
+        trial.talk_until_heard()
+        trial.pause("a node is cut off and drains", since - 0.1, ISOLATED)
+        cluster.networks[ISOLATED].mend()
+        node.launch()
+        cluster.await_ready(node)
+        trial.talk_until_heard_by(ISOLATED)

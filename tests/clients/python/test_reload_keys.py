@@ -52,6 +52,7 @@ NOT_LIVE = {
     "cluster.secret_file": ("/tmp/cluster.key", UPGRADE),
     "cluster.replicas": (1, UPGRADE),
     "cluster.linger_ms": (20, UPGRADE),
+    "cluster.isolated_cut_seconds": (60, UPGRADE),
 }
 # A file with a part of them only is refused before it is compared.
 CLUSTER = {key: value for key, (value, _) in NOT_LIVE.items() if key.startswith("cluster.")}

@@ -815,6 +815,9 @@ pub const CLUSTER_TURN_MESSAGES_MAX: usize = 1024;
 pub const CLUSTER_STATE_INTERVAL: Duration = Duration::from_millis(250);
 /// A node is not ready when no probe has come back through the home and the log for this long: five probes.
 pub const CLUSTER_PROBE_MAX: Duration = Duration::from_secs(5);
+/// The least time that `cluster.isolated_cut_seconds` takes: an election of brokers, after which nobody has to be cut,
+/// takes up to 12 s.
+pub const CLUSTER_ISOLATED_MIN: Duration = Duration::from_secs(15);
 /// A node is not ready, and no home, while its clock is further than this from the brokers'.
 pub const CLUSTER_SKEW_MAX: Duration = Duration::from_secs(2);
 /// Time whose records tell how far the clocks are apart. A silent log has a record each `CLUSTER_PULSE`.
