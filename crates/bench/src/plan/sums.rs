@@ -7,9 +7,9 @@ const FURTHER_MESSAGE: f64 = 0.03e-6;
 /// Of a handshake with token: docs/results/2026-11.md, "Measured".
 pub(super) const HANDSHAKE: f64 = 17.5e-6;
 /// What the log asks of a node for a handshake in addition: docs/results/2026-11.md, "A cluster".
-pub(super) const JOIN_AT_NODE: f64 = 20e-6;
+pub(super) const JOIN_AT_NODE: f64 = 39e-6;
 /// What a handshake's token costs all brokers together: the same table.
-pub(super) const JOIN_AT_BROKERS: f64 = 142e-6;
+pub(super) const JOIN_AT_BROKERS: f64 = 210e-6;
 /// Processor time of a CreateChatToken: docs/results/2026-11.md, "Measured".
 pub(super) const TOKEN: f64 = 13e-6;
 /// Memory of an idle viewer in bytes, the kernel's share included: the same table.
@@ -26,8 +26,8 @@ const SEGMENT_MIN: f64 = 4_096.0;
 const SLOTS: f64 = 256.0;
 /// How long a home collects: `cluster.linger_ms`.
 const LINGER: f64 = 5e-3;
-/// Processor time of an append, of all brokers together, in seconds, with three nodes: the same table, at 3,900 a second.
-const APPEND: f64 = 160e-6;
+/// Processor time of an append, of all brokers together, in seconds, with three nodes: the same table, at 8,770 a second.
+const APPEND: f64 = 122e-6;
 /// Processor time of a record on each node's cluster thread: the same table.
 const RECORD: f64 = 9.3e-6;
 /// Memory of a room without viewers at each node, in bytes: the same table.
