@@ -1,6 +1,7 @@
 //! The process's randomness, drawn in one place.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Fills `bytes` with what nobody can guess, from the kernel: keys, nonces, ids of resources.
 ///
@@ -20,6 +21,34 @@ pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// The source of [`id_bytes`] after [`repeat_ids`].
+static IDS: Mutex<Option<fastrand::Rng>> = Mutex::new(None);
+
+/// Makes [`id_bytes`] repeat from here on: the same for each start with the same `seed`. For tests; keys and nonces
+/// stay hard to guess.
+pub(crate) fn repeat_ids(seed: u64) {
+    *ids() = Some(fastrand::Rng::with_seed(seed));
+}
+
+/// Bytes of a resource's id, or of a generator of messages' ids: as of [`bytes`], unless [`repeat_ids`] was called.
+///
+/// # Errors
+///
+/// The kernel gives none.
+pub(crate) fn id_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let Some(repeated) = &mut *ids() else {
+        return bytes();
+    };
+    let mut bytes = [0; N];
+    repeated.fill(&mut bytes);
+    Ok(bytes)
+}
+
+fn ids() -> MutexGuard<'static, Option<fastrand::Rng>> {
+    // A generator is whole at every instant.
+    IDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Numbers that need not be hard to guess: pauses, ids in logs. No system call.

@@ -5,15 +5,15 @@ use std::path::Path;
 use super::output::show;
 use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
 use crate::net::backend::Kind;
-use crate::server::Ready;
+use crate::server::{Ready, reachable};
 
 pub(super) fn print(ready: &Ready, data_dir: &Path) {
     let secure = |tls: bool| if tls { "s" } else { "" };
     let (messaging_s, control_s) = (secure(ready.messaging_tls), secure(ready.control_tls));
-    let messaging = format!("ws{messaging_s}://{}", ready.messaging);
-    let control = format!("http{control_s}://{}", ready.control);
-    let page = format!("http{messaging_s}://{}/", ready.messaging);
-    let room = ready.room.as_deref().unwrap_or_default();
+    let messaging = format!("ws{messaging_s}://{}", reachable(ready.messaging));
+    let control = format!("http{control_s}://{}", reachable(ready.control));
+    let page = format!("http{messaging_s}://{}/", reachable(ready.messaging));
+    let room = ready.rooms.first().map_or("", |(_, arn)| arn);
     let token = token_command(data_dir);
     let certificate = data_dir.join("dev-cert.pem");
     let trust = if ready.messaging_tls || ready.control_tls {

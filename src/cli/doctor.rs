@@ -104,10 +104,7 @@ pub(super) fn run(arguments: &Doctor) -> Result<(), Failure> {
 fn of_cluster(arguments: &Doctor) -> Result<(), Failure> {
     let (mode, file) = match &arguments.config {
         Some(file) => (Mode::Serve, file.clone()),
-        None => (
-            Mode::Dev { tls: false },
-            dev_node_file(&dev_cluster_dir(), 1),
-        ),
+        None => (Mode::DEV, dev_node_file(&dev_cluster_dir(), 1)),
     };
     let flags = Flags {
         config: Some(file.clone()),

@@ -6,7 +6,18 @@ use clap::Command;
 pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "dev",
-        &["uproar dev", "uproar dev --data-dir /tmp/chat --shards 1"],
+        &[
+            "uproar dev",
+            "uproar dev --data-dir /tmp/chat --shards 1",
+            "uproar dev --free-ports --ready-file ready.json --quotas open",
+        ],
+    ),
+    (
+        "wait",
+        &[
+            "uproar wait --ready-file ready.json | jq -r .messaging",
+            "uproar wait --control http://127.0.0.1:8081 --timeout 5",
+        ],
     ),
     ("serve", &["uproar serve --config /etc/uproar/uproar.toml"]),
     ("health", &["uproar health --json"]),

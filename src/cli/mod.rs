@@ -21,6 +21,7 @@ mod store;
 mod tap;
 mod token;
 mod top;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,8 +32,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
-use crate::config::{self, Flags, Mode, SAMPLE};
+use crate::config::{self, DevFlags, DevSettings, Flags, Mode, SAMPLE};
 use crate::logging;
+use crate::random;
 use crate::server::{self, ChosenIo, Ended};
 
 /// The version and commit of this build.
@@ -64,11 +66,10 @@ enum Command {
     Dev {
         #[command(flatten)]
         flags: Flags,
-        /// Speak TLS with a throw-away certificate (DATA_DIR/dev-cert.pem)
-        #[arg(long)]
-        tls: bool,
+        #[command(flatten)]
+        dev: DevFlags,
         /// Three nodes and three NATS brokers with throw-away data, and a page to stop them on: http://127.0.0.1:8085/
-        #[arg(long, conflicts_with_all = ["tls", "config", "messaging_listen", "control_listen", "data_dir", "shards", "compression", "take_over", "print_config"])]
+        #[arg(long, conflicts_with_all = ["tls", "free_ports", "ready_file", "rooms", "seed", "allow_remote_with_public_key", "config", "messaging_listen", "control_listen", "data_dir", "shards", "compression", "take_over", "print_config"])]
         cluster: bool,
     },
     /// Run: the server; SIGTERM stops it
@@ -77,6 +78,9 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Tests: wait until a server is ready, and print what its ready file says; exit 1 if it is not in time
+    #[command(after_help = EXIT_CODES)]
+    Wait(wait::WaitCommand),
     /// Running server: its process, version, viewers and state; exit 1 if none answers
     #[command(after_help = EXIT_CODES)]
     Health(admin::HealthCommand),
@@ -212,8 +216,9 @@ fn run(command: Command) -> Result<(), Failure> {
             cluster: true,
             ..
         } => dev_cluster::run(&flags),
-        Command::Dev { flags, tls, .. } => serve(Mode::Dev { tls }, &flags),
-        Command::Serve { flags } => serve(Mode::Serve, &flags),
+        Command::Dev { flags, dev, .. } => serve_dev(flags, &dev),
+        Command::Serve { flags } => serve(Mode::Serve, &flags, DevSettings::default()),
+        Command::Wait(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Drain(command) => command.run(),
         Command::Reload(command) => command.run(),
@@ -277,7 +282,15 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
+fn serve_dev(mut flags: Flags, dev: &DevFlags) -> Result<(), Failure> {
+    dev.apply(&mut flags);
+    if let Some(seed) = dev.seed {
+        random::repeat_ids(seed);
+    }
+    serve(dev.mode(), &flags, dev.settings())
+}
+
+fn serve(mode: Mode, flags: &Flags, dev: DevSettings) -> Result<(), Failure> {
     // First, so that a signal from now on does not end the process by its default.
     let process = server::Process::start()?;
     let loaded = config::load(mode, flags, config::environment())?;
@@ -285,7 +298,8 @@ fn serve(mode: Mode, flags: &Flags) -> Result<(), Failure> {
         show(&loaded.effective.to_string());
         return Ok(());
     }
-    let (settings, running) = loaded.running(mode, flags.clone());
+    let (mut settings, running) = loaded.running(mode, flags.clone());
+    settings.dev = dev;
     logging::start(&settings.log_filter, settings.log_json).map_err(Failure::Usage)?;
     let (connections, shards) = (settings.shard.connections_max, settings.shard.shard_count);
     let io = ChosenIo::of(settings.io, shards);

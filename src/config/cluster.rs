@@ -185,7 +185,7 @@ mod tests {
     fn load(section: &str) -> Result<Settings, String> {
         let text = format!("[cluster]\n{section}");
         let file = Some((Path::new("uproar.toml"), &*text));
-        let dev = Mode::Dev { tls: false };
+        let dev = Mode::DEV;
         let loaded = settle(dev, file, std::iter::empty(), &Flags::default());
         loaded
             .map(|loaded| loaded.settings)

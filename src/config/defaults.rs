@@ -1,7 +1,7 @@
 //! The lowest layer: the defaults.
 
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
@@ -26,6 +26,10 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         Profile::Aws => of_aws,
         Profile::Open => 0,
     };
+    let ip = match mode {
+        Mode::Dev { remote: true, .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Mode::Dev { remote: false, .. } | Mode::Serve => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
     let millis =
         |duration: std::time::Duration| u64::try_from(duration.as_millis()).expect("seconds");
     Raw {
@@ -41,7 +45,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             io: IoChoice::Auto,
         },
         messaging: Messaging {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: SocketAddr::from((ip, 8080)),
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             forwarded_header: Forwarded::XForwardedFor,
@@ -51,7 +55,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             compression: false,
         },
         control: Control {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            listen: SocketAddr::from((ip, 8081)),
             trusted_proxies: Vec::new(),
             forwarded_header: Forwarded::XForwardedFor,
             address_connections_percent: CONTROL_ADDRESS_PERCENT,

@@ -99,7 +99,7 @@ mod tests {
     fn load(section: &str) -> Result<(Settings, Effective), String> {
         let text = format!("[logging]\n{section}");
         let file = Some((Path::new("uproar.toml"), &*text));
-        let dev = Mode::Dev { tls: false };
+        let dev = Mode::DEV;
         let loaded = settle(dev, file, std::iter::empty(), &Flags::default());
         let loaded = loaded.map_err(|error| error.to_string())?;
         Ok((loaded.settings, loaded.effective))

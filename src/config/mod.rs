@@ -7,6 +7,7 @@ mod admission;
 mod check;
 mod cluster;
 mod defaults;
+mod dev;
 mod effective;
 mod error;
 mod file;
@@ -32,6 +33,7 @@ mod variables;
 
 use std::path::{Path, PathBuf};
 
+pub use dev::{DevFlags, DevSettings, ReadyRoom};
 pub use effective::Effective;
 pub use error::ConfigError;
 pub use flags::Flags;

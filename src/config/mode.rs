@@ -8,7 +8,7 @@ pub const DEV_REGION: &str = "us-west-2";
 pub const DEV_ACCOUNT: &str = "123456789012";
 /// Access key id of `uproar dev`; public knowledge.
 pub const DEV_KEY_ID: &str = "AKIDUPROARDEV0000000";
-/// Its secret; public knowledge, which is why `dev` binds to loopback only.
+/// Its secret; public knowledge, which is why `dev` binds to loopback unless it is told otherwise.
 pub const DEV_SECRET: &str = "uproar-dev-secret-not-for-production";
 /// The ready room of `uproar dev`.
 pub const DEV_ROOM: &str = "lobby";
@@ -24,7 +24,22 @@ pub enum Mode {
     Dev {
         /// With a self-signed certificate.
         tls: bool,
+        /// Reachable from other machines, with the key that everybody knows.
+        remote: bool,
     },
+}
+
+impl Mode {
+    /// `uproar dev` without flags.
+    pub const DEV: Self = Self::Dev {
+        tls: false,
+        remote: false,
+    };
+
+    /// Whether it is `uproar dev` with TLS.
+    pub fn is_dev_with_tls(self) -> bool {
+        matches!(self, Self::Dev { tls: true, .. })
+    }
 }
 
 /// The data directory of `uproar dev`, where `uproar token create` looks for its keys: in the user's runtime

@@ -6,6 +6,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::check::Check;
+use super::dev::DevSettings;
 use super::error::ConfigError;
 use super::mode::{DEV_KEY_ID, Mode};
 use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
@@ -29,7 +30,7 @@ pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";
 pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Settings, ConfigError> {
     let check = Check(sources);
     let dev = matches!(mode, Mode::Dev { .. });
-    listen_addresses(&raw, dev, &check)?;
+    listen_addresses(&raw, mode, &check)?;
     let (server, minutes) = (raw.server, raw.tokens.life_minutes);
     server_values(&server, &check)?;
     let token_life = token_life(minutes, &check)?;
@@ -71,24 +72,26 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         tls: tls(mode, raw.tls, &check)?,
         archive,
         cluster: cluster::resolve(raw.cluster, token_life, &check)?,
+        dev: DevSettings::default(),
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
 }
 
-/// Both listeners are apart from each other, and those of `uproar dev` on loopback.
-fn listen_addresses(raw: &Raw, dev: bool, check: &Check<'_>) -> Result<(), ConfigError> {
+/// Both listeners are apart from each other, and those of `uproar dev` on loopback unless it is told otherwise.
+fn listen_addresses(raw: &Raw, mode: Mode, check: &Check<'_>) -> Result<(), ConfigError> {
     let listeners = [
         ("messaging.listen", raw.messaging.listen),
         ("control.listen", raw.control.listen),
     ];
     for (key, address) in listeners {
         check.holds(
-            !dev || address.ip().is_loopback(),
+            !matches!(mode, Mode::Dev { remote: false, .. }) || address.ip().is_loopback(),
             key,
             address,
             "a loopback address with `uproar dev`, whose access key is public; \
-             use `uproar serve` with keys of your own",
+             use `uproar serve` with keys of your own, or, in a container or a network of your own, \
+             --allow-remote-with-public-key",
         )?;
     }
     let (messaging, control) = (raw.messaging.listen, raw.control.listen);
@@ -303,7 +306,7 @@ fn shard(
 }
 
 fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
-    let has_certificate = given.certificate.is_some() || mode == Mode::Dev { tls: true };
+    let has_certificate = given.certificate.is_some() || mode.is_dev_with_tls();
     check.requires(
         "tls.listeners",
         given.listeners != TlsListeners::Both,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dev::DevSettings;
 use super::mode::Mode;
 use super::raw::{IoChoice, TlsListeners};
 use crate::cluster::ClusterSettings;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub archive: ArchiveSettings,
     /// The cluster that this server is a node of, if any.
     pub cluster: Option<ClusterSettings>,
+    /// What `uproar dev` makes ready beside the server.
+    pub dev: DevSettings,
     /// Log filter, as in `info,uproar=debug`.
     pub log_filter: String,
     /// One JSON object a line.

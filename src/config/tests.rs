@@ -7,7 +7,7 @@ use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::rate::Rate;
 
-const DEV: Mode = Mode::Dev { tls: false };
+const DEV: Mode = Mode::DEV;
 const KEY: &str = "[[keys]]\nid = \"AKIDEXAMPLE000000001\"\nsecret = \"0123456789abcdef\"\n";
 
 fn settle_text(

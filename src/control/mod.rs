@@ -74,6 +74,14 @@ impl Control {
         if let Some(room) = rooms.get(id).or_else(|| rooms.named(name)) {
             return Ok(self.settings.account.arn(room.id()));
         }
+        self.room_with_id(id, name).await
+    }
+
+    /// The ARN of the room with this id; creates it with this name if there is none.
+    pub async fn room_with_id(&self, id: RoomId, name: &str) -> Result<String, fault::Fault> {
+        if self.registry.rooms.contains(id) {
+            return Ok(self.settings.account.arn(id));
+        }
         match op::rooms::create_ready(self, id, name).await {
             // Another node has made it at the same moment.
             Err(fault::Fault::Conflict { .. }) => Ok(self.settings.account.arn(id)),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{Mode, Settings, TlsListeners, token_command};
+use crate::config::{Settings, TlsListeners, token_command};
 use crate::shard::handshake::{LiveKeyring, Pages};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
@@ -35,7 +35,7 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
     ),
 ];
 
-/// Serves the page, and tokens for the ready room to any client: dev binds to loopback.
+/// Serves the page, and tokens for the ready room to any client: dev binds to loopback unless it is told otherwise.
 #[derive(Debug)]
 pub(super) struct Demo {
     keyring: LiveKeyring,
@@ -58,7 +58,7 @@ struct Room {
 
 impl Demo {
     pub(super) fn new(keyring: LiveKeyring, clock: Clock, settings: &Settings) -> Self {
-        let has_certificate = settings.tls.is_some() || settings.mode == Mode::Dev { tls: true };
+        let has_certificate = settings.tls.is_some() || settings.mode.is_dev_with_tls();
         let secure = has_certificate && settings.tls_listeners != TlsListeners::Messaging;
         let scheme = if secure { "https" } else { "http" };
         Self {

@@ -23,6 +23,16 @@ pub(crate) enum StartError {
         /// The cause.
         cause: io::Error,
     },
+    /// The ready file cannot be written.
+    #[error(
+        "--ready-file {path}: {cause}. Name a file in a directory that exists and that this user may write to"
+    )]
+    ReadyFile {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        cause: io::Error,
+    },
     /// The database is not a copy of the configured cluster.
     #[error("data directory {data_dir}: {cause}")]
     Copy {
@@ -167,6 +177,7 @@ impl StartError {
             | Self::TakeOver(_)
             | Self::Cluster(_)
             | Self::Task { .. }
+            | Self::ReadyFile { .. }
             | Self::Runtime(_) => 1,
         }
     }

@@ -21,6 +21,7 @@ mod pem;
 mod preflight;
 mod process;
 mod process_metrics;
+mod ready_file;
 mod registry;
 mod reload;
 mod remedy;
@@ -51,6 +52,7 @@ pub(crate) use keys::{load_keyring, nonce, open_or_make, rotate_keyring};
 pub(crate) use orders::Ended;
 pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;
+pub(crate) use ready_file::{ReadyFacts, reachable};
 pub(crate) use remedy::ring_remedy;
 pub(crate) use start::run;
 pub(crate) use upgrade::{LAUNCH, Upgraded, launch};
@@ -71,8 +73,8 @@ pub(crate) struct Ready {
     pub messaging_tls: bool,
     /// Whether callers of the API use TLS.
     pub control_tls: bool,
-    /// ARN of the ready room, in dev.
-    pub room: Option<String>,
+    /// Names and ARNs of the ready rooms of dev, the lobby first.
+    pub rooms: Vec<(String, String)>,
     /// What moves the bytes of viewers.
     pub io: ChosenIo,
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::drain::Drains;
+use super::ready_file::{ReadyFile, reachable};
 use super::upgrade::Follower;
 use super::vitals::Opened;
 use super::{ChosenIo, Ready, StartError, demo};
-use crate::config::{DEV_ROOM, DEV_ROOM_ID};
+use crate::config::{DEV_ROOM, DEV_ROOM_ID, ReadyRoom};
 use crate::control::Control;
 use crate::shard::gateway::Gateway;
 use uproar_proto::base::id::RoomId;
@@ -24,6 +25,9 @@ pub(super) struct Doors {
     pub(super) gateway: Gateway,
     pub(super) addresses: Addresses,
     pub(super) opened: oneshot::Sender<Opened>,
+    /// Rooms of `uproar dev` beside the lobby.
+    pub(super) ready_rooms: Vec<ReadyRoom>,
+    pub(super) ready_file: Option<ReadyFile>,
 }
 
 impl Doors {
@@ -34,11 +38,11 @@ impl Doors {
         on_ready: Option<impl FnOnce(&Ready)>,
     ) -> Result<(), StartError> {
         let (pages, addresses) = (self.pages.as_deref(), self.addresses);
-        let room = ready_room(&self.control, pages, addresses.control).await?;
+        let rooms = ready_rooms(&self.control, pages, &self.ready_rooms, addresses.control).await?;
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = self.gateway.turn_doors(true, Duration::ZERO).await;
         self.drains.opened();
-        addresses.announce(room, on_ready);
+        addresses.announce(rooms, self.ready_file.as_ref(), on_ready)?;
         let is_handed_over = taken_over.is_some();
         // Whoever waits for it lives as long as the server.
         let _told = self.opened.send(Opened { is_handed_over });
@@ -60,8 +64,13 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Tells the caller of the start both addresses, and logs them.
-    fn announce(self, room: Option<String>, on_ready: Option<impl FnOnce(&Ready)>) {
+    /// Tells the caller of the start both addresses, writes them into `file`, and logs them.
+    fn announce(
+        self,
+        rooms: Vec<(String, String)>,
+        file: Option<&ReadyFile>,
+        on_ready: Option<impl FnOnce(&Ready)>,
+    ) -> Result<(), StartError> {
         let Self {
             messaging,
             control,
@@ -69,35 +78,44 @@ impl Addresses {
             control_tls,
             io,
         } = self;
+        let ready = Ready {
+            messaging,
+            control,
+            messaging_tls,
+            control_tls,
+            rooms,
+            io,
+        };
         if let Some(on_ready) = on_ready {
-            on_ready(&Ready {
-                messaging,
-                control,
-                messaging_tls,
-                control_tls,
-                room,
-                io: io.clone(),
-            });
+            on_ready(&ready);
         }
-        let io = io.kind.name();
+        if let Some(file) = file {
+            file.write(&ready)?;
+        }
+        let io = ready.io.kind.name();
         tracing::info!(%messaging, %control, tls = messaging_tls, control_tls, io, "ready");
+        Ok(())
     }
 }
 
-/// Makes the room of `uproar dev`, and returns its ARN.
-async fn ready_room(
+/// Makes the rooms of `uproar dev`; returns their names and ARNs, the lobby first.
+async fn ready_rooms(
     control: &Rc<Control>,
     pages: Option<&demo::Demo>,
+    further: &[ReadyRoom],
     address: SocketAddr,
-) -> Result<Option<String>, StartError> {
+) -> Result<Vec<(String, String)>, StartError> {
     let Some(pages) = pages else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
+    let failed = |fault| StartError::Room(format!("{fault:?}"));
     let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
-    let arn = control
-        .ready_room(id, DEV_ROOM)
-        .await
-        .map_err(|fault| StartError::Room(format!("{fault:?}")))?;
-    pages.set_room(&arn, address);
-    Ok(Some(arn))
+    let lobby = control.ready_room(id, DEV_ROOM).await.map_err(failed)?;
+    pages.set_room(&lobby, reachable(address));
+    let mut rooms = vec![(DEV_ROOM.to_owned(), lobby)];
+    for ReadyRoom { name, id } in further {
+        let arn = control.room_with_id(*id, name).await.map_err(failed)?;
+        rooms.push((name.clone(), arn));
+    }
+    Ok(rooms)
 }

@@ -24,6 +24,7 @@ use super::orders::{Ended, Orders, Subjects};
 use super::preflight::Directory;
 use super::process::{Process, Signals};
 use super::process_metrics::ProcessMetrics;
+use super::ready_file::ReadyFile;
 use super::reload::{self, Reload};
 use super::succession::Succession;
 use super::tls::LiveTls;
@@ -62,6 +63,8 @@ pub(super) struct Serving {
     pub(super) listeners: Rc<Listeners>,
     pub(super) notifier: Notifier,
     pub(super) directory: Rc<Directory>,
+    /// To be written once viewers may come.
+    pub(super) ready_file: Option<ReadyFile>,
     /// What the process before this one has handed over, if one has.
     pub(super) handed: Option<Box<Handed>>,
 }
@@ -141,6 +144,8 @@ impl Serving {
             mut signals,
         } = opening;
         let succession = self.succession(&archive);
+        let ready_rooms = std::mem::take(&mut self.settings.dev.rooms);
+        let ready_file = self.ready_file.take();
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
@@ -158,6 +163,8 @@ impl Serving {
             gateway: gateway.clone(),
             addresses: listener.addresses(shards.address),
             opened,
+            ready_rooms,
+            ready_file,
         };
         let receivers = shards.reviews.take().expect("it is taken once");
         let subjects = Subjects {

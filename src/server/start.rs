@@ -10,6 +10,7 @@ use super::listeners::{Inherited, Listeners};
 use super::notify::Notifier;
 use super::orders::Ended;
 use super::preflight::Directory;
+use super::ready_file::ReadyFile;
 use super::serve::{ControlListener, Serving, Threads};
 use super::upgrade::{self, Handed, Journals};
 use super::{
@@ -48,8 +49,11 @@ pub(crate) fn run(
     })?;
     serving.handed = handed;
     // Held to the end.
-    let directory = Rc::clone(&serving.directory);
+    let (directory, ready_file) = (Rc::clone(&serving.directory), serving.ready_file.clone());
     let outcome = serving.run(process, threads, control_listener, on_ready);
+    if let Some(file) = ready_file {
+        file.remove();
+    }
     drop(directory);
     outcome
 }
@@ -65,6 +69,7 @@ fn start(
     log_start(&settings, &io, &running);
     preflight::small_pages();
     let (directory, inherited) = directory(process, &settings, handed.as_deref_mut())?;
+    let ready_file = ReadyFile::prepare(&settings, handed.is_some())?;
     let shards = settings.shard.shard_count;
     preflight::fit(&mut settings, io.kind, shards)?;
     preflight::grow_descriptor_table(io.kind, shards);
@@ -108,6 +113,7 @@ fn start(
         listeners: Rc::new(listeners),
         notifier,
         directory: Rc::new(directory),
+        ready_file,
         handed: None,
     };
     Ok((serving, threads, control_listener))

@@ -115,10 +115,10 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     let watched = files.map(|files| Watched::new([files.certificate.clone(), files.key.clone()]));
     let certified = match (&settings.tls, settings.mode) {
         (Some(files), _) => pem::read(files, &provider)?,
-        (None, Mode::Dev { tls: true }) => {
+        (None, Mode::Dev { tls: true, .. }) => {
             self_signed(&settings.data_dir.join("dev-cert.pem"), &provider)?
         }
-        (None, Mode::Dev { tls: false } | Mode::Serve) => return Ok(Listeners::default()),
+        (None, Mode::Dev { tls: false, .. } | Mode::Serve) => return Ok(Listeners::default()),
     };
     let current = Arc::new(Current(ArcSwap::from_pointee(certified)));
     // Viewers use WebSocket over HTTP/1.1; the API also allows HTTP/2.

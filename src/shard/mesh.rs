@@ -206,7 +206,7 @@ fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
         let ends = wires.ends;
         let (settings, budgets) = (settings.clone(), Arc::clone(&budgets));
         let metrics = Arc::clone(&metrics[id]);
-        let seed = u64::from_ne_bytes(random::bytes()?);
+        let seed = u64::from_ne_bytes(random::id_bytes()?);
         let setup = Setup::<B> {
             make_parts: Box::new(move |io| Parts {
                 id,

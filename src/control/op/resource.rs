@@ -1,5 +1,7 @@
 //! Shared by rooms and logging configurations: lookup, creation and representation.
 
+use std::io;
+
 use serde_json::{Map, Value, json};
 
 use super::authorize::ResourceArn;
@@ -46,13 +48,17 @@ pub(super) async fn find_or_wait<R: Cached>(
 
 /// A header with a new id and the current time.
 pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
-    let id = I::from_random(u128::from_ne_bytes(random_bytes()?));
+    let id = I::from_random(u128::from_ne_bytes(checked(random::id_bytes())?));
     Ok(ResourceHeader::new(id, now_ms(control)))
 }
 
 /// Bytes that nobody can guess. A failure is logged.
 pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Fault> {
-    random::bytes().map_err(|error| {
+    checked(random::bytes())
+}
+
+fn checked<const N: usize>(bytes: io::Result<[u8; N]>) -> Result<[u8; N], Fault> {
+    bytes.map_err(|error| {
         if let Some(suppressed) = local::admit(Kind::Random) {
             tracing::error!(%error, suppressed, "no random bytes for an id or a token");
         }

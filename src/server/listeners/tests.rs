@@ -5,13 +5,9 @@ use std::net::TcpStream;
 
 /// Settings of `uproar dev` with these ports; port 0: any.
 fn settings(messaging: SocketAddr, shards: usize) -> Settings {
-    let mut settings = load(
-        Mode::Dev { tls: false },
-        &Flags::default(),
-        std::iter::empty(),
-    )
-    .expect("the defaults are valid")
-    .settings;
+    let mut settings = load(Mode::DEV, &Flags::default(), std::iter::empty())
+        .expect("the defaults are valid")
+        .settings;
     settings.control_listen = "127.0.0.1:0".parse().expect("an address");
     settings.messaging_listen = messaging;
     settings.shard.shard_count = shards;

@@ -491,6 +491,12 @@ pub const ADMIN_MEMBER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const TAP_QUEUE_MAX: usize = 1024;
 /// How long a handshake of such a member may take, so long is its token remembered as used.
 pub const ADMIN_MEMBER_TOKEN_LIFE: Duration = Duration::from_mins(1);
+/// Pause between two looks of `uproar wait`: a start takes about this long.
+pub const WAIT_LOOK: Duration = Duration::from_millis(10);
+/// Time that it gives a server to connect, and to go on with its answer.
+pub const WAIT_PROBE_MAX: Duration = Duration::from_secs(2);
+/// Bytes of an answer that it reads; `/readyz` has some hundred.
+pub const WAIT_ANSWER_BYTES_MAX: u64 = 16 * 1024;
 /// How long a draining node waits at its end for the others to take its slots: two appends each, 16 slots at a time. What is left
 /// is taken over as from a dead node, a second later.
 pub const SLOTS_LEAVE_MAX: Duration = Duration::from_secs(5);
