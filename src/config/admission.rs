@@ -5,7 +5,7 @@ use super::error::ConfigError;
 use super::raw::{Control, Forwarded, Messaging};
 use crate::control::ControlAdmissionSettings;
 use crate::shard::handshake::{AcceptSettings, percent_of};
-use uproar_proto::base::limits::HANDSHAKES_MAX;
+use uproar_proto::base::limits::{HANDSHAKES_MAX, METRICS_ROOMS_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::proxy::{ForwardedHeader, TrustedProxies};
 
@@ -47,6 +47,13 @@ pub(super) fn control(
         )?,
         ..ControlAdmissionSettings::default()
     })
+}
+
+/// How many rooms `/metrics` names by each figure: a series for each is a cost for whoever keeps them.
+pub(super) fn metrics_rooms(given: &Control, check: &Check<'_>) -> Result<usize, ConfigError> {
+    let (key, rooms) = ("control.metrics_rooms", given.metrics_rooms);
+    check.holds(rooms <= METRICS_ROOMS_MAX, key, rooms, "0 to 100")?;
+    Ok(rooms)
 }
 
 fn trusted(

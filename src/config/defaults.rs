@@ -59,6 +59,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             trusted_proxies: Vec::new(),
             forwarded_header: Forwarded::XForwardedFor,
             address_connections_percent: CONTROL_ADDRESS_PERCENT,
+            metrics_rooms: 0,
         },
         tls: Tls::default(),
         quotas: Quotas {

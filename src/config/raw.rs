@@ -90,6 +90,7 @@ pub(super) struct Control {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) forwarded_header: Forwarded,
     pub(super) address_connections_percent: u32,
+    pub(super) metrics_rooms: usize,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -33,6 +33,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("control.trusted_proxies", Live),
     ("control.forwarded_header", Live),
     ("control.address_connections_percent", Live),
+    ("control.metrics_rooms", Live),
     ("keys", Live),
     ("tls.listeners", Live),
     ("tls.certificate", Live),

@@ -43,6 +43,8 @@ pub struct Settings {
     pub accept: AcceptSettings,
     /// What one address may hold of the control listener.
     pub control_admission: ControlAdmissionSettings,
+    /// Rooms that `/metrics` names by each figure; 0: none.
+    pub metrics_rooms: usize,
     /// Data directory.
     pub data_dir: PathBuf,
     /// Whether the data directory is dev's own, emptied at each start.

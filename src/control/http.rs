@@ -11,5 +11,6 @@ mod probe;
 mod refused;
 mod requests;
 mod response;
+mod rooms;
 mod stream;
 mod unread;

@@ -94,7 +94,7 @@ impl Control {
         };
         self.count(operation.name(), status);
         let took = self.clock.now().tick.since(started);
-        self.took(operation.name(), took);
+        self.took(operation.name(), status, took);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             operation = operation.name(),

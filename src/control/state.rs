@@ -44,6 +44,8 @@ pub struct ControlSettings {
     pub supervisor: Supervisor,
     /// The archive of chat logs.
     pub archive: Archive,
+    /// Rooms that `/metrics` names by each figure, at first.
+    pub metrics_rooms: usize,
     /// What one address may hold of the listener.
     pub admission: ControlAdmissionSettings,
     /// The cluster, on a node of one.
@@ -59,6 +61,8 @@ pub struct ControlChange {
     pub rates: Rates,
     /// Rates of messages of all rooms.
     pub messages: MessageRates,
+    /// Rooms that `/metrics` names by each figure.
+    pub metrics_rooms: usize,
     /// How long a token may be used to connect, of tokens made from now on.
     pub token_life: Duration,
     /// What one address may hold of the listener.
@@ -90,6 +94,8 @@ pub struct Control {
     pub(super) ready: Arc<AtomicBool>,
     /// Adds what other modules measure to `/metrics`.
     pub(super) metrics: Metrics,
+    /// Rooms that `/metrics` names by each figure; 0: none.
+    pub(super) metrics_rooms: Cell<usize>,
     /// How long a token may be used to connect.
     pub(super) token_life: Cell<Duration>,
     /// TLS of the listener's new connections.
@@ -101,8 +107,8 @@ pub struct Control {
     pub(super) open_calls: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
-    /// How long each operation's calls took.
-    pub(super) call_times: RefCell<BTreeMap<&'static str, Times>>,
+    /// How long each operation's calls took, by class of status.
+    pub(super) call_times: RefCell<BTreeMap<(&'static str, &'static str), Times>>,
 }
 
 impl Control {
@@ -112,10 +118,16 @@ impl Control {
         *requests.entry((operation, status)).or_default() += 1;
     }
 
-    /// Counts how long a call took from its head to its answer.
-    pub(super) fn took(&self, operation: &'static str, time: Duration) {
+    /// Counts how long a call took from its head to its answer. Of the status its class alone: a histogram has 14 series,
+    /// and refusals, which are quick, must not hide calls that are slow.
+    pub(super) fn took(&self, operation: &'static str, status: u16, time: Duration) {
+        let class = match status {
+            ..400 => "2xx",
+            400..500 => "4xx",
+            500.. => "5xx",
+        };
         let mut times = self.call_times.borrow_mut();
-        times.entry(operation).or_default().observe(time);
+        times.entry((operation, class)).or_default().observe(time);
     }
 
     /// Whether the registry is current, and its revision.
@@ -204,6 +216,7 @@ impl Control {
         if let Some(cluster) = &self.settings.cluster {
             cluster.set_rates(change.messages);
         }
+        self.metrics_rooms.set(change.metrics_rooms);
         self.token_life.set(change.token_life);
         self.admission.adopt(change.admission);
         self.tls.replace(change.tls);
@@ -221,6 +234,7 @@ impl Control {
     ) -> Rc<Self> {
         Rc::new(Self {
             throttle: Throttle::new(settings.rates.clone()),
+            metrics_rooms: Cell::new(settings.metrics_rooms),
             token_life: Cell::new(settings.token_life),
             tls: RefCell::default(),
             admission: Rc::new(ControlAdmission::new(settings.admission.clone())),

@@ -161,6 +161,7 @@ impl State {
             keys: prepared.keys,
             rates: settings.api_rates.clone(),
             messages: settings.shard.message_rates(),
+            metrics_rooms: settings.metrics_rooms,
             token_life: settings.token_life,
             admission: settings.control_admission.clone(),
             tls: live.tls.borrow().control.clone(),

@@ -226,6 +226,7 @@ impl Serving {
             rates: settings.api_rates,
             token_life: settings.token_life,
             archive: archive.clone(),
+            metrics_rooms: settings.metrics_rooms,
             admission: settings.control_admission,
             supervisor: self.supervisor,
             cluster,
@@ -240,8 +241,8 @@ impl Serving {
             figures.rendered(),
         );
         let (timeout, calls) = (settings.shard.review_timeout, Rc::clone(&control));
-        let reviews = Reviews::new(calls, settings.review, timeout, review_figures)
-            .map_err(StartError::Certificates)?;
+        let reviews = Reviews::new(calls, settings.review, timeout, review_figures);
+        let reviews = reviews.map_err(StartError::Certificates)?;
         let shown = (ready, progress);
         let drains = Drains::new(&control, &gateway, &self.notifier, shown, settings.drain);
         let live = reload::Live {
@@ -257,11 +258,10 @@ impl Serving {
             pages: self.pages.clone(),
         };
         let config = (self.running, settings.data_dir);
-        let reload = Reload::new(config, live, self.keyring_file, reloads);
         Ok(Plane {
             control,
             reviews,
-            reload: Rc::new(reload),
+            reload: Rc::new(Reload::new(config, live, self.keyring_file, reloads)),
             pages: self.pages,
             drains: Rc::new(drains),
             vitals,

@@ -151,6 +151,19 @@ impl Gateway {
         Ok(self.ask_each(of, SHARD_ANSWER_MAX).await?.concat())
     }
 
+    /// Frames that slow members did not get, of each of these rooms, by shard.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn shed_in(&self, rooms: &[RoomId]) -> Result<Vec<Vec<u64>>, Refused> {
+        let shed = |answer| {
+            let rooms = rooms.to_vec();
+            Command::Survey(Survey::Shed { rooms, answer })
+        };
+        self.ask_each(shed, SHARD_ANSWER_MAX).await
+    }
+
     /// `Sender` of `count` members of a room, as JSON.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub use super::figure::Figure;
 
 use super::close_reason::CloseReason;
 use super::times::{Observed, Times};
+use uproar_proto::base::limits::{RINGS_MAX, USED_TOKENS_MAX};
 
 /// A series on the page of metrics: the sum of one figure of all shards.
 struct Row {
@@ -161,9 +162,21 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
         let shard = shard.to_string();
         connections.add(&[("shard", &shard)], metrics.connections.get());
     }
+    let count = u64::try_from(shards.len()).expect("at most 1024");
+    let tokens = u64::try_from(USED_TOKENS_MAX).expect("millions");
+    page.single(&TOKENS_LIMIT, count * tokens);
+    page.single(&RINGS_LIMIT, count * u64::from(RINGS_MAX));
     render_times(shards, page);
 }
 
+const TOKENS_LIMIT: Family = Family::gauge(
+    "uproar_tokens_remembered_max",
+    "Used tokens that all shards together can remember; newcomers beyond it are refused.",
+);
+const RINGS_LIMIT: Family = Family::gauge(
+    "uproar_rings_max",
+    "Rings that all shards together may have.",
+);
 const CLOSED: Family = Family::counter(
     "uproar_connections_closed_total",
     "Connections that ended, by reason.",
@@ -202,6 +215,7 @@ metrics! {
     rejected_unconfirmed: counter "handshakes_rejected_total" [reason = "unconfirmed"], "Handshakes that were refused, by reason.";
     rejected_unanswered: counter "handshakes_unanswered_total", "Refused handshakes without an answer: their address had too many.";
     handshakes: gauge "handshakes", "Handshakes in progress, and refused ones that are not closed yet.";
+    handshakes_max: gauge "handshakes_max", "Handshakes that the shards take at most; beyond it the oldest one is closed.";
     accept_errors: counter "accept_errors_total", "Accepts that failed, mostly for lack of descriptors.";
     received_send: counter "messages_received_total" [action = "send"], "Publish requests that were accepted, by action.";
     received_delete: counter "messages_received_total" [action = "delete"], "Publish requests that were accepted, by action.";

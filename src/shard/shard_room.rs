@@ -61,6 +61,8 @@ pub(super) struct HomeRoom {
     pub answers: Vec<(Answer<FrameId>, FrameId)>,
     /// Number of batches that wait for the archive before they are delivered.
     pub held: u32,
+    /// Requests over a rate, or while the room could take no more.
+    pub refused: u64,
 }
 
 /// The outcome of a member's request.
@@ -154,6 +156,7 @@ impl HomeRoom {
             evictions: Vec::new(),
             answers: Vec::new(),
             held: 0,
+            refused: 0,
             detour: is_clustered.then(|| Box::new(Detour::of_cluster())),
             queues: 0,
         };
@@ -364,10 +367,14 @@ impl HomeRoom {
         };
         let over = (ErrorCode::TooManyRequests, texts::RATE);
         if self.room.is_full() || rate.is_some_and(|rate| !budget.take(rate, now)) {
+            self.refused += 1;
             return Err(over);
         }
         if action == Action::SendMessage && settings.room_rates {
-            self.room.charge(now).map_err(|_over| over)?;
+            self.room.charge(now).map_err(|_over| {
+                self.refused += 1;
+                over
+            })?;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub struct RoomFigures {
     pub viewers: u64,
     /// Messages and events a minute, of late.
     pub per_minute: u64,
+    /// Requests over a rate, or for a room that could take no more, since the shard knows the room.
+    pub refused: u64,
 }
 
 /// The rooms of one shard that are first by some figure, greatest first.
@@ -46,6 +48,13 @@ pub enum Survey {
         rooms: Vec<RoomId>,
         /// Gets them in the same order.
         answer: oneshot::Sender<Vec<RoomFigures>>,
+    },
+    /// Frames that slow members on the shard did not get, of each of these rooms.
+    Shed {
+        /// Which; few, since they are counted at once.
+        rooms: Vec<RoomId>,
+        /// Gets them in the same order; 0 of rooms that nobody on the shard is in.
+        answer: oneshot::Sender<Vec<u64>>,
     },
     /// The first `count` members that a room has on the shard, in no order that means anything.
     Members {
@@ -99,8 +108,8 @@ impl Search {
     }
 }
 
-/// The figure, the room, its viewers and its messages a minute.
-type Kept = (u64, Reverse<RoomId>, u64, u64);
+/// The figure, the room, its viewers, its messages a minute, what it refused.
+type Kept = (u64, Reverse<RoomId>, u64, u64, u64);
 
 /// The first rooms by one figure.
 #[derive(Debug)]
@@ -117,7 +126,8 @@ impl First {
     }
 
     fn see(&mut self, figure: u64, of: RoomFigures) {
-        let entry = Reverse((figure, Reverse(of.room), of.viewers, of.per_minute));
+        let room = Reverse(of.room);
+        let entry = Reverse((figure, room, of.viewers, of.per_minute, of.refused));
         if self.kept.len() < self.count {
             self.kept.push(entry);
         } else if let Some(mut least) = self.kept.peek_mut()
@@ -131,10 +141,11 @@ impl First {
         let sorted = self.kept.into_sorted_vec().into_iter();
         sorted
             .map(
-                |Reverse((_, Reverse(room), viewers, per_minute))| RoomFigures {
+                |Reverse((_, Reverse(room), viewers, per_minute, refused))| RoomFigures {
                     room,
                     viewers,
                     per_minute,
+                    refused,
                 },
             )
             .collect()
@@ -164,6 +175,7 @@ mod tests {
             room,
             viewers: number * 7919 % 1000,
             per_minute: number % 10,
+            refused: number % 7,
         }
     }
 

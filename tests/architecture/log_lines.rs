@@ -79,6 +79,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         // Of brokers and nodes, not of strangers: once a change of a connection, which is made anew at a pace; of
         // hash slots four times a second at most.
         ("cluster/thread/", ""),
+        ("cluster/kv.rs", "registry"),
         // The log itself, once each second.
         ("logging/start.rs", ""),
         ("cli", ""),

@@ -76,7 +76,7 @@ async fn respond(
     };
     control.count(name, status);
     let took = control.clock.now().tick.since(started);
-    control.took(name, took);
+    control.took(name, status, took);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let (key, ip) = (context.key.as_deref(), from.ip);
     tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");

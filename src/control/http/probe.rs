@@ -9,6 +9,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::exchange::Answered;
+use super::rooms;
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
 use crate::shard::times::Observed;
@@ -34,7 +35,7 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
             Ok(()) => alive(control, "ready\n").await,
             Err(reason) => (503, format!("not ready: {reason}\n")),
         },
-        "/metrics" => (200, metrics(control)),
+        "/metrics" => (200, metrics(control).await),
         "/" => (200, INDEX.to_owned()),
         _ => return None,
     };
@@ -69,7 +70,7 @@ async fn alive(control: &Control, text: &str) -> (u16, String) {
     (503, format!("no turn within {limit:?}: {names}\n"))
 }
 
-fn metrics(control: &Control) -> String {
+async fn metrics(control: &Control) -> String {
     let mut page = Exposition::new();
     (control.metrics)(&mut page);
     control.admission.render(&mut page);
@@ -83,17 +84,19 @@ fn metrics(control: &Control) -> String {
         calls.add(&[("operation", operation), ("status", &status)], count);
     }
     let mut seconds = page.family(&CALL_SECONDS);
-    for (operation, times) in control.call_times.borrow().iter() {
-        Observed::of([times]).render(&mut seconds, &[("operation", operation)]);
+    for ((operation, status), times) in control.call_times.borrow().iter() {
+        let labels = [("operation", *operation), ("status", *status)];
+        Observed::of([times]).render(&mut seconds, &labels);
     }
     page.single(&CONNECTIONS_MAX, control.gateway.connections_max());
     page.single(&ROOMS_LIMIT, ROOMS_MAX);
+    rooms::render(control, &mut page).await;
     page.into_text()
 }
 
 const CALL_SECONDS: Family = Family::histogram(
     "uproar_api_request_seconds",
-    "Time from the head of an API call to its answer, by operation.",
+    "Time from the head of an API call to its answer, by operation and class of status.",
 );
 const CONNECTIONS_MAX: Family = Family::gauge(
     "uproar_connections_max",

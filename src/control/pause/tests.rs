@@ -109,6 +109,7 @@ impl World {
                 supervisor: supervisor.clone(),
                 archive: archive.archive(),
                 admission: ControlAdmissionSettings::default(),
+                metrics_rooms: 0,
                 cluster: None,
             },
             Registry::load(store).expect("an empty database"),

@@ -79,6 +79,7 @@ impl Operator {
             room,
             viewers: 0,
             per_minute: 0,
+            refused: 0,
         };
         let mut told = self.line(figures.first().copied().unwrap_or(none));
         told["settings"] = self.control.room_settings(room).unwrap_or_default();

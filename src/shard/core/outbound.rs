@@ -142,6 +142,7 @@ impl<W: Io> Outbound<W> {
                 Next::UpToDate => return Delivered::Done,
                 Next::Behind { frames, resume } => {
                     env.metrics.frames_skipped.add(frames);
+                    audience.note_shed(frames);
                     match env.settings.slow_policy {
                         SlowPolicy::Skip => audience.set_cursor(member, resume),
                         SlowPolicy::Disconnect => return Delivered::Cut(CloseReason::Slow),

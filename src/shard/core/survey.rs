@@ -3,6 +3,7 @@
 use super::Core;
 use crate::net::io::Io;
 use crate::shard::survey::{Search, Survey};
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
 
 impl<W: Io> Core<W> {
@@ -16,6 +17,13 @@ impl<W: Io> Core<W> {
                     .iter()
                     .filter_map(|room| self.rooms.figures(*room, now));
                 let _asker_gone = answer.send(figures.collect());
+            }
+            Survey::Shed { rooms, answer } => {
+                let of = |room: &RoomId| {
+                    let shard_room = self.rooms.find(*room).and_then(|slot| self.rooms.get(slot));
+                    shard_room.map_or(0, |shard_room| shard_room.audience.shed())
+                };
+                let _asker_gone = answer.send(rooms.iter().map(of).collect());
             }
             Survey::Members {
                 room,

@@ -68,6 +68,8 @@ impl<B: Hosted> Acceptor<B> {
         ids: FrameIds,
     ) -> Self {
         let limits = &config.settings.limits;
+        let most = u64::try_from(limits.handshakes_max).expect("at most HANDSHAKES_MAX");
+        shard.metrics.handshakes_max.set(most);
         let places = Places::new(limits.handshakes_max, limits.address_handshakes_max);
         let shares = Shares::new(connections_max(limits, shards), limits.address_refusals);
         Self {

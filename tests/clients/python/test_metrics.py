@@ -12,8 +12,10 @@ import threading
 import time
 import urllib.request
 
+import pytest
+
 from rawws import WebSocket
-from uproar import REPOSITORY
+from uproar import REPOSITORY, Server
 
 
 def families(text: str) -> dict[str, str]:
@@ -62,10 +64,10 @@ def test_each_family_is_described(server):
         whole = name if name.startswith("process_") else f"uproar_{name}"
         described[whole] = (kind, set(re.findall(r"`(\w+)`", named)))
     shown = {name: (kind, labels(page, name)) for name, kind in families(page).items()}
-    # This server speaks no TLS, so it has no certificate, and it is no node of a cluster.
+    # This server speaks no TLS, so it has no certificate; it names no rooms, and is no node of a cluster.
     described.pop("uproar_tls_certificate_not_after_timestamp_seconds")
-    of_nodes = table.partition("## On a node of a cluster")[2]
-    for name in re.findall(r"^\| `(\w+)` \|", of_nodes, re.M):
+    apart = table.partition("## Rooms")[2]
+    for name in re.findall(r"^\| `(\w+)` \|", apart, re.M):
         described.pop(f"uproar_{name}")
     assert shown == described
 
@@ -153,7 +155,7 @@ def test_times_of_messages_connections_and_calls(server):
     assert 0 < grown('uproar_fanout_seconds_sum{size="11-100"}') < 50 * 60
     assert grown("uproar_delivery_seconds_count") >= 1
     assert grown("uproar_handshake_seconds_count") == 20
-    assert grown('uproar_api_request_seconds_count{operation="CreateChatToken"}') == 20
+    assert grown('uproar_api_request_seconds_count{operation="CreateChatToken",status="2xx"}') == 20
     assert value(after, 'uproar_memory_bytes{area="connections"}') > 0
     assert value(after, "uproar_connections_max") >= value(after, "uproar_connections")
     assert sum(map(float, re.findall(r"^uproar_shard_cpu_seconds_total\{.*\} (\S+)$", after, re.M))) > 0
@@ -171,3 +173,52 @@ def test_times_of_messages_connections_and_calls(server):
     while ended() < value(before, "uproar_connection_lifetime_seconds_count") + 20:
         assert time.monotonic() < deadline, "the ends are not counted"
         time.sleep(0.05)
+
+
+def test_limits_stand_beside_what_they_bound(server):
+    """Goal: "80 % full" is a rule without a constant. Method: two shards, whose bounds are those of docs/limits.md."""
+    text = server.metrics()
+    limits = (REPOSITORY / "docs" / "limits.md").read_text()
+    for figure, bound in {"tokens_remembered": "USED_TOKENS_MAX", "rings": "RINGS_MAX", "handshakes": "HANDSHAKES_MAX"}.items():
+        (each,) = re.findall(rf"^\| `{bound}` \| ([\d,]+) \|", limits, re.M)
+        most = value(text, f"uproar_{figure}_max")
+        # A small limit on open files lowers that of handshakes.
+        assert 0 < most <= 2 * int(each.replace(",", "")), figure
+        assert most == 2 * int(each.replace(",", "")) or figure == "handshakes"
+        assert value(text, f"uproar_{figure}") <= most
+
+
+@pytest.fixture(scope="module")
+def naming(tmp_path_factory):
+    path = tmp_path_factory.mktemp("naming") / "uproar.toml"
+    path.write_text("[control]\nmetrics_rooms = 2\n")
+    with Server(quotas="aws", extra=("--config", str(path))) as server:
+        yield server
+
+
+def test_the_first_rooms_are_named(naming):
+    """Goal: the two rooms with most viewers, the two with most messages, and no others; what they refused. Method: four
+    rooms, of which one has neither; promtool judges the page."""
+    boto = naming.boto_cached
+    rooms = [boto.create_room(name=f"r{n}", maximumMessageRatePerSecond=10 * n + 1)["arn"] for n in range(4)]
+    stay = []
+    for arn, count in zip(rooms, (4, 3, 1, 0)):
+        viewers = [WebSocket(naming.messaging_port, naming.token(arn, f"u{n}")) for n in range(count)]
+        stay += viewers
+        if count in (1, 4):
+            for n in range(8):
+                viewers[0].say(str(n))
+                # The first room takes one message a second; the others are refused.
+                viewers[0].receive()
+    ids = [arn.rsplit("/", 1)[1] for arn in rooms]
+    text = naming.metrics()
+    named = dict(re.findall(r'^uproar_room_viewers\{room="(\w+)"\} (\d+)$', text, re.M))
+    assert named == {ids[0]: "4", ids[1]: "3", ids[2]: "1"}
+    assert value(text, f'uproar_room_messages_per_second{{room="{ids[2]}"}}') > 0
+    assert value(text, f'uproar_room_messages_refused_total{{room="{ids[0]}"}}') >= 5
+    assert value(text, f'uproar_room_messages_refused_total{{room="{ids[2]}"}}') == 0
+    table = (REPOSITORY / "docs" / "metrics.md").read_text().partition("## Rooms")[2].partition("\n## ")[0]
+    shown = {name for name in families(text) if name.startswith("uproar_room_")}
+    assert shown == {f"uproar_{name}" for name in re.findall(r"^\| `(\w+)` \|", table, re.M)}
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -63,6 +63,7 @@ LIVE: set[str] = set()
 SEEN_IN_UNIT_TESTS = {
     "messaging.address_handshakes_percent": 50,
     "control.address_connections_percent": 50,
+    "control.metrics_rooms": 5,
     "delivery.pace_ceiling_ms": 10,
     "logging.spool_bytes": 33554432,
     "logging.spool_hours": 1,

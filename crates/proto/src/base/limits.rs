@@ -480,6 +480,8 @@ pub const ADMIN_ROOMS_MAX: usize = 100;
 pub const ADMIN_VIEWERS_MAX: usize = 20;
 /// Their bytes; what does not fit is left out, so that an answer keeps within `ADMIN_MESSAGE_BYTES_MAX`.
 pub const ADMIN_VIEWERS_BYTES_MAX: usize = 24 * 1024;
+/// Rooms that `/metrics` names by each of two figures. Whoever stores the figures pays for each room that was ever named.
+pub const METRICS_ROOMS_MAX: usize = 100;
 /// Rooms that a shard looks at in one turn for somebody who asks for the largest ones: some 50 us.
 pub const SURVEY_ROOMS_PER_TURN: usize = 1024;
 /// How long a member that came by the admin socket stays at most: longer than any show, and a forgotten `uproar tap`

@@ -67,6 +67,8 @@ pub struct Audience {
     round_left: usize,
     // Head of the log when the current round began; during a walk from `offered` to the head.
     round_head: Cursor,
+    // Frames that slow members did not get.
+    shed: u64,
 }
 
 impl Audience {
@@ -78,6 +80,16 @@ impl Audience {
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+
+    /// Notes that a member will never get this number of frames.
+    pub fn note_shed(&mut self, frames: u64) {
+        self.shed += frames;
+    }
+
+    /// Frames that slow members did not get, since the room has been on this shard.
+    pub fn shed(&self) -> u64 {
+        self.shed
     }
 
     /// Returns the log.

@@ -35,5 +35,6 @@ fn figures(shard_room: &ShardRoom, now: Tick) -> Option<RoomFigures> {
         room: shard_room.id,
         viewers,
         per_minute: home.room.per_minute(now),
+        refused: home.refused,
     })
 }
