@@ -1,18 +1,35 @@
 //! The demo page of `uproar dev`: chat in two browser tabs, without installation.
+//!
+//! Owns: files of the page, its tokens, and its endpoints (docs/demo.md). All are GET, the one method beside HEAD that the
+//! messaging listener knows; what changes something wants a key that only this page can read.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
+
+use self::live::{Order, Window};
+use self::storm::{Crowd, Place};
+use super::StartError;
 use crate::clock::Clock;
 use crate::config::{Settings, TlsListeners, token_command};
+use crate::control::Control;
+use crate::random;
+use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{LiveKeyring, Pages};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use uproar_proto::http;
 use uproar_proto::sigv4::percent_decode;
 use uproar_proto::token::{Capability, TokenRequest, mint};
+
+mod live;
+mod storm;
 
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -35,6 +52,9 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
     ),
 ];
 
+/// Bytes of the key of what changes something.
+const KEY_BYTES: usize = 16;
+
 /// Serves the page, and tokens for the ready room to any client: dev binds to loopback unless it is told otherwise.
 #[derive(Debug)]
 pub(super) struct Demo {
@@ -42,8 +62,7 @@ pub(super) struct Demo {
     clock: Clock,
     token_life_seconds: AtomicU64,
     scheme: &'static str,
-    // The shell command that creates a token.
-    command: String,
+    data_dir: PathBuf,
     room: OnceLock<Room>,
 }
 
@@ -54,7 +73,17 @@ struct Room {
     arn: String,
     // Address of the API: known only now if the kernel chose the port.
     control: String,
+    // Told with a token, which pages from elsewhere cannot read.
+    key: String,
+    window: Window,
+    storms: AtomicU64,
 }
+
+/// The answer to a request for something that is no file.
+type Answer = Result<String, Refusal>;
+
+/// Status and text.
+type Refusal = (u16, String);
 
 impl Demo {
     pub(super) fn new(keyring: LiveKeyring, clock: Clock, settings: &Settings) -> Self {
@@ -66,7 +95,7 @@ impl Demo {
             clock,
             token_life_seconds: AtomicU64::new(settings.token_life.as_secs()),
             scheme,
-            command: token_command(&settings.data_dir),
+            data_dir: settings.data_dir.clone(),
             room: OnceLock::new(),
         }
     }
@@ -77,69 +106,151 @@ impl Demo {
             .store(life.as_secs(), Ordering::Relaxed);
     }
 
-    /// Sets the ready room, once it exists.
-    pub(super) fn set_room(&self, arn: &str, control: SocketAddr) {
-        let id = arn.rsplit('/').next().and_then(RoomId::parse);
-        if let Some(id) = id {
-            let (arn, control) = (arn.to_owned(), format!("{}://{control}", self.scheme));
-            // Set once, at start.
-            let _first = self.room.set(Room { id, arn, control });
+    /// Opens the page, once the ready room exists, on a messaging listener with or without TLS. Called on the control thread, where it leaves a task.
+    ///
+    /// # Errors
+    ///
+    /// The kernel gives no random bytes.
+    pub(super) fn open(
+        &self,
+        arn: &str,
+        ((messaging, tls), control_address): ((SocketAddr, bool), SocketAddr),
+        (control, gateway): (&Rc<Control>, &Gateway),
+    ) -> Result<(), StartError> {
+        let Some(id) = arn.rsplit('/').next().and_then(RoomId::parse) else {
+            return Ok(());
+        };
+        let key = random::bytes::<KEY_BYTES>().map_err(StartError::Runtime)?;
+        let key = key.iter().fold(String::new(), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        });
+        let place = Place::of(messaging, tls, self.data_dir.clone(), arn);
+        let (window, watch) = Window::open(id, place, (control, gateway));
+        let first = self.room.set(Room {
+            id,
+            arn: arn.to_owned(),
+            control: format!("{}://{control_address}", self.scheme),
+            key,
+            window,
+            storms: AtomicU64::new(0),
+        });
+        // A server opens once.
+        if first.is_ok() {
+            tokio::task::spawn_local(watch.serve());
         }
+        Ok(())
     }
 
-    /// JSON with a token, or the fault of the query.
-    fn token(&self, query: &str) -> Result<String, &'static str> {
-        let Room { id, arn, control } = self.room.get().ok_or("The room is not ready yet\n")?;
-        let value = |name: &str| {
-            let pair = query
-                .split('&')
-                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            pair.and_then(|value| String::from_utf8(percent_decode(value)).ok())
-        };
-        let user_id = value("user").unwrap_or_default();
+    /// JSON with a token, and where it is good.
+    fn token(&self, query: &str) -> Answer {
+        let room = self.room()?;
+        let user_id = value(query, "user").unwrap_or_default();
         if !(1..=USER_ID_CHARS_MAX).contains(&user_id.chars().count()) {
-            return Err("user must have 1 to 128 characters of UTF-8\n");
+            return Err(refused("user must have 1 to 128 characters of UTF-8"));
         }
-        let capabilities = match value("role").as_deref() {
+        let capabilities = match value(query, "role").as_deref() {
             Some("moderator") => Capability::ALL.into_iter().collect(),
             _ => [Capability::SendMessage].into_iter().collect(),
         };
         let request = TokenRequest {
-            room: *id,
+            room: room.id,
             attributes: vec![("displayName".to_owned(), user_id.clone())],
             user_id,
             capabilities,
             session: Duration::from_mins(SESSION_MINUTES_DEFAULT.into()),
             life: Duration::from_secs(self.token_life_seconds.load(Ordering::Relaxed)),
         };
-        let nonce = super::nonce().map_err(|_| "No random bytes\n")?;
+        let nonce = super::nonce().map_err(|_| refused("No random bytes"))?;
         let now = self.clock.now().unix;
         let minted = mint(&self.keyring.load(), request, now, nonce);
-        let (expires, session_end) = (minted.expires.rfc3339(), minted.session_end.rfc3339());
-        let token = minted.token;
-        // A path may contain characters that JSON must escape.
-        let command = serde_json::Value::from(&*self.command);
-        // The names that IVS Chat's SDKs read from a `tokenProvider`'s result.
-        Ok(format!(
-            r#"{{"token":"{token}","tokenExpirationTime":"{expires}","sessionExpirationTime":"{session_end}","room":"{arn}","control":"{control}","command":{command}}}"#
-        ))
+        // The first three by the names that IVS Chat's SDKs read from a `tokenProvider`'s result.
+        let told = json!({
+            "token": minted.token,
+            "tokenExpirationTime": minted.expires.rfc3339(),
+            "sessionExpirationTime": minted.session_end.rfc3339(),
+            "room": room.arn,
+            "control": room.control,
+            "command": token_command(&self.data_dir),
+            "key": room.key,
+        });
+        Ok(told.to_string())
     }
+
+    /// JSON with the room's figures.
+    fn figures(&self, query: &str) -> Answer {
+        let storm = value(query, "storm").and_then(|id| id.parse().ok());
+        Ok(self.room()?.window.figures(storm).to_string())
+    }
+
+    /// Begins a storm, and answers with its number, or ends it.
+    fn storm(&self, query: &str) -> Answer {
+        let room = self.room()?;
+        if value(query, "key").as_deref() != Some(&*room.key) {
+            return Err((403, "key must be that of /demo/token\n".to_owned()));
+        }
+        if !room.window.storms {
+            return Err(refused(
+                "The load generator reaches loopback only, and speaks no TLS",
+            ));
+        }
+        let wanted = |name| value(query, name).unwrap_or_default();
+        let order = if wanted("viewers") == "0" {
+            Order::Stop
+        } else {
+            let crowd = Crowd::parse(&wanted("viewers"), &wanted("rate"));
+            let crowd = crowd.map_err(|why| (400, why))?;
+            let id = room.storms.fetch_add(1, Ordering::Relaxed) + 1;
+            Order::Start { id, crowd }
+        };
+        let id = match order {
+            Order::Start { id, .. } => id,
+            Order::Stop => 0,
+        };
+        if !room.window.order(order) {
+            return Err((429, "Too many orders at once; try again\n".to_owned()));
+        }
+        Ok(json!({ "id": id }).to_string())
+    }
+
+    fn room(&self) -> Result<&Room, Refusal> {
+        self.room
+            .get()
+            .ok_or_else(|| refused("The room is not ready yet"))
+    }
+}
+
+fn refused(why: &str) -> Refusal {
+    (400, format!("{why}\n"))
+}
+
+/// A value of a query.
+fn value(query: &str, name: &str) -> Option<String> {
+    let pair = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    String::from_utf8(percent_decode(pair)).ok()
 }
 
 impl Pages for Demo {
     fn answer(&self, _method: &str, target: &str, out: &mut Vec<u8>) -> bool {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        if path == "/demo/token" {
-            match self.token(query) {
-                Ok(json) => http::plain(out, 200, "application/json", json.as_bytes()),
-                Err(why) => http::plain(out, 400, TEXT, why.as_bytes()),
+        let answer = match path {
+            "/demo/token" => self.token(query),
+            "/demo/room" => self.figures(query),
+            "/demo/storm" => self.storm(query),
+            _ => {
+                let file = FILES.iter().find(|(name, ..)| *name == path);
+                if let Some((_, content_type, content)) = file {
+                    http::plain(out, 200, content_type, content);
+                }
+                return file.is_some();
             }
-            return true;
+        };
+        match answer {
+            Ok(json) => http::plain(out, 200, "application/json", json.as_bytes()),
+            Err((status, why)) => http::plain(out, status, TEXT, why.as_bytes()),
         }
-        let file = FILES.iter().find(|(name, ..)| *name == path);
-        if let Some((_, content_type, content)) = file {
-            http::plain(out, 200, content_type, content);
-        }
-        file.is_some()
+        true
     }
 }

@@ -37,8 +37,14 @@ impl Doors {
         taken_over: Option<Follower>,
         on_ready: Option<impl FnOnce(&Ready)>,
     ) -> Result<(), StartError> {
-        let (pages, addresses) = (self.pages.as_deref(), self.addresses);
-        let rooms = ready_rooms(&self.control, pages, &self.ready_rooms, addresses.control).await?;
+        let addresses = self.addresses;
+        let rooms = match &self.pages {
+            Some(pages) => {
+                let plane = (&self.control, &self.gateway);
+                ready_rooms(plane, pages, &self.ready_rooms, &addresses).await?
+            }
+            None => Vec::new(),
+        };
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = self.gateway.turn_doors(true, Duration::ZERO).await;
         self.drains.opened();
@@ -98,20 +104,19 @@ impl Addresses {
     }
 }
 
-/// Makes the rooms of `uproar dev`; returns their names and ARNs, the lobby first.
+/// Makes the rooms of `uproar dev`, and opens its page; returns their names and ARNs, the lobby first.
 async fn ready_rooms(
-    control: &Rc<Control>,
-    pages: Option<&demo::Demo>,
+    (control, gateway): (&Rc<Control>, &Gateway),
+    pages: &demo::Demo,
     further: &[ReadyRoom],
-    address: SocketAddr,
+    addresses: &Addresses,
 ) -> Result<Vec<(String, String)>, StartError> {
-    let Some(pages) = pages else {
-        return Ok(Vec::new());
-    };
     let failed = |fault| StartError::Room(format!("{fault:?}"));
     let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
     let lobby = control.ready_room(id, DEV_ROOM).await.map_err(failed)?;
-    pages.set_room(&lobby, reachable(address));
+    let messaging = (addresses.messaging, addresses.messaging_tls);
+    let listeners = (messaging, reachable(addresses.control));
+    pages.open(&lobby, listeners, (control, gateway))?;
     let mut rooms = vec![(DEV_ROOM.to_owned(), lobby)];
     for ReadyRoom { name, id } in further {
         let arn = control.room_with_id(*id, name).await.map_err(failed)?;

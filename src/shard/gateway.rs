@@ -296,6 +296,11 @@ impl Gateway {
         self.settings.borrow().shard_count
     }
 
+    /// Whether rooms' own rates hold.
+    pub fn room_rates(&self) -> bool {
+        self.settings.borrow().room_rates
+    }
+
     fn home(&self, room: RoomId) -> ShardId {
         self.settings.borrow().home(room)
     }

@@ -14,6 +14,7 @@ use crate::harness::program::{Environment, Program};
 use crate::harness::workers::worker;
 use crate::idle::Idle;
 use crate::ingest::Ingest;
+use crate::live::Live;
 use crate::loopback::Loopback;
 use crate::noisy_neighbour::NoisyNeighbour;
 use crate::plan::PlanCommand;
@@ -69,6 +70,9 @@ enum Measurement {
     /// The loopback's largest packet, which bounds every server that is measured over it: print it,
     /// or set it
     Loopback(Loopback),
+    /// A crowd for one room of a running server, told of while it lasts: the storm of the demo page
+    #[command(hide = true)]
+    Live(Live),
     /// A client process of crowd and noisy-neighbour, which obeys orders on standard input
     #[command(hide = true)]
     Worker,
@@ -103,6 +107,7 @@ impl Bench {
             Measurement::Across(across) => across.run(&environment),
             Measurement::Plan(plan) => plan.run(),
             Measurement::Loopback(loopback) => loopback.run(),
+            Measurement::Live(live) => live.run(program),
             Measurement::Worker => Ok(worker::run(program)?),
         }
     }

@@ -37,6 +37,7 @@ mod floor;
 mod harness;
 mod idle;
 mod ingest;
+mod live;
 mod loopback;
 mod noisy_neighbour;
 mod plan;

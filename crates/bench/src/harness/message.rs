@@ -19,16 +19,23 @@ pub(crate) const CONTENT_BYTES_MIN: usize = 2 * HEX;
 pub(crate) fn content(out: &mut String, number: u64, nanos: u64, bytes: usize) {
     let _infallible = write!(out, "{number:016x}{nanos:016x}");
     let end = out.len() + bytes.saturating_sub(CONTENT_BYTES_MIN);
-    let mut state = number;
+    let mut words = words(number);
     while out.len() < end {
-        // Knuth's MMIX generator: the same words for the same number on every machine.
+        out.push(' ');
+        out.extend(words.next());
+    }
+    out.truncate(end);
+}
+
+/// Words without end, by Knuth's MMIX generator: the same ones for the same number on every machine.
+fn words(number: u64) -> impl Iterator<Item = &'static str> {
+    let mut state = number;
+    std::iter::repeat_with(move || {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        out.push(' ');
-        out.push_str(WORDS[(state >> 33) as usize % WORDS.len()]);
-    }
-    out.truncate(end);
+        WORDS[(state >> 33) as usize % WORDS.len()]
+    })
 }
 
 /// Appends the chat request that sends message `number`; the arguments are those of [`content`].
@@ -52,6 +59,33 @@ pub(crate) fn numbers(payload: &[u8]) -> Option<(u64, u64)> {
         u64::from_str_radix(digits, 16).ok()
     };
     Some((hex(at..at + HEX)?, hex(at + HEX..at + 2 * HEX)?))
+}
+
+/// Appends the chat request that says message `number`, as a person would, at `nanos`: who hears it finds the time in its
+/// id, which comes back to the whole room.
+pub(crate) fn spoken(out: &mut String, number: u64, nanos: u64) {
+    let _infallible = write!(
+        out,
+        r#"{{"Action":"SEND_MESSAGE","RequestId":"live-{nanos:016x}","Content":""#
+    );
+    let length = 2 + (number % 7) as usize;
+    let mut words = words(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).take(length);
+    out.extend(words.next());
+    for word in words {
+        out.extend([" ", word]);
+    }
+    out.push_str(r#""}"#);
+}
+
+/// Returns when a message of [`spoken`] was said; `None` for any other frame.
+pub(crate) fn spoken_at(payload: &[u8]) -> Option<u64> {
+    const MARK: &[u8] = b"\"RequestId\":\"live-";
+    let at = payload
+        .windows(MARK.len())
+        .position(|window| window == MARK)?
+        + MARK.len();
+    let digits = std::str::from_utf8(payload.get(at..at + HEX)?).ok()?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 /// Words of the chat beside a live stream, in ASCII.

@@ -841,3 +841,18 @@ const _: () = assert!(
 const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_SKEW_WINDOW.as_secs() >= CLUSTER_PULSE.as_secs());
+
+// ---- The demo page of `uproar dev` ----
+
+/// Viewers of the page's storm. A laptop admits them in a second, and their descriptors fit below the usual 4,096 of a shell
+/// that was not asked.
+pub const DEMO_STORM_VIEWERS_MAX: usize = 2_000;
+/// A storm ends by itself after this: enough to see it, and a forgotten one does not keep a laptop warm.
+pub const DEMO_STORM_LIFE: Duration = Duration::from_mins(1);
+/// A storm ends when its page has not asked for its figures for this long. Browsers let hidden pages ask once a second.
+pub const DEMO_STORM_UNWATCHED_MAX: Duration = Duration::from_secs(5);
+/// Orders of the page that wait for the control thread: a person clicks one at a time.
+pub const DEMO_ORDERS_MAX: usize = 8;
+/// Figures of the page's room are looked up at most this often, however many pages ask.
+pub const DEMO_LOOK_PAUSE: Duration = Duration::from_millis(200);
+const _: () = assert!(DEMO_STORM_UNWATCHED_MAX.as_secs() < DEMO_STORM_LIFE.as_secs());
