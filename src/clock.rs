@@ -1,6 +1,7 @@
 //! The process's clocks, read in one place and handed on as values.
 #![expect(clippy::disallowed_methods, reason = "this module reads the clocks")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
@@ -9,7 +10,43 @@ use uproar_proto::base::clock::{Now, Tick, UnixTime};
 ///
 /// For work that measures no durations; everything else reads both clocks by [`Clock::now`].
 pub fn unix_now() -> UnixTime {
-    UnixTime::from_nanos(nanos(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()))
+    UnixTime::from_nanos(machine_nanos().saturating_add(WALL_AHEAD.load(Ordering::Relaxed)))
+}
+
+fn machine_nanos() -> u64 {
+    nanos(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
+}
+
+/// How far an emulator's clocks are ahead of the machine's, in nanoseconds; zero under `serve`. Ticks never go back, so
+/// theirs stays when the wall clock is [set back](follow_machine).
+static TICKS_AHEAD: AtomicU64 = AtomicU64::new(0);
+static WALL_AHEAD: AtomicU64 = AtomicU64::new(0);
+
+/// Moves both clocks of this process ahead, for an emulator. Whoever waits for an instant has to be woken, and no shard
+/// may take a turn meanwhile: it would take the jump for silence of its clients.
+///
+/// Returns how far the wall clock is ahead now; `None`, and nothing has changed, if either clock would be further
+/// ahead than `most`.
+pub(crate) fn advance(by: Duration, most: Duration) -> Option<Duration> {
+    let (by, most) = (nanos(by), nanos(most));
+    let ticks = TICKS_AHEAD.load(Ordering::Relaxed).checked_add(by)?;
+    let wall = WALL_AHEAD.load(Ordering::Relaxed).checked_add(by)?;
+    if ticks > most || wall > most {
+        return None;
+    }
+    TICKS_AHEAD.store(ticks, Ordering::Relaxed);
+    WALL_AHEAD.store(wall, Ordering::Relaxed);
+    Some(Duration::from_nanos(wall))
+}
+
+/// How far the wall clock is ahead of the machine's.
+pub(crate) fn ahead() -> Duration {
+    Duration::from_nanos(WALL_AHEAD.load(Ordering::Relaxed))
+}
+
+/// Sets the wall clock back to the machine's.
+pub(crate) fn follow_machine() {
+    WALL_AHEAD.store(0, Ordering::Relaxed);
 }
 
 /// Reads the machine's monotonic clock, which other processes read too, in microseconds.
@@ -55,6 +92,15 @@ impl Clock {
         }
     }
 
+    /// Reads both clocks, the wall clock as the machine has it: callers of the API sign by that one, also when an emulator's
+    /// is ahead.
+    pub fn now_of_callers(&self) -> Now {
+        Now {
+            tick: self.tick(Instant::now()),
+            unix: UnixTime::from_nanos(machine_nanos()),
+        }
+    }
+
     /// Returns the time since its start.
     pub fn uptime(&self) -> Duration {
         self.start.elapsed()
@@ -62,11 +108,13 @@ impl Clock {
 
     /// Converts a tick to an instant, for timers of the runtime.
     pub fn instant(&self, tick: Tick) -> Instant {
-        self.start + Duration::from_nanos(tick.nanos()).saturating_sub(HEAD_START)
+        let ahead = HEAD_START + Duration::from_nanos(TICKS_AHEAD.load(Ordering::Relaxed));
+        self.start + Duration::from_nanos(tick.nanos()).saturating_sub(ahead)
     }
 
     fn tick(&self, instant: Instant) -> Tick {
-        Tick::from_nanos(nanos(instant.duration_since(self.start) + HEAD_START))
+        let since_start = nanos(instant.duration_since(self.start) + HEAD_START);
+        Tick::from_nanos(since_start + TICKS_AHEAD.load(Ordering::Relaxed))
     }
 }
 

@@ -24,12 +24,24 @@ pub(crate) fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 }
 
 /// The source of [`id_bytes`] after [`repeat_ids`].
-static IDS: Mutex<Option<fastrand::Rng>> = Mutex::new(None);
+static IDS: Mutex<Option<Repeated>> = Mutex::new(None);
+
+struct Repeated {
+    seed: u64,
+    next: fastrand::Rng,
+}
 
 /// Makes [`id_bytes`] repeat from here on: the same for each start with the same `seed`. For tests; keys and nonces
 /// stay hard to guess.
 pub(crate) fn repeat_ids(seed: u64) {
-    *ids() = Some(fastrand::Rng::with_seed(seed));
+    let next = fastrand::Rng::with_seed(seed);
+    *ids() = Some(Repeated { seed, next });
+}
+
+/// Repeats them from the first one on; `false` if they do not repeat.
+pub(crate) fn repeat_ids_again() -> bool {
+    let seed = ids().as_ref().map(|repeated| repeated.seed);
+    seed.map(repeat_ids).is_some()
 }
 
 /// Bytes of a resource's id, or of a generator of messages' ids: as of [`bytes`], unless [`repeat_ids`] was called.
@@ -42,11 +54,11 @@ pub(crate) fn id_bytes<const N: usize>() -> io::Result<[u8; N]> {
         return bytes();
     };
     let mut bytes = [0; N];
-    repeated.fill(&mut bytes);
+    repeated.next.fill(&mut bytes);
     Ok(bytes)
 }
 
-fn ids() -> MutexGuard<'static, Option<fastrand::Rng>> {
+fn ids() -> MutexGuard<'static, Option<Repeated>> {
     // A generator is whole at every instant.
     IDS.lock().unwrap_or_else(PoisonError::into_inner)
 }

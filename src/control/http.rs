@@ -4,6 +4,7 @@
 mod answer;
 mod calls;
 mod connection;
+mod emulate;
 mod exchange;
 mod guarded;
 pub(super) mod listen;

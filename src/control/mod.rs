@@ -2,10 +2,12 @@
 
 pub mod access;
 mod admission;
+mod advance;
 pub mod archive;
 pub mod arn;
 pub mod aws_client;
 mod copies;
+mod emulator;
 pub mod fault;
 mod http;
 mod http_client;
@@ -18,6 +20,7 @@ mod phase;
 pub mod record;
 pub mod record_cache;
 pub mod registry;
+mod reset;
 pub mod review;
 mod state;
 pub mod store;
@@ -31,6 +34,7 @@ use uproar_proto::base::id::RoomId;
 
 pub use admission::ControlAdmissionSettings;
 pub use copies::KeyPlaces;
+pub use emulator::{Emulator, Rekey};
 pub use operator::{CallFault, NoRoom};
 pub use pause::{PauseError, Paused};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
 use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Fallback;
 
@@ -99,6 +100,17 @@ pub struct RoomRecord {
 }
 
 impl RoomRecord {
+    /// A room with the defaults of the API.
+    pub(super) fn new(header: ResourceHeader) -> Self {
+        Self {
+            header,
+            message_rate: ROOM_RATE_DEFAULT,
+            message_length: u32::try_from(CONTENT_CHARS_MAX).expect("500"),
+            handler: None,
+            logging: None,
+        }
+    }
+
     /// Its logging configurations.
     pub(super) fn logging_ids(&self) -> impl Iterator<Item = LoggingId> {
         let arns = self.logging.iter().flatten();

@@ -12,6 +12,7 @@ use super::access::{Keys, NewKeys};
 use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
+use super::emulator::Emulator;
 use super::fault::Fault;
 use super::operation::Operation;
 use super::phase::PhaseSetter;
@@ -50,6 +51,8 @@ pub struct ControlSettings {
     pub admission: ControlAdmissionSettings,
     /// The cluster, on a node of one.
     pub cluster: Option<Cluster>,
+    /// What a test may do with the whole server, under `dev`.
+    pub emulator: Option<Emulator>,
 }
 
 /// Settings that a running control plane takes over.

@@ -75,6 +75,14 @@ impl Throttle {
         self.rates.replace(rates);
     }
 
+    /// Refills every budget, as at the start; credits are void.
+    pub(super) fn refill(&self) {
+        for (budget, credit) in self.budgets.iter().zip(&self.credits) {
+            budget.set(Budget::default());
+            credit.set(Credit::default());
+        }
+    }
+
     /// Calls per second of an operation; zero: not limited.
     pub fn rate(&self, operation: Operation) -> u32 {
         self.rates.borrow().of(operation)

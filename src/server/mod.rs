@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod dev_cluster;
 mod drain;
+mod emulator;
 mod error;
 mod heartbeat;
 mod io;

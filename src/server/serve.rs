@@ -15,6 +15,7 @@ use tokio::task::LocalSet;
 use super::admin::AdminSocket;
 use super::cluster::ClusterOrders;
 use super::drain::{Drains, Progress};
+use super::emulator::emulator;
 use super::listeners::Listeners;
 use super::load::Loads;
 use super::notify::Notifier;
@@ -144,7 +145,7 @@ impl Serving {
             mut signals,
         } = opening;
         let succession = self.succession(&archive);
-        let ready_rooms = std::mem::take(&mut self.settings.dev.rooms);
+        let ready_rooms = self.settings.dev.rooms.clone();
         let ready_file = self.ready_file.take();
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
@@ -220,7 +221,15 @@ impl Serving {
         let (settings, clock) = (self.settings, self.clock);
         let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
         let vitals = Vitals::new(manager, &self.supervisor, watched, &settings);
+        let emulator = self.pages.is_some().then(|| {
+            emulator(
+                &settings.dev,
+                settings.data_dir.clone(),
+                Arc::clone(&self.keyring),
+            )
+        });
         let control_settings = ControlSettings {
+            emulator,
             account: settings.account,
             keys: self.keys,
             rates: settings.api_rates,

@@ -390,6 +390,8 @@ pub enum Command<S> {
     TakeJournal(Box<Tail>),
     /// From the control thread of a process that takes over: the other one is gone, serve.
     Resume,
+    /// From the control thread: generate frames' ids from this seed on.
+    Reseed(u64),
     /// From the control thread: tell about rooms.
     Survey(Survey),
     /// From the control thread: admit this connection as one that came by itself.

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
+use super::emulate;
 use super::exchange::{Answered, CallContext, Caller, signed_headers, without_body};
 use super::probe::{overloaded, probe};
 use super::refused;
@@ -30,7 +31,11 @@ pub(super) async fn answer(
     let mut body = Unread::of(body);
     let response = respond(control, from, &parts, &mut body, &request_id).await;
     let is_last = control.phase.is_ending();
-    with_headers(body.settle(from, &parts, is_last, response), &request_id)
+    let response = body.settle(from, &parts, is_last, response);
+    if emulate::owns(control, parts.uri.path()) {
+        return emulate::with_headers(response);
+    }
+    with_headers(response, &request_id)
 }
 
 async fn respond(
@@ -42,6 +47,9 @@ async fn respond(
 ) -> Answered {
     let started = control.clock.now().tick;
     let path = parts.uri.path();
+    if emulate::owns(control, path) && !from.slot.is_for_health() {
+        return emulate::answer(control, parts, body).await;
+    }
     if parts.method == Method::OPTIONS {
         return Response::new(Full::default());
     }
@@ -95,13 +103,13 @@ async fn call(
     let received = without_body(parts, &headers);
     let (keys, account) = (&control.settings.keys, &control.settings.account);
     // Authenticate the headers before reading the body.
-    let claim = keys.claim(&received, account, control.clock.now())?;
+    let claim = keys.claim(&received, account, control.clock.now_of_callers())?;
     let body = body.read().await?;
     let received = Received {
         body: &body,
         ..received
     };
-    let caller = claim.prove(&received, account, control.clock.now())?;
+    let caller = claim.prove(&received, account, control.clock.now_of_callers())?;
     context.key = Some(caller.id().to_owned());
     context.body = body.clone();
     // Until here the connection may be displaced by another one.

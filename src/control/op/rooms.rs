@@ -15,9 +15,7 @@ use crate::control::registry::Attaching;
 use crate::control::state::Control;
 use crate::shard::command::Refused;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::{
-    CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_DEFAULT, ROOM_RATE_MAX, ROOMS_MAX,
-};
+use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_LOGGING_MAX, ROOM_RATE_MAX, ROOMS_MAX};
 
 const URI_CHARS_MAX: usize = 170;
 const LENGTH_MAX: u32 = 500;
@@ -132,13 +130,7 @@ async fn keep_new(
     wanted: Wanted,
     fill: impl FnOnce(&mut RoomRecord),
 ) -> Result<RoomRecord, Fault> {
-    let mut room = RoomRecord {
-        header: new_header::<RoomId>(control)?,
-        message_rate: ROOM_RATE_DEFAULT,
-        message_length: LENGTH_MAX,
-        handler: None,
-        logging: None,
-    };
+    let mut room = RoomRecord::new(new_header::<RoomId>(control)?);
     let attaching = wanted.attach(control).await?;
     wanted.apply(&mut room);
     fill(&mut room);

@@ -111,6 +111,7 @@ impl World {
                 admission: ControlAdmissionSettings::default(),
                 metrics_rooms: 0,
                 cluster: None,
+                emulator: None,
             },
             Registry::load(store).expect("an empty database"),
             gateway.clone(),

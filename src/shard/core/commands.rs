@@ -7,6 +7,7 @@ use super::stage::{Ended, waits_for_thaw};
 use crate::net::io::Io;
 use crate::shard::command::{Command, Request};
 use crate::shard::estate::Order;
+use uproar_proto::base::id::FrameIds;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat;
 
@@ -161,6 +162,7 @@ impl<W: Io> Core<W> {
             Command::SenderMoved(tag, sender) => self.sender_moved(tag, sender),
             Command::TakeJournal(tail) => self.admission.take_journal(*tail, env),
             Command::Resume => self.resume(),
+            Command::Reseed(seed) => env.ids = FrameIds::seeded(seed),
             Command::Survey(survey) => self.survey(survey),
             Command::Enter(pending) => self.enter(pending),
         }

@@ -197,6 +197,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::SenderMoved(..)
         | Command::TakeJournal(..)
         | Command::Resume
+        | Command::Reseed(_)
         | Command::Survey(_)
         | Command::Enter(_) => false,
     }

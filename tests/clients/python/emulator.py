@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import boto3
 from botocore.config import Config
+from websockets.sync.client import connect
 
 from paths import BINARY
 from uproar import SCRATCH, START_SECONDS_MAX
@@ -27,7 +27,9 @@ class Emulator:
         self.ready_file = self.runtime / "ready.json"
         self.log_path = self.runtime / "log"
         command = [str(BINARY), "dev", "--free-ports", "--ready-file", str(self.ready_file)]
-        command += ["--shards", "1", "--quotas", "open", *extra]
+        for flag, value in [("--shards", "1"), ("--quotas", "open")]:
+            command += [] if flag in extra else [flag, value]
+        command += extra
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.runtime)}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -74,6 +76,20 @@ class Emulator:
         )
         return made["token"]
 
+    def viewer(self, token: str):
+        """A WebSocket client that has joined."""
+        return connect(self.facts["messaging"], subprotocols=[token], open_timeout=60)
+
+    def advance(self, seconds: float) -> dict:
+        status, time = self.call("POST", "/emulator/clock", {"advance_seconds": seconds})
+        assert status == 200, time
+        return time
+
+    def reset(self) -> dict:
+        status, answer = self.call("POST", "/emulator/reset")
+        assert status == 200, answer
+        return answer
+
     def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, object]:
         """Status and JSON (or text) of a call of the emulator's own endpoints."""
         url = f"{self.facts['control']}{path}"
@@ -98,10 +114,3 @@ def wait(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(BINARY), "wait", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
-
-def await_end(reason, seconds: float = 60) -> None:
-    """Polls until `reason` returns something false: why it is not so yet."""
-    deadline = time.monotonic() + seconds
-    while why := reason():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.01)

@@ -493,6 +493,11 @@ pub const ADMIN_MEMBER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const TAP_QUEUE_MAX: usize = 1024;
 /// How long a handshake of such a member may take, so long is its token remembered as used.
 pub const ADMIN_MEMBER_TOKEN_LIFE: Duration = Duration::from_mins(1);
+/// How far an emulator's clocks may be ahead of the machine's, all advances together. Ticks of ten years fit every table of
+/// timers; the longest span that a test has a reason for is the life of a certificate.
+pub const EMULATOR_ADVANCE_MAX: Duration = Duration::from_hours(24 * 3650);
+/// Rooms and logging configurations that a reset changes at once: they share a commit.
+pub const EMULATOR_RESET_CALLS: usize = 256;
 /// Pause between two looks of `uproar wait`: a start takes about this long.
 pub const WAIT_LOOK: Duration = Duration::from_millis(10);
 /// Time that it gives a server to connect, and to go on with its answer.

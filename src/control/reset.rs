@@ -1,0 +1,128 @@
+//! Brings an emulator back to its start.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::task::JoinSet;
+
+use super::emulator::{Emulator, EmulatorFault};
+use super::fault::Fault;
+use super::op::rooms::create_ready;
+use super::record::{LoggingRecord, Record, ResourceHeader, RoomRecord};
+use super::state::Control;
+use crate::shard::command::{Command, Refused};
+use crate::{clock, random};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::EMULATOR_RESET_CALLS;
+
+impl Control {
+    /// Brings the server back to its start: the ready rooms alone, as new; no viewer, no logging configuration, new
+    /// sealing keys, full budgets, the machine's wall clock, with `--seed` the first ids again. Counters of `/metrics` go on.
+    /// Returns the ARNs of the ready rooms by their names.
+    pub(super) async fn reset(
+        self: &Rc<Self>,
+        emulator: &Emulator,
+    ) -> Result<BTreeMap<String, String>, EmulatorFault> {
+        let _alone = emulator.alone.lock().await;
+        // First, so that nobody comes back with a token of before.
+        (emulator.rekey)().map_err(EmulatorFault::Keys)?;
+        clock::follow_machine();
+        self.throttle.refill();
+        let names: BTreeMap<RoomId, String> = emulator.ready.iter().cloned().collect();
+        let mut calls = JoinSet::new();
+        for id in self.registry.rooms.each(RoomRecord::id) {
+            let (control, name) = (Rc::clone(self), names.get(&id).cloned());
+            spawn(
+                &mut calls,
+                async move { control.reset_room(id, name).await },
+            )
+            .await?;
+        }
+        finish(&mut calls).await?;
+        for id in self.registry.logging.each(LoggingRecord::id) {
+            let control = Rc::clone(self);
+            let removed = async move {
+                let arn = control.settings.account.arn(id);
+                control.registry.remove_logging(&arn, id).await?;
+                control.settings.archive.remove(id);
+                Ok(())
+            };
+            spawn(&mut calls, removed).await?;
+        }
+        finish(&mut calls).await?;
+        if random::repeat_ids_again() {
+            for shard in 0..self.gateway.shard_count() {
+                let seed =
+                    random::id_bytes().map_err(|_none| EmulatorFault::Record(Fault::Internal))?;
+                self.gateway
+                    .tell(shard, Command::Reseed(u64::from_ne_bytes(seed)));
+            }
+        }
+        let mut arns = BTreeMap::new();
+        for (id, name) in &emulator.ready {
+            if !self.registry.rooms.contains(*id) {
+                create_ready(self, *id, name)
+                    .await
+                    .map_err(EmulatorFault::Record)?;
+            }
+            arns.insert(name.clone(), self.settings.account.arn(*id));
+        }
+        Ok(arns)
+    }
+
+    /// Cuts a room's viewers; a ready one is then as new under its `name`, another one gone.
+    async fn reset_room(&self, id: RoomId, name: Option<String>) -> Result<(), Fault> {
+        let Some(name) = name else {
+            self.registry.remove_room(id).await?;
+            return self.cut_room(id).await;
+        };
+        let now = self.clock.now().unix.millis();
+        let fresh = |room: &mut RoomRecord| {
+            let mut header = ResourceHeader::new(id, now);
+            header.name = Some(name.clone());
+            *room = RoomRecord::new(header);
+            Ok(())
+        };
+        let room = self.registry.edit(id, fresh).await?;
+        self.cut_room(id).await?;
+        if let Some(room) = room {
+            let put = self.gateway.put_room(id, room.settings()).await;
+            put.map_err(|_refused| Fault::Late)?;
+        }
+        Ok(())
+    }
+
+    async fn cut_room(&self, id: RoomId) -> Result<(), Fault> {
+        match self.gateway.delete_room(id).await {
+            Err(Refused::Late) => Err(Fault::Late),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Starts a call, once fewer than [`EMULATOR_RESET_CALLS`] are in progress.
+async fn spawn(
+    calls: &mut JoinSet<Result<(), Fault>>,
+    call: impl Future<Output = Result<(), Fault>> + 'static,
+) -> Result<(), EmulatorFault> {
+    if calls.len() >= EMULATOR_RESET_CALLS {
+        next(calls).await?;
+    }
+    calls.spawn_local(call);
+    Ok(())
+}
+
+async fn finish(calls: &mut JoinSet<Result<(), Fault>>) -> Result<(), EmulatorFault> {
+    while !calls.is_empty() {
+        next(calls).await?;
+    }
+    Ok(())
+}
+
+async fn next(calls: &mut JoinSet<Result<(), Fault>>) -> Result<(), EmulatorFault> {
+    match calls.join_next().await {
+        Some(Ok(done)) => done.map_err(EmulatorFault::Record),
+        Some(Err(_ended)) => Err(EmulatorFault::Record(Fault::Internal)),
+        None => Ok(()),
+    }
+}
