@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,10 @@ COUNTER = itertools.count()
 def pytest_configure(config: pytest.Config) -> None:
     if not Path(BINARY).exists():
         raise pytest.UsageError(f"{BINARY} does not exist: `cargo build --release` first")
+    # Two clusters at once lock more memory for io_uring than a user may by default, so the second worker's nodes do without;
+    # and so each lane has nodes in a cluster.
+    if os.environ.get("CLUSTER_LANES") == "both" and os.environ.get("PYTEST_XDIST_WORKER") == "gw1":
+        os.environ["UPROAR_SERVER__IO"] = "epoll"
     config.addinivalue_line("markers", "by_hand: a trial of a cluster that CLUSTER_TRIALS=full adds")
 
 

@@ -12,7 +12,8 @@ import pytest
 from cluster_log import Order
 from cluster_oracle import RoomLog, check
 from cluster_records import BATCH, TAKEOVER, record
-from cluster_viewers import Viewers
+from cluster_trial import stood_still
+from cluster_viewers import Request, Stream, Viewers
 from nats_brokers import Stored
 from rawws import TEXT, encode
 from uproar import Server
@@ -155,3 +156,16 @@ def test_a_faulty_home_is_found():
     ]:
         faults = slot_log(takeover, first, second).faults
         assert any(expected in fault for fault in faults), (expected, faults)
+
+
+def test_a_refusal_is_excused_only_if_its_room_stood_still():
+    """Goal: a request that is given up while others of its room are heard is a fault, however slow the machine."""
+    here, there, elsewhere = (
+        Stream(user, room, "node-1", socket=None, joined=0.0)
+        for user, room in [("a", "room"), ("b", "room"), ("b", "else")]
+    )
+    lost = Request("1", here, sent=0.0, refused=500)
+    assert stood_still(lost, [lost, Request("2", there, sent=1.0, echoed=17.0)])
+    assert stood_still(lost, [lost, Request("2", elsewhere, sent=1.0, echoed=1.1)])
+    assert not stood_still(lost, [lost, Request("2", there, sent=1.0, echoed=1.1)])
+    assert not stood_still(Request("3", here, sent=0.0, refused=429), [])

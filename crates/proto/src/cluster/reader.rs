@@ -52,7 +52,7 @@ pub(super) struct Reader {
     quiet_since: Tick,
     // Reads since the last progress.
     tries: u8,
-    // The log's end if the leader says that it is before `read`, and since when it says so.
+    // The log's end if the leader says that it is before `read`, and since when each read was answered so.
     end: Option<(Sequence, Tick)>,
     // The `Takeover` by which the log was last found to have gone back.
     back_at: Sequence,
@@ -232,6 +232,15 @@ impl Reader {
             self.fetch = Fetch::Idle;
         }
         is_awaited
+    }
+
+    /// A read has no answer: another one is wanted. What the leader would have said is not known, so answers before it and
+    /// after it are not one unbroken word that the log is shorter.
+    pub(super) fn unanswered(&mut self, now: Tick) {
+        if let Some((_, since)) = &mut self.end {
+            *since = now;
+        }
+        self.want(now.after(CLUSTER_RETRY));
     }
 
     /// The log's end was found. Returns whether reading begins there: if the log went back, and has grown since, it

@@ -97,7 +97,7 @@ impl Engine {
 
     /// The stream's leader answered, or did not.
     pub(super) fn fetched(&mut self, slot: HashSlot, from: FetchFrom, found: Option<Fetched>) {
-        let retry = self.now.tick.after(CLUSTER_RETRY);
+        let now = self.now.tick;
         self.mark(slot);
         let state = &mut self.slots[slot];
         let recovery = state.recovery.as_mut();
@@ -106,7 +106,7 @@ impl Engine {
         {
             match found {
                 Some(found) => self.recovered(slot, found),
-                None => recovery.wanted = Some(retry),
+                None => recovery.wanted = Some(now.after(CLUSTER_RETRY)),
             }
             return;
         }
@@ -114,7 +114,7 @@ impl Engine {
             return;
         }
         match (found, from) {
-            (None, _) => state.reader.want(retry),
+            (None, _) => state.reader.unanswered(now),
             (Some(found), FetchFrom::Last) => self.begin(slot, &found),
             (Some(found), FetchFrom::After(_)) => self.catch_up(slot, found),
         }

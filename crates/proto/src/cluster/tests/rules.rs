@@ -403,6 +403,30 @@ fn a_log_that_went_back_is_believed_in_the_end() {
     }
 }
 
+/// Goal: answers of a deposed leader far apart, and silence in between, are no proof that a log went back. Method: world
+/// 608 of the simulation, which delivered records again for two such answers 15 s apart.
+#[test]
+fn a_log_is_not_shorter_for_two_answers_far_apart() {
+    let mut single = Single::new(&[(812, takeover(OTHER, 3))], &[OTHER]);
+    let old = [(7, batch(OTHER, 6, 6, vec![]))];
+    single.record(7, old[0].1.clone());
+    for second in 0..40 {
+        single.pass(1_000);
+        let fetches = single.take().into_iter().filter_map(|output| match output {
+            Output::Fetch { from, .. } => Some(from),
+            _ => None,
+        });
+        for from in fetches.collect::<Vec<_>>() {
+            if second % 15 == 1 {
+                single.fetched(from, &old);
+            } else {
+                single.unanswered(from);
+            }
+        }
+        assert_eq!(single.engine.status().counts.regressions, 0, "{second} s");
+    }
+}
+
 /// Goal: records that come again are dropped; a gap is read, and what came behind it counts without another read.
 #[test]
 fn records_count_once_and_in_order() {

@@ -252,6 +252,13 @@ impl Single {
         self.input(Input::Fetched { slot, from, found });
     }
 
+    /// A read has no answer.
+    pub(super) fn unanswered(&mut self, from: FetchFrom) {
+        let slot = self.slot;
+        let found = None;
+        self.input(Input::Fetched { slot, from, found });
+    }
+
     pub(super) fn message(&mut self, from: Incarnation, content: MessageContent) {
         self.input(Input::Message(Message { from, content }.encode()));
     }
