@@ -51,7 +51,7 @@ const VERSION: &str = concat!(
     version = VERSION,
     after_help = EXIT_CODES,
     before_help = "Examples:\n  uproar dev                                  chat on this machine in seconds\n  \
-                   uproar serve --config /etc/uproar.toml      the real server\n  \
+                   uproar serve --config /etc/uproar/uproar.toml      the real server\n  \
                    uproar token create --room ARN --user bob   a chat token, made offline"
 )]
 struct Arguments {

@@ -1,4 +1,4 @@
-"""docs/operations.md: each command runs under the shipped unit, and each configuration is one its program takes."""
+"""docs/operations.md: each command runs under the shipped unit; docs/kubernetes.md: a pod has the time that its drain takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from rawws import WebSocket
@@ -16,6 +15,7 @@ from test_systemd_store import Site
 from uproar import BINARY, REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
+PODS = (REPOSITORY / "docs" / "kubernetes.md").read_text()
 
 # An administrator's shell within the manager's namespace.
 SHIMS = {
@@ -24,8 +24,8 @@ SHIMS = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"```{language}[^\n]*\n(.*?)```", page, re.DOTALL)
 
 
 def commands() -> list[str]:
@@ -96,28 +96,10 @@ def test_a_unit_stops_in_order_however_often_it_was_upgraded(manager: Manager): 
         viewer.close()
 
 
-@pytest.mark.parametrize("program", ["haproxy", "nginx"])
-def test_the_load_balancers_take_their_configurations(program: str, tmp_path: Path):
-    [block] = blocks(program)
-    path = tmp_path / f"{program}.conf"
-    if program == "haproxy":
-        defaults = "defaults\n timeout connect 5s\n timeout client 90s\n timeout server 90s\n"
-        front = "frontend viewers\n mode http\n bind 127.0.0.1:18080\n default_backend uproar\n"
-        path.write_text(defaults + front + block)
-        command = ["haproxy", "-c", "-f", str(path)]
-    else:
-        block = block.replace("listen 80;", "listen 127.0.0.1:18080;")
-        logs = f"pid {tmp_path}/pid; error_log {tmp_path}/log;"
-        path.write_text(f"{logs}\nevents {{}}\nhttp {{ access_log off;\n{block}}}\n")
-        command = ["nginx", "-t", "-c", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin"})
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_kubernetes_waits_for_the_whole_drain():
     """The grace period covers notice and drain, and the drain is one that the token rate of the default profile allows
     for some crowd."""
-    [block] = blocks("yaml")
+    [block] = blocks("yaml", PODS)
     pod = yaml.safe_load(block)["spec"]["template"]["spec"]
     [container] = pod["containers"]
     variables = {each["name"]: int(each["value"]) for each in container["env"]}

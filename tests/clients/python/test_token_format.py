@@ -15,7 +15,7 @@ DOCUMENT = (REPOSITORY / "docs" / "tokens.md").read_text()
 
 
 def snippet(language: str) -> str:
-    found = re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+    found = re.findall(rf"```{language}[^\n]*\n(.*?)```", DOCUMENT, re.DOTALL)
     assert len(found) == 1
     return found[0]
 
