@@ -1,4 +1,4 @@
-// Official clients behind HAProxy and nginx, configured as docs/operations.md says, while their server is drained: each
+// Official clients behind HAProxy and nginx, configured as docs/proxies.md says, while their server is drained: each
 // moves to the server beside it with one new token, and sees no `disconnect`.
 //
 // Both servers begin with the same rooms and sealing keys (a copied data directory), so that either's tokens are valid
@@ -25,7 +25,7 @@ const ROOMS = Math.min(10, Math.floor(CLIENTS / 100));
 const SHARDS = 2;
 /** How far behind the pace the shards of a busy machine may be. */
 const LAG_S_MAX = OVER_S / 4;
-const PAGE = readFileSync(new URL("../../../docs/operations.md", import.meta.url), "utf8");
+const PAGE = readFileSync(new URL("../../../docs/proxies.md", import.meta.url), "utf8").split("## Load balancers")[1];
 const PROGRAMS = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` };
 
 const [everybody, processes] = [[], []];

@@ -32,7 +32,7 @@ NAME = "trial"
 # From the start of the first broker to the last node's `/readyz`.
 READY_SECONDS_MAX = 90.0
 
-# As docs/operations.md says; the header tells the tests which node a viewer is on.
+# As docs/proxies.md says; the header tells the tests which node a viewer is on.
 HAPROXY = """
 global
     maxconn 4000
@@ -293,7 +293,7 @@ class Cluster:
 def serve() -> None:
     """For tests in other languages: starts a cluster and says where it is, then obeys lines `VERB NODE`, each answered
     by a line, until its input ends. A node that is restarted first waits until the balancer has seen its 503, as
-    docs/operations.md advises: nobody whom it cuts is sent back to it."""
+    docs/proxies.md advises: nobody whom it cuts is sent back to it."""
     with Cluster(settings={"drain.notice_s": 3}) as running:
         nodes = [
             {"name": node.name, "messaging": node.messaging_port, "control": node.control_port}
