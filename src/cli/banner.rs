@@ -1,9 +1,9 @@
-//! The text `uproar dev` prints once it is ready, with everything to paste next.
+//! The text `uproar dev` prints once it is ready: few lines, which fit a terminal. The page has the rest.
 
 use std::path::Path;
 
 use super::output::show;
-use crate::config::{DEV_KEY_ID, DEV_REGION, DEV_SECRET, token_command};
+use crate::config::{DEV_CERTIFICATE, DEV_KEY_ID, DEV_REGION, DEV_SECRET};
 use crate::net::backend::Kind;
 use crate::server::{Ready, reachable};
 
@@ -14,12 +14,11 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     let control = format!("http{control_s}://{}", reachable(ready.control));
     let page = format!("http{messaging_s}://{}/", reachable(ready.messaging));
     let room = ready.rooms.first().map_or("", |(_, arn)| arn);
-    let token = token_command(data_dir);
-    let certificate = data_dir.join("dev-cert.pem");
     let trust = if ready.messaging_tls || ready.control_tls {
+        let certificate = data_dir.join(DEV_CERTIFICATE);
+        let certificate = certificate.display();
         format!(
-            "\n  export AWS_CA_BUNDLE={0} NODE_EXTRA_CA_CERTS={0}",
-            certificate.display()
+            "\n  export AWS_CA_BUNDLE={certificate}\n  export NODE_EXTRA_CA_CERTS={certificate}"
         )
     } else {
         String::new()
@@ -27,34 +26,24 @@ pub(super) fn print(ready: &Ready, data_dir: &Path) {
     // The usual needs no line.
     let io = match ready.io.kind {
         Kind::IoUring => String::new(),
-        Kind::Epoll => format!("  Served with      {}\n", ready.io),
+        Kind::Epoll => format!("  Served with {}\n", ready.io),
     };
     let text = format!(
         "
   Uproar is ready.
 
-  Chat now         {page}   (open it twice)
-  Messaging        {messaging}
-  Control plane    {control}
-  Room 'lobby'     {room}
+  Chat now    {page}
+  Code        {page}#code
+  Messaging   {messaging}
+  API         {control}
+  Lobby       {room}
 {io}
-  Shell, for the AWS CLI and every SDK:
-  export AWS_ENDPOINT_URL_IVSCHAT={control} AWS_REGION={DEV_REGION} AWS_DEFAULT_REGION={DEV_REGION}
-  export AWS_ACCESS_KEY_ID={DEV_KEY_ID} AWS_SECRET_ACCESS_KEY={DEV_SECRET}{trust}
-  aws ivschat list-rooms
+  export AWS_ENDPOINT_URL_IVSCHAT={control}
+  export AWS_REGION={DEV_REGION} AWS_DEFAULT_REGION={DEV_REGION}
+  export AWS_ACCESS_KEY_ID={DEV_KEY_ID}
+  export AWS_SECRET_ACCESS_KEY={DEV_SECRET}{trust}
 
-  Python (pip install boto3):
-  import boto3
-  c = boto3.client('ivschat', region_name='{DEV_REGION}', endpoint_url='{control}',
-                   aws_access_key_id='{DEV_KEY_ID}', aws_secret_access_key='{DEV_SECRET}')
-  t = c.create_chat_token(roomIdentifier='{room}', userId='bob', capabilities=['SEND_MESSAGE'])
-
-  JavaScript (npm install amazon-ivs-chat-messaging):
-  const room = new ChatRoom({{ regionOrUrl: '{messaging}', tokenProvider: async () => ({{ token }}) }});
-  room.addListener('message', m => console.log(m.sender.userId, m.content)); room.connect();
-
-  A token          {token} --room {room} --user bob --capability SEND_MESSAGE
-  Stop             Ctrl-C
+  Ctrl-C stops it.
 "
     );
     // The reader of standard output may sleep; this thread serves.

@@ -38,8 +38,8 @@ pub use effective::Effective;
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use mode::{
-    DEV_ACCOUNT, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode, dev_cluster_dir,
-    dev_data_dir, dev_node_dir, dev_node_file,
+    DEV_ACCOUNT, DEV_CERTIFICATE, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode,
+    dev_cluster_dir, dev_data_dir, dev_node_dir, dev_node_file,
 };
 pub use raw::{IoChoice, Profile, TlsListeners};
 pub use reloading::Reloading;

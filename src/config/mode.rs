@@ -12,6 +12,8 @@ pub const DEV_KEY_ID: &str = "AKIDUPROARDEV0000000";
 pub const DEV_SECRET: &str = "uproar-dev-secret-not-for-production";
 /// The ready room of `uproar dev`.
 pub const DEV_ROOM: &str = "lobby";
+/// The certificate of `uproar dev --tls`, in its data directory.
+pub const DEV_CERTIFICATE: &str = "dev-cert.pem";
 /// The end of its ARN, the same at every start, so that fixtures can name it.
 pub const DEV_ROOM_ID: &str = "lobby0000000";
 

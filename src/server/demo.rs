@@ -17,7 +17,7 @@ use self::live::{Order, Window};
 use self::storm::{Crowd, Place};
 use super::StartError;
 use crate::clock::Clock;
-use crate::config::{Settings, TlsListeners, token_command};
+use crate::config::{DEV_CERTIFICATE, Settings, TlsListeners, token_command};
 use crate::control::Control;
 use crate::random;
 use crate::shard::gateway::Gateway;
@@ -42,9 +42,13 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
         include_bytes!("demo/index.html"),
     ),
     ("/demo/chat.js", SCRIPT, include_bytes!("demo/chat.js")),
-    ("/demo/viewer.js", SCRIPT, include_bytes!("demo/viewer.js")),
     ("/demo/client.js", SCRIPT, include_bytes!("demo/client.js")),
     ("/demo/code.js", SCRIPT, include_bytes!("demo/code.js")),
+    ("/demo/dom.js", SCRIPT, include_bytes!("demo/dom.js")),
+    ("/demo/log.js", SCRIPT, include_bytes!("demo/log.js")),
+    ("/demo/room.js", SCRIPT, include_bytes!("demo/room.js")),
+    ("/demo/storm.js", SCRIPT, include_bytes!("demo/storm.js")),
+    ("/demo/viewer.js", SCRIPT, include_bytes!("demo/viewer.js")),
     (
         "/demo/chat.css",
         "text/css; charset=utf-8",
@@ -63,6 +67,8 @@ pub(super) struct Demo {
     token_life_seconds: AtomicU64,
     scheme: &'static str,
     data_dir: PathBuf,
+    // That of --tls, which nobody trusts yet.
+    certificate: Option<PathBuf>,
     room: OnceLock<Room>,
 }
 
@@ -96,6 +102,8 @@ impl Demo {
             token_life_seconds: AtomicU64::new(settings.token_life.as_secs()),
             scheme,
             data_dir: settings.data_dir.clone(),
+            certificate: (settings.mode.is_dev_with_tls())
+                .then(|| settings.data_dir.join(DEV_CERTIFICATE)),
             room: OnceLock::new(),
         }
     }
@@ -172,6 +180,7 @@ impl Demo {
             "room": room.arn,
             "control": room.control,
             "command": token_command(&self.data_dir),
+            "certificate": self.certificate,
             "key": room.key,
         });
         Ok(told.to_string())

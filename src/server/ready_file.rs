@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Ready, StartError};
-use crate::config::{DEV_KEY_ID, DEV_SECRET, Settings};
+use crate::config::{DEV_CERTIFICATE, DEV_KEY_ID, DEV_SECRET, Settings};
 use crate::control::arn::Account;
 use crate::durable::{self, Access, Survives};
 
@@ -80,7 +80,7 @@ impl ReadyFile {
     /// Writes it as a whole.
     pub(super) fn write(&self, ready: &Ready) -> Result<(), StartError> {
         let secure = |tls: bool| if tls { "s" } else { "" };
-        let certificate = self.data_dir.join("dev-cert.pem");
+        let certificate = self.data_dir.join(DEV_CERTIFICATE);
         let facts = ReadyFacts {
             format: FORMAT,
             pid: std::process::id(),

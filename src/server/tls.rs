@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use super::StartError;
 use super::certificate::Validity;
 use super::pem::{self, fault};
-use crate::config::{Mode, Settings, TlsFiles, TlsListeners};
+use crate::config::{DEV_CERTIFICATE, Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 use crate::exposition::{Exposition, Family};
 use crate::shard::handshake::HandshakeSettings;
@@ -116,7 +116,7 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     let certified = match (&settings.tls, settings.mode) {
         (Some(files), _) => pem::read(files, &provider)?,
         (None, Mode::Dev { tls: true, .. }) => {
-            self_signed(&settings.data_dir.join("dev-cert.pem"), &provider)?
+            self_signed(&settings.data_dir.join(DEV_CERTIFICATE), &provider)?
         }
         (None, Mode::Dev { tls: false, .. } | Mode::Serve) => return Ok(Listeners::default()),
     };

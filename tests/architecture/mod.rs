@@ -36,6 +36,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
                 "floor",
                 "idle",
                 "ingest",
+                "live",
                 "loopback",
                 "noisy_neighbour",
                 "plan",

@@ -15,13 +15,13 @@ export class Client {
   // RequestIds come back to everybody in the room: these are ours alone.
   #prefix = Math.random().toString(36).slice(2);
   #serial = 0;
-  // RequestId of each publish without an answer, and when it was sent.
+  // RequestId of each request without an answer: the request, and when it was sent.
   #asked = new Map();
 
   /**
    * `fetchTicket()` resolves to `{ token, url }` or throws, an error that is `final` if asking again is in vain.
-   * `told` has the functions `state(name, detail)`, `message(frame, roundTripMs?)`, `event(frame)` and
-   * `error(text)`.
+   * `told` has the functions `state(name, detail, waitMs?)`, `message(frame, roundTripMs?)`, `event(frame)` and
+   * `refused(frame, request?)`. The states are connecting, connected, waiting and closed.
    */
   constructor(fetchTicket, told) {
     this.#fetchTicket = fetchTicket;
@@ -30,7 +30,7 @@ export class Client {
 
   async connect() {
     this.#drop();
-    this.#told.state("connecting", "connecting");
+    this.#told.state("connecting", "Connecting…");
     const attempt = (this.#socket = {});
     let ticket;
     try {
@@ -48,16 +48,21 @@ export class Client {
     const ours = (handle) => (event) => this.#socket === socket && handle(event);
     socket.onopen = ours(() => {
       this.#retryMs = RETRY_MS_MIN;
-      this.#told.state("connected", "connected");
+      this.#told.state("connected", "Connected");
     });
     socket.onmessage = ours(({ data }) => this.#receive(JSON.parse(data)));
     socket.onclose = ours(({ code, reason, wasClean }) => {
       if (wasClean || code === 1000) {
-        this.#end(reason ? `disconnected: ${reason}` : "disconnected");
+        this.#end(reason ? `Disconnected: ${reason}` : "Disconnected");
       } else {
-        this.#retry("connection lost");
+        this.#retry("Connection lost.");
       }
     });
+  }
+
+  /** Ends the connection for good. */
+  leave() {
+    this.#drop();
   }
 
   say(content) {
@@ -74,7 +79,7 @@ export class Client {
 
   #publish(request) {
     const id = `${this.#prefix}-${++this.#serial}`;
-    this.#asked.set(id, performance.now());
+    this.#asked.set(id, { request, at: performance.now() });
     this.#socket.send(JSON.stringify({ ...request, RequestId: id }));
   }
 
@@ -82,11 +87,11 @@ export class Client {
     const asked = this.#asked.get(frame.RequestId);
     this.#asked.delete(frame.RequestId);
     if (frame.Type === "MESSAGE") {
-      this.#told.message(frame, asked && performance.now() - asked);
+      this.#told.message(frame, asked && performance.now() - asked.at);
     } else if (frame.Type === "EVENT") {
       this.#told.event(frame);
     } else if (frame.Type === "ERROR") {
-      this.#told.error(`${frame.ErrorMessage} (${frame.ErrorCode})`);
+      this.#told.refused(frame, asked?.request);
       if (frame.ErrorCode === 401) this.connect();
     }
   }
@@ -100,7 +105,7 @@ export class Client {
     this.#drop();
     const ms = this.#retryMs * (0.5 + Math.random());
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
-    this.#told.state("waiting", `${why}; again in ${(ms / 1000).toFixed(1)} s`);
+    this.#told.state("waiting", why, ms);
     this.#timer = setTimeout(() => this.connect(), ms);
   }
 

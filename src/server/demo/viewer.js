@@ -1,60 +1,101 @@
-// One viewer on a page. Text from outside is set with `textContent` only.
+// One viewer on a page: a form to join, the room's messages, and a line to say something.
 
 import { Client } from "/demo/client.js";
+import { h } from "/demo/dom.js";
+import { Log, avatar } from "/demo/log.js";
 
-const MESSAGES_KEPT = 500;
-const NEAR_END_PX = 40;
+// Of the room's longest message, from where on the characters are counted.
+const COUNTED_FROM = 0.8;
+const TICK_MS = 250;
 
-export const byId = (id) => document.getElementById(id);
-export const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
+/** What the room takes, as the server said last. */
+export const limits = { characters: 500, messages_per_second: 10 };
 
-/** What a token's page says; its refusals become errors with the server's text. */
-export async function ticket(query) {
-  const answer = await fetch(`/demo/token?${query}`);
-  if (!answer.ok) {
-    const text = (await answer.text()).trim();
-    throw Object.assign(new Error(text), { final: answer.status < 500 });
-  }
-  return answer.json();
-}
+const lengthOf = (text) => [...text].length;
 
-/**
- * A card with a form to join, the room's messages, and a line to say something; from the page's template `viewer`.
- * `values` fill the form; `ticket(viewer)` resolves to `{ token, url }`.
- */
 export class Viewer {
-  constructor(values, ticket) {
-    this.element = copyOf("viewer");
-    const part = (selector) => this.element.querySelector(selector);
-    [this.joinForm, this.go, this.sayForm] = [part(".join"), part(".go"), part(".say")];
-    [this.status, this.latency] = [part(".state"), part(".latency")];
-    [this.list, this.problem] = [part(".messages"), part(".problem")];
-    for (const [name, value] of Object.entries(values)) this.joinForm[name].value = value;
-    this.items = new Map();
+  /**
+   * `choice` is the form's second field: `{ name, label, value, options }`, the options by their values.
+   * `ticket(viewer)` resolves to `{ token, url }`.
+   */
+  constructor({ user, choice, ticket, leave }) {
     this.client = new Client(() => ticket(this), this);
+    this.log = new Log({
+      delete: (id) => this.client.delete(id, `removed by ${this.user}`),
+      kick: (name) => this.#kick(name),
+    });
+    this.choice = choice;
+    this.#build(user, leave);
     this.joinForm.addEventListener("submit", (event) => {
       event.preventDefault();
       this.join();
     });
     // The role is part of the token, the node of the address: a new one means a new connection.
-    for (const choice of this.joinForm.querySelectorAll("select")) {
-      choice.addEventListener("change", () => this.isConnected() && this.join());
-    }
+    this.joinForm[choice.name].addEventListener("change", () => this.isConnected() && this.join());
     this.sayForm.addEventListener("submit", (event) => {
       event.preventDefault();
-      const { content } = this.sayForm;
-      if (content.value === "") return;
-      this.problem.hidden = true;
-      this.client.say(content.value);
-      content.value = "";
+      this.say(this.sayForm.content.value);
     });
-    this.list.addEventListener("click", (event) => this.moderate(event.target));
+    this.sayForm.content.addEventListener("input", () => this.#count());
+  }
+
+  #build(user, leave) {
+    const { name, label, value, options } = this.choice;
+    const choices = Object.entries(options).map(([key, text]) => h("option", { value: key, selected: key === value }, text));
+    this.go = h("button", { class: "go primary" }, "Join");
+    this.joinForm = h(
+      "form",
+      { class: "join" },
+      h("label", {}, h("span", {}, "Name "), h("input", { name: "user", value: user, required: true, autocomplete: "off", autocapitalize: "off", spellcheck: "false" })),
+      h("label", {}, h("span", {}, `${label} `), h("select", { name }, ...choices)),
+      this.go,
+    );
+    this.name = h("span", { class: "name" });
+    this.badge = h("span", { class: "badge" });
+    this.who = h(
+      "div",
+      { class: "who" },
+      this.name,
+      this.badge,
+      h("button", { class: "change quiet", type: "button", click: () => this.#edit() }, "Change"),
+    );
+    if (leave) this.who.append(h("button", { class: "leave quiet", type: "button", click: () => leave(this) }, "Leave"));
+    this.status = h("span", { class: "state", "data-state": "idle", role: "status" }, "Not connected");
+    this.countdown = h("span", { class: "countdown", "aria-hidden": "true" });
+    this.now = h("button", { class: "now", type: "button", hidden: true, click: () => this.client.connect() }, "Try now");
+    this.latency = h("span", { class: "latency" });
+    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
+    this.counter = h("span", { class: "counter", hidden: true });
+    this.sayForm = h(
+      "form",
+      { class: "say" },
+      h("input", { name: "content", "aria-label": "Message", placeholder: "Say something", autocomplete: "off", disabled: true }),
+      this.counter,
+      h("button", { class: "primary", disabled: true }, "Send"),
+    );
+    this.question = h("dialog", { class: "question", "aria-label": "Kick yourself?" });
+    this.element = h(
+      "section",
+      { class: "viewer", "aria-label": "Viewer" },
+      this.joinForm,
+      this.who,
+      h("p", { class: "status" }, this.status, " ", this.countdown, " ", this.now, " ", this.latency),
+      h("div", { class: "room" }, this.log.element, this.log.empty, this.log.newer),
+      this.problem,
+      this.sayForm,
+      this.question,
+    );
   }
 
   join() {
     this.user = this.joinForm.user.value;
-    this.element.classList.toggle("moderator", this.joinForm.role?.value === "moderator");
-    this.problem.hidden = true;
+    const chosen = this.joinForm[this.choice.name].value;
+    this.element.classList.toggle("moderator", chosen === "moderator");
+    this.element.classList.remove("editing");
+    this.element.setAttribute("aria-label", `Viewer ${this.user}`);
+    this.name.replaceChildren(avatar(this.user), h("span", { title: this.user }, this.user));
+    this.badge.textContent = this.choice.options[chosen];
+    this.#settle();
     this.client.connect();
   }
 
@@ -62,77 +103,108 @@ export class Viewer {
     return this.status.dataset.state === "connected";
   }
 
-  moderate(button) {
-    const item = button.closest("li");
-    if (button.matches(".delete")) this.client.delete(item.dataset.id, `removed by ${this.user}`);
-    if (button.matches(".kick")) this.client.kick(item.dataset.user, `kicked by ${this.user}`);
+  say(text) {
+    if (text === "" || !this.isConnected()) return;
+    this.#settle();
+    this.client.say(text);
+    this.sayForm.content.value = "";
+    this.#count();
+  }
+
+  #edit() {
+    this.element.classList.add("editing");
+    this.joinForm.user.select();
+  }
+
+  /** What was refused is no longer the last word. */
+  #settle() {
+    this.problem.hidden = true;
+  }
+
+  #count() {
+    const length = lengthOf(this.sayForm.content.value);
+    this.counter.hidden = length < limits.characters * COUNTED_FROM;
+    this.counter.textContent = `${length} of ${limits.characters}`;
+    this.counter.classList.toggle("over", length > limits.characters);
+  }
+
+  #kick(name) {
+    const kick = () => this.client.kick(name, `kicked by ${this.user}`);
+    if (name !== this.user) return kick();
+    const close = (then) => () => {
+      this.question.close();
+      then?.();
+    };
+    this.question.replaceChildren(
+      h("p", {}, `${name} is you. Kick yourself? It ends your own session, here and in every tab.`),
+      h("button", { type: "button", autofocus: true, click: close() }, "Stay"),
+      " ",
+      h("button", { type: "button", class: "danger", click: close(kick) }, "Kick me"),
+    );
+    this.question.showModal();
   }
 
   // -- what the client tells --
 
-  state(name, detail) {
+  state(name, detail, waitMs) {
     this.status.dataset.state = name;
     this.status.textContent = detail;
     const connected = name === "connected";
     for (const field of this.sayForm.elements) field.disabled = !connected;
     this.go.textContent = { connected: "Rejoin", closed: "Join again" }[name] ?? "Join";
     this.element.classList.toggle("connected", connected);
+    this.element.classList.toggle("joined", name !== "closed");
+    if (!connected) this.latency.textContent = "";
+    this.#countDown(waitMs);
     if (connected && this.element.contains(document.activeElement)) this.sayForm.content.focus();
   }
 
+  #countDown(waitMs) {
+    clearInterval(this.ticking);
+    this.now.hidden = waitMs === undefined;
+    this.countdown.textContent = "";
+    if (waitMs === undefined) return;
+    const at = performance.now() + waitMs;
+    const tick = () => {
+      const seconds = Math.ceil((at - performance.now()) / 1000);
+      this.countdown.textContent = `Trying again in ${Math.max(1, seconds)} s.`;
+    };
+    tick();
+    this.ticking = setInterval(tick, TICK_MS);
+  }
+
   message(frame, roundTripMs) {
-    if (this.items.has(frame.Id)) return;
-    const item = copyOf("message");
-    const user = frame.Sender.UserId;
-    item.dataset.id = frame.Id;
-    item.dataset.user = user;
-    item.classList.toggle("own", user === this.user);
-    item.querySelector(".sender").textContent = user;
-    item.querySelector(".content").textContent = frame.Content;
-    const time = item.querySelector("time");
-    time.dateTime = frame.SendTime;
-    time.textContent = new Date(frame.SendTime).toLocaleTimeString();
-    this.items.set(frame.Id, item);
-    this.append(item);
-    if (roundTripMs !== undefined) {
-      this.latency.textContent = `own message back in ${roundTripMs.toFixed(1)} ms`;
-    }
+    this.log.message(frame, frame.Sender.UserId === this.user);
+    if (roundTripMs === undefined) return;
+    this.latency.textContent = `own message back in ${roundTripMs.toFixed(1)} ms`;
   }
 
-  event(frame) {
-    const { EventName: name, Attributes: attributes } = frame;
+  event({ EventName: name, Attributes: attributes }) {
     if (name === "aws:DELETE_MESSAGE") {
-      const item = this.items.get(attributes.MessageID);
-      if (!item) return;
-      item.classList.add("deleted");
-      item.querySelector(".content").textContent = attributes.Reason || "deleted";
-      item.querySelector(".tools").remove();
+      this.log.remove(attributes.MessageID, attributes.Reason);
+    } else if (name === "aws:DISCONNECT_USER") {
+      this.log.note(`${attributes.UserId} was disconnected: ${attributes.Reason}`);
     } else {
-      const text =
-        name === "aws:DISCONNECT_USER"
-          ? `${attributes.UserId} was disconnected: ${attributes.Reason}`
-          : `${name} ${JSON.stringify(attributes ?? {})}`;
-      const item = document.createElement("li");
-      item.className = "note";
-      item.textContent = text;
-      this.append(item);
+      this.log.note(`${name} ${JSON.stringify(attributes ?? {})}`);
     }
   }
 
-  error(text) {
-    this.problem.textContent = text;
+  refused({ ErrorCode: code, ErrorMessage: message }, request) {
+    this.problem.textContent = this.#why(code, message, request);
     this.problem.hidden = false;
+    // Nothing that was written is lost; what was written since stands behind it.
+    const { content } = this.sayForm;
+    if (request?.Content) content.value = [request.Content, content.value].filter(Boolean).join(" ");
+    this.#count();
   }
 
-  append(item) {
-    const { list } = this;
-    const follow = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END_PX;
-    list.append(item);
-    if (list.childElementCount > MESSAGES_KEPT) {
-      const oldest = list.firstElementChild;
-      this.items.delete(oldest.dataset.id);
-      oldest.remove();
-    }
-    if (follow) list.scrollTop = list.scrollHeight;
+  #why(code, message, request) {
+    const said = `The server says: ${message} (${code}).`;
+    const length = lengthOf(request?.Content ?? "");
+    if (code === 400 && length > limits.characters) return `Too long: ${length} of ${limits.characters} characters. ${said}`;
+    if (code === 429) return `Too fast: this room takes ${limits.messages_per_second} messages a second, all viewers together. ${said}`;
+    if (code === 403) return `Not allowed in this role. ${said}`;
+    if (code === 406) return `Refused by the room's review handler. ${said}`;
+    return said;
   }
 }

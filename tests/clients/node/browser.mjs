@@ -2,7 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 
@@ -14,6 +15,7 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-s
 // Chromium's first start on a loaded machine reads 300 MB.
 const START_MS_MAX = 60_000;
 const WAIT_MS = 60_000;
+const KEY_CODES = { Tab: 9, Enter: 13, End: 35, Home: 36, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40 };
 
 function executable() {
   if (process.env.UPROAR_CHROMIUM) return process.env.UPROAR_CHROMIUM;
@@ -149,12 +151,35 @@ class Page {
     }
   }
 
-  /** PNG bytes of what a window of this size shows. */
-  async picture(width, height, dark = false) {
+  /** Presses a key where the focus is, as a person does. */
+  async key(name, text = undefined) {
+    for (const type of ["keyDown", "keyUp"]) {
+      const pressed = { type, key: name, code: name, windowsVirtualKeyCode: KEY_CODES[name] };
+      await this.ask("Input.dispatchKeyEvent", type === "keyDown" && text ? { ...pressed, text } : pressed);
+    }
+  }
+
+  /** What axe-core finds wrong: rule, and the elements. */
+  async accessibility() {
+    const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+    await this.ask("Runtime.evaluate", { expression: axe });
+    return this.run(async () => {
+      const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+      return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 120)).join(" | ")}`);
+    });
+  }
+
+  /** A window of this size, in this scheme. */
+  async resize(width, height, dark = false) {
     const scheme = { name: "prefers-color-scheme", value: dark ? "dark" : "light" };
     await this.ask("Emulation.setEmulatedMedia", { features: [scheme] });
     const size = { width, height, deviceScaleFactor: 1, mobile: width < 600 };
     await this.ask("Emulation.setDeviceMetricsOverride", size);
+  }
+
+  /** PNG bytes of what a window of this size shows. */
+  async picture(width, height, dark = false) {
+    await this.resize(width, height, dark);
     return Buffer.from((await this.ask("Page.captureScreenshot", { format: "png" })).data, "base64");
   }
 }

@@ -19,6 +19,9 @@ pub(super) struct Heard {
     dropped: u64,
     /// Of messages of this crowd, in microseconds from when they were said.
     ages: Histogram<u64>,
+    /// Deliveries, messages and seconds of the telling before: at few messages a second, one telling alone would be
+    /// two of them or three.
+    before: [f64; 3],
     /// Ever.
     refused: u64,
     delivered: u64,
@@ -34,6 +37,7 @@ impl Heard {
             bytes: 0,
             dropped: 0,
             ages: histogram(),
+            before: [0.0; 3],
             refused: 0,
             delivered: 0,
             frame_bytes: FRAME_BYTES,
@@ -63,7 +67,7 @@ impl Heard {
         self.since.elapsed() >= TELL
     }
 
-    /// The figures since the last call. All viewers of a room get the same bytes, so those that were not read are
+    /// The figures since the last call, but rates since the one before. All viewers of a room get the same bytes, so those that were not read are
     /// counted by the mean length of those that were.
     pub(super) fn take(&mut self, talkers: usize) -> Value {
         let seconds = self.since.elapsed().as_secs_f64();
@@ -75,9 +79,13 @@ impl Heard {
         let age = |quantile| {
             (!self.ages.is_empty()).then(|| self.ages.value_at_quantile(quantile) as f64 / 1000.0)
         };
+        let messages = self.frames as f64 / talkers.max(1) as f64;
+        let now = [deliveries, messages, seconds];
+        let before = std::mem::replace(&mut self.before, now);
+        let per_second = |at: usize| (now[at] + before[at]) / (now[2] + before[2]);
         let told = json!({
-            "messages_per_second": self.frames as f64 / talkers.max(1) as f64 / seconds,
-            "deliveries_per_second": (deliveries / seconds).round(),
+            "messages_per_second": per_second(1),
+            "deliveries_per_second": per_second(0).round(),
             "p50_ms": age(0.5),
             "p99_ms": age(0.99),
             "delivered": self.delivered,
@@ -132,6 +140,7 @@ mod tests {
             (&told["delivered"], &told["p50_ms"]),
             (&json!(5), &json!(null))
         );
+        let told = heard.take(2);
         assert_eq!(told["deliveries_per_second"], json!(0.0));
     }
 }

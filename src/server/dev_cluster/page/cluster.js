@@ -1,18 +1,24 @@
 // The page of `uproar dev --cluster`: processes above, one viewer for each node below.
 
-import { Viewer, byId, copyOf, ticket } from "/demo/viewer.js";
+import { ask, byId, copyOf, count } from "/demo/dom.js";
+import { Viewer } from "/demo/viewer.js";
 
 const STATE_MS = 500;
 const TALK_MS = 250;
 const NAMES = ["ann", "bob", "eve"];
 const NODES = NAMES.length;
+const OPTIONS = { 1: "node-1", 2: "node-2", 3: "node-3" };
 
 /** Process id of each node that runs, by its number. */
 let running = new Map();
 
 class Member extends Viewer {
   constructor(number) {
-    super({ user: NAMES[number - 1], node: String(number) }, (viewer) => viewer.ticket());
+    super({
+      user: NAMES[number - 1],
+      choice: { name: "node", label: "Node", value: String(number), options: OPTIONS },
+      ticket: (viewer) => viewer.ticket(),
+    });
     // Nodes to leave out: attempts since the last connection.
     this.tries = 0;
     this.heard = null;
@@ -26,16 +32,17 @@ class Member extends Viewer {
     const usable = all.filter((number) => running.has(number));
     const nodes = usable.length > 0 ? usable : all;
     this.node = nodes[this.tries++ % nodes.length];
-    const answer = await ticket(`node=${this.node}&user=${encodeURIComponent(this.user)}`);
+    const answer = await ask(`/demo/token?node=${this.node}&user=${encodeURIComponent(this.user)}`);
     return { ...answer, url: `ws://127.0.0.1:${8080 + 100 * (this.node - 1)}` };
   }
 
-  state(name, detail) {
+  state(name, detail, waitMs) {
     const connected = name === "connected";
-    super.state(name, connected ? `connected to node-${this.node}` : detail);
+    super.state(name, connected ? `connected to node-${this.node}` : detail, waitMs);
     if (connected) {
       this.tries = 0;
       this.joinForm.node.value = String(this.node);
+      this.badge.textContent = OPTIONS[this.node];
     }
     // Silence counts for whoever stays connected: the others' node is gone.
     this.heard = null;
@@ -77,8 +84,6 @@ async function give(order, name, element) {
   problem.textContent = answer.ok ? "" : (await answer.text()).trim();
   await refresh();
 }
-
-const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
 
 function facts(process, node, broker) {
   if (process.pid === null) return "does not run";
@@ -134,7 +139,7 @@ function talk() {
   if (viewer.isConnected()) viewer.client.say(String(said));
 }
 
-for (const viewer of viewers) byId("chat").append(viewer.element);
+for (const viewer of viewers) byId("viewers").append(viewer.element);
 await refresh();
 for (const viewer of viewers) viewer.join();
 setInterval(refresh, STATE_MS);
