@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import botocore.session
 import pytest
 
 from doc_pages import CODE, Machine, blocks, pages
-from uproar import REPOSITORY
+from uproar import BINARY, REPOSITORY
 
 FOLLOWED = {"run", "serves", "file", "config"}
 
@@ -94,3 +95,32 @@ def test_the_pictures_figures_are_measured_ones():
     results = (REPOSITORY / "docs" / "results" / "2026-11.md").read_text()
     assert len(figures) == 11
     assert [figure for figure in figures if not re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d,])", results)] == []
+
+
+def test_each_command_that_a_page_names_exists(tmp_path: Path):
+    """Goal: also what is only mentioned, or shown and not run, is a command with that flag. Method: each piece of code that begins
+    with `uproar`, against the manual that the program writes."""
+    subprocess.run([BINARY, "man", tmp_path], check=True, timeout=60)
+    manual = {path.stem: path.read_text().replace("\\-", "-") for path in tmp_path.iterdir()}
+    seen, wrong = 0, []
+    for page in [*pages(), *(REPOSITORY / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"))]:
+        text = page.read_text()
+        fenced = re.findall(r"(?m)^```.*\n((?:.*\n)*?)```$", text)
+        lines = [line for block in fenced for line in block.replace("\\\n", " ").splitlines()]
+        spans = re.findall(r"`([^`\n]+)`", re.sub(r"(?m)^```.*\n(?:.*\n)*?```$", "", text))
+        for code in lines + spans:
+            # What follows a comment, another command or `--` is not the command's.
+            found = re.match(r"(?:sudo )?(?:-u uproar )?uproar ([a-z][^#|;&]*)", re.sub(r"\$\(.*?\)", "X", code))
+            if not found:
+                continue
+            seen += 1
+            words = re.split(r" -- ", found[1])[0].split()
+            name = "uproar"
+            while words and f"{name}-{words[0]}" in manual:
+                name += f"-{words.pop(0)}"
+            flags = {flag for word in words for flag in re.findall(r"^\[?(--[a-z][a-z-]*)", word)}
+            unknown = sorted(flag for flag in flags if not re.search(rf"{flag}(?![a-z-])", manual[name]))
+            if unknown or name == "uproar" and found[1].split()[0] != "help":
+                wrong.append(f"{page.name}: {code}: {unknown or 'no such command'}")
+    assert seen > 100, f"only {seen} commands were found"
+    assert not wrong, "\n".join(wrong)
