@@ -1,6 +1,7 @@
-//! Tells the program which commit it is built from: `UPROAR_COMMIT`, "unknown" outside a checkout.
+//! Tells the program what it is built from: `UPROAR_COMMIT`, "unknown" outside a checkout,
+//! `UPROAR_FEATURES` and `UPROAR_TARGET`.
 //!
-//! Release builds only: in others each commit would compile everything anew.
+//! The commit in release builds only: in others each commit would compile everything anew.
 #![allow(
     clippy::print_stdout,
     reason = "this is how a build script speaks to cargo"
@@ -15,6 +16,24 @@ fn main() {
     let commit = is_release.then(commit).flatten();
     let commit = commit.unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=UPROAR_COMMIT={commit}");
+    println!("cargo:rustc-env=UPROAR_FEATURES={}", features());
+    // Says which C library, too. Cargo sets it for each build script.
+    let target = std::env::var("TARGET").unwrap_or_default();
+    println!("cargo:rustc-env=UPROAR_TARGET={target}");
+}
+
+/// The features that are switched on, with commas; "none" if none is.
+fn features() -> String {
+    let names = std::env::vars().filter_map(|(name, _)| {
+        let feature = name.strip_prefix("CARGO_FEATURE_")?;
+        (feature != "DEFAULT").then(|| feature.to_lowercase().replace('_', "-"))
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(",")
 }
 
 /// The commit, with `-dirty` behind it if what is compiled is not what was committed.

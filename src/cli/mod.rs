@@ -37,12 +37,15 @@ use crate::logging;
 use crate::random;
 use crate::server::{self, ChosenIo, Ended};
 
-/// The version and commit of this build.
+/// The version, commit, features and target of this build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",
     env!("UPROAR_COMMIT"),
-    ")"
+    "), features ",
+    env!("UPROAR_FEATURES"),
+    ", ",
+    env!("UPROAR_TARGET"),
 );
 
 /// Self-hosted chat server for crowds, wire-compatible with Amazon IVS Chat.

@@ -57,6 +57,8 @@ impl ProcessMetrics {
                     "release"
                 },
             ),
+            ("features", env!("UPROAR_FEATURES")),
+            ("target", env!("UPROAR_TARGET")),
         ];
         page.family(&BUILD).add(&build, 1);
         page.family(&IO).add(&[("backend", self.io.name())], 1);

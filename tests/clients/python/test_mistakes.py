@@ -144,18 +144,23 @@ def test_plain_http_is_counted_and_said(secure):
 
 def test_the_program_says_which_it_is():
     version = uproar("--version").stdout
-    shown = re.fullmatch(r"uproar (\d+\.\d+\.\d+) \(commit (unknown|[0-9a-f]{12,}(?:-dirty)?)\)\n", version)
+    shown = re.fullmatch(
+        r"uproar (\d+\.\d+\.\d+) \(commit (unknown|[0-9a-f]{12,}(?:-dirty)?)\), features ([a-z,-]+), (\S+-linux-\w+)\n",
+        version,
+    )
     assert shown, version
     assert uproar("version").stdout == version
     with Server() as server:
         lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
         (start,) = [line for line in lines if line["message"] == "starting"]
-        assert (start["version"], start["commit"]) == shown.groups()
+        assert (start["version"], start["commit"]) == shown.groups()[:2]
         assert start["pid"] == server.process.pid and start["shards"] == 2
         assert start["cores"] == len(os.sched_getaffinity(0))
         assert start["data_dir"] == str(server.data_dir)
         labels = f'version="{shown.group(1)}",commit="{shown.group(2)}"'
-        assert f"uproar_build_info{{{labels}" in server.metrics()
+        (build,) = [line for line in server.metrics().splitlines() if line.startswith("uproar_build_info{")]
+        assert build.startswith(f"uproar_build_info{{{labels}")
+        assert f'features="{shown.group(3)}",target="{shown.group(4)}"' in build
 
 
 def test_the_unit_does_not_restart_what_cannot_start():
