@@ -102,7 +102,7 @@ pub fn local(
     let text = file.map(file::read).transpose()?;
     let file = file.zip(text.as_deref());
     let (raw, sources) = layers::merge(Mode::Serve, file, environment, &Flags::default())?;
-    resolve::local(raw, &sources)
+    resolve::local(raw, &sources, file.is_some())
 }
 
 /// Variables of this process. `std::env::vars` would panic at any that is not UTF-8; invalid parts become U+FFFD.

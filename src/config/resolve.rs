@@ -136,10 +136,11 @@ fn log_filter(filter: &str, check: &Check<'_>) -> Result<(), ConfigError> {
     )
 }
 
-/// The settings that commands beside the server need; the rest may be wrong or missing.
-pub(super) fn local(raw: Raw, sources: &Sources) -> Result<Local, ConfigError> {
+/// The settings that commands beside the server need; the rest may be wrong or missing. Whoever names a file means the
+/// server that is started with it, and its directory is the default if the file has none.
+pub(super) fn local(raw: Raw, sources: &Sources, has_file: bool) -> Result<Local, ConfigError> {
     let check = Check(sources);
-    let given = sources.of("server.data_dir") != Source::Default;
+    let given = has_file || sources.of("server.data_dir") != Source::Default;
     let token_life = token_life(raw.tokens.life_minutes, &check)?;
     Ok(Local {
         data_dir: given.then_some(raw.server.data_dir),

@@ -417,3 +417,20 @@ fn mistakes_are_named() {
         assert!(error.contains(expected), "{name}: {error}");
     }
 }
+
+/// Goal: a command that is given the server's file finds that server's directory, also where the file leaves it at the
+/// default; a command that is given nothing finds that of `uproar dev`.
+#[test]
+fn a_command_with_a_file_means_the_server_of_that_file() {
+    let scratch = crate::durable::faults::Scratch::new();
+    let file = scratch.0.join("uproar.toml");
+    std::fs::write(&file, "[server]\nshards = 1\n").expect("writes");
+    let data_dir = |file: Option<&Path>| local(file, std::iter::empty()).expect("valid").data_dir;
+    assert_eq!(
+        data_dir(Some(&file)),
+        Some(PathBuf::from("/var/lib/uproar"))
+    );
+    std::fs::write(&file, "[server]\ndata_dir = \"/srv/chat\"\n").expect("writes");
+    assert_eq!(data_dir(Some(&file)), Some(PathBuf::from("/srv/chat")));
+    assert_eq!(data_dir(None), None);
+}
