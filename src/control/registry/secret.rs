@@ -16,6 +16,8 @@ use uproar_proto::base::limits::CLUSTER_SECRET_BYTES;
 const NONCE_BYTES: usize = 12;
 /// Mode bits that grant access to group and others.
 const OTHERS: u32 = 0o077;
+/// The same where the group may read: a secret that Kubernetes mounts is root's, and the pod's group reads it.
+const OTHERS_BUT_READING_GROUP: u32 = 0o037;
 
 /// Why the secret cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +35,8 @@ pub enum SecretError {
     },
     /// Others could read it.
     #[error(
-        "cluster.secret_file {path} has mode {mode:04o}: others may read it; it must be 0600. If anybody has, run \
-         `uproar token rotate-key` and replace the access keys"
+        "cluster.secret_file {path} has mode {mode:04o}: others may read it; it must be 0600, or 0640 and root's. If \
+         anybody has, run `uproar token rotate-key` and replace the access keys"
     )]
     Open {
         /// The file.
@@ -75,8 +77,9 @@ impl ClusterSecret {
             path: path.to_owned(),
             cause,
         };
-        let mode = fs::metadata(path).map_err(io)?.mode() & 0o7777;
-        if mode & OTHERS != 0 {
+        let metadata = fs::metadata(path).map_err(io)?;
+        let mode = metadata.mode() & 0o7777;
+        if mode & forbidden(metadata.uid(), rustix::process::geteuid().as_raw()) != 0 {
             let path = path.to_owned();
             return Err(SecretError::Open { path, mode });
         }
@@ -140,6 +143,15 @@ impl ClusterSecret {
     }
 }
 
+/// The mode bits that a file of this owner must not have when a process of this user reads it.
+fn forbidden(owner: u32, reader: u32) -> u32 {
+    if owner == 0 && reader != 0 {
+        OTHERS_BUT_READING_GROUP
+    } else {
+        OTHERS
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -187,5 +199,21 @@ mod tests {
         fs::write(&path, [1; 31]).expect("writes");
         let short = ClusterSecret::read(&path).expect_err("short").to_string();
         assert!(short.contains("31 bytes"), "{short}");
+    }
+    /// Goal: what Kubernetes mounts is taken, and nothing that a stranger or another member of one's own group reads.
+    #[test]
+    fn a_group_may_read_what_is_roots_and_no_more() {
+        for (owner, reader, mode, is_private) in [
+            (0, 65532, 0o440, true),
+            (0, 65532, 0o640, true),
+            (0, 65532, 0o660, false),
+            (0, 65532, 0o444, false),
+            (65532, 65532, 0o400, true),
+            (65532, 65532, 0o440, false),
+            (0, 0, 0o440, false),
+        ] {
+            let is_allowed = mode & forbidden(owner, reader) == 0;
+            assert_eq!(is_allowed, is_private, "{owner} {reader} {mode:o}");
+        }
     }
 }
