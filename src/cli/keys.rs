@@ -39,7 +39,8 @@ pub(super) enum KeysCommand {
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("rights").required(true).multiple(true)))]
 pub(super) struct Create {
-    /// For whom: admin every operation; mint CreateChatToken only; moderate SendEvent, DeleteMessage, DisconnectUser
+    /// For whom: admin every operation; mint CreateChatToken only; moderate SendEvent, DeleteMessage, DisconnectUser;
+    /// observe what the operator's page shows; operate all that can be done on it
     #[arg(long, value_enum, group = "rights")]
     role: Option<Role>,
     /// An operation it may call, beside those of its role; repeat for more
@@ -60,7 +61,41 @@ enum Role {
     Admin,
     Mint,
     Moderate,
+    Observe,
+    Operate,
 }
+
+/// What the operator's page shows: it changes nothing.
+const OBSERVE: &[Operation] = &[
+    Operation::GetStats,
+    Operation::GetHistory,
+    Operation::GetServer,
+    Operation::FindRooms,
+    Operation::DescribeRoom,
+    Operation::TailRoom,
+    Operation::ListLoggingConfigurations,
+];
+
+/// Everything that can be done on it.
+const OPERATE: &[Operation] = &[
+    Operation::GetStats,
+    Operation::GetHistory,
+    Operation::GetServer,
+    Operation::FindRooms,
+    Operation::DescribeRoom,
+    Operation::TailRoom,
+    Operation::ListLoggingConfigurations,
+    Operation::DrainServer,
+    Operation::CancelDrain,
+    Operation::ReloadServer,
+    Operation::UpgradeServer,
+    Operation::CreateRoom,
+    Operation::UpdateRoom,
+    Operation::DeleteRoom,
+    Operation::SendEvent,
+    Operation::DeleteMessage,
+    Operation::DisconnectUser,
+];
 
 impl Role {
     fn operations(self) -> &'static [Operation] {
@@ -72,6 +107,8 @@ impl Role {
                 Operation::DeleteMessage,
                 Operation::DisconnectUser,
             ],
+            Self::Observe => OBSERVE,
+            Self::Operate => OPERATE,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::place::Place;
 use crate::server::{JoinOrder, Order, ask_to_join};
 use uproar_proto::base::limits::ADMIN_MEMBER_FRAME_BYTES_MAX;
-use uproar_proto::ws::client::masked_frame;
+use uproar_proto::ws::client::{first_frame, masked_frame};
 
 /// The end of a request's and an answer's head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -85,7 +85,9 @@ impl Member {
     /// Waits for the next text or for the end; answers pings meanwhile.
     pub(super) fn hear(&mut self) -> io::Result<Heard> {
         loop {
-            let Some((opcode, start, end)) = frame(&self.received)? else {
+            let frame = first_frame(&self.received, ADMIN_MEMBER_FRAME_BYTES_MAX);
+            let frame = frame.map_err(io::Error::other)?;
+            let Some((opcode, start, end)) = frame else {
                 self.receive()?;
                 continue;
             };
@@ -126,61 +128,9 @@ impl Member {
     }
 }
 
-/// The first frame of some bytes, if it is whole: its opcode, and where its payload begins and ends.
-fn frame(bytes: &[u8]) -> io::Result<Option<(u8, usize, usize)>> {
-    let [first, second, rest @ ..] = bytes else {
-        return Ok(None);
-    };
-    let (start, len) = match (second & 0x7F, rest) {
-        (126, [a, b, ..]) => (4, u64::from(u16::from_be_bytes([*a, *b]))),
-        (127, rest) => match rest.first_chunk() {
-            Some(len) => (10, u64::from_be_bytes(*len)),
-            None => return Ok(None),
-        },
-        (126, _) => return Ok(None),
-        (len, _) => (2, u64::from(len)),
-    };
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    if len > ADMIN_MEMBER_FRAME_BYTES_MAX || second & 0x80 != 0 || first & FINAL == 0 {
-        let what = "a frame that no server of ours sends; is it of another version?";
-        return Err(io::Error::other(what));
-    }
-    let end = start + len;
-    Ok((bytes.len() >= end).then_some((first & 0xF, start, end)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Goal: each form of a length is read, a frame that is not whole is waited for, one that no server sends is
-    /// refused. Method: frames of the server's own encoder at the limits of the three forms, cut at every byte of
-    /// their head.
-    #[test]
-    fn frames_are_read_as_the_server_writes_them() {
-        for len in [0, 1, 125, 126, 65_535, 65_536] {
-            let payload = vec![b'x'; len];
-            let mut out = bytes::BytesMut::new();
-            uproar_proto::ws::message(&mut out, true, &payload);
-            let whole = out.len();
-            let read = frame(&out).expect("a frame").expect("a whole one");
-            assert_eq!(read, (TEXT, whole - len, whole));
-            for cut in 0..(whole - len).max(1) {
-                assert_eq!(
-                    frame(&out[..cut]).expect("its beginning"),
-                    None,
-                    "{len} at {cut}"
-                );
-            }
-        }
-        for wrong in [
-            &[0x81, 0x80][..],
-            &[0x01, 0x00],
-            &[0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0],
-        ] {
-            assert!(frame(wrong).is_err(), "{wrong:?}");
-        }
-    }
 
     /// Goal: a member that is refused says why. Method: the server's end of a pair writes a refusal and ends.
     #[test]

@@ -151,6 +151,7 @@ impl ListCommand {
             count: (!is_page).then_some(self.count),
             token: None,
             name: self.name.clone(),
+            text: None,
         };
         loop {
             let told = order(&self.place, &Order::Rooms(wanted.clone()))?;

@@ -60,6 +60,7 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
             forwarded_header: Forwarded::XForwardedFor,
             address_connections_percent: CONTROL_ADDRESS_PERCENT,
             metrics_rooms: 0,
+            console: true,
         },
         tls: Tls::default(),
         quotas: Quotas {

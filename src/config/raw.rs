@@ -91,6 +91,7 @@ pub(super) struct Control {
     pub(super) forwarded_header: Forwarded,
     pub(super) address_connections_percent: u32,
     pub(super) metrics_rooms: usize,
+    pub(super) console: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -34,6 +34,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("control.forwarded_header", Live),
     ("control.address_connections_percent", Live),
     ("control.metrics_rooms", Live),
+    ("control.console", Upgrade),
     ("keys", Live),
     ("tls.listeners", Live),
     ("tls.certificate", Live),

@@ -51,6 +51,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         accept: admission::messaging(&raw.messaging, &check)?,
         control_admission: admission::control(&raw.control, &check)?,
         metrics_rooms: admission::metrics_rooms(&raw.control, &check)?,
+        console: raw.control.console,
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_is_own: false,
         take_over: None,

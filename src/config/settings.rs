@@ -45,6 +45,8 @@ pub struct Settings {
     pub control_admission: ControlAdmissionSettings,
     /// Rooms that `/metrics` names by each figure; 0: none.
     pub metrics_rooms: usize,
+    /// Whether the control listener has the operator's page and its API.
+    pub console: bool,
     /// Data directory.
     pub data_dir: PathBuf,
     /// Whether the data directory is dev's own, emptied at each start.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde_json::{Value, json};
 
 use super::arn::resource_id;
+use super::server_order::OrderFault;
 use uproar_proto::sigv4::SignatureFault;
 
 /// One failed field.
@@ -70,8 +71,16 @@ pub enum Fault {
     Late,
     /// 503: too many calls wait already; this one was not started.
     Busy,
+    /// An order about the whole server that was not done.
+    Order(OrderFault),
     /// 500; the cause was logged.
     Internal,
+}
+
+impl From<OrderFault> for Fault {
+    fn from(fault: OrderFault) -> Self {
+        Self::Order(fault)
+    }
 }
 
 impl From<SignatureFault> for Fault {
@@ -79,6 +88,8 @@ impl From<SignatureFault> for Fault {
         Self::Signature(fault)
     }
 }
+
+const LATE: &str = "The server did not finish this call in time. It may still take effect: check before you repeat it";
 
 impl Fault {
     /// One wrong field; the message continues its name.
@@ -126,6 +137,7 @@ impl Fault {
             Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
             Self::Throttled { .. } => ("ThrottlingException", 429),
             Self::Late | Self::Busy => ("ServiceUnavailableException", 503),
+            Self::Order(fault) => fault.kind(),
             Self::Internal => ("InternalServerException", 500),
         }
     }
@@ -198,9 +210,9 @@ impl Fault {
                 "resourceType": "ROOM",
                 "limit": limit,
             }),
-            Self::Late => json!({"message":
-                "The server did not finish this call in time. It may still take effect: check before you repeat it"}),
+            Self::Late => json!({ "message": LATE }),
             Self::Busy => json!({"message": "Too many calls wait for an answer; retry later"}),
+            Self::Order(fault) => json!({"message": fault.message(), "reason": "OTHER"}),
             Self::Internal => json!({"message": "Internal server error"}),
         }
     }

@@ -2,8 +2,10 @@
 //! request log.
 
 mod answer;
+mod body;
 mod calls;
 mod connection;
+mod console;
 mod emulate;
 mod exchange;
 mod guarded;
@@ -14,4 +16,5 @@ mod requests;
 mod response;
 mod rooms;
 mod stream;
+mod tail;
 mod unread;

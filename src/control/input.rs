@@ -14,6 +14,7 @@ use json::Json;
 use pattern::Pattern;
 
 use super::fault::{Fault, FieldFault};
+use crate::logging::bounded;
 use uproar_proto::base::limits::ATTRIBUTES_BYTES_MAX;
 
 /// A JSON object being read. `null` is the same as absent; unknown members are ignored.
@@ -97,6 +98,15 @@ impl Input {
             return None;
         }
         integer
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
+        let value = self.take(name)?.as_bool();
+        if value.is_none() {
+            self.fault(name, "must be true or false");
+        }
+        value
     }
 
     /// A map of strings; bounds the code points of each key and value, the number of pairs and
@@ -221,6 +231,18 @@ impl Input {
         } else {
             Err(Fault::Fields(self.faults))
         }
+    }
+
+    /// Like [`Input::finish`], and refuses members that nobody has read: of an act on a whole server a misspelt
+    /// member must not be left out.
+    pub(super) fn finish_known(mut self) -> Result<(), Fault> {
+        let unread = std::mem::take(&mut self.members);
+        for (name, value) in &unread {
+            if !value.is_null() {
+                self.fault(&bounded(name), "is unknown here");
+            }
+        }
+        self.finish()
     }
 
     /// Like [`Input::finish`], with a required member.

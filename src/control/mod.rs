@@ -22,6 +22,7 @@ pub mod record_cache;
 pub mod registry;
 mod reset;
 pub mod review;
+mod server_order;
 mod state;
 pub mod store;
 pub mod throttle;
@@ -37,6 +38,7 @@ pub use copies::KeyPlaces;
 pub use emulator::{Emulator, Rekey};
 pub use operator::{CallFault, NoRoom};
 pub use pause::{PauseError, Paused};
+pub use server_order::{OrderFault, ServerOrder, ServerOrders};
 pub use state::{Control, ControlChange, ControlSettings, Metrics};
 
 use operation::Operation;

@@ -9,7 +9,9 @@ mod messages;
 pub(super) mod request;
 mod resource;
 pub mod rooms;
+mod server;
 mod tags;
+pub(super) mod tail;
 pub(super) mod tokens;
 
 use std::rc::Rc;
@@ -53,6 +55,14 @@ pub(super) async fn call(control: &Rc<Control>, request: Request) -> Result<Answ
     })
 }
 
+/// Begins to listen to a room, on an authenticated call.
+pub(super) async fn tail(control: &Rc<Control>, request: Request) -> Result<tail::Tail, Fault> {
+    let operation = request.operation;
+    let call = authorize::authorize(request)?;
+    control.charge(operation).await?;
+    tail::open(control, call).await
+}
+
 async fn dispatch(
     control: &Control,
     operation: Operation,
@@ -77,5 +87,16 @@ async fn dispatch(
         O::ListTagsForResource => tags::list(control, call).await,
         O::TagResource => tags::tag(control, call).await,
         O::UntagResource => tags::untag(control, call).await,
+        // Its answer has no end: see `tail`.
+        O::TailRoom => Err(Fault::UnknownOperation),
+        O::GetStats
+        | O::GetHistory
+        | O::GetServer
+        | O::FindRooms
+        | O::DescribeRoom
+        | O::DrainServer
+        | O::CancelDrain
+        | O::ReloadServer
+        | O::UpgradeServer => server::dispatch(control, operation, call).await,
     }
 }

@@ -1,5 +1,5 @@
 //! The operations of the API: one table of names, routes, resources and rates. Access keys, rate
-//! limits and handlers refer to it.
+//! limits and handlers refer to it. Those under `/uproar/v1/` are our own, for a server's operator.
 
 use hyper::Method;
 
@@ -15,6 +15,9 @@ pub(super) enum ResourceLocation {
     /// The rest of the path, with or without escapes.
     Path,
 }
+
+/// Prefix of the operations that the managed service does not have.
+const OWN_PATH: &str = "/uproar/v1/";
 
 /// Prefix of a resource's ARN in the path of the tag operations.
 pub(super) const TAGS_PATH: &str = "/tags/";
@@ -52,7 +55,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Calls per second that the managed service allows an account.
+            /// Calls per second that the managed service allows an account, or that a page needs.
             pub const fn aws_rate(self) -> u32 {
                 match self {
                     $(Self::$name => $aws_rate,)*
@@ -87,6 +90,16 @@ operations! {
     UntagResource              DELETE "/tags/"                        Path,                    10
     UpdateLoggingConfiguration POST   "/UpdateLoggingConfiguration"   Member("identifier"),    3
     UpdateRoom                 POST   "/UpdateRoom"                   Member("identifier"),    5
+    GetStats                   POST   "/uproar/v1/GetStats"           Nowhere,                 100
+    GetHistory                 POST   "/uproar/v1/GetHistory"         Nowhere,                 100
+    GetServer                  POST   "/uproar/v1/GetServer"          Nowhere,                 10
+    FindRooms                  POST   "/uproar/v1/FindRooms"          Nowhere,                 20
+    DescribeRoom               POST   "/uproar/v1/DescribeRoom"       Member("roomIdentifier"), 100
+    TailRoom                   POST   "/uproar/v1/TailRoom"           Member("roomIdentifier"), 10
+    DrainServer                POST   "/uproar/v1/DrainServer"        Nowhere,                 5
+    CancelDrain                POST   "/uproar/v1/CancelDrain"        Nowhere,                 5
+    ReloadServer               POST   "/uproar/v1/ReloadServer"       Nowhere,                 5
+    UpgradeServer              POST   "/uproar/v1/UpgradeServer"      Nowhere,                 5
 }
 
 impl Operation {
@@ -113,6 +126,24 @@ impl Operation {
     /// Whether the body alone says what is to be done.
     pub fn is_by_body(self) -> bool {
         self.resource_location() != ResourceLocation::Path
+    }
+
+    /// Whether it is about this server, for its operator: the managed service has nothing like it.
+    pub fn is_operators(self) -> bool {
+        Self::is_own_path(self.route().1)
+    }
+
+    /// Whether it changes what the whole server does, so that the log names who has asked.
+    pub(super) fn acts_on_server(self) -> bool {
+        matches!(
+            self,
+            Self::DrainServer | Self::CancelDrain | Self::ReloadServer | Self::UpgradeServer
+        )
+    }
+
+    /// Whether a path is one of those operations, or could be in another version.
+    pub(super) fn is_own_path(path: &str) -> bool {
+        path.starts_with(OWN_PATH)
     }
 
     /// Whether the operation reads its body.

@@ -18,6 +18,7 @@ use super::record::{Record, RoomRecord};
 use super::state::Control;
 use crate::random;
 use crate::shard::command::{PendingConnection, user_hash};
+use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ADMIN_MEMBER_STAY_MAX, ADMIN_MEMBER_TOKEN_LIFE};
 use uproar_proto::chat::encode;
@@ -146,10 +147,38 @@ impl Control {
         })
     }
 
+    /// Whether there is the operator's page, with its API.
+    pub fn has_console(&self) -> bool {
+        self.settings.orders.is_some()
+    }
+
     /// Time since the process's start, in milliseconds.
     pub fn uptime_ms(&self) -> u64 {
         let up = self.clock.uptime();
         u64::try_from(up.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// The wall clock's time, in milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.clock.now().unix.millis()
+    }
+
+    /// A page of the rooms whose name or id has `text` in it, in any case, as ListRooms shows them.
+    ///
+    /// # Errors
+    ///
+    /// Of that operation.
+    pub async fn rooms_like(&self, text: &str, page: &Value) -> Result<Value, CallFault> {
+        if self.phase.is_ending() {
+            return Err(CallFault::Paused);
+        }
+        self.registry.barrier().await.map_err(CallFault::Refused)?;
+        Ok(rooms::like(self, text, page)?)
     }
 
     /// Connections of viewers that the server takes at most.

@@ -17,6 +17,7 @@ use super::fault::Fault;
 use super::operation::Operation;
 use super::phase::PhaseSetter;
 use super::registry::{Registry, Standing};
+use super::server_order::ServerOrders;
 use super::throttle::{Rates, Throttle};
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Unready};
@@ -53,6 +54,8 @@ pub struct ControlSettings {
     pub cluster: Option<Cluster>,
     /// What a test may do with the whole server, under `dev`.
     pub emulator: Option<Emulator>,
+    /// Where orders about the whole server go; `None`: the operator's page and its API are switched off.
+    pub orders: Option<ServerOrders>,
 }
 
 /// Settings that a running control plane takes over.
@@ -108,6 +111,8 @@ pub struct Control {
     /// One further reference for each call that waits for the disk or a shard; at most
     /// `CALLS_OPEN_MAX`.
     pub(super) open_calls: Rc<()>,
+    /// One further reference for each [tail](super::op::tail); at most `TAILS_MAX`.
+    pub(super) open_tails: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
     /// How long each operation's calls took, by class of status.
@@ -169,7 +174,9 @@ impl Control {
     /// `ThrottlingException`.
     pub(super) async fn charge(&self, operation: Operation) -> Result<(), Fault> {
         let now = self.clock.now().tick;
-        let Some(cluster) = &self.settings.cluster else {
+        // What is asked of one server is no matter of the account's budgets.
+        let of_account = !operation.is_operators();
+        let Some(cluster) = self.settings.cluster.as_ref().filter(|_| of_account) else {
             return self.throttle.take(operation, now);
         };
         let Some(rate) = self.throttle.uncredited(operation, now) else {
@@ -250,6 +257,7 @@ impl Control {
             ready,
             metrics,
             open_calls: Rc::default(),
+            open_tails: Rc::default(),
             requests: RefCell::default(),
             call_times: RefCell::default(),
         })

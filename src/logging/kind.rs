@@ -56,6 +56,7 @@ kinds! {
     ApiConflict "api_conflict"
     ApiLimit "api_limit"
     ApiFailed "api_failed"
+    ApiOrder "api_order"
     ControlAccept "control_accept"
     ControlFull "control_full"
     ControlMalformed "control_malformed"

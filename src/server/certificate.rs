@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
@@ -65,6 +66,16 @@ impl Validity {
     /// The instant after which clients refuse it.
     pub(super) fn not_after(&self) -> UnixTime {
         self.not_after
+    }
+
+    /// Names, dates and the warning, if there is one.
+    pub(super) fn summary(&self, now: UnixTime) -> Value {
+        json!({
+            "names": self.names,
+            "not_before": self.not_before.rfc3339(),
+            "not_after": self.not_after.rfc3339(),
+            "warning": self.warning(now),
+        })
     }
 
     /// What clients do with it at `now`.

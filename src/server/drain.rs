@@ -102,7 +102,7 @@ impl Drains {
     }
 
     /// Decides about an order: its plan, or why not.
-    pub(super) fn plan(&self, order: &DrainOrder) -> Result<Plan, Refusal> {
+    pub(in crate::server) fn plan(&self, order: &DrainOrder) -> Result<Plan, Refusal> {
         for (name, seconds) in [("notice_s", order.notice_s), ("over_s", order.over_s)] {
             if let Some(seconds) = seconds.filter(|seconds| *seconds > DRAIN_MAX.as_secs()) {
                 let most = DRAIN_MAX.as_secs();

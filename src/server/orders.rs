@@ -191,6 +191,9 @@ impl Orders {
 
     /// Waits for a signal to stop, when the loop has ended and the rest of the server is ending.
     pub(super) async fn stop_at_once(&mut self) -> Ended {
+        // Whoever still waits for an answer sees that there is none.
+        self.received.close();
+        while self.received.try_recv().is_ok() {}
         while self.stops < 2 {
             if self.signals.next().await == Signalled::Stop {
                 self.stops += 1;
@@ -297,6 +300,8 @@ impl Orders {
             Order::Upgrade { binary, or_restart } => self.upgrade(binary, or_restart, reply),
             Order::TakeOver {} => self.take_over(reply),
             of_rooms @ (Order::Stats {}
+            | Order::History { .. }
+            | Order::Server {}
             | Order::Rooms(_)
             | Order::Room(_)
             | Order::Call(_)

@@ -20,7 +20,7 @@ use super::listeners::Listeners;
 use super::load::Loads;
 use super::notify::Notifier;
 use super::opening::{Addresses, Doors};
-use super::operator::Operator;
+use super::operator::{Facts, History, Operator, carry};
 use super::orders::{Ended, Orders, Subjects};
 use super::preflight::Directory;
 use super::process::{Process, Signals};
@@ -39,7 +39,7 @@ use crate::control::access::Keys;
 use crate::control::archive::{Archive, ArchiveThread};
 use crate::control::registry::Registry;
 use crate::control::review::{ReviewMetrics, Reviews};
-use crate::control::{Control, ControlSettings, Metrics};
+use crate::control::{Control, ControlSettings, Metrics, ServerOrder, ServerOrders};
 use crate::durable::Watched;
 use crate::logging;
 use crate::shard::gateway::Gateway;
@@ -151,9 +151,11 @@ impl Serving {
         let data_dir = self.settings.data_dir.clone();
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);
         let upgrade = self.upgrade(&shards.metrics, gateway.clone(), archive.clone());
+        let facts = self.facts(archive.clone(), &upgrade);
+        let (to_orders, calls) = (self.settings.console).then(|| mpsc::channel(1)).unzip();
         let to_threads = (gateway.clone(), archive, cluster.clone());
         let keyring = Arc::clone(&self.keyring);
-        let plane = self.plane(&shards.metrics, to_threads, &upgrade)?;
+        let plane = self.plane(&shards.metrics, to_threads, (&upgrade, to_orders))?;
         let take_overs = Rc::clone(&upgrade.figures);
         registry::follow(&plane.control, cluster.as_ref(), &data_dir, keyring);
         let (opened, is_opened) = oneshot::channel();
@@ -174,7 +176,7 @@ impl Serving {
             drains: Rc::clone(&plane.drains),
             upgrade: Rc::new(upgrade.of(&plane.control)),
             cluster: of_cluster.clone(),
-            operator: plane.operator(gateway, &shards.metrics, of_cluster),
+            operator: plane.operator(gateway, &shards.metrics, (of_cluster, facts)),
         };
         let opening: Pin<Box<dyn Future<Output = Result<Infallible, StartError>> + '_>> =
             if let Some(cluster) = cluster.clone().filter(|_| !succession.is_one()) {
@@ -189,7 +191,7 @@ impl Serving {
                 Box::pin(pending())
             };
         let (stop, stopped) = oneshot::channel();
-        let orders = follow_orders(signals, &data_dir, subjects, stop);
+        let orders = follow_orders((signals, calls), &data_dir, subjects, stop);
         let running = (orders, stopped, opening);
         plane
             .run(listener, (receivers, is_opened), running, clock)
@@ -212,13 +214,12 @@ impl Serving {
         self,
         shards: &[Arc<metrics::ShardMetrics>],
         (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
-        upgrade: &Upgrade,
+        (upgrade, orders): (&Upgrade, Option<ServerOrders>),
     ) -> Result<Plane, StartError> {
         let ready = Arc::new(AtomicBool::new(false));
         let figures = self.figures(shards, upgrade, cluster.clone());
-        let review_figures = Rc::clone(&figures.reviews);
-        let (reloads, progress) = (Arc::clone(&figures.reloads), Rc::clone(&figures.drain));
-        let (settings, clock) = (self.settings, self.clock);
+        let (review_figures, reloads) = (Rc::clone(&figures.reviews), Arc::clone(&figures.reloads));
+        let (settings, clock, progress) = (self.settings, self.clock, Rc::clone(&figures.drain));
         let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
         let vitals = Vitals::new(manager, &self.supervisor, watched, &settings);
         let emulator = self.pages.is_some().then(|| {
@@ -239,6 +240,7 @@ impl Serving {
             admission: settings.control_admission,
             supervisor: self.supervisor,
             cluster,
+            orders,
         };
         let control = Control::new(
             control_settings,
@@ -297,6 +299,17 @@ impl Serving {
         }
     }
 
+    /// What an operator is told of beside rooms and shards.
+    fn facts(&self, archive: Archive, upgrade: &Upgrade) -> Facts {
+        Facts {
+            io: self.io.clone(),
+            tls: Rc::clone(&self.tls),
+            archive,
+            take_overs: Rc::clone(&upgrade.figures),
+            history: None,
+        }
+    }
+
     fn figures(
         &self,
         shards: &[Arc<metrics::ShardMetrics>],
@@ -335,14 +348,17 @@ impl Plane {
         &self,
         gateway: Gateway,
         shards: &[Arc<metrics::ShardMetrics>],
-        cluster: ClusterOrders,
+        (cluster, mut facts): (ClusterOrders, Facts),
     ) -> Operator {
+        let keeps_history = self.control.has_console();
+        facts.history = keeps_history.then(|| History::start(&self.control, shards));
         Operator {
             control: Rc::clone(&self.control),
             gateway,
             shards: shards.to_vec(),
             drains: Rc::clone(&self.drains),
             cluster,
+            facts: Rc::new(facts),
         }
     }
 
@@ -384,10 +400,10 @@ struct Opening<'a> {
     signals: Signals,
 }
 
-/// Takes orders from signals and the admin socket. Tells `stop` when the control plane is to end, as the last of all;
+/// Takes orders from signals, the admin socket and calls of the API. Tells `stop` when the control plane is to end, as the last of all;
 /// returns if a signal demands that nobody waits for it.
 async fn follow_orders(
-    signals: Signals,
+    (signals, calls): (Signals, Option<mpsc::Receiver<ServerOrder>>),
     data_dir: &Path,
     subjects: Subjects,
     stop: oneshot::Sender<()>,
@@ -398,8 +414,13 @@ async fn follow_orders(
         tracing::warn!(%data_dir, %error, "no admin socket: the server takes orders by signals alone");
     });
     let mut orders = Orders::new(signals, received, subjects);
+    let carried = carry(calls, sender.clone());
     let following = async {
-        match orders.run().await {
+        let ended = tokio::select! {
+            ended = orders.run() => ended,
+            never = carried => match never {},
+        };
+        match ended {
             Ended::Drained => {
                 let _waits = stop.send(());
                 orders.stop_at_once().await

@@ -51,6 +51,38 @@ impl Observed {
         observed
     }
 
+    /// What was observed since `earlier`; its sum is not told.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let grown = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
+        let mut counts = self.counts.iter().zip(&earlier.counts).map(grown);
+        Self {
+            counts: std::array::from_fn(|_| counts.next().unwrap_or_default()),
+            sum: Duration::ZERO,
+        }
+    }
+
+    /// The time that this share of the observations does not exceed, in thousandths, as if those between two bounds
+    /// were spread evenly; the greatest bound for one above it. `None` if there are none.
+    pub fn quantile(&self, thousandths: u64) -> Option<Duration> {
+        let all: u64 = self.counts.iter().sum();
+        let wanted = u128::from(all) * u128::from(thousandths);
+        let (mut before, mut below) = (0_u128, 0_u128);
+        for (bound, count) in BOUNDS_US.iter().zip(&self.counts) {
+            let count = u128::from(*count) * 1000;
+            let bound = u128::from(*bound) * 1000;
+            if count > 0 && before + count >= wanted {
+                let nanos = below + (bound - below) * wanted.saturating_sub(before) / count;
+                return Some(Duration::from_nanos(
+                    u64::try_from(nanos).unwrap_or(u64::MAX),
+                ));
+            }
+            before += count;
+            below = bound;
+        }
+        let greatest = BOUNDS_US.last().copied().unwrap_or_default();
+        (all > 0).then(|| Duration::from_micros(greatest))
+    }
+
     /// The upper bounds, in microseconds.
     pub fn bounds_us() -> &'static [u64] {
         &BOUNDS_US
@@ -69,6 +101,29 @@ impl Observed {
 mod tests {
     use super::*;
     use crate::exposition::{Exposition, Family};
+
+    /// Goal: quantiles lie where the observations do, above all bounds too; none came: there is none.
+    #[test]
+    fn quantiles_lie_between_the_bounds() {
+        let quantile = |times: &[(u64, u64)], thousandths| {
+            let observed = Times::default();
+            for (count, micros) in times {
+                (0..*count).for_each(|_| observed.observe(Duration::from_micros(*micros)));
+            }
+            let before = Observed::default();
+            Observed::of([&observed])
+                .since(&before)
+                .quantile(thousandths)
+        };
+        let micros = |micros| Some(Duration::from_micros(micros));
+        assert_eq!(quantile(&[], 500), None);
+        assert_eq!(quantile(&[(100, 1)], 500), micros(250));
+        assert_eq!(
+            quantile(&[(50, 1), (40, 900), (10, 1500)], 990),
+            micros(1900)
+        );
+        assert_eq!(quantile(&[(1, 1), (99, 6_000_000)], 990), micros(5_000_000));
+    }
 
     /// Goal: a time counts under the first bound that it does not exceed, those of two threads add up, and the page says
     /// so in seconds.

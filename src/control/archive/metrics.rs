@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::control::record::Destination;
 use crate::exposition::{Exposition, Family};
 
@@ -118,6 +120,26 @@ pub struct ArchiveMetrics([KindMetrics; Kind::ALL.len()]);
 impl ArchiveMetrics {
     fn of(&self, kind: Kind) -> &KindMetrics {
         &self.0[kind.index()]
+    }
+
+    /// What was done for each kind of destination that had any record, and what waits.
+    pub fn summary(&self) -> Value {
+        let kinds = Kind::ALL.iter().map(|kind| {
+            let own = self.of(*kind);
+            let sum = |counts: &[AtomicU64]| -> u64 {
+                counts.iter().map(|count| count.load(Relaxed)).sum()
+            };
+            json!({
+                "kind": kind.label(),
+                "spooled": own.spooled.load(Relaxed),
+                "delivered": own.delivered.load(Relaxed),
+                "dropped": sum(&own.dropped),
+                "errors": sum(&own.delivery_errors),
+                "backlog": own.backlog.load(Relaxed),
+                "spool_bytes": own.spool_bytes.load(Relaxed),
+            })
+        });
+        kinds.collect()
     }
 
     pub(super) fn spooled(&self, kind: Kind, records: u64) {

@@ -1,23 +1,28 @@
 //! From a request to its answer: probes, authentication, the operation, the line of the log.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
+use super::body::{Answered, whole};
+use super::console;
 use super::emulate;
-use super::exchange::{Answered, CallContext, Caller, signed_headers, without_body};
+use super::exchange::{CallContext, Caller, signed_headers, without_body};
 use super::probe::{overloaded, probe};
 use super::refused;
 use super::response::{json_response, request_id, with_headers};
+use super::tail::tailing;
 use super::unread::Unread;
 use crate::control::fault::Fault;
 use crate::control::op;
 use crate::control::op::request::{Answer, Request as Call};
+use crate::control::op::tail::Tail;
 use crate::control::operation::Operation;
 use crate::control::state::Control;
+use crate::logging::{Kind, local};
 use uproar_proto::sigv4::Received;
 
 /// Answers one request, whatever it is.
@@ -51,7 +56,7 @@ async fn respond(
         return emulate::answer(control, parts, body).await;
     }
     if parts.method == Method::OPTIONS {
-        return Response::new(Full::default());
+        return Response::new(whole(Bytes::new()));
     }
     // hyper omits the body of an answer to HEAD.
     if matches!(parts.method, Method::GET | Method::HEAD)
@@ -63,8 +68,11 @@ async fn respond(
         control.admission.note_refused(from.ip);
         return overloaded();
     }
+    if let Some(page) = console::page(control, &parts.method, path) {
+        return page;
+    }
     let mut context = CallContext::default();
-    let found = Operation::find(&parts.method, path);
+    let found = find(control, &parts.method, path);
     let operation = found.as_ref().ok().copied();
     let outcome = match found {
         Ok(operation) => call(control, from, operation, parts, body, &mut context).await,
@@ -72,7 +80,11 @@ async fn respond(
     };
     let name = operation.map_or("unknown", Operation::name);
     let (status, response) = match outcome {
-        Ok((status, body)) => (status, json_response(status, body.as_ref(), None)),
+        Ok(Outcome::Told((status, body))) => (status, json_response(status, body.as_ref(), None)),
+        Ok(Outcome::Tail(tail)) => {
+            let listening = from.calls.begin();
+            (200, tailing(tail, control.phase.watch(), listening))
+        }
         Err(fault) => {
             refused::log(&fault, &context, parts, operation, from.ip, request_id);
             let (kind, status) = fault.kind();
@@ -87,8 +99,20 @@ async fn respond(
     control.took(name, status, took);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let (key, ip) = (context.key.as_deref(), from.ip);
+    if operation.is_some_and(Operation::acts_on_server) {
+        log_order(name, key, status, ip, request_id);
+    }
     tracing::debug!(operation = name, key, status, micros, %ip, %request_id, "api");
     response
+}
+
+/// Tells who has asked for an act on the whole server.
+fn log_order(operation: &str, key: Option<&str>, status: u16, ip: IpAddr, request_id: &str) {
+    if let Some(key) = key
+        && let Some(suppressed) = local::admit(Kind::ApiOrder)
+    {
+        tracing::info!(%ip, operation, key, status, request_id, suppressed, "ordered by the API");
+    }
 }
 
 async fn call(
@@ -98,7 +122,7 @@ async fn call(
     parts: &Parts,
     body: &mut Unread,
     context: &mut CallContext,
-) -> Result<Answer, Fault> {
+) -> Result<Outcome, Fault> {
     let headers = signed_headers(parts);
     let received = without_body(parts, &headers);
     let (keys, account) = (&control.settings.keys, &control.settings.account);
@@ -121,5 +145,24 @@ async fn call(
         uri,
         body,
     };
-    op::call(control, request).await
+    match operation {
+        Operation::TailRoom => op::tail(control, request).await.map(Outcome::Tail),
+        _ => op::call(control, request).await.map(Outcome::Told),
+    }
+}
+
+/// The operation of a path; the operator's own ones can be switched off.
+fn find(control: &Control, method: &Method, path: &str) -> Result<Operation, Fault> {
+    if Operation::is_own_path(path) && !control.has_console() {
+        return Err(Fault::UnknownOperation);
+    }
+    Operation::find(method, path)
+}
+
+/// What follows a call that was done.
+enum Outcome {
+    /// Status and body.
+    Told(Answer),
+    /// Lines as they come.
+    Tail(Tail),
 }

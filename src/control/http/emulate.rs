@@ -16,7 +16,7 @@ use hyper::http::request::Parts;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange::Answered;
+use super::body::Answered;
 use super::response::json_response;
 use super::unread::Unread;
 use crate::clock;

@@ -5,17 +5,13 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use http_body_util::Full;
-use hyper::Response;
 use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::http::request::Parts;
 
+use super::calls::Calls;
 use crate::control::admission::AdmissionSlot;
 use uproar_proto::sigv4::Received;
-
-/// An answer: head and whole body.
-pub(super) type Answered = Response<Full<Bytes>>;
 
 /// State of a call besides its head.
 #[derive(Default)]
@@ -34,6 +30,8 @@ pub(super) struct Caller {
     pub(super) slot: Rc<AdmissionSlot>,
     /// Set when its connection ends while the client may still be sending.
     pub(super) ends_unread: Rc<Cell<bool>>,
+    /// Its connection's calls.
+    pub(super) calls: Calls,
 }
 
 /// The headers that a signature may cover.

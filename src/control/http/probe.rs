@@ -3,12 +3,10 @@
 
 use std::sync::atomic::Ordering;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use super::exchange::Answered;
+use super::body::{Answered, whole};
 use super::rooms;
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
@@ -21,6 +19,7 @@ const INDEX: &str = "Uproar control plane: the API of Amazon IVS Chat, as in POS
      /livez     200 if every thread has taken a turn lately\n\
      /readyz    200 if viewers can connect; /startupz is the same\n\
      /metrics   figures in Prometheus' text format\n\
+     /console   the operator's page, which asks for an access key\n\
      Viewers connect to the messaging listener.\n";
 
 /// The page at `path`; `None` if there is none.
@@ -39,7 +38,7 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
         "/" => (200, INDEX.to_owned()),
         _ => return None,
     };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+    let mut response = Response::new(whole(text));
     *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
     let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
@@ -49,7 +48,7 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
 /// All slots are busy, and this one is reserved for health checks.
 pub(super) fn overloaded() -> Answered {
     let text = "all connections of the control listener are busy; try again\n";
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let mut response = Response::new(whole(text));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
     headers.insert(

@@ -82,10 +82,12 @@ pub(super) async fn serve_http(
     let service = service_fn(move |request: Request<Incoming>| {
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = counts.begin();
+        let calls = counts.clone();
         let caller = Caller {
             ip: client_ip(&control.admission.trusted(), ip, request.headers()),
             slot: Rc::clone(&slot),
             ends_unread: Rc::clone(&unread),
+            calls,
         };
         async move {
             let answered = answer(&control, &caller, request).await;

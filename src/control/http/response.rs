@@ -1,6 +1,5 @@
 //! Answers of API calls: JSON bodies, error types, and the headers that every answer has.
 
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -9,7 +8,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use super::exchange::Answered;
+use super::body::{Answered, whole};
 use crate::random;
 
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -27,7 +26,7 @@ pub(super) fn json_response(
     error_type: Option<&'static str>,
 ) -> Answered {
     let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-    let mut response = Response::new(Full::new(bytes));
+    let mut response = Response::new(whole(bytes));
     *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -10,7 +10,8 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, EXPECT, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
-use super::exchange::{Answered, Caller};
+use super::body::Answered;
+use super::exchange::Caller;
 use crate::control::fault::Fault;
 use uproar_proto::base::limits::{BODY_BYTES_MAX, BODY_TIMEOUT, UNREAD_BODY_BYTES_MAX};
 

@@ -222,6 +222,24 @@ pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, 
     Ok(page.answer(cache, "rooms", wanted, |room| summary(control, room)))
 }
 
+/// The rooms whose name or id has `text` in it, in any case: `maxResults` of them behind `nextToken`.
+pub(in crate::control) fn like(
+    control: &Control,
+    text: &str,
+    page: &Value,
+) -> Result<Value, Fault> {
+    let mut input = Input::parse(page.to_string().as_bytes())?;
+    let page = Page::read(&mut input);
+    input.finish()?;
+    let text = text.to_ascii_lowercase();
+    let has = |name: &str| name.to_ascii_lowercase().contains(&text);
+    let wanted =
+        |room: &RoomRecord| has(&room.header.id) || room.header.name.as_deref().is_some_and(has);
+    let cache = &control.registry.rooms;
+    let (_, found) = page.answer(cache, "rooms", wanted, |room| summary(control, room));
+    Ok(found.unwrap_or_default())
+}
+
 /// A room as GetRoom shows it.
 pub(in crate::control) fn full(control: &Control, room: &RoomRecord) -> Value {
     let mut members = summary(control, room);

@@ -112,6 +112,7 @@ impl World {
                 metrics_rooms: 0,
                 cluster: None,
                 emulator: None,
+                orders: None,
             },
             Registry::load(store).expect("an empty database"),
             gateway.clone(),

@@ -47,6 +47,14 @@ pub(crate) enum Order {
     ClusterBalance {},
     /// Tells what the server does and has done, in numbers.
     Stats {},
+    /// Tells how the server has done of late.
+    History {
+        /// The number of the last sample that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u32>,
+    },
+    /// Tells of the server itself: its certificate, its log destinations, what should be changed.
+    Server {},
     /// Tells of rooms.
     Rooms(RoomsOrder),
     /// Tells of one room.
@@ -70,6 +78,8 @@ impl Order {
                 | Self::ClusterMove { .. }
                 | Self::ClusterBalance {}
                 | Self::Stats {}
+                | Self::History { .. }
+                | Self::Server {}
                 | Self::Rooms(_)
                 | Self::Room(_)
                 | Self::Call(_)
@@ -89,6 +99,8 @@ impl Order {
             Self::ClusterMove { .. } => "cluster_move",
             Self::ClusterBalance {} => "cluster_balance",
             Self::Stats {} => "stats",
+            Self::History { .. } => "history",
+            Self::Server {} => "server",
             Self::Rooms(_) => "rooms",
             Self::Room(_) => "room",
             Self::Call(_) => "call",

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
 use super::message::{Answer, Refusal};
 use super::socket::send;
@@ -22,6 +23,8 @@ pub(in crate::server) enum Reply {
     Command(Peer),
     /// To nobody: a signal gave the order, the log gets the answer.
     Signal(&'static str),
+    /// To a call of the API, which waits for it; the log gets the answer if it has not waited.
+    Call(oneshot::Sender<Result<Value, Refusal>>),
 }
 
 /// A connection to the admin socket, which counts as open while this lives.
@@ -54,6 +57,11 @@ impl Reply {
         match self {
             Self::Command(peer) => peer.answer(&Answer::Ok(value(outcome))),
             Self::Signal(signal) => tracing::info!(signal, ?outcome, "order done"),
+            Self::Call(answer) => {
+                if answer.send(Ok(value(outcome))).is_err() {
+                    tracing::info!(?outcome, "order of a call done");
+                }
+            }
         }
     }
 
@@ -64,6 +72,11 @@ impl Reply {
             Self::Signal(signal) => {
                 let Refusal { code, message } = refusal;
                 tracing::warn!(signal, ?code, "order not done: {message}");
+            }
+            Self::Call(answer) => {
+                if let Err(Err(Refusal { code, message })) = answer.send(Err(refusal)) {
+                    tracing::warn!(?code, "order of a call not done: {message}");
+                }
             }
         }
     }
@@ -84,7 +97,7 @@ impl Reply {
                 // The runtime gives no socket back only if it never had it.
                 Err(_) => Err(Self::Signal("a lost connection")),
             },
-            Self::Signal(_) => Err(self),
+            Self::Signal(_) | Self::Call(_) => Err(self),
         }
     }
 }

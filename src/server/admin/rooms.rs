@@ -19,6 +19,9 @@ pub(crate) struct RoomsOrder {
     /// Only rooms of this name; without `by`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
+    /// Only rooms whose name or id has this in it, in any case; without `by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<String>,
 }
 
 /// A figure of rooms.

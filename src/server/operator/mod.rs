@@ -1,9 +1,16 @@
 //! What an operator sees and does from a terminal: figures of the server and its rooms, operations of the API, and
 //! membership of a room, all by orders of the admin socket.
 
+mod calls;
+mod history;
 mod join;
 mod rooms;
+mod server;
 mod stats;
+
+pub(super) use calls::carry;
+pub(super) use history::History;
+pub(super) use server::Facts;
 
 use std::fmt::Debug;
 use std::rc::Rc;
@@ -29,6 +36,7 @@ pub(super) struct Operator {
     pub(super) shards: Vec<Arc<ShardMetrics>>,
     pub(super) drains: Rc<Drains>,
     pub(super) cluster: ClusterOrders,
+    pub(super) facts: Rc<Facts>,
 }
 
 impl Operator {
@@ -41,6 +49,8 @@ impl Operator {
         let own = self.clone();
         match order {
             Order::Stats {} => beside(reply, async move { Ok(own.stats()) }),
+            Order::History { after } => beside(reply, async move { own.history(after) }),
+            Order::Server {} => beside(reply, async move { own.server().await }),
             Order::Rooms(wanted) => beside(reply, async move { own.rooms(wanted).await }),
             Order::Room(wanted) => beside(reply, async move { own.room(wanted).await }),
             Order::Call(call) => beside(reply, async move { own.call(call).await }),
@@ -59,8 +69,8 @@ impl Operator {
 
     /// Does an operation of the API.
     async fn call(self, CallOrder { operation, input }: CallOrder) -> Result<Value, Refusal> {
-        let Some(operation) = Operation::parse(&operation).filter(|own| own.is_by_body()) else {
-            let offered = Operation::ALL.iter().filter(|own| own.is_by_body());
+        let Some(operation) = Operation::parse(&operation).filter(is_offered) else {
+            let offered = Operation::ALL.iter().filter(|own| is_offered(own));
             let names: Vec<_> = offered.map(|own| own.name()).collect();
             let message = format!(
                 "{operation} is not offered here; there are {}",
@@ -72,6 +82,11 @@ impl Operator {
         let (status, body) = answer.map_err(|fault| refusal_of(&fault))?;
         Ok(json!({"status": status, "body": body}))
     }
+}
+
+/// Orders do what the operator's own operations do, which are orders themselves.
+fn is_offered(operation: &Operation) -> bool {
+    operation.is_by_body() && !operation.is_operators()
 }
 
 fn beside<T: Serialize + Debug>(

@@ -22,8 +22,8 @@ impl Operator {
     }
 
     async fn top(self, by: By, wanted: &RoomsOrder) -> Result<Value, Refusal> {
-        if wanted.token.is_some() || wanted.name.is_some() {
-            return Err(refused("`token` and `name` go without `by`"));
+        if wanted.token.is_some() || wanted.name.is_some() || wanted.text.is_some() {
+            return Err(refused("`token`, `name` and `text` go without `by`"));
         }
         let count = within("count", wanted.count, ADMIN_ROOMS_MAX)?;
         let top = self.gateway.top_rooms(count).await.map_err(silent)?;
@@ -45,9 +45,14 @@ impl Operator {
             input.extend(value.map(|value| (key.to_owned(), value.into())));
         }
         let input = Value::Object(input);
-        let listed = self.control.operate(Operation::ListRooms, &input);
-        let (_, body) = listed.await.map_err(|fault| refusal_of(&fault))?;
-        let body = body.unwrap_or_default();
+        let body = match &wanted.text {
+            Some(text) => self.control.rooms_like(text, &input).await,
+            None => {
+                let listed = self.control.operate(Operation::ListRooms, &input).await;
+                listed.map(|(_, body)| body.unwrap_or_default())
+            }
+        };
+        let body = body.map_err(|fault| refusal_of(&fault))?;
         let ids: Vec<_> = body["rooms"]
             .as_array()
             .into_iter()

@@ -1,8 +1,10 @@
 //! The server in numbers, as `uproar stats` and `uproar top` show it. Totals count from the process's start, so that
 //! whoever asks twice knows the rates.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Operator;
@@ -27,7 +29,7 @@ impl Operator {
             "viewers_max": self.control.viewers_max(),
             "rooms": progress.rooms(),
             "handshakes": self.sum(|shard| &shard.handshakes),
-            "totals": self.totals(),
+            "totals": totals(&self.shards),
             "shards": shards,
             "fanout": { "bounds_us": Observed::bounds_us(), "counts": fanout(&self.shards).counts },
             "memory": self.memory(),
@@ -46,35 +48,6 @@ impl Operator {
     fn is_ready(&self) -> bool {
         self.drains.ready.load(Ordering::Acquire)
             && (self.control.cluster()).is_none_or(|cluster| cluster.ready().is_ok())
-    }
-
-    fn totals(&self) -> Value {
-        let closed = CloseReason::ALL.map(|reason| self.sum(|shard| shard.closed(reason)));
-        let all = |figures: &[fn(&ShardMetrics) -> &Figure]| -> u64 {
-            figures.iter().map(|figure| self.sum(figure)).sum()
-        };
-        json!({
-            "opened": self.sum(|shard| &shard.opened),
-            "closed": closed.iter().sum::<u64>(),
-            "received": all(&[
-                |shard| &shard.received_send,
-                |shard| &shard.received_delete,
-                |shard| &shard.received_disconnect,
-            ]),
-            "refused": all(&[
-                |shard| &shard.rejected_400,
-                |shard| &shard.rejected_403,
-                |shard| &shard.rejected_404,
-                |shard| &shard.rejected_406,
-                |shard| &shard.rejected_413,
-                |shard| &shard.rejected_429,
-                |shard| &shard.rejected_other,
-            ]),
-            "delivered": self.sum(|shard| &shard.frames_delivered),
-            "shed": self.sum(|shard| &shard.frames_skipped),
-            "bytes_received": self.sum(|shard| &shard.bytes_received),
-            "bytes_sent": self.sum(|shard| &shard.bytes_sent),
-        })
     }
 
     fn sum(&self, figure: impl Fn(&ShardMetrics) -> &Figure) -> u64 {
@@ -96,7 +69,56 @@ impl Operator {
     }
 }
 
-fn shard((number, metrics): (usize, &std::sync::Arc<ShardMetrics>)) -> Value {
+/// What was done since the process's start.
+#[derive(Debug, Serialize)]
+pub(super) struct Totals {
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+    pub(super) received: u64,
+    pub(super) refused: u64,
+    pub(super) delivered: u64,
+    pub(super) shed: u64,
+    pub(super) bytes_received: u64,
+    pub(super) bytes_sent: u64,
+}
+
+/// Adds up the shards' counters.
+pub(super) fn totals(shards: &[Arc<ShardMetrics>]) -> Totals {
+    let all = |figures: &[fn(&ShardMetrics) -> &Figure]| -> u64 {
+        let of = |shard: &Arc<ShardMetrics>| -> u64 {
+            figures.iter().map(|figure| figure(shard).get()).sum()
+        };
+        shards.iter().map(of).sum()
+    };
+    let closed = |shard: &Arc<ShardMetrics>| -> u64 {
+        let reasons = CloseReason::ALL.iter();
+        reasons.map(|reason| shard.closed(*reason).get()).sum()
+    };
+    Totals {
+        opened: all(&[|shard| &shard.opened]),
+        closed: shards.iter().map(closed).sum(),
+        received: all(&[
+            |shard| &shard.received_send,
+            |shard| &shard.received_delete,
+            |shard| &shard.received_disconnect,
+        ]),
+        refused: all(&[
+            |shard| &shard.rejected_400,
+            |shard| &shard.rejected_403,
+            |shard| &shard.rejected_404,
+            |shard| &shard.rejected_406,
+            |shard| &shard.rejected_413,
+            |shard| &shard.rejected_429,
+            |shard| &shard.rejected_other,
+        ]),
+        delivered: all(&[|shard| &shard.frames_delivered]),
+        shed: all(&[|shard| &shard.frames_skipped]),
+        bytes_received: all(&[|shard| &shard.bytes_received]),
+        bytes_sent: all(&[|shard| &shard.bytes_sent]),
+    }
+}
+
+fn shard((number, metrics): (usize, &Arc<ShardMetrics>)) -> Value {
     json!({
         "shard": number,
         "connections": metrics.connections.get(),

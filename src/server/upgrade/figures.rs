@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::exposition::{Exposition, Family};
 use crate::shard::estate::{Carried, NotCarried};
 
@@ -74,6 +76,20 @@ impl Figures {
         for (reason, count) in left_behind {
             *not_carried.entry(reason.clone()).or_default() += count;
         }
+    }
+
+    /// Counts of results, and seconds of the last one's phases.
+    pub(in crate::server) fn summary(&self) -> Value {
+        let [taken_over, refused, rolled_back] = self.endings.get();
+        let seconds = self.seconds.borrow();
+        let pause = seconds.get("pause").map(Duration::as_secs_f64);
+        json!({
+            "taken_over": taken_over,
+            "refused": refused,
+            "rolled_back": rolled_back,
+            "pause_s": pause,
+            "carried": self.carried.get(),
+        })
     }
 
     /// Adds them to `/metrics`.

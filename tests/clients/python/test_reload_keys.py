@@ -40,6 +40,7 @@ NOT_LIVE = {
     "server.io": ("epoll", UPGRADE),
     "messaging.listen": ("127.0.0.1:1", UPGRADE),
     "control.listen": ("127.0.0.1:1", UPGRADE),
+    "control.console": (False, UPGRADE),
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
     "cluster.name": ("main", NEVER),

@@ -482,6 +482,19 @@ pub const ADMIN_VIEWERS_MAX: usize = 20;
 pub const ADMIN_VIEWERS_BYTES_MAX: usize = 24 * 1024;
 /// Rooms that `/metrics` names by each of two figures. Whoever stores the figures pays for each room that was ever named.
 pub const METRICS_ROOMS_MAX: usize = 100;
+/// Samples of a server's recent history: 15 minutes, 20 KB in memory; an answer keeps within
+/// `ADMIN_MESSAGE_BYTES_MAX` even with the greatest numbers.
+pub const HISTORY_SAMPLES_MAX: usize = 180;
+/// Time between two of them: a chart of a screen's width has no room for more.
+pub const HISTORY_INTERVAL: Duration = Duration::from_secs(5);
+/// Rooms whose live messages are listened to over the API at a time: a member each, and a few operators with some
+/// pages each are many.
+pub const TAILS_MAX: usize = 32;
+/// Between two empty lines of such a listening, so that both ends notice when the other one has gone.
+pub const TAIL_QUIET_MAX: Duration = Duration::from_secs(15);
+/// How long an upgrade that was asked for over the API may say at once that it cannot begin; then it has begun, and
+/// the answer must be out before the listener pauses.
+pub const UPGRADE_REFUSAL_MAX: Duration = Duration::from_millis(100);
 /// Rooms that a shard looks at in one turn for somebody who asks for the largest ones: some 50 us.
 pub const SURVEY_ROOMS_PER_TURN: usize = 1024;
 /// How long a member that came by the admin socket stays at most: longer than any show, and a forgotten `uproar tap`
