@@ -7,7 +7,6 @@ use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -39,7 +38,7 @@ use crate::control::access::Keys;
 use crate::control::archive::{Archive, ArchiveThread};
 use crate::control::registry::Registry;
 use crate::control::review::{ReviewMetrics, Reviews};
-use crate::control::{Control, ControlSettings, Metrics, ServerOrder, ServerOrders};
+use crate::control::{Control, ControlSettings, Emulator, Metrics, ServerOrder, ServerOrders};
 use crate::durable::Watched;
 use crate::logging;
 use crate::shard::gateway::Gateway;
@@ -139,11 +138,7 @@ impl Serving {
         (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
         on_ready: impl FnOnce(&Ready),
     ) -> Result<Ended, StartError> {
-        let Opening {
-            shards,
-            listener,
-            mut signals,
-        } = opening;
+        let (shards, listener, mut signals) = (opening.shards, opening.listener, opening.signals);
         let succession = self.succession(&archive);
         let ready_rooms = self.settings.dev.rooms.clone();
         let ready_file = self.ready_file.take();
@@ -216,28 +211,20 @@ impl Serving {
         (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
         (upgrade, orders): (&Upgrade, Option<ServerOrders>),
     ) -> Result<Plane, StartError> {
-        let ready = Arc::new(AtomicBool::new(false));
+        let ready = Arc::default();
         let figures = self.figures(shards, upgrade, cluster.clone());
         let (review_figures, reloads) = (Rc::clone(&figures.reviews), Arc::clone(&figures.reloads));
-        let (settings, clock, progress) = (self.settings, self.clock, Rc::clone(&figures.drain));
-        let (manager, watched) = (self.notifier.clone(), (shards, Rc::clone(&progress)));
-        let vitals = Vitals::new(manager, &self.supervisor, watched, &settings);
-        let emulator = self.pages.is_some().then(|| {
-            emulator(
-                &settings.dev,
-                settings.data_dir.clone(),
-                Arc::clone(&self.keyring),
-            )
-        });
+        let progress = Rc::clone(&figures.drain);
+        let vitals = self.vitals(shards, &progress);
         let control_settings = ControlSettings {
-            emulator,
-            account: settings.account,
+            emulator: self.emulator(),
+            account: self.settings.account,
             keys: self.keys,
-            rates: settings.api_rates,
-            token_life: settings.token_life,
+            rates: self.settings.api_rates,
+            token_life: self.settings.token_life,
             archive: archive.clone(),
-            metrics_rooms: settings.metrics_rooms,
-            admission: settings.control_admission,
+            metrics_rooms: self.settings.metrics_rooms,
+            admission: self.settings.control_admission,
             supervisor: self.supervisor,
             cluster,
             orders,
@@ -247,15 +234,21 @@ impl Serving {
             self.registry,
             gateway.clone(),
             Arc::clone(&self.keyring),
-            clock,
+            self.clock,
             Arc::clone(&ready),
             figures.rendered(),
         );
-        let (timeout, calls) = (settings.shard.review_timeout, Rc::clone(&control));
-        let reviews = Reviews::new(calls, settings.review, timeout, review_figures);
+        let (timeout, calls) = (self.settings.shard.review_timeout, Rc::clone(&control));
+        let reviews = Reviews::new(calls, self.settings.review, timeout, review_figures);
         let reviews = reviews.map_err(StartError::Certificates)?;
         let shown = (ready, progress);
-        let drains = Drains::new(&control, &gateway, &self.notifier, shown, settings.drain);
+        let drains = Drains::new(
+            &control,
+            &gateway,
+            &self.notifier,
+            shown,
+            self.settings.drain,
+        );
         let live = reload::Live {
             drain: Rc::clone(&drains.settings),
             control: Rc::clone(&control),
@@ -268,7 +261,7 @@ impl Serving {
             notifier: self.notifier,
             pages: self.pages.clone(),
         };
-        let config = (self.running, settings.data_dir);
+        let config = (self.running, self.settings.data_dir);
         Ok(Plane {
             control,
             reviews,
@@ -297,6 +290,23 @@ impl Serving {
             shards: shards.to_vec(),
             figures: Rc::default(),
         }
+    }
+
+    fn vitals(&self, shards: &[Arc<metrics::ShardMetrics>], progress: &Rc<Progress>) -> Vitals {
+        let watched = (shards, Rc::clone(progress));
+        Vitals::new(
+            self.notifier.clone(),
+            &self.supervisor,
+            watched,
+            &self.settings,
+        )
+    }
+
+    /// What a test may do with the whole server, under `dev`.
+    fn emulator(&self) -> Option<Emulator> {
+        let data_dir = self.settings.data_dir.clone();
+        let (keyring, dev) = (Arc::clone(&self.keyring), &self.settings.dev);
+        (self.pages.is_some()).then(|| emulator(dev, data_dir, keyring))
     }
 
     /// What an operator is told of beside rooms and shards.

@@ -87,11 +87,8 @@ async fn respond(
         }
         Err(fault) => {
             refused::log(&fault, &context, parts, operation, from.ip, request_id);
-            let (kind, status) = fault.kind();
-            (
-                status,
-                json_response(status, Some(&fault.body()), Some(kind)),
-            )
+            let ((kind, status), body) = (fault.kind(), fault.body());
+            (status, json_response(status, Some(&body), Some(kind)))
         }
     };
     control.count(name, status);
