@@ -13,6 +13,13 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "import ivs",
+        &[
+            "uproar import ivs --config /etc/uproar/uproar.toml --dry-run",
+            "sudo --preserve-env -u uproar uproar import ivs --config /etc/uproar/uproar.toml",
+        ],
+    ),
+    (
         "wait",
         &[
             "uproar wait --ready-file ready.json | jq -r .messaging",

@@ -9,6 +9,7 @@ mod doctor;
 mod drain;
 mod examples;
 mod failure;
+mod import;
 mod keys;
 mod member;
 mod output;
@@ -36,6 +37,7 @@ use crate::config::{self, DevFlags, DevSettings, Flags, Mode, SAMPLE};
 use crate::logging;
 use crate::random;
 use crate::server::{self, ChosenIo, Ended};
+use crate::shard::frames;
 
 /// The version, commit, features and target of this build.
 const VERSION: &str = concat!(
@@ -72,7 +74,7 @@ enum Command {
         #[command(flatten)]
         dev: DevFlags,
         /// Three nodes and three NATS brokers with throw-away data, and a page to stop them on: http://127.0.0.1:8085/
-        #[arg(long, conflicts_with_all = ["tls", "free_ports", "ready_file", "rooms", "seed", "allow_remote_with_public_key", "config", "messaging_listen", "control_listen", "data_dir", "shards", "compression", "take_over", "print_config"])]
+        #[arg(long, conflicts_with_all = ["tls", "free_ports", "ready_file", "rooms", "seed", "frames", "allow_remote_with_public_key", "config", "messaging_listen", "control_listen", "data_dir", "shards", "compression", "take_over", "print_config"])]
         cluster: bool,
     },
     /// Run: the server; SIGTERM stops it
@@ -130,6 +132,11 @@ enum Command {
         #[command(subcommand)]
         command: store::StoreCommand,
     },
+    /// Records of another service: bring them over, ARNs included
+    Import {
+        #[command(subcommand)]
+        command: import::ImportCommand,
+    },
     /// Cluster: make it, how its nodes and brokers do, where its rooms are
     Cluster {
         #[command(subcommand)]
@@ -186,6 +193,7 @@ enum ConfigCommand {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    server::small_pages();
     let parsed = described().try_get_matches();
     let parsed = parsed.and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     let arguments = parsed.unwrap_or_else(|mut error| {
@@ -239,6 +247,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Token { command } => token::run(&command),
         Command::Keys { command } => keys::run(&command),
         Command::Store { command } => store::run(&command),
+        Command::Import { command } => import::run(&command),
         Command::Cluster { command } => cluster::run(&command),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
@@ -289,6 +298,9 @@ fn serve_dev(mut flags: Flags, dev: &DevFlags) -> Result<(), Failure> {
     dev.apply(&mut flags);
     if let Some(seed) = dev.seed {
         random::repeat_ids(seed);
+    }
+    if let Some(count) = dev.frames {
+        frames::keep(usize::try_from(count).unwrap_or(usize::MAX));
     }
     serve(dev.mode(), &flags, dev.settings())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::flags::Flags;
 use super::mode::Mode;
 use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::EMULATOR_FRAMES_MAX;
 
 /// Longest name of a room, as of the API.
 const NAME_CHARS_MAX: usize = 128;
@@ -28,6 +29,9 @@ pub struct DevFlags {
     /// Ids of rooms, configurations and messages repeat: the same calls in the same order get the same ids
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Keep the last frames of all rooms, for GET /emulator/frames
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(EMULATOR_FRAMES_MAX)))]
+    pub frames: Option<u32>,
     /// Listen on all addresses, for a container: whoever reaches the ports may do everything, since the key is public
     #[arg(long)]
     pub allow_remote_with_public_key: bool,

@@ -11,6 +11,7 @@ mod emulator;
 pub mod fault;
 mod http;
 mod http_client;
+pub mod import;
 mod input;
 pub mod op;
 pub mod operation;

@@ -11,6 +11,7 @@ use super::op::rooms::create_ready;
 use super::record::{LoggingRecord, Record, ResourceHeader, RoomRecord};
 use super::state::Control;
 use crate::shard::command::{Command, Refused};
+use crate::shard::frames;
 use crate::{clock, random};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::EMULATOR_RESET_CALLS;
@@ -58,6 +59,7 @@ impl Control {
                     .tell(shard, Command::Reseed(u64::from_ne_bytes(seed)));
             }
         }
+        frames::forget();
         let mut arns = BTreeMap::new();
         for (id, name) in &emulator.ready {
             if !self.registry.rooms.contains(*id) {

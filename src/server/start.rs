@@ -67,7 +67,6 @@ fn start(
 ) -> Result<(Serving, Threads, ControlListener), StartError> {
     let supervisor = Supervisor::of_process();
     log_start(&settings, &io, &running);
-    preflight::small_pages();
     let (directory, inherited) = directory(process, &settings, handed.as_deref_mut())?;
     let ready_file = ReadyFile::prepare(&settings, handed.is_some())?;
     let shards = settings.shard.shard_count;

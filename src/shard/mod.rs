@@ -20,6 +20,7 @@ mod early;
 pub mod estate;
 pub mod export;
 mod figure;
+pub mod frames;
 pub mod gateway;
 pub mod handshake;
 pub mod inbox;

@@ -1,4 +1,4 @@
-//! The endpoints of an emulator, which only `uproar dev` has: `/emulator/reset`, `/emulator/clock`.
+//! The endpoints of an emulator, which only `uproar dev` has: `/emulator/reset`, `/emulator/clock`, `/emulator/frames`.
 //!
 //! They need no signature, since the key of `dev` is public. So who may call them is decided by where a call comes from: not
 //! from a page in a browser. A page's calls carry `Origin`; those to its own host need not, but then `Host` has the name
@@ -22,6 +22,10 @@ use super::unread::Unread;
 use crate::clock;
 use crate::control::emulator::EmulatorFault;
 use crate::control::state::Control;
+use crate::shard::frames::{self, Query};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::EMULATOR_FRAMES_ANSWER_MAX;
+use uproar_proto::sigv4::percent_decode;
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -53,11 +57,13 @@ pub(super) async fn answer(control: &Rc<Control>, parts: &Parts, body: &mut Unre
         (&Method::GET, "/emulator/clock") => time(),
         (&Method::POST, "/emulator/clock") => advance(control, body).await,
         (&Method::POST, "/emulator/reset") => reset(control).await,
+        (&Method::GET, "/emulator/frames") => kept_frames(parts.uri.query().unwrap_or_default()),
+        (_, "/emulator/frames") => not_allowed("GET"),
         (_, "/emulator/clock") => not_allowed("GET, POST"),
         (_, "/emulator/reset") => not_allowed("POST"),
         _ => problem(
             404,
-            "the endpoints are POST /emulator/reset and GET or POST /emulator/clock",
+            "the endpoints are POST /emulator/reset, GET and POST /emulator/clock, GET /emulator/frames",
         ),
     }
 }
@@ -124,6 +130,56 @@ async fn whole<T: 'static, F: Future<Output = Result<T, EmulatorFault>> + 'stati
     });
     // A panic ends the process.
     task.await.expect("it is not cancelled")
+}
+
+fn kept_frames(query: &str) -> Answered {
+    let query = match parse(query) {
+        Ok(query) => query,
+        Err(error) => return problem(400, &error),
+    };
+    match frames::answer(&query) {
+        Some(answer) => json_response(200, Some(&answer), None),
+        None => problem(
+            409,
+            "no frames are kept: start the server with --frames COUNT, as in --frames 1000",
+        ),
+    }
+}
+
+fn parse(text: &str) -> Result<Query, String> {
+    let mut query = Query {
+        count: EMULATOR_FRAMES_ANSWER_MAX,
+        ..Query::default()
+    };
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = String::from_utf8(percent_decode(value))
+            .map_err(|_| format!("{name} must be UTF-8, percent-encoded"))?;
+        let number = || {
+            let number = value.parse::<u64>();
+            number.map_err(|_| format!("{name} must be a whole number; it is {value}"))
+        };
+        match name {
+            "room" => {
+                let id = value.rsplit('/').next().and_then(RoomId::parse);
+                let id =
+                    id.ok_or_else(|| format!("room must be an ARN or its id; it is {value}"))?;
+                query.room = Some(id);
+            }
+            "user" => query.user = Some(value),
+            "from" => query.from = number()?,
+            "count" => {
+                let count = usize::try_from(number()?).unwrap_or(usize::MAX);
+                query.count = count.min(EMULATOR_FRAMES_ANSWER_MAX);
+            }
+            _ => {
+                return Err(format!(
+                    "{name} is not known; a query has room, user, from and count"
+                ));
+            }
+        }
+    }
+    Ok(query)
 }
 
 fn time() -> Answered {

@@ -15,6 +15,7 @@ use crate::net::io::Key;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{PublishRequest, SenderAddress};
 use crate::shard::connection::{Connection, Lane};
+use crate::shard::frames;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::id::RoomId;
@@ -118,6 +119,9 @@ impl Inbound {
                     sender_json,
                 } => {
                     count_request(&env.metrics, request.action());
+                    if let Some((id, _)) = room {
+                        frames::note_request(id, &request, sender_json);
+                    }
                     let owned =
                         || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
                     let done = rooms.publish(room_slot, (&request, sender_json), owned, env);
@@ -168,6 +172,8 @@ struct Refusals {
     overflow: bool,
     // The log lines of those that may be written.
     lines: Vec<Line>,
+    // Their frames, if frames are kept.
+    kept: BytesMut,
 }
 
 impl Refusals {
@@ -182,14 +188,21 @@ impl Refusals {
         self.count += 1;
         let line = Line::of(&mut env.lines, env.now.tick, code, id, message);
         self.lines.extend(line);
+        if frames::are_kept() {
+            encode::error(&mut self.kept, id, request_id, code, message);
+        }
         let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
         self.overflow |= pushed.is_err();
     }
 
-    /// Writes the log lines.
+    /// Writes the log lines, and keeps the frames.
     fn log(&self, room: RoomId, session: &Session, ip: IpAddr) {
         for line in &self.lines {
             line.write(room, session.sender_json(), ip);
+        }
+        if !self.kept.is_empty() {
+            let kept = |out: &mut BytesMut| out.extend_from_slice(&self.kept);
+            frames::note_own(room, session.sender_json(), kept);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Command, MemberCounts, Request};
+use crate::shard::frames;
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
 use uproar_proto::base::clock::Tick;
@@ -95,6 +96,7 @@ impl<S> Outbox<S> {
         batch: &Batch,
         accepted: Tick,
     ) {
+        frames::note_batch(room, batch);
         let elsewhere = members
             .iter()
             .zip(self.commands.iter_mut())

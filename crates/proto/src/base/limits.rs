@@ -506,11 +506,27 @@ pub const ADMIN_MEMBER_FRAME_BYTES_MAX: usize = 1024 * 1024;
 pub const TAP_QUEUE_MAX: usize = 1024;
 /// How long a handshake of such a member may take, so long is its token remembered as used.
 pub const ADMIN_MEMBER_TOKEN_LIFE: Duration = Duration::from_mins(1);
+/// Records of one page that `uproar import` asks for; the API's own maximum.
+pub const IMPORT_PAGE: u32 = 50;
+/// Bytes of an answer that it reads: 50 rooms with 50 of the longest tags each are 1.2 MB.
+pub const IMPORT_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Time for one call of it.
+pub const IMPORT_ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How often it makes a call that is throttled or fails; with pauses that double, about two minutes.
+pub const IMPORT_TRIES_MAX: u32 = 12;
+/// The longest of these pauses.
+pub const IMPORT_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// How far an emulator's clocks may be ahead of the machine's, all advances together. Ticks of ten years fit every table of
 /// timers; the longest span that a test has a reason for is the life of a certificate.
 pub const EMULATOR_ADVANCE_MAX: Duration = Duration::from_hours(24 * 3650);
 /// Rooms and logging configurations that a reset changes at once: they share a commit.
 pub const EMULATOR_RESET_CALLS: usize = 256;
+/// Frames that `uproar dev --frames` keeps at most: many times what a test looks at.
+pub const EMULATOR_FRAMES_MAX: u32 = 100_000;
+/// Bytes of their texts; 100,000 short messages with their JSON.
+pub const EMULATOR_FRAMES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Frames of one answer.
+pub const EMULATOR_FRAMES_ANSWER_MAX: usize = 1_000;
 /// Pause between two looks of `uproar wait`: a start takes about this long.
 pub const WAIT_LOOK: Duration = Duration::from_millis(10);
 /// Time that it gives a server to connect, and to go on with its answer.

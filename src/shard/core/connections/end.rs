@@ -1,5 +1,7 @@
 //! Ends of connections: closing handshakes, cuts, and the removal of what is over.
 
+use bytes::BytesMut;
+
 use super::{Connections, schedule};
 use crate::net::io::{Io, Shutdown};
 use crate::shard::close_reason::{CloseReason, HowToClose};
@@ -9,6 +11,7 @@ use crate::shard::core::env::Env;
 use crate::shard::core::log_lines::log_ended;
 use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
+use crate::shard::frames;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::CLOSE_TIMEOUT;
 use uproar_proto::base::table::Slot;
@@ -37,6 +40,10 @@ impl<W: Io> Connections<W> {
         });
         let room = shard_room.map(|shard_room| shard_room.id);
         log_ended(&connection.session, room, connection.ip, reason);
+        if let Some(room) = room {
+            let sender_json = connection.session.sender_json();
+            frames::note_own(room, sender_json, |out| ending.encode(out));
+        }
         env.metrics
             .ended(reason, env.now.tick.since(connection.began));
         self.open -= 1;
@@ -147,9 +154,13 @@ impl<W: Io> Connections<W> {
             return;
         };
         // A full lane means that the client does not read; the Close frame carries the same reason.
-        let _full = connection.lane().push(|out| {
+        let error = |out: &mut BytesMut| {
             encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
-        });
+        };
+        let _full = connection.lane().push(error);
+        if let Some(shard_room) = rooms.get(connection.shard_room) {
+            frames::note_own(shard_room.id, connection.session.sender_json(), error);
+        }
         self.finish(slot, &Ending::SessionOver, rooms, env);
     }
 

@@ -12,6 +12,7 @@ use crate::shard::core::log_lines::Line;
 use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
 use crate::shard::core::rooms::cluster::{RefusedMember, refuse_request};
+use crate::shard::frames;
 use crate::shard::review::Held;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
@@ -116,6 +117,10 @@ impl<W: Io> Connections<W> {
         {
             let sender_json = connection.session.sender_json();
             line.write(shard_room.id, sender_json, connection.ip);
+        }
+        if let Some(shard_room) = rooms.get(connection.shard_room) {
+            let sent = |out: &mut BytesMut| out.extend_from_slice(&refusal.frame);
+            frames::note_own(shard_room.id, connection.session.sender_json(), sent);
         }
         if !self.inbound.charge_refusal(connection, env) {
             return self.cut(slot, CloseReason::Flood, rooms, env);
