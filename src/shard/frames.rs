@@ -44,7 +44,7 @@ pub struct Query {
     pub user: Option<String>,
     /// Frames with this number and later ones.
     pub from: u64,
-    /// At most so many.
+    /// The most that are told.
     pub count: usize,
 }
 
@@ -222,7 +222,7 @@ fn request_json(request: &Request<'_>) -> String {
     Value::Object(members).to_string()
 }
 
-/// The frames that a server wrote one behind the other: a text as it is, a Close as JSON.
+/// The frames that a server wrote, in order: a text as it is, a Close as JSON.
 fn server_frames(bytes: &[u8]) -> Vec<String> {
     let mut frames = Vec::new();
     let mut rest = bytes;

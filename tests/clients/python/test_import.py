@@ -3,7 +3,6 @@ pages, throttles, fails and lies."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -142,9 +141,9 @@ class Stub:
 @pytest.fixture
 def stub():
     stub = Stub()
-    with contextlib.closing(stub.server.socket):
-        yield stub
+    yield stub
     stub.server.shutdown()
+    stub.server.server_close()
 
 
 def test_a_service_that_throttles_and_fails_is_read_to_its_end(stub, tmp_path):
