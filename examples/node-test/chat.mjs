@@ -19,14 +19,21 @@ export async function startChat(t, ...extra) {
   const ended = new Promise((resolve) => server.once("exit", resolve));
   const rooms = [];
   t.after(async () => {
-    // First, because a viewer that is cut comes back.
-    for (const room of rooms) room.disconnect();
+    // First, because a viewer that is cut tries to come back.
+    await Promise.all(rooms.map(leave));
     server.kill();
     await ended;
     await rm(directory, { recursive: true });
   });
   const { stdout } = await promisify(execFile)(UPROAR, ["wait", "--ready-file", ready]);
   return new Chat(JSON.parse(stdout), rooms);
+}
+
+function leave(room) {
+  if (room.state === "disconnected") return undefined;
+  const left = new Promise((resolve) => room.addListener("disconnect", resolve));
+  room.disconnect();
+  return left;
 }
 
 class Chat {

@@ -16,7 +16,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         "import ivs",
         &[
             "uproar import ivs --config /etc/uproar/uproar.toml --dry-run",
-            "sudo --preserve-env -u uproar uproar import ivs --config /etc/uproar/uproar.toml",
+            "uproar import ivs --config /etc/uproar/uproar.toml",
         ],
     ),
     (
