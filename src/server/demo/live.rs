@@ -16,7 +16,7 @@ use crate::control::Control;
 use crate::shard::gateway::Gateway;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
-    CONTENT_CHARS_MAX, DEMO_LOOK_PAUSE, DEMO_ORDERS_MAX, DEMO_STORM_UNWATCHED_MAX, ROOM_RATE_MAX,
+    DEMO_LOOK_PAUSE, DEMO_ORDERS_MAX, DEMO_STORM_UNWATCHED_MAX, ROOM_RATE_MAX,
 };
 
 /// An order of the page.
@@ -192,18 +192,15 @@ impl Watch {
 
     fn publish(&self) {
         let settings = self.control.room_settings(self.room).unwrap_or_default();
-        let number = |key: &str| settings[key].as_u64();
-        let rate = if self.gateway.room_rates() {
-            number("maximumMessageRatePerSecond")
-        } else {
-            None
-        };
+        let rate = settings["maximumMessageRatePerSecond"].as_u64();
+        let rate = rate.filter(|_| self.gateway.room_rates());
         let storm = self.storm.as_ref().map(Storm::shown);
         let ended = self.ended.as_ref();
         let found = json!({
-            "name": settings["name"],
+            // A room need not have one; neither: it is gone.
+            "name": settings["name"].as_str().filter(|name| !name.is_empty()).or(settings["id"].as_str()),
             "viewers": self.viewers,
-            "characters": number("maximumMessageLength").unwrap_or(CONTENT_CHARS_MAX as u64),
+            "characters": settings["maximumMessageLength"].as_u64(),
             "messages_per_second": rate.unwrap_or(ROOM_RATE_MAX.into()),
             "storms": self.place.is_some(),
             "storm": storm,

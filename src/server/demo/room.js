@@ -10,8 +10,11 @@ export function watch(told, query) {
   const look = async () => {
     try {
       const room = await ask(`/demo/room${query()}`);
-      Object.assign(limits, { characters: room.characters, messages_per_second: room.messages_per_second });
-      byId("room-name").textContent = room.name;
+      if (room.name) {
+        Object.assign(limits, { characters: room.characters, messages_per_second: room.messages_per_second });
+        document.title = `#${room.name} · Uproar`;
+      }
+      byId("room-name").textContent = room.name ?? "the room is gone";
       const [number, word] = count(room.viewers, "viewer").split(" ");
       byId("room-viewers").textContent = number;
       byId("room-word").textContent = ` ${word}`;

@@ -153,6 +153,8 @@ class Page {
 
   /** Presses a key where the focus is, as a person does. */
   async key(name, text = undefined) {
+    // Keys of a tab behind others wait for it to be drawn.
+    await this.ask("Page.bringToFront");
     for (const type of ["keyDown", "keyUp"]) {
       const pressed = { type, key: name, code: name, windowsVirtualKeyCode: KEY_CODES[name] };
       await this.ask("Input.dispatchKeyEvent", type === "keyDown" && text ? { ...pressed, text } : pressed);

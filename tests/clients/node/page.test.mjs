@@ -1,6 +1,7 @@
 // The demo page in a real browser: what a newcomer sees in the first minute.
 
 import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
 import { Browser } from "./browser.mjs";
@@ -334,6 +335,20 @@ test("nobody else can start a storm, nor a larger one", async () => {
   assert.equal(ended.why, "Nobody watched any more.");
 });
 
+test("a storm does not outlive its server, however that ends", async () => {
+  const own = await Server.start({ quotas: "open" });
+  const url = own.url.replace(/^ws/, "http");
+  const { key } = await (await fetch(`${url}/demo/token?user=u`)).json();
+  await fetch(`${url}/demo/storm?viewers=10&rate=1&key=${key}`);
+  const children = () => readFileSync(`/proc/${own.process.pid}/task/${own.process.pid}/children`, "utf8").trim();
+  const child = await until(children, "the load generator runs");
+  const line = () => readFileSync(`/proc/${child}/cmdline`, "utf8");
+  assert.match(await until(() => line().includes("live") && line(), "it is the program"), /bench\0live\0/);
+  own.process.kill("SIGKILL");
+  await own.exited;
+  await until(() => !existsSync(`/proc/${child}`) || !readFileSync(`/proc/${child}/cmdline`, "utf8"), "it ends, too");
+});
+
 // -- everybody can use it --
 
 /** Elements that stick out of the window, code aside, which scrolls in its frame. */
@@ -358,16 +373,14 @@ test("axe finds nothing, in both schemes and all views", async () => {
   await page.until(() => document.querySelectorAll(".state[data-state=connected]").length === 2, "a second viewer");
   await page.run(() => document.getElementById("toggle-storm").click());
   await page.run(() => document.querySelector(".messages li").focus());
-  for (const dark of [false, true]) {
-    for (const [width, height] of [[1280, 800], [390, 844]]) {
-      await page.resize(width, height, dark);
-      for (const tab of ["chat", "code"]) {
-        await page.run((tab) => document.getElementById(`tab-${tab}`).click(), tab);
-        if (tab === "code") await page.until(() => document.querySelectorAll("#code pre").length > 0, "the snippets");
-        const where = `${tab}, ${width} px, ${dark ? "dark" : "light"}`;
-        assert.deepEqual(await page.accessibility(), [], where);
-        assert.deepEqual(await page.run(tooWide), [], where);
-      }
+  for (const [width, height, dark] of [[1280, 800, false], [390, 844, true]]) {
+    await page.resize(width, height, dark);
+    for (const tab of ["chat", "code"]) {
+      await page.run((tab) => document.getElementById(`tab-${tab}`).click(), tab);
+      if (tab === "code") await page.until(() => document.querySelectorAll("#code pre").length > 0, "the snippets");
+      const where = `${tab}, ${width} px, ${dark ? "dark" : "light"}`;
+      assert.deepEqual(await page.accessibility(), [], where);
+      assert.deepEqual(await page.run(tooWide), [], where);
     }
   }
 });
