@@ -94,6 +94,13 @@ const storm = new Storm(async () => (await here("storm", "viewer")).key);
 function toggleStorm(open) {
   byId("storm").hidden = !open;
   byId("toggle-storm").setAttribute("aria-expanded", String(open));
+  if (open) nameProgram();
+}
+
+/** A command that can be pasted: of the program and the data directory that run here. */
+async function nameProgram() {
+  const { command } = await here("storm", "viewer").catch(() => ({}));
+  if (command) byId("storm-more").textContent = command.replace(" token create", " room set") + " lobby --rate 100";
 }
 
 // -- tabs --

@@ -154,7 +154,8 @@ export class Viewer {
     this.go.textContent = { connected: "Rejoin", closed: "Join again" }[name] ?? "Join";
     this.element.classList.toggle("connected", connected);
     this.element.classList.toggle("joined", name !== "closed");
-    if (!connected) this.latency.textContent = "";
+    if (connected) this.#settle();
+    else this.latency.textContent = "";
     this.#countDown(waitMs);
     if (connected && this.element.contains(document.activeElement)) this.sayForm.content.focus();
   }

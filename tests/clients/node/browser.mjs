@@ -40,6 +40,8 @@ export class Browser {
       [
         ...["--headless=new", "--remote-debugging-port=0", `--user-data-dir=${browser.#profile}`],
         ...["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"],
+        // Tabs behind the one in front are somebody's, too: their timers run as in a window of their own.
+        ...["--disable-background-timer-throttling", "--disable-renderer-backgrounding"],
         // Chromium refuses its sandbox to root; these pages are our own.
         ...(process.getuid() === 0 ? ["--no-sandbox"] : []),
         "about:blank",

@@ -74,6 +74,7 @@ test("each viewer is on another node, and they are one room", async () => {
   for (const index of [0, 1, 2]) await chats(index, `hello from ${index}.`);
   assert.match(await page.until(home, "the room has a home"), /^node-[123]$/);
   await page.until((broker) => /^process \d+ · 2\.\d+/.test(document.querySelector(broker).textContent), "versions", "[data-name=broker-1] .facts");
+  assert.deepEqual(await page.accessibility(), []);
   assert.deepEqual(page.faults, []);
 });
 

@@ -170,6 +170,7 @@ test("a server that is gone is said in plain words, counted down, and found agai
   const said = () => document.querySelector(".status").innerText;
   await page.until(() => /^●?\s*Server not reachable\. Trying again in \d+ s\. Try now/.test(document.querySelector(".status").innerText), "own words");
   assert.doesNotMatch(await page.run(said), /fetch|back in/i, "nothing of the browser's, no old latency");
+  assert.deepEqual(await page.accessibility(), []);
   await page.until(() => document.getElementById("room-viewers").textContent === "server not reachable", "the header, too");
   const { messagingPort, controlPort, dataDir } = own;
   const again = await Server.start({ quotas: "open", messagingPort, controlPort, dataDir });
@@ -254,6 +255,7 @@ test("one's own session is not ended by a slip", async () => {
   await host.run(press, "mine.", ".kick");
   const question = () => document.querySelector("dialog[open]")?.innerText;
   assert.match(await host.until(question, "it asks"), /slippery is you\. Kick yourself\?/);
+  assert.deepEqual(await host.accessibility(), []);
   await host.run(() => document.querySelector("dialog button").click());
   assert.equal(await host.run(question), undefined);
   await host.run(say, "still here.");
