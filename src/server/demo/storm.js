@@ -4,6 +4,8 @@ import { ask, byId } from "/demo/dom.js";
 
 // Of the viewers' slider, which would be useless if its steps were even.
 const VIEWERS = [10, 20, 50, 100, 200, 500, 1000, 2000];
+// Messages a second that no room goes beyond.
+const RATE_MAX = 100;
 const POINTS_MAX = 60;
 const CHART = { width: 240, height: 48 };
 
@@ -114,6 +116,7 @@ export class Storm {
   /** A room takes so many messages a second, and no more would be heard. */
   #bound(room) {
     byId("storm-none").hidden = room.storms;
+    byId("storm-hint").hidden = room.messages_per_second >= RATE_MAX;
     byId("storm-go").disabled = !room.storms;
     if (Number(this.rate.max) === room.messages_per_second) return;
     this.rate.max = room.messages_per_second;
