@@ -306,7 +306,9 @@ impl Serving {
     fn emulator(&self) -> Option<Emulator> {
         let data_dir = self.settings.data_dir.clone();
         let (keyring, dev) = (Arc::clone(&self.keyring), &self.settings.dev);
-        (self.pages.is_some()).then(|| emulator(dev, data_dir, keyring))
+        // Other nodes would have other clocks.
+        let is_alone = self.pages.is_some() && self.settings.cluster.is_none();
+        is_alone.then(|| emulator(dev, data_dir, keyring))
     }
 
     /// What an operator is told of beside rooms and shards.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emulator import Emulator, wait
 from paths import BINARY
-from uproar import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY
+from uproar import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY, Successor, adopt_orphans
 
 
 def arn(room: str) -> str:
@@ -52,6 +52,22 @@ def test_a_ready_file_of_a_killed_server_is_not_taken_for_another_ones(tmp_path)
     assert waited.returncode == 1 and "refused" in waited.stderr, waited.stderr
     with Emulator(runtime=tmp_path) as server:
         assert server.facts["pid"] == server.process.pid
+
+
+def test_an_upgrade_hands_the_ready_file_over(tmp_path):
+    """Goal: it names the process that serves, whose end removes it; the old one's end does not."""
+    adopt_orphans()
+    server = Emulator(runtime=tmp_path)
+    command = [str(BINARY), "upgrade", "--data-dir", server.facts["data_dir"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr + server.log()
+    assert server.process.wait(60) == 0
+    facts = json.loads(wait("--ready-file", str(server.ready_file)).stdout)
+    assert facts["pid"] != server.facts["pid"]
+    assert {**facts, "pid": 0} == {**server.facts, "pid": 0}
+    successor = Successor(facts["pid"])
+    successor.send_signal(signal.SIGTERM)
+    assert successor.wait(60) == 0 and not server.ready_file.exists()
 
 
 def test_a_tls_server_names_its_certificate(tmp_path):
