@@ -1,5 +1,6 @@
 //! `uproar import`: rooms and logging configurations of another service, with their ARNs.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use clap::Subcommand;
@@ -135,13 +136,14 @@ fn report(imported: &Imported, data_dir: &Path, dry_run: bool) -> String {
          logging configurations: {logging} new or changed, {logging_same} the same\n"
     );
     for note in notes {
-        text.push_str(&format!("note: {note}\n"));
+        let _infallible = writeln!(text, "note: {note}");
     }
     for handler in handlers {
-        text.push_str(&format!(
+        let _infallible = writeln!(
+            text,
             "note: messages are reviewed by {handler}: name its URL in review.functions, or set review.lambda_access_key_id and \
-             its secret so that Lambda is called; until then the room's fallbackResult decides\n"
-        ));
+             its secret so that Lambda is called; until then the room's fallbackResult decides"
+        );
     }
     if logging + logging_same > 0 {
         text.push_str(
@@ -149,10 +151,10 @@ fn report(imported: &Imported, data_dir: &Path, dry_run: bool) -> String {
         );
     }
     text.push_str(NEVER_CARRIED);
-    text.push_str(&if dry_run {
-        "nothing is written: --dry-run\n".to_owned()
+    let _infallible = if dry_run {
+        writeln!(text, "nothing is written: --dry-run")
     } else {
-        format!("written to {}; start the server\n", data_dir.display())
-    });
+        writeln!(text, "written to {}; start the server", data_dir.display())
+    };
     text
 }

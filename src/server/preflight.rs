@@ -163,7 +163,7 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
 
 /// Disables huge pages for this process: they made no delivery cheaper (docs/results/2026-11.md), and the
 /// allocator's spare memory would be counted in steps of 2 MiB for each thread. First of all: what was touched before stays
-/// huge, 8 MiB of a server that has just started.
+/// huge, 6 MiB of a server that has just started.
 pub(crate) fn small_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "transparent huge pages stay on");

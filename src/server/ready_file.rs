@@ -133,10 +133,13 @@ fn fail(path: &Path, cause: std::io::Error) -> StartError {
 
 /// The address at which a client on this machine reaches a listener: loopback, if it listens on all addresses.
 pub(crate) fn reachable(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+    if !listener.ip().is_unspecified() {
+        return listener;
+    }
+    let ip = if listener.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
     };
     SocketAddr::new(ip, listener.port())
 }

@@ -214,7 +214,10 @@ fn refusal(parts: &Parts) -> Option<String> {
             ));
         }
     }
-    let authority = parts.uri.authority().map(|authority| authority.as_str());
+    let authority = parts
+        .uri
+        .authority()
+        .map(hyper::http::uri::Authority::as_str);
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = authority.or(host).unwrap_or_default();
     (!is_own_name(host)).then(|| {
