@@ -93,6 +93,7 @@ async fn dispatch(
         | O::GetHistory
         | O::GetServer
         | O::FindRooms
+        | O::FindUser
         | O::DescribeRoom
         | O::DrainServer
         | O::CancelDrain

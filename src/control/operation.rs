@@ -94,6 +94,7 @@ operations! {
     GetHistory                 POST   "/uproar/v1/GetHistory"         Nowhere,                 100
     GetServer                  POST   "/uproar/v1/GetServer"          Nowhere,                 10
     FindRooms                  POST   "/uproar/v1/FindRooms"          Nowhere,                 20
+    FindUser                   POST   "/uproar/v1/FindUser"           Nowhere,                 10
     DescribeRoom               POST   "/uproar/v1/DescribeRoom"       Member("roomIdentifier"), 100
     TailRoom                   POST   "/uproar/v1/TailRoom"           Member("roomIdentifier"), 10
     DrainServer                POST   "/uproar/v1/DrainServer"        Nowhere,                 5

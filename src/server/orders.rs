@@ -304,6 +304,7 @@ impl Orders {
             | Order::Server {}
             | Order::Rooms(_)
             | Order::Room(_)
+            | Order::User { .. }
             | Order::Call(_)
             | Order::Join(_)) => self.subjects.operator.take(of_rooms, reply),
         }

@@ -241,14 +241,8 @@ impl Serving {
         let (timeout, calls) = (self.settings.shard.review_timeout, Rc::clone(&control));
         let reviews = Reviews::new(calls, self.settings.review, timeout, review_figures);
         let reviews = reviews.map_err(StartError::Certificates)?;
-        let shown = (ready, progress);
-        let drains = Drains::new(
-            &control,
-            &gateway,
-            &self.notifier,
-            shown,
-            self.settings.drain,
-        );
+        let (shown, paces) = ((ready, progress), self.settings.drain);
+        let drains = Drains::new(&control, &gateway, &self.notifier, shown, paces);
         let live = reload::Live {
             drain: Rc::clone(&drains.settings),
             control: Rc::clone(&control),

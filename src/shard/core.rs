@@ -82,7 +82,7 @@ use super::mailbox::MailboxSender;
 use super::metrics::ShardMetrics;
 use super::review::ReviewRequest;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
-use super::survey::Search;
+use super::survey::{Search, UserSearch};
 use super::tokens::UsedTokens;
 use crate::logging::{Kind, Limiter};
 use crate::net::io::{Io, Key, Queued, SendBuffer};
@@ -154,6 +154,8 @@ pub struct Core<W: Io> {
     orders: VecDeque<Order<W::Socket>>,
     // Searches through all rooms, oldest first: at most one for each connection of the admin socket.
     searches: VecDeque<Search>,
+    // And those for users.
+    user_searches: VecDeque<UserSearch>,
     // Where the driver is in its turn; only debug builds look.
     turn: Turn,
 }
@@ -200,6 +202,7 @@ impl<W: Io> Core<W> {
             taken_over: None,
             orders: VecDeque::new(),
             searches: VecDeque::new(),
+            user_searches: VecDeque::new(),
             turn: Turn::Begun,
         }
     }

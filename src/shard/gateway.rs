@@ -14,7 +14,7 @@ use super::command::{
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
-use super::survey::{RoomFigures, Survey, TopRooms, merge};
+use super::survey::{Presence, RoomFigures, Survey, TopRooms, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
@@ -162,6 +162,27 @@ impl Gateway {
             Command::Survey(Survey::Shed { rooms, answer })
         };
         self.ask_each(shed, SHARD_ANSWER_MAX).await
+    }
+
+    /// The rooms in which a user has connections, and how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn find_user(&self, user_id: &str) -> Result<Vec<Presence>, Refused> {
+        let user = |answer| {
+            let user_id = user_id.into();
+            Command::Survey(Survey::User { user_id, answer })
+        };
+        let mut found: Vec<Presence> = Vec::new();
+        for one in self.ask_each(user, SHARD_ANSWER_MAX).await?.concat() {
+            // Its members may be on several shards.
+            match found.iter_mut().find(|known| known.room == one.room) {
+                Some(known) => known.connections += one.connections,
+                None => found.push(one),
+            }
+        }
+        Ok(found)
     }
 
     /// `Sender` of `count` members of a room, as JSON.

@@ -56,6 +56,13 @@ pub enum Survey {
         /// Gets them in the same order; 0 of rooms that nobody on the shard is in.
         answer: oneshot::Sender<Vec<u64>>,
     },
+    /// The rooms in which a user has connections on the shard.
+    User {
+        /// The user's id.
+        user_id: Box<str>,
+        /// Gets them, some turns later.
+        answer: oneshot::Sender<Vec<Presence>>,
+    },
     /// The first `count` members that a room has on the shard, in no order that means anything.
     Members {
         /// The room.
@@ -65,6 +72,28 @@ pub enum Survey {
         /// Gets `Sender` of each, as JSON.
         answer: oneshot::Sender<Vec<Box<str>>>,
     },
+}
+
+/// A user in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// The room.
+    pub room: RoomId,
+    /// The user's connections there.
+    pub connections: u64,
+}
+
+/// A search for a user that has not seen all rooms yet.
+#[derive(Debug)]
+pub(super) struct UserSearch {
+    /// The position of the table of rooms that is looked at next.
+    pub(super) position: usize,
+    /// The user's id.
+    pub(super) user_id: Box<str>,
+    /// Where the user is, at most `ADMIN_ROOMS_MAX` and one more.
+    pub(super) found: Vec<Presence>,
+    /// Gets that.
+    pub(super) answer: oneshot::Sender<Vec<Presence>>,
 }
 
 /// A search for the first rooms that has not seen all yet.

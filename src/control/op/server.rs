@@ -16,6 +16,7 @@ use crate::control::server_order::{OrderFault, ServerOrder};
 use crate::control::state::Control;
 use uproar_proto::base::limits::{
     ADMIN_ROOMS_MAX, ADMIN_VIEWERS_MAX, DRAIN_MAX, PAGE_ITEMS_MAX, UPGRADE_REFUSAL_MAX,
+    USER_ID_CHARS_MAX,
 };
 
 const TOKEN_CHARS_MAX: usize = 1024;
@@ -33,6 +34,7 @@ pub(super) async fn dispatch(
         O::GetHistory => get_history(control, call).await,
         O::GetServer => plain(control, call, "server").await,
         O::FindRooms => find_rooms(control, call).await,
+        O::FindUser => find_user(control, call).await,
         O::DescribeRoom => describe_room(control, call).await,
         O::DrainServer => drain(control, call).await,
         O::CancelDrain => plain(control, call, "cancel_drain").await,
@@ -68,6 +70,13 @@ async fn find_rooms(control: &Control, call: Authorized) -> Result<Answer, Fault
         body.insert("nextToken".to_owned(), token);
     }
     Ok((status, body))
+}
+
+async fn find_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let mut input = call.into_input();
+    let user = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
+    input.finish_known()?;
+    answer(control, json!({"order": "user", "user": user})).await
 }
 
 async fn describe_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {

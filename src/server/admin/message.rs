@@ -59,6 +59,11 @@ pub(crate) enum Order {
     Rooms(RoomsOrder),
     /// Tells of one room.
     Room(RoomOrder),
+    /// Tells in which rooms a user is.
+    User {
+        /// The user's id.
+        user: String,
+    },
     /// Does an operation of the API.
     Call(CallOrder),
     /// Adds a member to a room: the answer comes with its connection.
@@ -82,6 +87,7 @@ impl Order {
                 | Self::Server {}
                 | Self::Rooms(_)
                 | Self::Room(_)
+                | Self::User { .. }
                 | Self::Call(_)
                 | Self::Join(_)
         )
@@ -103,6 +109,7 @@ impl Order {
             Self::Server {} => "server",
             Self::Rooms(_) => "rooms",
             Self::Room(_) => "room",
+            Self::User { .. } => "user",
             Self::Call(_) => "call",
             Self::Join(_) => "join",
             Self::TakeOver {} => "take_over",
@@ -224,6 +231,7 @@ mod tests {
                 ("cluster_move", "slot", 17.into()),
                 ("cluster_move", "node", Value::from("chat-2")),
                 ("room", "room", "lobby".into()),
+                ("user", "user", "ann".into()),
                 ("join", "room", "lobby".into()),
                 ("join", "user", "ann".into()),
                 ("call", "operation", "GetRoom".into()),

@@ -53,6 +53,7 @@ impl Operator {
             Order::Server {} => beside(reply, async move { own.server().await }),
             Order::Rooms(wanted) => beside(reply, async move { own.rooms(wanted).await }),
             Order::Room(wanted) => beside(reply, async move { own.room(wanted).await }),
+            Order::User { user } => beside(reply, async move { own.user(&user).await }),
             Order::Call(call) => beside(reply, async move { own.call(call).await }),
             Order::Join(wish) => drop(tokio::task::spawn_local(own.join(wish, reply))),
             other @ (Order::Health {}

@@ -9,8 +9,8 @@ use crate::control::operation::Operation;
 use crate::server::admin::{By, Refusal, RoomOrder, RoomsOrder};
 use crate::shard::survey::RoomFigures;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::PAGE_ITEMS_MAX;
 use uproar_proto::base::limits::{ADMIN_ROOMS_MAX, ADMIN_VIEWERS_BYTES_MAX, ADMIN_VIEWERS_MAX};
+use uproar_proto::base::limits::{PAGE_ITEMS_MAX, USER_ID_CHARS_MAX};
 
 impl Operator {
     /// Tells of the first rooms by a figure, or of a page of all.
@@ -92,6 +92,24 @@ impl Operator {
             told["named"] = self.named(room, count).await?.into();
         }
         Ok(told)
+    }
+
+    /// Tells in which rooms a user has connections to this server.
+    pub(super) async fn user(self, user_id: &str) -> Result<Value, Refusal> {
+        let chars = user_id.chars().count();
+        if !(1..=USER_ID_CHARS_MAX).contains(&chars) {
+            let message =
+                format!("user has {chars} characters; it must have 1 to {USER_ID_CHARS_MAX}");
+            return Err(refused(message));
+        }
+        let found = self.gateway.find_user(user_id).await.map_err(silent)?;
+        let rooms = found.iter().take(ADMIN_ROOMS_MAX).map(|presence| {
+            let mut line = self.control.room_names(presence.room);
+            line["connections"] = presence.connections.into();
+            line
+        });
+        let rooms: Vec<_> = rooms.collect();
+        Ok(json!({ "rooms": rooms, "is_more": found.len() > ADMIN_ROOMS_MAX }))
     }
 
     /// `Sender` of some members; fewer if they would not fit an answer.

@@ -1,10 +1,14 @@
 //! Answers about single rooms: a search through all of them takes a piece in each turn.
 
 use super::Core;
+use super::outbound::ConnectionSlot;
 use crate::net::io::Io;
-use crate::shard::survey::{Search, Survey};
+use crate::shard::command::user_hash;
+use crate::shard::survey::{Presence, Search, Survey, UserSearch};
 use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{ADMIN_ROOMS_MAX, SURVEY_MEMBERS_PER_TURN, SURVEY_ROOMS_PER_TURN};
 use uproar_proto::base::table::Slot;
+use uproar_proto::chat::encode;
 
 impl<W: Io> Core<W> {
     /// Answers at once, or begins a search.
@@ -25,6 +29,12 @@ impl<W: Io> Core<W> {
                 };
                 let _asker_gone = answer.send(rooms.iter().map(of).collect());
             }
+            Survey::User { user_id, answer } => self.user_searches.push_back(UserSearch {
+                position: 0,
+                user_id,
+                found: Vec::new(),
+                answer,
+            }),
             Survey::Members {
                 room,
                 count,
@@ -39,18 +49,60 @@ impl<W: Io> Core<W> {
         }
     }
 
-    /// Goes on with the oldest search; returns whether some are left.
+    /// Goes on with the oldest search of each kind; returns whether some are left.
     pub(super) fn search(&mut self) -> bool {
-        let Some(mut search) = self.searches.pop_front() else {
-            return false;
-        };
-        if search.is_abandoned() {
-            // Its asker has given up.
-        } else if self.rooms.search(&mut search, self.env.now.tick) {
-            search.end();
-        } else {
-            self.searches.push_front(search);
+        if let Some(mut search) = self.searches.pop_front()
+            && !search.is_abandoned()
+        {
+            if self.rooms.search(&mut search, self.env.now.tick) {
+                search.end();
+            } else {
+                self.searches.push_front(search);
+            }
         }
-        !self.searches.is_empty()
+        if let Some(mut search) = self.user_searches.pop_front()
+            && !search.answer.is_closed()
+        {
+            if self.look_for(&mut search) {
+                let _asker_gone = search.answer.send(search.found);
+            } else {
+                self.user_searches.push_front(search);
+            }
+        }
+        !self.searches.is_empty() || !self.user_searches.is_empty()
+    }
+
+    /// Looks for a user in some more rooms; returns whether that was all.
+    fn look_for(&self, search: &mut UserSearch) -> bool {
+        let hash = user_hash(&search.user_id);
+        let is_user = |slot: &ConnectionSlot<W>| {
+            let sender = self.connections.sender(*slot);
+            sender.is_some_and(|sender| encode::is_sender(sender, &search.user_id))
+        };
+        let positions = self.rooms.positions();
+        let (mut rooms, mut members) = (0, 0);
+        while search.position < positions
+            && rooms < SURVEY_ROOMS_PER_TURN
+            && members < SURVEY_MEMBERS_PER_TURN
+        {
+            let shard_room = self.rooms.at(search.position);
+            (search.position, rooms) = (search.position + 1, rooms + 1);
+            let Some(shard_room) = shard_room else {
+                continue;
+            };
+            members += shard_room.audience.len();
+            let slots = shard_room.audience.with_user_hash(hash);
+            let connections = slots.map(Slot::from_bits).filter(is_user).count();
+            if connections > 0 {
+                search.found.push(Presence {
+                    room: shard_room.id,
+                    connections: u64::try_from(connections).expect("a count in memory"),
+                });
+            }
+            if search.found.len() > ADMIN_ROOMS_MAX {
+                return true;
+            }
+        }
+        search.position >= positions
     }
 }

@@ -116,3 +116,178 @@ test("the overview shows viewers, rates and fan-out, and a fresh page the minute
   assert.deepEqual([page.faults, fresh.faults], [[], []]);
   people.forEach((viewer) => viewer.leave());
 });
+
+test("a room is created and found; what is said in it is text, and is deleted; users are found and kicked", async () => {
+  const page = await signedIn(credentials, "#/rooms");
+  await page.until(() => document.querySelector(".list tbody tr"), "the rooms");
+  await page.run(press, "Create room");
+  await page.run(submit, "dialog[open] form", { name: "made-here" });
+  await page.until(() => document.querySelector("main h1").textContent === "made-here", "its view");
+  const arn = decodeURIComponent((await page.run(() => location.hash)).split("/room/")[1]);
+  await page.until(() => document.querySelector(".tail .badge").textContent === "live", "it listens");
+
+  const mallory = await server.join(arn, HURT, { capabilities: ["SEND_MESSAGE"], attributes: { badge: HURT } });
+  const bob = await server.join(arn, "bob");
+  await mallory.send(HURT);
+  await page.until(shows, "the message", HURT, ".messages .content");
+  await page.run(submit, ".side form", { name: "goal", attributes: `team=${HURT}\nat=90` });
+  await until(() => bob.events.length, "the event arrives");
+  assert.deepEqual([bob.events[0].eventName, bob.events[0].attributes], ["goal", { team: HURT, at: "90" }]);
+  await page.until(shows, "the event", `team=${HURT}`, ".messages");
+  assert.equal(await page.run(() => document.images.length), 0, "markup is text");
+  await page.run(press, `Delete the message of ${HURT}`);
+  await until(() => bob.deletions.length, "bob hears the deletion");
+  await page.until(() => document.querySelector(".messages .deleted"), "it is struck");
+
+  await page.run(() => (location.hash = "#/users"));
+  await page.until(() => document.querySelector("main form.tools"), "the users' view");
+  await page.run(submit, "main form.tools", { user: "nobody" });
+  await page.until(shows, "nobody is not there", "nobody is not connected");
+  await page.run(submit, "main form.tools", { user: HURT });
+  await page.until(shows, "the room", "made-here", ".found");
+  await page.run(press, "Kick", ".found");
+  await page.run(press, "Kick", "dialog");
+  await until(() => mallory.states.some((state) => state.startsWith("disconnect")), "the user is out");
+  await page.until(shows, "and is not found any more", "is not connected", ".found");
+  await bob.send("still here");
+  assert.deepEqual(page.faults, []);
+
+  await page.run((hash) => (location.hash = hash), roomHash(arn));
+  await page.until(() => document.querySelector(".side [name=rate]")?.value === "10", "the settings");
+  await page.run(submit, ".side .card:last-child form", { rate: "7" });
+  await until(async () => JSON.parse(await uproar("room", "show", "made-here", "--json")).settings.maximumMessageRatePerSecond === 7, "saved");
+  await page.run(press, "Delete room");
+  await page.until(() => document.querySelector("dialog .danger").disabled, "the name must be typed");
+  await page.run(() => {
+    const input = document.querySelector("dialog input");
+    input.value = "made-here";
+    input.dispatchEvent(new Event("input"));
+  });
+  await page.run(press, "Delete room", "dialog");
+  await page.until(() => location.hash === "#/rooms", "it is deleted");
+  await until(() => bob.states.some((state) => state.startsWith("disconnect")), "bob is out");
+  assert.deepEqual(page.faults, []);
+});
+
+test("a search finds rooms by a part of their name, in any case", async () => {
+  for (const name of ["Goalkeepers", "goal-line", "offside"]) await uproar("room", "create", name);
+  const page = await signedIn(credentials, "#/rooms");
+  await page.until(() => document.querySelectorAll(".list tbody tr").length > 2, "the rooms");
+  await page.run(() => {
+    const input = document.querySelector("[name=text]");
+    input.value = "GOAL";
+    input.dispatchEvent(new Event("input"));
+  });
+  const names = () => [...document.querySelectorAll(".list tbody a")].map((link) => link.textContent).sort().join();
+  await page.until(() => document.querySelectorAll(".list tbody tr").length === 2, "two are left");
+  assert.equal(await page.run(names), "Goalkeepers,goal-line");
+});
+
+test("a key that only looks sees everything and changes nothing", async () => {
+  const arn = await uproar("room", "create", "looked-at");
+  const observer = await key("--role", "observe");
+  const ann = await server.join(arn, "ann");
+  const page = await signedIn(observer, roomHash(arn));
+  await page.until(() => document.querySelector(".tail .badge").textContent === "live", "it listens");
+  await ann.send("seen");
+  await page.until(shows, "the message", "seen", ".messages");
+  await page.run(press, "Delete the message of ann");
+  await page.until(shows, "a refusal in the server's words", "not authorized to perform: ivschat:DeleteMessage", "#notes");
+  await page.run(() => (location.hash = "#/operations"));
+  await page.until(shows, "the server", "Open files, at most");
+  await page.run(press, "Reload");
+  await page.until(shows, "another refusal", "ivschat:ReloadServer", "#notes");
+  const mint = await key("--role", "mint");
+  const other = await browser.open(`${server.controlUrl}/console`);
+  await other.run(submit, ".sign-in", { id: mint.accessKeyId, secret: mint.secretAccessKey });
+  await other.until(shows, "no view for it", "not authorized to perform: ivschat:Get", ".problem");
+  await uproar("keys", "revoke", observer.accessKeyId);
+  // A page that nobody looks at asks for nothing.
+  await page.ask("Page.bringToFront");
+  await page.until(() => document.querySelector(".sign-in .problem:not([hidden])"), "a revoked key is signed out");
+  assert.deepEqual(await page.run(() => document.querySelectorAll(".messages, .tile").length), 0);
+});
+
+test("by keyboard alone, with names for those who do not see; a phone shows all without scrolling sideways", async () => {
+  const page = await browser.open(`${server.controlUrl}/console`);
+  await page.until(() => document.activeElement?.name === "id", "the form has the focus");
+  const type = (text) => page.ask("Input.insertText", { text });
+  const strike = async (name, code) => {
+    for (const kind of ["keyDown", "keyUp"]) {
+      const text = name === "Enter" && kind === "keyDown" ? "\r" : undefined;
+      await page.ask("Input.dispatchKeyEvent", { type: kind, key: name, code: name, windowsVirtualKeyCode: code, text });
+    }
+  };
+  await type(credentials.accessKeyId);
+  await strike("Tab", 9);
+  await type(credentials.secretAccessKey);
+  await strike("Enter", 13);
+  await page.until(() => document.querySelector("main h1"), "it is signed in");
+  for (let strikes = 0; !(await page.run(() => document.activeElement.textContent === "Operations")); strikes += 1) {
+    assert.ok(strikes < 12, "the views are reached by Tab");
+    await strike("Tab", 9);
+  }
+  await strike("Enter", 13);
+  await page.until(() => document.querySelector("main h1").textContent === "Operations", "the view");
+  const nameless = () => {
+    const named = (element) =>
+      element.getAttribute("aria-label") || element.labels?.length || element.textContent.trim() || element.closest("label");
+    const elements = document.querySelectorAll("button, input, select, textarea, a, [role=img], progress");
+    return [...elements].filter((element) => !named(element)).map((element) => element.outerHTML);
+  };
+  const wide = () => document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const arn = await uproar("room", "create", "a-name-as-long-as-it-may-be-".repeat(4));
+  for (const dark of [false, true]) {
+    await page.picture(360, 740, dark);
+    for (const hash of ["#/overview", "#/rooms", roomHash(arn), "#/users", "#/operations"]) {
+      await page.run((to) => (location.hash = to), hash);
+      await page.until(() => document.activeElement.id === "main", "the view has the focus");
+      assert.deepEqual(await page.run(nameless), [], hash);
+      assert.ok((await page.run(wide)) <= 0, `${hash} is too wide`);
+      assert.equal(await page.run(() => document.querySelectorAll("h1").length), 1, hash);
+    }
+  }
+  assert.deepEqual(page.faults, []);
+});
+
+test("a drain is begun, seen and cancelled; a reload tells what it changed; an upgrade carries the page over", async () => {
+  const own = await Server.start({ quotas: "open" });
+  const page = await browser.open(`${own.controlUrl}/console#/operations`);
+  await page.run(submit, ".sign-in", { id: credentials.accessKeyId, secret: credentials.secretAccessKey });
+  await page.until(shows, "the server", "Open files, at most");
+  const made = await run(binary, ["room", "create", "kept", "--data-dir", own.dataDir]);
+  const viewer = await own.join(made.stdout.trim(), "ann");
+  await page.run(press, "Reload");
+  await page.until(shows, "the reload", "Reloaded", "#notes");
+  await page.run(submit, "main form", { notice: "600", over: "600" });
+  await page.run(() => {
+    const input = document.querySelector("dialog input");
+    input.value = "drain";
+    input.dispatchEvent(new Event("input"));
+  });
+  await page.run(press, "Drain", "dialog");
+  await page.until(shows, "it drains", "Draining (noticed)");
+  await page.until(() => document.querySelector("header .badge").textContent === "draining: noticed", "the badge");
+  assert.equal((await fetch(`${own.controlUrl}/readyz`)).status, 503);
+  await page.run(press, "Cancel the drain");
+  await page.until(shows, "it serves", "Serving 1 viewers.");
+  const pid = await page.run(() => document.querySelector(".facts dd:nth-of-type(2)").textContent);
+  await page.run(press, "Upgrade");
+  await page.run(press, "Upgrade", "dialog");
+  await page.until(shows, "the new process", "serves, with 1 viewers", "#notes");
+  const health = JSON.parse((await run(binary, ["health", "--json", "--data-dir", own.dataDir])).stdout);
+  assert.notEqual(String(health.pid), pid);
+  await viewer.send("still here");
+  process.kill(health.pid, "SIGTERM");
+  await page.until(() => document.querySelector("header .badge").textContent === "no answer", "its end shows");
+  await own.stop().catch(() => {});
+});
+
+test("switched off there is neither page nor API", async () => {
+  const off = await Server.start({ environment: { UPROAR_CONTROL__CONSOLE: "false" } });
+  assert.equal((await fetch(`${off.controlUrl}/console`)).status, 404);
+  const call = await fetch(`${off.controlUrl}/uproar/v1/GetStats`, { method: "POST", body: "{}" });
+  assert.equal(call.status, 404);
+  assert.equal(call.headers.get("x-amzn-errortype"), "UnknownOperationException");
+  await off.stop();
+});

@@ -497,6 +497,8 @@ pub const TAIL_QUIET_MAX: Duration = Duration::from_secs(15);
 pub const UPGRADE_REFUSAL_MAX: Duration = Duration::from_millis(100);
 /// Rooms that a shard looks at in one turn for somebody who asks for the largest ones: some 50 us.
 pub const SURVEY_ROOMS_PER_TURN: usize = 1024;
+/// Members among whom a shard looks for a user in one turn, the last room's aside: some 50 us.
+pub const SURVEY_MEMBERS_PER_TURN: usize = 65_536;
 /// How long a member that came by the admin socket stays at most: longer than any show, and a forgotten `uproar tap`
 /// ends some day.
 pub const ADMIN_MEMBER_STAY_MAX: Duration = Duration::from_hours(24);

@@ -35,6 +35,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("settings.js", SCRIPT, include_str!("page/settings.js")),
     ("sign-in.js", SCRIPT, include_str!("page/sign-in.js")),
     ("sign.js", SCRIPT, include_str!("page/sign.js")),
+    ("users.js", SCRIPT, include_str!("page/users.js")),
     ("tail.js", SCRIPT, include_str!("page/tail.js")),
 ];
 

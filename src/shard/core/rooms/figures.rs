@@ -13,6 +13,16 @@ impl Rooms {
         figures(self.get(self.find(room)?)?, now)
     }
 
+    /// Positions of the table of rooms.
+    pub(in crate::shard::core) fn positions(&self) -> usize {
+        self.table.positions()
+    }
+
+    /// The room at one of them, if there is one.
+    pub(in crate::shard::core) fn at(&self, position: usize) -> Option<&ShardRoom> {
+        self.get(self.table.at(position)?)
+    }
+
     /// Shows a search the next piece of the rooms at home here; returns whether it has seen all.
     pub(in crate::shard::core) fn search(&self, search: &mut Search, now: Tick) -> bool {
         let positions = self.table.positions();

@@ -8,9 +8,10 @@ import { operations } from "./operations.js";
 import { room } from "./room.js";
 import { rooms } from "./rooms.js";
 import { signIn } from "./sign-in.js";
+import { users } from "./users.js";
 
-const VIEWS = { overview, rooms, room, operations };
-const LINKS = [["overview", "Overview"], ["rooms", "Rooms"], ["operations", "Operations"]];
+const VIEWS = { overview, rooms, room, users, operations };
+const LINKS = [["overview", "Overview"], ["rooms", "Rooms"], ["users", "Users"], ["operations", "Operations"]];
 
 const app = document.getElementById("app");
 let leave = () => {};

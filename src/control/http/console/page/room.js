@@ -29,7 +29,7 @@ export function room(scene, arn) {
     setup.show(told.settings);
     people.replaceChildren(...(told.named ?? []).map((sender) => person(sender, act)));
     const shown = told.named?.length ?? 0;
-    peopleNote.textContent = told.viewers > shown ? `${short(told.viewers - shown)} more are not shown.` : shown ? "" : "Nobody is here.";
+    peopleNote.textContent = told.viewers > shown ? `${short(told.viewers - shown)} more are not shown; find one under Users.` : shown ? "" : "Nobody is here.";
   }));
   return [
     el("div", { class: "title" },
