@@ -46,7 +46,12 @@ mount -t tmpfs tmpfs "$root/tmp"
 : > "$root/etc/machine-id"
 # What images of containers have, so that no package starts a service in them.
 rm -f "$root/usr/sbin/policy-rc.d"
-exec env -i PATH="$PATH" container=throw-away setpriv --bounding-set=-sys_module,-sys_time,-sys_boot chroot "$root" /lib/systemd/systemd --system --unit=basic.target
+# The root itself, so that what /proc says of programs is what is so here.
+cd "$root"
+pivot_root . mnt
+umount --lazy /mnt
+exec env -i PATH="$PATH" container=throw-away setpriv --bounding-set=-sys_module,-sys_time,-sys_boot \
+    chroot . /lib/systemd/systemd --system --unit=basic.target
 """
 
 

@@ -92,8 +92,7 @@ def test_the_release_builds_what_was_tried():
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["release"]["steps"]
     commands = "\n".join(step.get("run", "") for step in steps)
     assert "packaging/build x86_64 aarch64" in commands
-    for line in commands.splitlines():
-        succeeds("bash", "-n", "-c", line) if not line.startswith("for ") else None
+    succeeds("bash", "-n", "-c", commands)
 
 
 def test_the_program_says_what_it_is():

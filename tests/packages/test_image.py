@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -165,6 +166,34 @@ def test_a_container_serves_on_epoll_where_io_uring_is_forbidden(podman: Podman,
     assert 'uproar_io_info{backend="epoll"} 1' in container.metrics()
     assert podman("healthcheck", "run", container.name, check=False).returncode == 0
     assert container.stop() == 0
+
+
+def test_the_commands_of_the_page(podman: Podman, tmp_path: Path):
+    """Goal: who follows docs/containers.md has a server. Method: its commands, in a network of their own, where its ports are
+    free; `podman` is told what this machine needs."""
+    page = (REPOSITORY / "docs" / "containers.md").read_text()
+    (block,) = re.findall(r"```sh by [^\n]*\n(.*?)```", page, re.S)
+    for name, source in [("deploy", REPOSITORY / "deploy"), ("target/packages", TARGET / "packages")]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(source)
+    (tmp_path / "uproar.toml").write_text(CONFIGURATION)
+    shim = tmp_path / "bin" / "podman"
+    shim.parent.mkdir()
+    limits = "--network=host --ulimit=nofile=4096:4096 --ulimit=nproc=4096:4096"
+    shim.write_text(
+        f'#!/bin/sh\norder=$1; shift\ncase $order in run) set -- {limits} "$@" ;; esac\n'
+        f'exec {shutil.which("podman")} {" ".join(podman.options)} "$order" "$@"\n'
+    )
+    shim.chmod(0o755)
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-euc", f"ip link set lo up\n{block}"],
+        env={**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0 and "serving, ready, 0 viewers" in done.stdout, done.stdout
 
 
 def test_a_container_that_does_not_answer_is_unhealthy(podman: Podman, image: str, tmp_path: Path):
