@@ -166,6 +166,9 @@ export class Log {
     const next = current ? roving(lines, event, current) : event.key === "ArrowUp" && lines.at(-1);
     if (!next) return;
     event.preventDefault();
+    // A log has ends: nobody looks for its first line behind its last one.
+    const wraps = { ArrowDown: lines.at(-1), ArrowUp: lines[0] }[event.key];
+    if (current && current === wraps) return;
     this.#focus(next);
   }
 
