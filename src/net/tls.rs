@@ -1,16 +1,21 @@
 //! One TLS connection as a state machine between ciphertext and plaintext buffers (RFC 8446).
 //!
-//! rustls' unbuffered API keeps no plaintext queues: memory is the connection's keys and, only while
-//! a record is incomplete, its ciphertext. Plaintext to send is encrypted when its send goes out.
+//! rustls shakes hands. From then on records of TLS 1.3 are our own; those of TLS 1.2 stay rustls', whose unbuffered API
+//! keeps no plaintext queues either: memory is the connection's keys and, only while a record is incomplete, its
+//! ciphertext. Plaintext to send is encrypted when its send goes out.
 
+use std::mem;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
+use rustls::{ProtocolVersion, ServerConfig};
 
+use super::records::{RecordFault, Records, has_record};
+pub use super::traffic::tell_secrets;
+use super::traffic::{Secrets, Suite, Traffic};
 use uproar_proto::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
 
 /// Why a TLS connection failed.
@@ -22,6 +27,9 @@ pub enum TlsError {
     /// The peer sent more ciphertext than any record or handshake needs.
     #[error("TLS: {TLS_INCOMING_BYTES_MAX} bytes received without a complete record")]
     TooLong,
+    /// The peer's records are not taken any more.
+    #[error("TLS: {0}")]
+    Record(#[from] RecordFault),
     /// Encryption is not possible in this state.
     #[error("TLS: cannot encrypt: {0}")]
     Encrypt(&'static str),
@@ -40,19 +48,38 @@ pub enum Progress {
 
 /// One server-side connection.
 pub struct Tls {
-    connection: UnbufferedServerConnection,
+    state: State,
     // Ciphertext of an incomplete record; empty otherwise.
     incoming: Vec<u8>,
-    // Records that rustls made by itself (alerts, key updates); they go out before later sealed data.
+    // Records that were made without being asked for (alerts, key updates); they go out before later sealed data.
     queued: Vec<u8>,
 }
 
+enum State {
+    /// The handshake, and all of TLS 1.2.
+    Handshake(Box<Handshake>),
+    /// An established connection of TLS 1.3.
+    Records(Records),
+    /// It failed.
+    Failed,
+}
+
+struct Handshake {
+    connection: UnbufferedServerConnection,
+    secrets: Secrets,
+}
+
 impl Tls {
-    /// Makes a connection that waits for its ClientHello.
+    /// Makes a connection that waits for its ClientHello. Of a configuration that was not given to [`tell_secrets`] all
+    /// records stay rustls'.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let connection = UnbufferedServerConnection::new(config)?;
+        let secrets = Secrets::default();
         Ok(Self {
-            connection,
+            state: State::Handshake(Box::new(Handshake {
+                connection,
+                secrets,
+            })),
             incoming: Vec::new(),
             queued: Vec::new(),
         })
@@ -66,39 +93,150 @@ impl Tls {
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Progress, TlsError> {
-        if self.incoming.is_empty() {
-            let (progress, used) = drive(&mut self.connection, ciphertext, plain, out)?;
+        let progress = if self.incoming.is_empty() {
+            let (progress, used) = self.state.receive(ciphertext, plain, out)?;
             self.incoming.extend_from_slice(&ciphertext[used..]);
-            return Ok(progress);
-        }
-        if self.incoming.len() + ciphertext.len() > TLS_INCOMING_BYTES_MAX {
-            return Err(TlsError::TooLong);
-        }
-        self.incoming.extend_from_slice(ciphertext);
-        let (progress, used) = drive(&mut self.connection, &mut self.incoming, plain, out)?;
-        if used == self.incoming.len() {
-            self.incoming = Vec::new();
+            progress
         } else {
-            self.incoming.drain(..used);
+            if self.incoming.len() + ciphertext.len() > TLS_INCOMING_BYTES_MAX {
+                return Err(TlsError::TooLong);
+            }
+            self.incoming.extend_from_slice(ciphertext);
+            let (progress, used) = self.state.receive(&mut self.incoming, plain, out)?;
+            if used == self.incoming.len() {
+                self.incoming = Vec::new();
+            } else {
+                self.incoming.drain(..used);
+            }
+            progress
+        };
+        // A whole record that rustls has kept is half a handshake message, which it has opened already.
+        if progress == Progress::Established && !has_record(&self.incoming) {
+            self.state.establish()?;
         }
         Ok(progress)
     }
 
-    /// Keeps records that rustls made by itself until the next send.
+    /// Keeps records that were made without being asked for until the next send.
     pub fn queue(&mut self, records: &[u8]) {
         self.queued.extend_from_slice(records);
     }
 
     /// Takes the records kept by [`Tls::queue`].
     pub fn take_queued(&mut self) -> Option<Vec<u8>> {
-        (!self.queued.is_empty()).then(|| std::mem::take(&mut self.queued))
+        (!self.queued.is_empty()).then(|| mem::take(&mut self.queued))
     }
 
     /// Appends `plain` to `out` as records of up to 16 KiB.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        match &mut self.state {
+            State::Records(records) => {
+                let mut writer = records.writer(out);
+                writer.write(plain);
+                Ok(writer.finish()?)
+            }
+            State::Handshake(handshake) => handshake.seal(&mut self.incoming, plain, out),
+            State::Failed => Err(TlsError::Encrypt("the connection has failed")),
+        }
+    }
+
+    /// Appends what `fill` writes to `out` as records of up to 16 KiB, which it is sealed in; `gathered` is room for it
+    /// where that is not possible.
+    pub fn seal_from<T>(
+        &mut self,
+        gathered: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])) -> T,
+    ) -> Result<T, TlsError> {
+        if let State::Records(records) = &mut self.state {
+            let mut writer = records.writer(out);
+            let filled = fill(&mut |content| writer.write(content));
+            writer.finish()?;
+            return Ok(filled);
+        }
+        gathered.clear();
+        let filled = fill(&mut |content| gathered.extend_from_slice(content));
+        self.seal(gathered, out)?;
+        Ok(filled)
+    }
+
+    /// Appends a `close_notify` alert.
+    pub fn seal_close(&mut self, out: &mut Vec<u8>) {
+        match &mut self.state {
+            State::Records(records) => records.close(out),
+            State::Handshake(handshake) => handshake.close(&mut self.incoming, out),
+            State::Failed => {}
+        }
+    }
+}
+
+impl State {
+    /// Takes whole records; returns how many bytes they had.
+    fn receive(
+        &mut self,
+        ciphertext: &mut [u8],
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(Progress, usize), TlsError> {
+        match self {
+            Self::Records(records) => {
+                let opened = records.open(ciphertext, plain, out)?;
+                let progress = if opened.is_closed {
+                    Progress::Closed
+                } else {
+                    Progress::Established
+                };
+                Ok((progress, opened.used))
+            }
+            Self::Handshake(handshake) => {
+                let Handshake {
+                    connection,
+                    secrets,
+                } = &mut **handshake;
+                secrets.hear(|| drive(connection, ciphertext, plain, out))
+            }
+            Self::Failed => Err(TlsError::Encrypt("the connection has failed")),
+        }
+    }
+
+    /// Takes the records of an established connection over from rustls, if it tells what they are made with.
+    fn establish(&mut self) -> Result<(), TlsError> {
+        let Self::Handshake(handshake) = self else {
+            return Ok(());
+        };
+        let connection = &handshake.connection;
+        let suite =
+            (connection.negotiated_cipher_suite()).and_then(|suite| Suite::of(suite.suite()));
+        let (Some(suite), Some(client), Some(server)) = (
+            suite.filter(|_| connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)),
+            handshake.secrets.client.take(),
+            handshake.secrets.server.take(),
+        ) else {
+            return Ok(());
+        };
+        let Self::Handshake(handshake) = mem::replace(self, Self::Failed) else {
+            return Ok(());
+        };
+        let (counts, _told) = handshake.connection.dangerous_into_kernel_connection()?;
+        let sent = Traffic::new(suite, &server, counts.tx.0);
+        let received = Traffic::new(suite, &client, counts.rx.0);
+        let (Some(sent), Some(received)) = (sent, received) else {
+            return Err(TlsError::Encrypt("a secret is not as long as its hash"));
+        };
+        *self = Self::Records(Records::new(sent, received));
+        Ok(())
+    }
+}
+
+impl Handshake {
+    fn seal(
+        &mut self,
+        incoming: &mut [u8],
+        plain: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
         // Includes the kept bytes of an incomplete message: rustls has noted how far it parsed them.
-        let UnbufferedStatus { state, .. } =
-            self.connection.process_tls_records(&mut self.incoming);
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(incoming);
         let ConnectionState::WriteTraffic(mut traffic) = state? else {
             return Err(TlsError::Encrypt("the connection is not established"));
         };
@@ -111,10 +249,8 @@ impl Tls {
         .ok_or(TlsError::Encrypt("the keys are used up"))
     }
 
-    /// Appends a `close_notify` alert.
-    pub fn seal_close(&mut self, out: &mut Vec<u8>) {
-        let UnbufferedStatus { state, .. } =
-            self.connection.process_tls_records(&mut self.incoming);
+    fn close(&mut self, incoming: &mut [u8], out: &mut Vec<u8>) {
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(incoming);
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let _sealed = append(out, TLS_RECORD_OVERHEAD_BYTES, |space| {
                 traffic
@@ -249,165 +385,4 @@ fn append(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
-    use std::io::{Read, Write};
-
-    fn pair() -> (Tls, ClientConnection) {
-        pair_with(|_| {})
-    }
-
-    fn pair_with(adjust: impl FnOnce(&mut ClientConfig)) -> (Tls, ClientConnection) {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("made");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certificate = made.cert.der().clone();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has both versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .expect("the pair matches");
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).expect("a valid certificate");
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has both versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        adjust(&mut client);
-        let name = ServerName::try_from("localhost").expect("a DNS name");
-        (
-            Tls::new(Arc::new(server)).expect("a valid configuration"),
-            ClientConnection::new(Arc::new(client), name).expect("a valid configuration"),
-        )
-    }
-
-    fn exchange(server: &mut Tls, client: &mut ClientConnection, chunk: usize) -> Vec<u8> {
-        let (mut plain, mut out) = (Vec::new(), Vec::new());
-        for _ in 0..10 {
-            let mut sent = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut sent).expect("a vector takes all");
-            }
-            for part in sent.chunks_mut(chunk) {
-                server
-                    .receive(part, &mut plain, &mut out)
-                    .expect("an honest client");
-            }
-            let mut received = &out[..];
-            while !received.is_empty() {
-                client.read_tls(&mut received).expect("a slice gives all");
-                client.process_new_packets().expect("an honest server");
-            }
-            out.clear();
-        }
-        plain
-    }
-
-    /// Goal: handshake and data work however the ciphertext is split; sealed data arrives whole.
-    #[test]
-    fn data_flows_both_ways_in_any_chunks() {
-        for chunk in [1, 7, 1000, 1 << 20] {
-            let (mut server, mut client) = pair();
-            exchange(&mut server, &mut client, chunk);
-            client.writer().write_all(b"hello").expect("buffered");
-            assert_eq!(exchange(&mut server, &mut client, chunk), b"hello");
-            assert!(
-                server.incoming.capacity() == 0,
-                "nothing is kept between records"
-            );
-            let sent = vec![7; 100_000];
-            let mut sealed = Vec::new();
-            server.seal(&sent, &mut sealed).expect("established");
-            let mut sealed = &sealed[..];
-            let mut got = Vec::new();
-            while !sealed.is_empty() {
-                client.read_tls(&mut sealed).expect("a slice gives all");
-                client.process_new_packets().expect("an honest server");
-                let _would_block = client.reader().read_to_end(&mut got);
-            }
-            assert!(got == sent, "{} of {}", got.len(), sent.len());
-        }
-    }
-
-    /// Goal: an error after the first half of a handshake message is reported. rustls indexes out of range if it
-    /// is then asked for its alert with an empty slice.
-    #[test]
-    fn half_a_hello_before_noise_is_refused() {
-        let (mut server, mut client) = pair();
-        let mut hello = Vec::new();
-        client.write_tls(&mut hello).expect("a vector takes all");
-        let (half, rest) = hello[5..].split_at(100);
-        let record = |kind: u8, body: &[u8]| {
-            let length = u16::try_from(body.len()).expect("a short record");
-            [&[kind, 3, 1][..], &length.to_be_bytes(), body].concat()
-        };
-        for noise in [record(22, &rest[..1]), record(99, rest), record(23, rest)] {
-            let (mut plain, mut out) = (Vec::new(), Vec::new());
-            let mut stream = [record(22, half), noise].concat();
-            stream.extend([0xff; 32]);
-            assert!(server.receive(&mut stream, &mut plain, &mut out).is_err());
-            assert!(plain.is_empty());
-            server = pair().0;
-        }
-    }
-
-    /// Goal: a viewer that has sent half of a KeyUpdate message is served like others, and its other half takes
-    /// effect. Method: records made with the client's own traffic keys, as no client splits such a message.
-    #[test]
-    fn half_a_key_update_does_not_hinder_sealing() {
-        use aes_gcm::aead::{Aead, KeyInit, Payload};
-        use aes_gcm::{Aes256Gcm, Nonce};
-
-        let (mut server, mut client) = pair_with(|config| config.enable_secret_extraction = true);
-        exchange(&mut server, &mut client, 1 << 20);
-        let secrets = client.dangerous_extract_secrets().expect("established");
-        let (mut sequence, keys) = secrets.tx;
-        let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = keys else {
-            panic!("ring prefers AES-256");
-        };
-        let cipher = Aes256Gcm::new_from_slice(key.as_ref()).expect("32 bytes");
-        let mut handshake = |part: &[u8]| {
-            let mut nonce = [0; 12];
-            nonce.copy_from_slice(iv.as_ref());
-            for (byte, count) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
-                *byte ^= count;
-            }
-            sequence += 1;
-            let inner = [part, &[22]].concat();
-            let length = u16::try_from(inner.len() + 16).expect("a short record");
-            let head = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
-            let payload = Payload {
-                msg: &inner,
-                aad: &head,
-            };
-            let sealed = cipher.encrypt(&Nonce::from(nonce), payload);
-            [head, sealed.expect("short")].concat()
-        };
-        let (mut plain, mut out) = (Vec::new(), Vec::new());
-        // KeyUpdate (24), one byte long: update not requested.
-        let mut first = handshake(&[24, 0]);
-        let progress = server.receive(&mut first, &mut plain, &mut out);
-        assert_eq!(progress.expect("half a message"), Progress::Established);
-        server.seal(b"meanwhile", &mut out).expect("established");
-        let mut second = handshake(&[0, 1, 0]);
-        let progress = server.receive(&mut second, &mut plain, &mut out);
-        assert_eq!(progress.expect("the other half"), Progress::Established);
-        server.seal(b"afterwards", &mut out).expect("established");
-        server.seal_close(&mut out);
-        assert!(plain.is_empty());
-    }
-
-    /// Goal: noise is refused with an error, and an alert goes out.
-    #[test]
-    fn noise_is_refused() {
-        let (mut server, _client) = pair();
-        let (mut plain, mut out) = (Vec::new(), Vec::new());
-        let mut noise = *b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert!(server.receive(&mut noise, &mut plain, &mut out).is_err());
-        assert!(plain.is_empty());
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use super::pem::{self, fault};
 use crate::config::{DEV_CERTIFICATE, Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 use crate::exposition::{Exposition, Family};
+use crate::net::tls::tell_secrets;
 use crate::shard::handshake::HandshakeSettings;
 
 /// TLS configurations of the two listeners, where they use TLS.
@@ -124,6 +125,7 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     // Viewers use WebSocket over HTTP/1.1; the API also allows HTTP/2.
     let mut messaging = build(&current, &provider)?;
     messaging.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tell_secrets(&mut messaging);
     let mut control = build(&current, &provider)?;
     control.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let only = settings.tls_listeners;

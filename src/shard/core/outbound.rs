@@ -16,6 +16,7 @@ use std::io;
 
 use super::env::Env;
 use crate::net::io::{Io, SendBuffer};
+use crate::net::tls::TlsError;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::connection::{Connection, Phase, Sending};
 use uproar_proto::base::limits::{RESUMES_PER_TURN_MAX, SEALED_SEND_BYTES_MAX};
@@ -164,7 +165,7 @@ impl<W: Io> Outbound<W> {
         }
     }
 
-    /// Seals the frames after the member's cursor, one run of records for one send.
+    /// Seals the frames after the member's cursor where they are sent from, one run of records for one send.
     fn send_sealed_log(
         &mut self,
         slot: ConnectionSlot<W>,
@@ -172,19 +173,18 @@ impl<W: Io> Outbound<W> {
         (member, audience): (MemberIndex, &mut Audience),
         env: &Env<W::Socket>,
     ) -> Delivered {
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
         let cursor = audience.cursor(member);
-        let (after, saved) = audience.copy(member, SEALED_SEND_BYTES_MAX, |bytes| {
-            plain.extend_from_slice(bytes);
-        });
+        let copy =
+            |write: &mut dyn FnMut(&[u8])| audience.copy(member, SEALED_SEND_BYTES_MAX, write);
+        let Ok((sealed, (after, saved))) = self.seal(connection, copy) else {
+            return Delivered::Cut(CloseReason::Protocol);
+        };
         audience.set_cursor(member, after);
         let metrics = &env.metrics;
         metrics.frames_delivered.add(after.frames_since(cursor));
         metrics.deflate_saved.add_len(saved);
-        let delivered = self.send_own(slot, connection, Some((member, audience)), &plain, env);
-        self.plain = plain;
-        delivered
+        self.start(slot, connection, Some((member, audience)), sealed, env);
+        Delivered::Done
     }
 
     /// Sends frames, sealed if the connection uses TLS.
@@ -196,25 +196,31 @@ impl<W: Io> Outbound<W> {
         frames: &[u8],
         env: &Env<W::Socket>,
     ) -> Delivered {
-        let outgoing = match &mut connection.tls {
-            None => frames.to_vec(),
-            Some(tls) => {
-                let mut sealed = self.sealed.pop().unwrap_or_default();
-                sealed.clear();
-                if tls.seal(frames, &mut sealed).is_err() {
-                    return Delivered::Cut(CloseReason::Protocol);
-                }
-                sealed
+        let outgoing = if connection.tls.is_none() {
+            SendBuffer::owned(frames.to_vec())
+        } else {
+            match self.seal(connection, |write| write(frames)) {
+                Ok((sealed, ())) => sealed,
+                Err(_) => return Delivered::Cut(CloseReason::Protocol),
             }
         };
-        self.start(
-            slot,
-            connection,
-            membership,
-            SendBuffer::owned(outgoing),
-            env,
-        );
+        self.start(slot, connection, membership, outgoing, env);
         Delivered::Done
+    }
+
+    /// Seals what `fill` writes, in a buffer that was sent from before if there is one.
+    fn seal<T>(
+        &mut self,
+        connection: &mut Connection<W::FixedFile>,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])) -> T,
+    ) -> Result<(SendBuffer, T), TlsError> {
+        let Some(tls) = &mut connection.tls else {
+            return Err(TlsError::Encrypt("the connection does not use TLS"));
+        };
+        let mut sealed = self.sealed.pop().unwrap_or_default();
+        sealed.clear();
+        let filled = tls.seal_from(&mut self.plain, &mut sealed, fill)?;
+        Ok((SendBuffer::owned(sealed), filled))
     }
 
     /// Starts a connection's one send.

@@ -102,6 +102,8 @@ pub const UNACKNOWLEDGED_MAX: Duration = IDLE_MAX;
 /// Ciphertext of one TLS connection without a complete record, in bytes: two records of 16 KiB and
 /// their framing; handshake messages are far shorter.
 pub const TLS_INCOMING_BYTES_MAX: usize = 36 * 1024;
+/// Records in a row without content that a peer may send: they cost us and not the peer.
+pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
 /// First estimate of what TLS adds to a send, in bytes; grows when rustls asks for more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
