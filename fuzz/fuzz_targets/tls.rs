@@ -1,7 +1,7 @@
 //! The TLS driver: however records are split and joined on their way, both sides read what the other wrote; and
 //! of a stream that was changed, nothing is read but what was written before the change.
 //!
-//! Input: the version, where which byte of the client's stream is changed (a place of zero: none is), eight
+//! Input: the version, and whether the server's side moves to another process with each piece, where which byte of the client's stream is changed (a place of zero: none is), eight
 //! lengths of pieces, then what the client says, and behind a zero byte what the server says.
 
 #![no_main]
@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
-use uproar::net::tls::{Progress, Tls};
+use uproar::net::tls::{Progress, Tls, tell_secrets};
 
 type Configs = (Arc<ServerConfig>, [Arc<ClientConfig>; 2]);
 
@@ -28,12 +28,13 @@ fn configs() -> &'static Configs {
         roots.add(certificate.clone()).expect("a root");
         let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .expect("a configuration");
+        tell_secrets(&mut server);
         let client = |version| {
             let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(&[version])
@@ -61,6 +62,7 @@ fuzz_target!(|data: &[u8]| {
         client: ClientConnection::new(client, name).expect("a client"),
         server: Tls::new(Arc::clone(server)).expect("a server"),
         progress: Progress::Handshaking,
+        moves: head[0] & 2 != 0,
         lengths: head[4..]
             .iter()
             .map(|length| usize::from(*length) * 8 + 1)
@@ -84,6 +86,7 @@ struct Wire {
     client: ClientConnection,
     server: Tls,
     progress: Progress,
+    moves: bool,
     lengths: Vec<usize>,
     turn: usize,
     sent: usize,
@@ -140,6 +143,9 @@ impl Wire {
                 piece[self.change - self.sent - 1] ^= self.changed_by;
             }
             self.sent += length;
+            if self.moves && let Some(carried) = self.server.carry() {
+                self.server = Tls::inherit(&carried).map_err(|fault| format!("{fault:?}"))?;
+            }
             let (mut plain, mut out) = (Vec::new(), Vec::new());
             let progress = self.server.receive(piece, &mut plain, &mut out);
             self.heard.extend(plain);

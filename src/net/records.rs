@@ -8,8 +8,9 @@
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use super::traffic::{SEAL_LIMIT, Traffic};
+use super::traffic::{SEAL_LIMIT, Suite, Traffic};
 use uproar_proto::base::limits::TLS_EMPTY_RECORDS_MAX;
+use uproar_proto::tagged::{Fault, Fields, Tagged};
 
 /// Bytes of content that a record carries.
 pub(super) const CONTENT_MAX: usize = 1 << 14;
@@ -29,6 +30,18 @@ const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 /// A whole KeyUpdate message, but for its last byte: type 24, one byte long.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
+
+// The fields of a connection on its way to another process.
+/// RFC 8446, appendix B.4.
+const SUITE: u32 = 1;
+/// The secret of what we send, and the records that were sealed under it.
+const SENT_SECRET: u32 = 2;
+const SENT: u32 = 3;
+/// The same of what we receive.
+const RECEIVED_SECRET: u32 = 4;
+const RECEIVED: u32 = 5;
+/// Bytes of a KeyUpdate message whose rest is in the next record.
+const BEGUN: u32 = 6;
 
 /// Why the peer's records are not taken any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +107,7 @@ struct Opener {
     key: Zeroizing<[u8; 32]>,
     iv: [u8; 12],
     // The first bytes of a KeyUpdate message whose rest is in the next record.
-    begun: usize,
+    begun: u8,
     // Records in a row that carried nothing, which costs us and not the peer.
     empty: u8,
     is_closed: bool,
@@ -106,6 +119,40 @@ impl Records {
             sealer: Sealer::new(sent),
             opener: Opener::new(received),
         }
+    }
+
+    /// Writes what another process needs to go on, which this one must not do then: with the next record it would use
+    /// a nonce of the other's.
+    pub(super) fn carry(&self, fields: &mut Fields) {
+        let Self { sealer, opener } = self;
+        fields.number(SUITE, sealer.traffic.suite().number());
+        fields.bytes(SENT_SECRET, sealer.traffic.secret());
+        fields.number(SENT, sealer.traffic.sequence());
+        fields.bytes(RECEIVED_SECRET, opener.traffic.secret());
+        fields.number(RECEIVED, opener.traffic.sequence());
+        fields.number(BEGUN, u64::from(opener.begun));
+    }
+
+    /// Goes on where another process was.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, or has a value that no connection has.
+    pub(super) fn inherit(fields: Tagged<'_>) -> Result<Self, Fault> {
+        let suite = Suite::numbered(fields.need_number(SUITE)?).ok_or(Fault::Value(SUITE))?;
+        let traffic = |secret, sequence| {
+            let bytes = fields.get(secret).ok_or(Fault::Missing(secret))?;
+            let traffic = Traffic::new(suite, bytes, fields.need_number(sequence)?);
+            traffic.ok_or(Fault::Value(secret))
+        };
+        let mut records = Self::new(
+            traffic(SENT_SECRET, SENT)?,
+            traffic(RECEIVED_SECRET, RECEIVED)?,
+        );
+        let begun = u8::try_from(fields.need_number(BEGUN)?).ok();
+        let begun = begun.filter(|begun| usize::from(*begun) <= KEY_UPDATE.len());
+        records.opener.begun = begun.ok_or(Fault::Value(BEGUN))?;
+        Ok(records)
     }
 
     /// Begins records at the end of `out`.
@@ -377,7 +424,7 @@ impl Opener {
             return Err(RecordFault::Unexpected("an empty handshake message"));
         }
         for (place, byte) in content.iter().enumerate() {
-            if let Some(wanted) = KEY_UPDATE.get(self.begun) {
+            if let Some(wanted) = KEY_UPDATE.get(usize::from(self.begun)) {
                 if byte != wanted {
                     return Err(RecordFault::Unexpected("a handshake message"));
                 }

@@ -17,6 +17,15 @@ use super::records::{RecordFault, Records, has_record};
 pub use super::traffic::tell_secrets;
 use super::traffic::{Secrets, Suite, Traffic};
 use uproar_proto::base::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_OVERHEAD_BYTES};
+use uproar_proto::tagged::{Fault, Fields, Tagged};
+use zeroize::Zeroizing;
+
+// The fields of a connection on its way to another process.
+const RECORDS: u32 = 1;
+/// The beginning of a record whose rest is still to come.
+const INCOMING: u32 = 2;
+/// Records that go out first.
+const QUEUED: u32 = 3;
 
 /// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +124,43 @@ impl Tls {
             self.state.establish()?;
         }
         Ok(progress)
+    }
+
+    /// Whether another process can go on with it: an established connection of TLS 1.3.
+    pub fn is_carried(&self) -> bool {
+        matches!(self.state, State::Records(_))
+    }
+
+    /// What another process needs to go on; this one must not seal any more then. `None`: it cannot be carried.
+    /// It has the connection's secrets.
+    pub fn carry(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let State::Records(records) = &self.state else {
+            return None;
+        };
+        let mut fields = Fields::default();
+        fields.nested(RECORDS, |inner| records.carry(inner));
+        fields.bytes(INCOMING, &self.incoming);
+        fields.bytes(QUEUED, &self.queued);
+        Some(fields.into_bytes().into())
+    }
+
+    /// Goes on where another process was.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, or has a value that no connection has.
+    pub fn inherit(fields: &[u8]) -> Result<Self, Fault> {
+        let fields = Tagged::parse(fields)?;
+        let records = fields.nested(RECORDS)?.ok_or(Fault::Missing(RECORDS))?;
+        let incoming = fields.get(INCOMING).unwrap_or_default();
+        if incoming.len() > TLS_INCOMING_BYTES_MAX {
+            return Err(Fault::Value(INCOMING));
+        }
+        Ok(Self {
+            state: State::Records(Records::inherit(records)?),
+            incoming: incoming.to_vec(),
+            queued: fields.get(QUEUED).unwrap_or_default().to_vec(),
+        })
     }
 
     /// Keeps records that were made without being asked for until the next send.

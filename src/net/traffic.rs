@@ -22,16 +22,21 @@ pub(super) enum Suite {
 
 impl Suite {
     pub(super) fn of(suite: CipherSuite) -> Option<Self> {
-        // rustls' list is open.
-        if suite == CipherSuite::TLS13_AES_128_GCM_SHA256 {
-            Some(Self::Aes128Gcm)
-        } else if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 {
-            Some(Self::Aes256Gcm)
-        } else if suite == CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 {
-            Some(Self::ChaCha20Poly1305)
-        } else {
-            None
+        Self::numbered(u16::from(suite).into())
+    }
+
+    /// Its number in RFC 8446, appendix B.4.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Aes128Gcm => 0x1301,
+            Self::Aes256Gcm => 0x1302,
+            Self::ChaCha20Poly1305 => 0x1303,
         }
+    }
+
+    pub(super) fn numbered(number: u64) -> Option<Self> {
+        let all = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+        all.into_iter().find(|suite| suite.number() == number)
     }
 
     pub(super) fn aead(self) -> &'static Algorithm {
@@ -73,6 +78,12 @@ impl Traffic {
 
     pub(super) fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// The secret, as long as the suite's hash.
+    pub(super) fn secret(&self) -> &[u8] {
+        let (_, length) = self.suite.hash();
+        &self.secret[..length]
     }
 
     /// Records so far.

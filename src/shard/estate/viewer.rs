@@ -40,6 +40,12 @@ const PONG: u32 = 13;
 const CLOSE_FRAME: u32 = 14;
 const CLOSE_BEHIND: u32 = 15;
 
+/// Its session, and what its records are sealed with. A version that knows no such viewers misses [`SESSION`] and refuses
+/// them, instead of sending them what is not sealed.
+const SEALED: u32 = 16;
+/// Within [`SEALED`], beside [`SESSION`].
+const TLS: u32 = 1;
+
 /// Connections of a frozen shard, each with its record.
 pub type Viewers<'a, F> = Vec<(&'a F, Vec<u8>)>;
 
@@ -88,6 +94,8 @@ pub(in crate::shard) struct Viewer<'a> {
     pub pong: &'a [u8],
     /// Its Close frame, and the frames of the room after the frame's place.
     pub close: Option<(&'a [u8], u64)>,
+    /// What its records are sealed with; empty: they are not.
+    pub tls: &'a [u8],
 }
 
 impl Viewer<'_> {
@@ -102,7 +110,17 @@ impl Viewer<'_> {
             fields.bytes(ROOM, room.as_bytes());
         }
         let mut carried = Ok(());
-        fields.nested(SESSION, |inner| carried = session.carry(inner));
+        let mut session = |fields: &mut Fields| {
+            fields.nested(SESSION, |inner| carried = session.carry(inner));
+        };
+        if self.tls.is_empty() {
+            session(&mut fields);
+        } else {
+            fields.nested(SEALED, |inner| {
+                inner.bytes(TLS, self.tls);
+                session(inner);
+            });
+        }
         carried?;
         match self.ip {
             IpAddr::V4(ip) => fields.bytes(ADDRESS, &ip.octets()),
@@ -148,6 +166,7 @@ impl<'a> Viewer<'a> {
             return Err(Fault::Value(LANE));
         }
         let fields = Tagged::parse(record)?;
+        let sealed = fields.nested(SEALED)?;
         let room = fields.get(ROOM).map(room_id).transpose()?;
         let tick = |number| Ok(shift.tick(fields.need_number(number)?));
         let deadline = fields.number(CLOSE_DEADLINE)?;
@@ -171,6 +190,10 @@ impl<'a> Viewer<'a> {
                 Some(frame) => Some((frame, fields.number(CLOSE_BEHIND)?.unwrap_or(0))),
                 None => None,
             },
+            tls: match sealed {
+                Some(sealed) => sealed.get(TLS).ok_or(Fault::Missing(TLS))?,
+                None => &[],
+            },
         };
         // Who has left its room is closing, and so is who gets a Close frame.
         let must_close = viewer.room.is_none() || viewer.close.is_some();
@@ -183,7 +206,8 @@ impl<'a> Viewer<'a> {
         if viewer.rest.len() > SEND_BYTES_MAX {
             return Err(Fault::Value(REST));
         }
-        let session = fields.nested(SESSION)?.ok_or(Fault::Missing(SESSION))?;
+        let session = sealed.unwrap_or(fields).nested(SESSION)?;
+        let session = session.ok_or(Fault::Missing(SESSION))?;
         Ok((viewer, session))
     }
 }

@@ -1,4 +1,7 @@
-// Run by tls.test.mjs: two official clients chat over `wss://`. Arguments: URL, two tokens as JSON.
+// Run by tls.test.mjs: two official clients chat over `wss://`. Arguments: URL, two tokens as JSON, and how often; between
+// two times it waits for a line of input.
+
+import { once } from "node:events";
 
 import { ChatRoom, SendMessageRequest } from "amazon-ivs-chat-messaging";
 import { WebSocket } from "ws";
@@ -30,10 +33,15 @@ const [alice, bob] = await Promise.all(tokens.map(join));
 const heard = [];
 bob.addListener("message", (message) => heard.push(message.content));
 const sent = Array.from({ length: 60 }, (_, index) => `${index} ${"x".repeat(400)}`);
-await Promise.all(sent.map((content) => alice.sendMessage(new SendMessageRequest(content))));
-while (heard.length < sent.length) await new Promise((next) => setTimeout(next, 5));
-if (JSON.stringify(heard) !== JSON.stringify(sent)) fail("order or content differs");
-console.log(`${heard.length} heard in order`);
+for (let left = Number(process.argv[4] ?? 1); left > 0; left -= 1) {
+  heard.length = 0;
+  await Promise.all(sent.map((content) => alice.sendMessage(new SendMessageRequest(content))));
+  while (heard.length < sent.length) await new Promise((next) => setTimeout(next, 5));
+  if (JSON.stringify(heard) !== JSON.stringify(sent)) fail("order or content differs");
+  console.log(`${heard.length} heard in order`);
+  if (left > 1) await once(process.stdin, "data");
+}
+process.stdin.destroy();
 alice.disconnect();
 bob.disconnect();
 clearTimeout(late);

@@ -2,15 +2,17 @@
 // trust anchor. Node reads NODE_EXTRA_CA_CERTS at start, so the client runs in a child of its own.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import path from "node:path";
+import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import tls from "node:tls";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { Server } from "./harness.mjs";
+import { Server, within } from "./harness.mjs";
 
 const client = path.join(path.dirname(fileURLToPath(import.meta.url)), "tls-client.mjs");
 
@@ -35,6 +37,26 @@ describe("wss with a throw-away certificate", () => {
     assert.ok(existsSync(certificate));
     const { stdout } = await chat({ NODE_EXTRA_CA_CERTS: certificate });
     assert.equal(stdout.trim(), "60 heard in order");
+  });
+
+  test("clients stay connected while a new process takes over, twice", async () => {
+    const arn = await server.room();
+    const tokens = [await server.token(arn, "alice"), await server.token(arn, "bob")];
+    const chatting = spawn(process.execPath, [client, server.url, JSON.stringify(tokens), "3"], {
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: certificate },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const ended = once(chatting, "exit");
+    const lines = createInterface({ input: chatting.stdout })[Symbol.asyncIterator]();
+    const heard = async () => assert.equal((await within(lines.next())).value, "60 heard in order");
+    await heard();
+    for (const _time of [1, 2]) {
+      const { stdout } = await server.upgrade();
+      assert.match(stdout, /serves 2 viewers/);
+      chatting.stdin.write("on\n");
+      await heard();
+    }
+    assert.deepEqual(await ended, [0, null]);
   });
 
   test("a client that does not trust it is not connected", async () => {

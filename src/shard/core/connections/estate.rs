@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{Connections, schedule};
 use crate::net::io::{Io, SendBuffer};
+use crate::net::tls::Tls;
 use crate::shard::command::{SenderAddress, user_hash};
 use crate::shard::connection::{Connection, Lane, PeerClose, Phase, Receiving, Sending};
 use crate::shard::core::env::Env;
@@ -88,6 +89,10 @@ impl<W: Io> Connections<W> {
         let (viewer, session) = self
             .read(&record, estate, env.now.tick)
             .map_err(|_| NotCarried::Record)?;
+        let tls = match viewer.tls {
+            [] => None,
+            tls => Some(Box::new(Tls::inherit(tls).map_err(|_| NotCarried::Record)?)),
+        };
         let user = encode::sender_name(session.sender_json());
         let room_slot = match viewer.room {
             Some(room) => rooms.enter_inherited(room, estate, env)?,
@@ -110,7 +115,7 @@ impl<W: Io> Connections<W> {
             member: None,
             session,
             lane: None,
-            tls: None,
+            tls,
             receiving: Receiving::Ended,
             sending: Sending::Idle,
             continues: false,
@@ -237,6 +242,7 @@ fn record<F, S>(
     let behind = |place: Cursor| head.unwrap_or(place).frames_since(place);
     let membership = connection.member.zip(shard_room);
     let place = membership.map(|(member, shard_room)| shard_room.audience.cursor(member));
+    let tls = connection.tls.as_ref().and_then(|tls| tls.carry());
     let lane = connection
         .lane
         .as_deref()
@@ -260,6 +266,7 @@ fn record<F, S>(
         lane: lane.frames,
         pong: lane.pong,
         close: lane.close.map(|(frame, after)| (frame, behind(after))),
+        tls: tls.as_deref().map_or(&[], Vec::as_slice),
     };
     let record = viewer
         .write(&connection.session)

@@ -11,15 +11,16 @@ use crate::shard::core::rooms::Rooms;
 use uproar_proto::base::clock::Tick;
 
 impl<W: Io> Connections<W> {
-    /// Cancels every receive and arms none until [`Connections::wake`]. Connections with TLS are
-    /// cut: their keys are in this process alone.
+    /// Cancels every receive and arms none until [`Connections::wake`]. Connections of TLS 1.2 are
+    /// cut: rustls keeps what they are sealed with.
     pub(in crate::shard::core) fn quieten(&mut self, rooms: &mut Rooms, env: &mut Env<W::Socket>) {
         self.is_quiet = true;
         self.receives_left = 0;
         let all: Vec<_> = self.table.slots().collect();
         for slot in &all {
             let connection = self.table.get(*slot);
-            if connection.is_some_and(|connection| connection.tls.is_some()) {
+            let tls = connection.and_then(|connection| connection.tls.as_ref());
+            if tls.is_some_and(|tls| !tls.is_carried()) {
                 self.cut(*slot, CloseReason::Drain, rooms, env);
             }
         }
