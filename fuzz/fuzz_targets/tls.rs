@@ -143,7 +143,9 @@ impl Wire {
                 piece[self.change - self.sent - 1] ^= self.changed_by;
             }
             self.sent += length;
-            if self.moves && let Some(carried) = self.server.carry() {
+            if self.moves
+                && let Some(carried) = self.server.carry()
+            {
                 self.server = Tls::inherit(&carried).map_err(|fault| format!("{fault:?}"))?;
             }
             let (mut plain, mut out) = (Vec::new(), Vec::new());

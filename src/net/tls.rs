@@ -64,6 +64,10 @@ pub struct Tls {
     queued: Vec<u8>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what a connection nearly always is"
+)]
 enum State {
     /// The handshake, and all of TLS 1.2.
     Handshake(Box<Handshake>),

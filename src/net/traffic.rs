@@ -167,9 +167,9 @@ pub(super) struct Secrets {
 impl Secrets {
     /// Lets `step`, which is of one connection, tell its secrets to this.
     pub(super) fn hear<T>(&mut self, step: impl FnOnce() -> T) -> T {
-        TOLD.with(|told| told.take());
+        TOLD.take();
         let done = step();
-        let Self { client, server } = TOLD.with(|told| told.take());
+        let Self { client, server } = TOLD.take();
         self.client = client.or(self.client.take());
         self.server = server.or(self.server.take());
         done
