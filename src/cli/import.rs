@@ -11,8 +11,10 @@ use super::place::Place;
 use crate::control::aws_client::Endpoint;
 use crate::control::import::{Imported, Source, SourceSettings, Target, import};
 use crate::control::store::{Store, path_in};
+use crate::durable;
+use crate::logging;
+use crate::server;
 use crate::supervisor::{Supervisor, runtime};
-use crate::{durable, logging, server};
 use uproar_proto::sigv4::sign::Credentials;
 
 #[derive(Debug, Subcommand)]

@@ -10,9 +10,10 @@ use super::fault::Fault;
 use super::op::rooms::create_ready;
 use super::record::{LoggingRecord, Record, ResourceHeader, RoomRecord};
 use super::state::Control;
+use crate::clock;
+use crate::random;
 use crate::shard::command::{Command, Refused};
 use crate::shard::frames;
-use crate::{clock, random};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::EMULATOR_RESET_CALLS;
 
