@@ -91,15 +91,20 @@ def test_an_installation_serves(machine: Machine, installed: str):
         assert path in listed
 
 
-def next_version(directory: Path) -> Path:
+def next_version(directory: Path, revision: int) -> Path:
     """The same package with a higher number."""
     tree, package = directory / "tree", directory / "next.deb"
     subprocess.run(["dpkg-deb", "--raw-extract", shipped("uproar_*-1_amd64.deb"), tree], check=True)
     control = tree / "DEBIAN" / "control"
-    control.write_text(control.read_text().replace("-1\n", "-2\n", 1))
+    control.write_text(control.read_text().replace("-1\n", f"-{revision}\n", 1))
     command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, package]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return package
+
+
+def install_next(machine: Machine, directory: Path, revision: int) -> str:
+    shutil.copy(next_version(directory, revision), machine.path("/root/next.deb"))
+    return machine.run("dpkg", "--install", "/root/next.deb")
 
 
 class Chat:
@@ -140,8 +145,7 @@ def test_an_upgrade_keeps_the_viewers(machine: Machine, installed: str, tmp_path
         file.write("\n[quotas]\nprofile = \"open\"\n")
     machine.run("systemctl", "reload", "uproar")
     before = service(machine)
-    shutil.copy(next_version(tmp_path), machine.path("/root/next.deb"))
-    said = machine.run("dpkg", "--install", "/root/next.deb")
+    said = install_next(machine, tmp_path, 2)
     after = service(machine)
     assert after["MainPID"] != before["MainPID"] and after["ActiveState"] == "active", said
     assert (after["NRestarts"], after["Result"]) == ("0", "success")
@@ -154,6 +158,22 @@ def test_an_upgrade_keeps_the_viewers(machine: Machine, installed: str, tmp_path
     late.say("new here", "r")
     for viewer in chat.viewers:
         assert viewer.receive()["Content"] == "new here"
+
+
+def test_an_upgrade_with_a_mistake_in_the_configuration(machine: Machine, installed: str, tmp_path: Path):
+    """Goal: the old program serves on, nobody is cut, the installation ends well and says what is left to do."""
+    chat, before = Chat(machine), service(machine)
+    file = machine.path(CONFIGURATION)
+    good = file.read_text()
+    file.write_text(good.replace("listen", "lisen", 1))
+    said = install_next(machine, tmp_path, 3)
+    assert "did you mean" in said and "the old version still serves" in said
+    assert service(machine)["MainPID"] == before["MainPID"]
+    chat.everybody_hears("still here")
+    file.write_text(good)
+    machine.run("uproar", "upgrade", "--config", CONFIGURATION)
+    assert service(machine)["MainPID"] != before["MainPID"]
+    chat.everybody_hears("and now")
 
 
 def test_removed_and_purged(machine: Machine, installed: str):
