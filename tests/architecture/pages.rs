@@ -43,7 +43,7 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn links_between_pages_lead_somewhere() {
     let mut pages = Vec::new();
-    for directory in ["", "docs", "docs/results"] {
+    for directory in ["", "docs", "docs/results", "packaging"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "md") {
