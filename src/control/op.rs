@@ -89,15 +89,15 @@ async fn dispatch(
         O::UntagResource => tags::untag(control, call).await,
         // Its answer has no end: see `tail`.
         O::TailRoom => Err(Fault::UnknownOperation),
-        O::GetStats
-        | O::GetHistory
-        | O::GetServer
-        | O::FindRooms
-        | O::FindUser
-        | O::DescribeRoom
-        | O::DrainServer
-        | O::CancelDrain
-        | O::ReloadServer
-        | O::UpgradeServer => server::dispatch(control, operation, call).await,
+        O::GetStats => server::plain(control, call, "stats").await,
+        O::GetHistory => server::get_history(control, call).await,
+        O::GetServer => server::plain(control, call, "server").await,
+        O::FindRooms => server::find_rooms(control, call).await,
+        O::FindUser => server::find_user(control, call).await,
+        O::DescribeRoom => server::describe_room(control, call).await,
+        O::DrainServer => server::drain(control, call).await,
+        O::CancelDrain => server::plain(control, call, "cancel_drain").await,
+        O::ReloadServer => server::plain(control, call, "reload").await,
+        O::UpgradeServer => server::upgrade(control, call).await,
     }
 }

@@ -52,6 +52,7 @@ impl Observed {
     }
 
     /// What was observed since `earlier`; its sum is not told.
+    #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let grown = |(now, before): (&u64, &u64)| now.saturating_sub(*before);
         let mut counts = self.counts.iter().zip(&earlier.counts).map(grown);

@@ -142,10 +142,10 @@ async fn call(
         uri,
         body,
     };
-    match operation {
-        Operation::TailRoom => op::tail(control, request).await.map(Outcome::Tail),
-        _ => op::call(control, request).await.map(Outcome::Told),
+    if operation == Operation::TailRoom {
+        return op::tail(control, request).await.map(Outcome::Tail);
     }
+    op::call(control, request).await.map(Outcome::Told)
 }
 
 /// The operation of a path; the operator's own ones can be switched off.

@@ -10,7 +10,6 @@ use super::request::Answer;
 use super::resource::find_or_wait;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::ANY;
-use crate::control::operation::Operation;
 use crate::control::record::RoomRecord;
 use crate::control::server_order::{OrderFault, ServerOrder};
 use crate::control::state::Control;
@@ -22,36 +21,14 @@ use uproar_proto::base::limits::{
 const TOKEN_CHARS_MAX: usize = 1024;
 const SEARCH_CHARS_MAX: usize = 128;
 
-/// Does one of the operations on the server, [tails](super::tail) aside.
-pub(super) async fn dispatch(
-    control: &Control,
-    operation: Operation,
-    call: Authorized,
-) -> Result<Answer, Fault> {
-    use Operation as O;
-    match operation {
-        O::GetStats => plain(control, call, "stats").await,
-        O::GetHistory => get_history(control, call).await,
-        O::GetServer => plain(control, call, "server").await,
-        O::FindRooms => find_rooms(control, call).await,
-        O::FindUser => find_user(control, call).await,
-        O::DescribeRoom => describe_room(control, call).await,
-        O::DrainServer => drain(control, call).await,
-        O::CancelDrain => plain(control, call, "cancel_drain").await,
-        O::ReloadServer => plain(control, call, "reload").await,
-        O::UpgradeServer => upgrade(control, call).await,
-        _ => unreachable!("{} is done elsewhere", operation.name()),
-    }
-}
-
-async fn get_history(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn get_history(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let after = input.integer("after", 0..=u32::MAX);
     input.finish_known()?;
     answer(control, json!({"order": "history", "after": after})).await
 }
 
-async fn find_rooms(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn find_rooms(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let by = input.text("by", 0..=16, ANY);
     let most = match by {
@@ -72,14 +49,14 @@ async fn find_rooms(control: &Control, call: Authorized) -> Result<Answer, Fault
     Ok((status, body))
 }
 
-async fn find_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn find_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let user = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     input.finish_known()?;
     answer(control, json!({"order": "user", "user": user})).await
 }
 
-async fn describe_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn describe_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let most = u32::try_from(ADMIN_VIEWERS_MAX).unwrap_or(u32::MAX);
     let viewers = input.integer("maxViewers", 0..=most).unwrap_or_default();
@@ -90,7 +67,7 @@ async fn describe_room(control: &Control, call: Authorized) -> Result<Answer, Fa
     answer(control, order).await
 }
 
-async fn drain(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn drain(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let most = u32::try_from(DRAIN_MAX.as_secs()).expect("a day");
     let mut order = json!({"order": "drain"});
@@ -102,7 +79,7 @@ async fn drain(control: &Control, call: Authorized) -> Result<Answer, Fault> {
 }
 
 /// Answers when it has begun: the listener that would carry the outcome pauses for it.
-async fn upgrade(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn upgrade(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     // The program is the one that this process was started from: a key runs no other one.
     let or_restart = input.boolean("orRestart").unwrap_or_default();
@@ -115,7 +92,12 @@ async fn upgrade(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     }
 }
 
-async fn plain(control: &Control, call: Authorized, order: &str) -> Result<Answer, Fault> {
+/// An order without members.
+pub(super) async fn plain(
+    control: &Control,
+    call: Authorized,
+    order: &str,
+) -> Result<Answer, Fault> {
     call.into_input().finish_known()?;
     answer(control, json!({ "order": order })).await
 }
@@ -156,10 +138,8 @@ fn camel(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let renamed = members.into_iter().map(|(name, value)| {
-                let value = match FOREIGN.contains(&&*name) {
-                    true => value,
-                    false => camel(value),
-                };
+                let is_foreign = FOREIGN.contains(&&*name);
+                let value = if is_foreign { value } else { camel(value) };
                 (camel_name(&name), value)
             });
             Value::Object(renamed.collect::<Map<_, _>>())

@@ -155,7 +155,7 @@ impl Look {
         // Nanoseconds of work in a nanosecond, in thousandths.
         let loads = self.cpu_nanos.iter().zip(&before.cpu_nanos);
         let loads = loads.map(|(now, before)| {
-            per(now.saturating_sub(*before), Duration::from_nanos(1000)).min(1000)
+            per(now.saturating_sub(*before), Duration::from_micros(1)).min(1000)
         });
         let loads: Vec<u64> = loads.collect();
         let count = u64::try_from(loads.len()).unwrap_or(1).max(1);

@@ -70,8 +70,8 @@ impl Operator {
 
     /// Does an operation of the API.
     async fn call(self, CallOrder { operation, input }: CallOrder) -> Result<Value, Refusal> {
-        let Some(operation) = Operation::parse(&operation).filter(is_offered) else {
-            let offered = Operation::ALL.iter().filter(|own| is_offered(own));
+        let Some(operation) = Operation::parse(&operation).filter(|own| is_offered(*own)) else {
+            let offered = Operation::ALL.iter().filter(|own| is_offered(**own));
             let names: Vec<_> = offered.map(|own| own.name()).collect();
             let message = format!(
                 "{operation} is not offered here; there are {}",
@@ -86,7 +86,7 @@ impl Operator {
 }
 
 /// Orders do what the operator's own operations do, which are orders themselves.
-fn is_offered(operation: &Operation) -> bool {
+fn is_offered(operation: Operation) -> bool {
     operation.is_by_body() && !operation.is_operators()
 }
 

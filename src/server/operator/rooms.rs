@@ -45,12 +45,11 @@ impl Operator {
             input.extend(value.map(|value| (key.to_owned(), value.into())));
         }
         let input = Value::Object(input);
-        let body = match &wanted.text {
-            Some(text) => self.control.rooms_like(text, &input).await,
-            None => {
-                let listed = self.control.operate(Operation::ListRooms, &input).await;
-                listed.map(|(_, body)| body.unwrap_or_default())
-            }
+        let body = if let Some(text) = &wanted.text {
+            self.control.rooms_like(text, &input).await
+        } else {
+            let listed = self.control.operate(Operation::ListRooms, &input).await;
+            listed.map(|(_, body)| body.unwrap_or_default())
         };
         let body = body.map_err(|fault| refusal_of(&fault))?;
         let ids: Vec<_> = body["rooms"]
