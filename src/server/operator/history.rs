@@ -203,8 +203,8 @@ mod tests {
         let samples = |after| {
             let told = history.tell(after);
             (
-                told["samples"].as_array().unwrap().len(),
-                told["last"].as_u64().unwrap(),
+                told["samples"].as_array().expect("a list").len(),
+                told["last"].as_u64().expect("a number"),
                 told["is_whole"] == true,
             )
         };
