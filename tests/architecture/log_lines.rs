@@ -80,6 +80,8 @@ fn lines_that_strangers_can_cause_are_limited() {
         // hash slots four times a second at most.
         ("cluster/thread/", ""),
         ("cluster/kv.rs", "registry"),
+        // Once: the server ends with it.
+        ("server/orders.rs", "this node drains"),
         // The log itself, once each second.
         ("logging/start.rs", ""),
         ("cli", ""),
