@@ -86,13 +86,9 @@ impl<W: Io> Connections<W> {
             record,
             share,
         } = inherited;
-        let (viewer, session) = self
+        let (viewer, session, tls) = self
             .read(&record, estate, env.now.tick)
             .map_err(|_| NotCarried::Record)?;
-        let tls = match viewer.tls {
-            [] => None,
-            tls => Some(Box::new(Tls::inherit(tls).map_err(|_| NotCarried::Record)?)),
-        };
         let user = encode::sender_name(session.sender_json());
         let room_slot = match viewer.room {
             Some(room) => rooms.enter_inherited(room, estate, env)?,
@@ -139,22 +135,26 @@ impl<W: Io> Connections<W> {
         })
     }
 
-    /// Reads a record and its session.
+    /// Reads a record, its session, and what its records are sealed with.
     fn read<'a>(
         &mut self,
         record: &'a [u8],
         estate: &RoomsEstate,
         now: Tick,
-    ) -> Result<(Viewer<'a>, Session), Fault> {
+    ) -> Result<(Viewer<'a>, Session, Option<Box<Tls>>), Fault> {
         let (viewer, fields) = Viewer::read(record, estate.shift())?;
         let context = self.inbound.session_context();
         let mut session = Session::inherit(fields, estate.shift(), context, now)?;
         if viewer.closing.is_some() {
             session.begin_close();
         }
+        let tls = match viewer.tls {
+            [] => None,
+            tls => Some(Box::new(Tls::inherit(tls)?)),
+        };
         let is_placed = |room| estate.is_boundary(room, viewer.behind);
         if viewer.room.is_none_or(is_placed) {
-            Ok((viewer, session))
+            Ok((viewer, session, tls))
         } else {
             Err(Fault::Value(BEHIND))
         }
