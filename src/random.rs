@@ -44,7 +44,7 @@ pub(crate) fn repeat_ids_again() -> bool {
     seed.map(repeat_ids).is_some()
 }
 
-/// Bytes of a resource's id, or of a generator of messages' ids: as of [`bytes`], unless [`repeat_ids`] was called.
+/// Bytes of a resource's id, or of a generator of messages' ids: as of [`bytes()`], unless [`repeat_ids`] was called.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ pub(super) struct IvsCommand {
     /// Read and tell, write nothing
     #[arg(long)]
     dry_run: bool,
-    /// The service's address [default: https://ivschat.REGION.amazonaws.com]
+    /// The service's address [default: that of the region at AWS]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     #[command(flatten)]

@@ -111,7 +111,7 @@ pub struct Control {
     /// One further reference for each call that waits for the disk or a shard; at most
     /// `CALLS_OPEN_MAX`.
     pub(super) open_calls: Rc<()>,
-    /// One further reference for each [tail](super::op::tail); at most `TAILS_MAX`.
+    /// One further reference for each [tail](mod@super::op::tail); at most `TAILS_MAX`.
     pub(super) open_tails: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,

@@ -206,12 +206,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::ClientSays(length) => {
-                    let said: Vec<_> = (0..length).map(|at| at as u8).collect();
+                    let said: Vec<_> = (0..=u8::MAX).cycle().take(length).collect();
                     pair.client.writer().write_all(&said).expect("buffered");
                     prop_assert!(pair.exchange(chunk) == said);
                 }
                 Step::ServerSays(length) => {
-                    let said: Vec<_> = (0..length).map(|at| at as u8).collect();
+                    let said: Vec<_> = (0..=u8::MAX).cycle().take(length).collect();
                     let (mut gathered, mut sealed) = (Vec::new(), Vec::new());
                     let filled = pair.server.seal_from(&mut gathered, &mut sealed, |write| {
                         said.chunks(chunk).for_each(write);
@@ -332,7 +332,8 @@ fn records_that_no_client_makes() {
         fault(&[(0, &[0; 40])]),
         RecordFault::Unexpected(_)
     ));
-    assert_eq!(fault(&[(23, &[1; CONTENT_MAX + 1])]), RecordFault::TooLong);
+    let long = vec![1; CONTENT_MAX + 1];
+    assert_eq!(fault(&[(23, &long)]), RecordFault::TooLong);
     // KeyUpdate (24), one byte long, in pieces. The next record is under the next key, so not readable here.
     let pieces: &[(u8, &[u8])] = &[(22, &[24]), (22, &[0, 0]), (22, &[1, 0])];
     assert_eq!(taken(pieces).expect("in pieces"), open(b""));

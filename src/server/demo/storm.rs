@@ -177,7 +177,7 @@ mod tests {
             ("1", "1.5"),
             ("99999999999999999999", "1"),
         ] {
-            let refusal = Crowd::parse(viewers, rate).unwrap_err();
+            let refusal = Crowd::parse(viewers, rate).expect_err(viewers);
             assert!(refusal.contains("1 to 2000"), "{viewers} {rate}: {refusal}");
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn storms_stay_on_this_machine() {
         let place = |address: &str, tls| {
-            let address = address.parse().unwrap();
+            let address = address.parse().expect(address);
             Place::of(address, tls, PathBuf::new(), "arn").map(|place| place.messaging.to_string())
         };
         assert_eq!(
