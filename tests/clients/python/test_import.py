@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from botocore.exceptions import ClientError
 
 from emulator import Emulator
 from paths import BINARY
@@ -23,6 +25,16 @@ def run(endpoint: str, data_dir, *flags: str, **environment: str) -> subprocess.
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, **environment}
     command = [str(BINARY), "import", "ivs", "--endpoint", endpoint, "--data-dir", str(data_dir), *flags]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **keys})
+
+
+def patiently(call, **request):
+    """The import has spent the account's calls of this second."""
+    while True:
+        try:
+            return call(**request)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "ThrottlingException", error
+            time.sleep(0.2)
 
 
 def test_all_of_another_uproar_with_its_arns(tmp_path):
@@ -49,8 +61,8 @@ def test_all_of_another_uproar_with_its_arns(tmp_path):
         ]
 
         def there(client) -> list[dict]:
-            rooms = [client.get_room(identifier=arn) for arn in made]
-            found = [*rooms, client.get_logging_configuration(identifier=logging["arn"])]
+            rooms = [patiently(client.get_room, identifier=arn) for arn in made]
+            found = [*rooms, patiently(client.get_logging_configuration, identifier=logging["arn"])]
             return [{key: value for key, value in one.items() if key != "ResponseMetadata"} for one in found]
 
         dry = run(source.facts["control"], target, "--dry-run")
@@ -63,8 +75,8 @@ def test_all_of_another_uproar_with_its_arns(tmp_path):
             assert told in first.stdout, first.stdout
         again = run(source.facts["control"], target)
         assert "rooms: 0 new, 0 changed, 3 the same\nlogging configurations: 0 new or changed, 1 the same" in again.stdout
-        api.update_room(identifier=made[0], name="renamed")
-        api.tag_resource(resourceArn=made[1], tags={"more": "tags"})
+        patiently(api.update_room, identifier=made[0], name="renamed")
+        patiently(api.tag_resource, resourceArn=made[1], tags={"more": "tags"})
         third = run(source.facts["control"], target)
         assert "rooms: 0 new, 2 changed, 1 the same" in third.stdout, third.stdout
         expected = there(api)

@@ -85,7 +85,7 @@ def test_the_control_listener_lists_its_pages():
         with urllib.request.urlopen(server.control_url, timeout=60) as answer:
             text = answer.read().decode()
         pages = re.findall(r"^(/\w+) ", text, re.M)
-        assert pages == ["/livez", "/readyz", "/metrics"]
+        assert pages == ["/livez", "/readyz", "/metrics", "/console"]
         for page in pages:
             with urllib.request.urlopen(f"{server.control_url}{page}", timeout=60) as answer:
                 assert answer.status == 200
