@@ -123,6 +123,7 @@ async fn serve(
         shards,
         token_uses: TokenUses::new(hands.me),
         next_state: hands.clock.instant(now.tick),
+        with_brokers: now.tick,
         hands,
         event,
         pulse,

@@ -21,7 +21,7 @@ use crate::cluster::state::State;
 use crate::cluster::token_uses::{Answer, TokenUses};
 use crate::net::event::Event;
 use crate::supervisor::{Pulse, Stopped};
-use uproar_proto::base::clock::Now;
+use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{Engine, FetchFrom, Fetched, Input, Ticket};
 use uproar_proto::cluster::here::Facts;
@@ -87,6 +87,8 @@ pub(super) struct Node<'a> {
     pub(super) facts: Facts,
     pub(super) registry: RegistryFacts,
     pub(super) next_state: Instant,
+    // When this node began with the brokers that it has.
+    pub(super) with_brokers: Tick,
     // When records may have been lost while the subscription was made anew.
     pub(super) interrupted: VecDeque<Instant>,
     pub(super) halt: Halt,

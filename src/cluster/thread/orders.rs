@@ -10,6 +10,7 @@ use crate::cluster::connect::{self, Line};
 use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
+use uproar_proto::base::limits::CLUSTER_MUTE_MAX;
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{AppendOutcome, Input, LogsEstate, Status, Ticket};
 use uproar_proto::cluster::here::Facts;
@@ -124,11 +125,7 @@ impl Node<'_> {
                     broker,
                     "cluster: the broker is being stopped; another one is taken"
                 );
-                let client = self.client(line).clone();
-                tokio::task::spawn_local(async move {
-                    // If the connection's task has ended, the thread ends as well.
-                    let _ended = client.force_reconnect().await;
-                });
+                self.leave(line);
             }
             BrokerEvent::SlowConsumer(_) => {
                 self.state.figures.slow += 1;
@@ -155,6 +152,35 @@ impl Node<'_> {
             }
             BrokerEvent::Draining | BrokerEvent::Closed => {}
         }
+    }
+
+    /// Goes to other brokers when nothing comes back through these, though they answer: cut off from the others, they
+    /// have no majority, and those may.
+    pub(super) fn leave_mute_brokers(&mut self, now: Now) {
+        let heard = self.state.probe.map_or(self.with_brokers, |(_, back)| back);
+        let silence = now.tick.since(heard.max(self.with_brokers));
+        if silence <= CLUSTER_MUTE_MAX || self.state.connected == 0 || self.halt.is_halted() {
+            return;
+        }
+        self.with_brokers = now.tick;
+        let broker = &self.state.broker;
+        let seconds = silence.as_secs();
+        tracing::warn!(
+            broker,
+            seconds,
+            "cluster: nothing goes through this broker, which may have no majority; others are tried"
+        );
+        self.leave(Line::Records);
+        self.leave(Line::Calls);
+    }
+
+    /// Connects to another broker.
+    fn leave(&self, line: Line) {
+        let client = self.client(line).clone();
+        tokio::task::spawn_local(async move {
+            // If the connection's task has ended, the thread ends as well.
+            let _ended = client.force_reconnect().await;
+        });
     }
 
     fn connected(&mut self, line: Line) {

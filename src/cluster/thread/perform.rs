@@ -37,6 +37,7 @@ impl Node<'_> {
                 self.token_used(Some(done));
             }
             self.publish_state(now);
+            self.leave_mute_brokers(now);
         }
         if self.engine.due().is_some_and(|due| due <= now.tick) {
             any = true;

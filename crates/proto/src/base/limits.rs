@@ -859,6 +859,9 @@ pub const CLUSTER_TOKEN_USES_MAX: usize = 2048;
 pub const CLUSTER_TURN_MESSAGES_MAX: usize = 1024;
 /// How often a node looks at itself: `/readyz` and `/metrics` show that view.
 pub const CLUSTER_STATE_INTERVAL: Duration = Duration::from_millis(250);
+/// A node goes to other brokers when no probe has come back through those that it has for this long: they may be without
+/// a majority that the others have. An election delays some slots' probes and not those of all.
+pub const CLUSTER_MUTE_MAX: Duration = Duration::from_secs(4);
 /// A node is not ready when no probe has come back through the home and the log for this long: five probes.
 pub const CLUSTER_PROBE_MAX: Duration = Duration::from_secs(5);
 /// The least time that `cluster.isolated_cut_seconds` takes: an election of brokers, after which nobody has to be cut,
