@@ -77,16 +77,15 @@ const OBSERVE: &[Operation] = &[
     Operation::ListLoggingConfigurations,
 ];
 
-/// Everything that can be done on it.
+/// What a moderator does.
+const MODERATE: &[Operation] = &[
+    Operation::SendEvent,
+    Operation::DeleteMessage,
+    Operation::DisconnectUser,
+];
+
+/// What the page does besides.
 const OPERATE: &[Operation] = &[
-    Operation::GetStats,
-    Operation::GetHistory,
-    Operation::GetServer,
-    Operation::FindRooms,
-    Operation::FindUser,
-    Operation::DescribeRoom,
-    Operation::TailRoom,
-    Operation::ListLoggingConfigurations,
     Operation::DrainServer,
     Operation::CancelDrain,
     Operation::ReloadServer,
@@ -94,23 +93,16 @@ const OPERATE: &[Operation] = &[
     Operation::CreateRoom,
     Operation::UpdateRoom,
     Operation::DeleteRoom,
-    Operation::SendEvent,
-    Operation::DeleteMessage,
-    Operation::DisconnectUser,
 ];
 
 impl Role {
-    fn operations(self) -> &'static [Operation] {
+    fn operations(self) -> Vec<Operation> {
         match self {
-            Self::Admin => &[],
-            Self::Mint => &[Operation::CreateChatToken],
-            Self::Moderate => &[
-                Operation::SendEvent,
-                Operation::DeleteMessage,
-                Operation::DisconnectUser,
-            ],
-            Self::Observe => OBSERVE,
-            Self::Operate => OPERATE,
+            Self::Admin => Vec::new(),
+            Self::Mint => vec![Operation::CreateChatToken],
+            Self::Moderate => MODERATE.to_vec(),
+            Self::Observe => OBSERVE.to_vec(),
+            Self::Operate => [OBSERVE, OPERATE, MODERATE].concat(),
         }
     }
 }

@@ -140,9 +140,8 @@ impl Cluster {
     /// How long no message has gone through the cluster and back, once that is as long as this node may be so.
     pub fn cut_off_for(&self) -> Option<Duration> {
         let isolation = self.state.load().isolation(self.clock.now().tick);
-        self.isolated_cut
-            .map(|_| isolation)
-            .filter(|isolation| Some(*isolation) >= self.isolated_cut)
+        let most = self.isolated_cut?;
+        (isolation >= most).then_some(isolation)
     }
 
     /// The newest search of each shard for rooms that it does not know; it changes with each one.

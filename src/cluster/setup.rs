@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{
-    CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
-};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType,
 };
@@ -37,39 +35,32 @@ pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
     let brokers = context(connect::connect_once(settings).await?);
     for config in wanted(settings) {
         let stream = config.name.clone();
-        let made = make(&brokers, config).await;
+        // A repeated call finds what the one before it made.
+        let make = async || brokers.get_or_create_stream(config.clone()).await;
+        let made = patiently(make, |error| passes(&error.kind())).await;
         made.map_err(|error| ClusterFault::Refused {
             what: format!("to make stream {stream}"),
             cause: told(&error),
         })?;
     }
-    settle(&brokers, settings).await
+    let look = async || check(&brokers, settings).await;
+    patiently(look, |fault| matches!(fault, ClusterFault::Silent { .. })).await
 }
 
-/// Looks at what was made, until the leaders that were elected for it answer.
-async fn settle(brokers: &Context, settings: &ClusterSettings) -> Result<(), ClusterFault> {
+/// Does what brokers that were started a moment ago refuse until they see each other and have elected: again for
+/// `CLUSTER_PEERS_MAX`, as long as the refusal `passes`.
+async fn patiently<T, E>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    passes: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     let deadline = Instant::now() + CLUSTER_PEERS_MAX;
     loop {
-        let looked = check(brokers, settings).await;
-        if !matches!(looked, Err(ClusterFault::Silent { .. })) || Instant::now() >= deadline {
-            return looked;
+        match attempt().await {
+            Err(error) if passes(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(CLUSTER_HERE).await;
+            }
+            outcome => return outcome,
         }
-        tokio::time::sleep(CLUSTER_HERE).await;
-    }
-}
-
-/// Makes a stream unless it is there. Brokers that were started a moment ago do not see each other yet or are electing:
-/// then it is tried again for `CLUSTER_PEERS_MAX`. A repeated call finds what the one before it made.
-async fn make(brokers: &Context, config: Config) -> Result<(), CreateStreamError> {
-    let deadline = Instant::now() + CLUSTER_PEERS_MAX;
-    loop {
-        let Err(error) = brokers.get_or_create_stream(config.clone()).await else {
-            return Ok(());
-        };
-        if !passes(&error.kind()) || Instant::now() >= deadline {
-            return Err(error);
-        }
-        tokio::time::sleep(CLUSTER_HERE).await;
     }
 }
 

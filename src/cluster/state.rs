@@ -105,15 +105,15 @@ impl State {
             let by_ms = self.skew_nanos.unsigned_abs() / 1_000_000;
             return Err(Unready::Clock { by_ms });
         }
-        let Some((_, back)) = self.probe else {
+        if self.probe.is_none() {
             return Err(Unready::NoProbe);
-        };
-        let silence = now.since(back);
-        if silence > CLUSTER_PROBE_MAX {
-            let for_s = silence.as_secs();
-            return Err(Unready::Probe { for_s });
         }
-        Ok(())
+        match self.isolation(now) {
+            Duration::ZERO => Ok(()),
+            silence => Err(Unready::Probe {
+                for_s: silence.as_secs(),
+            }),
+        }
     }
 
     /// How long no message has gone through the cluster and back, if that is longer than an interval of probes or two.

@@ -13,7 +13,7 @@ use uproar_proto::base::limits::{
 impl Control {
     /// Moves the server's clocks ahead: tokens and sessions end, budgets refill. Returns how far they are ahead of the
     /// machine's. The shards are frozen meanwhile, as for a hand-over: that is the state in which a jump of time is no
-    /// client's silence. Connections with TLS do not outlive it.
+    /// client's silence. Connections of TLS 1.2 do not outlive it.
     pub(super) async fn advance_clock(
         &self,
         emulator: &Emulator,

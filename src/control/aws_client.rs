@@ -1,4 +1,4 @@
-//! Calls to AWS services and compatible ones that take chat logs.
+//! Signed calls to AWS services and compatible ones.
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use uproar_proto::base::limits::{
 use uproar_proto::sigv4::Scope;
 use uproar_proto::sigv4::sign::Credentials;
 
-const POLICY: Policy = Policy {
+/// For the services that take chat logs.
+pub(super) const LOGS: Policy = Policy {
     timeout: Some(LOG_REQUEST_TIMEOUT),
     answer_bytes_max: LOG_ANSWER_BYTES_MAX,
     // Load balancers close theirs after a minute.
@@ -116,9 +117,14 @@ impl AwsClient {
     /// # Errors
     ///
     /// The certificates cannot be read.
-    pub(super) fn new(credentials: Credentials, region: String, secure: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        policy: Policy,
+        credentials: Credentials,
+        region: String,
+        secure: bool,
+    ) -> io::Result<Self> {
         Ok(Self {
-            http: HttpClient::new(POLICY, secure)?,
+            http: HttpClient::new(policy, secure)?,
             credentials,
             region,
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::control::arn::Account;
-use crate::control::aws_client::{AwsClient, Endpoint};
+use crate::control::aws_client::{AwsClient, Endpoint, LOGS};
 use uproar_proto::sigv4::sign::Credentials;
 
 /// How chat logs are kept and delivered.
@@ -63,6 +63,6 @@ impl ArchiveSettings {
         };
         let endpoints = [&self.s3, &self.cloudwatch, &self.firehose];
         let secure = endpoints.into_iter().flatten().any(Endpoint::is_secure);
-        AwsClient::new(credentials, self.account.region.clone(), secure).map(Some)
+        AwsClient::new(LOGS, credentials, self.account.region.clone(), secure).map(Some)
     }
 }

@@ -3,19 +3,18 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::clock::unix_now;
-use crate::control::aws_client::Endpoint;
-use crate::control::http_client::{Answer, Call, HttpClient, Policy, Signer};
+use crate::control::aws_client::{Answered, AwsClient, Endpoint, ServiceCall};
+use crate::control::http_client::Policy;
 use crate::control::operation::Operation;
 use uproar_proto::base::limits::{
     IMPORT_ANSWER_BYTES_MAX, IMPORT_ANSWER_MAX, IMPORT_PAGE, IMPORT_PAUSE_MAX, IMPORT_TRIES_MAX,
 };
-use uproar_proto::sigv4::Scope;
 use uproar_proto::sigv4::sign::Credentials;
 
 const POLICY: Policy = Policy {
@@ -69,8 +68,8 @@ pub enum SourceError {
 /// Reads one account's records in one region.
 #[derive(Debug)]
 pub struct Source {
-    settings: SourceSettings,
-    http: HttpClient,
+    endpoint: Endpoint,
+    client: AwsClient,
     // When the next call of each operation may be made.
     next: [Cell<Option<Instant>>; Operation::ALL.len()],
 }
@@ -82,11 +81,15 @@ impl Source {
     ///
     /// The system's certificates cannot be read.
     pub fn new(settings: SourceSettings) -> Result<Self, SourceError> {
-        let secure = settings.endpoint.is_secure();
-        let http = HttpClient::new(POLICY, secure).map_err(SourceError::Certificates)?;
+        let SourceSettings {
+            endpoint,
+            region,
+            credentials,
+        } = settings;
+        let client = AwsClient::new(POLICY, credentials, region, endpoint.is_secure());
         Ok(Self {
-            settings,
-            http,
+            endpoint,
+            client: client.map_err(SourceError::Certificates)?,
             next: Default::default(),
         })
     }
@@ -130,17 +133,17 @@ impl Source {
                 }
             };
             let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-            if answer.status.is_success() {
+            if (200..300).contains(&answer.status) {
                 return Ok(body);
             }
             reason = refusal(&answer, &body);
-            let is_for_now = answer.status == StatusCode::TOO_MANY_REQUESTS
-                || answer.status.is_server_error()
+            let is_for_now = answer.status == 429
+                || (500..600).contains(&answer.status)
                 || reason.contains("Throttl");
             if !is_for_now {
                 return Err(SourceError::Refused {
                     operation: name,
-                    status: answer.status.as_u16(),
+                    status: answer.status,
                     reason,
                 });
             }
@@ -161,34 +164,18 @@ impl Source {
         next.set(Some(Instant::now() + interval));
     }
 
-    async fn ask(&self, name: &str, input: &Value) -> Result<Answer, String> {
-        let SourceSettings {
-            endpoint,
-            region,
-            credentials,
-        } = &self.settings;
-        let uri = endpoint.uri(&format!("/{name}"));
-        let call = Call {
+    async fn ask(&self, name: &str, input: &Value) -> Result<Answered, String> {
+        let call = ServiceCall {
+            service: "ivschat",
             method: Method::POST,
-            uri: uri.map_err(|error| error.to_string())?,
+            endpoint: &self.endpoint,
+            path: &format!("/{name}"),
             content_type: "application/json",
             headers: &[],
             body: Bytes::from(input.to_string()),
-            signer: Some(Signer {
-                credentials,
-                scope: Scope {
-                    region,
-                    service: "ivschat",
-                },
-                now: unix_now(),
-            }),
         };
-        let answer = self.http.call(&call).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        match answer.cut {
-            Some(cut) => Err(cut.to_string()),
-            None => Ok(answer),
-        }
+        let answered = self.client.call(call, unix_now()).await;
+        answered.map_err(|error| error.to_string())
     }
 }
 
@@ -200,11 +187,8 @@ fn page(token: Option<&str>) -> Value {
 }
 
 /// The kind of error and its words, as far as there are some.
-fn refusal(answer: &Answer, body: &Value) -> String {
-    let kind = answer.headers.get("x-amzn-errortype");
-    let kind = kind
-        .and_then(|kind| kind.to_str().ok())
-        .or(body["__type"].as_str());
+fn refusal(answer: &Answered, body: &Value) -> String {
+    let kind = answer.error_type.as_deref().or(body["__type"].as_str());
     let words = ["exceptionMessage", "message", "Message"]
         .into_iter()
         .find_map(|name| body[name].as_str());

@@ -390,11 +390,7 @@ fn a_log_that_went_back_is_believed_in_the_end() {
     single.record(7, log[1].1.clone());
     for second in 0..14 {
         single.pass(1_000);
-        let fetches = single.take().into_iter().filter_map(|output| match output {
-            Output::Fetch { from, .. } => Some(from),
-            _ => None,
-        });
-        for from in fetches.collect::<Vec<_>>() {
+        for from in single.take_fetches() {
             single.fetched(from, &log);
         }
         let is_believed = single.home() == Some((OTHER, Epoch(6)));
@@ -412,11 +408,7 @@ fn a_log_is_not_shorter_for_two_answers_far_apart() {
     single.record(7, old[0].1.clone());
     for second in 0..40 {
         single.pass(1_000);
-        let fetches = single.take().into_iter().filter_map(|output| match output {
-            Output::Fetch { from, .. } => Some(from),
-            _ => None,
-        });
-        for from in fetches.collect::<Vec<_>>() {
+        for from in single.take_fetches() {
             if second % 15 == 1 {
                 single.fetched(from, &old);
             } else {

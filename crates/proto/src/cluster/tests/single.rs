@@ -293,13 +293,19 @@ impl Single {
         all.any(|output| matches!(output, Output::Append { .. }))
     }
 
-    /// The read that it wants.
-    pub(super) fn take_fetch(&mut self) -> FetchFrom {
-        let mut fetches = self.take().into_iter().filter_map(|output| match output {
+    /// The reads that it wants.
+    pub(super) fn take_fetches(&mut self) -> Vec<FetchFrom> {
+        let fetches = self.take().into_iter().filter_map(|output| match output {
             Output::Fetch { from, .. } => Some(from),
             _ => None,
         });
-        fetches.next().expect("a read is wanted")
+        fetches.collect()
+    }
+
+    /// The read that it wants.
+    pub(super) fn take_fetch(&mut self) -> FetchFrom {
+        let fetches = self.take_fetches();
+        *fetches.first().expect("a read is wanted")
     }
 
     /// The messages that it sends about the hash slot.
