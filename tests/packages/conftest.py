@@ -13,7 +13,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-os.environ.setdefault("UPROAR_BIN", str(TARGET / "x86_64-unknown-linux-musl" / "dist" / "uproar"))
+# What is packaged, whatever the environment names for the other tests.
+os.environ["UPROAR_BIN"] = str(TARGET / "x86_64-unknown-linux-musl" / "dist" / "uproar")
 sys.path.insert(0, str(REPOSITORY / "tests" / "clients" / "python"))
 
 # tests/run says so.
