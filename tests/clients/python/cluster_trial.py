@@ -130,35 +130,37 @@ class Trial:
 
     def talk_until_heard(self, without: str = "") -> None:
         """They chat until what is sent from now on is echoed in every room, to those who are not on that node."""
-        since, deadline = time.monotonic(), time.monotonic() + 90
-        heard: set[str] = set()
-        while len(heard) < len(self.rooms):
-            assert time.monotonic() < deadline, f"nothing is heard in {set(self.rooms) - heard}\n{self.cluster.logs()}"
-            time.sleep(0.05)
-            heard = {
-                request.stream.room for request in self.viewers.since(since)
-                if request.echoed and request.stream.node != without
-            }
+        self.await_echoes(lambda node: node != without)
 
     def talk_until_heard_by(self, node: str) -> None:
         """They chat until, in every room where that node has viewers, one of those has been echoed."""
+        self.await_echoes(lambda other: other == node)
+
+    def await_echoes(self, counts) -> None:
+        """In every room that has viewers on a node that `counts`: a room may have none there, for the balancer deals."""
         since, deadline = time.monotonic(), time.monotonic() + 90
-        wanted = {stream.room for stream in list(self.viewers.open.values()) if stream.node == node}
+        wanted = {stream.room for stream in list(self.viewers.open.values()) if counts(stream.node)}
         heard: set[str] = set()
         while not wanted <= heard:
-            assert time.monotonic() < deadline, f"nothing is heard in {wanted - heard}\n{self.cluster.logs()}"
+            assert time.monotonic() < deadline, f"nothing is heard in {self.where(wanted - heard)}\n{self.cluster.logs()}"
             time.sleep(0.05)
             heard = {
                 request.stream.room for request in self.viewers.since(since)
-                if request.echoed and request.stream.node == node
+                if request.echoed and counts(request.stream.node)
             }
+
+    def where(self, rooms: set[str]) -> dict[str, list[str]]:
+        """The nodes of each room's viewers."""
+        viewers = list(self.viewers.open.values())
+        return {room: sorted(stream.node for stream in viewers if stream.room == room) for room in rooms}
 
     def refused(self, since: float, without: str = "") -> list[str]:
         """Requests that were refused although nothing was wrong with them. Not those whose whole room stood still for as long
         as a request is kept, which an election of brokers takes on a machine that is slow enough."""
         sent = self.viewers.since(since)
         return [
-            f"{request.id} on {request.stream.node}: {request.refused}"
+            f"{request.id} on {request.stream.node} in {request.stream.room[-12:]}: {request.refused} "
+            f"{request.sent - since:.1f} s after"
             for request in sent
             if request.refused is not None and request.stream.node != without and not stood_still(request, sent)
         ]
