@@ -2,11 +2,13 @@
 //! has tokens.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use hdrhistogram::Histogram;
+use rustls::CipherSuite;
 use serde_json::{Value, json};
 
 use crate::harness::ages::{Ages, histogram, record};
@@ -18,7 +20,9 @@ use crate::harness::program::Environment;
 use crate::harness::report::{Progress, cpu_each, print, refused, user_and_system};
 use crate::harness::server::ServerUnderTest;
 use crate::harness::target::{Peer, Target};
+use crate::harness::tls::client::{Kinds, TlsClient, suite_name};
 use crate::harness::viewer;
+use crate::harness::viewer_stream::ViewerStream;
 
 /// Flags of `uproar bench connect`.
 #[derive(Debug, Args)]
@@ -39,6 +43,9 @@ pub(crate) struct Connect {
     /// Rooms of the server that is started, or of a peer
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = count(1..=65_535))]
     rooms: usize,
+    /// Every handshake that is measured uses a ticket of an earlier one
+    #[arg(long, requires = "tls")]
+    resume: bool,
     /// Other measurements have this flag; here the work is given, and its time is measured
     #[arg(long, hide = true, value_parser = not_timed)]
     seconds: Option<u64>,
@@ -61,6 +68,8 @@ struct Report {
     /// Processor microseconds of the server for each handshake, user and system, with those of
     /// ending connections.
     cpu_micros: Option<[f64; 2]>,
+    /// TLS handshakes of each kind, and the suite of the last one; `None` without TLS.
+    tls: Option<(Kinds, CipherSuite)>,
     /// Share of the time in which this process ran. Near 1 the server waited for it.
     client_busy: f64,
 }
@@ -72,7 +81,10 @@ impl Connect {
             return Err(Failure::Usage(text.to_owned()));
         }
         let (peer, program) = (&self.peer, environment.program);
-        let server = peer.server(&self.target, program, self.rooms, &[])?;
+        let mut server = peer.server(&self.target, program, self.rooms, &[])?;
+        if self.resume {
+            server.tls = Some(TlsClient::new(true));
+        }
         let report = self.measure(&server, &Progress::new(self.total))?;
         let lines = report.lines(self.width);
         let machine = &environment.machine;
@@ -82,13 +94,13 @@ impl Connect {
 
     /// Mints the tokens and writes the requests, then makes the handshakes.
     fn measure(&self, server: &ServerUnderTest, progress: &Progress) -> Result<Report, BenchError> {
-        let mut handshakes = Handshakes::new(server.messaging)?;
-        let mut requests = Vec::with_capacity(self.total);
-        for index in 0..self.total {
-            let room = index % server.room_count();
-            let (path, token) = server.access(room, &viewer::name(index))?;
-            requests.push(handshakes.request(&path, token.as_deref()));
+        let mut handshakes = Handshakes::new(server.messaging, server.tls.clone())?;
+        if self.resume {
+            self.gather_tickets(server, &mut handshakes)?;
         }
+        let requests = requests(server, &handshakes, 0..self.total)?;
+        let kinds = || server.tls.as_ref().map(TlsClient::kinds);
+        let kinds_before = kinds();
         let own = || Usage::of(std::process::id());
         let (server_before, own_before, begun) = (server.usage(), own(), Instant::now());
         let made = self.shake_hands(&mut handshakes, requests, progress)?;
@@ -96,7 +108,14 @@ impl Connect {
         let opened = made.durations.len();
         let each = |time: Duration| time.as_micros() as f64 / opened.max(1) as f64;
         let cpu = server.cpu_since(server_before);
+        let kinds = kinds_before.zip(kinds());
+        let kinds = kinds.map(|(before, after)| after.since(before));
+        if self.resume && opened > 0 && kinds.is_some_and(|kinds| kinds.resumed == 0) {
+            let text = "it resumed no session: it sends no tickets, or refuses them; measure without --resume";
+            return Err(BenchError::Server(text.to_owned()));
+        }
         Ok(Report {
+            tls: kinds.zip(server.tls.as_ref().and_then(TlsClient::suite)),
             per_second: opened as f64 / elapsed,
             opened,
             refused: made.refused,
@@ -107,6 +126,25 @@ impl Connect {
         })
     }
 
+    /// Makes handshakes that are not measured, for their tickets: twice as many as are in progress
+    /// at once, since a server sends one with each at least.
+    fn gather_tickets(
+        &self,
+        server: &ServerUnderTest,
+        handshakes: &mut Handshakes,
+    ) -> Result<(), BenchError> {
+        let some = self.total..self.total + 2 * self.width;
+        let requests = requests(server, handshakes, some)?;
+        let made = self.shake_hands(handshakes, requests, &Progress::new(2 * self.width))?;
+        match made.first_refusal {
+            None => Ok(()),
+            Some(cause) => Err(BenchError::Connect {
+                index: self.total,
+                cause: io::Error::other(cause),
+            }),
+        }
+    }
+
     fn shake_hands(
         &self,
         handshakes: &mut Handshakes,
@@ -114,7 +152,7 @@ impl Connect {
         progress: &Progress,
     ) -> Result<Made, BenchError> {
         let mut requests = requests.into_iter().enumerate();
-        let mut held: VecDeque<TcpStream> = VecDeque::with_capacity(self.held + 1);
+        let mut held: VecDeque<ViewerStream> = VecDeque::with_capacity(self.held + 1);
         let mut made = Made {
             durations: histogram(),
             refused: 0,
@@ -152,6 +190,20 @@ impl Connect {
     }
 }
 
+/// Returns the upgrade requests of some viewers.
+fn requests(
+    server: &ServerUnderTest,
+    handshakes: &Handshakes,
+    viewers: Range<usize>,
+) -> Result<Vec<String>, BenchError> {
+    let request = |index| {
+        let room = index % server.room_count();
+        let (path, token) = server.access(room, &viewer::name(index))?;
+        Ok(handshakes.request(&path, token.as_deref()))
+    };
+    viewers.map(request).collect()
+}
+
 /// The handshakes that are over.
 struct Made {
     /// Durations of those that were accepted, in microseconds.
@@ -162,13 +214,22 @@ struct Made {
 }
 
 impl Report {
-    fn lines(&self, width: usize) -> [(&'static str, String); 5] {
-        let cpu = self
-            .cpu_micros
-            .map_or_else(|| "not known without --pid".to_owned(), cpu_each);
+    /// Returns the handshakes for each second of the server's processor time.
+    fn per_cpu_second(&self) -> Option<f64> {
+        self.cpu_micros.map(|[user, system]| 1e6 / (user + system))
+    }
+
+    fn lines(&self, width: usize) -> Vec<(&'static str, String)> {
+        let each = self.per_cpu_second().zip(self.cpu_micros);
+        let cpu = each.map_or_else(
+            || "not known without --pid".to_owned(),
+            |(per_second, micros)| {
+                format!("{}, {per_second:.0} for a second of it", cpu_each(micros))
+            },
+        );
         let refused = refused(self.refused, self.first_refusal.as_deref());
         let busy = self.client_busy * 100.0;
-        [
+        let mut lines = vec![
             (
                 "handshakes",
                 format!("{:.0} a second, {width} at once", self.per_second),
@@ -177,20 +238,35 @@ impl Report {
             ("opened", format!("{}, {refused}", self.opened)),
             ("processor", cpu),
             ("this program", format!("busy for {busy:.0} % of the time")),
-        ]
+        ];
+        lines.extend(self.tls.map(|(kinds, suite)| {
+            let Kinds { resumed, full } = kinds;
+            let suite = suite_name(suite);
+            ("tls", format!("{resumed} resumed, {full} full; {suite}"))
+        }));
+        lines
     }
 
     fn json(&self, width: usize) -> Value {
-        json!({
+        let mut result = json!({
             "handshakes_per_second": self.per_second.round(),
             "opened": self.opened,
             "refused": self.refused,
             "first_refusal": self.first_refusal,
             "latency_us": self.ages.json(),
             "server_cpu_us_per_handshake": self.cpu_micros.map(user_and_system),
+            "handshakes_per_cpu_second": self.per_cpu_second().map(f64::round),
             "client_busy": self.client_busy,
             "width": width,
-        })
+        });
+        if let Some((kinds, suite)) = self.tls {
+            result["tls"] = json!({
+                "suite": suite_name(suite),
+                "resumed": kinds.resumed,
+                "full": kinds.full,
+            });
+        }
+        result
     }
 }
 

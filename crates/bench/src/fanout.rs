@@ -5,17 +5,21 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustls::CipherSuite;
 use serde_json::{Value, json};
 
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{CONTENT_BYTES_MAX, count};
+use crate::harness::load::sampled;
 use crate::harness::plain_sends::{self, PlainSends, Source, Work};
 use crate::harness::plot;
 use crate::harness::program::Environment;
 use crate::harness::report::Progress;
+use crate::harness::sealed_sends::{SealedPoint, SealedWork};
 use crate::harness::search::{Row, Search, Verdict};
 use crate::harness::server::ServerUnderTest;
 use crate::harness::target::{Peer, Target};
+use crate::harness::tls::client::{TlsClient, suite_name};
 
 /// Flags of `uproar bench fanout`.
 #[derive(Debug, Args)]
@@ -44,14 +48,18 @@ pub(crate) struct Fanout {
 /// The result of the measurement.
 struct Report {
     rooms: usize,
+    /// The suite that was agreed on; `None` without TLS.
+    suite: Option<CipherSuite>,
     /// The results of the runs, ascending by deliveries per second. Never empty.
     runs: Vec<Row>,
     floor: Option<FloorReport>,
 }
 
-/// The kernel's line beside the median run.
+/// The kernel's line beside the median run, over TLS that of a loop that also seals.
 struct FloorReport {
     point: plain_sends::LinePoint,
+    /// The TLS line with its suite; `None` without TLS.
+    sealed: Option<(SealedPoint, CipherSuite)>,
     /// Sockets of the loop: fewer than the server's, if descriptors are short.
     receivers: usize,
     /// The server's deliveries as a share of the kernel's.
@@ -82,11 +90,16 @@ impl Fanout {
                 self.search.p99_max.as_millis()
             );
         }
+        if server.tls.is_some() && !self.target.json {
+            println!("{}", self.who_opens());
+        }
         let (mut runs, all) = self.measure(&server)?;
+        let suite = server.tls.as_ref().and_then(TlsClient::suite);
         runs.sort_by(|a, b| a.deliveries_per_second.total_cmp(&b.deliveries_per_second));
-        let floor = self.floor.then(|| self.floor_beside(median(&runs)));
+        let floor = self.floor.then(|| self.floor_beside(median(&runs), suite));
         let report = Report {
             rooms,
+            suite,
             floor: floor.transpose()?,
             runs,
         };
@@ -126,20 +139,54 @@ impl Fanout {
         Ok((runs, all))
     }
 
-    /// Measures the kernel's line at the messages per send of `row`.
-    fn floor_beside(&self, row: &Row) -> Result<FloorReport, BenchError> {
+    /// Measures the kernel's line at the messages per send of `row`; the TLS line with `suite`.
+    fn floor_beside(
+        &self,
+        row: &Row,
+        suite: Option<CipherSuite>,
+    ) -> Result<FloorReport, BenchError> {
         let mut pairs = PlainSends::connect(self.search.receivers * self.rooms)?;
+        let messages = row.messages_per_send.unwrap_or_default();
+        if let Some(suite) = suite {
+            let work = SealedWork {
+                frame_bytes: row.frame_bytes,
+                suite,
+                measured: self.search.measured,
+            };
+            let sealed = SealedPoint::measure(&mut pairs, work, messages)?;
+            return Ok(FloorReport {
+                point: sealed.line,
+                sealed: Some((sealed, suite)),
+                receivers: pairs.receivers(),
+                share: row.deliveries_per_second.round() / sealed.line.deliveries_per_second,
+            });
+        }
         let work = Work {
             frame_bytes: row.frame_bytes,
             source: Source::Buffer,
             measured: self.search.measured,
         };
-        let point = pairs.measure(&work, row.messages_per_send.unwrap_or_default())?;
+        let point = pairs.measure(&work, messages)?;
         Ok(FloorReport {
             point,
+            sealed: None,
             receivers: pairs.receivers(),
             share: row.deliveries_per_second.round() / point.deliveries_per_second,
         })
+    }
+
+    /// Returns how many receivers of each room open their records.
+    fn opened(&self) -> usize {
+        sampled(self.search.receivers, self.search.samples).len()
+    }
+
+    fn who_opens(&self) -> String {
+        let opened = self.opened();
+        format!(
+            "tls       {opened} receivers of each room open their records, for content and latency; {} leave them sealed \
+             and count their content",
+            self.search.receivers - opened
+        )
     }
 
     fn picture(&self, report: &Report, rows: &[Row]) -> String {
@@ -180,8 +227,19 @@ impl Fanout {
         if let (Value::Object(result), Value::Object(more)) = (&mut result, more) {
             result.extend(more);
         }
+        if let Some(suite) = report.suite {
+            let opened = self.opened();
+            result["tls"] = json!({
+                "suite": suite_name(suite),
+                "opened_per_room": opened,
+                "sealed_per_room": self.search.receivers - opened,
+                "content_bytes_per_record": median(&report.runs).record_bytes,
+            });
+        }
         if let Some(floor) = &report.floor {
-            let mut line = floor.point.json();
+            let sealed = floor.sealed.as_ref();
+            let line = sealed.map(|(point, suite)| point.json(*suite));
+            let mut line = line.unwrap_or_else(|| floor.point.json());
             line["receivers"] = floor.receivers.into();
             line["share"] = floor.share.into();
             result["floor"] = line;
@@ -202,14 +260,29 @@ impl Report {
     fn print(&self) {
         let median = median(&self.runs);
         println!(
-            "result    {:.2} M deliveries/s (median of {} runs; {:.2} to {:.2}), {:.0} bytes on the wire each",
+            "result    {:.2} M deliveries/s (median of {} runs; {:.2} to {:.2}), {:.0} bytes {} each",
             median.deliveries_per_second / 1e6,
             self.runs.len(),
             self.lowest() / 1e6,
             self.highest() / 1e6,
             median.frame_bytes,
+            if self.suite.is_some() {
+                "before sealing"
+            } else {
+                "on the wire"
+            },
         );
+        if let (Some(suite), Some(bytes)) = (self.suite, median.record_bytes) {
+            println!(
+                "records   {bytes:.0} bytes of content each, mean, by {}",
+                suite_name(suite)
+            );
+        }
         if let Some(floor) = &self.floor {
+            if let Some((sealed, _)) = &floor.sealed {
+                println!("{}", floor.tls_line(sealed));
+                return;
+            }
             println!(
                 "kernel    {:.2} M deliveries/s by a loop of plain sends of {:.1} messages to {} sockets: this is {:.0} % of it",
                 floor.point.deliveries_per_second / 1e6,
@@ -218,6 +291,20 @@ impl Report {
                 floor.share * 100.0
             );
         }
+    }
+}
+
+impl FloorReport {
+    fn tls_line(&self, sealed: &SealedPoint) -> String {
+        format!(
+            "tls line  {:.2} M deliveries/s by a loop that seals and sends {:.1} messages to {} sockets: this is {:.0} % of it; \
+             sealing alone {:.2} M/s",
+            self.point.deliveries_per_second / 1e6,
+            self.point.messages_per_send,
+            self.receivers,
+            self.share * 100.0,
+            sealed.sealed_per_second() / 1e6,
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustls::CipherSuite;
 use serde_json::{Value, json};
 
 use crate::harness::error::{BenchError, Failure};
@@ -12,6 +13,7 @@ use crate::harness::program::Environment;
 use crate::harness::report::{Progress, print};
 use crate::harness::server::ServerUnderTest;
 use crate::harness::target::{Peer, Target};
+use crate::harness::tls::client::{TlsClient, suite_name};
 
 /// Flags of `uproar bench idle`.
 #[derive(Debug, Args)]
@@ -32,6 +34,8 @@ pub(crate) struct Idle {
 struct Report {
     connections: usize,
     user_id_bytes: usize,
+    /// The suite that was agreed on; `None` without TLS.
+    suite: Option<CipherSuite>,
     /// Memory of the server's process for each connection, above that of the same process without
     /// connections, in bytes. What the server allocates once, for its first connections, is in it.
     user_bytes: f64,
@@ -88,6 +92,7 @@ impl Idle {
         Ok(Report {
             connections: self.connections,
             user_id_bytes: self.user_id_bytes,
+            suite: server.tls.as_ref().and_then(TlsClient::suite),
             user_bytes: (all - empty) / count,
             user_bytes_more: (all - half) / (count - (self.connections / 2) as f64),
             kernel_bytes: (slab_all - slab_empty) / count,
@@ -102,8 +107,11 @@ impl Report {
             (
                 "connections",
                 format!(
-                    "{}, user ids of {} bytes",
-                    self.connections, self.user_id_bytes
+                    "{}, user ids of {} bytes{}",
+                    self.connections,
+                    self.user_id_bytes,
+                    self.suite
+                        .map_or_else(String::new, |suite| format!(", {}", suite_name(suite)))
                 ),
             ),
             (
@@ -131,6 +139,7 @@ impl Report {
         json!({
             "connections": self.connections,
             "user_id_bytes": self.user_id_bytes,
+            "tls": self.suite.map(suite_name),
             "user_bytes_per_connection": self.user_bytes.round(),
             "user_bytes_of_one_more": self.user_bytes_more.round(),
             "kernel_bytes_per_connection_both_ends": self.kernel_bytes.round(),

@@ -2,7 +2,6 @@
 //! sender's own echo.
 
 use std::io;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -20,6 +19,7 @@ use crate::harness::report::{Progress, cpu_each, print, user_and_system};
 use crate::harness::server::ServerUnderTest;
 use crate::harness::stream::{Inbox, Outbox};
 use crate::harness::target::Target;
+use crate::harness::viewer_stream::ViewerStream;
 
 /// Flags of `uproar bench ingest`.
 #[derive(Debug, Args)]
@@ -236,7 +236,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(stream: TcpStream) -> io::Result<Self> {
+    fn new(stream: impl Into<ViewerStream>) -> io::Result<Self> {
         Ok(Self {
             inbox: Inbox::new(stream, ClientProtocol::Chat, BUFFER_BYTES)?,
             out: Outbox::new(ClientProtocol::Chat),
@@ -300,7 +300,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     /// Goal: a sender counts its own echoes once, repeated ones and refusals, and no other sender's
     /// messages.

@@ -27,6 +27,7 @@ use crate::harness::server::{Attach, ServerUnderTest};
 use crate::harness::stream::{Inbox, Outbox};
 use crate::harness::target::room_id;
 use crate::harness::viewer;
+use crate::harness::viewer_stream::ViewerStream;
 use crate::harness::websocket;
 use uproar_proto::base::limits::{DEMO_STORM_VIEWERS_MAX, FRAME_BYTES_MAX};
 
@@ -152,7 +153,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn admit(&mut self, stream: TcpStream) -> Result<(), BenchError> {
+    fn admit(&mut self, stream: ViewerStream) -> Result<(), BenchError> {
         self.joined += 1;
         // However this process ends: thousands of ports would wait for a minute each.
         viewer::reset_when_dropped(&stream)?;
@@ -164,6 +165,7 @@ impl Crowd {
             let out = Outbox::new(protocol);
             entry.insert(Talker { inbox, out });
         } else {
+            let (stream, _) = stream.sealed()?;
             stream.set_nonblocking(true)?;
             self.listeners.push(stream);
         }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -19,7 +18,9 @@ use crate::harness::program::Environment;
 use crate::harness::report::{Progress, print, refused};
 use crate::harness::server::{ServerUnderTest, Uproar};
 use crate::harness::target::Target;
+use crate::harness::tls::client::{Kinds, TlsClient};
 use crate::harness::viewer;
+use crate::harness::viewer_stream::ViewerStream;
 
 /// Flags of `uproar bench reconnect`.
 #[derive(Debug, Args)]
@@ -32,6 +33,9 @@ pub(crate) struct Reconnect {
     /// Handshakes in progress at once while they come back [default: all]
     #[arg(long, value_name = "N", value_parser = count(1..=0xFFFF_FFFF))]
     width: Option<usize>,
+    /// Who comes back uses a ticket of an earlier connection
+    #[arg(long, requires = "tls")]
+    resume: bool,
     /// Rooms of the server that is started; the first is the background room
     #[arg(long, default_value_t = 11, value_name = "N", value_parser = count(2..=65_535))]
     rooms: usize,
@@ -63,11 +67,16 @@ struct Report {
     wrong: u64,
     /// Processor time of the server from the first end to the last return.
     cpu: Option<Duration>,
+    /// TLS handshakes of those who came back; `None` without TLS.
+    kinds: Option<Kinds>,
 }
 
 impl Reconnect {
     pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
-        let server = self.target.server(environment.program, self.rooms)?;
+        let mut server = self.target.server(environment.program, self.rooms)?;
+        if self.resume {
+            server.tls = Some(TlsClient::new(true));
+        }
         let report = self.measure(&server, &Progress::new(self.clients))?;
         let machine = &environment.machine;
         let (result, lines) = (self.json(&report), self.lines(&report));
@@ -104,6 +113,8 @@ impl Reconnect {
             background.turn()?;
         }
         let cut = begun.elapsed();
+        let kinds = || server.tls.as_ref().map(TlsClient::kinds);
+        let kinds_before = kinds();
         let mut returning = Returning::new(server, self.width(), tokens)?;
         while returning.streams.len() < self.clients {
             if begun.elapsed() > RETURN_MAX {
@@ -118,6 +129,12 @@ impl Reconnect {
             background.turn()?;
         }
         let back = begun.elapsed();
+        let kinds = kinds_before.zip(kinds());
+        let kinds = kinds.map(|(before, after)| after.since(before));
+        if self.resume && kinds.is_some_and(|kinds| kinds.resumed == 0) {
+            let text = "it resumed no session: it sends no tickets, or refuses them; measure without --resume";
+            return Err(BenchError::Server(text.to_owned()));
+        }
         let cpu = server.busy_since(before);
         let (during, wrong) = background.settle()?;
         Ok(Report {
@@ -130,6 +147,7 @@ impl Reconnect {
             during: Ages::of(&during),
             wrong,
             cpu,
+            kinds,
         })
     }
 
@@ -138,7 +156,7 @@ impl Reconnect {
         &self,
         server: &ServerUnderTest,
         progress: &Progress,
-    ) -> Result<Vec<Option<TcpStream>>, BenchError> {
+    ) -> Result<Vec<Option<ViewerStream>>, BenchError> {
         let tokens = mint(server.uproar()?, self.clients)?;
         let mut coming = Returning::new(server, GATHER_WIDTH, tokens)?;
         while coming.streams.len() < self.clients {
@@ -181,6 +199,8 @@ impl Reconnect {
             ("others during", report.during.line()),
             ("others lost", report.wrong.to_string()),
         ];
+        let tls = |Kinds { resumed, full }| format!("{resumed} resumed, {full} full");
+        lines.extend(report.kinds.map(|kinds| ("tls", tls(kinds))));
         let cpu = |cpu: Duration| format!("{} ms of the server", cpu.as_millis());
         lines.extend(report.cpu.map(|time| ("processor", cpu(time))));
         lines
@@ -200,6 +220,7 @@ impl Reconnect {
             "bystander_wrong": report.wrong,
             "server_cpu_ms": report.cpu.map(|cpu| cpu.as_secs_f64() * 1e3),
             "width": self.width(),
+            "tls": report.kinds.map(|kinds| json!({"resumed": kinds.resumed, "full": kinds.full})),
         })
     }
 }
@@ -227,7 +248,7 @@ struct Returning<'a> {
     again: VecDeque<(Instant, usize)>,
     handshakes: Handshakes,
     /// The open connections.
-    streams: Vec<TcpStream>,
+    streams: Vec<ViewerStream>,
     /// Durations of successful handshakes, in microseconds.
     durations: Histogram<u64>,
     refused: u64,
@@ -246,7 +267,7 @@ impl<'a> Returning<'a> {
             width,
             begun: 0,
             again: VecDeque::new(),
-            handshakes: Handshakes::new(server.messaging)?,
+            handshakes: Handshakes::new(server.messaging, server.tls.clone())?,
             streams: Vec::with_capacity(tokens.len()),
             tokens,
             durations: histogram(),

@@ -49,6 +49,10 @@ impl Tokens {
             let text = "--target: calls go to the server's control listener; add --control ADDRESS";
             return Err(Failure::Usage(text.to_owned()));
         }
+        if self.target.tls {
+            let text = "--tls: tokens come from the API, which is measured without TLS";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         let server = self.target.server(environment.program, 1)?;
         let report = self.measure(&server)?;
         if self.target.json {

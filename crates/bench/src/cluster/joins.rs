@@ -1,6 +1,5 @@
 //! Handshakes with a token each, many at once: alone at one node, in a cluster at all of them.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use crate::harness::error::BenchError;
 use crate::harness::handshake::Handshakes;
 use crate::harness::nodes::Nodes;
 use crate::harness::viewer::{self, name};
+use crate::harness::viewer_stream::ViewerStream;
 
 /// Handshakes in progress at once, at all nodes together.
 const WIDTH: usize = 192;
@@ -41,7 +41,7 @@ pub(super) fn measure(
     let servers = nodes.servers(rooms)?;
     let handshakes = servers
         .iter()
-        .map(|server| Handshakes::new(server.messaging));
+        .map(|server| Handshakes::new(server.messaging, None));
     let mut handshakes: Vec<Handshakes> = handshakes.collect::<Result<_, _>>()?;
     let mut requests = Vec::with_capacity(count);
     for index in 0..count {
@@ -49,7 +49,7 @@ pub(super) fn measure(
         let (path, token) = servers[node].access(index % rooms.len(), &name(index))?;
         requests.push((index, handshakes[node].request(&path, token.as_deref())));
     }
-    let (mut held, mut refused, mut durations) = (Vec::<TcpStream>::new(), 0, histogram());
+    let (mut held, mut refused, mut durations) = (Vec::<ViewerStream>::new(), 0, histogram());
     let (before, begun) = (nodes.busy(), Instant::now());
     let mut requests = requests.into_iter().peekable();
     while requests.peek().is_some() || handshakes.iter().any(|each| each.pending() > 0) {

@@ -77,6 +77,7 @@ impl Crowd {
                 "asked": connections,
                 "held": held,
                 "rooms": rooms,
+                "tls": self.target.tls,
                 "client_processes": (connections - rooms).div_ceil(part_size),
                 "stages": stages.iter().map(Stage::json).collect::<Vec<_>>(),
                 "calculated": million.as_ref().map_or(Value::Null, Calculated::json),

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::poll::Poll;
+use super::tls::client::TlsClient;
+use super::tls::opening::Opening;
 use super::viewer::{self, Upgrade};
+use super::viewer_stream::ViewerStream;
 
 /// A handshake that is over.
 pub(crate) struct Ended {
@@ -16,7 +19,7 @@ pub(crate) struct Ended {
     /// From the first packet to the end of the server's answer.
     pub(crate) took: Duration,
     /// The connection, or the reason why there is none.
-    pub(crate) outcome: io::Result<TcpStream>,
+    pub(crate) outcome: io::Result<ViewerStream>,
 }
 
 /// A handshake in progress.
@@ -24,17 +27,27 @@ struct Pending {
     /// The viewer's number.
     index: usize,
     stream: TcpStream,
-    request: String,
-    /// Bytes of the request that were written.
-    written: usize,
-    /// What came of the answer.
-    answer: Vec<u8>,
+    exchange: Exchange,
     begun: Instant,
+}
+
+/// What is said on the way.
+enum Exchange {
+    Plain {
+        request: String,
+        /// Bytes of the request that were written.
+        written: usize,
+        /// What came of the answer.
+        answer: Vec<u8>,
+    },
+    Tls(Box<Opening>),
 }
 
 /// The handshakes in progress.
 pub(crate) struct Handshakes {
     server: SocketAddr,
+    /// `None`: the server speaks no TLS.
+    tls: Option<TlsClient>,
     poll: Poll,
     /// Its indexes are the keys of `poll`.
     pending: Slab<Pending>,
@@ -43,9 +56,10 @@ pub(crate) struct Handshakes {
 }
 
 impl Handshakes {
-    pub(crate) fn new(server: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn new(server: SocketAddr, tls: Option<TlsClient>) -> io::Result<Self> {
         Ok(Self {
             server,
+            tls,
             poll: Poll::new()?,
             pending: Slab::new(),
             swept: Instant::now(),
@@ -70,15 +84,24 @@ impl Handshakes {
     /// Begins the handshake of viewer number `index`.
     pub(crate) fn begin(&mut self, index: usize, request: String) -> io::Result<()> {
         let begun = Instant::now();
+        let exchange = match &self.tls {
+            None => Exchange::Plain {
+                request,
+                written: 0,
+                answer: Vec::new(),
+            },
+            Some(client) => {
+                let opening = Opening::new(client, &request, viewer::ANSWER_BYTES_MAX)?;
+                Exchange::Tls(Box::new(opening))
+            }
+        };
         let stream = viewer::begin(self.server, index)?;
         let entry = self.pending.vacant_entry();
         self.poll.add_edges(&stream, entry.key())?;
         entry.insert(Pending {
             index,
             stream,
-            request,
-            written: 0,
-            answer: Vec::new(),
+            exchange,
             begun,
         });
         Ok(())
@@ -113,7 +136,7 @@ impl Handshakes {
         Ok(Ended {
             index: pending.index,
             took: pending.begun.elapsed(),
-            outcome: outcome.map(|()| pending.stream),
+            outcome: outcome.and_then(|()| pending.finish()),
         })
     }
 }
@@ -129,9 +152,17 @@ enum Step {
 impl Pending {
     /// Writes and reads until the kernel has nothing more.
     fn step(&mut self) -> io::Result<Step> {
-        while self.written < self.request.len() {
-            match self.stream.write(&self.request.as_bytes()[self.written..]) {
-                Ok(len) => self.written += len,
+        let Exchange::Plain {
+            request,
+            written,
+            answer,
+        } = &mut self.exchange
+        else {
+            return self.step_tls();
+        };
+        while *written < request.len() {
+            match self.stream.write(&request.as_bytes()[*written..]) {
+                Ok(len) => *written += len,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Step::Blocked);
                 }
@@ -142,7 +173,7 @@ impl Pending {
             let mut part = [0; 1024];
             match self.stream.read(&mut part) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(len) => self.answer.extend_from_slice(&part[..len]),
+                Ok(len) => answer.extend_from_slice(&part[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Step::Blocked);
                 }
@@ -150,12 +181,36 @@ impl Pending {
             }
             // The server sends nothing before the viewer does: only a refusal has bytes behind its
             // head.
-            let head = self.answer.windows(4).position(|four| four == b"\r\n\r\n");
+            let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = head {
-                return viewer::accepted(&self.answer[..end]).map(|()| Step::Accepted);
+                return viewer::accepted(&answer[..end]).map(|()| Step::Accepted);
             }
-            if self.answer.len() > viewer::ANSWER_BYTES_MAX {
+            if answer.len() > viewer::ANSWER_BYTES_MAX {
                 return Err(io::Error::other("the answer to the upgrade is too long"));
+            }
+        }
+    }
+
+    fn step_tls(&mut self) -> io::Result<Step> {
+        let Exchange::Tls(opening) = &mut self.exchange else {
+            return Ok(Step::Blocked);
+        };
+        let is_answered = opening.step(&mut self.stream)?;
+        Ok(if is_answered {
+            Step::Accepted
+        } else {
+            Step::Blocked
+        })
+    }
+
+    /// Returns the connection of a server that answered.
+    fn finish(self) -> io::Result<ViewerStream> {
+        match self.exchange {
+            Exchange::Plain { .. } => Ok(self.stream.into()),
+            Exchange::Tls(opening) => {
+                let established = opening.finish()?;
+                viewer::accepted(&established.answer)?;
+                Ok(ViewerStream::Tls(self.stream, Box::new(established)))
             }
         }
     }
@@ -178,7 +233,8 @@ mod tests {
     #[test]
     fn each_handshake_ends_once() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let mut handshakes = Handshakes::new(listener.local_addr().expect("bound")).expect("epoll");
+        let mut handshakes =
+            Handshakes::new(listener.local_addr().expect("bound"), None).expect("epoll");
         for index in 0..3 {
             let request = handshakes.request("/r7", Some("token"));
             handshakes.begin(index, request).expect("listening");

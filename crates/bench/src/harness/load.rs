@@ -4,8 +4,7 @@
 //! emptied in turn. These are in no epoll set, so that the server's sends wake nobody, as with
 //! viewers on other machines.
 
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -54,8 +53,10 @@ pub(crate) struct Outcome {
     pub(crate) wrong: u64,
     /// Messages that the server refused.
     pub(crate) refused: u64,
-    /// Bytes of one delivered frame on the wire, mean.
+    /// Bytes of one delivered frame on the wire, over TLS before it is sealed; mean.
     pub(crate) frame_bytes: f64,
+    /// Content of a TLS record at receivers that leave them sealed, mean; `None` if there are none.
+    pub(crate) record_bytes: Option<f64>,
 }
 
 impl Outcome {
@@ -110,17 +111,13 @@ impl Load {
     ) -> Result<Self, BenchError> {
         let poll = Poll::new()?;
         let protocol = server.protocol();
-        let samples = samples.clamp(1, receivers);
-        let middles = (0..samples).map(|part| (2 * part + 1) * receivers / (2 * samples));
-        let middles: Vec<usize> = middles.collect();
+        let sampled = sampled(receivers, samples);
         let mut rooms = Vec::new();
         for room in 0..server.room_count() {
             let mut here = Room::new(protocol);
             for member in 0..receivers {
                 let stream = server.connect(room, room * receivers + member)?;
-                // A plain server takes messages of the first connection only, so that one has to
-                // send.
-                if member == 0 || middles.binary_search(&member).is_ok() {
+                if sampled.binary_search(&member).is_ok() {
                     poll.add(&stream, key_of(room, here.samples.len()))?;
                     here.samples.push(Sample::new(stream, protocol)?);
                 } else {
@@ -181,6 +178,7 @@ impl Load {
         }
         let (messages_before, bytes_before) = self.sampled();
         let (wrong_before, refused_before) = (self.wrong(), self.refused());
+        let records_before = self.records();
         let total = (phase.rate * (phase.warmup + phase.measured).as_secs_f64()).round() as u64;
         let (elapsed, ages) = self.drive(phase, total)?;
         self.empty_bulk();
@@ -196,7 +194,17 @@ impl Load {
             wrong,
             refused: self.refused() - refused_before,
             frame_bytes,
+            record_bytes: mean(records_before, self.records()),
         })
+    }
+
+    /// Returns the records that bulk receivers got so far, and their content in bytes.
+    fn records(&self) -> (u64, u64) {
+        let bulk = self.rooms.iter().flat_map(|room| &room.bulk);
+        bulk.map(BulkReceiver::records)
+            .fold((0, 0), |(records, bytes), (more, content)| {
+                (records + more, bytes + content)
+            })
     }
 
     /// Sends `total` messages in each room. Returns the time until the last receipt, and the ages.
@@ -388,10 +396,8 @@ impl Load {
 
     fn send_pongs(&mut self) {
         let pong = self.protocol.pong();
-        for receiver in self.rooms.iter_mut().flat_map(|room| &mut room.bulk) {
-            // A lost connection shows up as missing bytes.
-            let _seen_later = receiver.stream.write_all(&pong);
-        }
+        let bulk = self.rooms.iter_mut().flat_map(|room| &mut room.bulk);
+        bulk.for_each(|receiver| receiver.send(&pong));
     }
 }
 
@@ -399,7 +405,10 @@ impl Drop for Load {
     /// By resets: thousands of ports would wait for a minute each, and the next load needs them.
     fn drop(&mut self) {
         for room in &self.rooms {
-            let samples = room.samples.iter().map(|sample| &sample.inbox.stream);
+            let samples = room
+                .samples
+                .iter()
+                .map(|sample| sample.inbox.stream.socket());
             let bulk = room.bulk.iter().map(|receiver| &receiver.stream);
             for stream in samples.chain(bulk) {
                 let _port_waits: io::Result<()> = viewer::reset_when_dropped(stream);
@@ -427,9 +436,24 @@ impl Room {
         let Some(sender) = self.samples.first_mut() else {
             return Ok(());
         };
-        let stream: &mut TcpStream = &mut sender.inbox.stream;
+        let stream = &mut sender.inbox.stream;
         self.out.flush(stream).map_err(BenchError::lost)
     }
+}
+
+/// Returns which of a room's receivers are sampled: each in the middle of an equal part of the
+/// order of joining, and the first, because a plain server takes messages of that one only.
+pub(crate) fn sampled(receivers: usize, samples: usize) -> Vec<usize> {
+    let samples = samples.clamp(1, receivers);
+    let middles = (0..samples).map(|part| (2 * part + 1) * receivers / (2 * samples));
+    let middles = middles.filter(|member| *member > 0);
+    std::iter::once(0).chain(middles).collect()
+}
+
+/// Returns the content of a record between two counts of records and bytes; `None` if none came.
+fn mean(before: (u64, u64), after: (u64, u64)) -> Option<f64> {
+    let records = after.0 - before.0;
+    (records > 0).then(|| (after.1 - before.1) as f64 / records as f64)
 }
 
 /// Bulk receivers that are emptied between two looks at the sampled ones.

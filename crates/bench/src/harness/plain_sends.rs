@@ -84,9 +84,25 @@ impl PlainSends {
         work: &Work,
         messages_per_send: f64,
     ) -> Result<LinePoint, BenchError> {
-        let stop = AtomicBool::new(false);
         let bytes = (work.frame_bytes * messages_per_send).round().max(1.0);
         let block = Block::new(bytes as usize, work.source)?;
+        let (sent, arrived) = self.drive(|senders| send(senders, &block, work.measured))?;
+        let Arrived { bytes, seconds } = arrived;
+        Ok(LinePoint {
+            messages_per_send,
+            deliveries_per_second: bytes as f64 / work.frame_bytes / seconds,
+            nanos_per_send: sent.elapsed.as_nanos() as f64 / sent.sends as f64,
+            full: sent.full as f64 / sent.sends as f64,
+        })
+    }
+
+    /// Has `send` send to all sockets, on a thread pinned to the first processor, while the calling
+    /// one, pinned to the last, empties them. Returns what `send` does, and what arrived.
+    pub(crate) fn drive<T: Send>(
+        &mut self,
+        send: impl FnOnce(&[TcpStream]) -> Result<T, Errno> + Send,
+    ) -> Result<(T, Arrived), BenchError> {
+        let stop = AtomicBool::new(false);
         let (senders, receivers) = (&self.senders, &mut self.receivers);
         let begun = Instant::now();
         let mut received = Received {
@@ -96,23 +112,30 @@ impl PlainSends {
         let sent = std::thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 machine::pin(0..1);
-                let sent = send(senders, &block, work.measured);
+                let sent = send(senders);
                 stop.store(true, Ordering::Relaxed);
                 sent
             });
             machine::pin_to_last();
             received = empty(receivers, &stop);
             sending.join().expect("the sending thread does not panic")
-        })?;
+        });
         // By what arrived: send buffers take megabytes that nobody has received yet.
         let seconds = received.last.duration_since(begun).as_secs_f64();
-        Ok(LinePoint {
-            messages_per_send,
-            deliveries_per_second: received.bytes as f64 / work.frame_bytes / seconds,
-            nanos_per_send: sent.elapsed.as_nanos() as f64 / sent.sends as f64,
-            full: sent.full as f64 / sent.sends as f64,
-        })
+        let arrived = Arrived {
+            bytes: received.bytes,
+            seconds,
+        };
+        Ok((sent.map_err(io::Error::from)?, arrived))
     }
+}
+
+/// What arrived at the other ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    pub(crate) bytes: u64,
+    /// From the beginning of the sends to the last receipt.
+    pub(crate) seconds: f64,
 }
 
 /// The bytes of one send.
@@ -152,7 +175,7 @@ struct Sent {
     elapsed: Duration,
 }
 
-fn send(senders: &[TcpStream], block: &Block, measured: Duration) -> io::Result<Sent> {
+fn send(senders: &[TcpStream], block: &Block, measured: Duration) -> Result<Sent, Errno> {
     let (mut sends, mut full) = (0, 0);
     let begun = Instant::now();
     while begun.elapsed() < measured {
@@ -161,7 +184,7 @@ fn send(senders: &[TcpStream], block: &Block, measured: Duration) -> io::Result<
             match block.send(sender) {
                 Ok(len) => full += u64::from(len < block.bytes.len()),
                 Err(Errno::AGAIN) => full += 1,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -1,7 +1,6 @@
 //! A sampled receiver: a viewer whose every frame is parsed, for its number and its age.
 
 use std::io;
-use std::net::TcpStream;
 
 use hdrhistogram::Histogram;
 use uproar_proto::base::limits::FRAME_BYTES_MAX;
@@ -10,6 +9,7 @@ use uproar_proto::ws::Inflater;
 use super::client_protocol::ClientProtocol;
 use super::message::numbers;
 use super::stream::Inbox;
+use super::viewer_stream::ViewerStream;
 
 /// A sampled receiver, and what came to it so far.
 #[derive(Debug)]
@@ -32,7 +32,10 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// Takes over a connection that has just been admitted.
-    pub(crate) fn new(stream: TcpStream, protocol: ClientProtocol) -> io::Result<Self> {
+    pub(crate) fn new(
+        stream: impl Into<ViewerStream>,
+        protocol: ClientProtocol,
+    ) -> io::Result<Self> {
         Ok(Self {
             inbox: Inbox::new(stream, protocol, BUFFER_BYTES)?,
             next: 0,
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
     use crate::harness::message::content;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     /// Goal: loss, repetition and age are counted, wherever reads cut the frames.
     #[test]

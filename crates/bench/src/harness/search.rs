@@ -58,8 +58,10 @@ pub(crate) struct Row {
     pub(crate) wrong: u64,
     /// Messages that the server refused.
     pub(crate) refused: u64,
-    /// Bytes of one delivery on the wire, mean.
+    /// Bytes of one delivery on the wire, over TLS before it is sealed; mean.
     pub(crate) frame_bytes: f64,
+    /// Content of a TLS record at receivers that leave them sealed, mean; `None` if there are none.
+    pub(crate) record_bytes: Option<f64>,
     /// Processor nanoseconds of the server for each delivery, user and system; `None` if its
     /// process is not known.
     pub(crate) cpu_nanos: Option<[f64; 2]>,
@@ -133,6 +135,7 @@ impl Search {
             wrong: outcome.wrong,
             refused: outcome.refused,
             frame_bytes: outcome.frame_bytes,
+            record_bytes: outcome.record_bytes,
             cpu_nanos: None,
             messages_per_send: None,
             verdict: if kept { Verdict::Kept } else { Verdict::Over },
@@ -256,6 +259,7 @@ impl Row {
             wrong: 0,
             refused: 0,
             frame_bytes: 0.0,
+            record_bytes: None,
             cpu_nanos: None,
             messages_per_send: None,
             verdict: Verdict::Ended,

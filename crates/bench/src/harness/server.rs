@@ -16,7 +16,9 @@ use super::client_protocol::ClientProtocol;
 use super::error::BenchError;
 use super::machine::{self, Usage};
 use super::program::Program;
+use super::tls::client::TlsClient;
 use super::viewer::Upgrade;
+use super::viewer_stream::ViewerStream;
 use super::{api, nats, viewer};
 
 /// The server that is measured.
@@ -28,6 +30,8 @@ pub(crate) struct ServerUnderTest {
     pub(crate) control: Option<SocketAddr>,
     /// Whether viewers offer compression, which the server must then agree to.
     pub(crate) compression: bool,
+    /// Viewers' side of TLS; `None`: they connect without.
+    pub(crate) tls: Option<TlsClient>,
     software: Software,
     /// Its process, if it is known: for processor time and memory.
     pid: Option<u32>,
@@ -95,6 +99,7 @@ impl ServerUnderTest {
             messaging: attach.messaging,
             control: None,
             compression: false,
+            tls: None,
             software: Software::Uproar(uproar),
             pid: attach.pid,
             child: None,
@@ -126,6 +131,7 @@ impl ServerUnderTest {
             messaging: server,
             control: None,
             compression: false,
+            tls: None,
             software: Software::Plain { protocol, rooms },
             pid: None,
             child: None,
@@ -152,6 +158,7 @@ impl ServerUnderTest {
             messaging,
             control: Some(control),
             compression: false,
+            tls: None,
             software: Software::Uproar(uproar),
             pid: Some(child.pid()),
             child: Some(child),
@@ -209,7 +216,7 @@ impl ServerUnderTest {
     }
 
     /// Connects viewer number `index` to room number `room`. The socket is blocking.
-    pub(crate) fn connect(&self, room: usize, index: usize) -> Result<TcpStream, BenchError> {
+    pub(crate) fn connect(&self, room: usize, index: usize) -> Result<ViewerStream, BenchError> {
         let access = self.access(room, &viewer::name(index))?;
         self.connect_with(room, &access, index)
     }
@@ -220,7 +227,7 @@ impl ServerUnderTest {
         room: usize,
         (path, token): &ViewerAccess,
         index: usize,
-    ) -> Result<TcpStream, BenchError> {
+    ) -> Result<ViewerStream, BenchError> {
         let connected = match self.protocol() {
             ClientProtocol::Chat | ClientProtocol::WebSocket => {
                 let upgrade = Upgrade {
@@ -228,10 +235,13 @@ impl ServerUnderTest {
                     token: token.as_deref(),
                     compression: self.compression,
                 };
-                viewer::open(self.messaging, upgrade, index)
+                match &self.tls {
+                    None => viewer::open(self.messaging, upgrade, index).map(Into::into),
+                    Some(client) => viewer::open_tls(self.messaging, client, upgrade, index),
+                }
             }
             ClientProtocol::Nats => viewer::dial(self.messaging, index)
-                .and_then(|mut stream| nats::join(&mut stream, room).map(|()| stream)),
+                .and_then(|mut stream| nats::join(&mut stream, room).map(|()| stream.into())),
         };
         connected.map_err(|cause| BenchError::Connect { index, cause })
     }

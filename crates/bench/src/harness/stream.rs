@@ -1,10 +1,10 @@
 //! Both directions of a viewer's non-blocking connection: frames in, bytes out.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
 use super::client_protocol::ClientProtocol;
 use super::frame::Kind;
+use super::viewer_stream::ViewerStream;
 
 /// A data frame that came.
 pub(crate) struct DataFrame<'a> {
@@ -20,8 +20,8 @@ pub(crate) struct DataFrame<'a> {
 /// The receiving direction, which also owns the socket.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// The socket, non-blocking.
-    pub(crate) stream: TcpStream,
+    /// The connection, non-blocking.
+    pub(crate) stream: ViewerStream,
     protocol: ClientProtocol,
     /// Space for the longest frame. The first `filled` bytes are the beginning of a frame.
     buffer: Vec<u8>,
@@ -34,11 +34,12 @@ impl Inbox {
     /// Takes over a connection that has just been admitted. `bytes` is the length of the longest
     /// frame.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: impl Into<ViewerStream>,
         protocol: ClientProtocol,
         bytes: usize,
     ) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+        let stream = stream.into().opened();
+        stream.socket().set_nonblocking(true)?;
         Ok(Self {
             stream,
             protocol,
@@ -140,7 +141,12 @@ impl Outbox {
     }
 
     /// Writes what the kernel takes.
-    pub(crate) fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, stream: &mut ViewerStream) -> io::Result<()> {
+        // What was sealed before and not taken.
+        match stream.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            flushed => flushed?,
+        }
         while self.start < self.bytes.len() {
             match stream.write(&self.bytes[self.start..]) {
                 Ok(len) => self.start += len,

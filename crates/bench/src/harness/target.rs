@@ -12,6 +12,7 @@ use super::error::Failure;
 use super::flags::count;
 use super::program::Program;
 use super::server::{Attach, ServerUnderTest};
+use super::tls::client::TlsClient;
 
 /// The server under test. Without --target one is started for the time of the measurement.
 #[derive(Debug, Args)]
@@ -22,6 +23,10 @@ pub(crate) struct Target {
     /// What moves viewers' bytes in the server that is started: auto, io_uring or epoll [default: auto]
     #[arg(long, value_name = "BACKEND", value_parser = ["auto", "io_uring", "epoll"], conflicts_with = "running")]
     io: Option<String>,
+    /// Viewers connect over TLS 1.3, and a server that is started has a throw-away certificate for
+    /// them. Most viewers leave their records sealed and count them
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Messaging address of a running server, which needs `--quotas open`
     #[arg(
         long = "target",
@@ -76,8 +81,13 @@ impl Peer {
         rooms: usize,
         settings: &[(&str, &str)],
     ) -> Result<ServerUnderTest, Failure> {
+        if target.tls && self.nats.is_some() {
+            let text = "--tls: NATS is measured without TLS";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         let plain = |server, protocol| {
-            let server = ServerUnderTest::plain(server, protocol, rooms, target.pid);
+            let mut server = ServerUnderTest::plain(server, protocol, rooms, target.pid);
+            server.tls = target.tls_client();
             Ok(server)
         };
         match (self.plain, self.nats) {
@@ -116,17 +126,38 @@ impl Target {
         rooms: usize,
         settings: &[(&str, &str)],
     ) -> Result<ServerUnderTest, Failure> {
-        let Some(messaging) = self.messaging else {
-            let mut settings = settings.to_vec();
-            settings.extend(self.io.as_ref().map(|io| ("UPROAR_SERVER__IO", &**io)));
-            let start = Start {
-                shards: self.shards,
-                rooms,
-                extra: &self.extra,
-                settings: &settings,
-            };
-            return Ok(ServerUnderTest::start(program, start)?);
+        let mut server = match self.messaging {
+            None => self.start(program, rooms, settings)?,
+            Some(messaging) => self.attach(program, messaging)?,
         };
+        server.tls = self.tls_client();
+        Ok(server)
+    }
+
+    fn start(
+        &self,
+        program: &Program,
+        rooms: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<ServerUnderTest, Failure> {
+        let mut settings = settings.to_vec();
+        settings.extend(self.io.as_ref().map(|io| ("UPROAR_SERVER__IO", &**io)));
+        let mut extra = self.extra.clone();
+        if self.tls {
+            // The API is not what is measured: rooms are made and metrics read without TLS.
+            settings.push(("UPROAR_TLS__LISTENERS", "messaging"));
+            extra.insert(0, "--tls".to_owned());
+        }
+        let start = Start {
+            shards: self.shards,
+            rooms,
+            extra: &extra,
+            settings: &settings,
+        };
+        Ok(ServerUnderTest::start(program, start)?)
+    }
+
+    fn attach(&self, program: &Program, messaging: SocketAddr) -> Result<ServerUnderTest, Failure> {
         let data_dir = self.data_dir.clone();
         let attach = Attach {
             messaging,
@@ -135,6 +166,10 @@ impl Target {
             pid: self.pid,
         };
         Ok(ServerUnderTest::attach(program, attach)?)
+    }
+
+    fn tls_client(&self) -> Option<TlsClient> {
+        self.tls.then(|| TlsClient::new(false))
     }
 }
 

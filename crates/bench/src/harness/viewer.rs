@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,6 +12,10 @@ use rustix::net::sockopt::{
     set_socket_linger, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use super::tls::client::TlsClient;
+use super::tls::opening::Opening;
+use super::viewer_stream::ViewerStream;
 
 /// Longest answer to an upgrade request, in bytes.
 pub(super) const ANSWER_BYTES_MAX: usize = 4096;
@@ -43,6 +47,24 @@ pub(super) fn open(
     index: usize,
 ) -> io::Result<TcpStream> {
     shake_hands(dial(server, index)?, server, upgrade)
+}
+
+/// Does the same as [`open`] over TLS.
+pub(super) fn open_tls(
+    server: SocketAddr,
+    client: &TlsClient,
+    upgrade: Upgrade<'_>,
+    index: usize,
+) -> io::Result<ViewerStream> {
+    let mut stream = dial(server, index)?;
+    let mut opening = Opening::new(client, &upgrade.request(server), ANSWER_BYTES_MAX)?;
+    if !opening.step(&mut stream)? {
+        // A blocking socket with a time limit says so then.
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let established = opening.finish()?;
+    agreed(&established.answer, upgrade)?;
+    Ok(ViewerStream::Tls(stream, Box::new(established)))
 }
 
 /// Does the same as [`open`], with a receive buffer of `receive_bytes` bytes, for receivers that
@@ -79,11 +101,17 @@ fn shake_hands(
         stream.read_exact(place)?;
         len += 1;
     }
-    accepted(&answer[..len])?;
-    if upgrade.compression && !String::from_utf8_lossy(&answer[..len]).contains(EXTENSION) {
+    agreed(&answer[..len], upgrade)?;
+    Ok(stream)
+}
+
+/// Checks that an answer's head agrees to all that was asked.
+fn agreed(answer: &[u8], upgrade: Upgrade<'_>) -> io::Result<()> {
+    accepted(answer)?;
+    if upgrade.compression && !String::from_utf8_lossy(answer).contains(EXTENSION) {
         return Err(io::Error::other("the server does not agree to compression"));
     }
-    Ok(stream)
+    Ok(())
 }
 
 /// Returns the user id of viewer number `index`.
@@ -176,12 +204,12 @@ fn socket_for(server: SocketAddr, index: usize, flags: SocketFlags) -> io::Resul
 }
 
 /// Cuts a connection by a reset, which leaves no port in TIME_WAIT.
-pub(crate) fn reset(stream: TcpStream) -> io::Result<()> {
+pub(crate) fn reset(stream: impl AsFd) -> io::Result<()> {
     reset_when_dropped(&stream)
 }
 
 /// Has a connection be cut by a reset when its socket is dropped.
-pub(crate) fn reset_when_dropped(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn reset_when_dropped(stream: impl AsFd) -> io::Result<()> {
     set_socket_linger(stream, Some(Duration::ZERO))?;
     Ok(())
 }

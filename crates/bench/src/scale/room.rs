@@ -119,14 +119,20 @@ impl Room {
     }
 
     fn everybody(&self) -> Vec<&TcpStream> {
-        let samples = self.samples.iter().map(|sample| &sample.inbox.stream);
+        let samples = self
+            .samples
+            .iter()
+            .map(|sample| sample.inbox.stream.socket());
         let bulk = self.bulk.iter().map(|receiver| &receiver.stream);
         samples.chain(bulk).collect()
     }
 
     /// Returns the receivers that joined last, which a shard serves last, and some of the others.
     fn lookouts(&self) -> Vec<&TcpStream> {
-        let samples = self.samples.iter().map(|sample| &sample.inbox.stream);
+        let samples = self
+            .samples
+            .iter()
+            .map(|sample| sample.inbox.stream.socket());
         let last = self.bulk.iter().rev().take(SAMPLES);
         last.map(|receiver| &receiver.stream)
             .chain(samples)

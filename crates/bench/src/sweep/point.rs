@@ -1,7 +1,6 @@
 //! One point of a sweep: the measurement at one value of what grows, on a fresh server.
 
 use std::io::{self, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use crate::harness::error::BenchError;
 use crate::harness::plain_sends::{self, PlainSends, Source, Work};
 use crate::harness::search::{Row, Search};
 use crate::harness::server::ServerUnderTest;
+use crate::harness::viewer_stream::ViewerStream;
 use crate::harness::websocket;
 
 /// The result at one value.
@@ -117,7 +117,7 @@ impl Point {
 
 /// Viewers of other rooms, who send and receive nothing.
 struct IdleViewers {
-    streams: Vec<TcpStream>,
+    streams: Vec<ViewerStream>,
     /// When they last sent pongs.
     ponged: Instant,
 }
@@ -179,6 +179,7 @@ mod tests {
             wrong: 0,
             refused: 0,
             frame_bytes: 386.0,
+            record_bytes: None,
             cpu_nanos: None,
             messages_per_send: None,
             verdict: Verdict::Kept,

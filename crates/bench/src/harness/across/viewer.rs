@@ -12,6 +12,7 @@ use crate::harness::message::numbers;
 use crate::harness::server::{ServerUnderTest, ViewerAccess};
 use crate::harness::stream::{Inbox, Outbox};
 use crate::harness::viewer::{self, Upgrade};
+use crate::harness::viewer_stream::ViewerStream;
 
 use super::ledger::{Moment, Number, Said, Stay};
 
@@ -148,7 +149,7 @@ impl Viewer {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, protocol: ClientProtocol) -> io::Result<Self> {
+    fn new(stream: impl Into<ViewerStream>, protocol: ClientProtocol) -> io::Result<Self> {
         Ok(Self {
             inbox: Inbox::new(stream, protocol, BUFFER_BYTES)?,
             out: Outbox::new(protocol),
@@ -182,7 +183,7 @@ impl Connection {
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        &self.inbox.stream
+        self.inbox.stream.socket()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpStream;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crate::harness::error::BenchError;
 use crate::harness::handshake::Handshakes;
 use crate::harness::server::ServerUnderTest;
 use crate::harness::viewer;
+use crate::harness::viewer_stream::ViewerStream;
 
 /// Some viewers, from the first packet of the first to the last one's admission.
 pub(super) struct Connecting {
@@ -36,7 +36,7 @@ impl Connecting {
         width: usize,
     ) -> io::Result<Self> {
         Ok(Self {
-            handshakes: Handshakes::new(server.messaging)?,
+            handshakes: Handshakes::new(server.messaging, server.tls.clone())?,
             viewers,
             rooms,
             width,
@@ -51,7 +51,7 @@ impl Connecting {
     pub(super) fn turn(
         &mut self,
         server: &ServerUnderTest,
-        mut opened: impl FnMut(TcpStream),
+        mut opened: impl FnMut(ViewerStream),
     ) -> Result<Option<Connected>, BenchError> {
         while self.handshakes.pending() < self.width {
             let Some(viewer) = self.next() else { break };

@@ -130,6 +130,7 @@ impl Workers {
                 data_dir: std::path::absolute(&uproar.data_dir)?,
                 rooms: uproar.rooms.iter().map(ToString::to_string).collect(),
                 width: (clients.width / abreast).max(1),
+                tls: server.tls.is_some(),
             };
             started.order(index, &join)?;
         }

@@ -22,6 +22,8 @@ pub(super) enum Order {
         rooms: Vec<String>,
         /// Handshakes in progress at once.
         width: usize,
+        /// Whether they connect over TLS.
+        tls: bool,
     },
     /// Connects viewers. The reply is [`Reply::Connected`].
     Connect {

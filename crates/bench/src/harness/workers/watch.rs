@@ -1,6 +1,6 @@
 //! The connections that a client process holds: emptied in turn, and kept alive.
 
-use std::net::TcpStream;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,33 @@ use rustix::net::{SendFlags, send};
 use super::orders::Watched;
 use crate::harness::drain::Drain;
 use crate::harness::machine::now_nanos;
+use crate::harness::tls::stream::Sealed;
+use crate::harness::viewer_stream::ViewerStream;
 use crate::harness::websocket;
 
 /// A connection that is held.
 pub(super) struct Held {
     /// `None`: the server ended the connection.
     pub(super) socket: Option<OwnedFd>,
-    /// Bytes that came since the last watch began.
+    /// Bytes that came since the last watch began; over TLS the content of whole records.
     pub(super) bytes: u64,
+    /// `None` without TLS.
+    sealed: Option<Box<Sealed>>,
 }
 
 impl Held {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
+    /// Takes over a connection that has just been admitted.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if bytes behind a TLS handshake are no records.
+    pub(super) fn new(stream: ViewerStream) -> io::Result<Self> {
+        let (stream, sealed) = stream.sealed()?;
+        Ok(Self {
             socket: Some(stream.into()),
-            bytes: 0,
-        }
+            bytes: sealed.as_ref().map_or(0, |sealed| sealed.tally.content),
+            sealed,
+        })
     }
 
     /// Drops what waits in the socket; returns its length in bytes.
@@ -33,7 +44,10 @@ impl Held {
         let Some(socket) = &self.socket else {
             return 0;
         };
-        let drained = drain.empty(socket);
+        let drained = match &mut self.sealed {
+            None => drain.empty(socket),
+            Some(sealed) => drain.count(socket, &mut sealed.tally),
+        };
         self.bytes += drained.bytes;
         if !drained.is_open {
             self.socket = None;
@@ -159,8 +173,10 @@ impl Pongs {
             let Some(socket) = &each.socket else {
                 continue;
             };
+            let sealed = each.sealed.as_mut().map(|sealed| sealed.seal(&self.frame));
+            let frame = sealed.as_ref().unwrap_or(&self.frame);
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(socket, &self.frame, flags) {
+            match send(socket, frame, flags) {
                 // The server does not read from a full socket: it will end the connection, which is
                 // seen then.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}

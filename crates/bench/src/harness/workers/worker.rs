@@ -1,5 +1,5 @@
-//! A client process: it holds connections up to its descriptor limit, with 16 bytes of memory for
-//! each.
+//! A client process: it holds connections up to its descriptor limit, with 24 bytes of memory for
+//! each, and over TLS a key beside them.
 //!
 //! One thread works, another passes the orders on. Open connections are in no epoll set, which
 //! would charge the server's sends for waking this process, as viewers on other machines never do.
@@ -19,6 +19,7 @@ use crate::harness::drain::Drain;
 use crate::harness::error::BenchError;
 use crate::harness::program::Program;
 use crate::harness::server::{Attach, ServerUnderTest};
+use crate::harness::tls::client::TlsClient;
 use crate::harness::viewer;
 
 /// Obeys the orders on standard input until it ends.
@@ -93,6 +94,7 @@ impl Worker {
             data_dir,
             rooms,
             width,
+            tls,
         } = order
         else {
             return Err(io::Error::other("the first order names no server").into());
@@ -106,8 +108,10 @@ impl Worker {
                 .ok_or_else(|| io::Error::other("not a room's id"))?,
             pid: None,
         };
+        let mut server = ServerUnderTest::attach(program, attach)?;
+        server.tls = tls.then(|| TlsClient::new(false));
         Ok(Self {
-            server: ServerUnderTest::attach(program, attach)?,
+            server,
             width,
             held: Vec::new(),
             connecting: None,
@@ -168,7 +172,12 @@ impl Worker {
             return Ok(());
         };
         let held = &mut self.held;
-        let done = connecting.turn(&self.server, |stream| held.push(Held::new(stream)))?;
+        let mut broken = None;
+        let done = connecting.turn(&self.server, |stream| match Held::new(stream) {
+            Ok(one) => held.push(one),
+            Err(error) => broken = Some(error),
+        })?;
+        broken.map_or(Ok(()), Err)?;
         let holding = self.held.len();
         if let Some(connected) = done {
             self.connecting = None;
@@ -186,7 +195,7 @@ impl Worker {
     /// Cuts all connections by resets, which leave no port in TIME_WAIT.
     fn leave(self) -> Result<(), BenchError> {
         for socket in self.held.into_iter().filter_map(|held| held.socket) {
-            viewer::reset(socket.into())?;
+            viewer::reset(socket)?;
         }
         Ok(())
     }
