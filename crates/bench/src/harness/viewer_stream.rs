@@ -32,7 +32,7 @@ impl ViewerStream {
             Self::Tls(socket, established) => {
                 Self::Opened(Box::new(TlsStream::new(socket, *established)))
             }
-            other => other,
+            other @ (Self::Plain(_) | Self::Opened(_)) => other,
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
             stream.read_exact(part).expect("open");
         }
         assert!(heard.iter().all(|byte| *byte == b'x'));
-        stream.write_all(&[b'y'; 20_000]).expect("open");
+        stream.write_all(&vec![b'y'; 20_000]).expect("open");
         stream.flush().expect("open");
         assert_eq!(server.join().expect("no panic"), vec![b'y'; 20_000]);
         // close_notify was not sent: the end of the socket is the end.

@@ -43,9 +43,7 @@ pub(super) struct Opened {
 
 impl RecordKey {
     /// Returns the key of rustls' `secrets`, from record number `sequence` on.
-    pub(super) fn of(
-        (sequence, secrets): (u64, ConnectionTrafficSecrets),
-    ) -> io::Result<RecordKey> {
+    pub(super) fn of((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> io::Result<Self> {
         let (algorithm, key, iv) = match &secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
@@ -60,11 +58,13 @@ impl RecordKey {
     }
 
     /// Returns a key of one's own for `suite`, by chance; AES-128-GCM for a suite that is not known.
-    pub(crate) fn random(suite: CipherSuite) -> io::Result<RecordKey> {
-        let algorithm = match suite {
-            CipherSuite::TLS13_AES_256_GCM_SHA384 => &AES_256_GCM,
-            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => &CHACHA20_POLY1305,
-            _ => &AES_128_GCM,
+    pub(crate) fn random(suite: CipherSuite) -> io::Result<Self> {
+        let algorithm = if suite == CipherSuite::TLS13_AES_256_GCM_SHA384 {
+            &AES_256_GCM
+        } else if suite == CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 {
+            &CHACHA20_POLY1305
+        } else {
+            &AES_128_GCM
         };
         let mut made = Self::zero(algorithm, 0);
         getrandom::fill(&mut made.key[..algorithm.key_len()])?;
