@@ -1,11 +1,13 @@
 // Peer: Bun's built-in WebSocket server and its own publish, the reference of the comparison.
-// PORT, then the bound of a connection's backlog in bytes.
+// PORT, then the bound of a connection's backlog in bytes; then, for TLS, the files of certificate and key.
 const port = Number(process.argv[2]);
 const backlogBytesMax = Number(process.argv[3]);
+const [certificate, key] = process.argv.slice(4);
 
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port,
+  tls: certificate ? { cert: Bun.file(certificate), key: Bun.file(key) } : undefined,
   fetch(request, server) {
     const room = new URL(request.url).pathname;
     return server.upgrade(request, { data: { room } }) ? undefined : new Response("", { status: 400 });

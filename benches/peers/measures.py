@@ -28,10 +28,12 @@ class Bench:
     binary: Path
     # Length of a step of a search.
     seconds: int
+    tls: bool = False
     frame_bytes: float = 0.0
 
     def call(self, subject: str, flags: list[object], server: Server | None, at: tuple[str, int] | None) -> dict:
         command = [str(self.binary), "bench", subject, "--json", *map(str, flags)]
+        command += ["--tls"] if self.tls else []
         if server is not None:
             address, pid = at
             command += [server.flag, address, "--pid", str(pid)]
@@ -75,6 +77,8 @@ class Measure:
     like: str | None = None
     # The protocol that cannot be measured so, by its flag, and why.
     not_for: tuple[str, str] | None = None
+    # Whether it means anything without TLS.
+    only_tls: bool = False
 
 
 def reach(rooms: int, receivers: int, p99_ms: int, small: tuple[int, int]):
@@ -97,6 +101,10 @@ def steady(bench: Bench, quick: bool, near: float | None) -> list[object]:
 def handshakes(bench: Bench, quick: bool, near: float | None) -> list[object]:
     # Not all are held: the kernel looks the longer for a free port, the more of them are taken.
     return ["--total", 1000 if quick else 20_000, "--width", 64, "--held", 500 if quick else 5000]
+
+
+def resumed(bench: Bench, quick: bool, near: float | None) -> list[object]:
+    return [*handshakes(bench, quick, near), "--resume"]
 
 
 def idle(bench: Bench, quick: bool, near: float | None) -> list[object]:
@@ -133,9 +141,15 @@ MEASURES = (
         "handshakes/s", not_for=("--nats", "no WebSocket handshake"),
     ),
     Measure(
+        "resumed", "handshakes by tickets, 64 under way", "connect", resumed,
+        lambda result: result["handshakes_per_second"], "handshakes/s", only_tls=True,
+    ),
+    Measure(
         "idle", "idle connections, user memory", "idle", idle, lambda result: result["user_bytes_per_connection"],
         "bytes a connection", low=True,
     ),
 )  # fmt: skip
 # Small enough for a smoke, and each way of using the tool once.
 QUICK = ("room-1000", "rooms-100", "steady", "handshakes", "idle")
+# What viewers over TLS see.
+TLS = ("room-1000", "room-10000", "steady", "handshakes", "resumed", "idle")

@@ -62,6 +62,18 @@ def install(command: list[str], directory: Path) -> str:
     return run.stdout
 
 
+def throw_away_certificate(cache: Path) -> tuple[Path, Path]:
+    """The files of an ECDSA P-256 certificate and its key, as `uproar dev --tls` has one. Raises Missing."""
+    need("openssl", remedy="apt-get install openssl")
+    files = cache / "tls" / "certificate.pem", cache / "tls" / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "30", "-subj", "/CN=localhost", "-out", str(files[0]), "-keyout", str(files[1])]
+    install(command, cache / "tls")
+    # nginx' worker and others read it; it protects nothing.
+    files[1].chmod(0o644)
+    return files
+
+
 def output(*command: str) -> str:
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     return (run.stdout + run.stderr).strip()
@@ -91,6 +103,9 @@ class Server:
     # How `uproar bench` is told of it, and by how much its frames are longer than a message.
     flag = "--plain"
     frame_head = 4
+    # Whether it speaks TLS itself, and the files of certificate and key if it is to.
+    speaks_tls = False
+    certificate: tuple[Path, Path] | None = None
 
     def install(self) -> str:
         """Makes it ready, unless it is; its version. Raises Missing."""
@@ -98,6 +113,10 @@ class Server:
 
     def command(self, port: int, directory: Path) -> list[str]:
         raise NotImplementedError
+
+    def tls_arguments(self) -> list[str]:
+        """What tells it of certificate and key: the last words of its command line."""
+        return [str(file) for file in self.certificate or ()]
 
     def environment(self) -> dict[str, str]:
         return {}
@@ -126,6 +145,7 @@ class Npm(Server):
 
 class Bun(Npm):
     name = "bun"
+    speaks_tls = True
     package = "bun"
     note = "server.publish, so that the speaker hears itself too"
 
@@ -142,11 +162,12 @@ class Bun(Npm):
         raise Missing("no binary of the package runs on this machine", "npm install bun")
 
     def command(self, port, directory):
-        return [str(self.binary), str(HERE / "bun.js"), str(port), str(BACKLOG_BYTES_MAX)]
+        return [str(self.binary), str(HERE / "bun.js"), str(port), str(BACKLOG_BYTES_MAX), *self.tls_arguments()]
 
 
 class Ws(Npm):
     name = "ws"
+    speaks_tls = True
     package = "ws"
     note = "ws has no publish: a loop over the room's sockets, one send each"
 
@@ -157,7 +178,7 @@ class Ws(Npm):
 
     def command(self, port, directory):
         node = shutil.which("node")
-        return [node, str(HERE / "ws.mjs"), str(port), str(BACKLOG_BYTES_MAX), str(self.modules / "ws" / "x.js")]
+        return [node, str(HERE / "ws.mjs"), str(port), str(BACKLOG_BYTES_MAX), str(self.modules / "ws" / "x.js"), *self.tls_arguments()]
 
 
 class Debian(Server):
@@ -215,6 +236,7 @@ class Nats(Debian):
 
 class Nchan(Debian):
     name = "nchan"
+    speaks_tls = True
     packages = ("nginx", "libnginx-mod-nchan")
     note = "one worker, memory store, messages kept up to the backlog"
 
@@ -239,10 +261,18 @@ class Nchan(Debian):
             "descriptors": descriptors_max() - DESCRIPTORS_RESERVED,
             "directory": directory,
             "port": port,
+            "ssl": " ssl" if self.certificate else "",
+            "certificate": self.certificate_lines(),
             "messages": BACKLOG_BYTES_MAX // MESSAGE_BYTES,
         }
         config.write_text(fill("nginx.conf", **words))
         return [str(self.binary), "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)]
+
+    def certificate_lines(self) -> str:
+        if self.certificate is None:
+            return "# Without TLS."
+        certificate, key = self.certificate
+        return f"ssl_certificate {certificate};\n        ssl_certificate_key {key};\n        ssl_protocols TLSv1.3;"
 
     def serving_pid(self, pid):
         # The listener is open before there is a worker.
@@ -256,6 +286,7 @@ class Nchan(Debian):
 
 class Uws(Debian):
     name = "uws"
+    speaks_tls = True
     packages = ("libuv1",)
     note = "through socketify: Python runs once a message, uWebSockets' own code once a delivery; app.publish"
 
@@ -278,7 +309,7 @@ class Uws(Debian):
         return {"LD_LIBRARY_PATH": self.library_path()}
 
     def command(self, port, directory):
-        return [str(self.python), str(HERE / "uws.py"), str(port), str(BACKLOG_BYTES_MAX)]
+        return [str(self.python), str(HERE / "uws.py"), str(port), str(BACKLOG_BYTES_MAX), *self.tls_arguments()]
 
 
 class Crate(Server):
@@ -297,11 +328,12 @@ class Crate(Server):
         return f"{self.crate} {version[1]}"
 
     def command(self, port, directory):
-        return [str(self.binary), str(port), str(BACKLOG_BYTES_MAX)]
+        return [str(self.binary), str(port), str(BACKLOG_BYTES_MAX), *self.tls_arguments()]
 
 
 class Tungstenite(Crate):
     name = "tungstenite"
+    speaks_tls = True
     crate = "tokio-tungstenite"
     note = "one thread, a task a connection, a broadcast ring a room, what is pending fed and flushed once"
 

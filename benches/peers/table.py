@@ -41,7 +41,12 @@ def notes(measure: Measure, results: list[dict], failures: list[str], frame_byte
         found.append(f"frames of {middle(lengths):.1f} bytes")
     shares = [result["floor"]["share"] for result in results if "floor" in result]
     if shares:
-        found.append(f"{middle(shares) * 100:.0f} % of the kernel's line")
+        line = "TLS" if any("tls" in result for result in results) else "kernel's"
+        found.append(f"{middle(shares) * 100:.0f} % of the {line} line")
+    suites = {tls["suite"] if isinstance(tls, dict) else tls for result in results if (tls := result.get("tls"))}
+    found += sorted(suites - {"TLS13_AES_128_GCM_SHA256"})
+    if any(isinstance(tls := result.get("tls"), dict) and tls.get("resumed") and tls["full"] for result in results):
+        found.append("not all were resumed")
     busy = [result["client_busy"] for result in results if "client_busy" in result]
     if busy and middle(busy) > 0.9:
         found.append("the tool was the bound")

@@ -1,4 +1,5 @@
-"""Peer: uWebSockets through socketify, its own publish. PORT, then the bound of a connection's backlog in bytes.
+"""Peer: uWebSockets through socketify, its own publish. PORT, then the bound of a connection's backlog in bytes;
+then, for TLS, the files of certificate and key.
 
 What Python adds runs once for each message that comes in, not for each delivery: publish, the walk over the
 subscribers and the sends are uWebSockets' own code.
@@ -6,9 +7,10 @@ subscribers and the sends are uWebSockets' own code.
 
 import sys
 
-from socketify import App, AppListenOptions, CompressOptions, OpCode
+from socketify import App, AppListenOptions, AppOptions, CompressOptions, OpCode
 
 PORT, BACKLOG_BYTES_MAX = int(sys.argv[1]), int(sys.argv[2])
+TLS = AppOptions(cert_file_name=sys.argv[3], key_file_name=sys.argv[4]) if len(sys.argv) > 3 else None
 
 
 def upgrade(response, request, context):
@@ -27,7 +29,7 @@ def said(socket, text, opcode):
     app.publish(socket.get_user_data(), text, OpCode.TEXT)
 
 
-app = App()
+app = App(TLS)
 app.ws(
     "/*",
     {

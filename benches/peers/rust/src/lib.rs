@@ -12,6 +12,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::broadcast::{self, error::TryRecvError};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -86,6 +91,29 @@ pub fn run<M: Clone + 'static, F: Future<Output = ()> + 'static>(
             tokio::task::spawn_local(serve(stream, rooms));
         }
     })
+}
+
+/// What takes TLS handshakes, if the command line goes on with the files of a certificate and its key.
+///
+/// # Errors
+///
+/// Files that are not there, or are not what they should be.
+pub fn tls() -> io::Result<Option<TlsAcceptor>> {
+    let mut files = std::env::args().skip(3);
+    let (Some(certificate), Some(key)) = (files.next(), files.next()) else {
+        return Ok(None);
+    };
+    let certificate = CertificateDer::from_pem_file(certificate).map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .and_then(|config| {
+            config
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate], key)
+        });
+    let config = config.map_err(io::Error::other)?;
+    Ok(Some(TlsAcceptor::from(std::sync::Arc::new(config))))
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {

@@ -4,7 +4,8 @@
 use std::io;
 
 use futures_util::{SinkExt, StreamExt};
-use peers::{BATCH_MAX, Rooms, pending, run};
+use peers::{BATCH_MAX, Rooms, pending, run, tls};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_tungstenite::accept_hdr_async_with_config;
@@ -13,10 +14,21 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 fn main() -> io::Result<()> {
-    run(serve)
+    let tls = tls()?;
+    run(move |stream: TcpStream, rooms| {
+        let tls = tls.clone();
+        async move {
+            let Some(tls) = tls else {
+                return serve(stream, rooms).await;
+            };
+            if let Ok(stream) = tls.accept(stream).await {
+                serve(stream, rooms).await;
+            }
+        }
+    })
 }
 
-async fn serve(stream: TcpStream, rooms: &'static Rooms<Message>) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, rooms: &'static Rooms<Message>) {
     let mut room = String::new();
     #[allow(clippy::result_large_err, reason = "the library's type of a refusal")]
     let path = |request: &Request, response: Response| {
