@@ -90,6 +90,62 @@ def test_floor(how):
     assert all(point["deliveries_per_second"] > 0 for point in result["points"])
 
 
+def test_fanout_over_tls():
+    """All but the sampled leave their records sealed; what they count is what was sent."""
+    result = bench(*FANOUT, "--samples", "3", "--tls", "--floor")
+    assert result["lost_or_repeated"] == result["refused"] == 0
+    tls = result["tls"]
+    assert (tls["opened_per_room"], tls["sealed_per_room"]) == (4, 16)
+    # At 50 messages a second nearly each is a record of its own.
+    assert tls["content_bytes_per_record"] >= result["frame_bytes"] - 1
+    check_ages(result["latency_us"])
+    line = result["floor"]
+    assert line["suite"] == tls["suite"] == "TLS13_AES_128_GCM_SHA256"
+    assert line["share"] > 0 and line["ns_per_seal"] > 0
+
+
+def test_floor_over_tls():
+    for suite in ("aes-128-gcm", "chacha20-poly1305"):
+        flags = ("--tls", "--suite", suite, "--receivers", "10", "--messages", "1,64", "--seconds", "1")
+        result = bench("floor", *flags)
+        for point in result["points"]:
+            assert point["deliveries_per_second"] > 0
+            assert point["sealed_deliveries_per_second"] > 0
+
+
+CONNECT = ("connect", "--total", "300", "--width", "8", "--held", "50", "--rooms", "2", "--tls")
+
+
+def test_connect_over_tls():
+    result = bench(*CONNECT)
+    assert (result["opened"], result["refused"]) == (300, 0)
+    assert (result["tls"]["full"], result["tls"]["resumed"]) == (300, 0)
+
+
+def test_connect_with_tickets():
+    result = bench(*CONNECT, "--resume")
+    assert (result["opened"], result["refused"]) == (300, 0)
+    assert (result["tls"]["full"], result["tls"]["resumed"]) == (0, 300)
+
+
+def test_other_measurements_over_tls():
+    """Sealed viewers are reached by every message, whoever holds them."""
+    assert bench("idle", "--tls", "--connections", "50")["tls"] == "TLS13_AES_128_GCM_SHA256"
+    result = bench("reconnect", "--clients", "100", "--rooms", "3", "--seconds", "1", "--tls", "--resume")
+    assert (result["clients"], result["bystander_wrong"]) == (100, 0)
+    assert result["tls"]["resumed"] > 0
+    flags = ("--connections", "130", "--part", "50", "--stages", "1", "--messages", "2", "--rooms", "3")
+    (stage,) = bench("crowd", *flags, "--tls")["stages"]
+    assert stage["gone"] == 0
+    assert [message["lost"] for message in stage["messages"]] == [0, 0]
+
+
+def test_tls_is_refused_where_it_means_nothing():
+    for flags in (("tokens", "--tls"), ("fanout", "--nats", "127.0.0.1:1", "--tls"), ("connect", "--resume")):
+        refused = subprocess.run([BINARY, "bench", *flags], capture_output=True, text=True, timeout=60)
+        assert refused.returncode != 0 and "--tls" in refused.stderr, refused.stderr
+
+
 def test_loopback_packets_are_shown_and_set():
     """In a network of its own, so that nothing changes for others; without the right to make one, the refusal."""
     before = bench("loopback")["packet_bytes"]

@@ -79,6 +79,23 @@ def test_it_runs(tmp_path):
     assert "| uproar |" in (tmp_path / "table.md").read_text()
 
 
+def test_over_tls(tmp_path):
+    """Uproar over TLS, with a server that has none named as such; what needs TLS is refused without."""
+    environment = os.environ | {"UPROAR_BIN": str(BINARY), "UPROAR_PEERS_CACHE": str(tmp_path)}
+    flags = ["--quick", "--tls", "--only", "uproar,nats", "--measures", "steady,resumed"]
+    run = subprocess.run(
+        [sys.executable, PEERS / "run", *flags], env=environment, capture_output=True, text=True, timeout=SECONDS_MAX
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [json.loads(text) for text in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [line["measure"] for line in lines] == ["steady", "resumed"]
+    steady, resumed = (line["result"]["tls"] for line in lines)
+    assert steady["sealed_per_room"] > 0 and resumed["resumed"] > 0
+    assert "nats: skipped: speaks no TLS" in run.stdout
+    plain = subprocess.run([sys.executable, PEERS / "run", "--measures", "resumed"], env=environment, capture_output=True, text=True)
+    assert plain.returncode == 2 and "--tls" in plain.stderr
+
+
 def test_a_name_nobody_has_is_refused():
     command = [sys.executable, PEERS / "run", "--only", "uproar,bum"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
