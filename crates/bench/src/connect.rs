@@ -110,9 +110,8 @@ impl Connect {
         let cpu = server.cpu_since(server_before);
         let kinds = kinds_before.zip(kinds());
         let kinds = kinds.map(|(before, after)| after.since(before));
-        if self.resume && opened > 0 && kinds.is_some_and(|kinds| kinds.resumed == 0) {
-            let text = "it resumed no session: it sends no tickets, or refuses them; measure without --resume";
-            return Err(BenchError::Server(text.to_owned()));
+        if self.resume {
+            kinds.map_or(Ok(()), Kinds::must_resume)?;
         }
         Ok(Report {
             tls: kinds.zip(server.tls.as_ref().and_then(TlsClient::suite)),

@@ -131,9 +131,8 @@ impl Reconnect {
         let back = begun.elapsed();
         let kinds = kinds_before.zip(kinds());
         let kinds = kinds.map(|(before, after)| after.since(before));
-        if self.resume && kinds.is_some_and(|kinds| kinds.resumed == 0) {
-            let text = "it resumed no session: it sends no tickets, or refuses them; measure without --resume";
-            return Err(BenchError::Server(text.to_owned()));
+        if self.resume {
+            kinds.map_or(Ok(()), Kinds::must_resume)?;
         }
         let cpu = server.busy_since(before);
         let (during, wrong) = background.settle()?;

@@ -80,7 +80,7 @@ impl Drain {
             } else if tally.take(&self.scrap[..len]).is_err() {
                 break false;
             } else if tally.body_left() < DROP_BYTES_MIN {
-                // Short records one behind the other: more of them in the next look.
+                // Short records: more of them in the next look.
                 look = LOOK_BYTES_MAX;
             }
             if len < most {
@@ -96,8 +96,7 @@ impl Drain {
 const LOOK_BYTES: usize = 1024;
 /// The same once records proved short.
 const LOOK_BYTES_MAX: usize = 64 << 10;
-/// From so many bytes of a record on, dropping them in a system call of its own costs less than
-/// copying them.
+/// Fewest bytes of a record that are dropped: a system call of its own costs less than copying more.
 const DROP_BYTES_MIN: usize = 4096;
 
 /// Between the beginnings of two passes over receivers that are not sampled.

@@ -169,7 +169,7 @@ fn send_all(
     Ok(sent)
 }
 
-/// Sealing alone is measured for so many times shorter: it has no queue that must fill.
+/// The part of the time for which sealing alone is measured: it has no queue that must fill.
 const SEALING_PART: u32 = 4;
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{CipherSuite, DigitallySignedStruct, Error, NamedGroup, SignatureScheme};
 
+use crate::harness::error::BenchError;
+
 /// Tickets that are kept: more than handshakes are ever in progress at once.
 const TICKETS_MAX: usize = 8192;
 
@@ -110,6 +112,20 @@ impl Kinds {
             resumed: self.resumed - before.resumed,
             full: self.full - before.full,
         }
+    }
+
+    /// Checks that a server resumed sessions.
+    ///
+    /// # Errors
+    ///
+    /// All handshakes were full.
+    pub(crate) fn must_resume(self) -> Result<(), BenchError> {
+        if self.resumed > 0 || self.full == 0 {
+            return Ok(());
+        }
+        let text =
+            "it resumed no session: it sends no tickets, or refuses them; measure without --resume";
+        Err(BenchError::Server(text.to_owned()))
     }
 }
 
@@ -215,5 +231,18 @@ impl ServerCertVerifier for TrustsAnyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: only a server that shook hands and never resumed is an error.
+    #[test]
+    fn a_server_that_resumes_nothing_is_told() {
+        let kinds = |resumed, full| Kinds { resumed, full }.must_resume().is_ok();
+        assert!(kinds(1, 9) && kinds(9, 0) && kinds(0, 0));
+        assert!(!kinds(0, 9));
     }
 }
