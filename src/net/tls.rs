@@ -11,7 +11,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
-use rustls::{ProtocolVersion, ServerConfig};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::records::{RecordFault, Records, has_record};
 pub use super::traffic::tell_secrets;
@@ -62,6 +62,8 @@ pub struct Tls {
     incoming: Vec<u8>,
     // Records that were made without being asked for (alerts, key updates); they go out before later sealed data.
     queued: Vec<u8>,
+    // Whether its handshake went on with the session of an earlier connection. `None`: it is not done yet.
+    resumed: Option<bool>,
 }
 
 #[expect(
@@ -95,6 +97,7 @@ impl Tls {
             })),
             incoming: Vec::new(),
             queued: Vec::new(),
+            resumed: None,
         })
     }
 
@@ -125,9 +128,16 @@ impl Tls {
         };
         // A whole record that rustls has kept is half a handshake message, which it has opened already.
         if progress == Progress::Established && !has_record(&self.incoming) {
+            self.resumed = self.state.has_resumed().or(self.resumed);
             self.state.establish()?;
         }
         Ok(progress)
+    }
+
+    /// Whether the handshake went on with the session of an earlier connection, by a ticket. `None`: it is not done yet, or
+    /// another process did it.
+    pub fn is_resumed(&self) -> Option<bool> {
+        self.resumed
     }
 
     /// Whether another process can go on with it: an established connection of TLS 1.3.
@@ -164,6 +174,7 @@ impl Tls {
             state: State::Records(Records::inherit(records)?),
             incoming: incoming.to_vec(),
             queued: fields.get(QUEUED).unwrap_or_default().to_vec(),
+            resumed: None,
         })
     }
 
@@ -247,6 +258,15 @@ impl State {
             }
             Self::Failed => Err(TlsError::Encrypt("the connection has failed")),
         }
+    }
+
+    /// See [`Tls::is_resumed`]. `None` as well once records are ours.
+    fn has_resumed(&self) -> Option<bool> {
+        let Self::Handshake(handshake) = self else {
+            return None;
+        };
+        let kind = handshake.connection.handshake_kind()?;
+        Some(kind == HandshakeKind::Resumed)
     }
 
     /// Takes the records of an established connection over from rustls, if it tells what they are made with.

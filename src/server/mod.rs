@@ -29,6 +29,7 @@ mod remedy;
 mod serve;
 mod start;
 mod succession;
+mod tickets;
 mod tls;
 mod upgrade;
 mod vitals;
@@ -83,7 +84,7 @@ pub(crate) struct Ready {
 /// Whether a start would accept the certificate and key that `settings` names. Changes nothing. Returns the start's
 /// warning, if there is one.
 pub(crate) fn check(settings: &Settings) -> Result<Option<String>, StartError> {
-    let Some(certificate) = tls::configure(settings)?.certificate else {
+    let Some(certificate) = tls::configure(settings, None)?.certificate else {
         return Ok(None);
     };
     let now = clock::unix_now();

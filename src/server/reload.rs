@@ -128,6 +128,9 @@ impl Reload {
             let mut state = self.state.lock().await;
             state.check(&self.reloads);
             state.warn_of_expiry(clock);
+            if let Some(tickets) = &state.live.tls.borrow().tickets {
+                tickets.rotate(clock.now().tick);
+            }
             drop(state);
             tokio::time::sleep(CHECK_INTERVAL).await;
         }

@@ -278,6 +278,7 @@ impl Serving {
             io: self.io.clone(),
             directory: Rc::clone(&self.directory),
             listeners: Rc::clone(&self.listeners),
+            tickets: self.tls.borrow().tickets.clone(),
             gateway,
             archive,
             clock: self.clock,

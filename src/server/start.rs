@@ -12,6 +12,7 @@ use super::orders::Ended;
 use super::preflight::Directory;
 use super::ready_file::ReadyFile;
 use super::serve::{ControlListener, Serving, Threads};
+use super::tickets::Tickets;
 use super::upgrade::{self, Handed, Journals};
 use super::{
     ChosenIo, Process, Ready, StartError, demo, load_keyring, node, preflight, registry, tls,
@@ -76,7 +77,7 @@ fn start(
     // From here on connections wait in the kernel's queues; none is answered before all state is loaded.
     let listeners = Listeners::inherited_or_bound(&settings, inherited, &notifier)?;
     let clock = Clock::start();
-    let mut loaded = Loaded::read(&settings, clock, &supervisor)?;
+    let mut loaded = Loaded::read(&settings, clock, &supervisor, handed.as_deref_mut())?;
     let is_dev = matches!(settings.mode, Mode::Dev { .. });
     let demo = || demo::Demo::new(Arc::clone(&loaded.keyring), clock, &settings);
     let pages = is_dev.then(|| Arc::new(demo()));
@@ -168,11 +169,17 @@ impl Loaded {
         settings: &Settings,
         clock: Clock,
         supervisor: &Supervisor,
+        handed: Option<&mut Handed>,
     ) -> Result<Self, StartError> {
         let (registry, bucket) = registry::load(settings, clock.now().unix, supervisor)?;
         let keyring_file = Watched::new([keyring_path(&settings.data_dir)]);
         let keyring = load_keyring(&settings.data_dir)?;
-        let tls = tls::configure(settings)?;
+        let now = clock.now().tick;
+        let tickets = match handed.and_then(Handed::tickets) {
+            Some(file) => Tickets::inherited(file, now),
+            None => Tickets::new(now),
+        };
+        let tls = tls::configure(settings, Some(tickets.map_err(StartError::Runtime)?))?;
         let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
             .map_err(StartError::AccessKeys)?;
         Ok(Self {

@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use super::StartError;
 use super::certificate::Validity;
 use super::pem::{self, fault};
+use super::tickets::Tickets;
 use crate::config::{DEV_CERTIFICATE, Mode, Settings, TlsFiles, TlsListeners};
 use crate::durable::{self, Access, Survives, Watched};
 use crate::exposition::{Exposition, Family};
@@ -28,6 +29,8 @@ pub(super) struct Listeners {
     pub(super) control: Option<Arc<ServerConfig>>,
     /// The certificate that both present.
     pub(super) certificate: Option<Arc<LiveCertificate>>,
+    /// The tickets of both, kept also while no listener uses TLS.
+    pub(super) tickets: Option<Arc<Tickets>>,
 }
 
 impl Listeners {
@@ -109,8 +112,11 @@ const NOT_AFTER: Family = Family::gauge(
     "End of the TLS certificate's validity, in seconds since the Unix epoch.",
 );
 
-/// Reads or creates the certificate, if TLS is configured.
-pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
+/// Reads or creates the certificate, if TLS is configured. Without `tickets` clients always shake hands in full.
+pub(super) fn configure(
+    settings: &Settings,
+    tickets: Option<Arc<Tickets>>,
+) -> Result<Listeners, StartError> {
     let provider = provider();
     let files = settings.tls.as_ref();
     let watched = files.map(|files| Watched::new([files.certificate.clone(), files.key.clone()]));
@@ -119,7 +125,12 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
         (None, Mode::Dev { tls: true, .. }) => {
             self_signed(&settings.data_dir.join(DEV_CERTIFICATE), &provider)?
         }
-        (None, Mode::Dev { tls: false, .. } | Mode::Serve) => return Ok(Listeners::default()),
+        (None, Mode::Dev { tls: false, .. } | Mode::Serve) => {
+            return Ok(Listeners {
+                tickets,
+                ..Listeners::default()
+            });
+        }
     };
     let current = Arc::new(Current(ArcSwap::from_pointee(certified)));
     // Viewers use WebSocket over HTTP/1.1; the API also allows HTTP/2.
@@ -128,6 +139,10 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
     tell_secrets(&mut messaging);
     let mut control = build(&current, &provider)?;
     control.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if let Some(tickets) = &tickets {
+        tickets.serve(&mut messaging);
+        tickets.serve(&mut control);
+    }
     let only = settings.tls_listeners;
     Ok(Listeners {
         messaging: (only != TlsListeners::Control).then(|| Arc::new(messaging)),
@@ -137,6 +152,7 @@ pub(super) fn configure(settings: &Settings) -> Result<Listeners, StartError> {
             watched,
             current,
         })),
+        tickets,
     })
 }
 

@@ -198,6 +198,8 @@ metrics! {
     connections: gauge "connections", "Established connections.";
     opened: counter "connections_opened_total", "Connections that were established.";
     opened_deflated: counter "connections_compressed_total", "Connections that agreed to compression.";
+    tls_full: counter "tls_handshakes_total" [kind = "full"], "TLS handshakes of viewers, by whether they resumed an earlier session.";
+    tls_resumed: counter "tls_handshakes_total" [kind = "resumed"], "TLS handshakes of viewers, by whether they resumed an earlier session.";
     rejected_malformed: counter "handshakes_rejected_total" [reason = "malformed"], "Handshakes that were refused, by reason.";
     rejected_missing: counter "handshakes_rejected_total" [reason = "missing_token"], "Handshakes that were refused, by reason.";
     rejected_token: counter "handshakes_rejected_total" [reason = "bad_token"], "Handshakes that were refused, by reason.";

@@ -250,7 +250,7 @@ pub(crate) enum Old {
     },
     /// The store is the new process's. Beside it: a descriptor for each name.
     Yours {
-        /// `lock`, and the listeners' names as in the descriptor store.
+        /// `lock`, `tickets`, and the listeners' names as in the descriptor store.
         names: Vec<String>,
     },
     /// Beside it: a sealed memory file with the state of all rooms.

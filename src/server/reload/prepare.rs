@@ -91,7 +91,10 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
         archive: archive.transpose()?,
         // Last, since `uproar dev` writes the certificate that it makes.
         tls: match &present.tls.certificate {
-            _ if in_section("tls.") => PreparedTls::New(tls::configure(settings)?),
+            _ if in_section("tls.") => {
+                let tickets = present.tls.tickets.clone();
+                PreparedTls::New(tls::configure(settings, tickets)?)
+            },
             Some(certificate) => PreparedTls::Same(certificate.read()?.map(Box::new)),
             None => PreparedTls::Same(None),
         },

@@ -32,6 +32,8 @@ pub(in crate::server) struct Handed {
     lock: OwnedFd,
     // By name.
     listeners: Vec<(String, OwnedFd)>,
+    // The keys of TLS session tickets; `None`: its build has none.
+    tickets: Option<OwnedFd>,
     // The old process's, to be read to their end when it has stopped.
     pub(super) beside: Option<Beside>,
     pub(super) machine: New,
@@ -56,6 +58,11 @@ impl Handed {
         let directory = Directory::handed_over(self.lock.try_clone()?);
         let listeners = Inherited::of_named(std::mem::take(&mut self.listeners));
         Ok((directory, listeners))
+    }
+
+    /// The keys of TLS session tickets, once.
+    pub(in crate::server) fn tickets(&mut self) -> Option<OwnedFd> {
+        self.tickets.take()
     }
 
     /// Reads the journals to their present length: the old process appends to them until its shards are frozen.
@@ -255,15 +262,19 @@ impl Waiting {
     ) -> Result<Option<Box<Handed>>, StartError> {
         let count = descriptors.len();
         let mut named: Vec<(String, OwnedFd)> = names.into_iter().zip(descriptors).collect();
-        let lock = named.iter().position(|(name, _)| name == LOCK);
+        let mut take = |wanted: &str| {
+            let place = named.iter().position(|(name, _)| name == wanted);
+            place.map(|place| named.swap_remove(place).1)
+        };
+        let (lock, tickets) = (take(LOCK), take(TICKETS));
         let (Some(lock), Some((old, epoch_nanos))) = (lock, self.welcome) else {
             let reason = format!("the old process handed over {count} descriptors, and no lock");
             return Err(StartError::TakeOver(reason));
         };
-        let (_, lock) = named.remove(lock);
         Ok(Some(Box::new(Handed {
             lock,
             listeners: named,
+            tickets,
             beside: None,
             machine: self.machine,
             link: self.link,
@@ -297,3 +308,5 @@ fn now() -> Instant {
 
 /// Name of the lock's descriptor beside the listeners'.
 pub(super) const LOCK: &str = "lock";
+/// Name of the memory file with the keys of TLS session tickets. A build that does not know it closes it.
+pub(super) const TICKETS: &str = "tickets";

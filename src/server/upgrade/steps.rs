@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::fault;
 use super::figures::Figures;
-use super::greet::LOCK;
+use super::greet::{LOCK, TICKETS};
 use super::link::AsyncLink;
 use super::subject::Subject;
 use crate::clock;
@@ -107,7 +107,12 @@ impl Steps {
         let paused = self.subject.control.pause().await;
         *self.paused.borrow_mut() = Some(paused.map_err(|error| error.to_string())?);
         let mut named = vec![(LOCK.to_owned(), self.subject.upgrade.directory.lock())];
-        let listeners = self.subject.upgrade.listeners.named();
+        let upgrade = &self.subject.upgrade;
+        if let Some(tickets) = &upgrade.tickets {
+            let file = tickets.hand_over(upgrade.clock.now().tick);
+            named.push((TICKETS.to_owned(), file));
+        }
+        let listeners = upgrade.listeners.named();
         let listeners = listeners.map_err(|error| error.to_string())?;
         named.extend(
             listeners

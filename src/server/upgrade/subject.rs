@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::ChosenIo;
 use super::super::listeners::Listeners;
 use super::super::preflight::Directory;
+use super::super::tickets::Tickets;
 use super::figures::Figures;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Unready};
@@ -27,6 +28,7 @@ pub(in crate::server) struct Upgrade {
     pub(in crate::server) io: ChosenIo,
     pub(in crate::server) directory: Rc<Directory>,
     pub(in crate::server) listeners: Rc<Listeners>,
+    pub(in crate::server) tickets: Option<Arc<Tickets>>,
     pub(in crate::server) gateway: Gateway,
     pub(in crate::server) archive: Archive,
     pub(in crate::server) clock: Clock,

@@ -92,6 +92,15 @@ async fn run_handshake<B: Hosted>(
         Some(decided) => Err(decided),
         None => read_head(&mut peer, &mut scanner, ip, acceptor).await,
     };
+    if let Some(is_resumed) = peer.tls.as_ref().and_then(|tls| tls.is_resumed()) {
+        let metrics = &acceptor.shard.metrics;
+        let figure = if is_resumed {
+            &metrics.tls_resumed
+        } else {
+            &metrics.tls_full
+        };
+        figure.inc();
+    }
     match judged {
         Ok(mut upgrade) => {
             upgrade.tls = peer.tls;

@@ -107,6 +107,18 @@ pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
 /// First estimate of what TLS adds to a send, in bytes; grows when rustls asks for more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// How long one key seals session tickets; for as long again it opens them, then it is forgotten. Longer: more clients come back
+/// without a full handshake, and a key that leaks opens more of what was recorded. Half a day is an evening's
+/// viewers.
+pub const TICKET_KEY_PERIOD: Duration = Duration::from_hours(6);
+/// Session tickets sent after each handshake of TLS 1.3, some 230 bytes each. A chat client has one connection, so it needs one
+/// for the next; the handshake of that brings another.
+pub const TICKETS_A_HANDSHAKE: usize = 1;
+/// Longest session in a ticket, in bytes: a host name, a secret and a protocol's name are 330 at most.
+pub const TICKET_SESSION_BYTES_MAX: usize = 512;
+/// Longest keys of tickets that another process hands over, in bytes: two keys, and room for what later versions add.
+pub const TICKET_KEYS_BYTES_MAX: u64 = 4096;
+
 /// Largest certificate or key file, in bytes: a hundred long chains.
 pub const WATCHED_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a watched file that are compared to detect a change; a longer file's length is compared
