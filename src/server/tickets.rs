@@ -12,12 +12,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use uproar_proto::base::clock::Tick;
-use uproar_proto::base::limits::{
-    TICKET_KEY_PERIOD, TICKET_KEYS_BYTES_MAX, TICKETS_A_HANDSHAKE,
-};
+use uproar_proto::base::limits::{TICKET_KEY_PERIOD, TICKET_KEYS_BYTES_MAX, TICKETS_A_HANDSHAKE};
 use zeroize::Zeroizing;
 
 use self::keys::{DRAWN_BYTES, Drawn, NONCE_BYTES, TicketKeys};
@@ -76,7 +74,10 @@ impl Tickets {
     /// Goes on to the next key if it is time. One thread calls it, every second or so.
     pub(super) fn rotate(&self, now: Tick) {
         match self.0.load().rotated(now, draw) {
-            Ok(Some(next)) => self.0.store(Arc::new(next)),
+            Ok(Some(next)) => {
+                self.0.store(Arc::new(next));
+                tracing::info!("TLS session tickets have another key");
+            }
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the key of TLS session tickets stays: no random bytes for another");

@@ -57,6 +57,8 @@ fn lines_that_strangers_can_cause_are_limited() {
         // Once a look at a file of ours, or a change of its state; once a reload that the operator asked for.
         ("server/reload", "reloaded"),
         ("server/reload/outcome.rs", "configuration changed"),
+        // Once a period of the keys; without randomness once a second, as at a start. Once an upgrade.
+        ("server/tickets.rs", ""),
         // Once a change of its standing, then once an hour.
         ("server/reload.rs", "TLS: {warning}"),
         ("control/access.rs", "access keys"),

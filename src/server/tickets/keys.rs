@@ -123,7 +123,9 @@ impl TicketKeys {
         let found = keys.find_map(|key| key.filter(|key| key.name == *name))?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let mut session = sealed.to_vec();
-        let opened = found.key.open_in_place(nonce, Aad::from(name), &mut session);
+        let opened = found
+            .key
+            .open_in_place(nonce, Aad::from(name), &mut session);
         let length = opened.ok()?.len();
         session.truncate(length);
         Some(session)
@@ -166,7 +168,6 @@ impl TicketKeys {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const SESSION: &[u8] = b"a session";
 

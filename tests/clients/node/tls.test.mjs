@@ -100,3 +100,26 @@ test("clients over wss stay connected while a new process takes over, twice", as
   assert.deepEqual(await ended, [0, null]);
   await server.stop();
 });
+
+test("a client that comes back resumes its session, in the next process too", async () => {
+  const server = await Server.start({ extra: ["--tls"] });
+  const certificate = path.join(server.dataDir, "dev-cert.pem");
+  const arn = await server.room();
+  const tokens = await Promise.all(["a", "b", "c"].map((user) => server.token(arn, user)));
+  const returning = spawn(
+    process.execPath,
+    [path.join(path.dirname(client), "tls-return.mjs"), server.url, JSON.stringify(tokens)],
+    { env: { ...process.env, NODE_EXTRA_CA_CERTS: certificate }, stdio: ["pipe", "pipe", "inherit"] },
+  );
+  const ended = once(returning, "exit");
+  const lines = createInterface({ input: returning.stdout })[Symbol.asyncIterator]();
+  const next = async () => (await within(lines.next())).value;
+  assert.equal(await next(), "full");
+  returning.stdin.write("on\n");
+  assert.equal(await next(), "resumed");
+  await server.upgrade();
+  returning.stdin.write("on\n");
+  assert.equal(await next(), "resumed");
+  assert.deepEqual(await ended, [0, null]);
+  await server.stop();
+});

@@ -111,7 +111,7 @@ pub const TLS_RECORD_OVERHEAD_BYTES: usize = 512;
 /// without a full handshake, and a key that leaks opens more of what was recorded. Half a day is an evening's
 /// viewers.
 pub const TICKET_KEY_PERIOD: Duration = Duration::from_hours(6);
-/// Session tickets sent after each handshake of TLS 1.3, some 230 bytes each. A chat client has one connection, so it needs one
+/// Session tickets sent after each handshake of TLS 1.3, some 250 bytes each. A chat client has one connection, so it needs one
 /// for the next; the handshake of that brings another.
 pub const TICKETS_A_HANDSHAKE: usize = 1;
 /// Longest session in a ticket, in bytes: a host name, a secret and a protocol's name are 330 at most.
@@ -129,6 +129,9 @@ pub const COMPARED_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const CONFIG_REST: Duration = Duration::from_millis(20);
 /// Looks at a configuration that keeps changing, before a reload refuses it: a second of them.
 pub const CONFIG_LOOKS_MAX: u32 = 50;
+/// Certificates beside the first one. Each is looked at every second; somebody who has more names puts several into one, or a
+/// proxy in front.
+pub const TLS_MORE_CERTIFICATES_MAX: usize = 31;
 /// The server warns of a certificate that expires sooner: tools renew 30 days before, so two weeks
 /// have failed.
 pub const CERTIFICATE_EXPIRY_NOTICE: Duration = Duration::from_hours(14 * 24);
