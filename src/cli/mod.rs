@@ -285,10 +285,12 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
         ..Flags::default()
     };
     let settings = config::load(Mode::Serve, &flags, config::environment())?.settings;
-    match server::check(&settings)? {
-        Some(warning) if strict => return Err(Failure::Usage(warning)),
-        Some(warning) => logging::print(&format!("uproar: warning: {warning}\n")),
-        None => {}
+    let warnings = server::check(&settings)?;
+    if strict && !warnings.is_empty() {
+        return Err(Failure::Usage(warnings.join("\n")));
+    }
+    for warning in warnings {
+        logging::print(&format!("uproar: warning: {warning}\n"));
     }
     show("valid\n");
     Ok(())

@@ -100,6 +100,7 @@ pub(super) struct Tls {
     pub(super) listeners: TlsListeners,
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+    pub(super) more_certificates: Vec<String>,
 }
 
 /// The listeners that use TLS if there is a certificate.

@@ -39,6 +39,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("tls.listeners", Live),
     ("tls.certificate", Live),
     ("tls.key", Live),
+    ("tls.more_certificates", Live),
     ("quotas.profile", Live),
     ("quotas.connection_requests", Live),
     ("quotas.room_rates", Live),

@@ -19,7 +19,9 @@ use crate::control::arn::Account;
 use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
-use uproar_proto::base::limits::{DRAIN_MAX, FRAME_BYTES_MAX, TOKEN_LIFE_MAX};
+use uproar_proto::base::limits::{
+    DRAIN_MAX, FRAME_BYTES_MAX, TLS_MORE_CERTIFICATES_MAX, TOKEN_LIFE_MAX,
+};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::room::audience::SlowPolicy;
 use uproar_proto::room::log::Window;
@@ -71,6 +73,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         origins: raw.messaging.origins,
         compression: raw.messaging.compression,
         tls_listeners: raw.tls.listeners,
+        more_certificates: more_certificates(mode, &raw.tls, &check)?,
         tls: tls(mode, raw.tls, &check)?,
         archive,
         cluster: cluster::resolve(raw.cluster, token_life, &check)?,
@@ -306,6 +309,42 @@ fn shard(
         stripe_members_min: delivery.spread_members,
         ..ShardSettings::open(shards)
     })
+}
+
+/// Pairs of files: `CERTIFICATE=KEY`.
+fn more_certificates(
+    mode: Mode,
+    given: &Tls,
+    check: &Check<'_>,
+) -> Result<Vec<TlsFiles>, ConfigError> {
+    let key = "tls.more_certificates";
+    check.requires(
+        key,
+        !given.more_certificates.is_empty(),
+        "tls.certificate and tls.key",
+        given.certificate.is_some() || mode.is_dev_with_tls(),
+    )?;
+    let count = given.more_certificates.len();
+    let most = TLS_MORE_CERTIFICATES_MAX;
+    check.holds(
+        count <= most,
+        key,
+        count,
+        "at most 31 pairs, or names of several hosts in one certificate",
+    )?;
+    let mut pairs = Vec::with_capacity(count);
+    for text in &given.more_certificates {
+        let pair = text.split_once('=').filter(|(certificate, key)| {
+            !certificate.is_empty() && !key.is_empty() && !key.contains('=')
+        });
+        let must = "CERTIFICATE=KEY, two PEM files without = in their names";
+        check.holds(pair.is_some(), key, text, must)?;
+        pairs.extend(pair.map(|(certificate, key)| TlsFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+        }));
+    }
+    Ok(pairs)
 }
 
 fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {

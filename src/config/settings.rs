@@ -77,6 +77,8 @@ pub struct Settings {
     pub compression: bool,
     /// Certificate and key, if configured.
     pub tls: Option<TlsFiles>,
+    /// Further ones, for the names in them.
+    pub more_certificates: Vec<TlsFiles>,
     /// Which listeners present them.
     pub tls_listeners: TlsListeners,
     /// What SIGTERM does before the server ends.

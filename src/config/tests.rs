@@ -138,6 +138,7 @@ fn every_key_is_documented_and_has_a_variable() {
         let alone = [
             "tls.certificate",
             "tls.key",
+            "tls.more_certificates",
             "cluster.name",
             "cluster.servers",
             "cluster.node",
@@ -360,6 +361,16 @@ fn mistakes_are_named() {
             &["delivery.window_age_ms"],
         ),
         (DEV, "[tls]\nkey = \"k\"", &["tls.key", "tls.certificate"]),
+        (
+            DEV,
+            "[tls]\nmore_certificates = [\"c=k\"]",
+            &["tls.more_certificates requires tls.certificate"],
+        ),
+        (
+            DEV,
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\nmore_certificates = [\"c\"]",
+            &["tls.more_certificates", "CERTIFICATE=KEY"],
+        ),
         (
             DEV,
             "[log]\nfilter = \"uproar=loud\"",

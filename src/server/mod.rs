@@ -81,18 +81,20 @@ pub(crate) struct Ready {
     pub io: ChosenIo,
 }
 
-/// Whether a start would accept the certificate and key that `settings` names. Changes nothing. Returns the start's
-/// warning, if there is one.
-pub(crate) fn check(settings: &Settings) -> Result<Option<String>, StartError> {
-    let Some(certificate) = tls::configure(settings, None)?.certificate else {
-        return Ok(None);
+/// Whether a start would accept the certificates and keys that `settings` names. Changes nothing. Returns the start's
+/// warnings.
+pub(crate) fn check(settings: &Settings) -> Result<Vec<String>, StartError> {
+    let Some(certificates) = tls::configure(settings, None)?.certificates else {
+        return Ok(Vec::new());
     };
     let now = clock::unix_now();
-    let warning = certificate.validity().map(|validity| validity.warning(now));
-    let warning = warning.unwrap_or_else(|error| Some(certificate::unreadable(&error)));
-    let name = |path: &Path| path.display().to_string();
-    let file = certificate
-        .files()
-        .map_or_else(String::new, |[path, _]| name(path));
-    Ok(warning.map(|warning| format!("{file}: {warning}")))
+    let warning = |place| {
+        let validity = certificates.validity(place);
+        let warning = validity.map(|validity| validity.warning(now));
+        let warning = warning.unwrap_or_else(|error| Some(certificate::unreadable(&error)))?;
+        let file = certificates.files(place);
+        let file = file.map_or_else(String::new, |[path, _]| path.display().to_string());
+        Some(format!("{file}: {warning}"))
+    };
+    Ok((0..certificates.count()).filter_map(warning).collect())
 }

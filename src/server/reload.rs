@@ -73,7 +73,14 @@ struct State {
     running: Running,
     live: Live,
     sealing_keys: Files<1>,
-    certificate: Option<Files<2>>,
+    certificates: Vec<WatchedCertificate>,
+}
+
+/// One of the listeners' certificates, as far as it is looked at.
+#[derive(Default)]
+struct WatchedCertificate {
+    // `None`: it has no files.
+    files: Option<Files<2>>,
     reminder: Reminder,
 }
 
@@ -85,14 +92,13 @@ impl Reload {
         keyring_file: Watched<1>,
         reloads: Arc<Reloads>,
     ) -> Self {
-        let certificate = certificate_files(&live.tls.borrow());
+        let certificates = watched_certificates(&live.tls.borrow());
         let state = State {
             data_dir,
             running,
             sealing_keys: Files::new("sealing keys", keyring_file),
-            certificate,
+            certificates,
             live,
-            reminder: Reminder::default(),
         };
         Self {
             state: Mutex::new(state),
@@ -194,19 +200,21 @@ impl State {
         let mut tls = self.live.tls.borrow_mut();
         match prepared {
             PreparedTls::New(listeners) => {
-                self.certificate = certificate_files(&listeners);
+                self.certificates = watched_certificates(&listeners);
                 *tls = listeners;
             }
-            PreparedTls::Same(Some(read)) => {
-                let (certified, watched) = *read;
-                if let Some(certificate) = &tls.certificate {
-                    certificate.present(certified);
-                }
-                if let Some(files) = &mut self.certificate {
-                    files.took(watched);
+            PreparedTls::Same(read) => {
+                let Some(certificates) = &tls.certificates else {
+                    return;
+                };
+                for (place, (read, own)) in read.into_iter().zip(&mut self.certificates).enumerate()
+                {
+                    if let (Some((certified, watched)), Some(files)) = (read, &mut own.files) {
+                        certificates.present(place, certified);
+                        files.took(watched);
+                    }
                 }
             }
-            PreparedTls::Same(None) => {}
         }
     }
 
@@ -227,13 +235,19 @@ impl State {
             }
         }
         let tls = self.live.tls.borrow();
-        let certificate = tls.certificate.as_ref();
-        if let Some((certificate, files)) = certificate.zip(self.certificate.as_mut())
-            && files.changed()
-        {
-            match certificate.read() {
+        let Some(certificates) = &tls.certificates else {
+            return;
+        };
+        for (place, own) in self.certificates.iter_mut().enumerate() {
+            let Some(files) = &mut own.files else {
+                continue;
+            };
+            if !files.changed() {
+                continue;
+            }
+            match certificates.read_again(place) {
                 Ok(Some((certified, _watched))) => {
-                    certificate.present(certified);
+                    certificates.present(place, certified);
                     files.done(reloads);
                 }
                 Ok(None) => {}
@@ -242,25 +256,34 @@ impl State {
         }
     }
 
-    /// Logs the warnings about the certificate's dates.
+    /// Logs the warnings about the certificates' dates.
     fn warn_of_expiry(&mut self, clock: Clock) {
         let tls = self.live.tls.borrow();
-        let Some(certificate) = &tls.certificate else {
+        let Some(certificates) = &tls.certificates else {
             return;
         };
-        let read = certificate.validity();
-        if let Some(warning) = self.reminder.due(read, clock.now()) {
-            let file = certificate
-                .files()
-                .map(|[path, _]| tracing::field::display(path.display()));
-            tracing::warn!(file, "TLS: {warning}");
+        for (place, own) in self.certificates.iter_mut().enumerate() {
+            let read = certificates.validity(place);
+            if let Some(warning) = own.reminder.due(read, clock.now()) {
+                let file = certificates
+                    .files(place)
+                    .map(|[path, _]| tracing::field::display(path.display()));
+                tracing::warn!(file, "TLS: {warning}");
+            }
         }
     }
 }
 
-/// The files of the listeners' certificate, if it has files.
-fn certificate_files(listeners: &Listeners) -> Option<Files<2>> {
-    let certificate = listeners.certificate.as_ref()?;
-    let files = certificate.watched()?;
-    Some(Files::new("certificate", files))
+/// The listeners' certificates, each with its files.
+fn watched_certificates(listeners: &Listeners) -> Vec<WatchedCertificate> {
+    let Some(certificates) = &listeners.certificates else {
+        return Vec::new();
+    };
+    let watched = |place| WatchedCertificate {
+        files: certificates
+            .watched(place)
+            .map(|files| Files::new("certificate", files)),
+        reminder: Reminder::default(),
+    };
+    (0..certificates.count()).map(watched).collect()
 }

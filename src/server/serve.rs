@@ -478,8 +478,8 @@ impl Figures {
             metrics::render(&self.shards, out);
             self.loads.render(out);
             self.reloads.render(out);
-            if let Some(certificate) = &self.tls.borrow().certificate {
-                certificate.render(out);
+            if let Some(certificates) = &self.tls.borrow().certificates {
+                certificates.render(out);
             }
             self.reviews.render(out);
             self.drain.render(out);

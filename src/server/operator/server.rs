@@ -63,13 +63,13 @@ impl Operator {
         }
     }
 
-    /// Null without TLS.
+    /// The one that clients refuse first, of several. Null without TLS.
     fn certificate(&self) -> Value {
         let listeners = self.facts.tls.borrow();
-        let Some(certificate) = &listeners.certificate else {
+        let Some(certificates) = &listeners.certificates else {
             return Value::Null;
         };
-        let mut told = match certificate.validity() {
+        let mut told = match certificates.soonest() {
             Ok(validity) => validity.summary(self.control.now().unix),
             Err(error) => json!({ "warning": crate::server::certificate::unreadable(&error) }),
         };

@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::sign::CertifiedKey;
 use tracing_subscriber::EnvFilter;
 
 use super::files::SealingKeys;
@@ -14,7 +13,6 @@ use crate::control::access::NewKeys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive::ArchiveChange;
 use crate::control::review::ReviewChange;
-use crate::durable::Watched;
 use crate::logging;
 use crate::net::backend::Kind;
 use crate::server::tls::{self, Listeners};
@@ -46,8 +44,8 @@ pub(super) struct Prepared {
 
 /// The TLS of the listeners.
 pub(super) enum PreparedTls {
-    /// The keys of `[tls]` are unchanged: the content of its files, if there are any.
-    Same(Option<Box<(CertifiedKey, Watched<2>)>>),
+    /// The keys of `[tls]` are unchanged: the content of its files, in their order; `None` of a self-signed certificate.
+    Same(Vec<Option<tls::Read>>),
     /// Other files, or other listeners.
     New(Listeners),
 }
@@ -90,13 +88,18 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
         review: review.transpose()?,
         archive: archive.transpose()?,
         // Last, since `uproar dev` writes the certificate that it makes.
-        tls: match &present.tls.certificate {
+        tls: match &present.tls.certificates {
             _ if in_section("tls.") => {
                 let tickets = present.tls.tickets.clone();
                 PreparedTls::New(tls::configure(settings, tickets)?)
-            },
-            Some(certificate) => PreparedTls::Same(certificate.read()?.map(Box::new)),
-            None => PreparedTls::Same(None),
+            }
+            Some(certificates) => {
+                let places = 0..certificates.count();
+                let read: Result<_, _> =
+                    places.map(|place| certificates.read_again(place)).collect();
+                PreparedTls::Same(read?)
+            }
+            None => PreparedTls::Same(Vec::new()),
         },
         reread,
     })

@@ -61,21 +61,21 @@ def test_a_broken_key_file_changes_nothing():
         server.stop()
 
 
-def certificate(directory, name: str) -> None:
+def certificate(directory, name: str, alternative: str = "IP:127.0.0.1") -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}",
          "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
         check=True, capture_output=True,
     )
 
 
-def presented(port: int) -> bytes:
+def presented(port: int, name: str | None = None) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
-        with context.wrap_socket(plain) as secure:
+        with context.wrap_socket(plain, server_hostname=name) as secure:
             return secure.getpeercert(binary_form=True)
 
 

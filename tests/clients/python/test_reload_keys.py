@@ -482,7 +482,7 @@ def status_of_no_token(server: Configured) -> int:
     return 101
 
 
-@covers("tls.certificate", "tls.key", "tls.listeners")
+@covers("tls.certificate", "tls.key", "tls.listeners", "tls.more_certificates")
 def test_tls_is_turned_on_renamed_and_turned_off(fresh, tmp_path):
     """Goal: new connections follow; a viewer that is there stays, whatever its connection speaks."""
     for name in ("a", "b"):
@@ -504,7 +504,14 @@ def test_tls_is_turned_on_renamed_and_turned_off(fresh, tmp_path):
     # The files of now are watched.
     certificate(tmp_path / "b", "renewed")
     eventually(lambda: presented(fresh.messaging_port) == der("b"))
-    assert fresh.reload({"tls.certificate": None, "tls.key": None, "tls.listeners": None})[0] == "ok"
+    (tmp_path / "c").mkdir()
+    certificate(tmp_path / "c", "c", "DNS:c.example")
+    more = "=".join(files("c").values())
+    assert fresh.reload({"tls.more_certificates": [more]})[0] == "ok"
+    assert presented(fresh.messaging_port, "c.example") == der("c")
+    assert presented(fresh.messaging_port) == der("b")
+    gone = ("tls.certificate", "tls.key", "tls.listeners", "tls.more_certificates")
+    assert fresh.reload(dict.fromkeys(gone))[0] == "ok"
     last = WebSocket(fresh.messaging_port, tokens.pop())
     last.say("to all", "r")
     assert [each.receive()["Content"] for each in (viewer, secure, last)] == ["to all"] * 3
