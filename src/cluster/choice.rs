@@ -7,8 +7,25 @@ use std::sync::{Mutex, PoisonError};
 
 use async_nats::{Server, ServerAddr};
 
-use super::connect::Line;
 use crate::random;
+
+/// Which of a node's two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// The published records alone: if it is cut for being slow, nothing else suffers.
+    Records,
+    /// Everything else.
+    Calls,
+}
+
+impl Line {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Calls => "calls",
+        }
+    }
+}
 
 /// The brokers of a node's two connections: where they are, or try to be.
 #[derive(Debug, Default)]

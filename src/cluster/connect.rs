@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerInfo};
 use tokio::sync::mpsc;
 
-use super::choice::Choice;
+use super::choice::{Choice, Line};
 use super::fault::ClusterFault;
 use super::settings::ClusterSettings;
 use crate::random;
@@ -24,24 +24,6 @@ const PAYLOAD_MIN: usize = 1_000_000;
 /// Attempts in a row after which they are made more slowly: nobody is there to be missed.
 const QUICK_ATTEMPTS: usize = 30;
 const SLOW_PAUSE: Duration = Duration::from_secs(1);
-
-/// Which of a node's two connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
-    /// The published records alone: if it is cut for being slow, nothing else suffers.
-    Records,
-    /// Everything else.
-    Calls,
-}
-
-impl Line {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Records => "records",
-            Self::Calls => "calls",
-        }
-    }
-}
 
 /// Makes the options of all connections, from files that are read here, once.
 ///

@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::namesake::Namesake;
 use super::skew::Skew;
 use crate::cluster::calls::{CallFault, Calls};
-use crate::cluster::connect::Line;
+use crate::cluster::choice::Line;
 use crate::cluster::handle::{Order, RegistryFacts};
 use crate::cluster::hands::Hands;
 use crate::cluster::state::State;

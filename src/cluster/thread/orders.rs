@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_nats::Event as BrokerEvent;
 
 use super::node::Node;
-use crate::cluster::connect::{self, Line};
+use crate::cluster::choice::Line;
+use crate::cluster::connect;
 use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
