@@ -94,12 +94,7 @@ async fn run_handshake<B: Hosted>(
     };
     if let Some(is_resumed) = peer.tls.as_ref().and_then(|tls| tls.is_resumed()) {
         let metrics = &acceptor.shard.metrics;
-        let figure = if is_resumed {
-            &metrics.tls_resumed
-        } else {
-            &metrics.tls_full
-        };
-        figure.inc();
+        [&metrics.tls_full, &metrics.tls_resumed][usize::from(is_resumed)].inc();
     }
     match judged {
         Ok(mut upgrade) => {
