@@ -176,7 +176,7 @@ class Machine:
 
     def check(self, block: Block, text: str) -> None:
         """Asks the server whether it would start with this file; those that it names are there."""
-        for name in re.findall(rf'"({re.escape(str(self.directory))}/[^"]+\.(?:pem|crt|key))"', text):
+        for name in re.findall(rf'["=]({re.escape(str(self.directory))}/[^"=]+\.(?:pem|crt|key))(?=["=])', text):
             if not Path(name).exists():
                 certify(Path(name).parent)
         path = self.directory / f"checked-{block.line}.toml"
@@ -204,6 +204,7 @@ class Machine:
 
 def certify(directory: Path) -> None:
     """A certificate under the two names that the pages use."""
+    directory.mkdir(parents=True, exist_ok=True)
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=chat.example.org -addext subjectAltName=DNS:chat.example.org"
     command += f" -keyout {directory}/key.pem -out {directory}/cert.pem"
     subprocess.run(command.split(), check=True, capture_output=True)
