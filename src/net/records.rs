@@ -2,8 +2,8 @@
 //!
 //! Owns: both traffic secrets and what counts records under them. Never: handshakes, which are rustls'.
 //!
-//! A viewer is sealed to at each delivery and speaks rarely, so the key for sending is kept ready (its schedule is half a
-//! kilobyte) and the one for receiving is made for each batch of bytes that comes.
+//! Keys are kept without their schedule, which is half a kilobyte and made in 0.1 µs: once for each batch that is sent or
+//! received, where a send alone takes 4 µs.
 
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -97,7 +97,7 @@ pub(super) struct Records {
 /// What we send.
 struct Sealer {
     traffic: Traffic,
-    key: LessSafeKey,
+    key: Zeroizing<[u8; 32]>,
     iv: [u8; 12],
 }
 
@@ -159,6 +159,7 @@ impl Records {
     pub(super) fn writer<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Writer<'a> {
         let start = out.len();
         Writer {
+            key: self.sealer.ready(),
             sealer: &mut self.sealer,
             out,
             start,
@@ -229,6 +230,7 @@ impl Records {
 /// Fills records of 16 KiB, each sealed where it stands.
 pub(super) struct Writer<'a> {
     sealer: &'a mut Sealer,
+    key: LessSafeKey,
     out: &'a mut Vec<u8>,
     // Where the record that is being filled begins; the end of `out` if none is.
     start: usize,
@@ -267,6 +269,7 @@ impl Writer<'_> {
     fn begin(&mut self) {
         if self.sealer.traffic.sequence() >= SEAL_LIMIT {
             self.fault = self.sealer.update(self.out).err();
+            self.key = self.sealer.ready();
             self.start = self.out.len();
         }
         self.out.extend_from_slice(&[0; HEADER]);
@@ -275,7 +278,7 @@ impl Writer<'_> {
     fn end(&mut self) {
         self.fault = self
             .sealer
-            .seal_here(DATA, self.start, self.out)
+            .seal_here(&self.key, DATA, self.start, self.out)
             .err()
             .or(self.fault);
         self.start = self.out.len();
@@ -285,8 +288,11 @@ impl Writer<'_> {
 impl Sealer {
     fn new(traffic: Traffic) -> Self {
         let (key, iv) = traffic.key_and_iv();
-        let key = traffic.ready(&key);
         Self { traffic, key, iv }
+    }
+
+    fn ready(&self) -> LessSafeKey {
+        self.traffic.ready(&self.key)
     }
 
     /// Appends a record of its own.
@@ -294,11 +300,17 @@ impl Sealer {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
         out.extend_from_slice(content);
-        self.seal_here(kind, start, out)
+        self.seal_here(&self.ready(), kind, start, out)
     }
 
-    /// Seals the content behind the place of a header at `start`.
-    fn seal_here(&mut self, kind: u8, start: usize, out: &mut Vec<u8>) -> Result<(), RecordFault> {
+    /// Seals the content behind the place of a header at `start`, with the key that is ready.
+    fn seal_here(
+        &mut self,
+        key: &LessSafeKey,
+        kind: u8,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RecordFault> {
         let content = out.len() - start - HEADER;
         out.push(kind);
         let body = content + INNER_TYPE + TAG;
@@ -313,7 +325,7 @@ impl Sealer {
         once::seal(&self.traffic, nonce);
         let (framed, inner) = out.split_at_mut(start + HEADER);
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = (self.key).seal_in_place_separate_tag(nonce, Aad::from(header), inner);
+        let tag = key.seal_in_place_separate_tag(nonce, Aad::from(header), inner);
         let tag = tag.map_err(|_| RecordFault::TooLong)?;
         framed[start..].copy_from_slice(&header);
         out.extend_from_slice(tag.as_ref());
