@@ -3,6 +3,7 @@
 //! Precedence: flag, environment (`UPROAR_SECTION__KEY`), file, default. An unknown name is an error at start, not a
 //! mystery at night.
 
+mod acme;
 mod admission;
 mod check;
 mod cluster;
@@ -33,6 +34,7 @@ mod variables;
 
 use std::path::{Path, PathBuf};
 
+pub use acme::{AcmeAccount, AcmeSettings};
 pub use dev::{DevFlags, DevSettings, ReadyRoom};
 pub use effective::Effective;
 pub use error::ConfigError;
@@ -41,7 +43,7 @@ pub use mode::{
     DEV_ACCOUNT, DEV_CERTIFICATE, DEV_KEY_ID, DEV_REGION, DEV_ROOM, DEV_ROOM_ID, DEV_SECRET, Mode,
     dev_cluster_dir, dev_data_dir, dev_node_dir, dev_node_file,
 };
-pub use raw::{IoChoice, Profile, TlsListeners};
+pub use raw::{AcmeChallenge, IoChoice, Profile, TlsListeners};
 pub use reloading::Reloading;
 pub use running::{Reread, Running};
 pub use schema::SAMPLE;

@@ -1,6 +1,6 @@
 //! The shape of the configuration: every key with its type, unchecked.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -94,13 +94,64 @@ pub(super) struct Control {
     pub(super) console: bool,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
     pub(super) listeners: TlsListeners,
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) more_certificates: Vec<String>,
+    pub(super) acme_domains: Option<Vec<String>>,
+    pub(super) acme_terms_agreed: bool,
+    pub(super) acme_directory: String,
+    pub(super) acme_contact: Option<Vec<String>>,
+    pub(super) acme_challenge: AcmeChallenge,
+    pub(super) acme_http_listen: SocketAddr,
+    pub(super) acme_root: Option<PathBuf>,
+    pub(super) acme_account_id: Option<String>,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) acme_account_secret: Option<String>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls { .. }")
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            listeners: TlsListeners::default(),
+            certificate: None,
+            key: None,
+            more_certificates: Vec::new(),
+            acme_domains: None,
+            acme_terms_agreed: false,
+            acme_directory: ACME_DIRECTORY.to_owned(),
+            acme_contact: None,
+            acme_challenge: AcmeChallenge::default(),
+            acme_http_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80)),
+            acme_root: None,
+            acme_account_id: None,
+            acme_account_secret: None,
+        }
+    }
+}
+
+/// The authority that is asked if nobody says otherwise: Let's Encrypt.
+const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// How a certificate authority convinces itself that the names are this server's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AcmeChallenge {
+    /// A TLS handshake at port 443 of each name (RFC 8737), answered by the listeners that speak TLS.
+    #[default]
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+    /// A request at port 80 of each name (RFC 8555, 8.3), answered while an order runs.
+    #[serde(rename = "http-01")]
+    Http01,
 }
 
 /// The listeners that use TLS if there is a certificate.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::acme::AcmeSettings;
 use super::check::Check;
 use super::dev::DevSettings;
 use super::error::ConfigError;
@@ -12,7 +13,7 @@ use super::mode::{DEV_KEY_ID, Mode};
 use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
 use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
-use super::{admission, cluster, listen, logging, names, review};
+use super::{acme, admission, cluster, listen, logging, names, review};
 use crate::control::access::AccessKey;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::arn::Account;
@@ -46,6 +47,9 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
+    let tls = tls(mode, &raw.tls, &check)?;
+    let cluster = cluster::resolve(raw.cluster, token_life, &check)?;
+    let acme = acme::resolve(&raw.tls, (mode, cluster.is_some()), &data_dir, &check)?;
     Ok(Settings {
         mode,
         messaging_listen: raw.messaging.listen,
@@ -74,9 +78,10 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         compression: raw.messaging.compression,
         tls_listeners: raw.tls.listeners,
         more_certificates: more_certificates(mode, &raw.tls, &check)?,
-        tls: tls(mode, raw.tls, &check)?,
+        tls: tls.or_else(|| acme.as_ref().map(ordered_files)),
+        acme,
         archive,
-        cluster: cluster::resolve(raw.cluster, token_life, &check)?,
+        cluster,
         dev: DevSettings::default(),
         log_filter: raw.log.filter,
         log_json: raw.log.json,
@@ -347,15 +352,16 @@ fn more_certificates(
     Ok(pairs)
 }
 
-fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
-    let has_certificate = given.certificate.is_some() || mode.is_dev_with_tls();
+fn tls(mode: Mode, given: &Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, ConfigError> {
+    let is_ordered = given.acme_domains.is_some();
+    let has_certificate = given.certificate.is_some() || is_ordered || mode.is_dev_with_tls();
     check.requires(
         "tls.listeners",
         given.listeners != TlsListeners::Both,
         "tls.certificate and tls.key",
         has_certificate,
     )?;
-    let (certificate, key) = (given.certificate, given.key);
+    let (certificate, key) = (given.certificate.clone(), given.key.clone());
     check.requires(
         "tls.certificate",
         certificate.is_some(),
@@ -370,4 +376,12 @@ fn tls(mode: Mode, given: Tls, check: &Check<'_>) -> Result<Option<TlsFiles>, Co
     )?;
     let pair = certificate.zip(key);
     Ok(pair.map(|(certificate, key)| TlsFiles { certificate, key }))
+}
+
+/// Where the server keeps the certificate that it orders.
+fn ordered_files(acme: &AcmeSettings) -> TlsFiles {
+    TlsFiles {
+        certificate: acme.certificate(),
+        key: acme.certificate(),
+    }
 }

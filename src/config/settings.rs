@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::acme::AcmeSettings;
 use super::dev::DevSettings;
 use super::mode::Mode;
 use super::raw::{IoChoice, TlsListeners};
@@ -79,6 +80,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Further ones, for the names in them.
     pub more_certificates: Vec<TlsFiles>,
+    /// Who issues the certificate, if the server orders it itself; `tls` names its files then.
+    pub acme: Option<AcmeSettings>,
     /// Which listeners present them.
     pub tls_listeners: TlsListeners,
     /// What SIGTERM does before the server ends.

@@ -12,7 +12,7 @@ pub(super) fn check(key: &str, value: &Value, source: &Source) -> Result<(), Con
         return Ok(());
     };
     let must = match (kind, value) {
-        (Value::String(_), Value::String(text)) if key.ends_with(".listen") => {
+        (Value::String(_), Value::String(text)) if (key.ends_with(".listen") || key.ends_with("_listen")) => {
             let Err(problem) = listen::parse(text) else {
                 return Ok(());
             };

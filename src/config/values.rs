@@ -104,6 +104,10 @@ fn secrets(raw: &Raw) -> impl Iterator<Item = (&'static str, &str)> {
     let (review, logging) = (&raw.review, &raw.logging);
     let all = [
         (
+            "tls.acme_account_secret",
+            raw.tls.acme_account_secret.as_deref(),
+        ),
+        (
             "review.lambda_secret_access_key",
             review.lambda_secret_access_key.as_deref(),
         ),

@@ -106,6 +106,8 @@ pub struct Control {
     pub(super) token_life: Cell<Duration>,
     /// TLS of the listener's new connections.
     pub(super) tls: RefCell<Option<Arc<rustls::ServerConfig>>>,
+    /// Why there is no certificate yet, where the server orders it itself.
+    pub(super) awaited_certificate: RefCell<Option<String>>,
     /// What is left of each operation's calls this second.
     pub(super) throttle: Throttle,
     /// One further reference for each call that waits for the disk or a shard; at most
@@ -204,9 +206,22 @@ impl Control {
         ready.map_err(|unready| unready.to_string())
     }
 
-    /// What a node of a cluster waits for, if it does.
+    /// Whether viewers are welcome as far as the certificate and the cluster go.
+    pub(super) fn is_provided(&self) -> Result<(), String> {
+        match &*self.awaited_certificate.borrow() {
+            Some(reason) => Err(reason.clone()),
+            None => self.is_clustered_well(),
+        }
+    }
+
+    /// What the server waits for, if it does: its certificate, or its cluster.
     pub fn waits_for(&self) -> Option<String> {
-        self.is_clustered_well().err()
+        self.is_provided().err()
+    }
+
+    /// Notes why there is no certificate yet; `None`: there is one.
+    pub fn await_certificate(&self, reason: Option<String>) {
+        self.awaited_certificate.replace(reason);
     }
 
     /// On a node of a cluster: the longest life of a token whose use the cluster is sure to remember.
@@ -247,6 +262,7 @@ impl Control {
             metrics_rooms: Cell::new(settings.metrics_rooms),
             token_life: Cell::new(settings.token_life),
             tls: RefCell::default(),
+            awaited_certificate: RefCell::default(),
             admission: Rc::new(ControlAdmission::new(settings.admission.clone())),
             settings,
             phase: PhaseSetter::default(),

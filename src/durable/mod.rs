@@ -18,6 +18,6 @@ pub(crate) use directory::private_directory;
 pub(crate) use operation::{keep, remove};
 pub(crate) use replace::{
     Access, Owner, Survives, give_to_directory_owner, lock, overwrite, publish, replace,
-    replace_with,
+    replace_with, try_lock,
 };
 pub(crate) use watched::Watched;

@@ -158,6 +158,23 @@ pub(crate) fn lock(path: &Path, owner: Owner) -> io::Result<File> {
     Ok(file)
 }
 
+/// Takes the lock of [`lock`] if it is free; `None` if somebody else has it.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub(crate) fn try_lock(path: &Path, owner: Owner) -> io::Result<Option<File>> {
+    let file = operation::open_or_create(path, Access::PRIVATE.mode)?;
+    if owner == Owner::Directory {
+        give_to_directory_owner(&file, directory_of(path))?;
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Gives `file` to the owner of `directory`, so that a server can use the files root creates for it. A user who is
 /// not root keeps the file.
 ///

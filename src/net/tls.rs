@@ -27,6 +27,10 @@ const INCOMING: u32 = 2;
 /// Records that go out first.
 const QUEUED: u32 = 3;
 
+/// The protocol in which a certificate authority asks whether a name is ours (RFC 8737). Nothing is said in it: the handshake is
+/// the answer.
+pub const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// Why a TLS connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -126,6 +130,10 @@ impl Tls {
             }
             progress
         };
+        if progress == Progress::Established && self.state.is_question() {
+            self.seal_close(out);
+            return Ok(Progress::Closed);
+        }
         // A whole record that rustls has kept is half a handshake message, which it has opened already.
         if progress == Progress::Established && !has_record(&self.incoming) {
             self.resumed = self.state.has_resumed().or(self.resumed);
@@ -267,6 +275,14 @@ impl State {
         };
         let kind = handshake.connection.handshake_kind()?;
         Some(kind == HandshakeKind::Resumed)
+    }
+
+    /// Whether an authority has got its answer.
+    fn is_question(&self) -> bool {
+        match self {
+            Self::Handshake(handshake) => handshake.connection.alpn_protocol() == Some(ACME_TLS),
+            Self::Records(_) | Self::Failed => false,
+        }
     }
 
     /// Takes the records of an established connection over from rustls, if it tells what they are made with.

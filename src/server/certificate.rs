@@ -63,6 +63,21 @@ impl Validity {
         whole.ok_or_else(|| "the chain is empty".to_owned())
     }
 
+    /// The instant before which clients refuse it.
+    pub(super) fn not_before(&self) -> UnixTime {
+        self.not_before
+    }
+
+    /// One of a certificate with these dates.
+    #[cfg(test)]
+    pub(super) fn between(not_before: UnixTime, not_after: UnixTime) -> Self {
+        Self {
+            names: String::new(),
+            not_before,
+            not_after,
+        }
+    }
+
     /// The instant after which clients refuse it.
     pub(super) fn not_after(&self) -> UnixTime {
         self.not_after

@@ -1,5 +1,6 @@
 //! Start-up, wiring, signals and shutdown: from valid settings to a running server.
 
+mod acme;
 mod admin;
 mod certificate;
 mod cluster;
@@ -8,6 +9,7 @@ mod dev_cluster;
 mod drain;
 mod emulator;
 mod error;
+mod figures;
 mod heartbeat;
 mod io;
 mod keys;
@@ -84,9 +86,13 @@ pub(crate) struct Ready {
 /// Whether a start would accept the certificates and keys that `settings` names. Changes nothing. Returns the start's
 /// warnings.
 pub(crate) fn check(settings: &Settings) -> Result<Vec<String>, StartError> {
-    let Some(certificates) = tls::configure(settings, None)?.certificates else {
+    let Some(certificates) = tls::configure(settings, None, None)?.certificates else {
         return Ok(Vec::new());
     };
+    let acme = settings.acme.as_ref().and_then(acme::warning);
+    if acme.is_some() || certificates.current(0).is_none() {
+        return Ok(acme.into_iter().collect());
+    }
     let now = clock::unix_now();
     let warning = |place| {
         let validity = certificates.validity(place);

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use super::acme::{self, Wanted};
 use super::admin::AdminSocket;
 use super::cluster::ClusterOrders;
 use super::drain::{Drains, Progress};
 use super::emulator::emulator;
+use super::figures::Figures;
 use super::listeners::Listeners;
 use super::load::Loads;
 use super::notify::Notifier;
@@ -37,10 +39,9 @@ use crate::config::{Running, Settings};
 use crate::control::access::Keys;
 use crate::control::archive::{Archive, ArchiveThread};
 use crate::control::registry::Registry;
-use crate::control::review::{ReviewMetrics, Reviews};
-use crate::control::{Control, ControlSettings, Emulator, Metrics, ServerOrder, ServerOrders};
+use crate::control::review::Reviews;
+use crate::control::{Control, ControlSettings, Emulator, ServerOrder, ServerOrders};
 use crate::durable::Watched;
-use crate::logging;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
 use crate::shard::mesh::{ReviewReceivers, Shards};
@@ -211,11 +212,10 @@ impl Serving {
         (gateway, archive, cluster): (Gateway, Archive, Option<Cluster>),
         (upgrade, orders): (&Upgrade, Option<ServerOrders>),
     ) -> Result<Plane, StartError> {
-        let ready = Arc::default();
         let figures = self.figures(shards, upgrade, cluster.clone());
         let (review_figures, reloads) = (Rc::clone(&figures.reviews), Arc::clone(&figures.reloads));
-        let progress = Rc::clone(&figures.drain);
-        let vitals = self.vitals(shards, &progress);
+        let (progress, acme) = (Rc::clone(&figures.drain), figures.acme.clone());
+        let (ready, vitals) = (Arc::default(), self.vitals(shards, &progress));
         let control_settings = ControlSettings {
             emulator: self.emulator(),
             account: self.settings.account,
@@ -257,6 +257,7 @@ impl Serving {
         };
         let config = (self.running, self.settings.data_dir);
         Ok(Plane {
+            acme,
             control,
             reviews,
             reload: Rc::new(Reload::new(config, live, self.keyring_file, reloads)),
@@ -324,6 +325,7 @@ impl Serving {
         cluster: Option<Cluster>,
     ) -> Figures {
         Figures {
+            acme: Wanted::of(self.settings.acme.as_ref(), &self.tls, self.clock),
             cluster,
             shards: shards.to_vec(),
             reloads: Arc::default(),
@@ -347,6 +349,7 @@ struct Plane {
     pages: Option<Arc<demo::Demo>>,
     drains: Rc<Drains>,
     vitals: Vitals,
+    acme: Option<Wanted>,
 }
 
 impl Plane {
@@ -391,6 +394,7 @@ impl Plane {
             Err(failed) = opening => Err(failed),
             never = self.reload.watch(clock) => match never {},
             never = self.vitals.run(&control, opened) => match never {},
+            never = acme::run(self.acme, &control) => match never {},
             failed = self.reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },
@@ -454,43 +458,5 @@ impl ControlListener {
             control_tls: self.tls.is_some(),
             io: self.io.clone(),
         }
-    }
-}
-
-/// Everything that `/metrics` shows beside the control thread's own counters.
-struct Figures {
-    cluster: Option<Cluster>,
-    shards: Vec<Arc<metrics::ShardMetrics>>,
-    reloads: Arc<reload::Reloads>,
-    tls: LiveTls,
-    reviews: Rc<ReviewMetrics>,
-    drain: Rc<Progress>,
-    supervisor: Supervisor,
-    process: ProcessMetrics,
-    listeners: Rc<Listeners>,
-    take_overs: Rc<upgrade::Figures>,
-    loads: Rc<Loads>,
-}
-
-impl Figures {
-    fn rendered(self) -> Metrics {
-        Box::new(move |out| {
-            metrics::render(&self.shards, out);
-            self.loads.render(out);
-            self.reloads.render(out);
-            if let Some(certificates) = &self.tls.borrow().certificates {
-                certificates.render(out);
-            }
-            self.reviews.render(out);
-            self.drain.render(out);
-            self.supervisor.render(out);
-            logging::render(out);
-            self.process.render(out);
-            self.listeners.render(out);
-            self.take_overs.render(out);
-            if let Some(cluster) = &self.cluster {
-                cluster.render(out);
-            }
-        })
     }
 }

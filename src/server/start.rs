@@ -179,7 +179,8 @@ impl Loaded {
             Some(file) => Tickets::inherited(file, now),
             None => Tickets::new(now),
         };
-        let tls = tls::configure(settings, Some(tickets.map_err(StartError::Runtime)?))?;
+        let tickets = tickets.map_err(StartError::Runtime)?;
+        let tls = tls::configure(settings, Some(tickets), None)?;
         let keys = Keys::load(settings.keys.clone(), KeyFile::of(&settings.data_dir))
             .map_err(StartError::AccessKeys)?;
         Ok(Self {

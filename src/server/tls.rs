@@ -11,13 +11,15 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 
-pub(super) use self::live::{LiveCertificates, Read};
+pub(super) use self::live::{LiveCertificates, Own, Read};
 use super::StartError;
+use super::acme::{ACME_TLS, Challenges, Questioned};
 use super::pem::fault;
 use super::tickets::Tickets;
-use crate::config::{DEV_CERTIFICATE, Mode, Settings, TlsListeners};
+use crate::config::{AcmeChallenge, DEV_CERTIFICATE, Mode, Settings, TlsListeners};
 use crate::durable::{self, Access, Survives};
 use crate::net::tls::tell_secrets;
 use crate::shard::handshake::HandshakeSettings;
@@ -31,6 +33,8 @@ pub(super) struct Listeners {
     pub(super) certificates: Option<Arc<LiveCertificates>>,
     /// The tickets of both, kept also while no listener uses TLS.
     pub(super) tickets: Option<Arc<Tickets>>,
+    /// What a certificate authority is shown, if the server orders its certificate itself.
+    pub(super) challenges: Option<Arc<Challenges>>,
 }
 
 impl Listeners {
@@ -49,16 +53,20 @@ impl Listeners {
 pub(super) type LiveTls = Rc<RefCell<Listeners>>;
 
 /// Reads or creates the certificates, if TLS is configured. Without `tickets` clients always shake hands in full.
+/// `challenges` are those of the listeners before, if there are any.
 pub(super) fn configure(
     settings: &Settings,
     tickets: Option<Arc<Tickets>>,
+    challenges: Option<Arc<Challenges>>,
 ) -> Result<Listeners, StartError> {
     let provider = provider();
-    let self_signed = match (&settings.tls, settings.mode) {
+    let is_ordered = settings.acme.is_some();
+    let own = match (&settings.tls, settings.mode) {
+        (Some(files), _) if is_ordered => Some(Own::Ordered(files.clone())),
         (Some(_), _) => None,
         (None, Mode::Dev { tls: true, .. }) => {
             let path = settings.data_dir.join(DEV_CERTIFICATE);
-            Some(self_signed(&path, &provider)?)
+            Some(Own::SelfSigned(self_signed(&path, &provider)?))
         }
         (None, Mode::Dev { tls: false, .. } | Mode::Serve) => {
             return Ok(Listeners {
@@ -67,14 +75,31 @@ pub(super) fn configure(
             });
         }
     };
-    let files = settings.tls.iter().chain(&settings.more_certificates);
-    let certificates = LiveCertificates::read(self_signed, files.cloned(), &provider)?;
+    let named = settings.tls.iter().filter(|_| !is_ordered);
+    let files = named.chain(&settings.more_certificates);
+    let certificates = LiveCertificates::read(own, files.cloned(), &provider)?;
+    let challenges = challenges.or_else(|| is_ordered.then(Arc::default));
+    let usual = certificates.resolver();
+    let resolver = match &challenges {
+        None => usual,
+        Some(challenges) => Arc::new(Questioned {
+            challenges: Arc::clone(challenges),
+            usual,
+        }),
+    };
+    // The authority's protocol, last: it is chosen if nothing else is offered, and then refused unless an order runs.
+    let acme = settings.acme.as_ref().map(|acme| acme.challenge);
+    let asked = (acme == Some(AcmeChallenge::TlsAlpn01)).then_some(ACME_TLS);
+    let protocols = |usual: &[&[u8]]| -> Vec<Vec<u8>> {
+        let all = usual.iter().copied().chain(asked);
+        all.map(<[u8]>::to_vec).collect()
+    };
     // Viewers use WebSocket over HTTP/1.1; the API also allows HTTP/2.
-    let mut messaging = build(&certificates, &provider)?;
-    messaging.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut messaging = build(&resolver, &provider)?;
+    messaging.alpn_protocols = protocols(&[b"http/1.1"]);
     tell_secrets(&mut messaging);
-    let mut control = build(&certificates, &provider)?;
-    control.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut control = build(&resolver, &provider)?;
+    control.alpn_protocols = protocols(&[b"h2", b"http/1.1"]);
     if let Some(tickets) = &tickets {
         tickets.serve(&mut messaging);
         tickets.serve(&mut control);
@@ -85,6 +110,7 @@ pub(super) fn configure(
         control: (only != TlsListeners::Messaging).then(|| Arc::new(control)),
         certificates: Some(Arc::new(certificates)),
         tickets,
+        challenges,
     })
 }
 
@@ -93,14 +119,14 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn build(
-    certificates: &LiveCertificates,
+    resolver: &Arc<dyn ResolvesServerCert>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, StartError> {
     let config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| fault(Path::new("TLS versions"), error))?
         .with_no_client_auth()
-        .with_cert_resolver(certificates.resolver());
+        .with_cert_resolver(Arc::clone(resolver));
     Ok(config)
 }
 

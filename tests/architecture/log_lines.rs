@@ -59,6 +59,9 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("server/reload/outcome.rs", "configuration changed"),
         // Once a period of the keys; without randomness once a second, as at a start. Once an upgrade.
         ("server/tickets.rs", ""),
+        // A few for each order, of which there is one a minute at most; the authority's part in them is bounded.
+        ("server/acme", "TLS: "),
+        ("server/tls/live.rs", "another certificate is ordered"),
         // Once a change of its standing, then once an hour.
         ("server/reload.rs", "TLS: {warning}"),
         ("control/access.rs", "access keys"),

@@ -15,6 +15,7 @@ use crate::control::admission::AdmissionSlot;
 use crate::control::phase::PhaseWatch;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
+use crate::net::tls::ACME_TLS;
 use uproar_proto::base::limits::{HANDSHAKE_TIMEOUT, PROXY_HEADER_BYTES_MAX};
 use uproar_proto::http;
 use uproar_proto::proxy::{self, Preface};
@@ -83,6 +84,11 @@ async fn establish_and_serve(
     let socket = stream.clone();
     let handshaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls_handshake(stream, acceptor));
     match handshaken.await {
+        Ok(Ok(Some(mut stream))) if is_question(&stream) => {
+            // A certificate authority has got its answer.
+            let _gone = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.shutdown()).await;
+            End::Cut
+        }
         Ok(Ok(Some(stream))) => serve_http(accepted.into_client(), socket, stream, phase).await,
         Ok(Ok(None)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
@@ -114,6 +120,11 @@ async fn tls_handshake(
     http::plain(&mut answer, 400, "text/plain; charset=utf-8", text);
     stream.write_all(&answer).await?;
     Ok(None)
+}
+
+fn is_question(stream: &TlsStream<SharedStream>) -> bool {
+    let (_, connection) = stream.get_ref();
+    connection.alpn_protocol() == Some(ACME_TLS)
 }
 
 /// Reads a trusted proxy's header, which names the client.

@@ -30,7 +30,7 @@ pub(super) async fn probe(control: &Control, path: &str) -> Option<Answered> {
             let reason = control.waits_for().map(|reason| format!(": {reason}"));
             (503, format!("not ready{}\n", reason.unwrap_or_default()))
         }
-        "/readyz" | "/startupz" => match control.is_clustered_well() {
+        "/readyz" | "/startupz" => match control.is_provided() {
             Ok(()) => alive(control, "ready\n").await,
             Err(reason) => (503, format!("not ready: {reason}\n")),
         },

@@ -44,7 +44,8 @@ pub(super) struct Prepared {
 
 /// The TLS of the listeners.
 pub(super) enum PreparedTls {
-    /// The keys of `[tls]` are unchanged: the content of its files, in their order; `None` of a self-signed certificate.
+    /// The keys of `[tls]` are unchanged: the content of its files, in their order; `None` of a self-signed certificate,
+    /// and of one that is not issued yet.
     Same(Vec<Option<tls::Read>>),
     /// Other files, or other listeners.
     New(Listeners),
@@ -90,8 +91,9 @@ pub(super) fn prepare(present: &Present) -> Result<Prepared, Refused> {
         // Last, since `uproar dev` writes the certificate that it makes.
         tls: match &present.tls.certificates {
             _ if in_section("tls.") => {
-                let tickets = present.tls.tickets.clone();
-                PreparedTls::New(tls::configure(settings, tickets)?)
+                let (tickets, challenges) = (&present.tls.tickets, &present.tls.challenges);
+                let listeners = tls::configure(settings, tickets.clone(), challenges.clone())?;
+                PreparedTls::New(listeners)
             }
             Some(certificates) => {
                 let places = 0..certificates.count();

@@ -11,39 +11,42 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// Certificates in their order of preference; the first is for clients that ask for no name, or for one that none has.
 #[derive(Debug, Clone)]
 pub(super) struct Certificates {
-    all: Vec<Arc<CertifiedKey>>,
+    // `None`: it is still to be issued, and nobody gets it.
+    all: Vec<Option<Arc<CertifiedKey>>>,
     // In lower case, `*.` in front of a domain stands for one label; the positions in `all` that have it.
     names: HashMap<String, Vec<usize>>,
 }
 
 impl Certificates {
     /// Finds them by the DNS names in each. One without names is found only as the first.
-    pub(super) fn new(all: Vec<Arc<CertifiedKey>>) -> Self {
+    pub(super) fn new(all: Vec<Option<Arc<CertifiedKey>>>) -> Self {
         let mut names: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, certified) in all.iter().enumerate() {
-            for name in certified.cert.first().map(dns_names).unwrap_or_default() {
+            let own = certified.as_ref().and_then(|one| one.cert.first());
+            for name in own.map(dns_names).unwrap_or_default() {
                 names.entry(name).or_default().push(place);
             }
         }
         Self { all, names }
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> &[Arc<CertifiedKey>] {
-        &self.all
+    /// The one at this place; `None` before it is issued.
+    pub(super) fn at(&self, place: usize) -> Option<&Arc<CertifiedKey>> {
+        self.all.get(place)?.as_ref()
     }
 
     /// The same with another certificate at this place.
     pub(super) fn with(&self, place: usize, certified: CertifiedKey) -> Self {
         let mut all = self.all.clone();
         if let Some(at) = all.get_mut(place) {
-            *at = Arc::new(certified);
+            *at = Some(Arc::new(certified));
         }
         Self::new(all)
     }
 
     /// The first with this name whose key makes a signature that the client can check; a whole name comes before a
-    /// wildcard, and any certificate before none. If no key does, the first one: the handshake fails, and says why.
+    /// wildcard, and any certificate before none. If no key does, the first one: the handshake fails, and says why. `None`: none
+    /// is issued.
     pub(super) fn choose(
         &self,
         name: Option<&str>,
@@ -57,15 +60,15 @@ impl Certificates {
             .and_then(|name| name.split_once('.'))
             .map_or(&[][..], |(_label, domain)| of(&format!("*.{domain}")));
         let named = whole.iter().chain(wildcard);
-        let named = named.filter_map(|place| self.all.get(*place));
+        let named = named.filter_map(|place| self.at(*place));
         let can_sign = |certified: &&Arc<CertifiedKey>| {
             let signer = certified.key.choose_scheme(schemes);
             signer.is_some()
         };
         named
-            .chain(&self.all)
+            .chain(self.all.iter().flatten())
             .find(can_sign)
-            .or_else(|| self.all.first())
+            .or_else(|| self.all.iter().flatten().next())
     }
 }
 
@@ -113,18 +116,18 @@ mod tests {
     #[test]
     fn each_client_gets_its_certificate() {
         let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
-        let all = vec![
+        let all = [
             made(&["main.example"], p256),
             made(&["*.chat.example", "chat.example"], p256),
             made(&["Eu.Chat.Example"], p256),
             made(&["eu.chat.example", "main.example"], &rcgen::PKCS_ED25519),
             made(&[], p256),
         ];
-        let certificates = Certificates::new(all);
+        let certificates = Certificates::new(all.iter().cloned().map(Some).collect());
         let chosen = |name, schemes: &[SignatureScheme]| {
             let chosen = certificates.choose(name, schemes).expect("there is one");
             let same = |one: &Arc<CertifiedKey>| Arc::ptr_eq(one, chosen);
-            certificates.all().iter().position(same).expect("of these")
+            all.iter().position(same).expect("of these")
         };
         let both = [ED25519, ECDSA];
         for (name, schemes, place) in [
@@ -147,11 +150,26 @@ mod tests {
         ] {
             assert_eq!(chosen(name, schemes), place, "{name:?} {schemes:?}");
         }
-        let renewed = certificates.with(2, CertifiedKey::clone(&certificates.all()[1]));
+        let renewed = certificates.with(2, CertifiedKey::clone(&all[1]));
         let chosen = renewed.choose(Some("eu.chat.example"), &[ECDSA]);
-        assert!(!Arc::ptr_eq(
-            chosen.expect("the wildcard"),
-            &certificates.all()[2]
-        ));
+        assert!(!Arc::ptr_eq(chosen.expect("the wildcard"), &all[2]));
+    }
+
+    /// Goal: before it is issued a certificate is nobody's, and afterwards it is found by its names.
+    #[test]
+    fn what_is_not_issued_is_not_chosen() {
+        let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
+        let (own, other) = (made(&["main.example"], p256), made(&["b.example"], p256));
+        let alone = Certificates::new(vec![None]);
+        for name in [None, Some("main.example")] {
+            assert!(alone.choose(name, &[ECDSA]).is_none(), "{name:?}");
+            assert!(alone.choose(name, &[]).is_none(), "{name:?}");
+        }
+        let waiting = Certificates::new(vec![None, Some(Arc::clone(&other))]);
+        let chosen = waiting.choose(Some("main.example"), &[ECDSA]);
+        assert!(Arc::ptr_eq(chosen.expect("the other"), &other));
+        let issued = waiting.with(0, CertifiedKey::clone(&own));
+        let chosen = issued.choose(Some("main.example"), &[ECDSA]);
+        assert_eq!(chosen.expect("its own").cert, own.cert);
     }
 }

@@ -43,6 +43,15 @@ NOT_LIVE = {
     "control.console": (False, UPGRADE),
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
+    "tls.acme_domains": (["chat.example.org"], UPGRADE),
+    "tls.acme_terms_agreed": (True, UPGRADE),
+    "tls.acme_directory": ("https://127.0.0.1:1/dir", UPGRADE),
+    "tls.acme_contact": (["mailto:ops@example.org"], UPGRADE),
+    "tls.acme_challenge": ("http-01", UPGRADE),
+    "tls.acme_http_listen": ("127.0.0.1:1", UPGRADE),
+    "tls.acme_root": ("/tmp/root.pem", UPGRADE),
+    "tls.acme_account_id": ("kid-1", UPGRADE),
+    "tls.acme_account_secret": ("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajV", UPGRADE),
     "cluster.name": ("main", NEVER),
     "cluster.node": ("chat-1", NEVER),
     "cluster.servers": (["nats://127.0.0.1:1"], UPGRADE),
@@ -57,6 +66,7 @@ NOT_LIVE = {
 }
 # A file with a part of them only is refused before it is compared.
 CLUSTER = {key: value for key, (value, _) in NOT_LIVE.items() if key.startswith("cluster.")}
+ACME = {key: value for key, (value, _) in NOT_LIVE.items() if key.startswith("tls.acme_")}
 # Live keys that a test of this file covers, by `covers`.
 LIVE: set[str] = set()
 # Live keys whose effect needs thousands of connections or days: unit tests have it (`set_limits`, `set_ceiling`,
@@ -172,7 +182,7 @@ def test_a_key_that_is_not_live_refuses_the_whole_file_by_name(server, key):
     value, step = NOT_LIVE[key]
     arn = room(server)
     beside = {"quotas.operations": ["ListRooms=1"], "keys": [OTHER_KEY], "messaging.origins": ["https://a.example"]}
-    with_it = CLUSTER if key in CLUSTER else {}
+    with_it = next((whole for whole in (CLUSTER, ACME) if key in whole), {})
     result, lines = server.reload({key: value, **with_it, **beside})
     assert result == "error"
     (refusal,) = [line["error"] for line in lines if line["level"] == "ERROR"]
@@ -827,8 +837,11 @@ def upgradable(settings: dict[str, object]):
         server.stop()
 
 
-# A server alone has no use for the keys of a cluster; test_cluster_upgrade.py has one of them.
-@pytest.mark.parametrize("key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE and key not in CLUSTER])
+# A server alone has no use for the keys of a cluster; test_cluster_upgrade.py has one of them. Those of ACME need an
+# authority: test_acme.py.
+@pytest.mark.parametrize(
+    "key", [key for key, (_, step) in NOT_LIVE.items() if step == UPGRADE and key not in CLUSTER | ACME]
+)
 def test_an_upgrade_does_what_a_reload_refuses(key):
     """Goal: the next step is a true one: after `uproar upgrade` the value is taken over, the viewer is still there, and
     the new process reloads."""

@@ -141,6 +141,33 @@ pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_hours(1);
 pub const CERTIFICATE_SOON_INTERVAL: Duration = Duration::from_hours(24);
 /// Names of a certificate that a warning lists; the others are counted.
 pub const CERTIFICATE_NAMES_MAX: usize = 5;
+/// Names in one certificate that the server orders: what Let's Encrypt allows.
+pub const ACME_DOMAINS_MAX: usize = 100;
+/// Longest answer of a certificate authority, in bytes: a chain of certificates is a few KiB, a directory is one.
+pub const ACME_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// From a call of a certificate authority to the end of its answer.
+pub const ACME_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the beginning of an order to the certificate. Authorities look from several places, and sign within seconds; one that
+/// takes longer is asked again.
+pub const ACME_ORDER_TIMEOUT: Duration = Duration::from_mins(5);
+/// Between the end of an order and the next one, whatever the dates of the certificate are: a clock that is wrong, or an
+/// authority that issues what has expired, must not make a stream of orders.
+pub const ACME_ORDER_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// The first wait after an attempt that did not reach the authority, doubled with each further one.
+pub const ACME_UNREACHABLE_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait after an attempt that did not reach the authority: it counts no attempts, and may be back at any time.
+pub const ACME_UNREACHABLE_WAIT_MAX: Duration = Duration::from_mins(10);
+/// The first wait after an attempt that the authority refused, doubled with each further one: Let's Encrypt takes five failed
+/// attempts an hour for a name, and this makes four.
+pub const ACME_REFUSED_WAIT: Duration = Duration::from_mins(5);
+/// The longest wait after an attempt that the authority refused.
+pub const ACME_REFUSED_WAIT_MAX: Duration = Duration::from_hours(6);
+/// The longest wait that an authority can ask for (`Retry-After`).
+pub const ACME_RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+/// Connections to the answerer of HTTP-01 at a time, and how long each may last: an authority makes a handful.
+pub const ACME_HTTP_CONNECTIONS_MAX: usize = 32;
+/// See [`ACME_HTTP_CONNECTIONS_MAX`].
+pub const ACME_HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 // ---- Tokens ----
 
