@@ -221,7 +221,7 @@ fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector>> {
 }
 
 /// An error and its causes: hyper's own text is only "client error".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut out = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -10,7 +10,7 @@ mod copies;
 mod emulator;
 pub mod fault;
 mod http;
-mod http_client;
+pub(crate) mod http_client;
 pub mod import;
 mod input;
 pub mod op;

@@ -22,6 +22,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::control::http_client::chain;
 use uproar_proto::base::limits::{
     ACME_ANSWER_BYTES_MAX, ACME_CALL_TIMEOUT, ACME_RETRY_AFTER_MAX, WATCHED_FILE_BYTES_MAX,
 };
@@ -152,15 +153,4 @@ fn roots(path: &Path) -> io::Result<rustls::RootCertStore> {
         return Err(fault(&"there is no -----BEGIN CERTIFICATE----- in it"));
     }
     Ok(roots)
-}
-
-/// An error and its causes: hyper's own text is only "client error".
-fn chain(error: &dyn StdError) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        out = format!("{out}: {cause}");
-        source = cause.source();
-    }
-    out
 }
