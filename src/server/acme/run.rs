@@ -282,7 +282,6 @@ impl<'a> Acme<'a> {
     }
 
     async fn failed(&mut self, fault: &Fault, now: Now) {
-        self.parts.figures.failed(fault.kind);
         self.failures = self.failures.saturating_add(1);
         self.reason = Some(fault.text.clone());
         let wait = wait(fault, self.failures, draw());
@@ -290,6 +289,8 @@ impl<'a> Acme<'a> {
         let (kept, failures) = (self.kept.clone(), self.failures);
         // A disk that takes nothing is what this fault may be about.
         let _unnoted = blocking(move || kept.note(failures, now.unix, wait)).await;
+        // Counted in the turn that tells `/readyz` the reason: whoever sees the count finds the reason there.
+        self.parts.figures.failed(fault.kind);
         let validity = self.certificates().and_then(|all| all.validity(PLACE).ok());
         let left = validity.map(|validity| validity.not_after().since(now.unix).as_secs() / 86_400);
         tracing::warn!(
