@@ -1,14 +1,13 @@
 //! Connections to the brokers: how they are made, and what a broker must be.
 
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{
-    Client, ConnectOptions, Event, ReconnectToServer, Server, ServerAddr, ServerInfo,
-};
+use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerInfo};
 use tokio::sync::mpsc;
 
+use super::choice::{Choice, Line};
 use super::fault::ClusterFault;
 use super::settings::ClusterSettings;
 use crate::random;
@@ -25,24 +24,6 @@ const PAYLOAD_MIN: usize = 1_000_000;
 /// Attempts in a row after which they are made more slowly: nobody is there to be missed.
 const QUICK_ATTEMPTS: usize = 30;
 const SLOW_PAUSE: Duration = Duration::from_secs(1);
-
-/// Which of a node's two connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
-    /// The published records alone: if it is cut for being slow, nothing else suffers.
-    Records,
-    /// Everything else.
-    Calls,
-}
-
-impl Line {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Records => "records",
-            Self::Calls => "calls",
-        }
-    }
-}
 
 /// Makes the options of all connections, from files that are read here, once.
 ///
@@ -116,25 +97,6 @@ fn pause(attempts: usize) -> Duration {
     }
 }
 
-/// Which broker is next after one that was lost: one of the others, for that one may stand still, which costs
-/// `CLUSTER_CONNECT_MAX` to find out. Of those the one that failed least; `None`: any, for none is known yet.
-fn next_broker(brokers: Vec<Server>, chosen: &mut Option<ServerAddr>) -> Option<ServerAddr> {
-    if brokers.iter().all(|broker| !broker.did_connect) {
-        return None;
-    }
-    let mut random = random::quick();
-    let before = chosen.take();
-    // The first connection was to any of them.
-    let lost =
-        |broker: &Server| (before.as_ref()).map_or(broker.did_connect, |lost| *lost == broker.addr);
-    let mut rank = |broker: &Server| (broker.failed_attempts, lost(broker), random.u32(..));
-    *chosen = brokers
-        .into_iter()
-        .min_by_key(|broker| rank(broker))
-        .map(|broker| broker.addr);
-    chosen.clone()
-}
-
 /// Connects to the brokers once, for a command beside the server.
 ///
 /// # Errors
@@ -143,13 +105,15 @@ fn next_broker(brokers: Vec<Server>, chosen: &mut Option<ServerAddr>) -> Option<
 pub async fn connect_once(settings: &ClusterSettings) -> Result<Client, ClusterFault> {
     let (events, _ignored) = mpsc::unbounded_channel();
     let inbox = "_INBOX".to_owned();
-    let client = connect(settings, options(settings)?, inbox, Line::Calls, events).await?;
+    let choice = Arc::default();
+    let options = options(settings)?;
+    let client = connect(settings, options, inbox, Line::Calls, &choice, events).await?;
     check(&client.server_info())?;
     Ok(client)
 }
 
-/// Connects to any of the brokers; from then on the client reconnects by itself. What happens to the connection goes to
-/// `events`.
+/// Connects to the broker of the other line, or to any; from then on the client reconnects by itself. What happens to the
+/// connection goes to `events`.
 ///
 /// # Errors
 ///
@@ -159,6 +123,7 @@ pub(super) async fn connect(
     options: ConnectOptions,
     inbox: String,
     line: Line,
+    choice: &Arc<Choice>,
     events: mpsc::UnboundedSender<(Line, Event)>,
 ) -> Result<Client, ClusterFault> {
     let callback = move |event| {
@@ -166,10 +131,9 @@ pub(super) async fn connect(
         let _ended = events.send((line, event));
         std::future::ready(())
     };
-    let chosen = Arc::new(Mutex::new(None));
-    let next = move |brokers, _| {
-        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let addr = next_broker(brokers, &mut chosen);
+    let shared = Arc::clone(choice);
+    let next = move |brokers: Vec<_>, _| {
+        let addr = shared.next(line, &brokers);
         let delay = None;
         std::future::ready(addr.map(|addr| ReconnectToServer { addr, delay }))
     };
@@ -179,10 +143,13 @@ pub(super) async fn connect(
         .reconnect_to_server_callback(next);
     let servers = settings.servers.clone();
     let connected = options.connect(servers).await;
-    connected.map_err(|error| ClusterFault::Silent {
+    let client = connected.map_err(|error| ClusterFault::Silent {
         servers: settings.servers.join(", "),
         cause: told(&error),
-    })
+    })?;
+    // If the connection's task has ended already, the client is of no use to anybody.
+    choice.began(line, &client.server_pool().await.unwrap_or_default());
+    Ok(client)
 }
 
 /// Refuses a broker that is too old or set up for something else.
@@ -241,35 +208,6 @@ mod tests {
             jetstream,
             ..ServerInfo::default()
         }
-    }
-
-    fn known(port: u16, failed_attempts: usize, did_connect: bool) -> Server {
-        let addr = format!("nats://127.0.0.1:{port}").parse();
-        Server {
-            addr: addr.expect("an address"),
-            failed_attempts,
-            did_connect,
-            is_discovered: false,
-            last_error: None,
-        }
-    }
-
-    /// Goal: whoever lost its broker tries the others first, and this one again when they have failed.
-    #[test]
-    fn a_lost_broker_is_tried_last() {
-        let mut chosen = None;
-        let mut next = |failed: [usize; 3]| {
-            let brokers = [(1, true), (2, false), (3, false)].into_iter().zip(failed);
-            let brokers =
-                brokers.map(|((port, did_connect), failed)| known(port, failed, did_connect));
-            next_broker(brokers.collect(), &mut chosen).map(|addr| addr.port())
-        };
-        let second = next([0, 0, 0]).expect("known");
-        assert_ne!(second, 1, "it was lost");
-        assert_ne!(next([0, 0, 0]), Some(second), "it was lost, too");
-        assert_eq!(next([0, 2, 1]), Some(1), "the others have failed");
-        let unknown = vec![known(1, 0, false), known(2, 0, false)];
-        assert_eq!(next_broker(unknown, &mut None), None, "any is tried first");
     }
 
     /// Goal: brokers that cannot keep the promises are refused, by name and version.

@@ -10,6 +10,7 @@ pub mod bucket;
 #[cfg(feature = "cluster")]
 mod calls;
 #[cfg(feature = "cluster")]
+mod choice;
 mod connect;
 mod fault;
 #[cfg(feature = "cluster")]

@@ -15,7 +15,8 @@ use super::node::{Incoming, Node};
 use super::skew::Skew;
 use super::standby::{self, Origin};
 use crate::cluster::calls::Calls;
-use crate::cluster::connect::{self, Line};
+use crate::cluster::choice::Line;
+use crate::cluster::connect;
 use crate::cluster::fault::ClusterFault;
 use crate::cluster::handle::{Order, Phase};
 use crate::cluster::hands::Hands;
@@ -124,6 +125,7 @@ async fn serve(
         token_uses: TokenUses::new(hands.me),
         next_state: hands.clock.instant(now.tick),
         with_brokers: now.tick,
+        apart: None,
         hands,
         event,
         pulse,
@@ -198,11 +200,12 @@ async fn connected(
     let inbox = names.inbox(me);
     let options = connect::options(settings)?;
     let (sender, events) = mpsc::unbounded_channel();
+    let choice = Arc::default();
     let mut clients = Vec::new();
     for line in [Line::Records, Line::Calls] {
         let inbox = format!("{inbox}.{}", line.name());
-        let client = connect::connect(settings, options.clone(), inbox, line, sender.clone());
-        let client = client.await?;
+        let (options, sender) = (options.clone(), sender.clone());
+        let client = connect::connect(settings, options, inbox, line, &choice, sender).await?;
         connect::check(&client.server_info())?;
         clients.push(client);
     }

@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::namesake::Namesake;
 use super::skew::Skew;
 use crate::cluster::calls::{CallFault, Calls};
-use crate::cluster::connect::Line;
+use crate::cluster::choice::Line;
 use crate::cluster::handle::{Order, RegistryFacts};
 use crate::cluster::hands::Hands;
 use crate::cluster::state::State;
@@ -89,6 +89,8 @@ pub(super) struct Node<'a> {
     pub(super) next_state: Instant,
     // When this node began with the brokers that it has.
     pub(super) with_brokers: Tick,
+    // Since when its two connections are to different ones.
+    pub(super) apart: Option<Tick>,
     // When records may have been lost while the subscription was made anew.
     pub(super) interrupted: VecDeque<Instant>,
     pub(super) halt: Halt,

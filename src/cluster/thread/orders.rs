@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_nats::Event as BrokerEvent;
 
 use super::node::Node;
-use crate::cluster::connect::{self, Line};
+use crate::cluster::choice::Line;
+use crate::cluster::connect;
 use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
-use uproar_proto::base::limits::CLUSTER_MUTE_MAX;
+use uproar_proto::base::limits::{CLUSTER_APART_MAX, CLUSTER_MUTE_MAX};
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{AppendOutcome, Input, LogsEstate, Status, Ticket};
 use uproar_proto::cluster::here::Facts;
@@ -172,6 +173,20 @@ impl Node<'_> {
         );
         self.leave(Line::Records);
         self.leave(Line::Calls);
+    }
+
+    /// Brings the published records to the broker of everything else, if they came to be of two: see `Choice`.
+    pub(super) fn keep_together(&mut self, now: Now) {
+        let [records, calls] = [&self.records_client, self.calls.client()];
+        let are_apart = self.state.connected == 2
+            && records.server_info().server_name != calls.server_info().server_name;
+        let since = *self.apart.get_or_insert(now.tick);
+        if !are_apart || self.halt.is_halted() {
+            self.apart = None;
+        } else if now.tick.since(since) >= CLUSTER_APART_MAX {
+            self.apart = None;
+            self.leave(Line::Records);
+        }
     }
 
     /// Connects to another broker.

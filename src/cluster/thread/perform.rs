@@ -38,6 +38,7 @@ impl Node<'_> {
             }
             self.publish_state(now);
             self.leave_mute_brokers(now);
+            self.keep_together(now);
         }
         if self.engine.due().is_some_and(|due| due <= now.tick) {
             any = true;

@@ -98,11 +98,10 @@ def packets_lost(cluster) -> str:
 
 CUTS = {
     "a node cut off from all brokers": node_alone,
-}
-# By hand. Of the first: a node's two connections may come to be on the two sides of the cut, and then its viewers wait for
-# 16 s in some rooms (5 of 12 trials).
-MORE_CUTS = {
     "the leading broker cut off from the others": leading_broker_alone,
+}
+# By hand.
+MORE_CUTS = {
     "a node whose packets do not leave": nothing_leaves,
     "a node cut off from its broker alone, its own viewers too": node_from_its_broker,
     "a node and the leading broker cut off from the rest": site_alone,

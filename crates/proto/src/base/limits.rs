@@ -904,6 +904,9 @@ pub const CLUSTER_STATE_INTERVAL: Duration = Duration::from_millis(250);
 /// A node goes to other brokers when no probe has come back through those that it has for this long: they may be without
 /// a majority that the others have. An election delays some slots' probes and not those of all.
 pub const CLUSTER_MUTE_MAX: Duration = Duration::from_secs(4);
+/// A node whose two connections are to different brokers for this long brings them together: what a connection needs that
+/// follows the other one, `CLUSTER_CONNECT_MAX` at most.
+pub const CLUSTER_APART_MAX: Duration = Duration::from_secs(2);
 /// A node is not ready when no probe has come back through the home and the log for this long: five probes.
 pub const CLUSTER_PROBE_MAX: Duration = Duration::from_secs(5);
 /// The least time that `cluster.isolated_cut_seconds` takes: an election of brokers, after which nobody has to be cut,
