@@ -56,6 +56,8 @@ pub(super) struct Reader {
     end: Option<(Sequence, Tick)>,
     // The `Takeover` by which the log was last found to have gone back.
     back_at: Sequence,
+    // The newest record that was read when the log was last found to have gone back: what was lost up to it is counted.
+    told: Sequence,
     // Where the log ended when it was found to have gone back, until its end is read again.
     went_back_to: Option<Sequence>,
 }
@@ -83,6 +85,7 @@ impl Reader {
             tries: 0,
             end: None,
             back_at: Sequence::default(),
+            told: Sequence::default(),
             went_back_to: None,
         }
     }
@@ -136,6 +139,13 @@ impl Reader {
         self.hold(sequence, record, bytes);
         self.expect(sequence, now);
         Arrival::Later
+    }
+
+    /// Whether records that nobody can read any more were between what was read and this one, which seems to follow it: its
+    /// writer had read some that the log does not have, and whose loss was not counted here.
+    pub(super) fn lacks(&self, record: &Record) -> bool {
+        matches!(record.content, Content::Takeover { known, .. }
+            if record.previous == self.read && known > self.read.max(self.told))
     }
 
     /// Learns that a record exists.
@@ -266,6 +276,7 @@ impl Reader {
             if now.since(since) >= CLUSTER_WENT_BACK {
                 *self = Self {
                     back_at: self.back_at,
+                    told: self.told.max(self.read),
                     went_back_to: Some(last),
                     ..Self::new(now)
                 };

@@ -177,7 +177,7 @@ impl Engine {
             }
             match Record::decode(&payload) {
                 Ok(record) => {
-                    if record.previous != read && read != Sequence::default() {
+                    if record.previous != read {
                         self.hole(slot, sequence, SkipCause::Aged);
                     }
                     self.apply(slot, sequence, record);
@@ -239,6 +239,9 @@ impl Engine {
 
     /// A record counts: it is the next one of its log.
     pub(super) fn apply(&mut self, slot: HashSlot, sequence: Sequence, record: Record) {
+        if self.slots[slot].reader.lacks(&record) {
+            self.hole(slot, sequence, SkipCause::WentBack);
+        }
         let state = &mut self.slots[slot];
         state.reader.advance(sequence, self.now.tick);
         state.sent = state.sent.max(record.sent);
@@ -381,7 +384,8 @@ impl Engine {
             upto,
             cause,
         });
-        for kept in self.slots[slot].kept.drain_sent() {
+        // A probe is asked again, since it may be there twice: a log that was lost does not make brokers mute.
+        for kept in self.slots[slot].kept.drain_sent(Option::is_some) {
             self.told(kept, Outcome::Unknown);
         }
         self.slots[slot].archived = Sequence::default();

@@ -1,12 +1,15 @@
 //! What is lost with a log, and what is not; who lives, as its log shows.
 
+use bytes::Bytes;
+
 use super::single::{ME, OTHER, Single, batch, entry, here, takeover};
 use crate::base::clock::UnixTime;
 use crate::base::limits::CLUSTER_HERE;
-use crate::cluster::engine::{AppendOutcome, FetchFrom, Input, Output};
+use crate::cluster::engine::{AppendOutcome, FetchFrom, Input, Outcome, Output};
 use crate::cluster::here::Here;
+use crate::cluster::message::{AskKind, Message, MessageContent};
 use crate::cluster::record::{Content, Record};
-use crate::cluster::{Epoch, HashSlot, Sequence};
+use crate::cluster::{Epoch, HashSlot, Number, Sequence};
 
 /// Goal: times do not go back where a log has nothing any more, by age or because brokers lost it: a node that never read
 /// it goes on behind the newest time that any node has told. Method: a node that has just begun, whose clock is behind.
@@ -83,6 +86,109 @@ fn a_log_that_began_anew_is_read_from_its_begin() {
     }
     assert_eq!(delivered, [118, 119]);
     assert_eq!(single.home(), Some((OTHER, Epoch(91))));
+}
+
+/// Goal: what a log lost before this node had read it is counted, also where the next record follows the newest one that was
+/// read here. Method: a log that is found empty or shorter, filled anew and emptied again without a word to this node; its
+/// next home tells how far it had read. The part whose loss was counted before is not counted again.
+#[test]
+fn a_loss_between_two_losses_is_counted() {
+    let skipped = |single: &mut Single| {
+        let skips = single.take().into_iter().filter_map(|output| match output {
+            Output::Skipped { after, upto, .. } => Some((after.0, upto.0)),
+            _ => None,
+        });
+        skips.collect::<Vec<_>>()
+    };
+    let anew = |known| {
+        let mut record = Record::decode(&takeover(OTHER, 0)).expect("ours");
+        if let Content::Takeover { known: told, .. } = &mut record.content {
+            *told = Sequence(known);
+        }
+        record
+    };
+    for (known, lost) in [(36, vec![]), (119, vec![(0, 150)])] {
+        let mut single = Single::new(&[(36, takeover(OTHER, 3))], &[OTHER]);
+        single.input(Input::Interrupted);
+        let mut counted = Vec::new();
+        for _ in 0..200 {
+            single.pass(100);
+            for output in single.take() {
+                match output {
+                    Output::Fetch { from, .. } => single.fetched(from, &[]),
+                    Output::Skipped { after, upto, .. } => counted.push((after.0, upto.0)),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(counted, [(36, 0)], "it was emptied");
+        single.record(150, anew(known).encode());
+        assert_eq!(skipped(&mut single), lost, "known: {known}");
+        assert_eq!(single.home(), Some((OTHER, Epoch(150))));
+    }
+    let mut single = Single::new(&[(36, takeover(OTHER, 3))], &[OTHER]);
+    let shorter = Record {
+        previous: Sequence(36),
+        ..anew(39)
+    };
+    single.record(37, shorter.encode());
+    assert_eq!(skipped(&mut single), [(36, 37)], "it ended at 39");
+}
+
+/// Goal: a node whose brokers answer does not take them for mute because a log was emptied: its probe is asked again, and comes
+/// back by the next home's record. Requests of others are not, for they may have been in what was lost.
+#[test]
+fn a_probe_outlives_its_log() {
+    let log = [(9, takeover(OTHER, 3))];
+    let mut single = Single::new(&log, &[OTHER]);
+    let mut is_asked = false;
+    while !is_asked {
+        single.pass(100);
+        for output in single.take() {
+            match output {
+                Output::Fetch { from, .. } => single.fetched(from, &log),
+                Output::Send { payload, .. } => is_asked |= probe_in(&single, payload).is_some(),
+                _ => {}
+            }
+        }
+    }
+    single.ask(1);
+    single.take();
+    assert_eq!(single.engine.status().probe, None);
+    let log = [(150, takeover(OTHER, 0))];
+    single.record(150, takeover(OTHER, 0));
+    let from = single.take_fetch();
+    single.fetched(from, &log);
+    let (mut told, mut again) = (Vec::new(), None);
+    for output in single.take() {
+        match output {
+            Output::Told { ticket, outcome } => told.push((ticket.0, outcome)),
+            Output::Send { payload, .. } => again = again.or(probe_in(&single, payload)),
+            _ => {}
+        }
+    }
+    assert_eq!(told, [(1, Outcome::Unknown)]);
+    let mut entry = entry(ME, again.expect("asked again").0);
+    entry.frame = Bytes::new();
+    single.record(151, batch(OTHER, 150, 150, vec![entry]));
+    assert!(single.engine.status().probe.is_some(), "it came back");
+}
+
+/// The number of the probe among these requests to the hash slot.
+fn probe_in(single: &Single, message: Bytes) -> Option<Number> {
+    let message = Message::decode(&message).expect("ours").content;
+    let (first, requests) = match message {
+        MessageContent::Requests {
+            slot,
+            first,
+            requests,
+            ..
+        } if slot == single.slot => (first, requests),
+        _ => return None,
+    };
+    let mut kinds = requests.iter().map(|ask| ask.as_ref().map(|ask| ask.kind));
+    let at = kinds.position(|kind| kind == Some(AskKind::Probe))?;
+    Some(Number(first.0 + u64::try_from(at).expect("few")))
 }
 
 /// Goal: a home lives as long as it appends, whatever becomes of its other signs of life: nodes that do not hear each other do
