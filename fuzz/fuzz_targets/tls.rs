@@ -27,7 +27,7 @@ fn configs() -> &'static Configs {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).expect("a root");
         let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("versions")

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use ring::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305};
-use ring::hkdf::{HKDF_SHA256, HKDF_SHA384, KeyType, Prk};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Algorithm, CHACHA20_POLY1305};
+use aws_lc_rs::hkdf::{HKDF_SHA256, HKDF_SHA384, KeyType, Prk};
 use rustls::{CipherSuite, KeyLog, ServerConfig};
 use zeroize::Zeroizing;
 
@@ -47,7 +47,7 @@ impl Suite {
         }
     }
 
-    fn hash(self) -> (ring::hkdf::Algorithm, usize) {
+    fn hash(self) -> (aws_lc_rs::hkdf::Algorithm, usize) {
         match self {
             Self::Aes128Gcm | Self::ChaCha20Poly1305 => (HKDF_SHA256, 32),
             Self::Aes256Gcm => (HKDF_SHA384, 48),

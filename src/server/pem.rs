@@ -171,7 +171,7 @@ mod tests {
             certificate: dir.join("cert.pem"),
             key: dir.join("key.pem"),
         };
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         for (text, secret, blamed, words) in cases {
             fs::write(&files.certificate, text).expect("written");
             fs::write(&files.key, secret).expect("written");

@@ -60,7 +60,7 @@ impl Pair {
         versions: &[&'static SupportedProtocolVersion],
         adjust: impl FnOnce(&mut CryptoProvider),
     ) -> Self {
-        let mut provider = rustls::crypto::ring::default_provider();
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         adjust(&mut provider);
         let provider = Arc::new(provider);
         let Identity(certificate, key) = &*IDENTITY;

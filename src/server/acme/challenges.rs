@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_challenge_is_shown_as_long_as_its_order_runs() {
         let challenges = Arc::new(Challenges::default());
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let showing = challenges.show();
         let digest = [7; 32];
         showing

@@ -73,7 +73,7 @@ async fn run(
     showing: &Showing,
     caller: &Caller,
 ) -> Result<Issued, Fault> {
-    let provider = rustls::crypto::ring::default_provider();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
     let mut order = begin(settings, kept, caller).await?;
     prove(&mut order, settings, showing, &provider).await?;
     let patience = RetryPolicy::new()
@@ -275,7 +275,7 @@ mod tests {
     /// Goal: a certificate for other names, or for another key, is not used.
     #[test]
     fn what_is_issued_is_judged() {
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let domains = ["a.example", "b.example"].map(str::to_owned);
         let made = |names: &[String]| rcgen::generate_simple_self_signed(names).expect("made");
         let good = made(&domains);

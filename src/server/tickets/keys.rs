@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::{TICKET_KEY_PERIOD, TICKET_SESSION_BYTES_MAX};
 use uproar_proto::tagged::{Fault, Fields, Tagged};

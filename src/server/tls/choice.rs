@@ -105,7 +105,7 @@ mod tests {
         let params = CertificateParams::new(names).expect("valid names");
         let certificate = params.self_signed(&key).expect("signed");
         let der = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let provider = rustls::crypto::ring::default_provider();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let certified =
             CertifiedKey::from_der(vec![certificate.der().clone()], der.into(), &provider);
         Arc::new(certified.expect("a pair"))

@@ -10,7 +10,7 @@ use rustls::client::{
     ClientConfig, ClientConnection, ClientSessionStore, Resumption, Tls12ClientSessionValue,
     Tls13ClientSessionValue,
 };
-use rustls::crypto::ring::{self, cipher_suite};
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
 use rustls::{CipherSuite, DigitallySignedStruct, Error, NamedGroup, SignatureScheme};
@@ -54,7 +54,7 @@ impl TlsClient {
     /// Nobody checks certificates and signatures: the server makes a signature all the same, and
     /// the tool's processor is not to be the bound.
     pub(crate) fn new(resume: bool) -> Self {
-        let mut provider = ring::default_provider();
+        let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites = vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,
             cipher_suite::TLS13_AES_256_GCM_SHA384,

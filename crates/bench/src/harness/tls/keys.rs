@@ -1,8 +1,8 @@
-//! Records of TLS 1.3 (RFC 8446 §5), sealed and opened by ring, as the server under test does it.
+//! Records of TLS 1.3 (RFC 8446 §5), sealed and opened by aws-lc-rs, as the server under test does it.
 
 use std::io;
 
-use ring::aead::{
+use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 use rustls::{CipherSuite, ConnectionTrafficSecrets};
