@@ -53,6 +53,7 @@ mod log_lines;
 mod outbound;
 mod outbox;
 mod rooms;
+mod sealing;
 mod settle;
 mod stage;
 mod survey;

@@ -7,7 +7,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, KeyLog, RootCertStore, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, ClientConnection, KeyLog, NamedGroup, RootCertStore,
+    SupportedProtocolVersion,
 };
 use std::sync::{LazyLock, Mutex};
 
@@ -58,14 +59,14 @@ impl Pair {
 
     fn new(
         versions: &[&'static SupportedProtocolVersion],
-        adjust: impl FnOnce(&mut CryptoProvider),
+        adjust_client: impl FnOnce(&mut CryptoProvider),
     ) -> Self {
-        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        adjust(&mut provider);
-        let provider = Arc::new(provider);
+        let usual = rustls::crypto::aws_lc_rs::default_provider();
+        let mut provider = usual.clone();
+        adjust_client(&mut provider);
         let Identity(certificate, key) = &*IDENTITY;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone()));
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut server = ServerConfig::builder_with_provider(Arc::new(usual))
             .with_safe_default_protocol_versions()
             .expect("the provider has one at least")
             .with_no_client_auth()
@@ -74,7 +75,7 @@ impl Pair {
         tell_secrets(&mut server);
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).expect("a valid certificate");
-        let mut client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .expect("the provider has them")
             .with_root_certificates(roots)
@@ -167,6 +168,38 @@ fn data_may_come_with_the_finished_message() {
         pair.client.writer().write_all(b"GET /").expect("buffered");
         assert_eq!(pair.exchange(chunk), b"GET /");
         assert!(matches!(pair.server.state, State::Records(_)));
+    }
+}
+
+/// Goal: who offers an exchange of keys that withstands quantum computers gets it, also where it sends shares of others
+/// beside it; who knows only older ones, and who must be asked for another share, is served. Method: clients that know
+/// these groups and send a share of the first.
+#[test]
+fn the_key_exchange_is_the_strongest_of_both() {
+    use NamedGroup::{X25519, X25519MLKEM768, secp256r1, secp384r1};
+    for (offered, agreed) in [
+        (&[X25519MLKEM768, X25519, secp256r1][..], X25519MLKEM768),
+        (&[X25519MLKEM768], X25519MLKEM768),
+        // Its share is good enough: it is not asked for another one.
+        (&[X25519, X25519MLKEM768], X25519),
+        (&[X25519, secp256r1], X25519),
+        (&[secp256r1], secp256r1),
+        (&[secp384r1], secp384r1),
+    ] {
+        for chunk in [7, 1 << 20] {
+            let mut pair = Pair::new(&[&TLS13], |provider| {
+                let all = std::mem::take(&mut provider.kx_groups);
+                let named = |name: &NamedGroup| all.iter().find(|group| group.name() == *name);
+                provider.kx_groups = offered
+                    .iter()
+                    .map(|name| *named(name).expect("known"))
+                    .collect();
+            });
+            pair.client.writer().write_all(b"hello").expect("buffered");
+            assert_eq!(pair.exchange(chunk), b"hello");
+            let group = pair.client.negotiated_key_exchange_group();
+            assert_eq!(group.expect("it has shaken hands").name(), agreed);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::env::Env;
+use super::sealing::Sealing;
 use crate::net::io::{Io, SendBuffer};
 use crate::net::tls::TlsError;
 use crate::shard::close_reason::CloseReason;
@@ -41,6 +42,8 @@ pub(super) struct Outbound<W: Io> {
     // How many more continuations this turn serves; at most `RESUMES_PER_TURN_MAX`, zero between
     // turns.
     continuations_left: usize,
+    // Bytes that this turn still seals.
+    sealing: Sealing,
     /// No send begins: the shard is frozen, or about to be. What is due becomes a continuation.
     pub(super) is_parked: bool,
     // Plaintext that is being sealed; empty between calls, kept for its capacity.
@@ -90,6 +93,7 @@ impl<W: Io> Outbound<W> {
             io,
             continuations: VecDeque::new(),
             continuations_left: RESUMES_PER_TURN_MAX,
+            sealing: Sealing::default(),
             is_parked: false,
             plain: Vec::new(),
             sealed: Vec::new(),
@@ -98,6 +102,7 @@ impl<W: Io> Outbound<W> {
 
     /// Begins a turn: it has a whole budget of continuations.
     pub(super) fn begin(&mut self) {
+        self.sealing = Sealing::default();
         self.continuations_left = if self.is_parked {
             0
         } else {
@@ -220,6 +225,7 @@ impl<W: Io> Outbound<W> {
         let mut sealed = self.sealed.pop().unwrap_or_default();
         sealed.clear();
         let filled = tls.seal_from(&mut self.plain, &mut sealed, fill)?;
+        self.sealing.sealed(sealed.len());
         Ok((SendBuffer::owned(sealed), filled))
     }
 
@@ -331,12 +337,24 @@ impl<W: Io> Outbound<W> {
         slot: ConnectionSlot<W>,
         connection: &mut Connection<W::FixedFile>,
     ) -> bool {
-        if let Some(left) = self.continuations_left.checked_sub(1) {
+        if (connection.tls.is_none() || !self.is_sealed_up())
+            && let Some(left) = self.continuations_left.checked_sub(1)
+        {
             self.continuations_left = left;
             return true;
         }
         self.queue_more(slot, connection);
         false
+    }
+
+    /// Whether this turn has sealed what it may.
+    pub(super) fn is_sealed_up(&self) -> bool {
+        self.sealing.is_over()
+    }
+
+    /// Keeps half of the bytes that a turn seals for the walks, whatever continuations took.
+    pub(super) fn keep_for_walks(&mut self) {
+        self.sealing.keep_for_walks();
     }
 
     /// Takes the rest of this turn's budget of continuations.

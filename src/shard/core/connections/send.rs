@@ -59,6 +59,9 @@ impl<W: Io> Connections<W> {
     /// Serves the queue of continuations: with the rest of the turn's budget, and `more` on top.
     fn continue_sends(&mut self, more: usize, rooms: &mut Rooms, env: &mut Env<W::Socket>) {
         for _ in 0..self.outbound.take_budget() + more {
+            if self.outbound.is_sealed_up() {
+                return;
+            }
             let Some(Continuation { slot, rest }) = self.outbound.next_continuation() else {
                 return;
             };
@@ -92,8 +95,11 @@ impl<W: Io> Connections<W> {
         env: &mut Env<W::Socket>,
     ) -> bool {
         self.continue_sends(0, rooms, env);
+        self.outbound.keep_for_walks();
         let mut sends_left = SENDS_PER_TURN_MAX;
-        while let Some((room_slot, slice)) = rooms.next_slice(sends_left) {
+        while !self.outbound.is_sealed_up()
+            && let Some((room_slot, slice)) = rooms.next_slice(sends_left)
+        {
             let (served, last) = self.serve_slice(room_slot, slice, rooms, env);
             sends_left -= served;
             if let Some(spread) = rooms.end_slice(room_slot) {
@@ -115,7 +121,7 @@ impl<W: Io> Connections<W> {
         env: &mut Env<W::Socket>,
     ) -> (usize, Option<ConnectionSlot<W>>) {
         let (mut served, mut last) = (0, None);
-        while served < slice {
+        while served < slice && !self.outbound.is_sealed_up() {
             let Some(shard_room) = rooms.get_mut(room_slot) else {
                 break;
             };
