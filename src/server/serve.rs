@@ -189,9 +189,9 @@ impl Serving {
         let (stop, stopped) = oneshot::channel();
         let orders = follow_orders((signals, calls), &data_dir, subjects, stop);
         let running = (orders, stopped, opening);
-        plane
-            .run(listener, (receivers, is_opened), running, clock)
-            .await
+        let run = plane.run(listener, (receivers, is_opened), running, clock);
+        // It is 16 KiB.
+        Box::pin(run).await
     }
 
     /// What changes hands when this process serves instead of another one.
