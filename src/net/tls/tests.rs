@@ -188,7 +188,7 @@ fn the_key_exchange_is_the_strongest_of_both() {
     ] {
         for chunk in [7, 1 << 20] {
             let mut pair = Pair::new(&[&TLS13], |provider| {
-                let all = std::mem::take(&mut provider.kx_groups);
+                let all = mem::take(&mut provider.kx_groups);
                 let named = |name: &NamedGroup| all.iter().find(|group| group.name() == *name);
                 provider.kx_groups = offered
                     .iter()
