@@ -188,6 +188,7 @@ fn post(deflated: bool) -> Call {
         content_chars_max: 500,
         messages_per_second: 100,
         archive: ArchiveTargets::default(),
+        extension: None,
         review: None,
     });
     room.set_deflated(deflated);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Cluster, Control, Delivery, Drain, Forwarded, IoChoice, Log, Logging, Messaging, Profile,
-    Quotas, Raw, Review, Server, SlowClient, Tls, Tokens,
+    Cluster, Control, Delivery, Drain, Extensions, Forwarded, IoChoice, Log, Logging, Messaging,
+    Profile, Quotas, Raw, Review, Server, SlowClient, Tls, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
@@ -83,6 +83,9 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         review: Review::default(),
         tokens: Tokens {
             life_minutes: TOKEN_LIFE.as_secs() / 60,
+        },
+        extensions: Extensions {
+            enabled: profile == Profile::Open || matches!(mode, Mode::Dev { .. }),
         },
         drain: Drain::default(),
         logging: Logging::default(),

@@ -21,6 +21,7 @@ pub(super) struct Raw {
     pub(super) delivery: Delivery,
     pub(super) review: Review,
     pub(super) tokens: Tokens,
+    pub(super) extensions: Extensions,
     pub(super) drain: Drain,
     pub(super) logging: Logging,
     pub(super) log: Log,
@@ -264,6 +265,12 @@ impl Default for Review {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tokens {
     pub(super) life_minutes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Extensions {
+    pub(super) enabled: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

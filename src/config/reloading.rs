@@ -70,6 +70,7 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("review.lambda_secret_access_key", Live),
     ("review.lambda_session_token", Live),
     ("tokens.life_minutes", Live),
+    ("extensions.enabled", Upgrade),
     ("drain.notice_s", Live),
     ("drain.over_s", Live),
     ("logging.directory", Upgrade),

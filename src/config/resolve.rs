@@ -70,6 +70,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         io: server.io,
         api_rates: rates(&raw.quotas, &check)?,
         token_life,
+        extensions: raw.extensions.enabled,
         drain: DrainSettings {
             notice: drain_time("drain.notice_s", raw.drain.notice_s, &check)?,
             over: drain_time("drain.over_s", raw.drain.over_s, &check)?,

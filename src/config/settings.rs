@@ -72,6 +72,8 @@ pub struct Settings {
     pub api_rates: Rates,
     /// How long a token may be used to connect.
     pub token_life: Duration,
+    /// Whether rooms may have what IVS Chat has not, by their tags.
+    pub extensions: bool,
     /// `Origin` values that may connect; empty: any.
     pub origins: Vec<String>,
     /// Whether viewers may get compressed messages (permessage-deflate).

@@ -8,6 +8,7 @@ mod logging;
 mod messages;
 pub(super) mod request;
 mod resource;
+mod room_stats;
 pub mod rooms;
 mod server;
 mod tags;
@@ -99,5 +100,8 @@ async fn dispatch(
         O::CancelDrain => server::plain(control, call, "cancel_drain").await,
         O::ReloadServer => server::plain(control, call, "reload").await,
         O::UpgradeServer => server::upgrade(control, call).await,
+        // Orders of the admin socket come without a path.
+        extension if !control.offers(extension) => Err(Fault::UnknownOperation),
+        O::GetRoomStats => room_stats::get(control, call).await,
     }
 }

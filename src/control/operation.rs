@@ -16,6 +16,17 @@ pub(super) enum ResourceLocation {
     Path,
 }
 
+/// Whose an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// The managed service's.
+    Ivs,
+    /// About this server, for its operator: the managed service has nothing like it.
+    Operator,
+    /// Of rooms, beyond the managed service's: `extensions.enabled` switches them on. Last in the table.
+    Extension,
+}
+
 /// Prefix of the operations that the managed service does not have.
 const OWN_PATH: &str = "/uproar/v1/";
 
@@ -101,6 +112,7 @@ operations! {
     CancelDrain                POST   "/uproar/v1/CancelDrain"        Nowhere,                 5
     ReloadServer               POST   "/uproar/v1/ReloadServer"       Nowhere,                 5
     UpgradeServer              POST   "/uproar/v1/UpgradeServer"      Nowhere,                 5
+    GetRoomStats               POST   "/uproar/v1/GetRoomStats"       Member("roomIdentifier"), 100
 }
 
 impl Operation {
@@ -129,9 +141,21 @@ impl Operation {
         self.resource_location() != ResourceLocation::Path
     }
 
-    /// Whether it is about this server, for its operator: the managed service has nothing like it.
-    pub fn is_operators(self) -> bool {
-        Self::is_own_path(self.route().1)
+    /// Whose it is.
+    pub fn family(self) -> Family {
+        if self.index() >= Self::GetRoomStats.index() {
+            Family::Extension
+        } else if self.route().1.starts_with(OWN_PATH) {
+            Family::Operator
+        } else {
+            Family::Ivs
+        }
+    }
+
+    /// One at this path, whatever its method.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|operation| operation.route().1 == path)
     }
 
     /// Whether it changes what the whole server does, so that the log names who has asked.

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::op::request::{Answer, Request};
 use super::op::tokens::Wanted;
 use super::op::{self, rooms};
-use super::operation::Operation;
+use super::operation::{Family, Operation};
 use super::record::{Record, RoomRecord};
 use super::state::Control;
 use crate::random;
@@ -150,6 +150,15 @@ impl Control {
     /// Whether there is the operator's page, with its API.
     pub fn has_console(&self) -> bool {
         self.settings.orders.is_some()
+    }
+
+    /// Whether this server has the operation.
+    pub(super) fn offers(&self, operation: Operation) -> bool {
+        match operation.family() {
+            Family::Ivs => true,
+            Family::Operator => self.has_console(),
+            Family::Extension => self.registry.has_extensions(),
+        }
     }
 
     /// Time since the process's start, in milliseconds.

@@ -1,12 +1,16 @@
 //! Rooms and logging configurations as the control plane stores them.
 
+mod extension;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
+pub use extension::{ExtensionRecord, Override};
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::room::RoomSettings;
@@ -97,6 +101,9 @@ pub struct RoomRecord {
     pub handler: Option<Handler>,
     /// `loggingConfigurationIdentifiers`, as ARNs; absent if never set.
     pub logging: Option<Vec<String>>,
+    /// What it has beyond IVS Chat, beside its tags.
+    #[serde(default, skip_serializing_if = "ExtensionRecord::is_new")]
+    pub extension: ExtensionRecord,
 }
 
 impl RoomRecord {
@@ -108,6 +115,7 @@ impl RoomRecord {
             message_length: u32::try_from(CONTENT_CHARS_MAX).expect("500"),
             handler: None,
             logging: None,
+            extension: ExtensionRecord::default(),
         }
     }
 
@@ -124,13 +132,15 @@ impl RoomRecord {
             .filter(|handler| !handler.uri.is_empty())
     }
 
-    /// The settings its shard needs.
-    pub fn settings(&self) -> RoomSettings {
+    /// The settings its shard needs; `extensions`: whether tags of ours mean something.
+    pub fn settings(&self, extensions: bool) -> RoomSettings {
+        let extension = self.in_force().filter(|_| extensions);
         RoomSettings {
             content_chars_max: u16::try_from(self.message_length).unwrap_or(u16::MAX),
             messages_per_second: self.message_rate,
             review: self.reviewer().map(Handler::fallback),
             archive: self.logging_ids().collect(),
+            extension: extension.map(Arc::new),
         }
     }
 }

@@ -17,7 +17,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 pub use facts::{CopyMark, Facts, copied_cluster};
@@ -49,6 +49,8 @@ pub struct Registry {
     // Logging configurations that rooms are being attached to, with the number of those rooms;
     // never zero.
     attaching: RefCell<HashMap<LoggingId, usize>>,
+    // Whether tags of ours mean something.
+    extensions: Cell<bool>,
 }
 
 /// Whose the records are.
@@ -158,6 +160,7 @@ impl Registry {
             rooms,
             logging,
             attaching: RefCell::default(),
+            extensions: Cell::new(false),
         })
     }
 
@@ -201,7 +204,18 @@ impl Registry {
             rooms: RecordCache::load(rooms)?,
             logging: RecordCache::load(logging)?,
             attaching: RefCell::default(),
+            extensions: Cell::new(false),
         })
+    }
+
+    /// Sets whether tags of ours mean something; call it before the shards get their rooms.
+    pub fn set_extensions(&self, extensions: bool) {
+        self.extensions.set(extensions);
+    }
+
+    /// Whether tags of ours mean something.
+    pub fn has_extensions(&self) -> bool {
+        self.extensions.get()
     }
 
     fn replica(&self) -> Option<&Replica> {

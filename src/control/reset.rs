@@ -82,7 +82,10 @@ impl Control {
         let room = self.renew(id, name).await?;
         self.cut_room(id).await?;
         if let Some(room) = room {
-            let put = self.gateway.put_room(id, room.settings()).await;
+            let put = self
+                .gateway
+                .put_room(id, self.registry.settings_of(&room))
+                .await;
             put.map_err(|_refused| Fault::Late)?;
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::archive::Archive;
 use super::arn::Account;
 use super::emulator::Emulator;
 use super::fault::Fault;
-use super::operation::Operation;
+use super::operation::{Family, Operation};
 use super::phase::PhaseSetter;
 use super::registry::{Registry, Standing};
 use super::server_order::ServerOrders;
@@ -177,7 +177,7 @@ impl Control {
     pub(super) async fn charge(&self, operation: Operation) -> Result<(), Fault> {
         let now = self.clock.now().tick;
         // What is asked of one server is no matter of the account's budgets.
-        let of_account = !operation.is_operators();
+        let of_account = operation.family() != Family::Operator;
         let Some(cluster) = self.settings.cluster.as_ref().filter(|_| of_account) else {
             return self.throttle.take(operation, now);
         };

@@ -41,6 +41,7 @@ pub(super) fn load(
         }
         keys::open_or_create(data_dir, now)?;
         let registry = Registry::load(store).map_err(StartError::Load)?;
+        registry.set_extensions(settings.extensions);
         return Ok((registry, None));
     };
     keys::open_or_make(data_dir, now)?;
@@ -56,6 +57,7 @@ pub(super) fn load(
         data_dir: data_dir.clone(),
         cause,
     })?;
+    registry.set_extensions(settings.extensions);
     Ok((registry, Some(end)))
 }
 

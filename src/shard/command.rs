@@ -274,6 +274,25 @@ impl Refused {
 /// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
+/// Answers the control thread once the last of those who share it has dropped it: when each shard has done its part.
+#[derive(Debug)]
+pub struct WhenAll(Option<Answer<()>>);
+
+impl WhenAll {
+    /// Shares an answer.
+    pub fn new(answer: Answer<()>) -> Arc<Self> {
+        Arc::new(Self(Some(answer)))
+    }
+}
+
+impl Drop for WhenAll {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            let _caller_gone = answer.send(Ok(()));
+        }
+    }
+}
+
 /// A client's request to a room at home on another shard. The sender refuses it if the mailbox is
 /// full.
 #[derive(Debug)]
@@ -304,7 +323,7 @@ pub enum Command<S> {
     /// From the control thread: the room exists, with these settings.
     PutRoom(RoomId, RoomSettings, Answer<()>),
     /// From the home shard: changed settings.
-    SettingsChanged(RoomId, RoomSettings),
+    SettingsChanged(RoomId, RoomSettings, Arc<WhenAll>),
     /// From the control thread: the room is gone.
     DeleteRoom(RoomId, Answer<()>),
     /// From the home shard: the room is gone.

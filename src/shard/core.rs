@@ -212,8 +212,8 @@ impl<W: Io> Core<W> {
     pub fn load(&mut self, rooms: Vec<(RoomId, RoomSettings)>) {
         self.rooms.reserve(rooms.len());
         for (room, settings) in rooms {
-            let flushed = self.rooms.put(room, settings, &mut self.env);
-            debug_assert!(flushed.is_none(), "each room is loaded once");
+            let flushed = self.rooms.load(room, settings, &mut self.env);
+            debug_assert!(flushed, "each room is loaded once");
         }
     }
 

@@ -150,7 +150,7 @@ impl HomeRoom {
     /// Makes a home without members; `is_clustered`: a cluster orders it.
     pub(super) fn new(settings: RoomSettings, shard_count: usize, is_clustered: bool) -> Self {
         let mut home = Self {
-            room: Room::new(settings),
+            room: Room::new(settings.clone()),
             members: vec![0; shard_count],
             deflated: 0,
             evictions: Vec::new(),
@@ -166,8 +166,9 @@ impl HomeRoom {
 
     /// Changes the settings, for messages from now on.
     pub(super) fn set_settings(&mut self, settings: RoomSettings) {
+        let is_reviewed = settings.review.is_some();
         self.room.set_settings(settings);
-        if settings.review.is_some() {
+        if is_reviewed {
             self.pending_queue();
         } else {
             self.end_reviews();

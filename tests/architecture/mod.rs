@@ -19,6 +19,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
             &["scan", "framing", "proxy", "sigv4", "tagged", "token"],
             &["ws"],
             &["chat", "http"],
+            &["extension"],
             &["session", "room", "cluster"],
         ],
     ),

@@ -6,7 +6,8 @@
 //!
 //! | rank | modules | subject |
 //! |---|---|---|
-//! | 4 | [`session`], [`room`], [`cluster`] | state machines: one connection's protocol, one room's order and log, many nodes as one |
+//! | 5 | [`session`], [`room`], [`cluster`] | state machines: one connection's protocol, one room's order and log, many nodes as one |
+//! | 4 | [`extension`] | what rooms have beyond IVS Chat: settings, state, commands |
 //! | 3 | [`chat`], [`http`] | IVS Chat's JSON messages; heads of requests and upgrades |
 //! | 2 | [`ws`] | RFC 6455 and RFC 7692: frames, compression, its negotiation |
 //! | 1 | [`framing`], [`proxy`], [`scan`], [`sigv4`], [`tagged`], [`token`] | where requests end, PROXY headers, JSON by parts, signatures, tagged fields, chat tokens |
@@ -27,6 +28,7 @@
 pub mod base;
 pub mod chat;
 pub mod cluster;
+pub mod extension;
 pub mod framing;
 pub mod http;
 pub mod proxy;

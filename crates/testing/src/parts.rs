@@ -63,6 +63,7 @@ pub fn room_settings() -> RoomSettings {
         messages_per_second: 100,
         review: None,
         archive: ArchiveTargets::default(),
+        extension: None,
     }
 }
 

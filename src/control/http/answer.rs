@@ -148,12 +148,19 @@ async fn call(
     op::call(control, request).await.map(Outcome::Told)
 }
 
-/// The operation of a path; the operator's own ones can be switched off.
+/// The operation of a path; those that the managed service does not have can be switched off.
 fn find(control: &Control, method: &Method, path: &str) -> Result<Operation, Fault> {
-    if Operation::is_own_path(path) && !control.has_console() {
-        return Err(Fault::UnknownOperation);
+    let found = Operation::find(method, path);
+    if Operation::is_own_path(path) {
+        // What is switched off has no method either.
+        let any = Operation::at(path).is_some_and(|operation| control.offers(operation));
+        return if any {
+            found
+        } else {
+            Err(Fault::UnknownOperation)
+        };
     }
-    Operation::find(method, path)
+    found
 }
 
 /// What follows a call that was done.

@@ -15,11 +15,18 @@ use crate::shard::command::Refused;
 use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::encode::attributes_json;
+use uproar_proto::extension::is_ours;
 
 pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
     let attributes = input.attributes("attributes").unwrap_or_default();
+    if control.registry.has_extensions() && is_ours(&name) {
+        input.fault(
+            "eventName",
+            "must not begin with uproar:, which is the server's",
+        );
+    }
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));

@@ -103,10 +103,11 @@ impl Wanted {
 pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let wanted = wanted(&mut input);
-    let tags = tags::read(&mut input);
+    let tags = tags::read_for_room(control, &mut input);
     input.finish()?;
+    let now_ms = now_ms(control);
     let room = keep_new(control, wanted, |room| {
-        room.header.tags = tags.unwrap_or_default();
+        room.tag_new(now_ms, tags.unwrap_or_default());
     });
     Ok((200, Some(full(control, &room.await?))))
 }
@@ -142,11 +143,14 @@ async fn keep_new(
 
 /// Sends the settings to the room's shard. The archive already knows the room's destinations. In a
 /// cluster the registry has told the shard, in the order of all nodes' changes.
-async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
+pub(super) async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
     if control.registry.is_shared() {
         return Ok(());
     }
-    let updated = control.gateway.put_room(room.id(), room.settings()).await;
+    let updated = control
+        .gateway
+        .put_room(room.id(), control.registry.settings_of(room))
+        .await;
     updated.map_err(|refused| {
         tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
         if refused == Refused::Late {

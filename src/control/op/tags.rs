@@ -7,22 +7,25 @@ use serde_json::json;
 
 use super::authorize::{Authorized, ResourceArn};
 use super::request::Answer;
+use super::resource::now_ms;
+use super::rooms::update_shard;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
 use crate::control::input::{Input, too_many};
 use crate::control::record::{LoggingRecord, RoomRecord};
 use crate::control::state::Control;
-use uproar_proto::base::limits::TAGS_MAX;
+use uproar_proto::base::limits::{TAG_VALUE_CHARS_MAX, TAGS_MAX};
+use uproar_proto::extension::tags::{self, TAGS};
+use uproar_proto::extension::{PREFIX, TagFault};
 use uproar_proto::sigv4::percent_decode;
 
 const KEY_CHARS: RangeInclusive<usize> = 1..=128;
-const VALUE_CHARS_MAX: usize = 256;
 
 type Tags = BTreeMap<String, String>;
 
 /// The member `tags`.
 pub(super) fn read(input: &mut Input) -> Option<Tags> {
-    let values = 0..=VALUE_CHARS_MAX;
+    let values = 0..=TAG_VALUE_CHARS_MAX;
     let tags = input.map("tags", KEY_CHARS, values, (TAGS_MAX, usize::MAX))?;
     if tags.keys().any(|key| is_reserved(key)) {
         input.fault("tags", RESERVED);
@@ -30,6 +33,35 @@ pub(super) fn read(input: &mut Input) -> Option<Tags> {
     }
     Some(tags)
 }
+
+/// The member `tags` of a room: where they mean something, ours are checked, each fault under its own name.
+pub(super) fn read_for_room(control: &Control, input: &mut Input) -> Option<Tags> {
+    let tags = read(input)?;
+    if control.registry.has_extensions() {
+        for (key, value) in &tags {
+            if let Err(fault) = tags::check(key, value) {
+                input.fault(&format!("tags.{key}"), must(key, fault));
+            }
+        }
+    }
+    Some(tags)
+}
+
+/// What a tag must be, with a guess at the one that is meant.
+fn must(key: &str, fault: TagFault) -> String {
+    let TagFault::Value(must) = fault else {
+        let names = TAGS.iter().map(|tag| format!("{PREFIX}{}", tag.name));
+        let likeness = |name: &String| strsim::jaro(name, key);
+        let likely = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let guess = likely.filter(|name| likeness(name) >= LIKENESS_MIN);
+        let guess = guess.map_or_else(String::new, |name| format!(". Did you mean {name}?"));
+        return format!("is no tag of this server{guess}");
+    };
+    must.to_owned()
+}
+
+/// Below this likeness (Jaro) a guess would only confuse; the prefix alone makes two tags alike.
+const LIKENESS_MIN: f64 = 0.85;
 
 /// Tags with this prefix are AWS's own, in any letter case.
 fn is_reserved(key: &str) -> bool {
@@ -57,7 +89,12 @@ pub(super) async fn tag(control: &Control, call: Authorized) -> Result<Answer, F
     if !input.has("tags") {
         input.fault("tags", "is required");
     }
-    let new = read(&mut input).unwrap_or_default();
+    let account = &control.settings.account;
+    let new = match account.parse_taggable(&arn.text) {
+        Ok(Some(Taggable::Room(_))) => read_for_room(control, &mut input),
+        Ok(Some(Taggable::Logging(_)) | None) | Err(_) => read(&mut input),
+    };
+    let new = new.unwrap_or_default();
     input.finish()?;
     let add = |tags: &mut Tags| {
         tags.extend(new.clone());
@@ -94,8 +131,17 @@ async fn edit(
     registry.barrier().await?;
     let found = match find(control, arn)? {
         Taggable::Room(id) => {
-            let edited = registry.edit(id, |room: &mut RoomRecord| edit(&mut room.header.tags));
-            edited.await?.is_some()
+            let now_ms = now_ms(control);
+            let edited = registry.edit(id, |room: &mut RoomRecord| {
+                room.retag(now_ms, |tags| edit(tags))
+            });
+            let room = edited.await?;
+            if let Some(room) = &room
+                && registry.has_extensions()
+            {
+                update_shard(control, room).await?;
+            }
+            room.is_some()
         }
         Taggable::Logging(id) => {
             let edited = registry.edit(id, |logging: &mut LoggingRecord| {

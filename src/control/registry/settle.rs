@@ -103,8 +103,8 @@ impl Registry {
 
     /// A room's settings. A logging configuration that it names and that does not exist is left out: its deletion
     /// and the room's change met while a node died.
-    pub(super) fn settings_of(&self, room: &RoomRecord) -> RoomSettings {
-        let mut settings = room.settings();
+    pub fn settings_of(&self, room: &RoomRecord) -> RoomSettings {
+        let mut settings = room.settings(self.extensions.get());
         let known = room.logging_ids().filter(|id| self.logging.contains(*id));
         settings.archive = known.collect();
         settings

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::admin::{CallOrder, Order, Refusal, RefusalCode, Reply};
 use super::cluster::ClusterOrders;
 use super::drain::Drains;
-use crate::control::operation::Operation;
+use crate::control::operation::{Family, Operation};
 use crate::control::{CallFault, Control};
 use crate::shard::command::Refused;
 use crate::shard::gateway::Gateway;
@@ -87,7 +87,7 @@ impl Operator {
 
 /// Orders do what the operator's own operations do, which are orders themselves.
 fn is_offered(operation: Operation) -> bool {
-    operation.is_by_body() && !operation.is_operators()
+    operation.is_by_body() && operation.family() != Family::Operator
 }
 
 fn beside<T: Serialize + Debug>(

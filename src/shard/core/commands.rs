@@ -5,7 +5,7 @@ use super::admission::Admitted;
 use super::drain::Drain;
 use super::stage::{Ended, waits_for_thaw};
 use crate::net::io::Io;
-use crate::shard::command::{Command, Request};
+use crate::shard::command::{Command, Request, WhenAll};
 use crate::shard::estate::Order;
 use uproar_proto::base::id::FrameIds;
 use uproar_proto::base::table::Slot;
@@ -62,13 +62,15 @@ impl<W: Io> Core<W> {
                 rooms.members_left(room, shard, departures);
             }
             Command::PutRoom(room, settings, answer) => {
-                if let Some((room_slot, flushed)) = rooms.put(room, settings, env) {
+                let done = WhenAll::new(answer);
+                if let Some((room_slot, flushed)) = rooms.put(room, settings, &done, env) {
                     self.follow_flush(room_slot, flushed);
                 }
                 self.admission.enter_early(room);
-                let _caller_gone = answer.send(Ok(()));
             }
-            Command::SettingsChanged(room, settings) => rooms.change_settings(room, settings),
+            Command::SettingsChanged(room, settings, _done) => {
+                rooms.change_settings(room, settings);
+            }
             Command::DeleteRoom(room, answer) => {
                 let announced = rooms.announce_deletion(room, env);
                 connections.delete_room(room, rooms, env);

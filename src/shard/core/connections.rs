@@ -24,7 +24,7 @@ use super::rooms::Rooms;
 use crate::logging::Kind;
 use crate::net::io::Io;
 use crate::shard::command::PendingConnection;
-use crate::shard::connection::{Connection, Phase, Receiving, Sending};
+use crate::shard::connection::{Connection, Lane, Phase, Receiving, Sending};
 use crate::shard::settings::{Reservation, ShardSettings};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
@@ -32,6 +32,7 @@ use uproar_proto::base::limits::{CHECK_GRANULE, PARSE_PADDING_BYTES, PING_INTERV
 use uproar_proto::base::rate::Rate;
 use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::base::wheel::Wheel;
+use uproar_proto::extension::Extension;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::Session;
 
@@ -155,6 +156,9 @@ impl<W: Io> Connections<W> {
         let greeted = lane.push(|out| out.extend_from_slice(&pending.greeting));
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
+            if let Some(extension) = &shard_room.settings.extension {
+                greet(lane, extension);
+            }
             let member = shard_room
                 .audience
                 .join(slot.to_bits(), pending.user_hash, deflated);
@@ -320,6 +324,14 @@ fn schedule<F>(
     if due < connection.next_check {
         connection.next_check = due;
         wheel.insert(due, slot);
+    }
+}
+
+/// Tells a newcomer of its room's state: the first frame behind the `101`.
+fn greet(lane: &mut Lane, extension: &Extension) {
+    if let Some(state) = extension.state() {
+        let told = lane.push(|out| out.extend_from_slice(state));
+        debug_assert!(told.is_ok(), "a state fits behind a greeting");
     }
 }
 

@@ -91,12 +91,14 @@ impl Inbound {
         env: &mut Env<S>,
     ) -> Outcome {
         let room_slot = connection.shard_room;
-        let room = rooms.get(room_slot).map(|room| (room.id, room.settings));
+        let found = rooms.get(room_slot);
+        let settings = found.map(|room| &room.settings);
+        let ip = address_for_review(settings, connection.ip);
+        let content_chars_max = settings.map_or(0, |settings| settings.content_chars_max);
+        let room = found.map(|room| room.id);
         if room.is_none() {
             connection.session.begin_close();
         }
-        let settings = room.map(|(_, settings)| settings);
-        let ip = address_for_review(settings, connection.ip);
         let sender = SenderAddress {
             shard: env.id,
             connection: key,
@@ -108,7 +110,6 @@ impl Inbound {
         } = self;
         let Connection { session, lane, .. } = connection;
         let window_bits = session.window_bits();
-        let content_chars_max = settings.map_or(0, |settings| settings.content_chars_max);
         let mut input = Input::new(buffer, len, content_chars_max.into());
         let mut outcome = Outcome::default();
         let mut refusals = Refusals::default();
@@ -119,7 +120,7 @@ impl Inbound {
                     sender_json,
                 } => {
                     count_request(&env.metrics, request.action());
-                    if let Some((id, _)) = room {
+                    if let Some(id) = room {
                         frames::note_request(id, &request, sender_json);
                     }
                     let owned =
@@ -150,7 +151,7 @@ impl Inbound {
                 Effect::Flood => outcome.cut = Some(CloseReason::Flood),
             }
         }
-        if let Some((room, _)) = room {
+        if let Some(room) = room {
             refusals.log(room, session, connection.ip);
         }
         outcome.deliver |= refusals.count > 0;
@@ -208,7 +209,7 @@ impl Refusals {
 }
 
 /// The address that goes with a request: only a review handler learns it.
-fn address_for_review(settings: Option<RoomSettings>, ip: IpAddr) -> String {
+fn address_for_review(settings: Option<&RoomSettings>, ip: IpAddr) -> String {
     let review = settings.and_then(|settings| settings.review);
     review.map(|_| ip.to_string()).unwrap_or_default()
 }

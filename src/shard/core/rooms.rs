@@ -6,6 +6,7 @@
 
 pub(super) mod cluster;
 mod estate;
+mod extended;
 mod figures;
 pub(super) mod flush;
 mod logged;
@@ -13,12 +14,13 @@ mod publish;
 mod review;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Eviction, MemberCounts};
+use crate::shard::command::{Answer, Command, Eviction, MemberCounts, WhenAll};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
@@ -178,33 +180,49 @@ impl Rooms {
         &mut self,
         room: RoomId,
         settings: RoomSettings,
+        done: &Arc<WhenAll>,
         env: &mut Env<S>,
     ) -> Option<(Slot<ShardRoom>, Flushed)> {
         let Some(room_slot) = self.find(room) else {
-            let shards = env.settings.shard_count;
-            let mut home = Box::new(HomeRoom::new(settings, shards, self.is_clustered()));
-            if let Some(requests) = &self.requests {
-                home.room.saw(requests.dropped_sent);
-            }
-            let slot = self
-                .table
-                .insert(ShardRoom::new(room, settings, Some(home)));
-            self.by_id.insert(room, slot);
-            env.metrics.rooms.add(1);
-            self.author_early(room, env);
+            self.load(room, settings, env);
             return None;
         };
         let archive = self.get(room_slot)?.settings.archive;
         let flushed = (archive != settings.archive).then(|| self.flush(room_slot, env));
-        if let Some(shard_room) = self.table.get_mut(room_slot) {
-            shard_room.settings = settings;
-            if let Some(home) = &mut shard_room.home {
-                home.set_settings(settings);
-            }
-        }
         env.outbox
-            .send_to_others(|| Command::SettingsChanged(room, settings));
+            .send_to_others(|| Command::SettingsChanged(room, settings.clone(), Arc::clone(done)));
+        if let Some(shard_room) = self.table.get_mut(room_slot) {
+            if let Some(home) = &mut shard_room.home {
+                home.set_settings(settings.clone());
+            }
+            let before = std::mem::replace(&mut shard_room.settings, settings);
+            self.tell_state(room_slot, before.extension.as_deref(), env);
+        }
         flushed.map(|flushed| (room_slot, flushed))
+    }
+
+    /// Adds a room at home here; `false` if it is there already.
+    pub(super) fn load<S>(
+        &mut self,
+        room: RoomId,
+        settings: RoomSettings,
+        env: &mut Env<S>,
+    ) -> bool {
+        if self.find(room).is_some() {
+            return false;
+        }
+        let shards = env.settings.shard_count;
+        let mut home = Box::new(HomeRoom::new(settings.clone(), shards, self.is_clustered()));
+        if let Some(requests) = &self.requests {
+            home.room.saw(requests.dropped_sent);
+        }
+        let slot = self
+            .table
+            .insert(ShardRoom::new(room, settings, Some(home)));
+        self.by_id.insert(room, slot);
+        env.metrics.rooms.add(1);
+        self.author_early(room, env);
+        true
     }
 
     /// Takes a room's changed settings from its home shard.
@@ -234,7 +252,11 @@ impl Rooms {
         let room_slot = self.by_id.remove(&room)?;
         let shard_room = self.table.get_mut(room_slot)?;
         // With a home in place, departures are not reported to another shard.
-        let no_home = Some(Box::new(HomeRoom::new(shard_room.settings, 0, false)));
+        let no_home = Some(Box::new(HomeRoom::new(
+            shard_room.settings.clone(),
+            0,
+            false,
+        )));
         let before = std::mem::replace(&mut shard_room.home, no_home);
         let members = shard_room.audience.keys().collect();
         if let Some(home) = before {
@@ -271,7 +293,7 @@ impl Rooms {
             env.id
         };
         home.arrives(shard, MemberCounts::one(deflated));
-        Some((shard, shard_room.settings))
+        Some((shard, shard_room.settings.clone()))
     }
 
     /// Finds the room of a member to be installed here; the first one makes it.

@@ -102,7 +102,7 @@ impl HomeRoom {
     /// Drops the messages under review; later verdicts find none of them.
     pub(in crate::shard) fn drop_reviewed(&mut self) -> Option<Pending<Held>> {
         let dropped = self.detour.as_mut()?.reviewed.take();
-        self.set_settings(self.room.settings());
+        self.set_settings(self.room.settings().clone());
         dropped
     }
 

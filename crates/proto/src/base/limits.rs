@@ -931,6 +931,27 @@ const _: () = assert!(CLUSTER_PULSE.as_secs() * 4 <= CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_KEPT_MAX.as_secs() < CLUSTER_LOG_AGE.as_secs());
 const _: () = assert!(CLUSTER_SKEW_WINDOW.as_secs() >= CLUSTER_PULSE.as_secs());
 
+// ---- Rooms beyond IVS Chat ----
+
+/// Seconds of a room's slow mode: an hour, as most platforms have it.
+pub const SLOW_SECONDS_MAX: u32 = 3_600;
+/// Seconds for which a room with unique messages remembers them: with the rate of a room it bounds what is remembered.
+pub const UNIQUE_SECONDS_MAX: u32 = 600;
+/// Seconds that a room may demand a user to have been known for: ten years.
+pub const AGE_SECONDS_MAX: u32 = 315_360_000;
+/// Seconds of a ban that ends by itself: ten years.
+pub const BAN_SECONDS_MAX: u32 = 315_360_000;
+/// Seconds between two events of a room's number of viewers: beyond five minutes nobody looks.
+pub const VIEWERS_SECONDS_MAX: u32 = 300;
+/// Roles that a tag names: more than any community has.
+pub const ROLES_MAX: usize = 16;
+/// Characters of a role: it is a badge in each message of its user.
+pub const ROLE_CHARS_MAX: usize = 32;
+/// Characters of a tag's value, as in the API.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
+pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
+
 // ---- The demo page of `uproar dev` ----
 
 /// Viewers of the page's storm. A laptop admits them in a second, and their descriptors fit below the usual 4,096 of a shell

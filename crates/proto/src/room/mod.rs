@@ -6,8 +6,11 @@
 //! reviewed room has a third part, on its home shard: [`review::Pending`], where messages wait for
 //! their verdict.
 
+use std::sync::Arc;
+
 use crate::base::id::LoggingId;
 use crate::base::limits::ROOM_LOGGING_MAX;
+use crate::extension::Extension;
 
 pub mod audience;
 pub mod log;
@@ -15,7 +18,7 @@ pub mod order;
 pub mod review;
 
 /// The settings of a room, from the control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSettings {
     /// `maximumMessageLength`, in Unicode code points: 1-500.
     pub content_chars_max: u16,
@@ -25,6 +28,8 @@ pub struct RoomSettings {
     pub review: Option<review::Fallback>,
     /// `loggingConfigurationIdentifiers`.
     pub archive: ArchiveTargets,
+    /// What its tags ask for beyond IVS Chat; `None`: nothing, so that such a room pays one test.
+    pub extension: Option<Arc<Extension>>,
 }
 
 /// The logging configurations of a room; each of their spools gets every frame of it.

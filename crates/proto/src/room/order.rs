@@ -144,8 +144,8 @@ impl Room {
     }
 
     /// Returns the settings.
-    pub fn settings(&self) -> RoomSettings {
-        self.settings
+    pub fn settings(&self) -> &RoomSettings {
+        &self.settings
     }
 
     /// Changes the settings, for messages from now on.
@@ -368,6 +368,7 @@ mod tests {
                 messages_per_second: 10,
                 review: None,
                 archive: ArchiveTargets::default(),
+                extension: None,
             });
             let (mut ids, mut deflater) = (FrameIds::seeded(1), Deflater::default());
             let (mut expected, mut last) = (Vec::new(), 0);

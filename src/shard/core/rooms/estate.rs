@@ -112,6 +112,7 @@ impl Rooms {
             messages_per_second: ROOM_RATE_DEFAULT,
             review: None,
             archive: ArchiveTargets::default(),
+            extension: None,
         };
         let room_slot = self.enter(room, unknown);
         let batches = estate.room(room).map(|part| &part.batches[..]);
@@ -140,7 +141,7 @@ impl Rooms {
     ) -> Option<RoomSettings> {
         let (_, home) = self.home_mut(room)?;
         home.arrives(shard, arrived);
-        Some(home.room.settings())
+        Some(home.room.settings().clone())
     }
 
     /// Holds messages under review of another process's rooms that are at home here, and asks for their review

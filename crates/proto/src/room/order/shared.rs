@@ -85,6 +85,7 @@ mod tests {
             messages_per_second: 10,
             review: None,
             archive: ArchiveTargets::default(),
+            extension: None,
         })
     }
 

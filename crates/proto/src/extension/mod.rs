@@ -1,0 +1,26 @@
+//! What Uproar adds to IVS Chat, in rooms whose tags ask for it: settings as tags `uproar:<name>`, the state of such a
+//! room as an event, commands as messages with the attribute `uproar:do`, and attributes of tokens for the server.
+//!
+//! A room without such tags has none of it, and behaves as IVS Chat's.
+
+pub mod command;
+pub mod settings;
+pub mod speaker;
+pub mod state;
+pub mod tags;
+pub mod traits;
+
+pub use command::{Command, Commands, Verb};
+pub use settings::Settings;
+pub use speaker::Speaker;
+pub use state::Extension;
+pub use tags::TagFault;
+pub use traits::Traits;
+
+/// Prefix of everything that is ours: tags, attributes, names of events.
+pub const PREFIX: &str = "uproar:";
+
+/// Whether a tag, an attribute or the name of an event is ours.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}

@@ -1,0 +1,96 @@
+//! The settings of a room beyond IVS Chat's, typed.
+
+use crate::base::limits::{ROLE_CHARS_MAX, ROLES_MAX};
+
+/// What the `uproar:` tags of a room ask for; by default nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent settings, not a state"
+)]
+pub struct Settings {
+    /// Seconds between two messages of a user.
+    pub slow: Option<u32>,
+    /// Which messages may not be said again.
+    pub unique: Option<Unique>,
+    /// Who may write.
+    pub talk: Talk,
+    /// Seconds that a user must have been known for, by the token's `uproar:since`.
+    pub age: Option<u32>,
+    /// Whether messages are emotes alone.
+    pub emotes_only: bool,
+    /// Seconds for which a kick also bans.
+    pub kick: Option<u32>,
+    /// Whether bans are announced to the whole room.
+    pub shows_bans: bool,
+    /// Seconds between two events of the number of viewers.
+    pub viewers: Option<u32>,
+    /// Whether a moderator's message that begins with a slash is a command.
+    pub slash: bool,
+    /// Whether the room's state is kept from its members.
+    pub hides_state: bool,
+}
+
+/// Who may write in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Talk {
+    /// Everybody whose token permits it.
+    #[default]
+    All,
+    /// Nobody but moderators.
+    Nobody,
+    /// Those with one of these roles, and moderators.
+    Roles(Roles),
+}
+
+/// Words that name roles, in the order of the tag; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles(Box<[Box<str>]>);
+
+/// Which messages may not be said again for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unique {
+    /// Whose messages count.
+    pub scope: UniqueScope,
+    /// For how many seconds.
+    pub seconds: u32,
+}
+
+/// Whose messages a message is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UniqueScope {
+    /// The user's own.
+    User,
+    /// Everybody's in the room.
+    Room,
+}
+
+impl Roles {
+    /// Reads words joined by `+`; `None` if one is no role, or there are too many.
+    pub fn parse(text: &str) -> Option<Self> {
+        let words: Box<[Box<str>]> = text.split('+').map(Box::from).collect();
+        let is_valid = words.len() <= ROLES_MAX && words.iter().all(|word| is_role(word));
+        is_valid.then_some(Self(words))
+    }
+
+    /// Whether a role is one of them.
+    pub fn contains(&self, role: &str) -> bool {
+        self.0.iter().any(|word| **word == *role)
+    }
+
+    /// The words.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|word| &**word)
+    }
+
+    /// The words, joined.
+    pub fn joined(&self, by: &str) -> String {
+        self.0.join(by)
+    }
+}
+
+/// Whether a text is the name of a role: a word of letters, digits, `-` and `_`.
+pub fn is_role(word: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !word.is_empty() && word.len() <= ROLE_CHARS_MAX && word.bytes().all(is_plain)
+}

@@ -1,0 +1,37 @@
+//! What the home of a room knows of who sends a message, beside `Sender`.
+
+use super::traits::Traits;
+use crate::token::{Capabilities, Capability};
+
+/// Who sends a message, as far as the modes of a room ask. It goes with each request to the room's home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Speaker {
+    /// What the token permits.
+    pub capabilities: Capabilities,
+    /// Whether the role alone lifts the modes.
+    pub has_exempt_role: bool,
+    /// Since when the user is known, in seconds since 1970; 0: nothing is known.
+    pub since: u64,
+}
+
+impl Speaker {
+    /// The holder of a token.
+    pub fn of(capabilities: Capabilities, traits: Option<&Traits>) -> Self {
+        Self {
+            capabilities,
+            has_exempt_role: traits.is_some_and(Traits::is_exempt),
+            since: traits.and_then(|traits| traits.since).unwrap_or(0),
+        }
+    }
+
+    /// Whether the user may moderate, by one capability or the other.
+    pub fn is_crew(self) -> bool {
+        self.capabilities.contains(Capability::DeleteMessage)
+            || self.capabilities.contains(Capability::DisconnectUser)
+    }
+
+    /// Whether the modes of a room do not hold the user back.
+    pub fn is_exempt(self) -> bool {
+        self.has_exempt_role || self.is_crew()
+    }
+}

@@ -1,0 +1,182 @@
+//! What a room's record has beyond IVS Chat: how often its tags of ours were changed, and what moderators laid over them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Record, RoomRecord};
+use uproar_proto::base::clock::UnixTime;
+use uproar_proto::extension::{Extension, PREFIX, Settings, is_ours, tags};
+
+type Tags = BTreeMap<String, String>;
+
+/// Of a room that never had a tag of ours nothing is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ExtensionRecord {
+    /// Number of the last change of what is in force.
+    pub version: u64,
+    /// When that was, in milliseconds since the epoch.
+    pub changed_ms: u64,
+    /// What moderators laid over tags, by the tag's name without the prefix.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, Override>,
+}
+
+/// A value over that of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// As a tag has it; empty: as if there were no tag.
+    pub value: String,
+    /// Until when, in milliseconds since the epoch; absent: until it is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
+impl ExtensionRecord {
+    pub(super) fn is_new(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Notes a change of what is in force.
+    fn touch(&mut self, now_ms: u64) {
+        self.version += 1;
+        self.changed_ms = now_ms.max(self.changed_ms);
+    }
+}
+
+impl RoomRecord {
+    /// Changes the tags. A change of those that are ours is a new version of what is in force.
+    ///
+    /// # Errors
+    ///
+    /// That of `edit`.
+    pub fn retag<E>(
+        &mut self,
+        now_ms: u64,
+        edit: impl FnOnce(&mut Tags) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let before = self.header.tags.clone();
+        edit(&mut self.header.tags)?;
+        if tags::differ(pairs(&before), pairs(&self.header.tags)) {
+            self.extension.touch(now_ms);
+        }
+        Ok(())
+    }
+
+    /// Gives a new room its tags.
+    pub fn tag_new(&mut self, now_ms: u64, tags: Tags) {
+        let tagged: Result<(), std::convert::Infallible> = self.retag(now_ms, |own| {
+            *own = tags;
+            Ok(())
+        });
+        let Ok(()) = tagged;
+    }
+
+    /// What its tags ask for, and moderators laid over them; `None`: no tag of it is ours.
+    pub(super) fn in_force(&self) -> Option<Extension> {
+        let tagged = &self.header.tags;
+        if !tagged.keys().any(|key| is_ours(key)) {
+            return None;
+        }
+        let settings = tags::settings(pairs(tagged))?;
+        let settings = self.overridden(settings);
+        let ExtensionRecord {
+            version,
+            changed_ms,
+            ..
+        } = self.extension;
+        let changed = UnixTime::from_millis(changed_ms);
+        Some(Extension::new(self.id(), settings, version, changed))
+    }
+
+    fn overridden(&self, settings: Settings) -> Settings {
+        let overrides = &self.extension.overrides;
+        if overrides.is_empty() {
+            return settings;
+        }
+        let mut tagged = self.header.tags.clone();
+        for (name, over) in overrides {
+            let key = format!("{PREFIX}{name}");
+            if over.value.is_empty() {
+                tagged.remove(&key);
+            } else {
+                tagged.insert(key, over.value.clone());
+            }
+        }
+        tags::settings(pairs(&tagged)).unwrap_or_default()
+    }
+}
+
+fn pairs(tags: &Tags) -> impl Iterator<Item = (&str, &str)> {
+    tags.iter().map(|(key, value)| (&**key, &**value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::record::ResourceHeader;
+    use uproar_proto::base::id::RoomId;
+
+    fn room() -> RoomRecord {
+        RoomRecord::new(ResourceHeader::new(RoomId::from_random(1), 1))
+    }
+
+    fn retag(room: &mut RoomRecord, now_ms: u64, key: &str, value: &str) {
+        let edited = room.retag(now_ms, |tags| {
+            tags.insert(key.to_owned(), value.to_owned());
+            Ok::<_, ()>(())
+        });
+        assert_eq!(edited, Ok(()));
+    }
+
+    /// Goal: a room without tags of ours is stored as before, and asks for nothing.
+    #[test]
+    fn a_plain_room_stays_as_it_was() {
+        let mut room = room();
+        retag(&mut room, 5, "team", "a");
+        let text = serde_json::to_string(&room).expect("strings and numbers");
+        assert!(!text.contains("extension"), "{text}");
+        assert_eq!(
+            (room.in_force(), room.settings(true).extension),
+            (None, None)
+        );
+        let read: RoomRecord = serde_json::from_str(&text).expect("what was written");
+        assert_eq!(read, room);
+    }
+
+    /// Goal: each change of a tag of ours has a number of its own, also one that goes back; others have none.
+    #[test]
+    fn versions_count_changes() {
+        let mut room = room();
+        for (now_ms, key, value, version) in [
+            (5, "uproar:slow", "10", 1),
+            (6, "uproar:slow", "20", 2),
+            (4, "uproar:slow", "10", 3),
+            (9, "uproar:slow", "10", 3),
+            (9, "team", "a", 3),
+        ] {
+            retag(&mut room, now_ms, key, value);
+            assert_eq!(room.extension.version, version, "{key}={value} at {now_ms}");
+        }
+        assert_eq!(room.extension.changed_ms, 6, "time does not go back");
+        let extension = room.in_force().expect("tagged");
+        assert_eq!((extension.settings.slow, extension.version), (Some(10), 3));
+        assert_eq!(room.settings(false).extension, None, "switched off");
+    }
+
+    /// Goal: what moderators lay over a tag counts, be it a value or none, and the room stays one with tags.
+    #[test]
+    fn overrides_lie_over_tags() {
+        let mut room = room();
+        retag(&mut room, 1, "uproar:slow", "10");
+        for (value, slow) in [("30", Some(30)), ("", None)] {
+            let over = Override {
+                value: value.to_owned(),
+                until_ms: None,
+            };
+            room.extension.overrides.insert("slow".to_owned(), over);
+            let settings = room.in_force().expect("tagged").settings;
+            assert_eq!(settings.slow, slow);
+        }
+    }
+}
