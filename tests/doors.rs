@@ -36,6 +36,7 @@ impl World {
     fn new(io: Kind) -> Self {
         let settings = ShardSettings {
             echo: true,
+            extensions: false,
             ..ShardSettings::open(SHARDS)
         };
         let handshake_config = HandshakeConfig {

@@ -11,6 +11,7 @@ use super::output::print;
 use super::place::Place;
 use crate::clock;
 use crate::control::access::KeyFileError;
+use crate::control::access::grant::TOKEN_ATTRIBUTES;
 use crate::control::access::keyfile::{KeyFile, KeyRecord};
 use crate::control::operation::Operation;
 use crate::durable;
@@ -111,6 +112,7 @@ fn operations() -> clap::builder::PossibleValuesParser {
     Operation::ALL
         .iter()
         .map(|operation| operation.name())
+        .chain([TOKEN_ATTRIBUTES])
         .collect::<Vec<_>>()
         .into()
 }

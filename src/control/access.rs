@@ -115,6 +115,13 @@ impl Keys {
         Ok(Claimed { claim, caller })
     }
 
+    /// The caller whose id and secret a request has, `<key id>:<secret>`; in the time of a comparison alone.
+    pub fn bearer(&self, credentials: &str, now: Now) -> Option<Rc<Caller>> {
+        let (id, secret) = credentials.split_once(':')?;
+        let caller = self.find(id, now.tick)?;
+        caller.has_secret(secret).then_some(caller)
+    }
+
     fn find(&self, id: &str, now: Tick) -> Option<Rc<Caller>> {
         if let Some(caller) = self.configured.borrow().get(id) {
             return Some(Rc::clone(caller));

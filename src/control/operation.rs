@@ -197,3 +197,62 @@ impl Operation {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Goal: the shipped model for botocore, by which boto3 and the AWS CLI call the extensions' operations, has each of
+    /// them as the table has it, with the members that carry the resource, and no other.
+    #[test]
+    fn the_shipped_model_has_the_extensions_operations() {
+        let path = "deploy/botocore/uproar/2026-11-01/service-2.json";
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+            .expect("it is shipped");
+        let model: Value = serde_json::from_str(&text).expect("JSON");
+        let described = model["operations"].as_object().expect("an object");
+        let described: BTreeMap<&str, (&str, &str)> = described
+            .iter()
+            .map(|(name, operation)| {
+                let http = &operation["http"];
+                let text = |member: &str| http[member].as_str().expect("a text");
+                (&**name, (text("method"), text("requestUri")))
+            })
+            .collect();
+        let own = Operation::ALL
+            .iter()
+            .filter(|own| own.family() == Family::Extension);
+        let own: Vec<&Operation> = own.collect();
+        let wanted = own
+            .iter()
+            .map(|own| (own.name(), (own.route().0.as_str(), own.route().1)));
+        assert_eq!(described, wanted.collect());
+        for operation in own {
+            if let ResourceLocation::Member(member) = operation.resource_location() {
+                let shape = &model["operations"][operation.name()]["input"]["shape"];
+                let input = &model["shapes"][shape.as_str().expect("a name")];
+                assert!(
+                    input["members"][member].is_object(),
+                    "{operation:?} has {member}"
+                );
+            }
+        }
+    }
+
+    /// Goal: the families are as the paths say, and the extensions stand last.
+    #[test]
+    fn each_operation_has_its_family() {
+        for operation in Operation::ALL {
+            let is_own = Operation::is_own_path(operation.route().1);
+            assert_eq!(is_own, operation.family() != Family::Ivs, "{operation:?}");
+        }
+        assert_eq!(Operation::UpgradeServer.family(), Family::Operator);
+        assert_eq!(Operation::GetRoomStats.family(), Family::Extension);
+    }
+}

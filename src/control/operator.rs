@@ -240,6 +240,7 @@ impl Control {
             token_expires: now.unix.after(ADMIN_MEMBER_TOKEN_LIFE),
             user_hash: user_hash(&wanted.user_id),
             agreement: None,
+            traits: None,
             share: None,
             accepted: now.tick,
         }));

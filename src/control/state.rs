@@ -117,6 +117,8 @@ pub struct Control {
     pub(super) open_tails: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+    /// Commands of members that were carried out here, by verb and result.
+    pub(super) member_orders: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// How long each operation's calls took, by class of status.
     pub(super) call_times: RefCell<BTreeMap<(&'static str, &'static str), Times>>,
 }
@@ -275,6 +277,7 @@ impl Control {
             open_calls: Rc::default(),
             open_tails: Rc::default(),
             requests: RefCell::default(),
+            member_orders: RefCell::default(),
             call_times: RefCell::default(),
         })
     }

@@ -165,7 +165,7 @@ impl Serving {
             ready_rooms,
             ready_file,
         };
-        let receivers = shards.reviews.take().expect("it is taken once");
+        let (receivers, members) = plane.receivers(shards);
         let subjects = Subjects {
             supervisor,
             reload: Rc::clone(&plane.reload),
@@ -189,7 +189,7 @@ impl Serving {
         let (stop, stopped) = oneshot::channel();
         let orders = follow_orders((signals, calls), &data_dir, subjects, stop);
         let running = (orders, stopped, opening);
-        let run = plane.run(listener, (receivers, is_opened), running, clock);
+        let run = plane.run(listener, (receivers, is_opened), (running, members), clock);
         // It is 16 KiB.
         Box::pin(run).await
     }
@@ -353,6 +353,16 @@ struct Plane {
 }
 
 impl Plane {
+    /// What comes from the shards: reviews to ask for, and members' commands, which are carried out.
+    fn receivers(
+        &self,
+        shards: &mut Shards,
+    ) -> (ReviewReceivers, impl Future<Output = Infallible> + use<>) {
+        let reviews = shards.reviews.take().expect("it is taken once");
+        let orders = shards.orders.take().expect("it is taken once");
+        (reviews, Rc::clone(&self.control).serve_members(orders))
+    }
+
     /// What an operator sees and does at the admin socket.
     fn operator(
         &self,
@@ -377,10 +387,13 @@ impl Plane {
         mut self,
         listener: ControlListener,
         (receivers, opened): (ReviewReceivers, oneshot::Receiver<Opened>),
-        (orders, stopped, opening): (
-            impl Future<Output = Ended>,
-            oneshot::Receiver<()>,
-            impl Future<Output = Result<Infallible, StartError>>,
+        ((orders, stopped, opening), members): (
+            (
+                impl Future<Output = Ended>,
+                oneshot::Receiver<()>,
+                impl Future<Output = Result<Infallible, StartError>>,
+            ),
+            impl Future<Output = Infallible>,
         ),
         clock: Clock,
     ) -> Result<Ended, StartError> {
@@ -395,6 +408,7 @@ impl Plane {
             never = self.reload.watch(clock) => match never {},
             never = self.vitals.run(&control, opened) => match never {},
             never = acme::run(self.acme, &control) => match never {},
+            never = members => match never {},
             failed = self.reviews.serve(receivers) => match failed {
                 Err(cause) => Err(StartError::Task { task: "reviews", cause }),
             },

@@ -205,6 +205,7 @@ fn start_threads(
         keyring: Arc::clone(&loaded.keyring),
         pages: pages.map(|pages| -> Arc<dyn Pages> { pages }),
         echo: false,
+        extensions: settings.extensions,
         settings: loaded.tls.handshake_settings(settings),
     };
     let of_shards = listeners.messaging(settings.shard.shard_count);

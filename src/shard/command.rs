@@ -24,6 +24,8 @@ use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
+use uproar_proto::extension::command::CommandFault;
+use uproar_proto::extension::{Traits, Verb};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::order::NewMessage;
@@ -57,6 +59,8 @@ pub struct PendingConnection<S> {
     pub user_hash: u32,
     /// The agreement on compression, if there is one.
     pub agreement: Option<Agreement>,
+    /// What the token tells the server of its user, if it does.
+    pub traits: Option<Box<Traits>>,
     /// Its share of the limit on its address, if that is counted.
     pub share: Option<Share>,
     /// When it was accepted.
@@ -78,6 +82,7 @@ impl PendingConnection<()> {
             token_expires: self.token_expires,
             user_hash: self.user_hash,
             agreement: self.agreement,
+            traits: self.traits,
             share: self.share,
             accepted: self.accepted,
         }
@@ -274,6 +279,32 @@ impl Refused {
 /// Sends an answer to the control thread.
 pub type Answer<T> = oneshot::Sender<Result<T, Refused>>;
 
+/// A member's command on its way to the control thread.
+#[derive(Debug)]
+pub struct MemberOrder {
+    /// The member's room.
+    pub room: RoomId,
+    /// The member's connection.
+    pub sender: SenderAddress,
+    /// The request's id, for the answer.
+    pub request_id: Box<str>,
+    /// `Sender` of the member, as JSON.
+    pub sender_json: Box<str>,
+    /// What is asked for.
+    pub verb: Verb,
+}
+
+/// The answer to a member's command, for that member alone.
+#[derive(Debug)]
+pub struct MemberAnswer {
+    /// The request's id.
+    pub request_id: Box<str>,
+    /// The verb's name.
+    pub verb: &'static str,
+    /// What was done, or why it was not.
+    pub outcome: Result<String, CommandFault>,
+}
+
 /// Answers the control thread once the last of those who share it has dropped it: when each shard has done its part.
 #[derive(Debug)]
 pub struct WhenAll(Option<Answer<()>>);
@@ -316,6 +347,8 @@ pub enum Command<S> {
     Batch(RoomId, Batch, Tick),
     /// To a member's shard: the request of this connection was refused.
     RefuseRequest(Key, Box<Refusal>),
+    /// From the control thread: the answer to a command of this connection.
+    AnswerMember(Key, Box<MemberAnswer>),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Eviction),
     /// To a home shard: members have left on the shard that sends this.

@@ -13,6 +13,7 @@ use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::{LANE_BYTES_MAX, PONGS_BYTES_MAX};
 use uproar_proto::base::table::Slot;
+use uproar_proto::extension::Traits;
 use uproar_proto::room::audience::MemberIndex;
 use uproar_proto::room::log::Cursor;
 use uproar_proto::session::Session;
@@ -54,6 +55,8 @@ pub(super) struct Connection<S> {
     pub lane: Option<Box<Lane>>,
     /// Its TLS state, if it uses TLS.
     pub tls: Option<Box<Tls>>,
+    /// What its token tells the server of its user; most tell nothing.
+    pub traits: Option<Box<Traits>>,
     /// Whether the kernel has a receive of this connection.
     pub receiving: Receiving,
     /// The state of its one send.
@@ -71,7 +74,7 @@ pub(super) struct Connection<S> {
 }
 
 // The memory of an idle viewer is a published figure (README.md).
-const _: () = assert!(size_of::<Connection<FixedFile>>() <= 176);
+const _: () = assert!(size_of::<Connection<FixedFile>>() <= 184);
 
 /// The phases of a connection's life. The first is `Open` and the last `Dead`; a closing handshake
 /// comes between, or a drain, which may be cancelled while the connection is `Released`.

@@ -50,6 +50,7 @@ mod estate;
 mod freeze;
 mod inbound;
 mod log_lines;
+mod member_commands;
 mod outbound;
 mod outbox;
 mod rooms;
@@ -64,6 +65,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use self::admission::{Admission, Rejected};
 use self::connections::Connections;
 use self::connections::receive::Received;
@@ -74,7 +77,9 @@ use self::rooms::Rooms;
 use self::stage::{Freeze, Stage};
 use self::taken_over::TakenOver;
 use super::cluster::ClusterLink;
-use super::command::{AdmitError, ChangedSettings, Command, Doors, PendingConnection, Request};
+use super::command::{
+    AdmitError, ChangedSettings, Command, Doors, MemberOrder, PendingConnection, Request,
+};
 use super::durability::LoggedFrames;
 use super::estate::Order;
 use super::handshake::HandshakeSettings;
@@ -193,6 +198,7 @@ impl<W: Io> Core<W> {
                 deflater: Deflater::default(),
                 lines: Limiter::default(),
                 outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests, to_cluster),
+                orders: None,
             },
             doors: Vec::new(),
             adopted: None,
@@ -206,6 +212,11 @@ impl<W: Io> Core<W> {
             user_searches: VecDeque::new(),
             turn: Turn::Begun,
         }
+    }
+
+    /// Sets where members' commands go that the control thread carries out.
+    pub fn set_orders(&mut self, orders: mpsc::Sender<MemberOrder>) {
+        self.env.orders = Some(orders);
     }
 
     /// Adds the rooms whose home this shard is, before any request for them can arrive.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 
 use super::cluster::{ClusterLink, ToCluster};
-use super::command::Command;
+use super::command::{Command, MemberOrder};
 use super::core::Parts;
 use super::doorbell::Doorbell;
 use super::durability::LoggedFrames;
@@ -31,7 +31,7 @@ use crate::supervisor::{Supervisor, Thread};
 use rtrb::Consumer;
 use rustix::process::{Resource, getrlimit};
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::{JOINS_PARKED_MAX, MAILBOX_COMMANDS};
+use uproar_proto::base::limits::{JOINS_PARKED_MAX, MAILBOX_COMMANDS, MEMBER_ORDERS_MAX};
 use uproar_proto::room::RoomSettings;
 
 /// Everything needed to start the shards.
@@ -123,6 +123,8 @@ pub struct Shards {
     pub mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
     /// Requests for reviews, to the control thread.
     pub reviews: Option<ReviewReceivers>,
+    /// Commands of members, to the control thread.
+    pub orders: Option<tokio::sync::mpsc::Receiver<MemberOrder>>,
     /// The archive's end of the mesh, if rooms can be logged.
     pub archive: Option<ArchiveEnd>,
     /// The cluster's end of the mesh, on a node of one.
@@ -200,6 +202,7 @@ fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
     let budgets = SharedBudgets::default();
     let cpus = if plan.pin { cpus() } else { Vec::new() };
     let (ready, readiness) = mpsc::channel();
+    let (orders, ordered) = tokio::sync::mpsc::channel(MEMBER_ORDERS_MAX);
     let mut threads = Vec::new();
     let own = wires.shards.into_iter().zip(each).zip(records).zip(homes);
     for (id, (((wires, listeners), (record, used)), rooms)) in own.enumerate() {
@@ -227,6 +230,7 @@ fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
             inbox: ends.inbox,
             bell: wires.bell,
             rooms,
+            orders: orders.clone(),
             listeners,
             handshake_config: plan.handshake_config.clone(),
             clock: plan.clock,
@@ -238,6 +242,7 @@ fn start_on<B: Hosted>(plan: Plan<'_>) -> Result<Shards, StartFault> {
     Ok(Shards {
         mailboxes: wires.control,
         reviews: Some(wires.reviews),
+        orders: Some(ordered),
         archive: plan.archive.then_some(wires.archive),
         cluster: plan.cluster.then_some(wires.cluster),
         metrics,

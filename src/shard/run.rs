@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::accept::{accept_all, turn_doors};
 use super::carry::batch_viewers;
-use super::command::{AdmitError, Doors, PendingConnection};
+use super::command::{AdmitError, Doors, MemberOrder, PendingConnection};
 use super::core::{Core, Parts, Plan};
 use super::doorbell::Doorbell;
 use super::estate::Order;
@@ -45,6 +45,8 @@ pub(super) struct Setup<B: Hosted> {
     pub(super) bell: Arc<Doorbell>,
     /// The rooms whose home this shard is.
     pub(super) rooms: Vec<(RoomId, RoomSettings)>,
+    /// Where members' commands go that the control thread carries out.
+    pub(super) orders: mpsc::Sender<MemberOrder>,
     /// What it accepts from while its doors are open; they are closed at first.
     pub(super) listeners: Vec<TcpListener>,
     /// Settings of handshakes.
@@ -122,6 +124,7 @@ impl<B: Hosted> Driver<B> {
         let batch = batch_viewers(passing, shards);
         let mut core = Core::new(parts, setup.clock.now());
         core.load(setup.rooms);
+        core.set_orders(setup.orders);
         core.io_mut().signal(false);
         let core = Rc::new(RefCell::new(core));
         let shard = OwnShard {

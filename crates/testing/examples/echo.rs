@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let settings = ShardSettings {
         echo: true,
+        extensions: false,
         ..ShardSettings::open(arguments.shards)
     };
     let handshake_config = HandshakeConfig {

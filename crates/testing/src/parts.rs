@@ -88,6 +88,7 @@ pub fn pending<S>(socket: S, room: RoomId, token: u64, now: Now) -> Box<PendingC
         token_expires: now.unix.after(Duration::from_hours(1)),
         user_hash: 0,
         agreement: None,
+        traits: None,
         share: None,
         accepted: now.tick,
     })

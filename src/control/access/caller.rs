@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::grant::Grant;
@@ -46,6 +48,13 @@ impl Caller {
     /// Access key id.
     pub fn id(&self) -> &str {
         &self.key.id
+    }
+
+    /// Whether this is the key's secret, in a time that does not tell how much of it is right.
+    pub(super) fn has_secret(&self, secret: &str) -> bool {
+        // Hashes have one length.
+        let [own, given] = [&*self.key.secret, secret].map(Sha256::digest);
+        own.ct_eq(&given).into()
     }
 
     /// The signing key of a day, `YYYYMMDD`. Derivation costs five HMACs and is done once a day.

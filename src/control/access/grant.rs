@@ -11,22 +11,42 @@ pub struct Grant {
     operations: Option<BTreeSet<Operation>>,
     /// ARN patterns; none: every resource, and calls without a single resource.
     resources: Vec<String>,
+    // Whether attributes of tokens may be the server's.
+    token_attributes: bool,
 }
+
+/// What a key is granted beside operations: attributes `uproar:` of chat tokens, which back ends that copy what a browser
+/// sent must not give.
+pub const TOKEN_ATTRIBUTES: &str = "TokenAttributes";
 
 impl Grant {
     /// Everything.
     pub const ALL: Self = Self {
         operations: None,
         resources: Vec::new(),
+        token_attributes: true,
     };
 
     /// These operations (`None`: all), on resources whose ARN one of the patterns matches (none:
     /// all). In a pattern `*` stands for any text and `?` for one character, as in IAM policies.
     pub fn new(operations: Option<BTreeSet<Operation>>, resources: Vec<String>) -> Self {
         Self {
+            token_attributes: operations.is_none(),
             operations,
             resources,
         }
+    }
+
+    /// Grants attributes `uproar:` of chat tokens, too.
+    #[must_use]
+    pub fn with_token_attributes(mut self, granted: bool) -> Self {
+        self.token_attributes |= granted;
+        self
+    }
+
+    /// Whether chat tokens may have attributes `uproar:`.
+    pub fn allows_token_attributes(&self) -> bool {
+        self.token_attributes
     }
 
     /// Whether the operation may be called at all.

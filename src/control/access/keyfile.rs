@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::caller::AccessKey;
 use super::error::KeyFileError;
-use super::grant::Grant;
+use super::grant::{Grant, TOKEN_ATTRIBUTES};
 use super::private;
 use crate::control::operation::Operation;
 use crate::durable::Watched;
@@ -51,13 +51,17 @@ pub struct KeyRecord {
 impl KeyRecord {
     fn grant(&self) -> Result<Grant, String> {
         let parse = |name: &String| Operation::parse(name).ok_or_else(|| name.clone());
-        let operations: BTreeSet<Operation> = self
+        let (rights, operations): (Vec<&String>, Vec<&String>) = self
             .operations
             .iter()
+            .partition(|name| *name == TOKEN_ATTRIBUTES);
+        let operations: BTreeSet<Operation> = operations
+            .into_iter()
             .map(parse)
             .collect::<Result<_, _>>()?;
-        let operations = (!operations.is_empty()).then_some(operations);
-        Ok(Grant::new(operations, self.resources.clone()))
+        let operations = (!self.operations.is_empty()).then_some(operations);
+        let grant = Grant::new(operations, self.resources.clone());
+        Ok(grant.with_token_attributes(!rights.is_empty()))
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use hyper::body::{Bytes, Incoming};
+use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response};
 
@@ -16,14 +17,15 @@ use super::refused;
 use super::response::{json_response, request_id, with_headers};
 use super::tail::tailing;
 use super::unread::Unread;
+use crate::control::access;
 use crate::control::fault::Fault;
 use crate::control::op;
 use crate::control::op::request::{Answer, Request as Call};
 use crate::control::op::tail::Tail;
-use crate::control::operation::Operation;
+use crate::control::operation::{Family, Operation};
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
-use uproar_proto::sigv4::Received;
+use uproar_proto::sigv4::{Received, SignatureFault};
 
 /// Answers one request, whatever it is.
 pub(super) async fn answer(
@@ -120,6 +122,17 @@ async fn call(
     body: &mut Unread,
     context: &mut CallContext,
 ) -> Result<Outcome, Fault> {
+    if let Some(caller) = bearer(control, from, operation, parts)? {
+        return carry_out(
+            control,
+            from,
+            (operation, caller),
+            parts,
+            body.read().await?,
+            context,
+        )
+        .await;
+    }
     let headers = signed_headers(parts);
     let received = without_body(parts, &headers);
     let (keys, account) = (&control.settings.keys, &control.settings.account);
@@ -131,6 +144,49 @@ async fn call(
         ..received
     };
     let caller = claim.prove(&received, account, control.clock.now_of_callers())?;
+    carry_out(control, from, (operation, caller), parts, body, context).await
+}
+
+/// The caller that names key and secret instead of a signature, for who has no AWS SDK; `None`: the request does not.
+fn bearer(
+    control: &Control,
+    from: &Caller,
+    operation: Operation,
+    parts: &Parts,
+) -> Result<Option<Rc<access::Caller>>, Fault> {
+    let is_taken = matches!(
+        operation,
+        Operation::CreateChatToken | Operation::CreateRoom
+    ) || operation.family() == Family::Extension;
+    let value = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let credentials = value.and_then(|value| value.strip_prefix("Bearer "));
+    let Some(credentials) = credentials.filter(|_| is_taken && control.registry.has_extensions())
+    else {
+        return Ok(None);
+    };
+    if !from.is_private {
+        return Err(Fault::Body(
+            "A secret is taken over TLS, or from this machine, alone",
+        ));
+    }
+    let keys = &control.settings.keys;
+    let caller = keys.bearer(credentials, control.clock.now_of_callers());
+    caller
+        .map(Some)
+        .ok_or_else(|| SignatureFault::UnknownKey.into())
+}
+
+async fn carry_out(
+    control: &Rc<Control>,
+    from: &Caller,
+    (operation, caller): (Operation, Rc<access::Caller>),
+    parts: &Parts,
+    body: Bytes,
+    context: &mut CallContext,
+) -> Result<Outcome, Fault> {
     context.key = Some(caller.id().to_owned());
     context.body = body.clone();
     // Until here the connection may be displaced by another one.

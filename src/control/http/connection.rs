@@ -30,8 +30,9 @@ pub(super) struct AcceptedConnection {
 }
 
 impl AcceptedConnection {
-    fn into_client(self) -> Client {
+    fn into_client(self, is_private: bool) -> Client {
         Client {
+            is_private,
             control: self.control,
             slot: self.slot,
             ip: self.ip,
@@ -70,6 +71,7 @@ async fn establish_and_serve(
     acceptor: Option<TlsAcceptor>,
     phase: PhaseWatch,
 ) -> End {
+    let is_local = accepted.ip.to_canonical().is_loopback();
     if accepted.control.admission.trusted().trusts(accepted.ip) {
         let header_read = tokio::time::timeout(HANDSHAKE_TIMEOUT, read_preface(&mut accepted));
         if !matches!(header_read.await, Ok(Ok(()))) {
@@ -79,7 +81,13 @@ async fn establish_and_serve(
     }
     let (stream, ip) = (accepted.stream.clone(), accepted.ip);
     let Some(acceptor) = acceptor else {
-        return serve_http(accepted.into_client(), stream.clone(), stream, phase).await;
+        return serve_http(
+            accepted.into_client(is_local),
+            stream.clone(),
+            stream,
+            phase,
+        )
+        .await;
     };
     let socket = stream.clone();
     let handshaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls_handshake(stream, acceptor));
@@ -89,7 +97,7 @@ async fn establish_and_serve(
             let _gone = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.shutdown()).await;
             End::Cut
         }
-        Ok(Ok(Some(stream))) => serve_http(accepted.into_client(), socket, stream, phase).await,
+        Ok(Ok(Some(stream))) => serve_http(accepted.into_client(true), socket, stream, phase).await,
         Ok(Ok(None)) => {
             if let Some(suppressed) = local::admit(Kind::ControlTls) {
                 tracing::warn!(%ip, suppressed, "control: a request without TLS was refused");

@@ -26,6 +26,8 @@ pub(super) struct CallContext {
 pub(super) struct Caller {
     /// The client's address, also behind a trusted proxy.
     pub(super) ip: IpAddr,
+    /// Whether nobody between the client and this server can read along: by TLS, or on one machine.
+    pub(super) is_private: bool,
     /// Its connection's admission slot.
     pub(super) slot: Rc<AdmissionSlot>,
     /// Set when its connection ends while the client may still be sending.

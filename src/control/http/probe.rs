@@ -8,6 +8,7 @@ use hyper::{Response, StatusCode};
 
 use super::body::{Answered, whole};
 use super::rooms;
+use crate::control::operation::{self, Operation};
 use crate::control::state::Control;
 use crate::exposition::{Exposition, Family};
 use crate::shard::times::Observed;
@@ -82,6 +83,7 @@ async fn metrics(control: &Control) -> String {
         let status = status.to_string();
         calls.add(&[("operation", operation), ("status", &status)], count);
     }
+    extension_requests(control, &mut page);
     let mut seconds = page.family(&CALL_SECONDS);
     for ((operation, status), times) in control.call_times.borrow().iter() {
         let labels = [("operation", *operation), ("status", *status)];
@@ -93,6 +95,29 @@ async fn metrics(control: &Control) -> String {
     page.into_text()
 }
 
+/// Adds the calls of the extensions' operations, and members' commands.
+fn extension_requests(control: &Control, page: &mut Exposition) {
+    let mut counted = page.family(&EXTENSION_REQUESTS);
+    for ((name, status), count) in control.requests.borrow().iter() {
+        let family = Operation::parse(name).map(Operation::family);
+        if family == Some(operation::Family::Extension) {
+            let result = if *status < 400 {
+                "ok".to_owned()
+            } else {
+                status.to_string()
+            };
+            counted.add(&[("operation", name), ("result", &result)], count);
+        }
+    }
+    for ((verb, result), count) in control.member_orders.borrow().iter() {
+        counted.add(&[("operation", verb), ("result", result)], count);
+    }
+}
+
+const EXTENSION_REQUESTS: Family = Family::counter(
+    "uproar_extension_requests_total",
+    "Calls of the operations that IVS Chat does not have, and members' commands that the control thread has answered, by result.",
+);
 const CALL_SECONDS: Family = Family::histogram(
     "uproar_api_request_seconds",
     "Time from the head of an API call to its answer, by operation and class of status.",

@@ -61,6 +61,14 @@ pub(super) struct Client {
     pub(super) slot: Rc<AdmissionSlot>,
     /// The peer's address; the client's, once a trusted proxy has named it.
     pub(super) ip: IpAddr,
+    /// Whether nobody between the peer and this server can read along.
+    pub(super) is_private: bool,
+}
+
+impl Client {
+    fn parts(self) -> (Rc<Control>, Rc<AdmissionSlot>, (IpAddr, bool)) {
+        (self.control, self.slot, (self.ip, self.is_private))
+    }
 }
 
 /// Answers one connection's requests until it ends, is idle for too long, or the listener is not
@@ -71,7 +79,7 @@ pub(super) async fn serve_http(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     phase: PhaseWatch,
 ) -> End {
-    let Client { control, slot, ip } = client;
+    let (control, slot, (ip, is_private)) = client.parts();
     let calls = Calls::default();
     // hyper bounds neither the wait for a first byte nor an idle HTTP/2 connection.
     let deadline = Rc::new(Cell::new(Instant::now() + HANDSHAKE_TIMEOUT));
@@ -82,12 +90,12 @@ pub(super) async fn serve_http(
     let service = service_fn(move |request: Request<Incoming>| {
         let (control, refreshed) = (Rc::clone(&control), Rc::clone(&refreshed));
         let counted = counts.begin();
-        let calls = counts.clone();
         let caller = Caller {
             ip: client_ip(&control.admission.trusted(), ip, request.headers()),
+            is_private,
             slot: Rc::clone(&slot),
             ends_unread: Rc::clone(&unread),
-            calls,
+            calls: counts.clone(),
         };
         async move {
             let answered = answer(&control, &caller, request).await;

@@ -137,28 +137,8 @@ async fn keep_new(
     fill(&mut room);
     let inserted = control.registry.insert_room(&room, attaching, ROOMS_MAX);
     inserted.await?;
-    update_shard(control, &room).await?;
+    control.put_room(&room).await?;
     Ok(room)
-}
-
-/// Sends the settings to the room's shard. The archive already knows the room's destinations. In a
-/// cluster the registry has told the shard, in the order of all nodes' changes.
-pub(super) async fn update_shard(control: &Control, room: &RoomRecord) -> Result<(), Fault> {
-    if control.registry.is_shared() {
-        return Ok(());
-    }
-    let updated = control
-        .gateway
-        .put_room(room.id(), control.registry.settings_of(room))
-        .await;
-    updated.map_err(|refused| {
-        tracing::error!(room = %room.id(), %refused, "a stored room did not reach its shard");
-        if refused == Refused::Late {
-            Fault::Late
-        } else {
-            Fault::Internal
-        }
-    })
 }
 
 pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
@@ -182,7 +162,7 @@ pub(super) async fn update(control: &Control, call: Authorized) -> Result<Answer
     let change = |room: &mut RoomRecord| wanted.apply(room);
     let changed = registry.change_room(id, now_ms(control), attaching, change);
     let room = changed.await?.ok_or_else(|| Fault::not_found(&arn.text))?;
-    update_shard(control, &room).await?;
+    control.put_room(&room).await?;
     Ok((200, Some(full(control, &room))))
 }
 

@@ -8,7 +8,6 @@ use serde_json::json;
 use super::authorize::{Authorized, ResourceArn};
 use super::request::Answer;
 use super::resource::now_ms;
-use super::rooms::update_shard;
 use crate::control::arn::Taggable;
 use crate::control::fault::Fault;
 use crate::control::input::{Input, too_many};
@@ -139,7 +138,7 @@ async fn edit(
             if let Some(room) = &room
                 && registry.has_extensions()
             {
-                update_shard(control, room).await?;
+                control.put_room(room).await?;
             }
             room.is_some()
         }

@@ -14,6 +14,7 @@ use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::extension::{Traits, is_ours};
 use uproar_proto::token::{Capabilities, Capability, TokenRequest, mint};
 
 /// Who a token is for, and what it permits.
@@ -45,6 +46,19 @@ impl Wanted {
         (wanted, minutes)
     }
 
+    /// Checks the attributes that are the server's, not everybody's.
+    fn check_traits(&self, input: &mut Input, is_granted: bool) {
+        let mut traits = Traits::default();
+        for (key, value) in &self.attributes {
+            if is_ours(key) && !is_granted {
+                let must = "is the server's: the access key must be granted TokenAttributes";
+                input.fault(&format!("attributes.{key}"), must);
+            } else if let Err(must) = traits.take(key, value) {
+                input.fault(&format!("attributes.{key}"), must);
+            }
+        }
+    }
+
     /// Reads `userId`, `attributes` and `capabilities`, and nothing else, as CreateChatToken does.
     ///
     /// # Errors
@@ -62,10 +76,14 @@ pub(super) async fn create_chat_token(
     control: &Control,
     call: Authorized,
 ) -> Result<Answer, Fault> {
+    let allows_ours = call.allows_token_attributes;
     let (mut input, arn) = call.into_resource();
     let (wanted, minutes) = Wanted::read(&mut input, |input| {
         input.integer("sessionDurationInMinutes", 1..=SESSION_MINUTES_MAX)
     });
+    if control.registry.has_extensions() {
+        wanted.check_traits(&mut input, allows_ours);
+    }
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));

@@ -65,6 +65,7 @@ impl World {
             keyring: Arc::clone(&keyring),
             pages: None,
             echo: false,
+            extensions: false,
             settings: HandshakeSettings {
                 tls: None,
                 origins: Arc::default(),

@@ -32,6 +32,12 @@ pub struct Override {
     pub until_ms: Option<u64>,
 }
 
+impl Override {
+    fn is_overdue(&self, now_ms: u64) -> bool {
+        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+    }
+}
+
 impl ExtensionRecord {
     pub(super) fn is_new(&self) -> bool {
         *self == Self::default()
@@ -70,6 +76,31 @@ impl RoomRecord {
             Ok(())
         });
         let Ok(()) = tagged;
+    }
+
+    /// Lays a value over a tag, or takes back what lies over it.
+    pub fn lay_over(&mut self, tag: &str, over: Option<Override>, now_ms: u64) {
+        let overrides = &mut self.extension.overrides;
+        match over {
+            Some(over) => drop(overrides.insert(tag.to_owned(), over)),
+            None => drop(overrides.remove(tag)),
+        }
+        self.extension.touch(now_ms);
+    }
+
+    /// Whether something lies over a tag whose time has passed.
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        let mut overrides = self.extension.overrides.values();
+        overrides.any(|over| over.is_overdue(now_ms))
+    }
+
+    /// Takes that back.
+    pub fn lift_overdue(&mut self, now_ms: u64) {
+        if self.is_overdue(now_ms) {
+            let overrides = &mut self.extension.overrides;
+            overrides.retain(|_, over| !over.is_overdue(now_ms));
+            self.extension.touch(now_ms);
+        }
     }
 
     /// What its tags ask for, and moderators laid over them; `None`: no tag of it is ours.

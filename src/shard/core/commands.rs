@@ -57,6 +57,9 @@ impl<W: Io> Core<W> {
             Command::RefuseRequest(key, refusal) => {
                 connections.refuse(Slot::from_bits(key), &refusal, rooms, env);
             }
+            Command::AnswerMember(key, answer) => {
+                connections.answer_member(Slot::from_bits(key), *answer, rooms, env);
+            }
             Command::Evict(room, eviction) => connections.evict(room, &eviction, rooms, env),
             Command::MembersLeft(room, shard, departures) => {
                 rooms.members_left(room, shard, departures);

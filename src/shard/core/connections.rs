@@ -3,6 +3,7 @@
 //! Owns: their table, their deadlines, what comes in and what goes out. Rooms are lent to it; it
 //! tells them who leaves.
 
+mod answer;
 mod end;
 mod estate;
 mod freeze;
@@ -143,6 +144,7 @@ impl<W: Io> Connections<W> {
             session: Session::new(pending.grant, pending.agreement, env.now.tick),
             lane: None,
             tls: pending.tls,
+            traits: pending.traits,
             receiving: Receiving::Ended,
             sending: Sending::Idle,
             continues: false,
@@ -156,13 +158,9 @@ impl<W: Io> Connections<W> {
         let greeted = lane.push(|out| out.extend_from_slice(&pending.greeting));
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
-            if let Some(extension) = &shard_room.settings.extension {
-                greet(lane, extension);
-            }
-            let member = shard_room
-                .audience
-                .join(slot.to_bits(), pending.user_hash, deflated);
-            connection.member = Some(member);
+            greet(lane, shard_room.settings.extension.as_deref());
+            let member = (slot.to_bits(), pending.user_hash);
+            connection.member = Some(shard_room.audience.join(member.0, member.1, deflated));
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -327,9 +325,9 @@ fn schedule<F>(
     }
 }
 
-/// Tells a newcomer of its room's state: the first frame behind the `101`.
-fn greet(lane: &mut Lane, extension: &Extension) {
-    if let Some(state) = extension.state() {
+/// Tells who joins of the room's state: the first frame behind the `101`.
+fn greet(lane: &mut Lane, extension: Option<&Extension>) {
+    if let Some(state) = extension.and_then(Extension::state) {
         let told = lane.push(|out| out.extend_from_slice(state));
         debug_assert!(told.is_ok(), "a state fits behind a greeting");
     }

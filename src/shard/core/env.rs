@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::outbox::Outbox;
 use crate::logging::Limiter;
+use crate::shard::command::MemberOrder;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::ReviewQueue;
 use crate::shard::settings::{ShardId, ShardSettings, SharedBudgets};
@@ -35,6 +38,8 @@ pub(super) struct Env<S> {
     pub(super) lines: Limiter,
     /// The mailboxes to the other shards.
     pub(super) outbox: Outbox<S>,
+    /// Where members' commands go that the control thread carries out, if it does.
+    pub(super) orders: Option<mpsc::Sender<MemberOrder>>,
 }
 
 impl<S> Env<S> {

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 
 use super::env::Env;
 use super::log_lines::Line;
+use super::member_commands::{self, Commander};
 use super::rooms::Rooms;
 use crate::net::io::Key;
 use crate::shard::close_reason::CloseReason;
@@ -20,6 +21,7 @@ use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::{Action, ErrorCode, Refusal, encode};
+use uproar_proto::extension::{Command, Commands, command};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::{Effect, Ending, Input, Session, SessionContext};
 use uproar_proto::ws;
@@ -95,6 +97,8 @@ impl Inbound {
         let settings = found.map(|room| &room.settings);
         let ip = address_for_review(settings, connection.ip);
         let content_chars_max = settings.map_or(0, |settings| settings.content_chars_max);
+        let extension = settings.and_then(|settings| settings.extension.as_deref());
+        let commands = Commands::of(extension.map(|extension| &extension.settings));
         let room = found.map(|room| room.id);
         if room.is_none() {
             connection.session.begin_close();
@@ -110,7 +114,8 @@ impl Inbound {
         } = self;
         let Connection { session, lane, .. } = connection;
         let window_bits = session.window_bits();
-        let mut input = Input::new(buffer, len, content_chars_max.into());
+        let input = Input::new(buffer, len, content_chars_max.into());
+        let mut input = input.with_commands(commands);
         let mut outcome = Outcome::default();
         let mut refusals = Refusals::default();
         while let Some(effect) = session.next(&mut input, session_context, env.now.tick) {
@@ -129,6 +134,19 @@ impl Inbound {
                     if let Err(refusal) = done {
                         refusals.add(refusal, lane.get_or_insert_default(), env);
                     }
+                }
+                Effect::Command {
+                    command,
+                    request_id,
+                    sender_json,
+                } => {
+                    let by = room.map(|room| Commander {
+                        room,
+                        sender,
+                        request_id,
+                        sender_json,
+                    });
+                    outcome.deliver |= refusals.command(command, by, lane, env);
                 }
                 Effect::Refuse(refusal) => {
                     refusals.add(refusal, lane.get_or_insert_default(), env);
@@ -178,12 +196,57 @@ struct Refusals {
 }
 
 impl Refusals {
+    /// Carries a command out; returns whether its answer is in the lane.
+    fn command<S>(
+        &mut self,
+        command: Command,
+        by: Option<Commander<'_>>,
+        lane: &mut Option<Box<Lane>>,
+        env: &mut Env<S>,
+    ) -> bool {
+        let Some(by) = by else {
+            return false;
+        };
+        let done = command.and_then(|verb| {
+            let name = verb.name();
+            member_commands::carry_out(verb, by, env).map(|done| done.map(|text| (name, text)))
+        });
+        match done {
+            Ok(Some((verb, text))) => {
+                let answer = command::Answer {
+                    id: env.ids.next_id(),
+                    request_id: by.request_id,
+                    verb,
+                    text: &text,
+                    sent: env.now.unix,
+                    sender_json: by.sender_json,
+                };
+                let lane = lane.get_or_insert_default();
+                let pushed = lane.push(|out| command::answer(out, &answer));
+                self.overflow |= pushed.is_err();
+                true
+            }
+            Ok(None) => false,
+            Err((code, message)) => {
+                let lane = lane.get_or_insert_default();
+                self.refuse((code, &message), by.request_id, lane, env);
+                true
+            }
+        }
+    }
+
     fn add<S>(&mut self, refusal: Refusal<'_>, lane: &mut Lane, env: &mut Env<S>) {
-        let Refusal {
-            code,
-            message,
-            request_id,
-        } = refusal;
+        let fault = (refusal.code, refusal.message);
+        self.refuse(fault, refusal.request_id, lane, env);
+    }
+
+    fn refuse<S>(
+        &mut self,
+        (code, message): (ErrorCode, &str),
+        request_id: &str,
+        lane: &mut Lane,
+        env: &mut Env<S>,
+    ) {
         let id = env.ids.next_id();
         count_refusal(&env.metrics, code);
         self.count += 1;

@@ -170,6 +170,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
+        | Command::AnswerMember(..)
         | Command::Cluster(_)
         | Command::Searched(_)
         | Command::Drain(_)

@@ -7,6 +7,7 @@ use uproar_proto::base::admission::Share;
 use uproar_proto::base::clock::{Shift, Tick};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ESTATE_RECORD_BYTES_MAX, SEND_BYTES_MAX};
+use uproar_proto::extension::Traits;
 use uproar_proto::session::{NotReplayable, Session};
 use uproar_proto::tagged::{Fault, Fields, Tagged};
 
@@ -43,6 +44,9 @@ const CLOSE_BEHIND: u32 = 15;
 /// Its session, and what its records are sealed with. A version that knows no such viewers misses [`SESSION`] and refuses
 /// them, instead of sending them what is not sealed.
 const SEALED: u32 = 16;
+/// What its token tells the server of its user; left out if that is nothing.
+const TRAITS: u32 = 17;
+
 /// Within [`SEALED`], beside [`SESSION`].
 const TLS: u32 = 1;
 
@@ -96,6 +100,8 @@ pub(in crate::shard) struct Viewer<'a> {
     pub close: Option<(&'a [u8], u64)>,
     /// What its records are sealed with; empty: they are not.
     pub tls: &'a [u8],
+    /// See [`TRAITS`].
+    pub traits: Option<Box<Traits>>,
 }
 
 impl Viewer<'_> {
@@ -132,6 +138,9 @@ impl Viewer<'_> {
         fields.number(TAG_KEY, self.tag.key);
         if self.behind > 0 {
             fields.number(BEHIND, self.behind);
+        }
+        if let Some(traits) = &self.traits {
+            fields.nested(TRAITS, |inner| traits.carry(inner));
         }
         if let Some((deadline, awaited)) = self.closing {
             fields.number(CLOSE_DEADLINE, deadline.nanos());
@@ -190,6 +199,7 @@ impl<'a> Viewer<'a> {
                 Some(frame) => Some((frame, fields.number(CLOSE_BEHIND)?.unwrap_or(0))),
                 None => None,
             },
+            traits: traits(fields)?,
             tls: match sealed {
                 Some(sealed) => sealed.get(TLS).ok_or(Fault::Missing(TLS))?,
                 None => &[],
@@ -210,6 +220,13 @@ impl<'a> Viewer<'a> {
         let session = session.ok_or(Fault::Missing(SESSION))?;
         Ok((viewer, session))
     }
+}
+
+/// Returns what a record says of the user.
+fn traits(record: Tagged<'_>) -> Result<Option<Box<Traits>>, Fault> {
+    let fields = record.nested(TRAITS)?;
+    let traits = fields.map(Traits::inherit).transpose()?;
+    Ok(traits.map(Box::new))
 }
 
 /// Returns the address in a record.

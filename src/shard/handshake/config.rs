@@ -76,6 +76,8 @@ pub struct HandshakeConfig {
     pub pages: Option<Arc<dyn Pages>>,
     /// Conformance mode: every connection is admitted without a token.
     pub echo: bool,
+    /// Whether attributes `uproar:` of tokens are for the server, not for everybody.
+    pub extensions: bool,
     /// Settings at first.
     pub settings: HandshakeSettings,
 }

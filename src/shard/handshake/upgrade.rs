@@ -13,6 +13,7 @@ use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::DEFLATE_WINDOW_BITS;
 use uproar_proto::chat::encode;
+use uproar_proto::extension::{Traits, traits};
 use uproar_proto::http::{self, HeadScanner, Request, Upgrade};
 use uproar_proto::session::Grant;
 use uproar_proto::token::{Capabilities, TOKEN_ID_BYTES, TokenId};
@@ -90,6 +91,7 @@ fn judge<B: Hosted>(
         token_expires: opened.token_expires,
         user_hash: opened.user_hash,
         agreement,
+        traits: opened.traits,
         share: None,
         accepted: Tick::default(),
     })
@@ -102,6 +104,7 @@ struct OpenedToken {
     token: TokenId,
     token_expires: UnixTime,
     user_hash: u32,
+    traits: Option<Box<Traits>>,
 }
 
 fn open<B: Hosted>(upgrade: &Upgrade<'_>, acceptor: &Acceptor<B>) -> Result<OpenedToken, Rejected> {
@@ -110,7 +113,9 @@ fn open<B: Hosted>(upgrade: &Upgrade<'_>, acceptor: &Acceptor<B>) -> Result<Open
     let now = acceptor.clock.now();
     let keyring = acceptor.config.keyring.load();
     let opened = keyring.open(token, &mut scratch, now.unix)?;
-    let sender_json = encode::sender_json(opened.user_id(), opened.attributes());
+    let has_traits = acceptor.config.extensions;
+    let shown = |(key, _): &(&str, &str)| !has_traits || traits::is_shown(key);
+    let sender_json = encode::sender_json(opened.user_id(), opened.attributes().filter(shown));
     Ok(OpenedToken {
         grant: Grant {
             sender_json: sender_json.into_boxed_str(),
@@ -121,6 +126,7 @@ fn open<B: Hosted>(upgrade: &Upgrade<'_>, acceptor: &Acceptor<B>) -> Result<Open
         token: opened.token_id(),
         token_expires: opened.expires(),
         user_hash: user_hash(opened.user_id()),
+        traits: Traits::of(opened.attributes()).filter(|_| has_traits),
     })
 }
 
@@ -141,6 +147,7 @@ fn echo_token<B: Hosted>(acceptor: &Acceptor<B>) -> OpenedToken {
         token: TokenId::from_bytes(token),
         token_expires: now.unix.after(day),
         user_hash: 0,
+        traits: None,
     }
 }
 

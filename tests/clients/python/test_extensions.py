@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import boto3
+import botocore.session
 import pytest
+from botocore.config import Config
 
 from raw_api import call, send
 from rawws import WebSocket
 from test_control_plane import refusal
-from uproar import Server
+from uproar import ACCESS_KEY, REGION, REPOSITORY, SECRET_KEY, Server
 
 MARK = itertools.count()
 SLOW = {"Slow": "10", "Unique": "", "Talk": "all", "Age": "", "Emotes": ""}
@@ -154,3 +161,116 @@ def test_switched_off_tags_are_stored_and_inert(plain_server):
     for path in ("GetRoomStats", "GetNothing"):
         status, _, answer = call(plain_server, "POST", f"/uproar/v1/{path}", b"{}")
         assert (status, json.loads(answer)["message"]) == (404, "Unknown operation")
+
+
+MODEL = REPOSITORY / "deploy" / "botocore"
+
+
+def test_the_shipped_model_is_a_client(server, boto, room, monkeypatch):
+    """Goal: boto3 calls our operations by the model, as by AWS's own; refusals are its exceptions."""
+    monkeypatch.setenv("AWS_DATA_PATH", str(MODEL))
+    client = boto3.session.Session(botocore_session=botocore.session.Session()).client(
+        "uproar", region_name=REGION, endpoint_url=server.control_url, aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY, config=Config(retries={"total_max_attempts": 1}),
+    )
+    _alice = join(server, room, "alice")
+    stats = client.get_room_stats(roomIdentifier=room)
+    assert (stats["viewers"], stats["connections"]) == (1, 1)
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.get_room_stats(roomIdentifier=room[:-4] + "zzzz")
+    with pytest.raises(client.exceptions.ValidationException):
+        client.get_room_stats(roomIdentifier="no arn")
+
+
+def test_the_cli_takes_the_shipped_model(server, room, tmp_path):
+    cli = Path(sys.executable).with_name("aws")
+    if not cli.exists():
+        pytest.skip("no AWS CLI beside this Python")
+    model = MODEL / "uproar" / "2026-11-01" / "service-2.json"
+    environment = os.environ | {
+        "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": server.control_url,
+    }
+
+    def aws(*words: str) -> str:
+        done = subprocess.run([cli, *words], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    aws("configure", "add-model", "--service-name", "uproar", "--service-model", f"file://{model}")
+    assert json.loads(aws("uproar", "get-room-stats", "--room-identifier", room))["viewers"] == 0
+
+
+def bearer(server, path: str, body: dict, secret: str = SECRET_KEY) -> tuple[int, dict]:
+    headers = {"Authorization": f"Bearer {ACCESS_KEY}:{secret}", "Content-Type": "application/json"}
+    status, _, answer = send(server, "POST", path, json.dumps(body).encode(), headers)
+    return status, json.loads(answer)
+
+
+def test_key_and_secret_do_for_who_cannot_sign(server):
+    status, room = bearer(server, "/CreateRoom", {"tags": {"uproar:state": "on"}})
+    assert status == 200
+    status, stats = bearer(server, "/uproar/v1/GetRoomStats", {"roomIdentifier": room["arn"]})
+    assert (status, stats["viewers"]) == (200, 0)
+    token = {"roomIdentifier": room["arn"], "userId": "u"}
+    assert bearer(server, "/CreateChatToken", token)[0] == 200
+    for secret in ("", "wrong", SECRET_KEY[:-1], SECRET_KEY + "x"):
+        assert bearer(server, "/CreateChatToken", token, secret)[0] == 403, secret
+    assert bearer(server, "/GetRoom", {"identifier": room["arn"]})[0] in (400, 403), "signed calls stay signed"
+
+
+def test_only_granted_keys_give_attributes_of_the_servers(server, boto, room):
+    """Goal: a back end that copies what a browser sent makes nobody a host."""
+    def key(*rights: str):
+        made = server.run("keys", "create", "--data-dir", str(server.data_dir), *rights)
+        assert made.returncode == 0, made.stderr
+        return [line.partition("=")[2] for line in made.stdout.splitlines()]
+
+    asked = {"roomIdentifier": room, "userId": "u", "attributes": {"uproar:role": "host", "name": "u"}}
+    for rights, granted in [
+        (("--role", "mint"), False),
+        (("--role", "mint", "--operation", "TokenAttributes"), True),
+        (("--role", "admin"), True),
+    ]:
+        identity, secret = key(*rights)
+        client = server.boto(aws_access_key_id=identity, aws_secret_access_key=secret)
+        if granted:
+            assert client.create_chat_token(**asked)["token"], rights
+        else:
+            fields = refusal(client.create_chat_token, **asked).response["fieldList"]
+            assert [field["name"] for field in fields] == ["attributes.uproar:role"]
+            assert client.create_chat_token(roomIdentifier=room, userId="u", attributes={"name": "u"})["token"]
+
+
+def command(socket: WebSocket, **attributes: str) -> dict:
+    """The answer to a command, and nothing of it to anybody else."""
+    mark = f"mark-{next(MARK)}"
+    given = {f"uproar:{name}": value for name, value in attributes.items()}
+    assert socket.send_json({"Action": "SEND_MESSAGE", "Content": "x", "RequestId": mark, "Attributes": given})
+    return socket.receive_until(lambda frame: frame.get("RequestId") == mark)[0]
+
+
+def test_a_mode_set_for_a_time_ends_and_one_without_survives():
+    with Server() as server:
+        boto = server.boto()
+        arn = boto.create_room(tags={"uproar:slow": "10"})["arn"]
+        mod, viewer = join(server, arn, "mod"), join(server, arn, "viewer", capabilities=[])
+        assert state(next_state(viewer)) == ("1", SLOW)
+        assert command(mod, do="set", key="slow", value="30", seconds="1")["Content"] == "slow is 30 for 1 s"
+        assert state(next_state(viewer)) == ("2", SLOW | {"Slow": "30"})
+        assert state(next_state(viewer)) == ("3", SLOW), "it has ended by itself"
+        assert command(mod, do="set", key="slow", value="off")["Attributes"] == {
+            "uproar:do": "set", "uproar:private": "1", "uproar:result": "ok",
+        }
+        assert state(next_state(viewer)) == ("4", OFF)
+        assert boto.get_room(identifier=arn)["tags"] == {"uproar:slow": "10"}, "Terraform sees no drift"
+        refused = command(viewer, do="set", key="slow")
+        assert (refused["Type"], refused["ErrorCode"]) == ("ERROR", 403)
+        server.upgrade()
+        assert command(mod, do="set", key="emotes", value="only")["Content"] == "emotes is only"
+        assert state(next_state(viewer)) == ("5", OFF | {"Emotes": "only"})
+        server.kill()
+        server.start()
+        assert state(join(server, arn).receive()) == ("5", OFF | {"Emotes": "only"})
+        counted = [line for line in server.metrics().splitlines() if "extension_requests_total{" in line]
+        assert counted == []

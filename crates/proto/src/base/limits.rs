@@ -949,6 +949,11 @@ pub const ROLES_MAX: usize = 16;
 pub const ROLE_CHARS_MAX: usize = 32;
 /// Characters of a tag's value, as in the API.
 pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Commands of members that wait for the control thread: people type them, and each connection has its rate.
+pub const MEMBER_ORDERS_MAX: usize = 1_024;
+/// How often changes of modes that have run out are looked for, besides at their time: on another node of a cluster, or
+/// while the disk refused.
+pub const OVERRIDES_LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
 pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
 

@@ -1,6 +1,7 @@
 //! The effects that a session orders from its connection.
 
 use crate::chat::{Refusal, Request};
+use crate::extension::Command;
 use crate::ws::Violation;
 
 /// An effect that a session orders from its connection; the grammar is in the
@@ -12,6 +13,15 @@ pub enum Effect<'a> {
     Publish {
         /// The request.
         request: Request<'a>,
+        /// `Sender` as it appears in a message.
+        sender_json: &'a str,
+    },
+    /// Carry a command out and answer this client alone, or refuse it.
+    Command {
+        /// The command, which the token allows, or why it is refused.
+        command: Command,
+        /// The request's id, for the answer.
+        request_id: &'a str,
         /// `Sender` as it appears in a message.
         sender_json: &'a str,
     },

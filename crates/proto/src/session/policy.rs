@@ -39,6 +39,23 @@ impl Budgets {
         })
     }
 
+    /// Charges a command, which the room's rate does not count.
+    pub(super) fn charge_command<'a>(
+        &mut self,
+        request_id: &'a str,
+        rates: Rates,
+        now: Tick,
+    ) -> Result<(), Refusal<'a>> {
+        if !is_over(&mut self.requests, rates.requests, now) {
+            return Ok(());
+        }
+        Err(Refusal {
+            code: ErrorCode::TooManyRequests,
+            message: texts::RATE,
+            request_id,
+        })
+    }
+
     /// Charges a request that is refused for its form; over the rate, that is the reason instead.
     pub(super) fn charge_refused<'a>(
         &mut self,

@@ -7,6 +7,7 @@ use super::state::Session;
 use crate::base::clock::Tick;
 use crate::base::limits::PARSE_PADDING_BYTES;
 use crate::chat::{ErrorCode, Refusal, request_id_scan, texts};
+use crate::extension::{Commands, command};
 use crate::scan::Scan;
 use crate::ws::{Decoder, Item, Payload, Span, Violation};
 
@@ -21,6 +22,8 @@ pub struct Input<'b> {
     len: usize,
     // The room's bound on a message, in code points.
     content_chars_max: usize,
+    // Which messages of the room's members are commands.
+    commands: Commands,
     // The effect that follows the one returned last; if present, `at == len`.
     last: Option<Last>,
 }
@@ -49,8 +52,16 @@ impl<'b> Input<'b> {
             at: 0,
             len,
             content_chars_max,
+            commands: Commands::None,
             last: None,
         }
+    }
+
+    /// Sets which messages of the room's members are commands; without it none is.
+    #[must_use]
+    pub fn with_commands(mut self, commands: Commands) -> Self {
+        self.commands = commands;
+        self
     }
 
     /// Ignores the bytes that are not read yet; `last` is still to be returned.
@@ -180,6 +191,20 @@ impl Session {
         }
         let (padded, len) = payload.into_padded();
         let parsed = parser.parse(padded, len, input.content_chars_max);
+        if input.commands != Commands::None
+            && let Ok(request) = &parsed
+            && let Some(command) = command::read(request, input.commands, self.capabilities)
+        {
+            let request_id = request.request_id();
+            return match self.budgets.charge_command(request_id, *rates, now) {
+                Ok(()) => Effect::Command {
+                    command,
+                    request_id,
+                    sender_json: &self.sender_json,
+                },
+                Err(refusal) => Effect::Refuse(refusal),
+            };
+        }
         let judged = match parsed {
             Ok(request) => self
                 .budgets

@@ -112,6 +112,7 @@ impl<W: Io> Connections<W> {
             session,
             lane: None,
             tls,
+            traits: viewer.traits.clone(),
             receiving: Receiving::Ended,
             sending: Sending::Idle,
             continues: false,
@@ -120,8 +121,7 @@ impl<W: Io> Connections<W> {
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
-        let is_open = self.table.get(slot).is_some_and(Connection::is_open);
-        self.open += usize::from(is_open);
+        self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
         let user = (user_hash(&user), deflated);
         self.join_inherited(slot, &viewer, user, rooms, env.now.tick);
         self.queue_output(slot, &viewer, rooms);
@@ -267,6 +267,7 @@ fn record<F, S>(
         pong: lane.pong,
         close: lane.close.map(|(frame, after)| (frame, behind(after))),
         tls: tls.as_deref().map_or(&[], Vec::as_slice),
+        traits: connection.traits.clone(),
     };
     let record = viewer
         .write(&connection.session)

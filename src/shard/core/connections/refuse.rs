@@ -46,7 +46,7 @@ impl<W: Io> Connections<W> {
         self.refuse_at(refused.sender, request_id, fault, rooms, env);
     }
 
-    fn refuse_at(
+    pub(super) fn refuse_at(
         &mut self,
         SenderAddress { shard, connection }: SenderAddress,
         (request_id, id): (&str, FrameId),

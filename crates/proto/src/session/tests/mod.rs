@@ -65,6 +65,7 @@ impl Seen {
                 refusal.message,
                 refusal.request_id.into(),
             ),
+            Effect::Command { .. } => unreachable!("no room here has commands"),
             Effect::Pong(payload) => Self::Pong(payload.into()),
             Effect::Echo { text, payload } => Self::Echo(text, payload.into()),
             Effect::AnswerClose { code } => Self::AnswerClose(code),

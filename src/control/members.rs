@@ -1,0 +1,162 @@
+//! Commands of members that change what is stored: modes of a room, over its tags.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::fault::Fault;
+use super::record::{Override, Record, RoomRecord};
+use super::state::Control;
+use crate::shard::command::{Command, MemberAnswer, MemberOrder};
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
+use uproar_proto::chat::{ErrorCode, texts};
+use uproar_proto::extension::Verb;
+use uproar_proto::extension::command::{CommandFault, Set};
+
+impl Control {
+    /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
+    pub async fn serve_members(
+        self: Rc<Self>,
+        mut orders: mpsc::Receiver<MemberOrder>,
+    ) -> Infallible {
+        loop {
+            tokio::select! {
+                Some(order) = orders.recv() => {
+                    let control = Rc::clone(&self);
+                    tokio::task::spawn_local(async move { control.answer_member(order).await });
+                }
+                () = sleep(OVERRIDES_LOOK) => self.lift_overrides().await,
+            }
+        }
+    }
+
+    async fn answer_member(self: &Rc<Self>, order: MemberOrder) {
+        let MemberOrder {
+            room,
+            sender,
+            request_id,
+            verb,
+            ..
+        } = order;
+        let name = verb.name();
+        let outcome = self.carry_out(room, &verb).await;
+        let result = match &outcome {
+            Ok(_) => "ok",
+            Err((ErrorCode::BadRequest, _)) => "400",
+            Err((ErrorCode::NotFound, _)) => "404",
+            Err((ErrorCode::TooManyRequests, _)) => "429",
+            Err(_) => "500",
+        };
+        *self
+            .member_orders
+            .borrow_mut()
+            .entry((name, result))
+            .or_default() += 1;
+        let answer = MemberAnswer {
+            request_id,
+            verb: name,
+            outcome,
+        };
+        let answer = Command::AnswerMember(sender.connection, Box::new(answer));
+        self.gateway.tell(sender.shard, answer);
+    }
+
+    async fn carry_out(self: &Rc<Self>, room: RoomId, verb: &Verb) -> Result<String, CommandFault> {
+        let open = Rc::clone(&self.open_calls);
+        if Rc::strong_count(&open) > CALLS_OPEN_MAX {
+            return Err((ErrorCode::TooManyRequests, texts::RATE.into()));
+        }
+        if self.phase.is_ending() {
+            let text = "The server is being handed over to a new process; say it again in a moment";
+            return Err((ErrorCode::TooManyRequests, text.into()));
+        }
+        match verb {
+            Verb::Set(set) => self
+                .set_mode(room, set)
+                .await
+                .map_err(|fault| refusal(&fault)),
+        }
+    }
+
+    /// Lays a value over a tag, or takes it back; returns what is so now, for people.
+    async fn set_mode(self: &Rc<Self>, id: RoomId, set: &Set) -> Result<String, Fault> {
+        let now_ms = self.clock.now().unix.millis();
+        let until_ms = set
+            .seconds
+            .map(|seconds| now_ms + 1000 * u64::from(seconds));
+        let edited = self.registry.edit(id, |room: &mut RoomRecord| {
+            let over = set.value.as_ref().map(|value| Override {
+                value: value.to_string(),
+                until_ms,
+            });
+            room.lay_over(set.tag, over, now_ms);
+            Ok(())
+        });
+        let room = edited
+            .await?
+            .ok_or_else(|| Fault::not_found(&id.to_string()))?;
+        self.put_room(&room).await?;
+        if let (Some(seconds), Some(_)) = (set.seconds, &set.value) {
+            let control = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                sleep(Duration::from_secs(seconds.into())).await;
+                control.lift(id).await;
+            });
+        }
+        let name = set.tag;
+        let until = set
+            .seconds
+            .map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+        Ok(match set.value.as_deref() {
+            None => format!("{name} is as the room's tags say"),
+            Some("") => format!("{name} is off{until}"),
+            Some(value) => format!("{name} is {value}{until}"),
+        })
+    }
+
+    /// Takes back what moderators laid over tags for a time that has passed, in all rooms. In a cluster each node looks; the
+    /// first one does it.
+    async fn lift_overrides(self: &Rc<Self>) {
+        let now_ms = self.clock.now().unix.millis();
+        let overdue = self
+            .registry
+            .rooms
+            .each(|room| room.is_overdue(now_ms).then(|| room.id()));
+        for id in overdue.into_iter().flatten() {
+            self.lift(id).await;
+        }
+    }
+
+    /// Does so in one room, if the time has passed. While the disk refuses, the next look does it.
+    async fn lift(self: &Rc<Self>, id: RoomId) {
+        let _open = Rc::clone(&self.open_calls);
+        let now_ms = self.clock.now().unix.millis();
+        let is_overdue = |room: RoomRecord| room.is_overdue(now_ms);
+        if self.phase.is_ending() || !self.registry.rooms.get(id).is_some_and(is_overdue) {
+            return;
+        }
+        let edited = self.registry.edit(id, |room: &mut RoomRecord| {
+            room.lift_overdue(now_ms);
+            Ok(())
+        });
+        if let Ok(Some(room)) = edited.await {
+            let _logged = self.put_room(&room).await;
+        }
+    }
+}
+
+/// What a member is told of a fault of the control plane.
+fn refusal(fault: &Fault) -> CommandFault {
+    let text: Cow<'static, str> = fault.reason().into();
+    match fault.kind().1 {
+        404 => (ErrorCode::NotFound, texts::NO_ROOM.into()),
+        429 => (ErrorCode::TooManyRequests, text),
+        400..500 => (ErrorCode::BadRequest, text),
+        _ => (ErrorCode::Internal, text),
+    }
+}

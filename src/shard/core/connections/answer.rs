@@ -1,0 +1,68 @@
+//! Answers to commands that the control thread has carried out: for their sender alone.
+
+use super::Connections;
+use crate::net::io::Io;
+use crate::shard::close_reason::CloseReason;
+use crate::shard::command::{MemberAnswer, SenderAddress};
+use crate::shard::core::env::Env;
+use crate::shard::core::outbound::ConnectionSlot;
+use crate::shard::core::rooms::Rooms;
+use uproar_proto::extension::command;
+
+impl<W: Io> Connections<W> {
+    /// Answers a command of a connection, unless it has gone.
+    pub(in crate::shard::core) fn answer_member(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        answer: MemberAnswer,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        let MemberAnswer {
+            request_id,
+            verb,
+            outcome,
+        } = answer;
+        match outcome {
+            Ok(text) => {
+                let answered = self.tell_privately(slot, (&request_id, verb, &text), env);
+                match answered {
+                    Some(true) => self.deliver_own(slot, rooms, env),
+                    Some(false) => self.cut(slot, CloseReason::Slow, rooms, env),
+                    None => {}
+                }
+            }
+            Err((code, text)) => {
+                let sender = SenderAddress {
+                    shard: env.id,
+                    connection: slot.to_bits(),
+                };
+                let id = env.ids.next_id();
+                self.refuse_at(sender, (&request_id, id), (code, &text), rooms, env);
+            }
+        }
+    }
+
+    /// Puts the answer to a command into the lane of its sender; `false`: the lane is full, `None`: the connection has gone.
+    fn tell_privately(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        (request_id, verb, text): (&str, &str, &str),
+        env: &mut Env<W::Socket>,
+    ) -> Option<bool> {
+        let connection = self.table.get_mut(slot)?;
+        if !connection.is_open() {
+            return None;
+        }
+        let lane = connection.lane.get_or_insert_default();
+        let answer = command::Answer {
+            id: env.ids.next_id(),
+            request_id,
+            verb,
+            text,
+            sent: env.now.unix,
+            sender_json: connection.session.sender_json(),
+        };
+        Some(lane.push(|out| command::answer(out, &answer)).is_ok())
+    }
+}
