@@ -36,13 +36,13 @@ impl World {
     fn new(io: Kind) -> Self {
         let settings = ShardSettings {
             echo: true,
-            extensions: false,
             ..ShardSettings::open(SHARDS)
         };
         let handshake_config = HandshakeConfig {
             keyring: Arc::default(),
             pages: None,
             echo: true,
+            extensions: false,
             settings: HandshakeSettings {
                 tls: None,
                 origins: Arc::default(),

@@ -198,7 +198,7 @@ impl World {
             tokens: 0,
         };
         if let Some(settings) = settings {
-            (0..NODES).for_each(|node| world.put_room(node, settings));
+            (0..NODES).for_each(|node| world.put_room(node, settings.clone()));
         }
         world
     }

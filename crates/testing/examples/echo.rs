@@ -32,13 +32,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let settings = ShardSettings {
         echo: true,
-        extensions: false,
         ..ShardSettings::open(arguments.shards)
     };
     let handshake_config = HandshakeConfig {
         keyring: Arc::default(),
         pages: None,
         echo: true,
+        extensions: false,
         settings: HandshakeSettings {
             tls: None,
             origins: Arc::new([]),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::*;
-use crate::control::record::{Destination, ResourceHeader};
+use crate::control::record::{Destination, ExtensionRecord, ResourceHeader};
 use crate::control::store::Table;
 use model::{Faults, Model};
 use nodes::{Node, account, facts, run};
@@ -30,6 +30,7 @@ fn room(number: u128) -> RoomRecord {
         message_length: 500,
         handler: None,
         logging: None,
+        extension: ExtensionRecord::default(),
     }
 }
 

@@ -34,7 +34,9 @@ describe("rooms beyond IVS Chat", () => {
     await set({ "uproar:value": "7", "uproar:seconds": "1" });
     await set({});
     await until(() => stateOf(viewer).at(-1)?.attributes.Slow === "5", "the tag counts again");
-    assert.deepEqual(viewer.messages, []);
+    const mark = await within(mod.send("mark"));
+    await until(() => viewer.messages.length > 0, "the viewer hears the mark");
+    assert.deepEqual(viewer.messages.map((message) => message.id), [mark.id]);
   });
 
   test("commands without the capability, unknown ones and forged attributes are refused", async () => {
@@ -51,6 +53,7 @@ describe("rooms beyond IVS Chat", () => {
     await refused(viewer, { "uproar:private": "1" }, 400, /are the server's/);
     await refused(mod, { "uproar:do": "dance" }, 400, /the commands are set/);
     await within(viewer.send("hello", { mine: "1" }));
+    await until(() => mod.messages.length > 0, "the moderator hears the message");
     assert.deepEqual(mod.messages.map((message) => message.content), ["hello"]);
   });
 
@@ -70,6 +73,7 @@ describe("rooms beyond IVS Chat", () => {
     assert.equal((await within(mod.send("/slow 20"))).content, "slow is 20");
     assert.equal((await within(mod.send("/slowoff"))).content, "slow is off");
     assert.equal((await within(viewer.send("/slow 20"))).content, "/slow 20");
+    await until(() => mod.messages.some((message) => message.sender.userId === "viewer"), "all hear a viewer's slash");
     assert.deepEqual(viewer.messages.map((message) => message.content), ["/slow 20"]);
   });
 

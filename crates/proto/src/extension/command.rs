@@ -236,12 +236,11 @@ fn by_attributes(attributes: Arguments) -> Result<Asked, CommandFault> {
 fn by_slash(words: &str) -> Result<Asked, CommandFault> {
     let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
     let alias = ALIASES.iter().find(|alias| alias.word == word);
-    let (row, names, fixed) = match alias {
-        Some(alias) => (verb_named(alias.verb)?, alias.arguments, alias.fixed),
-        None => {
-            let row = verb_named(word)?;
-            (row, row.arguments, &[][..])
-        }
+    let (row, names, fixed) = if let Some(alias) = alias {
+        (verb_named(alias.verb)?, alias.arguments, alias.fixed)
+    } else {
+        let row = verb_named(word)?;
+        (row, row.arguments, &[][..])
     };
     let fixed = fixed
         .iter()
@@ -344,12 +343,12 @@ mod tests {
         }
     }
 
-    fn slow(value: Option<&str>, seconds: Option<u32>) -> Command {
-        Ok(Verb::Set(Set {
+    fn slow(value: Option<&str>, seconds: Option<u32>) -> Verb {
+        Verb::Set(Set {
             tag: "slow",
             value: value.map(Box::from),
             seconds,
-        }))
+        })
     }
 
     /// Goal: a command by attributes, with every argument and without.
@@ -371,7 +370,7 @@ mod tests {
         ] {
             assert_eq!(
                 read(&send("x", json), Commands::Attributes, crew()),
-                Some(wanted),
+                Some(Ok(wanted)),
                 "{json}"
             );
         }
@@ -467,7 +466,7 @@ mod tests {
             ("/slowoff", slow(Some(""), None)),
         ] {
             let found = read(&send(content, "null"), Commands::Slash, crew());
-            assert_eq!(found, Some(wanted), "{content}");
+            assert_eq!(found, Some(Ok(wanted)), "{content}");
         }
         for content in ["/", "/dance", "/slowoff now", "/slow 10 60 70", "/slow x"] {
             let found = read(&send(content, "null"), Commands::Slash, crew());

@@ -247,7 +247,7 @@ impl World {
         self.seed = self.seed.wrapping_add(1_000_003);
         let (numbers, journal) = ((count, self.seed), &mut self.journal);
         let mut shards = Shard::all(&self.plan, numbers, &self.net, journal, self.now);
-        for (room, settings) in self.rooms.into_iter().zip(self.settings) {
+        for (room, settings) in self.rooms.into_iter().zip(self.settings.clone()) {
             let home = ShardSettings::open(count).home(room);
             let settings = settings.map(|settings| (room, settings));
             let core: &mut Core<FakeRing> = &mut shards[home].core;

@@ -263,7 +263,7 @@ impl World {
             logging_changes: 0,
             unspooled: 0,
             reviewer: review::Reviewer::new(plan.fallback),
-            settings: [None; 2],
+            settings: [None, None],
             journal,
             seed,
             handed_over: 0,
@@ -332,8 +332,9 @@ impl World {
                 .then(|| LoggingId::from_random(1 + self.logging_changes % 3))
                 .into_iter()
                 .collect(),
+            extension: None,
         };
-        self.settings[room] = Some(settings);
+        self.settings[room] = Some(settings.clone());
         let (answer, answered) = oneshot::channel();
         let command = Command::PutRoom(self.rooms[room], settings, answer);
         self.tell(room, command, Call::Put(answered));

@@ -166,7 +166,7 @@ impl Node {
         let told = self.told.borrow();
         told.shards
             .iter()
-            .map(|(id, settings)| (*id, *settings))
+            .map(|(id, settings)| (*id, settings.clone()))
             .collect()
     }
 
