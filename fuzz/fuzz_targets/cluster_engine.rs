@@ -21,6 +21,7 @@ use uproar_proto::cluster::here::{About, Facts};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};
+use uproar_proto::extension::Speaker;
 
 struct World {
     engine: Engine,
@@ -165,6 +166,7 @@ impl World {
             id: FrameId::from_random(self.asked.into()),
             kind: AskKind::SendMessage,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut BytesMut::new(), ["hello", "", "", "", ""]),
         };
         let ticket = Ticket(self.asked);

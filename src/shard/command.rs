@@ -25,7 +25,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
 use uproar_proto::extension::command::CommandFault;
-use uproar_proto::extension::{Traits, Verb};
+use uproar_proto::extension::{Speaker, Traits, Verb};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::order::NewMessage;
@@ -134,6 +134,8 @@ pub struct PublishRequest {
     ends: [u16; 4],
     /// Where a refusal goes.
     pub sender: SenderAddress,
+    /// What is known of the sender, beside `Sender`.
+    pub speaker: Speaker,
 }
 
 /// The connection that made a request.
@@ -176,7 +178,15 @@ impl PublishRequest {
             text: buffer.split().freeze(),
             ends,
             sender,
+            speaker: Speaker::default(),
         }
+    }
+
+    /// Adds what is known of the sender.
+    #[must_use]
+    pub fn with_speaker(mut self, speaker: Speaker) -> Self {
+        self.speaker = speaker;
+        self
     }
 
     /// Returns the request as the client made it, and the sender as JSON.

@@ -53,6 +53,7 @@ mod log_lines;
 mod member_commands;
 mod outbound;
 mod outbox;
+mod refusal;
 mod rooms;
 mod sealing;
 mod settle;

@@ -1,6 +1,7 @@
-//! Why requests to a room do not enter its log at once: reviews, or the order of a cluster.
+//! Why requests to a room do not enter its log at once: chat modes, reviews, or the order of a cluster.
 
 use super::review::Held;
+use uproar_proto::extension::Modes;
 use uproar_proto::room::review::Pending;
 
 /// What is between a room's requests and its log. A room without has none of it, so that its
@@ -10,6 +11,8 @@ pub(super) struct Detour {
     /// Messages under review; present while the room is reviewed, and until the last message has
     /// left.
     pub(super) reviewed: Option<Pending<Held>>,
+    /// What the room's chat modes remember; present while its tags ask for one.
+    pub(super) modes: Option<Modes>,
     /// Whether a cluster orders the room, as all rooms of its nodes.
     pub(super) is_clustered: bool,
 }
@@ -18,13 +21,13 @@ impl Detour {
     /// The detour of a room of a cluster.
     pub(super) fn of_cluster() -> Self {
         Self {
-            reviewed: None,
             is_clustered: true,
+            ..Self::default()
         }
     }
 
     /// Whether some request must take it.
     pub(super) fn is_needed(&self) -> bool {
-        self.is_clustered || self.reviewed.is_some()
+        self.is_clustered || self.reviewed.is_some() || self.modes.is_some()
     }
 }

@@ -20,7 +20,7 @@ struct Row {
 
 macro_rules! metrics {
     (
-        $($field:ident: $kind:ident $name:literal $([$label:ident = $value:literal])?, $help:literal;)*
+        $($field:ident: $kind:ident $name:literal $([$($label:ident = $value:literal),+])?, $help:literal;)*
         @apart $($apart:ident, $apart_help:literal;)*
     ) => {
         /// All figures of one shard.
@@ -41,7 +41,7 @@ macro_rules! metrics {
         /// Rows of one family follow each other.
         const ROWS: &[Row] = &[$(Row {
             family: Family::$kind(concat!("uproar_", $name), $help),
-            labels: &[$((stringify!($label), $value))?],
+            labels: &[$($((stringify!($label), $value)),+)?],
             figure: |shard| &shard.$field,
         },)*];
     };
@@ -229,6 +229,11 @@ metrics! {
     rejected_413: counter "messages_rejected_total" [code = "413"], "Publish requests that were refused, by error code.";
     rejected_429: counter "messages_rejected_total" [code = "429"], "Publish requests that were refused, by error code.";
     rejected_other: counter "messages_rejected_total" [code = "other"], "Publish requests that were refused, by error code.";
+    rejected_slow: counter "messages_rejected_total" [code = "429", reason = "slow"], "Publish requests that were refused, by error code.";
+    rejected_unique: counter "messages_rejected_total" [code = "406", reason = "unique"], "Publish requests that were refused, by error code.";
+    rejected_talk: counter "messages_rejected_total" [code = "403", reason = "talk"], "Publish requests that were refused, by error code.";
+    rejected_age: counter "messages_rejected_total" [code = "403", reason = "age"], "Publish requests that were refused, by error code.";
+    rejected_emotes: counter "messages_rejected_total" [code = "406", reason = "emotes"], "Publish requests that were refused, by error code.";
     bytes_received: counter "bytes_received_total", "Bytes received on established connections.";
     bytes_sent: counter "bytes_sent_total", "Bytes for viewers that the kernel accepted.";
     frames_delivered: counter "messages_delivered_total", "Frames of room logs handed to the kernel, counted for each receiver.";
@@ -257,6 +262,8 @@ metrics! {
     cluster_authored: counter "cluster_requests_authored_total", "Requests that this node, as home of their hash slot, gave their place in the log.";
     cluster_adopted: counter "cluster_frames_adopted_total", "Frames of the cluster's log appended to rooms here.";
     cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
+    mode_records: gauge "chat_mode_records", "Users and texts that chat modes remember, as of the last second.";
+    mode_forgotten: counter "chat_mode_records_forgotten_total", "Users and texts that chat modes forgot before their time: the shard remembers as many as it may.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     lived_millis, "Time that ended connections lived, summed, in milliseconds.";

@@ -2,6 +2,9 @@
 
 mod clustered;
 mod hold;
+mod moded;
+
+use std::borrow::Cow;
 
 use super::command::{Answer, Eviction, MemberCounts, PublishRequest};
 use super::detour::Detour;
@@ -13,6 +16,7 @@ use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
+use uproar_proto::extension::{Modes, Speaker, Speech};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
@@ -95,8 +99,19 @@ pub(super) struct PublishContext<'a> {
     pub now: Now,
 }
 
+impl PublishContext<'_> {
+    /// Lends what encoding takes.
+    fn to_encode(&mut self) -> EncodeContext<'_> {
+        EncodeContext {
+            ids: self.ids,
+            now: self.now,
+            deflater: self.deflater,
+        }
+    }
+}
+
 /// Why the home shard refuses a request.
-pub(super) type RequestFault = (ErrorCode, &'static str);
+pub(super) type RequestFault = (ErrorCode, Cow<'static, str>);
 
 impl ShardRoom {
     /// Makes a room without members.
@@ -168,6 +183,7 @@ impl HomeRoom {
     pub(super) fn set_settings(&mut self, settings: RoomSettings) {
         let is_reviewed = settings.review.is_some();
         self.room.set_settings(settings);
+        self.follow_modes();
         if is_reviewed {
             self.pending_queue();
         } else {
@@ -249,26 +265,37 @@ impl HomeRoom {
 
     /// Executes a request of a member: at once, or, if it is a message of a room whose review
     /// handler has yet to decide of this or earlier ones, when that is decided. In a cluster it is left to
-    /// the home of the hash slot. `owned` makes the request outlive its bytes.
+    /// the home of the hash slot. `owned` makes the request outlive its bytes, `speaker` tells more of its sender.
     pub(super) fn publish(
         &mut self,
         place: (RoomId, Slot<ShardRoom>),
         (request, sender_json): (&Request<'_>, &str),
         context: &mut PublishContext<'_>,
-        owned: impl FnOnce() -> PublishRequest,
+        (speaker, owned): (impl FnOnce() -> Speaker, impl FnOnce() -> PublishRequest),
     ) -> Result<Published, RequestFault> {
         if let Some(detour) = &self.detour {
             if detour.is_clustered {
                 return Ok(Published::ForCluster(Box::new(owned())));
             }
-            if matches!(request, Request::SendMessage { .. }) {
+            if let Request::SendMessage { content, .. } = *request {
+                let speech = Speech {
+                    content,
+                    sender_json,
+                    speaker: speaker(),
+                };
+                if detour.reviewed.is_none() {
+                    self.admit(&speech, context)?;
+                    let id = self.append(request, sender_json, &mut context.to_encode());
+                    return Ok(Published::Appended(id));
+                }
                 let held = Held {
                     publish_request: owned(),
                     id: context.ids.next_id(),
                     sent: context.now.unix,
                     key: None,
                 };
-                return self.hold(place, held, context).map(Published::Held);
+                let held = self.hold(place, held, &speech, context);
+                return held.map(Published::Held);
             }
         }
         self.act(request, sender_json, context)
@@ -280,6 +307,7 @@ impl HomeRoom {
         self.room.last_sent() == UnixTime::default()
             && self.room.budget() == Budget::default()
             && self.reviewed().is_none_or(Pending::is_empty)
+            && self.modes().is_none_or(Modes::is_empty)
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.
@@ -293,12 +321,7 @@ impl HomeRoom {
             settings, budgets, ..
         } = *context;
         self.charge(request.action(), context.now.tick, settings, budgets)?;
-        let mut encode_context = EncodeContext {
-            ids: context.ids,
-            now: context.now,
-            deflater: context.deflater,
-        };
-        Ok(self.append(request, sender_json, &mut encode_context))
+        Ok(self.append(request, sender_json, &mut context.to_encode()))
     }
 
     /// Appends what a request asks for to the room's log; returns its id.
@@ -366,17 +389,18 @@ impl HomeRoom {
             Action::DeleteMessage => (settings.account_moderations, &budgets.deletions),
             Action::DisconnectUser => (settings.account_moderations, &budgets.disconnects),
         };
-        let over = (ErrorCode::TooManyRequests, texts::RATE);
-        if self.room.is_full() || rate.is_some_and(|rate| !budget.take(rate, now)) {
+        let is_over = self.room.is_full()
+            || rate.is_some_and(|rate| !budget.take(rate, now))
+            || (action == Action::SendMessage
+                && settings.room_rates
+                && self.room.charge(now).is_err());
+        if is_over {
             self.refused += 1;
-            return Err(over);
-        }
-        if action == Action::SendMessage && settings.room_rates {
-            self.room.charge(now).map_err(|_over| {
-                self.refused += 1;
-                over
-            })?;
+            return Err(OVER_RATE);
         }
         Ok(())
     }
 }
+
+/// A rate is used up, or a queue is full.
+pub(super) const OVER_RATE: RequestFault = (ErrorCode::TooManyRequests, Cow::Borrowed(texts::RATE));

@@ -19,8 +19,8 @@ impl<W: Io> Core<W> {
             Request::Join(pending) => self.admission.push(pending),
             Request::Publish(room, publish_request) => {
                 let (rooms, env) = (&mut self.rooms, &mut self.env);
-                if let Err(fault) = rooms.take_publish(room, &publish_request, env) {
-                    let id = env.ids.next_id();
+                if let Err((code, text)) = rooms.take_publish(room, &publish_request, env) {
+                    let (id, fault) = (env.ids.next_id(), (code, &*text));
                     self.connections
                         .refuse_sender(&publish_request, id, fault, rooms, env);
                 }

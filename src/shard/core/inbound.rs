@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::env::Env;
 use super::log_lines::Line;
 use super::member_commands::{self, Commander};
+use super::refusal::RefusalFrame;
 use super::rooms::Rooms;
 use crate::net::io::Key;
 use crate::shard::close_reason::CloseReason;
@@ -20,8 +21,8 @@ use crate::shard::frames;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::chat::{Action, ErrorCode, Refusal, encode};
-use uproar_proto::extension::{Command, Commands, command};
+use uproar_proto::chat::{Action, ErrorCode, Refusal};
+use uproar_proto::extension::{Command, Commands, Speaker, command};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::{Effect, Ending, Input, Session, SessionContext};
 use uproar_proto::ws;
@@ -112,8 +113,15 @@ impl Inbound {
             request_buffer,
             ..
         } = self;
-        let Connection { session, lane, .. } = connection;
+        let Connection {
+            session,
+            lane,
+            traits,
+            ..
+        } = connection;
         let window_bits = session.window_bits();
+        let (capabilities, traits) = (session.capabilities(), traits.as_deref());
+        let speaker = || Speaker::of(capabilities, traits);
         let input = Input::new(buffer, len, content_chars_max.into());
         let mut input = input.with_commands(commands);
         let mut outcome = Outcome::default();
@@ -130,9 +138,11 @@ impl Inbound {
                     }
                     let owned =
                         || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
-                    let done = rooms.publish(room_slot, (&request, sender_json), owned, env);
-                    if let Err(refusal) = done {
-                        refusals.add(refusal, lane.get_or_insert_default(), env);
+                    let asked = (&request, sender_json);
+                    let done = rooms.publish(room_slot, asked, (speaker, owned), env);
+                    if let Err((code, message)) = done {
+                        let (lane, id) = (lane.get_or_insert_default(), request.request_id());
+                        refusals.refuse((code, &message), id, lane, env);
                     }
                 }
                 Effect::Command {
@@ -248,14 +258,14 @@ impl Refusals {
         env: &mut Env<S>,
     ) {
         let id = env.ids.next_id();
-        count_refusal(&env.metrics, code);
+        let error = RefusalFrame::count(&env.metrics, id, request_id, (code, message));
         self.count += 1;
         let line = Line::of(&mut env.lines, env.now.tick, code, id, message);
         self.lines.extend(line);
         if frames::are_kept() {
-            encode::error(&mut self.kept, id, request_id, code, message);
+            error.encode(&mut self.kept);
         }
-        let pushed = lane.push(|out| encode::error(out, id, request_id, code, message));
+        let pushed = lane.push(|out| error.encode(out));
         self.overflow |= pushed.is_err();
     }
 
@@ -282,18 +292,5 @@ fn count_request(metrics: &ShardMetrics, action: Action) {
         Action::SendMessage => metrics.received_send.inc(),
         Action::DeleteMessage => metrics.received_delete.inc(),
         Action::DisconnectUser => metrics.received_disconnect.inc(),
-    }
-}
-
-/// Counts a refused request.
-pub(super) fn count_refusal(metrics: &ShardMetrics, code: ErrorCode) {
-    match code {
-        ErrorCode::BadRequest => metrics.rejected_400.inc(),
-        ErrorCode::Forbidden => metrics.rejected_403.inc(),
-        ErrorCode::NotFound => metrics.rejected_404.inc(),
-        ErrorCode::NotAcceptable => metrics.rejected_406.inc(),
-        ErrorCode::PayloadTooLarge => metrics.rejected_413.inc(),
-        ErrorCode::TooManyRequests => metrics.rejected_429.inc(),
-        ErrorCode::Unauthorized | ErrorCode::Internal => metrics.rejected_other.inc(),
     }
 }

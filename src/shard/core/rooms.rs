@@ -50,6 +50,8 @@ pub(super) struct Rooms {
     walking: VecDeque<Slot<ShardRoom>>,
     // Rooms whose log must be aged: those whose `aging` is set, once each.
     aging: Vec<Slot<ShardRoom>>,
+    // Rooms at home here with chat modes, once each, and some that had one a moment ago.
+    moded: Vec<Slot<ShardRoom>>,
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
     // The shard freezes: rooms do not wait for the pace.
@@ -120,6 +122,7 @@ impl Rooms {
             unflushed: Vec::new(),
             walking: VecDeque::new(),
             aging: Vec::new(),
+            moded: Vec::new(),
             pace: Pace::new(settings.pace_ceiling),
             hurries: false,
             review_queue: ReviewQueue::new(reviews),
@@ -196,6 +199,9 @@ impl Rooms {
                 home.set_settings(settings.clone());
             }
             let before = std::mem::replace(&mut shard_room.settings, settings);
+            if !self.moded.contains(&room_slot) {
+                self.note_moded(room_slot);
+            }
             self.tell_state(room_slot, before.extension.as_deref(), env);
         }
         flushed.map(|flushed| (room_slot, flushed))
@@ -220,6 +226,7 @@ impl Rooms {
             .table
             .insert(ShardRoom::new(room, settings, Some(home)));
         self.by_id.insert(room, slot);
+        self.note_moded(slot);
         env.metrics.rooms.add(1);
         self.author_early(room, env);
         true
@@ -456,6 +463,16 @@ impl Rooms {
             aging,
             "aging rooms are listed once"
         );
+        let moded = self.by_id.values().filter(|slot| {
+            let home = self
+                .get(**slot)
+                .and_then(|shard_room| shard_room.home.as_ref());
+            home.is_some_and(|home| home.modes().is_some())
+        });
+        for slot in moded {
+            let listed = self.moded.iter().filter(|listed| *listed == slot);
+            assert_eq!(listed.count(), 1, "rooms with modes are listed once");
+        }
         let homes = self
             .by_id
             .values()

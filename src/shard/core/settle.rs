@@ -67,6 +67,7 @@ impl<W: Io> Core<W> {
             self.next_aging = now.after(AGING_INTERVAL);
             self.admission.expire(&self.env);
             self.rooms.age_logs(&self.env);
+            self.rooms.age_modes(&self.env);
             self.rooms.tell_archived(&mut self.env);
             self.env.lines.overdue(now).for_each(Overdue::log);
         }

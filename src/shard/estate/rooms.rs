@@ -15,6 +15,8 @@ use uproar_proto::base::segment::Piece;
 use uproar_proto::chat::encode;
 use uproar_proto::chat::review::Rewrite;
 use uproar_proto::cluster::engine::LogsEstate;
+use uproar_proto::extension::recent::Note;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::review::Fallback;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
@@ -39,6 +41,9 @@ const BUDGET: u32 = 2;
 const LAST_SENT: u32 = 3;
 /// A message under review; repeated, in order.
 const PENDING: u32 = 4;
+/// What chat modes remember: users, and texts; each is a key and when it was noted, 8 bytes each, oldest first.
+const NOTED_USERS: u32 = 9;
+const NOTED_TEXTS: u32 = 10;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
 const BATCH: u32 = 6;
 /// The bytes of all batches, in order, in both encodings.
@@ -140,6 +145,17 @@ impl RoomWriter {
     pub(in crate::shard) fn home(&mut self, used_until: Tick, last_sent: UnixTime) {
         self.0.number(BUDGET, used_until.nanos());
         self.0.number(LAST_SENT, last_sent.nanos());
+    }
+
+    /// What its chat modes remember: users, and texts.
+    pub(in crate::shard) fn notes(&mut self, notes: [impl Iterator<Item = Note>; 2]) {
+        for (number, notes) in [NOTED_USERS, NOTED_TEXTS].into_iter().zip(notes) {
+            let pairs = notes.map(|(noted, key)| [key.bits(), noted.nanos()]);
+            let bytes: Vec<u8> = pairs.flatten().flat_map(u64::to_le_bytes).collect();
+            if !bytes.is_empty() {
+                self.0.bytes(number, &bytes);
+            }
+        }
     }
 
     /// A message under review, in order.
@@ -285,6 +301,8 @@ pub struct RoomsEstate {
 pub(in crate::shard) struct RoomEstate {
     /// Until when its rate is used, and the time of its newest frame.
     pub home: Option<(Tick, UnixTime)>,
+    /// What its chat modes remember.
+    pub notes: [Vec<Note>; 2],
     /// Messages under review, in order; each was read once, without a fault.
     pub pending: Vec<Bytes>,
     /// Batches, oldest first, and when each was appended.
@@ -413,8 +431,10 @@ impl RoomEstate {
             behind.push(frames);
         }
         behind.reverse();
+        let noted = |number| read_notes(fields.get(number).unwrap_or_default(), shift);
         let room = Self {
             home,
+            notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
             pending,
             batches,
             behind,
@@ -432,6 +452,17 @@ impl RoomEstate {
                 .binary_search_by(|frames| behind.cmp(frames))
                 .is_ok()
     }
+}
+
+fn read_notes(bytes: &[u8], shift: Shift) -> Vec<Note> {
+    let (pairs, _) = bytes.as_chunks::<16>();
+    let read = |pair: &[u8; 16]| {
+        let bits = u128::from_le_bytes(*pair);
+        let [key, noted] =
+            [bits, bits >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)));
+        Some((shift.tick(noted.ok()?), Key::from_bits(key.ok()?)))
+    };
+    pairs.iter().filter_map(read).collect()
 }
 
 /// Cuts the bytes of a room into its batches.
@@ -477,6 +508,9 @@ fn read_batches(
 /// Instants of which the latest of all shards counts.
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
+/// Fields of a room that its home has.
+const OF_HOME: [u32; 5] = [BUDGET, LAST_SENT, PENDING, NOTED_USERS, NOTED_TEXTS];
+
 /// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its
 /// cluster, if it is of one. Each room's home part comes from its home. All shards have the same newest batches of a room,
 /// so the longest log has what the members of all of them need.
@@ -515,8 +549,7 @@ pub fn merge_rooms(estates: &[Vec<u8>], logs: Option<&LogsEstate>) -> Result<Vec
         merged.nested(ROOM, |fields| {
             fields.bytes(ID, id);
             let of_home = parts.iter().flat_map(|room| room.fields());
-            let of_home =
-                of_home.filter(|(number, _)| [BUDGET, LAST_SENT, PENDING].contains(number));
+            let of_home = of_home.filter(|(number, _)| OF_HOME.contains(number));
             let log = longest.iter().flat_map(|room| room.fields());
             let log = log.filter(|(number, _)| [BATCH, PLAIN, DEFLATED].contains(number));
             of_home

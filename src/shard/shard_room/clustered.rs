@@ -2,16 +2,17 @@
 
 use bytes::BytesMut;
 
-use super::{HomeRoom, PublishContext, RequestFault, ShardRoom};
+use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
 use crate::shard::review::Held;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
+use uproar_proto::chat::{Action, Request, encode};
 use uproar_proto::cluster::engine::RequestKey;
 use uproar_proto::cluster::message::{Ask, AskKind};
 use uproar_proto::cluster::record::{Entry, Eviction};
+use uproar_proto::extension::Speech;
 use uproar_proto::room::order::{NewEvent, NewMessage};
 use uproar_proto::room::review::Pending;
 use uproar_proto::ws::Deflater;
@@ -27,14 +28,19 @@ impl HomeRoom {
         context: &mut PublishContext<'_>,
     ) -> Result<Option<Entry>, RequestFault> {
         let now = context.now.unix;
+        let [subject, detail, _, sender_json, _] = ask.texts.get();
+        let speech = Speech {
+            content: subject,
+            sender_json,
+            speaker: ask.speaker,
+        };
         if ask.kind == AskKind::SendMessage && self.reviewed().is_some() {
             let held = held(buffer, key, ask, now);
-            self.hold((ask.room, room_slot), held, context)?;
+            self.hold((ask.room, room_slot), held, &speech, context)?;
             return Ok(None);
         }
-        self.charge_ask(ask.kind, context)?;
+        self.charge_ask(ask.kind, &speech, context)?;
         let sent = self.write(buffer, ask, now);
-        let [subject, detail, ..] = ask.texts.get();
         let evicts = ask.kind == AskKind::DisconnectUser;
         let eviction = evicts.then(|| Eviction {
             user_id: subject.into(),
@@ -51,15 +57,14 @@ impl HomeRoom {
     fn charge_ask(
         &mut self,
         kind: AskKind,
+        speech: &Speech<'_>,
         context: &PublishContext<'_>,
     ) -> Result<(), RequestFault> {
         let action = match kind {
-            AskKind::SendMessage => Action::SendMessage,
+            AskKind::SendMessage => return self.admit(speech, context),
             AskKind::DeleteMessage => Action::DeleteMessage,
             AskKind::DisconnectUser => Action::DisconnectUser,
-            AskKind::Event if self.room.is_full() => {
-                return Err((ErrorCode::TooManyRequests, texts::RATE));
-            }
+            AskKind::Event if self.room.is_full() => return Err(OVER_RATE),
             // The control plane has charged it; a probe is nobody's.
             AskKind::Event | AskKind::Probe => return Ok(()),
         };

@@ -1,11 +1,11 @@
 //! Messages of a reviewed room between their arrival and its log.
 
-use super::{HomeRoom, PublishContext, RequestFault, ShardRoom};
+use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::estate::rooms::Decided;
 use crate::shard::review::{Held, ReviewRequest};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{Action, ErrorCode, texts};
+use uproar_proto::extension::Speech;
 use uproar_proto::room::review::{Fallback, Full};
 
 impl HomeRoom {
@@ -15,27 +15,22 @@ impl HomeRoom {
         &mut self,
         (room, slot): (RoomId, Slot<ShardRoom>),
         held: Held,
+        speech: &Speech<'_>,
         context: &mut PublishContext<'_>,
     ) -> Result<FrameId, RequestFault> {
-        let full = (ErrorCode::TooManyRequests, texts::RATE);
-        let PublishContext {
-            review_queue,
-            settings,
-            now,
-            ..
-        } = context;
-        if review_queue.is_full() {
-            return Err(full);
+        if context.review_queue.is_full() {
+            return Err(OVER_RATE);
         }
-        self.pending_queue().next_ticket().map_err(|_full| full)?;
-        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
+        let ticket = self.pending_queue().next_ticket();
+        ticket.map_err(|_full| OVER_RATE)?;
+        self.admit(speech, context)?;
         let id = held.id;
         let kept = match self.room.settings().review {
             Some(fallback) => self.ask((room, slot), held, fallback, context),
             // The handler was detached: the message waits behind those that it still decides.
             None => self.pending_queue().follow(held),
         };
-        kept.map_err(|_full| full)?;
+        kept.map_err(|_full| OVER_RATE)?;
         context.review_queue.hold(slot);
         Ok(id)
     }

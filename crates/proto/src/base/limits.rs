@@ -937,6 +937,10 @@ const _: () = assert!(CLUSTER_SKEW_WINDOW.as_secs() >= CLUSTER_PULSE.as_secs());
 pub const SLOW_SECONDS_MAX: u32 = 3_600;
 /// Seconds for which a room with unique messages remembers them: with the rate of a room it bounds what is remembered.
 pub const UNIQUE_SECONDS_MAX: u32 = 600;
+/// Users and texts that the rooms of one shard remember for slow mode and unique messages: some 60 MB, as many as three rooms
+/// at their rate have in slow mode of an hour.
+pub const MODE_RECORDS_MAX: usize = 1_048_576;
+const _: () = assert!(MODE_RECORDS_MAX >= 2 * 100 * 3_600);
 /// Seconds that a room may demand a user to have been known for: ten years.
 pub const AGE_SECONDS_MAX: u32 = 315_360_000;
 /// Seconds of a ban that ends by itself: ten years.

@@ -114,6 +114,26 @@ pub fn error(out: &mut BytesMut, id: FrameId, request_id: &str, code: ErrorCode,
     });
 }
 
+/// Appends an ERROR frame of a refusal that time lifts, with the seconds that are left. Clients of IVS Chat ignore them.
+pub fn error_for(
+    out: &mut BytesMut,
+    id: FrameId,
+    request_id: &str,
+    (code, message): (ErrorCode, &str),
+    seconds: u64,
+) {
+    text_frame(out, |out| {
+        head(out, "ERROR", id, request_id);
+        out.put_slice(b",\"ErrorCode\":");
+        out.put_slice(code.number().to_string().as_bytes());
+        out.put_slice(b",\"ErrorMessage\":");
+        string(out, message);
+        out.put_slice(b",\"RetryAfter\":");
+        out.put_slice(seconds.to_string().as_bytes());
+        out.put_u8(b'}');
+    });
+}
+
 /// `Attributes` of [`DELETED`]: the JavaScript SDK reads only the old spelling `MessageID`, newer
 /// clients `MessageId`.
 pub fn deleted_attributes(message_id: &str, reason: &str) -> String {

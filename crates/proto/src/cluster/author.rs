@@ -221,6 +221,7 @@ mod tests {
     use crate::base::clock::UnixTime;
     use crate::base::id::{FrameId, RoomId};
     use crate::cluster::message::{AskKind, AskTexts};
+    use crate::extension::Speaker;
 
     const LINGER: Duration = Duration::from_millis(5);
     const ORIGIN: Incarnation = Incarnation::new(7);
@@ -251,6 +252,7 @@ mod tests {
             id: FrameId::from_random(1),
             kind: AskKind::SendMessage,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut bytes::BytesMut::new(), [""; 5]),
         };
         vec![Some(ask); count]

@@ -226,6 +226,7 @@ mod tests {
     use super::*;
     use crate::base::id::{FrameId, RoomId};
     use crate::cluster::message::{AskKind, AskTexts};
+    use crate::extension::Speaker;
 
     fn kept(waiter: u32, asked: Tick) -> Kept<u32> {
         let ask = Ask {
@@ -233,6 +234,7 @@ mod tests {
             id: FrameId::from_random(waiter.into()),
             kind: AskKind::SendMessage,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut bytes::BytesMut::new(), ["a", "", "", "", ""]),
         };
         Kept { waiter, ask, asked }

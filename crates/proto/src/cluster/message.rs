@@ -8,6 +8,8 @@ use super::wire::{Section, VERSION, put_bytes, put_section};
 use super::{Epoch, Grant, HashSlot, Incarnation, Number, Quota, WireFault, Wish};
 use crate::base::id::{FrameId, RoomId};
 use crate::chat::ErrorCode;
+use crate::extension::Speaker;
+use crate::token::{Capabilities, Capability};
 
 /// A message, and who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +123,8 @@ pub struct Ask {
     pub kind: AskKind,
     /// Whether it came by the API: rates of members do not apply.
     pub is_from_api: bool,
+    /// What is known of the member who makes it, beside `Sender`.
+    pub speaker: Speaker,
     /// Its texts.
     pub texts: AskTexts,
 }
@@ -230,7 +234,9 @@ impl AskKind {
 }
 
 /// Bytes of a request without its texts, where it is written.
-const ASK_BYTES: usize = 4 + 1 + 12 + 12 + 1 + 16 + 4;
+const ASK_BYTES: usize = 4 + 1 + 12 + 12 + 1 + 16 + 4 + SPEAKER_BYTES;
+/// Bytes of its speaker.
+const SPEAKER_BYTES: usize = 1 + 1 + 8;
 
 impl Ask {
     /// Returns how many bytes it takes in a message.
@@ -244,6 +250,10 @@ impl Ask {
         out.extend_from_slice(self.id.as_bytes());
         out.put_u8(self.is_from_api.into());
         self.texts.write(out);
+        // Older servers read no further.
+        out.put_u8(self.speaker.capabilities.bits());
+        out.put_u8(self.speaker.has_exempt_role.into());
+        out.put_u64_le(self.speaker.since);
     }
 
     fn read(section: &mut Section<'_>) -> Result<Option<Self>, WireFault> {
@@ -259,8 +269,24 @@ impl Ask {
             kind,
             is_from_api: section.u8()? != 0,
             texts: AskTexts::read(section)?,
+            speaker: read_speaker(section)?,
         }))
     }
+}
+
+/// Reads a request's speaker; an older server says nothing of it.
+fn read_speaker(section: &mut Section<'_>) -> Result<Speaker, WireFault> {
+    if section.is_empty() {
+        return Ok(Speaker::default());
+    }
+    // A newer server may know further ones.
+    let known = Capability::ALL.into_iter().collect::<Capabilities>().bits();
+    let capabilities = Capabilities::from_bits(section.u8()? & known);
+    Ok(Speaker {
+        capabilities: capabilities.unwrap_or_default(),
+        has_exempt_role: section.u8()? != 0,
+        since: section.u64()?,
+    })
 }
 
 const REQUESTS: u8 = 1;

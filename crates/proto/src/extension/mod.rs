@@ -4,13 +4,17 @@
 //! A room without such tags has none of it, and behaves as IVS Chat's.
 
 pub mod command;
+pub mod modes;
+pub mod recent;
 pub mod settings;
 pub mod speaker;
+pub mod speech;
 pub mod state;
 pub mod tags;
 pub mod traits;
 
 pub use command::{Command, Commands, Verb};
+pub use modes::{Modes, Speech};
 pub use settings::Settings;
 pub use speaker::Speaker;
 pub use state::Extension;

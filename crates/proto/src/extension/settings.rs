@@ -65,6 +65,17 @@ pub enum UniqueScope {
     Room,
 }
 
+impl Settings {
+    /// Whether messages are judged by a mode.
+    pub fn has_modes(&self) -> bool {
+        self.slow.is_some()
+            || self.unique.is_some()
+            || self.talk != Talk::All
+            || self.age.is_some()
+            || self.emotes_only
+    }
+}
+
 impl Roles {
     /// Reads words joined by `+`; `None` if one is no role, or there are too many.
     pub fn parse(text: &str) -> Option<Self> {

@@ -163,6 +163,13 @@ impl Room {
         }
     }
 
+    /// Whether one message more would be over the room's rate.
+    pub fn is_over_rate(&self, now: Tick) -> bool {
+        let rate = Rate::per_second(self.settings.messages_per_second.max(1));
+        let mut budget = self.budget;
+        !budget.take(rate, now)
+    }
+
     /// Posts a message that just arrived: gives it its id and time.
     pub fn post(
         &mut self,

@@ -90,6 +90,11 @@ impl Session {
         &self.sender_json
     }
 
+    /// Returns what the token permits.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
     /// Returns the window for compressing messages to the client, as a power of two; `None`: no
     /// compression.
     pub fn window_bits(&self) -> Option<u8> {

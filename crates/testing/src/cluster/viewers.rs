@@ -7,6 +7,7 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CLUSTER_KEPT_BYTES_MAX, CLUSTER_KEPT_MAX, HASH_SLOTS};
 use uproar_proto::cluster::engine::{Input, Outcome, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
+use uproar_proto::extension::Speaker;
 
 use super::oracle::Ended;
 use super::planted::Planted;
@@ -63,6 +64,7 @@ impl World {
             id,
             kind,
             is_from_api: kind == AskKind::Event,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut BytesMut::new(), [&content, "", "", "{}", ""]),
         };
         let now = self.now.tick;

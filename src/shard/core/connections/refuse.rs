@@ -7,16 +7,16 @@ use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::command::{Command, PublishRequest, Refusal, SenderAddress};
 use crate::shard::core::env::Env;
-use crate::shard::core::inbound::count_refusal;
 use crate::shard::core::log_lines::Line;
 use crate::shard::core::outbound::ConnectionSlot;
+use crate::shard::core::refusal::RefusalFrame;
 use crate::shard::core::rooms::Rooms;
 use crate::shard::core::rooms::cluster::{RefusedMember, refuse_request};
 use crate::shard::frames;
 use crate::shard::review::Held;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{ErrorCode, encode, texts};
+use uproar_proto::chat::{ErrorCode, texts};
 use uproar_proto::room::review::Denied;
 
 impl<W: Io> Connections<W> {
@@ -54,9 +54,9 @@ impl<W: Io> Connections<W> {
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) {
-        count_refusal(&env.metrics, code);
         let mut frame = BytesMut::new();
-        encode::error(&mut frame, id, request_id, code, message);
+        let fault = (code, message);
+        RefusalFrame::count(&env.metrics, id, request_id, fault).encode(&mut frame);
         let refusal = Refusal {
             frame: frame.freeze(),
             id,

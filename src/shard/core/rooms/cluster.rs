@@ -5,7 +5,7 @@ use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Answer, PublishRequest, Refused, SenderAddress};
 use crate::shard::requests::{Asker, Decidable};
-use crate::shard::shard_room::{HomeRoom, RequestFault, ShardRoom};
+use crate::shard::shard_room::{HomeRoom, OVER_RATE, RequestFault, ShardRoom};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
@@ -14,6 +14,7 @@ use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::Entry;
+use uproar_proto::extension::Speaker;
 use uproar_proto::ws;
 
 /// A member's request that the cluster refused, or lost from sight.
@@ -46,10 +47,10 @@ impl Rooms {
     ) -> Result<FrameId, RequestFault> {
         let Some(requests) = &mut self.requests else {
             debug_assert!(false, "the server is a node of a cluster");
-            return Err((ErrorCode::Internal, texts::UNKNOWN_OUTCOME));
+            return Err((ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()));
         };
         if requests.is_full() {
-            return Err((ErrorCode::TooManyRequests, texts::RATE));
+            return Err(OVER_RATE);
         }
         let (request, sender_json) = publish_request.request();
         let [subject, detail, request_id] = request.texts();
@@ -66,6 +67,7 @@ impl Rooms {
             id,
             kind: kind(request.action()),
             is_from_api: false,
+            speaker: publish_request.speaker,
             texts: AskTexts::new(&mut requests.buffer, all),
         };
         let asker = Asker::Member {
@@ -103,6 +105,7 @@ impl Rooms {
             id,
             kind,
             is_from_api: true,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut requests.buffer, [subject, detail, request_id, "", ""]),
         };
         let ticket = requests.wait(env.id, Asker::Api { answer, id });
@@ -177,7 +180,7 @@ impl Rooms {
             }
             // Its verdict decides.
             Ok(None) => {}
-            Err(fault) => refuse_request(key, fault, env),
+            Err((code, text)) => refuse_request(key, (code, &text), env),
         }
     }
 

@@ -91,6 +91,8 @@ impl Rooms {
                 (part.home, self.home_mut(*room))
             {
                 home.room.inherit(Budget::inherited(used_until), last_sent);
+                let notes = part.notes.each_ref().map(|notes| notes.iter().copied());
+                home.inherit_modes(notes, &env.metrics);
             }
         }
     }
@@ -188,6 +190,9 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
         "a frozen shard has flushed its rooms"
     );
     room.home(home.room.budget().used_until(), home.room.last_sent());
+    if let Some(modes) = home.modes() {
+        room.notes(modes.notes().map(|recent| recent.notes()));
+    }
     for (held, state) in home
         .reviewed()
         .iter()

@@ -2,7 +2,7 @@
 
 use super::{Env, Rooms};
 use crate::shard::shard_room::ShardRoom;
-use uproar_proto::base::table::Slot;
+use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::extension::Extension;
 
 impl Rooms {
@@ -32,4 +32,31 @@ impl Rooms {
             self.note_unflushed(room_slot, env.now.tick);
         }
     }
+
+    /// Notes that a room at home here may have chat modes.
+    pub(super) fn note_moded(&mut self, room_slot: Slot<ShardRoom>) {
+        if has_modes(&self.table, room_slot) {
+            self.moded.push(room_slot);
+        }
+    }
+
+    /// Forgets what chat modes need to know no more. Call it once a second or so.
+    pub(in crate::shard::core) fn age_modes<S>(&mut self, env: &Env<S>) {
+        let (now, table) = (env.now.tick, &mut self.table);
+        let mut records = 0;
+        self.moded.retain(|room_slot| {
+            let home = table
+                .get_mut(*room_slot)
+                .and_then(|room| room.home.as_mut());
+            records += home.map_or(0, |home| home.expire_modes(now));
+            has_modes(table, *room_slot)
+        });
+        env.metrics.mode_records.set_len(records);
+    }
+}
+
+fn has_modes(table: &Table<ShardRoom>, room_slot: Slot<ShardRoom>) -> bool {
+    let shard_room = table.get(room_slot);
+    let home = shard_room.and_then(|shard_room| shard_room.home.as_deref());
+    home.is_some_and(|home| home.modes().is_some())
 }

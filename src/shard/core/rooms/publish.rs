@@ -1,50 +1,50 @@
 //! Requests to rooms: of members, here and on other shards, and of the API.
 
+use std::borrow::Cow;
+
 use super::cluster::kind;
 use super::{Env, Rooms};
 use crate::shard::command::Refused;
 use crate::shard::command::{self, Answer, PublishRequest};
-use crate::shard::shard_room::{HomeRoom, PublishContext, Published, RequestFault, ShardRoom};
+use crate::shard::shard_room::{
+    HomeRoom, OVER_RATE, PublishContext, Published, RequestFault, ShardRoom,
+};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{ErrorCode, Refusal, Request, texts};
+use uproar_proto::chat::{ErrorCode, Request, texts};
 use uproar_proto::cluster::message::AskKind;
+use uproar_proto::extension::Speaker;
 
 impl Rooms {
     /// Executes a request of a member here: in its room, or by a request to the room's home shard.
-    /// `owned` makes it outlive its bytes.
+    /// `owned` makes it outlive its bytes, `speaker` tells more of its sender.
     ///
     /// # Errors
     ///
     /// Returns the refusal that the member gets.
-    pub(in crate::shard::core) fn publish<'r, S>(
+    pub(in crate::shard::core) fn publish<S>(
         &mut self,
         room_slot: Slot<ShardRoom>,
-        (request, sender_json): (&Request<'r>, &str),
-        owned: impl FnOnce() -> PublishRequest,
+        (request, sender_json): (&Request<'_>, &str),
+        (speaker, owned): (impl Fn() -> Speaker, impl FnOnce() -> PublishRequest),
         env: &mut Env<S>,
-    ) -> Result<(), Refusal<'r>> {
+    ) -> Result<(), RequestFault> {
         let shard_room = self.table.get(room_slot);
         let away = shard_room.filter(|shard_room| shard_room.home.is_none());
-        let done = if let Some(room) = away.map(|shard_room| shard_room.id) {
+        let owned = || owned().with_speaker(speaker());
+        if let Some(room) = away.map(|shard_room| shard_room.id) {
             let home = env.settings.home(room);
             let request = command::Request::Publish(room, owned());
-            env.outbox.request(home, request).map_err(|_full| {
+            return env.outbox.request(home, request).map_err(|_full| {
                 env.metrics.mailbox_full.inc();
-                (ErrorCode::TooManyRequests, texts::RATE)
-            })
-        } else {
-            let request = (request, sender_json);
-            let done = self.with_home(room_slot, env, |home, place, context| {
-                home.publish(place, request, context, owned)
+                OVER_RATE
             });
-            done.map(|_id| ())
-        };
-        done.map_err(|(code, message)| Refusal {
-            code,
-            message,
-            request_id: request.request_id(),
-        })
+        }
+        let request = (request, sender_json);
+        let done = self.with_home(room_slot, env, |home, place, context| {
+            home.publish(place, request, context, (&speaker, owned))
+        });
+        done.map(|_id| ())
     }
 
     /// Executes a request of a member on another shard.
@@ -57,9 +57,8 @@ impl Rooms {
         let (request, sender_json) = publish_request.request();
         let room_slot = self.find(room).ok_or(NO_ROOM)?;
         self.with_home(room_slot, env, |home, place, context| {
-            home.publish(place, (&request, sender_json), context, || {
-                publish_request.clone()
-            })
+            let (speaker, owned) = (|| publish_request.speaker, || publish_request.clone());
+            home.publish(place, (&request, sender_json), context, (speaker, owned))
         })
         .map(|_id| ())
     }
@@ -161,4 +160,4 @@ impl Rooms {
     }
 }
 
-const NO_ROOM: RequestFault = (ErrorCode::NotFound, texts::NO_ROOM);
+const NO_ROOM: RequestFault = (ErrorCode::NotFound, Cow::Borrowed(texts::NO_ROOM));

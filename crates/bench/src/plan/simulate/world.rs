@@ -14,6 +14,7 @@ use uproar_proto::cluster::here::{About, Facts};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};
+use uproar_proto::extension::Speaker;
 
 /// From a process to the brokers, or from them to a process: a tenth of a millisecond within a data centre, and theirs.
 const HOP: Duration = Duration::from_micros(200);
@@ -479,6 +480,7 @@ impl World {
             id,
             kind: AskKind::SendMessage,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut self.texts, ["gooo", "", "", "{}", ""]),
         };
         let ticket = Ticket(number as u64);

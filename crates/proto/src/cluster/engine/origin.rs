@@ -9,6 +9,7 @@ use crate::chat::{ErrorCode, texts};
 use crate::cluster::kept::{Kept, Sending};
 use crate::cluster::message::{Ask, AskKind, AskTexts, MessageContent};
 use crate::cluster::{Epoch, HashSlot, Number, Sequence};
+use crate::extension::Speaker;
 
 impl Engine {
     /// A client or caller of this node asks for something.
@@ -47,6 +48,7 @@ impl Engine {
             id: FrameId::from_random(0),
             kind: AskKind::Probe,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::default(),
         };
         let kept = Kept {

@@ -10,6 +10,8 @@ use crate::cluster::here::{About, Facts, Here};
 use crate::cluster::message::{Ask, AskKind, AskTexts, Message, MessageContent};
 use crate::cluster::record::{BatchRecord, Content, Entry, Eviction, Record};
 use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Quota, Sequence, WireFault, Wish};
+use crate::extension::Speaker;
+use crate::token::Capability;
 
 fn records() -> Vec<Record> {
     let home = Incarnation::new(0xABCD);
@@ -60,6 +62,11 @@ fn ask() -> Ask {
         id: FrameId::from_random(6),
         kind: AskKind::DisconnectUser,
         is_from_api: true,
+        speaker: Speaker {
+            capabilities: [Capability::DisconnectUser].into_iter().collect(),
+            has_exempt_role: true,
+            since: 1_700_000_000,
+        },
         texts: AskTexts::new(&mut BytesMut::new(), texts),
     }
 }
@@ -243,4 +250,36 @@ proptest! {
             }
         }
     }
+}
+
+/// Goal: a request of a server that says nothing of its speaker is read, as one of whom nothing is known.
+#[test]
+fn requests_of_older_servers_are_read() {
+    let [first, ..] = &messages()[..] else {
+        unreachable!("some are written")
+    };
+    let payload = first.encode();
+    // The first request is a section behind the head's: version, kind, length, head, length.
+    let head =
+        usize::try_from(u32::from_le_bytes(payload[2..6].try_into().expect("4"))).expect("short");
+    let length = 6 + head;
+    let section = length + 4;
+    let asked = u32::from_le_bytes(payload[length..section].try_into().expect("4"));
+    let end = section + usize::try_from(asked).expect("short");
+    let older = [
+        &payload[..length],
+        &(asked - 10).to_le_bytes(),
+        &payload[section..end - 10],
+        &payload[end..],
+    ]
+    .concat();
+    let read = Message::decode(&older.into()).expect("it is whole");
+    let MessageContent::Requests { requests, .. } = read.content else {
+        panic!("requests")
+    };
+    let wanted = Ask {
+        speaker: Speaker::default(),
+        ..ask()
+    };
+    assert_eq!(requests, [Some(wanted), None]);
 }

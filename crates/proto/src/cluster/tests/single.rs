@@ -15,6 +15,7 @@ use crate::cluster::here::{About, Facts, Here};
 use crate::cluster::message::{Ask, AskKind, AskTexts, Message, MessageContent};
 use crate::cluster::record::{BatchRecord, Content, Entry, Record};
 use crate::cluster::{Epoch, HashSlot, Incarnation, Number, Sequence};
+use crate::extension::Speaker;
 
 pub(super) const ME: Incarnation = Incarnation::new(1);
 pub(super) const OTHER: Incarnation = Incarnation::new(2);
@@ -57,6 +58,7 @@ pub(super) fn ask() -> Ask {
         id: FrameId::from_random(5),
         kind: AskKind::SendMessage,
         is_from_api: false,
+        speaker: Speaker::default(),
         texts: AskTexts::new(&mut BytesMut::new(), ["hello", "null", "", "{}", ""]),
     }
 }

@@ -17,6 +17,7 @@ use crate::cluster::here::{About, Facts};
 use crate::cluster::message::{Ask, AskKind, AskTexts};
 use crate::cluster::record::{Content, Entry, Record};
 use crate::cluster::{Epoch, HashSlot, Incarnation, Sequence};
+use crate::extension::Speaker;
 
 /// What goes wrong, in a thousand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -193,6 +194,7 @@ impl World {
             id,
             kind: AskKind::SendMessage,
             is_from_api: false,
+            speaker: Speaker::default(),
             texts: AskTexts::new(&mut self.buffer, ["hello", "null", "", "{}", ""]),
         };
         let me = self.nodes[node].engine.me();

@@ -1,0 +1,99 @@
+//! A room with chat modes: its messages are judged where its rate is.
+
+use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault};
+use crate::shard::metrics::ShardMetrics;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::limits::MODE_RECORDS_MAX;
+use uproar_proto::chat::Action;
+use uproar_proto::extension::modes::{self, ModeFault};
+use uproar_proto::extension::recent::Note;
+use uproar_proto::extension::{Modes, Speech};
+
+impl HomeRoom {
+    /// Lets a message pass: by the room's modes, then by the rates of the account and the room. One that is refused is
+    /// charged to none, and nothing is remembered of it.
+    pub(in crate::shard) fn admit(
+        &mut self,
+        speech: &Speech<'_>,
+        context: &PublishContext<'_>,
+    ) -> Result<(), RequestFault> {
+        let (now, settings) = (context.now, context.settings);
+        let extension = self.room.settings().extension.clone();
+        let (Some(extension), Some(modes)) = (extension, self.modes()) else {
+            return self.charge(Action::SendMessage, now.tick, settings, context.budgets);
+        };
+        let asked = &extension.settings;
+        let refusal = |fault: ModeFault| fault.refusal();
+        let judged = modes.judge(asked, speech, now).map_err(refusal)?;
+        if let Err(fault) = modes::judge_text(asked, speech) {
+            let is_over = settings.room_rates && self.room.is_over_rate(now.tick);
+            return Err(if is_over { OVER_RATE } else { refusal(fault) });
+        }
+        self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
+        // In a reviewed room too: waits count from here, whatever the verdict. Who tries words against the handler waits as
+        // others do, and nobody has two messages under review within his wait.
+        if let Some(modes) = self.modes_mut() {
+            let before = modes.len();
+            modes.note(judged, now.tick);
+            let added = modes.len() - before;
+            limit(modes, added, context.metrics);
+        }
+        Ok(())
+    }
+
+    /// What the room's modes remember, if it has some.
+    pub(in crate::shard) fn modes(&self) -> Option<&Modes> {
+        self.detour.as_deref()?.modes.as_ref()
+    }
+
+    fn modes_mut(&mut self) -> Option<&mut Modes> {
+        self.detour.as_deref_mut()?.modes.as_mut()
+    }
+
+    /// Begins to judge messages, or ends it, as the settings ask.
+    pub(super) fn follow_modes(&mut self) {
+        let extension = self.room.settings().extension.as_deref();
+        let asked = extension.map(|extension| &extension.settings);
+        if let Some(asked) = asked.filter(|settings| settings.has_modes()) {
+            let detour = self.detour.get_or_insert_default();
+            detour.modes.get_or_insert_default().follow(asked);
+        } else if let Some(detour) = &mut self.detour {
+            detour.modes = None;
+        }
+    }
+
+    /// Forgets what does not count any more; how much is left.
+    pub(in crate::shard) fn expire_modes(&mut self, now: Tick) -> usize {
+        let extension = self.room.settings().extension.clone();
+        let (Some(extension), Some(modes)) = (extension, self.modes_mut()) else {
+            return 0;
+        };
+        modes.expire(&extension.settings, now);
+        modes.len()
+    }
+
+    /// Takes over what the room's modes remembered in another process.
+    pub(in crate::shard) fn inherit_modes(
+        &mut self,
+        notes: [impl Iterator<Item = Note>; 2],
+        metrics: &ShardMetrics,
+    ) {
+        if let Some(modes) = self.modes_mut() {
+            modes.inherit(notes);
+            metrics.mode_records.add_len(modes.len());
+        }
+    }
+}
+
+/// Keeps what the shard's rooms remember within its bound: the room that adds to it forgets its oldest.
+fn limit(modes: &mut Modes, added: usize, metrics: &ShardMetrics) {
+    let held = usize::try_from(metrics.mode_records.get()).unwrap_or(usize::MAX);
+    if held.saturating_add(added) <= MODE_RECORDS_MAX {
+        metrics.mode_records.add_len(added);
+        return;
+    }
+    for _ in 0..added {
+        modes.forget_oldest();
+        metrics.mode_forgotten.inc();
+    }
+}
