@@ -90,10 +90,10 @@ impl Requests {
     ///
     /// # Errors
     ///
-    /// Too many are kept already.
-    pub(super) fn keep_early(&mut self, request: Decidable, now: Tick) -> Result<(), Decidable> {
+    /// Too many are kept already; the key of this one.
+    pub(super) fn keep_early(&mut self, request: Decidable, now: Tick) -> Result<(), RequestKey> {
         if self.early.len() >= UNKNOWN_ROOM_REQUESTS_MAX {
-            return Err(request);
+            return Err(request.0);
         }
         self.early
             .push_back((now.after(UNKNOWN_ROOM_WAIT), request));

@@ -101,7 +101,7 @@ pub(super) struct PublishContext<'a> {
 
 impl PublishContext<'_> {
     /// Lends what encoding takes.
-    fn to_encode(&mut self) -> EncodeContext<'_> {
+    fn encoding(&mut self) -> EncodeContext<'_> {
         EncodeContext {
             ids: self.ids,
             now: self.now,
@@ -285,7 +285,7 @@ impl HomeRoom {
                 };
                 if detour.reviewed.is_none() {
                     self.admit(&speech, context)?;
-                    let id = self.append(request, sender_json, &mut context.to_encode());
+                    let id = self.append(request, sender_json, &mut context.encoding());
                     return Ok(Published::Appended(id));
                 }
                 let held = Held {
@@ -321,7 +321,7 @@ impl HomeRoom {
             settings, budgets, ..
         } = *context;
         self.charge(request.action(), context.now.tick, settings, budgets)?;
-        Ok(self.append(request, sender_json, &mut context.to_encode()))
+        Ok(self.append(request, sender_json, &mut context.encoding()))
     }
 
     /// Appends what a request asks for to the room's log; returns its id.

@@ -563,3 +563,37 @@ pub fn merge_rooms(estates: &[Vec<u8>], logs: Option<&LogsEstate>) -> Result<Vec
 fn wide(len: usize) -> u64 {
     u64::try_from(len).expect("64 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what chat modes remember crosses to another process, at its own ticks, by way of the merged estate; a cut piece is
+    /// left out.
+    #[test]
+    fn notes_cross() {
+        let room = RoomId::from_random(1);
+        let at = Tick::from_nanos;
+        let noted = [
+            vec![
+                (at(5), Key::from_bits(u64::MAX)),
+                (at(9), Key::from_bits(0)),
+            ],
+            vec![(at(1 << 40), Key::from_bits(7))],
+        ];
+        let mut writer = RoomsWriter::new(AccountUse::default(), at(0));
+        writer.room(room, |room| {
+            room.home(at(1), UnixTime::default());
+            room.notes(noted.each_ref().map(|notes| notes.iter().copied()));
+        });
+        let merged = merge_rooms(&[writer.into_bytes()], None).expect("an estate");
+        let estate = RoomsEstate::parse(merged, Shift::between(0, 100)).expect("an estate");
+        let shift = Shift::between(0, 100);
+        let moved = noted.map(|notes| -> Vec<Note> {
+            let moved = notes.iter().map(|(at, key)| (shift.tick(at.nanos()), *key));
+            moved.collect()
+        });
+        assert_eq!(estate.room(room).expect("it is there").notes, moved);
+        assert_eq!(read_notes(&[1; 31], Shift::default()).len(), 1);
+    }
+}

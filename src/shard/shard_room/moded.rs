@@ -97,3 +97,45 @@ fn limit(modes: &mut Modes, added: usize, metrics: &ShardMetrics) {
         metrics.mode_forgotten.inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uproar_proto::base::clock::{Now, UnixTime};
+    use uproar_proto::chat::encode::sender_json;
+    use uproar_proto::extension::{Speaker, tags};
+
+    /// Goal: at the bound the oldest user waits no more and the newest does, and the number stays; a room that has nothing to
+    /// forget remembers nothing more.
+    #[test]
+    fn the_oldest_is_forgotten_at_the_bound() {
+        let settings = tags::settings([("uproar:slow", "10")]).expect("a tag");
+        let metrics = ShardMetrics::default();
+        metrics.mode_records.set_len(MODE_RECORDS_MAX - 1);
+        let mut modes = Modes::default();
+        let judge = |modes: &Modes, user: &str, nanos| {
+            let now = Now {
+                tick: Tick::from_nanos(nanos),
+                unix: UnixTime::default(),
+            };
+            let speech = Speech {
+                content: "x",
+                sender_json: &sender_json(user, []),
+                speaker: Speaker::default(),
+            };
+            modes.judge(&settings, &speech, now)
+        };
+        for (nanos, user) in [(1, "a"), (2, "b"), (3, "c")] {
+            let judged = judge(&modes, user, nanos).expect("the first message");
+            modes.note(judged, Tick::from_nanos(nanos));
+            limit(&mut modes, 1, &metrics);
+        }
+        let waits = ["a", "b", "c"].map(|user| judge(&modes, user, 4).is_err());
+        assert_eq!(waits, [false, false, true]);
+        let held = usize::try_from(metrics.mode_records.get());
+        assert_eq!(
+            (held, metrics.mode_forgotten.get()),
+            (Ok(MODE_RECORDS_MAX), 2)
+        );
+    }
+}

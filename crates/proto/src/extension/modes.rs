@@ -111,7 +111,12 @@ pub fn read_refusal(code: ErrorCode, text: &str) -> Option<(Mode, Option<u64>)> 
         ErrorCode::Forbidden => seconds(AGE).map(|wait| (Mode::Age, Some(wait))),
         ErrorCode::NotAcceptable if text == REPEATED => Some((Mode::Unique, None)),
         ErrorCode::NotAcceptable if text == EMOTES => Some((Mode::Emotes, None)),
-        _ => None,
+        ErrorCode::BadRequest
+        | ErrorCode::Unauthorized
+        | ErrorCode::NotFound
+        | ErrorCode::NotAcceptable
+        | ErrorCode::PayloadTooLarge
+        | ErrorCode::Internal => None,
     }
 }
 

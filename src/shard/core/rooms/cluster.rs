@@ -159,7 +159,7 @@ impl Rooms {
             return;
         };
         let Some(room_slot) = self.by_id.get(&ask.room).copied() else {
-            if let Err((key, _)) = requests.keep_early((key, ask), env.now.tick) {
+            if let Err(key) = requests.keep_early((key, ask), env.now.tick) {
                 refuse_request(key, (ErrorCode::TooManyRequests, texts::RATE), env);
             }
             return;

@@ -20,6 +20,7 @@ use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_
 use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::Request;
+use uproar_proto::extension::recent::Recent;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::review::State;
 use uproar_proto::room::{ArchiveTargets, RoomSettings};
@@ -191,7 +192,7 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
     );
     room.home(home.room.budget().used_until(), home.room.last_sent());
     if let Some(modes) = home.modes() {
-        room.notes(modes.notes().map(|recent| recent.notes()));
+        room.notes(modes.notes().map(Recent::notes));
     }
     for (held, state) in home
         .reviewed()

@@ -278,9 +278,7 @@ fn notes_are_inherited() {
     let mut before = Room::new(&[("slow", "10"), ("unique", "room:60")]);
     assert_eq!(before.say("a", "x", 0.0), "said");
     let mut after = Room::new(&[("slow", "10"), ("unique", "room:60")]);
-    after
-        .modes
-        .inherit(before.modes.notes().map(|recent| recent.notes()));
+    after.modes.inherit(before.modes.notes().map(Recent::notes));
     assert_eq!(after.say("a", "y", 4.0), "429 slow mode: wait 6 s");
     assert_eq!(after.say("b", "x", 4.0), "406 repeated message");
 }
