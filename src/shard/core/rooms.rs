@@ -463,16 +463,7 @@ impl Rooms {
             aging,
             "aging rooms are listed once"
         );
-        let moded = self.by_id.values().filter(|slot| {
-            let home = self
-                .get(**slot)
-                .and_then(|shard_room| shard_room.home.as_ref());
-            home.is_some_and(|home| home.modes().is_some())
-        });
-        for slot in moded {
-            let listed = self.moded.iter().filter(|listed| *listed == slot);
-            assert_eq!(listed.count(), 1, "rooms with modes are listed once");
-        }
+        self.check_modes();
         let homes = self
             .by_id
             .values()

@@ -29,9 +29,9 @@ pub enum ModeFault {
     Closed,
     /// These roles may write, as the text lists them.
     Roles(String),
-    /// The user is not known for long enough: so many seconds are left.
+    /// The user is not known for long enough; the seconds that are left.
     Age(u64),
-    /// The user said something just now: so many seconds are left.
+    /// The user said something just now; the seconds that are left.
     Slow(u64),
     /// It was said a short while ago.
     Repeated,

@@ -40,6 +40,19 @@ impl Rooms {
         }
     }
 
+    /// Asserts that rooms with chat modes are listed once.
+    ///
+    /// # Panics
+    ///
+    /// If one is not.
+    pub(super) fn check_modes(&self) {
+        let moded = self.by_id.values();
+        for slot in moded.filter(|slot| has_modes(&self.table, **slot)) {
+            let listed = self.moded.iter().filter(|listed| *listed == slot);
+            assert_eq!(listed.count(), 1, "rooms with modes are listed once");
+        }
+    }
+
     /// Forgets what chat modes need to know no more. Call it once a second or so.
     pub(in crate::shard::core) fn age_modes<S>(&mut self, env: &Env<S>) {
         let (now, table) = (env.now.tick, &mut self.table);
