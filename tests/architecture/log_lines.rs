@@ -73,7 +73,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         // One a second of each handler, of which there are as many as rooms' owners configured.
         ("control/review/mod.rs", "was not reviewed"),
         // Authorized callers, at their own rate of 5 a second.
-        ("control/op/rooms.rs", "did not reach its shard"),
+        ("control/put_room.rs", "did not reach its shard"),
         // Once a start; once a change of what the cluster's registry is to a node, or of the number of nodes; records and
         // keys of the cluster that cannot be read, of which authorized callers make few.
         ("server/registry.rs", "no node of a cluster"),

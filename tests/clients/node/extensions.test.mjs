@@ -2,6 +2,7 @@
 // forges.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
 import { CreateChatTokenCommand } from "@aws-sdk/client-ivschat";
@@ -64,6 +65,17 @@ describe("rooms beyond IVS Chat", () => {
     await until(() => bob.messages.length > 0, "bob hears it");
     assert.deepEqual(bob.messages[0].attributes, { "uproar:do": "set", "uproar:private": "1" });
     assert.deepEqual([alice.events, bob.events], [[], []]);
+  });
+
+  test("the command of docs/features.md does what the page says", async () => {
+    const page = readFileSync(new URL("../../../docs/features.md", import.meta.url), "utf8");
+    const code = page.match(/```js by \.\.\/node\/extensions\.test\.mjs\n([^]*?)```/)[1];
+    const mod = await server.join(await server.room({ tags: { "uproar:state": "on" } }), "mod");
+    const run = new Function("room", "SendMessageRequest", `return (async () => {${code}})()`);
+    await within(run(mod.room, SendMessageRequest));
+    const [answer] = mod.messages;
+    assert.ok(code.includes(`content "${answer.content}"`), answer.content);
+    assert.deepEqual(answer.attributes, { "uproar:do": "set", "uproar:private": "1", "uproar:result": "ok" });
   });
 
   test("slash commands", async () => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -183,22 +184,23 @@ def test_the_shipped_model_is_a_client(server, boto, room, monkeypatch):
 
 
 def test_the_cli_takes_the_shipped_model(server, room, tmp_path):
+    """Goal: the commands of docs/features.md, as they stand there."""
     cli = Path(sys.executable).with_name("aws")
     if not cli.exists():
         pytest.skip("no AWS CLI beside this Python")
-    model = MODEL / "uproar" / "2026-11-01" / "service-2.json"
+    page = (REPOSITORY / "docs" / "features.md").read_text()
+    commands = re.search(r"```sh by test_extensions\.py\n(.*?)```", page, re.DOTALL)[1]
+    assert "add-model" in commands and "http://127.0.0.1:8081" in commands
     environment = os.environ | {
         "HOME": str(tmp_path), "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": server.control_url,
+        "AWS_DEFAULT_REGION": REGION, "ROOM": room, "PATH": f"{cli.parent}:{os.environ['PATH']}",
     }
-
-    def aws(*words: str) -> str:
-        done = subprocess.run([cli, *words], env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    aws("configure", "add-model", "--service-name", "uproar", "--service-model", f"file://{model}")
-    assert json.loads(aws("uproar", "get-room-stats", "--room-identifier", room))["viewers"] == 0
+    here = commands.replace("http://127.0.0.1:8081", server.control_url)
+    done = subprocess.run(
+        ["bash", "-e", "-c", here], env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["viewers"] == 0
 
 
 def bearer(server, path: str, body: dict, secret: str = SECRET_KEY) -> tuple[int, dict]:
@@ -266,11 +268,11 @@ def test_a_mode_set_for_a_time_ends_and_one_without_survives():
         assert boto.get_room(identifier=arn)["tags"] == {"uproar:slow": "10"}, "Terraform sees no drift"
         refused = command(viewer, do="set", key="slow")
         assert (refused["Type"], refused["ErrorCode"]) == ("ERROR", 403)
+        counted = 'uproar_extension_requests_total{operation="set",result="ok"} 2'
+        assert counted in server.metrics().splitlines()
         server.upgrade()
         assert command(mod, do="set", key="emotes", value="only")["Content"] == "emotes is only"
         assert state(next_state(viewer)) == ("5", OFF | {"Emotes": "only"})
         server.kill()
         server.start()
         assert state(join(server, arn).receive()) == ("5", OFF | {"Emotes": "only"})
-        counted = [line for line in server.metrics().splitlines() if "extension_requests_total{" in line]
-        assert counted == []

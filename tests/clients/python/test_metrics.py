@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import urllib.request
 
 import pytest
 
+from raw_api import call
 from rawws import WebSocket
 from uproar import REPOSITORY, Server
 
@@ -35,6 +37,7 @@ def used(server) -> None:
     viewer.say("hello", "r")
     viewer.receive_until(lambda frame: frame.get("Content") == "hello")
     viewer.close()
+    call(server, "POST", "/uproar/v1/GetRoomStats", json.dumps({"roomIdentifier": arn}).encode())
 
 
 def test_promtool_has_nothing_to_say(server):
