@@ -167,6 +167,7 @@ impl World {
             kind: AskKind::SendMessage,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut BytesMut::new(), ["hello", "", "", "", ""]),
         };
         let ticket = Ticket(self.asked);

@@ -13,9 +13,11 @@ use super::state::{State, Unready};
 use crate::clock::Clock;
 use crate::exposition::Exposition;
 use crate::shard::cluster::Search;
+use crate::shard::command;
 use uproar_proto::base::limits::{CLUSTER_ANSWER_MAX, CLUSTER_SILENT};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::cluster::engine::{LogsEstate, MessageRates, Status};
+use uproar_proto::cluster::user_event::UserEvent;
 use uproar_proto::cluster::{HashSlot, Incarnation, Quota};
 use uproar_proto::token::KeyId;
 
@@ -58,6 +60,8 @@ pub(super) enum Order {
     Move(HashSlot, Incarnation),
     /// Hash slots that were moved go where they belong.
     Balance,
+    /// Tell all other nodes of an event for one user, and how many connections they sent it through.
+    TellUser(UserEvent, oneshot::Sender<u64>),
     /// Tell everything.
     Status(oneshot::Sender<Snapshot>),
     /// Ask the brokers.
@@ -197,6 +201,24 @@ impl Cluster {
         self.order(Order::Charge(quota, rate, answer));
         let answered = tokio::time::timeout(CLUSTER_ANSWER_MAX, answered).await;
         answered.ok()?.ok()
+    }
+
+    /// Has all other nodes send an event to one user's connections; returns through how many they did, as far as they
+    /// said so in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may be sent.
+    pub async fn tell_user(&self, event: &command::UserEvent) -> u64 {
+        let event = UserEvent {
+            from: self.me,
+            room: event.room,
+            user_id: event.user_id.clone(),
+            frame: event.frame.clone(),
+        };
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::TellUser(event, answer));
+        answered.await.unwrap_or_default()
     }
 
     /// Hands all hash slots over to other nodes and takes none, or takes its share again.

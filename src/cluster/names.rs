@@ -84,6 +84,11 @@ impl Names {
         format!("up.{}.here", self.cluster)
     }
 
+    /// Where all nodes are told events for one user.
+    pub(super) fn user_events(&self) -> String {
+        format!("up.{}.user", self.cluster)
+    }
+
     /// Where one process gets answers. Below the cluster's own subjects, so that one permission covers all.
     pub(super) fn inbox(&self, process: Incarnation) -> String {
         format!("up.{}.inbox.{process}", self.cluster)
@@ -145,6 +150,7 @@ mod tests {
             names.token(token),
             format!("up.main.tok.3.{}", "ab".repeat(16))
         );
+        assert_eq!(names.user_events(), "up.main.user");
         assert_eq!(names.bucket_stream(), "KV_up_main_registry");
     }
 }

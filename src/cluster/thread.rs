@@ -14,6 +14,7 @@ mod perform;
 mod skew;
 mod standby;
 mod take;
+mod user_events;
 
 use std::io;
 use std::time::Duration;

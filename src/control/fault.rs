@@ -48,6 +48,11 @@ pub enum Fault {
         /// The requested resource.
         resource_id: String,
     },
+    /// 406: the room's review denied a message.
+    NotAcceptable {
+        /// Why, for the message's sender.
+        reason: Box<str>,
+    },
     /// 409.
     Conflict {
         /// The resource to be changed.
@@ -133,6 +138,7 @@ impl Fault {
             },
             Self::Denied { .. } => ("AccessDeniedException", 403),
             Self::NotFound { .. } => ("ResourceNotFoundException", 404),
+            Self::NotAcceptable { .. } => ("NotAcceptableException", 406),
             Self::Conflict { .. } => ("ConflictException", 409),
             Self::Quota { .. } => ("ServiceQuotaExceededException", 402),
             Self::Throttled { .. } => ("ThrottlingException", 429),
@@ -190,6 +196,7 @@ impl Fault {
                 "resourceId": resource_id,
                 "resourceType": "ROOM",
             }),
+            Self::NotAcceptable { reason } => json!({ "message": reason }),
             Self::Conflict {
                 resource_id,
                 message,

@@ -197,6 +197,35 @@ impl Input {
         Some(texts)
     }
 
+    /// A list of objects, each to be read and finished by itself.
+    pub(super) fn objects(&mut self, name: &str, count_max: usize) -> Option<Vec<Self>> {
+        let must = "must be a list of objects";
+        let Value::Array(values) = self.take(name)? else {
+            self.fault(name, must);
+            return None;
+        };
+        if values.len() > count_max {
+            self.fault(name, too_many(count_max, "entries", values.len()));
+            return None;
+        }
+        let object = |value| match value {
+            Value::Object(members) => Some(Self {
+                members,
+                faults: Vec::new(),
+            }),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_) => None,
+        };
+        let objects: Option<Vec<Self>> = values.into_iter().map(object).collect();
+        if objects.is_none() {
+            self.fault(name, must);
+        }
+        objects
+    }
+
     /// A nested object; its faults are reported under `name.`.
     pub(super) fn object<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let Value::Object(members) = self.take(name)? else {

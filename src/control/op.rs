@@ -11,9 +11,11 @@ mod resource;
 mod room_stats;
 pub mod rooms;
 mod server;
+mod speech;
 mod tags;
 pub(super) mod tail;
 pub(super) mod tokens;
+mod user_event;
 
 use std::rc::Rc;
 
@@ -103,5 +105,9 @@ async fn dispatch(
         // Orders of the admin socket come without a path.
         extension if !control.offers(extension) => Err(Fault::UnknownOperation),
         O::GetRoomStats => room_stats::get(control, call).await,
+        O::SendMessage => speech::send_message(control, call).await,
+        O::SendMessages => speech::send_messages(control, call).await,
+        O::SendUserEvent => user_event::send(control, call).await,
+        O::DeleteMessages => messages::delete_messages(control, call).await,
     }
 }

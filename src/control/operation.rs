@@ -113,6 +113,10 @@ operations! {
     ReloadServer               POST   "/uproar/v1/ReloadServer"       Nowhere,                 5
     UpgradeServer              POST   "/uproar/v1/UpgradeServer"      Nowhere,                 5
     GetRoomStats               POST   "/uproar/v1/GetRoomStats"       Member("roomIdentifier"), 100
+    SendMessage                POST   "/uproar/v1/SendMessage"        Member("roomIdentifier"), 100
+    SendMessages               POST   "/uproar/v1/SendMessages"       Member("roomIdentifier"), 100
+    SendUserEvent              POST   "/uproar/v1/SendUserEvent"      Member("roomIdentifier"), 100
+    DeleteMessages             POST   "/uproar/v1/DeleteMessages"     Member("roomIdentifier"), 100
 }
 
 impl Operation {

@@ -64,8 +64,8 @@ impl Throttle {
     pub fn new(rates: Rates) -> Self {
         Self {
             rates: RefCell::new(rates),
-            budgets: Default::default(),
-            credits: Default::default(),
+            budgets: std::array::from_fn(|_| Cell::default()),
+            credits: std::array::from_fn(|_| Cell::default()),
             credited: Cell::new(0),
         }
     }

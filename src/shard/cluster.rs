@@ -135,6 +135,8 @@ pub enum FromCluster {
         ticket: Ticket,
         /// What became of it.
         outcome: Outcome,
+        /// `SendTime` of its frame, if that is in the log.
+        sent: Option<UnixTime>,
     },
     /// This node is not the home of this hash slot any more: what is under review in its rooms is
     /// dropped, and nobody is told, because the new home gets the requests anew.

@@ -253,8 +253,41 @@ pub struct Eviction {
     pub reason: Box<str>,
 }
 
+/// A message of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiMessage {
+    /// Its text.
+    pub content: Box<str>,
+    /// Its attributes as a JSON object, or `null`.
+    pub attributes_json: Box<str>,
+    /// `Sender` as JSON.
+    pub sender_json: Box<str>,
+    /// Whether no review decides.
+    pub is_exempt: bool,
+}
+
+/// What was said: a message or an event that is in its room's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Its `Id`.
+    pub id: FrameId,
+    /// Its `SendTime`.
+    pub sent: UnixTime,
+}
+
+/// An event for one user's connections in a room, and no other's.
+#[derive(Debug, Clone)]
+pub struct UserEvent {
+    /// The room.
+    pub room: RoomId,
+    /// The user's id.
+    pub user_id: Box<str>,
+    /// The frame.
+    pub frame: Bytes,
+}
+
 /// Why a shard did not execute a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No shard knows the room.
     #[error("room does not exist")]
@@ -262,6 +295,9 @@ pub enum Refused {
     /// The account-wide rate of this action is used up.
     #[error("rate limit exceeded")]
     Rate,
+    /// The room's review denied the message; the reason is for its sender.
+    #[error("denied: {0}")]
+    Denied(Box<str>),
     /// The room holds back as much as it may, or the server is stopping.
     #[error("the room's shard takes no more work now")]
     Busy,
@@ -271,15 +307,15 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Why the API gets an error, as the code that a member would get.
-    pub fn of(code: ErrorCode) -> Self {
+    /// Why the API gets an error, as the code and the text that a member would get.
+    pub fn of(code: ErrorCode, text: &str) -> Self {
         match code {
             ErrorCode::NotFound => Self::NoSuchRoom,
             ErrorCode::TooManyRequests => Self::Rate,
+            ErrorCode::NotAcceptable => Self::Denied(text.into()),
             ErrorCode::BadRequest
             | ErrorCode::Unauthorized
             | ErrorCode::Forbidden
-            | ErrorCode::NotAcceptable
             | ErrorCode::PayloadTooLarge
             | ErrorCode::Internal => Self::Busy,
         }
@@ -380,8 +416,13 @@ pub enum Command<S> {
         /// `Attributes`, a JSON object.
         attributes_json: Box<str>,
         /// Gets the event's id.
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
     },
+    /// From the control thread: a message.
+    SendMessage(RoomId, Box<ApiMessage>, Answer<Said>),
+    /// From the control thread, or the cluster's: an event for one user. Answered with the number of connections
+    /// that it was sent through.
+    SendUserEvent(Box<UserEvent>, oneshot::Sender<u64>),
     /// From the control thread: announce that a message is deleted.
     DeleteMessage {
         /// The message's room.
@@ -391,7 +432,7 @@ pub enum Command<S> {
         /// The reason that the event gives.
         reason: Box<str>,
         /// Gets the event's id.
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
     },
     /// From the control thread: announce that a user is disconnected, and close the user's
     /// connections.
@@ -401,7 +442,7 @@ pub enum Command<S> {
         /// Whom, and why.
         eviction: Eviction,
         /// Gets the event's id.
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
     },
     /// From the control thread: the verdict of a review; `None`: there is none, the fallback
     /// decides.

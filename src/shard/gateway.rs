@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::command::{
-    Answer, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
+    Answer, ApiMessage, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
+    Said, UserEvent,
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings};
@@ -77,13 +78,59 @@ impl Gateway {
         attributes_json: &str,
     ) -> Result<FrameId, Refused> {
         let (name, attributes_json) = (name.into(), attributes_json.into());
-        self.ask(room, self.said_max, |answer| Command::SendEvent {
+        let said = self.ask(room, self.said_max, |answer| Command::SendEvent {
             room,
             name,
             attributes_json,
             answer,
-        })
-        .await
+        });
+        said.await.map(|said| said.id)
+    }
+
+    /// Says messages in a room, in this order; each is answered once it is in the room's order, or refused. Of a reviewed
+    /// one that waits for its verdict.
+    pub async fn say(&self, room: RoomId, speeches: Vec<ApiMessage>) -> Vec<Result<Said, Refused>> {
+        let mut answers = Vec::with_capacity(speeches.len());
+        for speech in speeches {
+            let (answer, answered) = oneshot::channel();
+            let speech = Box::new(speech);
+            self.deliver(self.home(room), Command::SendMessage(room, speech, answer));
+            answers.push(answered);
+        }
+        all_of(answers, CALL_ANSWER_MAX).await
+    }
+
+    /// Sends an event through one user's connections to this server; the answer is how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn tell_user(&self, event: &UserEvent) -> Result<u64, Refused> {
+        let tell = |answer| Command::SendUserEvent(Box::new(event.clone()), answer);
+        let sent = self.ask_each(tell, SHARD_ANSWER_MAX).await?;
+        Ok(sent.into_iter().sum())
+    }
+
+    /// As [`Gateway::delete_message`], of several messages in one go: nothing of this server comes between them.
+    pub async fn delete_messages(
+        &self,
+        room: RoomId,
+        ids: &[String],
+        reason: &str,
+    ) -> Vec<Result<Said, Refused>> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (answer, answered) = oneshot::channel();
+            let delete = Command::DeleteMessage {
+                room,
+                id: id.as_str().into(),
+                reason: reason.into(),
+                answer,
+            };
+            self.deliver(self.home(room), delete);
+            answers.push(answered);
+        }
+        all_of(answers, self.said_max).await
     }
 
     /// Broadcasts `aws:DELETE_MESSAGE`; the answer is the event's id.
@@ -94,13 +141,13 @@ impl Gateway {
         reason: &str,
     ) -> Result<FrameId, Refused> {
         let (id, reason) = (message_id.into(), reason.into());
-        self.ask(room, self.said_max, |answer| Command::DeleteMessage {
+        let said = self.ask(room, self.said_max, |answer| Command::DeleteMessage {
             room,
             id,
             reason,
             answer,
-        })
-        .await
+        });
+        said.await.map(|said| said.id)
     }
 
     /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room.
@@ -114,12 +161,12 @@ impl Gateway {
             user_id: user_id.into(),
             reason: reason.into(),
         };
-        self.ask(room, self.said_max, |answer| Command::DisconnectUser {
+        let said = self.ask(room, self.said_max, |answer| Command::DisconnectUser {
             room,
             eviction,
             answer,
-        })
-        .await
+        });
+        said.await.map(|said| said.id)
     }
 
     /// The first `count` rooms by viewers and by messages a minute, counted by each shard in some turns.
@@ -375,6 +422,20 @@ impl Gateway {
         self.deliver(self.home(room), command(answer));
         answer_of(answered, within).await
     }
+}
+
+/// Waits for a shard's answers, in order and all within one time.
+async fn all_of<T>(
+    answers: Vec<oneshot::Receiver<Result<T, Refused>>>,
+    within: Duration,
+) -> Vec<Result<T, Refused>> {
+    let deadline = Instant::now() + within;
+    let mut given = Vec::with_capacity(answers.len());
+    for answered in answers {
+        let left = deadline.saturating_duration_since(Instant::now());
+        given.push(answer_of(answered, left).await);
+    }
+    given
 }
 
 /// Waits for a shard's answer.

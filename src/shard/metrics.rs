@@ -240,6 +240,7 @@ metrics! {
     frames_skipped: counter "messages_shed_total" [policy = "skip"], "Frames that slow clients did not get.";
     deflated: counter "messages_compressed_total", "Messages and events compressed, once each for all receivers.";
     deflate_saved: counter "bytes_saved_total", "Bytes that compression saved, counted for each receiver.";
+    user_events: counter "user_events_total", "Events for one user, counted for each connection they were sent through.";
     sends: counter "sends_total", "Send operations submitted to the kernel.";
     turns: counter "loop_turns_total", "Turns of all shards' loops.";
     receive_rearmed: counter "receive_rearmed_total", "Multishot receives that were started again, mostly for lack of buffers.";

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use super::cluster::{ticket, ticket_slot};
-use super::command::{Answer, SenderAddress};
+use super::command::{Answer, Said, SenderAddress};
 use super::settings::ShardId;
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -30,10 +30,10 @@ pub(super) enum Asker {
         /// The id of the frame, or of the refusal.
         id: FrameId,
     },
-    /// The API, which gets the frame's id.
+    /// The API, which gets the frame's id and time.
     Api {
         /// Where it waits.
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
         /// The id.
         id: FrameId,
     },

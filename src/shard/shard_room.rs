@@ -6,11 +6,14 @@ mod moded;
 
 use std::borrow::Cow;
 
-use super::command::{Answer, Eviction, MemberCounts, PublishRequest};
+use super::command::{
+    Answer, ApiMessage, Eviction, MemberCounts, PublishRequest, Said, SenderAddress,
+};
 use super::detour::Detour;
 use super::metrics::ShardMetrics;
 use super::review::{Held, ReviewQueue};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
+use bytes::BytesMut;
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::rate::Budget;
@@ -62,7 +65,7 @@ pub(super) struct HomeRoom {
     // Number of the newest queue of messages under review: each has a range of tickets of its own.
     queues: u32,
     /// API calls to answer once a logged room's event is in the spool.
-    pub answers: Vec<(Answer<FrameId>, FrameId)>,
+    pub answers: Vec<(Answer<Said>, Said)>,
     /// Number of batches that wait for the archive before they are delivered.
     pub held: u32,
     /// Requests over a rate, or while the room could take no more.
@@ -300,6 +303,53 @@ impl HomeRoom {
         }
         self.act(request, sender_json, context)
             .map(Published::Appended)
+    }
+
+    /// Answers a call of the API: at once, or once what it said is in the spool if the room is logged.
+    pub(super) fn answer(&mut self, answer: Answer<Said>, said: Said, has_archive: bool) {
+        if has_archive && !self.room.settings().archive.is_empty() {
+            self.answers.push((answer, said));
+        } else {
+            let _caller_gone = answer.send(Ok(said));
+        }
+    }
+
+    /// Whether a review decides of a message of the API.
+    pub(super) fn reviews(&self, message: &ApiMessage) -> bool {
+        !message.is_exempt && self.reviewed().is_some()
+    }
+
+    /// Says a message of the API: at once, or when its review has allowed it. Modes do not hold it back.
+    pub(super) fn say(
+        &mut self,
+        place: (RoomId, Slot<ShardRoom>),
+        message: &ApiMessage,
+        context: &mut PublishContext<'_>,
+    ) -> Result<Published, RequestFault> {
+        let request = Request::SendMessage {
+            content: &message.content,
+            attributes_json: &message.attributes_json,
+            request_id: "",
+        };
+        let sender_json = &*message.sender_json;
+        if !self.reviews(message) {
+            let appended = self.act(&request, sender_json, context);
+            return appended.map(Published::Appended);
+        }
+        let (mut buffer, nowhere) = (BytesMut::new(), SenderAddress::NOWHERE);
+        let held = Held {
+            publish_request: PublishRequest::new(&mut buffer, &request, sender_json, "", nowhere),
+            id: context.ids.next_id(),
+            sent: context.now.unix,
+            key: None,
+        };
+        let speech = Speech {
+            content: &message.content,
+            sender_json,
+            speaker: Speaker::BACK_END,
+        };
+        let held = self.hold(place, held, &speech, context);
+        held.map(Published::Held)
     }
 
     /// Whether a home of another process has nothing to add to it: no message was posted.

@@ -223,6 +223,10 @@ async fn connected(
             .map_err(silent)?,
         messages: client.subscribe(names.to(me)).await.map_err(silent)?,
         heres: client.subscribe(names.here()).await.map_err(silent)?,
+        user_events: client
+            .subscribe(names.user_events())
+            .await
+            .map_err(silent)?,
         answers: client.subscribe(calls.answers()).await.map_err(silent)?,
     };
     Ok(Ready {

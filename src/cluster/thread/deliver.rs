@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 
 use rtrb::Consumer;
+use tokio::sync::oneshot;
 
 use crate::shard::cluster::{FromCluster, ToCluster, TokenOutcome, ticket_shard};
-use crate::shard::command::Command;
+use crate::shard::command::{Command, UserEvent};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::ShardSettings;
+use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::HASH_SLOTS;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
@@ -107,8 +109,13 @@ impl Shards {
         }
     }
 
-    pub(super) fn told(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.send(ticket_shard(ticket), FromCluster::Told { ticket, outcome });
+    pub(super) fn told(&mut self, ticket: Ticket, outcome: Outcome, sent: Option<UnixTime>) {
+        let told = FromCluster::Told {
+            ticket,
+            outcome,
+            sent,
+        };
+        self.send(ticket_shard(ticket), told);
     }
 
     pub(super) fn fenced(&mut self, slot: HashSlot) {
@@ -126,6 +133,17 @@ impl Shards {
 
     pub(super) fn token_used(&mut self, shard: usize, claim: u64, outcome: TokenOutcome) {
         self.send(shard, FromCluster::TokenUsed { claim, outcome });
+    }
+
+    /// Has every shard send an event through its user's connections; each answers with how many they are.
+    pub(super) fn tell_user(&mut self, event: &UserEvent) -> Vec<oneshot::Receiver<u64>> {
+        let mut answers = Vec::with_capacity(self.count());
+        for mailbox in &mut self.mailboxes {
+            let (answer, answered) = oneshot::channel();
+            mailbox.deliver(Command::SendUserEvent(Box::new(event.clone()), answer));
+            answers.push(answered);
+        }
+        answers
     }
 
     /// Takes one shard's word that its archive has the slot's frames up to `sequence`. Returns up to where all shards' do,

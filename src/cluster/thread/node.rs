@@ -51,6 +51,8 @@ pub(super) struct Incoming {
     pub(super) messages: Subscriber,
     /// Signs of life.
     pub(super) heres: Subscriber,
+    /// Events for one user.
+    pub(super) user_events: Subscriber,
     /// Answers.
     pub(super) answers: Subscriber,
 }
@@ -103,6 +105,7 @@ enum Woken {
     Record(Option<Message>),
     Message(Option<Message>),
     Here(Option<Message>),
+    UserEvent(Option<Message>),
     Answer(Option<Message>),
     Found(Found),
     Event((Line, BrokerEvent)),
@@ -171,6 +174,7 @@ impl Node<'_> {
                 record = incoming.records.next(), if has_room => Woken::Record(record),
                 message = incoming.messages.next(), if serves => Woken::Message(message),
                 here = incoming.heres.next(), if serves => Woken::Here(here),
+                event = incoming.user_events.next(), if serves => Woken::UserEvent(event),
                 answer = incoming.answers.next(), if serves => Woken::Answer(answer),
                 Some(item) = found.recv(), if serves => Woken::Found(item),
                 Some(change) = events.recv(), if serves => Woken::Event(change),
@@ -190,6 +194,7 @@ impl Node<'_> {
                 self.engine.input(Input::Message(message.payload), now);
             }
             Woken::Here(Some(here)) => self.engine.input(Input::Here(here.payload), now),
+            Woken::UserEvent(Some(event)) => self.take_user_event(event),
             Woken::Answer(Some(answer)) => self.take_answer(&answer, now),
             Woken::Found(found) => self.take_found(found, now),
             Woken::Event(change) => self.connection_changed(change),
@@ -198,6 +203,7 @@ impl Node<'_> {
             Woken::Record(None)
             | Woken::Message(None)
             | Woken::Here(None)
+            | Woken::UserEvent(None)
             | Woken::Answer(None) => {
                 return Err(io::Error::other(
                     "a connection to the brokers ended for good",

@@ -112,7 +112,11 @@ impl Node<'_> {
             } => {
                 self.shards.unarchived(slot, sequence, entries);
             }
-            Output::Told { ticket, outcome } => self.shards.told(ticket, outcome),
+            Output::Told {
+                ticket,
+                outcome,
+                sent,
+            } => self.shards.told(ticket, outcome, sent),
             Output::Charged { ticket, is_granted } => self.charged(ticket, is_granted),
         }
     }

@@ -67,6 +67,8 @@ pub(super) async fn wait(
             }
             // Nobody knows this process yet.
             Some(_) = incoming.messages.next() => {}
+            // The other process has the viewers.
+            Some(_) = incoming.user_events.next() => {}
             Some(here) = incoming.heres.next() => {
                 if let Ok(sign) = Here::decode(&here.payload) {
                     heres.insert(sign.incarnation, here.payload);

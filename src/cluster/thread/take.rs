@@ -35,6 +35,13 @@ impl Node<'_> {
             self.engine.input(Input::Here(here.payload), now);
             self.count_elsewhere();
         }
+        for _ in 0..CLUSTER_TURN_MESSAGES_MAX {
+            let Some(event) = at_once(&mut self.incoming.user_events) else {
+                break;
+            };
+            any = true;
+            self.take_user_event(event);
+        }
         // A shard that does not keep up holds back the log, which the brokers keep.
         for _ in 0..CLUSTER_TURN_MESSAGES_MAX {
             if !self.shards.have_room() {

@@ -57,7 +57,8 @@ fn kind(fault: &Fault, context: &CallContext) -> Kind {
         Fault::Conflict { .. } => Kind::ApiConflict,
         Fault::Quota { .. } | Fault::Throttled { .. } => Kind::ApiLimit,
         Fault::Internal | Fault::Late | Fault::Busy => Kind::ApiFailed,
-        Fault::Order(_)
+        Fault::NotAcceptable { .. }
+        | Fault::Order(_)
         | Fault::Fields(_)
         | Fault::Body(_)
         | Fault::UnknownOperation

@@ -90,7 +90,7 @@ impl Source {
         Ok(Self {
             endpoint,
             client: client.map_err(SourceError::Certificates)?,
-            next: Default::default(),
+            next: std::array::from_fn(|_| Cell::default()),
         })
     }
 

@@ -6,27 +6,24 @@ use super::authorize::Authorized;
 use super::request::Answer;
 use super::resource::find_or_wait;
 use crate::control::fault::Fault;
+use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, EVENT_NAME, MESSAGE_ID};
 use crate::control::operation::Operation;
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use crate::shard::command::Refused;
-use uproar_proto::base::limits::{EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::base::limits::{
+    EVENT_NAME_CHARS_MAX, REASON_CHARS_MAX, SAID_PER_CALL_MAX, USER_ID_CHARS_MAX,
+};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::encode::attributes_json;
 use uproar_proto::extension::is_ours;
 
 pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
-    let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
+    let name = event_name(control, &mut input);
     let attributes = input.attributes("attributes").unwrap_or_default();
-    if control.registry.has_extensions() && is_ours(&name) {
-        input.fault(
-            "eventName",
-            "must not begin with uproar:, which is the server's",
-        );
-    }
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
@@ -37,6 +34,18 @@ pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<An
         .await
         .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+/// An event's name, which is not one of the server's own.
+pub(super) fn event_name(control: &Control, input: &mut Input) -> String {
+    let name = input.required_text("eventName", 1..=EVENT_NAME_CHARS_MAX, EVENT_NAME);
+    if control.registry.has_extensions() && is_ours(&name) {
+        input.fault(
+            "eventName",
+            "must not begin with uproar:, which is the server's",
+        );
+    }
+    name
 }
 
 pub(super) async fn delete_message(control: &Control, call: Authorized) -> Result<Answer, Fault> {
@@ -54,6 +63,23 @@ pub(super) async fn delete_message(control: &Control, call: Authorized) -> Resul
         .await
         .map_err(|refused| fault(control, refused, Operation::DeleteMessage, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+pub(super) async fn delete_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let (mut input, arn) = call.into_resource();
+    let ids = input.list("ids", SAID_PER_CALL_MAX, MESSAGE_ID);
+    let reason = input
+        .text("reason", 1..=REASON_CHARS_MAX, ANY)
+        .unwrap_or_default();
+    let ids = input.finish_with("ids", ids.filter(|ids| !ids.is_empty()))?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    control.registry.shards_have_all().await;
+    let deleted = control.gateway.delete_messages(room, &ids, &reason).await;
+    let deleted: Result<Vec<_>, _> = deleted.into_iter().collect();
+    let deleted =
+        deleted.map_err(|refused| fault(control, refused, Operation::DeleteMessages, &arn.text))?;
+    let ids: Vec<&str> = deleted.iter().map(|said| said.id.as_str()).collect();
+    Ok((200, Some(json!({"ids": ids}))))
 }
 
 pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
@@ -91,12 +117,13 @@ async fn at_shard<T>(
     }
 }
 
-fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -> Fault {
+pub(super) fn fault(control: &Control, refused: Refused, operation: Operation, arn: &str) -> Fault {
     match refused {
         Refused::NoSuchRoom => Fault::not_found(arn),
         Refused::Rate => Fault::Throttled {
             limit: control.gateway.moderations().map_or(0, Rate::limit),
         },
+        Refused::Denied(reason) => Fault::NotAcceptable { reason },
         Refused::Late => Fault::Late,
         Refused::Busy => {
             if let Some(suppressed) = local::admit(Kind::Mailbox) {

@@ -48,8 +48,13 @@ pub(super) async fn find_or_wait<R: Cached>(
 
 /// A header with a new id and the current time.
 pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
-    let id = I::from_random(u128::from_ne_bytes(checked(random::id_bytes())?));
+    let id = I::from_random(random_id()?);
     Ok(ResourceHeader::new(id, now_ms(control)))
+}
+
+/// What an id is made of. A failure is logged.
+pub(super) fn random_id() -> Result<u128, Fault> {
+    Ok(u128::from_ne_bytes(checked(random::id_bytes())?))
 }
 
 /// Bytes that nobody can guess. A failure is logged.

@@ -17,7 +17,7 @@ pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, F
     let figures = control.gateway.room_figures(&[room]).await;
     let figures = figures.map_err(|refused| match refused {
         Refused::Late => Fault::Late,
-        Refused::NoSuchRoom | Refused::Rate | Refused::Busy => Fault::Internal,
+        Refused::NoSuchRoom | Refused::Rate | Refused::Denied(_) | Refused::Busy => Fault::Internal,
     })?;
     let figures = figures.first().ok_or_else(|| Fault::not_found(&arn.text))?;
     let per_minute = u32::try_from(figures.per_minute).unwrap_or(u32::MAX);

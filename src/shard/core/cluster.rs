@@ -35,8 +35,12 @@ impl<W: Io> Core<W> {
                 sequence,
                 entries,
             } => rooms.log_committed((slot, sequence), &entries, env),
-            FromCluster::Told { ticket, outcome } => {
-                if let Some(refused) = rooms.told(ticket, outcome) {
+            FromCluster::Told {
+                ticket,
+                outcome,
+                sent,
+            } => {
+                if let Some(refused) = rooms.told(ticket, outcome, sent) {
                     self.connections.refuse_asker(&refused, rooms, env);
                 }
             }

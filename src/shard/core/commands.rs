@@ -88,6 +88,11 @@ impl<W: Io> Core<W> {
             } => {
                 rooms.send_event(room, (&name, &attributes_json), answer, env);
             }
+            Command::SendMessage(room, speech, answer) => rooms.say(room, &speech, answer, env),
+            Command::SendUserEvent(event, answer) => {
+                let sent = connections.tell_user(&event, rooms, env);
+                let _asker_gone = answer.send(sent);
+            }
             Command::DeleteMessage {
                 room,
                 id,

@@ -13,6 +13,7 @@ mod release;
 mod send;
 mod spread;
 mod timers;
+mod user;
 
 use std::net::IpAddr;
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Eviction, MemberCounts, WhenAll};
+use crate::shard::command::{Answer, Command, Eviction, MemberCounts, Said, WhenAll};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
@@ -58,6 +58,8 @@ pub(super) struct Rooms {
     hurries: bool,
     // Messages under review, of all rooms at home here.
     review_queue: ReviewQueue<Slot<ShardRoom>>,
+    // Calls of the API whose messages are under review, by the message's id: no more than these.
+    speakers: HashMap<FrameId, Answer<Said>>,
     // Batches of logged rooms at home here, until they are in the spool.
     gate: DurabilityGate<Delivery>,
     // Requests that a cluster orders, on a node of one.
@@ -77,7 +79,7 @@ pub(super) struct Delivery {
     logged: u64,
     // With the last batch of a flush: users to evict and API calls to answer after it.
     evictions: Vec<Eviction>,
-    answers: Vec<(Answer<FrameId>, FrameId)>,
+    answers: Vec<(Answer<Said>, Said)>,
 }
 
 /// What a flush of a room leaves to be done.
@@ -126,6 +128,7 @@ impl Rooms {
             pace: Pace::new(settings.pace_ceiling),
             hurries: false,
             review_queue: ReviewQueue::new(reviews),
+            speakers: HashMap::new(),
             gate: DurabilityGate::new(archive),
             requests: is_clustered.then(Box::default),
             archived: is_clustered.then(Box::default),

@@ -167,6 +167,8 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         Command::PutRoom(..)
         | Command::DeleteRoom(..)
         | Command::SendEvent { .. }
+        | Command::SendMessage(..)
+        | Command::SendUserEvent(..)
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)

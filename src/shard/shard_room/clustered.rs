@@ -34,7 +34,8 @@ impl HomeRoom {
             sender_json,
             speaker: ask.speaker,
         };
-        if ask.kind == AskKind::SendMessage && self.reviewed().is_some() {
+        let is_message = ask.kind == AskKind::SendMessage;
+        if is_message && !ask.is_exempt && self.reviewed().is_some() {
             let held = held(buffer, key, ask, now);
             self.hold((ask.room, room_slot), held, &speech, context)?;
             return Ok(None);

@@ -473,6 +473,12 @@ pub const CALL_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Calls that wait for the disk or a shard, including calls whose callers were told that the
 /// outcome is unknown.
 pub const CALLS_OPEN_MAX: usize = 4096;
+/// Messages of one SendMessages, and deletions of one DeleteMessages: a second's worth of a room at its
+/// limit, and what fits a body.
+pub const SAID_PER_CALL_MAX: usize = 100;
+/// How long a node of a cluster waits for the other nodes' counts of an event to one user. They have
+/// sent it, or not, whatever is counted.
+pub const USER_EVENT_COUNT_MAX: Duration = Duration::from_secs(1);
 /// From a request of the control thread to the shard's answer; a busy shard's turn takes
 /// milliseconds.
 pub const SHARD_ANSWER_MAX: Duration = Duration::from_secs(5);

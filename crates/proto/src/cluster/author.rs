@@ -253,6 +253,7 @@ mod tests {
             kind: AskKind::SendMessage,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut bytes::BytesMut::new(), [""; 5]),
         };
         vec![Some(ask); count]

@@ -235,6 +235,7 @@ mod tests {
             kind: AskKind::SendMessage,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut bytes::BytesMut::new(), ["a", "", "", "", ""]),
         };
         Kept { waiter, ask, asked }

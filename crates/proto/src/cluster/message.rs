@@ -125,6 +125,8 @@ pub struct Ask {
     pub is_from_api: bool,
     /// What is known of the member who makes it, beside `Sender`.
     pub speaker: Speaker,
+    /// Whether a message of the API passes what its room asks of its members' messages: no review decides.
+    pub is_exempt: bool,
     /// Its texts.
     pub texts: AskTexts,
 }
@@ -248,7 +250,7 @@ impl Ask {
         out.put_u8(self.kind.byte());
         out.extend_from_slice(self.room.as_bytes());
         out.extend_from_slice(self.id.as_bytes());
-        out.put_u8(self.is_from_api.into());
+        out.put_u8(u8::from(self.is_from_api) | u8::from(self.is_exempt) << 1);
         self.texts.write(out);
         // Older servers read no further.
         out.put_u8(self.speaker.capabilities.bits());
@@ -263,11 +265,14 @@ impl Ask {
         };
         let room = RoomId::from_bytes(&section.array()?).ok_or(WireFault::Value("a room id"))?;
         let id = FrameId::from_bytes(&section.array()?).ok_or(WireFault::Value("a frame id"))?;
+        let origin = section.u8()?;
         Ok(Some(Self {
             room,
             id,
             kind,
-            is_from_api: section.u8()? != 0,
+            // A server before this one reads any bit as the first.
+            is_from_api: origin != 0,
+            is_exempt: origin & 2 != 0,
             texts: AskTexts::read(section)?,
             speaker: read_speaker(section)?,
         }))

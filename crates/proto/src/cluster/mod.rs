@@ -23,6 +23,7 @@ mod reader;
 pub mod record;
 #[cfg(test)]
 mod tests;
+pub mod user_event;
 mod wire;
 
 pub use id::{Epoch, HashSlot, Incarnation, Number, Sequence};

@@ -15,6 +15,13 @@ pub struct Speaker {
 }
 
 impl Speaker {
+    /// A back end, by the API: modes do not hold it back.
+    pub const BACK_END: Self = Self {
+        capabilities: Capabilities::NONE,
+        has_exempt_role: true,
+        since: 0,
+    };
+
     /// The holder of a token.
     pub fn of(capabilities: Capabilities, traits: Option<&Traits>) -> Self {
         Self {

@@ -45,6 +45,9 @@ impl Capability {
 pub struct Capabilities(u8);
 
 impl Capabilities {
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
     /// Reads sealed bits; `None` if one has no meaning.
     pub(crate) const fn from_bits(bits: u8) -> Option<Self> {
         if bits < 8 { Some(Self(bits)) } else { None }

@@ -65,6 +65,7 @@ impl World {
             kind,
             is_from_api: kind == AskKind::Event,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut BytesMut::new(), [&content, "", "", "{}", ""]),
         };
         let now = self.now.tick;

@@ -430,7 +430,9 @@ impl World {
                 sequence,
                 entries,
             } => self.archive(node, (slot, sequence), &entries),
-            Output::Told { ticket, outcome } => {
+            Output::Told {
+                ticket, outcome, ..
+            } => {
                 self.told(node, ticket, &outcome);
                 if self.is_real {
                     self.tell_asker(node, ticket, outcome);

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::{Connections, schedule};
 use crate::net::io::{Io, Shutdown};
 use crate::shard::close_reason::{CloseReason, HowToClose};
-use crate::shard::command::{Eviction, user_hash};
+use crate::shard::command::Eviction;
 use crate::shard::connection::{Connection, PeerClose, Phase};
 use crate::shard::core::env::Env;
 use crate::shard::core::log_lines::log_ended;
@@ -173,20 +173,8 @@ impl<W: Io> Connections<W> {
         env: &mut Env<W::Socket>,
     ) {
         let Eviction { user_id, reason } = eviction;
-        let shard_room = rooms.find(room).and_then(|room_slot| rooms.get(room_slot));
-        let Some(shard_room) = shard_room else { return };
-        let candidates: Vec<ConnectionSlot<W>> = shard_room
-            .audience
-            .with_user_hash(user_hash(user_id))
-            .map(Slot::from_bits)
-            .collect();
-        for slot in candidates {
-            let is_user = self.table.get(slot).is_some_and(|connection| {
-                encode::is_sender(connection.session.sender_json(), user_id)
-            });
-            if is_user {
-                self.finish(slot, &Ending::Disconnected { reason }, rooms, env);
-            }
+        for slot in self.of_user(room, user_id, rooms) {
+            self.finish(slot, &Ending::Disconnected { reason }, rooms, env);
         }
     }
 

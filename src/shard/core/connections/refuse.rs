@@ -93,6 +93,7 @@ impl<W: Io> Connections<W> {
         match key {
             // The sender's node tells it.
             Some(key) => refuse_request(*key, fault, env),
+            None if rooms.deny_speaker(*id, reason) => {}
             None => self.refuse_sender(publish_request, *id, fault, rooms, env),
         }
     }

@@ -3,10 +3,10 @@
 
 use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
-use crate::shard::command::{Answer, PublishRequest, Refused, SenderAddress};
+use crate::shard::command::{Answer, PublishRequest, Refused, Said, SenderAddress};
 use crate::shard::requests::{Asker, Decidable};
 use crate::shard::shard_room::{HomeRoom, OVER_RATE, RequestFault, ShardRoom};
-use uproar_proto::base::clock::Tick;
+use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{Action, ErrorCode, texts};
@@ -68,6 +68,7 @@ impl Rooms {
             kind: kind(request.action()),
             is_from_api: false,
             speaker: publish_request.speaker,
+            is_exempt: false,
             texts: AskTexts::new(&mut requests.buffer, all),
         };
         let asker = Asker::Member {
@@ -84,8 +85,8 @@ impl Rooms {
     pub(super) fn ask_for_api<S>(
         &mut self,
         room: RoomId,
-        (kind, [subject, detail, request_id]): (AskKind, [&str; 3]),
-        answer: Answer<FrameId>,
+        (kind, [subject, detail, request_id, sender_json], is_exempt): (AskKind, [&str; 4], bool),
+        answer: Answer<Said>,
         env: &mut Env<S>,
     ) {
         let is_known = self.find(room).is_some();
@@ -105,8 +106,12 @@ impl Rooms {
             id,
             kind,
             is_from_api: true,
-            speaker: Speaker::default(),
-            texts: AskTexts::new(&mut requests.buffer, [subject, detail, request_id, "", ""]),
+            speaker: Speaker::BACK_END,
+            is_exempt,
+            texts: AskTexts::new(
+                &mut requests.buffer,
+                [subject, detail, request_id, sender_json, ""],
+            ),
         };
         let ticket = requests.wait(env.id, Asker::Api { answer, id });
         env.outbox.tell_cluster(ToCluster::Ask { ticket, ask });
@@ -117,14 +122,18 @@ impl Rooms {
         &mut self,
         ticket: Ticket,
         outcome: Outcome,
+        sent: Option<UnixTime>,
     ) -> Option<RefusedMember> {
         let asker = self.requests.as_mut()?.end(ticket);
         debug_assert!(asker.is_some(), "each request has one end");
         match asker? {
             Asker::Api { answer, id } => {
                 let answered = match outcome {
-                    Outcome::Committed => Ok(id),
-                    Outcome::Refused(code, _) => Err(Refused::of(code)),
+                    Outcome::Committed => {
+                        let sent = sent.unwrap_or_default();
+                        Ok(Said { id, sent })
+                    }
+                    Outcome::Refused(code, text) => Err(Refused::of(code, &text)),
                     Outcome::Unknown => Err(Refused::Late),
                 };
                 let _caller_gone = answer.send(answered);
@@ -212,8 +221,12 @@ impl Rooms {
             return;
         };
         self.review_queue.left(reviewed.len());
-        for key in reviewed.messages().filter_map(|(held, _)| held.key) {
-            refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
+        for (held, _) in reviewed.messages() {
+            if let Some(key) = held.key {
+                refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
+            } else if let Some(answer) = self.speakers.remove(&held.id) {
+                let _caller_gone = answer.send(Err(Refused::NoSuchRoom));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::cluster::kind;
 use super::{Env, Rooms};
 use crate::shard::command::Refused;
-use crate::shard::command::{self, Answer, PublishRequest};
+use crate::shard::command::{self, Answer, ApiMessage, PublishRequest, Said};
 use crate::shard::shard_room::{
     HomeRoom, OVER_RATE, PublishContext, Published, RequestFault, ShardRoom,
 };
@@ -68,11 +68,13 @@ impl Rooms {
         &mut self,
         room: RoomId,
         request: &Request<'_>,
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
         env: &mut Env<S>,
     ) {
         if self.is_clustered() {
-            let asked = (kind(request.action()), request.texts());
+            let [subject, detail, request_id] = request.texts();
+            let texts = [subject, detail, request_id, ""];
+            let asked = (kind(request.action()), texts, false);
             return self.ask_for_api(room, asked, answer, env);
         }
         let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
@@ -80,7 +82,7 @@ impl Rooms {
                 home.act(request, "", context).map(Published::Appended)
             })
         });
-        let outcome = done.map_err(|(code, _)| Refused::of(code));
+        let outcome = done.map_err(|(code, text)| Refused::of(code, text));
         self.answer(room, answer, outcome);
     }
 
@@ -89,11 +91,11 @@ impl Rooms {
         &mut self,
         room: RoomId,
         (name, attributes_json): (&str, &str),
-        answer: Answer<FrameId>,
+        answer: Answer<Said>,
         env: &mut Env<S>,
     ) {
         if self.is_clustered() {
-            let asked = (AskKind::Event, [name, attributes_json, ""]);
+            let asked = (AskKind::Event, [name, attributes_json, "", ""], false);
             return self.ask_for_api(room, asked, answer, env);
         }
         let outcome = self.append_event(room, name, attributes_json, env);
@@ -117,16 +119,61 @@ impl Rooms {
         Ok(id)
     }
 
-    /// Answers a call of the API: at once, or once the event is in the spool if the room is logged.
-    fn answer(&mut self, room: RoomId, answer: Answer<FrameId>, outcome: Result<FrameId, Refused>) {
-        let is_on = self.gate.is_on();
-        if let (Ok(id), true, Some((_, home))) = (outcome, is_on, self.home_mut(room))
-            && !home.room.settings().archive.is_empty()
-        {
-            home.answers.push((answer, id));
-            return;
+    /// Says a message of the API, and answers with its id and time, if it is reviewed with the verdict.
+    pub(in crate::shard::core) fn say<S>(
+        &mut self,
+        room: RoomId,
+        message: &ApiMessage,
+        answer: Answer<Said>,
+        env: &mut Env<S>,
+    ) {
+        if self.is_clustered() {
+            let texts = [
+                &*message.content,
+                &message.attributes_json,
+                "",
+                &message.sender_json,
+            ];
+            let asked = (AskKind::SendMessage, texts, message.is_exempt);
+            return self.ask_for_api(room, asked, answer, env);
         }
-        let _caller_gone = answer.send(outcome);
+        let found = self.home_mut(room);
+        let is_held = found.is_some_and(|(_, home)| home.reviews(message));
+        let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
+            self.with_home(room_slot, env, |home, place, context| {
+                home.say(place, message, context)
+            })
+        });
+        match done {
+            Ok(id) if is_held => drop(self.speakers.insert(id, answer)),
+            done => {
+                let outcome = done.map_err(|(code, text)| Refused::of(code, text));
+                self.answer(room, answer, outcome);
+            }
+        }
+    }
+
+    /// Answers a call of the API whose message its review denied; `false`: no call waits for that message.
+    pub(in crate::shard::core) fn deny_speaker(&mut self, id: FrameId, reason: &str) -> bool {
+        let speaker = self.speakers.remove(&id);
+        speaker.is_some_and(|answer| {
+            let _caller_gone = answer.send(Err(Refused::Denied(reason.into())));
+            true
+        })
+    }
+
+    /// Answers a call of the API: at once, or once the event is in the spool if the room is logged.
+    fn answer(&mut self, room: RoomId, answer: Answer<Said>, outcome: Result<FrameId, Refused>) {
+        let is_on = self.gate.is_on();
+        let outcome = outcome.and_then(|id| {
+            let (_, home) = self.home_mut(room).ok_or(Refused::NoSuchRoom)?;
+            let sent = home.room.last_sent();
+            Ok((home, Said { id, sent }))
+        });
+        let _caller_gone = match outcome {
+            Ok((home, said)) => return home.answer(answer, said, is_on),
+            Err(refused) => answer.send(Err(refused)),
+        };
     }
 
     /// Lets `work` have the home of a room, then sees to it that what was appended is flushed.

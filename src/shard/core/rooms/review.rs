@@ -5,6 +5,7 @@
 
 use super::{Env, Rooms};
 use crate::shard::cluster::{ToCluster, entry};
+use crate::shard::command::Said;
 use crate::shard::review::Held;
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
@@ -93,6 +94,10 @@ impl Rooms {
                 ordered = true;
                 home.room
                     .order(&mut env.deflater, held.id, held.sent, message);
+                if let Some(answer) = self.speakers.remove(&held.id) {
+                    let (id, sent) = (held.id, home.room.last_sent());
+                    home.answer(answer, Said { id, sent }, self.gate.is_on());
+                }
             }
         }
         let left = home.reviewed().map_or(0, Pending::len);

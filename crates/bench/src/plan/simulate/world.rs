@@ -481,6 +481,7 @@ impl World {
             kind: AskKind::SendMessage,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut self.texts, ["gooo", "", "", "{}", ""]),
         };
         let ticket = Ticket(number as u64);

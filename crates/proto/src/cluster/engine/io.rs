@@ -244,6 +244,8 @@ pub enum Output {
         ticket: Ticket,
         /// Its outcome.
         outcome: Outcome,
+        /// `SendTime` of its frame, if that is in the log.
+        sent: Option<UnixTime>,
     },
     /// The outcome of [`Input::Charge`].
     Charged {

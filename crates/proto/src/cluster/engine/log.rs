@@ -289,7 +289,7 @@ impl Engine {
         let is_recovering = recovery.map(|recovery| recovery.end = sequence).is_some();
         let me = self.me;
         let own = (entries.iter()).filter(|entry| entry.origin == me);
-        let own: Vec<_> = own.map(|entry| entry.number).collect();
+        let own: Vec<_> = own.map(|entry| (entry.number, entry.sent)).collect();
         entries.retain(|entry| !entry.frame.is_empty());
         if !entries.is_empty() {
             self.outputs.push_back(Output::Deliver {
@@ -300,9 +300,9 @@ impl Engine {
                 entries,
             });
         }
-        for number in own {
+        for (number, sent) in own {
             if let Some(kept) = self.slots[slot].kept.take(number) {
-                self.told(kept, Outcome::Committed);
+                self.ended(kept, Outcome::Committed, Some(sent));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::io::{Outcome, Output, Ticket};
-use crate::base::clock::Tick;
+use crate::base::clock::{Tick, UnixTime};
 use crate::base::id::{FrameId, RoomId};
 use crate::base::limits::{CLUSTER_KEPT_BYTES_MAX, CLUSTER_PROBE};
 use crate::chat::{ErrorCode, texts};
@@ -23,7 +23,12 @@ impl Engine {
         if self.kept_bytes + kept.bytes() > CLUSTER_KEPT_BYTES_MAX {
             self.counts.requests_over_bound += 1;
             let outcome = Outcome::Refused(ErrorCode::TooManyRequests, texts::RATE.into());
-            self.outputs.push_back(Output::Told { ticket, outcome });
+            let sent = None;
+            self.outputs.push_back(Output::Told {
+                ticket,
+                outcome,
+                sent,
+            });
             return;
         }
         self.keep(slot, kept);
@@ -49,6 +54,7 @@ impl Engine {
             kind: AskKind::Probe,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::default(),
         };
         let kept = Kept {
@@ -59,8 +65,18 @@ impl Engine {
         self.keep(HashSlot::new(self.probe_slot), kept);
     }
 
-    /// A request has its outcome.
+    /// A request has not come into the log, as far as is known.
     pub(super) fn told(&mut self, kept: Kept<Option<Ticket>>, outcome: Outcome) {
+        self.ended(kept, outcome, None);
+    }
+
+    /// A request has its outcome; with `SendTime` of its frame, if that is in the log.
+    pub(super) fn ended(
+        &mut self,
+        kept: Kept<Option<Ticket>>,
+        outcome: Outcome,
+        sent: Option<UnixTime>,
+    ) {
         self.kept_bytes -= kept.bytes();
         let Some(ticket) = kept.waiter else {
             if outcome == Outcome::Committed {
@@ -70,7 +86,11 @@ impl Engine {
             return;
         };
         self.counts.requests_unknown += u64::from(outcome == Outcome::Unknown);
-        self.outputs.push_back(Output::Told { ticket, outcome });
+        self.outputs.push_back(Output::Told {
+            ticket,
+            outcome,
+            sent,
+        });
     }
 
     /// Sends what the home has not got, and gives up what waits for too long.

@@ -67,6 +67,7 @@ fn ask() -> Ask {
             has_exempt_role: true,
             since: 1_700_000_000,
         },
+        is_exempt: true,
         texts: AskTexts::new(&mut BytesMut::new(), texts),
     }
 }

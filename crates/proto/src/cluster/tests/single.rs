@@ -59,6 +59,7 @@ pub(super) fn ask() -> Ask {
         kind: AskKind::SendMessage,
         is_from_api: false,
         speaker: Speaker::default(),
+        is_exempt: false,
         texts: AskTexts::new(&mut BytesMut::new(), ["hello", "null", "", "{}", ""]),
     }
 }
@@ -364,7 +365,9 @@ impl Single {
     /// The outcomes that it told.
     pub(super) fn told(&self) -> Vec<(u64, Outcome)> {
         let told = self.outputs.iter().filter_map(|output| match output {
-            Output::Told { ticket, outcome } => Some((ticket.0, outcome.clone())),
+            Output::Told {
+                ticket, outcome, ..
+            } => Some((ticket.0, outcome.clone())),
             _ => None,
         });
         told.collect()

@@ -195,6 +195,7 @@ impl World {
             kind: AskKind::SendMessage,
             is_from_api: false,
             speaker: Speaker::default(),
+            is_exempt: false,
             texts: AskTexts::new(&mut self.buffer, ["hello", "null", "", "{}", ""]),
         };
         let me = self.nodes[node].engine.me();
@@ -322,7 +323,9 @@ impl World {
             Output::Unarchived { slot, sequence, .. } => {
                 self.nodes[node].unarchived.push((slot, sequence));
             }
-            Output::Told { ticket, outcome } => {
+            Output::Told {
+                ticket, outcome, ..
+            } => {
                 let before = self.told.insert(ticket, outcome);
                 assert_eq!(before, None, "{ticket:?} was told twice");
             }
