@@ -15,7 +15,7 @@ use crate::control::state::Control;
 use crate::shard::command::{ApiMessage, Refused, Said};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, SAID_PER_CALL_MAX, USER_ID_CHARS_MAX};
-use uproar_proto::chat::encode::{attributes_json, sender_json};
+use uproar_proto::chat::encode::{attributes_json, send_time, sender_json};
 use uproar_proto::extension::{Traits, is_ours};
 
 pub(super) async fn send_message(control: &Control, call: Authorized) -> Result<Answer, Fault> {
@@ -123,7 +123,7 @@ fn fits(control: &Control, room: RoomId, speech: &ApiMessage) -> Result<(), Faul
 }
 
 fn answer(said: Said) -> Value {
-    json!({"id": said.id.as_str(), "sendTime": said.sent.rfc3339()})
+    json!({"id": said.id.as_str(), "sendTime": send_time(said.sent)})
 }
 
 /// An entry of SendMessages that was not said.

@@ -149,6 +149,13 @@ pub fn disconnected_attributes(user_id: &str, reason: &str) -> String {
     attributes_json([("Reason", reason), ("UserId", user_id)])
 }
 
+/// `SendTime` of a frame, as a text.
+pub fn send_time(sent: UnixTime) -> String {
+    let mut out = BytesMut::new();
+    rfc3339(&mut out, sent);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Encodes strings as a JSON object.
 pub fn attributes_json<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = Vec::new();
