@@ -234,7 +234,7 @@ def test_the_answer_is_the_verdict_in_a_reviewed_room(tmp_path, handler):
         frame = next_message(viewer)
         assert (frame["Id"], frame["Content"]) == (said["id"], "better")
         assert abs(time_of(frame["SendTime"]) - said["sendTime"].timestamp()) < 1e-5
-        assert handler.asked[-1].question["Sender"] == {"UserId": "bot", "Attributes": {"a": "b"}}
+        assert handler.asked[-1].question["Sender"] == {"UserId": "bot", "Attributes": {"a": "b"}, "Ip": ""}
         status, code, answer = refused(lambda: say("deny not here"))
         assert (status, code, answer["Error"]["Message"]) == (406, "NotAcceptableException", "not here")
         assert refused(lambda: say("deny"))[0] == 406
