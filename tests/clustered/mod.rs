@@ -98,7 +98,7 @@ fn calls_are_answered_by_the_log() {
     assert_eq!(event.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     world.answer();
     world.turns(5);
-    let id = event.try_recv().unwrap().unwrap();
+    let id = event.try_recv().unwrap().unwrap().id;
     for viewer in [viewers[0], viewers[2]] {
         assert_eq!(world.got(viewer).matches(id.as_str()).count(), 1);
     }

@@ -377,6 +377,7 @@ impl World {
                 self.tell(
                     (key.origin.bits(), key.number.0),
                     Outcome::Refused(code, text),
+                    None,
                 );
             }
             ToCluster::Authored { .. } | ToCluster::Refused { .. } => self.fenced += 1,
@@ -424,7 +425,7 @@ impl World {
             return;
         }
         self.deliver(&entry);
-        self.tell(place, Outcome::Committed);
+        self.tell(place, Outcome::Committed, Some(entry.sent));
     }
 
     /// Appends an entry to the log, for all nodes.
@@ -444,13 +445,17 @@ impl World {
         }
     }
 
-    fn tell(&mut self, place: (u64, u64), outcome: Outcome) {
+    fn tell(&mut self, place: (u64, u64), outcome: Outcome, sent: Option<UnixTime>) {
         if let Some((ticket, _)) = self.kept.remove(&place) {
             let node = usize::try_from(place.0).unwrap();
             self.tell_shard(
                 node,
                 ticket_shard(ticket),
-                FromCluster::Told { ticket, outcome },
+                FromCluster::Told {
+                    ticket,
+                    outcome,
+                    sent,
+                },
             );
         }
     }
@@ -467,6 +472,7 @@ impl World {
                 ToCluster::Ask { ticket, .. } => FromCluster::Told {
                     ticket,
                     outcome: Outcome::Unknown,
+                    sent: None,
                 },
                 ToCluster::UseToken { claim, .. } => FromCluster::TokenUsed {
                     claim,

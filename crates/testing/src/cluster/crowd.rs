@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use uproar::shard::cluster::{FromCluster, ToCluster, TokenOutcome, ticket_shard};
+use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::encode;
 use uproar_proto::cluster::HashSlot;
@@ -254,8 +255,17 @@ impl World {
     }
 
     /// An engine tells the shards that ship how a request ended.
-    pub(super) fn tell_asker(&mut self, node: usize, ticket: Ticket, outcome: Outcome) {
-        let told = FromCluster::Told { ticket, outcome };
+    pub(super) fn tell_asker(
+        &mut self,
+        node: usize,
+        ticket: Ticket,
+        (outcome, sent): (Outcome, Option<UnixTime>),
+    ) {
+        let told = FromCluster::Told {
+            ticket,
+            outcome,
+            sent,
+        };
         self.tell_shard(node, ticket_shard(ticket), told);
     }
 }

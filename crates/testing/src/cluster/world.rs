@@ -431,11 +431,13 @@ impl World {
                 entries,
             } => self.archive(node, (slot, sequence), &entries),
             Output::Told {
-                ticket, outcome, ..
+                ticket,
+                outcome,
+                sent,
             } => {
                 self.told(node, ticket, &outcome);
                 if self.is_real {
-                    self.tell_asker(node, ticket, outcome);
+                    self.tell_asker(node, ticket, (outcome, sent));
                 }
             }
             // No control plane is here.

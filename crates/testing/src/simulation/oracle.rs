@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 
 use serde_json::Value;
-use uproar::shard::command::Refused;
+use uproar::shard::command::{Refused, Said};
 use uproar_proto::base::id::RoomId;
 
 use super::net::{Peer, frame_at};
@@ -461,7 +461,7 @@ impl World {
                 Call::Put(answer) => assert_eq!(answer.try_recv(), Ok(Ok(())), "a room was set"),
                 Call::Delete(answer) => assert_eq!(answer.try_recv(), Ok(Ok(())), "and deleted"),
                 Call::Event(room, answer) => match answer.try_recv() {
-                    Ok(Ok(id)) => {
+                    Ok(Ok(Said { id, .. })) => {
                         let delivered = rooms[*room].place.contains_key(&id.to_string());
                         let lost = *room == DOOMED && self.deleted;
                         assert!(

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use uproar::shard::command::Refused;
+use uproar::shard::command::{Refused, Said};
 use uproar_proto::base::clock::Tick;
-use uproar_proto::base::id::FrameId;
 use uproar_proto::base::limits::CUT_LINGER;
 
 use super::net::Peer;
@@ -36,7 +35,7 @@ pub(super) struct Ordered {
     /// When the next one was carried out, and the connections that had been opened by then.
     pub(super) until: Option<(Tick, u64)>,
     /// Told by a command that follows the order.
-    pub(super) answer: oneshot::Receiver<Result<FrameId, Refused>>,
+    pub(super) answer: oneshot::Receiver<Result<Said, Refused>>,
 }
 
 /// A viewer whom a drain ended by FIN.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rtrb::Consumer;
 use tokio::sync::oneshot;
-use uproar::shard::command::{Command, Refused, user_hash};
+use uproar::shard::command::{Command, Refused, Said, user_hash};
 use uproar::shard::core::{Core, Parts};
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::durability::LoggedFrames;
@@ -21,7 +21,7 @@ use uproar::shard::review::ReviewRequest;
 use uproar::shard::settings::{ShardSettings, SharedBudgets};
 use uproar::shard::tokens::UsedTokens;
 use uproar_proto::base::clock::Now;
-use uproar_proto::base::id::{FrameId, LoggingId, RoomId};
+use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::chat::encode;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::Grant;
@@ -126,7 +126,7 @@ pub(super) struct Client {
 pub(super) enum Call {
     Put(oneshot::Receiver<Result<(), Refused>>),
     Delete(oneshot::Receiver<Result<(), Refused>>),
-    Event(usize, oneshot::Receiver<Result<FrameId, Refused>>),
+    Event(usize, oneshot::Receiver<Result<Said, Refused>>),
 }
 
 /// The shards, rooms and clients of a world.

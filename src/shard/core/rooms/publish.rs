@@ -82,7 +82,7 @@ impl Rooms {
                 home.act(request, "", context).map(Published::Appended)
             })
         });
-        let outcome = done.map_err(|(code, text)| Refused::of(code, text));
+        let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
         self.answer(room, answer, outcome);
     }
 
@@ -147,7 +147,7 @@ impl Rooms {
         match done {
             Ok(id) if is_held => drop(self.speakers.insert(id, answer)),
             done => {
-                let outcome = done.map_err(|(code, text)| Refused::of(code, text));
+                let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
                 self.answer(room, answer, outcome);
             }
         }

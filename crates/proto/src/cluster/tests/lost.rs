@@ -162,7 +162,9 @@ fn a_probe_outlives_its_log() {
     let (mut told, mut again) = (Vec::new(), None);
     for output in single.take() {
         match output {
-            Output::Told { ticket, outcome } => told.push((ticket.0, outcome)),
+            Output::Told {
+                ticket, outcome, ..
+            } => told.push((ticket.0, outcome)),
             Output::Send { payload, .. } => again = again.or(probe_in(&single, payload)),
             _ => {}
         }
