@@ -164,17 +164,7 @@ impl Fault {
     /// The answer's body. `resourceType` has one value in the API, for any resource.
     pub fn body(&self) -> Value {
         match self {
-            Self::Fields(fields) => {
-                let list: Vec<Value> = fields
-                    .iter()
-                    .map(|field| json!({"name": field.name, "message": field.message}))
-                    .collect();
-                let first = fields.first();
-                let message = first.map_or_else(String::new, |first| {
-                    format!("{}: {}", first.name, first.message)
-                });
-                json!({"message": message, "reason": "FIELD_VALIDATION_FAILED", "fieldList": list})
-            }
+            Self::Fields(fields) => refused_fields(fields),
             Self::Body(message) => json!({"message": message, "reason": "OTHER"}),
             Self::UnknownOperation => json!({"message": "Unknown operation"}),
             Self::Method => json!({"message": "Method is not allowed for this path"}),
@@ -223,4 +213,16 @@ impl Fault {
             Self::Internal => json!({"message": "Internal server error"}),
         }
     }
+}
+
+fn refused_fields(fields: &[FieldFault]) -> Value {
+    let list: Vec<Value> = fields
+        .iter()
+        .map(|field| json!({"name": field.name, "message": field.message}))
+        .collect();
+    let first = fields.first();
+    let message = first.map_or_else(String::new, |first| {
+        format!("{}: {}", first.name, first.message)
+    });
+    json!({"message": message, "reason": "FIELD_VALIDATION_FAILED", "fieldList": list})
 }

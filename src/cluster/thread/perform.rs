@@ -1,13 +1,15 @@
 //! What time demands and what the engine wants.
 
+use bytes::Bytes;
+
 use super::node::{Appending, Found, Node};
 use crate::cluster::calls::CallFault;
 use crate::cluster::fetch::fetch;
 use crate::cluster::token_uses::Done;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::{CLUSTER_ANSWER_MAX, CLUSTER_STATE_INTERVAL};
-use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{AppendOutcome, Input, Output};
+use uproar_proto::cluster::{HashSlot, Sequence};
 
 impl Node<'_> {
     /// Does what time demands. Returns whether that was anything.
@@ -65,13 +67,7 @@ impl Node<'_> {
                 attempt,
                 payload,
                 ..
-            } => {
-                let sent = self.instant(now);
-                self.appending[slot.index()] = Some(Appending { attempt, sent });
-                if !self.calls.append(slot, expected, attempt, payload) {
-                    self.appended(slot, attempt, AppendOutcome::Unknown, now);
-                }
-            }
+            } => self.append((slot, expected, attempt), payload, now),
             Output::Fetch { slot, from } => {
                 let (calls, finder) = (self.calls.clone(), self.finder.clone());
                 tokio::task::spawn_local(async move {
@@ -118,6 +114,19 @@ impl Node<'_> {
                 sent,
             } => self.shards.told(ticket, outcome, sent),
             Output::Charged { ticket, is_granted } => self.charged(ticket, is_granted),
+        }
+    }
+
+    fn append(
+        &mut self,
+        (slot, expected, attempt): (HashSlot, Sequence, u64),
+        payload: Bytes,
+        now: Now,
+    ) {
+        let sent = self.instant(now);
+        self.appending[slot.index()] = Some(Appending { attempt, sent });
+        if !self.calls.append(slot, expected, attempt, payload) {
+            self.appended(slot, attempt, AppendOutcome::Unknown, now);
         }
     }
 
