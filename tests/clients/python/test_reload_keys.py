@@ -43,6 +43,7 @@ NOT_LIVE = {
     "control.console": (False, UPGRADE),
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
+    "extensions.enabled": (False, UPGRADE),
     "tls.acme_domains": (["chat.example.org"], UPGRADE),
     "tls.acme_terms_agreed": (True, UPGRADE),
     "tls.acme_directory": ("https://127.0.0.1:1/dir", UPGRADE),
