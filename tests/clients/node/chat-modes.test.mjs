@@ -36,6 +36,7 @@ describe("chat modes", () => {
     const mod = await server.join(arn, "mod", { capabilities: ["SEND_MESSAGE", "DELETE_MESSAGE"] });
     await within(mod.send("rules"));
     await within(mod.send("more rules"));
+    await until(() => bob.messages.length === 3, "bob hears the moderator");
     assert.deepEqual(texts(bob), ["one", "rules", "more rules"]);
     await server.api.send(new UntagResourceCommand({ resourceArn: arn, tagKeys: ["uproar:slow"] }));
     await within(again.send("four"));

@@ -41,6 +41,7 @@ describe("what a back end says", () => {
       assert.equal(message.sendTime.toISOString(), new Date(said.sendTime).toISOString());
     }
     for (const bob of bobs) {
+      await until(() => bob.events.length > 0, "the event comes");
       assert.deepEqual(bob.events.map((event) => [event.eventName, event.attributes.prize]), [["shop:won", "rose"]]);
     }
     assert.deepEqual(eve.events, []);
