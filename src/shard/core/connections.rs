@@ -222,6 +222,7 @@ impl<W: Io> Connections<W> {
     }
 
     /// Does what a delivery leaves to be done.
+    #[inline]
     fn follow(
         &mut self,
         slot: ConnectionSlot<W>,

@@ -246,6 +246,7 @@ impl Audience {
     }
 
     /// Returns a member's next run.
+    #[inline]
     pub fn next(&self, index: MemberIndex) -> Next {
         let member = self.member(index);
         self.log.next(member.cursor, member.deflated)
@@ -269,6 +270,7 @@ impl Audience {
     }
 
     /// Moves a member's cursor.
+    #[inline]
     pub fn set_cursor(&mut self, index: MemberIndex, cursor: Cursor) {
         // One send covers one run; the next run is still due.
         let behind = cursor < self.log.head();
