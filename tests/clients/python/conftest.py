@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rawws import READ_SECONDS, WebSocket, Wire
+from review_handler import ReviewHandler
 from uproar import BINARY, Server
 
 COUNTER = itertools.count()
@@ -156,3 +157,11 @@ def arena(server, room):
         assert server.process.poll() is None, server.log()
     finally:
         arena.close()
+
+
+@pytest.fixture(scope="module")
+def handler():
+    """A review handler that says what its test tells it to."""
+    handler = ReviewHandler()
+    yield handler
+    handler.close()

@@ -13,7 +13,7 @@ import pytest
 
 from doc_pages import MODULES, blocks
 from rawws import WebSocket
-from review_handler import FUNCTION, ReviewHandler
+from review_handler import FUNCTION
 from uproar import REPOSITORY, Server
 
 MARK = itertools.count()
@@ -21,13 +21,6 @@ SEND = ["SEND_MESSAGE"]
 WAIT = re.compile(r"slow mode: wait (\d+) s")
 # Long enough that no test meets its end.
 LONG = "3600"
-
-
-@pytest.fixture(scope="module")
-def handler():
-    handler = ReviewHandler()
-    yield handler
-    handler.close()
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,11 @@ from aws import Aws, eventually
 from cluster import Cluster
 from cluster_trial import Trial, machine, size
 from cluster_viewers import DENIED
-from review_handler import FUNCTION, ReviewHandler
+from review_handler import FUNCTION
 from uproar import ACCOUNT, REGION
 
 BUCKET = "cluster-chat"
 KILLS = size(2, 10)
-
-
-@pytest.fixture(scope="module")
-def handler():
-    handler = ReviewHandler()
-    yield handler
-    handler.close()
 
 
 @pytest.fixture(scope="module")

@@ -44,13 +44,6 @@ def proxied(handler: ReviewHandler, directory: Path, *extra: str, header="x-forw
 
 
 @pytest.fixture(scope="module")
-def handler():
-    handler = ReviewHandler()
-    yield handler
-    handler.close()
-
-
-@pytest.fixture(scope="module")
 def server(handler, tmp_path_factory):
     with proxied(handler, tmp_path_factory.mktemp("plain")) as server:
         yield server

@@ -44,13 +44,6 @@ def config(tmp, handler: ReviewHandler, **keys) -> Server:
 
 
 @pytest.fixture(scope="module")
-def handler():
-    handler = ReviewHandler()
-    yield handler
-    handler.close()
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory, handler):
     yield from shared_server_of(config(tmp_path_factory.mktemp("review"), handler))
 

@@ -205,13 +205,6 @@ def test_a_key_without_the_grant_is_refused(server, room):
     assert api(server).send_message(**badge)["id"], "a key that may do everything gives badges"
 
 
-@pytest.fixture(scope="module")
-def handler():
-    handler = ReviewHandler()
-    yield handler
-    handler.close()
-
-
 def reviewed(tmp_path, handler: ReviewHandler) -> Server:
     file = tmp_path / "uproar.toml"
     file.write_text(
