@@ -967,6 +967,40 @@ pub const OVERRIDES_LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
 pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
 
+// ---- Tallies and reactions ----
+
+/// Open tallies of a room: a show asks one question, and a few beside it.
+pub const TALLIES_OPEN_MAX: usize = 4;
+/// Tallies of a room that have ended and are still told to who asks: back ends fetch a result within minutes.
+pub const TALLIES_KEPT: usize = 4;
+/// Options of a tally: what fits on a phone.
+pub const TALLY_OPTIONS_MAX: usize = 10;
+/// Question and options of a tally, in bytes: each of its events has them.
+pub const TALLY_TEXT_BYTES_MAX: usize = 1024;
+/// Characters of a tally's id.
+pub const TALLY_ID_CHARS_MAX: usize = 32;
+/// Longest tally, in seconds: a day.
+pub const TALLY_SECONDS_MAX: u32 = 86_400;
+/// Between two events of an open tally: a viewer sees bars move, and a million get 300 bytes each.
+pub const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Voters that the tallies of a shard's rooms remember, some 30 bytes each: four rooms of a million.
+pub const TALLY_VOTERS_MAX: usize = 4_194_304;
+/// Taps in one request: what fingers do in the time that a client collects them.
+pub const REACTION_TAPS_MAX: u32 = 50;
+/// Milliseconds for which reactions are summed, at least: below, a crowd's sends cost more than the sums are worth.
+pub const REACTIONS_MILLIS_MIN: u32 = 250;
+/// Milliseconds for which reactions are summed, at most: later nobody knows what they were for.
+pub const REACTIONS_MILLIS_MAX: u32 = 10_000;
+/// Milliseconds for which reactions are summed if the room's tags do not say.
+pub const REACTIONS_MILLIS_DEFAULT: u32 = 1_000;
+/// How long a node of a cluster collects votes and reactions for a room's home: a member waits no longer for its answer than
+/// it takes to notice.
+pub const CASTS_INTERVAL: Duration = Duration::from_millis(250);
+/// Votes in one request to a room's home, some 80 bytes each.
+pub const CASTS_PER_ASK_MAX: usize = 1_000;
+/// Votes of a room that a node collects in that time.
+pub const CASTS_WAITING_MAX: usize = 32_768;
+
 // ---- The demo page of `uproar dev` ----
 
 /// Viewers of the page's storm. A laptop admits them in a second, and their descriptors fit below the usual 4,096 of a shell

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
+use super::reactions::Taps;
+use super::settings::is_role;
 use super::tags::{TAGS, Tag, TagFault};
+use super::tally::TallyPlan;
 use super::{PREFIX, Settings, Speaker, is_ours};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
@@ -34,6 +37,19 @@ pub enum Commands {
 pub enum Verb {
     /// A mode of the room is changed, over its tag.
     Set(Set),
+    /// A vote in a tally.
+    Vote(Choice),
+    /// A reaction.
+    React(Taps),
+}
+
+/// A vote, as its member writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The tally's id.
+    pub tally: Box<str>,
+    /// The option's number, from 1.
+    pub option: u8,
 }
 
 /// A change of one mode.
@@ -65,12 +81,26 @@ struct Row {
     read: fn(&Arguments) -> Result<Verb, Cow<'static, str>>,
 }
 
-const VERBS: &[Row] = &[Row {
-    name: "set",
-    needs: Some(Capability::DisconnectUser),
-    arguments: &["key", "value", "seconds"],
-    read: set,
-}];
+const VERBS: &[Row] = &[
+    Row {
+        name: "set",
+        needs: Some(Capability::DisconnectUser),
+        arguments: &["key", "value", "seconds"],
+        read: set,
+    },
+    Row {
+        name: "vote",
+        needs: None,
+        arguments: &["tally", "option"],
+        read: vote,
+    },
+    Row {
+        name: "react",
+        needs: None,
+        arguments: &["key", "n"],
+        read: react,
+    },
+];
 
 /// A slash command under a name that moderators know from elsewhere.
 struct Alias {
@@ -125,6 +155,8 @@ impl Verb {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Set(_) => "set",
+            Self::Vote(_) => "vote",
+            Self::React(_) => "react",
         }
     }
 }
@@ -306,6 +338,31 @@ fn set(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
     }))
 }
 
+fn vote(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
+    let tally = arguments.get("tally").filter(|id| TallyPlan::is_id(id));
+    let tally = tally.ok_or("uproar:tally must be the id of a tally")?;
+    let option = arguments.get("option").map_or("", |option| option);
+    let is_digits = option.bytes().all(|b| b.is_ascii_digit());
+    let option = option.parse().ok().filter(|_| is_digits);
+    Ok(Verb::Vote(Choice {
+        tally: (**tally).into(),
+        option: option.ok_or("uproar:option must be the number of an option, from 1")?,
+    }))
+}
+
+fn react(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
+    let key = arguments.get("key").filter(|key| is_role(key));
+    let key = key.ok_or("uproar:key must be the name of a reaction")?;
+    let count = match arguments.get("n") {
+        None => 1,
+        Some(text) => Taps::count(text).ok_or("uproar:n must be an integer from 1 to 50")?,
+    };
+    Ok(Verb::React(Taps {
+        key: (**key).into(),
+        count,
+    }))
+}
+
 fn checked(tag: &Tag, value: &str) -> Result<Box<str>, Cow<'static, str>> {
     if value.chars().count() > TAG_VALUE_CHARS_MAX {
         return Err("uproar:value must have at most 256 characters".into());
@@ -386,7 +443,7 @@ mod tests {
                 r#"{"uproar:do":"dance"}"#,
                 crew(),
                 400,
-                "the commands are set",
+                "the commands are set, vote, react",
             ),
             (
                 r#"{"uproar:do":"set"}"#,
@@ -428,6 +485,74 @@ mod tests {
             let found = read(&send("x", json), Commands::Attributes, capabilities);
             let (found, text) = found.expect("of ours").expect_err("refused");
             assert_eq!(found.number(), code, "{json}");
+            assert!(text.contains(part), "{json}: {text}");
+        }
+    }
+
+    /// Goal: votes and reactions of everybody; what is out of range is refused with what would be right.
+    #[test]
+    fn everybody_votes_and_reacts() {
+        let viewer = [Capability::SendMessage].into_iter().collect();
+        let asked = |json: &str| read(&send("x", json), Commands::Attributes, viewer);
+        let vote = Verb::Vote(Choice {
+            tally: "p1".into(),
+            option: 2,
+        });
+        let json = r#"{"uproar:do":"vote","uproar:tally":"p1","uproar:option":"2"}"#;
+        assert_eq!(asked(json), Some(Ok(vote)));
+        for (n, count) in [("", 1), (r#","uproar:n":"50""#, 50)] {
+            let taps = Taps {
+                key: "heart".into(),
+                count,
+            };
+            let json = format!(r#"{{"uproar:do":"react","uproar:key":"heart"{n}}}"#);
+            assert_eq!(asked(&json), Some(Ok(Verb::React(taps))));
+        }
+        for (json, part) in [
+            (
+                r#"{"uproar:do":"vote","uproar:option":"1"}"#,
+                "uproar:tally",
+            ),
+            (
+                r#"{"uproar:do":"vote","uproar:tally":"a b","uproar:option":"1"}"#,
+                "uproar:tally",
+            ),
+            (
+                r#"{"uproar:do":"vote","uproar:tally":"p"}"#,
+                "uproar:option",
+            ),
+            (
+                r#"{"uproar:do":"vote","uproar:tally":"p","uproar:option":"-1"}"#,
+                "uproar:option",
+            ),
+            (
+                r#"{"uproar:do":"vote","uproar:tally":"p","uproar:option":"+1"}"#,
+                "uproar:option",
+            ),
+            (
+                r#"{"uproar:do":"vote","uproar:tally":"p","uproar:option":"256"}"#,
+                "uproar:option",
+            ),
+            (r#"{"uproar:do":"react"}"#, "uproar:key"),
+            (
+                r#"{"uproar:do":"react","uproar:key":"heart","uproar:n":"0"}"#,
+                "1 to 50",
+            ),
+            (
+                r#"{"uproar:do":"react","uproar:key":"heart","uproar:n":"51"}"#,
+                "1 to 50",
+            ),
+            (
+                r#"{"uproar:do":"react","uproar:key":"heart","uproar:n":"-1"}"#,
+                "1 to 50",
+            ),
+            (
+                r#"{"uproar:do":"react","uproar:key":"heart","uproar:n":"1e1"}"#,
+                "1 to 50",
+            ),
+        ] {
+            let (code, text) = asked(json).expect("of ours").expect_err("refused");
+            assert_eq!(code, ErrorCode::BadRequest, "{json}");
             assert!(text.contains(part), "{json}: {text}");
         }
     }

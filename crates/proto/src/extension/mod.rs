@@ -5,12 +5,15 @@
 
 pub mod command;
 pub mod modes;
+pub mod reactions;
 pub mod recent;
 pub mod settings;
 pub mod speaker;
 pub mod speech;
 pub mod state;
 pub mod tags;
+pub mod tallies;
+pub mod tally;
 pub mod traits;
 
 pub use command::{Command, Commands, Verb};
@@ -19,6 +22,7 @@ pub use settings::Settings;
 pub use speaker::Speaker;
 pub use state::Extension;
 pub use tags::TagFault;
+pub use tallies::Tallies;
 pub use traits::Traits;
 
 /// Prefix of everything that is ours: tags, attributes, names of events.

@@ -1,5 +1,7 @@
 //! The settings of a room beyond IVS Chat's, typed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::limits::{ROLE_CHARS_MAX, ROLES_MAX};
 
 /// What the `uproar:` tags of a room ask for; by default nothing.
@@ -25,6 +27,10 @@ pub struct Settings {
     pub shows_bans: bool,
     /// Seconds between two events of the number of viewers.
     pub viewers: Option<u32>,
+    /// Names of the room's reactions.
+    pub reactions: Option<Roles>,
+    /// Milliseconds for which reactions are summed.
+    pub reactions_millis: Option<u32>,
     /// Whether a moderator's message that begins with a slash is a command.
     pub slash: bool,
     /// Whether the room's state is kept from its members.
@@ -43,8 +49,8 @@ pub enum Talk {
     Roles(Roles),
 }
 
-/// Words that name roles, in the order of the tag; at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Words that name roles, or reactions, in the order of the tag; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles(Box<[Box<str>]>);
 
 /// Which messages may not be said again for a while.

@@ -1,10 +1,11 @@
 //! Texts of messages as chat modes see them: what two of them have in common, and whether one is emotes alone.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// A stand-in for a user or a text in what a room remembers: the same in each process, and nobody finds another text or
 /// name that has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(u64);
 
 impl Key {

@@ -1,9 +1,11 @@
 //! Tags `uproar:<name>`: one table of their names, values and meanings.
 
+use super::reactions::WINDOW;
 use super::settings::{Roles, Settings, Talk, Unique, UniqueScope};
 use super::{PREFIX, is_ours};
 use crate::base::limits::{
-    AGE_SECONDS_MAX, BAN_SECONDS_MAX, SLOW_SECONDS_MAX, UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
+    AGE_SECONDS_MAX, BAN_SECONDS_MAX, REACTIONS_MILLIS_MAX, REACTIONS_MILLIS_MIN, SLOW_SECONDS_MAX,
+    UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
 };
 
 /// A tag: what it is called, which values it takes, and what they mean.
@@ -129,6 +131,34 @@ pub const TAGS: &[Tag] = &[
         show: |settings| number(settings.viewers),
     },
     Tag {
+        name: "reactions",
+        must: "must be at most 16 names joined by +, as in heart+fire",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            let names = Roles::parse(value)?;
+            let is_free = !names.contains(WINDOW);
+            settings.reactions = Some(names);
+            is_free.then_some(())
+        },
+        show: |settings| {
+            let names = settings.reactions.as_ref();
+            names.map(|names| names.joined("+")).unwrap_or_default()
+        },
+    },
+    Tag {
+        name: "reactions-ms",
+        must: "must be an integer from 250 to 10000, in milliseconds",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            let millis = seconds(value, REACTIONS_MILLIS_MAX)?;
+            settings.reactions_millis = Some(millis);
+            (millis >= REACTIONS_MILLIS_MIN).then_some(())
+        },
+        show: |settings| number(settings.reactions_millis),
+    },
+    Tag {
         name: "commands",
         must: "must be slash",
         is_mode: false,
@@ -218,7 +248,7 @@ pub fn differ<'a>(
     !before.eq(after)
 }
 
-/// A whole number of seconds from 1 to `most`, in digits alone.
+/// A whole number, of seconds if nothing else is said, from 1 to `most`, in digits alone.
 fn seconds(value: &str, most: u32) -> Option<u32> {
     let is_digits = value.bytes().all(|b| b.is_ascii_digit());
     let number = value.parse().ok().filter(|_| is_digits)?;
@@ -286,6 +316,12 @@ mod tests {
             ("kick", &["1", "315360000"], &["0", "-1"]),
             ("show-bans", &["all"], &["none"]),
             ("viewers", &["1", "300"], &["0", "301"]),
+            (
+                "reactions",
+                &["heart", "a+b"],
+                &["", "+", "a b", "WindowMs"],
+            ),
+            ("reactions-ms", &["250", "10000"], &["0", "249", "10001"]),
             ("commands", &["slash"], &["on"]),
             ("state", &["on", "off"], &["true"]),
         ] {
