@@ -80,6 +80,8 @@ impl Control {
                 .set_mode(room, set)
                 .await
                 .map_err(|fault| refusal(&fault)),
+            // A room's home counts them.
+            Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
         }
     }
 

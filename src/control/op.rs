@@ -14,6 +14,7 @@ mod server;
 mod speech;
 mod tags;
 pub(super) mod tail;
+mod tallies;
 pub(super) mod tokens;
 mod user_event;
 
@@ -109,5 +110,8 @@ async fn dispatch(
         O::SendMessages => speech::send_messages(control, call).await,
         O::SendUserEvent => user_event::send(control, call).await,
         O::DeleteMessages => messages::delete_messages(control, call).await,
+        O::StartTally => tallies::start(control, call).await,
+        O::StopTally => tallies::stop(control, call).await,
+        O::GetTally => tallies::get(control, call).await,
     }
 }

@@ -117,6 +117,9 @@ operations! {
     SendMessages               POST   "/uproar/v1/SendMessages"       Member("roomIdentifier"), 100
     SendUserEvent              POST   "/uproar/v1/SendUserEvent"      Member("roomIdentifier"), 100
     DeleteMessages             POST   "/uproar/v1/DeleteMessages"     Member("roomIdentifier"), 100
+    StartTally                 POST   "/uproar/v1/StartTally"         Member("roomIdentifier"), 100
+    StopTally                  POST   "/uproar/v1/StopTally"          Member("roomIdentifier"), 100
+    GetTally                   POST   "/uproar/v1/GetTally"           Member("roomIdentifier"), 100
 }
 
 impl Operation {

@@ -25,6 +25,9 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
 use uproar_proto::extension::command::CommandFault;
+use uproar_proto::extension::reactions::Taps;
+use uproar_proto::extension::tallies::{TallyAnswer, TallyOrder};
+use uproar_proto::extension::tally::Ballot;
 use uproar_proto::extension::{Speaker, Traits, Verb};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
@@ -351,6 +354,43 @@ pub struct MemberAnswer {
     pub outcome: Result<String, CommandFault>,
 }
 
+/// Who voted or reacted, to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voter {
+    /// The member's connection.
+    pub sender: SenderAddress,
+    /// The request's id.
+    pub request_id: Box<str>,
+}
+
+/// A vote or a reaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cast {
+    /// A vote in a tally.
+    Vote(Ballot),
+    /// A reaction.
+    React(Taps),
+}
+
+impl Cast {
+    /// The name of its verb.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Vote(_) => "vote",
+            Self::React(_) => "react",
+        }
+    }
+}
+
+/// A member's vote or reaction on its way to the room's home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberCast {
+    /// Whose it is.
+    pub voter: Voter,
+    /// What it is.
+    pub cast: Cast,
+}
+
 /// Answers the control thread once the last of those who share it has dropped it: when each shard has done its part.
 #[derive(Debug)]
 pub struct WhenAll(Option<Answer<()>>);
@@ -378,6 +418,8 @@ pub enum Request<S> {
     Join(Box<PendingConnection<S>>),
     /// A member asks to publish.
     Publish(RoomId, PublishRequest),
+    /// A member votes or reacts.
+    Cast(RoomId, Box<MemberCast>),
     /// The shard that sends this makes no further request in its freeze of this number.
     Marker(ShardId, u32),
 }
@@ -393,7 +435,7 @@ pub enum Command<S> {
     Batch(RoomId, Batch, Tick),
     /// To a member's shard: the request of this connection was refused.
     RefuseRequest(Key, Box<Refusal>),
-    /// From the control thread: the answer to a command of this connection.
+    /// From the control thread, or the room's home shard: the answer to a command of this connection.
     AnswerMember(Key, Box<MemberAnswer>),
     /// To a shard with members: close this user's connections.
     Evict(RoomId, Eviction),
@@ -423,6 +465,8 @@ pub enum Command<S> {
     /// From the control thread, or the cluster's: an event for one user. Answered with the number of connections
     /// that it was sent through.
     SendUserEvent(Box<UserEvent>, oneshot::Sender<u64>),
+    /// From the control thread: what is asked of a room's tallies.
+    Tally(RoomId, Box<TallyOrder>, oneshot::Sender<TallyAnswer>),
     /// From the control thread: announce that a message is deleted.
     DeleteMessage {
         /// The message's room.

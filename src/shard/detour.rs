@@ -1,6 +1,7 @@
 //! Why requests to a room do not enter its log at once: chat modes, reviews, or the order of a cluster.
 
 use super::review::Held;
+use super::shard_room::RoomTallies;
 use uproar_proto::extension::Modes;
 use uproar_proto::room::review::Pending;
 
@@ -13,6 +14,8 @@ pub(super) struct Detour {
     pub(super) reviewed: Option<Pending<Held>>,
     /// What the room's chat modes remember; present while its tags ask for one.
     pub(super) modes: Option<Modes>,
+    /// What is counted of its members' votes and reactions; present while there is something.
+    pub(super) tallies: Option<Box<RoomTallies>>,
     /// Whether a cluster orders the room, as all rooms of its nodes.
     pub(super) is_clustered: bool,
 }
@@ -28,6 +31,9 @@ impl Detour {
 
     /// Whether some request must take it.
     pub(super) fn is_needed(&self) -> bool {
-        self.is_clustered || self.reviewed.is_some() || self.modes.is_some()
+        self.is_clustered
+            || self.reviewed.is_some()
+            || self.modes.is_some()
+            || self.tallies.is_some()
     }
 }

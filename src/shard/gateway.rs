@@ -20,6 +20,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
+use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Ticket;
 
@@ -109,6 +110,21 @@ impl Gateway {
         let tell = |answer| Command::SendUserEvent(Box::new(event.clone()), answer);
         let sent = self.ask_each(tell, SHARD_ANSWER_MAX).await?;
         Ok(sent.into_iter().sum())
+    }
+
+    /// Does what is asked of a room's tallies, at its home.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not done.
+    pub async fn order_tally(&self, room: RoomId, order: TallyOrder) -> TallyAnswer {
+        let (answer, answered) = oneshot::channel();
+        let order = Command::Tally(room, Box::new(order), answer);
+        self.deliver(self.home(room), order);
+        let answered = tokio::time::timeout(self.said_max, answered).await;
+        answered.map_or(Err(TallyFault::Late), |answered| {
+            answered.unwrap_or(Err(TallyFault::Late))
+        })
     }
 
     /// As [`Gateway::delete_message`], of several messages in one go: nothing of this server comes between them.

@@ -265,6 +265,16 @@ metrics! {
     cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
     mode_records: gauge "chat_mode_records", "Users and texts that chat modes remember, as of the last second.";
     mode_forgotten: counter "chat_mode_records_forgotten_total", "Users and texts that chat modes forgot before their time: the shard remembers as many as it may.";
+    votes_counted: counter "tally_votes_total" [result = "counted"], "Votes of members, by what became of them.";
+    votes_changed: counter "tally_votes_total" [result = "changed"], "Votes of members, by what became of them.";
+    votes_again: counter "tally_votes_total" [result = "again"], "Votes of members, by what became of them.";
+    votes_role: counter "tally_votes_total" [result = "role"], "Votes of members, by what became of them.";
+    votes_option: counter "tally_votes_total" [result = "option"], "Votes of members, by what became of them.";
+    votes_closed: counter "tally_votes_total" [result = "closed"], "Votes of members, by what became of them.";
+    votes_full: counter "tally_votes_total" [result = "full"], "Votes of members, by what became of them.";
+    tallies_open: gauge "tallies_open", "Open tallies of rooms that are counted here.";
+    tally_voters: gauge "tally_voters", "Voters that open tallies remember.";
+    reactions: counter "reactions_total", "Taps of members' reactions.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     lived_millis, "Time that ended connections lived, summed, in milliseconds.";

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use super::cluster::{ticket, ticket_slot};
-use super::command::{Answer, Said, SenderAddress};
+use tokio::sync::oneshot;
+
+use super::command::{Answer, Said, SenderAddress, Voter};
 use super::settings::ShardId;
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -17,6 +19,7 @@ use uproar_proto::base::table::Table;
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
+use uproar_proto::extension::tallies::TallyAnswer;
 
 /// Who made a request that the cluster decides.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub(super) enum Asker {
         /// The id.
         id: FrameId,
     },
+    /// The API, of a room's tallies.
+    Tally(oneshot::Sender<TallyAnswer>),
+    /// Members who voted, in the order of their votes.
+    Voters(Vec<Voter>),
+    /// The server itself, which tells members of something.
+    Nobody,
 }
 
 /// A request that this shard decides, and its key.

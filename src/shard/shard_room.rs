@@ -3,6 +3,7 @@
 mod clustered;
 mod hold;
 mod moded;
+mod tallied;
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use super::metrics::ShardMetrics;
 use super::review::{Held, ReviewQueue};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use bytes::BytesMut;
+pub(super) use tallied::{Casts, RoomTallies};
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::rate::Budget;
@@ -187,6 +189,7 @@ impl HomeRoom {
         let is_reviewed = settings.review.is_some();
         self.room.set_settings(settings);
         self.follow_modes();
+        self.renew_greeting();
         if is_reviewed {
             self.pending_queue();
         } else {
@@ -358,6 +361,7 @@ impl HomeRoom {
             && self.room.budget() == Budget::default()
             && self.reviewed().is_none_or(Pending::is_empty)
             && self.modes().is_none_or(Modes::is_empty)
+            && self.tallies().is_none()
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.

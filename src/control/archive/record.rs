@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use uproar_proto::extension::reactions::REACTIONS;
+use uproar_proto::extension::tally::TALLY;
 
 /// The members of the frame that the envelope repeats. They are parsed from the frame, which a
 /// shard encoded, rather than handed on beside it: a batch is one piece of memory without an index
@@ -13,17 +15,35 @@ struct FrameHead<'a> {
     kind: Cow<'a, str>,
     #[serde(rename = "SendTime", borrow)]
     sent: Cow<'a, str>,
+    #[serde(rename = "EventName", borrow, default)]
+    event: Cow<'a, str>,
 }
+
+/// Whether an event is one for the log. What a tally or reactions have counted so far is not: the last one of a tally is.
+fn is_logged(event: &str, payload: &[u8]) -> bool {
+    match event {
+        REACTIONS => false,
+        // Nobody writes this: within a text a quote has a backslash before it.
+        TALLY => !payload.windows(OPEN.len()).any(|part| part == OPEN),
+        _ => true,
+    }
+}
+
+/// An attribute of a tally that goes on.
+const OPEN: &[u8] = b"\"State\":\"open\"";
 
 /// Digits of `SendTime` up to whole seconds: `2025-08-14T05:48:40`.
 const SECONDS_CHARS: usize = 19;
 
 /// Appends the record of a frame's payload, one line of JSON without a line break, and returns its
 /// `event_timestamp` in milliseconds since the epoch. `None`, and nothing appended, for anything
-/// but a MESSAGE or EVENT.
+/// but a MESSAGE or EVENT, and for events that pass.
 pub fn encode(out: &mut Vec<u8>, payload: &[u8]) -> Option<u64> {
     let head: FrameHead<'_> = serde_json::from_slice(payload).ok()?;
     if !matches!(&*head.kind, "MESSAGE" | "EVENT") {
+        return None;
+    }
+    if !is_logged(&head.event, payload) {
         return None;
     }
     let sent: jiff::Timestamp = head.sent.parse().ok()?;
@@ -65,6 +85,30 @@ mod tests {
             String::from_utf8(out).expect("text"),
             r#"{"event_timestamp":"2025-08-14T05:48:40.415Z","type":"MESSAGE","payload":{"Type":"MESSAGE","Id":"9ojK4zRlO8QQ","RequestId":"d9","Attributes":null,"Content":"x","SendTime":"2025-08-14T05:48:40.41551437Z","Sender":{"UserId":"u","Attributes":{}}},"version":"1.0"}"#
         );
+    }
+
+    /// Goal: of a tally its last event is logged, whatever its texts; of reactions nothing.
+    #[test]
+    fn what_passes_is_not_logged() {
+        let frame = |name: &str, state: &str| {
+            let attributes =
+                attributes_json([("State", state), ("Question", "\"State\":\"open\"")]);
+            let mut frame = bytes::BytesMut::new();
+            event(
+                &mut frame,
+                &Event {
+                    id: FrameId::parse("9ojK4zRlO8QQ").expect("an id"),
+                    request_id: "",
+                    name,
+                    attributes_json: &attributes,
+                    sent: UnixTime::from_secs(1),
+                },
+            );
+            let payload = payloads(&frame).next().expect("one frame").to_vec();
+            encode(&mut Vec::new(), &payload).is_some()
+        };
+        assert!(!frame("uproar:tally", "open") && !frame("uproar:reactions", "open"));
+        assert!(frame("uproar:tally", "closed") && frame("uproar:room", "open"));
     }
 
     /// Goal: errors and noise are not logged.

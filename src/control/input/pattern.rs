@@ -2,6 +2,8 @@
 
 use crate::control::arn::is_arn;
 use uproar_proto::base::id::{FrameId, LoggingId};
+use uproar_proto::extension::settings::is_role;
+use uproar_proto::extension::tally::TallyPlan;
 use uproar_proto::token::Capability;
 
 /// A pattern that a string must match.
@@ -49,6 +51,18 @@ pub(in crate::control) const FALLBACK_RESULT: Pattern = Pattern {
 pub(in crate::control) const CAPABILITY: Pattern = Pattern {
     text: "SEND_MESSAGE|DELETE_MESSAGE|DISCONNECT_USER",
     admits: |text| Capability::parse(text).is_some(),
+};
+
+/// A tally's id.
+pub(in crate::control) const TALLY_ID: Pattern = Pattern {
+    text: "[a-zA-Z0-9-_]+",
+    admits: TallyPlan::is_id,
+};
+
+/// The name of a role.
+pub(in crate::control) const ROLE: Pattern = Pattern {
+    text: "[a-zA-Z0-9-_]{1,32}",
+    admits: is_role,
 };
 
 /// A message's id.

@@ -1,6 +1,7 @@
 //! What the cluster tells a shard.
 
 use super::Core;
+use super::rooms::cluster::Told;
 use crate::net::io::Io;
 use crate::shard::cluster::FromCluster;
 
@@ -39,12 +40,19 @@ impl<W: Io> Core<W> {
                 ticket,
                 outcome,
                 sent,
-            } => {
-                if let Some(refused) = rooms.told(ticket, outcome, sent) {
+            } => match rooms.told(ticket, outcome, sent) {
+                Told::Nothing => {}
+                Told::Refused(refused) => {
                     self.connections.refuse_asker(&refused, rooms, env);
                 }
-            }
-            FromCluster::Fenced(slot) => rooms.fence(slot),
+                Told::Voted(outcomes) => {
+                    for (voter, outcome) in outcomes {
+                        let answer = ("vote", outcome);
+                        self.connections.answer_cast(voter, answer, rooms, env);
+                    }
+                }
+            },
+            FromCluster::Fenced(slot) => rooms.fence(slot, env),
             FromCluster::Halted(number) => self.freeze.cluster_halted(number),
             FromCluster::TokenUsed { claim, outcome } => {
                 let confirmed = self.admission.confirm(claim, outcome, env);

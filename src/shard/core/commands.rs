@@ -25,6 +25,14 @@ impl<W: Io> Core<W> {
                         .refuse_sender(&publish_request, id, fault, rooms, env);
                 }
             }
+            Request::Cast(room, cast) => {
+                let (rooms, env) = (&mut self.rooms, &mut self.env);
+                let (voter, verb) = (cast.voter.clone(), cast.cast.verb());
+                if let Some(outcome) = rooms.cast(room, *cast, env) {
+                    self.connections
+                        .answer_cast(voter, (verb, outcome), rooms, env);
+                }
+            }
             Request::Marker(shard, number) => self.freeze.note(shard, Ended::Requests, number),
         }
     }
@@ -93,6 +101,7 @@ impl<W: Io> Core<W> {
                 let sent = connections.tell_user(&event, rooms, env);
                 let _asker_gone = answer.send(sent);
             }
+            Command::Tally(room, order, answer) => rooms.order_tally(room, *order, answer, env),
             Command::DeleteMessage {
                 room,
                 id,

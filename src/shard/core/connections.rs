@@ -134,6 +134,7 @@ impl<W: Io> Connections<W> {
             return None;
         };
         let first_check = pending.grant.ends.min(env.now.tick.after(PING_INTERVAL));
+        let extension = settings.extension.clone();
         let room_slot = rooms.enter(room, settings);
         let slot = self.table.insert(Connection {
             file,
@@ -159,7 +160,7 @@ impl<W: Io> Connections<W> {
         let greeted = lane.push(|out| out.extend_from_slice(&pending.greeting));
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
-            greet(lane, shard_room.settings.extension.as_deref());
+            greet(lane, extension.as_deref());
             let member = (slot.to_bits(), pending.user_hash);
             connection.member = Some(shard_room.audience.join(member.0, member.1, deflated));
         }
@@ -327,11 +328,18 @@ fn schedule<F>(
     }
 }
 
-/// Tells who joins of the room's state: the first frame behind the `101`.
+/// Tells who joins of the room's state, the first frame behind the `101`, and of its open tallies.
 fn greet(lane: &mut Lane, extension: Option<&Extension>) {
     if let Some(state) = extension.and_then(Extension::state) {
         let told = lane.push(|out| out.extend_from_slice(state));
         debug_assert!(told.is_ok(), "a state fits behind a greeting");
+    }
+    let tallies = extension
+        .map(Extension::tallies)
+        .filter(|frames| !frames.is_empty());
+    if let Some(tallies) = tallies {
+        let told = lane.push(|out| out.extend_from_slice(tallies));
+        debug_assert!(told.is_ok(), "a few tallies fit behind a state");
     }
 }
 

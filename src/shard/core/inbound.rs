@@ -156,7 +156,7 @@ impl Inbound {
                         request_id,
                         sender_json,
                     });
-                    outcome.deliver |= refusals.command(command, by, lane, env);
+                    outcome.deliver |= refusals.command((command, by), lane, rooms, env);
                 }
                 Effect::Refuse(refusal) => {
                     refusals.add(refusal, lane.get_or_insert_default(), env);
@@ -209,9 +209,9 @@ impl Refusals {
     /// Carries a command out; returns whether its answer is in the lane.
     fn command<S>(
         &mut self,
-        command: Command,
-        by: Option<Commander<'_>>,
+        (command, by): (Command, Option<Commander<'_>>),
         lane: &mut Option<Box<Lane>>,
+        rooms: &mut Rooms,
         env: &mut Env<S>,
     ) -> bool {
         let Some(by) = by else {
@@ -219,7 +219,8 @@ impl Refusals {
         };
         let done = command.and_then(|verb| {
             let name = verb.name();
-            member_commands::carry_out(verb, by, env).map(|done| done.map(|text| (name, text)))
+            member_commands::carry_out(verb, by, rooms, env)
+                .map(|done| done.map(|text| (name, text)))
         });
         match done {
             Ok(Some((verb, text))) => {

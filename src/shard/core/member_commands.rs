@@ -1,11 +1,15 @@
 //! Commands of members: carried out here, or handed to the control thread.
 
 use super::env::Env;
-use crate::shard::command::{MemberOrder, SenderAddress};
+use super::rooms::Rooms;
+use crate::shard::command::{Cast, MemberCast, MemberOrder, Request, SenderAddress, Voter};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::{ErrorCode, texts};
 use uproar_proto::extension::Verb;
-use uproar_proto::extension::command::CommandFault;
+use uproar_proto::extension::command::{Choice, CommandFault};
+use uproar_proto::extension::speech::Key;
+use uproar_proto::extension::tally::Ballot;
+use uproar_proto::extension::traits::role_in;
 
 /// Who gives a command, and where.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +28,48 @@ pub(super) struct Commander<'a> {
 pub(super) fn carry_out<S>(
     verb: Verb,
     by: Commander<'_>,
-    env: &Env<S>,
+    rooms: &mut Rooms,
+    env: &mut Env<S>,
 ) -> Result<Option<String>, CommandFault> {
     match verb {
         // The record of the room is the control thread's.
         Verb::Set(_) => hand_over(verb, by, env).map(|()| None),
+        Verb::Vote(Choice { tally, option }) => {
+            let ballot = Ballot {
+                tally,
+                option,
+                voter: Key::of_sender(by.sender_json),
+                role: role_in(by.sender_json).map(Box::from),
+            };
+            cast(Cast::Vote(ballot), by, rooms, env)
+        }
+        Verb::React(taps) => cast(Cast::React(taps), by, rooms, env),
     }
+}
+
+/// Has the room's home count a vote or a reaction.
+fn cast<S>(
+    cast: Cast,
+    by: Commander<'_>,
+    rooms: &mut Rooms,
+    env: &mut Env<S>,
+) -> Result<Option<String>, CommandFault> {
+    let voter = Voter {
+        sender: by.sender,
+        request_id: by.request_id.into(),
+    };
+    let cast = MemberCast { voter, cast };
+    let home = env.settings.home(by.room);
+    if home == env.id {
+        let outcome = rooms.cast(by.room, cast, env).transpose()?;
+        return Ok(outcome.map(str::to_owned));
+    }
+    let request = Request::Cast(by.room, Box::new(cast));
+    env.outbox.request(home, request).map_err(|_full| {
+        env.metrics.mailbox_full.inc();
+        (ErrorCode::TooManyRequests, texts::RATE.into())
+    })?;
+    Ok(None)
 }
 
 /// Has the control thread carry a command out and answer it.

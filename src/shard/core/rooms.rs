@@ -12,6 +12,7 @@ pub(super) mod flush;
 mod logged;
 mod publish;
 mod review;
+pub(super) mod tallies;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,6 +53,10 @@ pub(super) struct Rooms {
     aging: Vec<Slot<ShardRoom>>,
     // Rooms at home here with chat modes, once each, and some that had one a moment ago.
     moded: Vec<Slot<ShardRoom>>,
+    // Rooms at home here with something to tell of tallies or reactions, or votes to hand on: those whose `is_listed` is set,
+    // once each. Looked at when the first of it is due.
+    tallied: Vec<Slot<ShardRoom>>,
+    tallies_due: Tick,
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
     // The shard freezes: rooms do not wait for the pace.
@@ -125,6 +130,8 @@ impl Rooms {
             walking: VecDeque::new(),
             aging: Vec::new(),
             moded: Vec::new(),
+            tallied: Vec::new(),
+            tallies_due: Tick::default(),
             pace: Pace::new(settings.pace_ceiling),
             hurries: false,
             review_queue: ReviewQueue::new(reviews),
@@ -303,7 +310,7 @@ impl Rooms {
             env.id
         };
         home.arrives(shard, MemberCounts::one(deflated));
-        Some((shard, shard_room.settings.clone()))
+        Some((shard, home.settings_to_join(shard_room.settings.clone())))
     }
 
     /// Finds the room of a member to be installed here; the first one makes it.

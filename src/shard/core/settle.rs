@@ -42,6 +42,7 @@ impl<W: Io> Core<W> {
         self.admit();
         let cluster_due = self.expire_cluster();
         let review_due = self.release_reviewed();
+        let tallies_due = self.rooms.turn_tallies(&mut self.env);
         for delivery in self.rooms.release_overdue(&self.env) {
             self.deliver(delivery);
         }
@@ -54,7 +55,8 @@ impl<W: Io> Core<W> {
         };
         let mut wake = self.connections.next_deadline();
         wake = wake.min(flush_due).min(drain_due);
-        for due in [cluster_due, review_due, self.rooms.release_due()] {
+        let release_due = self.rooms.release_due();
+        for due in [cluster_due, review_due, tallies_due, release_due] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)

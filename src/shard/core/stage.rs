@@ -169,10 +169,10 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::SendEvent { .. }
         | Command::SendMessage(..)
         | Command::SendUserEvent(..)
+        | Command::Tally(..)
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
-        | Command::AnswerMember(..)
         | Command::Cluster(_)
         | Command::Searched(_)
         | Command::Drain(_)
@@ -181,6 +181,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         Command::Install(..)
         | Command::Batch(..)
         | Command::RefuseRequest(..)
+        | Command::AnswerMember(..)
         | Command::Evict(..)
         | Command::MembersLeft(..)
         | Command::SettingsChanged(..)

@@ -44,6 +44,8 @@ const PENDING: u32 = 4;
 /// What chat modes remember: users, and texts; each is a key and when it was noted, 8 bytes each, oldest first.
 const NOTED_USERS: u32 = 9;
 const NOTED_TEXTS: u32 = 10;
+/// Tallies and reactions (`uproar_proto::extension::Tallies::carry`).
+const TALLIES: u32 = 20;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
 const BATCH: u32 = 6;
 /// The bytes of all batches, in order, in both encodings.
@@ -156,6 +158,11 @@ impl RoomWriter {
                 self.0.bytes(number, &bytes);
             }
         }
+    }
+
+    /// Its tallies and reactions.
+    pub(in crate::shard) fn tallies(&mut self, carried: &[u8]) {
+        self.0.bytes(TALLIES, carried);
     }
 
     /// A message under review, in order.
@@ -303,6 +310,8 @@ pub(in crate::shard) struct RoomEstate {
     pub home: Option<(Tick, UnixTime)>,
     /// What its chat modes remember.
     pub notes: [Vec<Note>; 2],
+    /// Its tallies and reactions; empty: it has none.
+    pub tallies: Bytes,
     /// Messages under review, in order; each was read once, without a fault.
     pub pending: Vec<Bytes>,
     /// Batches, oldest first, and when each was appended.
@@ -435,6 +444,7 @@ impl RoomEstate {
         let room = Self {
             home,
             notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
+            tallies: piece(TALLIES),
             pending,
             batches,
             behind,
@@ -509,7 +519,14 @@ fn read_batches(
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
 /// Fields of a room that its home has.
-const OF_HOME: [u32; 5] = [BUDGET, LAST_SENT, PENDING, NOTED_USERS, NOTED_TEXTS];
+const OF_HOME: [u32; 6] = [
+    BUDGET,
+    LAST_SENT,
+    PENDING,
+    NOTED_USERS,
+    NOTED_TEXTS,
+    TALLIES,
+];
 
 /// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its
 /// cluster, if it is of one. Each room's home part comes from its home. All shards have the same newest batches of a room,

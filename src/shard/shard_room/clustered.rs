@@ -48,7 +48,8 @@ impl HomeRoom {
             reason: detail.into(),
         });
         Ok(Some(Entry {
-            is_urgent: ask.kind != AskKind::SendMessage,
+            // Of an event it says that it can wait for the pace.
+            is_urgent: ask.kind != AskKind::SendMessage && !ask.is_exempt,
             eviction,
             ..entry(key, ask.room, sent, buffer.split().freeze())
         }))
@@ -67,7 +68,7 @@ impl HomeRoom {
             AskKind::DisconnectUser => Action::DisconnectUser,
             AskKind::Event if self.room.is_full() => return Err(OVER_RATE),
             // The control plane has charged it; a probe is nobody's.
-            AskKind::Event | AskKind::Probe => return Ok(()),
+            AskKind::Event | AskKind::Tally | AskKind::Probe => return Ok(()),
         };
         self.charge(action, context.now.tick, context.settings, context.budgets)
     }
@@ -94,8 +95,8 @@ impl HomeRoom {
                 (encode::DISCONNECTED, attributes_json)
             }
             AskKind::Event => (subject, detail.to_owned()),
-            // No room gets it.
-            AskKind::Probe => return now,
+            // No room gets them.
+            AskKind::Tally | AskKind::Probe => return now,
         };
         let event = NewEvent {
             name,

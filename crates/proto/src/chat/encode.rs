@@ -14,6 +14,9 @@ pub const DELETED: &str = "aws:DELETE_MESSAGE";
 /// `EventName` of a disconnect.
 pub const DISCONNECTED: &str = "aws:DISCONNECT_USER";
 
+/// How the payload of an EVENT begins, up to its `Id`.
+pub const EVENT_START: &[u8] = br#"{"Type":"EVENT","Id":""#;
+
 /// Bytes of keys, punctuation and header of the longest frame, without its values.
 const SKELETON_BYTES_MAX: usize = 192;
 

@@ -108,6 +108,9 @@ pub enum AskKind {
     DisconnectUser,
     /// An application event: texts are name, attributes as JSON, request id.
     Event,
+    /// What is asked of the room's tallies, as JSON in the first text. It becomes no entry of the log: the home's answer is a
+    /// refusal `NotAcceptable` whose text is JSON, too.
+    Tally,
     /// Shows that the path through the home and the log works; answered by the engine, no room gets it.
     Probe,
 }
@@ -210,12 +213,13 @@ impl AskTexts {
 const WITHDRAWN: u8 = 0;
 
 impl AskKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::SendMessage,
         Self::DeleteMessage,
         Self::DisconnectUser,
         Self::Event,
         Self::Probe,
+        Self::Tally,
     ];
 
     const fn byte(self) -> u8 {
@@ -225,6 +229,8 @@ impl AskKind {
             Self::DisconnectUser => 3,
             Self::Event => 4,
             Self::Probe => 5,
+            // Those between may be given to others.
+            Self::Tally => 9,
         }
     }
 

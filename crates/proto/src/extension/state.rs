@@ -22,6 +22,8 @@ pub struct Extension {
     pub version: u64,
     // The whole frame of the event.
     state: Bytes,
+    // Frames that tell who joins of open tallies; empty in a room's own settings.
+    tallies: Bytes,
 }
 
 impl Extension {
@@ -32,7 +34,22 @@ impl Extension {
             settings,
             version,
             state,
+            tallies: Bytes::new(),
         }
+    }
+
+    /// The same with the frames of open tallies, for who joins.
+    #[must_use]
+    pub fn with_tallies(&self, tallies: Bytes) -> Self {
+        Self {
+            tallies,
+            ..self.clone()
+        }
+    }
+
+    /// The frames of open tallies.
+    pub fn tallies(&self) -> &Bytes {
+        &self.tallies
     }
 
     /// The frame that tells of the state; `None` if the room's members are not told.

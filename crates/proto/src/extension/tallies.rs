@@ -1,7 +1,7 @@
 //! All tallies and reactions of a room, where they are counted: what is open, what was open of late, and what is to be told
 //! when.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,20 @@ pub enum TallyOrder {
     Stop(Box<str>),
     /// Tell what is counted.
     Get(Box<str>),
+}
+
+/// What a node of a cluster asks the home of a room's hash slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TallyAsk {
+    /// A back end's order; answered by a [`TallyAnswer`].
+    Order(TallyOrder),
+    /// Votes and taps of members; answered by a `Result<Counted, VoteFault>` for each vote, in order.
+    Casts {
+        /// The votes.
+        ballots: Vec<Ballot>,
+        /// Taps by reaction.
+        taps: BTreeMap<Box<str>, u64>,
+    },
 }
 
 /// Why it is refused.

@@ -1,15 +1,49 @@
-//! Answers to commands that the control thread has carried out: for their sender alone.
+//! Answers to commands that another thread has carried out: for their sender alone.
 
 use super::Connections;
 use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
-use crate::shard::command::{MemberAnswer, SenderAddress};
+use crate::shard::command::{Command, MemberAnswer, SenderAddress, Voter};
 use crate::shard::core::env::Env;
 use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
+use crate::shard::core::rooms::tallies::CastOutcome;
+use uproar_proto::base::table::Slot;
 use uproar_proto::extension::command;
 
 impl<W: Io> Connections<W> {
+    /// Answers a command of a connection, here or on another shard.
+    pub(in crate::shard::core) fn answer_at(
+        &mut self,
+        SenderAddress { shard, connection }: SenderAddress,
+        answer: MemberAnswer,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        if shard == env.id {
+            self.answer_member(Slot::from_bits(connection), answer, rooms, env);
+        } else {
+            let answer = Command::AnswerMember(connection, Box::new(answer));
+            env.outbox.send(shard, answer);
+        }
+    }
+
+    /// Answers votes and reactions.
+    pub(in crate::shard::core) fn answer_cast(
+        &mut self,
+        voter: Voter,
+        (verb, outcome): (&'static str, CastOutcome),
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        let answer = MemberAnswer {
+            request_id: voter.request_id,
+            verb,
+            outcome: outcome.map(str::to_owned),
+        };
+        self.answer_at(voter.sender, answer, rooms, env);
+    }
+
     /// Answers a command of a connection, unless it has gone.
     pub(in crate::shard::core) fn answer_member(
         &mut self,

@@ -1,9 +1,10 @@
 //! Rooms of a cluster: requests on their way to the home of their hash slot, its decisions, and committed
 //! frames on their way to members.
 
+use super::tallies::{self, CastOutcome};
 use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
-use crate::shard::command::{Answer, PublishRequest, Refused, Said, SenderAddress};
+use crate::shard::command::{Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
 use crate::shard::requests::{Asker, Decidable};
 use crate::shard::shard_room::{HomeRoom, OVER_RATE, RequestFault, ShardRoom};
 use uproar_proto::base::clock::{Tick, UnixTime};
@@ -30,6 +31,17 @@ pub(in crate::shard::core) struct RefusedMember {
     pub(in crate::shard::core) code: ErrorCode,
     /// The text.
     pub(in crate::shard::core) text: Box<str>,
+}
+
+/// What the end of a request leaves to be told.
+#[derive(Debug)]
+pub(in crate::shard::core) enum Told {
+    /// Nothing.
+    Nothing,
+    /// A member's refusal.
+    Refused(RefusedMember),
+    /// What became of votes.
+    Voted(Vec<(Voter, CastOutcome)>),
 }
 
 impl Rooms {
@@ -117,16 +129,20 @@ impl Rooms {
         env.outbox.tell_cluster(ToCluster::Ask { ticket, ask });
     }
 
-    /// Ends a request of this shard: answers the API; returns the refusal that a member gets.
+    /// Ends a request of this shard: answers the API; returns what members get.
     pub(in crate::shard::core) fn told(
         &mut self,
         ticket: Ticket,
         outcome: Outcome,
         sent: Option<UnixTime>,
-    ) -> Option<RefusedMember> {
-        let asker = self.requests.as_mut()?.end(ticket);
+    ) -> Told {
+        let requests = self.requests.as_mut();
+        let asker = requests.and_then(|requests| requests.end(ticket));
         debug_assert!(asker.is_some(), "each request has one end");
-        match asker? {
+        let Some(asker) = asker else {
+            return Told::Nothing;
+        };
+        match asker {
             Asker::Api { answer, id } => {
                 let answered = match outcome {
                     Outcome::Committed => {
@@ -137,7 +153,7 @@ impl Rooms {
                     Outcome::Unknown => Err(Refused::Late),
                 };
                 let _caller_gone = answer.send(answered);
-                None
+                Told::Nothing
             }
             Asker::Member {
                 sender,
@@ -146,11 +162,11 @@ impl Rooms {
             } => {
                 let (code, text) = match outcome {
                     // Its echo is on its way.
-                    Outcome::Committed => return None,
+                    Outcome::Committed => return Told::Nothing,
                     Outcome::Refused(code, text) => (code, text),
                     Outcome::Unknown => (ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()),
                 };
-                Some(RefusedMember {
+                Told::Refused(RefusedMember {
                     sender,
                     request_id,
                     id,
@@ -158,6 +174,12 @@ impl Rooms {
                     text,
                 })
             }
+            Asker::Tally(answer) => {
+                let _caller_gone = answer.send(tallies::answer(outcome));
+                Told::Nothing
+            }
+            Asker::Voters(voters) => Told::Voted(tallies::outcomes(voters, outcome)),
+            Asker::Nobody => Told::Nothing,
         }
     }
 
@@ -173,6 +195,10 @@ impl Rooms {
             }
             return;
         };
+        if ask.kind == AskKind::Tally {
+            let answer = self.author_tally(room_slot, &ask, env);
+            return refuse_request(key, (ErrorCode::NotAcceptable, &answer), env);
+        }
         let shard_room = self.table.get_mut(room_slot);
         let Some(home) = shard_room.and_then(|shard_room| shard_room.home.as_deref_mut()) else {
             return refuse_request(key, (ErrorCode::NotFound, texts::NO_ROOM), env);
@@ -217,6 +243,9 @@ impl Rooms {
 
     /// Forgets a home whose room is deleted: what is under review there is dropped, and the cluster is told.
     pub(super) fn end_home<S>(&mut self, home: &HomeRoom, env: &mut Env<S>) {
+        if home.tallies().is_some() {
+            self.recount_tallies();
+        }
         let Some(reviewed) = home.reviewed() else {
             return;
         };
@@ -230,8 +259,9 @@ impl Rooms {
         }
     }
 
-    /// Drops what is under review in rooms of a hash slot whose home is another node now.
-    pub(in crate::shard::core) fn fence(&mut self, slot: HashSlot) {
+    /// Drops what is under review in rooms of a hash slot whose home is another node now, and ends their tallies.
+    pub(in crate::shard::core) fn fence<S>(&mut self, slot: HashSlot, env: &Env<S>) {
+        self.end_tallies_of(slot, env);
         let Some(requests) = &mut self.requests else {
             return;
         };
@@ -266,9 +296,13 @@ impl Rooms {
         };
         requests.adopted(entry.frame.len());
         if let Some(home) = self.home_in(room_slot) {
+            if home.room.settings().extension.is_some() {
+                home.note_tally(&entry.frame, env.now);
+            }
             home.adopt(entry, &mut env.deflater);
             env.metrics.cluster_adopted.inc();
             self.note_unflushed(room_slot, env.now.tick);
+            self.note_tallied(room_slot);
         }
     }
 
@@ -281,7 +315,9 @@ impl Rooms {
     /// Whether the cluster owes no answer to a request of this shard, nor this shard one to the cluster.
     pub(in crate::shard::core) fn cluster_is_idle(&self) -> bool {
         let requests = self.requests.as_ref();
-        requests.is_none_or(|requests| requests.is_idle() && self.review_queue.held() == 0)
+        requests.is_none_or(|requests| {
+            requests.is_idle() && self.review_queue.held() == 0 && self.has_no_casts()
+        })
     }
 }
 

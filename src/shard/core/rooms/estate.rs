@@ -95,6 +95,7 @@ impl Rooms {
                 let notes = part.notes.each_ref().map(|notes| notes.iter().copied());
                 home.inherit_modes(notes, &env.metrics);
             }
+            self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
         }
     }
 
@@ -193,6 +194,10 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
     room.home(home.room.budget().used_until(), home.room.last_sent());
     if let Some(modes) = home.modes() {
         room.notes(modes.notes().map(Recent::notes));
+    }
+    if let Some(tallies) = home.tallies() {
+        debug_assert!(tallies.waiting.is_empty(), "votes were handed on");
+        room.tallies(&tallies.counted.carry());
     }
     for (held, state) in home
         .reviewed()

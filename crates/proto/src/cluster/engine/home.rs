@@ -94,7 +94,8 @@ impl Engine {
                 AskKind::SendMessage
                 | AskKind::DeleteMessage
                 | AskKind::DisconnectUser
-                | AskKind::Event => self.admit(key, ask),
+                | AskKind::Event
+                | AskKind::Tally => self.admit(key, ask),
             }
         }
         if from == self.me {

@@ -24,7 +24,7 @@ impl Engine {
             AskKind::DeleteMessage => (Quota::DELETIONS, moderations),
             AskKind::DisconnectUser => (Quota::DISCONNECTS, moderations),
             // The control plane has charged an event; a probe is nobody's.
-            AskKind::Event | AskKind::Probe => (Quota::SENDS, None),
+            AskKind::Event | AskKind::Tally | AskKind::Probe => (Quota::SENDS, None),
         };
         match rate {
             Some(rate) => self.charge(quota, rate, Waiter::Request(key, ask)),
