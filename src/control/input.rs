@@ -253,6 +253,11 @@ impl Input {
         });
     }
 
+    /// Whether a fault was found.
+    pub(super) fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
     /// All faults at once.
     pub(super) fn finish(self) -> Result<(), Fault> {
         if self.faults.is_empty() {

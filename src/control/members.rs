@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::fault::Fault;
+use super::pins::Pinning;
 use super::record::{Override, Record, RoomRecord};
 use super::state::Control;
 use crate::shard::command::{Command, MemberAnswer, MemberOrder};
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
-use uproar_proto::chat::{ErrorCode, texts};
+use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::command::{CommandFault, Set};
 
@@ -40,11 +41,11 @@ impl Control {
             room,
             sender,
             request_id,
+            sender_json,
             verb,
-            ..
         } = order;
         let name = verb.name();
-        let outcome = self.carry_out(room, &verb).await;
+        let outcome = self.carry_out(room, &verb, &sender_json).await;
         let result = match &outcome {
             Ok(_) => "ok",
             Err((ErrorCode::BadRequest, _)) => "400",
@@ -66,7 +67,12 @@ impl Control {
         self.gateway.tell(sender.shard, answer);
     }
 
-    async fn carry_out(self: &Rc<Self>, room: RoomId, verb: &Verb) -> Result<String, CommandFault> {
+    async fn carry_out(
+        self: &Rc<Self>,
+        room: RoomId,
+        verb: &Verb,
+        sender_json: &str,
+    ) -> Result<String, CommandFault> {
         let open = Rc::clone(&self.open_calls);
         if Rc::strong_count(&open) > CALLS_OPEN_MAX {
             return Err((ErrorCode::TooManyRequests, texts::RATE.into()));
@@ -80,6 +86,29 @@ impl Control {
                 .set_mode(room, set)
                 .await
                 .map_err(|fault| refusal(&fault)),
+            Verb::Pin(asked) => {
+                let by = encode::sender_name(sender_json);
+                let of = Pinning { by: &by, user: "" };
+                let pinned = self.pin(room, asked, of).await;
+                match pinned {
+                    Ok(_) => Ok("pinned".to_owned()),
+                    Err(Fault::NotFound { .. }) if asked.text.is_none() => {
+                        Err((ErrorCode::NotFound, NOT_REMEMBERED.into()))
+                    }
+                    Err(fault) => Err(refusal(&fault)),
+                }
+            }
+            Verb::Unpin(only) => {
+                let only = only.as_ref().map(FrameId::as_str);
+                let unpinned = self.unpin(room, only).await;
+                let unpinned = unpinned.map_err(|fault| refusal(&fault))?;
+                let done = if unpinned {
+                    "unpinned"
+                } else {
+                    "nothing is pinned"
+                };
+                Ok(done.to_owned())
+            }
             // A room's home counts them.
             Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
         }
@@ -135,7 +164,7 @@ impl Control {
     }
 
     /// Does so in one room, if the time has passed. While the disk refuses, the next look does it.
-    async fn lift(self: &Rc<Self>, id: RoomId) {
+    pub(super) async fn lift(self: &Rc<Self>, id: RoomId) {
         let _open = Rc::clone(&self.open_calls);
         let now_ms = self.clock.now().unix.millis();
         let is_overdue = |room: RoomRecord| room.is_overdue(now_ms);
@@ -151,6 +180,9 @@ impl Control {
         }
     }
 }
+
+/// Why a pin by id alone is refused.
+const NOT_REMEMBERED: &str = "The message is not remembered; give its text, too";
 
 /// What a member is told of a fault of the control plane.
 fn refusal(fault: &Fault) -> CommandFault {

@@ -19,6 +19,7 @@ pub mod operation;
 mod operator;
 mod pause;
 mod phase;
+mod pins;
 mod put_room;
 pub mod record;
 pub mod record_cache;

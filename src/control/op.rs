@@ -6,6 +6,7 @@ pub mod fuzzing;
 mod listing;
 mod logging;
 mod messages;
+mod pins;
 pub(super) mod request;
 mod resource;
 mod room_stats;
@@ -68,7 +69,7 @@ pub(super) async fn tail(control: &Rc<Control>, request: Request) -> Result<tail
 }
 
 async fn dispatch(
-    control: &Control,
+    control: &Rc<Control>,
     operation: Operation,
     call: Authorized,
 ) -> Result<Answer, Fault> {
@@ -113,5 +114,7 @@ async fn dispatch(
         O::StartTally => tallies::start(control, call).await,
         O::StopTally => tallies::stop(control, call).await,
         O::GetTally => tallies::get(control, call).await,
+        O::PinMessage => pins::pin(control, call).await,
+        O::UnpinMessage => pins::unpin(control, call).await,
     }
 }

@@ -120,6 +120,8 @@ operations! {
     StartTally                 POST   "/uproar/v1/StartTally"         Member("roomIdentifier"), 100
     StopTally                  POST   "/uproar/v1/StopTally"          Member("roomIdentifier"), 100
     GetTally                   POST   "/uproar/v1/GetTally"           Member("roomIdentifier"), 100
+    PinMessage                 POST   "/uproar/v1/PinMessage"         Member("roomIdentifier"), 100
+    UnpinMessage               POST   "/uproar/v1/UnpinMessage"       Member("roomIdentifier"), 100
 }
 
 impl Operation {

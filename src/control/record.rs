@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
-pub use extension::{ExtensionRecord, Override};
+pub use extension::{ExtensionRecord, Override, PinRecord};
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::room::RoomSettings;

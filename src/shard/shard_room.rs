@@ -66,6 +66,8 @@ pub(super) struct HomeRoom {
     pub detour: Option<Box<Detour>>,
     // Number of the newest queue of messages under review: each has a range of tickets of its own.
     queues: u32,
+    /// The pinned message, once it is deleted, until the control thread is told.
+    pub unpinned: Option<FrameId>,
     /// API calls to answer once a logged room's event is in the spool.
     pub answers: Vec<(Answer<Said>, Said)>,
     /// Number of batches that wait for the archive before they are delivered.
@@ -174,6 +176,7 @@ impl HomeRoom {
             members: vec![0; shard_count],
             deflated: 0,
             evictions: Vec::new(),
+            unpinned: None,
             answers: Vec::new(),
             held: 0,
             refused: 0,
@@ -404,6 +407,7 @@ impl HomeRoom {
                 reason,
                 request_id,
             } => {
+                self.note_deleted(id);
                 let attributes = encode::deleted_attributes(id, reason);
                 self.room
                     .announce(encode_context, encode::DELETED, &attributes, request_id)
@@ -426,6 +430,13 @@ impl HomeRoom {
                 )
             }
         }
+    }
+
+    /// Notes that a message is deleted: a pinned one is not shown any more.
+    pub(super) fn note_deleted(&mut self, id: &str) {
+        let extension = self.room.settings().extension.as_deref();
+        let pinned = extension.and_then(|extension| extension.pinned);
+        self.unpinned = pinned.filter(|pinned| pinned.as_str() == id);
     }
 
     /// Charges the rates of the account and the room, which hold across shards. A room that cannot

@@ -56,6 +56,8 @@ pub(super) async fn delete_message(control: &Control, call: Authorized) -> Resul
         .unwrap_or_default();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    // First, so that a crash leaves no deleted text pinned.
+    control.unpin(room, Some(&id)).await?;
     let deleted = at_shard(control, async || {
         control.gateway.delete_message(room, &id, &reason).await
     });
@@ -74,6 +76,9 @@ pub(super) async fn delete_messages(control: &Control, call: Authorized) -> Resu
     let ids = input.finish_with("ids", ids.filter(|ids| !ids.is_empty()))?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;
+    for id in &ids {
+        control.unpin(room, Some(id)).await?;
+    }
     let deleted = control.gateway.delete_messages(room, &ids, &reason).await;
     let deleted: Result<Vec<_>, _> = deleted.into_iter().collect();
     let deleted =

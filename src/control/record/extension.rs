@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Record, RoomRecord};
 use uproar_proto::base::clock::UnixTime;
-use uproar_proto::extension::{Extension, PREFIX, Settings, is_ours, tags};
+use uproar_proto::base::id::FrameId;
+use uproar_proto::extension::{Extension, PREFIX, Pin, Settings, is_ours, tags};
 
 type Tags = BTreeMap<String, String>;
 
@@ -20,6 +21,42 @@ pub struct ExtensionRecord {
     /// What moderators laid over tags, by the tag's name without the prefix.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Override>,
+    /// The pinned message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PinRecord>,
+}
+
+/// A pinned message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinRecord {
+    /// The message's id.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+    /// Whose message it is; empty: nobody's.
+    pub user: String,
+    /// The moderator who pinned it; empty: a back end.
+    pub by: String,
+    /// Until when, in milliseconds since the epoch; absent: until it is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+}
+
+impl PinRecord {
+    fn is_overdue(&self, now_ms: u64) -> bool {
+        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+    }
+
+    /// As shards have it; `None`: its id is none.
+    fn pin(&self) -> Option<Pin> {
+        Some(Pin {
+            id: FrameId::parse(&self.id)?,
+            text: self.text.as_str().into(),
+            user: self.user.as_str().into(),
+            by: self.by.as_str().into(),
+            until: self.until_ms.map(UnixTime::from_millis),
+        })
+    }
 }
 
 /// A value over that of a tag.
@@ -88,10 +125,35 @@ impl RoomRecord {
         self.extension.touch(now_ms);
     }
 
-    /// Whether something lies over a tag whose time has passed.
+    /// Pins a message; `false`: no tag of the room is ours, so that nobody would be told.
+    #[must_use]
+    pub fn pin(&mut self, pin: PinRecord, now_ms: u64) -> bool {
+        let is_told = self.header.tags.keys().any(|key| is_ours(key));
+        if is_told {
+            self.extension.pin = Some(pin);
+            self.extension.touch(now_ms);
+        }
+        is_told
+    }
+
+    /// Takes the pin back.
+    pub fn unpin(&mut self, now_ms: u64) {
+        self.extension.pin = None;
+        self.extension.touch(now_ms);
+    }
+
+    /// Whether something is pinned; with `only`, whether it is this message.
+    pub fn is_pinned(&self, only: Option<&str>) -> bool {
+        let pin = self.extension.pin.as_ref();
+        pin.is_some_and(|pin| only.is_none_or(|id| pin.id == id))
+    }
+
+    /// Whether something lies over a tag, or is pinned, whose time has passed.
     pub fn is_overdue(&self, now_ms: u64) -> bool {
         let mut overrides = self.extension.overrides.values();
+        let pin = self.extension.pin.as_ref();
         overrides.any(|over| over.is_overdue(now_ms))
+            || pin.is_some_and(|pin| pin.is_overdue(now_ms))
     }
 
     /// Takes that back.
@@ -99,6 +161,7 @@ impl RoomRecord {
         if self.is_overdue(now_ms) {
             let overrides = &mut self.extension.overrides;
             overrides.retain(|_, over| !over.is_overdue(now_ms));
+            self.extension.pin.take_if(|pin| pin.is_overdue(now_ms));
             self.extension.touch(now_ms);
         }
     }
@@ -117,7 +180,9 @@ impl RoomRecord {
             ..
         } = self.extension;
         let changed = UnixTime::from_millis(changed_ms);
-        Some(Extension::new(self.id(), settings, version, changed))
+        let pin = self.extension.pin.as_ref().and_then(PinRecord::pin);
+        let change = (version, changed);
+        Some(Extension::new(self.id(), settings, pin.as_ref(), change))
     }
 
     fn overridden(&self, settings: Settings) -> Settings {
@@ -193,6 +258,34 @@ mod tests {
         let extension = room.in_force().expect("tagged");
         assert_eq!((extension.settings.slow, extension.version), (Some(10), 3));
         assert_eq!(room.settings(false).extension, None, "switched off");
+    }
+
+    /// Goal: a pin is a version of the state, ends by its time, and is refused where nobody is told.
+    #[test]
+    fn a_pin_is_stored_with_its_room() {
+        let mut room = room();
+        let pin = |until_ms| PinRecord {
+            id: "M2YcHkgffEvU".to_owned(),
+            text: "hello".to_owned(),
+            user: String::new(),
+            by: "mod".to_owned(),
+            until_ms,
+        };
+        assert!(!room.pin(pin(None), 1), "untagged");
+        retag(&mut room, 1, "uproar:state", "on");
+        assert!(room.pin(pin(Some(50)), 2));
+        let text = serde_json::to_string(&room).expect("strings and numbers");
+        assert_eq!(
+            serde_json::from_str::<RoomRecord>(&text).expect("it was written"),
+            room
+        );
+        let pinned = |room: &RoomRecord| room.in_force().expect("tagged").pinned;
+        assert_eq!(pinned(&room), FrameId::parse("M2YcHkgffEvU"));
+        assert!(room.is_pinned(Some("M2YcHkgffEvU")) && !room.is_pinned(Some("AAAAAAAAAAAA")));
+        room.lift_overdue(49);
+        assert_eq!(room.extension.version, 2);
+        room.lift_overdue(50);
+        assert_eq!((pinned(&room), room.extension.version), (None, 3));
     }
 
     /// Goal: what moderators lay over a tag counts, be it a value or none, and the room stays one with tags.

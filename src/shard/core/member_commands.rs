@@ -3,7 +3,7 @@
 use super::env::Env;
 use super::rooms::Rooms;
 use crate::shard::command::{Cast, MemberCast, MemberOrder, Request, SenderAddress, Voter};
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::{ErrorCode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::command::{Choice, CommandFault};
@@ -33,7 +33,7 @@ pub(super) fn carry_out<S>(
 ) -> Result<Option<String>, CommandFault> {
     match verb {
         // The record of the room is the control thread's.
-        Verb::Set(_) => hand_over(verb, by, env).map(|()| None),
+        Verb::Set(_) | Verb::Pin(_) | Verb::Unpin(_) => hand_over(verb, by, env).map(|()| None),
         Verb::Vote(Choice { tally, option }) => {
             let ballot = Ballot {
                 tally,
@@ -70,6 +70,20 @@ fn cast<S>(
         (ErrorCode::TooManyRequests, texts::RATE.into())
     })?;
     Ok(None)
+}
+
+/// Has the control thread take a pin back whose message was deleted; `false`: it takes no more now.
+pub(super) fn unpin<S>(room: RoomId, id: FrameId, env: &Env<S>) -> bool {
+    let by = Commander {
+        room,
+        sender: SenderAddress {
+            shard: env.id,
+            ..SenderAddress::NOWHERE
+        },
+        request_id: "",
+        sender_json: "",
+    };
+    env.orders.is_none() || hand_over(Verb::Unpin(Some(id)), by, env).is_ok()
 }
 
 /// Has the control thread carry a command out and answer it.

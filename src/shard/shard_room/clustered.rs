@@ -87,6 +87,7 @@ impl HomeRoom {
                 return self.room.author_message(buffer, ask.id, now, message);
             }
             AskKind::DeleteMessage => {
+                self.note_deleted(subject);
                 let attributes_json = encode::deleted_attributes(subject, detail);
                 (encode::DELETED, attributes_json)
             }

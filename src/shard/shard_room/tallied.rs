@@ -57,7 +57,12 @@ impl Waiting {
     /// # Errors
     ///
     /// As many wait as may.
-    pub(in crate::shard) fn vote(&mut self, voter: Voter, ballot: Ballot, now: Tick) -> Result<(), Voter> {
+    pub(in crate::shard) fn vote(
+        &mut self,
+        voter: Voter,
+        ballot: Ballot,
+        now: Tick,
+    ) -> Result<(), Voter> {
         if self.ballots.len() >= CASTS_WAITING_MAX {
             return Err(voter);
         }

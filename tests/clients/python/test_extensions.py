@@ -21,8 +21,8 @@ from test_control_plane import refusal
 from uproar import ACCESS_KEY, REGION, REPOSITORY, SECRET_KEY, Server
 
 MARK = itertools.count()
-SLOW = {"Slow": "10", "Unique": "", "Talk": "all", "Age": "", "Emotes": ""}
-OFF = {"Slow": "", "Unique": "", "Talk": "all", "Age": "", "Emotes": ""}
+SLOW = {"Slow": "10", "Unique": "", "Talk": "all", "Age": "", "Emotes": "", "Pinned": ""}
+OFF = {"Slow": "", "Unique": "", "Talk": "all", "Age": "", "Emotes": "", "Pinned": ""}
 
 
 def join(server, arn: str, user: str = "u", **rest) -> WebSocket:

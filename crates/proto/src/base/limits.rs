@@ -967,6 +967,9 @@ pub const OVERRIDES_LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
 pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
 
+/// Seconds for which a message is pinned if that ends by itself: a month of shows.
+pub const PIN_SECONDS_MAX: u32 = 2_592_000;
+
 // ---- Tallies and reactions ----
 
 /// Open tallies of a room: a show asks one question, and a few beside it.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
+use super::pin::PinRequest;
 use super::reactions::Taps;
 use super::settings::is_role;
 use super::tags::{TAGS, Tag, TagFault};
@@ -13,7 +14,9 @@ use super::tally::TallyPlan;
 use super::{PREFIX, Settings, Speaker, is_ours};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
-use crate::base::limits::{OVERRIDE_SECONDS_MAX, TAG_VALUE_CHARS_MAX};
+use crate::base::limits::{
+    CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, TAG_VALUE_CHARS_MAX,
+};
 use crate::chat::{ErrorCode, Request, encode, texts};
 use crate::token::{Capabilities, Capability};
 
@@ -37,6 +40,10 @@ pub enum Commands {
 pub enum Verb {
     /// A mode of the room is changed, over its tag.
     Set(Set),
+    /// A message is pinned.
+    Pin(PinRequest),
+    /// The pin is taken back; with an id, if it is that message, which was deleted.
+    Unpin(Option<FrameId>),
     /// A vote in a tally.
     Vote(Choice),
     /// A reaction.
@@ -89,6 +96,18 @@ const VERBS: &[Row] = &[
         read: set,
     },
     Row {
+        name: "pin",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["id", "text", "seconds"],
+        read: pin,
+    },
+    Row {
+        name: "unpin",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &[],
+        read: |_| Ok(Verb::Unpin(None)),
+    },
+    Row {
         name: "vote",
         needs: None,
         arguments: &["tally", "option"],
@@ -121,6 +140,13 @@ const ALIASES: &[Alias] = &[
     mode("emoteonlyoff", &[("key", "emotes"), ("value", OFF)], &[]),
     mode("uniquechat", &[("key", "unique")], &["value", "seconds"]),
     mode("uniquechatoff", &[("key", "unique"), ("value", OFF)], &[]),
+    // Words, or the id of a message.
+    Alias {
+        word: "pin",
+        verb: "pin",
+        fixed: &[],
+        arguments: &["text"],
+    },
 ];
 
 const fn mode(
@@ -155,6 +181,8 @@ impl Verb {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Set(_) => "set",
+            Self::Pin(_) => "pin",
+            Self::Unpin(_) => "unpin",
             Self::Vote(_) => "vote",
             Self::React(_) => "react",
         }
@@ -338,6 +366,42 @@ fn set(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
     }))
 }
 
+fn pin(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
+    let mut text = arguments.get("text").map(|text| &**text);
+    let id = match arguments.get("id") {
+        Some(id) => Some(FrameId::parse(id).ok_or("uproar:id must be the id of a message")?),
+        None => text.and_then(FrameId::parse),
+    };
+    if id.is_some() && !arguments.contains_key("id") {
+        text = None;
+    }
+    let is_short = |text: &str| (1..=CONTENT_CHARS_MAX).contains(&text.chars().count());
+    if text.is_some_and(|text| !is_short(text)) || (text.is_none() && id.is_none()) {
+        return Err(
+            "uproar:id must be the id of a message, or uproar:text 1 to 500 characters".into(),
+        );
+    }
+    let seconds = arguments.get("seconds");
+    let seconds = seconds.map(|text| whole(text, PIN_SECONDS_MAX));
+    if seconds == Some(None) {
+        return Err(
+            format!("uproar:seconds must be an integer from 1 to {PIN_SECONDS_MAX}").into(),
+        );
+    }
+    Ok(Verb::Pin(PinRequest {
+        id,
+        text: text.map(Box::from),
+        seconds: seconds.flatten(),
+    }))
+}
+
+/// A number from 1 to `most`, in digits alone.
+fn whole(text: &str, most: u32) -> Option<u32> {
+    let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| is_digits)?;
+    (1..=most).contains(&number).then_some(number)
+}
+
 fn vote(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
     let tally = arguments.get("tally").filter(|id| TallyPlan::is_id(id));
     let tally = tally.ok_or("uproar:tally must be the id of a tally")?;
@@ -443,7 +507,7 @@ mod tests {
                 r#"{"uproar:do":"dance"}"#,
                 crew(),
                 400,
-                "the commands are set, vote, react",
+                "the commands are set, pin, unpin, vote, react",
             ),
             (
                 r#"{"uproar:do":"set"}"#,
@@ -486,6 +550,70 @@ mod tests {
             let (found, text) = found.expect("of ours").expect_err("refused");
             assert_eq!(found.number(), code, "{json}");
             assert!(text.contains(part), "{json}: {text}");
+        }
+    }
+
+    /// Goal: pins by id and by words, as attributes and with a slash; without the capability none.
+    #[test]
+    fn moderators_pin() {
+        let mods = [Capability::SendMessage, Capability::DeleteMessage]
+            .into_iter()
+            .collect();
+        let id = FrameId::parse("M2YcHkgffEvU");
+        let wanted = |id, text: Option<&str>, seconds| {
+            Some(Ok(Verb::Pin(PinRequest {
+                id,
+                text: text.map(Box::from),
+                seconds,
+            })))
+        };
+        for (content, json, pin) in [
+            (
+                "x",
+                r#"{"uproar:do":"pin","uproar:id":"M2YcHkgffEvU"}"#,
+                wanted(id, None, None),
+            ),
+            (
+                "x",
+                r#"{"uproar:do":"pin","uproar:id":"M2YcHkgffEvU","uproar:text":"hi","uproar:seconds":"60"}"#,
+                wanted(id, Some("hi"), Some(60)),
+            ),
+            ("/pin M2YcHkgffEvU", "null", wanted(id, None, None)),
+            (
+                "/pin be kind, all of you",
+                "null",
+                wanted(None, Some("be kind, all of you"), None),
+            ),
+            ("/unpin", "null", Some(Ok(Verb::Unpin(None)))),
+        ] {
+            assert_eq!(
+                read(&send(content, json), Commands::Slash, mods),
+                pin,
+                "{content} {json}"
+            );
+            let viewer = [Capability::SendMessage].into_iter().collect();
+            let of_viewer = read(&send(content, json), Commands::Slash, viewer);
+            assert!(!matches!(of_viewer, Some(Ok(_))), "{content}");
+        }
+        for (content, json) in [
+            ("/pin", "null"),
+            ("/unpin now", "null"),
+            ("x", r#"{"uproar:do":"pin","uproar:id":"short"}"#),
+            ("x", r#"{"uproar:do":"pin","uproar:text":""}"#),
+            (
+                "x",
+                r#"{"uproar:do":"pin","uproar:text":"a","uproar:seconds":"0"}"#,
+            ),
+            (
+                "x",
+                r#"{"uproar:do":"pin","uproar:text":"a","uproar:seconds":"2592001"}"#,
+            ),
+        ] {
+            let found = read(&send(content, json), Commands::Slash, mods);
+            assert!(
+                matches!(found, Some(Err((ErrorCode::BadRequest, _)))),
+                "{content} {json}"
+            );
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod modes;
+pub mod pin;
 pub mod reactions;
 pub mod recent;
 pub mod settings;
@@ -18,6 +19,7 @@ pub mod traits;
 
 pub use command::{Command, Commands, Verb};
 pub use modes::{Modes, Speech};
+pub use pin::Pin;
 pub use settings::Settings;
 pub use speaker::Speaker;
 pub use state::Extension;

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
+use super::pin::Pin;
 use super::settings::Settings;
 use super::tags::TAGS;
 use crate::base::clock::UnixTime;
@@ -20,6 +21,8 @@ pub struct Extension {
     pub settings: Settings,
     /// Number of their change, which grows.
     pub version: u64,
+    /// The pinned message.
+    pub pinned: Option<FrameId>,
     // The whole frame of the event.
     state: Bytes,
     // Frames that tell who joins of open tallies; empty in a room's own settings.
@@ -27,12 +30,18 @@ pub struct Extension {
 }
 
 impl Extension {
-    /// The settings of `room` since their change of this number, at this time.
-    pub fn new(room: RoomId, settings: Settings, version: u64, changed: UnixTime) -> Self {
-        let state = frame(room, &settings, version, changed);
+    /// The settings of `room`, and its pin, since their change of this number, at this time.
+    pub fn new(
+        room: RoomId,
+        settings: Settings,
+        pin: Option<&Pin>,
+        (version, changed): (u64, UnixTime),
+    ) -> Self {
+        let state = frame(room, (&settings, pin), version, changed);
         Self {
             settings,
             version,
+            pinned: pin.map(|pin| pin.id),
             state,
             tallies: Bytes::new(),
         }
@@ -61,17 +70,22 @@ impl Extension {
     pub fn farewell(&self, room: RoomId, now: UnixTime) -> Option<Bytes> {
         self.state()?;
         let version = self.version.saturating_add(1);
-        Some(frame(room, &Settings::default(), version, now))
+        Some(frame(room, (&Settings::default(), None), version, now))
     }
 }
 
 /// Encodes the event. Clients drop a frame whose `Id` they have seen: it stands for the room, the version and what is told.
-fn frame(room: RoomId, settings: &Settings, version: u64, changed: UnixTime) -> Bytes {
+fn frame(
+    room: RoomId,
+    (settings, pin): (&Settings, Option<&Pin>),
+    version: u64,
+    changed: UnixTime,
+) -> Bytes {
     let version = version.to_string();
     let shown = TAGS
         .iter()
         .filter_map(|tag| Some((tag.shown_as?, tag.show(settings))));
-    let shown: Vec<(&str, String)> = shown.collect();
+    let shown: Vec<(&str, String)> = shown.chain(Pin::shown(pin)).collect();
     let shown = shown.iter().map(|(name, value)| (*name, &**value));
     let attributes = encode::attributes_json([("Version", &*version)].into_iter().chain(shown));
     let mut hash = Sha256::new();
@@ -114,13 +128,14 @@ mod tests {
         let settings = tags::settings([("uproar:slow", "10"), ("uproar:talk", "sub+vip")]);
         let settings = settings.expect("two tags");
         let changed = UnixTime::from_secs(1_755_150_520);
-        let extension = Extension::new(room(), settings, 17, changed);
+        let extension = Extension::new(room(), settings, None, (17, changed));
         let told = json(extension.state().expect("it is told"));
         assert_eq!(told["Type"], "EVENT");
         assert_eq!(told["EventName"], "uproar:room");
         assert_eq!(told["RequestId"], "");
         let wanted = serde_json::json!({
             "Version": "17", "Slow": "10", "Unique": "", "Talk": "sub+vip", "Age": "", "Emotes": "",
+            "Pinned": "",
         });
         assert_eq!(told["Attributes"], wanted);
         assert!(FrameId::parse(told["Id"].as_str().expect("text")).is_some());
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn ids_follow_versions() {
         let now = UnixTime::from_secs(1);
-        let made = |version| Extension::new(room(), Settings::default(), version, now);
+        let made = |version| Extension::new(room(), Settings::default(), None, (version, now));
         assert_eq!(made(1), made(1));
         let id = |extension: &Extension| json(extension.state().expect("told"))["Id"].clone();
         assert_ne!(id(&made(1)), id(&made(3)));
@@ -144,10 +159,39 @@ mod tests {
     fn a_hidden_state_is_not_told() {
         let settings = tags::settings([("uproar:state", "off"), ("uproar:slow", "5")]);
         let now = UnixTime::from_secs(1);
-        let extension = Extension::new(room(), settings.expect("two tags"), 1, now);
+        let extension = Extension::new(room(), settings.expect("two tags"), None, (1, now));
         assert_eq!(
             (extension.state(), extension.farewell(room(), now)),
             (None, None)
         );
+    }
+
+    /// Goal: a pin is told with the state, as it is to be read again: text that looks like JSON stays text.
+    #[test]
+    fn a_pin_is_in_the_state() {
+        let pin = Pin {
+            id: FrameId::parse("M2YcHkgffEvU").expect("an id"),
+            text: "\",\"Slow\":\"9".into(),
+            user: "alice".into(),
+            by: "mod1".into(),
+            until: Some(UnixTime::from_secs(1_755_150_520)),
+        };
+        let now = UnixTime::from_secs(1);
+        let extension = Extension::new(room(), Settings::default(), Some(&pin), (1, now));
+        assert_eq!(extension.pinned, Some(pin.id));
+        let told = json(extension.state().expect("told"));
+        let told = &told["Attributes"];
+        assert_eq!(
+            (&told["Pinned"], &told["Slow"]),
+            (&"M2YcHkgffEvU".into(), &"".into())
+        );
+        assert_eq!(told["PinnedText"], *pin.text);
+        assert_eq!(
+            (&told["PinnedUser"], &told["PinnedBy"]),
+            (&"alice".into(), &"mod1".into())
+        );
+        assert_eq!(told["PinnedUntil"], "2025-08-14T05:48:40Z");
+        let without = Extension::new(room(), Settings::default(), None, (1, now));
+        assert_ne!(without.state(), extension.state());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Delivery, Env, Flushed, Rooms};
 use crate::net::io::Queued;
 use crate::shard::command::Eviction;
+use crate::shard::core::member_commands;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
@@ -102,6 +103,10 @@ impl Rooms {
         else {
             return Flushed::Sent(Vec::new());
         };
+        let unpinned = home.unpinned;
+        if unpinned.is_some_and(|pinned| member_commands::unpin(*id, pinned, env)) {
+            home.unpinned = None;
+        }
         let logged = !home.room.settings().archive.is_empty() || home.held > 0;
         if logged && self.gate.is_on() && !home.is_clustered() {
             return Flushed::Logged(self.flush_logged(room_slot, env));

@@ -1,0 +1,106 @@
+//! Pinned messages: in the record of their room, so that they outlast everything.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::fault::Fault;
+use super::record::{PinRecord, RoomRecord};
+use super::state::Control;
+use crate::random;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::extension::pin::PinRequest;
+
+/// Who pins, and whose message it is.
+pub(super) struct Pinning<'a> {
+    /// The moderator; empty: a back end.
+    pub(super) by: &'a str,
+    /// The message's sender, if that is told.
+    pub(super) user: &'a str,
+}
+
+impl Control {
+    /// Pins a message instead of the one before; returns what is stored of it.
+    ///
+    /// # Errors
+    ///
+    /// The room is gone or asks for nothing beyond IVS Chat, or the text of the message is not known.
+    pub(super) async fn pin(
+        self: &Rc<Self>,
+        room: RoomId,
+        asked: &PinRequest,
+        of: Pinning<'_>,
+    ) -> Result<PinRecord, Fault> {
+        let Some(text) = &asked.text else {
+            let resource_id = asked.id.map(|id| id.as_str().to_owned());
+            return Err(Fault::NotFound {
+                resource_id: resource_id.unwrap_or_default(),
+            });
+        };
+        let id = match asked.id {
+            Some(id) => id,
+            None => FrameId::from_random(u128::from_ne_bytes(
+                random::id_bytes().map_err(|_error| Fault::Internal)?,
+            )),
+        };
+        let now_ms = self.clock.now().unix.millis();
+        let pin = PinRecord {
+            id: id.as_str().to_owned(),
+            text: text.to_string(),
+            user: of.user.to_owned(),
+            by: of.by.to_owned(),
+            until_ms: asked
+                .seconds
+                .map(|seconds| now_ms + 1000 * u64::from(seconds)),
+        };
+        let edited = self.registry.edit(room, |record: &mut RoomRecord| {
+            if record.pin(pin.clone(), now_ms) {
+                Ok(())
+            } else {
+                Err(Fault::conflict(&room.to_string(), UNTAGGED))
+            }
+        });
+        let record = edited
+            .await?
+            .ok_or_else(|| Fault::not_found(&room.to_string()))?;
+        self.put_room(&record).await?;
+        if let Some(seconds) = asked.seconds {
+            let control = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                sleep(Duration::from_secs(seconds.into())).await;
+                control.lift(room).await;
+            });
+        }
+        Ok(pin)
+    }
+
+    /// Takes the pin of a room back; `only`: if it is this message. Whether it was pinned.
+    ///
+    /// # Errors
+    ///
+    /// The room is gone, or the disk refuses.
+    pub(super) async fn unpin(&self, room: RoomId, only: Option<&str>) -> Result<bool, Fault> {
+        let is_pinned = |record: RoomRecord| record.is_pinned(only);
+        let record = self.registry.rooms.get(room);
+        let record = record.ok_or_else(|| Fault::not_found(&room.to_string()))?;
+        if !is_pinned(record) {
+            return Ok(false);
+        }
+        let now_ms = self.clock.now().unix.millis();
+        let edited = self.registry.edit(room, |record: &mut RoomRecord| {
+            if record.is_pinned(only) {
+                record.unpin(now_ms);
+            }
+            Ok(())
+        });
+        let record = edited
+            .await?
+            .ok_or_else(|| Fault::not_found(&room.to_string()))?;
+        self.put_room(&record).await?;
+        Ok(true)
+    }
+}
+
+const UNTAGGED: &str =
+    "The room has no tag uproar:…, so that its members are not told; uproar:state=on is enough";
