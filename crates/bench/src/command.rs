@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::connect::Connect;
 use crate::crowd::Crowd;
 use crate::fanout::Fanout;
+use crate::features::Features;
 use crate::floor::Floor;
 use crate::harness::error::Failure;
 use crate::harness::machine;
@@ -39,6 +40,8 @@ enum Measurement {
     Connect(Connect),
     /// Messages per second from many senders, accepted as their echoes show
     Ingest(Ingest),
+    /// What Uproar has beyond IVS Chat, under a crowd
+    Features(Features),
     /// All viewers are cut off and come back at once: how long it takes, and how it affects others
     #[command(visible_alias = "storm")]
     Reconnect(Reconnect),
@@ -95,6 +98,7 @@ impl Bench {
             Measurement::Fanout(fanout) => fanout.run(&environment),
             Measurement::Connect(connect) => connect.run(&environment),
             Measurement::Ingest(ingest) => ingest.run(&environment),
+            Measurement::Features(features) => features.run(&environment),
             Measurement::Reconnect(reconnect) => reconnect.run(&environment),
             Measurement::Crowd(crowd) => crowd.run(&environment),
             Measurement::NoisyNeighbour(neighbour) => neighbour.run(&environment),

@@ -33,6 +33,7 @@ mod command;
 mod connect;
 mod crowd;
 mod fanout;
+mod features;
 mod floor;
 mod harness;
 mod idle;

@@ -139,13 +139,14 @@ def test_all_nodes_of_a_cluster_tell_of_a_pin(cluster):
     for arn in cluster.rooms(3):
         cluster.boto(first).tag_resource(resourceArn=arn, tags={"uproar:state": "on"})
         mod, alice = join_node(first, arn, "mod", MOD), join_node(second, arn, "alice")
+        members = alice, join_node(first, arn, "bob")
         said = say(alice, "pin me")
         assert answer_to(mod, ask(mod, "pin", id=said["Id"], text="pin me")) == "pinned"
-        for member in (mod, alice):
+        for member in members:
             assert pinned(member, Pinned=said["Id"])["PinnedBy"] == "mod"
         assert mod.send_json({"Action": "DELETE_MESSAGE", "Id": said["Id"], "RequestId": "d"})
-        for member in (mod, alice):
+        for member in members:
             assert pinned(member, Pinned="")
         made = api(second, *KEY).pin_message(roomIdentifier=arn, content="from the API")
-        for member in (mod, alice):
+        for member in members:
             assert pinned(member, Pinned=made["messageId"])

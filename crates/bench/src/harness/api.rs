@@ -25,11 +25,37 @@ pub(super) fn get(server: SocketAddr, path: &str) -> io::Result<String> {
 
 /// Creates a room.
 pub(super) fn create_room(dev: &DevAccess, control: SocketAddr) -> Result<RoomId, BenchError> {
-    let body = r#"{"name":"bench"}"#;
+    create(dev, control, r#"{"name":"bench"}"#)
+}
+
+/// Creates a room whose members may vote in a tally, which is open for an hour.
+pub(super) fn create_tally(
+    dev: &DevAccess,
+    control: SocketAddr,
+    id: &str,
+) -> Result<RoomId, BenchError> {
+    let body = r#"{"name":"bench","tags":{"uproar:state":"on"}}"#;
+    let room = create(dev, control, body)?;
+    let arn = dev.arn(room);
+    let body = format!(
+        r#"{{"roomIdentifier":"{arn}","id":"{id}","question":"Who wins?","options":["Red","Blue"],"seconds":3600,"change":true}}"#
+    );
+    let answer = call(dev, control, "/uproar/v1/StartTally", &body)?;
+    if answer.starts_with("HTTP/1.1 200") {
+        Ok(room)
+    } else {
+        Err(BenchError::Server(format!("StartTally answered {answer}")))
+    }
+}
+
+fn call(dev: &DevAccess, control: SocketAddr, path: &str, body: &str) -> io::Result<String> {
     let host = control.to_string();
-    let now = wall_clock();
-    let head = dev.signed_head(&host, "/CreateRoom", CLOSE, body.as_bytes(), now);
-    let answer = ask(control, &(head + body))?;
+    let head = dev.signed_head(&host, path, CLOSE, body.as_bytes(), wall_clock());
+    ask(control, &(head + body))
+}
+
+fn create(dev: &DevAccess, control: SocketAddr, body: &str) -> Result<RoomId, BenchError> {
+    let answer = call(dev, control, "/CreateRoom", body)?;
     let id = answer
         .split_once(":room/")
         .and_then(|(_, rest)| RoomId::parse(rest.split('"').next()?));

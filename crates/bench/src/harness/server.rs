@@ -206,6 +206,20 @@ impl ServerUnderTest {
         self.child.is_some()
     }
 
+    /// Uses a room of its own alone, in which a tally of this id is open.
+    pub(crate) fn begin_tally(&mut self, id: &str) -> Result<(), BenchError> {
+        let control = self.control;
+        match (&mut self.software, control) {
+            (Software::Uproar(uproar), Some(control)) => {
+                uproar.rooms = vec![api::create_tally(&uproar.program.dev, control, id)?];
+                Ok(())
+            }
+            _ => Err(BenchError::Server(
+                "tallies are measured on a server that is started".to_owned(),
+            )),
+        }
+    }
+
     /// Returns the access of `user` to room number `room`.
     pub(crate) fn access(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
         let token = match &self.software {
