@@ -33,7 +33,8 @@ export class Browser {
   #serial = 0;
   #pages = new Map();
 
-  static async launch() {
+  /** `extra`: further arguments of Chromium. */
+  static async launch(extra = []) {
     const browser = new Browser();
     browser.process = spawn(
       executable(),
@@ -44,6 +45,7 @@ export class Browser {
         ...["--disable-background-timer-throttling", "--disable-renderer-backgrounding"],
         // Chromium refuses its sandbox to root; these pages are our own.
         ...(process.getuid() === 0 ? ["--no-sandbox"] : []),
+        ...extra,
         "about:blank",
       ],
       { stdio: ["ignore", "ignore", "pipe"] },

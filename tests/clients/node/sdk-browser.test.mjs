@@ -107,9 +107,9 @@ const ask = async (method, request, ...values) => {
   }
 };
 
-async function visitor(user) {
-  const tab = await browser.open(`http://127.0.0.1:${site.address().port}/`);
-  await tab.run(connect, server.url, user);
+async function visitor(user, [from, shop, to] = [browser, site, server]) {
+  const tab = await from.open(`http://127.0.0.1:${shop.address().port}/`);
+  await tab.run(connect, to.url, user);
   await tab.until(connected, `${user} connects`);
   return tab;
 }
@@ -179,4 +179,49 @@ test("a session of a minute ends with ERROR 401 and the browser comes back by it
     ["connecting", "connect", "connecting", "connect"],
   );
   assert.ok((await tab.run(ask, "sendMessage", "SendMessageRequest", "back")).ok);
+});
+
+// Browsers speak TLS of their own: a hand-over that disturbed one record would end their connections.
+test("browsers over wss notice nothing of three upgrades", async () => {
+  const secure = await Server.start({ extra: ["--tls"] });
+  const room = await secure.room();
+  const shop = await application((user) => secure.token(room, user));
+  // The throw-away certificate, which each process makes anew, has no authority that Chromium knows.
+  const trusting = await Browser.launch(["--ignore-certificate-errors"]);
+  try {
+    const tabs = [];
+    for (const user of ["ann", "bob"]) tabs.push(await visitor(user, [trusting, shop, secure]));
+    const contents = () => log.filter(([name]) => name === "message").map(([, , content]) => Number(content));
+    const talk = async () => {
+      const { SendMessageRequest } = await import("amazon-ivs-chat-messaging");
+      window.said = 0;
+      window.talking = true;
+      window.talk = (async () => {
+        while (talking) await room.sendMessage(new SendMessageRequest(`${said++}`));
+      })();
+    };
+    await tabs[0].run(talk);
+    const more = (count) => said >= count;
+    for (let upgrades = 1; upgrades <= 3; upgrades++) {
+      await tabs[0].until(more, "ann talks", upgrades * 20);
+      const before = await tabs[0].run(() => said);
+      const { stdout } = await secure.upgrade();
+      assert.match(stdout, /serves 2 viewers/);
+      await tabs[0].until(more, "ann talks on", before + 20);
+    }
+    // Each request is answered, or this rejects.
+    await within(tabs[0].run(async () => ((window.talking = false), await talk, null)));
+    const count = await tabs[0].run(() => said);
+    for (const tab of tabs) {
+      await tab.until((count) => log.filter(([name]) => name === "message").length >= count, "all is heard", count);
+      assert.deepEqual(await tab.run(contents), Array.from({ length: count }, (_, number) => number));
+      const states = () => log.map(([name]) => name).filter((name) => name !== "message");
+      assert.deepEqual(await tab.run(states), ["connecting", "connect"]);
+      assert.equal(await tab.run(() => tokens), 1);
+    }
+  } finally {
+    await trusting.close();
+    shop.close();
+    await secure.stop();
+  }
 });
