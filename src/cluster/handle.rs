@@ -14,8 +14,10 @@ use crate::clock::Clock;
 use crate::exposition::Exposition;
 use crate::shard::cluster::Search;
 use crate::shard::command;
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CLUSTER_ANSWER_MAX, CLUSTER_SILENT};
 use uproar_proto::base::rate::Rate;
+use uproar_proto::cluster::crowd::{About, Crowd};
 use uproar_proto::cluster::engine::{LogsEstate, MessageRates, Status};
 use uproar_proto::cluster::user_event::UserEvent;
 use uproar_proto::cluster::{HashSlot, Incarnation, Quota};
@@ -62,6 +64,8 @@ pub(super) enum Order {
     Balance,
     /// Tell all other nodes of an event for one user, and how many connections they sent it through.
     TellUser(UserEvent, oneshot::Sender<u64>),
+    /// Ask all other nodes about a room's viewers.
+    AskCrowd(Crowd, oneshot::Sender<Vec<Bytes>>),
     /// Tell everything.
     Status(oneshot::Sender<Snapshot>),
     /// Ask the brokers.
@@ -218,6 +222,21 @@ impl Cluster {
         };
         let (answer, answered) = oneshot::channel();
         self.order(Order::TellUser(event, answer));
+        answered.await.unwrap_or_default()
+    }
+
+    /// What all other nodes know of a room's viewers, as far as they answer in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn ask_crowd(&self, room: RoomId, about: About) -> Vec<Bytes> {
+        let from = self.me;
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::AskCrowd(
+            Crowd::Question { from, room, about },
+            answer,
+        ));
         answered.await.unwrap_or_default()
     }
 

@@ -89,6 +89,11 @@ impl Names {
         format!("up.{}.user", self.cluster)
     }
 
+    /// Where all nodes are told of rooms' viewers, and asked for them.
+    pub(super) fn crowds(&self) -> String {
+        format!("up.{}.crowd", self.cluster)
+    }
+
     /// Where one process gets answers. Below the cluster's own subjects, so that one permission covers all.
     pub(super) fn inbox(&self, process: Incarnation) -> String {
         format!("up.{}.inbox.{process}", self.cluster)
@@ -151,6 +156,7 @@ mod tests {
             format!("up.main.tok.3.{}", "ab".repeat(16))
         );
         assert_eq!(names.user_events(), "up.main.user");
+        assert_eq!(names.crowds(), "up.main.crowd");
         assert_eq!(names.bucket_stream(), "KV_up_main_registry");
     }
 }

@@ -4,6 +4,7 @@
 //! a turn waits. Reads that need several answers are tasks of their own, whose results come back as items.
 
 mod begin;
+mod crowds;
 mod deliver;
 mod halt;
 mod lines;

@@ -1,6 +1,7 @@
 //! Calls of the API: authorization, rate limit, and the handler of each operation.
 
 pub(super) mod authorize;
+mod crowds;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod listing;
@@ -9,7 +10,6 @@ mod messages;
 mod pins;
 pub(super) mod request;
 mod resource;
-mod room_stats;
 pub mod rooms;
 mod server;
 mod speech;
@@ -106,7 +106,7 @@ async fn dispatch(
         O::UpgradeServer => server::upgrade(control, call).await,
         // Orders of the admin socket come without a path.
         extension if !control.offers(extension) => Err(Fault::UnknownOperation),
-        O::GetRoomStats => room_stats::get(control, call).await,
+        O::GetRoomStats => crowds::get_stats(control, call).await,
         O::SendMessage => speech::send_message(control, call).await,
         O::SendMessages => speech::send_messages(control, call).await,
         O::SendUserEvent => user_event::send(control, call).await,
@@ -116,5 +116,7 @@ async fn dispatch(
         O::GetTally => tallies::get(control, call).await,
         O::PinMessage => pins::pin(control, call).await,
         O::UnpinMessage => pins::unpin(control, call).await,
+        O::ListActiveRooms => crowds::list_active(control, call).await,
+        O::ListRoomUsers => crowds::list_users(control, call).await,
     }
 }

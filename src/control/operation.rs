@@ -122,6 +122,8 @@ operations! {
     GetTally                   POST   "/uproar/v1/GetTally"           Member("roomIdentifier"), 100
     PinMessage                 POST   "/uproar/v1/PinMessage"         Member("roomIdentifier"), 100
     UnpinMessage               POST   "/uproar/v1/UnpinMessage"       Member("roomIdentifier"), 100
+    ListActiveRooms            POST   "/uproar/v1/ListActiveRooms"    Nowhere,                 20
+    ListRoomUsers              POST   "/uproar/v1/ListRoomUsers"      Member("roomIdentifier"), 20
 }
 
 impl Operation {

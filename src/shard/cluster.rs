@@ -15,7 +15,8 @@ use uproar_proto::chat::ErrorCode;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Sequence};
+use uproar_proto::extension::viewers::Count;
 use uproar_proto::token::TokenId;
 
 /// From a shard to the cluster's thread.
@@ -64,6 +65,8 @@ pub enum ToCluster {
         /// When it expires.
         expires: UnixTime,
     },
+    /// What this shard counts of rooms at home here: other nodes are told.
+    Viewers(Vec<(RoomId, Count)>),
     /// This shard freezes for a hand-over and asks nothing any more. When all shards have said so of the same freeze, the
     /// thread stops between two records and answers with [`FromCluster::Halted`].
     Quiet(u32),
@@ -138,6 +141,8 @@ pub enum FromCluster {
         /// `SendTime` of its frame, if that is in the log.
         sent: Option<UnixTime>,
     },
+    /// Another node's counts of rooms at home here.
+    Viewers(Incarnation, Vec<(RoomId, Count)>),
     /// This node is not the home of this hash slot any more: what is under review in its rooms is
     /// dropped, and nobody is told, because the new home gets the requests anew.
     Fenced(HashSlot),

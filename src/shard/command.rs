@@ -70,6 +70,13 @@ pub struct PendingConnection<S> {
     pub accepted: Tick,
 }
 
+impl<S> PendingConnection<S> {
+    /// Counts it as a member.
+    pub fn counts(&self) -> MemberCounts {
+        MemberCounts::one(self.agreement.is_some(), self.traits.as_deref())
+    }
+}
+
 impl PendingConnection<()> {
     /// Attaches the socket to a connection that was made without one.
     pub fn attach<S>(self, socket: S) -> PendingConnection<S> {
@@ -576,14 +583,17 @@ pub struct MemberCounts {
     pub members: u32,
     /// Those of them that took compressed messages.
     pub deflated: u32,
+    /// Those of them that are no viewers.
+    pub hidden: u32,
 }
 
 impl MemberCounts {
-    /// Counts one member; `deflated`: it took compressed messages.
-    pub fn one(deflated: bool) -> Self {
+    /// Counts one member; `deflated`: it took compressed messages; with what its token tells of its user.
+    pub fn one(deflated: bool, traits: Option<&Traits>) -> Self {
         Self {
             members: 1,
             deflated: deflated.into(),
+            hidden: traits.is_some_and(|traits| traits.is_hidden).into(),
         }
     }
 }
@@ -592,6 +602,7 @@ impl std::ops::AddAssign for MemberCounts {
     fn add_assign(&mut self, other: Self) {
         self.members += other.members;
         self.deflated += other.deflated;
+        self.hidden += other.hidden;
     }
 }
 

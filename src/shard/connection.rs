@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::command::MemberCounts;
 use super::settings::Reservation;
 use super::shard_room::ShardRoom;
 use crate::net::rings::FixedFile;
@@ -260,6 +261,12 @@ impl Lane {
 }
 
 impl<S> Connection<S> {
+    /// Counts it as a member.
+    pub fn counts(&self) -> MemberCounts {
+        let deflated = self.session.window_bits().is_some();
+        MemberCounts::one(deflated, self.traits.as_deref())
+    }
+
     /// Takes the Close frame once `cursor` has reached its point, or at once without a cursor, and
     /// frees the lane. Frames of the lane go first.
     pub(super) fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {

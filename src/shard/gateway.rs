@@ -21,6 +21,8 @@ use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
+use uproar_proto::cluster::crowd::{RoomUser, join_users};
+use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Ticket;
 
@@ -198,7 +200,58 @@ impl Gateway {
         Ok(TopRooms {
             by_viewers: merge(viewers, count, |room| room.viewers),
             by_rate: merge(rates, count, |room| room.per_minute),
+            by_audience: Vec::new(),
         })
+    }
+
+    /// The first `count` rooms with viewers, by their number on all servers of the cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn active_rooms(&self, count: usize) -> Result<Vec<RoomFigures>, Refused> {
+        let top = |answer| Command::Survey(Survey::Top { count, answer });
+        let answers = self.ask_each(top, SHARD_ANSWER_MAX).await?.into_iter();
+        let of_shards = answers.map(|top| top.by_audience);
+        Ok(merge(of_shards, count, |room| room.audience.viewers))
+    }
+
+    /// The users with viewers in a room on this server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn unique_users(&self, room: RoomId) -> Result<UniqueUsers, Refused> {
+        let unique = |answer| Command::Survey(Survey::Unique { room, answer });
+        let mut all = UniqueUsers::default();
+        for users in self.ask_each(unique, SHARD_ANSWER_MAX).await? {
+            all.merge(users);
+        }
+        Ok(all)
+    }
+
+    /// The first users of a room on this server behind one, by their ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn room_users(
+        &self,
+        room: RoomId,
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<RoomUser>, Refused> {
+        let users = |answer| {
+            let after = after.into();
+            Command::Survey(Survey::Users {
+                room,
+                after,
+                most,
+                answer,
+            })
+        };
+        let pages = self.ask_each(users, SHARD_ANSWER_MAX).await?;
+        Ok(join_users(pages, most))
     }
 
     /// The figures of these rooms, of each shard those that are at home there.

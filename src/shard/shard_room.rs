@@ -21,6 +21,7 @@ use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::{Action, ErrorCode, Request, encode, texts};
+use uproar_proto::extension::viewers::Viewers;
 use uproar_proto::extension::{Modes, Speaker, Speech};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
@@ -74,6 +75,10 @@ pub(super) struct HomeRoom {
     pub held: u32,
     /// Requests over a rate, or while the room could take no more.
     pub refused: u64,
+    /// Its viewers, once somebody came.
+    pub viewers: Option<Box<Viewers>>,
+    /// Other nodes of a cluster are told of its viewers.
+    pub is_peopled: bool,
 }
 
 /// The outcome of a member's request.
@@ -180,6 +185,8 @@ impl HomeRoom {
             answers: Vec::new(),
             held: 0,
             refused: 0,
+            viewers: None,
+            is_peopled: false,
             detour: is_clustered.then(|| Box::new(Detour::of_cluster())),
             queues: 0,
         };
@@ -247,7 +254,22 @@ impl HomeRoom {
             *members = members.saturating_sub(departures.members);
         }
         self.deflated = self.deflated.saturating_sub(departures.deflated);
+        if let Some(viewers) = &mut self.viewers {
+            viewers.depart(departures.members, departures.hidden);
+        }
         self.room.set_deflated(self.deflated > 0);
+    }
+
+    /// Counts viewers that come; [`HomeRoom::arrives`] has counted them as members.
+    pub(super) fn viewers_arrive(&mut self, arrived: MemberCounts, now: Now) {
+        let viewers = self.viewers.get_or_insert_default();
+        viewers.arrive(arrived.members, arrived.hidden, (now.tick, now.unix));
+    }
+
+    /// As [`HomeRoom::viewers_arrive`], of viewers that another process hands over.
+    pub(super) fn viewers_inherited(&mut self, arrived: MemberCounts, now: Now) {
+        let viewers = self.viewers.get_or_insert_default();
+        viewers.inherit(arrived.members, arrived.hidden, (now.tick, now.unix));
     }
 
     /// Number of members on all shards.
@@ -358,13 +380,14 @@ impl HomeRoom {
         held.map(Published::Held)
     }
 
-    /// Whether a home of another process has nothing to add to it: no message was posted.
+    /// Whether a home of another process has nothing to add to it: no message was posted, nobody came.
     pub(super) fn is_fresh(&self) -> bool {
         self.room.last_sent() == UnixTime::default()
             && self.room.budget() == Budget::default()
             && self.reviewed().is_none_or(Pending::is_empty)
             && self.modes().is_none_or(Modes::is_empty)
             && self.tallies().is_none()
+            && self.viewers.is_none()
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.

@@ -9,6 +9,9 @@ use std::collections::BinaryHeap;
 use tokio::sync::oneshot;
 
 use uproar_proto::base::id::RoomId;
+use uproar_proto::cluster::crowd::RoomUser;
+use uproar_proto::extension::unique::UniqueUsers;
+use uproar_proto::extension::viewers::Audience;
 
 /// How a room does, as its home shard counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct RoomFigures {
     pub per_minute: u64,
     /// Requests over a rate, or for a room that could take no more, since the shard knows the room.
     pub refused: u64,
+    /// Its viewers on all servers of the cluster.
+    pub audience: Audience,
 }
 
 /// The rooms of one shard that are first by some figure, greatest first.
@@ -30,6 +35,8 @@ pub struct TopRooms {
     pub by_viewers: Vec<RoomFigures>,
     /// Those with most messages.
     pub by_rate: Vec<RoomFigures>,
+    /// Those with most viewers on all servers of the cluster; none without.
+    pub by_audience: Vec<RoomFigures>,
 }
 
 /// What is asked of a shard about its rooms.
@@ -62,6 +69,24 @@ pub enum Survey {
         user_id: Box<str>,
         /// Gets them, some turns later.
         answer: oneshot::Sender<Vec<Presence>>,
+    },
+    /// The users of a room with viewers on the shard, as a set.
+    Unique {
+        /// The room.
+        room: RoomId,
+        /// Gets the set.
+        answer: oneshot::Sender<UniqueUsers>,
+    },
+    /// The first users of a room behind one, by their ids, that are viewers on the shard.
+    Users {
+        /// The room, which is not large.
+        room: RoomId,
+        /// The last user that is known; empty: none.
+        after: Box<str>,
+        /// How many.
+        most: usize,
+        /// Gets them in order.
+        answer: oneshot::Sender<Vec<RoomUser>>,
     },
     /// The first `count` members that a room has on the shard, in no order that means anything.
     Members {
@@ -103,6 +128,7 @@ pub(super) struct Search {
     pub(super) position: usize,
     by_viewers: First,
     by_rate: First,
+    by_audience: First,
     answer: oneshot::Sender<TopRooms>,
 }
 
@@ -113,6 +139,7 @@ impl Search {
             position: 0,
             by_viewers: First::of(count),
             by_rate: First::of(count),
+            by_audience: First::of(count),
             answer,
         }
     }
@@ -121,6 +148,9 @@ impl Search {
     pub(super) fn see(&mut self, figures: RoomFigures) {
         self.by_viewers.see(figures.viewers, figures);
         self.by_rate.see(figures.per_minute, figures);
+        if figures.audience.viewers > 0 {
+            self.by_audience.see(figures.audience.viewers, figures);
+        }
     }
 
     /// Whether nobody waits for it any more.
@@ -133,12 +163,40 @@ impl Search {
         let _asker_gone = self.answer.send(TopRooms {
             by_viewers: self.by_viewers.into_sorted(),
             by_rate: self.by_rate.into_sorted(),
+            by_audience: self.by_audience.into_sorted(),
         });
     }
 }
 
-/// The figure, the room, its viewers, its messages a minute, what it refused.
-type Kept = (u64, Reverse<RoomId>, u64, u64, u64);
+/// A room as it stands in the heap: by the figure, then by its id.
+#[derive(Debug, Clone, Copy)]
+struct Kept(u64, RoomFigures);
+
+impl Kept {
+    fn key(&self) -> (u64, Reverse<RoomId>) {
+        (self.0, Reverse(self.1.room))
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Kept {}
+
+impl PartialOrd for Kept {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Kept {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
 
 /// The first rooms by one figure.
 #[derive(Debug)]
@@ -155,8 +213,7 @@ impl First {
     }
 
     fn see(&mut self, figure: u64, of: RoomFigures) {
-        let room = Reverse(of.room);
-        let entry = Reverse((figure, room, of.viewers, of.per_minute, of.refused));
+        let entry = Reverse(Kept(figure, of));
         if self.kept.len() < self.count {
             self.kept.push(entry);
         } else if let Some(mut least) = self.kept.peek_mut()
@@ -168,16 +225,7 @@ impl First {
 
     fn into_sorted(self) -> Vec<RoomFigures> {
         let sorted = self.kept.into_sorted_vec().into_iter();
-        sorted
-            .map(
-                |Reverse((_, Reverse(room), viewers, per_minute, refused))| RoomFigures {
-                    room,
-                    viewers,
-                    per_minute,
-                    refused,
-                },
-            )
-            .collect()
+        sorted.map(|Reverse(Kept(_, figures))| figures).collect()
     }
 }
 
@@ -205,6 +253,7 @@ mod tests {
             viewers: number * 7919 % 1000,
             per_minute: number % 10,
             refused: number % 7,
+            audience: Audience::default(),
         }
     }
 

@@ -227,6 +227,7 @@ async fn connected(
             .subscribe(names.user_events())
             .await
             .map_err(silent)?,
+        crowds: client.subscribe(names.crowds()).await.map_err(silent)?,
         answers: client.subscribe(calls.answers()).await.map_err(silent)?,
     };
     Ok(Ready {

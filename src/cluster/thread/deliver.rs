@@ -9,12 +9,15 @@ use crate::shard::cluster::{FromCluster, ToCluster, TokenOutcome, ticket_shard};
 use crate::shard::command::{Command, UserEvent};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::settings::ShardSettings;
+use crate::shard::survey::Survey;
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::HASH_SLOTS;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Sequence};
+use uproar_proto::extension::viewers::Count;
 
 /// All shards of this node.
 pub(super) struct Shards {
@@ -141,6 +144,33 @@ impl Shards {
         for mailbox in &mut self.mailboxes {
             let (answer, answered) = oneshot::channel();
             mailbox.deliver(Command::SendUserEvent(Box::new(event.clone()), answer));
+            answers.push(answered);
+        }
+        answers
+    }
+
+    /// Tells shards another node's counts of rooms.
+    pub(super) fn viewers(&mut self, node: Incarnation, counts: Vec<(RoomId, Count)>) {
+        let mut homes = vec![Vec::new(); self.count()];
+        for (room, count) in counts {
+            homes[self.settings.home(room)].push((room, count));
+        }
+        for (shard, counts) in homes.into_iter().enumerate() {
+            if !counts.is_empty() {
+                self.send(shard, FromCluster::Viewers(node, counts));
+            }
+        }
+    }
+
+    /// Asks every shard about a room.
+    pub(super) fn survey<T>(
+        &mut self,
+        survey: impl Fn(oneshot::Sender<T>) -> Survey,
+    ) -> Vec<oneshot::Receiver<T>> {
+        let mut answers = Vec::with_capacity(self.count());
+        for mailbox in &mut self.mailboxes {
+            let (answer, answered) = oneshot::channel();
+            mailbox.deliver(Command::Survey(survey(answer)));
             answers.push(answered);
         }
         answers

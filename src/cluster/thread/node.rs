@@ -53,6 +53,8 @@ pub(super) struct Incoming {
     pub(super) heres: Subscriber,
     /// Events for one user.
     pub(super) user_events: Subscriber,
+    /// Viewers of rooms.
+    pub(super) crowds: Subscriber,
     /// Answers.
     pub(super) answers: Subscriber,
 }
@@ -106,6 +108,7 @@ enum Woken {
     Message(Option<Message>),
     Here(Option<Message>),
     UserEvent(Option<Message>),
+    Crowd(Option<Message>),
     Answer(Option<Message>),
     Found(Found),
     Event((Line, BrokerEvent)),
@@ -175,6 +178,7 @@ impl Node<'_> {
                 message = incoming.messages.next(), if serves => Woken::Message(message),
                 here = incoming.heres.next(), if serves => Woken::Here(here),
                 event = incoming.user_events.next(), if serves => Woken::UserEvent(event),
+                crowd = incoming.crowds.next(), if has_room => Woken::Crowd(crowd),
                 answer = incoming.answers.next(), if serves => Woken::Answer(answer),
                 Some(item) = found.recv(), if serves => Woken::Found(item),
                 Some(change) = events.recv(), if serves => Woken::Event(change),
@@ -195,6 +199,7 @@ impl Node<'_> {
             }
             Woken::Here(Some(here)) => self.engine.input(Input::Here(here.payload), now),
             Woken::UserEvent(Some(event)) => self.take_user_event(event),
+            Woken::Crowd(Some(crowd)) => self.take_crowd(crowd),
             Woken::Answer(Some(answer)) => self.take_answer(&answer, now),
             Woken::Found(found) => self.take_found(found, now),
             Woken::Event(change) => self.connection_changed(change),
@@ -204,6 +209,7 @@ impl Node<'_> {
             | Woken::Message(None)
             | Woken::Here(None)
             | Woken::UserEvent(None)
+            | Woken::Crowd(None)
             | Woken::Answer(None) => {
                 return Err(io::Error::other(
                     "a connection to the brokers ended for good",

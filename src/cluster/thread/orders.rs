@@ -48,6 +48,7 @@ impl Node<'_> {
             Order::Move(slot, to) => self.engine.input(Input::Move { slot, to }, now),
             Order::Balance => self.engine.input(Input::Balance, now),
             Order::TellUser(event, answer) => self.tell_user(&event, answer),
+            Order::AskCrowd(question, answer) => self.ask_crowd(&question, answer),
             Order::Status(answer) => {
                 let snapshot = Snapshot {
                     status: self.engine.status(),

@@ -69,6 +69,7 @@ pub(super) async fn wait(
             Some(_) = incoming.messages.next() => {}
             // The other process has the viewers.
             Some(_) = incoming.user_events.next() => {}
+            Some(_) = incoming.crowds.next() => {}
             Some(here) = incoming.heres.next() => {
                 if let Ok(sign) = Here::decode(&here.payload) {
                     heres.insert(sign.incarnation, here.payload);

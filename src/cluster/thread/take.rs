@@ -42,6 +42,16 @@ impl Node<'_> {
             any = true;
             self.take_user_event(event);
         }
+        for _ in 0..CLUSTER_TURN_MESSAGES_MAX {
+            if !self.shards.have_room() {
+                break;
+            }
+            let Some(crowd) = at_once(&mut self.incoming.crowds) else {
+                break;
+            };
+            any = true;
+            self.take_crowd(crowd);
+        }
         // A shard that does not keep up holds back the log, which the brokers keep.
         for _ in 0..CLUSTER_TURN_MESSAGES_MAX {
             if !self.shards.have_room() {
@@ -85,6 +95,7 @@ impl Node<'_> {
                 };
                 Input::Archived { slot, sequence }
             }
+            ToCluster::Viewers(counts) => return self.tell_counts(counts),
             ToCluster::Quiet(freeze) => return self.shard_is_quiet(shard, freeze),
             ToCluster::Thawed(freeze) => return self.thawed(freeze),
             ToCluster::Search(search) => {

@@ -54,7 +54,24 @@ impl Node<'_> {
 
 /// The sum of the other nodes' counts. What has come counts, though another node does not answer.
 async fn count(client: &Client, subject: String, payload: Bytes, others: usize) -> u64 {
-    let deadline = Instant::now() + USER_EVENT_COUNT_MAX;
+    let answers = gather(client, (subject, payload), others, USER_EVENT_COUNT_MAX).await;
+    let counts = answers
+        .iter()
+        .map(|answer| decode_count(answer).unwrap_or_default());
+    counts.sum()
+}
+
+/// What other nodes answer to a message, as far as it comes within this time.
+pub(super) async fn gather(
+    client: &Client,
+    (subject, payload): (String, Bytes),
+    others: usize,
+    within: Duration,
+) -> Vec<Bytes> {
+    let deadline = Instant::now() + within;
+    if others == 0 {
+        return Vec::new();
+    }
     let inbox = client.new_inbox();
     let asking = async {
         let answers = client.subscribe(inbox.clone()).await.ok()?;
@@ -62,16 +79,16 @@ async fn count(client: &Client, subject: String, payload: Bytes, others: usize) 
         published.ok().map(|()| answers)
     };
     let Ok(Some(mut answers)) = timeout_at(deadline, asking).await else {
-        return 0;
+        return Vec::new();
     };
-    let mut sent = 0;
+    let mut given = Vec::with_capacity(others);
     for _ in 0..others {
         let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await else {
             break;
         };
-        sent += decode_count(&answer.payload).unwrap_or_default();
+        given.push(answer.payload);
     }
-    sent
+    given
 }
 
 async fn sum(answers: Vec<oneshot::Receiver<u64>>, within: Duration) -> u64 {

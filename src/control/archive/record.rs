@@ -6,6 +6,8 @@ use serde::Deserialize;
 use uproar_proto::extension::reactions::REACTIONS;
 use uproar_proto::extension::tally::TALLY;
 
+use uproar_proto::extension::viewers::VIEWERS;
+
 /// The members of the frame that the envelope repeats. They are parsed from the frame, which a
 /// shard encoded, rather than handed on beside it: a batch is one piece of memory without an index
 /// of its frames, and an index would move this work to the shard.
@@ -22,7 +24,7 @@ struct FrameHead<'a> {
 /// Whether an event is one for the log. What a tally or reactions have counted so far is not: the last one of a tally is.
 fn is_logged(event: &str, payload: &[u8]) -> bool {
     match event {
-        REACTIONS => false,
+        REACTIONS | VIEWERS => false,
         // Nobody writes this: within a text a quote has a backslash before it.
         TALLY => !payload.windows(OPEN.len()).any(|part| part == OPEN),
         _ => true,
@@ -118,6 +120,7 @@ mod tests {
         for other in [
             &br#"{"Type":"ERROR","Id":"9ojK4zRlO8QQ","RequestId":"","ErrorCode":400}"#[..],
             br#"{"Type":"MESSAGE","SendTime":"soon"}"#,
+            br#"{"Type":"EVENT","EventName":"uproar:viewers","SendTime":"2025-08-14T05:48:40Z"}"#,
             b"",
             b"hello",
         ] {

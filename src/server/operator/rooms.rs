@@ -11,6 +11,7 @@ use crate::shard::survey::RoomFigures;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ADMIN_ROOMS_MAX, ADMIN_VIEWERS_BYTES_MAX, ADMIN_VIEWERS_MAX};
 use uproar_proto::base::limits::{PAGE_ITEMS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::extension::viewers::Audience;
 
 impl Operator {
     /// Tells of the first rooms by a figure, or of a page of all.
@@ -84,6 +85,7 @@ impl Operator {
             viewers: 0,
             per_minute: 0,
             refused: 0,
+            audience: Audience::default(),
         };
         let mut told = self.line(figures.first().copied().unwrap_or(none));
         told["settings"] = self.control.room_settings(room).unwrap_or_default();

@@ -273,8 +273,7 @@ impl<S> Admission<S> {
             pending,
             reservation,
         } = admitted;
-        let deflated = pending.agreement.is_some();
-        let Some((shard, settings)) = rooms.place(pending.room, deflated, env) else {
+        let Some((shard, settings)) = rooms.place(pending.room, pending.counts(), env) else {
             // The room was deleted within this turn.
             self.reject(pending, AdmitError::NoSuchRoom, env);
             return None;

@@ -52,6 +52,7 @@ impl<W: Io> Core<W> {
                     }
                 }
             },
+            FromCluster::Viewers(node, counts) => rooms.hear_viewers(node.bits(), counts, env),
             FromCluster::Fenced(slot) => rooms.fence(slot, env),
             FromCluster::Halted(number) => self.freeze.cluster_halted(number),
             FromCluster::TokenUsed { claim, outcome } => {

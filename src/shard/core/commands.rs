@@ -173,7 +173,7 @@ impl<W: Io> Core<W> {
                 self.orders.push_back(Order::Inherit(viewers, answer));
             }
             Command::MembersArrived(room, shard, arrived) => {
-                let settings = rooms.members_arrived(room, shard, arrived);
+                let settings = rooms.members_arrived(room, shard, arrived, env.now);
                 env.outbox
                     .send(shard, Command::MembersCounted(room, settings));
             }

@@ -62,6 +62,15 @@ pub(super) struct Connections<W: Io> {
     receives_left: usize,
 }
 
+/// A connection, as a list of users shows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// `Sender`, as JSON.
+    pub(super) sender_json: &'a str,
+    /// When it was admitted.
+    pub(super) began: Tick,
+}
+
 impl<W: Io> Connections<W> {
     /// Makes a shard without connections.
     pub(super) fn new(io: W, settings: &ShardSettings, now: Tick) -> Self {
@@ -103,6 +112,15 @@ impl<W: Io> Connections<W> {
         Some(self.table.get(slot)?.session.sender_json())
     }
 
+    /// What a list of users shows of a connection.
+    pub(super) fn look(&self, slot: ConnectionSlot<W>) -> Option<Seen<'_>> {
+        let connection = self.table.get(slot)?;
+        Some(Seen {
+            sender_json: connection.session.sender_json(),
+            began: connection.began,
+        })
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -129,8 +147,9 @@ impl<W: Io> Connections<W> {
         env: &mut Env<W::Socket>,
     ) -> Option<ConnectionSlot<W>> {
         let (ip, room, deflated) = (pending.ip, pending.room, pending.agreement.is_some());
+        let counts = pending.counts();
         let Some(file) = self.install_file(pending.socket, (ip, room), env) else {
-            rooms.absent(room, deflated, env);
+            rooms.absent(room, counts, env);
             return None;
         };
         let first_check = pending.grant.ends.min(env.now.tick.after(PING_INTERVAL));
@@ -162,7 +181,11 @@ impl<W: Io> Connections<W> {
         if let Some(shard_room) = rooms.get_mut(room_slot) {
             greet(lane, extension.as_deref());
             let member = (slot.to_bits(), pending.user_hash);
-            connection.member = Some(shard_room.audience.join(member.0, member.1, deflated));
+            let member = shard_room.audience.join(member.0, member.1, deflated);
+            if counts.hidden > 0 {
+                shard_room.audience.hide(member);
+            }
+            connection.member = Some(member);
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -246,8 +269,8 @@ impl<W: Io> Connections<W> {
         let Some(member) = connection.member.take() else {
             return;
         };
-        let deflated = connection.session.window_bits().is_some();
-        let moved = rooms.leave(connection.shard_room, member, deflated, env);
+        let counts = connection.counts();
+        let moved = rooms.leave(connection.shard_room, member, counts, env);
         if let Some(key) = moved
             && let Some(other) = self.table.get_mut(Slot::from_bits(key))
         {

@@ -70,10 +70,10 @@ impl<W: Io> Core<W> {
             match self.connections.inherit(viewer, &estate, rooms, env) {
                 Ok(viewer) => {
                     carried.viewers += 1;
-                    let Some((room, deflated)) = viewer.member else {
+                    let Some((room, counts)) = viewer.member else {
                         continue;
                     };
-                    *arrived.entry(room).or_default() += MemberCounts::one(deflated);
+                    *arrived.entry(room).or_default() += counts;
                     if estate.is_sender(viewer.tag) {
                         self.tell_sender(room, viewer.tag, viewer.sender);
                     }
@@ -141,7 +141,7 @@ impl<W: Io> Core<W> {
     fn tell_arrived(&mut self, room: RoomId, counts: MemberCounts) {
         let (home, here) = (self.env.settings.home(room), self.env.id);
         if home == here {
-            let known = self.rooms.members_arrived(room, here, counts);
+            let known = self.rooms.members_arrived(room, here, counts, self.env.now);
             debug_assert!(known.is_some(), "its members were taken over");
             return;
         }

@@ -13,11 +13,13 @@ mod logged;
 mod publish;
 mod review;
 pub(super) mod tallies;
+mod viewers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::viewers::Watched;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
@@ -57,6 +59,8 @@ pub(super) struct Rooms {
     // once each. Looked at when the first of it is due.
     tallied: Vec<Slot<ShardRoom>>,
     tallies_due: Tick,
+    // Rooms at home here that tell their number of viewers, and those of which other nodes of a cluster are told.
+    watched: Watched,
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
     // The shard freezes: rooms do not wait for the pace.
@@ -132,6 +136,7 @@ impl Rooms {
             moded: Vec::new(),
             tallied: Vec::new(),
             tallies_due: Tick::default(),
+            watched: Watched::default(),
             pace: Pace::new(settings.pace_ceiling),
             hurries: false,
             review_queue: ReviewQueue::new(reviews),
@@ -212,6 +217,7 @@ impl Rooms {
             if !self.moded.contains(&room_slot) {
                 self.note_moded(room_slot);
             }
+            self.watch(room_slot);
             self.tell_state(room_slot, before.extension.as_deref(), env);
         }
         flushed.map(|flushed| (room_slot, flushed))
@@ -237,6 +243,7 @@ impl Rooms {
             .insert(ShardRoom::new(room, settings, Some(home)));
         self.by_id.insert(room, slot);
         self.note_moded(slot);
+        self.watch(slot);
         env.metrics.rooms.add(1);
         self.author_early(room, env);
         true
@@ -296,7 +303,7 @@ impl Rooms {
     pub(super) fn place<S>(
         &mut self,
         room: RoomId,
-        deflated: bool,
+        arrives: MemberCounts,
         env: &Env<S>,
     ) -> Option<(ShardId, RoomSettings)> {
         let room_slot = self.find(room)?;
@@ -309,8 +316,11 @@ impl Rooms {
         } else {
             env.id
         };
-        home.arrives(shard, MemberCounts::one(deflated));
-        Some((shard, home.settings_to_join(shard_room.settings.clone())))
+        home.arrives(shard, arrives);
+        home.viewers_arrive(arrives, env.now);
+        let settings = home.settings_to_join(shard_room.settings.clone());
+        self.note_peopled(room_slot);
+        Some((shard, settings))
     }
 
     /// Finds the room of a member to be installed here; the first one makes it.
@@ -330,12 +340,11 @@ impl Rooms {
         &mut self,
         room_slot: Slot<ShardRoom>,
         member: MemberIndex,
-        deflated: bool,
+        departures: MemberCounts,
         env: &mut Env<S>,
     ) -> Option<MemberKey> {
         let shard_room = self.table.get_mut(room_slot)?;
         let moved = shard_room.audience.leave(member);
-        let departures = MemberCounts::one(deflated);
         if let Some(home) = &mut shard_room.home {
             home.departs(env.id, departures);
             return moved;
@@ -362,8 +371,8 @@ impl Rooms {
     }
 
     /// Takes back the count of a member that could not be installed here.
-    pub(super) fn absent<S>(&mut self, room: RoomId, deflated: bool, env: &mut Env<S>) {
-        let (home, departures) = (env.settings.home(room), MemberCounts::one(deflated));
+    pub(super) fn absent<S>(&mut self, room: RoomId, departures: MemberCounts, env: &mut Env<S>) {
+        let home = env.settings.home(room);
         if home == env.id {
             self.members_left(room, home, departures);
         } else {

@@ -55,8 +55,15 @@ impl<W: Io> Core<W> {
         };
         let mut wake = self.connections.next_deadline();
         wake = wake.min(flush_due).min(drain_due);
-        let release_due = self.rooms.release_due();
-        for due in [cluster_due, review_due, tallies_due, release_due] {
+        let (release_due, next) = (self.rooms.release_due(), self.next_aging);
+        let viewers_due = self.rooms.viewers_due(next);
+        for due in [
+            cluster_due,
+            review_due,
+            tallies_due,
+            release_due,
+            viewers_due,
+        ] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
         Plan::Wait(wake)
@@ -70,6 +77,7 @@ impl<W: Io> Core<W> {
             self.admission.expire(&self.env);
             self.rooms.age_logs(&self.env);
             self.rooms.age_modes(&self.env);
+            self.rooms.tell_viewers(&mut self.env);
             self.rooms.tell_archived(&mut self.env);
             self.env.lines.overdue(now).for_each(Overdue::log);
         }
@@ -111,8 +119,8 @@ impl<W: Io> Core<W> {
         if self.freeze.stage == Stage::Serving || admitted.pending.leftover.is_empty() {
             return self.install(admitted, settings);
         }
-        let (room, deflated) = (admitted.pending.room, admitted.pending.agreement.is_some());
-        self.rooms.absent(room, deflated, &mut self.env);
+        let (room, counts) = (admitted.pending.room, admitted.pending.counts());
+        self.rooms.absent(room, counts, &mut self.env);
     }
 
     /// Installs an admitted connection here.

@@ -1,14 +1,20 @@
 //! Answers about single rooms: a search through all of them takes a piece in each turn.
 
+use std::collections::BTreeMap;
+
 use super::Core;
 use super::outbound::ConnectionSlot;
 use crate::net::io::Io;
 use crate::shard::command::user_hash;
 use crate::shard::survey::{Presence, Search, Survey, UserSearch};
+use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ADMIN_ROOMS_MAX, SURVEY_MEMBERS_PER_TURN, SURVEY_ROOMS_PER_TURN};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode;
+use uproar_proto::cluster::crowd::RoomUser;
+use uproar_proto::extension::unique::UniqueUsers;
+use uproar_proto::room::audience::MemberKey;
 
 impl<W: Io> Core<W> {
     /// Answers at once, or begins a search.
@@ -35,6 +41,19 @@ impl<W: Io> Core<W> {
                 found: Vec::new(),
                 answer,
             }),
+            Survey::Unique { room, answer } => {
+                let mut unique = UniqueUsers::default();
+                self.viewers_of(room).for_each(|(_, hash)| unique.add(hash));
+                let _asker_gone = answer.send(unique);
+            }
+            Survey::Users {
+                room,
+                after,
+                most,
+                answer,
+            } => {
+                let _asker_gone = answer.send(self.users_of(room, &after, most));
+            }
             Survey::Members {
                 room,
                 count,
@@ -47,6 +66,46 @@ impl<W: Io> Core<W> {
                 let _asker_gone = answer.send(senders.map(Into::into).collect());
             }
         }
+    }
+
+    /// The viewers that a room has here: keys and hashes of users.
+    fn viewers_of(&self, room: RoomId) -> impl Iterator<Item = (MemberKey, u32)> {
+        let shard_room = self.rooms.find(room).and_then(|slot| self.rooms.get(slot));
+        shard_room
+            .into_iter()
+            .flat_map(|room| room.audience.viewers())
+    }
+
+    /// The first users of a room behind `after`, by their ids.
+    fn users_of(&self, room: RoomId, after: &str, most: usize) -> Vec<RoomUser> {
+        let mut users: BTreeMap<Box<str>, RoomUser> = BTreeMap::new();
+        for (key, _) in self.viewers_of(room) {
+            let Some(seen) = self.connections.look(Slot::from_bits(key)) else {
+                continue;
+            };
+            let user_id: Box<str> = encode::sender_name(seen.sender_json).into();
+            if *user_id <= *after {
+                continue;
+            }
+            let lived = self.env.now.tick.since(seen.began);
+            let lived = u64::try_from(lived.as_nanos()).unwrap_or(u64::MAX);
+            let since = UnixTime::from_nanos(self.env.now.unix.nanos().saturating_sub(lived));
+            let attributes_json = encode::sender_attributes(seen.sender_json, &user_id);
+            let user = users.entry(user_id.clone()).or_insert_with(|| RoomUser {
+                user_id,
+                attributes_json: attributes_json.into(),
+                connections: 0,
+                since,
+            });
+            user.connections += 1;
+            if since < user.since {
+                (user.since, user.attributes_json) = (since, attributes_json.into());
+            }
+            if users.len() > most {
+                users.pop_last();
+            }
+        }
+        users.into_values().collect()
     }
 
     /// Goes on with the oldest search of each kind; returns whether some are left.

@@ -46,6 +46,9 @@ const NOTED_USERS: u32 = 9;
 const NOTED_TEXTS: u32 = 10;
 /// Tallies and reactions (`uproar_proto::extension::Tallies::carry`).
 const TALLIES: u32 = 20;
+/// The most viewers at once, and when that was, in nanoseconds since 1970.
+const PEAK: u32 = 11;
+const PEAK_AT: u32 = 12;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
 const BATCH: u32 = 6;
 /// The bytes of all batches, in order, in both encodings.
@@ -147,6 +150,12 @@ impl RoomWriter {
     pub(in crate::shard) fn home(&mut self, used_until: Tick, last_sent: UnixTime) {
         self.0.number(BUDGET, used_until.nanos());
         self.0.number(LAST_SENT, last_sent.nanos());
+    }
+
+    /// The most viewers at once.
+    pub(in crate::shard) fn peak(&mut self, peak: u32, at: UnixTime) {
+        self.0.number(PEAK, peak.into());
+        self.0.number(PEAK_AT, at.nanos());
     }
 
     /// What its chat modes remember: users, and texts.
@@ -312,6 +321,8 @@ pub(in crate::shard) struct RoomEstate {
     pub notes: [Vec<Note>; 2],
     /// Its tallies and reactions; empty: it has none.
     pub tallies: Bytes,
+    /// The most viewers at once, and when that was.
+    pub peak: Option<(u32, UnixTime)>,
     /// Messages under review, in order; each was read once, without a fault.
     pub pending: Vec<Bytes>,
     /// Batches, oldest first, and when each was appended.
@@ -440,11 +451,17 @@ impl RoomEstate {
             behind.push(frames);
         }
         behind.reverse();
+        let peak = fields
+            .number(PEAK)?
+            .and_then(|peak| u32::try_from(peak).ok());
+        let peak_at = UnixTime::from_nanos(fields.number(PEAK_AT)?.unwrap_or(0));
+        let peak = peak.map(|peak| (peak, peak_at));
         let noted = |number| read_notes(fields.get(number).unwrap_or_default(), shift);
         let room = Self {
             home,
             notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
             tallies: piece(TALLIES),
+            peak,
             pending,
             batches,
             behind,
@@ -519,13 +536,15 @@ fn read_batches(
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
 /// Fields of a room that its home has.
-const OF_HOME: [u32; 6] = [
+const OF_HOME: [u32; 8] = [
     BUDGET,
     LAST_SENT,
     PENDING,
     NOTED_USERS,
     NOTED_TEXTS,
     TALLIES,
+    PEAK,
+    PEAK_AT,
 ];
 
 /// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its

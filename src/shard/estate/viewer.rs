@@ -46,6 +46,8 @@ const CLOSE_BEHIND: u32 = 15;
 const SEALED: u32 = 16;
 /// What its token tells the server of its user; left out if that is nothing.
 const TRAITS: u32 = 17;
+/// When it was admitted; older versions left it out.
+const BEGAN: u32 = 18;
 
 /// Within [`SEALED`], beside [`SESSION`].
 const TLS: u32 = 1;
@@ -80,6 +82,8 @@ pub(in crate::shard) struct Viewer<'a> {
     pub room: Option<RoomId>,
     /// Its address.
     pub ip: IpAddr,
+    /// When it was admitted, if that is known.
+    pub began: Option<Tick>,
     /// See [`PROGRESS`].
     pub progress: Tick,
     /// See [`NEXT_CHECK`].
@@ -131,6 +135,9 @@ impl Viewer<'_> {
         match self.ip {
             IpAddr::V4(ip) => fields.bytes(ADDRESS, &ip.octets()),
             IpAddr::V6(ip) => fields.bytes(ADDRESS, &ip.octets()),
+        }
+        if let Some(began) = self.began {
+            fields.number(BEGAN, began.nanos());
         }
         fields.number(PROGRESS, self.progress.nanos());
         fields.number(NEXT_CHECK, self.next_check.nanos());
@@ -184,6 +191,7 @@ impl<'a> Viewer<'a> {
         let viewer = Self {
             room,
             ip: address(fields).ok_or(Fault::Value(ADDRESS))?,
+            began: fields.number(BEGAN)?.map(|nanos| shift.tick(nanos)),
             progress: tick(PROGRESS)?,
             next_check: tick(NEXT_CHECK)?,
             behind: fields.number(BEHIND)?.unwrap_or(0),

@@ -953,6 +953,33 @@ pub const AGE_SECONDS_MAX: u32 = 315_360_000;
 pub const BAN_SECONDS_MAX: u32 = 315_360_000;
 /// Seconds between two events of a room's number of viewers: beyond five minutes nobody looks.
 pub const VIEWERS_SECONDS_MAX: u32 = 300;
+/// Connections above which a room is told its number of viewers every [`VIEWERS_LARGE_PAUSE`] at most, and above which every
+/// [`VIEWERS_VAST_PAUSE`]: 200 bytes to each of a million viewers every 15 s are 0.1 Gbit/s.
+pub const VIEWERS_LARGE: u64 = 10_000;
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_VAST: u64 = 100_000;
+const _: () = assert!(VIEWERS_LARGE < VIEWERS_VAST);
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_LARGE_PAUSE: Duration = Duration::from_secs(5);
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_VAST_PAUSE: Duration = Duration::from_secs(15);
+/// Viewers that a node of a cluster has told of count for this long: a node that dies takes its viewers with it.
+pub const VIEWERS_FORGOTTEN: Duration = Duration::from_secs(5);
+/// Number of viewers that has not changed is told to other nodes again after this: twice within
+/// [`VIEWERS_FORGOTTEN`], since one message may be lost.
+pub const VIEWERS_REPORT_PAUSE: Duration = Duration::from_secs(2);
+/// Rooms in one message between nodes about viewers: some 40 KB.
+pub const VIEWERS_REPORTED_MAX: usize = 1_024;
+/// Users of a room that GetRoomStats counts exactly; more are estimated.
+pub const UNIQUE_EXACT_MAX: usize = 50_000;
+/// Connections of a room above which ListRoomUsers refuses: each page looks at all of them in one turn.
+pub const LISTED_CONNECTIONS_MAX: u64 = 10_000;
+/// Users or rooms on a page of ListRoomUsers or ListActiveRooms.
+pub const LISTED_PAGE_MAX: u32 = 100;
+/// Rooms that the pages of ListActiveRooms show together: those with most viewers.
+pub const ACTIVE_ROOMS_MAX: usize = 10_000;
+/// How long a node of a cluster waits for what other nodes know of a room's users.
+pub const CROWD_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// Roles that a tag names: more than any community has.
 pub const ROLES_MAX: usize = 16;
 /// Characters of a role: it is a badge in each message of its user.

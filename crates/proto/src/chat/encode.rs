@@ -202,6 +202,17 @@ pub fn sender_name(sender_json: &str) -> String {
     sender.map(|sender| sender.user_id).unwrap_or_default()
 }
 
+/// Returns `Attributes` in a [`sender_json`] of this user, as JSON.
+pub fn sender_attributes<'a>(sender_json: &'a str, user_id: &str) -> &'a str {
+    let mut name = Vec::with_capacity(string_bytes_max(user_id));
+    string(&mut name, user_id);
+    let start = SENDER_START.len() + name.len() + SENDER_MIDDLE.len();
+    let attributes = sender_json.get(start..);
+    attributes
+        .and_then(|rest| rest.strip_suffix('}'))
+        .unwrap_or("{}")
+}
+
 const SENDER_START: &[u8] = b"{\"UserId\":";
 const SENDER_MIDDLE: &[u8] = b",\"Attributes\":";
 

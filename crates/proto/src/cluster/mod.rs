@@ -12,6 +12,7 @@
 mod append;
 mod assign;
 mod author;
+pub mod crowd;
 pub mod engine;
 pub mod here;
 mod id;

@@ -16,6 +16,8 @@ pub mod tags;
 pub mod tallies;
 pub mod tally;
 pub mod traits;
+pub mod unique;
+pub mod viewers;
 
 pub use command::{Command, Commands, Verb};
 pub use modes::{Modes, Speech};

@@ -23,6 +23,10 @@ pub struct MemberIndex(u32);
 
 /// One member: only the fields that the walk needs, so that it reads memory in order.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 struct Member {
     // Its connection.
     key: MemberKey,
@@ -36,6 +40,8 @@ struct Member {
     deflated: bool,
     // The walk skipped it because a send was pending: the completion must send the log.
     skipped: bool,
+    // It is no viewer.
+    hidden: bool,
 }
 
 /// How a member whose cursor fell out of the window is handled.
@@ -112,6 +118,7 @@ impl Audience {
             sending: false,
             deflated,
             skipped: false,
+            hidden: false,
         });
         // The walk wraps around: it has one more member to visit.
         if self.walk_left > 0 {
@@ -300,6 +307,17 @@ impl Audience {
             .iter()
             .filter(move |member| member.user_hash == user_hash)
             .map(|member| member.key)
+    }
+
+    /// Notes that a member is not counted as a viewer.
+    pub fn hide(&mut self, index: MemberIndex) {
+        self.member_mut(index).hidden = true;
+    }
+
+    /// Returns the key and the hash of the user's id of each member that is a viewer.
+    pub fn viewers(&self) -> impl Iterator<Item = (MemberKey, u32)> {
+        let viewers = self.members.iter().filter(|member| !member.hidden);
+        viewers.map(|member| (member.key, member.user_hash))
     }
 
     /// Returns what identifies the connection of a member.

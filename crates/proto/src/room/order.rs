@@ -83,6 +83,8 @@ pub struct Room {
     segments: u32,
     // Number of frames pending in `segment`; 0 exactly if no byte is pending.
     pending_frames: u32,
+    // Frames since the last flush that nobody said.
+    unsaid: u32,
     // Batches cut because a segment was full, still to be flushed before the pending part.
     cut: Vec<Batch>,
     // Invariant: the sum of their bytes, in both encodings.
@@ -108,6 +110,7 @@ impl Room {
             deflated: None,
             segments: 1,
             pending_frames: 0,
+            unsaid: 0,
             cut: Vec::new(),
             cut_bytes: 0,
             flushed: Tick::default(),
@@ -248,8 +251,9 @@ impl Room {
         self.flushed = now;
         self.urgent = false;
         self.cut_bytes = 0;
-        let frames = self.cut.iter().map(|batch| batch.frames).sum();
-        self.meter.add(frames, now);
+        let frames: u32 = self.cut.iter().map(|batch| batch.frames).sum();
+        let unsaid = std::mem::take(&mut self.unsaid);
+        self.meter.add(frames.saturating_sub(unsaid), now);
         self.cut.drain(..).for_each(&mut take);
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Connections, schedule};
 use crate::net::io::{Io, SendBuffer};
 use crate::net::tls::Tls;
-use crate::shard::command::{SenderAddress, user_hash};
+use crate::shard::command::{MemberCounts, SenderAddress, user_hash};
 use crate::shard::connection::{Connection, Lane, PeerClose, Phase, Receiving, Sending};
 use crate::shard::core::env::Env;
 use crate::shard::core::outbound::ConnectionSlot;
@@ -26,8 +26,8 @@ use uproar_proto::tagged::Fault;
 
 /// A viewer that was taken over.
 pub(in crate::shard::core) struct Arrived {
-    /// Its room, unless it has left, and whether it takes compressed messages.
-    pub(in crate::shard::core) member: Option<(RoomId, bool)>,
+    /// Its room, unless it has left, and itself as one member of it.
+    pub(in crate::shard::core) member: Option<(RoomId, MemberCounts)>,
     /// Where it was.
     pub(in crate::shard::core) tag: SenderTag,
     /// Where it is.
@@ -102,6 +102,7 @@ impl<W: Io> Connections<W> {
         // Its old process admitted it, perhaps under a higher limit.
         let reservation = Reservation::take(&env.budgets, usize::MAX).ok_or(NotCarried::NoPlace)?;
         let deflated = session.window_bits().is_some();
+        let counts = MemberCounts::one(deflated, viewer.traits.as_deref());
         let slot = self.table.insert(Connection {
             file,
             reservation,
@@ -117,7 +118,7 @@ impl<W: Io> Connections<W> {
             sending: Sending::Idle,
             continues: false,
             phase: phase(&viewer, env.now.tick),
-            began: env.now.tick,
+            began: viewer.began.unwrap_or(env.now.tick).min(env.now.tick),
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
@@ -126,7 +127,7 @@ impl<W: Io> Connections<W> {
         self.join_inherited(slot, &viewer, user, rooms, env.now.tick);
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
-            member: viewer.room.map(|room| (room, deflated)),
+            member: viewer.room.map(|room| (room, counts)),
             tag: viewer.tag,
             sender: SenderAddress {
                 shard: env.id,
@@ -180,6 +181,9 @@ impl<W: Io> Connections<W> {
         let joined = shard_room
             .audience
             .join_behind(member, deflated, viewer.behind);
+        if connection.counts().hidden > 0 {
+            shard_room.audience.hide(joined);
+        }
         connection.member = Some(joined);
         if viewer.behind > 0 {
             rooms.note_behind(connection.shard_room);
@@ -251,6 +255,7 @@ fn record<F, S>(
     let viewer = Viewer {
         room: membership.map(|(_, shard_room)| shard_room.id),
         ip: connection.ip,
+        began: Some(connection.began),
         progress: connection.progress,
         next_check: connection.next_check,
         behind: place.map_or(0, behind),

@@ -14,7 +14,7 @@ use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
-use uproar_proto::base::clock::Tick;
+use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
@@ -94,6 +94,9 @@ impl Rooms {
                 home.room.inherit(Budget::inherited(used_until), last_sent);
                 let notes = part.notes.each_ref().map(|notes| notes.iter().copied());
                 home.inherit_modes(notes, &env.metrics);
+                if let Some((peak, at)) = part.peak {
+                    home.viewers.get_or_insert_default().inherit_peak(peak, at);
+                }
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
         }
@@ -142,10 +145,14 @@ impl Rooms {
         room: RoomId,
         shard: ShardId,
         arrived: MemberCounts,
+        now: Now,
     ) -> Option<RoomSettings> {
-        let (_, home) = self.home_mut(room)?;
+        let (room_slot, home) = self.home_mut(room)?;
         home.arrives(shard, arrived);
-        Some(home.room.settings().clone())
+        home.viewers_inherited(arrived, now);
+        let settings = home.room.settings().clone();
+        self.note_peopled(room_slot);
+        Some(settings)
     }
 
     /// Holds messages under review of another process's rooms that are at home here, and asks for their review
@@ -192,6 +199,10 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
         "a frozen shard has flushed its rooms"
     );
     room.home(home.room.budget().used_until(), home.room.last_sent());
+    if let Some(viewers) = &home.viewers {
+        let here = viewers.here();
+        room.peak(here.peak, here.peak_at);
+    }
     if let Some(modes) = home.modes() {
         room.notes(modes.notes().map(Recent::notes));
     }

@@ -46,5 +46,10 @@ fn figures(shard_room: &ShardRoom, now: Tick) -> Option<RoomFigures> {
         viewers,
         per_minute: home.room.per_minute(now),
         refused: home.refused,
+        audience: home
+            .viewers
+            .as_ref()
+            .map(|viewers| viewers.audience(now))
+            .unwrap_or_default(),
     })
 }
