@@ -7,8 +7,10 @@
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
+use uproar_proto::cluster::crowd::{Crowd, decode_addresses, decode_users, encode_users};
 use uproar_proto::cluster::here::Here;
 use uproar_proto::cluster::message::{AskTexts, Message, MessageContent};
+use uproar_proto::extension::unique::UniqueUsers;
 
 /// Capabilities, role, time.
 const SPEAKER_BYTES: usize = 1 + 1 + 8;
@@ -17,6 +19,19 @@ fuzz_target!(|data: &[u8]| {
     let data = Bytes::copy_from_slice(data);
     if let Ok(here) = Here::decode(&data) {
         assert_eq!(Here::decode(&here.encode()), Ok(here));
+    }
+    if let Ok(crowd) = Crowd::decode(&data) {
+        assert_eq!(Crowd::decode(&crowd.encode()), Ok(crowd));
+    }
+    if let Ok(users) = decode_users(&data) {
+        assert_eq!(decode_users(&encode_users(&users)), Ok(users));
+    }
+    let _addresses = decode_addresses(&data);
+    if let Some(unique) = UniqueUsers::read(&data) {
+        let mut again = Vec::new();
+        unique.write(&mut again);
+        assert!(again.len() <= data.len(), "each user once");
+        assert!(UniqueUsers::read(&again).is_some());
     }
     let Ok(message) = Message::decode(&data) else {
         return;

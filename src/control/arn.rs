@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::hash::Hash;
 
-use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId};
 
 /// Longest ARN the API accepts, in characters.
 pub(super) const ARN_CHARS_MAX: usize = 128;
@@ -38,6 +38,7 @@ macro_rules! resource_id {
 
 resource_id!(RoomId, "room");
 resource_id!(LoggingId, "logging-configuration");
+resource_id!(BanId, "ban");
 
 /// A resource that can have tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -96,6 +96,9 @@ impl NodeEffects for Copies {
             });
         }
         asked.join_all().await;
+        for (id, ban) in changes.bans {
+            self.control.follow_ban(id, ban.as_ref()).await;
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Fault {
         /// The resource; `None` if there is no single one.
         resource: Option<String>,
     },
+    /// 403: no token for a user who is banned.
+    Banned,
     /// 404.
     NotFound {
         /// The requested resource.
@@ -136,7 +138,7 @@ impl Fault {
                     ("InvalidSignatureException", 403)
                 }
             },
-            Self::Denied { .. } => ("AccessDeniedException", 403),
+            Self::Denied { .. } | Self::Banned => ("AccessDeniedException", 403),
             Self::NotFound { .. } => ("ResourceNotFoundException", 404),
             Self::NotAcceptable { .. } => ("NotAcceptableException", 406),
             Self::Conflict { .. } => ("ConflictException", 409),
@@ -181,6 +183,7 @@ impl Fault {
                     "Access key {key} is not authorized to perform: ivschat:{operation} on resource: {on}"
                 )})
             }
+            Self::Banned => json!({"message": "The user is banned from the room"}),
             Self::NotFound { resource_id } => json!({
                 "message": "Resource does not exist",
                 "resourceId": resource_id,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::bans::{Source, Wanted};
 use super::fault::Fault;
 use super::pins::Pinning;
 use super::record::{Override, Record, RoomRecord};
@@ -17,7 +18,8 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
 use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
-use uproar_proto::extension::command::{CommandFault, Set};
+use uproar_proto::extension::bans::BanMode;
+use uproar_proto::extension::command::{CommandFault, NewBan, Set};
 
 impl Control {
     /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
@@ -31,7 +33,10 @@ impl Control {
                     let control = Rc::clone(&self);
                     tokio::task::spawn_local(async move { control.answer_member(order).await });
                 }
-                () = sleep(OVERRIDES_LOOK) => self.lift_overrides().await,
+                () = sleep(OVERRIDES_LOOK) => {
+                    self.lift_overrides().await;
+                    self.remove_old_bans().await;
+                }
             }
         }
     }
@@ -49,6 +54,7 @@ impl Control {
         let result = match &outcome {
             Ok(_) => "ok",
             Err((ErrorCode::BadRequest, _)) => "400",
+            Err((ErrorCode::Forbidden, _)) => "403",
             Err((ErrorCode::NotFound, _)) => "404",
             Err((ErrorCode::TooManyRequests, _)) => "429",
             Err(_) => "500",
@@ -82,10 +88,10 @@ impl Control {
             return Err((ErrorCode::TooManyRequests, text.into()));
         }
         match verb {
-            Verb::Set(set) => self
-                .set_mode(room, set)
-                .await
-                .map_err(|fault| refusal(&fault)),
+            Verb::Set(set) => {
+                let set = self.set_mode(room, set).await;
+                set.map_err(|fault| refusal(&fault))
+            }
             Verb::Pin(asked) => {
                 let by = encode::sender_name(sender_json);
                 let of = Pinning { by: &by, user: "" };
@@ -109,9 +115,55 @@ impl Control {
                 };
                 Ok(done.to_owned())
             }
+            Verb::Ban(ban) => {
+                let by = moderator(sender_json, &ban.user_id)?;
+                let banned = self.ban_member(room, ban, by).await;
+                banned.map_err(|fault| refusal(&fault))
+            }
+            Verb::Unban(user_id) => {
+                moderator(sender_json, user_id)?;
+                match self.unban(Some(room), user_id).await {
+                    Ok(true) => Ok(format!("{user_id} is not banned any more")),
+                    Ok(false) => {
+                        let text = format!("{user_id} is not banned from this room");
+                        Err((ErrorCode::NotFound, text.into()))
+                    }
+                    Err(fault) => Err(refusal(&fault)),
+                }
+            }
             // A room's home counts them.
             Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
         }
+    }
+
+    /// Bans a user as a moderator says, or because of a kick; returns what is so now, for people.
+    async fn ban_member(&self, room: RoomId, ban: &NewBan, by: String) -> Result<String, Fault> {
+        let source = if ban.is_kick {
+            Source::Kick
+        } else {
+            Source::Client
+        };
+        let wanted = Wanted {
+            room: Some(room),
+            ban: ban.clone(),
+            by,
+            source,
+            addresses: false,
+        };
+        self.ban(wanted).await?;
+        let NewBan {
+            user_id,
+            mode,
+            seconds,
+            ..
+        } = ban;
+        let done = match mode {
+            BanMode::Timeout => "timed out",
+            BanMode::Ban => "banned",
+            BanMode::Shadow => "shadow banned",
+        };
+        let time = seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+        Ok(format!("{user_id} is {done}{time}"))
     }
 
     /// Lays a value over a tag, or takes it back; returns what is so now, for people.
@@ -183,6 +235,18 @@ impl Control {
 
 /// Why a pin by id alone is refused.
 const NOT_REMEMBERED: &str = "The message is not remembered; give its text, too";
+/// The moderator who bans or unbans a user, or who kicked him: nobody else than herself.
+fn moderator(sender_json: &str, user_id: &str) -> Result<String, CommandFault> {
+    if sender_json.is_empty() {
+        return Ok("uproar:kick".to_owned());
+    }
+    let by = encode::sender_name(sender_json);
+    if by == user_id {
+        let text = "You cannot ban or unban yourself";
+        return Err((ErrorCode::BadRequest, text.into()));
+    }
+    Ok(by)
+}
 
 /// What a member is told of a fault of the control plane.
 fn refusal(fault: &Fault) -> CommandFault {

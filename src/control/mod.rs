@@ -6,6 +6,7 @@ mod advance;
 pub mod archive;
 pub mod arn;
 pub mod aws_client;
+mod bans;
 mod copies;
 mod emulator;
 pub mod fault;

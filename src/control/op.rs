@@ -1,6 +1,7 @@
 //! Calls of the API: authorization, rate limit, and the handler of each operation.
 
 pub(super) mod authorize;
+mod bans;
 mod crowds;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -19,6 +20,7 @@ mod tallies;
 pub(super) mod tokens;
 mod user_event;
 
+pub(super) use resource::random_id;
 use std::rc::Rc;
 
 use super::fault::Fault;
@@ -116,6 +118,9 @@ async fn dispatch(
         O::GetTally => tallies::get(control, call).await,
         O::PinMessage => pins::pin(control, call).await,
         O::UnpinMessage => pins::unpin(control, call).await,
+        O::CreateBan => bans::create(control, call).await,
+        O::DeleteBan => bans::delete(control, call).await,
+        O::ListBans => bans::list(control, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
     }

@@ -122,6 +122,9 @@ operations! {
     GetTally                   POST   "/uproar/v1/GetTally"           Member("roomIdentifier"), 100
     PinMessage                 POST   "/uproar/v1/PinMessage"         Member("roomIdentifier"), 100
     UnpinMessage               POST   "/uproar/v1/UnpinMessage"       Member("roomIdentifier"), 100
+    CreateBan                  POST   "/uproar/v1/CreateBan"          Member("roomIdentifier"), 100
+    DeleteBan                  POST   "/uproar/v1/DeleteBan"          Member("roomIdentifier"), 100
+    ListBans                   POST   "/uproar/v1/ListBans"           Member("roomIdentifier"), 20
     ListActiveRooms            POST   "/uproar/v1/ListActiveRooms"    Nowhere,                 20
     ListRoomUsers              POST   "/uproar/v1/ListRoomUsers"      Member("roomIdentifier"), 20
 }

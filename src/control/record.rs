@@ -1,5 +1,6 @@
 //! Rooms and logging configurations as the control plane stores them.
 
+mod ban;
 mod extension;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
+pub use ban::BanRecord;
 pub use extension::{ExtensionRecord, Override, PinRecord};
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_RATE_DEFAULT};

@@ -30,11 +30,13 @@ use replica::Replica;
 
 use super::arn::{Account, resource_id};
 use super::fault::Fault;
-use super::record::{Destination, LoggingRecord, LoggingState, Record, RoomRecord};
+use super::record::{BanRecord, Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, StoreMetrics, Table, Write};
 use crate::exposition::Exposition;
-use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::clock::Now;
+use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::extension::bans::Ban;
 use uproar_proto::room::RoomSettings;
 
 /// Everything the control plane stores.
@@ -46,6 +48,8 @@ pub struct Registry {
     pub rooms: RecordCache<RoomRecord>,
     /// Logging configurations.
     pub logging: RecordCache<LoggingRecord>,
+    /// Bans.
+    pub bans: RecordCache<BanRecord>,
     // Logging configurations that rooms are being attached to, with the number of those rooms;
     // never zero.
     attaching: RefCell<HashMap<LoggingId, usize>>,
@@ -60,6 +64,12 @@ enum Keep {
     Alone,
     /// Its cluster's: the bucket is, and the store a copy.
     Cluster(Box<Replica>),
+}
+
+impl Cached for BanRecord {
+    fn cache(registry: &Registry) -> &RecordCache<Self> {
+        &registry.bans
+    }
 }
 
 const IN_USE: &str = "The logging configuration is in use: a room names it";
@@ -150,6 +160,7 @@ impl Registry {
     pub fn load(mut store: Store) -> Result<Self, StoreError> {
         let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
         let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
+        let bans = RecordCache::load(store.take(BanRecord::TABLE))?;
         // A deletion that was in progress in a cluster was not acknowledged.
         for id in logging.each(LoggingRecord::id) {
             logging.mark(id, |record| record.state = LoggingState::Active);
@@ -159,6 +170,7 @@ impl Registry {
             keep: Keep::Alone,
             rooms,
             logging,
+            bans,
             attaching: RefCell::default(),
             extensions: Cell::new(false),
         })
@@ -171,7 +183,8 @@ impl Registry {
     /// `NotACopy`: the records are of a server alone, or of another cluster.
     pub fn load_copy(mut store: Store, settings: ReplicaSettings) -> Result<Self, CopyError> {
         let mut rows = Rows::read(store.take(Table::Cluster));
-        let stored = [RoomRecord::TABLE, LoggingRecord::TABLE].map(|table| store.take(table));
+        let tables = [RoomRecord::TABLE, LoggingRecord::TABLE, BanRecord::TABLE];
+        let stored = tables.map(|table| store.take(table));
         let records = stored.iter().map(Vec::len).sum();
         match &rows.copy {
             Some(copy) if copy.cluster != settings.cluster => {
@@ -187,7 +200,7 @@ impl Registry {
             Some(_) | None => {}
         }
         let replica = Replica::new(settings, rows.copy.clone());
-        let [rooms, logging] = stored;
+        let [rooms, logging, bans] = stored;
         for (id, value) in &rooms {
             if let Some(id) = RoomId::parse(id) {
                 rows.note(&replica, id, value);
@@ -198,11 +211,17 @@ impl Registry {
                 rows.note(&replica, id, value);
             }
         }
+        for (id, value) in &bans {
+            if let Some(id) = BanId::parse(id) {
+                rows.note(&replica, id, value);
+            }
+        }
         Ok(Self {
             store,
             keep: Keep::Cluster(Box::new(replica)),
             rooms: RecordCache::load(rooms)?,
             logging: RecordCache::load(logging)?,
+            bans: RecordCache::load(bans)?,
             attaching: RefCell::default(),
             extensions: Cell::new(false),
         })
@@ -286,6 +305,14 @@ impl Registry {
     /// Every room, as its shard needs it.
     pub fn room_settings(&self) -> Vec<(RoomId, RoomSettings)> {
         self.rooms.each(|room| (room.id(), self.settings_of(room)))
+    }
+
+    /// Every ban, as the shards need it; none while the extensions are switched off.
+    pub fn bans_in_force(&self, now: Now) -> Vec<(BanId, Ban)> {
+        if !self.has_extensions() {
+            return Vec::new();
+        }
+        self.bans.each(|ban| (ban.id(), ban.in_force(now)))
     }
 
     /// Every logging configuration, as the archive needs it.
@@ -402,6 +429,28 @@ impl Registry {
         edit(&mut record)?;
         self.put(record.clone()).await?;
         Ok(Some(record))
+    }
+
+    /// Stores a ban, in place of the one with its id; on disk, or in the cluster's bucket and known here, when it returns.
+    pub async fn put_ban(&self, ban: BanRecord) -> Result<(), Fault> {
+        let _one_at_a_time = self.bans.changing(ban.id()).await;
+        match &self.keep {
+            Keep::Alone => self.put(ban).await,
+            Keep::Cluster(replica) => self.put_shared(replica, &ban).await,
+        }
+    }
+
+    /// Removes a ban; `false` if it does not exist.
+    pub async fn remove_ban(&self, id: BanId) -> Result<bool, Fault> {
+        let _one_at_a_time = self.bans.changing(id).await;
+        if let Keep::Cluster(replica) = &self.keep {
+            return self.remove_shared::<BanRecord>(replica, id).await;
+        }
+        if !self.bans.contains(id) {
+            return Ok(false);
+        }
+        self.remove::<BanRecord>(id).await?;
+        Ok(true)
     }
 
     /// Removes a room; `false` if it does not exist.

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::emulator::{Emulator, EmulatorFault};
 use super::fault::Fault;
 use super::op::rooms::create_ready;
-use super::record::{LoggingRecord, Record, ResourceHeader, RoomRecord};
+use super::record::{BanRecord, LoggingRecord, Record, ResourceHeader, RoomRecord};
 use super::state::Control;
 use crate::clock;
 use crate::random;
@@ -52,6 +52,11 @@ impl Control {
             spawn(&mut calls, removed).await?;
         }
         finish(&mut calls).await?;
+        for id in self.registry.bans.each(BanRecord::id) {
+            let removed = self.registry.remove_ban(id).await;
+            removed.map_err(EmulatorFault::Record)?;
+        }
+        self.gateway.bans().clear();
         if random::repeat_ids_again() {
             for shard in 0..self.gateway.shard_count() {
                 let seed =

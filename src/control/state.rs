@@ -119,6 +119,8 @@ pub struct Control {
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
     /// Commands of members that were carried out here, by verb and result.
     pub(super) member_orders: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Bans that were made, by mode and source.
+    pub(super) bans_made: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// How long each operation's calls took, by class of status.
     pub(super) call_times: RefCell<BTreeMap<(&'static str, &'static str), Times>>,
 }
@@ -278,6 +280,7 @@ impl Control {
             open_tails: Rc::default(),
             requests: RefCell::default(),
             member_orders: RefCell::default(),
+            bans_made: RefCell::default(),
             call_times: RefCell::default(),
         })
     }

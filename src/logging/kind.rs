@@ -39,6 +39,7 @@ kinds! {
     HandshakeNoRoom "handshake_no_room"
     HandshakeLimit "handshake_limit"
     HandshakeOrigin "handshake_origin"
+    HandshakeBanned "handshake_banned"
     HandshakeTimeout "handshake_timeout"
     HandshakeTls "handshake_tls"
     HandshakeFailed "handshake_failed"

@@ -102,7 +102,8 @@ impl Serving {
         on_ready: impl FnOnce(&Ready),
     ) -> Result<Ended, StartError> {
         let mailboxes = std::mem::take(&mut shards.mailboxes);
-        let mut gateway = Gateway::new(mailboxes, self.settings.shard.clone());
+        let gateway = Gateway::new(mailboxes, self.settings.shard.clone());
+        let mut gateway = gateway.sharing(Arc::clone(&shards.budgets));
         if cluster.is_some() {
             gateway = gateway.of_cluster();
         }

@@ -224,6 +224,10 @@ fn start_threads(
         supervisor,
     })
     .map_err(StartError::of_shards)?;
+    // Before anybody is let in.
+    for (id, ban) in loaded.registry.bans_in_force(clock.now()) {
+        shards.budgets.bans.put(id, ban);
+    }
     let end = shards.archive.take().expect("requested, and taken once");
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;

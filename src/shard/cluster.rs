@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::command::UserEvent;
 use super::mailbox::{MailboxSender, MustArrive};
 use super::settings::ShardId;
 use uproar_proto::base::clock::UnixTime;
@@ -65,6 +66,8 @@ pub enum ToCluster {
         /// When it expires.
         expires: UnixTime,
     },
+    /// What one user's connections on other nodes get, too.
+    TellUser(UserEvent),
     /// What this shard counts of rooms at home here: other nodes are told.
     Viewers(Vec<(RoomId, Count)>),
     /// This shard freezes for a hand-over and asks nothing any more. When all shards have said so of the same freeze, the

@@ -128,6 +128,9 @@ pub enum AdmitError {
     /// The room's shard has more to do than it can take.
     #[error("The server is too busy to take the connection; retry later")]
     Busy,
+    /// The user, or the address, is banned.
+    #[error("banned")]
+    Banned,
     /// The cluster did not say in time whether the token was used before.
     #[error("The cluster did not confirm the token in time; retry later with a new one")]
     Unconfirmed,
@@ -292,6 +295,28 @@ pub struct UserEvent {
     pub room: RoomId,
     /// The user's id.
     pub user_id: Box<str>,
+    /// The frame.
+    pub frame: Bytes,
+}
+
+/// What a shard does of a ban: who comes later is looked up.
+#[derive(Debug, Clone)]
+pub struct BanOrder {
+    /// Where; `None`: in all rooms.
+    pub room: Option<RoomId>,
+    /// The user.
+    pub user_id: Box<str>,
+    /// Whether the user's connections are closed, with this reason.
+    pub evicts: Option<Box<str>>,
+    /// Who learns of it, if anybody does.
+    pub notice: Option<BanNotice>,
+}
+
+/// An event that tells of a ban.
+#[derive(Debug, Clone)]
+pub struct BanNotice {
+    /// The rooms whose members learn of it.
+    pub rooms: Vec<RoomId>,
     /// The frame.
     pub frame: Bytes,
 }
@@ -474,6 +499,8 @@ pub enum Command<S> {
     SendUserEvent(Box<UserEvent>, oneshot::Sender<u64>),
     /// From the control thread: what is asked of a room's tallies.
     Tally(RoomId, Box<TallyOrder>, oneshot::Sender<TallyAnswer>),
+    /// From the control thread: a ban is in force, or is not any more. Answered once it holds for the connections here.
+    Ban(Box<BanOrder>, oneshot::Sender<()>),
     /// From the control thread: announce that a message is deleted.
     DeleteMessage {
         /// The message's room.

@@ -261,8 +261,13 @@ impl Lane {
 }
 
 impl<S> Connection<S> {
+    /// Has its requests looked at: a ban may refuse them.
+    pub(super) fn hold(&mut self) {
+        self.traits.get_or_insert_default().is_held = true;
+    }
+
     /// Counts it as a member.
-    pub fn counts(&self) -> MemberCounts {
+    pub(super) fn counts(&self) -> MemberCounts {
         let deflated = self.session.window_bits().is_some();
         MemberCounts::one(deflated, self.traits.as_deref())
     }

@@ -41,6 +41,7 @@
 //! `settle` come within a turn, and `flush_mailboxes` after it.
 
 mod admission;
+mod bans;
 mod cluster;
 mod commands;
 mod connections;
@@ -48,6 +49,7 @@ mod drain;
 mod env;
 mod estate;
 mod freeze;
+mod held;
 mod inbound;
 mod log_lines;
 mod member_commands;

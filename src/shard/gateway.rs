@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,19 +10,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::bans::SharedBans;
 use super::command::{
-    Answer, ApiMessage, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
-    Said, UserEvent,
+    Answer, ApiMessage, BanOrder, ChangedSettings, Command, Doors, Eviction, PendingConnection,
+    Refused, Said, UserEvent,
 };
 use super::mailbox::MailboxSender;
-use super::settings::{ShardId, ShardSettings};
+use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
-use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::cluster::crowd::{RoomUser, join_users};
+use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Ticket;
@@ -34,6 +36,8 @@ pub struct Gateway {
     settings: Rc<RefCell<ShardSettings>>,
     // Whether the cluster charges the account's rates.
     is_node: bool,
+    // What the shards share.
+    shared: SharedBudgets,
     // From an event or moderation to the shard's answer, at most.
     said_max: Duration,
     // Whether a task is running that sends the items which full mailboxes did not take.
@@ -47,9 +51,49 @@ impl Gateway {
             mailboxes: Rc::new(RefCell::new(mailboxes)),
             settings: Rc::new(RefCell::new(settings)),
             is_node: false,
+            shared: SharedBudgets::default(),
             said_max: SHARD_ANSWER_MAX,
             retrying: Rc::default(),
         }
+    }
+
+    /// Makes it the gateway of shards that share this.
+    #[must_use]
+    pub fn sharing(mut self, shared: SharedBudgets) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// The bans that all shards look at.
+    pub fn bans(&self) -> &SharedBans {
+        &self.shared.bans
+    }
+
+    /// Has every shard do what a ban asks of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn follow_ban(&self, order: &BanOrder) -> Result<(), Refused> {
+        let follow = |answer| Command::Ban(Box::new(order.clone()), answer);
+        self.ask_each(follow, SHARD_ANSWER_MAX).await.map(drop)
+    }
+
+    /// The addresses of a user's connections in a room on this server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::ask_each`].
+    pub async fn addresses_of(&self, room: RoomId, user_id: &str) -> Result<Vec<IpAddr>, Refused> {
+        let addresses = |answer| {
+            let user_id = user_id.into();
+            Command::Survey(Survey::Addresses {
+                room,
+                user_id,
+                answer,
+            })
+        };
+        Ok(self.ask_each(addresses, SHARD_ANSWER_MAX).await?.concat())
     }
 
     /// Makes it the gateway of a cluster's node: what is said in a room is answered by the cluster's log, which stands

@@ -215,6 +215,7 @@ metrics! {
     rejected_tls: counter "handshakes_rejected_total" [reason = "tls"], "Handshakes that were refused, by reason.";
     rejected_gone: counter "handshakes_rejected_total" [reason = "gone"], "Handshakes that were refused, by reason.";
     rejected_unconfirmed: counter "handshakes_rejected_total" [reason = "unconfirmed"], "Handshakes that were refused, by reason.";
+    rejected_banned: counter "handshakes_rejected_total" [reason = "banned"], "Handshakes that were refused, by reason.";
     rejected_unanswered: counter "handshakes_unanswered_total", "Refused handshakes without an answer: their address had too many.";
     handshakes: gauge "handshakes", "Handshakes in progress, and refused ones that are not closed yet.";
     handshakes_max: gauge "handshakes_max", "Handshakes that the shards take at most; beyond it the oldest one is closed.";
@@ -234,6 +235,9 @@ metrics! {
     rejected_talk: counter "messages_rejected_total" [code = "403", reason = "talk"], "Publish requests that were refused, by error code.";
     rejected_age: counter "messages_rejected_total" [code = "403", reason = "age"], "Publish requests that were refused, by error code.";
     rejected_emotes: counter "messages_rejected_total" [code = "406", reason = "emotes"], "Publish requests that were refused, by error code.";
+    rejected_timed_out: counter "messages_rejected_total" [code = "403", reason = "timeout"], "Publish requests that were refused, by error code.";
+    kick_bans_lost: counter "kick_bans_lost_total", "Kicks in rooms with uproar:kick that banned nobody: the control thread had too many orders.";
+    shadowed: counter "shadowed_messages_total", "Messages that their senders alone got: a ban keeps them from the room.";
     bytes_received: counter "bytes_received_total", "Bytes received on established connections.";
     bytes_sent: counter "bytes_sent_total", "Bytes for viewers that the kernel accepted.";
     frames_delivered: counter "messages_delivered_total", "Frames of room logs handed to the kernel, counted for each receiver.";

@@ -7,6 +7,7 @@
 
 mod accept;
 mod archived;
+pub mod bans;
 pub mod carry;
 pub mod close_reason;
 pub mod cluster;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::bans::SharedBans;
 use uproar_proto::base::hash::fnv1a_64;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
@@ -120,7 +121,7 @@ impl ShardSettings {
     }
 }
 
-/// The budgets that all shards share: rates, and the limit on connections.
+/// What all shards share: rates, the limit on connections, bans.
 #[derive(Debug, Default)]
 pub struct AccountBudgets {
     /// Budget of `SEND_MESSAGE`.
@@ -129,6 +130,8 @@ pub struct AccountBudgets {
     pub deletions: SharedBudget,
     /// Budget of `DISCONNECT_USER`, by WebSocket and HTTP.
     pub disconnects: SharedBudget,
+    /// Who may not write or be there: no budget, and of the account all the same.
+    pub bans: SharedBans,
     connections: AtomicUsize,
 }
 

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 
 use tokio::sync::oneshot;
 
@@ -87,6 +88,15 @@ pub enum Survey {
         most: usize,
         /// Gets them in order.
         answer: oneshot::Sender<Vec<RoomUser>>,
+    },
+    /// The addresses of a user's connections in a room on the shard.
+    Addresses {
+        /// The room.
+        room: RoomId,
+        /// The user.
+        user_id: Box<str>,
+        /// Gets them.
+        answer: oneshot::Sender<Vec<IpAddr>>,
     },
     /// The first `count` members that a room has on the shard, in no order that means anything.
     Members {

@@ -400,7 +400,7 @@ impl World {
                     }
                 }
             }
-            ToCluster::Thawed(_) => {}
+            ToCluster::Thawed(_) | ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use super::user_events::gather;
 use crate::shard::survey::Survey;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CROWD_ANSWER_MAX, VIEWERS_REPORTED_MAX};
-use uproar_proto::cluster::crowd::{About, Crowd, encode_users, join_users};
+use uproar_proto::cluster::crowd::{About, Crowd, encode_addresses, encode_users, join_users};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::extension::viewers::Count;
 
@@ -69,6 +69,17 @@ impl Node<'_> {
                     all.write(&mut out);
                     // Without a connection nobody waits for it.
                     let _lost = client.publish(reply, out.into()).await;
+                });
+            }
+            About::Addresses(user_id) => {
+                let answers = self.shards.survey(|answer| Survey::Addresses {
+                    room,
+                    user_id: user_id.clone(),
+                    answer,
+                });
+                tokio::task::spawn_local(async move {
+                    let addresses = given(answers).await.concat();
+                    let _lost = client.publish(reply, encode_addresses(&addresses)).await;
                 });
             }
             About::Users { after, most } => {

@@ -26,6 +26,21 @@ impl Node<'_> {
         });
     }
 
+    /// Tells all other nodes of what a user here says to that user alone; nobody counts it.
+    pub(super) fn echo_to_user(&self, event: command::UserEvent) {
+        let client = self.calls.client().clone();
+        let event = UserEvent {
+            from: self.engine.me(),
+            room: event.room,
+            user_id: event.user_id,
+            frame: event.frame,
+        };
+        let (subject, payload) = (self.calls.names.user_events(), event.encode());
+        tokio::task::spawn_local(async move {
+            let _lost = client.publish(subject, payload).await;
+        });
+    }
+
     /// Another node tells one: its user may have connections here.
     pub(super) fn take_user_event(&mut self, message: Message) {
         // One that a newer server writes otherwise is none.

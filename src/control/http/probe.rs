@@ -92,6 +92,7 @@ async fn metrics(control: &Control) -> String {
     page.single(&CONNECTIONS_MAX, control.gateway.connections_max());
     page.single(&ROOMS_LIMIT, ROOMS_MAX);
     rooms::render(control, &mut page).await;
+    control.render_bans(&mut page);
     page.into_text()
 }
 

@@ -52,7 +52,7 @@ fn kind(fault: &Fault, context: &CallContext) -> Kind {
         return Kind::ApiUnauthenticated;
     }
     match fault {
-        Fault::Denied { .. } | Fault::Signature(_) => Kind::ApiDenied,
+        Fault::Denied { .. } | Fault::Banned | Fault::Signature(_) => Kind::ApiDenied,
         Fault::NotFound { .. } => Kind::ApiNotFound,
         Fault::Conflict { .. } => Kind::ApiConflict,
         Fault::Quota { .. } | Fault::Throttled { .. } => Kind::ApiLimit,

@@ -2,6 +2,7 @@
 
 use crate::control::arn::is_arn;
 use uproar_proto::base::id::{FrameId, LoggingId};
+use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::settings::is_role;
 use uproar_proto::extension::tally::TallyPlan;
 use uproar_proto::token::Capability;
@@ -63,6 +64,12 @@ pub(in crate::control) const TALLY_ID: Pattern = Pattern {
 pub(in crate::control) const ROLE: Pattern = Pattern {
     text: "[a-zA-Z0-9-_]{1,32}",
     admits: is_role,
+};
+
+/// What a banned user may not do.
+pub(in crate::control) const BAN_MODE: Pattern = Pattern {
+    text: "timeout|ban|shadow",
+    admits: |text| BanMode::parse(text).is_some(),
 };
 
 /// A message's id.

@@ -25,6 +25,8 @@ pub(super) struct Authorized {
     // The ARN in the path; `None` for calls with another location.
     path_arn: Option<String>,
     query: String,
+    /// The id of the caller's access key.
+    pub(super) key_id: String,
     /// Whether chat tokens may have attributes of the server's.
     pub(super) allows_token_attributes: bool,
 }
@@ -96,6 +98,7 @@ pub(super) fn authorize(request: Request) -> Result<Authorized, Fault> {
         location,
         path_arn: resource.filter(|_| location == ResourceLocation::Path),
         query: uri.query().unwrap_or_default().to_owned(),
+        key_id: caller.id().to_owned(),
         allows_token_attributes: caller.grant.allows_token_attributes(),
     })
 }

@@ -9,12 +9,13 @@ use crate::control::arn::ResourceId;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::NAME;
-use crate::control::record::{Record, ResourceHeader};
+use crate::control::record::{Record, ResourceHeader, RoomRecord};
 use crate::control::registry::Cached;
 use crate::control::state::Control;
 use crate::logging::{Kind, local};
 use crate::random;
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::RoomId;
 
 const NAME_CHARS_MAX: usize = 128;
 
@@ -29,6 +30,19 @@ pub(super) fn find<R: Cached>(control: &Control, arn: &ResourceArn) -> Result<R:
     let id = id.map_err(|error| Fault::field(arn.field, error))?;
     id.filter(|id| R::cache(&control.registry).contains(*id))
         .ok_or_else(|| Fault::not_found(&arn.text))
+}
+
+/// The existing resource with this ARN, which the member `field` has; in a cluster as [`find_or_wait`].
+pub(super) async fn find_id_or_wait(
+    control: &Control,
+    field: &'static str,
+    arn: &str,
+) -> Result<RoomId, Fault> {
+    let arn = ResourceArn {
+        field,
+        text: arn.to_owned(),
+    };
+    find_or_wait::<RoomRecord>(control, &arn).await
 }
 
 /// The same of a call that is answered from memory: in a cluster a resource that is not there may have just been
@@ -53,7 +67,7 @@ pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHea
 }
 
 /// What an id is made of. A failure is logged.
-pub(super) fn random_id() -> Result<u128, Fault> {
+pub(in crate::control) fn random_id() -> Result<u128, Fault> {
     Ok(u128::from_ne_bytes(checked(random::id_bytes())?))
 }
 

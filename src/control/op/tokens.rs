@@ -14,6 +14,7 @@ use crate::control::input::pattern::{ANY, CAPABILITY};
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::{Traits, is_ours};
 use uproar_proto::token::{Capabilities, Capability, TokenRequest, mint};
 
@@ -86,6 +87,11 @@ pub(super) async fn create_chat_token(
     }
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    let tick = control.clock.now().tick;
+    let held = control.gateway.bans().of_user(room, &wanted.user_id, tick);
+    if held.is_some_and(|held| held.mode == BanMode::Ban) {
+        return Err(Fault::Banned);
+    }
     let minutes = u64::from(minutes.unwrap_or(SESSION_MINUTES_DEFAULT));
     let request = TokenRequest {
         room,

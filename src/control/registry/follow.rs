@@ -185,6 +185,9 @@ impl Registry {
                     Effect::Logging(id, logging)
                 })
             }
+            Subject::Ban(id) => apply_record(replica, &self.bans, id, value, revision, |ban| {
+                Effect::Ban(id, ban)
+            }),
             Subject::AccessKey(id) => {
                 let opened = value.map(|value| open_secret(replica, &key, value));
                 let effect = match opened {

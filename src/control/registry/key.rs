@@ -2,12 +2,13 @@
 
 use super::facts::FACTS_KEY;
 use crate::control::arn::ResourceId;
-use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId};
 
 /// Key of the ring of sealing keys, sealed.
 pub(crate) const RING_KEY: &str = "secret.ring";
 const ROOM: &str = "room.";
 const LOGGING: &str = "logging.";
+const BAN: &str = "ban.";
 pub(super) const ACCESS_KEY: &str = "secret.key.";
 const TICK: &str = "tick.";
 
@@ -16,6 +17,7 @@ const TICK: &str = "tick.";
 pub(super) enum Subject<'a> {
     Room(RoomId),
     Logging(LoggingId),
+    Ban(BanId),
     /// An access key, by its id.
     AccessKey(&'a str),
     Ring,
@@ -34,6 +36,9 @@ impl<'a> Subject<'a> {
         if let Some(id) = key.strip_prefix(LOGGING) {
             return LoggingId::parse(id).map_or(Self::Unknown, Self::Logging);
         }
+        if let Some(id) = key.strip_prefix(BAN) {
+            return BanId::parse(id).map_or(Self::Unknown, Self::Ban);
+        }
         if let Some(id) = key.strip_prefix(ACCESS_KEY) {
             return Self::AccessKey(id);
         }
@@ -50,6 +55,8 @@ impl<'a> Subject<'a> {
 pub(super) fn of_record<I: ResourceId>(id: I) -> String {
     let kind = if I::KIND == RoomId::KIND {
         ROOM
+    } else if I::KIND == BanId::KIND {
+        BAN
     } else {
         LOGGING
     };
@@ -82,6 +89,8 @@ mod tests {
         let logging = LoggingId::parse("TC6fLHr7ycLt").expect("an id");
         assert_eq!(Subject::of(&of_record(room)), Subject::Room(room));
         assert_eq!(Subject::of(&of_record(logging)), Subject::Logging(logging));
+        let ban = BanId::parse("TC6fLHr7ycLt").expect("an id");
+        assert_eq!(Subject::of(&of_record(ban)), Subject::Ban(ban));
         assert_eq!(
             Subject::of(&of_access_key("AKUP1")),
             Subject::AccessKey("AKUP1")

@@ -9,9 +9,9 @@ use super::facts::{COPY_ROW, CopyMark};
 use super::key;
 use super::replica::Replica;
 use crate::cluster::bucket::Revision;
-use crate::control::record::{Destination, LoggingRecord, RoomRecord};
+use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord};
 use crate::control::store::Write;
-use uproar_proto::base::id::{LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId};
 use uproar_proto::room::RoomSettings;
 
 /// Where a node's changes go.
@@ -41,6 +41,8 @@ pub struct RecordChanges {
     pub rooms: HashMap<RoomId, Option<RoomSettings>>,
     /// Logging configurations, as the archive needs them.
     pub logging: HashMap<LoggingId, Option<Destination>>,
+    /// Bans.
+    pub bans: HashMap<BanId, Option<BanRecord>>,
 }
 
 /// A change that is in memory, on its way to all else.
@@ -57,6 +59,7 @@ pub(super) enum Effect {
     None,
     Room(RoomId, Option<RoomRecord>),
     Logging(LoggingId, Option<LoggingRecord>),
+    Ban(BanId, Option<BanRecord>),
     Keys(KeyChange),
     /// From here on the database is a whole copy.
     Copy(CopyMark),

@@ -89,6 +89,7 @@ impl Registry {
                     let destination = logging.map(|logging| logging.destination);
                     records.logging.insert(id, destination);
                 }
+                Effect::Ban(id, ban) => drop(records.bans.insert(id, ban)),
                 Effect::Keys(change) => keys.push(change),
                 Effect::Copy(mark) => *copy = Some(mark),
             }

@@ -85,6 +85,30 @@ impl Registry {
         }
     }
 
+    /// Writes a record, whatever is in the bucket under its key.
+    pub(super) async fn put_shared<R: Cached>(
+        &self,
+        replica: &Replica,
+        record: &R,
+    ) -> Result<(), Fault> {
+        let key = key::of_record(record.id());
+        let putting = async {
+            loop {
+                let write = BucketWrite {
+                    key: key.clone(),
+                    value: Some(encode(record)),
+                    expected: Expected::Any,
+                };
+                match replica.write_known(write).await {
+                    Ok(revision) => return replica.settled(revision).await,
+                    // Another node's change came first: this one is to come last.
+                    Err(Conflict) => replica.tick().await,
+                }
+            }
+        };
+        replica.in_time(putting).await
+    }
+
     /// Removes a record as it is in the bucket; `false` if it does not exist.
     pub(super) async fn remove_shared<R: Cached>(
         &self,

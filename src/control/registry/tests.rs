@@ -451,3 +451,63 @@ fn keys_reach_the_nodes_that_have_the_secret() {
         late.stale_because("secret_file").await;
     });
 }
+
+fn ban(number: u32, by: &str) -> BanRecord {
+    let room = RoomId::from_random(1);
+    let user_id = format!("user {number} ü");
+    BanRecord {
+        header: ResourceHeader::new(BanId::of(Some(room), &user_id), 1_000),
+        room: Some(room.to_string()),
+        user_id,
+        mode: "ban".to_owned(),
+        until_ms: None,
+        reason: String::new(),
+        by: by.to_owned(),
+        networks: Vec::new(),
+    }
+}
+
+/// Goal: bans that all nodes make and lift at once are the same everywhere in the end, whatever is lost between nodes and
+/// brokers; each user has one.
+#[test]
+fn bans_of_all_nodes_are_the_same_everywhere() {
+    for seed in 0..SEEDS {
+        run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_faults(ALL);
+            let nodes_and_users = nodes
+                .iter()
+                .flat_map(|node| (0..5).map(move |number| (node, number)));
+            let changes = nodes_and_users.map(|(node, number)| {
+                let (registry, by) = (Rc::clone(&node.registry), node.name);
+                async move {
+                    let ban = ban(number, by);
+                    registry.put_ban(ban.clone()).await.expect("in time");
+                    if number == 4 {
+                        registry.remove_ban(ban.id()).await.expect("in time");
+                    }
+                }
+            });
+            all(changes.collect::<Vec<_>>()).await;
+            model.heal();
+            let mut expected: Vec<Vec<u8>> = model
+                .values("ban.")
+                .iter()
+                .map(|(_, value)| value.to_vec())
+                .collect();
+            expected.sort();
+            assert!((4..=5).contains(&expected.len()), "one of each user");
+            for node in &nodes {
+                node.registry.barrier().await.expect("a quorum");
+                let mut found = node
+                    .registry
+                    .bans
+                    .each(|ban| serde_json::to_vec(ban).expect("JSON"));
+                found.sort();
+                assert_eq!(found, expected, "memory of {}", node.name);
+            }
+        });
+    }
+}

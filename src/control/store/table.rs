@@ -9,19 +9,22 @@ pub enum Table {
     Rooms,
     /// Logging configurations.
     Logging,
+    /// Bans.
+    Bans,
     /// Of a node of a cluster: which state of the cluster's registry this database is a copy of, and the revision
     /// of each record. Empty otherwise.
     Cluster,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 3] = [Self::Rooms, Self::Logging, Self::Cluster];
+    pub(super) const ALL: [Self; 4] = [Self::Rooms, Self::Logging, Self::Bans, Self::Cluster];
 
     /// Its name in the database, and in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rooms => "rooms",
             Self::Logging => "logging-configurations",
+            Self::Bans => "bans",
             Self::Cluster => "cluster",
         }
     }

@@ -1,4 +1,6 @@
-//! Admission of pending connections: limits, single use of tokens, the choice of a shard.
+//! Admission of pending connections: bans, limits, single use of tokens, the choice of a shard.
+
+use std::net::IpAddr;
 
 use super::env::Env;
 use super::rooms::Rooms;
@@ -15,6 +17,7 @@ use crate::shard::tokens::{Redeemed, UsedTokens};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::UNKNOWN_ROOM_WAIT;
+use uproar_proto::chat::encode;
 use uproar_proto::room::RoomSettings;
 
 /// Pending connections and used tokens of one shard.
@@ -247,6 +250,10 @@ impl<S> Admission<S> {
         if rooms.find(pending.room).is_none() {
             return Err(self.unknown_room());
         }
+        let sender_json = &pending.grant.sender_json;
+        if is_banned(pending.room, sender_json, pending.ip, env) {
+            return Err(AdmitError::Banned);
+        }
         let parked = self.parked.as_ref();
         if parked.is_some_and(|parked| parked.is_full(before)) {
             return Err(AdmitError::Busy);
@@ -301,6 +308,7 @@ impl<S> Admission<S> {
         let figure = match error {
             AdmitError::TokenUsed => &metrics.rejected_used,
             AdmitError::NoSuchRoom => &metrics.rejected_room,
+            AdmitError::Banned => &metrics.rejected_banned,
             AdmitError::TooManyConnections
             | AdmitError::TooManyTokens
             | AdmitError::NotRecorded
@@ -331,4 +339,10 @@ impl<S> Admission<S> {
         env.metrics.journal_bytes.set(journal_bytes);
         env.metrics.tokens_remembered.set_len(self.used.len());
     }
+}
+
+/// Whether the user of a token, or the address, may not come to a room.
+pub(super) fn is_banned<S>(room: RoomId, sender_json: &str, ip: IpAddr, env: &Env<S>) -> bool {
+    let bans = &env.budgets.bans;
+    !bans.is_empty() && bans.bars(room, &encode::sender_name(sender_json), ip, env.now.tick)
 }

@@ -102,6 +102,10 @@ impl<W: Io> Core<W> {
                 let _asker_gone = answer.send(sent);
             }
             Command::Tally(room, order, answer) => rooms.order_tally(room, *order, answer, env),
+            Command::Ban(order, answer) => {
+                self.follow_ban(&order);
+                let _asker_gone = answer.send(());
+            }
             Command::DeleteMessage {
                 room,
                 id,

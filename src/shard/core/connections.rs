@@ -28,13 +28,15 @@ use crate::net::io::Io;
 use crate::shard::command::PendingConnection;
 use crate::shard::connection::{Connection, Lane, Phase, Receiving, Sending};
 use crate::shard::settings::{Reservation, ShardSettings};
+use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CHECK_GRANULE, PARSE_PADDING_BYTES, PING_INTERVAL};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::base::wheel::Wheel;
-use uproar_proto::extension::Extension;
+use uproar_proto::chat::encode;
+use uproar_proto::extension::{Extension, Speaker};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::Session;
 
@@ -182,10 +184,8 @@ impl<W: Io> Connections<W> {
             greet(lane, extension.as_deref());
             let member = (slot.to_bits(), pending.user_hash);
             let member = shard_room.audience.join(member.0, member.1, deflated);
-            if counts.hidden > 0 {
-                shard_room.audience.hide(member);
-            }
             connection.member = Some(member);
+            mark(connection, shard_room, env);
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -348,6 +348,26 @@ fn schedule<F>(
     if due < connection.next_check {
         connection.next_check = due;
         wheel.insert(due, slot);
+    }
+}
+
+/// Notes what is known of a new member's user.
+fn mark<F, S>(connection: &mut Connection<F>, shard_room: &mut ShardRoom, env: &Env<S>) {
+    let Some(member) = connection.member else {
+        return;
+    };
+    if connection.counts().hidden > 0 {
+        shard_room.audience.hide(member);
+    }
+    if Speaker::of(connection.session.capabilities(), None).is_crew() {
+        shard_room.audience.note_crew(member);
+    }
+    let bans = &env.budgets.bans;
+    if !bans.is_empty() {
+        let user = encode::sender_name(connection.session.sender_json());
+        if bans.of_user(shard_room.id, &user, env.now.tick).is_some() {
+            connection.hold();
+        }
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::net::IpAddr;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::env::Env;
+use super::held::{Held, held, held_command};
 use super::log_lines::Line;
 use super::member_commands::{self, Commander};
 use super::refusal::RefusalFrame;
@@ -48,6 +49,8 @@ pub(super) struct Outcome {
     pub(super) deliver: bool,
     /// The client's side of the closing handshake is done.
     pub(super) peer_closed: bool,
+    /// Messages that come back to their user alone.
+    pub(super) shadowed: Vec<Bytes>,
 }
 
 impl Inbound {
@@ -122,6 +125,7 @@ impl Inbound {
         let window_bits = session.window_bits();
         let (capabilities, traits) = (session.capabilities(), traits.as_deref());
         let speaker = || Speaker::of(capabilities, traits);
+        let is_held = traits.is_some_and(|traits| traits.is_held);
         let input = Input::new(buffer, len, content_chars_max.into());
         let mut input = input.with_commands(commands);
         let mut outcome = Outcome::default();
@@ -135,6 +139,20 @@ impl Inbound {
                     count_request(&env.metrics, request.action());
                     if let Some(id) = room {
                         frames::note_request(id, &request, sender_json);
+                    }
+                    if is_held
+                        && let Some(room) = room
+                        && let Some(held) = held(room, &request, sender_json, env)
+                    {
+                        match held {
+                            Held::Refused(code, text) => {
+                                let (lane, id) =
+                                    (lane.get_or_insert_default(), request.request_id());
+                                refusals.refuse((code, &text), id, lane, env);
+                            }
+                            Held::Shadowed(frame) => outcome.shadowed.push(frame),
+                        }
+                        continue;
                     }
                     let owned =
                         || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
@@ -156,6 +174,10 @@ impl Inbound {
                         request_id,
                         sender_json,
                     });
+                    let command = match by {
+                        Some(by) if is_held => held_command(&by, env).and(command),
+                        _ => command,
+                    };
                     outcome.deliver |= refusals.command((command, by), lane, rooms, env);
                 }
                 Effect::Refuse(refusal) => {

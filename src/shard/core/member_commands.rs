@@ -2,11 +2,14 @@
 
 use super::env::Env;
 use super::rooms::Rooms;
-use crate::shard::command::{Cast, MemberCast, MemberOrder, Request, SenderAddress, Voter};
+use crate::shard::command::{
+    Cast, Eviction, MemberCast, MemberOrder, Request, SenderAddress, Voter,
+};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::{ErrorCode, texts};
 use uproar_proto::extension::Verb;
-use uproar_proto::extension::command::{Choice, CommandFault};
+use uproar_proto::extension::bans::BanMode;
+use uproar_proto::extension::command::{Choice, CommandFault, NewBan};
 use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::tally::Ballot;
 use uproar_proto::extension::traits::role_in;
@@ -32,8 +35,10 @@ pub(super) fn carry_out<S>(
     env: &mut Env<S>,
 ) -> Result<Option<String>, CommandFault> {
     match verb {
-        // The record of the room is the control thread's.
-        Verb::Set(_) | Verb::Pin(_) | Verb::Unpin(_) => hand_over(verb, by, env).map(|()| None),
+        // The records of rooms and bans are the control thread's.
+        Verb::Set(_) | Verb::Pin(_) | Verb::Unpin(_) | Verb::Ban(_) | Verb::Unban(_) => {
+            hand_over(verb, by, env).map(|()| None)
+        }
         Verb::Vote(Choice { tally, option }) => {
             let ballot = Ballot {
                 tally,
@@ -100,4 +105,26 @@ fn hand_over<S>(verb: Verb, by: Commander<'_>, env: &Env<S>) -> Result<(), Comma
     taken
         .then_some(())
         .ok_or((ErrorCode::TooManyRequests, texts::RATE.into()))
+}
+
+/// Has the control thread ban a user for some seconds, because of a kick. One that it cannot take is counted.
+#[cold]
+pub(super) fn ban_kicked<S>(room: RoomId, eviction: &Eviction, seconds: u32, env: &Env<S>) {
+    let order = MemberOrder {
+        room,
+        sender: SenderAddress::NOWHERE,
+        request_id: "".into(),
+        sender_json: "".into(),
+        verb: Verb::Ban(NewBan {
+            user_id: eviction.user_id.clone(),
+            mode: BanMode::Ban,
+            seconds: Some(seconds),
+            reason: eviction.reason.clone(),
+            is_kick: true,
+        }),
+    };
+    let orders = env.orders.as_ref();
+    if orders.is_none_or(|orders| orders.try_send(order).is_err()) {
+        env.metrics.kick_bans_lost.inc();
+    }
 }

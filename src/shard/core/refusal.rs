@@ -62,6 +62,7 @@ fn figure(metrics: &ShardMetrics, code: ErrorCode, mode: Option<Mode>) -> &Figur
         Some(Mode::Talk) => &metrics.rejected_talk,
         Some(Mode::Age) => &metrics.rejected_age,
         Some(Mode::Emotes) => &metrics.rejected_emotes,
+        Some(Mode::Timeout) => &metrics.rejected_timed_out,
         None => match code {
             ErrorCode::BadRequest => &metrics.rejected_400,
             ErrorCode::Forbidden => &metrics.rejected_403,

@@ -10,7 +10,7 @@ use super::{Core, Plan, Turn};
 use crate::logging::Overdue;
 use crate::net::io::Io;
 use crate::shard::close_reason::CloseReason;
-use crate::shard::command::{Command, Eviction};
+use crate::shard::command::{AdmitError, Command, Eviction};
 use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::table::Slot;
@@ -129,6 +129,14 @@ impl<W: Io> Core<W> {
             pending,
             reservation,
         } = admitted;
+        let (room, sender_json) = (pending.room, &pending.grant.sender_json);
+        if self.is_banned(room, sender_json, pending.ip) {
+            // The ban came while the connection was on its way.
+            self.rooms.absent(room, pending.counts(), &mut self.env);
+            return self
+                .admission
+                .reject(pending, AdmitError::Banned, &self.env);
+        }
         let (rooms, env) = (&mut self.rooms, &mut self.env);
         let terms = (settings, reservation);
         let installed = self.connections.install(*pending, terms, rooms, env);

@@ -170,6 +170,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::SendMessage(..)
         | Command::SendUserEvent(..)
         | Command::Tally(..)
+        | Command::Ban(..)
         | Command::DeleteMessage { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)

@@ -54,6 +54,14 @@ impl<W: Io> Core<W> {
             } => {
                 let _asker_gone = answer.send(self.users_of(room, &after, most));
             }
+            Survey::Addresses {
+                room,
+                user_id,
+                answer,
+            } => {
+                let addresses = self.connections.addresses_of(room, &user_id, &self.rooms);
+                let _asker_gone = answer.send(addresses);
+            }
             Survey::Members {
                 room,
                 count,

@@ -76,6 +76,7 @@ fn status(error: AdmitError) -> (u16, ErrorCode) {
     let code = match error {
         AdmitError::TokenUsed => ErrorCode::Unauthorized,
         AdmitError::NoSuchRoom => ErrorCode::NotFound,
+        AdmitError::Banned => ErrorCode::Forbidden,
         AdmitError::TooManyConnections
         | AdmitError::TooManyTokens
         | AdmitError::TooManyOfAddress

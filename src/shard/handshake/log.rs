@@ -44,6 +44,7 @@ pub(super) fn log_not_admitted<B: Hosted>(
     let kind = match error {
         AdmitError::TokenUsed => Kind::HandshakeUsedToken,
         AdmitError::NoSuchRoom => Kind::HandshakeNoRoom,
+        AdmitError::Banned => Kind::HandshakeBanned,
         AdmitError::TooManyConnections
         | AdmitError::TooManyTokens
         | AdmitError::TooManyOfAddress

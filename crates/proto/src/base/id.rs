@@ -104,6 +104,10 @@ id_type! {
     LoggingId
 }
 id_type! {
+    /// A ban: a hash of the user and of where it holds.
+    BanId
+}
+id_type! {
     /// A message, event or error frame, or an API operation: one id space. Unique, not secret.
     FrameId
 }

@@ -951,6 +951,20 @@ const _: () = assert!(MODE_RECORDS_MAX >= 2 * 100 * 3_600);
 pub const AGE_SECONDS_MAX: u32 = 315_360_000;
 /// Seconds of a ban that ends by itself: ten years.
 pub const BAN_SECONDS_MAX: u32 = 315_360_000;
+/// Bans of a room, and of those that hold in all rooms: the work of moderators for years.
+pub const BANS_PER_ROOM_MAX: usize = 10_000;
+/// Bans in all: some 40 MB of records, and a tenth of that for whoever looks one up.
+pub const BANS_MAX: usize = 100_000;
+const _: () = assert!(BANS_PER_ROOM_MAX < BANS_MAX);
+/// Seconds of a time-out that a moderator gives without a number, as on Twitch.
+pub const TIMEOUT_SECONDS_DEFAULT: u32 = 600;
+/// Addresses that a ban bars beside its user: more are no household's.
+pub const BAN_ADDRESSES_MAX: usize = 16;
+/// How long a ban bars them: addresses change their owners.
+pub const BAN_ADDRESSES_TIME: Duration = Duration::from_hours(24);
+/// Bans that are over, or of rooms that are deleted, that one look removes; it comes every [`OVERRIDES_LOOK`]. They hold no
+/// longer than they should all the same.
+pub const BANS_REMOVED_PER_LOOK: usize = 1_000;
 /// Seconds between two events of a room's number of viewers: beyond five minutes nobody looks.
 pub const VIEWERS_SECONDS_MAX: u32 = 300;
 /// Connections above which a room is told its number of viewers every [`VIEWERS_LARGE_PAUSE`] at most, and above which every

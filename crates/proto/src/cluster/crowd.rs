@@ -2,13 +2,15 @@
 //!
 //! Said at most once, and in no log: counts are said again, and what a node does not hear it does not answer.
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, Bytes};
 
 use super::wire::{Section, VERSION, put_bytes};
 use super::{Incarnation, WireFault};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
-use crate::base::limits::{LISTED_PAGE_MAX, VIEWERS_REPORTED_MAX};
+use crate::base::limits::{BAN_ADDRESSES_MAX, LISTED_PAGE_MAX, VIEWERS_REPORTED_MAX};
 use crate::extension::viewers::Count;
 
 /// From a node to all others.
@@ -44,6 +46,8 @@ pub enum About {
         /// How many, at most [`LISTED_PAGE_MAX`] and one.
         most: u32,
     },
+    /// The addresses of this user's connections.
+    Addresses(Box<str>),
 }
 
 /// A user in a room.
@@ -62,6 +66,7 @@ pub struct RoomUser {
 const REPORT: u8 = 1;
 const UNIQUE: u8 = 2;
 const USERS: u8 = 3;
+const ADDRESSES: u8 = 4;
 
 impl Crowd {
     /// Encodes it.
@@ -85,6 +90,7 @@ impl Crowd {
                 let (kind, after, most) = match about {
                     About::Unique => (UNIQUE, "", 0),
                     About::Users { after, most } => (USERS, &**after, *most),
+                    About::Addresses(user_id) => (ADDRESSES, &**user_id, 0),
                 };
                 out.put_u8(kind);
                 out.put_u64_le(from.bits());
@@ -115,14 +121,14 @@ impl Crowd {
                 let counts = counts.collect::<Result<_, _>>()?;
                 Ok(Self::Report { from, counts })
             }
-            UNIQUE | USERS => {
+            UNIQUE | USERS | ADDRESSES => {
                 let room = room_id(&mut section)?;
                 let after = section.text()?.into();
                 let most = section.u32()?.min(LISTED_PAGE_MAX + 1);
-                let about = if kind == UNIQUE {
-                    About::Unique
-                } else {
-                    About::Users { after, most }
+                let about = match kind {
+                    UNIQUE => About::Unique,
+                    USERS => About::Users { after, most },
+                    _ => About::Addresses(after),
                 };
                 Ok(Self::Question { from, room, about })
             }
@@ -180,6 +186,30 @@ pub fn decode_users(payload: &Bytes) -> Result<Vec<RoomUser>, WireFault> {
         })
     };
     (0..len).map(read).collect()
+}
+
+/// Encodes addresses, for whoever has asked.
+pub fn encode_addresses(addresses: &[IpAddr]) -> Bytes {
+    let mut out = vec![VERSION];
+    for address in addresses.iter().take(BAN_ADDRESSES_MAX) {
+        put_bytes(&mut out, address.to_string().as_bytes());
+    }
+    out.into()
+}
+
+/// Reads them.
+///
+/// # Errors
+///
+/// [`WireFault`]: what is wrong with them.
+pub fn decode_addresses(payload: &Bytes) -> Result<Vec<IpAddr>, WireFault> {
+    let mut section = Section::versioned(payload)?;
+    let mut addresses = Vec::new();
+    while !section.is_empty() {
+        let address = section.text()?.parse();
+        addresses.push(address.map_err(|_| WireFault::Value("an address"))?);
+    }
+    Ok(addresses)
 }
 
 /// Joins pages of users of several shards or nodes: the first `most` by id, each user once.
@@ -247,6 +277,13 @@ mod tests {
         }
         let counts = vec![(room, count); VIEWERS_REPORTED_MAX + 1];
         assert!(Crowd::decode(&Crowd::Report { from, counts }.encode()).is_err());
+        let about = About::Addresses("böb".into());
+        let said = Crowd::Question { from, room, about };
+        assert_eq!(Crowd::decode(&said.encode()), Ok(said));
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
+        let bytes = encode_addresses(&addresses);
+        assert_eq!(decode_addresses(&bytes), Ok(addresses.to_vec()));
+        assert!(decode_addresses(&bytes.slice(..bytes.len() - 1)).is_err());
         let users = [user("a", 1, 2), user("b\"\u{1F525}", 3, 4)];
         assert_eq!(decode_users(&encode_users(&users)), Ok(users.to_vec()));
         assert!(decode_users(&encode_users(&vec![user("a", 1, 1); 102])).is_err());

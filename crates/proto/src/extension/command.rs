@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
+use super::bans::BanMode;
 use super::pin::PinRequest;
 use super::reactions::Taps;
 use super::settings::is_role;
@@ -15,7 +16,8 @@ use super::{PREFIX, Settings, Speaker, is_ours};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
 use crate::base::limits::{
-    CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, TAG_VALUE_CHARS_MAX,
+    BAN_SECONDS_MAX, CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, REASON_CHARS_MAX,
+    TAG_VALUE_CHARS_MAX, TIMEOUT_SECONDS_DEFAULT, USER_ID_CHARS_MAX,
 };
 use crate::chat::{ErrorCode, Request, encode, texts};
 use crate::token::{Capabilities, Capability};
@@ -48,6 +50,10 @@ pub enum Verb {
     Vote(Choice),
     /// A reaction.
     React(Taps),
+    /// A user is banned, in one mode or another.
+    Ban(NewBan),
+    /// A user's ban is lifted.
+    Unban(Box<str>),
 }
 
 /// A vote, as its member writes it.
@@ -57,6 +63,21 @@ pub struct Choice {
     pub tally: Box<str>,
     /// The option's number, from 1.
     pub option: u8,
+}
+
+/// A ban that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBan {
+    /// The user.
+    pub user_id: Box<str>,
+    /// What the user may not do.
+    pub mode: BanMode,
+    /// For how long; `None`: for ever.
+    pub seconds: Option<u32>,
+    /// Why, for people.
+    pub reason: Box<str>,
+    /// Whether nobody asked: it came with a kick.
+    pub is_kick: bool,
 }
 
 /// A change of one mode.
@@ -119,6 +140,30 @@ const VERBS: &[Row] = &[
         arguments: &["key", "n"],
         read: react,
     },
+    Row {
+        name: "timeout",
+        needs: Some(Capability::DisconnectUser),
+        arguments: &["user", "seconds", "reason"],
+        read: |arguments| ban(BanMode::Timeout, Some(TIMEOUT_SECONDS_DEFAULT), arguments),
+    },
+    Row {
+        name: "ban",
+        needs: Some(Capability::DisconnectUser),
+        arguments: &["user", "reason", "seconds"],
+        read: |arguments| ban(BanMode::Ban, None, arguments),
+    },
+    Row {
+        name: "shadow",
+        needs: Some(Capability::DisconnectUser),
+        arguments: &["user", "reason", "seconds"],
+        read: |arguments| ban(BanMode::Shadow, None, arguments),
+    },
+    Row {
+        name: "unban",
+        needs: Some(Capability::DisconnectUser),
+        arguments: &["user"],
+        read: |arguments| user(arguments).map(Verb::Unban),
+    },
 ];
 
 /// A slash command under a name that moderators know from elsewhere.
@@ -146,6 +191,24 @@ const ALIASES: &[Alias] = &[
         verb: "pin",
         fixed: &[],
         arguments: &["text"],
+    },
+    Alias {
+        word: "ban",
+        verb: "ban",
+        fixed: &[],
+        arguments: &["user", "reason"],
+    },
+    Alias {
+        word: "shadow",
+        verb: "shadow",
+        fixed: &[],
+        arguments: &["user", "reason"],
+    },
+    Alias {
+        word: "untimeout",
+        verb: "unban",
+        fixed: &[],
+        arguments: &["user"],
     },
 ];
 
@@ -185,6 +248,8 @@ impl Verb {
             Self::Unpin(_) => "unpin",
             Self::Vote(_) => "vote",
             Self::React(_) => "react",
+            Self::Ban(ban) => ban.mode.name(),
+            Self::Unban(_) => "unban",
         }
     }
 }
@@ -425,6 +490,44 @@ fn react(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
         key: (**key).into(),
         count,
     }))
+}
+
+fn ban(
+    mode: BanMode,
+    seconds: Option<u32>,
+    arguments: &Arguments,
+) -> Result<Verb, Cow<'static, str>> {
+    let seconds = match arguments.get("seconds") {
+        None => seconds,
+        Some(text) => {
+            let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+            let given = text.parse().ok().filter(|_| is_digits);
+            let given = given.filter(|given| (1..=BAN_SECONDS_MAX).contains(given));
+            Some(given.ok_or("uproar:seconds must be an integer from 1 to 315360000")?)
+        }
+    };
+    let reason = arguments.get("reason").map_or("", |reason| reason);
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err(
+            format!("uproar:reason must have at most {REASON_CHARS_MAX} characters").into(),
+        );
+    }
+    Ok(Verb::Ban(NewBan {
+        user_id: user(arguments)?,
+        mode,
+        seconds,
+        reason: reason.into(),
+        is_kick: false,
+    }))
+}
+
+fn user(arguments: &Arguments) -> Result<Box<str>, Cow<'static, str>> {
+    let user = arguments.get("user").map_or("", |user| user);
+    if (1..=USER_ID_CHARS_MAX).contains(&user.chars().count()) {
+        Ok(user.into())
+    } else {
+        Err(format!("uproar:user must be a user id of 1 to {USER_ID_CHARS_MAX} characters").into())
+    }
 }
 
 fn checked(tag: &Tag, value: &str) -> Result<Box<str>, Cow<'static, str>> {
@@ -709,6 +812,16 @@ mod tests {
         assert_eq!(read(&delete, Commands::Slash, crew()), None);
     }
 
+    fn banned(mode: BanMode, seconds: Option<u32>, reason: &str) -> Verb {
+        Verb::Ban(NewBan {
+            user_id: "bob".into(),
+            mode,
+            seconds,
+            reason: reason.into(),
+            is_kick: false,
+        })
+    }
+
     /// Goal: the words that moderators know.
     #[test]
     fn slash_commands_mean_the_same() {
@@ -717,11 +830,34 @@ mod tests {
             ("/slow 10", slow(Some("10"), None)),
             ("/slow  10   60", slow(Some("10"), Some(60))),
             ("/slowoff", slow(Some(""), None)),
+            (
+                "/timeout bob 60 go away",
+                banned(BanMode::Timeout, Some(60), "go away"),
+            ),
+            (
+                "/timeout bob",
+                banned(BanMode::Timeout, Some(TIMEOUT_SECONDS_DEFAULT), ""),
+            ),
+            ("/ban bob 60 times", banned(BanMode::Ban, None, "60 times")),
+            ("/shadow bob", banned(BanMode::Shadow, None, "")),
+            ("/untimeout bob", Verb::Unban("bob".into())),
         ] {
             let found = read(&send(content, "null"), Commands::Slash, crew());
             assert_eq!(found, Some(Ok(wanted)), "{content}");
         }
-        for content in ["/", "/dance", "/slowoff now", "/slow 10 60 70", "/slow x"] {
+        for content in [
+            "/",
+            "/dance",
+            "/slowoff now",
+            "/slow 10 60 70",
+            "/slow x",
+            "/timeout",
+            "/timeout bob spam",
+            "/timeout bob 0",
+            "/timeout bob +5",
+            "/ban",
+            "/unban bob now",
+        ] {
             let found = read(&send(content, "null"), Commands::Slash, crew());
             assert!(
                 matches!(found, Some(Err((ErrorCode::BadRequest, _)))),

@@ -52,6 +52,8 @@ pub enum Mode {
     Age,
     /// `uproar:emotes`.
     Emotes,
+    /// A time-out, or a ban.
+    Timeout,
 }
 
 /// What is to be remembered of a message once it is accepted.
@@ -78,6 +80,8 @@ const CLOSED: &str = "chat is closed";
 const ROLES: &str = "chat is open to: ";
 const AGE: [&str; 2] = ["you may write in ", " s"];
 const SLOW: [&str; 2] = ["slow mode: wait ", " s"];
+const TIMED_OUT: [&str; 2] = ["timed out: ", " s left"];
+const BANNED: &str = "banned";
 const REPEATED: &str = "repeated message";
 const EMOTES: &str = "only emotes";
 
@@ -97,6 +101,15 @@ impl ModeFault {
     }
 }
 
+/// Code and text for who is timed out for these seconds more, or for ever.
+pub fn timed_out(seconds: Option<u64>) -> (ErrorCode, Cow<'static, str>) {
+    let text = match seconds {
+        Some(seconds) => format!("{}{seconds}{}", TIMED_OUT[0], TIMED_OUT[1]).into(),
+        None => BANNED.into(),
+    };
+    (ErrorCode::Forbidden, text)
+}
+
 /// The mode whose refusal has this code and text, wherever it was decided, and the seconds to wait if it has some: what
 /// applications read, this server's other shards and nodes read too.
 pub fn read_refusal(code: ErrorCode, text: &str) -> Option<(Mode, Option<u64>)> {
@@ -108,7 +121,10 @@ pub fn read_refusal(code: ErrorCode, text: &str) -> Option<(Mode, Option<u64>)> 
         ErrorCode::Forbidden if text == CLOSED || text.starts_with(ROLES) => {
             Some((Mode::Talk, None))
         }
-        ErrorCode::Forbidden => seconds(AGE).map(|wait| (Mode::Age, Some(wait))),
+        ErrorCode::Forbidden if text == BANNED => Some((Mode::Timeout, None)),
+        ErrorCode::Forbidden => seconds(AGE)
+            .map(|wait| (Mode::Age, Some(wait)))
+            .or_else(|| Some((Mode::Timeout, Some(seconds(TIMED_OUT)?)))),
         ErrorCode::NotAcceptable if text == REPEATED => Some((Mode::Unique, None)),
         ErrorCode::NotAcceptable if text == EMOTES => Some((Mode::Emotes, None)),
         ErrorCode::BadRequest

@@ -24,6 +24,8 @@ pub struct Traits {
     pub after: Option<FrameId>,
     /// Whether the user gets everything, not what the crowd gets.
     pub has_full_feed: bool,
+    /// Whether there is, or was, a ban of the user: requests are looked at. No token tells it, no process another one.
+    pub is_held: bool,
 }
 
 impl Traits {
@@ -123,6 +125,7 @@ impl Traits {
             since: fields.number(SINCE)?,
             after: after.transpose()?,
             has_full_feed: fields.get(FULL_FEED).is_some(),
+            is_held: false,
         })
     }
 }
@@ -213,6 +216,7 @@ mod tests {
                 since,
                 after: after.and_then(|id| FrameId::parse(&id)),
                 has_full_feed,
+                is_held: false,
             };
             let mut fields = Fields::default();
             traits.carry(&mut fields);

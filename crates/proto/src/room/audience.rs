@@ -23,10 +23,6 @@ pub struct MemberIndex(u32);
 
 /// One member: only the fields that the walk needs, so that it reads memory in order.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
 struct Member {
     // Its connection.
     key: MemberKey,
@@ -40,9 +36,14 @@ struct Member {
     deflated: bool,
     // The walk skipped it because a send was pending: the completion must send the log.
     skipped: bool,
-    // It is no viewer.
-    hidden: bool,
+    // What else is known of it: `HIDDEN`, `CREW`.
+    marks: u8,
 }
+
+/// The mark of a member that is no viewer.
+const HIDDEN: u8 = 1;
+/// The mark of a member that moderates.
+const CREW: u8 = 2;
 
 /// How a member whose cursor fell out of the window is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,7 +119,7 @@ impl Audience {
             sending: false,
             deflated,
             skipped: false,
-            hidden: false,
+            marks: 0,
         });
         // The walk wraps around: it has one more member to visit.
         if self.walk_left > 0 {
@@ -311,12 +312,29 @@ impl Audience {
 
     /// Notes that a member is not counted as a viewer.
     pub fn hide(&mut self, index: MemberIndex) {
-        self.member_mut(index).hidden = true;
+        self.member_mut(index).marks |= HIDDEN;
+    }
+
+    /// Notes that a member moderates.
+    pub fn note_crew(&mut self, index: MemberIndex) {
+        self.member_mut(index).marks |= CREW;
+    }
+
+    /// Returns the key of each member that moderates.
+    pub fn crew(&self) -> impl Iterator<Item = MemberKey> {
+        let crew = self
+            .members
+            .iter()
+            .filter(|member| member.marks & CREW != 0);
+        crew.map(|member| member.key)
     }
 
     /// Returns the key and the hash of the user's id of each member that is a viewer.
     pub fn viewers(&self) -> impl Iterator<Item = (MemberKey, u32)> {
-        let viewers = self.members.iter().filter(|member| !member.hidden);
+        let viewers = self
+            .members
+            .iter()
+            .filter(|member| member.marks & HIDDEN == 0);
         viewers.map(|member| (member.key, member.user_hash))
     }
 

@@ -201,6 +201,8 @@ impl World {
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),
             // All rooms are known from the start.
             ToCluster::Search(_) => {}
+            // Said at most once, and in no log: nobody here waits for it.
+            ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
             ToCluster::UseToken { claim, token, .. } => {
                 let using = Using {
                     node,

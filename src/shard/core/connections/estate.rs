@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Connections, schedule};
+use super::{Connections, mark, schedule};
 use crate::net::io::{Io, SendBuffer};
 use crate::net::tls::Tls;
 use crate::shard::command::{MemberCounts, SenderAddress, user_hash};
@@ -124,7 +124,7 @@ impl<W: Io> Connections<W> {
         });
         self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
         let user = (user_hash(&user), deflated);
-        self.join_inherited(slot, &viewer, user, rooms, env.now.tick);
+        self.join_inherited(slot, &viewer, user, rooms, env);
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
             member: viewer.room.map(|room| (room, counts)),
@@ -168,8 +168,9 @@ impl<W: Io> Connections<W> {
         viewer: &Viewer<'_>,
         (user_hash, deflated): (u32, bool),
         rooms: &mut Rooms,
-        now: Tick,
+        env: &Env<W::Socket>,
     ) {
+        let now = env.now.tick;
         let connection = self.table.get_mut(slot).expect("just inserted");
         // No check is further off than a silent client's end.
         let next_check = viewer.next_check.min(now.after(IDLE_MAX));
@@ -181,10 +182,8 @@ impl<W: Io> Connections<W> {
         let joined = shard_room
             .audience
             .join_behind(member, deflated, viewer.behind);
-        if connection.counts().hidden > 0 {
-            shard_room.audience.hide(joined);
-        }
         connection.member = Some(joined);
+        mark(connection, shard_room, env);
         if viewer.behind > 0 {
             rooms.note_behind(connection.shard_room);
         }

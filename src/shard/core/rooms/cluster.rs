@@ -4,7 +4,8 @@
 use super::tallies::{self, CastOutcome};
 use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
-use crate::shard::command::{Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
+use crate::shard::command::{self, Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
+use crate::shard::core::member_commands::ban_kicked;
 use crate::shard::requests::{Asker, Decidable};
 use crate::shard::shard_room::{HomeRoom, OVER_RATE, RequestFault, ShardRoom};
 use uproar_proto::base::clock::{Tick, UnixTime};
@@ -14,7 +15,7 @@ use uproar_proto::chat::{Action, ErrorCode, texts};
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
-use uproar_proto::cluster::record::Entry;
+use uproar_proto::cluster::record::{Entry, Eviction};
 use uproar_proto::extension::Speaker;
 use uproar_proto::ws;
 
@@ -209,6 +210,13 @@ impl Rooms {
         match home.author((key, &ask), room_slot, &mut requests.buffer, &mut context) {
             Ok(Some(entry)) => {
                 env.metrics.cluster_authored.inc();
+                let extension = home.room.settings().extension.as_deref();
+                if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
+                    && let Some(Eviction { user_id, reason }) = entry.eviction.clone()
+                {
+                    let eviction = command::Eviction { user_id, reason };
+                    ban_kicked(entry.room, &eviction, seconds, env);
+                }
                 let epoch = key.epoch;
                 env.outbox
                     .tell_cluster(ToCluster::Authored { epoch, entry });

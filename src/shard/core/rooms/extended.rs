@@ -2,6 +2,7 @@
 
 use super::{Env, Rooms};
 use crate::shard::shard_room::ShardRoom;
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::{Slot, Table};
 use uproar_proto::extension::Extension;
 
@@ -31,6 +32,39 @@ impl Rooms {
             home.room.adopt(&mut env.deflater, &frame, sent, urgent);
             self.note_unflushed(room_slot, env.now.tick);
         }
+    }
+
+    /// Tells all members of a room of a ban if its settings say so; `false`: they do not. The room's home does it, for the
+    /// members of this server.
+    pub(in crate::shard::core) fn tell_all_of_ban<S>(
+        &mut self,
+        room: RoomId,
+        frame: &[u8],
+        env: &mut Env<S>,
+    ) -> bool {
+        let Some(room_slot) = self.find(room) else {
+            return false;
+        };
+        let Some(shard_room) = self.table.get_mut(room_slot) else {
+            return false;
+        };
+        let extension = shard_room.settings.extension.as_deref();
+        if !extension.is_some_and(|extension| extension.settings.shows_bans) {
+            return false;
+        }
+        if let Some(home) = &mut shard_room.home {
+            let (sent, urgent) = (env.now.unix, true);
+            home.room.adopt(&mut env.deflater, frame, sent, urgent);
+            self.note_unflushed(room_slot, env.now.tick);
+        }
+        true
+    }
+
+    /// The rooms in which a user with this hash may have connections here. It costs a look at each member's hash.
+    pub(in crate::shard::core) fn with_user(&self, user_hash: u32) -> Vec<RoomId> {
+        let rooms = self.by_id.values().filter_map(|slot| self.get(*slot));
+        let has = |room: &&ShardRoom| room.audience.with_user_hash(user_hash).next().is_some();
+        rooms.filter(has).map(|room| room.id).collect()
     }
 
     /// Notes that a room at home here may have chat modes.

@@ -6,6 +6,7 @@ use super::cluster::kind;
 use super::{Env, Rooms};
 use crate::shard::command::Refused;
 use crate::shard::command::{self, Answer, ApiMessage, PublishRequest, Said};
+use crate::shard::core::member_commands::ban_kicked;
 use crate::shard::shard_room::{
     HomeRoom, OVER_RATE, PublishContext, Published, RequestFault, ShardRoom,
 };
@@ -189,9 +190,16 @@ impl Rooms {
     ) -> Result<FrameId, RequestFault> {
         let shard_room = self.table.get_mut(room_slot).ok_or(NO_ROOM)?;
         let home = shard_room.home.as_mut().ok_or(NO_ROOM)?;
+        let before = home.evictions.len();
         let mut context = env.publish_context(&mut self.review_queue);
         match work(home, (shard_room.id, room_slot), &mut context)? {
             Published::Appended(id) => {
+                let extension = shard_room.settings.extension.as_deref();
+                if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
+                    && let Some(eviction) = home.evictions.get(before)
+                {
+                    ban_kicked(shard_room.id, eviction, seconds, env);
+                }
                 if !shard_room.unflushed {
                     shard_room.unflushed = true;
                     self.unflushed.push(room_slot);

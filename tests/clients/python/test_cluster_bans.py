@@ -1,0 +1,102 @@
+"""Bans in a cluster: made on one node, in force on all, also of a node that was away."""
+
+from __future__ import annotations
+
+import pytest
+
+from configured import KEY
+from cluster_trial import started
+from rawws import Refused, WebSocket
+from test_bans import ban, left, unban
+from test_chat_modes import SEND, outcome
+from test_cluster_modes import join
+from test_server_speaks import api, refused
+
+cluster = started(settings={"extensions.enabled": True})
+
+
+@pytest.fixture(autouse=True)
+def whole(cluster):
+    cluster.heal()
+    yield
+
+
+def no_token(node, room: str, user: str) -> bool:
+    return node.call("CreateChatToken", {"roomIdentifier": room, "userId": user})[0] == 403
+
+
+def test_a_ban_of_one_node_holds_on_all(cluster):
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    bobs = [join(node, room, "bob") for node in cluster.nodes]
+    eves = [join(node, room, "eve") for node in cluster.nodes]
+    token = second.mint(room, "bob")
+    ban(api(first, *KEY), room, "bob", "ban", reason="out")
+    assert {bob.receive_close().code for bob in bobs} == {1000}
+    for eve in eves:
+        assert eve.receive_until(lambda frame: frame.get("EventName") == "aws:DISCONNECT_USER")
+    # Its connections there are closed: the ban is there.
+    assert all(no_token(node, room, "bob") for node in cluster.nodes)
+    with pytest.raises(Refused) as refusal:
+        WebSocket(second.messaging_port, token)
+    assert refusal.value.response.status == 403
+    unban(api(second, *KEY), room, "bob")
+    until_said(lambda: WebSocket(first.messaging_port, first.mint(room, "bob")))
+
+
+def until_said(connect) -> None:
+    """Other nodes follow within milliseconds; the run's own limit ends this."""
+    while True:
+        try:
+            assert outcome(connect()) == "said"
+            return
+        except (Refused, AssertionError) as early:
+            print("not yet", early)
+
+
+def test_time_outs_and_shadows(cluster):
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    crew = [join(node, room, "crew", [*SEND, "DELETE_MESSAGE"]) for node in cluster.nodes]
+    bobs, eves = [[join(node, room, user) for node in cluster.nodes] for user in ("bob", "eve")]
+    ban(api(first, *KEY), room, "bob", "timeout", seconds=3600)
+    for mod in crew:
+        told = mod.receive_until(lambda frame: frame.get("EventName") == "uproar:ban")[0]["Attributes"]
+        assert (told["UserId"], told["Mode"]) == ("bob", "timeout")
+    assert all(3000 < left(bob) <= 3600 for bob in bobs)
+    ban(api(second, *KEY), room, "bob", "shadow")
+    for mod in crew:
+        assert mod.receive_until(lambda frame: frame.get("EventName") == "uproar:ban")[0]["Attributes"]["Mode"] == "shadow"
+    assert bobs[0].say("hm", "r")
+    frames = [bob.receive_until(lambda frame: frame.get("RequestId") == "r")[0] for bob in bobs]
+    assert all(frame == frames[0] for frame in frames) and frames[0]["Type"] == "MESSAGE"
+    assert eves[0].say("mark", "mark")
+    for eve in eves:
+        heard = eve.receive_until(lambda frame: frame.get("Content") == "mark")[1]
+        assert heard == []
+
+
+def test_a_kick_bans_once_for_all(cluster):
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    cluster.boto(first).tag_resource(resourceArn=room, tags={"uproar:kick": "600"})
+    watcher = join(second, room, "watcher", [])
+    watcher.receive_until(lambda frame: frame.get("EventName") == "uproar:room")
+    mod, bob = join(second, room, "mod", ["DISCONNECT_USER"]), join(first, room, "bob")
+    assert mod.send_json({"Action": "DISCONNECT_USER", "UserId": "bob", "Reason": "out"})
+    assert bob.receive_close().code == 1000
+    mod.receive_until(lambda frame: frame.get("EventName") == "uproar:ban")
+    listed = api(second, *KEY).list_bans(roomIdentifier=room)["bans"]
+    assert [(one["userId"], one["by"]) for one in listed] == [("bob", "uproar:kick")]
+
+
+def test_a_node_that_was_away_learns_of_it(cluster):
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    second.kill()
+    ban(api(first, *KEY), room, "bob", "ban")
+    ban(api(first, *KEY), None, "carol", "timeout", seconds=3600)
+    cluster.heal()
+    assert no_token(second, room, "bob")
+    assert 3000 < left(join(second, room, "carol")) <= 3600
+    assert refused(api(second, *KEY).delete_ban, roomIdentifier=room, userId="nobody")[0] == 404
