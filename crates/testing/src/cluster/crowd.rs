@@ -199,10 +199,8 @@ impl World {
             }
             ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),
-            // All rooms are known from the start.
-            ToCluster::Search(_) => {}
-            // Said at most once, and in no log: nobody here waits for it.
-            ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
+            // All rooms are known from the start; the others are said at most once, in no log, and nobody waits for them.
+            ToCluster::Search(_) | ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
             ToCluster::UseToken { claim, token, .. } => {
                 let using = Using {
                     node,
