@@ -38,6 +38,8 @@ def used(server) -> None:
     viewer.receive_until(lambda frame: frame.get("Content") == "hello")
     viewer.close()
     call(server, "POST", "/uproar/v1/GetRoomStats", json.dumps({"roomIdentifier": arn}).encode())
+    ban = {"roomIdentifier": arn, "userId": "troll", "mode": "ban", "seconds": 60}
+    call(server, "POST", "/uproar/v1/CreateBan", json.dumps(ban).encode())
 
 
 def test_promtool_has_nothing_to_say(server):

@@ -856,7 +856,7 @@ mod tests {
             "/timeout bob 0",
             "/timeout bob +5",
             "/ban",
-            "/unban bob now",
+            "/unban",
         ] {
             let found = read(&send(content, "null"), Commands::Slash, crew());
             assert!(
