@@ -1,7 +1,7 @@
 //! Why requests to a room do not enter its log at once: chat modes, reviews, or the order of a cluster.
 
 use super::review::Held;
-use super::shard_room::RoomTallies;
+use super::room_tallies::RoomTallies;
 use uproar_proto::extension::Modes;
 use uproar_proto::room::review::Pending;
 

@@ -33,6 +33,7 @@ mod pace;
 mod parked;
 mod requests;
 pub mod review;
+mod room_tallies;
 pub mod run;
 pub mod settings;
 mod shard_room;

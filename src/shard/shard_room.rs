@@ -15,7 +15,6 @@ use super::metrics::ShardMetrics;
 use super::review::{Held, ReviewQueue};
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use bytes::BytesMut;
-pub(super) use tallied::{Casts, RoomTallies};
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, FrameIds, RoomId};
 use uproar_proto::base::rate::Budget;

@@ -34,6 +34,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
                 "connect",
                 "crowd",
                 "fanout",
+                "features",
                 "floor",
                 "idle",
                 "ingest",

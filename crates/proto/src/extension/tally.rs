@@ -1,10 +1,10 @@
 //! Polls of a room: what is asked, how a vote is counted, and what members and back ends are told.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::CommandFault;
 use super::settings::Roles;
 use super::speech::Key;
 use crate::base::clock::UnixTime;
@@ -85,7 +85,7 @@ pub enum VoteFault {
 
 impl VoteFault {
     /// Code and text for the member.
-    pub fn refusal(&self) -> CommandFault {
+    pub fn refusal(&self) -> (ErrorCode, Cow<'static, str>) {
         match self {
             Self::NotOpen => (
                 ErrorCode::NotFound,
