@@ -838,6 +838,12 @@ pub const CLUSTER_DRAW_MAX: Duration = Duration::from_millis(100);
 /// Requests and calls of one node that wait for the answer to a draw: ten times a rate of 100,000 a second, for a round trip
 /// of a millisecond and more.
 pub const CLUSTER_DRAW_WAITING_MAX: usize = 16_384;
+/// From the beginning of an append that its log has taken, the home of hash slot 0 grants the account's rates for this long:
+/// no longer than `CLUSTER_GRACE`, after which somebody else may.
+pub const CLUSTER_BANK_LEASE: Duration = Duration::from_millis(500);
+const _: () = assert!(CLUSTER_BANK_LEASE.as_millis() <= CLUSTER_GRACE.as_millis());
+/// Draws that wait for it, one a node: more nodes than a cluster has.
+pub const CLUSTER_BANK_DRAWS_MAX: usize = 1024;
 /// How often a node tells all others that it lives.
 pub const CLUSTER_HERE: Duration = Duration::from_millis(500);
 /// A node that is silent for this long has lost its hash slots: six signs of life.

@@ -37,6 +37,15 @@ pub(super) enum State {
     Verify,
 }
 
+/// When the first attempt of an append was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Then.
+    pub at: Tick,
+    /// From then on the home before decides nothing alone any more, if the append is a `Takeover`.
+    pub free: Tick,
+}
+
 /// A pending append.
 #[derive(Debug)]
 pub(super) struct PendingAppend {
@@ -52,13 +61,20 @@ pub(super) struct PendingAppend {
     pub entry_bytes: usize,
     /// Where it is.
     pub state: State,
+    /// When it began.
+    pub begun: Begun,
     // The attempts that were made, first and newest: all are for this record.
     attempts: (u64, u64),
 }
 
 impl PendingAppend {
-    /// Makes one whose first attempt is made now.
-    pub(super) fn new(record: Record, cause: Option<Cause>, attempt: u64, now: Tick) -> Self {
+    /// Makes one whose first attempt is made now. `free`: see [`Begun::free`].
+    pub(super) fn new(
+        record: Record,
+        cause: Option<Cause>,
+        attempt: u64,
+        (now, free): (Tick, Tick),
+    ) -> Self {
         Self {
             payload: record.encode(),
             entries: record.entries().len(),
@@ -70,6 +86,7 @@ impl PendingAppend {
             record,
             cause,
             state: State::Pending(now),
+            begun: Begun { at: now, free },
             attempts: (attempt, attempt),
         }
     }

@@ -177,6 +177,11 @@ impl Author {
         self.pending.push_back(entry);
     }
 
+    /// Appends a record now, though there may be nothing to say.
+    pub(super) fn want_pulse(&mut self, now: Tick) {
+        self.flush_due = Some(self.flush_due.map_or(now, |before| before.min(now)));
+    }
+
     /// When a record is to be appended.
     pub(super) fn due(&self) -> Tick {
         if self.successor.is_some() || self.pending_bytes >= CLUSTER_BATCH_BYTES_MAX {
@@ -194,6 +199,7 @@ impl Author {
         self.appended = now;
         if self.pending.is_empty() {
             self.pulse_after = CLUSTER_PULSE;
+            self.flush_due = None;
             return Some(
                 self.successor
                     .map_or(NextRecord::Pulse, NextRecord::Release),

@@ -11,12 +11,21 @@
 //!
 //! A bank begins with empty budgets: what the one before it granted is in the purses. Draws and grants may be lost or
 //! late: then fewer are granted, never more.
+//!
+//! A home that was replaced may not know it yet, so a bank grants only for `CLUSTER_BANK_LEASE` from the beginning of
+//! an append that its log has taken: until then it was the home. Whoever takes over unasked has read that record
+//! later than its append began, and lets its own budgets fill from `CLUSTER_BANK_LEASE` behind that. So two banks never
+//! grant at one time, and no clock is compared with another. A draw that comes when nothing was appended lately waits for the
+//! next append.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::{Epoch, Incarnation};
 use crate::base::clock::Tick;
-use crate::base::limits::{CLUSTER_DRAW_MAX, CLUSTER_DRAW_WAITING_MAX};
+use crate::base::limits::{
+    CLUSTER_BANK_DRAWS_MAX, CLUSTER_BANK_LEASE, CLUSTER_DRAW_MAX, CLUSTER_DRAW_WAITING_MAX,
+};
 use crate::base::rate::{Budget, Rate};
 
 /// The purses of all nodes hold this part of a second's worth together.
@@ -66,39 +75,90 @@ pub struct Wish {
 /// What the bank grants of one budget.
 pub type Grant = (Quota, u32);
 
+/// A draw, as it comes to the bank.
+#[derive(Debug)]
+pub(super) struct Draw {
+    /// Who draws.
+    pub from: Incarnation,
+    /// Of whom, by what it has read.
+    pub epoch: Epoch,
+    /// Names it in the answer.
+    pub number: u64,
+    /// What is wished for.
+    pub wishes: Vec<Wish>,
+    /// When it came.
+    pub came: Tick,
+}
+
 /// The budgets, at the home of hash slot 0.
 #[derive(Debug, Default)]
 pub(super) struct Bank {
-    epoch: Epoch,
+    // When the budgets began to fill.
     since: Tick,
     budgets: BTreeMap<Quota, Budget>,
+    // When the newest append began that the log has taken in this epoch.
+    confirmed: Option<Tick>,
+    // Draws that wait for a lease, or for this home to read of itself; one a node.
+    draws: VecDeque<Draw>,
 }
 
 impl Bank {
-    /// Begins with empty budgets.
-    pub(super) fn take_office(&mut self, epoch: Epoch, now: Tick) {
-        if epoch > self.epoch {
-            *self = Self {
-                epoch,
-                since: now,
-                budgets: BTreeMap::new(),
-            };
+    /// Begins with empty budgets, that fill from `since` on. `confirmed`: when the append of its `Takeover` began.
+    pub(super) fn take_office(&mut self, since: Tick, confirmed: Option<Tick>) {
+        self.since = since;
+        self.confirmed = confirmed;
+        self.budgets.clear();
+    }
+
+    /// It is the bank no more. Draws stay: one of them may be for an epoch that begins now.
+    pub(super) fn leave(&mut self) {
+        self.confirmed = None;
+    }
+
+    /// The log has taken an append that began then.
+    pub(super) fn confirm(&mut self, begun: Tick) {
+        self.confirmed = self.confirmed.max(Some(begun));
+    }
+
+    /// Whether nobody else can be the bank yet.
+    pub(super) fn has_lease(&self, now: Tick) -> bool {
+        self.is_within(CLUSTER_BANK_LEASE, now)
+    }
+
+    /// Whether it should append soon, to keep its lease.
+    pub(super) fn is_lease_old(&self, now: Tick) -> bool {
+        !self.is_within(CLUSTER_BANK_LEASE / 2, now)
+    }
+
+    fn is_within(&self, time: Duration, now: Tick) -> bool {
+        self.confirmed
+            .is_some_and(|begun| now < begun.after(time))
+    }
+
+    /// Keeps a draw until it can be served.
+    pub(super) fn queue(&mut self, draw: Draw) {
+        // Who draws again has given the one before up.
+        self.draws.retain(|before| before.from != draw.from);
+        if self.draws.len() < CLUSTER_BANK_DRAWS_MAX {
+            self.draws.push_back(draw);
         }
     }
 
-    /// Grants what there is of what one of `nodes` wishes for; `None`: there is a newer bank.
-    pub(super) fn serve(
-        &mut self,
-        epoch: Epoch,
-        wishes: &[Wish],
-        nodes: u32,
-        now: Tick,
-    ) -> Option<Vec<Grant>> {
-        // Its sender has read our `Takeover` before us.
-        self.take_office(epoch, now);
-        if epoch < self.epoch {
-            return None;
-        }
+    /// Whether a draw waits.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.draws.is_empty()
+    }
+
+    /// The next draw that is for this epoch, and whose sender still waits.
+    pub(super) fn next_draw(&mut self, epoch: Epoch, now: Tick) -> Option<Draw> {
+        let is_good = |draw: &Draw| {
+            draw.epoch == epoch && now < draw.came.after(CLUSTER_DRAW_MAX)
+        };
+        std::iter::from_fn(|| self.draws.pop_front()).find(is_good)
+    }
+
+    /// Grants what there is of what one of `nodes` wishes for. Only with a lease.
+    pub(super) fn grant(&mut self, wishes: &[Wish], nodes: u32, now: Tick) -> Vec<Grant> {
         let since = self.since;
         let grant = |wish: &Wish| {
             let advance = if nodes > 1 {
@@ -112,7 +172,7 @@ impl Bank {
             budget.owe(rate, wish.spent, now);
             (wish.quota, budget.take_up_to(rate, wish.wanted, now))
         };
-        Some(wishes.iter().map(grant).collect())
+        wishes.iter().map(grant).collect()
     }
 }
 
@@ -341,6 +401,12 @@ impl<W> Purse<W> {
         for (quota, waiter) in all {
             self.grant_alone(quota, waiter, now);
         }
+    }
+
+    /// There is another bank: what was asked of the one before is asked again.
+    pub(super) fn bank_moved(&mut self, now: Tick) {
+        self.is_thirsty |= self.pending.take().is_some() || self.alone.is_some();
+        self.next_draw = now;
     }
 
     /// Brokers say that nobody takes messages for this process.

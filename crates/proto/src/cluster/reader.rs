@@ -105,6 +105,11 @@ impl Reader {
         self.read
     }
 
+    /// When the newest record was read, or the log was last found to have no newer one: no home before has appended since.
+    pub(super) fn quiet_since(&self) -> Tick {
+        self.quiet_since
+    }
+
     /// The condition of an append; `None` while records are missing, so that it could not hold.
     pub(super) fn condition(&self) -> Option<Sequence> {
         let is_at_end = self.is_started && self.seen <= self.read;

@@ -235,6 +235,10 @@ impl World {
         };
         let found = self.broker.read(asking.slot, after, (most, hidden), now);
         let Some(mut found) = found else { return };
+        if asking.from == FetchFrom::Last && found.records.is_empty() {
+            let gone = self.broker.newest_gone(asking.slot);
+            self.oracle.begins_behind(asking.life, asking.slot, gone);
+        }
         if found.records.len() > 1 && self.plants(Planted::ReadsWithHoles) {
             found.records.remove(0);
         }

@@ -258,6 +258,13 @@ impl Broker {
         self.subjects[slot].last()
     }
 
+    /// The newest record of a slot that is not stored any more; 0: all are.
+    pub(super) fn newest_gone(&self, slot: usize) -> u64 {
+        let subject = &self.subjects[slot];
+        let gone = subject.history[..subject.gone].last();
+        gone.map_or(0, |record| record.sequence)
+    }
+
     /// Loses the newest record of a slot, as no broker may.
     pub(super) fn lose_newest(&mut self, slot: usize) {
         self.subjects[slot].history.pop();

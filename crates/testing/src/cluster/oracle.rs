@@ -58,6 +58,8 @@ pub(super) struct Oracle {
     open: BTreeMap<(u64, u64), Tick>,
     reigns: Vec<Reign>,
     places: BTreeMap<(u64, usize), Place>,
+    /// Of processes that found a log empty when they began: its newest record that was gone by then.
+    begun_behind: HashMap<(u64, usize), u64>,
     /// Who skipped records of which slot.
     pub(super) holes: HashSet<(u64, usize)>,
     /// The newest time in each room.
@@ -317,15 +319,23 @@ impl Oracle {
         self.counts.delivered += 1;
     }
 
-    /// Process `after` has what process `before` has delivered of a slot, which read it up to `sequence`.
+    /// Process `life` looks where a log ends, and finds nothing of it any more: up to `gone` it owes its viewers nothing.
+    pub(super) fn begins_behind(&mut self, life: u64, slot: usize, gone: u64) {
+        self.begun_behind.insert((life, slot), gone);
+    }
+
+    /// Process `after` has what process `before` has delivered of a slot, which read it up to `sequence`; 0 also if it began
+    /// when everything in that log was gone.
     pub(super) fn inherits(&mut self, (before, after): (u64, u64), slot: usize, sequence: u64) {
         let known = self.places.get(&(before, slot)).copied();
         assert!(
             known.is_none_or(|place| place.sequence <= sequence),
             "slot {slot}: {known:?} is delivered, and {sequence} handed over"
         );
+        let begun = self.begun_behind.get(&(before, slot)).copied();
+        let begun = begun.filter(|_| known.is_none()).unwrap_or(0);
         let place = Place {
-            sequence,
+            sequence: sequence.max(begun),
             skipped: known.is_some_and(|place| place.skipped),
         };
         self.places.insert((after, slot), place);

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::io::{AppendOutcome, Output, SkipCause};
 use crate::base::clock::{Tick, UnixTime};
-use crate::base::limits::CLUSTER_RETRY;
+use crate::base::limits::{CLUSTER_BANK_LEASE, CLUSTER_RETRY};
 use crate::cluster::append::{Cause, PendingAppend, State};
 use crate::cluster::author::NextRecord;
 use crate::cluster::record::{BatchRecord, Content, Record};
@@ -50,7 +50,13 @@ impl Engine {
         let state = &mut self.slots[slot];
         state.attempts += 1;
         let record = Record::following(previous, state.sent, content);
-        let append = PendingAppend::new(record, cause, state.attempts, now);
+        let free = match cause {
+            None | Some(Cause::Planned) => now,
+            Some(Cause::Failed | Cause::Vacant) => {
+                state.reader.quiet_since().after(CLUSTER_BANK_LEASE)
+            }
+        };
+        let append = PendingAppend::new(record, cause, state.attempts, (now, free));
         state.append = Some(append);
         self.attempt(slot);
     }
@@ -185,6 +191,7 @@ impl Engine {
             self.counts.conflicts_own += u64::from(append.state == State::Verify);
             let entries = u64::try_from(append.entries);
             self.counts.appended_entries += entries.unwrap_or_default();
+            self.confirm_bank(slot, append.begun.at);
         }
     }
 

@@ -23,7 +23,6 @@ impl Engine {
     ) {
         let author = Author::new(epoch, is_pinned, self.now.tick);
         self.slots[slot].author = Some(Box::new(author));
-        self.take_bank(slot, epoch);
         self.count_takeover(cause);
     }
 
@@ -34,6 +33,7 @@ impl Engine {
             u64::from(append.is_some_and(|append| append.state == State::Verify));
         self.drop_append(slot);
         self.slots[slot].recovery = None;
+        self.leave_bank(slot);
         let Some(author) = self.slots[slot].author.take() else {
             return false;
         };

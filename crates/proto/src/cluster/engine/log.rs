@@ -333,6 +333,7 @@ impl Engine {
             .take_if(|append| is_ours && append.cause.is_some());
         let is_verified = (append.as_ref()).is_some_and(|append| append.state == State::Verify);
         self.counts.conflicts_own += u64::from(is_verified);
+        let begun = append.as_ref().map(|append| append.begun);
         let cause = append.and_then(|append| append.cause);
         let had_author = self.end_epoch(slot);
         self.counts.fenced += u64::from(had_author && !is_ours);
@@ -363,6 +364,7 @@ impl Engine {
                 self.requests(early.from, (slot, epoch), early.numbers, early.requests);
             }
         }
+        self.move_bank(slot, is_ours, begun);
     }
 
     /// Records between what was read and this one will never be read.

@@ -279,7 +279,7 @@ impl Engine {
                 epoch,
                 number,
                 wishes,
-            } => self.serve_draw(from, (epoch, number), &wishes),
+            } => self.serve_draw(from, (epoch, number), wishes),
             MessageContent::Grant { number, grants } => self.was_granted(number, &grants),
         }
     }

@@ -2,10 +2,13 @@
 
 use super::Engine;
 use super::io::{MessageRates, Output, RequestKey, Waiter};
+use crate::base::clock::Tick;
+use crate::base::limits::{CLUSTER_BANK_LEASE, CLUSTER_DRAW_MAX};
 use crate::base::rate::Rate;
 use crate::chat::{ErrorCode, texts};
 use crate::cluster::message::{Ask, AskKind, MessageContent};
-use crate::cluster::purse::{Grant, PurseCounts, Quota, Wish};
+use crate::cluster::append::Begun;
+use crate::cluster::purse::{Draw, Grant, PurseCounts, Quota, Wish};
 use crate::cluster::{Epoch, HashSlot, Incarnation};
 
 /// The home of this hash slot keeps the budgets.
@@ -57,6 +60,13 @@ impl Engine {
     fn ask_bank(&mut self) {
         let now = self.now.tick;
         let state = &self.slots[BANK];
+        if let (None, Some(next)) = (state.home, state.successor)
+            && now < state.vacant_since.after(CLUSTER_DRAW_MAX)
+        {
+            // It moves: its next home is asked when it is read of.
+            let _later = self.purse.draw(next.to, now);
+            return;
+        }
         let is_here = state.author.is_some();
         let is_there = |home| is_here || (home != self.me && !self.peers.is_suspected(home));
         let Some((home, epoch)) = state.home.filter(|(home, _)| is_there(*home)) else {
@@ -65,17 +75,16 @@ impl Engine {
         let Some((number, wishes)) = self.purse.draw(home, now) else {
             return;
         };
-        if home != self.me {
+        if home == self.me {
+            self.serve_draw(home, (epoch, number), wishes);
+        } else {
             let draw = MessageContent::Draw {
                 epoch,
                 number,
                 wishes,
             };
-            return self.send(home, draw);
+            self.send(home, draw);
         }
-        let nodes = self.peers.live(now);
-        let grants = self.bank.serve(epoch, &wishes, nodes, now);
-        self.purse.granted(number, &grants.unwrap_or_default());
     }
 
     fn decided(&mut self, waiter: Waiter, is_granted: bool) {
@@ -98,25 +107,82 @@ impl Engine {
         }
     }
 
-    /// This node keeps the budgets from now on, if it is the home of their hash slot.
-    pub(super) fn take_bank(&mut self, slot: HashSlot, epoch: Epoch) {
+    /// There is a new home of a hash slot. If that is the bank's and this node is it, it keeps the budgets from now on, for
+    /// which the append of its `Takeover` counts; they fill as soon as the home before grants nothing any more.
+    pub(super) fn move_bank(&mut self, slot: HashSlot, is_ours: bool, takeover: Option<Begun>) {
+        if slot != BANK {
+            return;
+        }
+        let now = self.now.tick;
+        self.purse.bank_moved(now);
+        if is_ours {
+            let free = takeover.map_or(now.after(CLUSTER_BANK_LEASE), |takeover| takeover.free);
+            self.bank
+                .take_office(now.max(free), takeover.map(|takeover| takeover.at));
+            self.serve_draws();
+        }
+    }
+
+    /// The home of a hash slot is one no more.
+    pub(super) fn leave_bank(&mut self, slot: HashSlot) {
         if slot == BANK {
-            self.bank.take_office(epoch, self.now.tick);
+            self.bank.leave();
+        }
+    }
+
+    /// A record of this home is in its log, whose append began then.
+    pub(super) fn confirm_bank(&mut self, slot: HashSlot, begun: Tick) {
+        if slot == BANK {
+            self.bank.confirm(begun);
+            self.serve_draws();
         }
     }
 
     /// A node draws.
     pub(super) fn serve_draw(
         &mut self,
-        to: Incarnation,
+        from: Incarnation,
         (epoch, number): (Epoch, u64),
-        wishes: &[Wish],
+        wishes: Vec<Wish>,
     ) {
+        // One who believes in a home before this one hears nothing, and reads of it soon. Who believes in a later one has read
+        // our `Takeover` before us.
+        self.bank.queue(Draw {
+            from,
+            epoch,
+            number,
+            wishes,
+            came: self.now.tick,
+        });
+        self.serve_draws();
+    }
+
+    /// Answers the draws that wait, if this node is the bank for certain; else it makes sure.
+    fn serve_draws(&mut self) {
         let now = self.now.tick;
+        let state = &mut self.slots[BANK];
+        // Who hands over has granted its last.
+        let author = state.author.as_mut();
+        let Some(author) = author.filter(|author| author.successor.is_none()) else {
+            return;
+        };
+        let epoch = author.epoch();
+        if self.bank.is_asked() && self.bank.is_lease_old(now) && state.append.is_none() {
+            author.want_pulse(now);
+            self.mark(BANK);
+        }
+        if !self.bank.has_lease(now) {
+            return;
+        }
         let nodes = self.peers.live(now);
-        // One who believes in a home before this one hears nothing, and reads of it soon.
-        if let Some(grants) = self.bank.serve(epoch, wishes, nodes, now) {
-            self.send(to, MessageContent::Grant { number, grants });
+        while let Some(draw) = self.bank.next_draw(epoch, now) {
+            let grants = self.bank.grant(&draw.wishes, nodes, now);
+            if draw.from == self.me {
+                self.purse.granted(draw.number, &grants);
+            } else {
+                let number = draw.number;
+                self.send(draw.from, MessageContent::Grant { number, grants });
+            }
         }
     }
 

@@ -109,6 +109,28 @@ fn the_rate_holds_while_the_bank_moves() {
     }
 }
 
+/// Goal: a bank that was replaced and does not know it grants nothing beside the new one. Method: the home of hash slot 0
+/// reaches nobody for six seconds, in which another one takes over, at three times the rate on all nodes: it grants its part
+/// of the rate on its own, as any node without a bank does.
+#[test]
+fn a_replaced_bank_grants_nothing() {
+    for seed in 0..8 {
+        let mut world = limited(3, 200 + seed);
+        let bank = world.home_node(HashSlot::new(0)).expect("a home");
+        chat(&mut world, &[0, 1, 2], 40, 300, 2_000);
+        world.isolate(bank, true);
+        let begun = world.authored.len();
+        chat(&mut world, &[bank], 40, 300, 6_000);
+        let cut_off = world.authored.len() - begun;
+        // What it had drawn, and what passes in its lease, besides.
+        assert!(cut_off <= 6 * 34 + 60, "seed {seed}: {cut_off} in six seconds");
+        world.isolate(bank, false);
+        chat(&mut world, &[0, 1, 2], 40, 300, 2_000);
+        let most = densest(&world.authored);
+        assert!(most <= 210, "seed {seed}: {most} in a second");
+    }
+}
+
 /// Goal: lost, late and repeated messages grant nothing twice: over any time no more than the rate, a burst, and 5 %.
 /// Method: 20 % of messages lost and as many sent twice, for ten seconds at three times the rate.
 #[test]
