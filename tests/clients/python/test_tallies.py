@@ -93,7 +93,7 @@ def test_a_hundred_vote_twice_and_all_see_the_counts(server):
     """Goal: one vote a user id, whatever the connection and the shard; who watches sees the beginning, the counts and the
     last event, and no vote as a message."""
     client, arn = api(server), room(server)
-    open_before, before = figure(server, "tallies_open"), figure(server, "tally_voters")
+    open_before, voters_before = figure(server, "tallies_open"), figure(server, "tally_voters")
     watchers = [join(server, arn, f"watcher{number}") for number in range(3)]
     started = start(client, arn)
     assert (started["state"], started["counts"], started["total"]) == ("open", [0, 0], 0)
@@ -106,7 +106,7 @@ def test_a_hundred_vote_twice_and_all_see_the_counts(server):
     marks = [(voter, ask(voter, "vote", tally="p1", option="1")) for voter in voters]
     assert {answer_to(voter, mark) for voter, mark in marks} == {"403 already voted"}
     assert vote(join(server, arn, "voter7"), 1) == "403 already voted"
-    assert (figure(server, "tallies_open"), figure(server, "tally_voters")) == (open_before + 1, before + 100)
+    assert (figure(server, "tallies_open"), figure(server, "tally_voters")) == (open_before + 1, voters_before + 100)
     ended = client.stop_tally(roomIdentifier=arn, id="p1")
     assert (ended["state"], ended["counts"], ended["total"]) == ("closed", [50, 50], 100)
     for watcher in watchers:
@@ -117,7 +117,7 @@ def test_a_hundred_vote_twice_and_all_see_the_counts(server):
         totals = [int(frame["Attributes"]["Total"]) for frame in before[1:]]
         assert totals[0] == 0 and totals == sorted(set(totals)), "once for each change"
     assert vote(voters[0], 1) == "404 no tally of this id is open here"
-    eventually(lambda: figure(server, "tally_voters"), lambda voters: voters == before)
+    eventually(lambda: figure(server, "tally_voters"), lambda voters: voters == voters_before)
     assert client.get_tally(roomIdentifier=arn, id="p1") | {"ResponseMetadata": 0} == ended | {"ResponseMetadata": 0}
     late = join(server, arn, "late")
     assert late.receive()["EventName"] == "uproar:room"
