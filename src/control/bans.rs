@@ -20,7 +20,7 @@ use uproar_proto::base::limits::{
 use uproar_proto::chat::encode::{self, attributes_json};
 use uproar_proto::cluster::crowd::{About, decode_addresses};
 use uproar_proto::extension::bans::{BAN, BanMode, Network};
-use uproar_proto::extension::command::NewBan;
+use uproar_proto::extension::new_ban::NewBan;
 
 /// Who asks for a ban: the label `source` of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,7 +19,8 @@ use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
 use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
-use uproar_proto::extension::command::{CommandFault, NewBan, Set};
+use uproar_proto::extension::command::{CommandFault, Set};
+use uproar_proto::extension::new_ban::NewBan;
 
 impl Control {
     /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
@@ -122,17 +123,22 @@ impl Control {
             }
             Verb::Unban(user_id) => {
                 moderator(sender_json, user_id)?;
-                match self.unban(Some(room), user_id).await {
-                    Ok(true) => Ok(format!("{user_id} is not banned any more")),
-                    Ok(false) => {
-                        let text = format!("{user_id} is not banned from this room");
-                        Err((ErrorCode::NotFound, text.into()))
-                    }
-                    Err(fault) => Err(refusal(&fault)),
-                }
+                self.unban_member(room, user_id).await
             }
             // A room's home counts them.
             Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
+        }
+    }
+
+    /// Lifts a user's ban in a room; returns what is so now, for people.
+    async fn unban_member(&self, room: RoomId, user_id: &str) -> Result<String, CommandFault> {
+        match self.unban(Some(room), user_id).await {
+            Ok(true) => Ok(format!("{user_id} is not banned any more")),
+            Ok(false) => {
+                let text = format!("{user_id} is not banned from this room");
+                Err((ErrorCode::NotFound, text.into()))
+            }
+            Err(fault) => Err(refusal(&fault)),
         }
     }
 

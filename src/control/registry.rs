@@ -5,6 +5,7 @@
 //! memory and store are a copy ([`mod@follow`]).
 
 pub mod admin;
+mod bans;
 mod facts;
 mod follow;
 pub(crate) mod key;
@@ -34,9 +35,7 @@ use super::record::{BanRecord, Destination, LoggingRecord, LoggingState, Record,
 use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, StoreMetrics, Table, Write};
 use crate::exposition::Exposition;
-use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::{BanId, LoggingId, RoomId};
-use uproar_proto::extension::bans::Ban;
 use uproar_proto::room::RoomSettings;
 
 /// Everything the control plane stores.
@@ -64,12 +63,6 @@ enum Keep {
     Alone,
     /// Its cluster's: the bucket is, and the store a copy.
     Cluster(Box<Replica>),
-}
-
-impl Cached for BanRecord {
-    fn cache(registry: &Registry) -> &RecordCache<Self> {
-        &registry.bans
-    }
 }
 
 const IN_USE: &str = "The logging configuration is in use: a room names it";
@@ -307,14 +300,6 @@ impl Registry {
         self.rooms.each(|room| (room.id(), self.settings_of(room)))
     }
 
-    /// Every ban, as the shards need it; none while the extensions are switched off.
-    pub fn bans_in_force(&self, now: Now) -> Vec<(BanId, Ban)> {
-        if !self.has_extensions() {
-            return Vec::new();
-        }
-        self.bans.each(|ban| (ban.id(), ban.in_force(now)))
-    }
-
     /// Every logging configuration, as the archive needs it.
     pub fn destinations(&self) -> Vec<(LoggingId, Destination)> {
         let known = |record: &LoggingRecord| (record.id(), record.destination.clone());
@@ -429,28 +414,6 @@ impl Registry {
         edit(&mut record)?;
         self.put(record.clone()).await?;
         Ok(Some(record))
-    }
-
-    /// Stores a ban, in place of the one with its id; on disk, or in the cluster's bucket and known here, when it returns.
-    pub async fn put_ban(&self, ban: BanRecord) -> Result<(), Fault> {
-        let _one_at_a_time = self.bans.changing(ban.id()).await;
-        match &self.keep {
-            Keep::Alone => self.put(ban).await,
-            Keep::Cluster(replica) => self.put_shared(replica, &ban).await,
-        }
-    }
-
-    /// Removes a ban; `false` if it does not exist.
-    pub async fn remove_ban(&self, id: BanId) -> Result<bool, Fault> {
-        let _one_at_a_time = self.bans.changing(id).await;
-        if let Keep::Cluster(replica) = &self.keep {
-            return self.remove_shared::<BanRecord>(replica, id).await;
-        }
-        if !self.bans.contains(id) {
-            return Ok(false);
-        }
-        self.remove::<BanRecord>(id).await?;
-        Ok(true)
     }
 
     /// Removes a room; `false` if it does not exist.

@@ -6,9 +6,9 @@
 
 use bytes::Bytes;
 
-use super::command::UserEvent;
 use super::mailbox::{MailboxSender, MustArrive};
 use super::settings::ShardId;
+use super::user_event::UserEvent;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;

@@ -15,6 +15,7 @@ use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId, ShardSettings};
 use super::survey::Survey;
+pub use super::user_event::UserEvent;
 use crate::net::io::Key;
 use crate::net::pass::Connection;
 use crate::net::tls::Tls;
@@ -286,17 +287,6 @@ pub struct Said {
     pub id: FrameId,
     /// Its `SendTime`.
     pub sent: UnixTime,
-}
-
-/// An event for one user's connections in a room, and no other's.
-#[derive(Debug, Clone)]
-pub struct UserEvent {
-    /// The room.
-    pub room: RoomId,
-    /// The user's id.
-    pub user_id: Box<str>,
-    /// The frame.
-    pub frame: Bytes,
 }
 
 /// What a shard does of a ban: who comes later is looked up.

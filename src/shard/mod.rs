@@ -40,3 +40,5 @@ mod shard_room;
 pub mod survey;
 pub mod times;
 pub mod tokens;
+pub mod user_event;
+mod watched;

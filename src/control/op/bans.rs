@@ -16,7 +16,7 @@ use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::{BAN_SECONDS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::extension::bans::BanMode;
-use uproar_proto::extension::command::NewBan;
+use uproar_proto::extension::new_ban::NewBan;
 
 const ROOM: &str = "roomIdentifier";
 

@@ -24,7 +24,7 @@ use super::log_lines::log_began;
 use super::outbound::{ConnectionSlot, Delivered, Outbound};
 use super::rooms::Rooms;
 use crate::logging::Kind;
-use crate::net::io::Io;
+use crate::net::io::{Io, Key};
 use crate::shard::command::PendingConnection;
 use crate::shard::connection::{Connection, Lane, Phase, Receiving, Sending};
 use crate::shard::settings::{Reservation, ShardSettings};
@@ -182,10 +182,12 @@ impl<W: Io> Connections<W> {
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
             greet(lane, extension.as_deref());
-            let member = (slot.to_bits(), pending.user_hash);
-            let member = shard_room.audience.join(member.0, member.1, deflated);
-            connection.member = Some(member);
-            mark(connection, shard_room, env);
+            join(
+                connection,
+                (slot.to_bits(), pending.user_hash),
+                shard_room,
+                env,
+            );
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -349,6 +351,19 @@ fn schedule<F>(
         connection.next_check = due;
         wheel.insert(due, slot);
     }
+}
+
+/// Makes a connection with this key a member of its room.
+fn join<F, S>(
+    connection: &mut Connection<F>,
+    (key, user_hash): (Key, u32),
+    shard_room: &mut ShardRoom,
+    env: &Env<S>,
+) {
+    let deflated = connection.session.window_bits().is_some();
+    let member = shard_room.audience.join(key, user_hash, deflated);
+    connection.member = Some(member);
+    mark(connection, shard_room, env);
 }
 
 /// Notes what is known of a new member's user.

@@ -19,7 +19,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::viewers::Watched;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
@@ -31,6 +30,7 @@ use crate::shard::requests::Requests;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
 use crate::shard::settings::{ShardId, ShardSettings};
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
+use crate::shard::watched::Watched;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::SENDS_PER_TURN_MAX;

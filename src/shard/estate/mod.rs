@@ -18,5 +18,6 @@ pub mod viewer;
 
 pub use carried::{Carried, NotCarried, SenderTag, ViewersCursor};
 pub use order::Order;
-pub use rooms::{RoomsEstate, merge_rooms};
+pub use rooms::RoomsEstate;
+pub use rooms::merge::merge_rooms;
 pub use viewer::{Inherited, Viewers};

@@ -961,7 +961,6 @@ pub const BAN_SECONDS_MAX: u32 = 315_360_000;
 pub const BANS_PER_ROOM_MAX: usize = 10_000;
 /// Bans in all: some 40 MB of records, and a tenth of that for whoever looks one up.
 pub const BANS_MAX: usize = 100_000;
-const _: () = assert!(BANS_PER_ROOM_MAX < BANS_MAX);
 /// Seconds of a time-out that a moderator gives without a number, as on Twitch.
 pub const TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 /// Addresses that a ban bars beside its user: more are no household's.
@@ -978,7 +977,6 @@ pub const VIEWERS_SECONDS_MAX: u32 = 300;
 pub const VIEWERS_LARGE: u64 = 10_000;
 /// See [`VIEWERS_LARGE`].
 pub const VIEWERS_VAST: u64 = 100_000;
-const _: () = assert!(VIEWERS_LARGE < VIEWERS_VAST);
 /// See [`VIEWERS_LARGE`].
 pub const VIEWERS_LARGE_PAUSE: Duration = Duration::from_secs(5);
 /// See [`VIEWERS_LARGE`].

@@ -131,8 +131,7 @@ impl Bank {
     }
 
     fn is_within(&self, time: Duration, now: Tick) -> bool {
-        self.confirmed
-            .is_some_and(|begun| now < begun.after(time))
+        self.confirmed.is_some_and(|begun| now < begun.after(time))
     }
 
     /// Keeps a draw until it can be served.
@@ -151,9 +150,7 @@ impl Bank {
 
     /// The next draw that is for this epoch, and whose sender still waits.
     pub(super) fn next_draw(&mut self, epoch: Epoch, now: Tick) -> Option<Draw> {
-        let is_good = |draw: &Draw| {
-            draw.epoch == epoch && now < draw.came.after(CLUSTER_DRAW_MAX)
-        };
+        let is_good = |draw: &Draw| draw.epoch == epoch && now < draw.came.after(CLUSTER_DRAW_MAX);
         std::iter::from_fn(|| self.draws.pop_front()).find(is_good)
     }
 

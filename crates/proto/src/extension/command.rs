@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 
 use super::bans::BanMode;
+use super::new_ban::{self, NewBan};
 use super::pin::PinRequest;
 use super::reactions::Taps;
 use super::settings::is_role;
@@ -16,8 +17,8 @@ use super::{PREFIX, Settings, Speaker, is_ours};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
 use crate::base::limits::{
-    BAN_SECONDS_MAX, CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, REASON_CHARS_MAX,
-    TAG_VALUE_CHARS_MAX, TIMEOUT_SECONDS_DEFAULT, USER_ID_CHARS_MAX,
+    CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, TAG_VALUE_CHARS_MAX,
+    TIMEOUT_SECONDS_DEFAULT,
 };
 use crate::chat::{ErrorCode, Request, encode, texts};
 use crate::token::{Capabilities, Capability};
@@ -63,21 +64,6 @@ pub struct Choice {
     pub tally: Box<str>,
     /// The option's number, from 1.
     pub option: u8,
-}
-
-/// A ban that somebody asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewBan {
-    /// The user.
-    pub user_id: Box<str>,
-    /// What the user may not do.
-    pub mode: BanMode,
-    /// For how long; `None`: for ever.
-    pub seconds: Option<u32>,
-    /// Why, for people.
-    pub reason: Box<str>,
-    /// Whether nobody asked: it came with a kick.
-    pub is_kick: bool,
 }
 
 /// A change of one mode.
@@ -144,25 +130,27 @@ const VERBS: &[Row] = &[
         name: "timeout",
         needs: Some(Capability::DisconnectUser),
         arguments: &["user", "seconds", "reason"],
-        read: |arguments| ban(BanMode::Timeout, Some(TIMEOUT_SECONDS_DEFAULT), arguments),
+        read: |arguments| {
+            NewBan::read(BanMode::Timeout, Some(TIMEOUT_SECONDS_DEFAULT), arguments).map(Verb::Ban)
+        },
     },
     Row {
         name: "ban",
         needs: Some(Capability::DisconnectUser),
         arguments: &["user", "reason", "seconds"],
-        read: |arguments| ban(BanMode::Ban, None, arguments),
+        read: |arguments| NewBan::read(BanMode::Ban, None, arguments).map(Verb::Ban),
     },
     Row {
         name: "shadow",
         needs: Some(Capability::DisconnectUser),
         arguments: &["user", "reason", "seconds"],
-        read: |arguments| ban(BanMode::Shadow, None, arguments),
+        read: |arguments| NewBan::read(BanMode::Shadow, None, arguments).map(Verb::Ban),
     },
     Row {
         name: "unban",
         needs: Some(Capability::DisconnectUser),
         arguments: &["user"],
-        read: |arguments| user(arguments).map(Verb::Unban),
+        read: |arguments| new_ban::user(arguments).map(Verb::Unban),
     },
 ];
 
@@ -490,44 +478,6 @@ fn react(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
         key: (**key).into(),
         count,
     }))
-}
-
-fn ban(
-    mode: BanMode,
-    seconds: Option<u32>,
-    arguments: &Arguments,
-) -> Result<Verb, Cow<'static, str>> {
-    let seconds = match arguments.get("seconds") {
-        None => seconds,
-        Some(text) => {
-            let is_digits = text.bytes().all(|b| b.is_ascii_digit());
-            let given = text.parse().ok().filter(|_| is_digits);
-            let given = given.filter(|given| (1..=BAN_SECONDS_MAX).contains(given));
-            Some(given.ok_or("uproar:seconds must be an integer from 1 to 315360000")?)
-        }
-    };
-    let reason = arguments.get("reason").map_or("", |reason| reason);
-    if reason.chars().count() > REASON_CHARS_MAX {
-        return Err(
-            format!("uproar:reason must have at most {REASON_CHARS_MAX} characters").into(),
-        );
-    }
-    Ok(Verb::Ban(NewBan {
-        user_id: user(arguments)?,
-        mode,
-        seconds,
-        reason: reason.into(),
-        is_kick: false,
-    }))
-}
-
-fn user(arguments: &Arguments) -> Result<Box<str>, Cow<'static, str>> {
-    let user = arguments.get("user").map_or("", |user| user);
-    if (1..=USER_ID_CHARS_MAX).contains(&user.chars().count()) {
-        Ok(user.into())
-    } else {
-        Err(format!("uproar:user must be a user id of 1 to {USER_ID_CHARS_MAX} characters").into())
-    }
 }
 
 fn checked(tag: &Tag, value: &str) -> Result<Box<str>, Cow<'static, str>> {

@@ -6,6 +6,7 @@
 pub mod bans;
 pub mod command;
 pub mod modes;
+pub mod new_ban;
 pub mod pin;
 pub mod reactions;
 pub mod recent;

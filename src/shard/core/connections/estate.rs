@@ -123,8 +123,7 @@ impl<W: Io> Connections<W> {
             next_check: Tick::from_nanos(u64::MAX),
         });
         self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
-        let user = (user_hash(&user), deflated);
-        self.join_inherited(slot, &viewer, user, rooms, env);
+        self.join_inherited(slot, &viewer, (user_hash(&user), deflated), rooms, env);
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
             member: viewer.room.map(|room| (room, counts)),

@@ -12,22 +12,6 @@ use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode::{self, attributes_json};
 use uproar_proto::extension::viewers::{Count, Told, VIEWERS};
 
-/// Which rooms at home here are looked at once a second. A room that is gone is dropped then.
-#[derive(Debug, Default)]
-pub(super) struct Watched {
-    // Those whose members are told, once each.
-    told: Vec<Slot<ShardRoom>>,
-    // On a node of a cluster: those that have members here, and those that lost them a moment ago, once each.
-    peopled: Vec<Slot<ShardRoom>>,
-}
-
-impl Watched {
-    /// Whether a look is due once a second.
-    fn is_needed(&self) -> bool {
-        !self.told.is_empty() || !self.peopled.is_empty()
-    }
-}
-
 impl Rooms {
     /// Notes that a room at home here may tell its number of viewers.
     pub(super) fn watch(&mut self, room_slot: Slot<ShardRoom>) {

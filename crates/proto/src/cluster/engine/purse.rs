@@ -6,8 +6,8 @@ use crate::base::clock::Tick;
 use crate::base::limits::{CLUSTER_BANK_LEASE, CLUSTER_DRAW_MAX};
 use crate::base::rate::Rate;
 use crate::chat::{ErrorCode, texts};
-use crate::cluster::message::{Ask, AskKind, MessageContent};
 use crate::cluster::append::Begun;
+use crate::cluster::message::{Ask, AskKind, MessageContent};
 use crate::cluster::purse::{Draw, Grant, PurseCounts, Quota, Wish};
 use crate::cluster::{Epoch, HashSlot, Incarnation};
 

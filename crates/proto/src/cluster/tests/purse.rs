@@ -123,7 +123,10 @@ fn a_replaced_bank_grants_nothing() {
         chat(&mut world, &[bank], 40, 300, 6_000);
         let cut_off = world.authored.len() - begun;
         // What it had drawn, and what passes in its lease, besides.
-        assert!(cut_off <= 6 * 34 + 60, "seed {seed}: {cut_off} in six seconds");
+        assert!(
+            cut_off <= 6 * 34 + 60,
+            "seed {seed}: {cut_off} in six seconds"
+        );
         world.isolate(bank, false);
         chat(&mut world, &[0, 1, 2], 40, 300, 2_000);
         let most = densest(&world.authored);
