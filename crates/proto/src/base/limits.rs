@@ -1063,3 +1063,31 @@ pub const DEMO_ORDERS_MAX: usize = 8;
 /// Figures of the page's room are looked up at most this often, however many pages ask.
 pub const DEMO_LOOK_PAUSE: Duration = Duration::from_millis(200);
 const _: () = assert!(DEMO_STORM_UNWATCHED_MAX.as_secs() < DEMO_STORM_LIFE.as_secs());
+/// Messages that a joining viewer gets: four screens of a phone.
+pub const HISTORY_MESSAGES_MAX: u32 = 200;
+/// Messages that a viewer who comes back gets: what a busy room says in the seconds of a tunnel.
+pub const RESUME_MESSAGES_MAX: usize = 200;
+/// Seconds for which a room remembers messages: the shortest time that a tag asks for, and a day.
+pub const HISTORY_AGE_SECONDS_MIN: u32 = 60;
+/// See [`HISTORY_AGE_SECONDS_MIN`]; without a tag it counts.
+pub const HISTORY_AGE_SECONDS_MAX: u32 = 86_400;
+/// Seconds for which a room remembers where a viewer who left stood; without a tag, and at most.
+pub const RESUME_SECONDS: u32 = 120;
+/// See [`RESUME_SECONDS`].
+pub const RESUME_SECONDS_MAX: u32 = 600;
+/// Frames before the place of a viewer who left that he gets again: the kernel had them, and they may be lost.
+pub const RESUME_OVERLAP_FRAMES: u64 = 64;
+/// A connection that ends sooner may not have had what it was sent when it came: its user gets that again.
+pub const RESUME_SETTLED: Duration = Duration::from_secs(5);
+/// Bytes of remembered frames that one joining viewer gets.
+pub const HISTORY_JOIN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of messages that the rooms of one shard remember: 6,000 rooms of 50 messages and 40 KB each.
+pub const REMEMBERED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Viewers of whom the rooms of one shard remember where they stand or stood: some 24 MB.
+pub const STANDS_MAX: usize = 262_144;
+/// Deleted frames of a room that are cut out of sends which slow readers have begun; the oldest are let go first.
+pub const REDACTED_FRAMES_MAX: usize = 1_024;
+/// Deletions that a purge of one user tells clients of, each as the event that every app knows.
+pub const PURGE_EVENTS_MAX: usize = 50;
+/// Bytes of remembered frames for joining viewers that a node sends each second, if the configuration does not say.
+pub const HISTORY_BYTES_PER_SECOND: u64 = 128 * 1024 * 1024;

@@ -148,6 +148,24 @@ impl SharedBudget {
         self.0.fetch_max(until.nanos(), Relaxed);
     }
 
+    /// Takes `amount` units at once of `per_second`; a fresh budget allows a second's worth, and the last units of it may
+    /// be more than are left. `false`: over the rate, and nothing was taken.
+    #[must_use]
+    pub fn take_units(&self, amount: u64, per_second: u64, now: Tick) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        const SECOND: u64 = 1_000_000_000;
+        if amount == 0 || per_second == 0 {
+            return amount == 0;
+        }
+        let nanos = u128::from(amount) * u128::from(SECOND) / u128::from(per_second);
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let take = |arrival: u64| {
+            let arrival = arrival.max(now.nanos());
+            (arrival - now.nanos() < SECOND).then(|| arrival.saturating_add(nanos))
+        };
+        self.0.try_update(Relaxed, Relaxed, take).is_ok()
+    }
+
     /// Like [`Budget::take`].
     #[must_use]
     pub fn take(&self, rate: Rate, now: Tick) -> bool {
@@ -180,6 +198,25 @@ mod tests {
         };
         assert_eq!(granted(start), 25);
         assert_eq!(granted(start.after(Duration::from_secs(1))), 10);
+    }
+
+    /// Goal: a second's worth at once, then the rate, whatever the amounts.
+    #[test]
+    fn units_are_taken_at_the_rate() {
+        let budget = SharedBudget::default();
+        let start = Tick::from_nanos(5_000_000_000);
+        let granted = |amount, now| {
+            let takes = std::iter::repeat_with(|| budget.take_units(amount, 1_000, now));
+            takes.take_while(|ok| *ok).count()
+        };
+        assert_eq!(granted(100, start), 10);
+        assert_eq!(granted(50, start.after(Duration::from_millis(500))), 10);
+        assert_eq!(
+            granted(5_000, start.after(Duration::from_secs(2))),
+            1,
+            "one larger than the burst"
+        );
+        assert_eq!(granted(1, start.after(Duration::from_secs(3))), 0);
     }
 
     /// Goal: ten at once, the eleventh refused, and one more after a tenth of a second.

@@ -173,6 +173,19 @@ impl Piece {
         }
     }
 
+    /// A piece in an allocation of its own. `lineage` keeps it apart from every other allocation of the room.
+    pub fn rebuilt(bytes: Bytes, lineage: u32) -> Self {
+        Self {
+            bytes,
+            number: u64::from(lineage) << 32,
+        }
+    }
+
+    /// The number of its allocation, of which a room has one each.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// A piece in an allocation of its own, for tests.
     #[cfg(test)]
     pub(crate) fn alone(bytes: Bytes) -> Self {
@@ -235,6 +248,11 @@ impl Run {
     /// this run lives.
     pub fn as_ptr(&self) -> *const u8 {
         self.first.as_ptr()
+    }
+
+    /// The number of the allocation that all of it lies in.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Length in bytes; may reach past the first piece.

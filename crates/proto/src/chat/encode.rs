@@ -13,6 +13,10 @@ use crate::ws::text_frame;
 pub const DELETED: &str = "aws:DELETE_MESSAGE";
 /// `EventName` of a disconnect.
 pub const DISCONNECTED: &str = "aws:DISCONNECT_USER";
+/// `EventName` of the removal of all of a user's messages, unless the configuration has another: the one of AWS's samples.
+pub const PURGED: &str = "app:DELETE_BY_USER";
+/// `EventName` of the removal of all messages of a room.
+pub const CLEARED: &str = "uproar:clear";
 
 /// How the payload of an EVENT begins, up to its `Id`.
 pub const EVENT_START: &[u8] = br#"{"Type":"EVENT","Id":""#;
@@ -145,6 +149,11 @@ pub fn deleted_attributes(message_id: &str, reason: &str) -> String {
         ("MessageId", message_id),
         ("Reason", reason),
     ])
+}
+
+/// `Attributes` of [`PURGED`]: samples read one spelling or the other.
+pub fn purged_attributes(user_id: &str, reason: &str) -> String {
+    attributes_json([("userId", user_id), ("UserId", user_id), ("Reason", reason)])
 }
 
 /// `Attributes` of [`DISCONNECTED`].

@@ -24,7 +24,7 @@ pub mod viewers;
 pub use command::{Command, Commands, Verb};
 pub use modes::{Modes, Speech};
 pub use pin::Pin;
-pub use settings::Settings;
+pub use settings::{Recall, Settings};
 pub use speaker::Speaker;
 pub use state::Extension;
 pub use tags::TagFault;

@@ -1,8 +1,10 @@
 //! The settings of a room beyond IVS Chat's, typed.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{ROLE_CHARS_MAX, ROLES_MAX};
+use crate::base::limits::{HISTORY_AGE_SECONDS_MAX, RESUME_SECONDS, ROLE_CHARS_MAX, ROLES_MAX};
 
 /// What the `uproar:` tags of a room ask for; by default nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +33,12 @@ pub struct Settings {
     pub reactions: Option<Roles>,
     /// Milliseconds for which reactions are summed.
     pub reactions_millis: Option<u32>,
+    /// Messages that who joins gets.
+    pub history: Option<u32>,
+    /// Seconds for which they are remembered.
+    pub history_age: Option<u32>,
+    /// Seconds within which a viewer who comes back gets what he missed.
+    pub resume: Option<u32>,
     /// Whether a moderator's message that begins with a slash is a command.
     pub slash: bool,
     /// Whether the room's state is kept from its members.
@@ -71,7 +79,31 @@ pub enum UniqueScope {
     Room,
 }
 
+/// What a room is asked to remember; never nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recall {
+    /// Messages that who joins gets.
+    pub history: usize,
+    /// For how long they are remembered.
+    pub history_age: Duration,
+    /// Within which time a viewer who comes back gets what he missed; zero: never.
+    pub resume: Duration,
+}
+
 impl Settings {
+    /// What is to be remembered of the room's messages; `None`: nothing.
+    pub fn recall(&self) -> Option<Recall> {
+        let history = self.history.unwrap_or(0);
+        let unasked = if history > 0 { RESUME_SECONDS } else { 0 };
+        let resume = self.resume.unwrap_or(unasked);
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        (history > 0 || resume > 0).then(|| Recall {
+            history: usize::try_from(history).unwrap_or(usize::MAX),
+            history_age: seconds(self.history_age.unwrap_or(HISTORY_AGE_SECONDS_MAX)),
+            resume: seconds(resume),
+        })
+    }
+
     /// Whether messages are judged by a mode.
     pub fn has_modes(&self) -> bool {
         self.slow.is_some()

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::chat::encode;
+
 /// A stand-in for a user or a text in what a room remembers: the same in each process, and nobody finds another text or
 /// name that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,6 +14,11 @@ impl Key {
     /// The sender of messages, by `Sender` as JSON; the token's attributes make no difference.
     pub fn of_sender(sender_json: &str) -> Self {
         Self::finish(Sha256::new().chain_update(name(sender_json)))
+    }
+
+    /// The sender of messages, by the user's id.
+    pub fn of_user(user_id: &str) -> Self {
+        Self::of_sender(&encode::sender_json(user_id, []))
     }
 
     /// A text, whoever says it. Case, space, and characters that nobody sees make no difference.

@@ -4,8 +4,9 @@ use super::reactions::WINDOW;
 use super::settings::{Roles, Settings, Talk, Unique, UniqueScope};
 use super::{PREFIX, is_ours};
 use crate::base::limits::{
-    AGE_SECONDS_MAX, BAN_SECONDS_MAX, REACTIONS_MILLIS_MAX, REACTIONS_MILLIS_MIN, SLOW_SECONDS_MAX,
-    UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
+    AGE_SECONDS_MAX, BAN_SECONDS_MAX, HISTORY_AGE_SECONDS_MAX, HISTORY_AGE_SECONDS_MIN,
+    HISTORY_MESSAGES_MAX, REACTIONS_MILLIS_MAX, REACTIONS_MILLIS_MIN, RESUME_SECONDS_MAX,
+    SLOW_SECONDS_MAX, UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
 };
 
 /// A tag: what it is called, which values it takes, and what they mean.
@@ -157,6 +158,43 @@ pub const TAGS: &[Tag] = &[
             (millis >= REACTIONS_MILLIS_MIN).then_some(())
         },
         show: |settings| number(settings.reactions_millis),
+    },
+    Tag {
+        name: "history",
+        must: "must be an integer from 1 to 200, in messages",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            settings.history = Some(seconds(value, HISTORY_MESSAGES_MAX)?);
+            Some(())
+        },
+        show: |settings| number(settings.history),
+    },
+    Tag {
+        name: "history-age",
+        must: "must be an integer from 60 to 86400, in seconds",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            let age = seconds(value, HISTORY_AGE_SECONDS_MAX)?;
+            settings.history_age = Some(age);
+            (age >= HISTORY_AGE_SECONDS_MIN).then_some(())
+        },
+        show: |settings| number(settings.history_age),
+    },
+    Tag {
+        name: "resume",
+        must: "must be an integer from 0 to 600, in seconds",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            settings.resume = Some(match value {
+                "0" => 0,
+                value => seconds(value, RESUME_SECONDS_MAX)?,
+            });
+            Some(())
+        },
+        show: |settings| number(settings.resume),
     },
     Tag {
         name: "commands",
@@ -322,6 +360,9 @@ mod tests {
                 &["", "+", "a b", "WindowMs"],
             ),
             ("reactions-ms", &["250", "10000"], &["0", "249", "10001"]),
+            ("history", &["1", "200"], &["0", "201"]),
+            ("history-age", &["60", "86400"], &["59", "86401"]),
+            ("resume", &["0", "1", "600"], &["601", "00", ""]),
             ("commands", &["slash"], &["on"]),
             ("state", &["on", "off"], &["true"]),
         ] {

@@ -4,6 +4,7 @@ use super::settings::is_role;
 use super::{PREFIX, is_ours};
 use crate::base::id::FrameId;
 use crate::tagged::{Fault, Fields, Tagged};
+use crate::token::TokenId;
 
 /// The one attribute of ours that stays in `Sender`: a badge.
 pub const ROLE: &str = "uproar:role";
@@ -26,6 +27,8 @@ pub struct Traits {
     pub has_full_feed: bool,
     /// Whether there is, or was, a ban of the user: requests are looked at. No token tells it, no process another one.
     pub is_held: bool,
+    /// The token itself, where one may open further connections: they close this one.
+    pub token: Option<TokenId>,
 }
 
 impl Traits {
@@ -100,6 +103,9 @@ impl Traits {
         if self.has_full_feed {
             fields.bytes(FULL_FEED, &[]);
         }
+        if let Some(token) = &self.token {
+            fields.bytes(TOKEN, token.as_bytes());
+        }
     }
 
     /// Reads what another process wrote.
@@ -126,6 +132,13 @@ impl Traits {
             after: after.transpose()?,
             has_full_feed: fields.get(FULL_FEED).is_some(),
             is_held: false,
+            token: fields
+                .get(TOKEN)
+                .map(|bytes| {
+                    let id = bytes.try_into().map_err(|_| Fault::Value(TOKEN))?;
+                    Ok(TokenId::from_bytes(id))
+                })
+                .transpose()?,
         })
     }
 }
@@ -136,6 +149,7 @@ const HIDDEN: u32 = 2;
 const SINCE: u32 = 3;
 const AFTER: u32 = 4;
 const FULL_FEED: u32 = 5;
+const TOKEN: u32 = 6;
 
 /// Whether an attribute of a token stays in `Sender`, where everybody sees it.
 pub fn is_shown(key: &str) -> bool {
@@ -209,6 +223,7 @@ mod tests {
         fn traits_cross_to_another_process(
             role in proptest::option::of("[a-zA-Z0-9_-]{1,32}"), is_hidden: bool, since: Option<u64>,
             after in proptest::option::of("[a-zA-Z0-9]{12}"), has_full_feed: bool,
+            token: Option<[u8; 16]>,
         ) {
             let traits = Traits {
                 role: role.map(String::into_boxed_str),
@@ -217,6 +232,7 @@ mod tests {
                 after: after.and_then(|id| FrameId::parse(&id)),
                 has_full_feed,
                 is_held: false,
+                token: token.map(TokenId::from_bytes),
             };
             let mut fields = Fields::default();
             traits.carry(&mut fields);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::log::{Batch, Cursor, Log, Next, Window};
 use crate::base::clock::Tick;
+use crate::base::id::FrameId;
 
 /// Identifies a member's connection to the caller; the audience only stores it.
 pub type MemberKey = u64;
@@ -206,8 +207,20 @@ impl Audience {
         self.check();
     }
 
+    /// Takes messages out of what members have not got yet. Sends that have begun are cut as they go on: see
+    /// [`Log::redacted`].
+    pub fn redact(&mut self, ids: &[FrameId]) {
+        if !self.is_empty() {
+            let slowest = self.slowest();
+            self.log.redact(ids, slowest);
+        }
+    }
+
     /// Drops old batches from the log.
     pub fn expire(&mut self, window: Window, now: Tick) {
+        if self.log.redacted().is_some() && !self.members.iter().any(|member| member.sending) {
+            self.log.end_redaction();
+        }
         if self.walk_left == 0 {
             self.offered = self.log.head();
         }

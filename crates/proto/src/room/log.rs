@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::redaction::Redacted;
 use crate::base::clock::Tick;
+use crate::base::id::FrameId;
 use crate::base::limits::SEND_BYTES_MAX;
 use crate::base::segment::{Piece, Run};
 
@@ -113,6 +115,8 @@ pub struct Log {
     head: u64,
     // Invariant: the sum of the batches' bytes, in both encodings.
     bytes: usize,
+    // What was taken back of late, while sends may carry it.
+    redacted: Option<Box<Redacted>>,
 }
 
 impl Log {
@@ -210,6 +214,34 @@ impl Log {
     pub fn clear(&mut self) {
         self.batches.clear();
         self.bytes = 0;
+        self.redacted = None;
+    }
+
+    /// Takes messages out of the batches from `cursor` on, where the slowest reader stands.
+    pub fn redact(&mut self, ids: &[FrameId], cursor: Cursor) {
+        let redacted = self.redacted.get_or_insert_default();
+        redacted.note(ids);
+        for kept in self.batches.iter_mut().rev() {
+            if kept.start < cursor.0 {
+                break;
+            }
+            if let Some(cut) = redacted.cut(&kept.batch, ids) {
+                self.bytes = self.bytes - kept.batch.bytes() + cut.bytes();
+                kept.batch = cut;
+            }
+        }
+        self.check();
+    }
+
+    /// What was taken back of late, while sends may carry it.
+    #[inline]
+    pub fn redacted(&self) -> Option<&Redacted> {
+        self.redacted.as_deref()
+    }
+
+    /// No send carries what was taken back.
+    pub(super) fn end_redaction(&mut self) {
+        self.redacted = None;
     }
 
     /// Returns the next run of a reader at `cursor`: as many batches as are adjacent in memory,

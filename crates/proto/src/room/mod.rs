@@ -14,8 +14,11 @@ use crate::extension::Extension;
 
 pub mod audience;
 pub mod log;
+pub mod memory;
 pub mod order;
+pub mod redaction;
 pub mod review;
+pub mod stands;
 
 /// The settings of a room, from the control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,7 +38,13 @@ pub(crate) fn text_frame(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) 
 
 /// Returns the payloads of concatenated server frames, as `text_frame` wrote them. Ends early at
 /// any other bytes.
-pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn payloads(frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    split(frames).map(|(_, payload)| payload)
+}
+
+/// Returns each of concatenated server frames, as `text_frame` wrote them or compressed, with its payload. Ends early at
+/// any other bytes.
+pub fn split(mut frames: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || {
         let mut reader = Cursor::new(frames);
         let (header, len) = FrameHeader::parse(&mut reader).ok()??;
@@ -48,8 +54,9 @@ pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
         let start = usize::try_from(reader.position()).ok()?;
         let end = start.checked_add(usize::try_from(len).ok()?)?;
         let payload = frames.get(start..end)?;
-        frames = &frames[end..];
-        Some(payload)
+        let (whole, rest) = frames.split_at(end);
+        frames = rest;
+        Some((whole, payload))
     })
 }
 

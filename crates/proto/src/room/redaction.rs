@@ -1,0 +1,366 @@
+//! Taking deleted messages back: which ones an event asks for, and batches without them.
+//!
+//! Cursors count frames, those that were taken back too: they stay valid.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
+
+use super::log::Batch;
+use crate::base::id::FrameId;
+use crate::base::limits::REDACTED_FRAMES_MAX;
+use crate::base::segment::Piece;
+use crate::chat::encode;
+use crate::extension::speech::Key;
+use crate::ws;
+
+/// What an event asks to take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redaction {
+    /// One message.
+    Message(FrameId),
+    /// All messages of a user.
+    User(Key),
+    /// All messages of the room.
+    All,
+}
+
+/// Lineage of the allocations that greet who joins: of no room log.
+const GREETING: u32 = u32::MAX - 1;
+/// Lineages of pieces that were made anew count from here, beyond those of a room: by the log of a shard, and by the home.
+const REBUILT: u32 = 1 << 31;
+/// See [`REBUILT`].
+const REBUILT_AT_HOME: u32 = 3 << 30;
+/// Number of lineages of each.
+const REBUILT_MAX: u32 = 1 << 29;
+
+impl Redaction {
+    /// Reads the payload of a frame; `None`: it takes nothing back. `purge_event` is the name of the event that takes back
+    /// all of a user's messages.
+    pub fn read(payload: &[u8], purge_event: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Event<'a> {
+            #[serde(rename = "EventName", borrow)]
+            name: Cow<'a, str>,
+            #[serde(rename = "Attributes")]
+            attributes: BTreeMap<String, String>,
+        }
+        if !payload.starts_with(b"{\"Type\":\"EVENT\",") {
+            return None;
+        }
+        let Event { name, attributes } = serde_json::from_slice(payload).ok()?;
+        if name == encode::DELETED {
+            let id = attributes.get("MessageID")?;
+            return FrameId::parse(id).map(Self::Message);
+        }
+        if name == purge_event {
+            let user = attributes.get("userId").or(attributes.get("UserId"))?;
+            return Some(Self::User(Key::of_user(user)));
+        }
+        (name == encode::CLEARED).then_some(Self::All)
+    }
+}
+
+/// The id of the message that a frame's payload is; `None`: it is another one.
+pub fn message_id(payload: &[u8]) -> Option<FrameId> {
+    let id = payload.strip_prefix(b"{\"Type\":\"MESSAGE\",\"Id\":\"")?;
+    FrameId::from_bytes(id.first_chunk()?)
+}
+
+/// `Sender` of the message that a frame's payload is.
+///
+/// What begins it is found nowhere else: within a JSON string a quote has a backslash before it, and attributes are strings.
+pub fn sender_json(payload: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let (_, sender) = text.rsplit_once(",\"Sender\":{")?;
+    // One byte of ASCII was split off behind the colon, and one closes the message.
+    let start = text.len() - sender.len() - 1;
+    text.get(start..text.len() - 1)
+}
+
+/// A piece of remembered frames for one who joins.
+pub fn greeting(frames: Bytes) -> Piece {
+    Piece::rebuilt(frames, GREETING)
+}
+
+/// Frames that were taken back of late: sends that had begun before carry them still.
+#[derive(Debug, Default)]
+pub struct Redacted {
+    // Messages, newest last.
+    ids: VecDeque<FrameId>,
+    // Their frames in the room's log, newest last.
+    frames: VecDeque<Place>,
+    // Number of pieces made anew: each is an allocation of its own.
+    rebuilt: u32,
+    is_home: bool,
+}
+
+/// A frame in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    // The number of its allocation, of which a room has one each.
+    allocation: u64,
+    address: usize,
+}
+
+impl Redacted {
+    /// Makes that of a room's home, whose batches go to all shards.
+    pub fn at_home() -> Self {
+        Self {
+            is_home: true,
+            ..Self::default()
+        }
+    }
+
+    /// Notes messages that are taken back.
+    pub fn note(&mut self, ids: &[FrameId]) {
+        self.ids.extend(ids);
+        keep(&mut self.ids);
+    }
+
+    /// Returns a batch without these messages; `None`: it has none of them. A batch of nothing else keeps its place by an
+    /// empty Pong, which clients ignore.
+    pub fn cut(&mut self, batch: &Batch, ids: &[FrameId]) -> Option<Batch> {
+        let is_gone = |payload| message_id(payload).is_some_and(|id| ids.contains(&id));
+        let gone: Vec<bool> = ws::payloads(batch.plain.bytes()).map(is_gone).collect();
+        if !gone.contains(&true) {
+            return None;
+        }
+        let plain = self.rebuild(&batch.plain, &gone);
+        let deflated = batch.deflated.as_ref();
+        Some(Batch {
+            plain,
+            deflated: deflated.map(|piece| self.rebuild(piece, &gone)),
+            frames: batch.frames,
+        })
+    }
+
+    fn rebuild(&mut self, piece: &Piece, gone: &[bool]) -> Piece {
+        let mut kept = BytesMut::with_capacity(piece.len());
+        for ((whole, _), is_gone) in ws::split(piece.bytes()).zip(gone) {
+            if *is_gone {
+                self.frames.push_back(Place {
+                    allocation: piece.number(),
+                    address: whole.as_ptr().addr(),
+                });
+            } else {
+                kept.put_slice(whole);
+            }
+        }
+        keep(&mut self.frames);
+        if kept.is_empty() {
+            ws::pong(&mut kept, b"");
+        }
+        self.rebuilt = (self.rebuilt + 1) % REBUILT_MAX;
+        let first = if self.is_home {
+            REBUILT_AT_HOME
+        } else {
+            REBUILT
+        };
+        Piece::rebuilt(kept.freeze(), first + self.rebuilt)
+    }
+
+    /// Returns what is left to send of `all`, which lies in this allocation and of which `done` bytes are sent; `None`:
+    /// nothing of it was taken back. A frame that has begun is ended.
+    pub fn rest(&self, allocation: u64, all: &[u8], done: usize) -> Option<Vec<u8>> {
+        let begin = all.as_ptr().addr();
+        let is_here = |place: &&Place| {
+            place.allocation == allocation
+                && (begin + done..begin + all.len()).contains(&place.address)
+        };
+        let places: Vec<usize> = self
+            .frames
+            .iter()
+            .filter(is_here)
+            .map(|place| place.address)
+            .collect();
+        let is_greeting = allocation == u64::from(GREETING) << 32;
+        if places.is_empty() && !is_greeting {
+            return None;
+        }
+        let mut rest = Vec::with_capacity(all.len() - done);
+        let mut cut = false;
+        for (whole, payload) in ws::split(all) {
+            let address = whole.as_ptr().addr();
+            let sent = (begin + done).saturating_sub(address);
+            let is_gone = || {
+                places.contains(&address)
+                    || is_greeting && message_id(payload).is_some_and(|id| self.ids.contains(&id))
+            };
+            if sent == 0 && is_gone() {
+                cut = true;
+            } else {
+                rest.extend_from_slice(whole.get(sent..).unwrap_or_default());
+            }
+        }
+        if cut && rest.is_empty() {
+            // A send has bytes.
+            let mut nothing = BytesMut::new();
+            ws::pong(&mut nothing, b"");
+            rest.extend_from_slice(&nothing);
+        }
+        cut.then_some(rest)
+    }
+}
+
+/// Lets the oldest go.
+fn keep<T>(newest: &mut VecDeque<T>) {
+    let surplus = newest.len().saturating_sub(REDACTED_FRAMES_MAX);
+    newest.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::UnixTime;
+    use crate::base::id::FrameIds;
+    use crate::ws::Deflater;
+    use proptest::prelude::*;
+
+    fn message(id: FrameId, user: &str, attributes: &[(&str, &str)], content: &str) -> BytesMut {
+        let mut out = BytesMut::new();
+        let message = encode::Message {
+            id,
+            request_id: "r",
+            attributes_json: &encode::attributes_json(attributes.iter().copied()),
+            content,
+            sent: UnixTime::from_secs(1_700_000_000),
+            sender_json: &encode::sender_json(user, [("Sender", "{"), ("a", ",\"Sender\":{")]),
+        };
+        encode::message(&mut out, &message);
+        out
+    }
+
+    fn event(name: &str, attributes: &str) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let event = encode::Event {
+            id: FrameIds::seeded(9).next_id(),
+            request_id: "\",\"EventName\":\"aws:DELETE_MESSAGE\"",
+            name,
+            attributes_json: attributes,
+            sent: UnixTime::from_secs(1),
+        };
+        encode::event(&mut out, &event);
+        ws::payloads(&out).next().expect("a frame").to_vec()
+    }
+
+    /// Goal: events that take messages back are told from others, whatever texts they have.
+    #[test]
+    fn events_are_read() {
+        let id = FrameIds::seeded(1).next_id();
+        let read = |name: &str, attributes: &str| Redaction::read(&event(name, attributes), "p");
+        let deleted = encode::deleted_attributes(id.as_str(), "spam");
+        assert_eq!(
+            read(encode::DELETED, &deleted),
+            Some(Redaction::Message(id))
+        );
+        let purged = encode::purged_attributes("bob \"x\"", "r");
+        assert_eq!(
+            read("p", &purged),
+            Some(Redaction::User(Key::of_user("bob \"x\"")))
+        );
+        assert_eq!(
+            read("p", "{\"UserId\":\"b\"}"),
+            Some(Redaction::User(Key::of_user("b")))
+        );
+        assert_eq!(read(encode::CLEARED, "{}"), Some(Redaction::All));
+        let disguised =
+            encode::attributes_json([("EventName", encode::DELETED), ("MessageID", id.as_str())]);
+        for (name, attributes) in [("other", &*disguised), ("p", "{}"), (encode::DELETED, "{}")] {
+            assert_eq!(read(name, attributes), None, "{name}");
+        }
+        let said = message(
+            id,
+            "bob",
+            &[],
+            &String::from_utf8_lossy(&event(encode::CLEARED, "{}")),
+        );
+        let payload = ws::payloads(&said).next().expect("a frame");
+        assert_eq!(Redaction::read(payload, "p"), None);
+        assert_eq!(message_id(payload), Some(id));
+    }
+
+    proptest! {
+        /// Goal: nobody's words make a message another user's. Oracle: serde_json.
+        #[test]
+        fn senders_are_found(user in "\\PC{1,20}|,\"Sender\":\\{", key in "Sender|\\PC{0,8}", value in "\\PC{0,20}|,\"Sender\":\\{", content in "\\PC{0,30}|,\"Sender\":\\{\"UserId\":\"eve\"") {
+            let frame = message(FrameIds::seeded(2).next_id(), &user, &[(&key, &value)], &content);
+            let payload = ws::payloads(&frame).next().expect("a frame");
+            let found: serde_json::Value = serde_json::from_str(sender_json(payload).expect("a sender")).expect("JSON");
+            let parsed: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+            prop_assert_eq!(&found, &parsed["Sender"]);
+            prop_assert_eq!(Key::of_sender(sender_json(payload).expect("a sender")), Key::of_user(&user));
+        }
+
+        /// Goal: batches lose exactly the frames that are taken back, in both encodings, and what is left of a send that
+        /// had begun is whole frames behind the one that has begun.
+        #[test]
+        fn frames_are_cut(gone in proptest::collection::vec(any::<bool>(), 1..12), done in 0..3_000_usize, deflates: bool) {
+            let (mut ids, mut deflater) = (FrameIds::seeded(3), Deflater::default());
+            let all: Vec<(FrameId, BytesMut)> = gone.iter().enumerate().map(|(at, _)| {
+                let id = ids.next_id();
+                (id, message(id, "bob", &[], &format!("{at} {}", "chat ".repeat(20))))
+            }).collect();
+            let mut deflated = BytesMut::new();
+            for (_, frame) in &all {
+                deflater.message(&mut deflated, 15, true, ws::payloads(frame).next().expect("a frame"));
+            }
+            let plain: Vec<u8> = all.iter().flat_map(|(_, frame)| frame.to_vec()).collect();
+            let batch = Batch {
+                plain: Piece::alone(plain.into()),
+                deflated: Some(Piece::alone(deflated.freeze())),
+                frames: 9,
+            };
+            let taken: Vec<FrameId> = all.iter().zip(&gone).filter(|(_, gone)| **gone).map(|((id, _), _)| *id).collect();
+            let mut redacted = Redacted::default();
+            redacted.note(&taken);
+            let cut = redacted.cut(&batch, &taken);
+            prop_assert_eq!(cut.is_some(), gone.contains(&true));
+            let piece = |batch: &Batch| if deflates { batch.deflated.clone().expect("both") } else { batch.plain.clone() };
+            let whole: Vec<(usize, Vec<u8>)> = {
+                let piece = piece(&batch);
+                let begin = piece.bytes().as_ptr().addr();
+                ws::split(piece.bytes()).map(|(whole, _)| (whole.as_ptr().addr() - begin, whole.to_vec())).collect()
+            };
+            if let Some(cut) = &cut {
+                prop_assert_eq!(cut.frames, 9);
+                let kept: Vec<u8> = whole.iter().zip(&gone).filter(|(_, gone)| !**gone).flat_map(|((_, bytes), _)| bytes.clone()).collect();
+                let wanted = if kept.is_empty() { vec![0x8A, 0] } else { kept };
+                let found = piece(cut);
+                prop_assert_eq!(&found.bytes()[..], &wanted[..]);
+            }
+            let sent = piece(&batch);
+            let done = done.min(sent.len());
+            let rest = redacted.rest(sent.number(), sent.bytes(), done);
+            let wanted: Vec<u8> = whole.iter().zip(&gone).filter(|((start, _), gone)| !(**gone && *start >= done))
+                .flat_map(|((start, bytes), _)| bytes[done.saturating_sub(*start).min(bytes.len())..].to_vec()).collect();
+            let is_cut = whole.iter().zip(&gone).any(|((start, _), gone)| *gone && *start >= done);
+            let wanted = if wanted.is_empty() { vec![0x8A, 0] } else { wanted };
+            prop_assert_eq!(rest, is_cut.then_some(wanted));
+            prop_assert_eq!(redacted.rest(1, sent.bytes(), 0), None, "of another allocation");
+        }
+    }
+
+    /// Goal: a greeting is cut by the ids of its messages, since its frames lie in no log.
+    #[test]
+    fn greetings_are_cut() {
+        let mut ids = FrameIds::seeded(4);
+        let [a, b] = [ids.next_id(), ids.next_id()];
+        let (one, two) = (message(a, "x", &[], "one"), message(b, "x", &[], "two"));
+        let piece = greeting([&one[..], &two[..]].concat().into());
+        let mut redacted = Redacted::default();
+        assert_eq!(redacted.rest(piece.number(), piece.bytes(), 0), None);
+        redacted.note(&[a]);
+        assert_eq!(
+            redacted.rest(piece.number(), piece.bytes(), 0),
+            Some(two.to_vec())
+        );
+        assert_eq!(
+            redacted.rest(piece.number(), piece.bytes(), 1),
+            None,
+            "it has begun"
+        );
+    }
+}
