@@ -6,15 +6,16 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Cluster, Control, Delivery, Drain, Extensions, Forwarded, IoChoice, Log, Logging, Messaging,
-    Profile, Quotas, Raw, Review, Server, SlowClient, Tls, Tokens,
+    Cluster, Control, Delivery, Drain, Extensions, Forwarded, History, IoChoice, Log, Logging,
+    Messaging, Profile, Quotas, Raw, Review, Server, SlowClient, Tls, TokenUses, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
     ADDRESS_REFUSALS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND, CONNECTIONS_MAX_AWS,
-    CONTROL_ADDRESS_PERCENT, PACE_CEILING, STRIPE_MEMBERS_MIN, TOKEN_LIFE, WINDOW_AGE_MAX,
-    WINDOW_BYTES_MAX,
+    CONTROL_ADDRESS_PERCENT, HISTORY_BYTES_PER_SECOND, PACE_CEILING, STRIPE_MEMBERS_MIN,
+    TOKEN_LIFE, WINDOW_AGE_MAX, WINDOW_BYTES_MAX,
 };
+use uproar_proto::chat::encode;
 
 /// Defaults that depend only on how the server is started, and on two higher values: the profile decides the rates,
 /// the number of shards decides pinning.
@@ -83,9 +84,14 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         review: Review::default(),
         tokens: Tokens {
             life_minutes: TOKEN_LIFE.as_secs() / 60,
+            uses: TokenUses::Once,
         },
         extensions: Extensions {
             enabled: profile == Profile::Open || matches!(mode, Mode::Dev { .. }),
+            purge_event: encode::PURGED.to_owned(),
+        },
+        history: History {
+            bytes_per_second: HISTORY_BYTES_PER_SECOND,
         },
         drain: Drain::default(),
         logging: Logging::default(),

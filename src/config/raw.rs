@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) review: Review,
     pub(super) tokens: Tokens,
     pub(super) extensions: Extensions,
+    pub(super) history: History,
     pub(super) drain: Drain,
     pub(super) logging: Logging,
     pub(super) log: Log,
@@ -265,12 +266,30 @@ impl Default for Review {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tokens {
     pub(super) life_minutes: u64,
+    pub(super) uses: TokenUses,
+}
+
+/// How often a token opens a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TokenUses {
+    /// Once, as the managed service's.
+    Once,
+    /// Until it expires, one connection at a time.
+    Reconnect,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Extensions {
     pub(super) enabled: bool,
+    pub(super) purge_event: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct History {
+    pub(super) bytes_per_second: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::check::Check;
 use super::dev::DevSettings;
 use super::error::ConfigError;
 use super::mode::{DEV_KEY_ID, Mode};
-use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners};
+use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners, TokenUses};
 use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
 use super::{acme, admission, cluster, listen, logging, names, review};
@@ -21,7 +21,7 @@ use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::limits::{
-    DRAIN_MAX, FRAME_BYTES_MAX, TLS_MORE_CERTIFICATES_MAX, TOKEN_LIFE_MAX,
+    DRAIN_MAX, EVENT_NAME_CHARS_MAX, FRAME_BYTES_MAX, TLS_MORE_CERTIFICATES_MAX, TOKEN_LIFE_MAX,
 };
 use uproar_proto::base::rate::Rate;
 use uproar_proto::room::audience::SlowPolicy;
@@ -47,6 +47,16 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
+    let purge_event = raw.extensions.purge_event;
+    check.holds(
+        !purge_event.is_empty() && purge_event.chars().count() <= EVENT_NAME_CHARS_MAX,
+        "extensions.purge_event",
+        &purge_event,
+        "a name of 1 to 100 characters",
+    )?;
+    shard.purge_event = purge_event.into();
+    shard.history_bytes_per_second = raw.history.bytes_per_second;
+    shard.tokens_reopen = raw.tokens.uses == TokenUses::Reconnect;
     let tls = tls(mode, &raw.tls, &check)?;
     let cluster = cluster::resolve(raw.cluster, token_life, &check)?;
     let acme = acme::resolve(&raw.tls, (mode, cluster.is_some()), &data_dir, &check)?;

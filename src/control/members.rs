@@ -10,10 +10,11 @@ use tokio::time::sleep;
 
 use super::bans::{Source, Wanted};
 use super::fault::Fault;
+use super::op::purge::purge;
 use super::pins::Pinning;
 use super::record::{Override, Record, RoomRecord};
 use super::state::Control;
-use crate::shard::command::{Command, MemberAnswer, MemberOrder};
+use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
 use uproar_proto::chat::{ErrorCode, encode, texts};
@@ -92,6 +93,16 @@ impl Control {
             Verb::Set(set) => {
                 let set = self.set_mode(room, set).await;
                 set.map_err(|fault| refusal(&fault))
+            }
+            Verb::Purge { user_id, reason } => {
+                let purged = purge(self, room, user_id, reason).await;
+                let purged = purged.map_err(|refused| refused_in_room(&refused))?;
+                Ok(format!("{purged} messages of {user_id} are removed"))
+            }
+            Verb::Clear(reason) => {
+                let cleared = self.gateway.purge(room, None, reason).await;
+                cleared.map_err(|refused| refused_in_room(&refused))?;
+                Ok("all messages are removed".to_owned())
             }
             Verb::Pin(asked) => {
                 let by = encode::sender_name(sender_json);
@@ -252,6 +263,15 @@ fn moderator(sender_json: &str, user_id: &str) -> Result<String, CommandFault> {
         return Err((ErrorCode::BadRequest, text.into()));
     }
     Ok(by)
+}
+
+/// What a member is told of a refusal of the room's shard.
+fn refused_in_room(refused: &Refused) -> CommandFault {
+    match refused {
+        Refused::NoSuchRoom => (ErrorCode::NotFound, texts::NO_ROOM.into()),
+        Refused::Rate | Refused::Busy => (ErrorCode::TooManyRequests, texts::RATE.into()),
+        Refused::Denied(_) | Refused::Late => (ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()),
+    }
 }
 
 /// What a member is told of a fault of the control plane.

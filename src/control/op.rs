@@ -5,10 +5,12 @@ mod bans;
 mod crowds;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod history;
 mod listing;
 mod logging;
 mod messages;
 mod pins;
+pub(super) mod purge;
 pub(super) mod request;
 mod resource;
 pub mod rooms;
@@ -112,6 +114,9 @@ async fn dispatch(
         O::SendMessage => speech::send_message(control, call).await,
         O::SendMessages => speech::send_messages(control, call).await,
         O::SendUserEvent => user_event::send(control, call).await,
+        O::ListMessages => history::list_messages(control, call).await,
+        O::DeleteUserMessages => purge::delete_user_messages(control, call).await,
+        O::ClearRoom => purge::clear_room(control, call).await,
         O::DeleteMessages => messages::delete_messages(control, call).await,
         O::StartTally => tallies::start(control, call).await,
         O::StopTally => tallies::stop(control, call).await,

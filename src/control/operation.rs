@@ -127,6 +127,9 @@ operations! {
     ListBans                   POST   "/uproar/v1/ListBans"           Member("roomIdentifier"), 20
     ListActiveRooms            POST   "/uproar/v1/ListActiveRooms"    Nowhere,                 20
     ListRoomUsers              POST   "/uproar/v1/ListRoomUsers"      Member("roomIdentifier"), 20
+    ListMessages               POST   "/uproar/v1/ListMessages"       Member("roomIdentifier"), 100
+    DeleteUserMessages         POST   "/uproar/v1/DeleteUserMessages" Member("roomIdentifier"), 100
+    ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
 }
 
 impl Operation {

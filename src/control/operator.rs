@@ -17,7 +17,7 @@ use super::operation::{Family, Operation};
 use super::record::{Record, RoomRecord};
 use super::state::Control;
 use crate::random;
-use crate::shard::command::{PendingConnection, user_hash};
+use crate::shard::command::{Arrival, PendingConnection, user_hash};
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ADMIN_MEMBER_STAY_MAX, ADMIN_MEMBER_TOKEN_LIFE};
@@ -243,6 +243,7 @@ impl Control {
             traits: None,
             share: None,
             accepted: now.tick,
+            arrival: Arrival::default(),
         }));
         Ok(())
     }

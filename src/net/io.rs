@@ -11,6 +11,7 @@
 use std::io;
 
 use uproar_proto::base::segment::Run;
+use uproar_proto::room::redaction::Redacted;
 
 /// Identifies a connection in completions: the bits of its slot, below 2^62.
 pub type Key = u64;
@@ -74,6 +75,25 @@ impl SendBuffer {
     pub fn copy(&self, bytes_max: usize) -> Vec<u8> {
         let len = self.remaining().min(bytes_max);
         self.bytes()[..len].to_vec()
+    }
+
+    /// What is left to send, without frames that were taken back since it began.
+    #[must_use]
+    pub fn without(self, redacted: &Redacted) -> Self {
+        match self.rest_without(redacted) {
+            Some(rest) => Self::owned(rest),
+            None => self,
+        }
+    }
+
+    /// Copies what is left to send without frames that were taken back since it began; `None`: there are none.
+    pub fn rest_without(&self, redacted: &Redacted) -> Option<Vec<u8>> {
+        let Payload::Shared(run) = &self.payload else {
+            return None;
+        };
+        // SAFETY: as `Run::as_ptr` promises, that many bytes are initialised, immutable and alive.
+        let all = unsafe { std::slice::from_raw_parts(run.as_ptr(), run.len()) };
+        redacted.rest(run.number(), all, self.done)
     }
 
     /// Marks `sent` more bytes as sent.

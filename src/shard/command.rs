@@ -14,6 +14,7 @@ use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId, ShardSettings};
+use super::shard_room::remembering::Departed;
 use super::survey::Survey;
 pub use super::user_event::UserEvent;
 use crate::net::io::Key;
@@ -32,6 +33,7 @@ use uproar_proto::extension::tally::Ballot;
 use uproar_proto::extension::{Speaker, Traits, Verb};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
+use uproar_proto::room::memory::Replay;
 use uproar_proto::room::order::NewMessage;
 use uproar_proto::room::review::Ticket;
 use uproar_proto::session::Grant;
@@ -69,6 +71,19 @@ pub struct PendingConnection<S> {
     pub share: Option<Share>,
     /// When it was accepted.
     pub accepted: Tick,
+    /// What its room's home gives it.
+    pub arrival: Arrival,
+}
+
+/// What a room's home gives a connection that it lets in.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    /// Number of the room's frames that the shards were handed before.
+    pub heard: u64,
+    /// What the room remembers for it.
+    pub replay: Option<Box<Replay>>,
+    /// Whether its token opened a connection before, which is closed now.
+    pub reopens: bool,
 }
 
 impl<S> PendingConnection<S> {
@@ -96,6 +111,7 @@ impl PendingConnection<()> {
             traits: self.traits,
             share: self.share,
             accepted: self.accepted,
+            arrival: self.arrival,
         }
     }
 }
@@ -455,6 +471,14 @@ pub enum Command<S> {
     Install(Box<PendingConnection<S>>, RoomSettings, Reservation),
     /// To a shard with members: append to the room log and fan out. The first of its messages came at this instant.
     Batch(RoomId, Batch, Tick),
+    /// To a shard with members: take these messages out of what they have not got yet.
+    Redact(RoomId, Arc<[FrameId]>),
+    /// To a shard with members, behind a batch: a deletion or disconnect in it was accepted at this instant.
+    Moderated(RoomId, Tick),
+    /// To every other shard: close the connection that this token opened before, if there is one.
+    Replace(TokenId),
+    /// To a home shard: where a viewer stood who left the shard that sends this.
+    Departed(RoomId, Departed),
     /// To a member's shard: the request of this connection was refused.
     RefuseRequest(Key, Box<Refusal>),
     /// From the control thread, or the room's home shard: the answer to a command of this connection.
@@ -497,6 +521,17 @@ pub enum Command<S> {
         room: RoomId,
         /// The message's id.
         id: Box<str>,
+        /// The reason that the event gives.
+        reason: Box<str>,
+        /// Gets the event's id.
+        answer: Answer<Said>,
+    },
+    /// From the control thread: take back all messages of a user, or of everybody.
+    Purge {
+        /// The room.
+        room: RoomId,
+        /// Whose; `None`: everybody's.
+        user_id: Option<Box<str>>,
         /// The reason that the event gives.
         reason: Box<str>,
         /// Gets the event's id.

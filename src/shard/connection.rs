@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::command::MemberCounts;
 use super::settings::Reservation;
@@ -143,6 +143,8 @@ pub(super) struct Lane {
     frames: BytesMut,
     // Only the newest ping must be answered (RFC 6455 §5.5.3); this pong replaces those of a flood.
     pong: BytesMut,
+    // Remembered frames of the room, behind the first frames and before the room log.
+    replay: Bytes,
     finish: Option<Finish>,
 }
 
@@ -162,6 +164,8 @@ pub(super) struct LaneFull;
 pub(super) struct LaneParts<'a> {
     /// Frames, in order.
     pub frames: &'a [u8],
+    /// Remembered frames of the room that follow them.
+    pub replay: &'a [u8],
     /// The answer to the newest ping.
     pub pong: &'a [u8],
     /// The Close frame, and the point that it must not overtake.
@@ -174,6 +178,7 @@ impl Lane {
         let finish = self.finish.as_ref();
         LaneParts {
             frames: &self.frames,
+            replay: &self.replay,
             pong: &self.pong,
             close: finish.map(|finish| (&finish.frame[..], finish.after)),
         }
@@ -188,6 +193,7 @@ impl Lane {
         let lane = Self {
             frames: frames.into(),
             pong: pong.into(),
+            replay: Bytes::new(),
             finish: close.map(|(frame, after)| Finish {
                 after,
                 frame: frame.into(),
@@ -203,6 +209,16 @@ impl Lane {
         }
         write(&mut self.frames);
         Ok(())
+    }
+
+    /// Sets the remembered frames that follow the greeting.
+    pub(super) fn set_replay(&mut self, replay: Bytes) {
+        self.replay = replay;
+    }
+
+    /// Whether remembered frames wait.
+    pub(super) fn has_replay(&self) -> bool {
+        !self.replay.is_empty()
     }
 
     /// Appends a pong; while much waits already, only the newest ping is answered.
@@ -256,7 +272,10 @@ impl Lane {
 
     /// Whether no frame waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.pong.is_empty() && self.finish.is_none()
+        self.frames.is_empty()
+            && self.pong.is_empty()
+            && self.replay.is_empty()
+            && self.finish.is_none()
     }
 }
 
@@ -276,7 +295,7 @@ impl<S> Connection<S> {
     /// frees the lane. Frames of the lane go first.
     pub(super) fn take_finish(&mut self, cursor: Option<Cursor>) -> Option<BytesMut> {
         let frame = self.lane.as_mut()?.take_finish(cursor)?;
-        debug_assert!(self.lane.as_ref().is_some_and(|lane| lane.is_empty()));
+        // What it would have got of the room's memory goes with it.
         self.lane = None;
         Some(frame)
     }
@@ -369,6 +388,16 @@ impl<S> Connection<S> {
     /// Returns the lane; makes it if there is none.
     pub(super) fn lane(&mut self) -> &mut Lane {
         self.lane.get_or_insert_with(Box::default)
+    }
+
+    /// Takes the remembered frames and frees an empty lane.
+    pub(super) fn take_replay(&mut self) -> Option<Bytes> {
+        let lane = self.lane.as_mut()?;
+        let replay = std::mem::take(&mut lane.replay);
+        if lane.is_empty() {
+            self.lane = None;
+        }
+        (!replay.is_empty()).then_some(replay)
     }
 
     /// Takes the lane's frames and frees an empty lane.

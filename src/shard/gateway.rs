@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::command::{
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
-use super::survey::{Presence, RoomFigures, Survey, TopRooms, merge};
+use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
@@ -212,6 +213,23 @@ impl Gateway {
         said.await.map(|said| said.id)
     }
 
+    /// Takes back all messages of a user, or of everybody; the answer is the event's id.
+    pub async fn purge(
+        &self,
+        room: RoomId,
+        user_id: Option<&str>,
+        reason: &str,
+    ) -> Result<FrameId, Refused> {
+        let (user_id, reason) = (user_id.map(Box::from), reason.into());
+        let said = self.ask(room, self.said_max, |answer| Command::Purge {
+            room,
+            user_id,
+            reason,
+            answer,
+        });
+        said.await.map(|said| said.id)
+    }
+
     /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room.
     pub async fn disconnect_user(
         &self,
@@ -361,6 +379,25 @@ impl Gateway {
         let mut all = self.ask_each(members, SHARD_ANSWER_MAX).await?.concat();
         all.truncate(count);
         Ok(all)
+    }
+
+    /// Messages that a room remembers on this server, as JSON, newest first.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchRoom`, `Late` if the shard has not answered in time, `Busy` if it is stopping.
+    pub async fn remembered(&self, room: RoomId, wanted: Wanted) -> Result<Vec<Bytes>, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let survey = Survey::Remembered {
+            room,
+            wanted,
+            answer,
+        };
+        self.deliver(self.home(room), Command::Survey(survey));
+        let answered = tokio::time::timeout(SHARD_ANSWER_MAX, answered).await;
+        let answered = answered.map_err(|_elapsed| Refused::Late)?;
+        let remembered = answered.map_err(|_stopping| Refused::Busy)?;
+        remembered.ok_or(Refused::NoSuchRoom)
     }
 
     /// Lets a connection in as if it had come to the listener and its token had been opened.

@@ -32,6 +32,8 @@ macro_rules! metrics {
             pub fanout: [Times; SIZES.len()],
             /// From a message's acceptance to the end of a send of it: samples.
             pub delivery: Times,
+            /// From the acceptance of a deletion or disconnect to its room's last send on this shard.
+            pub moderation: Times,
             /// From an accept to the admission.
             pub handshake: Times,
             // One for each reason, at its position in `CloseReason::ALL`.
@@ -90,6 +92,8 @@ fn render_times(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
     delivery.render(&mut page.family(&DELIVERY), &[]);
     let handshake = Observed::of(shards.iter().map(|shard| &shard.handshake));
     handshake.render(&mut page.family(&HANDSHAKE), &[]);
+    let moderation = Observed::of(shards.iter().map(|shard| &shard.moderation));
+    moderation.render(&mut page.family(&MODERATION), &[]);
     let mut areas = page.family(&MEMORY);
     for (area, bytes) in memory(shards) {
         areas.add(&[("area", area)], bytes);
@@ -97,7 +101,7 @@ fn render_times(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
 }
 
 /// Memory by area, in bytes, as `/metrics` has it.
-pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 3] {
+pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 4] {
     let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
         shards.iter().map(|shard| figure(shard).get()).sum()
     };
@@ -111,6 +115,7 @@ pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 3] {
             "used_tokens",
             sum(|shard| &shard.tokens_remembered) * TOKEN_BYTES,
         ),
+        ("history", sum(|shard| &shard.remembered_bytes)),
     ]
 }
 
@@ -125,6 +130,10 @@ const FANOUT: Family = Family::histogram(
 const DELIVERY: Family = Family::histogram(
     "uproar_delivery_seconds",
     "Time from a message's acceptance until the kernel has taken it for the last member of a room: samples.",
+);
+const MODERATION: Family = Family::histogram(
+    "uproar_moderation_seconds",
+    "Time from the acceptance of a deletion, a purge or a disconnect until the last send of its room on a shard is submitted.",
 );
 const HANDSHAKE: Family = Family::histogram(
     "uproar_handshake_seconds",
@@ -279,10 +288,20 @@ metrics! {
     tallies_open: gauge "tallies_open", "Open tallies of rooms that are counted here.";
     tally_voters: gauge "tally_voters", "Voters that open tallies remember.";
     reactions: counter "reactions_total", "Taps of members' reactions.";
+    stands: gauge "resume_places", "Viewers of whom rooms remember where they stand or stood.";
+    stands_forgotten: counter "resume_places_forgotten_total", "Viewers whose place was forgotten before its time: the shard remembers as many as it may.";
+    history_full: counter "history_joins_total" [result = "full"], "Joins of rooms that remember messages, by what they got.";
+    history_short: counter "history_joins_total" [result = "short"], "Joins of rooms that remember messages, by what they got.";
+    history_resumed: counter "history_joins_total" [result = "resumed"], "Joins of rooms that remember messages, by what they got.";
+    history_none: counter "history_joins_total" [result = "none"], "Joins of rooms that remember messages, by what they got.";
+    history_bytes: counter "history_bytes_total", "Bytes of remembered messages for joining viewers.";
+    redacted: counter "redacted_messages_total", "Messages that were taken back from memories and from batches not yet sent.";
+    purged: counter "purged_total", "Times that all messages of a user, or of a room, were taken back.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     lived_millis, "Time that ended connections lived, summed, in milliseconds.";
     log_bytes, "Bytes of room logs, as of the last second.";
+    remembered_bytes, "Bytes of remembered messages.";
     cpu_nanos, "CPU time of the shard's thread, as of its last busy second, in nanoseconds.";
     open, "Connections whose session goes on: neither closing, nor cut.";
     send_cost_nanos, "Measured cost of one short send, in nanoseconds.";

@@ -9,10 +9,11 @@ use uproar_proto::base::hash::fnv1a_64;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND,
-    CONNECTIONS_MAX_AWS, PACE_CEILING, REVIEW_TIMEOUT, STRIPE_MEMBERS_MIN, WINDOW_AGE_MAX,
-    WINDOW_BYTES_MAX,
+    CONNECTIONS_MAX_AWS, HISTORY_BYTES_PER_SECOND, PACE_CEILING, REVIEW_TIMEOUT,
+    STRIPE_MEMBERS_MIN, WINDOW_AGE_MAX, WINDOW_BYTES_MAX,
 };
 use uproar_proto::base::rate::{Rate, SharedBudget};
+use uproar_proto::chat::encode;
 use uproar_proto::cluster::engine::MessageRates;
 use uproar_proto::room::audience::SlowPolicy;
 use uproar_proto::room::log::Window;
@@ -45,6 +46,12 @@ pub struct ShardSettings {
     pub stripe_members_min: usize,
     /// Most time from a message's arrival to its verdict; after that the room's fallback decides.
     pub review_timeout: Duration,
+    /// Bytes of remembered messages for joining viewers each second, of all shards together.
+    pub history_bytes_per_second: u64,
+    /// Name of the event that takes back all messages of a user.
+    pub purge_event: Arc<str>,
+    /// Whether a token opens a connection again until it expires, and then closes the one that it opened before.
+    pub tokens_reopen: bool,
     /// Conformance mode: no token is needed, and every message is echoed.
     pub echo: bool,
 }
@@ -78,6 +85,9 @@ impl ShardSettings {
             slow_policy: SlowPolicy::Skip,
             stripe_members_min: STRIPE_MEMBERS_MIN,
             review_timeout: REVIEW_TIMEOUT,
+            history_bytes_per_second: HISTORY_BYTES_PER_SECOND,
+            purge_event: encode::PURGED.into(),
+            tokens_reopen: false,
             echo: false,
         }
     }
@@ -132,6 +142,8 @@ pub struct AccountBudgets {
     pub disconnects: SharedBudget,
     /// Who may not write or be there: no budget, and of the account all the same.
     pub bans: SharedBans,
+    /// Budget of remembered messages for joining viewers, in bytes.
+    pub history: SharedBudget,
     connections: AtomicUsize,
 }
 

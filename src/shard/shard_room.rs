@@ -3,10 +3,13 @@
 mod clustered;
 mod hold;
 mod moded;
+mod purge;
+pub(super) mod remembering;
 mod tallied;
 
 use std::borrow::Cow;
 
+use self::remembering::Remembering;
 use super::command::{
     Answer, ApiMessage, Eviction, MemberCounts, PublishRequest, Said, SenderAddress,
 };
@@ -49,6 +52,10 @@ pub(super) struct ShardRoom {
     pub accepted: Option<Tick>,
     /// When the first of the messages came that members here are being served with.
     pub spreading: Option<Tick>,
+    /// When the first of the deletions and disconnects was accepted that members here are being served with.
+    pub moderated: Option<Tick>,
+    /// Away from home: number of the log's head among the room's frames, as the home counts them.
+    pub heard: u64,
 }
 
 /// The home shard's part.
@@ -78,6 +85,12 @@ pub(super) struct HomeRoom {
     pub viewers: Option<Box<Viewers>>,
     /// Other nodes of a cluster are told of its viewers.
     pub is_peopled: bool,
+    /// Number of frames that were handed to the shards: the number of the next one.
+    pub frames: u64,
+    /// When the first of the deletions and disconnects was accepted that wait to be flushed.
+    pub moderated: Option<Tick>,
+    /// What it remembers, if it has tags of ours.
+    pub remembering: Option<Box<Remembering>>,
 }
 
 /// The outcome of a member's request.
@@ -138,6 +151,8 @@ impl ShardRoom {
             aging: false,
             accepted: None,
             spreading: None,
+            heard: 0,
+            moderated: None,
         }
     }
 }
@@ -188,6 +203,9 @@ impl HomeRoom {
             is_peopled: false,
             detour: is_clustered.then(|| Box::new(Detour::of_cluster())),
             queues: 0,
+            frames: 0,
+            moderated: None,
+            remembering: None,
         };
         home.set_settings(settings);
         home
@@ -199,6 +217,7 @@ impl HomeRoom {
         self.room.set_settings(settings);
         self.follow_modes();
         self.renew_greeting();
+        self.follow_memory();
         if is_reviewed {
             self.pending_queue();
         } else {
@@ -387,6 +406,7 @@ impl HomeRoom {
             && self.modes().is_none_or(Modes::is_empty)
             && self.tallies().is_none()
             && self.viewers.is_none()
+            && self.remembering.as_ref().is_none_or(|kept| kept.is_empty())
     }
 
     /// Executes a request of the API, or of a member by [`HomeRoom::publish`], in the room's order.
@@ -400,6 +420,9 @@ impl HomeRoom {
             settings, budgets, ..
         } = *context;
         self.charge(request.action(), context.now.tick, settings, budgets)?;
+        if request.action() != Action::SendMessage {
+            self.moderated.get_or_insert(context.now.tick);
+        }
         Ok(self.append(request, sender_json, &mut context.encoding()))
     }
 

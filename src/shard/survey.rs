@@ -7,10 +7,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::cluster::crowd::RoomUser;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::extension::viewers::Audience;
 
@@ -107,6 +109,26 @@ pub enum Survey {
         /// Gets `Sender` of each, as JSON.
         answer: oneshot::Sender<Vec<Box<str>>>,
     },
+    /// Messages that a room at home on the shard remembers.
+    Remembered {
+        /// The room.
+        room: RoomId,
+        /// Which.
+        wanted: Wanted,
+        /// Gets the JSON of each, newest first; `None`: no such room is at home there.
+        answer: oneshot::Sender<Option<Vec<Bytes>>>,
+    },
+}
+
+/// Which remembered messages are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The one with this id.
+    Message(FrameId),
+    /// So many of those before this one; without one, the newest.
+    Before(Option<FrameId>, usize),
+    /// All of a user's: their ids.
+    OfUser(Key),
 }
 
 /// A user in a room.

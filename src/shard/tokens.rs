@@ -57,6 +57,11 @@ impl UsedTokens {
         Redeemed::First
     }
 
+    /// Whether a token was used, and is not so old that this is not known any more.
+    pub fn remembers(&self, token: &TokenId) -> bool {
+        self.used.contains(token)
+    }
+
     /// Notes a use of `token` read from a journal. If it has expired, or has no place, only the mark of its key is
     /// kept.
     pub fn recover(&mut self, token: TokenId, expires: UnixTime, now: Now) {

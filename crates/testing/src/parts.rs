@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::net::io::Io;
-use uproar::shard::command::PendingConnection;
+use uproar::shard::command::{Arrival, PendingConnection};
 use uproar::shard::core::Parts;
 use uproar::shard::doorbell::Doorbell;
 use uproar::shard::journal::NoRecord;
@@ -91,5 +91,6 @@ pub fn pending<S>(socket: S, room: RoomId, token: u64, now: Now) -> Box<PendingC
         traits: None,
         share: None,
         accepted: now.tick,
+        arrival: Arrival::default(),
     })
 }

@@ -19,6 +19,7 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::UNKNOWN_ROOM_WAIT;
 use uproar_proto::chat::encode;
 use uproar_proto::room::RoomSettings;
+use uproar_proto::token::TokenId;
 
 /// Pending connections and used tokens of one shard.
 pub(super) struct Admission<S> {
@@ -98,7 +99,10 @@ impl<S> Admission<S> {
         let all = std::mem::take(&mut self.pending);
         let mut admitted = Vec::with_capacity(all.len());
         let mut uses = Vec::with_capacity(all.len());
-        for pending in all {
+        for mut pending in all {
+            if self.reopens(&pending.token, env) {
+                pending.arrival.reopens = true;
+            }
             match self.judge(&pending, admitted.len(), rooms, env) {
                 Ok(reservation) => {
                     uses.push(TokenUse {
@@ -197,6 +201,8 @@ impl<S> Admission<S> {
         let admitted = self.parked.as_mut()?.take(claim)?;
         match outcome {
             TokenOutcome::First => return Some(admitted),
+            // Another node's connection of it is not known here.
+            TokenOutcome::Again if env.settings.tokens_reopen => return Some(admitted),
             TokenOutcome::Again => self.reject(admitted.pending, AdmitError::TokenUsed, env),
             TokenOutcome::Unknown => self.give_up(admitted, env),
         }
@@ -240,6 +246,11 @@ impl<S> Admission<S> {
         }
     }
 
+    /// Whether a used token may open a connection again.
+    fn reopens(&self, token: &TokenId, env: &Env<S>) -> bool {
+        env.settings.tokens_reopen && self.used.remembers(token)
+    }
+
     fn judge(
         &mut self,
         pending: &PendingConnection<S>,
@@ -263,6 +274,7 @@ impl<S> Admission<S> {
         let (token, expires) = (pending.token, pending.token_expires);
         match self.used.redeem(token, expires, env.now) {
             Redeemed::First => Ok(reservation),
+            Redeemed::Again if self.reopens(&token, env) => Ok(reservation),
             Redeemed::Again => Err(AdmitError::TokenUsed),
             Redeemed::Full => Err(AdmitError::TooManyTokens),
         }
@@ -277,14 +289,18 @@ impl<S> Admission<S> {
         env: &mut Env<S>,
     ) -> Option<(Admitted<S>, RoomSettings)> {
         let Admitted {
-            pending,
+            mut pending,
             reservation,
         } = admitted;
+        if env.settings.tokens_reopen {
+            pending.traits.get_or_insert_default().token = Some(pending.token);
+        }
         let Some((shard, settings)) = rooms.place(pending.room, pending.counts(), env) else {
             // The room was deleted within this turn.
             self.reject(pending, AdmitError::NoSuchRoom, env);
             return None;
         };
+        rooms.recall(&mut pending, env);
         if shard == env.id {
             let admitted = Admitted {
                 pending,

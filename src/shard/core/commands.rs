@@ -62,6 +62,10 @@ impl<W: Io> Core<W> {
             Command::Batch(room, batch, accepted) => {
                 rooms.take_batch(room, (batch, accepted), env);
             }
+            Command::Redact(room, ids) => rooms.redact(room, &ids),
+            Command::Moderated(room, since) => rooms.take_moderated(room, since, env),
+            Command::Replace(token) => connections.replace(token, rooms, env),
+            Command::Departed(room, departed) => rooms.departed(room, departed, env),
             Command::RefuseRequest(key, refusal) => {
                 connections.refuse(Slot::from_bits(key), &refusal, rooms, env);
             }
@@ -119,6 +123,12 @@ impl<W: Io> Core<W> {
                 };
                 rooms.moderate(room, &request, answer, env);
             }
+            Command::Purge {
+                room,
+                user_id,
+                reason,
+                answer,
+            } => rooms.purge(room, (user_id.as_deref(), &reason), answer, env),
             Command::DisconnectUser {
                 room,
                 eviction,

@@ -10,11 +10,13 @@ mod freeze;
 pub(super) mod receive;
 mod refuse;
 mod release;
+mod replace;
 mod send;
 mod spread;
 mod timers;
 mod user;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use self::spread::Spreads;
@@ -39,6 +41,7 @@ use uproar_proto::chat::encode;
 use uproar_proto::extension::{Extension, Speaker};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::Session;
+use uproar_proto::token::TokenId;
 
 /// The connections of one shard.
 pub(super) struct Connections<W: Io> {
@@ -58,6 +61,9 @@ pub(super) struct Connections<W: Io> {
     outbound: Outbound<W>,
     // Walks whose times are measured.
     spreads: Spreads<W>,
+    // The connection that each token has opened last, where tokens open several. Entries of connections that are gone find
+    // nothing.
+    by_token: HashMap<TokenId, ConnectionSlot<W>>,
     // No receive is armed: the shard freezes, or is frozen.
     is_quiet: bool,
     // Receives that the kernel still has, while `is_quiet`.
@@ -84,6 +90,7 @@ impl<W: Io> Connections<W> {
             inbound: Inbound::new(settings),
             outbound: Outbound::new(io),
             spreads: Spreads::default(),
+            by_token: HashMap::new(),
             is_quiet: false,
             receives_left: 0,
         }
@@ -182,6 +189,12 @@ impl<W: Io> Connections<W> {
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
             greet(lane, extension.as_deref());
+            if let Some(replay) = pending.arrival.replay {
+                let told = lane.push(|out| replay.announce(out, env.ids.next_id(), env.now.unix));
+                debug_assert!(told.is_ok(), "an event fits behind a greeting");
+                lane.set_replay(replay.frames);
+            }
+            shard_room.heard = pending.arrival.heard;
             join(
                 connection,
                 (slot.to_bits(), pending.user_hash),
@@ -194,9 +207,11 @@ impl<W: Io> Connections<W> {
             self.outbound.io.receive(&connection.file, slot.to_bits());
         }
         log_began(&connection.session, room, ip);
+        let token = connection.traits.as_ref().and_then(|traits| traits.token);
         self.open += 1;
         count_opened(pending.accepted, deflated, env);
         schedule(&mut self.wheel, slot, connection, first_check);
+        self.note_token(token, slot);
         self.deliver_own(slot, rooms, env);
         let mut leftover = pending.leftover;
         if !leftover.is_empty() {
@@ -268,6 +283,7 @@ impl<W: Io> Connections<W> {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
+        rooms.note_departure(connection, env);
         let Some(member) = connection.member.take() else {
             return;
         };

@@ -36,10 +36,14 @@ pub(super) fn carry_out<S>(
     env: &mut Env<S>,
 ) -> Result<Option<String>, CommandFault> {
     match verb {
-        // The records of rooms and bans are the control thread's.
-        Verb::Set(_) | Verb::Pin(_) | Verb::Unpin(_) | Verb::Ban(_) | Verb::Unban(_) => {
-            hand_over(verb, by, env).map(|()| None)
-        }
+        // The records of rooms and bans are the control thread's, and so are moderators' acts in a room.
+        Verb::Set(_)
+        | Verb::Pin(_)
+        | Verb::Unpin(_)
+        | Verb::Ban(_)
+        | Verb::Unban(_)
+        | Verb::Purge { .. }
+        | Verb::Clear(_) => hand_over(verb, by, env).map(|()| None),
         Verb::Vote(Choice { tally, option }) => {
             let ballot = Ballot {
                 tally,

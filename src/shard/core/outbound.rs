@@ -14,6 +14,8 @@
 use std::collections::VecDeque;
 use std::io;
 
+use bytes::Bytes;
+
 use super::env::Env;
 use super::sealing::Sealing;
 use crate::net::io::{Io, SendBuffer};
@@ -21,9 +23,11 @@ use crate::net::tls::TlsError;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::connection::{Connection, Phase, Sending};
 use uproar_proto::base::limits::{RESUMES_PER_TURN_MAX, SEALED_SEND_BYTES_MAX};
+use uproar_proto::base::segment::Run;
 use uproar_proto::base::table::Slot;
 use uproar_proto::room::audience::{Audience, MemberIndex, SlowPolicy};
 use uproar_proto::room::log::Next;
+use uproar_proto::room::redaction::{self, Redacted};
 
 /// The slot of a connection whose rings are `W`.
 pub(super) type ConnectionSlot<W> = Slot<Connection<<W as Io>::FixedFile>>;
@@ -125,8 +129,13 @@ impl<W: Io> Outbound<W> {
             self.start(slot, connection, membership, SendBuffer::owned(queued), env);
             return Delivered::Done;
         }
-        if let Some(frames) = connection.take_lane_frames() {
-            return self.send_own(slot, connection, membership, &frames, env);
+        if connection.lane.is_some() {
+            if let Some(frames) = connection.take_lane_frames() {
+                return self.send_own(slot, connection, membership, &frames, env);
+            }
+            if let Some(replay) = connection.take_replay() {
+                return self.send_replay(slot, connection, membership, replay, env);
+            }
         }
         let Some((member, audience)) = membership else {
             // It has left its room, so that only the Close frame can be due.
@@ -189,6 +198,28 @@ impl<W: Io> Outbound<W> {
         metrics.frames_delivered.add(after.frames_since(cursor));
         metrics.deflate_saved.add_len(saved);
         self.start(slot, connection, Some((member, audience)), sealed, env);
+        Delivered::Done
+    }
+
+    /// Sends remembered frames, which all share who join now, without what was taken back since.
+    fn send_replay(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        connection: &mut Connection<W::FixedFile>,
+        membership: Membership<'_>,
+        replay: Bytes,
+        env: &Env<W::Socket>,
+    ) -> Delivered {
+        let replay = SendBuffer::shared(Run::of(&redaction::greeting(replay)));
+        let redacted = (membership.as_ref()).and_then(|(_, audience)| audience.log().redacted());
+        let replay = match redacted {
+            Some(redacted) => replay.without(redacted),
+            None => replay,
+        };
+        if connection.tls.is_some() {
+            return self.send_own(slot, connection, membership, replay.bytes(), env);
+        }
+        self.start(slot, connection, membership, replay, env);
         Delivered::Done
     }
 
@@ -377,9 +408,13 @@ impl<W: Io> Outbound<W> {
         &mut self,
         slot: ConnectionSlot<W>,
         connection: &mut Connection<W::FixedFile>,
-        rest: SendBuffer,
+        (rest, redacted): (SendBuffer, Option<&Redacted>),
         env: &Env<W::Socket>,
     ) {
+        let rest = match redacted {
+            Some(redacted) => rest.without(redacted),
+            None => rest,
+        };
         debug_assert_eq!(connection.sending, Sending::Queued);
         connection.sending = Sending::InKernel;
         connection.progress = env.now.tick;

@@ -7,6 +7,7 @@ use crate::shard::command::{Command, MemberCounts, Request};
 use crate::shard::frames;
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
+use crate::shard::shard_room::remembering::Departed;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::room::log::Batch;
@@ -24,6 +25,8 @@ pub(super) struct Outbox<S> {
     // Members that left while the mailbox to their room's home was full, by home and room. Rooms
     // with members here bound it.
     departed: HashMap<(ShardId, RoomId), MemberCounts>,
+    // Where some of them stood.
+    places: Vec<(ShardId, RoomId, Departed)>,
 }
 
 /// What [`Outbox::flush`] could not send.
@@ -51,6 +54,7 @@ impl<S> Outbox<S> {
             requests,
             cluster,
             departed: HashMap::new(),
+            places: Vec::new(),
         }
     }
 
@@ -147,9 +151,19 @@ impl<S> Outbox<S> {
         }
     }
 
+    /// Reports where a member stands that leaves to its room's home, at once or when the mailbox has room. Members bound
+    /// what waits.
+    pub(super) fn report_place(&mut self, home: ShardId, room: RoomId, departed: Departed) {
+        if self.has_room(home) {
+            self.send(home, Command::Departed(room, departed));
+        } else {
+            self.places.push((home, room, departed));
+        }
+    }
+
     /// Whether departures wait for room in a mailbox.
     pub(super) fn has_departures(&self) -> bool {
-        !self.departed.is_empty()
+        !self.departed.is_empty() || !self.places.is_empty()
     }
 
     /// Moves kept items on and wakes the shards that got any.
@@ -170,11 +184,14 @@ impl<S> Outbox<S> {
         }
         Unsent {
             commands: kept,
-            departures: !self.departed.is_empty(),
+            departures: self.has_departures(),
         }
     }
 
     fn flush_departed(&mut self) {
+        for (home, room, departed) in std::mem::take(&mut self.places) {
+            self.report_place(home, room, departed);
+        }
         if self.departed.is_empty() {
             return;
         }

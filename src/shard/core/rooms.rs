@@ -10,6 +10,7 @@ mod extended;
 mod figures;
 pub(super) mod flush;
 mod logged;
+mod memory;
 mod publish;
 mod review;
 pub(super) mod tallies;
@@ -53,7 +54,7 @@ pub(super) struct Rooms {
     walking: VecDeque<Slot<ShardRoom>>,
     // Rooms whose log must be aged: those whose `aging` is set, once each.
     aging: Vec<Slot<ShardRoom>>,
-    // Rooms at home here with chat modes, once each, and some that had one a moment ago.
+    // Rooms at home here with chat modes or a memory, once each, and some that had one a moment ago.
     moded: Vec<Slot<ShardRoom>>,
     // Rooms at home here with something to tell of tallies or reactions, or votes to hand on: those whose `is_listed` is set,
     // once each. Looked at when the first of it is due.
@@ -86,6 +87,8 @@ pub(super) struct Delivery {
     accepted: Tick,
     // Frames for the archive; zero once the room is not logged any more.
     logged: u64,
+    // With the last batch of a flush: when the first deletion or disconnect in it was accepted.
+    moderated: Option<Tick>,
     // With the last batch of a flush: users to evict and API calls to answer after it.
     evictions: Vec<Eviction>,
     answers: Vec<(Answer<Said>, Said)>,
@@ -107,6 +110,8 @@ pub(super) enum Flushed {
 pub(super) struct Spread {
     pub(super) since: Tick,
     pub(super) members: usize,
+    /// When the first deletion or disconnect of it was accepted.
+    pub(super) moderated: Option<Tick>,
 }
 
 /// A room that is being deleted here: its members leave, then [`Rooms::end_deletion`] forgets it.
@@ -416,6 +421,7 @@ impl Rooms {
         Some(Spread {
             since: shard_room.spreading.take()?,
             members: shard_room.audience.len(),
+            moderated: shard_room.moderated.take(),
         })
     }
 

@@ -94,6 +94,12 @@ impl<W: Io> Core<W> {
     /// Places a connection that may join its room.
     pub(super) fn place(&mut self, admitted: Admitted<W::Socket>) {
         let (rooms, env) = (&mut self.rooms, &mut self.env);
+        if admitted.pending.arrival.reopens {
+            // Before it comes anywhere: its own shard gets that first, too.
+            let token = admitted.pending.token;
+            env.outbox.send_to_others(|| Command::Replace(token));
+            self.connections.replace(token, rooms, env);
+        }
         if let Some((admitted, settings)) = self.admission.place(admitted, rooms, env) {
             self.install(admitted, settings);
         }

@@ -172,6 +172,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::Tally(..)
         | Command::Ban(..)
         | Command::DeleteMessage { .. }
+        | Command::Purge { .. }
         | Command::DisconnectUser { .. }
         | Command::Verdict(..)
         | Command::Cluster(_)
@@ -181,6 +182,10 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::Stop => true,
         Command::Install(..)
         | Command::Batch(..)
+        | Command::Redact(..)
+        | Command::Moderated(..)
+        | Command::Replace(..)
+        | Command::Departed(..)
         | Command::RefuseRequest(..)
         | Command::AnswerMember(..)
         | Command::Evict(..)

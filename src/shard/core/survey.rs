@@ -62,6 +62,13 @@ impl<W: Io> Core<W> {
                 let addresses = self.connections.addresses_of(room, &user_id, &self.rooms);
                 let _asker_gone = answer.send(addresses);
             }
+            Survey::Remembered {
+                room,
+                wanted,
+                answer,
+            } => {
+                let _asker_gone = answer.send(self.rooms.remembered(room, wanted));
+            }
             Survey::Members {
                 room,
                 count,

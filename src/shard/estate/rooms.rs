@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::carried::SenderTag;
+use crate::shard::shard_room::remembering::Remembering;
 use uproar_proto::base::clock::{Shift, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::FRAME_BYTES_MAX;
@@ -21,6 +22,7 @@ use uproar_proto::extension::recent::Note;
 use uproar_proto::extension::speech::Key;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::review::Fallback;
+use uproar_proto::room::stands::Stand;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
 
 // The fields of an estate. Instants are ticks of the process that writes them, in nanoseconds.
@@ -51,6 +53,13 @@ const TALLIES: u32 = 20;
 /// The most viewers at once, and when that was, in nanoseconds since 1970.
 const PEAK: u32 = 11;
 const PEAK_AT: u32 = 12;
+/// Number of frames of the room so far, and before which of them messages may be forgotten.
+const FRAMES_SO_FAR: u32 = 31;
+const FORGOTTEN: u32 = 32;
+/// A remembered frame: its number, when it was flushed, 8 bytes each, and its bytes; repeated, oldest first.
+const REMEMBERED: u32 = 33;
+/// Viewers who left: user, place, whether that is sure, when; 8 bytes each, oldest first.
+const PLACES: u32 = 34;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
 const BATCH: u32 = 6;
 /// The bytes of all batches, in order, in both encodings.
@@ -174,6 +183,36 @@ impl RoomWriter {
     /// Its tallies and reactions.
     pub(in crate::shard) fn tallies(&mut self, carried: &[u8]) {
         self.0.bytes(TALLIES, carried);
+    }
+
+    /// Number of frames so far, what is remembered of them, and where viewers stood who left.
+    pub(in crate::shard) fn remembering(&mut self, frames: u64, kept: Option<&Remembering>) {
+        self.0.number(FRAMES_SO_FAR, frames);
+        let Some(Remembering {
+            memory: Some(memory),
+            stands,
+            ..
+        }) = kept
+        else {
+            return;
+        };
+        let (all, forgotten) = memory.all();
+        self.0.number(FORGOTTEN, forgotten);
+        for remembered in all {
+            let (number, noted) = remembered.place();
+            let places = [number, noted.nanos()].map(u64::to_le_bytes);
+            self.0.bytes(
+                REMEMBERED,
+                &[places.as_flattened(), remembered.frame()].concat(),
+            );
+        }
+        let left = stands.left().flat_map(|(user, stand, at)| {
+            [user.bits(), stand.frame, stand.is_sure.into(), at.nanos()]
+        });
+        let places: Vec<u8> = left.flat_map(u64::to_le_bytes).collect();
+        if !places.is_empty() {
+            self.0.bytes(PLACES, &places);
+        }
     }
 
     /// A message under review, in order.
@@ -325,6 +364,12 @@ pub(in crate::shard) struct RoomEstate {
     pub tallies: Bytes,
     /// The most viewers at once, and when that was.
     pub peak: Option<(u32, UnixTime)>,
+    /// Number of its frames so far.
+    pub frames: u64,
+    /// What it remembers: numbers, when they were flushed, frames; and before which frame messages may be forgotten.
+    pub remembered: (Vec<(u64, Tick, Bytes)>, u64),
+    /// Where viewers stood who left.
+    pub places: Vec<(Key, Stand, Tick)>,
     /// Messages under review, in order; each was read once, without a fault.
     pub pending: Vec<Bytes>,
     /// Batches, oldest first, and when each was appended.
@@ -464,6 +509,12 @@ impl RoomEstate {
             notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
             tallies: piece(TALLIES),
             peak,
+            frames: fields.number(FRAMES_SO_FAR)?.unwrap_or(0),
+            remembered: (
+                read_remembered(fields, bytes, shift),
+                fields.number(FORGOTTEN)?.unwrap_or(0),
+            ),
+            places: read_places(fields.get(PLACES).unwrap_or_default(), shift),
             pending,
             batches,
             behind,
@@ -492,6 +543,35 @@ fn read_notes(bytes: &[u8], shift: Shift) -> Vec<Note> {
         Some((shift.tick(noted.ok()?), Key::from_bits(key.ok()?)))
     };
     pairs.iter().filter_map(read).collect()
+}
+
+fn read_remembered(room: Tagged<'_>, bytes: &Bytes, shift: Shift) -> Vec<(u64, Tick, Bytes)> {
+    let read = |remembered| {
+        let remembered: Bytes = bytes.slice_ref(remembered);
+        let (number, rest) = remembered.split_first_chunk::<8>()?;
+        let (noted, frame) = rest.split_first_chunk::<8>()?;
+        let noted = shift.tick(u64::from_le_bytes(*noted));
+        Some((
+            u64::from_le_bytes(*number),
+            noted,
+            remembered.slice_ref(frame),
+        ))
+    };
+    room.all(REMEMBERED).filter_map(read).collect()
+}
+
+fn read_places(bytes: &[u8], shift: Shift) -> Vec<(Key, Stand, Tick)> {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let (places, _) = numbers.as_chunks::<4>();
+    let read = |place: &[[u8; 8]; 4]| {
+        let [user, frame, is_sure, at] = place.map(u64::from_le_bytes);
+        let stand = Stand {
+            frame,
+            is_sure: is_sure != 0,
+        };
+        (Key::from_bits(user), stand, shift.tick(at))
+    };
+    places.iter().map(read).collect()
 }
 
 /// Cuts the bytes of a room into its batches.
@@ -540,6 +620,12 @@ fn wide(len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+    use uproar_proto::extension::Recall;
+    use uproar_proto::room::memory::Memory;
+
     use super::merge::merge_rooms;
     use super::*;
 
@@ -570,5 +656,54 @@ mod tests {
         });
         assert_eq!(estate.room(room).expect("it is there").notes, moved);
         assert_eq!(read_notes(&[1; 31], Shift::default()).len(), 1);
+    }
+
+    /// Goal: what a room remembers, and where viewers stood who left, cross to another process, at its own ticks; a cut piece
+    /// is left out.
+    #[test]
+    fn memories_cross() {
+        let room = RoomId::from_random(1);
+        let at = Tick::from_nanos;
+        let recall = Recall {
+            history: 50,
+            history_age: Duration::from_secs(100),
+            resume: Duration::from_secs(60),
+        };
+        let mut memory = Memory::new(recall, 3);
+        let mut frame = BytesMut::new();
+        let message = encode::Message {
+            id: FrameId::from_random(9),
+            request_id: "",
+            attributes_json: "null",
+            content: "x",
+            sent: UnixTime::default(),
+            sender_json: &encode::sender_json("bob", []),
+        };
+        encode::message(&mut frame, &message);
+        memory.note(&frame, (7, 1), at(5), encode::PURGED);
+        let stand = Stand {
+            frame: 6,
+            is_sure: true,
+        };
+        let mut kept = Remembering::default();
+        kept.memory = Some(memory);
+        kept.stands
+            .leave(Key::from_bits(4), stand, true, recall.resume, at(8));
+        let mut writer = RoomsWriter::new(AccountUse::default(), at(0));
+        writer.room(room, |room| {
+            room.home(at(1), UnixTime::default());
+            room.remembering(8, Some(&kept));
+        });
+        let merged = merge_rooms(&[writer.into_bytes()], None).expect("an estate");
+        let shift = Shift::between(0, 100);
+        let estate = RoomsEstate::parse(merged, shift).expect("an estate");
+        let part = estate.room(room).expect("it is there");
+        assert_eq!(part.frames, 8);
+        assert_eq!(
+            part.remembered,
+            (vec![(7, shift.tick(5), frame.freeze())], 3)
+        );
+        assert_eq!(part.places, [(Key::from_bits(4), stand, shift.tick(8))]);
+        assert!(read_places(&[0; 31], shift).is_empty());
     }
 }

@@ -7,8 +7,8 @@ use super::acceptor::Acceptor;
 use super::config::ECHO_ROOM;
 use super::rejected::{NoUpgrade, Rejected};
 use crate::net::stream::Hosted;
-use crate::shard::command::PendingConnection;
 use crate::shard::command::user_hash;
+use crate::shard::command::{Arrival, PendingConnection};
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::DEFLATE_WINDOW_BITS;
@@ -94,6 +94,7 @@ fn judge<B: Hosted>(
         traits: opened.traits,
         share: None,
         accepted: Tick::default(),
+        arrival: Arrival::default(),
     })
 }
 

@@ -41,7 +41,16 @@ impl HomeRoom {
             return Ok(None);
         }
         self.charge_ask(ask.kind, &speech, context)?;
-        let sent = self.write(buffer, ask, now);
+        let sent = match ask.kind {
+            AskKind::Purge => self.write_purge(buffer, Some(subject), (detail, ask), context),
+            AskKind::Clear => self.write_purge(buffer, None, (detail, ask), context),
+            AskKind::SendMessage
+            | AskKind::DeleteMessage
+            | AskKind::DisconnectUser
+            | AskKind::Event
+            | AskKind::Tally
+            | AskKind::Probe => self.write(buffer, ask, now),
+        };
         let evicts = ask.kind == AskKind::DisconnectUser;
         let eviction = evicts.then(|| Eviction {
             user_id: subject.into(),
@@ -66,6 +75,7 @@ impl HomeRoom {
             AskKind::SendMessage => return self.admit(speech, context),
             AskKind::DeleteMessage => Action::DeleteMessage,
             AskKind::DisconnectUser => Action::DisconnectUser,
+            AskKind::Purge | AskKind::Clear => Action::DeleteMessage,
             AskKind::Event if self.room.is_full() => return Err(OVER_RATE),
             // The control plane has charged it; a probe is nobody's.
             AskKind::Event | AskKind::Tally | AskKind::Probe => return Ok(()),
@@ -96,13 +106,42 @@ impl HomeRoom {
                 (encode::DISCONNECTED, attributes_json)
             }
             AskKind::Event => (subject, detail.to_owned()),
-            // No room gets them.
-            AskKind::Tally | AskKind::Probe => return now,
+            // No room gets them; or they are written apart.
+            AskKind::Tally | AskKind::Probe | AskKind::Purge | AskKind::Clear => return now,
         };
         let event = NewEvent {
             name,
             attributes_json: &attributes_json,
             request_id,
+        };
+        self.room.author_event(buffer, ask.id, now, event)
+    }
+
+    /// Encodes the events of a purge, one behind the other: they are one entry of the log.
+    fn write_purge(
+        &mut self,
+        buffer: &mut BytesMut,
+        user_id: Option<&str>,
+        (reason, ask): (&str, &Ask),
+        context: &mut PublishContext<'_>,
+    ) -> UnixTime {
+        let purge_event = &context.settings.purge_event;
+        let (before, last) = self.purge_events(user_id, reason, purge_event);
+        context.metrics.purged.inc();
+        let now = context.now.unix;
+        for (name, attributes_json) in &before {
+            let event = NewEvent {
+                name,
+                attributes_json,
+                request_id: "",
+            };
+            let id = context.ids.next_id();
+            self.room.author_event(buffer, id, now, event);
+        }
+        let event = NewEvent {
+            name: &last.0,
+            attributes_json: &last.1,
+            request_id: "",
         };
         self.room.author_event(buffer, ask.id, now, event)
     }

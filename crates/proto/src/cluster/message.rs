@@ -111,6 +111,10 @@ pub enum AskKind {
     /// What is asked of the room's tallies, as JSON in the first text. It becomes no entry of the log: the home's answer is a
     /// refusal `NotAcceptable` whose text is JSON, too.
     Tally,
+    /// All messages of a user are taken back: texts are user id, reason.
+    Purge,
+    /// All messages of the room are: texts are nothing, reason.
+    Clear,
     /// Shows that the path through the home and the log works; answered by the engine, no room gets it.
     Probe,
 }
@@ -213,13 +217,15 @@ impl AskTexts {
 const WITHDRAWN: u8 = 0;
 
 impl AskKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::SendMessage,
         Self::DeleteMessage,
         Self::DisconnectUser,
         Self::Event,
         Self::Probe,
         Self::Tally,
+        Self::Purge,
+        Self::Clear,
     ];
 
     const fn byte(self) -> u8 {
@@ -231,6 +237,8 @@ impl AskKind {
             Self::Probe => 5,
             // Those between may be given to others.
             Self::Tally => 9,
+            Self::Purge => 6,
+            Self::Clear => 7,
         }
     }
 

@@ -55,6 +55,15 @@ pub enum Verb {
     Ban(NewBan),
     /// A user's ban is lifted.
     Unban(Box<str>),
+    /// All messages of a user are taken back.
+    Purge {
+        /// The user's id.
+        user_id: Box<str>,
+        /// Why; may be empty.
+        reason: Box<str>,
+    },
+    /// All messages of the room are taken back; why.
+    Clear(Box<str>),
 }
 
 /// A vote, as its member writes it.
@@ -152,6 +161,23 @@ const VERBS: &[Row] = &[
         arguments: &["user"],
         read: |arguments| new_ban::user(arguments).map(Verb::Unban),
     },
+    Row {
+        name: "purge",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["user", "reason"],
+        read: |arguments| {
+            Ok(Verb::Purge {
+                user_id: new_ban::user(arguments)?,
+                reason: reason(arguments)?,
+            })
+        },
+    },
+    Row {
+        name: "clear",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["reason"],
+        read: |arguments| reason(arguments).map(Verb::Clear),
+    },
 ];
 
 /// A slash command under a name that moderators know from elsewhere.
@@ -238,6 +264,8 @@ impl Verb {
             Self::React(_) => "react",
             Self::Ban(ban) => ban.mode.name(),
             Self::Unban(_) => "unban",
+            Self::Purge { .. } => "purge",
+            Self::Clear(_) => "clear",
         }
     }
 }
@@ -478,6 +506,14 @@ fn react(arguments: &Arguments) -> Result<Verb, Cow<'static, str>> {
         key: (**key).into(),
         count,
     }))
+}
+
+fn reason(arguments: &Arguments) -> Result<Box<str>, Cow<'static, str>> {
+    let reason = arguments.get("reason").map_or("", |reason| reason);
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err("uproar:reason is too long".into());
+    }
+    Ok(reason.into())
 }
 
 fn checked(tag: &Tag, value: &str) -> Result<Box<str>, Cow<'static, str>> {

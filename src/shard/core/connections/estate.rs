@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use super::{Connections, mark, schedule};
 use crate::net::io::{Io, SendBuffer};
 use crate::net::tls::Tls;
 use crate::shard::command::{MemberCounts, SenderAddress, user_hash};
-use crate::shard::connection::{Connection, Lane, PeerClose, Phase, Receiving, Sending};
+use crate::shard::connection::{Connection, Lane, LaneParts, PeerClose, Phase, Receiving, Sending};
 use crate::shard::core::env::Env;
 use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
@@ -21,6 +23,7 @@ use uproar_proto::base::limits::{
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode;
 use uproar_proto::room::log::Cursor;
+use uproar_proto::room::redaction::{self, Redacted};
 use uproar_proto::session::Session;
 use uproar_proto::tagged::Fault;
 
@@ -122,6 +125,7 @@ impl<W: Io> Connections<W> {
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
+        self.note_token(viewer.traits.as_ref().and_then(|traits| traits.token), slot);
         self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
         self.join_inherited(slot, &viewer, (user_hash(&user), deflated), rooms, env);
         self.queue_output(slot, &viewer, rooms);
@@ -234,7 +238,12 @@ fn record<F, S>(
     cursor: &mut ViewersCursor,
     (rooms, env): (&Rooms, &Env<S>),
 ) -> Result<Vec<u8>, NotCarried> {
-    let rest = rests.get(&slot.to_bits()).map(|rest| rest.copy(usize::MAX));
+    let rest = rests.get(&slot.to_bits()).map(|rest| {
+        let shard_room = rooms.get(connection.shard_room);
+        let redacted = shard_room.and_then(|room| room.audience.log().redacted());
+        let cut = redacted.and_then(|redacted| rest.rest_without(redacted));
+        cut.unwrap_or_else(|| rest.copy(usize::MAX))
+    });
     let rest = rest.unwrap_or_default();
     if cursor.rest_bytes + rest.len() > ESTATE_RESTS_BYTES_MAX / env.settings.shard_count {
         return Err(NotCarried::Backlog);
@@ -250,6 +259,8 @@ fn record<F, S>(
         .as_deref()
         .map(Lane::parts)
         .unwrap_or_default();
+    let redacted = shard_room.and_then(|shard_room| shard_room.audience.log().redacted());
+    let own = own_frames(&lane, redacted);
     let viewer = Viewer {
         room: membership.map(|(_, shard_room)| shard_room.id),
         ip: connection.ip,
@@ -266,7 +277,7 @@ fn record<F, S>(
             Phase::Open | Phase::Released { .. } | Phase::HalfClosed { .. } | Phase::Dead => None,
         },
         rest: &rest,
-        lane: lane.frames,
+        lane: &own,
         pong: lane.pong,
         close: lane.close.map(|(frame, after)| (frame, behind(after))),
         tls: tls.as_deref().map_or(&[], Vec::as_slice),
@@ -280,4 +291,15 @@ fn record<F, S>(
     }
     cursor.rest_bytes += rest.len();
     Ok(record)
+}
+
+/// Frames for a connection alone, and the remembered ones behind them, without what was taken back since.
+fn own_frames(lane: &LaneParts<'_>, redacted: Option<&Redacted>) -> Vec<u8> {
+    let mut own = lane.frames.to_vec();
+    if !lane.replay.is_empty() {
+        let replay = redaction::greeting(Bytes::copy_from_slice(lane.replay));
+        let cut = redacted.and_then(|redacted| redacted.rest(replay.number(), replay.bytes(), 0));
+        own.extend_from_slice(cut.as_deref().unwrap_or(lane.replay));
+    }
+    own
 }

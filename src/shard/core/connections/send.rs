@@ -69,7 +69,10 @@ impl<W: Io> Connections<W> {
                 continue;
             };
             if let Some(rest) = rest {
-                self.outbound.send_rest(slot, connection, rest, env);
+                let shard_room = rooms.get(connection.shard_room);
+                let redacted = shard_room.and_then(|room| room.audience.log().redacted());
+                self.outbound
+                    .send_rest(slot, connection, (rest, redacted), env);
             } else {
                 connection.continues = false;
                 self.deliver_or_end(slot, rooms, env);
@@ -150,7 +153,15 @@ impl<W: Io> Connections<W> {
         env: &Env<W::Socket>,
     ) {
         let now = env.now.tick.after(elapsed);
-        for Spread { since, members } in self.spreads.ended.drain(..) {
+        for Spread {
+            since,
+            members,
+            moderated,
+        } in self.spreads.ended.drain(..)
+        {
+            if let Some(since) = moderated {
+                env.metrics.moderation.observe(now.since(since));
+            }
             if let Some(times) = env.metrics.fanout.get(size_class(members)) {
                 times.observe(now.since(since));
             }

@@ -17,6 +17,7 @@ use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::{Entry, Eviction};
 use uproar_proto::extension::Speaker;
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::ws;
 
 /// A member's request that the cluster refused, or lost from sight.
@@ -306,6 +307,13 @@ impl Rooms {
         if let Some(home) = self.home_in(room_slot) {
             if home.room.settings().extension.is_some() {
                 home.note_tally(&entry.frame, env.now);
+            }
+            let purge_event = &env.settings.purge_event;
+            let takes_back = |payload| Redaction::read(payload, purge_event).is_some();
+            if entry.eviction.is_some()
+                || (entry.is_urgent && ws::payloads(&entry.frame).any(takes_back))
+            {
+                home.moderated.get_or_insert(env.now.tick);
             }
             home.adopt(entry, &mut env.deflater);
             env.metrics.cluster_adopted.inc();

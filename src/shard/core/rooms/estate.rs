@@ -97,6 +97,7 @@ impl Rooms {
                 if let Some((peak, at)) = part.peak {
                     home.viewers.get_or_insert_default().inherit_peak(peak, at);
                 }
+                home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
         }
@@ -123,6 +124,9 @@ impl Rooms {
         };
         let room_slot = self.enter(room, unknown);
         let batches = estate.room(room).map(|part| &part.batches[..]);
+        if let Some(shard_room) = self.table.get_mut(room_slot) {
+            shard_room.heard = estate.room(room).map_or(0, |part| part.frames);
+        }
         if let (Some(batches), Some(shard_room)) = (batches, self.table.get_mut(room_slot)) {
             let batches = batches.iter().map(|(batch, appended)| (batch, *appended));
             shard_room.audience.inherit(batches);
@@ -203,6 +207,7 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
         let here = viewers.here();
         room.peak(here.peak, here.peak_at);
     }
+    room.remembering(home.frames, home.remembering.as_deref());
     if let Some(modes) = home.modes() {
         room.notes(modes.notes().map(Recent::notes));
     }

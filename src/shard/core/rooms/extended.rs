@@ -67,7 +67,7 @@ impl Rooms {
         rooms.filter(has).map(|room| room.id).collect()
     }
 
-    /// Notes that a room at home here may have chat modes.
+    /// Notes that a room at home here may have chat modes, or remember messages.
     pub(super) fn note_moded(&mut self, room_slot: Slot<ShardRoom>) {
         if has_modes(&self.table, room_slot) {
             self.moded.push(room_slot);
@@ -87,23 +87,30 @@ impl Rooms {
         }
     }
 
-    /// Forgets what chat modes need to know no more. Call it once a second or so.
+    /// Forgets what chat modes need to know no more, and what is remembered no longer. Call it once a second or so.
     pub(in crate::shard::core) fn age_modes<S>(&mut self, env: &Env<S>) {
         let (now, table) = (env.now.tick, &mut self.table);
-        let mut records = 0;
+        let (mut records, mut bytes, mut stands) = (0, 0, 0);
         self.moded.retain(|room_slot| {
             let home = table
                 .get_mut(*room_slot)
                 .and_then(|room| room.home.as_mut());
-            records += home.map_or(0, |home| home.expire_modes(now));
+            if let Some(home) = home {
+                records += home.expire_modes(now);
+                let (remembered, places) = home.expire_memory(now);
+                bytes += remembered;
+                stands += places;
+            }
             has_modes(table, *room_slot)
         });
         env.metrics.mode_records.set_len(records);
+        env.metrics.remembered_bytes.set_len(bytes);
+        env.metrics.stands.set_len(stands);
     }
 }
 
 fn has_modes(table: &Table<ShardRoom>, room_slot: Slot<ShardRoom>) -> bool {
     let shard_room = table.get(room_slot);
     let home = shard_room.and_then(|shard_room| shard_room.home.as_deref());
-    home.is_some_and(|home| home.modes().is_some())
+    home.is_some_and(|home| home.modes().is_some() || home.memory().is_some())
 }

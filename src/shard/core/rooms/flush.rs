@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use super::memory::send_redaction;
 use super::{Delivery, Env, Flushed, Rooms};
 use crate::net::io::Queued;
-use crate::shard::command::Eviction;
+use crate::shard::command::{Command, Eviction};
 use crate::shard::core::member_commands;
+use crate::shard::shard_room::remembering::Remembering;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
+use uproar_proto::room::audience::Audience;
 use uproar_proto::room::log::Batch;
 
 /// Whether a room with something to flush is flushed now.
@@ -98,6 +101,7 @@ impl Rooms {
             audience,
             accepted,
             spreading,
+            moderated,
             ..
         }) = self.table.get_mut(room_slot)
         else {
@@ -114,18 +118,27 @@ impl Rooms {
         let HomeRoom {
             room,
             members,
-            evictions,
+            frames,
+            remembering,
             ..
         } = &mut **home;
         let since = accepted.take().unwrap_or(env.now.tick);
-        room.flush(env.now.tick, |batch| {
+        room.flush(env.now.tick, |mut batch| {
+            if let Some(remembering) = remembering {
+                batch = observe(remembering, batch, (*id, members, *frames), audience, env);
+            }
+            *frames += u64::from(batch.frames);
             env.outbox.send_batch(*id, members, &batch, since);
             if !audience.is_empty() {
                 audience.append(batch, env.settings.window, env.now.tick);
                 spreading.get_or_insert(since);
             }
         });
-        let evictions = std::mem::take(evictions);
+        if let Some(since) = home.moderated.take() {
+            send_moderated((*id, &home.members), since, env);
+            *moderated = Some(since).filter(|_| !audience.is_empty());
+        }
+        let evictions = std::mem::take(&mut home.evictions);
         self.note_walking(room_slot);
         self.note_aging(room_slot);
         Flushed::Sent(evictions)
@@ -140,10 +153,11 @@ impl Rooms {
     ) -> (Slot<ShardRoom>, Vec<Eviction>) {
         let Delivery {
             room_slot,
-            batch,
+            mut batch,
             evictions,
             answers,
             accepted,
+            moderated: since,
             ..
         } = delivery;
         for (answer, id) in answers {
@@ -154,12 +168,27 @@ impl Rooms {
             home: Some(home),
             audience,
             spreading,
+            moderated,
             ..
         }) = self.table.get_mut(room_slot)
         else {
             return (room_slot, Vec::new());
         };
-        env.outbox.send_batch(*id, &home.members, &batch, accepted);
+        let HomeRoom {
+            members,
+            frames,
+            remembering,
+            ..
+        } = &mut **home;
+        if let Some(remembering) = remembering {
+            batch = observe(remembering, batch, (*id, members, *frames), audience, env);
+        }
+        *frames += u64::from(batch.frames);
+        env.outbox.send_batch(*id, members, &batch, accepted);
+        if let Some(since) = since {
+            send_moderated((*id, members), since, env);
+            *moderated = Some(since).filter(|_| !audience.is_empty());
+        }
         if !audience.is_empty() {
             audience.append(batch, env.settings.window, env.now.tick);
             spreading.get_or_insert(accepted);
@@ -181,11 +210,29 @@ impl Rooms {
         };
         if let Some(shard_room) = self.table.get_mut(room_slot) {
             let (window, now) = (env.settings.window, env.now.tick);
+            shard_room.heard += u64::from(batch.frames);
             shard_room.audience.append(batch, window, now);
             shard_room.spreading.get_or_insert(accepted);
         }
         self.note_walking(room_slot);
         self.note_aging(room_slot);
+    }
+
+    /// Notes that members here are being served with a deletion or disconnect that was accepted then.
+    pub(in crate::shard::core) fn take_moderated<S>(
+        &mut self,
+        room: RoomId,
+        since: Tick,
+        env: &Env<S>,
+    ) {
+        let shard_room = self.find(room).and_then(|slot| self.table.get_mut(slot));
+        match shard_room {
+            Some(shard_room) if shard_room.walking => {
+                shard_room.moderated.get_or_insert(since);
+            }
+            Some(_) => env.metrics.moderation.observe(env.now.tick.since(since)),
+            None => {}
+        }
     }
 
     pub(super) fn note_aging(&mut self, room_slot: Slot<ShardRoom>) {
@@ -228,6 +275,32 @@ impl Rooms {
     ) -> Option<Duration> {
         self.pace.note(queued, elapsed)
     }
+}
+
+/// Tells each other shard that has members that they are being served with a deletion or disconnect that was accepted then.
+fn send_moderated<S>((room, members): (RoomId, &[u32]), since: Tick, env: &mut Env<S>) {
+    let here = env.id;
+    for shard in (0..members.len()).filter(|shard| *shard != here && members[*shard] > 0) {
+        env.outbox.send(shard, Command::Moderated(room, since));
+    }
+}
+
+/// Remembers a batch of a room with tags of ours, whose first frame has this number, and takes out of it, and of what members
+/// have not got yet, what events in it take back.
+fn observe<S>(
+    remembering: &mut Remembering,
+    batch: Batch,
+    (room, members, first): (RoomId, &[u32], u64),
+    audience: &mut Audience,
+    env: &mut Env<S>,
+) -> Batch {
+    let context = (&*env.settings.purge_event, &*env.metrics);
+    let (batch, gone) = remembering.observe(batch, first, env.now.tick, context);
+    if !gone.is_empty() {
+        audience.redact(&gone);
+        send_redaction(room, members, &gone, env);
+    }
+    batch
 }
 
 /// Returns the number of members on the shard that has most of them.

@@ -75,6 +75,7 @@ impl Rooms {
                 logged,
                 batch,
                 accepted,
+                moderated: None,
                 evictions: Vec::new(),
                 answers: Vec::new(),
             };
@@ -82,6 +83,7 @@ impl Rooms {
         });
         if let Some((_, last)) = deliveries.last_mut() {
             last.evictions = std::mem::take(&mut home.evictions);
+            last.moderated = home.moderated.take();
             last.answers = std::mem::take(&mut home.answers);
         }
         deliveries

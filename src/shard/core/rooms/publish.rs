@@ -87,6 +87,33 @@ impl Rooms {
         self.answer(room, answer, outcome);
     }
 
+    /// Takes back all messages of a user, or of everybody, and answers with the event's id.
+    pub(in crate::shard::core) fn purge<S>(
+        &mut self,
+        room: RoomId,
+        (user_id, reason): (Option<&str>, &str),
+        answer: Answer<Said>,
+        env: &mut Env<S>,
+    ) {
+        if self.is_clustered() {
+            let texts = [user_id.unwrap_or_default(), reason, "", ""];
+            let kind = if user_id.is_some() {
+                AskKind::Purge
+            } else {
+                AskKind::Clear
+            };
+            return self.ask_for_api(room, (kind, texts, false), answer, env);
+        }
+        let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
+            self.with_home(room_slot, env, |home, _, context| {
+                home.purge(user_id, reason, context)
+                    .map(Published::Appended)
+            })
+        });
+        let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
+        self.answer(room, answer, outcome);
+    }
+
     /// Appends an application event of the API, and answers with its id.
     pub(in crate::shard::core) fn send_event<S>(
         &mut self,

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    BATCH, BUDGET, DEFLATED, DELETIONS, DISCONNECTS, FREEZING, ID, LAST_SENT, LOGS, NOTED_TEXTS,
-    NOTED_USERS, PEAK, PEAK_AT, PENDING, PLAIN, ROOM, SENDS, TALLIES,
+    BATCH, BUDGET, DEFLATED, DELETIONS, DISCONNECTS, FORGOTTEN, FRAMES_SO_FAR, FREEZING, ID, LAST_SENT, LOGS, NOTED_TEXTS,
+    NOTED_USERS, PEAK, PEAK_AT, PENDING, PLACES, PLAIN, REMEMBERED, ROOM, SENDS, TALLIES,
 };
 use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
@@ -13,7 +13,7 @@ use uproar_proto::tagged::{Fault, Fields, Tagged};
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
 /// Fields of a room that its home has.
-const OF_HOME: [u32; 8] = [
+const OF_HOME: [u32; 12] = [
     BUDGET,
     LAST_SENT,
     PENDING,
@@ -22,6 +22,10 @@ const OF_HOME: [u32; 8] = [
     TALLIES,
     PEAK,
     PEAK_AT,
+    FRAMES_SO_FAR,
+    FORGOTTEN,
+    REMEMBERED,
+    PLACES,
 ];
 
 /// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its

@@ -95,7 +95,9 @@ impl Engine {
                 | AskKind::DeleteMessage
                 | AskKind::DisconnectUser
                 | AskKind::Event
-                | AskKind::Tally => self.admit(key, ask),
+                | AskKind::Tally
+                | AskKind::Purge
+                | AskKind::Clear => self.admit(key, ask),
             }
         }
         if from == self.me {

@@ -24,7 +24,9 @@ impl Engine {
         let MessageRates { sends, moderations } = self.rates;
         let (quota, rate) = match ask.kind {
             AskKind::SendMessage => (Quota::SENDS, sends),
-            AskKind::DeleteMessage => (Quota::DELETIONS, moderations),
+            AskKind::DeleteMessage | AskKind::Purge | AskKind::Clear => {
+                (Quota::DELETIONS, moderations)
+            }
             AskKind::DisconnectUser => (Quota::DISCONNECTS, moderations),
             // The control plane has charged an event; a probe is nobody's.
             AskKind::Event | AskKind::Tally | AskKind::Probe => (Quota::SENDS, None),

@@ -1,0 +1,59 @@
+//! ListMessages: what a room remembers of its messages.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::authorize::Authorized;
+use super::messages;
+use super::request::Answer;
+use super::resource::find_or_wait;
+use crate::control::fault::Fault;
+use crate::control::input::pattern::MESSAGE_ID;
+use crate::control::operation::Operation;
+use crate::control::record::RoomRecord;
+use crate::control::state::Control;
+use crate::shard::survey::Wanted;
+use uproar_proto::base::id::FrameId;
+use uproar_proto::base::limits::HISTORY_MESSAGES_MAX;
+
+pub(super) async fn list_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let (mut input, arn) = call.into_resource();
+    let before = input.text("before", 12..=12, MESSAGE_ID);
+    let most = input.integer("maxResults", 1..=HISTORY_MESSAGES_MAX);
+    input.finish()?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    control.registry.shards_have_all().await;
+    let before = before.as_deref().and_then(FrameId::parse);
+    let most = usize::try_from(most.unwrap_or(HISTORY_MESSAGES_MAX)).unwrap_or(usize::MAX);
+    // One more shows whether there are others.
+    let wanted = Wanted::Before(before, most + 1);
+    let found = control.gateway.remembered(room, wanted).await;
+    let found = found
+        .map_err(|refused| messages::fault(control, refused, Operation::ListMessages, &arn.text))?;
+    let page: Vec<Value> = found.iter().take(most).filter_map(shown).collect();
+    let oldest = page.last().and_then(|message| message["id"].as_str());
+    let mut answer = json!({"messages": page});
+    if let (true, Some(oldest)) = (found.len() > most, oldest) {
+        answer["nextBefore"] = oldest.into();
+    }
+    Ok((200, Some(answer)))
+}
+
+/// A message as the API shows it.
+fn shown(payload: &Bytes) -> Option<Value> {
+    let message: Value = serde_json::from_slice(payload).ok()?;
+    let attributes = match &message["Attributes"] {
+        Value::Null => json!({}),
+        given => given.clone(),
+    };
+    Some(json!({
+        "id": message["Id"],
+        "sendTime": message["SendTime"],
+        "content": message["Content"],
+        "attributes": attributes,
+        "sender": {
+            "userId": message["Sender"]["UserId"],
+            "attributes": message["Sender"]["Attributes"],
+        },
+    }))
+}

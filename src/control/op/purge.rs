@@ -1,0 +1,64 @@
+//! DeleteUserMessages, ClearRoom: all messages of a user, or of everybody, are taken back.
+
+use serde_json::json;
+
+use super::authorize::Authorized;
+use super::messages;
+use super::request::Answer;
+use super::resource::find_or_wait;
+use crate::control::fault::Fault;
+use crate::control::input::pattern::ANY;
+use crate::control::operation::Operation;
+use crate::control::record::RoomRecord;
+use crate::control::state::Control;
+use crate::shard::command::Refused;
+use crate::shard::survey::Wanted;
+use uproar_proto::base::id::RoomId;
+use uproar_proto::base::limits::{REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::extension::speech::Key;
+
+pub(super) async fn delete_user_messages(
+    control: &Control,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    let (mut input, arn) = call.into_resource();
+    let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
+    let reason = input
+        .text("reason", 1..=REASON_CHARS_MAX, ANY)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    control.registry.shards_have_all().await;
+    let deleted = purge(control, room, &user_id, &reason).await;
+    let deleted = deleted.map_err(|refused| {
+        messages::fault(control, refused, Operation::DeleteUserMessages, &arn.text)
+    })?;
+    Ok((200, Some(json!({"deleted": deleted}))))
+}
+
+pub(super) async fn clear_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+    let (mut input, arn) = call.into_resource();
+    let reason = input
+        .text("reason", 1..=REASON_CHARS_MAX, ANY)
+        .unwrap_or_default();
+    input.finish()?;
+    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    control.registry.shards_have_all().await;
+    let id = control.gateway.purge(room, None, &reason).await;
+    let id =
+        id.map_err(|refused| messages::fault(control, refused, Operation::ClearRoom, &arn.text))?;
+    Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+/// Takes back all messages of a user; how many of them the room remembered.
+pub(in crate::control) async fn purge(
+    control: &Control,
+    room: RoomId,
+    user_id: &str,
+    reason: &str,
+) -> Result<usize, Refused> {
+    let wanted = Wanted::OfUser(Key::of_user(user_id));
+    let remembered = control.gateway.remembered(room, wanted).await?;
+    control.gateway.purge(room, Some(user_id), reason).await?;
+    Ok(remembered.len())
+}

@@ -1,0 +1,161 @@
+//! What rooms at home here remember: for who joins, who comes back, and the API.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Env, Rooms};
+use crate::shard::command::{Command, PendingConnection};
+use crate::shard::connection::Connection;
+use crate::shard::shard_room::remembering::Departed;
+use crate::shard::survey::Wanted;
+use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::limits::{RESUME_MESSAGES_MAX, RESUME_SETTLED};
+use uproar_proto::extension::speech::Key;
+use uproar_proto::room::memory::{Remembered, Replay};
+use uproar_proto::room::stands::Stand;
+
+impl Rooms {
+    /// Gives a connection what its room remembers for it, before it is installed here or on another shard.
+    pub(in crate::shard::core) fn recall<S>(
+        &mut self,
+        pending: &mut PendingConnection<S>,
+        env: &Env<S>,
+    ) {
+        let Some((_, home)) = self.home_mut(pending.room) else {
+            return;
+        };
+        pending.arrival.heard = home.frames;
+        let Some(remembering) = &mut home.remembering else {
+            return;
+        };
+        let user = Key::of_sender(&pending.grant.sender_json);
+        let after = pending.traits.as_ref().and_then(|traits| traits.after);
+        let (now, metrics) = (env.now.tick, &*env.metrics);
+        let Some(replay) = remembering.replay(user, after, home.frames, (now, metrics)) else {
+            return;
+        };
+        let bytes = u64::try_from(replay.frames.len()).expect("64 KiB");
+        let rate = env.settings.history_bytes_per_second;
+        let is_within = env.budgets.history.take_units(bytes, rate, now);
+        let result = match &replay {
+            _ if !is_within => &metrics.history_none,
+            Replay {
+                is_resumed: true, ..
+            } => &metrics.history_resumed,
+            Replay {
+                is_complete: true, ..
+            } => &metrics.history_full,
+            Replay { .. } => &metrics.history_short,
+        };
+        result.inc();
+        let replay = if is_within {
+            metrics.history_bytes.add(bytes);
+            replay
+        } else {
+            Replay::refused()
+        };
+        pending.arrival.replay = Some(Box::new(replay));
+    }
+
+    /// Notes where a member stands that is about to leave, if it may come back.
+    pub(in crate::shard::core) fn note_departure<F, S>(
+        &mut self,
+        connection: &Connection<F>,
+        env: &mut Env<S>,
+    ) {
+        let Some(shard_room) = self.table.get_mut(connection.shard_room) else {
+            return;
+        };
+        let extension = shard_room.settings.extension.as_deref();
+        let recall = extension.and_then(|extension| extension.settings.recall());
+        let (Some(recall), Some(member)) = (recall, connection.member) else {
+            return;
+        };
+        if recall.resume.is_zero() {
+            return;
+        }
+        let audience = &shard_room.audience;
+        let behind = audience.log().head().frames_since(audience.cursor(member));
+        let heard = shard_room
+            .home
+            .as_ref()
+            .map_or(shard_room.heard, |home| home.frames);
+        // How much of a send that has begun the kernel took is not known.
+        let is_sure = !connection.has_send();
+        let most = u64::try_from(RESUME_MESSAGES_MAX).expect("hundreds");
+        let begun = if is_sure { 0 } else { most };
+        let departed = Departed {
+            user: Key::of_sender(connection.session.sender_json()),
+            stand: Stand {
+                frame: heard.saturating_sub(behind + begun),
+                is_sure,
+            },
+            is_settled: env.now.tick.since(connection.began) >= RESUME_SETTLED
+                && connection
+                    .lane
+                    .as_ref()
+                    .is_none_or(|lane| !lane.has_replay()),
+        };
+        let room = shard_room.id;
+        if let Some(home) = &mut shard_room.home {
+            if let Some(remembering) = &mut home.remembering {
+                remembering.leaves(departed, env.now.tick, &env.metrics);
+            }
+            return;
+        }
+        let home = env.settings.home(room);
+        env.outbox.report_place(home, room, departed);
+    }
+
+    /// Notes where a viewer stood who left another shard.
+    pub(in crate::shard::core) fn departed<S>(
+        &mut self,
+        room: RoomId,
+        departed: Departed,
+        env: &Env<S>,
+    ) {
+        if let Some((_, home)) = self.home_mut(room)
+            && let Some(remembering) = &mut home.remembering
+        {
+            remembering.leaves(departed, env.now.tick, &env.metrics);
+        }
+    }
+
+    /// Takes messages out of what members here have not got yet.
+    pub(in crate::shard::core) fn redact(&mut self, room: RoomId, ids: &[FrameId]) {
+        if let Some(shard_room) = self.find(room).and_then(|slot| self.table.get_mut(slot)) {
+            shard_room.audience.redact(ids);
+        }
+    }
+
+    /// Remembered messages of a room, whole frames, newest first; `None`: it is not at home here.
+    pub(in crate::shard::core) fn remembered(
+        &self,
+        room: RoomId,
+        wanted: Wanted,
+    ) -> Option<Vec<Bytes>> {
+        let home = self.get(self.find(room)?)?.home.as_deref()?;
+        let Some(memory) = home.memory() else {
+            return Some(Vec::new());
+        };
+        let payload = |found: &Remembered| Bytes::copy_from_slice(found.payload());
+        Some(match wanted {
+            Wanted::Message(id) => memory.find(id).map(payload).into_iter().collect(),
+            Wanted::OfUser(user) => memory
+                .of_user(user)
+                .map(|id| Bytes::copy_from_slice(id.as_bytes()))
+                .collect(),
+            Wanted::Before(id, most) => memory.before(id, most).map(payload).collect(),
+        })
+    }
+}
+
+/// Sends messages to be taken back to each other shard that has members, by the home's count of them.
+pub(super) fn send_redaction<S>(room: RoomId, members: &[u32], ids: &[FrameId], env: &mut Env<S>) {
+    let (here, ids) = (env.id, Arc::<[_]>::from(ids));
+    for shard in (0..members.len()).filter(|shard| *shard != here && members[*shard] > 0) {
+        let redact = Command::Redact(room, Arc::clone(&ids));
+        env.outbox.send(shard, redact);
+    }
+}

@@ -1,0 +1,235 @@
+//! What the home of a room with tags of ours remembers of it: messages, if they are asked for, and where viewers stand.
+
+use super::HomeRoom;
+use crate::shard::estate::rooms::RoomEstate;
+use crate::shard::metrics::ShardMetrics;
+use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::FrameId;
+use uproar_proto::base::limits::{REMEMBERED_BYTES_MAX, STANDS_MAX};
+use uproar_proto::extension::Recall;
+use uproar_proto::extension::speech::Key;
+use uproar_proto::room::log::Batch;
+use uproar_proto::room::memory::{Memory, Replay, Start};
+use uproar_proto::room::redaction::{Redacted, Redaction};
+use uproar_proto::room::stands::{Stand, Stands};
+use uproar_proto::ws;
+
+/// What a room remembers. A room without tags of ours has none of it, so that its flushes pay one test.
+#[derive(Debug)]
+pub(in crate::shard) struct Remembering {
+    /// Messages; present while the room's tags ask for them.
+    pub(in crate::shard) memory: Option<Memory>,
+    /// Where viewers stand, while they may come back.
+    pub(in crate::shard) stands: Stands,
+    // What was taken out of batches before they were sent.
+    redacted: Redacted,
+}
+
+/// Where a viewer stands who leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departed {
+    /// The user.
+    pub user: Key,
+    /// The place.
+    pub stand: Stand,
+    /// Whether the connection was there for long enough that what it got at its beginning has come.
+    pub is_settled: bool,
+}
+
+impl Default for Remembering {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            stands: Stands::default(),
+            redacted: Redacted::at_home(),
+        }
+    }
+}
+
+impl Remembering {
+    /// Remembers a batch whose first frame has this number. Returns it without what it takes back itself, and all messages
+    /// that events in it take back.
+    pub(in crate::shard) fn observe(
+        &mut self,
+        batch: Batch,
+        first: u64,
+        now: Tick,
+        (purge_event, metrics): (&str, &ShardMetrics),
+    ) -> (Batch, Vec<FrameId>) {
+        let frames = batch.plain.bytes();
+        let gone = if let Some(memory) = &mut self.memory {
+            let before = memory.bytes();
+            let gone = memory.note(frames, (first, batch.frames), now, purge_event);
+            limit(memory, before, metrics);
+            gone
+        } else {
+            let deleted = |payload| match Redaction::read(payload, purge_event)? {
+                Redaction::Message(id) => Some(id),
+                Redaction::User(_) | Redaction::All => None,
+            };
+            ws::payloads(frames).filter_map(deleted).collect()
+        };
+        if gone.is_empty() {
+            return (batch, gone);
+        }
+        metrics.redacted.add_len(gone.len());
+        let cut = self.redacted.cut(&batch, &gone);
+        (cut.unwrap_or(batch), gone)
+    }
+
+    /// What a user gets who joins at this frame of the room; `None`: the room remembers nothing.
+    pub(in crate::shard) fn replay(
+        &mut self,
+        user: Key,
+        after: Option<FrameId>,
+        frame: u64,
+        (now, metrics): (Tick, &ShardMetrics),
+    ) -> Option<Replay> {
+        let memory = self.memory.as_mut()?;
+        let Recall { resume, .. } = memory.recall();
+        let stood = if resume.is_zero() {
+            None
+        } else {
+            let before = self.stands.len();
+            let is_full = held(&metrics.stands) >= STANDS_MAX;
+            let stood = self.stands.join(user, (frame, is_full), resume, now);
+            metrics.stands.add_len(self.stands.len() - before);
+            stood
+        };
+        let start = match (after, stood) {
+            (Some(id), _) => Start::After(id),
+            (None, Some(stand)) => Start::At(stand),
+            (None, None) => Start::New,
+        };
+        Some(memory.replay(start, now))
+    }
+
+    /// Notes where a viewer stands who leaves.
+    pub(in crate::shard) fn leaves(
+        &mut self,
+        departed: Departed,
+        now: Tick,
+        metrics: &ShardMetrics,
+    ) {
+        let recall = self.memory.as_ref().map(Memory::recall);
+        let Some(Recall { resume, .. }) = recall.filter(|recall| !recall.resume.is_zero()) else {
+            return;
+        };
+        let before = self.stands.len();
+        self.stands.leave(
+            departed.user,
+            departed.stand,
+            departed.is_settled,
+            resume,
+            now,
+        );
+        let added = self.stands.len().saturating_sub(before);
+        metrics.stands.add_len(added);
+        if held(&metrics.stands) > STANDS_MAX {
+            for _ in 0..added {
+                self.stands.forget_oldest();
+                metrics.stands_forgotten.inc();
+            }
+        }
+    }
+
+    /// Whether nothing is remembered.
+    pub(in crate::shard) fn is_empty(&self) -> bool {
+        self.memory.as_ref().is_none_or(Memory::is_empty) && self.stands.is_empty()
+    }
+
+    /// Forgets what is too old; the bytes of messages and the number of viewers that are left.
+    fn expire(&mut self, now: Tick) -> (usize, usize) {
+        let Some(memory) = &mut self.memory else {
+            return (0, 0);
+        };
+        memory.expire(now);
+        self.stands.expire(memory.recall().resume, now);
+        (memory.bytes(), self.stands.len())
+    }
+}
+
+impl HomeRoom {
+    /// Begins to remember, or ends it, as the settings ask.
+    pub(super) fn follow_memory(&mut self) {
+        let Some(extension) = self.room.settings().extension.as_deref() else {
+            self.remembering = None;
+            return;
+        };
+        let recall = extension.settings.recall();
+        let remembering = self.remembering.get_or_insert_default();
+        match (&mut remembering.memory, recall) {
+            (Some(memory), Some(recall)) => memory.follow(recall),
+            (None, Some(recall)) => remembering.memory = Some(Memory::new(recall, self.frames)),
+            (_, None) => {
+                remembering.memory = None;
+                remembering.stands = Stands::default();
+            }
+        }
+    }
+
+    /// Takes over what the room remembered in another process.
+    pub(in crate::shard) fn inherit_memory(
+        &mut self,
+        part: &RoomEstate,
+        purge_event: &str,
+        metrics: &ShardMetrics,
+    ) {
+        self.frames = part.frames;
+        self.remembering = None;
+        self.follow_memory();
+        let Some(Remembering {
+            memory: Some(memory),
+            stands,
+            ..
+        }) = self.remembering.as_deref_mut()
+        else {
+            return;
+        };
+        let (frames, forgotten) = &part.remembered;
+        let frames = frames
+            .iter()
+            .map(|(number, noted, frame)| (*number, *noted, &frame[..]));
+        memory.inherit(frames, *forgotten, purge_event);
+        limit(memory, 0, metrics);
+        let resume = memory.recall().resume;
+        if !resume.is_zero() {
+            for (user, stand, at) in &part.places {
+                stands.leave(*user, *stand, true, resume, *at);
+            }
+            metrics.stands.add_len(stands.len());
+        }
+    }
+
+    /// What the room remembers of its messages.
+    pub(in crate::shard) fn memory(&self) -> Option<&Memory> {
+        self.remembering.as_deref()?.memory.as_ref()
+    }
+
+    /// Forgets what is too old; the bytes of messages and the number of viewers that are left.
+    pub(in crate::shard) fn expire_memory(&mut self, now: Tick) -> (usize, usize) {
+        let remembering = self.remembering.as_deref_mut();
+        remembering.map_or((0, 0), |remembering| remembering.expire(now))
+    }
+}
+
+/// Keeps what the shard's rooms remember within its bound: the room that adds to it forgets its oldest.
+fn limit(memory: &mut Memory, before: usize, metrics: &ShardMetrics) {
+    let held = held(&metrics.remembered_bytes);
+    let added = memory.bytes().saturating_sub(before);
+    let mut surplus = (held + added).saturating_sub(REMEMBERED_BYTES_MAX);
+    while surplus > 0 {
+        let before = memory.bytes();
+        if !memory.forget_oldest() {
+            break;
+        }
+        surplus = surplus.saturating_sub(before - memory.bytes());
+    }
+    metrics
+        .remembered_bytes
+        .add_len(memory.bytes().saturating_sub(before));
+}
+
+fn held(figure: &crate::shard::figure::Figure) -> usize {
+    usize::try_from(figure.get()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,342 @@
+"""Room memory: what who joins gets, what who comes back gets, and that deleted text is in nobody's bytes. Members are spread over both
+shards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import socket as sockets
+import time
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from rawws import Refused, WebSocket
+from uproar import ACCESS_KEY, ALL_CAPABILITIES, REGION, REPOSITORY, SECRET_KEY, Server
+
+MARK = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    file = tmp_path_factory.mktemp("memory") / "uproar.toml"
+    file.write_text("[delivery]\nspread_members = 1\nwindow_age_ms = 60000\n")
+    with Server(extra=("--config", str(file))) as server:
+        yield server
+
+
+@pytest.fixture
+def uproar(server, monkeypatch):
+    monkeypatch.setenv("AWS_DATA_PATH", str(REPOSITORY / "deploy" / "botocore"))
+    return boto3.client(
+        "uproar", region_name=REGION, endpoint_url=server.control_url, aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY, config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def room(server, **tags: str) -> str:
+    arn = server.boto_cached.create_room(maximumMessageRatePerSecond=100)["arn"]
+    tags = {f"uproar:{name.replace('_', '-')}": value for name, value in tags.items()}
+    if tags:
+        server.boto_cached.tag_resource(resourceArn=arn, tags=tags)
+    return arn
+
+
+def join(server, arn: str, user: str = "u", extra=(), **attributes: str) -> WebSocket:
+    ours = {f"uproar:{name}": value for name, value in attributes.items()}
+    return WebSocket(server.messaging_port, server.token(arn, user, ALL_CAPABILITIES, attributes=ours), extra=extra)
+
+
+def say(speaker: WebSocket, *texts: str) -> list[str]:
+    """Says them one after the other; their ids."""
+    ids = []
+    for text in texts:
+        mark = f"r{next(MARK)}"
+        assert speaker.say(text, mark)
+        answer, _ = speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+        assert answer["Type"] == "MESSAGE", answer
+        ids.append(answer["Id"])
+    return ids
+
+
+def delete(moderator: WebSocket, id: str) -> None:
+    mark = f"r{next(MARK)}"
+    moderator.send_json({"Action": "DELETE_MESSAGE", "Id": id, "RequestId": mark, "Reason": "x"})
+    moderator.receive_until(lambda frame: frame.get("RequestId") == mark and frame["Type"] == "EVENT")
+
+
+def greeting(viewer: WebSocket) -> tuple[dict, list[dict]]:
+    """The history event, and the frames that it announces."""
+    event, before = viewer.receive_until(lambda frame: frame.get("EventName") == "uproar:history")
+    assert [frame.get("EventName") for frame in before] == ["uproar:room"]
+    frames = []
+    while sum(frame["Type"] == "MESSAGE" for frame in frames) < int(event["Attributes"]["Count"]):
+        frames.append(viewer.receive())
+    return event["Attributes"], frames
+
+
+def contents(frames: list[dict]) -> list[str]:
+    return [frame["Content"] for frame in frames if frame["Type"] == "MESSAGE"]
+
+
+def told(count: int, complete: bool = True, resumed: bool = False) -> dict:
+    return {"Count": str(count), "Complete": str(complete).lower(), "Resumed": str(resumed).lower()}
+
+
+def test_who_joins_gets_the_newest_messages(server):
+    """Goal: the newest messages, unchanged and in order, before anything live, on either shard and with compression; none twice."""
+    arn = room(server, history="5", resume="0")
+    speaker = join(server, arn, "alice")
+    assert greeting(speaker) == (told(0), [])
+    texts = [f"text {number}" for number in range(9)]
+    ids = say(speaker, *texts)
+    deflate = (b"Sec-WebSocket-Extensions: permessage-deflate",)
+    for number in range(6):
+        viewer = join(server, arn, f"viewer{number}", extra=deflate if number % 2 else ())
+        event, frames = greeting(viewer)
+        assert (event, contents(frames)) == (told(5), texts[-5:])
+        assert [frame["Id"] for frame in frames] == ids[-5:]
+        assert frames[0]["Sender"]["UserId"] == "alice"
+        (live,) = say(speaker, f"live {number}")
+        assert viewer.receive()["Id"] == live
+        ids.append(live)
+        texts.append(f"live {number}")
+        viewer.close()
+
+
+def test_a_room_without_a_tag_remembers_nothing(server):
+    arn = room(server, state="on")
+    speaker = join(server, arn)
+    say(speaker, "a")
+    viewer = join(server, arn, "v")
+    say(speaker, "b")
+    assert viewer.receive()["EventName"] == "uproar:room"
+    assert viewer.receive()["Content"] == "b"
+
+
+def test_who_comes_back_gets_what_he_missed(server):
+    """Goal: whatever is said between a reset and the return arrives once, on any shard; a deletion too."""
+    arn = room(server, resume="60")
+    speaker = join(server, arn, "alice")
+    greeting(speaker)
+    seen: dict[str, list[str]] = {f"bob{number}": [] for number in range(4)}
+    viewers = {user: join(server, arn, user) for user in seen}
+    for viewer in viewers.values():
+        assert greeting(viewer)[0] == told(0)
+    for round in range(5):
+        said = say(speaker, *[f"{round} {number}" for number in range(10)])
+        for user, viewer in viewers.items():
+            viewer.receive_until(lambda frame: frame.get("Id") == said[-1])
+            viewer.reset()
+        missed = say(speaker, *[f"missed {round} {number}" for number in range(20)])
+        delete(speaker, missed[3])
+        for user in viewers:
+            viewers[user] = join(server, arn, user)
+            event, frames = greeting(viewers[user])
+            assert event["Resumed"] == "true" and event["Complete"] == "true", event
+            ids = [frame["Id"] for frame in frames if frame["Type"] == "MESSAGE"]
+            assert [id for id in ids if id in missed] == missed[:3] + missed[4:]
+            assert len(ids) == len(set(ids))
+            # It is the newest frame of what was missed.
+            viewers[user].receive_until(lambda frame: frame.get("Attributes", {}).get("MessageID") == missed[3])
+
+
+def test_a_client_that_names_its_newest_message_gets_the_rest(server):
+    arn = room(server, history="50")
+    speaker = join(server, arn, "alice")
+    ids = say(speaker, *"abcdef")
+    event, frames = greeting(join(server, arn, "new", after=ids[2]))
+    assert (event, contents(frames)) == (told(3, resumed=True), ["d", "e", "f"])
+    event, frames = greeting(join(server, arn, "other", after="AAAAAAAAAAAA"))
+    assert (event, contents(frames)) == (told(6, complete=False), list("abcdef"))
+
+
+def test_a_large_history_is_bounded(server):
+    """Goal: messages of the largest size give what fits a join, and the event says so."""
+    arn = room(server, history="200")
+    speaker = join(server, arn, "alice")
+    attributes = {"a": "x" * 900}
+    mark = None
+    for number in range(60):
+        mark = f"big{number}"
+        speaker.say("\u0001" * 500, mark, Attributes=attributes)
+        speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+        time.sleep(0.02)
+    viewer = join(server, arn, "v")
+    event, frames = greeting(viewer)
+    assert event["Complete"] == "false"
+    size = sum(len(json.dumps(frame)) for frame in frames)
+    assert 50_000 < size < 70_000
+
+
+def test_deleted_text_is_in_nobodys_bytes(server):
+    """Goal: who joins after a deletion, comes back after it, or reads slowly, never gets the text. Method: a raw client whose
+    receive window is full while the message is said and deleted reads everything afterwards."""
+    arn = room(server, history="50")
+    speaker = join(server, arn, "alice")
+    slow = {}
+    for number in range(4):
+        token = server.token(arn, f"slow{number}", ALL_CAPABILITIES)
+        slow[number] = WebSocket(server.messaging_port, token)
+        slow[number].socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
+    filler = "x" * 480
+    attributes = {"a": "y" * 900}
+    for number in range(1500):
+        mark = f"f{number}"
+        speaker.say(filler, mark, Attributes=attributes)
+        answer, _ = speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+        if answer["Type"] == "ERROR":
+            time.sleep(0.05)
+    time.sleep(1)
+    (secret,) = say(speaker, "SECRET-TEXT")
+    tail = say(speaker, "after")
+    delete(speaker, secret)
+    (end,) = say(speaker, "the end")
+    newcomer = join(server, arn, "new")
+    _, frames = greeting(newcomer)
+    assert "SECRET-TEXT" not in contents(frames) and "after" in contents(frames)
+    for viewer in slow.values():
+        _, got = viewer.receive_until(lambda frame: frame.get("Id") == end, seconds=60)
+        texts = contents(got)
+        assert "SECRET-TEXT" not in texts
+        assert tail[0] in [frame["Id"] for frame in got]
+    metrics = server.metrics()
+    assert re.search(r"^uproar_redacted_messages_total [1-9]", metrics, re.M)
+
+
+def test_a_budget_of_bytes_holds(tmp_path):
+    """Goal: beyond the bytes of a second viewers join without a history, and are told."""
+    file = tmp_path / "uproar.toml"
+    file.write_text("[history]\nbytes_per_second = 2000\n")
+    with Server(extra=("--config", str(file))) as server:
+        arn = room(server, history="10")
+        say(join(server, arn, "alice"), *[f"text {number}" * 40 for number in range(4)])
+        events = [greeting(join(server, arn, f"v{number}"))[0] for number in range(8)]
+        assert events[0] == told(4)
+        assert told(0, complete=False) in events
+        assert re.search(r'^uproar_history_joins_total\{result="none"\} [1-9]', server.metrics(), re.M)
+
+
+def test_memory_crosses_an_upgrade_and_ends_with_the_process(tmp_path):
+    file = tmp_path / "uproar.toml"
+    file.write_text("[delivery]\nspread_members = 1\n")
+    with Server(extra=("--config", str(file))) as server:
+        arn = room(server, history="50")
+        speaker = join(server, arn, "alice")
+        say(speaker, *"abc")
+        bob = join(server, arn, "bob")
+        greeting(bob)
+        bob.reset()
+        carol = join(server, arn, "carol")
+        greeting(carol)
+        say(speaker, "d")
+        server.upgrade()
+        (last,) = say(speaker, "e")
+        carol.receive_until(lambda frame: frame.get("Id") == last)
+        event, frames = greeting(join(server, arn, "bob"))
+        assert (event, contents(frames)) == (told(5, resumed=True), list("abcde"))
+        event, frames = greeting(join(server, arn, "new"))
+        assert (event, contents(frames)) == (told(5), list("abcde"))
+        carol.reset()
+        say(speaker, "f")
+        event, frames = greeting(join(server, arn, "carol"))
+        assert event["Resumed"] == "true" and contents(frames)[-1] == "f"
+        server.kill()
+        server.start()
+        assert greeting(join(server, arn, "late"))[0] == told(0)
+
+
+def test_the_api_lists_what_is_remembered(server, uproar):
+    arn = room(server, history="50")
+    speaker = join(server, arn, "alice")
+    ids = say(speaker, *"abcdefg")
+    delete(speaker, ids[2])
+    kept = [id for id in reversed(ids) if id != ids[2]]
+    page = uproar.list_messages(roomIdentifier=arn, maxResults=4)
+    assert [message["id"] for message in page["messages"]] == kept[:4]
+    assert page["nextBefore"] == kept[3]
+    first = page["messages"][0]
+    assert first["content"] == "g" and first["sender"]["userId"] == "alice" and first["attributes"] == {}
+    page = uproar.list_messages(roomIdentifier=arn, before=page["nextBefore"])
+    assert [message["id"] for message in page["messages"]] == kept[4:] and "nextBefore" not in page
+    assert uproar.list_messages(roomIdentifier=room(server))["messages"] == []
+    with pytest.raises(uproar.exceptions.ValidationException):
+        uproar.list_messages(roomIdentifier=arn, maxResults=201)
+
+
+def test_a_token_opens_again_and_closes_the_connection_before(tmp_path):
+    """Goal: one token, one connection at a time, through an upgrade and a restart; what is missed in between comes."""
+    file = tmp_path / "uproar.toml"
+    file.write_text('[delivery]\nspread_members = 1\n[tokens]\nuses = "reconnect"\n')
+    with Server(extra=("--config", str(file))) as server:
+        arn = room(server, resume="60")
+        speaker = join(server, arn, "alice")
+        greeting(speaker)
+        token = server.token(arn, "bob")
+        first = WebSocket(server.messaging_port, token)
+        greeting(first)
+        say(speaker, "a")
+        second = WebSocket(server.messaging_port, token)
+        event, frames = greeting(second)
+        assert event["Resumed"] == "true" and contents(frames) == ["a"]
+        closed = first.receive_close()
+        assert closed.code == 1000 and "another connection" in closed.reason
+        server.upgrade()
+        third = WebSocket(server.messaging_port, token)
+        assert second.receive_close().code == 1000
+        third.reset()
+        say(speaker, "b")
+        fourth = WebSocket(server.messaging_port, token)
+        event, frames = greeting(fourth)
+        assert event["Resumed"] == "true" and contents(frames)[-1] == "b"
+        server.kill()
+        server.start()
+        fifth = WebSocket(server.messaging_port, token)
+        assert greeting(fifth)[0] == told(0)
+
+
+def test_a_token_opens_once_unless_the_configuration_says_so(server):
+    token = server.token(room(server), "bob")
+    WebSocket(server.messaging_port, token)
+    with pytest.raises(Refused) as refused:
+        WebSocket(server.messaging_port, token)
+    assert refused.value.response.status in (401, 403)
+
+
+def test_a_purge_takes_back_all_messages_of_a_user(server, uproar):
+    """Goal: every app understands it, and who joins later gets nothing of it; the command of a moderator means the same."""
+    arn = room(server, history="50", commands="slash")
+    speaker, bob = join(server, arn, "alice"), join(server, arn, "bob")
+    viewer = join(server, arn, "viewer")
+    greeting(viewer)
+    said = []
+    for number in range(7):
+        said += say(bob, f"spam {number}")
+        say(speaker, f"fine {number}")
+    assert uproar.delete_user_messages(roomIdentifier=arn, userId="bob", reason="spam")["deleted"] == 7
+    purged, before = viewer.receive_until(lambda frame: frame.get("EventName") == "app:DELETE_BY_USER")
+    assert purged["Attributes"] == {"userId": "bob", "UserId": "bob", "Reason": "spam"}
+    deleted = [frame["Attributes"]["MessageID"] for frame in before if frame.get("EventName") == "aws:DELETE_MESSAGE"]
+    assert deleted == said[::-1]
+    _, frames = greeting(join(server, arn, "new"))
+    assert contents(frames) == [f"fine {number}" for number in range(7)]
+    mark = f"r{next(MARK)}"
+    speaker.say("/purge alice tired", mark)
+    answer, _ = speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+    assert answer["Content"] == "7 messages of alice are removed", answer
+    assert greeting(join(server, arn, "newer"))[0] == told(0)
+    say(bob, "again")
+    uproar.clear_room(roomIdentifier=arn, reason="new show")
+    cleared, _ = viewer.receive_until(lambda frame: frame.get("EventName") == "uproar:clear")
+    assert cleared["Attributes"] == {"Reason": "new show"}
+    assert greeting(join(server, arn, "newest"))[0] == told(0)
+    # Who only writes may not.
+    writer = WebSocket(server.messaging_port, server.token(arn, "writer", ["SEND_MESSAGE"]))
+    writer.say("x", "p", Attributes={"uproar:do": "purge", "uproar:user": "bob"})
+    refused, _ = writer.receive_until(lambda frame: frame.get("RequestId") == "p")
+    assert refused["ErrorCode"] == 403
+    metrics = server.metrics()
+    assert re.search(r"^uproar_purged_total [1-9]", metrics, re.M)
+    assert re.search(r"^uproar_moderation_seconds_count [1-9]", metrics, re.M)
