@@ -3,12 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::fault::Fault;
 use super::record::{PinRecord, RoomRecord};
 use super::state::Control;
 use crate::random;
+use crate::shard::survey::Wanted;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::extension::pin::PinRequest;
 
@@ -32,7 +34,14 @@ impl Control {
         asked: &PinRequest,
         of: Pinning<'_>,
     ) -> Result<PinRecord, Fault> {
-        let Some(text) = &asked.text else {
+        let remembered = match (&asked.text, asked.id) {
+            (None, Some(id)) => self.remembered(room, id).await,
+            _ => None,
+        };
+        let text = asked.text.as_deref();
+        let text = text.or(remembered.as_ref().map(|(text, _)| &**text));
+        let user = remembered.as_ref().map_or(of.user, |(_, user)| user);
+        let Some(text) = text else {
             let resource_id = asked.id.map(|id| id.as_str().to_owned());
             return Err(Fault::NotFound {
                 resource_id: resource_id.unwrap_or_default(),
@@ -48,7 +57,7 @@ impl Control {
         let pin = PinRecord {
             id: id.as_str().to_owned(),
             text: text.to_string(),
-            user: of.user.to_owned(),
+            user: user.to_owned(),
             by: of.by.to_owned(),
             until_ms: asked
                 .seconds
@@ -73,6 +82,18 @@ impl Control {
             });
         }
         Ok(pin)
+    }
+
+    /// Text and sender of a message that the room remembers.
+    async fn remembered(&self, room: RoomId, id: FrameId) -> Option<(String, String)> {
+        let wanted = Wanted::Message(id);
+        let found = self.gateway.remembered(room, wanted).await.ok()?;
+        let message: Value = serde_json::from_slice(found.first()?).ok()?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some((
+            text(&message["Content"])?,
+            text(&message["Sender"]["UserId"])?,
+        ))
     }
 
     /// Takes the pin of a room back; `only`: if it is this message. Whether it was pinned.

@@ -42,9 +42,11 @@ pub(super) async fn list_messages(control: &Control, call: Authorized) -> Result
 /// A message as the API shows it.
 fn shown(payload: &Bytes) -> Option<Value> {
     let message: Value = serde_json::from_slice(payload).ok()?;
-    let attributes = match &message["Attributes"] {
-        Value::Null => json!({}),
-        given => given.clone(),
+    let given = &message["Attributes"];
+    let attributes = if given.is_null() {
+        json!({})
+    } else {
+        given.clone()
     };
     Some(json!({
         "id": message["Id"],

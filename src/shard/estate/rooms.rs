@@ -667,7 +667,7 @@ mod tests {
         let recall = Recall {
             history: 50,
             history_age: Duration::from_secs(100),
-            resume: Duration::from_secs(60),
+            resume: Duration::from_mins(1),
         };
         let mut memory = Memory::new(recall, 3);
         let mut frame = BytesMut::new();
@@ -685,8 +685,7 @@ mod tests {
             frame: 6,
             is_sure: true,
         };
-        let mut kept = Remembering::default();
-        kept.memory = Some(memory);
+        let mut kept = Remembering::holding(memory);
         kept.stands
             .leave(Key::from_bits(4), stand, true, recall.resume, at(8));
         let mut writer = RoomsWriter::new(AccountUse::default(), at(0));

@@ -73,9 +73,8 @@ impl HomeRoom {
     ) -> Result<(), RequestFault> {
         let action = match kind {
             AskKind::SendMessage => return self.admit(speech, context),
-            AskKind::DeleteMessage => Action::DeleteMessage,
+            AskKind::DeleteMessage | AskKind::Purge | AskKind::Clear => Action::DeleteMessage,
             AskKind::DisconnectUser => Action::DisconnectUser,
-            AskKind::Purge | AskKind::Clear => Action::DeleteMessage,
             AskKind::Event if self.room.is_full() => return Err(OVER_RATE),
             // The control plane has charged it; a probe is nobody's.
             AskKind::Event | AskKind::Tally | AskKind::Probe => return Ok(()),

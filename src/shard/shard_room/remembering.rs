@@ -47,6 +47,15 @@ impl Default for Remembering {
 }
 
 impl Remembering {
+    /// Makes that of a room which remembers this already, for tests.
+    #[cfg(test)]
+    pub(in crate::shard) fn holding(memory: Memory) -> Self {
+        Self {
+            memory: Some(memory),
+            ..Self::default()
+        }
+    }
+
     /// Remembers a batch whose first frame has this number. Returns it without what it takes back itself, and all messages
     /// that events in it take back.
     pub(in crate::shard) fn observe(

@@ -340,3 +340,15 @@ def test_a_purge_takes_back_all_messages_of_a_user(server, uproar):
     metrics = server.metrics()
     assert re.search(r"^uproar_purged_total [1-9]", metrics, re.M)
     assert re.search(r"^uproar_moderation_seconds_count [1-9]", metrics, re.M)
+
+
+def test_a_remembered_message_is_pinned_by_its_id(server, uproar):
+    arn = room(server, history="10")
+    speaker = join(server, arn, "alice")
+    (id,) = say(speaker, "worth reading")
+    uproar.pin_message(roomIdentifier=arn, messageId=id)
+    state, _ = speaker.receive_until(lambda frame: frame.get("EventName") == "uproar:room")
+    while not state["Attributes"].get("Pinned"):
+        state, _ = speaker.receive_until(lambda frame: frame.get("EventName") == "uproar:room")
+    pinned = {name: state["Attributes"][name] for name in ("Pinned", "PinnedText", "PinnedUser")}
+    assert pinned == {"Pinned": id, "PinnedText": "worth reading", "PinnedUser": "alice"}
