@@ -66,10 +66,16 @@ fn simulated_nodes_keep_their_promises() {
 #[test]
 fn worlds_that_failed_once_hold() {
     for (seed, _what) in [
-        (1_911, "a replaced home of hash slot 0 grants draws beside the new one"),
+        (
+            1_911,
+            "a replaced home of hash slot 0 grants draws beside the new one",
+        ),
         (3_087, "the same"),
         (3_282, "the same"),
-        (3_460, "a process that found an empty log hands over: it owes nothing from before"),
+        (
+            3_460,
+            "a process that found an empty log hands over: it owes nothing from before",
+        ),
     ] {
         live(seed);
     }
