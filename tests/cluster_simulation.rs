@@ -67,6 +67,10 @@ fn simulated_nodes_keep_their_promises() {
 fn worlds_that_failed_once_hold() {
     for (seed, _what) in [
         (
+            321,
+            "an archive told of frames before those in front of them, which no spool does",
+        ),
+        (
             1_911,
             "a replaced home of hash slot 0 grants draws beside the new one",
         ),
@@ -76,6 +80,7 @@ fn worlds_that_failed_once_hold() {
             3_460,
             "a process that found an empty log hands over: it owes nothing from before",
         ),
+        (13_442, "the same, twice in a row"),
     ] {
         live(seed);
     }

@@ -31,32 +31,29 @@ impl World {
         let logged = entries.iter().filter(|entry| is_logged(entry.room));
         let ids = logged.map(id_of).collect();
         let archiving = Archiving {
-            node,
-            life,
             slot,
             sequence,
             ids,
         };
-        self.at(at, Event::Archived(archiving));
+        self.nodes[node].life().archiving.push_back(archiving);
+        self.at(at, Event::Archived(node, life));
     }
 
-    /// Frames are in an archive, unless their process has ended before.
-    pub(super) fn archived(&mut self, archiving: Archiving) {
-        let node = &self.nodes[archiving.node];
-        if !node.is(archiving.life) {
+    /// The next frames of a process are in its archive, unless it has ended before. A pause holds some up; none overtake others.
+    pub(super) fn archived(&mut self, node: usize, life: u64) {
+        if !self.nodes[node].is(life) {
             return;
         }
-        if let Some(until) = node.paused {
+        if let Some(until) = self.nodes[node].paused {
             let until = until.after(Duration::from_millis(200));
-            return self.at(until, Event::Archived(archiving));
+            return self.at(until, Event::Archived(node, life));
         }
+        let next = self.nodes[node].life().archiving.pop_front();
         let Archiving {
-            node,
             slot,
             sequence,
             ids,
-            ..
-        } = archiving;
+        } = next.expect("one for each event");
         self.oracle.counts.archived += ids.len() as u64;
         self.oracle.archived.extend(ids);
         self.feed(node, Input::Archived { slot, sequence });

@@ -74,8 +74,6 @@ pub(super) struct Using {
 /// Frames on their way into an archive.
 #[derive(Debug)]
 pub(super) struct Archiving {
-    pub(super) node: usize,
-    pub(super) life: u64,
     pub(super) slot: HashSlot,
     pub(super) sequence: Sequence,
     pub(super) ids: Vec<FrameId>,

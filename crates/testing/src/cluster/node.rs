@@ -12,6 +12,7 @@ use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{Epoch, HashSlot};
 
 use super::cores::{Cores, SHARDS};
+use super::flight::Archiving;
 use super::freeze::Freeze;
 use super::link::Link;
 
@@ -65,6 +66,8 @@ pub(super) struct Life {
     pub(super) answers: Tick,
     /// When the last frame so far is in its archive.
     pub(super) archives: Tick,
+    /// What is on its way there, in order.
+    pub(super) archiving: VecDeque<Archiving>,
     pub(super) tickets: u64,
     pub(super) drains: bool,
     pub(super) freeze: Freeze,

@@ -305,7 +305,9 @@ impl Oracle {
                 "slot {slot}: {sequence} is delivered behind {}",
                 before.sequence
             );
-            let start = history.partition_point(|record| record.sequence <= before.sequence);
+            let gone = self.begun_behind.get(&(life, slot)).copied();
+            let owed = before.sequence.max(gone.unwrap_or(0));
+            let start = history.partition_point(|record| record.sequence <= owed);
             let missed = history[start..at].iter().filter(|record| speaks(record));
             for record in missed {
                 let gone = before.skipped && !broker.is_stored(slot, record.sequence);
@@ -332,10 +334,11 @@ impl Oracle {
             known.is_none_or(|place| place.sequence <= sequence),
             "slot {slot}: {known:?} is delivered, and {sequence} handed over"
         );
-        let begun = self.begun_behind.get(&(before, slot)).copied();
-        let begun = begun.filter(|_| known.is_none()).unwrap_or(0);
+        if let Some(gone) = self.begun_behind.get(&(before, slot)).copied() {
+            self.begun_behind.insert((after, slot), gone);
+        }
         let place = Place {
-            sequence: sequence.max(begun),
+            sequence,
             skipped: known.is_some_and(|place| place.skipped),
         };
         self.places.insert((after, slot), place);

@@ -1,7 +1,7 @@
 //! A process hands its node to another one: its slots leave, its shards freeze, and the next process reads each log on
 //! from where members were given it; or everything is taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use uproar::shard::cluster::FromCluster;
@@ -176,6 +176,7 @@ impl World {
             reads: BTreeSet::new(),
             tickets: 0,
             archives: Tick::default(),
+            archiving: VecDeque::new(),
             answers: Tick::default(),
             drains: false,
             freeze: Freeze::default(),

@@ -1,6 +1,6 @@
 //! Nodes, brokers and time, driven by a seed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::account::Account;
 use super::broker::Broker;
 use super::cores::Cores;
 use super::fault::{Chaos, Fault, Tally};
-use super::flight::{Appending, Archiving, Asking, Using, Viewer};
+use super::flight::{Appending, Asking, Using, Viewer};
 use super::freeze::Freeze;
 use super::node::{Authoring, Life, Node, Shard};
 use super::oracle::{Oracle, Seen};
@@ -73,8 +73,8 @@ pub(super) enum Event {
     Stir,
     /// A viewer asks.
     Say,
-    /// Frames of a process are in its archive.
-    Archived(Archiving),
+    /// The next frames of a process are in its archive.
+    Archived(usize, u64),
     /// Faults may begin.
     Harm,
 }
@@ -285,7 +285,7 @@ impl World {
             Event::Start(node) => self.start(node),
             Event::Drained(node, life, ends) => self.drained(node, life, ends),
             Event::Use(using) => self.use_token(using),
-            Event::Archived(archiving) => self.archived(archiving),
+            Event::Archived(node, life) => self.archived(node, life),
             Event::Stir => self.stir(),
             Event::Say => self.say(),
             Event::Harm => self.trouble(),
@@ -330,6 +330,7 @@ impl World {
             tickets: 0,
             answers: Tick::default(),
             archives: Tick::default(),
+            archiving: VecDeque::new(),
             drains: false,
             freeze: Freeze::default(),
             alone: 0,
