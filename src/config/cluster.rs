@@ -207,7 +207,7 @@ mod tests {
                 .is_none()
         );
         let cluster = load(WHOLE).expect("valid").cluster.expect("a cluster");
-        assert_eq!((cluster.replicas, cluster.linger.as_millis()), (3, 5));
+        assert_eq!((cluster.replicas, cluster.linger.as_millis()), (3, 1));
         assert!(!cluster.node.is_empty(), "the host's name");
     }
 

@@ -378,7 +378,7 @@ impl Default for Cluster {
             tls_key: None,
             secret_file: None,
             replicas: 3,
-            linger_ms: 5,
+            linger_ms: 1,
             isolated_cut_seconds: 0,
         }
     }
