@@ -4,14 +4,15 @@
 //! this very use whose answer was lost: what the subject has decides. Each attempt of a connection has a claim of its own,
 //! which is what is written, so a claim that is found there is this use, and another one is somebody else's.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::limits::{
-    CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_USES_MAX, JOIN_PARKED_MAX,
+    CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_RETRY_MIN, CLUSTER_TOKEN_USES_MAX,
+    JOIN_PARKED_MAX,
 };
 use uproar_proto::cluster::Incarnation;
 use uproar_proto::cluster::engine::AppendOutcome;
@@ -26,6 +27,8 @@ pub(super) struct TokenUses {
     // Beyond those that are pending; each shard bounds its own.
     waiting: VecDeque<(u64, Use)>,
     pending: HashMap<u64, Use>,
+    // Those that are tried again within `CLUSTER_RETRY`, and when: few, since most have their outcome by one answer.
+    soon: BTreeSet<(Instant, u64)>,
 }
 
 /// A use by one connection.
@@ -38,6 +41,8 @@ struct Use {
     given_up: Instant,
     // When it is tried again, unless its answer is there before.
     again: Instant,
+    // How long to wait when nobody knows whose it is: another use of the token is about to be in the log, or was refused.
+    pause: Duration,
 }
 
 /// Where uses are written.
@@ -71,6 +76,7 @@ impl TokenUses {
             number: 0,
             waiting: VecDeque::new(),
             pending: HashMap::new(),
+            soon: BTreeSet::new(),
         }
     }
 
@@ -95,6 +101,7 @@ impl TokenUses {
             // By then the shard has given it up.
             given_up: now + JOIN_PARKED_MAX,
             again: now,
+            pause: CLUSTER_TOKEN_RETRY_MIN,
         };
         self.waiting.push_back((self.number, begun));
         self.append_waiting(to, now);
@@ -143,8 +150,27 @@ impl TokenUses {
             Some(true) => self.end(answer.number, TokenOutcome::First),
             Some(false) => self.end(answer.number, TokenOutcome::Again),
             None => {
-                self.try_again(answer.number, now);
+                self.try_soon(answer.number, now);
                 None
+            }
+        }
+    }
+
+    /// When [`TokenUses::retry`] has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.soon.first().map(|(due, _)| *due)
+    }
+
+    /// Tries again what is not to wait for the next [`TokenUses::tick`].
+    pub(super) fn retry(&mut self, to: &impl Appends, now: Instant) {
+        while let Some((due, number)) = self.soon.first().copied() {
+            if due > now {
+                break;
+            }
+            self.soon.pop_first();
+            let tried = self.pending.get_mut(&number);
+            if let Some(tried) = tried.filter(|tried| tried.again == due) {
+                tried.append(to, number, now);
             }
         }
     }
@@ -176,6 +202,15 @@ impl TokenUses {
     /// Uses without an outcome.
     pub(super) fn count(&self) -> usize {
         self.waiting.len() + self.pending.len()
+    }
+
+    /// The subject is empty, or its leader is silent. The use in front of this one is decided within some milliseconds.
+    fn try_soon(&mut self, number: u64, now: Instant) {
+        if let Some(tried) = self.pending.get_mut(&number) {
+            tried.again = now + tried.pause;
+            tried.pause = (tried.pause * 2).min(CLUSTER_RETRY);
+            self.soon.insert((tried.again, number));
+        }
     }
 
     fn try_again(&mut self, number: u64, now: Instant) {

@@ -227,6 +227,9 @@ impl Node<'_> {
         } else if let Some(due) = self.engine.due() {
             until = until.min(self.hands.clock.instant(due));
         }
+        if let Some(due) = self.token_uses.due().filter(|_| !self.halt.is_halted()) {
+            until = until.min(due);
+        }
         if !self.shards.have_room() {
             until = until.min(self.hands.clock.instant(self.hands.clock.now().tick) + FULL_PAUSE);
         }

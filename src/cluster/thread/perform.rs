@@ -33,6 +33,10 @@ impl Node<'_> {
                 self.appended(slot, appending.attempt, AppendOutcome::Unknown, now);
             }
         }
+        if self.token_uses.due().is_some_and(|due| due <= at) {
+            any = true;
+            self.token_uses.retry(&self.calls, at);
+        }
         if self.next_state <= at {
             self.next_state = at + CLUSTER_STATE_INTERVAL;
             for done in self.token_uses.tick(&self.calls, at) {

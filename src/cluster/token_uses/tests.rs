@@ -190,3 +190,38 @@ fn uses_beyond_the_bound_wait() {
     assert_eq!(late.len(), CLUSTER_TOKEN_USES_MAX + 4);
     assert_eq!(uses.count(), 0);
 }
+
+/// Goal: of two uses at once the second has its refusal soon after the first is in the log, not at the next tick. Method: brokers
+/// refuse it while the first one is in progress and nothing is stored.
+#[test]
+fn the_second_in_a_race_waits_for_milliseconds() {
+    let brokers = Brokers {
+        is_connected: true,
+        ..Brokers::default()
+    };
+    let mut uses = TokenUses::new(Incarnation::new(1));
+    let begun = start();
+    uses.begin(&brokers, (0, 7), token(1), begun);
+    let mut now = begun;
+    for attempt in 0..3_u32 {
+        let (number, ..) = brokers.sent.borrow_mut().pop().expect("it is tried");
+        let (done, question) = uses.answered(number, AppendOutcome::WrongLast, now);
+        assert_eq!(done, None, "a refusal is no verdict");
+        let question = question.expect("whose it is");
+        let stored = (attempt == 2).then_some(&b"another"[..]);
+        let done = uses.was_read(question.answer(stored), now);
+        if let Some(done) = done {
+            assert_eq!(done, (0, 7, TokenOutcome::Again));
+            assert_eq!(
+                now - begun,
+                CLUSTER_TOKEN_RETRY_MIN * 3,
+                "one pause, and one twice as long"
+            );
+            assert_eq!(uses.count(), 0);
+            return;
+        }
+        now = uses.due().expect("soon");
+        uses.retry(&brokers, now);
+    }
+    panic!("the log says whose it is");
+}

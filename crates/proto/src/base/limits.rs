@@ -832,6 +832,9 @@ pub const CLUSTER_REFUSALS_MAX: usize = 1024;
 pub const CLUSTER_HELD_BYTES_MAX: usize = 1024 * 1024;
 /// Messages to a home for an epoch that it is about to read, each hash slot.
 pub const CLUSTER_EARLY_MESSAGES_MAX: usize = 64;
+/// A use of a token that brokers refuse although they have none is tried again after this, then after twice as long each time, up
+/// to `CLUSTER_RETRY`: another use of it is in progress, for an append's time.
+pub const CLUSTER_TOKEN_RETRY_MIN: Duration = Duration::from_millis(10);
 /// A node that draws from the account's budgets waits this long for them: many round trips. Then it grants its part of the
 /// rates on its own, and asks again as often.
 pub const CLUSTER_DRAW_MAX: Duration = Duration::from_millis(100);
