@@ -18,6 +18,8 @@ pub struct State {
     /// How far this machine's clock is ahead of the brokers', in nanoseconds, below 0 if it is behind; as the median of
     /// all streams has it, so that one broker's clock does not count.
     pub skew_nanos: i64,
+    /// Whether most nodes' clocks are near this machine's, its own counted.
+    pub agrees_with_nodes: bool,
     /// Whether this node hands its hash slots over.
     pub is_draining: bool,
     /// A process that has this node's name, if there is one.
@@ -86,6 +88,21 @@ pub enum Unready {
     Name(u32),
 }
 
+/// Whether a clock that differs by this is near.
+fn is_near(skew_nanos: i64) -> bool {
+    u128::from(skew_nanos.unsigned_abs()) <= CLUSTER_SKEW_MAX.as_nanos()
+}
+
+/// Whether this node and those others whose clocks are near its own are more than half of all; alone it is nobody's word.
+pub(super) fn is_majority_near(others: impl Iterator<Item = i64>) -> bool {
+    let (mut near, mut all) = (0, 1);
+    for skew_nanos in others {
+        all += 1;
+        near += usize::from(is_near(skew_nanos));
+    }
+    near > 0 && (near + 1) * 2 > all
+}
+
 impl State {
     /// Whether viewers are welcome.
     pub(super) fn ready(&self, now: Tick) -> Result<(), Unready> {
@@ -124,9 +141,10 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// Whether this machine's clock is near those of the brokers.
+    /// Whether this machine's clock is near those of the brokers, or of most nodes: a broker that leads most streams, and whose
+    /// clock steps, would make all nodes unready at once.
     pub(super) fn is_clock_near(&self) -> bool {
-        u128::from(self.skew_nanos.unsigned_abs()) <= CLUSTER_SKEW_MAX.as_nanos()
+        is_near(self.skew_nanos) || self.agrees_with_nodes
     }
 
     /// Adds the figures to `/metrics`.
@@ -307,3 +325,37 @@ const SKEW: Family = Family::gauge(
     "uproar_cluster_clock_skew_seconds",
     "How far this machine's clock is ahead of the brokers'.",
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000_000;
+
+    /// Goal: a machine's wrong clock makes its own node unready alone, and a broker's none, whichever streams it leads. Method:
+    /// what each node sees of the brokers' stamps and of the other nodes.
+    #[test]
+    fn one_wrong_clock_is_told_from_the_others() {
+        for (brokers, others, is_fine) in [
+            (0, &[0, 0][..], true),
+            // This machine's is wrong, or another node's.
+            (HOUR, &[-HOUR, -HOUR], false),
+            (0, &[HOUR, 0], true),
+            (0, &[HOUR], true),
+            (HOUR, &[-HOUR], false),
+            // Brokers' are: no other clock speaks for a node alone.
+            (HOUR, &[1_000_000, -1_000_000], true),
+            (-HOUR, &[0, HOUR], true),
+            (HOUR, &[], false),
+            // Two of five are no majority.
+            (HOUR, &[0, HOUR, HOUR, HOUR], false),
+        ] {
+            let state = State {
+                skew_nanos: brokers,
+                agrees_with_nodes: is_majority_near(others.iter().copied()),
+                ..State::default()
+            };
+            assert_eq!(state.is_clock_near(), is_fine, "{brokers} {others:?}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use super::node::Node;
 use crate::cluster::choice::Line;
 use crate::cluster::connect;
 use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
+use crate::cluster::state::is_majority_near;
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::{CLUSTER_APART_MAX, CLUSTER_MUTE_MAX};
@@ -257,6 +258,12 @@ impl Node<'_> {
         };
         self.state.connected = connected(self.calls.client()) + connected(&self.records_client);
         self.state.skew_nanos = self.skew.nanos(now.tick);
+        let me = self.engine.me();
+        let live = status
+            .peers
+            .iter()
+            .filter(|peer| peer.is_live && peer.here.incarnation != me);
+        self.state.agrees_with_nodes = is_majority_near(live.map(|peer| peer.skew_nanos));
         self.state.probe = status.probe;
         let other = self.other_of_this_name(&status);
         self.state.namesake = self.namesake.judge(other, status.is_heard, now.tick);
