@@ -16,7 +16,10 @@ use super::tally::TallyPlan;
 use super::{PREFIX, Settings, Speaker, is_ours};
 use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
-use crate::base::limits::{CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, REASON_CHARS_MAX, TAG_VALUE_CHARS_MAX, TIMEOUT_SECONDS_DEFAULT};
+use crate::base::limits::{
+    CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, REASON_CHARS_MAX,
+    TAG_VALUE_CHARS_MAX, TIMEOUT_SECONDS_DEFAULT,
+};
 use crate::chat::{ErrorCode, Request, encode, texts};
 use crate::token::{Capabilities, Capability};
 
