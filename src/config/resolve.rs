@@ -1,6 +1,7 @@
 //! Checks every value; the result is valid.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -38,23 +39,14 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
     server_values(&server, &check)?;
     let token_life = token_life(minutes, &check)?;
     log_filter(&raw.log.filter, &check)?;
-    let account = Account {
-        region: server.region,
-        id: server.account,
-    };
+    let (region, id) = (server.region, server.account);
+    let account = Account { region, id };
     let data_dir = server.data_dir;
     let archive = logging::resolve(raw.logging, &account, &data_dir, &check)?;
     let mut shard = shard(server.shards, &raw.quotas, &raw.delivery, &check)?;
     let (review_timeout, review) = review::resolve(raw.review, &check)?;
     shard.review_timeout = review_timeout;
-    let purge_event = raw.extensions.purge_event;
-    check.holds(
-        !purge_event.is_empty() && purge_event.chars().count() <= EVENT_NAME_CHARS_MAX,
-        "extensions.purge_event",
-        &purge_event,
-        "a name of 1 to 100 characters",
-    )?;
-    shard.purge_event = purge_event.into();
+    shard.purge_event = purge_event(raw.extensions.purge_event, &check)?;
     shard.history_bytes_per_second = raw.history.bytes_per_second;
     shard.tokens_reopen = raw.tokens.uses == TokenUses::Reconnect;
     let tls = tls(mode, &raw.tls, &check)?;
@@ -97,6 +89,16 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
+}
+
+fn purge_event(name: String, check: &Check<'_>) -> Result<Arc<str>, ConfigError> {
+    check.holds(
+        !name.is_empty() && name.chars().count() <= EVENT_NAME_CHARS_MAX,
+        "extensions.purge_event",
+        &name,
+        "a name of 1 to 100 characters",
+    )?;
+    Ok(name.into())
 }
 
 /// Both listeners are apart from each other, and those of `uproar dev` on loopback unless it is told otherwise.

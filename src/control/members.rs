@@ -22,6 +22,7 @@ use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::command::{CommandFault, Set};
 use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::pin::PinRequest;
 
 impl Control {
     /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
@@ -104,18 +105,7 @@ impl Control {
                 cleared.map_err(|refused| refused_in_room(&refused))?;
                 Ok("all messages are removed".to_owned())
             }
-            Verb::Pin(asked) => {
-                let by = encode::sender_name(sender_json);
-                let of = Pinning { by: &by, user: "" };
-                let pinned = self.pin(room, asked, of).await;
-                match pinned {
-                    Ok(_) => Ok("pinned".to_owned()),
-                    Err(Fault::NotFound { .. }) if asked.text.is_none() => {
-                        Err((ErrorCode::NotFound, NOT_REMEMBERED.into()))
-                    }
-                    Err(fault) => Err(refusal(&fault)),
-                }
-            }
+            Verb::Pin(asked) => self.pin_for(room, asked, sender_json).await,
             Verb::Unpin(only) => {
                 let only = only.as_ref().map(FrameId::as_str);
                 let unpinned = self.unpin(room, only).await;
@@ -138,6 +128,23 @@ impl Control {
             }
             // A room's home counts them.
             Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
+        }
+    }
+
+    async fn pin_for(
+        self: &Rc<Self>,
+        room: RoomId,
+        asked: &PinRequest,
+        sender_json: &str,
+    ) -> Result<String, CommandFault> {
+        let by = encode::sender_name(sender_json);
+        let of = Pinning { by: &by, user: "" };
+        match self.pin(room, asked, of).await {
+            Ok(_) => Ok("pinned".to_owned()),
+            Err(Fault::NotFound { .. }) if asked.text.is_none() => {
+                Err((ErrorCode::NotFound, NOT_REMEMBERED.into()))
+            }
+            Err(fault) => Err(refusal(&fault)),
         }
     }
 

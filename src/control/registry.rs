@@ -15,6 +15,7 @@ mod replica;
 mod secret;
 mod settle;
 mod shared;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +34,7 @@ use super::arn::{Account, resource_id};
 use super::fault::Fault;
 use super::record::{BanRecord, Destination, LoggingRecord, LoggingState, Record, RoomRecord};
 use super::record_cache::RecordCache;
-use super::store::{Store, StoreError, StoreMetrics, Table, Write};
-use crate::exposition::Exposition;
+use super::store::{Store, StoreError, Table, Write};
 use uproar_proto::base::id::{BanId, LoggingId, RoomId};
 use uproar_proto::room::RoomSettings;
 
@@ -304,29 +304,6 @@ impl Registry {
     pub fn destinations(&self) -> Vec<(LoggingId, Destination)> {
         let known = |record: &LoggingRecord| (record.id(), record.destination.clone());
         self.logging.each(known)
-    }
-
-    /// Adds the figures of a cluster's registry to `/metrics`.
-    pub(super) fn render(&self, page: &mut Exposition) {
-        if let Some(replica) = self.replica() {
-            let is_current = replica.standing() == Standing::Current;
-            replica.figures.render(page, is_current);
-        }
-    }
-
-    /// Metrics of the store.
-    pub fn store_metrics(&self) -> &StoreMetrics {
-        self.store.metrics()
-    }
-
-    /// Closes the database once the requested writes are done; what is in memory stays.
-    pub(super) async fn close_store(&self) -> Result<(), StoreError> {
-        self.store.close().await
-    }
-
-    /// Opens the database again.
-    pub(super) fn reopen_store(&self) {
-        self.store.reopen();
     }
 
     /// Stores a new record, unless there are `count_max` of its kind.

@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 
 use super::carry::CarryFault;
 use super::cluster::{FromCluster, Search};
+use super::departed::Departed;
 use super::estate::{Carried, Inherited, RoomsEstate, SenderTag};
 use super::handshake::HandshakeSettings;
 use super::journal::beside::Tail;
 use super::mailbox::{MustArrive, Refusable};
 use super::settings::{Reservation, ShardId, ShardSettings};
-use super::shard_room::remembering::Departed;
 use super::survey::Survey;
 pub use super::user_event::UserEvent;
 use crate::net::io::Key;

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod command;
 mod connection;
 pub mod core;
+mod departed;
 mod detour;
 pub mod doorbell;
 pub mod durability;

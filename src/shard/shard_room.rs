@@ -2,6 +2,7 @@
 
 mod clustered;
 mod hold;
+mod memory;
 mod moded;
 mod purge;
 pub(super) mod remembering;

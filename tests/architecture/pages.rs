@@ -7,7 +7,9 @@ use super::{all_sources, root};
 /// Goal: an operator finds every limit in docs/limits.md, with its name.
 #[test]
 fn every_limit_is_described() {
-    let limits = fs::read_to_string(root().join("crates/proto/src/base/limits.rs")).unwrap();
+    let limits = ["limits.rs", "limits/extensions.rs"]
+        .map(|file| fs::read_to_string(root().join("crates/proto/src/base").join(file)).unwrap())
+        .concat();
     let described = fs::read_to_string(root().join("docs/limits.md")).unwrap();
     let names = limits
         .lines()

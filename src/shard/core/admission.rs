@@ -100,9 +100,7 @@ impl<S> Admission<S> {
         let mut admitted = Vec::with_capacity(all.len());
         let mut uses = Vec::with_capacity(all.len());
         for mut pending in all {
-            if self.reopens(&pending.token, env) {
-                pending.arrival.reopens = true;
-            }
+            pending.arrival.reopens |= self.reopens(&pending.token, env);
             match self.judge(&pending, admitted.len(), rooms, env) {
                 Ok(reservation) => {
                     uses.push(TokenUse {

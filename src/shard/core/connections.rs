@@ -40,6 +40,7 @@ use uproar_proto::base::wheel::Wheel;
 use uproar_proto::chat::encode;
 use uproar_proto::extension::{Extension, Speaker};
 use uproar_proto::room::RoomSettings;
+use uproar_proto::room::memory::Replay;
 use uproar_proto::session::Session;
 use uproar_proto::token::TokenId;
 
@@ -189,18 +190,10 @@ impl<W: Io> Connections<W> {
         debug_assert!(greeted.is_ok(), "a greeting fits an empty lane");
         if let Some(shard_room) = rooms.get_mut(room_slot) {
             greet(lane, extension.as_deref());
-            if let Some(replay) = pending.arrival.replay {
-                let told = lane.push(|out| replay.announce(out, env.ids.next_id(), env.now.unix));
-                debug_assert!(told.is_ok(), "an event fits behind a greeting");
-                lane.set_replay(replay.frames);
-            }
+            replay(lane, pending.arrival.replay, env);
             shard_room.heard = pending.arrival.heard;
-            join(
-                connection,
-                (slot.to_bits(), pending.user_hash),
-                shard_room,
-                env,
-            );
+            let member = (slot.to_bits(), pending.user_hash);
+            join(connection, member, shard_room, env);
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -213,13 +206,23 @@ impl<W: Io> Connections<W> {
         schedule(&mut self.wheel, slot, connection, first_check);
         self.note_token(token, slot);
         self.deliver_own(slot, rooms, env);
-        let mut leftover = pending.leftover;
+        self.take_leftover(slot, pending.leftover, rooms, env);
+        Some(slot)
+    }
+
+    /// Takes what came behind the handshake.
+    fn take_leftover(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        mut leftover: Vec<u8>,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
         if !leftover.is_empty() {
             let len = leftover.len();
             leftover.resize(len + PARSE_PADDING_BYTES, 0);
             self.take_plain(slot, &mut leftover, len, rooms, env);
         }
-        Some(slot)
     }
 
     /// Installs a socket in the rings; `None`: the kernel has no place for it.
@@ -380,6 +383,15 @@ fn join<F, S>(
     let member = shard_room.audience.join(key, user_hash, deflated);
     connection.member = Some(member);
     mark(connection, shard_room, env);
+}
+
+/// Puts what the room remembers behind the greeting.
+fn replay<S>(lane: &mut Lane, replay: Option<Box<Replay>>, env: &mut Env<S>) {
+    if let Some(replay) = replay {
+        let told = lane.push(|out| replay.announce(out, env.ids.next_id(), env.now.unix));
+        debug_assert!(told.is_ok(), "an event fits behind a greeting");
+        lane.set_replay(replay.frames);
+    }
 }
 
 /// Notes what is known of a new member's user.

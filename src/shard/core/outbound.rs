@@ -26,6 +26,7 @@ use uproar_proto::base::limits::{RESUMES_PER_TURN_MAX, SEALED_SEND_BYTES_MAX};
 use uproar_proto::base::segment::Run;
 use uproar_proto::base::table::Slot;
 use uproar_proto::room::audience::{Audience, MemberIndex, SlowPolicy};
+use uproar_proto::room::log::Cursor;
 use uproar_proto::room::log::Next;
 use uproar_proto::room::redaction::{self, Redacted};
 
@@ -156,11 +157,8 @@ impl<W: Io> Outbound<W> {
             match audience.next(member) {
                 Next::UpToDate => return Delivered::Done,
                 Next::Behind { frames, resume } => {
-                    env.metrics.frames_skipped.add(frames);
-                    audience.note_shed(frames);
-                    match env.settings.slow_policy {
-                        SlowPolicy::Skip => audience.set_cursor(member, resume),
-                        SlowPolicy::Disconnect => return Delivered::Cut(CloseReason::Slow),
+                    if !skip((member, audience), (frames, resume), env) {
+                        return Delivered::Cut(CloseReason::Slow);
                     }
                 }
                 Next::Run { run, after, saved } => {
@@ -430,3 +428,18 @@ impl<W: Io> Outbound<W> {
 /// TLS send buffers kept for reuse, and the size from which keeping one is worth it.
 const SEALED_SPARE: usize = 256;
 const SEALED_BYTES_MIN: usize = 1024;
+
+/// Lets a member that fell out of the window begin again at `resume`, as far as the policy allows it.
+fn skip<S>(
+    (member, audience): (MemberIndex, &mut Audience),
+    (frames, resume): (u64, Cursor),
+    env: &Env<S>,
+) -> bool {
+    env.metrics.frames_skipped.add(frames);
+    audience.note_shed(frames);
+    let skips = env.settings.slow_policy == SlowPolicy::Skip;
+    if skips {
+        audience.set_cursor(member, resume);
+    }
+    skips
+}

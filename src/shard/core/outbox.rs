@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{Command, MemberCounts, Request};
+use crate::shard::departed::Departed;
 use crate::shard::frames;
 use crate::shard::mailbox::{Full, MailboxSender};
 use crate::shard::settings::ShardId;
-use crate::shard::shard_room::remembering::Departed;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::room::log::Batch;

@@ -74,13 +74,18 @@ impl<W: Io> Core<W> {
                 count,
                 answer,
             } => {
-                let shard_room = self.rooms.find(room).and_then(|slot| self.rooms.get(slot));
-                let keys = shard_room.into_iter().flat_map(|room| room.audience.keys());
-                let members = keys.map(Slot::from_bits).take(count);
-                let senders = members.filter_map(|slot| self.connections.sender(slot));
-                let _asker_gone = answer.send(senders.map(Into::into).collect());
+                let _asker_gone = answer.send(self.senders_of(room, count));
             }
         }
+    }
+
+    /// The senders of some of a room's members.
+    fn senders_of(&self, room: RoomId, count: usize) -> Vec<Box<str>> {
+        let shard_room = self.rooms.find(room).and_then(|slot| self.rooms.get(slot));
+        let keys = shard_room.into_iter().flat_map(|room| room.audience.keys());
+        let members = keys.map(Slot::from_bits).take(count);
+        let senders = members.filter_map(|slot| self.connections.sender(slot));
+        senders.map(Into::into).collect()
     }
 
     /// The viewers that a room has here: keys and hashes of users.

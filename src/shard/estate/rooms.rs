@@ -3,6 +3,7 @@
 //!
 //! Settings are not in it: they are in the database. Members are counted anew as they arrive.
 
+mod memory;
 pub mod merge;
 
 use std::collections::{HashMap, HashSet};
@@ -53,13 +54,8 @@ const TALLIES: u32 = 20;
 /// The most viewers at once, and when that was, in nanoseconds since 1970.
 const PEAK: u32 = 11;
 const PEAK_AT: u32 = 12;
-/// Number of frames of the room so far, and before which of them messages may be forgotten.
+/// Number of frames of the room so far.
 const FRAMES_SO_FAR: u32 = 31;
-const FORGOTTEN: u32 = 32;
-/// A remembered frame: its number, when it was flushed, 8 bytes each, and its bytes; repeated, oldest first.
-const REMEMBERED: u32 = 33;
-/// Viewers who left: user, place, whether that is sure, when; 8 bytes each, oldest first.
-const PLACES: u32 = 34;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
 const BATCH: u32 = 6;
 /// The bytes of all batches, in order, in both encodings.
@@ -188,30 +184,8 @@ impl RoomWriter {
     /// Number of frames so far, what is remembered of them, and where viewers stood who left.
     pub(in crate::shard) fn remembering(&mut self, frames: u64, kept: Option<&Remembering>) {
         self.0.number(FRAMES_SO_FAR, frames);
-        let Some(Remembering {
-            memory: Some(memory),
-            stands,
-            ..
-        }) = kept
-        else {
-            return;
-        };
-        let (all, forgotten) = memory.all();
-        self.0.number(FORGOTTEN, forgotten);
-        for remembered in all {
-            let (number, noted) = remembered.place();
-            let places = [number, noted.nanos()].map(u64::to_le_bytes);
-            self.0.bytes(
-                REMEMBERED,
-                &[places.as_flattened(), remembered.frame()].concat(),
-            );
-        }
-        let left = stands.left().flat_map(|(user, stand, at)| {
-            [user.bits(), stand.frame, stand.is_sure.into(), at.nanos()]
-        });
-        let places: Vec<u8> = left.flat_map(u64::to_le_bytes).collect();
-        if !places.is_empty() {
-            self.0.bytes(PLACES, &places);
+        if let Some(kept) = kept {
+            memory::write(&mut self.0, kept);
         }
     }
 
@@ -511,10 +485,10 @@ impl RoomEstate {
             peak,
             frames: fields.number(FRAMES_SO_FAR)?.unwrap_or(0),
             remembered: (
-                read_remembered(fields, bytes, shift),
-                fields.number(FORGOTTEN)?.unwrap_or(0),
+                memory::read(fields, bytes, shift),
+                fields.number(memory::FORGOTTEN)?.unwrap_or(0),
             ),
-            places: read_places(fields.get(PLACES).unwrap_or_default(), shift),
+            places: memory::read_places(fields.get(memory::PLACES).unwrap_or_default(), shift),
             pending,
             batches,
             behind,
@@ -543,35 +517,6 @@ fn read_notes(bytes: &[u8], shift: Shift) -> Vec<Note> {
         Some((shift.tick(noted.ok()?), Key::from_bits(key.ok()?)))
     };
     pairs.iter().filter_map(read).collect()
-}
-
-fn read_remembered(room: Tagged<'_>, bytes: &Bytes, shift: Shift) -> Vec<(u64, Tick, Bytes)> {
-    let read = |remembered| {
-        let remembered: Bytes = bytes.slice_ref(remembered);
-        let (number, rest) = remembered.split_first_chunk::<8>()?;
-        let (noted, frame) = rest.split_first_chunk::<8>()?;
-        let noted = shift.tick(u64::from_le_bytes(*noted));
-        Some((
-            u64::from_le_bytes(*number),
-            noted,
-            remembered.slice_ref(frame),
-        ))
-    };
-    room.all(REMEMBERED).filter_map(read).collect()
-}
-
-fn read_places(bytes: &[u8], shift: Shift) -> Vec<(Key, Stand, Tick)> {
-    let (numbers, _) = bytes.as_chunks::<8>();
-    let (places, _) = numbers.as_chunks::<4>();
-    let read = |place: &[[u8; 8]; 4]| {
-        let [user, frame, is_sure, at] = place.map(u64::from_le_bytes);
-        let stand = Stand {
-            frame,
-            is_sure: is_sure != 0,
-        };
-        (Key::from_bits(user), stand, shift.tick(at))
-    };
-    places.iter().map(read).collect()
 }
 
 /// Cuts the bytes of a room into its batches.
@@ -703,6 +648,6 @@ mod tests {
             (vec![(7, shift.tick(5), frame.freeze())], 3)
         );
         assert_eq!(part.places, [(Key::from_bits(4), stand, shift.tick(8))]);
-        assert!(read_places(&[0; 31], shift).is_empty());
+        assert!(memory::read_places(&[0; 31], shift).is_empty());
     }
 }

@@ -116,7 +116,7 @@ impl HomeRoom {
         self.room.author_event(buffer, ask.id, now, event)
     }
 
-    /// Encodes the events of a purge, one behind the other: they are one entry of the log.
+    /// Encodes the events of a purge, in order: they are one entry of the log.
     fn write_purge(
         &mut self,
         buffer: &mut BytesMut,

@@ -1,7 +1,6 @@
 //! What the home of a room with tags of ours remembers of it: messages, if they are asked for, and where viewers stand.
 
-use super::HomeRoom;
-use crate::shard::estate::rooms::RoomEstate;
+use crate::shard::departed::Departed;
 use crate::shard::metrics::ShardMetrics;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::FrameId;
@@ -11,7 +10,7 @@ use uproar_proto::extension::speech::Key;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::memory::{Memory, Replay, Start};
 use uproar_proto::room::redaction::{Redacted, Redaction};
-use uproar_proto::room::stands::{Stand, Stands};
+use uproar_proto::room::stands::Stands;
 use uproar_proto::ws;
 
 /// What a room remembers. A room without tags of ours has none of it, so that its flushes pay one test.
@@ -23,17 +22,6 @@ pub(in crate::shard) struct Remembering {
     pub(in crate::shard) stands: Stands,
     // What was taken out of batches before they were sent.
     redacted: Redacted,
-}
-
-/// Where a viewer stands who leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departed {
-    /// The user.
-    pub user: Key,
-    /// The place.
-    pub stand: Stand,
-    /// Whether the connection was there for long enough that what it got at its beginning has come.
-    pub is_settled: bool,
 }
 
 impl Default for Remembering {
@@ -148,7 +136,7 @@ impl Remembering {
     }
 
     /// Forgets what is too old; the bytes of messages and the number of viewers that are left.
-    fn expire(&mut self, now: Tick) -> (usize, usize) {
+    pub(super) fn expire(&mut self, now: Tick) -> (usize, usize) {
         let Some(memory) = &mut self.memory else {
             return (0, 0);
         };
@@ -158,72 +146,8 @@ impl Remembering {
     }
 }
 
-impl HomeRoom {
-    /// Begins to remember, or ends it, as the settings ask.
-    pub(super) fn follow_memory(&mut self) {
-        let Some(extension) = self.room.settings().extension.as_deref() else {
-            self.remembering = None;
-            return;
-        };
-        let recall = extension.settings.recall();
-        let remembering = self.remembering.get_or_insert_default();
-        match (&mut remembering.memory, recall) {
-            (Some(memory), Some(recall)) => memory.follow(recall),
-            (None, Some(recall)) => remembering.memory = Some(Memory::new(recall, self.frames)),
-            (_, None) => {
-                remembering.memory = None;
-                remembering.stands = Stands::default();
-            }
-        }
-    }
-
-    /// Takes over what the room remembered in another process.
-    pub(in crate::shard) fn inherit_memory(
-        &mut self,
-        part: &RoomEstate,
-        purge_event: &str,
-        metrics: &ShardMetrics,
-    ) {
-        self.frames = part.frames;
-        self.remembering = None;
-        self.follow_memory();
-        let Some(Remembering {
-            memory: Some(memory),
-            stands,
-            ..
-        }) = self.remembering.as_deref_mut()
-        else {
-            return;
-        };
-        let (frames, forgotten) = &part.remembered;
-        let frames = frames
-            .iter()
-            .map(|(number, noted, frame)| (*number, *noted, &frame[..]));
-        memory.inherit(frames, *forgotten, purge_event);
-        limit(memory, 0, metrics);
-        let resume = memory.recall().resume;
-        if !resume.is_zero() {
-            for (user, stand, at) in &part.places {
-                stands.leave(*user, *stand, true, resume, *at);
-            }
-            metrics.stands.add_len(stands.len());
-        }
-    }
-
-    /// What the room remembers of its messages.
-    pub(in crate::shard) fn memory(&self) -> Option<&Memory> {
-        self.remembering.as_deref()?.memory.as_ref()
-    }
-
-    /// Forgets what is too old; the bytes of messages and the number of viewers that are left.
-    pub(in crate::shard) fn expire_memory(&mut self, now: Tick) -> (usize, usize) {
-        let remembering = self.remembering.as_deref_mut();
-        remembering.map_or((0, 0), |remembering| remembering.expire(now))
-    }
-}
-
 /// Keeps what the shard's rooms remember within its bound: the room that adds to it forgets its oldest.
-fn limit(memory: &mut Memory, before: usize, metrics: &ShardMetrics) {
+pub(super) fn limit(memory: &mut Memory, before: usize, metrics: &ShardMetrics) {
     let held = held(&metrics.remembered_bytes);
     let added = memory.bytes().saturating_sub(before);
     let mut surplus = (held + added).saturating_sub(REMEMBERED_BYTES_MAX);

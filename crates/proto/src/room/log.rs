@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use super::batch::Batch;
 use super::redaction::Redacted;
 use crate::base::clock::Tick;
 use crate::base::id::FrameId;
 use crate::base::limits::SEND_BYTES_MAX;
-use crate::base::segment::{Piece, Run};
+use crate::base::segment::Run;
 
 /// A reader's position: frames appended before this point are sent or being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -63,32 +64,6 @@ pub enum Next {
         /// The oldest point that is still kept.
         resume: Cursor,
     },
-}
-
-/// The frames of one flush, concatenated, in one encoding for all members or in two.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// The uncompressed frames.
-    pub plain: Piece,
-    /// The same frames for members that agreed to compression, never longer; `None`: there were no
-    /// such members when the frames were appended, and those that joined since read `plain`.
-    pub deflated: Option<Piece>,
-    /// Number of frames, the same in both encodings.
-    pub frames: u32,
-}
-
-impl Batch {
-    /// Returns the bytes of both encodings.
-    pub fn bytes(&self) -> usize {
-        self.plain.len() + self.deflated.as_ref().map_or(0, Piece::len)
-    }
-
-    fn piece(&self, deflated: bool) -> &Piece {
-        self.deflated
-            .as_ref()
-            .filter(|_| deflated)
-            .unwrap_or(&self.plain)
-    }
 }
 
 /// A batch in the log.
@@ -323,6 +298,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::segment::Piece;
     use bytes::Bytes;
 
     const WINDOW: Window = Window {

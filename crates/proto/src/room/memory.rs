@@ -3,6 +3,7 @@
 //! Frames are kept as members got them. What was taken back is not remembered, only that it was: who comes back learns it.
 
 mod replay;
+mod replaying;
 
 use std::collections::VecDeque;
 use std::time::Duration;

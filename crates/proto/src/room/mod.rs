@@ -13,6 +13,7 @@ use crate::base::limits::ROOM_LOGGING_MAX;
 use crate::extension::Extension;
 
 pub mod audience;
+mod batch;
 pub mod log;
 pub mod memory;
 pub mod order;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 
-use super::log::Batch;
+use super::batch::Batch;
 use crate::base::id::FrameId;
 use crate::base::limits::REDACTED_FRAMES_MAX;
 use crate::base::segment::Piece;

@@ -97,8 +97,7 @@ impl<W: Io> Connections<W> {
             Some(room) => rooms.enter_inherited(room, estate, env)?,
             None => Slot::NOWHERE,
         };
-        let installed = self.outbound.io.install(socket);
-        let Ok(file) = installed else {
+        let Ok(file) = self.outbound.io.install(socket) else {
             rooms.forget_if_unused(room_slot);
             return Err(NotCarried::NoPlace);
         };
@@ -238,13 +237,12 @@ fn record<F, S>(
     cursor: &mut ViewersCursor,
     (rooms, env): (&Rooms, &Env<S>),
 ) -> Result<Vec<u8>, NotCarried> {
-    let rest = rests.get(&slot.to_bits()).map(|rest| {
+    let rest = rests.get(&slot.to_bits()).map_or(Vec::new(), |rest| {
         let shard_room = rooms.get(connection.shard_room);
         let redacted = shard_room.and_then(|room| room.audience.log().redacted());
         let cut = redacted.and_then(|redacted| rest.rest_without(redacted));
         cut.unwrap_or_else(|| rest.copy(usize::MAX))
     });
-    let rest = rest.unwrap_or_default();
     if cursor.rest_bytes + rest.len() > ESTATE_RESTS_BYTES_MAX / env.settings.shard_count {
         return Err(NotCarried::Backlog);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Env, Rooms};
 use crate::shard::command::{Command, PendingConnection};
 use crate::shard::connection::Connection;
-use crate::shard::shard_room::remembering::Departed;
+use crate::shard::departed::Departed;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{RESUME_MESSAGES_MAX, RESUME_SETTLED};

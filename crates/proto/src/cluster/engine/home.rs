@@ -89,15 +89,10 @@ impl Engine {
                 number,
                 not_before,
             };
-            match ask.kind {
-                AskKind::Probe => self.authored(slot, epoch, probe_entry(key, &ask)),
-                AskKind::SendMessage
-                | AskKind::DeleteMessage
-                | AskKind::DisconnectUser
-                | AskKind::Event
-                | AskKind::Tally
-                | AskKind::Purge
-                | AskKind::Clear => self.admit(key, ask),
+            if ask.kind == AskKind::Probe {
+                self.authored(slot, epoch, probe_entry(key, &ask));
+            } else {
+                self.admit(key, ask);
             }
         }
         if from == self.me {

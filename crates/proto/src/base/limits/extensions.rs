@@ -1,0 +1,152 @@
+//! Bounds of what rooms have beyond IVS Chat.
+
+use std::time::Duration;
+
+// ---- Rooms beyond IVS Chat ----
+
+/// Seconds of a room's slow mode: an hour, as most platforms have it.
+pub const SLOW_SECONDS_MAX: u32 = 3_600;
+/// Seconds for which a room with unique messages remembers them: with the rate of a room it bounds what is remembered.
+pub const UNIQUE_SECONDS_MAX: u32 = 600;
+/// Users and texts that the rooms of one shard remember for slow mode and unique messages: some 60 MB, as many as three rooms
+/// at their rate have in slow mode of an hour.
+pub const MODE_RECORDS_MAX: usize = 1_048_576;
+const _: () = assert!(MODE_RECORDS_MAX >= 2 * 100 * 3_600);
+/// Seconds that a room may demand a user to have been known for: ten years.
+pub const AGE_SECONDS_MAX: u32 = 315_360_000;
+/// Seconds of a ban that ends by itself: ten years.
+pub const BAN_SECONDS_MAX: u32 = 315_360_000;
+/// Bans of a room, and of those that hold in all rooms: the work of moderators for years.
+pub const BANS_PER_ROOM_MAX: usize = 10_000;
+/// Bans in all: some 40 MB of records, and a tenth of that for whoever looks one up.
+pub const BANS_MAX: usize = 100_000;
+/// Seconds of a time-out that a moderator gives without a number, as on Twitch.
+pub const TIMEOUT_SECONDS_DEFAULT: u32 = 600;
+/// Addresses that a ban bars beside its user: more are no household's.
+pub const BAN_ADDRESSES_MAX: usize = 16;
+/// How long a ban bars them: addresses change their owners.
+pub const BAN_ADDRESSES_TIME: Duration = Duration::from_hours(24);
+/// Bans that are over, or of rooms that are deleted, that one look removes; it comes every [`OVERRIDES_LOOK`]. They hold no
+/// longer than they should all the same.
+pub const BANS_REMOVED_PER_LOOK: usize = 1_000;
+/// Seconds between two events of a room's number of viewers: beyond five minutes nobody looks.
+pub const VIEWERS_SECONDS_MAX: u32 = 300;
+/// Connections above which a room is told its number of viewers every [`VIEWERS_LARGE_PAUSE`] at most, and above which every
+/// [`VIEWERS_VAST_PAUSE`]: 200 bytes to each of a million viewers every 15 s are 0.1 Gbit/s.
+pub const VIEWERS_LARGE: u64 = 10_000;
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_VAST: u64 = 100_000;
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_LARGE_PAUSE: Duration = Duration::from_secs(5);
+/// See [`VIEWERS_LARGE`].
+pub const VIEWERS_VAST_PAUSE: Duration = Duration::from_secs(15);
+/// Viewers that a node of a cluster has told of count for this long: a node that dies takes its viewers with it.
+pub const VIEWERS_FORGOTTEN: Duration = Duration::from_secs(5);
+/// Number of viewers that has not changed is told to other nodes again after this: twice within
+/// [`VIEWERS_FORGOTTEN`], since one message may be lost.
+pub const VIEWERS_REPORT_PAUSE: Duration = Duration::from_secs(2);
+/// Rooms in one message between nodes about viewers: some 40 KB.
+pub const VIEWERS_REPORTED_MAX: usize = 1_024;
+/// Users of a room that GetRoomStats counts exactly; more are estimated.
+pub const UNIQUE_EXACT_MAX: usize = 50_000;
+/// Connections of a room above which ListRoomUsers refuses: each page looks at all of them in one turn.
+pub const LISTED_CONNECTIONS_MAX: u64 = 10_000;
+/// Users or rooms on a page of ListRoomUsers or ListActiveRooms.
+pub const LISTED_PAGE_MAX: u32 = 100;
+/// Rooms that the pages of ListActiveRooms show together: those with most viewers.
+pub const ACTIVE_ROOMS_MAX: usize = 10_000;
+/// How long a node of a cluster waits for what other nodes know of a room's users.
+pub const CROWD_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Roles that a tag names: more than any community has.
+pub const ROLES_MAX: usize = 16;
+/// Characters of a role: it is a badge in each message of its user.
+pub const ROLE_CHARS_MAX: usize = 32;
+/// Characters of a tag's value, as in the API.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Commands of members that wait for the control thread: people type them, and each connection has its rate.
+pub const MEMBER_ORDERS_MAX: usize = 1_024;
+/// How often changes of modes that have run out are looked for, besides at their time: on another node of a cluster, or
+/// while the disk refused.
+pub const OVERRIDES_LOOK: Duration = Duration::from_secs(30);
+/// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
+pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
+
+/// Seconds for which a message is pinned if that ends by itself: a month of shows.
+pub const PIN_SECONDS_MAX: u32 = 2_592_000;
+
+// ---- Tallies and reactions ----
+
+/// Open tallies of a room: a show asks one question, and a few beside it.
+pub const TALLIES_OPEN_MAX: usize = 4;
+/// Tallies of a room that have ended and are still told to who asks: back ends fetch a result within minutes.
+pub const TALLIES_KEPT: usize = 4;
+/// Options of a tally: what fits on a phone.
+pub const TALLY_OPTIONS_MAX: usize = 10;
+/// Question and options of a tally, in bytes: each of its events has them.
+pub const TALLY_TEXT_BYTES_MAX: usize = 1024;
+/// Characters of a tally's id.
+pub const TALLY_ID_CHARS_MAX: usize = 32;
+/// Longest tally, in seconds: a day.
+pub const TALLY_SECONDS_MAX: u32 = 86_400;
+/// Between two events of an open tally: a viewer sees bars move, and a million get 300 bytes each.
+pub const TALLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Voters that the tallies of a shard's rooms remember, some 30 bytes each: four rooms of a million.
+pub const TALLY_VOTERS_MAX: usize = 4_194_304;
+/// Taps in one request: what fingers do in the time that a client collects them.
+pub const REACTION_TAPS_MAX: u32 = 50;
+/// Milliseconds for which reactions are summed, at least: below, a crowd's sends cost more than the sums are worth.
+pub const REACTIONS_MILLIS_MIN: u32 = 250;
+/// Milliseconds for which reactions are summed, at most: later nobody knows what they were for.
+pub const REACTIONS_MILLIS_MAX: u32 = 10_000;
+/// Milliseconds for which reactions are summed if the room's tags do not say.
+pub const REACTIONS_MILLIS_DEFAULT: u32 = 1_000;
+/// How long a node of a cluster collects votes and reactions for a room's home: a member waits no longer for its answer than
+/// it takes to notice.
+pub const CASTS_INTERVAL: Duration = Duration::from_millis(250);
+/// Votes in one request to a room's home, some 80 bytes each.
+pub const CASTS_PER_ASK_MAX: usize = 1_000;
+/// Votes of a room that a node collects in that time.
+pub const CASTS_WAITING_MAX: usize = 32_768;
+
+// ---- The demo page of `uproar dev` ----
+
+/// Viewers of the page's storm. A laptop admits them in a second, and their descriptors fit below the usual 4,096 of a shell
+/// that was not asked.
+pub const DEMO_STORM_VIEWERS_MAX: usize = 2_000;
+/// A storm ends by itself after this: enough to see it, and a forgotten one does not keep a laptop warm.
+pub const DEMO_STORM_LIFE: Duration = Duration::from_mins(1);
+/// A storm ends when its page has not asked for its figures for this long. Browsers let hidden pages ask once a second.
+pub const DEMO_STORM_UNWATCHED_MAX: Duration = Duration::from_secs(5);
+/// Orders of the page that wait for the control thread: a person clicks one at a time.
+pub const DEMO_ORDERS_MAX: usize = 8;
+/// Figures of the page's room are looked up at most this often, however many pages ask.
+pub const DEMO_LOOK_PAUSE: Duration = Duration::from_millis(200);
+const _: () = assert!(DEMO_STORM_UNWATCHED_MAX.as_secs() < DEMO_STORM_LIFE.as_secs());
+/// Messages that a joining viewer gets: four screens of a phone.
+pub const HISTORY_MESSAGES_MAX: u32 = 200;
+/// Messages that a viewer who comes back gets: what a busy room says in the seconds of a tunnel.
+pub const RESUME_MESSAGES_MAX: usize = 200;
+/// Seconds for which a room remembers messages: the shortest time that a tag asks for, and a day.
+pub const HISTORY_AGE_SECONDS_MIN: u32 = 60;
+/// See [`HISTORY_AGE_SECONDS_MIN`]; without a tag it counts.
+pub const HISTORY_AGE_SECONDS_MAX: u32 = 86_400;
+/// Seconds for which a room remembers where a viewer who left stood; without a tag, and at most.
+pub const RESUME_SECONDS: u32 = 120;
+/// See [`RESUME_SECONDS`].
+pub const RESUME_SECONDS_MAX: u32 = 600;
+/// Frames before the place of a viewer who left that he gets again: the kernel had them, and they may be lost.
+pub const RESUME_OVERLAP_FRAMES: u64 = 64;
+/// A connection that ends sooner may not have had what it was sent when it came: its user gets that again.
+pub const RESUME_SETTLED: Duration = Duration::from_secs(5);
+/// Bytes of remembered frames that one joining viewer gets.
+pub const HISTORY_JOIN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of messages that the rooms of one shard remember: 6,000 rooms of 50 messages and 40 KB each.
+pub const REMEMBERED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Viewers of whom the rooms of one shard remember where they stand or stood: some 24 MB.
+pub const STANDS_MAX: usize = 262_144;
+/// Deleted frames of a room that are cut out of sends which slow readers have begun; the oldest are let go first.
+pub const REDACTED_FRAMES_MAX: usize = 1_024;
+/// Deletions that a purge of one user tells clients of, each as the event that every app knows.
+pub const PURGE_EVENTS_MAX: usize = 50;
+/// Bytes of remembered frames for joining viewers that a node sends each second, if the configuration does not say.
+pub const HISTORY_BYTES_PER_SECOND: u64 = 128 * 1024 * 1024;
