@@ -17,6 +17,7 @@ import tomllib
 import pytest
 from botocore.exceptions import ClientError
 
+import test_room_memory as memory
 from bad_sink import BadSink
 from configured import KEY, Configured, toml
 from ports import free_port
@@ -44,6 +45,7 @@ NOT_LIVE = {
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
     "extensions.enabled": (False, UPGRADE),
+    "tokens.uses": ("reconnect", UPGRADE),
     "tls.acme_domains": (["chat.example.org"], UPGRADE),
     "tls.acme_terms_agreed": (True, UPGRADE),
     "tls.acme_directory": ("https://127.0.0.1:1/dir", UPGRADE),
@@ -372,6 +374,22 @@ def test_life_of_tokens(fresh):
     result, lines = fresh.reload({"tokens.life_minutes": 5})
     assert (result, changed(lines)) == ("ok", {"tokens.life_minutes": "60 → 5"})
     assert 200 < life() <= 301
+
+
+@covers("history.bytes_per_second", "extensions.purge_event")
+def test_what_a_room_remembers_and_how_it_is_taken_back(fresh):
+    arn = memory.room(fresh, history="5")
+    speaker = memory.join(fresh, arn, "alice")
+    memory.say(speaker, "one")
+    assert memory.greeting(memory.join(fresh, arn, "bob"))[0] == memory.told(1)
+    result, lines = fresh.reload({"history.bytes_per_second": 0})
+    assert (result, changed(lines)) == ("ok", {"history.bytes_per_second": "134217728 → 0"})
+    viewer = memory.join(fresh, arn, "carol")
+    assert memory.greeting(viewer)[0] == memory.told(0, complete=False)
+    result, lines = fresh.reload({"extensions.purge_event": "app:GONE"})
+    assert (result, changed(lines)) == ("ok", {"extensions.purge_event": '"app:DELETE_BY_USER" → "app:GONE"'})
+    speaker.say("x", "p", Attributes={"uproar:do": "purge", "uproar:user": "alice"})
+    viewer.receive_until(lambda frame: frame.get("EventName") == "app:GONE")
 
 
 @covers("log.filter")

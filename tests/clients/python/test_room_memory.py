@@ -30,7 +30,8 @@ def server(tmp_path_factory):
 @pytest.fixture
 def uproar(server, monkeypatch):
     monkeypatch.setenv("AWS_DATA_PATH", str(REPOSITORY / "deploy" / "botocore"))
-    return boto3.client(
+    # A session of its own: another one may have read its models before.
+    return boto3.Session().client(
         "uproar", region_name=REGION, endpoint_url=server.control_url, aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY, config=Config(retries={"total_max_attempts": 1}),
     )
