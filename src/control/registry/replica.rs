@@ -76,7 +76,10 @@ pub(super) struct Version {
 
 /// A conditional write came too late: read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Conflict;
+pub(super) struct Conflict {
+    /// Whether an attempt before it had no answer: that one may be the change, or still come.
+    pub(super) in_doubt: bool,
+}
 
 /// This node's side of the bucket.
 #[derive(Debug)]
@@ -311,9 +314,9 @@ impl Replica {
                 Err(WriteFault::Conflict) if in_doubt => {
                     // Perhaps with an earlier attempt of its own.
                     self.tick().await;
-                    return self.found(&write).ok_or(Conflict);
+                    return self.found(&write).ok_or(Conflict { in_doubt });
                 }
-                Err(WriteFault::Conflict) => return Err(Conflict),
+                Err(WriteFault::Conflict) => return Err(Conflict { in_doubt }),
                 Err(WriteFault::Unknown(cause)) => {
                     tracing::debug!(key = write.key, cause, "a write is tried again");
                     in_doubt = true;
@@ -324,7 +327,7 @@ impl Replica {
     }
 
     /// The revision of a write that is in the bucket, as its key's last change.
-    fn found(&self, write: &BucketWrite) -> Option<Revision> {
+    pub(super) fn found(&self, write: &BucketWrite) -> Option<Revision> {
         let version = self.version(&write.key);
         match (&write.value, version) {
             (None, None) => Some(self.applied()),

@@ -30,7 +30,7 @@ impl Registry {
         let key = key::of_record(record.id());
         let arrival = replica.expect(&key);
         let created = replica.in_time(create(replica, &key, encode(&record)));
-        let revision = created.await?.map_err(|Conflict| {
+        let revision = created.await?.map_err(|Conflict { .. }| {
             let why = "There is a resource with this id already";
             Fault::conflict(&record.header().id, why)
         })?;
@@ -102,7 +102,7 @@ impl Registry {
                 match replica.write_known(write).await {
                     Ok(revision) => return replica.settled(revision).await,
                     // Another node's change came first: this one is to come last.
-                    Err(Conflict) => replica.tick().await,
+                    Err(Conflict { .. }) => replica.tick().await,
                 }
             }
         };
@@ -117,16 +117,24 @@ impl Registry {
     ) -> Result<bool, Fault> {
         let key = key::of_record(id);
         let removing = async {
+            // A removal without an answer may take effect late: what is gone then is gone by this call.
+            let mut may_have_removed = false;
             while let Some(version) = replica.version(&key) {
                 match replica.write_known(remove_at(&key, version.revision)).await {
                     Ok(revision) => {
                         replica.settled(revision).await;
                         return true;
                     }
-                    Err(Conflict) => replica.tick().await,
+                    Err(Conflict { in_doubt }) => {
+                        may_have_removed |= in_doubt;
+                        replica.tick().await;
+                    }
                 }
             }
-            false
+            if may_have_removed {
+                replica.settled(replica.applied()).await;
+            }
+            may_have_removed
         };
         replica.in_time(removing).await
     }
@@ -204,18 +212,22 @@ impl Registry {
 /// Writes a key that has no value.
 async fn create(replica: &Replica, key: &str, value: Bytes) -> Result<Revision, Conflict> {
     let mut expected = Expected::Unused;
+    let mut in_doubt = false;
     loop {
         let write = BucketWrite {
             key: key.to_owned(),
             value: Some(value.clone()),
             expected,
         };
-        match replica.write_known(write).await {
+        match replica.write_known(write.clone()).await {
             Ok(revision) => return Ok(revision),
-            Err(Conflict) => replica.tick().await,
+            Err(conflict) => in_doubt |= conflict.in_doubt,
         }
+        replica.tick().await;
         if replica.version(key).is_some() {
-            return Err(Conflict);
+            // An attempt without an answer may have taken effect late.
+            let own = replica.found(&write).filter(|_| in_doubt);
+            return own.ok_or(Conflict { in_doubt });
         }
         // Ids are random, so only one that was asked for by name had a value before.
         match replica.settings.bucket.inspect(key).await {

@@ -88,6 +88,35 @@ async fn same_everywhere(model: &Model, nodes: &[Node]) {
     }
 }
 
+/// Goal: a room that a call removes is not said never to have been there, whatever becomes of the attempts. Method: nodes
+/// remove rooms that nobody else removes, while writes happen late and brokers refuse what comes behind them.
+#[test]
+fn a_removal_that_happens_late_is_still_this_removal() {
+    for seed in 0..SEEDS {
+        run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            for number in 1..=8 {
+                let created = nodes[0].registry.insert(room(number), 10).await;
+                created.expect("creates");
+            }
+            model.set_faults(Faults {
+                write_late: 40,
+                ..ALL
+            });
+            model.set_late(8 * replica::RETRY);
+            for number in 1..=8 {
+                let node = &nodes[usize::try_from(number % 3).expect("few")];
+                node.registry.barrier().await.expect("in time");
+                let removed = node.registry.remove_room(room(number).id()).await;
+                assert!(removed.expect("in time"), "seed {seed}, room {number}");
+            }
+            same_everywhere(&model, &nodes).await;
+        });
+    }
+}
+
 /// Goal: changes of one room on all nodes at once lose nothing, whatever is lost between nodes and brokers; an
 /// acknowledged one is there. Method: each node adds tags of its own; in the end all nodes have all of them.
 #[test]

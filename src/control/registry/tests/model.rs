@@ -2,8 +2,10 @@
 //! that are late or cut off, no quorum, and acknowledged writes that are lost.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,6 +39,10 @@ struct State {
     random: fastrand::Rng,
     has_quorum: bool,
     length: watch::Sender<usize>,
+    // Keys of writes that are still to happen.
+    late: HashSet<String>,
+    // How late they are; `None`: some turns.
+    later: Option<Duration>,
 }
 
 /// The bucket; its clones are the same one.
@@ -52,12 +58,19 @@ impl Model {
             random: fastrand::Rng::with_seed(seed),
             has_quorum: true,
             length: watch::Sender::new(0),
+            late: HashSet::new(),
+            later: None,
         })))
     }
 
     /// How often each fault came, in the order of [`Faults`].
     pub(super) fn counted(&self) -> [usize; 5] {
         self.0.borrow().counted
+    }
+
+    /// Late writes happen after this time.
+    pub(super) fn set_late(&self, late: Duration) {
+        self.0.borrow_mut().later = Some(late);
     }
 
     pub(super) fn heal(&self) {
@@ -161,9 +174,18 @@ impl Model {
         } = self.0.borrow().faults;
         if self.comes(1, write_lost) {
             drop(answer.send(unknown));
+        } else if self.0.borrow().late.contains(&write.key) {
+            // A leader refuses what comes behind a proposal of the same key that is not committed yet.
+            drop(answer.send(Err(WriteFault::Conflict)));
         } else if self.comes(2, write_late) {
             drop(answer.send(unknown));
-            self.pause(200).await;
+            self.0.borrow_mut().late.insert(write.key.clone());
+            let late = self.0.borrow().later;
+            match late {
+                Some(late) => tokio::time::sleep(late).await,
+                None => self.pause(200).await,
+            }
+            self.0.borrow_mut().late.remove(&write.key);
             let _too_late = self.apply(write);
         } else if self.comes(0, answer_lost) {
             let _answer = self.apply(write);
