@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 
 import { DisconnectUserRequest } from "amazon-ivs-chat-messaging";
 
-import { Server, credentials, refusal, until, within } from "./harness.mjs";
+import { Server, refusal, until, within } from "./harness.mjs";
 
 const SEND = { capabilities: ["SEND_MESSAGE"] };
 const texts = (client) => client.messages.map((message) => message.content);
@@ -17,23 +17,10 @@ describe("bans", () => {
   });
   after(() => server.stop());
 
-  const call = async (operation, body, status = 200) => {
-    const answer = await fetch(`http://127.0.0.1:${server.controlPort}/uproar/v1/${operation}`, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        authorization: `Bearer ${credentials.accessKeyId}:${credentials.secretAccessKey}`,
-      },
-      body: JSON.stringify(body),
-    });
-    assert.equal(answer.status, status);
-    return answer.json();
-  };
-
   test("a time-out rejects, lets read, and ends", async () => {
     const arn = await server.room();
     const [bob, eve] = [await server.join(arn, "bob", SEND), await server.join(arn, "eve", SEND)];
-    await call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "timeout", seconds: 3 });
+    await server.call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "timeout", seconds: 3 });
     const refused = await refusal(bob.send("one"));
     assert.equal(refused.errorCode, 403);
     assert.match(refused.errorMessage, /^timed out: [1-3] s left$/);
@@ -45,13 +32,13 @@ describe("bans", () => {
   test("a ban disconnects, and the client ends with its token", async () => {
     const arn = await server.room();
     const [bob, eve] = [await server.join(arn, "bob"), await server.join(arn, "eve")];
-    await call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "ban", reason: "rude" });
+    await server.call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "ban", reason: "rude" });
     await until(() => bob.states.includes("disconnect:serverDisconnect"), "bob is disconnected");
     await until(() => eve.disconnections.length > 0, "eve is told");
     assert.equal(eve.disconnections[0].userId, "bob");
     bob.room.connect();
     await until(() => bob.states.includes("disconnect:fetchTokenError"), "there is no token for bob");
-    await call("DeleteBan", { roomIdentifier: arn, userId: "bob" });
+    await server.call("DeleteBan", { roomIdentifier: arn, userId: "bob" });
     bob.room.connect();
     await until(() => bob.room.state === "connected", "bob is back");
   });
@@ -61,7 +48,7 @@ describe("bans", () => {
     const [bob, twin, eve] = [
       await server.join(arn, "bob", SEND), await server.join(arn, "bob", SEND), await server.join(arn, "eve", SEND),
     ];
-    await call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "shadow" });
+    await server.call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "shadow" });
     const said = await within(bob.send("does anybody hear me?"));
     assert.equal(said.content, "does anybody hear me?");
     await until(() => twin.messages.length === 1, "bob's other client hears it");

@@ -1,6 +1,7 @@
 // What every test of this directory needs: a server of its own, the official chat client, the official
 // API client, and waiting with a deadline. Knows the command line, not the server's insides.
 
+import assert from "node:assert/strict";
 import { spawn, execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, existsSync, readFileSync, rmSync } from "node:fs";
@@ -127,6 +128,20 @@ export class Server {
       maxAttempts: 1,
       requestHandler: this.certificate ? { httpsAgent: new https.Agent(this.trust()) } : {},
     });
+  }
+
+  /** The answer of an operation beyond IVS Chat, which must have this status. */
+  async call(operation, body, status = 200) {
+    const answer = await fetch(`${this.controlUrl}/uproar/v1/${operation}`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        authorization: `Bearer ${this.credentials.accessKeyId}:${this.credentials.secretAccessKey}`,
+      },
+      body: JSON.stringify(body),
+    });
+    assert.equal(answer.status, status);
+    return answer.json();
   }
 
   /** TLS options with the server's own certificate as the only trust anchor. */

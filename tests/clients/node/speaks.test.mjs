@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { Server, credentials, until } from "./harness.mjs";
+import { Server, until } from "./harness.mjs";
 
 describe("what a back end says", () => {
   let server;
@@ -12,27 +12,14 @@ describe("what a back end says", () => {
   });
   after(() => server.stop());
 
-  const call = async (operation, body, status = 200) => {
-    const answer = await fetch(`http://127.0.0.1:${server.controlPort}/uproar/v1/${operation}`, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        authorization: `Bearer ${credentials.accessKeyId}:${credentials.secretAccessKey}`,
-      },
-      body: JSON.stringify(body),
-    });
-    assert.equal(answer.status, status);
-    return answer.json();
-  };
-
   test("a message is an ordinary one, and an event for bob is heard by bob's clients alone", async () => {
     const arn = await server.room();
     const bobs = [await server.join(arn, "bob"), await server.join(arn, "bob")];
     const eve = await server.join(arn, "eve");
     const won = { roomIdentifier: arn, userId: "bob", eventName: "shop:won", attributes: { prize: "rose" } };
-    assert.deepEqual(await call("SendUserEvent", won), { connections: 2 });
+    assert.deepEqual(await server.call("SendUserEvent", won), { connections: 2 });
     const sender = { userId: "shop", attributes: { badge: "b" } };
-    const said = await call("SendMessage", { roomIdentifier: arn, content: "bob has won", sender });
+    const said = await server.call("SendMessage", { roomIdentifier: arn, content: "bob has won", sender });
     for (const client of [...bobs, eve]) {
       await until(() => client.messages.length === 1, "the message comes");
       const [message] = client.messages;
@@ -45,7 +32,7 @@ describe("what a back end says", () => {
       assert.deepEqual(bob.events.map((event) => [event.eventName, event.attributes.prize]), [["shop:won", "rose"]]);
     }
     assert.deepEqual(eve.events, []);
-    await call("SendMessage", { roomIdentifier: arn, content: "x".repeat(501), sender }, 400);
-    assert.deepEqual(await call("SendUserEvent", { ...won, userId: "nobody" }), { connections: 0 });
+    await server.call("SendMessage", { roomIdentifier: arn, content: "x".repeat(501), sender }, 400);
+    assert.deepEqual(await server.call("SendUserEvent", { ...won, userId: "nobody" }), { connections: 0 });
   });
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { credentials, refusal, Server, until, within } from "./harness.mjs";
+import { refusal, Server, until, within } from "./harness.mjs";
 
 const SEND = { capabilities: ["SEND_MESSAGE"] };
 
@@ -14,17 +14,6 @@ describe("tallies", () => {
   });
   after(() => server.stop());
 
-  const call = async (operation, body) => {
-    const answer = await fetch(`http://127.0.0.1:${server.controlPort}/uproar/v1/${operation}`, {
-      method: "POST",
-      headers: {
-        "content-type": "application/json",
-        authorization: `Bearer ${credentials.accessKeyId}:${credentials.secretAccessKey}`,
-      },
-      body: JSON.stringify(body),
-    });
-    assert.equal(answer.status, 200);
-  };
   const vote = (option) => ({ "uproar:do": "vote", "uproar:tally": "p1", "uproar:option": `${option}` });
   const tallies = (client) => client.events.filter((event) => event.eventName === "uproar:tally");
 
@@ -32,7 +21,7 @@ describe("tallies", () => {
     const arn = await server.room({ tags: { "uproar:reactions": "heart+fire" } });
     const clients = await Promise.all(["alice", "bob", "eve"].map((user) => server.join(arn, user, SEND)));
     const [alice, bob, eve] = clients;
-    await call("StartTally", {
+    await server.call("StartTally", {
       roomIdentifier: arn, id: "p1", question: "Who wins?", options: ["Red", "Blue"], seconds: 600,
     });
     const answer = await within(alice.send("2", vote(2)));
@@ -45,7 +34,7 @@ describe("tallies", () => {
       await until(() => tallies(client).at(-1)?.attributes.Total === "1", "the count is told");
       await until(() => client.events.some((event) => event.attributes.heart === "7"), "the hearts are told");
     }
-    await call("StopTally", { roomIdentifier: arn, id: "p1" });
+    await server.call("StopTally", { roomIdentifier: arn, id: "p1" });
     for (const client of clients) {
       await until(() => tallies(client).at(-1).attributes.State === "closed", "the end is told");
       assert.equal(tallies(client).at(-1).attributes.Counts, "[0,1]");

@@ -9,12 +9,11 @@ import re
 import socket as sockets
 import time
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from rawws import Refused, WebSocket
-from uproar import ACCESS_KEY, ALL_CAPABILITIES, REGION, REPOSITORY, SECRET_KEY, Server
+from test_server_speaks import api
+from uproar import ALL_CAPABILITIES, Server
 
 MARK = itertools.count()
 
@@ -28,13 +27,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def uproar(server, monkeypatch):
-    monkeypatch.setenv("AWS_DATA_PATH", str(REPOSITORY / "deploy" / "botocore"))
-    # A session of its own: another one may have read its models before.
-    return boto3.Session().client(
-        "uproar", region_name=REGION, endpoint_url=server.control_url, aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY, config=Config(retries={"total_max_attempts": 1}),
-    )
+def uproar(server):
+    return api(server)
 
 
 def room(server, **tags: str) -> str:
