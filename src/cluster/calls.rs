@@ -3,6 +3,7 @@
 //! Nothing here waits: what a connection does not take now is given up, since the engine asks again and whatever it
 //! asks for is harmless when it comes late.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::connect::told;
-use super::names::{Names, Part, part_of, part_of_token};
+use super::names::{Names, Part, part_of};
 use super::token_uses::{Answer as UseAnswer, Appends, Question};
 use uproar_proto::base::limits::CLUSTER_ANSWER_MAX;
 use uproar_proto::cluster::engine::AppendOutcome;
@@ -25,6 +26,8 @@ const WRONG_LAST: [u64; 2] = [10071, 10164];
 /// There is no such stream, by the brokers' `err_code`.
 const NO_STREAM: u64 = 10059;
 const NO_MESSAGE: u64 = 10037;
+/// The condition of an append: the sequence of its subject's newest message, 0 for none.
+const LAST_OF_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence";
 
 /// The calls of one node.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub(super) enum About {
     Append(HashSlot, u64),
     /// A token's use: the attempt.
     Token(u64),
+    /// Uses that are one append: the number of the first.
+    Tokens(u64),
     /// A message to this process: nobody takes it.
     Message(Incarnation),
 }
@@ -81,6 +86,8 @@ struct Refusal {
 #[derive(Deserialize)]
 struct Acknowledgement {
     seq: u64,
+    // Messages of a batch; nothing of a single one.
+    count: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -154,10 +161,7 @@ impl Calls {
         let mut headers = HeaderMap::new();
         match expected {
             Some(last) => {
-                headers.insert(
-                    "Nats-Expected-Last-Subject-Sequence",
-                    HeaderValue::from(last),
-                );
+                headers.insert(LAST_OF_SUBJECT, HeaderValue::from(last));
                 now(self
                     .client
                     .publish_with_reply_and_headers(subject, reply, headers, payload))
@@ -175,6 +179,7 @@ impl Calls {
                 Some(About::Append(slot, attempt.parse().ok()?))
             }
             ("t", attempt, None) => Some(About::Token(attempt.parse().ok()?)),
+            ("b", first, None) => Some(About::Tokens(first.parse().ok()?)),
             ("n", process, None) => {
                 let bits = u64::from_str_radix(process, 16).ok()?;
                 Some(About::Message(Incarnation::new(bits)))
@@ -216,9 +221,7 @@ impl Calls {
 
     /// Asks the stream's leader whose use of a token it has.
     pub(super) async fn whose(&self, question: Question) -> UseAnswer {
-        let stream = self
-            .names
-            .stream(Part::Tokens(part_of_token(question.token)));
+        let stream = self.names.stream(Part::Tokens);
         let subject = self.names.token(question.token);
         let stored = self
             .stored(&stream, &subject, None, CLUSTER_ANSWER_MAX)
@@ -263,6 +266,32 @@ impl Appends for Calls {
         let reply = format!("{}.t.{number}", self.own);
         self.publish(self.names.token(token), reply, Some(0), claimant)
     }
+
+    fn append_uses(&self, uses: &[(u64, TokenId, Bytes)]) -> bool {
+        let [(first, _, unique), others @ ..] = uses else {
+            return false;
+        };
+        let mut batch = String::with_capacity(2 * unique.len());
+        for byte in unique {
+            let _infallible = write!(batch, "{byte:02x}");
+        }
+        self.is_connected()
+            && uses.iter().enumerate().all(|(at, (_, token, claimant))| {
+                let mut headers = HeaderMap::new();
+                headers.insert(LAST_OF_SUBJECT, HeaderValue::from(0));
+                headers.insert("Nats-Batch-Id", &*batch);
+                headers.insert("Nats-Batch-Sequence", HeaderValue::from(at + 1));
+                let (subject, claimant) = (self.names.token(*token), claimant.clone());
+                if at < others.len() {
+                    return now(self.client.publish_with_headers(subject, headers, claimant));
+                }
+                headers.insert("Nats-Batch-Commit", "1");
+                let reply = format!("{}.b.{first}", self.own);
+                now(self
+                    .client
+                    .publish_with_reply_and_headers(subject, reply, headers, claimant))
+            })
+    }
 }
 
 impl CallFault {
@@ -285,14 +314,21 @@ impl std::fmt::Display for CallFault {
     }
 }
 
-/// The outcome of an append, by the answer to it, and why it is not known.
-pub(super) fn outcome(answer: &Message) -> (AppendOutcome, Option<CallFault>) {
+/// The outcome of an append of `count` messages, by the answer to it, and why it is not known.
+pub(super) fn outcome(answer: &Message, count: usize) -> (AppendOutcome, Option<CallFault>) {
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         let fault = CallFault::Unanswered("the stream has no leader".to_owned());
         return (AppendOutcome::Unknown, Some(fault));
     }
     match read::<Acknowledgement>(&answer.payload) {
-        Ok(acknowledged) => (AppendOutcome::Ok(Sequence(acknowledged.seq)), None),
+        Ok(Acknowledgement { seq, count: found }) if found.unwrap_or(1) == count => {
+            (AppendOutcome::Ok(Sequence(seq)), None)
+        }
+        // A broker that does not know batches takes each message for itself, and tells of the last one only.
+        Ok(_) => (
+            AppendOutcome::Unknown,
+            Some(unreadable("it is not about the whole batch")),
+        ),
         Err(fault) if fault.is_wrong_last() => (AppendOutcome::WrongLast, None),
         Err(fault) => (AppendOutcome::Unknown, Some(fault)),
     }
@@ -354,7 +390,17 @@ mod tests {
     /// they say leaves the outcome open.
     #[test]
     fn answers_are_told_apart() {
-        let of = |text| outcome(&answer(text, None)).0;
+        let of = |text| outcome(&answer(text, None), 1).0;
+        let batch = |text| outcome(&answer(text, None), 3).0;
+        assert_eq!(
+            batch(r#"{"stream":"UP_main_TOK","seq":9,"batch":"x","count":3}"#),
+            AppendOutcome::Ok(Sequence(9))
+        );
+        assert_eq!(
+            batch(r#"{"stream":"UP_main_TOK","seq":9}"#),
+            AppendOutcome::Unknown,
+            "an old broker has looked at the last one only"
+        );
         assert_eq!(
             of(r#"{"stream":"UP_main_LOG_0","seq":815,"domain":"d"}"#),
             AppendOutcome::Ok(Sequence(815))
@@ -373,7 +419,7 @@ mod tests {
         ] {
             assert_eq!(of(text), AppendOutcome::Unknown, "{text}");
         }
-        let silent = outcome(&answer("", Some(StatusCode::NO_RESPONDERS)));
+        let silent = outcome(&answer("", Some(StatusCode::NO_RESPONDERS)), 1);
         assert_eq!(silent.0, AppendOutcome::Unknown);
     }
 }

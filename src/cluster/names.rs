@@ -1,13 +1,14 @@
 //! Subjects and streams of one cluster: the only place that spells them.
 //!
-//! Eight streams each, so that the brokers share the leading of them, and a slow one holds up an eighth.
+//! Eight streams of logs, so that the brokers share the leading of them, and a slow one holds up an eighth. One of token uses:
+//! only uses of one stream can be one append.
 
 use std::fmt::Write;
 
 use uproar_proto::cluster::{HashSlot, Incarnation};
 use uproar_proto::token::TokenId;
 
-/// Streams of logs, and of token uses.
+/// Streams of logs.
 pub(super) const PARTS: u8 = 8;
 
 /// The names of one cluster.
@@ -22,7 +23,7 @@ pub(super) enum Part {
     /// Records of hash slots.
     Log(u8),
     /// Uses of tokens.
-    Tokens(u8),
+    Tokens,
 }
 
 impl Names {
@@ -36,7 +37,7 @@ impl Names {
     pub(super) fn stream(&self, part: Part) -> String {
         match part {
             Part::Log(part) => format!("UP_{}_LOG_{part}", self.cluster),
-            Part::Tokens(part) => format!("UP_{}_TOK_{part}", self.cluster),
+            Part::Tokens => format!("UP_{}_TOK", self.cluster),
         }
     }
 
@@ -44,7 +45,7 @@ impl Names {
     pub(super) fn subjects(&self, part: Part) -> String {
         match part {
             Part::Log(part) => format!("up.{}.log.{part}.*", self.cluster),
-            Part::Tokens(part) => format!("up.{}.tok.{part}.*", self.cluster),
+            Part::Tokens => format!("up.{}.tok.*", self.cluster),
         }
     }
 
@@ -66,8 +67,7 @@ impl Names {
 
     /// The subject of a token's use.
     pub(super) fn token(&self, token: TokenId) -> String {
-        let part = part_of_token(token);
-        let mut subject = format!("up.{}.tok.{part}.", self.cluster);
+        let mut subject = format!("up.{}.tok.", self.cluster);
         for byte in token.as_bytes() {
             let _infallible = write!(subject, "{byte:02x}");
         }
@@ -120,12 +120,6 @@ pub(super) fn part_of(slot: HashSlot) -> u8 {
     slot.number() % PARTS
 }
 
-/// Which stream has the uses of a token. Its last bytes are random.
-pub(super) fn part_of_token(token: TokenId) -> u8 {
-    let [.., last] = token.as_bytes();
-    last % PARTS
-}
-
 /// The hash slot of a published record, by its subject.
 pub(super) fn slot_of(subject: &str) -> Option<HashSlot> {
     let number = subject.rsplit('.').next()?.parse().ok()?;
@@ -141,7 +135,7 @@ mod tests {
     fn names_never_change() {
         let names = Names::new("main");
         assert_eq!(names.stream(Part::Log(3)), "UP_main_LOG_3");
-        assert_eq!(names.stream(Part::Tokens(7)), "UP_main_TOK_7");
+        assert_eq!(names.stream(Part::Tokens), "UP_main_TOK");
         assert_eq!(names.log(HashSlot::new(200)), "up.main.log.0.200");
         assert_eq!(names.republished(0), "up.main.out.0.{{wildcard(1)}}");
         assert_eq!(slot_of("up.main.out.0.200"), Some(HashSlot::new(200)));
@@ -153,7 +147,7 @@ mod tests {
         let token = TokenId::from_bytes([0xab; 16]);
         assert_eq!(
             names.token(token),
-            format!("up.main.tok.3.{}", "ab".repeat(16))
+            format!("up.main.tok.{}", "ab".repeat(16))
         );
         assert_eq!(names.user_events(), "up.main.user");
         assert_eq!(names.crowds(), "up.main.crowd");

@@ -145,6 +145,11 @@ fn difference(wanted: &Config, found: &Info, settings: &ClusterSettings) -> Opti
     if config.retention != RetentionPolicy::Limits || !config.allow_direct {
         return Some("it must have retention by limits and allow direct gets".to_owned());
     }
+    if wanted.allow_atomic_publish && !config.allow_atomic_publish {
+        return Some(
+            "it must take atomic batches: set its allow_atomic with `nats stream edit`".to_owned(),
+        );
+    }
     if !config.max_age.is_zero() && (wanted.max_age.is_zero() || config.max_age < wanted.max_age) {
         let (age, needed) = (config.max_age.as_secs(), wanted.max_age.as_secs());
         return Some(format!(
@@ -187,15 +192,16 @@ fn wanted(settings: &ClusterSettings) -> Vec<Config> {
             }),
             ..common.clone()
         });
-        let tokens = Part::Tokens(part);
-        all.push(Config {
-            name: names.stream(tokens),
-            subjects: vec![names.subjects(tokens)],
-            max_age: settings.token_life + CLUSTER_TOKEN_AGE_SPARE,
-            max_messages_per_subject: 1,
-            ..common.clone()
-        });
     }
+    all.push(Config {
+        name: names.stream(Part::Tokens),
+        subjects: vec![names.subjects(Part::Tokens)],
+        max_age: settings.token_life + CLUSTER_TOKEN_AGE_SPARE,
+        max_messages_per_subject: 1,
+        // Uses that come together are one append.
+        allow_atomic_publish: true,
+        ..common.clone()
+    });
     all.push(Config {
         name: names.bucket_stream(),
         subjects: vec![names.key(">")],

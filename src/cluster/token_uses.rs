@@ -1,8 +1,12 @@
-//! Single use of tokens, cluster-wide: each use is one conditional append to a subject of its own.
+//! Single use of tokens, cluster-wide: each use is a message in a subject of its own, under the condition that it is the first.
 //!
 //! The first use finds the subject empty; brokers refuse every other one. A refusal alone is no verdict, since it may be
 //! this very use whose answer was lost: what the subject has decides. Each attempt of a connection has a claim of its own,
 //! which is what is written, so a claim that is found there is this use, and another one is somebody else's.
+//!
+//! Uses that come while an append is in progress are the next append, a batch that brokers take whole or not at all: the more
+//! viewers come, the fewer appends one of them costs. A batch that was not taken says nothing of its uses: each is then
+//! appended by itself.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,8 +15,8 @@ use bytes::Bytes;
 
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::limits::{
-    CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_RETRY_MIN, CLUSTER_TOKEN_USES_MAX,
-    JOIN_PARKED_MAX,
+    CLUSTER_ANSWER_MAX, CLUSTER_RETRY, CLUSTER_TOKEN_BATCH_MAX, CLUSTER_TOKEN_RETRY_MIN,
+    CLUSTER_TOKEN_USES_MAX, JOIN_PARKED_MAX,
 };
 use uproar_proto::cluster::Incarnation;
 use uproar_proto::cluster::engine::AppendOutcome;
@@ -24,11 +28,21 @@ pub(super) struct TokenUses {
     me: Incarnation,
     // Of the newest use; unique within this process.
     number: u64,
-    // Beyond those that are pending; each shard bounds its own.
+    // For the append in progress, and for those that are pending to end; each shard bounds its own.
     waiting: VecDeque<(u64, Use)>,
     pending: HashMap<u64, Use>,
+    // The append in progress of uses that were not tried before.
+    first_try: Option<FirstTry>,
     // Those that are tried again within `CLUSTER_RETRY`, and when: few, since most have their outcome by one answer.
     soon: BTreeSet<(Instant, u64)>,
+}
+
+/// Uses that were appended as one, in the order of their numbers.
+#[derive(Debug)]
+struct FirstTry {
+    uses: Vec<u64>,
+    // From then on the others do not wait for its answer.
+    until: Instant,
 }
 
 /// A use by one connection.
@@ -49,6 +63,10 @@ struct Use {
 pub(super) trait Appends {
     /// Writes the use of a token, if its subject has none. Returns whether it is on its way; the answer names `number`.
     fn append_use(&self, number: u64, token: TokenId, claimant: Bytes) -> bool;
+
+    /// Writes all uses, if none of their subjects has any, or none of them. Returns whether that is on its way; the answer
+    /// names the first number. One that is partly on its way comes to nothing.
+    fn append_uses(&self, uses: &[(u64, TokenId, Bytes)]) -> bool;
 }
 
 /// What is known of a use: its shard, its claim there, and its outcome.
@@ -76,18 +94,13 @@ impl TokenUses {
             number: 0,
             waiting: VecDeque::new(),
             pending: HashMap::new(),
+            first_try: None,
             soon: BTreeSet::new(),
         }
     }
 
-    /// Takes a use, and appends it now or when others have their outcome.
-    pub(super) fn begin(
-        &mut self,
-        to: &impl Appends,
-        (shard, claim): (usize, u64),
-        token: TokenId,
-        now: Instant,
-    ) {
+    /// Takes a use, for [`TokenUses::append_waiting`].
+    pub(super) fn begin(&mut self, (shard, claim): (usize, u64), token: TokenId, now: Instant) {
         self.number += 1;
         // Nobody else has these bytes: the process is random, and the number its own.
         let mut claimant = Vec::with_capacity(16);
@@ -104,26 +117,83 @@ impl TokenUses {
             pause: CLUSTER_TOKEN_RETRY_MIN,
         };
         self.waiting.push_back((self.number, begun));
-        self.append_waiting(to, now);
     }
 
-    fn append_waiting(&mut self, to: &impl Appends, now: Instant) {
-        while self.pending.len() < CLUSTER_TOKEN_USES_MAX {
-            let Some((number, mut begun)) = self.waiting.pop_front() else {
-                return;
-            };
-            begun.append(to, number, now);
-            self.pending.insert(number, begun);
+    /// Appends what waits, as one, unless an append is in progress or too many uses are pending.
+    pub(super) fn append_waiting(&mut self, to: &impl Appends, now: Instant) {
+        if self
+            .first_try
+            .as_ref()
+            .is_some_and(|first| now < first.until)
+        {
+            return;
         }
+        self.first_try = None;
+        let free = CLUSTER_TOKEN_USES_MAX.saturating_sub(self.pending.len());
+        let count = self.waiting.len().min(free).min(CLUSTER_TOKEN_BATCH_MAX);
+        if count == 0 {
+            return;
+        }
+        let mut begun: Vec<(u64, Use)> = self.waiting.drain(..count).collect();
+        let is_sent = match &mut *begun {
+            [(number, alone)] => alone.append(to, *number, now),
+            several => Use::append_all(to, several, now),
+        };
+        if is_sent {
+            self.first_try = Some(FirstTry {
+                uses: begun.iter().map(|(number, _)| *number).collect(),
+                until: now + CLUSTER_ANSWER_MAX,
+            });
+        }
+        self.pending.extend(begun);
     }
 
-    /// Takes the brokers' answer to an append. A refused condition raises a question.
+    /// How many uses are in the batch in progress whose first is `number`; 0 if there is none.
+    pub(super) fn batch(&self, number: u64) -> usize {
+        let first = self.first_try.as_ref();
+        first
+            .filter(|first| first.uses.first() == Some(&number))
+            .map_or(0, |first| first.uses.len())
+    }
+
+    /// Takes the brokers' answer to a batch. One that was not taken is appended use by use.
+    pub(super) fn batch_answered(
+        &mut self,
+        to: &impl Appends,
+        number: u64,
+        outcome: AppendOutcome,
+        now: Instant,
+    ) -> Vec<Done> {
+        // A late answer is none: its uses are tried again by themselves.
+        let Some(batch) = self
+            .first_try
+            .take_if(|first| first.uses.first() == Some(&number))
+        else {
+            return Vec::new();
+        };
+        let mut done = Vec::new();
+        for number in batch.uses {
+            match outcome {
+                AppendOutcome::Ok(_) => done.extend(self.end(number, TokenOutcome::First)),
+                AppendOutcome::Unknown => self.try_again(number, now),
+                AppendOutcome::WrongLast => {
+                    if let Some(tried) = self.pending.get_mut(&number) {
+                        tried.append(to, number, now);
+                    }
+                }
+            }
+        }
+        done
+    }
+
+    /// Takes the brokers' answer to an append of one use. A refused condition raises a question.
     pub(super) fn answered(
         &mut self,
         number: u64,
         outcome: AppendOutcome,
         now: Instant,
     ) -> (Option<Done>, Option<Question>) {
+        self.first_try.take_if(|first| *first.uses == [number]);
         match outcome {
             AppendOutcome::Ok(_) => (self.end(number, TokenOutcome::First), None),
             AppendOutcome::Unknown => {
@@ -226,8 +296,25 @@ impl TokenUses {
 }
 
 impl Use {
-    fn append(&mut self, to: &impl Appends, number: u64, now: Instant) {
+    fn append(&mut self, to: &impl Appends, number: u64, now: Instant) -> bool {
         let is_sent = to.append_use(number, self.token, self.claimant.clone());
+        self.wait(is_sent, now);
+        is_sent
+    }
+
+    fn append_all(to: &impl Appends, all: &mut [(u64, Self)], now: Instant) -> bool {
+        let uses: Vec<_> = all
+            .iter()
+            .map(|(number, begun)| (*number, begun.token, begun.claimant.clone()))
+            .collect();
+        let is_sent = to.append_uses(&uses);
+        for (_, begun) in all {
+            begun.wait(is_sent, now);
+        }
+        is_sent
+    }
+
+    fn wait(&mut self, is_sent: bool, now: Instant) {
         let pause = if is_sent {
             CLUSTER_ANSWER_MAX
         } else {

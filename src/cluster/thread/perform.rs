@@ -37,6 +37,7 @@ impl Node<'_> {
             any = true;
             self.token_uses.retry(&self.calls, at);
         }
+        self.token_uses.append_waiting(&self.calls, at);
         if self.next_state <= at {
             self.next_state = at + CLUSTER_STATE_INTERVAL;
             for done in self.token_uses.tick(&self.calls, at) {

@@ -107,8 +107,7 @@ impl Node<'_> {
             }
             ToCluster::UseToken { claim, token, .. } => {
                 let at = self.instant(now);
-                self.token_uses
-                    .begin(&self.calls, (shard, claim), token, at);
+                self.token_uses.begin((shard, claim), token, at);
                 return;
             }
         };
@@ -146,14 +145,14 @@ impl Node<'_> {
     pub(super) fn take_answer(&mut self, answer: &Message, now: Now) {
         match self.calls.about(&answer.subject) {
             Some(About::Append(slot, attempt)) => {
-                let (outcome, fault) = outcome(answer);
+                let (outcome, fault) = outcome(answer, 1);
                 if let Some(fault) = fault {
                     self.lines.append_failed(slot, &fault);
                 }
                 self.appended(slot, attempt, outcome, now);
             }
             Some(About::Token(number)) => {
-                let (outcome, fault) = outcome(answer);
+                let (outcome, fault) = outcome(answer, 1);
                 if let Some(fault) = fault {
                     self.lines.token_use_failed(&fault);
                 }
@@ -165,6 +164,19 @@ impl Node<'_> {
                     tokio::task::spawn_local(async move {
                         let _ended = finder.send(Found::TokenUse(calls.whose(question).await));
                     });
+                }
+            }
+            Some(About::Tokens(first)) => {
+                let (outcome, fault) = outcome(answer, self.token_uses.batch(first));
+                if let Some(fault) = fault {
+                    self.lines.token_use_failed(&fault);
+                }
+                let at = self.instant(now);
+                for done in self
+                    .token_uses
+                    .batch_answered(&self.calls, first, outcome, at)
+                {
+                    self.token_used(Some(done));
                 }
             }
             // An answer of anybody else than the brokers means nothing.

@@ -12,16 +12,49 @@ const TOKENS: u8 = 12;
 #[derive(Default)]
 struct Brokers {
     stored: RefCell<HashMap<TokenId, Bytes>>,
-    sent: RefCell<Vec<(u64, TokenId, Bytes)>>,
+    // Each is one append, of one use or several.
+    sent: RefCell<Vec<Vec<(u64, TokenId, Bytes)>>>,
     is_connected: bool,
 }
 
 impl Appends for Brokers {
     fn append_use(&self, number: u64, token: TokenId, claimant: Bytes) -> bool {
         if self.is_connected {
-            self.sent.borrow_mut().push((number, token, claimant));
+            let alone = vec![(number, token, claimant)];
+            self.sent.borrow_mut().push(alone);
         }
         self.is_connected
+    }
+
+    fn append_uses(&self, uses: &[(u64, TokenId, Bytes)]) -> bool {
+        assert!(uses.len() > 1, "one use is no batch");
+        if self.is_connected {
+            self.sent.borrow_mut().push(uses.to_vec());
+        }
+        self.is_connected
+    }
+}
+
+impl Brokers {
+    fn next_sent(&self) -> Option<Vec<(u64, TokenId, Bytes)>> {
+        let mut sent = self.sent.borrow_mut();
+        (!sent.is_empty()).then(|| sent.remove(0))
+    }
+
+    /// Takes an append whole or not at all. Returns whether it was taken.
+    fn take(&self, uses: &[(u64, TokenId, Bytes)]) -> bool {
+        let mut stored = self.stored.borrow_mut();
+        let is_free = uses.iter().enumerate().all(|(at, (_, token, _))| {
+            let twice = uses[..at].iter().any(|(_, other, _)| other == token);
+            !twice && !stored.contains_key(token)
+        });
+        if is_free {
+            stored.extend(
+                uses.iter()
+                    .map(|(_, token, claimant)| (*token, claimant.clone())),
+            );
+        }
+        is_free
     }
 }
 
@@ -42,6 +75,7 @@ struct World {
     nodes: Vec<TokenUses>,
     tokens: HashMap<(usize, u64), TokenId>,
     ends: Ends,
+    batches: usize,
     now: Instant,
     random: fastrand::Rng,
 }
@@ -57,6 +91,7 @@ impl World {
             nodes: (0..NODES).map(|node| TokenUses::new(me(node))).collect(),
             tokens: HashMap::new(),
             ends: Vec::new(),
+            batches: 0,
             now: start(),
             random: fastrand::Rng::with_seed(seed),
         }
@@ -66,32 +101,36 @@ impl World {
         let node = self.random.usize(..NODES);
         let token = token(self.random.u8(..TOKENS));
         self.tokens.insert((node, claim), token);
-        self.nodes[node].begin(&self.brokers, (node, claim), token, self.now);
-        self.answer(node);
+        self.nodes[node].begin((node, claim), token, self.now);
+        if self.random.bool() {
+            self.nodes[node].append_waiting(&self.brokers, self.now);
+            self.answer(node);
+        }
     }
 
     /// Lets the brokers take what `node` has sent, or not, and answer it, or not.
     fn answer(&mut self, node: usize) {
-        let sent: Vec<_> = self.brokers.sent.borrow_mut().drain(..).collect();
-        for (number, token, claimant) in sent {
+        // A batch that is refused is followed by its uses.
+        while let Some(uses) = self.brokers.next_sent() {
             if self.random.u8(..10) == 0 {
                 continue;
             }
-            let mut stored = self.brokers.stored.borrow_mut();
-            let is_first = !stored.contains_key(&token);
-            if is_first && self.random.u8(..10) > 0 {
-                stored.insert(token, claimant);
-            }
-            drop(stored);
             // A refusal although nothing is stored: another append was in progress, and came to nothing.
-            let was_stored = self.brokers.stored.borrow().contains_key(&token) && is_first;
+            let is_taken = self.random.u8(..10) > 0 && self.brokers.take(&uses);
             let outcome = match self.random.u8(..10) {
                 0 => AppendOutcome::Unknown,
                 1 => continue,
-                _ if was_stored => AppendOutcome::Ok(Sequence(1)),
+                _ if is_taken => AppendOutcome::Ok(Sequence(1)),
                 _ => AppendOutcome::WrongLast,
             };
-            let (done, question) = self.nodes[node].answered(number, outcome, self.now);
+            let (first, ..) = uses[0];
+            if uses.len() > 1 {
+                self.batches += usize::from(is_taken);
+                let done = self.nodes[node].batch_answered(&self.brokers, first, outcome, self.now);
+                self.ends.extend(done);
+                continue;
+            }
+            let (done, question) = self.nodes[node].answered(first, outcome, self.now);
             self.ends.extend(done);
             if let Some(question) = question {
                 let stored = self.brokers.stored.borrow();
@@ -116,10 +155,11 @@ impl World {
 }
 
 /// Goal: of all uses of one token, on all nodes, at most one is the first; one that is told to come again is another's; each
-/// has one end, and none waits longer than its shard does. Method: seeds over brokers that lose both ways.
+/// has one end, and none waits longer than its shard does. Method: seeds over brokers that lose both ways, uses alone and in
+/// batches.
 #[test]
 fn a_token_is_used_once() {
-    let (mut firsts, mut agains, mut unknowns) = (0, 0, 0);
+    let (mut firsts, mut agains, mut unknowns, mut batches) = (0, 0, 0, 0);
     for seed in 0..300 {
         let mut world = World::new(seed);
         for claim in 0..60 {
@@ -136,6 +176,7 @@ fn a_token_is_used_once() {
             world.nodes.iter().all(|node| node.count() == 0),
             "seed {seed}"
         );
+        batches += world.batches;
         let mut first: HashMap<TokenId, usize> = HashMap::new();
         for (node, claim, outcome) in &world.ends {
             let token = world.tokens[&(*node, *claim)];
@@ -161,8 +202,8 @@ fn a_token_is_used_once() {
     }
     // All of it happens.
     assert!(
-        firsts > 1000 && agains > 1000 && unknowns > 10,
-        "{firsts} {agains} {unknowns}"
+        firsts > 1000 && agains > 1000 && unknowns > 10 && batches > 30,
+        "{firsts} {agains} {unknowns} {batches}"
     );
 }
 
@@ -177,15 +218,29 @@ fn uses_beyond_the_bound_wait() {
     let now = start();
     let count = u64::try_from(CLUSTER_TOKEN_USES_MAX).expect("thousands") + 5;
     for claim in 0..count {
-        uses.begin(&brokers, (0, claim), token(1), now);
+        uses.begin(
+            (0, claim),
+            TokenId::from_bytes(u128::from(claim).to_le_bytes()),
+            now,
+        );
     }
-    assert_eq!(brokers.sent.borrow().len(), CLUSTER_TOKEN_USES_MAX);
-    let (number, ..) = brokers.sent.borrow()[0].clone();
-    let (done, _) = uses.answered(number, AppendOutcome::Ok(Sequence(1)), now);
+    let mut silent = now;
+    for sent in 1..=CLUSTER_TOKEN_USES_MAX / CLUSTER_TOKEN_BATCH_MAX {
+        uses.append_waiting(&brokers, silent);
+        uses.append_waiting(&brokers, silent);
+        assert_eq!(brokers.sent.borrow().len(), sent, "one at a time");
+        silent += CLUSTER_ANSWER_MAX;
+    }
+    uses.append_waiting(&brokers, silent);
+    let sizes: Vec<usize> = brokers.sent.borrow().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [CLUSTER_TOKEN_BATCH_MAX; 8], "more wait");
+    // An answer that comes after its time says nothing; the use's own append does.
+    let done = uses.batch_answered(&brokers, 1, AppendOutcome::Ok(Sequence(1)), silent);
+    assert_eq!(done, []);
+    let (done, _) = uses.answered(1, AppendOutcome::Ok(Sequence(1)), silent);
     assert_eq!(done, Some((0, 0, TokenOutcome::First)));
-    let late = uses.tick(&brokers, now);
-    assert!(late.is_empty());
-    assert_eq!(brokers.sent.borrow().len(), CLUSTER_TOKEN_USES_MAX + 1);
+    uses.append_waiting(&brokers, silent);
+    assert_eq!(brokers.sent.borrow().len(), 9);
     let late = uses.tick(&brokers, now + JOIN_PARKED_MAX);
     assert_eq!(late.len(), CLUSTER_TOKEN_USES_MAX + 4);
     assert_eq!(uses.count(), 0);
@@ -201,10 +256,12 @@ fn the_second_in_a_race_waits_for_milliseconds() {
     };
     let mut uses = TokenUses::new(Incarnation::new(1));
     let begun = start();
-    uses.begin(&brokers, (0, 7), token(1), begun);
+    uses.begin((0, 7), token(1), begun);
+    uses.append_waiting(&brokers, begun);
     let mut now = begun;
     for attempt in 0..3_u32 {
-        let (number, ..) = brokers.sent.borrow_mut().pop().expect("it is tried");
+        let sent = brokers.sent.borrow_mut().pop().expect("it is tried");
+        let (number, ..) = sent[0];
         let (done, question) = uses.answered(number, AppendOutcome::WrongLast, now);
         assert_eq!(done, None, "a refusal is no verdict");
         let question = question.expect("whose it is");
@@ -224,4 +281,43 @@ fn the_second_in_a_race_waits_for_milliseconds() {
         uses.retry(&brokers, now);
     }
     panic!("the log says whose it is");
+}
+
+/// Goal: a token that was used does not keep others of its batch out: each of them is appended by itself, at once.
+#[test]
+fn a_used_token_keeps_out_itself_only() {
+    let brokers = Brokers {
+        is_connected: true,
+        ..Brokers::default()
+    };
+    assert!(brokers.take(&[(1, token(1), Bytes::from_static(b"another"))]));
+    let (mut uses, now) = (TokenUses::new(Incarnation::new(1)), start());
+    for number in 0..3 {
+        uses.begin(
+            (0, number),
+            token(u8::try_from(number).expect("small")),
+            now,
+        );
+    }
+    uses.append_waiting(&brokers, now);
+    let sent = brokers.sent.borrow_mut().pop().expect("a batch");
+    assert!(sent.len() == 3 && !brokers.take(&sent));
+    let done = uses.batch_answered(&brokers, 1, AppendOutcome::WrongLast, now);
+    assert_eq!(done, [], "whose fault it was nobody knows");
+    let mut ends = Vec::new();
+    for sent in brokers.sent.take() {
+        let (number, ..) = sent[0];
+        let outcome = match brokers.take(&sent) {
+            true => AppendOutcome::Ok(Sequence(1)),
+            false => AppendOutcome::WrongLast,
+        };
+        let (done, question) = uses.answered(number, outcome, now);
+        ends.extend(done);
+        if let Some(question) = question {
+            ends.extend(uses.was_read(question.answer(Some(b"another")), now));
+        }
+    }
+    ends.sort_by_key(|(_, claim, _)| *claim);
+    let (first, again) = (TokenOutcome::First, TokenOutcome::Again);
+    assert_eq!(ends, [(0, 0, first), (0, 1, again), (0, 2, first)]);
 }

@@ -51,7 +51,7 @@ pub(crate) enum Refused {
     NotLive(Vec<Change>),
     /// A token could be used again once the cluster has forgotten its use.
     #[error(
-        "tokens.life_minutes is {}; this cluster was made for {}: lengthen the maximum age of the streams UP_NAME_TOK_0 to _7 \
+        "tokens.life_minutes is {}; this cluster was made for {}: lengthen the maximum age of the stream UP_NAME_TOK \
          with `nats stream edit` (five minutes more than the life), then restart the nodes one by one",
         given.as_secs() / 60, max.as_secs() / 60
     )]

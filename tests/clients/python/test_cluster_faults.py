@@ -28,7 +28,7 @@ def whole(cluster):
 def leading(cluster, kind: str = "LOG") -> Broker:
     """The broker that leads most streams of a kind."""
     with cluster.brokers.client() as client:
-        leads = cluster.brokers.leads(client, f"UP_{NAME}_{kind}_")
+        leads = cluster.brokers.leads(client, f"UP_{NAME}_{kind}")
     most = max(leads, key=leads.get)
     return next(broker for broker in cluster.brokers.all if broker.name == most)
 

@@ -919,6 +919,8 @@ pub const CLUSTER_FETCH_RECORDS_MAX: usize = 512;
 pub const CLUSTER_FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Token uses of one node that wait for the brokers; further ones wait in the node. At 3 ms each, 600,000 a second.
 pub const CLUSTER_TOKEN_USES_MAX: usize = 2048;
+/// Token uses of one append. Brokers take up to 1,000 messages in a batch, and no second one by this node while it is in progress.
+pub const CLUSTER_TOKEN_BATCH_MAX: usize = 256;
 /// Items of one source that the cluster's thread takes in a turn, so that none waits for another's flood.
 pub const CLUSTER_TURN_MESSAGES_MAX: usize = 1024;
 /// How often a node looks at itself: `/readyz` and `/metrics` show that view.
