@@ -39,6 +39,9 @@ pub(super) enum StoreCommand {
 pub(super) fn run(command: &StoreCommand) -> Result<(), Failure> {
     let failure = |error: backup::BackupError| Failure::Run(error.to_string());
     let list = |files: Vec<PathBuf>| -> Result<(), Failure> {
+        if files.is_empty() {
+            return print("no access keys: those in a configuration file are copied with it\n");
+        }
         let lines = files
             .iter()
             .map(|file| format!("access keys in {}\n", file.display()));
