@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use hyper::Uri;
 use serde_json::{Value, json};
 
 use super::access::grant::Grant;
@@ -13,7 +14,7 @@ use super::fault::Fault;
 use super::op::request::{Answer, Request};
 use super::op::tokens::Wanted;
 use super::op::{self, rooms};
-use super::operation::{Family, Operation};
+use super::operation::{Family, Operation, TAGS_PATH};
 use super::record::{Record, RoomRecord};
 use super::state::Control;
 use crate::random;
@@ -22,6 +23,8 @@ use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{ADMIN_MEMBER_STAY_MAX, ADMIN_MEMBER_TOKEN_LIFE};
 use uproar_proto::chat::encode;
+use uproar_proto::extension::PREFIX;
+use uproar_proto::extension::tags::TAGS;
 use uproar_proto::session::Grant as SessionGrant;
 use uproar_proto::token::TokenId;
 
@@ -68,9 +71,58 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// As the API's. Operations whose resource stands in a path, those on tags, are not offered.
+    /// As the API's. Of operations on tags, whose resource stands in a path, see [`Control::tag_room`].
     pub async fn operate(
         self: &Rc<Self>,
+        operation: Operation,
+        input: &Value,
+    ) -> Result<Answer, CallFault> {
+        self.operate_at(Uri::from_static("/"), operation, input)
+            .await
+    }
+
+    /// Gives a room these tags, as TagResource does.
+    ///
+    /// # Errors
+    ///
+    /// As the API's.
+    pub async fn tag_room(self: &Rc<Self>, room: RoomId, tags: &Value) -> Result<(), CallFault> {
+        let uri = self.tags_uri(room, "")?;
+        let input = json!({ "tags": tags });
+        let tagged = self.operate_at(uri, Operation::TagResource, &input).await;
+        tagged.map(drop)
+    }
+
+    /// Takes all tags of ours from a room, as UntagResource does: it is IVS Chat's again.
+    ///
+    /// # Errors
+    ///
+    /// As the API's.
+    pub async fn untag_room(self: &Rc<Self>, room: RoomId) -> Result<(), CallFault> {
+        let keys = TAGS
+            .iter()
+            .map(|tag| format!("tagKeys={PREFIX}{}", tag.name));
+        let query = keys.collect::<Vec<_>>().join("&");
+        let uri = self.tags_uri(room, &query)?;
+        let untagged = self.operate_at(uri, Operation::UntagResource, &Value::Null);
+        untagged.await.map(drop)
+    }
+
+    /// Where a room's tags are.
+    fn tags_uri(&self, room: RoomId, query: &str) -> Result<Uri, CallFault> {
+        let uri = format!("{TAGS_PATH}{}?{query}", self.settings.account.arn(room));
+        uri.parse()
+            .map_err(|_invalid| CallFault::Refused(Fault::Internal))
+    }
+
+    /// Whether rooms can have more than IVS Chat's.
+    pub fn has_extensions(&self) -> bool {
+        self.registry.has_extensions()
+    }
+
+    async fn operate_at(
+        self: &Rc<Self>,
+        uri: Uri,
         operation: Operation,
         input: &Value,
     ) -> Result<Answer, CallFault> {
@@ -85,7 +137,7 @@ impl Control {
         let request = Request {
             caller: Caller::new(key, Grant::ALL),
             operation,
-            uri: hyper::Uri::from_static("/"),
+            uri,
             body: input.to_string().into(),
         };
         let outcome = op::call(self, request).await;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use self::features::FeatureOrder;
 use self::live::{Order, Window};
 use self::storm::{Crowd, Place};
 use super::StartError;
@@ -22,16 +23,20 @@ use crate::control::Control;
 use crate::random;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{LiveKeyring, Pages};
+use crate::shard::settings::SharedBudgets;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
+use uproar_proto::extension::bans::BanMode;
 use uproar_proto::http;
 use uproar_proto::sigv4::percent_decode;
 use uproar_proto::token::{Capability, TokenRequest, mint};
 
+mod features;
 mod live;
 mod storm;
 
 pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Path, content type, content. The page of `uproar dev --cluster` takes its own for `/` and the rest from here.
@@ -44,15 +49,40 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
     ("/demo/chat.js", SCRIPT, include_bytes!("demo/chat.js")),
     ("/demo/client.js", SCRIPT, include_bytes!("demo/client.js")),
     ("/demo/code.js", SCRIPT, include_bytes!("demo/code.js")),
+    (
+        "/demo/commands.js",
+        SCRIPT,
+        include_bytes!("demo/commands.js"),
+    ),
+    (
+        "/demo/composer.js",
+        SCRIPT,
+        include_bytes!("demo/composer.js"),
+    ),
     ("/demo/dom.js", SCRIPT, include_bytes!("demo/dom.js")),
+    ("/demo/extras.js", SCRIPT, include_bytes!("demo/extras.js")),
+    (
+        "/demo/features.js",
+        SCRIPT,
+        include_bytes!("demo/features.js"),
+    ),
+    ("/demo/icons.js", SCRIPT, include_bytes!("demo/icons.js")),
     ("/demo/log.js", SCRIPT, include_bytes!("demo/log.js")),
+    ("/demo/menu.js", SCRIPT, include_bytes!("demo/menu.js")),
+    ("/demo/poll.js", SCRIPT, include_bytes!("demo/poll.js")),
+    (
+        "/demo/reactions.js",
+        SCRIPT,
+        include_bytes!("demo/reactions.js"),
+    ),
     ("/demo/room.js", SCRIPT, include_bytes!("demo/room.js")),
     ("/demo/storm.js", SCRIPT, include_bytes!("demo/storm.js")),
     ("/demo/viewer.js", SCRIPT, include_bytes!("demo/viewer.js")),
+    ("/demo/chat.css", STYLE, include_bytes!("demo/chat.css")),
     (
-        "/demo/chat.css",
-        "text/css; charset=utf-8",
-        include_bytes!("demo/chat.css"),
+        "/demo/features.css",
+        STYLE,
+        include_bytes!("demo/features.css"),
     ),
 ];
 
@@ -83,6 +113,8 @@ struct Room {
     key: String,
     window: Window,
     storms: AtomicU64,
+    feature_orders: AtomicU64,
+    shared: SharedBudgets,
 }
 
 /// The answer to a request for something that is no file.
@@ -142,6 +174,8 @@ impl Demo {
             key,
             window,
             storms: AtomicU64::new(0),
+            feature_orders: AtomicU64::new(0),
+            shared: gateway.shared(),
         });
         // A server opens once.
         if first.is_ok() {
@@ -157,6 +191,7 @@ impl Demo {
         if !(1..=USER_ID_CHARS_MAX).contains(&user_id.chars().count()) {
             return Err(refused("user must have 1 to 128 characters of UTF-8"));
         }
+        self.check_ban(room, &user_id)?;
         let capabilities = match value(query, "role").as_deref() {
             Some("moderator") => Capability::ALL.into_iter().collect(),
             _ => [Capability::SendMessage].into_iter().collect(),
@@ -194,10 +229,7 @@ impl Demo {
 
     /// Begins a storm, and answers with its number, or ends it.
     fn storm(&self, query: &str) -> Answer {
-        let room = self.room()?;
-        if value(query, "key").as_deref() != Some(&*room.key) {
-            return Err((403, "key must be that of /demo/token\n".to_owned()));
-        }
+        let room = self.keyed_room(query)?;
         if !room.window.storms {
             return Err(refused(
                 "The load generator reaches loopback only, and speaks no TLS",
@@ -214,12 +246,59 @@ impl Demo {
         };
         let id = match order {
             Order::Start { id, .. } => id,
-            Order::Stop => 0,
+            Order::Stop | Order::Feature(..) => 0,
         };
-        if !room.window.order(order) {
-            return Err((429, "Too many orders at once; try again\n".to_owned()));
-        }
+        give(room, order)?;
         Ok(json!({ "id": id }).to_string())
+    }
+
+    /// Switches the room's features on or off; the answer is the number of this order.
+    fn features(&self, query: &str) -> Answer {
+        let room = self.keyed_room(query)?;
+        let order = match value(query, "on").as_deref() {
+            Some("1") => FeatureOrder::Switch(true),
+            Some("0") => FeatureOrder::Switch(false),
+            _ => return Err(refused("on must be 0 or 1")),
+        };
+        follow(room, |_| Ok(order))
+    }
+
+    /// Begins a poll, or ends one; the answer is the number of this order.
+    fn poll(&self, query: &str) -> Answer {
+        let room = self.keyed_room(query)?;
+        if let Some(id) = value(query, "stop") {
+            return follow(room, |_| Ok(FeatureOrder::StopPoll(id)));
+        }
+        let text = |name| value(query, name).unwrap_or_default();
+        follow(room, |number| {
+            FeatureOrder::poll(
+                number,
+                &text("question"),
+                &text("options"),
+                &text("seconds"),
+            )
+        })
+    }
+
+    /// Refuses whoever is banned from the room, as CreateChatToken does.
+    fn check_ban(&self, room: &Room, user_id: &str) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let held = room.shared.bans.of_user(room.id, user_id, now.tick);
+        let held = held.filter(|held| held.mode == BanMode::Ban);
+        held.map_or(Ok(()), |_| {
+            let why = "You are banned from this room. A moderator can lift it.\n";
+            Err((403, why.to_owned()))
+        })
+    }
+
+    /// The room, for who has the page's key.
+    fn keyed_room(&self, query: &str) -> Result<&Room, Refusal> {
+        let room = self.room()?;
+        if value(query, "key").as_deref() == Some(&*room.key) {
+            Ok(room)
+        } else {
+            Err((403, "key must be that of /demo/token\n".to_owned()))
+        }
     }
 
     fn room(&self) -> Result<&Room, Refusal> {
@@ -227,6 +306,20 @@ impl Demo {
             .get()
             .ok_or_else(|| refused("The room is not ready yet"))
     }
+}
+
+fn give(room: &Room, order: Order) -> Result<(), Refusal> {
+    let taken = room.window.order(order);
+    let refusal = || (429, "Too many orders at once; try again\n".to_owned());
+    taken.then_some(()).ok_or_else(refusal)
+}
+
+/// Gives an order about features a number, and answers with it.
+fn follow(room: &Room, order: impl FnOnce(u64) -> Result<FeatureOrder, String>) -> Answer {
+    let number = room.feature_orders.fetch_add(1, Ordering::Relaxed) + 1;
+    let order = order(number).map_err(|why| (400, why))?;
+    give(room, Order::Feature(number, order))?;
+    Ok(json!({ "id": number }).to_string())
 }
 
 fn refused(why: &str) -> Refusal {
@@ -248,6 +341,8 @@ impl Pages for Demo {
             "/demo/token" => self.token(query),
             "/demo/room" => self.figures(query),
             "/demo/storm" => self.storm(query),
+            "/demo/features" => self.features(query),
+            "/demo/poll" => self.poll(query),
             _ => {
                 let file = FILES.iter().find(|(name, ..)| *name == path);
                 if let Some((_, content_type, content)) = file {

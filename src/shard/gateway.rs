@@ -70,6 +70,11 @@ impl Gateway {
         &self.shared.bans
     }
 
+    /// What the shards share, for other threads to look at.
+    pub fn shared(&self) -> SharedBudgets {
+        SharedBudgets::clone(&self.shared)
+    }
+
     /// Has every shard do what a ban asks of it.
     ///
     /// # Errors

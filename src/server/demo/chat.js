@@ -1,7 +1,8 @@
-// The page of `uproar dev`: viewers side by side, the storm, and the code tab.
+// The page of `uproar dev`: viewers side by side, the storm, the features, and the code tab.
 
 import { snippets } from "/demo/code.js";
 import { ask, byId, copyOf, h, roving } from "/demo/dom.js";
+import { Features } from "/demo/features.js";
 import { watch } from "/demo/room.js";
 import { Storm } from "/demo/storm.js";
 import { Viewer } from "/demo/viewer.js";
@@ -21,6 +22,8 @@ async function here(user, role) {
 // -- viewers --
 
 const viewers = new Set();
+// What the room has beyond IVS Chat, as the server said last.
+let offered = null;
 const suffix = 100 + Math.floor(Math.random() * 900);
 let guests = 0;
 
@@ -33,6 +36,7 @@ function add(user, role) {
   });
   viewer.log.placeholder = welcome(viewer);
   viewers.add(viewer);
+  viewer.extras.offer(offered);
   byId("viewers").append(viewer.element);
   arrange();
   return viewer;
@@ -71,6 +75,7 @@ function welcome(viewer) {
         h("li", {}, h("b", {}, "Join"), " under any name: as a viewer, or as a moderator, who deletes and kicks."),
         h("li", {}, h("b", {}, "Add a viewer"), " beside you, or open this page again: it is one room."),
         h("li", {}, h("b", {}, "Start a storm"), " of up to 2,000 viewers, and see what they see, and how soon."),
+        h("li", {}, h("b", {}, "Switch on the features"), " that IVS Chat lacks: history, polls, reactions, modes, bans."),
       ),
     ),
     h("p", { class: "after lead" }, "No messages yet"),
@@ -80,22 +85,34 @@ function welcome(viewer) {
       act("Say hello 👋", () => viewer.say("Hello, everybody 👋")),
       act("Add a viewer", addAndJoin),
       act("Start a storm", () => {
-        toggleStorm(true);
+        open("storm");
         if (!storm.isOn()) storm.begin();
+      }),
+      act("Features", () => {
+        open("features");
+        byId("features-switch").focus();
       }),
     ),
   ];
 }
 
-// -- storm --
+// -- panels: one at a time --
 
-const storm = new Storm(async () => (await here("storm", "viewer")).key);
+const key = async () => (await here("storm", "viewer")).key;
+const storm = new Storm(key);
+const features = new Features(key);
+const PANELS = ["storm", "features"];
 
-function toggleStorm(open) {
-  byId("storm").hidden = !open;
-  byId("toggle-storm").setAttribute("aria-expanded", String(open));
-  if (open) nameProgram();
+/** Opens a panel, or none. */
+function open(panel) {
+  for (const name of PANELS) {
+    byId(name).hidden = name !== panel;
+    byId(`toggle-${name}`).setAttribute("aria-expanded", String(name === panel));
+  }
+  if (panel === "storm") nameProgram();
 }
+
+for (const name of PANELS) byId(`toggle-${name}`).addEventListener("click", () => open(byId(name).hidden ? name : null));
 
 /** A command that can be pasted: of the program and the data directory that run here. */
 async function nameProgram() {
@@ -162,12 +179,20 @@ byId("tabs").addEventListener("keydown", (event) => {
 });
 for (const name of TABS) byId(`tab-${name}`).addEventListener("click", () => show(name));
 byId("second").addEventListener("click", addAndJoin);
-byId("toggle-storm").addEventListener("click", () => toggleStorm(byId("storm").hidden));
 
-// `/?user=ann&role=moderator` joins at once; `/#code` shows the code, `/#storm` the storm.
+// `/?user=ann&role=moderator` joins at once; `/#code` shows the code, `/#storm` and `/#features` open those panels.
 const first = add(query.get("user"), query.get("role") === "moderator" ? "moderator" : "viewer");
 if (query.has("user")) first.join();
 else first.joinForm.user.select();
 show(location.hash === "#code" ? "code" : "chat");
-toggleStorm(location.hash === "#storm");
-watch((room) => storm.show(room), () => storm.query);
+open(PANELS.find((name) => location.hash === `#${name}`));
+watch(
+  (room) => {
+    storm.show(room);
+    features.show(room);
+    if (!room) return;
+    offered = room.features;
+    for (const viewer of viewers) viewer.extras.offer(offered);
+  },
+  () => storm.query,
+);

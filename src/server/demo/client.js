@@ -20,8 +20,8 @@ export class Client {
 
   /**
    * `fetchTicket()` resolves to `{ token, url }` or throws, an error that is `final` if asking again is in vain.
-   * `told` has the functions `state(name, detail, waitMs?)`, `message(frame, roundTripMs?)`, `event(frame)` and
-   * `refused(frame, request?)`. The states are connecting, connected, waiting and closed.
+   * `told` has the functions `state(name, detail, waitMs?)`, `message(frame, roundTripMs?)`, `event(frame)`,
+   * `answered(frame)` and `refused(frame, request?)`. The states are connecting, connected, waiting and closed.
    */
   constructor(fetchTicket, told) {
     this.#fetchTicket = fetchTicket;
@@ -69,6 +69,11 @@ export class Client {
     this.#publish({ Action: "SEND_MESSAGE", Content: content });
   }
 
+  /** A command: nobody else gets it. The room's answer goes to `told.answered(frame)`. */
+  command(verb, attributes, content) {
+    this.#publish({ Action: "SEND_MESSAGE", Content: content, Attributes: { "uproar:do": verb, ...attributes } });
+  }
+
   delete(id, reason) {
     this.#publish({ Action: "DELETE_MESSAGE", Id: id, Reason: reason });
   }
@@ -86,7 +91,9 @@ export class Client {
   #receive(frame) {
     const asked = this.#asked.get(frame.RequestId);
     this.#asked.delete(frame.RequestId);
-    if (frame.Type === "MESSAGE") {
+    if (asked && frame.Attributes?.["uproar:private"]) {
+      this.#told.answered(frame);
+    } else if (frame.Type === "MESSAGE") {
       this.#told.message(frame, asked && performance.now() - asked.at);
     } else if (frame.Type === "EVENT") {
       this.#told.event(frame);

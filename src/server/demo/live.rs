@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::features::{self, FeatureOrder};
 use super::storm::{Crowd, Place, Storm};
 use crate::control::Control;
 use crate::shard::gateway::Gateway;
@@ -30,6 +31,8 @@ pub(super) enum Order {
     },
     /// Ends the storm.
     Stop,
+    /// An order about the features, with the number by which its page asks for the outcome.
+    Feature(u64, FeatureOrder),
 }
 
 /// The shards' side: gives orders, reads what was found.
@@ -65,6 +68,8 @@ pub(super) struct Watch {
     unwatched_at: Instant,
     /// The last storm's number and what is to be said of its end.
     ended: Option<(u64, String)>,
+    /// The last order about features that was carried out, and why it was refused.
+    answered: (u64, Option<String>),
 }
 
 impl Window {
@@ -92,6 +97,7 @@ impl Window {
             storm: None,
             unwatched_at: Instant::now(),
             ended: None,
+            answered: (0, None),
         };
         watch.publish();
         let window = Self {
@@ -124,7 +130,7 @@ impl Watch {
             let unwatched_at = self.unwatched_at;
             tokio::select! {
                 order = self.orders.recv() => match order {
-                    Some(order) => self.obey(order),
+                    Some(order) => self.obey(order).await,
                     None => return,
                 },
                 () = self.shared.asked.notified() => self.look().await,
@@ -140,11 +146,17 @@ impl Watch {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        self.end("Stopped.");
-        let Order::Start { id, crowd } = order else {
-            return;
+    async fn obey(&mut self, order: Order) {
+        let (id, crowd) = match order {
+            Order::Start { id, crowd } => (id, crowd),
+            Order::Stop => return self.end("Stopped."),
+            Order::Feature(number, order) => {
+                let done = order.carry_out(self.room, &self.control).await;
+                self.answered = (number, done.err());
+                return;
+            }
         };
+        self.end("Stopped.");
         let Some(place) = &self.place else {
             return;
         };
@@ -196,6 +208,7 @@ impl Watch {
         let rate = rate.filter(|_| self.gateway.room_rates());
         let storm = self.storm.as_ref().map(Storm::shown);
         let ended = self.ended.as_ref();
+        let (number, problem) = &self.answered;
         let found = json!({
             // A room need not have one; neither: it is gone.
             "name": settings["name"].as_str().filter(|name| !name.is_empty()).or(settings["id"].as_str()),
@@ -205,6 +218,8 @@ impl Watch {
             "storms": self.place.is_some(),
             "storm": storm,
             "ended": ended.map(|(id, why)| json!({"id": id, "why": why})),
+            "features": self.control.has_extensions().then(|| features::shown(&settings)),
+            "answered": {"id": number, "problem": problem},
         });
         self.shared.found.store(Arc::new(found.to_string()));
     }

@@ -1,6 +1,7 @@
 // The messages of a room, as one viewer sees them, and what a moderator does to them.
 
 import { h, roving } from "/demo/dom.js";
+import { icon } from "/demo/icons.js";
 
 const LINES_KEPT = 300;
 const NEAR_END_PX = 40;
@@ -25,7 +26,7 @@ export function avatar(name) {
 }
 
 export class Log {
-  /** `orders` has `delete(id)` and `kick(user, button)`. */
+  /** `orders` has `delete(id)`, `kick(user, button)` and `menu(line, button)`. */
   constructor(orders) {
     this.orders = orders;
     this.list = h("ol");
@@ -52,9 +53,9 @@ export class Log {
     this.#hold();
   }
 
-  /** A message; `own` if this viewer's user sent it. */
-  message(frame, own) {
-    if (this.lines.has(frame.Id)) return;
+  /** A message, `own` if this viewer's user sent it, `isOlder` if it was said before this viewer came; whether it is shown now. */
+  message(frame, { own, isOlder = false }) {
+    if (this.lines.has(frame.Id)) return false;
     const user = frame.Sender.UserId;
     const time = new Date(frame.SendTime);
     const shown = time.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -62,7 +63,7 @@ export class Log {
     name.style.setProperty("--hue", hue(user));
     const line = h(
       "li",
-      { class: own ? "own" : "", tabindex: "-1", "data-id": frame.Id, "data-user": user },
+      { class: [own && "own", isOlder && "older"].filter(Boolean).join(" "), tabindex: "-1", "data-id": frame.Id, "data-user": user },
       avatar(user),
       h("p", {}, name, " ", h("span", { class: "content" }, frame.Content)),
       h("time", { datetime: frame.SendTime, title: time.toLocaleString() }, shown === this.lastTime ? "" : shown),
@@ -71,15 +72,31 @@ export class Log {
         { class: "tools" },
         h("button", { class: "delete", type: "button", tabindex: "-1", "aria-label": `Delete message of ${user}` }, "Delete"),
         h("button", { class: "kick", type: "button", tabindex: "-1", "aria-label": `Kick ${user}` }, "Kick"),
+        h("button", { class: "more", type: "button", tabindex: "-1", "aria-haspopup": "menu", "aria-expanded": "false", "aria-label": `More about ${user}` }, icon("more")),
       ),
     );
     this.lastTime = shown;
     this.lines.set(frame.Id, line);
     this.#append(line);
+    return true;
   }
 
-  note(text) {
-    this.#append(h("li", { class: "note" }, h("p", {}, text)));
+  /** What is no message. `kind` is a class, `tag` says who sees it, `action` is a button. */
+  note(text, { kind = "", tag, action } = {}) {
+    const words = h("p", {}, text, ...(tag ? [" ", h("span", { class: "tag" }, tag)] : []));
+    this.#append(h("li", { class: `note ${kind}` }, words, ...(action ? [action] : [])));
+  }
+
+  /** A line between what was and what is. */
+  divider(text) {
+    this.#append(h("li", { class: "divider" }, h("span", {}, text)));
+  }
+
+  /** Messages whose lines are meant are gone; how many. */
+  removeWhere(isMeant, why) {
+    const meant = [...this.lines.values()].filter((line) => !line.classList.contains("deleted") && isMeant(line));
+    for (const line of meant) this.remove(line.dataset.id, why || "removed");
+    return meant.length;
   }
 
   /** A message is gone; its line says why. */
@@ -88,7 +105,7 @@ export class Log {
     if (!line) return;
     line.classList.add("deleted");
     line.querySelector(".content").textContent = why || "deleted";
-    line.querySelector(".tools").remove();
+    line.querySelector(".tools")?.remove();
   }
 
   /** What stands in place of messages until there are any. */
@@ -152,6 +169,13 @@ export class Log {
   #press(button) {
     const line = button?.closest("li");
     if (!line) return;
+    if (button.matches(".lift")) return;
+    if (button.matches(".more")) {
+      const { id, user } = line.dataset;
+      line.classList.add("held");
+      const text = line.querySelector(".content").textContent;
+      return this.orders.menu({ id, user, text, own: line.classList.contains("own") }, button);
+    }
     if (button.matches(".delete")) this.orders.delete(line.dataset.id);
     if (button.matches(".kick")) this.orders.kick(line.dataset.user, button);
     line.classList.remove("held");

@@ -1,11 +1,11 @@
 // One viewer on a page: a form to join, the room's messages, and a line to say something.
 
 import { Client } from "/demo/client.js";
+import { Composer } from "/demo/composer.js";
 import { h } from "/demo/dom.js";
+import { Extras } from "/demo/extras.js";
 import { Log, avatar } from "/demo/log.js";
 
-// Of the room's longest message, from where on the characters are counted.
-const COUNTED_FROM = 0.8;
 const TICK_MS = 250;
 
 /** What the room takes, as the server said last. */
@@ -23,7 +23,10 @@ export class Viewer {
     this.log = new Log({
       delete: (id) => this.client.delete(id, `removed by ${this.user}`),
       kick: (name) => this.#kick(name),
+      menu: (line, anchor) => this.extras.menu(line, anchor),
     });
+    this.composer = new Composer((text) => this.say(text), limits);
+    this.extras = new Extras(this);
     this.choice = choice;
     this.#build(user, leave);
     this.joinForm.addEventListener("submit", (event) => {
@@ -32,11 +35,6 @@ export class Viewer {
     });
     // The role is part of the token, the node of the address: a new one means a new connection.
     this.joinForm[choice.name].addEventListener("change", () => this.isConnected() && this.join());
-    this.sayForm.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.say(this.sayForm.content.value);
-    });
-    this.sayForm.content.addEventListener("input", () => this.#count());
   }
 
   #build(user, leave) {
@@ -59,30 +57,25 @@ export class Viewer {
       this.badge,
       h("button", { class: "change quiet", type: "button", click: () => this.#edit() }, "Change"),
     );
+    this.who.append(this.extras.roomMenu);
     if (leave) this.who.append(h("button", { class: "leave quiet", type: "button", click: () => leave(this) }, "Leave"));
     this.status = h("span", { class: "state", "data-state": "idle", role: "status" }, "Not connected");
     this.countdown = h("span", { class: "countdown", "aria-hidden": "true" });
     this.now = h("button", { class: "now", type: "button", hidden: true, click: () => this.client.connect() }, "Try now");
     this.latency = h("span", { class: "latency" });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
-    this.counter = h("span", { class: "counter", hidden: true });
-    this.sayForm = h(
-      "form",
-      { class: "say" },
-      h("input", { name: "content", "aria-label": "Message", placeholder: "Say something", autocomplete: "off", disabled: true }),
-      this.counter,
-      h("button", { class: "primary", disabled: true }, "Send"),
-    );
     this.question = h("dialog", { class: "question", "aria-label": "Kick yourself?" });
     this.element = h(
       "section",
       { class: "viewer", "aria-label": "Viewer" },
       this.joinForm,
       this.who,
-      h("p", { class: "status" }, this.status, " ", this.countdown, " ", this.now, " ", this.latency),
-      h("div", { class: "room" }, this.log.element, this.log.empty, this.log.newer),
+      h("p", { class: "status" }, this.status, " ", this.countdown, " ", this.now, " ", this.extras.crowd, " ", this.latency),
+      ...this.extras.above,
+      h("div", { class: "room" }, this.log.element, this.log.empty, this.log.newer, this.extras.reactions.sky),
       this.problem,
-      this.sayForm,
+      this.extras.reactions.bar,
+      this.composer.element,
       this.question,
     );
   }
@@ -107,8 +100,11 @@ export class Viewer {
     if (text === "" || !this.isConnected()) return;
     this.#settle();
     this.client.say(text);
-    this.sayForm.content.value = "";
-    this.#count();
+    this.composer.taken();
+  }
+
+  isModerator() {
+    return this.element.classList.contains("moderator");
   }
 
   #edit() {
@@ -119,13 +115,6 @@ export class Viewer {
   /** What was refused is no longer the last word. */
   #settle() {
     this.problem.hidden = true;
-  }
-
-  #count() {
-    const length = lengthOf(this.sayForm.content.value);
-    this.counter.hidden = length < limits.characters * COUNTED_FROM;
-    this.counter.textContent = `${length} of ${limits.characters}`;
-    this.counter.classList.toggle("over", length > limits.characters);
   }
 
   #kick(name) {
@@ -150,14 +139,14 @@ export class Viewer {
     this.status.dataset.state = name;
     this.status.textContent = detail;
     const connected = name === "connected";
-    for (const field of this.sayForm.elements) field.disabled = !connected;
+    this.composer.setConnected(connected);
     this.go.textContent = { connected: "Rejoin", closed: "Join again" }[name] ?? "Join";
     this.element.classList.toggle("connected", connected);
     this.element.classList.toggle("joined", name !== "closed");
     if (connected) this.#settle();
     else this.latency.textContent = "";
     this.#countDown(waitMs);
-    if (connected && this.element.contains(document.activeElement)) this.sayForm.content.focus();
+    if (connected && this.element.contains(document.activeElement)) this.composer.field.focus();
   }
 
   #countDown(waitMs) {
@@ -175,9 +164,17 @@ export class Viewer {
   }
 
   message(frame, roundTripMs) {
-    this.log.message(frame, frame.Sender.UserId === this.user);
+    const own = frame.Sender.UserId === this.user;
+    const isOlder = this.extras.isOlder();
+    const isNew = this.log.message(frame, { own, isOlder });
+    if (isOlder) return this.extras.remembered(isNew);
+    if (own) this.extras.said();
     if (roundTripMs === undefined) return;
     this.latency.textContent = `own message back in ${roundTripMs.toFixed(1)} ms`;
+  }
+
+  answered(frame) {
+    this.extras.answered(frame);
   }
 
   event({ EventName: name, Attributes: attributes }) {
@@ -185,24 +182,27 @@ export class Viewer {
       this.log.remove(attributes.MessageID, attributes.Reason);
     } else if (name === "aws:DISCONNECT_USER") {
       this.log.note(`${attributes.UserId} was disconnected: ${attributes.Reason}`);
-    } else {
+    } else if (!this.extras.event(name, attributes ?? {})) {
       this.log.note(`${name} ${JSON.stringify(attributes ?? {})}`);
     }
   }
 
-  refused({ ErrorCode: code, ErrorMessage: message }, request) {
-    this.problem.textContent = this.#why(code, message, request);
-    this.problem.hidden = false;
-    // Nothing that was written is lost; what was written since stands behind it.
-    const { content } = this.sayForm;
-    if (request?.Content) content.value = [request.Content, content.value].filter(Boolean).join(" ");
-    this.#count();
+  refused(frame, request) {
+    const { ErrorCode: code, ErrorMessage: message, RetryAfter: seconds } = frame;
+    if (request?.Attributes) return this.extras.refused(frame, request.Attributes);
+    const passes = this.composer.held(message, seconds);
+    this.problem.textContent = passes ? "" : this.#why(code, message, request);
+    this.problem.hidden = passes;
+    if (request?.Content) this.composer.giveBack(request.Content);
   }
 
   #why(code, message, request) {
     const said = `The server says: ${message} (${code}).`;
     const length = lengthOf(request?.Content ?? "");
     if (code === 400 && length > limits.characters) return `Too long: ${length} of ${limits.characters} characters. ${said}`;
+    if (message === "repeated message") return `This room does not take the same again so soon. ${said}`;
+    if (message === "only emotes") return `This room takes emotes alone, as :wave: :heart:. ${said}`;
+    if (/^chat is /.test(message)) return `You cannot write here now. ${said}`;
     if (code === 429) return `Too fast: this room takes ${limits.messages_per_second} messages a second, all viewers together. ${said}`;
     if (code === 403) return `Not allowed in this role. ${said}`;
     if (code === 406) return `Refused by the room's review handler. ${said}`;

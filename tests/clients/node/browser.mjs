@@ -15,7 +15,7 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-s
 // Chromium's first start on a loaded machine reads 300 MB.
 const START_MS_MAX = 60_000;
 const WAIT_MS = 60_000;
-const KEY_CODES = { Tab: 9, Enter: 13, End: 35, Home: 36, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40 };
+const KEY_CODES = { Tab: 9, Enter: 13, Escape: 27, End: 35, Home: 36, ArrowLeft: 37, ArrowUp: 38, ArrowRight: 39, ArrowDown: 40 };
 
 function executable() {
   if (process.env.UPROAR_CHROMIUM) return process.env.UPROAR_CHROMIUM;

@@ -234,6 +234,7 @@ test("tools come with the focus, have names, and leave it on the next line", asy
   assert.match(await host.run(() => document.activeElement.closest("li").textContent), /three\./);
   const small = () =>
     [...document.querySelectorAll(".tools button")].filter((button) => {
+      if (!button.checkVisibility()) return false;
       const { width, height } = button.getBoundingClientRect();
       return width < 24 || height < 24;
     }).length;
