@@ -10,7 +10,7 @@
 //! | 6 | `control` | HTTP API, storage |
 //! | 5 | `cluster` | this server as one node of several: its thread, the brokers |
 //! | 4 | `shard` | one core: ring, sessions, rooms, mailboxes |
-//! | 3 | `supervisor`, `takeover` | threads that must live; how a new process takes over, as messages and state machines |
+//! | 3 | `supervisor`, `takeover`, `audit` | threads that must live; how a new process takes over, as messages and state machines; the file of who moderated what |
 //! | 2 | `net`, `durable`, `logging` | bytes in and out; files that keep what they promise; log lines |
 //! | 1 | `clock`, `random`, `exposition` | the only reader of the clocks; of randomness; the only writer of Prometheus' text format |
 //! | 0 | the crate `uproar-proto` | bytes and time in, meaning and effects out |
@@ -30,6 +30,7 @@
 // the shard's machine, the parsers and formats of `control` and `config`, and what these take. All else is private, so
 // that the compiler reports what is not used.
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

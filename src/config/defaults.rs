@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use super::mode::{DEV_ACCOUNT, DEV_REGION, Mode, dev_data_dir};
 use super::raw::{
-    Cluster, Control, Delivery, Drain, Extensions, Forwarded, History, IoChoice, Log, Logging,
-    Messaging, Profile, Quotas, Raw, Review, Server, SlowClient, Tls, TokenUses, Tokens,
+    Audit, Cluster, Control, Delivery, Drain, Extensions, Forwarded, History, IoChoice, Log,
+    Logging, Messaging, Profile, Quotas, Raw, Review, Server, SlowClient, Tls, TokenUses, Tokens,
 };
 use uproar_proto::base::limits::{
     ACCOUNT_MODERATIONS_PER_SECOND, ACCOUNT_SENDS_PER_SECOND, ADDRESS_HANDSHAKES_PERCENT,
-    ADDRESS_REFUSALS_PER_SECOND, CONNECTION_REQUESTS_PER_SECOND, CONNECTIONS_MAX_AWS,
+    ADDRESS_REFUSALS_PER_SECOND, AUDIT_MIB, CONNECTION_REQUESTS_PER_SECOND, CONNECTIONS_MAX_AWS,
     CONTROL_ADDRESS_PERCENT, HISTORY_BYTES_PER_SECOND, PACE_CEILING, STRIPE_MEMBERS_MIN,
     TOKEN_LIFE, WINDOW_AGE_MAX, WINDOW_BYTES_MAX,
 };
@@ -89,6 +89,10 @@ pub(super) fn defaults(mode: Mode, profile: Profile, shards: Option<usize>) -> R
         extensions: Extensions {
             enabled: profile == Profile::Open || matches!(mode, Mode::Dev { .. }),
             purge_event: encode::PURGED.to_owned(),
+        },
+        audit: Audit {
+            enabled: None,
+            mib: AUDIT_MIB,
         },
         history: History {
             bytes_per_second: HISTORY_BYTES_PER_SECOND,

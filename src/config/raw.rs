@@ -22,6 +22,7 @@ pub(super) struct Raw {
     pub(super) review: Review,
     pub(super) tokens: Tokens,
     pub(super) extensions: Extensions,
+    pub(super) audit: Audit,
     pub(super) history: History,
     pub(super) drain: Drain,
     pub(super) logging: Logging,
@@ -284,6 +285,14 @@ pub(super) enum TokenUses {
 pub(super) struct Extensions {
     pub(super) enabled: bool,
     pub(super) purge_event: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audit {
+    // Absent: as the extensions.
+    pub(super) enabled: Option<bool>,
+    pub(super) mib: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -73,6 +73,8 @@ pub(super) const KEYS: &[(&str, Reloading)] = &[
     ("tokens.uses", Upgrade),
     ("extensions.enabled", Upgrade),
     ("extensions.purge_event", Live),
+    ("audit.enabled", Upgrade),
+    ("audit.mib", Upgrade),
     ("history.bytes_per_second", Live),
     ("drain.notice_s", Live),
     ("drain.over_s", Live),

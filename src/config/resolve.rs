@@ -11,7 +11,9 @@ use super::check::Check;
 use super::dev::DevSettings;
 use super::error::ConfigError;
 use super::mode::{DEV_KEY_ID, Mode};
-use super::raw::{Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners, TokenUses};
+use super::raw::{
+    Audit, Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners, TokenUses,
+};
 use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
 use super::{acme, admission, cluster, listen, logging, names, review};
@@ -22,7 +24,8 @@ use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::limits::{
-    DRAIN_MAX, EVENT_NAME_CHARS_MAX, FRAME_BYTES_MAX, TLS_MORE_CERTIFICATES_MAX, TOKEN_LIFE_MAX,
+    AUDIT_MIB_MAX, AUDIT_MIB_MIN, DRAIN_MAX, EVENT_NAME_CHARS_MAX, FRAME_BYTES_MAX,
+    TLS_MORE_CERTIFICATES_MAX, TOKEN_LIFE_MAX,
 };
 use uproar_proto::base::rate::Rate;
 use uproar_proto::room::audience::SlowPolicy;
@@ -73,6 +76,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         api_rates: rates(&raw.quotas, &check)?,
         token_life,
         extensions: raw.extensions.enabled,
+        audit_bytes: audit_bytes(&raw.audit, raw.extensions.enabled, &check)?,
         drain: DrainSettings {
             notice: drain_time("drain.notice_s", raw.drain.notice_s, &check)?,
             over: drain_time("drain.over_s", raw.drain.over_s, &check)?,
@@ -89,6 +93,22 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         log_filter: raw.log.filter,
         log_json: raw.log.json,
     })
+}
+
+/// Bytes of the audit file's parts together; `None`: there is none.
+fn audit_bytes(
+    audit: &Audit,
+    has_extensions: bool,
+    check: &Check<'_>,
+) -> Result<Option<u64>, ConfigError> {
+    check.holds(
+        (AUDIT_MIB_MIN..=AUDIT_MIB_MAX).contains(&audit.mib),
+        "audit.mib",
+        audit.mib,
+        "8 to 65536",
+    )?;
+    let bytes = u64::from(audit.mib) << 20;
+    Ok(audit.enabled.unwrap_or(has_extensions).then_some(bytes))
 }
 
 fn purge_event(name: String, check: &Check<'_>) -> Result<Arc<str>, ConfigError> {

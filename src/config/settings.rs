@@ -74,6 +74,8 @@ pub struct Settings {
     pub token_life: Duration,
     /// Whether rooms may have what IVS Chat has not, by their tags.
     pub extensions: bool,
+    /// Bytes of the files of who moderated what; `None`: there are none.
+    pub audit_bytes: Option<u64>,
     /// `Origin` values that may connect; empty: any.
     pub origins: Vec<String>,
     /// Whether viewers may get compressed messages (permessage-deflate).

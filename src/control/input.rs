@@ -47,6 +47,31 @@ impl Input {
         self.members.get(name).and_then(Value::as_str)
     }
 
+    /// What a call of moderation is aimed at, for the audit file: a user, messages, or the keys of tags; not consumed.
+    pub(super) fn target(&self) -> String {
+        let text = |name| self.peek(name).map(str::to_owned);
+        let list = || {
+            let ids = self.members.get("ids")?.as_array()?;
+            Some(
+                ids.iter()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            )
+        };
+        let tags = || {
+            let tags = self.members.get("tags")?.as_object()?;
+            let pairs = tags.iter();
+            let pairs =
+                pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+            Some(pairs.collect::<Vec<_>>().join(" "))
+        };
+        let found = ["userId", "id", "messageId", "content"]
+            .into_iter()
+            .find_map(text);
+        found.or_else(list).or_else(tags).unwrap_or_default()
+    }
+
     /// A string with a number of code points in `chars` that matches a pattern.
     pub(super) fn text(
         &mut self,

@@ -14,6 +14,7 @@ use super::op::purge::purge;
 use super::pins::Pinning;
 use super::record::{Override, Record, RoomRecord};
 use super::state::Control;
+use crate::audit::{By, Entry};
 use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
@@ -62,6 +63,7 @@ impl Control {
             Err((ErrorCode::TooManyRequests, _)) => "429",
             Err(_) => "500",
         };
+        self.audit_member(room, &sender_json, &verb, result).await;
         *self
             .member_orders
             .borrow_mut()
@@ -74,6 +76,37 @@ impl Control {
         };
         let answer = Command::AnswerMember(sender.connection, Box::new(answer));
         self.gateway.tell(sender.shard, answer);
+    }
+
+    /// Notes a command before it is answered. What the server does by itself, as taking back the pin of a message that
+    /// was deleted, is part of another act.
+    async fn audit_member(
+        &self,
+        room: RoomId,
+        sender_json: &str,
+        verb: &Verb,
+        result: &'static str,
+    ) {
+        let audit = self.gateway.audit();
+        if !audit.is_on() || result == "400" {
+            return;
+        }
+        let by = match (sender_json, verb) {
+            ("", Verb::Ban(_)) => By::Rule("uproar:kick"),
+            ("", _) => return,
+            _ => By::User(encode::sender_name(sender_json)),
+        };
+        let (target, reason) = subject(verb);
+        let entry = Entry {
+            time: self.clock.now().unix,
+            by,
+            action: verb.name(),
+            room: audit.room_arn(&room),
+            target,
+            reason: reason.to_owned(),
+            result: result.to_owned(),
+        };
+        audit.record(entry).await;
     }
 
     async fn carry_out(
@@ -270,6 +303,29 @@ fn moderator(sender_json: &str, user_id: &str) -> Result<String, CommandFault> {
         return Err((ErrorCode::BadRequest, text.into()));
     }
     Ok(by)
+}
+
+/// What a command is aimed at, and its reason.
+fn subject(verb: &Verb) -> (String, &str) {
+    match verb {
+        Verb::Set(set) => {
+            let value = set.value.as_deref();
+            let value = value.map_or("as the tags say", |value| {
+                if value.is_empty() { "off" } else { value }
+            });
+            (format!("{}={value}", set.tag), "")
+        }
+        Verb::Pin(asked) => {
+            let id = asked.id.map(|id| id.as_str().to_owned());
+            let text = || asked.text.as_deref().unwrap_or_default().to_owned();
+            (id.unwrap_or_else(text), "")
+        }
+        Verb::Unpin(_) | Verb::Vote(_) | Verb::React(_) => (String::new(), ""),
+        Verb::Ban(ban) => (ban.user_id.to_string(), &ban.reason),
+        Verb::Unban(user_id) => (user_id.to_string(), ""),
+        Verb::Purge { user_id, reason } => (user_id.to_string(), reason),
+        Verb::Clear(reason) => (String::new(), reason),
+    }
 }
 
 /// What a member is told of a refusal of the room's shard.

@@ -1,5 +1,6 @@
 //! Calls of the API: authorization, rate limit, and the handler of each operation.
 
+mod audit;
 pub(super) mod authorize;
 mod bans;
 mod crowds;
@@ -72,7 +73,21 @@ pub(super) async fn tail(control: &Rc<Control>, request: Request) -> Result<tail
     tail::open(control, call).await
 }
 
+/// Carries the call out, and notes it if it is moderation, before it is answered.
 async fn dispatch(
+    control: &Rc<Control>,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    let draft = audit::Draft::of(control, operation, &call);
+    let answer = carry_out(control, operation, call).await;
+    if let Some(draft) = draft {
+        draft.record(control, &answer).await;
+    }
+    answer
+}
+
+async fn carry_out(
     control: &Rc<Control>,
     operation: Operation,
     call: Authorized,
@@ -128,5 +143,6 @@ async fn dispatch(
         O::ListBans => bans::list(control, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
+        O::ListAuditRecords => audit::list(control, call).await,
     }
 }

@@ -74,7 +74,7 @@ macro_rules! operations {
             }
 
             /// Method and path; the rest after a path that ends in `/` is the resource.
-            const fn route(self) -> (&'static Method, &'static str) {
+            pub const fn route(self) -> (&'static Method, &'static str) {
                 match self {
                     $(Self::$name => (&Method::$method, $path),)*
                 }
@@ -130,6 +130,7 @@ operations! {
     ListMessages               POST   "/uproar/v1/ListMessages"       Member("roomIdentifier"), 100
     DeleteUserMessages         POST   "/uproar/v1/DeleteUserMessages" Member("roomIdentifier"), 100
     ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
+    ListAuditRecords           POST   "/uproar/v1/ListAuditRecords"   Member("roomIdentifier"), 20
 }
 
 impl Operation {
@@ -197,6 +198,24 @@ impl Operation {
     pub fn parse(name: &str) -> Option<Self> {
         let mut all = Self::ALL.iter().copied();
         all.find(|operation| operation.name() == name)
+    }
+
+    /// Whether it takes something away from somebody, or holds people back: the audit file has it.
+    pub(super) const fn is_moderation(self) -> bool {
+        matches!(
+            self,
+            Self::DeleteMessage
+                | Self::DeleteMessages
+                | Self::DisconnectUser
+                | Self::DeleteUserMessages
+                | Self::ClearRoom
+                | Self::CreateBan
+                | Self::DeleteBan
+                | Self::PinMessage
+                | Self::UnpinMessage
+                | Self::TagResource
+                | Self::UntagResource
+        )
     }
 
     /// Whether the operation waits for a disk or a shard, so that its caller may leave meanwhile. A

@@ -68,4 +68,5 @@ kinds! {
     Random "random"
     Archive "archive"
     ArchiveFull "archive_full"
+    Audit "audit"
 }

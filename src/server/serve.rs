@@ -13,6 +13,7 @@ use tokio::task::LocalSet;
 
 use super::acme::{self, Wanted};
 use super::admin::AdminSocket;
+use super::audit::AuditThread;
 use super::cluster::ClusterOrders;
 use super::drain::{Drains, Progress};
 use super::emulator::emulator;
@@ -74,6 +75,8 @@ pub(super) struct Serving {
 pub(super) struct Threads {
     pub(super) shards: Shards,
     pub(super) archive: ArchiveThread,
+    /// Where moderation is noted.
+    pub(super) audit: Option<AuditThread>,
     /// On a node of a cluster.
     pub(super) cluster: Option<ClusterThread>,
 }
@@ -96,6 +99,7 @@ impl Serving {
         Threads {
             mut shards,
             archive,
+            audit,
             cluster,
         }: Threads,
         listener: ControlListener,
@@ -131,6 +135,9 @@ impl Serving {
             cluster.stop();
         }
         archive.stop();
+        if let Some(audit) = audit {
+            audit.stop();
+        }
         outcome
     }
 

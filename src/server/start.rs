@@ -15,7 +15,7 @@ use super::serve::{ControlListener, Serving, Threads};
 use super::tickets::Tickets;
 use super::upgrade::{self, Handed, Journals};
 use super::{
-    ChosenIo, Process, Ready, StartError, demo, load_keyring, node, preflight, registry, tls,
+    ChosenIo, Process, Ready, StartError, audit, demo, load_keyring, node, preflight, registry, tls,
 };
 use crate::clock::Clock;
 use crate::cluster::bucket::BucketEnd;
@@ -228,6 +228,7 @@ fn start_threads(
     for (id, ban) in loaded.registry.bans_in_force(clock.now()) {
         shards.budgets.bans.put(id, ban);
     }
+    let audit = audit::start(settings, &shards.budgets, supervisor)?;
     let end = shards.archive.take().expect("requested, and taken once");
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;
@@ -241,6 +242,7 @@ fn start_threads(
     Ok(Threads {
         shards,
         archive,
+        audit,
         cluster,
     })
 }

@@ -19,6 +19,7 @@ use super::command::{
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
+use crate::audit::AuditLog;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
@@ -68,6 +69,11 @@ impl Gateway {
     /// The bans that all shards look at.
     pub fn bans(&self) -> &SharedBans {
         &self.shared.bans
+    }
+
+    /// Where moderation is noted.
+    pub fn audit(&self) -> &AuditLog {
+        &self.shared.audit
     }
 
     /// What the shards share, for other threads to look at.

@@ -1,5 +1,6 @@
 //! A room on one shard: its audience here and, on the home shard, its order.
 
+mod audited;
 mod clustered;
 mod hold;
 mod memory;
@@ -10,6 +11,7 @@ mod tallied;
 
 use std::borrow::Cow;
 
+use self::audited::note_act;
 use self::remembering::Remembering;
 use super::command::{
     Answer, ApiMessage, Eviction, MemberCounts, PublishRequest, Said, SenderAddress,
@@ -348,8 +350,26 @@ impl HomeRoom {
                 return held.map(Published::Held);
             }
         }
-        self.act(request, sender_json, context)
-            .map(Published::Appended)
+        let id = self.act(request, sender_json, context)?;
+        if let Request::DeleteMessage { id, reason, .. } = *request {
+            note_act(
+                place.0,
+                ("DELETE_MESSAGE", id, reason),
+                sender_json,
+                context,
+            );
+        } else if let Request::DisconnectUser {
+            user_id, reason, ..
+        } = *request
+        {
+            note_act(
+                place.0,
+                ("DISCONNECT_USER", user_id, reason),
+                sender_json,
+                context,
+            );
+        }
+        Ok(Published::Appended(id))
     }
 
     /// Answers a call of the API: at once, or once what it said is in the spool if the room is logged.

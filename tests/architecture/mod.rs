@@ -64,7 +64,7 @@ const CRATES: &[(&str, &[&[&str]])] = &[
         &[
             &["clock", "random", "exposition"],
             &["net", "durable", "logging"],
-            &["supervisor", "takeover"],
+            &["supervisor", "takeover", "audit"],
             &["shard"],
             &["cluster"],
             &["control"],

@@ -40,6 +40,17 @@ pub(super) struct ResourceArn {
     pub(super) text: String,
 }
 
+/// What a call of moderation is about.
+#[derive(Debug)]
+pub(super) struct Subject {
+    /// The room's ARN; empty: all rooms.
+    pub(super) room: String,
+    /// A message, a user, or tags.
+    pub(super) target: String,
+    /// Why.
+    pub(super) reason: String,
+}
+
 impl Authorized {
     /// The members of the body.
     pub(super) fn into_input(self) -> Input {
@@ -63,6 +74,20 @@ impl Authorized {
             ResourceLocation::Nowhere => unreachable!("an operation without a resource"),
         };
         (self.input, ResourceArn { field, text })
+    }
+
+    /// What a call of moderation is about, for the audit file: room, target and reason, as they were given.
+    pub(super) fn subject(&self) -> Subject {
+        let room = match self.location {
+            ResourceLocation::Member(name) => self.input.peek(name),
+            ResourceLocation::Path => self.path_arn.as_deref(),
+            ResourceLocation::Nowhere => None,
+        };
+        Subject {
+            room: room.unwrap_or_default().to_owned(),
+            target: self.input.target(),
+            reason: self.input.peek("reason").unwrap_or_default().to_owned(),
+        }
     }
 
     /// The query as received.

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::audited::note_act;
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
@@ -41,6 +42,7 @@ impl HomeRoom {
             return Ok(None);
         }
         self.charge_ask(ask.kind, &speech, context)?;
+        note_ask(ask, context);
         let sent = match ask.kind {
             AskKind::Purge => self.write_purge(buffer, Some(subject), (detail, ask), context),
             AskKind::Clear => self.write_purge(buffer, None, (detail, ask), context),
@@ -171,6 +173,22 @@ impl HomeRoom {
 }
 
 /// Makes what is held of a message until its verdict.
+/// Notes what a moderator has asked for; what the API has, its node notes.
+fn note_ask(ask: &Ask, context: &PublishContext<'_>) {
+    let [subject, detail, _, sender_json, _] = ask.texts.get();
+    let action = match ask.kind {
+        AskKind::DeleteMessage => "DELETE_MESSAGE",
+        AskKind::DisconnectUser => "DISCONNECT_USER",
+        AskKind::SendMessage
+        | AskKind::Event
+        | AskKind::Tally
+        | AskKind::Probe
+        | AskKind::Purge
+        | AskKind::Clear => return,
+    };
+    note_act(ask.room, (action, subject, detail), sender_json, context);
+}
+
 fn held(buffer: &mut BytesMut, key: RequestKey, ask: &Ask, sent: UnixTime) -> Held {
     let [content, attributes_json, request_id, sender_json, ip] = ask.texts.get();
     let request = Request::SendMessage {

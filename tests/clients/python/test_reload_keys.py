@@ -45,6 +45,8 @@ NOT_LIVE = {
     "logging.directory": ("/tmp/another", UPGRADE),
     "log.json": (False, UPGRADE),
     "extensions.enabled": (False, UPGRADE),
+    "audit.enabled": (True, UPGRADE),
+    "audit.mib": (65, UPGRADE),
     "tokens.uses": ("reconnect", UPGRADE),
     "tls.acme_domains": (["chat.example.org"], UPGRADE),
     "tls.acme_terms_agreed": (True, UPGRADE),

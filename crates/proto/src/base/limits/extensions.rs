@@ -150,3 +150,29 @@ pub const REDACTED_FRAMES_MAX: usize = 1_024;
 pub const PURGE_EVENTS_MAX: usize = 50;
 /// Bytes of remembered frames for joining viewers that a node sends each second, if the configuration does not say.
 pub const HISTORY_BYTES_PER_SECOND: u64 = 128 * 1024 * 1024;
+
+// -- the audit file --
+
+/// Records that wait to be written: two seconds of all that profile `aws` lets be moderated, twenty times.
+pub const AUDIT_QUEUE_MAX: usize = 8_192;
+/// Records that are written at once.
+pub const AUDIT_BATCH_MAX: usize = 256;
+/// How long an answer of the API or to a command waits for its record: longer than a healthy disk takes, shorter than
+/// clients wait.
+pub const AUDIT_WRITE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// What a loss of power may cost of the audit file.
+pub const AUDIT_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// A file of the audit is followed by another one at this size: some 20,000 records.
+pub const AUDIT_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Files of the audit, whatever their size: each upgrade may begin one.
+pub const AUDIT_FILES_MAX: usize = 1_024;
+/// All files of the audit together, unless it is configured otherwise.
+pub const AUDIT_MIB: u32 = 64;
+/// The least that can be configured, in MiB: the file that is written, and one before it.
+pub const AUDIT_MIB_MIN: u32 = 8;
+/// The most, in MiB.
+pub const AUDIT_MIB_MAX: u32 = 65_536;
+/// Records in one answer of ListAuditRecords.
+pub const AUDIT_PAGE_MAX: u32 = 100;
+/// Bytes of the audit that one call of ListAuditRecords looks through.
+pub const AUDIT_SCAN_BYTES: usize = 8 * 1024 * 1024;
