@@ -108,6 +108,15 @@ impl Role {
     }
 }
 
+/// The names of the roles whose keys may call this.
+#[cfg(test)]
+pub(super) fn roles_with(operation: Operation) -> Vec<String> {
+    let has = |role: &&Role| **role == Role::Admin || role.operations().contains(&operation);
+    let names = Role::value_variants().iter().filter(has);
+    let names = names.filter_map(ValueEnum::to_possible_value);
+    names.map(|value| value.get_name().to_owned()).collect()
+}
+
 fn operations() -> clap::builder::PossibleValuesParser {
     Operation::ALL
         .iter()

@@ -15,6 +15,8 @@ mod member;
 mod output;
 mod pages;
 mod place;
+#[cfg(test)]
+mod reference;
 mod room;
 mod speak;
 mod stats;
