@@ -3,6 +3,7 @@
 mod closing;
 mod due;
 mod effects;
+mod forgery;
 mod overhead;
 mod pieces;
 
