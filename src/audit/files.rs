@@ -137,8 +137,8 @@ impl Files {
                 Ok(file) => {
                     let lock = durable::try_lock(&path, Owner::Process)?;
                     let held = || io::Error::other("another process has the new file");
-                    let _lock = lock.ok_or_else(held)?;
-                    return Ok(Current { file, _lock });
+                    let lock = lock.ok_or_else(held)?;
+                    return Ok(Current { file, _lock: lock });
                 }
                 // Another process was quicker.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,

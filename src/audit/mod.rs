@@ -11,7 +11,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
@@ -152,11 +152,8 @@ impl AuditLog {
         };
         let jobs = open.jobs.read().unwrap_or_else(PoisonError::into_inner);
         let is_record = matches!(job, Job::Write(..));
-        let lost = match jobs.as_ref().map(|jobs| jobs.try_send(job)) {
-            Some(Ok(())) => false,
-            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => is_record,
-        };
-        if lost {
+        let taken = jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok());
+        if is_record && !taken {
             self.figures.lost_queue.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -33,13 +33,12 @@ impl Draft {
             return None;
         }
         let mut subject = call.subject();
-        match operation {
-            Operation::UntagResource => subject.target = untagged(call.query()),
-            // A tag of one's own holds nobody back.
-            Operation::TagResource if !subject.target.split(' ').any(is_ours) => return None,
-            _ => {}
+        if operation == Operation::UntagResource {
+            subject.target = untagged(call.query());
         }
-        if operation == Operation::UntagResource && !subject.target.split(' ').any(is_ours) {
+        // A tag of one's own holds nobody back.
+        let is_about_tags = matches!(operation, Operation::TagResource | Operation::UntagResource);
+        if is_about_tags && !subject.target.split(' ').any(is_ours) {
             return None;
         }
         Some(Self {
