@@ -98,9 +98,15 @@ impl Writer {
         }
         match self.files.append(&self.lines) {
             Ok(()) => {
-                if self.missing > 0 {
+                if self.missing > 0
+                    && let Some(suppressed) = local::admit(Kind::Audit)
+                {
                     let missing = self.missing;
-                    tracing::warn!(missing, "the audit file is written again, behind a gap");
+                    tracing::warn!(
+                        missing,
+                        suppressed,
+                        "the audit file is written again, behind a gap"
+                    );
                 }
                 self.missing = 0;
                 figures.written.fetch_add(count, Ordering::Relaxed);

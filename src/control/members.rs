@@ -87,7 +87,7 @@ impl Control {
         verb: &Verb,
         result: &'static str,
     ) {
-        let audit = self.gateway.audit();
+        let audit = &self.gateway.shared().audit;
         if !audit.is_on() || result == "400" {
             return;
         }

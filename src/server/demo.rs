@@ -175,7 +175,7 @@ impl Demo {
             window,
             storms: AtomicU64::new(0),
             feature_orders: AtomicU64::new(0),
-            shared: gateway.shared(),
+            shared: SharedBudgets::clone(gateway.shared()),
         });
         // A server opens once.
         if first.is_ok() {

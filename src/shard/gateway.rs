@@ -19,7 +19,6 @@ use super::command::{
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
-use crate::audit::AuditLog;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
@@ -71,14 +70,9 @@ impl Gateway {
         &self.shared.bans
     }
 
-    /// Where moderation is noted.
-    pub fn audit(&self) -> &AuditLog {
-        &self.shared.audit
-    }
-
     /// What the shards share, for other threads to look at.
-    pub fn shared(&self) -> SharedBudgets {
-        SharedBudgets::clone(&self.shared)
+    pub fn shared(&self) -> &SharedBudgets {
+        &self.shared
     }
 
     /// Has every shard do what a ban asks of it.

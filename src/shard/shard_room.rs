@@ -11,7 +11,6 @@ mod tallied;
 
 use std::borrow::Cow;
 
-use self::audited::note_act;
 use self::remembering::Remembering;
 use super::command::{
     Answer, ApiMessage, Eviction, MemberCounts, PublishRequest, Said, SenderAddress,
@@ -351,23 +350,15 @@ impl HomeRoom {
             }
         }
         let id = self.act(request, sender_json, context)?;
-        if let Request::DeleteMessage { id, reason, .. } = *request {
-            note_act(
-                place.0,
-                ("DELETE_MESSAGE", id, reason),
-                sender_json,
-                context,
-            );
-        } else if let Request::DisconnectUser {
-            user_id, reason, ..
-        } = *request
-        {
-            note_act(
-                place.0,
-                ("DISCONNECT_USER", user_id, reason),
-                sender_json,
-                context,
-            );
+        let [target, reason, _] = request.texts();
+        match request.action() {
+            Action::SendMessage => {}
+            Action::DeleteMessage => {
+                context.note_act(place.0, ("DELETE_MESSAGE", target, reason), sender_json);
+            }
+            Action::DisconnectUser => {
+                context.note_act(place.0, ("DISCONNECT_USER", target, reason), sender_json);
+            }
         }
         Ok(Published::Appended(id))
     }

@@ -93,7 +93,7 @@ async fn metrics(control: &Control) -> String {
     page.single(&ROOMS_LIMIT, ROOMS_MAX);
     rooms::render(control, &mut page).await;
     control.render_bans(&mut page);
-    control.gateway.audit().render(&mut page);
+    control.gateway.shared().audit.render(&mut page);
     page.into_text()
 }
 

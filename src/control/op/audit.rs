@@ -12,6 +12,7 @@ use crate::control::input::Input;
 use crate::control::input::pattern::ANY;
 use crate::control::operation::Operation;
 use crate::control::state::Control;
+use crate::logging::{Kind, local};
 use crate::supervisor::blocking;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::limits::AUDIT_PAGE_MAX;
@@ -29,7 +30,7 @@ pub(super) struct Draft {
 impl Draft {
     /// What the call will be noted as; `None`: it is no moderation, or nothing is noted.
     pub(super) fn of(control: &Control, operation: Operation, call: &Authorized) -> Option<Self> {
-        if !operation.is_moderation() || !control.gateway.audit().is_on() {
+        if !operation.is_moderation() || !control.gateway.shared().audit.is_on() {
             return None;
         }
         let mut subject = call.subject();
@@ -69,7 +70,7 @@ impl Draft {
             reason,
             result,
         };
-        control.gateway.audit().record(entry).await;
+        control.gateway.shared().audit.record(entry).await;
     }
 }
 
@@ -92,14 +93,22 @@ pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, 
     let count_max = input.integer("maxResults", 1..=AUDIT_PAGE_MAX);
     let before = place(&mut input);
     input.finish()?;
-    let Some(directory) = control.gateway.audit().directory().map(ToOwned::to_owned) else {
+    let Some(directory) = control
+        .gateway
+        .shared()
+        .audit
+        .directory()
+        .map(ToOwned::to_owned)
+    else {
         let none = "The audit file is switched off: audit.enabled";
         return Err(Fault::Body(none));
     };
     let count_max = usize::try_from(count_max.unwrap_or(AUDIT_PAGE_MAX)).expect("at most 100");
     let page = blocking(move || page(&directory, room.as_deref(), before, count_max)).await;
     let page = page.map_err(|error| {
-        tracing::error!(%error, "the audit file cannot be read");
+        if let Some(suppressed) = local::admit(Kind::Audit) {
+            tracing::error!(%error, suppressed, "the audit file cannot be read");
+        }
         Fault::Internal
     })?;
     let mut answer = Map::new();

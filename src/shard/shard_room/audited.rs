@@ -5,24 +5,26 @@ use crate::audit::{By, Entry};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::encode;
 
-/// Notes an act of a member. What the API does has no sender: the control plane notes it with its key.
-pub(super) fn note_act(
-    room: RoomId,
-    (action, target, reason): (&'static str, &str, &str),
-    sender_json: &str,
-    context: &PublishContext<'_>,
-) {
-    let audit = &context.budgets.audit;
-    if sender_json.is_empty() {
-        return;
+impl PublishContext<'_> {
+    /// Notes an act of a member. What the API does has no sender: the control plane notes it with its key.
+    pub(super) fn note_act(
+        &self,
+        room: RoomId,
+        (action, target, reason): (&'static str, &str, &str),
+        sender_json: &str,
+    ) {
+        let audit = &self.budgets.audit;
+        if sender_json.is_empty() {
+            return;
+        }
+        audit.note(|| Entry {
+            time: self.now.unix,
+            by: By::User(encode::sender_name(sender_json)),
+            action,
+            room: audit.room_arn(&room),
+            target: target.to_owned(),
+            reason: reason.to_owned(),
+            result: "ok".to_owned(),
+        });
     }
-    audit.note(|| Entry {
-        time: context.now.unix,
-        by: By::User(encode::sender_name(sender_json)),
-        action,
-        room: audit.room_arn(&room),
-        target: target.to_owned(),
-        reason: reason.to_owned(),
-        result: "ok".to_owned(),
-    });
 }

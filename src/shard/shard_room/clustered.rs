@@ -2,7 +2,6 @@
 
 use bytes::BytesMut;
 
-use super::audited::note_act;
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
@@ -186,7 +185,7 @@ fn note_ask(ask: &Ask, context: &PublishContext<'_>) {
         | AskKind::Purge
         | AskKind::Clear => return,
     };
-    note_act(ask.room, (action, subject, detail), sender_json, context);
+    context.note_act(ask.room, (action, subject, detail), sender_json);
 }
 
 fn held(buffer: &mut BytesMut, key: RequestKey, ask: &Ask, sent: UnixTime) -> Held {
