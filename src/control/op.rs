@@ -3,6 +3,7 @@
 pub(super) mod authorize;
 mod bans;
 mod crowds;
+mod erase;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod history;
@@ -117,6 +118,7 @@ async fn dispatch(
         O::ListMessages => history::list_messages(control, call).await,
         O::DeleteUserMessages => purge::delete_user_messages(control, call).await,
         O::ClearRoom => purge::clear_room(control, call).await,
+        O::EraseUser => erase::erase_user(control, call).await,
         O::DeleteMessages => messages::delete_messages(control, call).await,
         O::StartTally => tallies::start(control, call).await,
         O::StopTally => tallies::stop(control, call).await,

@@ -130,6 +130,7 @@ operations! {
     ListMessages               POST   "/uproar/v1/ListMessages"       Member("roomIdentifier"), 100
     DeleteUserMessages         POST   "/uproar/v1/DeleteUserMessages" Member("roomIdentifier"), 100
     ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
+    EraseUser                  POST   "/uproar/v1/EraseUser"          Nowhere,                 5
 }
 
 impl Operation {

@@ -23,7 +23,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
-use uproar_proto::cluster::crowd::{RoomUser, join_users};
+use uproar_proto::cluster::crowd::{Recalled, RoomUser, join_users};
 use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
@@ -398,6 +398,14 @@ impl Gateway {
         let answered = answered.map_err(|_elapsed| Refused::Late)?;
         let remembered = answered.map_err(|_stopping| Refused::Busy)?;
         remembered.ok_or(Refused::NoSuchRoom)
+    }
+
+    /// Gives a room what other nodes of the cluster remember of it; ready once it has it.
+    pub async fn recalled(&self, room: RoomId, recalled: Vec<Recalled>) {
+        let (answer, answered) = oneshot::channel();
+        self.deliver(self.home(room), Command::Recalled(room, recalled, answer));
+        // Whoever waits for it has a time of its own.
+        let _stopping = answered.await;
     }
 
     /// Lets a connection in as if it had come to the listener and its token had been opened.

@@ -14,16 +14,20 @@ mod memory;
 mod publish;
 mod review;
 pub(super) mod tallies;
+mod unsaid;
 mod viewers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::memory::recall;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Eviction, MemberCounts, Said, WhenAll};
+use crate::shard::command::{
+    Answer, Command, Eviction, MemberCounts, PendingConnection, Said, UserEvent, WhenAll,
+};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
@@ -76,6 +80,8 @@ pub(super) struct Rooms {
     requests: Option<Box<Requests>>,
     // How far the cluster's logs are in the archive, on a node of one.
     archived: Option<Box<ArchivedSlots>>,
+    // What senders here are told whose messages were taken back before they came to them.
+    unsaid: Vec<UserEvent>,
 }
 
 /// A batch of a logged room, to be delivered once it is in the spool.
@@ -149,6 +155,7 @@ impl Rooms {
             gate: DurabilityGate::new(archive),
             requests: is_clustered.then(Box::default),
             archived: is_clustered.then(Box::default),
+            unsaid: Vec::new(),
         }
     }
 
@@ -303,15 +310,15 @@ impl Rooms {
         );
     }
 
-    /// Chooses the shard of one more member and counts it there. `None`: the room is not at home
-    /// here.
+    /// Chooses the shard of one more member, counts it there, and gives it what the room remembers for it. `None`: the room
+    /// is not at home here.
     pub(super) fn place<S>(
         &mut self,
-        room: RoomId,
-        arrives: MemberCounts,
+        pending: &mut PendingConnection<S>,
         env: &Env<S>,
     ) -> Option<(ShardId, RoomSettings)> {
-        let room_slot = self.find(room)?;
+        let room_slot = self.find(pending.room)?;
+        let arrives = pending.counts();
         let shard_room = self.table.get_mut(room_slot)?;
         let home = shard_room.home.as_mut()?;
         // A shard that does not keep up gets no more members.
@@ -324,6 +331,10 @@ impl Rooms {
         home.arrives(shard, arrives);
         home.viewers_arrive(arrives, env.now);
         let settings = home.settings_to_join(shard_room.settings.clone());
+        pending.arrival.heard = home.frames;
+        if let Some(remembering) = &mut home.remembering {
+            recall(remembering, pending, env);
+        }
         self.note_peopled(room_slot);
         Some((shard, settings))
     }

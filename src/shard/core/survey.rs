@@ -69,6 +69,9 @@ impl<W: Io> Core<W> {
             } => {
                 let _asker_gone = answer.send(self.rooms.remembered(room, wanted));
             }
+            Survey::Recall { room, answer } => {
+                let _asker_gone = answer.send(self.rooms.recalled(room, now));
+            }
             Survey::Members {
                 room,
                 count,
