@@ -52,6 +52,8 @@ pub(super) struct Rooms {
     // The slot of each room. Invariant: it has every entry of `table`, under the entry's id; while
     // a room is being deleted, its entry is in `table` alone.
     by_id: HashMap<RoomId, Slot<ShardRoom>>,
+    // An entry of `by_id`: the room that somebody joined last, for a herd comes to one room.
+    latest: Option<(RoomId, Slot<ShardRoom>)>,
     // Rooms at home here with something to flush: those whose `unflushed` is set, once each.
     unflushed: Vec<Slot<ShardRoom>>,
     // Rooms whose members are being served, in turn: those whose `walking` is set, once each.
@@ -141,6 +143,7 @@ impl Rooms {
         Self {
             table: Table::default(),
             by_id: HashMap::new(),
+            latest: None,
             unflushed: Vec::new(),
             walking: VecDeque::new(),
             aging: Vec::new(),
@@ -181,7 +184,16 @@ impl Rooms {
 
     /// The slot of a room, if the shard knows it.
     pub(super) fn find(&self, room: RoomId) -> Option<Slot<ShardRoom>> {
-        self.by_id.get(&room).copied()
+        match self.latest {
+            Some((latest, slot)) if latest == room => Some(slot),
+            Some(_) | None => self.by_id.get(&room).copied(),
+        }
+    }
+
+    /// Takes a room out of those that are found; returns its slot.
+    fn lose(&mut self, room: RoomId) -> Option<Slot<ShardRoom>> {
+        self.latest.take_if(|(latest, _)| *latest == room);
+        self.by_id.remove(&room)
     }
 
     /// The home of a room, if it is at home here.
@@ -285,7 +297,7 @@ impl Rooms {
 
     /// Begins to delete a room here: no request finds it any more.
     pub(super) fn begin_deletion<S>(&mut self, room: RoomId, env: &mut Env<S>) -> Option<Deletion> {
-        let room_slot = self.by_id.remove(&room)?;
+        let room_slot = self.lose(room)?;
         let shard_room = self.table.get_mut(room_slot)?;
         // With a home in place, departures are not reported to another shard.
         let no_home = Some(Box::new(HomeRoom::new(
@@ -318,6 +330,7 @@ impl Rooms {
         env: &Env<S>,
     ) -> Option<(ShardId, RoomSettings)> {
         let room_slot = self.find(pending.room)?;
+        self.latest = Some((pending.room, room_slot));
         let arrives = pending.counts();
         let shard_room = self.table.get_mut(room_slot)?;
         let home = shard_room.home.as_mut()?;
@@ -341,6 +354,11 @@ impl Rooms {
 
     /// Finds the room of a member to be installed here; the first one makes it.
     pub(super) fn enter(&mut self, room: RoomId, settings: RoomSettings) -> Slot<ShardRoom> {
+        if let Some((latest, slot)) = self.latest
+            && latest == room
+        {
+            return slot;
+        }
         let table = &mut self.table;
         *self
             .by_id
@@ -370,7 +388,7 @@ impl Rooms {
         env.outbox.report_departures(home, room, departures);
         if is_empty {
             self.table.remove(room_slot);
-            self.by_id.remove(&room);
+            self.lose(room);
         }
         moved
     }
@@ -381,7 +399,8 @@ impl Rooms {
             && shard_room.home.is_none()
             && shard_room.audience.is_empty()
         {
-            self.by_id.remove(&shard_room.id);
+            let room = shard_room.id;
+            self.lose(room);
             self.table.remove(room_slot);
         }
     }
@@ -471,6 +490,9 @@ impl Rooms {
     pub(super) fn check(&self, here: ShardId) {
         assert_eq!(self.table.len(), self.by_id.len(), "each room has one id");
         let (mut unflushed, mut walking, mut aging) = (0, 0, 0);
+        if let Some((id, slot)) = &self.latest {
+            assert_eq!(self.by_id.get(id), Some(slot), "the latest one is an entry");
+        }
         for (id, slot) in &self.by_id {
             let shard_room = self.table.get(*slot).expect("each id has a room");
             assert_eq!(shard_room.id, *id);
