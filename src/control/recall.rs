@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::state::Control;
+use crate::shard::command::Command;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CLUSTER_HERE, RECALL_MAX, RECALLS_AT_ONCE};
 use uproar_proto::cluster::crowd::{About, Recalled, decode_recalled};
@@ -76,7 +77,11 @@ impl Control {
         let recalled = answers.filter_map(|answer| decode_recalled(answer).ok());
         let most = recalled.max_by_key(Vec::len);
         let recalled: Vec<Recalled> = most.unwrap_or_default();
-        self.gateway.recalled(room, recalled).await;
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Recalled(room, recalled, answer);
+        self.gateway.tell_home(room, command);
+        // Whoever waits for it has a time of its own.
+        let _stopping = answered.await;
     }
 }
 

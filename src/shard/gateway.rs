@@ -23,7 +23,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
-use uproar_proto::cluster::crowd::{Recalled, RoomUser, join_users};
+use uproar_proto::cluster::crowd::{RoomUser, join_users};
 use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
@@ -400,12 +400,9 @@ impl Gateway {
         remembered.ok_or(Refused::NoSuchRoom)
     }
 
-    /// Gives a room what other nodes of the cluster remember of it; ready once it has it.
-    pub async fn recalled(&self, room: RoomId, recalled: Vec<Recalled>) {
-        let (answer, answered) = oneshot::channel();
-        self.deliver(self.home(room), Command::Recalled(room, recalled, answer));
-        // Whoever waits for it has a time of its own.
-        let _stopping = answered.await;
+    /// Sends a command to a room's home shard.
+    pub fn tell_home(&self, room: RoomId, command: Command<OwnedFd>) {
+        self.deliver(self.home(room), command);
     }
 
     /// Lets a connection in as if it had come to the listener and its token had been opened.
@@ -415,8 +412,7 @@ impl Gateway {
 
     /// Sends a review's verdict to the room.
     pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
-        let home = self.home(room);
-        self.deliver(home, Command::Verdict(room, ticket, verdict));
+        self.tell_home(room, Command::Verdict(room, ticket, verdict));
     }
 
     /// Makes every shard accept, or stop; returns once all have done so. Handshakes in progress at the closing get

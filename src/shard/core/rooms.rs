@@ -12,6 +12,7 @@ pub(super) mod flush;
 mod logged;
 mod memory;
 mod publish;
+mod recall;
 mod review;
 pub(super) mod tallies;
 mod unsaid;
@@ -21,7 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::memory::recall;
+use self::recall::recall;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;

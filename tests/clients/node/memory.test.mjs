@@ -18,8 +18,8 @@ async function say(client, all) {
   for (const text of all) await within(client.send(text));
 }
 
-/** How often a client comes back in a suite, and by hand: `UPROAR_RECONNECTS=1000`. */
-const RECONNECTS = Number(process.env.UPROAR_RECONNECTS ?? 60);
+/** How often a client comes back in a suite, and by hand: `CHAT_RECONNECTS=1000`. */
+const RECONNECTS = Number(process.env.CHAT_RECONNECTS ?? 60);
 
 describe("a room that remembers", () => {
   let server;

@@ -28,7 +28,7 @@ pub(crate) struct Moderation {
     /// Viewers of the room, of whom the first one moderates
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = count(1..=100_000))]
     viewers: usize,
-    /// Deletions per second, each of a message that is said a moment before
+    /// Deletions per second, each of a message that was said in the middle between two of them
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Viewers of the room beside it, of whom the first one speaks
@@ -82,7 +82,7 @@ impl Moderation {
         crowd.begin = begun;
         let deletions = Schedule::new(self.rate, self.measured);
         let messages = Schedule::new(self.beside_rate, self.measured);
-        let (mut deleted, mut said) = (0, 0);
+        let (mut deleted, mut replaced, mut said) = (0, 0, 0);
         loop {
             let elapsed = begun.elapsed();
             while said < messages.due(elapsed) {
@@ -91,6 +91,12 @@ impl Moderation {
             }
             while deleted < deletions.due(elapsed) && crowd.delete(deletions.at(deleted))? {
                 deleted += 1;
+            }
+            // In the middle between two deletions: what is measured is the way of a deletion, not of a message before it.
+            let middle = elapsed.saturating_sub(deletions.interval / 2);
+            while replaced < deleted.min(deletions.due(middle)) {
+                crowd.speak()?;
+                replaced += 1;
             }
             crowd.receive(messages.wait(said, elapsed))?;
             let is_over = deleted == deletions.total && said == messages.total;
@@ -279,7 +285,6 @@ impl Crowd {
             r#"{{"Action":"DELETE_MESSAGE","RequestId":"live-{due:016x}","Id":"{id}","Reason":"rude"}}"#
         );
         self.viewers[0].send(&self.text)?;
-        self.speak()?;
         Ok(true)
     }
 
