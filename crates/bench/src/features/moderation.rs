@@ -369,10 +369,12 @@ impl Seen {
 
 /// The bound below which 99 % of the values lie that came between two readings of a histogram.
 fn below(before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<f64> {
+    // Both have the same buckets in the same order.
     let counts: Vec<(f64, f64)> = after
         .iter()
-        .map(|(bound, count)| {
-            let known = before.iter().find(|(known, _)| known == bound);
+        .enumerate()
+        .map(|(at, (bound, count))| {
+            let known = before.get(at);
             (*bound, count - known.map_or(0.0, |(_, count)| *count))
         })
         .collect();

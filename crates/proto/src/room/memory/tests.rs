@@ -327,11 +327,7 @@ fn what_others_remember_comes_before() {
             (id, message(id, if at == 2 { "bob" } else { "alice" }, "hi"))
         })
         .collect();
-    let recall = Recall {
-        history: 5,
-        history_age: Duration::from_secs(100),
-        resume: Duration::from_secs(60),
-    };
+    let recall = recall(5, 100, 60);
     let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
     let mut memory = Memory::new(recall, 100).awaiting();
     // The last two were read here, too; one of before is deleted, another's user is purged.
