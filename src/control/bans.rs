@@ -100,6 +100,20 @@ impl Control {
         Ok(record)
     }
 
+    /// Stores a ban that is in force, with other texts or addresses.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses: the one before is in force.
+    pub(super) async fn replace_ban(&self, ban: BanRecord) -> Result<(), Fault> {
+        self.registry.put_ban(ban.clone()).await?;
+        if !self.registry.is_shared() {
+            let in_force = ban.in_force(self.clock.now());
+            self.gateway.bans().put(ban.id(), in_force);
+        }
+        Ok(())
+    }
+
     /// Lifts a ban; `false` if there is none.
     ///
     /// # Errors

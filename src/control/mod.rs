@@ -22,6 +22,7 @@ mod pause;
 mod phase;
 mod pins;
 mod put_room;
+mod recall;
 pub mod record;
 pub mod record_cache;
 pub mod registry;

@@ -4,6 +4,7 @@ mod audit;
 pub(super) mod authorize;
 mod bans;
 mod crowds;
+mod erase;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod history;
@@ -132,6 +133,7 @@ async fn carry_out(
         O::ListMessages => history::list_messages(control, call).await,
         O::DeleteUserMessages => purge::delete_user_messages(control, call).await,
         O::ClearRoom => purge::clear_room(control, call).await,
+        O::EraseUser => erase::erase_user(control, call).await,
         O::DeleteMessages => messages::delete_messages(control, call).await,
         O::StartTally => tallies::start(control, call).await,
         O::StopTally => tallies::stop(control, call).await,

@@ -131,6 +131,7 @@ operations! {
     DeleteUserMessages         POST   "/uproar/v1/DeleteUserMessages" Member("roomIdentifier"), 100
     ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
     ListAuditRecords           POST   "/uproar/v1/ListAuditRecords"   Member("roomIdentifier"), 20
+    EraseUser                  POST   "/uproar/v1/EraseUser"          Nowhere,                 5
 }
 
 impl Operation {

@@ -70,9 +70,10 @@ pub(super) fn of(cluster: Option<&Cluster>, settings: &Settings, clock: Clock) -
 /// # Errors
 ///
 /// Something that waiting does not mend.
-pub(super) async fn begun(cluster: &Cluster, control: &Control) -> Result<(), StartError> {
+pub(super) async fn begun(cluster: &Cluster, control: &Rc<Control>) -> Result<(), StartError> {
     cluster.begun().await.map_err(StartError::Cluster)?;
     control.registry_current().await;
+    control.recall().await;
     Ok(())
 }
 

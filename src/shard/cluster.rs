@@ -68,6 +68,8 @@ pub enum ToCluster {
     },
     /// What one user's connections on other nodes get, too.
     TellUser(UserEvent),
+    /// This token has opened a connection here again: another node's of it is to be closed.
+    Replace(TokenId),
     /// What this shard counts of rooms at home here: other nodes are told.
     Viewers(Vec<(RoomId, Count)>),
     /// This shard freezes for a hand-over and asks nothing any more. When all shards have said so of the same freeze, the

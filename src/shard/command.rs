@@ -26,6 +26,7 @@ use uproar_proto::base::hash::fnv1a_32;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
+use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::command::CommandFault;
 use uproar_proto::extension::reactions::Taps;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyOrder};
@@ -495,6 +496,8 @@ pub enum Command<S> {
     DeleteRoom(RoomId, Answer<()>),
     /// From the home shard: the room is gone.
     RoomDeleted(RoomId),
+    /// From the control thread, of a node that begins: what other nodes remember of a room. Answered once the room has it.
+    Recalled(RoomId, Vec<Recalled>, oneshot::Sender<()>),
     /// From the control thread: an application event.
     SendEvent {
         /// The room that gets it.

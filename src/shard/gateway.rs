@@ -405,6 +405,11 @@ impl Gateway {
         remembered.ok_or(Refused::NoSuchRoom)
     }
 
+    /// Sends a command to a room's home shard.
+    pub fn tell_home(&self, room: RoomId, command: Command<OwnedFd>) {
+        self.deliver(self.home(room), command);
+    }
+
     /// Lets a connection in as if it had come to the listener and its token had been opened.
     pub fn enter(&self, pending: Box<PendingConnection<OwnedFd>>) {
         self.deliver(self.home(pending.room), Command::Enter(pending));
@@ -412,8 +417,7 @@ impl Gateway {
 
     /// Sends a review's verdict to the room.
     pub fn rule(&self, room: RoomId, ticket: Ticket, verdict: Option<Verdict>) {
-        let home = self.home(room);
-        self.deliver(home, Command::Verdict(room, ticket, verdict));
+        self.tell_home(room, Command::Verdict(room, ticket, verdict));
     }
 
     /// Makes every shard accept, or stop; returns once all have done so. Handshakes in progress at the closing get

@@ -275,6 +275,7 @@ metrics! {
     cluster_parked: gauge "cluster_joins_parked", "Handshakes that wait for the cluster's word on their token.";
     cluster_authored: counter "cluster_requests_authored_total", "Requests that this node, as home of their hash slot, gave their place in the log.";
     cluster_adopted: counter "cluster_frames_adopted_total", "Frames of the cluster's log appended to rooms here.";
+    cluster_recalled: counter "cluster_recalled_messages_total", "Messages that rooms here remember because another node remembered them when this one began.";
     cluster_dropped: counter "cluster_frames_dropped_total", "Frames of the cluster's log for rooms that this node did not know, and unreadable ones.";
     mode_records: gauge "chat_mode_records", "Users and texts that chat modes remember, as of the last second.";
     mode_forgotten: counter "chat_mode_records_forgotten_total", "Users and texts that chat modes forgot before their time: the shard remembers as many as it may.";
@@ -296,7 +297,7 @@ metrics! {
     history_none: counter "history_joins_total" [result = "none"], "Joins of rooms that remember messages, by what they got.";
     history_bytes: counter "history_bytes_total", "Bytes of remembered messages for joining viewers.";
     redacted: counter "redacted_messages_total", "Messages that were taken back from memories and from batches not yet sent.";
-    purged: counter "purged_total", "Times that all messages of a user, or of a room, were taken back.";
+    purged: counter "purged_total", "Remembered messages that were taken back because all of a user, or of a room, were.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
     lived_millis, "Time that ended connections lived, summed, in milliseconds.";

@@ -205,7 +205,7 @@ impl HomeRoom {
             is_peopled: false,
             detour: is_clustered.then(|| Box::new(Detour::of_cluster())),
             queues: 0,
-            frames: 0,
+            frames: FIRST_FRAME,
             moderated: None,
             remembering: None,
         };
@@ -523,6 +523,9 @@ impl HomeRoom {
         Ok(())
     }
 }
+
+/// The number of a room's first frame: what other nodes remember of before has smaller ones, each its own.
+const FIRST_FRAME: u64 = 1 << 20;
 
 /// A rate is used up, or a queue is full.
 pub(super) const OVER_RATE: RequestFault = (ErrorCode::TooManyRequests, Cow::Borrowed(texts::RATE));

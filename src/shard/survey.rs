@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::cluster::crowd::RoomUser;
+use uproar_proto::cluster::crowd::{Recalled, RoomUser};
 use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::extension::viewers::Audience;
@@ -117,6 +117,13 @@ pub enum Survey {
         wanted: Wanted,
         /// Gets the JSON of each, newest first; `None`: no such room is at home there.
         answer: oneshot::Sender<Option<Vec<Bytes>>>,
+    },
+    /// All messages that a room at home on the shard remembers, for another node of the cluster.
+    Recall {
+        /// The room.
+        room: RoomId,
+        /// Gets them, oldest first.
+        answer: oneshot::Sender<Vec<Recalled>>,
     },
 }
 

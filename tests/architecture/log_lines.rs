@@ -78,6 +78,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         // keys of the cluster that cannot be read, of which authorized callers make few.
         ("server/registry.rs", "no node of a cluster"),
         ("control/state.rs", "shared by the nodes"),
+        ("control/recall.rs", "what rooms remember"),
         ("control/registry/follow.rs", ""),
         ("control/registry/replica.rs", "not current"),
         ("control/copies.rs", "keys"),

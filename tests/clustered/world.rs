@@ -400,7 +400,10 @@ impl World {
                     }
                 }
             }
-            ToCluster::Thawed(_) | ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
+            ToCluster::Thawed(_)
+            | ToCluster::Viewers(_)
+            | ToCluster::TellUser(_)
+            | ToCluster::Replace(_) => {}
         }
     }
 

@@ -1,11 +1,15 @@
 //! `uproar bench features`: what Uproar has beyond IVS Chat, under a crowd. A module for each measure.
 
+mod history;
+mod moderation;
 mod votes;
 
 use clap::{Args, Subcommand};
 
 use crate::harness::error::Failure;
 use crate::harness::program::Environment;
+use history::History;
+use moderation::Moderation;
 use votes::Votes;
 
 /// Flags of `uproar bench features`.
@@ -17,6 +21,10 @@ pub(crate) struct Features {
 
 #[derive(Debug, Subcommand)]
 enum Measure {
+    /// Joins of a room that remembers its newest messages
+    History(History),
+    /// From a deletion to the last viewer of a large room, beside a room at its limit
+    Moderation(Moderation),
     /// Votes per second in one tally, each answered
     Votes(Votes),
 }
@@ -24,6 +32,8 @@ enum Measure {
 impl Features {
     pub(crate) fn run(&self, environment: &Environment<'_>) -> Result<(), Failure> {
         match &self.measure {
+            Measure::History(history) => history.run(environment),
+            Measure::Moderation(moderation) => moderation.run(environment),
             Measure::Votes(votes) => votes.run(environment),
         }
     }

@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::harness::ages::{Ages, histogram};
-use crate::harness::client_protocol::ClientProtocol;
+use crate::harness::caller::Caller;
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{content_bytes, count, seconds};
 use crate::harness::message;
@@ -17,7 +17,6 @@ use crate::harness::poll::Poll;
 use crate::harness::program::Environment;
 use crate::harness::report::{Progress, cpu_each, print, user_and_system};
 use crate::harness::server::ServerUnderTest;
-use crate::harness::stream::{Inbox, Outbox};
 use crate::harness::target::Target;
 use crate::harness::viewer_stream::ViewerStream;
 
@@ -108,7 +107,7 @@ impl Ingest {
                 text.clear();
                 message::request(&mut text, sent, due_at, self.content_bytes);
                 let index = usize::try_from(sent).expect("64 bits") % self.senders;
-                senders.all[index].send(&text)?;
+                senders.all[index].caller.send(&text)?;
                 sent += 1;
             }
             let next = senders.begin + Duration::from_nanos((due as f64 * interval) as u64);
@@ -223,8 +222,7 @@ impl Senders {
 }
 
 struct Sender {
-    inbox: Inbox,
-    out: Outbox,
+    caller: Caller,
     /// One above the highest own number that came back.
     next: u64,
     /// Own messages that came back.
@@ -238,8 +236,7 @@ struct Sender {
 impl Sender {
     fn new(stream: impl Into<ViewerStream>) -> io::Result<Self> {
         Ok(Self {
-            inbox: Inbox::new(stream, ClientProtocol::Chat, BUFFER_BYTES)?,
-            out: Outbox::new(ClientProtocol::Chat),
+            caller: Caller::new(stream, BUFFER_BYTES)?,
             next: 0,
             echoed: 0,
             repeated: 0,
@@ -251,16 +248,6 @@ impl Sender {
         self.echoed + self.refused
     }
 
-    fn send(&mut self, text: &str) -> Result<(), BenchError> {
-        self.out.send(0, text);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), BenchError> {
-        let written = self.out.flush(&mut self.inbox.stream);
-        written.map_err(BenchError::lost)
-    }
-
     /// Reads what came. Messages whose number is not `is_own` are other senders' of the room.
     fn receive(
         &mut self,
@@ -268,9 +255,8 @@ impl Sender {
         is_own: impl Fn(u64) -> bool,
         ages: &mut Histogram<u64>,
     ) -> Result<(), BenchError> {
-        let read = self
-            .inbox
-            .read(clock, |frame| match message::numbers(frame.payload) {
+        self.caller
+            .receive(clock, |frame| match message::numbers(frame.payload) {
                 None => self.refused += 1,
                 Some((number, _)) if !is_own(number) => {}
                 Some((number, _)) if number < self.next => self.repeated += 1,
@@ -279,13 +265,7 @@ impl Sender {
                     self.echoed += 1;
                     ages.saturating_record(frame.now.saturating_sub(due) / 1000);
                 }
-            });
-        read.map_err(BenchError::lost)?;
-        if self.inbox.take_ping() {
-            self.out.pong();
-        }
-        // Also what the kernel did not take before.
-        self.flush()
+            })
     }
 }
 

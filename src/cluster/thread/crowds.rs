@@ -10,9 +10,12 @@ use super::user_events::gather;
 use crate::shard::survey::Survey;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CROWD_ANSWER_MAX, VIEWERS_REPORTED_MAX};
-use uproar_proto::cluster::crowd::{About, Crowd, encode_addresses, encode_users, join_users};
+use uproar_proto::cluster::crowd::{
+    About, Crowd, encode_addresses, encode_recalled, encode_users, join_users,
+};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::extension::viewers::Count;
+use uproar_proto::token::TokenId;
 
 impl Node<'_> {
     /// Tells all other nodes what a shard counts. What is lost on the way is said again in a moment.
@@ -25,6 +28,16 @@ impl Node<'_> {
                 let report = Crowd::Report { from, counts };
                 let _lost = client.publish(subject.clone(), report.encode()).await;
             }
+        });
+    }
+
+    /// Tells all other nodes that a token has opened a connection here again. Said once: what is lost on the way leaves two.
+    pub(super) fn tell_replaced(&self, token: TokenId) {
+        let client = self.calls.client().clone();
+        let (subject, from) = (self.calls.names.crowds(), self.engine.me());
+        tokio::task::spawn_local(async move {
+            let said = Crowd::Replaced { from, token };
+            let _lost = client.publish(subject, said.encode()).await;
         });
     }
 
@@ -44,6 +57,9 @@ impl Node<'_> {
         match Crowd::decode(&message.payload) {
             Ok(Crowd::Report { from, counts }) if from != self.engine.me() => {
                 self.shards.viewers(from, counts);
+            }
+            Ok(Crowd::Replaced { from, token }) if from != self.engine.me() => {
+                self.shards.replace(token);
             }
             Ok(Crowd::Question { from, room, about }) if from != self.engine.me() => {
                 if let Some(reply) = message.reply {
@@ -80,6 +96,14 @@ impl Node<'_> {
                 tokio::task::spawn_local(async move {
                     let addresses = given(answers).await.concat();
                     let _lost = client.publish(reply, encode_addresses(&addresses)).await;
+                });
+            }
+            About::Remembered => {
+                let answers = self.shards.survey(|answer| Survey::Recall { room, answer });
+                tokio::task::spawn_local(async move {
+                    // One shard is its home.
+                    let recalled = given(answers).await.concat();
+                    let _lost = client.publish(reply, encode_recalled(&recalled)).await;
                 });
             }
             About::Users { after, most } => {

@@ -18,6 +18,7 @@ use uproar_proto::cluster::message::Ask;
 use uproar_proto::cluster::record::Entry;
 use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Sequence};
 use uproar_proto::extension::viewers::Count;
+use uproar_proto::token::TokenId;
 
 /// All shards of this node.
 pub(super) struct Shards {
@@ -147,6 +148,13 @@ impl Shards {
             answers.push(answered);
         }
         answers
+    }
+
+    /// Has every shard close the connection that a token has opened, if it is there.
+    pub(super) fn replace(&mut self, token: TokenId) {
+        for mailbox in &mut self.mailboxes {
+            mailbox.deliver(Command::Replace(token));
+        }
     }
 
     /// Tells shards another node's counts of rooms.

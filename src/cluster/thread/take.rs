@@ -96,6 +96,7 @@ impl Node<'_> {
                 Input::Archived { slot, sequence }
             }
             ToCluster::TellUser(event) => return self.echo_to_user(event),
+            ToCluster::Replace(token) => return self.tell_replaced(token),
             ToCluster::Viewers(counts) => return self.tell_counts(counts),
             ToCluster::Quiet(freeze) => return self.shard_is_quiet(shard, freeze),
             ToCluster::Thawed(freeze) => return self.thawed(freeze),

@@ -4,12 +4,15 @@ use serde_json::{Map, Value, json};
 
 use super::authorize::Authorized;
 use super::listing::Page;
+use super::messages;
+use super::purge::{purge, purge_everywhere};
 use super::request::Answer;
 use super::resource::find_id_or_wait;
 use crate::control::bans::{Source, Wanted};
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, BAN_MODE};
+use crate::control::operation::Operation;
 use crate::control::record::BanRecord;
 use crate::control::state::Control;
 use uproar_proto::base::clock::UnixTime;
@@ -36,11 +39,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
             "must go with the mode ban: who may not write is known by name",
         );
     }
-    // Deleting a user's messages comes with DeleteUserMessages: until then nobody is told that it was done.
-    if input.boolean("purge").unwrap_or_default() {
-        let must = "is not there yet: delete the user's messages by DeleteMessages";
-        input.fault("purge", must);
-    }
+    let purges = input.boolean("purge").unwrap_or_default();
     // A misspelt member must not make a time-out endless.
     input.finish_known()?;
     let room = room_of(control, room).await?;
@@ -58,6 +57,15 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
         addresses,
     };
     let ban = control.ban(wanted).await?;
+    if purges {
+        // Behind the ban: he says nothing in between.
+        let purged = match room {
+            Some(room) => purge(control, room, &ban.user_id, &ban.reason).await,
+            None => purge_everywhere(control, &ban.user_id, &ban.reason).await,
+        };
+        let operation = Operation::CreateBan;
+        purged.map_err(|refused| messages::fault(control, refused, operation, &ban.user_id))?;
+    }
     Ok((200, Some(show(control, &ban).into())))
 }
 

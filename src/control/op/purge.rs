@@ -62,3 +62,24 @@ pub(in crate::control) async fn purge(
     control.gateway.purge(room, Some(user_id), reason).await?;
     Ok(remembered.len())
 }
+
+/// Takes back all messages of a user in all rooms that remember some of them; how many they are. It ends at the first
+/// refusal; doing it again does no harm.
+pub(in crate::control) async fn purge_everywhere(
+    control: &Control,
+    user_id: &str,
+    reason: &str,
+) -> Result<usize, Refused> {
+    let mut purged = 0;
+    for room in control.rooms_that_remember() {
+        let wanted = Wanted::OfUser(Key::of_user(user_id));
+        match control.gateway.remembered(room, wanted).await {
+            Ok(found) if found.is_empty() => {}
+            // It was deleted meanwhile, and its memory with it.
+            Err(Refused::NoSuchRoom) => {}
+            Ok(_) => purged += purge(control, room, user_id, reason).await?,
+            Err(refused) => return Err(refused),
+        }
+    }
+    Ok(purged)
+}

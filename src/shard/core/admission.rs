@@ -193,14 +193,18 @@ impl<S> Admission<S> {
         &mut self,
         claim: u64,
         outcome: TokenOutcome,
-        env: &Env<S>,
+        env: &mut Env<S>,
     ) -> Option<Admitted<S>> {
         // It may have waited for too long.
         let admitted = self.parked.as_mut()?.take(claim)?;
         match outcome {
             TokenOutcome::First => return Some(admitted),
-            // Another node's connection of it is not known here.
-            TokenOutcome::Again if env.settings.tokens_reopen => return Some(admitted),
+            TokenOutcome::Again if env.settings.tokens_reopen => {
+                // Another node may have the connection before.
+                let token = admitted.pending.token;
+                env.outbox.tell_cluster(ToCluster::Replace(token));
+                return Some(admitted);
+            }
             TokenOutcome::Again => self.reject(admitted.pending, AdmitError::TokenUsed, env),
             TokenOutcome::Unknown => self.give_up(admitted, env),
         }
@@ -293,12 +297,11 @@ impl<S> Admission<S> {
         if env.settings.tokens_reopen {
             pending.traits.get_or_insert_default().token = Some(pending.token);
         }
-        let Some((shard, settings)) = rooms.place(pending.room, pending.counts(), env) else {
+        let Some((shard, settings)) = rooms.place(&mut pending, env) else {
             // The room was deleted within this turn.
             self.reject(pending, AdmitError::NoSuchRoom, env);
             return None;
         };
-        rooms.recall(&mut pending, env);
         if shard == env.id {
             let admitted = Admitted {
                 pending,

@@ -62,7 +62,11 @@ impl<W: Io> Core<W> {
             Command::Batch(room, batch, accepted) => {
                 rooms.take_batch(room, (batch, accepted), env);
             }
-            Command::Redact(room, ids) => rooms.redact(room, &ids),
+            Command::Redact(room, ids) => rooms.redact(room, &ids, env),
+            Command::Recalled(room, recalled, answer) => {
+                rooms.take_recalled(room, &recalled, env);
+                let _asker_gone = answer.send(());
+            }
             Command::Moderated(room, since) => rooms.take_moderated(room, since, env),
             Command::Replace(token) => connections.replace(token, rooms, env),
             Command::Departed(room, departed) => rooms.departed(room, departed, env),

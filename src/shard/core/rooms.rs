@@ -12,18 +12,23 @@ pub(super) mod flush;
 mod logged;
 mod memory;
 mod publish;
+mod recall;
 mod review;
 pub(super) mod tallies;
+mod unsaid;
 mod viewers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::recall::recall;
 use super::env::Env;
 use crate::shard::archived::ArchivedSlots;
 use crate::shard::command::Refused;
-use crate::shard::command::{Answer, Command, Eviction, MemberCounts, Said, WhenAll};
+use crate::shard::command::{
+    Answer, Command, Eviction, MemberCounts, PendingConnection, Said, UserEvent, WhenAll,
+};
 use crate::shard::durability::{DurabilityGate, LoggedFrames};
 use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
@@ -48,6 +53,8 @@ pub(super) struct Rooms {
     // The slot of each room. Invariant: it has every entry of `table`, under the entry's id; while
     // a room is being deleted, its entry is in `table` alone.
     by_id: HashMap<RoomId, Slot<ShardRoom>>,
+    // An entry of `by_id`: the room that somebody joined last, for a herd comes to one room.
+    latest: Option<(RoomId, Slot<ShardRoom>)>,
     // Rooms at home here with something to flush: those whose `unflushed` is set, once each.
     unflushed: Vec<Slot<ShardRoom>>,
     // Rooms whose members are being served, in turn: those whose `walking` is set, once each.
@@ -76,6 +83,8 @@ pub(super) struct Rooms {
     requests: Option<Box<Requests>>,
     // How far the cluster's logs are in the archive, on a node of one.
     archived: Option<Box<ArchivedSlots>>,
+    // What senders here are told whose messages were taken back before they came to them.
+    unsaid: Vec<UserEvent>,
 }
 
 /// A batch of a logged room, to be delivered once it is in the spool.
@@ -135,6 +144,7 @@ impl Rooms {
         Self {
             table: Table::default(),
             by_id: HashMap::new(),
+            latest: None,
             unflushed: Vec::new(),
             walking: VecDeque::new(),
             aging: Vec::new(),
@@ -149,6 +159,7 @@ impl Rooms {
             gate: DurabilityGate::new(archive),
             requests: is_clustered.then(Box::default),
             archived: is_clustered.then(Box::default),
+            unsaid: Vec::new(),
         }
     }
 
@@ -174,7 +185,16 @@ impl Rooms {
 
     /// The slot of a room, if the shard knows it.
     pub(super) fn find(&self, room: RoomId) -> Option<Slot<ShardRoom>> {
-        self.by_id.get(&room).copied()
+        match self.latest {
+            Some((latest, slot)) if latest == room => Some(slot),
+            Some(_) | None => self.by_id.get(&room).copied(),
+        }
+    }
+
+    /// Takes a room out of those that are found; returns its slot.
+    fn lose(&mut self, room: RoomId) -> Option<Slot<ShardRoom>> {
+        self.latest.take_if(|(latest, _)| *latest == room);
+        self.by_id.remove(&room)
     }
 
     /// The home of a room, if it is at home here.
@@ -278,7 +298,7 @@ impl Rooms {
 
     /// Begins to delete a room here: no request finds it any more.
     pub(super) fn begin_deletion<S>(&mut self, room: RoomId, env: &mut Env<S>) -> Option<Deletion> {
-        let room_slot = self.by_id.remove(&room)?;
+        let room_slot = self.lose(room)?;
         let shard_room = self.table.get_mut(room_slot)?;
         // With a home in place, departures are not reported to another shard.
         let no_home = Some(Box::new(HomeRoom::new(
@@ -303,15 +323,16 @@ impl Rooms {
         );
     }
 
-    /// Chooses the shard of one more member and counts it there. `None`: the room is not at home
-    /// here.
+    /// Chooses the shard of one more member, counts it there, and gives it what the room remembers for it. `None`: the room
+    /// is not at home here.
     pub(super) fn place<S>(
         &mut self,
-        room: RoomId,
-        arrives: MemberCounts,
+        pending: &mut PendingConnection<S>,
         env: &Env<S>,
     ) -> Option<(ShardId, RoomSettings)> {
-        let room_slot = self.find(room)?;
+        let room_slot = self.find(pending.room)?;
+        self.latest = Some((pending.room, room_slot));
+        let arrives = pending.counts();
         let shard_room = self.table.get_mut(room_slot)?;
         let home = shard_room.home.as_mut()?;
         // A shard that does not keep up gets no more members.
@@ -324,12 +345,21 @@ impl Rooms {
         home.arrives(shard, arrives);
         home.viewers_arrive(arrives, env.now);
         let settings = home.settings_to_join(shard_room.settings.clone());
+        pending.arrival.heard = home.frames;
+        if let Some(remembering) = &mut home.remembering {
+            recall(remembering, pending, env);
+        }
         self.note_peopled(room_slot);
         Some((shard, settings))
     }
 
     /// Finds the room of a member to be installed here; the first one makes it.
     pub(super) fn enter(&mut self, room: RoomId, settings: RoomSettings) -> Slot<ShardRoom> {
+        if let Some((latest, slot)) = self.latest
+            && latest == room
+        {
+            return slot;
+        }
         let table = &mut self.table;
         *self
             .by_id
@@ -359,7 +389,7 @@ impl Rooms {
         env.outbox.report_departures(home, room, departures);
         if is_empty {
             self.table.remove(room_slot);
-            self.by_id.remove(&room);
+            self.lose(room);
         }
         moved
     }
@@ -370,7 +400,8 @@ impl Rooms {
             && shard_room.home.is_none()
             && shard_room.audience.is_empty()
         {
-            self.by_id.remove(&shard_room.id);
+            let room = shard_room.id;
+            self.lose(room);
             self.table.remove(room_slot);
         }
     }
@@ -460,6 +491,9 @@ impl Rooms {
     pub(super) fn check(&self, here: ShardId) {
         assert_eq!(self.table.len(), self.by_id.len(), "each room has one id");
         let (mut unflushed, mut walking, mut aging) = (0, 0, 0);
+        if let Some((id, slot)) = &self.latest {
+            assert_eq!(self.by_id.get(id), Some(slot), "the latest one is an entry");
+        }
         for (id, slot) in &self.by_id {
             let shard_room = self.table.get(*slot).expect("each id has a room");
             assert_eq!(shard_room.id, *id);

@@ -201,6 +201,10 @@ impl<W: Io> Core<W> {
             },
         );
         self.rooms.put_back_unflushed(unflushed);
+        for event in self.rooms.take_unsaid() {
+            let (rooms, env) = (&mut self.rooms, &mut self.env);
+            self.connections.tell_user(&event, rooms, env);
+        }
         if is_held { Plan::Now } else { Plan::Wait(next) }
     }
 

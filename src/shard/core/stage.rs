@@ -169,6 +169,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::SendEvent { .. }
         | Command::SendMessage(..)
         | Command::SendUserEvent(..)
+        | Command::Recalled(..)
         | Command::Tally(..)
         | Command::Ban(..)
         | Command::DeleteMessage { .. }

@@ -17,6 +17,12 @@ use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::audience::MemberKey;
 
 impl<W: Io> Core<W> {
+    /// Frames that slow members of a room here did not get.
+    fn shed(&self, room: RoomId) -> u64 {
+        let shard_room = self.rooms.find(room).and_then(|slot| self.rooms.get(slot));
+        shard_room.map_or(0, |shard_room| shard_room.audience.shed())
+    }
+
     /// Answers at once, or begins a search.
     pub(super) fn survey(&mut self, survey: Survey) {
         let now = self.env.now.tick;
@@ -29,11 +35,8 @@ impl<W: Io> Core<W> {
                 let _asker_gone = answer.send(figures.collect());
             }
             Survey::Shed { rooms, answer } => {
-                let of = |room: &RoomId| {
-                    let shard_room = self.rooms.find(*room).and_then(|slot| self.rooms.get(slot));
-                    shard_room.map_or(0, |shard_room| shard_room.audience.shed())
-                };
-                let _asker_gone = answer.send(rooms.iter().map(of).collect());
+                let shed = rooms.iter().map(|room| self.shed(*room));
+                let _asker_gone = answer.send(shed.collect());
             }
             Survey::User { user_id, answer } => self.user_searches.push_back(UserSearch {
                 position: 0,
@@ -68,6 +71,9 @@ impl<W: Io> Core<W> {
                 answer,
             } => {
                 let _asker_gone = answer.send(self.rooms.remembered(room, wanted));
+            }
+            Survey::Recall { room, answer } => {
+                let _asker_gone = answer.send(self.rooms.recalled(room, now));
             }
             Survey::Members {
                 room,

@@ -127,7 +127,7 @@ impl HomeRoom {
     ) -> UnixTime {
         let purge_event = &context.settings.purge_event;
         let (before, last) = self.purge_events(user_id, reason, purge_event);
-        context.metrics.purged.inc();
+        context.metrics.purged.add_len(self.remembered_of(user_id));
         let now = context.now.unix;
         for (name, attributes_json) in &before {
             let event = NewEvent {

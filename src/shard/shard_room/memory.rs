@@ -4,7 +4,9 @@ use super::HomeRoom;
 use super::remembering::{Remembering, limit};
 use crate::shard::estate::rooms::RoomEstate;
 use crate::shard::metrics::ShardMetrics;
+use std::time::Duration;
 use uproar_proto::base::clock::Tick;
+use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::room::memory::Memory;
 use uproar_proto::room::stands::Stands;
 
@@ -19,7 +21,18 @@ impl HomeRoom {
         let remembering = self.remembering.get_or_insert_default();
         match (&mut remembering.memory, recall) {
             (Some(memory), Some(recall)) => memory.follow(recall),
-            (None, Some(recall)) => remembering.memory = Some(Memory::new(recall, self.frames)),
+            (None, Some(recall)) => {
+                let memory = Memory::new(recall, self.frames);
+                let is_clustered = self
+                    .detour
+                    .as_ref()
+                    .is_some_and(|detour| detour.is_clustered);
+                remembering.memory = Some(if is_clustered {
+                    memory.awaiting()
+                } else {
+                    memory
+                });
+            }
             (_, None) => {
                 remembering.memory = None;
                 remembering.stands = Stands::default();
@@ -63,6 +76,31 @@ impl HomeRoom {
     /// What the room remembers of its messages.
     pub(in crate::shard) fn memory(&self) -> Option<&Memory> {
         self.remembering.as_deref()?.memory.as_ref()
+    }
+
+    /// Takes what other nodes of a cluster remember, and how long ago it was said; how many messages were new.
+    pub(in crate::shard) fn take_recalled(
+        &mut self,
+        recalled: &[Recalled],
+        now: Tick,
+        metrics: &ShardMetrics,
+    ) -> usize {
+        let remembering = self.remembering.as_deref_mut();
+        let Some(memory) = remembering.and_then(|remembering| remembering.memory.as_mut()) else {
+            return 0;
+        };
+        let before = memory.bytes();
+        let noted = |age: Duration| {
+            let nanos = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            Tick::from_nanos(now.nanos().saturating_sub(nanos))
+        };
+        let all = recalled
+            .iter()
+            .map(|Recalled { age, frame }| (noted(*age), &frame[..]));
+        let count = memory.precede(all);
+        memory.expire(now);
+        limit(memory, before, metrics);
+        count
     }
 
     /// Forgets what is too old; the bytes of messages and the number of viewers that are left.

@@ -22,13 +22,21 @@ impl HomeRoom {
         self.charge(Action::DeleteMessage, context.now.tick, settings, budgets)?;
         let (before, (name, attributes)) =
             self.purge_events(user_id, reason, &settings.purge_event);
-        context.metrics.purged.inc();
+        context.metrics.purged.add_len(self.remembered_of(user_id));
         self.moderated.get_or_insert(context.now.tick);
         let mut encoding = context.encoding();
         for (name, attributes) in before {
             self.room.announce(&mut encoding, &name, &attributes, "");
         }
         Ok(self.room.announce(&mut encoding, &name, &attributes, ""))
+    }
+
+    /// Number of remembered messages of a user, or of everybody.
+    pub(in crate::shard) fn remembered_of(&self, user_id: Option<&str>) -> usize {
+        self.memory().map_or(0, |memory| match user_id {
+            Some(user_id) => memory.of_user(Key::of_user(user_id)).count(),
+            None => memory.len(),
+        })
     }
 
     /// The events that tell of it, in order and the last one apart: the newest messages one by one, as every client knows it,

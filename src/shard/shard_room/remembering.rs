@@ -44,15 +44,15 @@ impl Remembering {
         }
     }
 
-    /// Remembers a batch whose first frame has this number. Returns it without what it takes back itself, and all messages
-    /// that events in it take back.
+    /// Remembers a batch whose first frame has this number. Returns it without what it takes back itself, if that is
+    /// anything, and all messages that events in it take back.
     pub(in crate::shard) fn observe(
         &mut self,
-        batch: Batch,
+        batch: &Batch,
         first: u64,
         now: Tick,
         (purge_event, metrics): (&str, &ShardMetrics),
-    ) -> (Batch, Vec<FrameId>) {
+    ) -> (Option<Batch>, Vec<FrameId>) {
         let frames = batch.plain.bytes();
         let gone = if let Some(memory) = &mut self.memory {
             let before = memory.bytes();
@@ -67,11 +67,10 @@ impl Remembering {
             ws::payloads(frames).filter_map(deleted).collect()
         };
         if gone.is_empty() {
-            return (batch, gone);
+            return (None, gone);
         }
         metrics.redacted.add_len(gone.len());
-        let cut = self.redacted.cut(&batch, &gone);
-        (cut.unwrap_or(batch), gone)
+        (self.redacted.cut(batch, &gone), gone)
     }
 
     /// What a user gets who joins at this frame of the room; `None`: the room remembers nothing.

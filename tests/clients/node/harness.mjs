@@ -305,19 +305,22 @@ export function within(promise, milliseconds = WAIT_MS) {
   ]);
 }
 
-/** A TCP proxy whose connections can be cut without a Close frame, as a lost network does. */
+/** A TCP proxy whose connections can be cut without a Close frame, as a lost network does, and be deafened before. */
 export async function flakyProxy(targetPort) {
   const pairs = new Set();
+  const ups = new Map();
   const listener = net.createServer((down) => {
     const up = net.connect(targetPort, "127.0.0.1");
     const pair = [down, up];
     pairs.add(pair);
+    ups.set(up, down);
     down.pipe(up);
     up.pipe(down);
     for (const socket of pair) {
       socket.on("error", () => {});
       socket.on("close", () => {
         pairs.delete(pair);
+        ups.delete(up);
         down.destroy();
         up.destroy();
       });
@@ -329,6 +332,13 @@ export async function flakyProxy(targetPort) {
     url: `ws://127.0.0.1:${listener.address().port}`,
     cut() {
       for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
+    },
+    /** From now on nothing comes to the clients that are connected; what they say still arrives. */
+    deafen() {
+      for (const [up, down] of ups) {
+        up.unpipe(down);
+        up.resume();
+      }
     },
     close() {
       this.cut();

@@ -400,3 +400,39 @@ def test_fanout_says_that_rates_made_it_lose_messages(tmp_path):
         room = server.boto_cached.create_room()["arn"]
         text = refused(*FANOUT[:4], "20", *FANOUT[5:], *target, "--room", room)
     assert "--quotas open" in text and "refused" in text
+
+
+def test_features_votes():
+    result = bench("features", "votes", "--voters", "10", "--rate", "10", "--seconds", "1")
+    assert (result["sent"], result["counted"], result["refused"]) == (100, 100, 0)
+    check_ages(result["latency_us"])
+
+
+def test_features_moderation():
+    flags = ("--viewers", "50", "--beside", "5", "--rate", "5", "--seconds", "2")
+    result = bench("features", "moderation", *flags)
+    assert (result["sent"], result["complete"], result["refused"]) == (10, 10, 0)
+    for ages in ("last_viewer_us", "each_viewer_us", "beside_us"):
+        check_ages(result[ages])
+    assert result["moderation_seconds_p99_bound"] > 0
+
+
+def test_features_history():
+    result = bench("features", "history", "--joins", "50", "--messages", "20")
+    assert (result["full"], result["refused"]) == (50, 0)
+    assert result["bytes_per_join"] > 20 * 100
+    check_ages(result["latency_us"])
+    assert bench("features", "history", "--joins", "50", "--messages", "0")["bytes_per_join"] == 0
+
+
+def test_a_herd_of_joins_keeps_to_the_budget(tmp_path):
+    """Goal: 10,000 joins as quick as they go get no more bytes than the configuration allows, and all are let in."""
+    budget = 1_000_000
+    config = tmp_path / "uproar.toml"
+    config.write_text(f"[history]\nbytes_per_second = {budget}\n")
+    result = bench("features", "history", "--joins", "10000", "--", "--config", str(config))
+    assert result["full"] + result["refused"] == 10_000
+    assert result["refused"] > 0, result
+    seconds = 10_000 / result["joins_per_second"]
+    # A second's worth is there at once, and the last join may go over it by its own size.
+    assert result["full"] * result["bytes_per_join"] <= budget * (seconds + 1) * 1.01 + result["bytes_per_join"]

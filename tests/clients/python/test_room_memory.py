@@ -201,6 +201,68 @@ def test_deleted_text_is_in_nobodys_bytes(server):
     assert re.search(r"^uproar_redacted_messages_total [1-9]", metrics, re.M)
 
 
+def test_a_message_that_is_taken_back_before_its_sender_has_it_is_refused(server, uproar):
+    """Goal: no request waits for an echo that does not come, and nobody else is told. Method: the sender's receive window is full,
+    so that his own message waits for him, here and on the other shard, when it is purged."""
+    arn = room(server, history="50")
+    speaker = join(server, arn, "alice")
+    senders = {}
+    for number in range(4):
+        senders[number] = WebSocket(server.messaging_port, server.token(arn, f"s{number}", ALL_CAPABILITIES))
+        senders[number].socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 65536)
+    twin = join(server, arn, "s0")
+    for number in range(1500):
+        mark = f"f{number}"
+        speaker.say("x" * 480, mark, Attributes={"a": "y" * 900})
+        answer, _ = speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+        if answer["Type"] == "ERROR":
+            time.sleep(0.05)
+    time.sleep(1)
+    for number, sender in senders.items():
+        sender.say(f"SECRET {number}", "own")
+        speaker.receive_until(lambda frame: frame.get("Content") == f"SECRET {number}")
+        assert uproar.delete_user_messages(roomIdentifier=arn, userId=f"s{number}")["deleted"] == 1
+    (end,) = say(speaker, "the end")
+    for sender in senders.values():
+        _, got = sender.receive_until(lambda frame: frame.get("Id") == end, seconds=60)
+        assert not [text for text in contents(got) if text.startswith("SECRET")]
+        (answer,) = [frame for frame in got if frame.get("RequestId") == "own"]
+        assert (answer["Type"], answer["ErrorCode"], answer["ErrorMessage"]) == ("ERROR", 406, "removed by a moderator")
+    # Who reads had it before.
+    twin.receive_until(lambda frame: frame.get("Id") == end, seconds=60)
+    mark = f"r{next(MARK)}"
+    speaker.say("mark", mark)
+    _, before = speaker.receive_until(lambda frame: frame.get("RequestId") == mark)
+    assert not [frame for frame in before if frame["Type"] == "ERROR"]
+
+
+def test_a_deletion_beside_a_join(server):
+    """Goal: whoever joins in the moment of a deletion either never gets the text, or is told of the deletion behind it."""
+    arn = room(server, history="50")
+    speaker = join(server, arn, "alice")
+    got = told_of = 0
+    for round in range(60):
+        (secret,) = say(speaker, f"SECRET {round}")
+        token = server.token(arn, f"v{round}")
+        delay = round % 6 / 2000
+        speaker.send_json({"Action": "DELETE_MESSAGE", "Id": secret, "RequestId": f"d{round}", "Reason": "x"})
+        time.sleep(delay)
+        viewer = WebSocket(server.messaging_port, token)
+        speaker.receive_until(lambda frame: frame.get("RequestId") == f"d{round}")
+        (end,) = say(speaker, f"end {round}")
+        _, frames = viewer.receive_until(lambda frame: frame.get("Id") == end)
+        ids = [frame["Id"] for frame in frames]
+        deleted = [at for at, frame in enumerate(frames) if frame.get("Attributes", {}) and frame["Attributes"].get("MessageID") == secret]
+        if secret in ids:
+            got += 1
+            assert deleted and ids.index(secret) < deleted[0], frames
+        told_of += bool(deleted)
+        _, frames = greeting(join(server, arn, f"late{round}"))
+        assert secret not in [frame["Id"] for frame in frames]
+        viewer.close()
+    print(f"of 60 viewers beside a deletion {got} got the text, {told_of} were told of the deletion")
+
+
 def test_a_budget_of_bytes_holds(tmp_path):
     """Goal: beyond the bytes of a second viewers join without a history, and are told."""
     file = tmp_path / "uproar.toml"

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::harness::ages::{Ages, histogram};
-use crate::harness::client_protocol::ClientProtocol;
+use crate::harness::caller::Caller;
 use crate::harness::error::{BenchError, Failure};
 use crate::harness::flags::{count, seconds};
 use crate::harness::message;
@@ -18,7 +18,6 @@ use crate::harness::poll::Poll;
 use crate::harness::program::Environment;
 use crate::harness::report::{Progress, cpu_each, print, user_and_system};
 use crate::harness::server::ServerUnderTest;
-use crate::harness::stream::{Inbox, Outbox};
 use crate::harness::target::Target;
 use crate::harness::viewer_stream::ViewerStream;
 
@@ -94,7 +93,7 @@ impl Votes {
                 let option = 1 + sent / self.voters as u64 % 2;
                 request(&mut text, (sent as f64 * interval) as u64, option);
                 let index = usize::try_from(sent).expect("64 bits") % self.voters;
-                voters.all[index].send(&text)?;
+                voters.all[index].caller.send(&text)?;
                 sent += 1;
             }
             let next = voters.begin + Duration::from_nanos((due as f64 * interval) as u64);
@@ -206,8 +205,7 @@ impl Voters {
 }
 
 struct Voter {
-    inbox: Inbox,
-    out: Outbox,
+    caller: Caller,
     /// Votes that were counted.
     counted: u64,
     /// ERROR frames.
@@ -217,8 +215,7 @@ struct Voter {
 impl Voter {
     fn new(stream: impl Into<ViewerStream>) -> io::Result<Self> {
         Ok(Self {
-            inbox: Inbox::new(stream, ClientProtocol::Chat, BUFFER_BYTES)?,
-            out: Outbox::new(ClientProtocol::Chat),
+            caller: Caller::new(stream, BUFFER_BYTES)?,
             counted: 0,
             refused: 0,
         })
@@ -228,36 +225,20 @@ impl Voter {
         self.counted + self.refused
     }
 
-    fn send(&mut self, text: &str) -> Result<(), BenchError> {
-        self.out.send(0, text);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), BenchError> {
-        let written = self.out.flush(&mut self.inbox.stream);
-        written.map_err(BenchError::lost)
-    }
-
     /// Reads what came: answers, and events of the tally, which are not counted.
     fn receive(
         &mut self,
         clock: impl Fn() -> u64,
         ages: &mut Histogram<u64>,
     ) -> Result<(), BenchError> {
-        let read = self.inbox.read(clock, |frame| {
+        self.caller.receive(clock, |frame| {
             if frame.payload.starts_with(ERROR) {
                 self.refused += 1;
             } else if let Some(due) = message::spoken_at(frame.payload) {
                 self.counted += 1;
                 ages.saturating_record(frame.now.saturating_sub(due) / 1000);
             }
-        });
-        read.map_err(BenchError::lost)?;
-        if self.inbox.take_ping() {
-            self.out.pong();
-        }
-        // Also what the kernel did not take before.
-        self.flush()
+        })
     }
 }
 

@@ -28,14 +28,26 @@ pub(super) fn create_room(dev: &DevAccess, control: SocketAddr) -> Result<RoomId
     create(dev, control, r#"{"name":"bench"}"#)
 }
 
+/// Creates a room with these tags, a JSON object.
+pub(super) fn create_tagged(
+    dev: &DevAccess,
+    control: SocketAddr,
+    tags: &str,
+) -> Result<RoomId, BenchError> {
+    create(
+        dev,
+        control,
+        &format!(r#"{{"name":"bench","tags":{tags}}}"#),
+    )
+}
+
 /// Creates a room whose members may vote in a tally, which is open for an hour.
 pub(super) fn create_tally(
     dev: &DevAccess,
     control: SocketAddr,
     id: &str,
 ) -> Result<RoomId, BenchError> {
-    let body = r#"{"name":"bench","tags":{"uproar:state":"on"}}"#;
-    let room = create(dev, control, body)?;
+    let room = create_tagged(dev, control, r#"{"uproar:state":"on"}"#)?;
     let arn = dev.arn(room);
     let body = format!(
         r#"{{"roomIdentifier":"{arn}","id":"{id}","question":"Who wins?","options":["Red","Blue"],"seconds":3600,"change":true}}"#

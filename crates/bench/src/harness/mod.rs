@@ -17,6 +17,7 @@ pub(crate) mod across;
 pub(crate) mod ages;
 pub(crate) mod api;
 pub(crate) mod background_room;
+pub(crate) mod caller;
 pub(crate) mod child;
 pub(crate) mod client_protocol;
 pub(crate) mod drain;

@@ -220,6 +220,39 @@ impl ServerUnderTest {
         }
     }
 
+    /// Uses one room more, with these tags, a JSON object; returns its number.
+    pub(crate) fn add_room(&mut self, tags: &str) -> Result<usize, BenchError> {
+        let control = self.control;
+        match (&mut self.software, control) {
+            (Software::Uproar(uproar), Some(control)) => {
+                let room = api::create_tagged(&uproar.program.dev, control, tags)?;
+                uproar.rooms.push(room);
+                Ok(uproar.rooms.len() - 1)
+            }
+            _ => Err(BenchError::Server(
+                "rooms with tags are measured on a server that is started".to_owned(),
+            )),
+        }
+    }
+
+    /// Returns a histogram of its metrics: each bucket's bound, in seconds, and how many values are at most that. Nothing if
+    /// its control listener is not known.
+    pub(crate) fn buckets(&self, name: &str) -> Vec<(f64, f64)> {
+        let page = self
+            .control
+            .and_then(|control| api::get(control, "/metrics").ok());
+        let start = format!("{name}_bucket{{le=\"");
+        let read = |line: &str| {
+            let (bound, count) = line.strip_prefix(&*start)?.split_once("\"} ")?;
+            let bound = if bound == "+Inf" { "inf" } else { bound };
+            Some((bound.parse().ok()?, count.trim().parse().ok()?))
+        };
+        page.iter()
+            .flat_map(|page| page.lines())
+            .filter_map(read)
+            .collect()
+    }
+
     /// Returns the access of `user` to room number `room`.
     pub(crate) fn access(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
         let token = match &self.software {

@@ -3,6 +3,7 @@
 //! Said at most once, and in no log: counts are said again, and what a node does not hear it does not answer.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 
@@ -10,8 +11,11 @@ use super::wire::{Section, VERSION, put_bytes};
 use super::{Incarnation, WireFault};
 use crate::base::clock::UnixTime;
 use crate::base::id::RoomId;
-use crate::base::limits::{BAN_ADDRESSES_MAX, LISTED_PAGE_MAX, VIEWERS_REPORTED_MAX};
+use crate::base::limits::{
+    BAN_ADDRESSES_MAX, LISTED_PAGE_MAX, RECALLED_BYTES_MAX, VIEWERS_REPORTED_MAX,
+};
 use crate::extension::viewers::Count;
+use crate::token::TokenId;
 
 /// From a node to all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,13 @@ pub enum Crowd {
         from: Incarnation,
         /// Rooms and counts.
         counts: Vec<(RoomId, Count)>,
+    },
+    /// A token has opened a connection there again: another node's of it is closed.
+    Replaced {
+        /// Who says so.
+        from: Incarnation,
+        /// The token.
+        token: TokenId,
     },
     /// What the others know of a room.
     Question {
@@ -48,6 +59,17 @@ pub enum About {
     },
     /// The addresses of this user's connections.
     Addresses(Box<str>),
+    /// The messages that the others remember.
+    Remembered,
+}
+
+/// A message that another node remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recalled {
+    /// How long ago it was said there.
+    pub age: Duration,
+    /// Its whole frame.
+    pub frame: Bytes,
 }
 
 /// A user in a room.
@@ -67,6 +89,8 @@ const REPORT: u8 = 1;
 const UNIQUE: u8 = 2;
 const USERS: u8 = 3;
 const ADDRESSES: u8 = 4;
+const REPLACED: u8 = 5;
+const REMEMBERED: u8 = 6;
 
 impl Crowd {
     /// Encodes it.
@@ -86,11 +110,17 @@ impl Crowd {
                     out.put_u64_le(count.peak_at.nanos());
                 }
             }
+            Self::Replaced { from, token } => {
+                out.put_u8(REPLACED);
+                out.put_u64_le(from.bits());
+                out.put_slice(token.as_bytes());
+            }
             Self::Question { from, room, about } => {
                 let (kind, after, most) = match about {
                     About::Unique => (UNIQUE, "", 0),
                     About::Users { after, most } => (USERS, &**after, *most),
                     About::Addresses(user_id) => (ADDRESSES, &**user_id, 0),
+                    About::Remembered => (REMEMBERED, "", 0),
                 };
                 out.put_u8(kind);
                 out.put_u64_le(from.bits());
@@ -121,13 +151,18 @@ impl Crowd {
                 let counts = counts.collect::<Result<_, _>>()?;
                 Ok(Self::Report { from, counts })
             }
-            UNIQUE | USERS | ADDRESSES => {
+            REPLACED => {
+                let token = TokenId::from_bytes(section.array()?);
+                Ok(Self::Replaced { from, token })
+            }
+            UNIQUE | USERS | ADDRESSES | REMEMBERED => {
                 let room = room_id(&mut section)?;
                 let after = section.text()?.into();
                 let most = section.u32()?.min(LISTED_PAGE_MAX + 1);
                 let about = match kind {
                     UNIQUE => About::Unique,
                     USERS => About::Users { after, most },
+                    REMEMBERED => About::Remembered,
                     _ => About::Addresses(after),
                 };
                 Ok(Self::Question { from, room, about })
@@ -212,6 +247,39 @@ pub fn decode_addresses(payload: &Bytes) -> Result<Vec<IpAddr>, WireFault> {
     Ok(addresses)
 }
 
+/// Encodes remembered messages, oldest first, for whoever has asked: the newest that fit.
+pub fn encode_recalled(recalled: &[Recalled]) -> Bytes {
+    let mut len = 0;
+    let fit = recalled.iter().rev().take_while(|recalled| {
+        len += recalled.frame.len();
+        len <= RECALLED_BYTES_MAX
+    });
+    let skipped = recalled.len() - fit.count();
+    let mut out = vec![VERSION];
+    for Recalled { age, frame } in recalled.iter().skip(skipped) {
+        out.put_u64_le(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        put_bytes(&mut out, frame);
+    }
+    out.into()
+}
+
+/// Reads them.
+///
+/// # Errors
+///
+/// [`WireFault`]: what is wrong with them.
+pub fn decode_recalled(payload: &Bytes) -> Result<Vec<Recalled>, WireFault> {
+    let mut section = Section::versioned(payload)?;
+    let mut recalled = Vec::new();
+    while !section.is_empty() {
+        recalled.push(Recalled {
+            age: Duration::from_millis(section.u64()?),
+            frame: section.bytes()?,
+        });
+    }
+    Ok(recalled)
+}
+
 /// Joins pages of users of several shards or nodes: the first `most` by id, each user once.
 pub fn join_users(pages: impl IntoIterator<Item = Vec<RoomUser>>, most: usize) -> Vec<RoomUser> {
     let mut all: Vec<RoomUser> = pages.into_iter().flatten().collect();
@@ -275,6 +343,19 @@ mod tests {
                 assert!(Crowd::decode(&bytes.slice(..end)).is_err(), "{end}");
             }
         }
+        let token = TokenId::from_bytes([7; 16]);
+        for said in [
+            Crowd::Replaced { from, token },
+            Crowd::Question {
+                from,
+                room,
+                about: About::Remembered,
+            },
+        ] {
+            let bytes = said.encode();
+            assert_eq!(Crowd::decode(&bytes), Ok(said));
+            assert!(Crowd::decode(&bytes.slice(..bytes.len() - 1)).is_err());
+        }
         let counts = vec![(room, count); VIEWERS_REPORTED_MAX + 1];
         assert!(Crowd::decode(&Crowd::Report { from, counts }.encode()).is_err());
         let about = About::Addresses("böb".into());
@@ -287,6 +368,24 @@ mod tests {
         let users = [user("a", 1, 2), user("b\"\u{1F525}", 3, 4)];
         assert_eq!(decode_users(&encode_users(&users)), Ok(users.to_vec()));
         assert!(decode_users(&encode_users(&vec![user("a", 1, 1); 102])).is_err());
+    }
+
+    /// Goal: the newest messages cross, as many as one answer takes, in order.
+    #[test]
+    fn recalled_messages_survive_the_wire() {
+        let recalled = |len: usize, age| Recalled {
+            age: Duration::from_millis(age),
+            frame: vec![7; len].into(),
+        };
+        let few = vec![recalled(3, 9), recalled(0, 8), recalled(70_000, 1)];
+        let bytes = encode_recalled(&few);
+        assert_eq!(decode_recalled(&bytes), Ok(few));
+        assert!(decode_recalled(&bytes.slice(..bytes.len() - 1)).is_err());
+        let many = vec![recalled(RECALLED_BYTES_MAX / 2, 3); 5];
+        assert_eq!(
+            decode_recalled(&encode_recalled(&many)),
+            Ok(many[3..].to_vec())
+        );
     }
 
     /// Goal: a user on several shards or nodes is one, with the attributes of the oldest connection.

@@ -208,12 +208,19 @@ impl Audience {
     }
 
     /// Takes messages out of what members have not got yet. Sends that have begun are cut as they go on: see
-    /// [`Log::redacted`].
-    pub fn redact(&mut self, ids: &[FrameId]) {
-        if !self.is_empty() {
-            let slowest = self.slowest();
-            self.log.redact(ids, slowest);
+    /// [`Log::redacted`]. Returns the JSON of each, and where its batch begins.
+    pub fn redact(&mut self, ids: &[FrameId]) -> Vec<(Cursor, Vec<u8>)> {
+        if self.is_empty() {
+            return Vec::new();
         }
+        let slowest = self.slowest();
+        self.log.redact(ids, slowest)
+    }
+
+    /// Whether a member whose user id may be the one with this hash has not got the batch that begins there.
+    pub fn is_behind(&self, user_hash: u32, begin: Cursor) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.user_hash == user_hash && member.cursor <= begin)
     }
 
     /// Drops old batches from the log.

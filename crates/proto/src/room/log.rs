@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use super::batch::Batch;
-use super::redaction::Redacted;
+use super::redaction::{self, Redacted};
 use crate::base::clock::Tick;
 use crate::base::id::FrameId;
 use crate::base::limits::SEND_BYTES_MAX;
@@ -192,8 +192,10 @@ impl Log {
         self.redacted = None;
     }
 
-    /// Takes messages out of the batches from `cursor` on, where the slowest reader stands.
-    pub fn redact(&mut self, ids: &[FrameId], cursor: Cursor) {
+    /// Takes messages out of the batches from `cursor` on, where the slowest reader stands. Returns the JSON of each, and
+    /// where its batch begins: readers who stand there or before have not got it.
+    pub fn redact(&mut self, ids: &[FrameId], cursor: Cursor) -> Vec<(Cursor, Vec<u8>)> {
+        let mut gone = Vec::new();
         let redacted = self.redacted.get_or_insert_default();
         redacted.note(ids);
         for kept in self.batches.iter_mut().rev() {
@@ -201,11 +203,14 @@ impl Log {
                 break;
             }
             if let Some(cut) = redacted.cut(&kept.batch, ids) {
+                let taken = redaction::taken(&kept.batch, ids);
+                gone.extend(taken.map(|payload| (Cursor(kept.start), payload.to_vec())));
                 self.bytes = self.bytes - kept.batch.bytes() + cut.bytes();
                 kept.batch = cut;
             }
         }
         self.check();
+        gone
     }
 
     /// What was taken back of late, while sends may carry it.

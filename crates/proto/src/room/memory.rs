@@ -2,6 +2,7 @@
 //!
 //! Frames are kept as members got them. What was taken back is not remembered, only that it was: who comes back learns it.
 
+mod precede;
 mod replay;
 mod replaying;
 
@@ -74,6 +75,8 @@ pub struct Memory {
     bytes: usize,
     // Messages before this frame may be forgotten.
     forgotten: u64,
+    // What was taken back while it may get what others remember; `None`: it gets nothing.
+    taken: Option<Vec<Redaction>>,
     recall: Recall,
     // What joining viewers get, with and without events: made when the first one joins after a change.
     snapshots: [Option<Snapshot>; 2],
@@ -87,6 +90,7 @@ impl Memory {
             messages: 0,
             bytes: 0,
             forgotten: frames,
+            taken: None,
             recall,
             snapshots: [None, None],
         }
@@ -147,6 +151,7 @@ impl Memory {
 
     /// Forgets what is taken back.
     fn redact(&mut self, redaction: Redaction, gone: &mut Vec<FrameId>) {
+        self.note_taken(redaction);
         // Whether or not it is remembered: batches may have it still.
         if let Redaction::Message(id) = redaction {
             gone.push(id);
@@ -156,11 +161,7 @@ impl Memory {
             let Kind::Message(id, user) = remembered.kind else {
                 return true;
             };
-            let is_gone = match redaction {
-                Redaction::Message(deleted) => deleted == id,
-                Redaction::User(purged) => purged == user,
-                Redaction::All => true,
-            };
+            let is_gone = redaction.takes(id, user);
             if is_gone {
                 self.bytes -= remembered.bytes();
                 self.messages -= 1;

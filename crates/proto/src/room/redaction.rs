@@ -37,6 +37,15 @@ const REBUILT_AT_HOME: u32 = 3 << 30;
 const REBUILT_MAX: u32 = 1 << 29;
 
 impl Redaction {
+    /// Whether it takes this message of this user back.
+    pub(super) fn takes(self, message: FrameId, sender: Key) -> bool {
+        match self {
+            Self::Message(deleted) => deleted == message,
+            Self::User(purged) => purged == sender,
+            Self::All => true,
+        }
+    }
+
     /// Reads the payload of a frame; `None`: it takes nothing back. `purge_event` is the name of the event that takes back
     /// all of a user's messages.
     pub fn read(payload: &[u8], purge_event: &str) -> Option<Self> {
@@ -78,6 +87,31 @@ pub fn sender_json(payload: &[u8]) -> Option<&str> {
     // One byte of ASCII was split off behind the colon, and one closes the message.
     let start = text.len() - sender.len() - 1;
     text.get(start..text.len() - 1)
+}
+
+/// The JSON of those of a batch's messages that have one of these ids.
+pub fn taken<'a>(batch: &'a Batch, ids: &'a [FrameId]) -> impl Iterator<Item = &'a [u8]> {
+    let is_taken = |payload: &&[u8]| message_id(payload).is_some_and(|id| ids.contains(&id));
+    ws::payloads(batch.plain.bytes()).filter(is_taken)
+}
+
+/// Who waits for the echo of a message, by its JSON: the sender's id, and the sender's own id for the request; `None`: nobody
+/// does.
+pub fn asker(payload: &[u8]) -> Option<(String, String)> {
+    #[derive(Deserialize)]
+    struct Asked {
+        #[serde(rename = "RequestId")]
+        request_id: String,
+        #[serde(rename = "Sender")]
+        sender: Sender,
+    }
+    #[derive(Deserialize)]
+    struct Sender {
+        #[serde(rename = "UserId")]
+        user_id: String,
+    }
+    let asked: Asked = serde_json::from_slice(payload).ok()?;
+    (!asked.request_id.is_empty()).then_some((asked.sender.user_id, asked.request_id))
 }
 
 /// A piece of remembered frames for one who joins.

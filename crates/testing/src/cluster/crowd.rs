@@ -200,7 +200,10 @@ impl World {
             ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),
             // All rooms are known from the start; the others are said at most once, in no log, and nobody waits for them.
-            ToCluster::Search(_) | ToCluster::Viewers(_) | ToCluster::TellUser(_) => {}
+            ToCluster::Search(_)
+            | ToCluster::Viewers(_)
+            | ToCluster::TellUser(_)
+            | ToCluster::Replace(_) => {}
             ToCluster::UseToken { claim, token, .. } => {
                 let using = Using {
                     node,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::memory::send_redaction;
+use super::unsaid::{redact, unsay};
 use super::{Delivery, Env, Flushed, Rooms};
 use crate::net::io::Queued;
-use crate::shard::command::{Command, Eviction};
+use crate::shard::command::{Command, Eviction, UserEvent};
 use crate::shard::core::member_commands;
 use crate::shard::shard_room::remembering::Remembering;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
@@ -123,9 +124,11 @@ impl Rooms {
             ..
         } = &mut **home;
         let since = accepted.take().unwrap_or(env.now.tick);
+        let unsaid = &mut self.unsaid;
         room.flush(env.now.tick, |mut batch| {
             if let Some(remembering) = remembering {
-                batch = observe(remembering, batch, (*id, members, *frames), audience, env);
+                let place = (*id, &**members, *frames);
+                batch = observe(remembering, batch, place, (audience, unsaid), env);
             }
             *frames += u64::from(batch.frames);
             env.outbox.send_batch(*id, members, &batch, since);
@@ -136,7 +139,10 @@ impl Rooms {
         });
         if let Some(since) = home.moderated.take() {
             send_moderated((*id, &home.members), since, env);
-            *moderated = Some(since).filter(|_| !audience.is_empty());
+            if !audience.is_empty() {
+                // What a walk that goes on tells of is older.
+                moderated.get_or_insert(since);
+            }
         }
         let evictions = std::mem::take(&mut home.evictions);
         self.note_walking(room_slot);
@@ -181,13 +187,17 @@ impl Rooms {
             ..
         } = &mut **home;
         if let Some(remembering) = remembering {
-            batch = observe(remembering, batch, (*id, members, *frames), audience, env);
+            let place = (*id, &**members, *frames);
+            batch = observe(remembering, batch, place, (audience, &mut self.unsaid), env);
         }
         *frames += u64::from(batch.frames);
         env.outbox.send_batch(*id, members, &batch, accepted);
         if let Some(since) = since {
             send_moderated((*id, members), since, env);
-            *moderated = Some(since).filter(|_| !audience.is_empty());
+            if !audience.is_empty() {
+                // What a walk that goes on tells of is older.
+                moderated.get_or_insert(since);
+            }
         }
         if !audience.is_empty() {
             audience.append(batch, env.settings.window, env.now.tick);
@@ -291,16 +301,17 @@ fn observe<S>(
     remembering: &mut Remembering,
     batch: Batch,
     (room, members, first): (RoomId, &[u32], u64),
-    audience: &mut Audience,
+    (audience, unsaid): (&mut Audience, &mut Vec<UserEvent>),
     env: &mut Env<S>,
 ) -> Batch {
     let context = (&*env.settings.purge_event, &*env.metrics);
-    let (batch, gone) = remembering.observe(batch, first, env.now.tick, context);
+    let (cut, gone) = remembering.observe(&batch, first, env.now.tick, context);
     if !gone.is_empty() {
-        audience.redact(&gone);
+        unsay(room, (&batch, &gone), unsaid, env);
+        redact(room, (audience, &gone), unsaid, env);
         send_redaction(room, members, &gone, env);
     }
-    batch
+    cut.unwrap_or(batch)
 }
 
 /// Returns the number of members on the shard that has most of them.

@@ -4,60 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Env, Rooms};
-use crate::shard::command::{Command, PendingConnection};
+use super::{Env, Rooms, unsaid};
+use crate::shard::command::Command;
 use crate::shard::connection::Connection;
 use crate::shard::departed::Departed;
+use crate::shard::shard_room::HomeRoom;
 use crate::shard::survey::Wanted;
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{RESUME_MESSAGES_MAX, RESUME_SETTLED};
+use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::speech::Key;
-use uproar_proto::room::memory::{Remembered, Replay};
+use uproar_proto::room::memory::Remembered;
 use uproar_proto::room::stands::Stand;
 
 impl Rooms {
-    /// Gives a connection what its room remembers for it, before it is installed here or on another shard.
-    pub(in crate::shard::core) fn recall<S>(
-        &mut self,
-        pending: &mut PendingConnection<S>,
-        env: &Env<S>,
-    ) {
-        let Some((_, home)) = self.home_mut(pending.room) else {
-            return;
-        };
-        pending.arrival.heard = home.frames;
-        let Some(remembering) = &mut home.remembering else {
-            return;
-        };
-        let user = Key::of_sender(&pending.grant.sender_json);
-        let after = pending.traits.as_ref().and_then(|traits| traits.after);
-        let (now, metrics) = (env.now.tick, &*env.metrics);
-        let Some(replay) = remembering.replay(user, after, home.frames, (now, metrics)) else {
-            return;
-        };
-        let bytes = u64::try_from(replay.frames.len()).expect("64 KiB");
-        let rate = env.settings.history_bytes_per_second;
-        let is_within = env.budgets.history.take_units(bytes, rate, now);
-        let result = match &replay {
-            _ if !is_within => &metrics.history_none,
-            Replay {
-                is_resumed: true, ..
-            } => &metrics.history_resumed,
-            Replay {
-                is_complete: true, ..
-            } => &metrics.history_full,
-            Replay { .. } => &metrics.history_short,
-        };
-        result.inc();
-        let replay = if is_within {
-            metrics.history_bytes.add(bytes);
-            replay
-        } else {
-            Replay::refused()
-        };
-        pending.arrival.replay = Some(Box::new(replay));
-    }
-
     /// Notes where a member stands that is about to leave, if it may come back.
     pub(in crate::shard::core) fn note_departure<F, S>(
         &mut self,
@@ -123,9 +84,42 @@ impl Rooms {
     }
 
     /// Takes messages out of what members here have not got yet.
-    pub(in crate::shard::core) fn redact(&mut self, room: RoomId, ids: &[FrameId]) {
+    pub(in crate::shard::core) fn redact<S>(
+        &mut self,
+        room: RoomId,
+        ids: &[FrameId],
+        env: &mut Env<S>,
+    ) {
         if let Some(shard_room) = self.find(room).and_then(|slot| self.table.get_mut(slot)) {
-            shard_room.audience.redact(ids);
+            unsaid::redact(room, (&mut shard_room.audience, ids), &mut self.unsaid, env);
+        }
+    }
+
+    /// All messages that a room at home here remembers, oldest first.
+    pub(in crate::shard::core) fn recalled(&self, room: RoomId, now: Tick) -> Vec<Recalled> {
+        let home = self
+            .find(room)
+            .and_then(|slot| self.get(slot)?.home.as_deref());
+        let Some(memory) = home.and_then(HomeRoom::memory) else {
+            return Vec::new();
+        };
+        let recalled = |remembered: &Remembered| Recalled {
+            age: now.since(remembered.place().1),
+            frame: Bytes::copy_from_slice(remembered.frame()),
+        };
+        memory.all().0.map(recalled).collect()
+    }
+
+    /// Takes what other nodes remember of a room at home here.
+    pub(in crate::shard::core) fn take_recalled<S>(
+        &mut self,
+        room: RoomId,
+        recalled: &[Recalled],
+        env: &Env<S>,
+    ) {
+        if let Some((_, home)) = self.home_mut(room) {
+            let count = home.take_recalled(recalled, env.now.tick, &env.metrics);
+            env.metrics.cluster_recalled.add_len(count);
         }
     }
 

@@ -146,6 +146,14 @@ pub const REMEMBERED_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const STANDS_MAX: usize = 262_144;
 /// Deleted frames of a room that are cut out of sends which slow readers have begun; the oldest are let go first.
 pub const REDACTED_FRAMES_MAX: usize = 1_024;
+/// Bytes of remembered frames that a node answers to one that has just begun: a quarter of what brokers take in one message.
+pub const RECALLED_BYTES_MAX: usize = 256 * 1024;
+/// Rooms of which a node that begins asks the others at once.
+pub const RECALLS_AT_ONCE: usize = 64;
+/// How long a node that begins waits for what the others remember, before viewers may come.
+pub const RECALL_MAX: Duration = Duration::from_secs(3);
+/// Deletions that a node remembers until it has what the others remember; beyond them it takes nothing.
+pub const RECALL_REDACTIONS_MAX: usize = 256;
 /// Deletions that a purge of one user tells clients of, each as the event that every app knows.
 pub const PURGE_EVENTS_MAX: usize = 50;
 /// Bytes of remembered frames for joining viewers that a node sends each second, if the configuration does not say.

@@ -315,3 +315,51 @@ fn a_smaller_wish_forgets() {
     memory.expire(Tick::from_nanos(30).after(Duration::from_secs(101)));
     assert!(memory.is_empty() && memory.bytes() == 0);
 }
+
+/// Goal: a node that begins has what others remember, each message once and in order, without what was taken back meanwhile;
+/// only once, and a server alone takes nothing.
+#[test]
+fn what_others_remember_comes_before() {
+    let mut ids = FrameIds::seeded(8);
+    let said: Vec<(FrameId, BytesMut)> = (0..6)
+        .map(|at| {
+            let id = ids.next_id();
+            (id, message(id, if at == 2 { "bob" } else { "alice" }, "hi"))
+        })
+        .collect();
+    let recall = recall(5, 100, 60);
+    let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
+    let mut memory = Memory::new(recall, 100).awaiting();
+    // The last two were read here, too; one of before is deleted, another's user is purged.
+    memory.note(
+        &[&said[4].1[..], &said[5].1[..]].concat(),
+        (100, 2),
+        at(50),
+        PURGED,
+    );
+    let deleted = event(
+        ids.next_id(),
+        encode::DELETED,
+        &encode::deleted_attributes(said[0].0.as_str(), ""),
+    );
+    memory.note(&deleted, (102, 1), at(51), PURGED);
+    let purged = event(ids.next_id(), PURGED, &encode::purged_attributes("bob", ""));
+    memory.note(&purged, (103, 1), at(51), PURGED);
+    let others = || {
+        said.iter()
+            .map(|(_, frame)| (at(49), &frame[..]))
+            .chain([(at(49), &b"no frame"[..])])
+    };
+    assert_eq!(memory.precede(others()), 2);
+    let wanted = [1, 3, 4, 5].map(|at: usize| said[at].0);
+    assert_eq!(ids_in(&memory.replay(Start::New, at(52)).frames), wanted);
+    let after = memory.replay(Start::After(said[1].0), at(52));
+    assert_eq!(ids_in(&after.frames), wanted[1..]);
+    assert!(after.is_complete && after.is_resumed);
+    assert_eq!(memory.precede(others()), 0, "only once");
+    assert_eq!(
+        Memory::new(recall, 100).precede(others()),
+        0,
+        "a server alone has read all there is"
+    );
+}
