@@ -10,6 +10,7 @@ pub mod new_ban;
 pub mod pin;
 pub mod reactions;
 pub mod recent;
+pub mod rules;
 pub mod settings;
 pub mod speaker;
 pub mod speech;
