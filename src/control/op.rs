@@ -14,6 +14,7 @@ pub(super) mod purge;
 pub(super) mod request;
 mod resource;
 pub mod rooms;
+mod rules;
 mod server;
 mod speech;
 mod tags;
@@ -126,6 +127,12 @@ async fn dispatch(
         O::CreateBan => bans::create(control, call).await,
         O::DeleteBan => bans::delete(control, call).await,
         O::ListBans => bans::list(control, call).await,
+        O::PutRuleSet => rules::put(control, call).await,
+        O::GetRuleSet => rules::get(control, call).await,
+        O::ListRuleSets => rules::list(control, call).await,
+        O::DeleteRuleSet => rules::delete(control, call).await,
+        O::TestRuleSet => rules::test(control, call).await,
+        O::DecideHeld => rules::decide(control, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
     }

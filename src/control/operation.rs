@@ -130,6 +130,12 @@ operations! {
     ListMessages               POST   "/uproar/v1/ListMessages"       Member("roomIdentifier"), 100
     DeleteUserMessages         POST   "/uproar/v1/DeleteUserMessages" Member("roomIdentifier"), 100
     ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
+    PutRuleSet                 POST   "/uproar/v1/PutRuleSet"         Nowhere,                 100
+    GetRuleSet                 POST   "/uproar/v1/GetRuleSet"         Nowhere,                 100
+    ListRuleSets               POST   "/uproar/v1/ListRuleSets"       Nowhere,                 20
+    DeleteRuleSet              POST   "/uproar/v1/DeleteRuleSet"      Nowhere,                 100
+    TestRuleSet                POST   "/uproar/v1/TestRuleSet"        Nowhere,                 100
+    DecideHeld                 POST   "/uproar/v1/DecideHeld"         Member("roomIdentifier"), 100
 }
 
 impl Operation {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::emulator::{Emulator, EmulatorFault};
 use super::fault::Fault;
 use super::op::rooms::create_ready;
-use super::record::{BanRecord, LoggingRecord, Record, ResourceHeader, RoomRecord};
+use super::record::{BanRecord, LoggingRecord, Record, ResourceHeader, RoomRecord, RuleSetRecord};
 use super::state::Control;
 use crate::clock;
 use crate::random;
@@ -57,6 +57,11 @@ impl Control {
             removed.map_err(EmulatorFault::Record)?;
         }
         self.gateway.bans().clear();
+        for id in self.registry.rule_sets.each(RuleSetRecord::id) {
+            let removed = self.registry.remove_rule_set(id).await;
+            removed.map_err(EmulatorFault::Record)?;
+        }
+        self.gateway.shared().rules.clear();
         if random::repeat_ids_again() {
             for shard in 0..self.gateway.shard_count() {
                 let seed =

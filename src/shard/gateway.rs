@@ -18,12 +18,14 @@ use super::command::{
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
+pub use super::shard_room::ruled::DENIED_AS_ASKED;
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::cluster::crowd::{RoomUser, join_users};
+use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
@@ -63,6 +65,32 @@ impl Gateway {
     pub fn sharing(mut self, shared: SharedBudgets) -> Self {
         self.shared = shared;
         self
+    }
+
+    /// What the shards share.
+    pub fn shared(&self) -> &SharedBudgets {
+        &self.shared
+    }
+
+    /// Decides a held message, at its room's home; the answer is its id and time.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchRoom`: it is not held. `Denied` with [`DENIED_AS_ASKED`]: on a node of a cluster, it is denied.
+    pub async fn decide(
+        &self,
+        room: RoomId,
+        decision: Decision,
+        by: &str,
+    ) -> Result<Said, Refused> {
+        let by = by.into();
+        let decide = |answer| Command::Decide {
+            room,
+            decision,
+            by,
+            answer,
+        };
+        self.ask(room, self.said_max, decide).await
     }
 
     /// The bans that all shards look at.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::bans::SharedBans;
+use super::rules::SharedRules;
 use uproar_proto::base::hash::fnv1a_64;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
@@ -142,6 +143,8 @@ pub struct AccountBudgets {
     pub disconnects: SharedBudget,
     /// Who may not write or be there: no budget, and of the account all the same.
     pub bans: SharedBans,
+    /// What operators' rules make of messages; as little a budget.
+    pub rules: SharedRules,
     /// Budget of remembered messages for joining viewers, in bytes.
     pub history: SharedBudget,
     connections: AtomicUsize,

@@ -93,6 +93,7 @@ async fn metrics(control: &Control) -> String {
     page.single(&ROOMS_LIMIT, ROOMS_MAX);
     rooms::render(control, &mut page).await;
     control.render_bans(&mut page);
+    control.render_rules(&mut page);
     page.into_text()
 }
 

@@ -16,7 +16,7 @@ use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::{BAN_SECONDS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::extension::bans::BanMode;
-use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::new_ban::{Cause, NewBan};
 
 const ROOM: &str = "roomIdentifier";
 
@@ -51,7 +51,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
             mode,
             seconds,
             reason: reason.unwrap_or_default().into(),
-            is_kick: false,
+            cause: Cause::Asked,
         },
         by,
         source: Source::Api,

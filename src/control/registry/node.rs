@@ -9,9 +9,9 @@ use super::facts::{COPY_ROW, CopyMark};
 use super::key;
 use super::replica::Replica;
 use crate::cluster::bucket::Revision;
-use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord};
+use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord, RuleSetRecord};
 use crate::control::store::Write;
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 use uproar_proto::room::RoomSettings;
 
 /// Where a node's changes go.
@@ -43,6 +43,8 @@ pub struct RecordChanges {
     pub logging: HashMap<LoggingId, Option<Destination>>,
     /// Bans.
     pub bans: HashMap<BanId, Option<BanRecord>>,
+    /// Sets of rules.
+    pub rule_sets: HashMap<RuleSetId, Option<RuleSetRecord>>,
 }
 
 /// A change that is in memory, on its way to all else.
@@ -60,6 +62,7 @@ pub(super) enum Effect {
     Room(RoomId, Option<RoomRecord>),
     Logging(LoggingId, Option<LoggingRecord>),
     Ban(BanId, Option<BanRecord>),
+    RuleSet(RuleSetId, Option<RuleSetRecord>),
     Keys(KeyChange),
     /// From here on the database is a whole copy.
     Copy(CopyMark),

@@ -171,6 +171,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::SendUserEvent(..)
         | Command::Tally(..)
         | Command::Ban(..)
+        | Command::Decide { .. }
         | Command::DeleteMessage { .. }
         | Command::Purge { .. }
         | Command::DisconnectUser { .. }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 
 use super::bans::BanMode;
+use super::held::Decision;
 use super::new_ban::{self, NewBan};
 use super::pin::PinRequest;
 use super::reactions::Taps;
@@ -64,6 +65,8 @@ pub enum Verb {
     },
     /// All messages of the room are taken back; why.
     Clear(Box<str>),
+    /// A held message is said, or is not.
+    Decide(Decision),
 }
 
 /// A vote, as its member writes it.
@@ -178,6 +181,18 @@ const VERBS: &[Row] = &[
         arguments: &["reason"],
         read: |arguments| reason(arguments).map(Verb::Clear),
     },
+    Row {
+        name: "allow",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["id"],
+        read: |arguments| Decision::read(true, arguments).map(Verb::Decide),
+    },
+    Row {
+        name: "deny",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["id", "reason"],
+        read: |arguments| Decision::read(false, arguments).map(Verb::Decide),
+    },
 ];
 
 /// A slash command under a name that moderators know from elsewhere.
@@ -266,6 +281,7 @@ impl Verb {
             Self::Unban(_) => "unban",
             Self::Purge { .. } => "purge",
             Self::Clear(_) => "clear",
+            Self::Decide(decision) => decision.verb(),
         }
     }
 }
@@ -804,7 +820,7 @@ mod tests {
             mode,
             seconds,
             reason: reason.into(),
-            is_kick: false,
+            cause: new_ban::Cause::Asked,
         })
     }
 

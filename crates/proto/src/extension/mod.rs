@@ -5,6 +5,7 @@
 
 pub mod bans;
 pub mod command;
+pub mod held;
 pub mod modes;
 pub mod new_ban;
 pub mod pin;

@@ -16,6 +16,10 @@ mod words;
 
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
+use crate::base::id::RuleSetId;
+
 pub use content::{Action, Kind, Rule, RuleFault, is_rule_name};
 pub use fold::Fold;
 pub use set::{CompiledSet, Hit, Message};
@@ -80,4 +84,16 @@ pub fn mask(content: &str, mut parts: Vec<Range<usize>>) -> String {
     }
     masked.push_str(content.get(done..).unwrap_or_default());
     masked
+}
+
+impl RuleSetId {
+    /// The id of the set of this name: the same wherever it is made.
+    pub fn of(name: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update("rule set\0");
+        hash.update(name);
+        let digest = hash.finalize();
+        let bits = digest.first_chunk();
+        Self::from_random(bits.map_or(0, |bits| u128::from_be_bytes(*bits)))
+    }
 }
