@@ -100,6 +100,7 @@ impl Rooms {
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
                 for (message, until, rule) in &part.waiting {
                     inherit_waiting(home, message, *until, rule, env.id);
+                    env.metrics.held_for_crew.add(1);
                 }
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);

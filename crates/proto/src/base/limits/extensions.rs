@@ -169,13 +169,15 @@ pub const RULE_SET_BYTES_MAX: usize = 256 * 1024;
 const _: () = assert!(RULE_SET_BYTES_MAX <= super::BODY_BYTES_MAX);
 /// Characters of a word or phrase. It bounds how many patterns end at one place of a message.
 pub const RULE_WORD_CHARS_MAX: usize = 64;
+/// Rules of a set with regular expressions: each goes over the message by itself.
+pub const RULE_REGEX_RULES_MAX: usize = 8;
 /// Characters of a regular expression.
 pub const RULE_REGEX_CHARS_MAX: usize = 512;
-/// Bytes of one rule's compiled regular expressions. Matching takes at most its states times the length of a message, so it
+/// Bytes of one rule's compiled regular expressions: some twenty `\w`. Matching takes at most its states times the length of a message, so it
 /// also bounds the time that a bad expression costs.
-pub const RULE_REGEX_BYTES_MAX: usize = 64 * 1024;
+pub const RULE_REGEX_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of what one rule's regular expressions keep to be fast, for each thread that uses them.
-pub const RULE_REGEX_CACHE_BYTES: usize = 128 * 1024;
+pub const RULE_REGEX_CACHE_BYTES: usize = 256 * 1024;
 /// Letters that a message has at least before its capitals count: a short cry is none.
 pub const CAPS_LETTERS_MIN: usize = 10;
 /// Percent of a message's letters above which capitals are too many.

@@ -1,5 +1,6 @@
 //! The ways to read a message's letters as words: as they stand, spelled out letter by letter, and cut by signs.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::text::{Break, Letter, Sort, Text};
@@ -13,6 +14,8 @@ pub(super) struct Reading {
     letters: Vec<Letter>,
     starts: Vec<usize>,
     edges: Edges,
+    // The word that was looked for last.
+    last_word: Cell<(usize, usize)>,
 }
 
 /// Where a word may begin and end.
@@ -81,6 +84,7 @@ impl Reading {
             letters,
             starts,
             edges,
+            last_word: Cell::default(),
         }
     }
 
@@ -124,15 +128,31 @@ impl Reading {
     pub(super) fn source(&self, found: &Found<'_>, is_open: [bool; 2]) -> Range<u32> {
         let Range { mut start, mut end } = found.place.clone();
         let [before, behind] = is_open;
-        while before && !self.ends_at(start) {
-            start -= 1;
+        if before {
+            start = self.word_at(start).start;
         }
-        while behind && !self.ends_at(end) {
-            end += 1;
+        if behind {
+            end = self.word_at(end.saturating_sub(1)).end;
         }
         let letters = self.letters.get(start..end).unwrap_or_default();
         let (from, to) = (letters.first(), letters.last());
         from.map_or(0, |letter| letter.from)..to.map_or(0, |letter| letter.to)
+    }
+
+    /// The word that has the letter at this place. A word is looked for once, however many patterns hit it.
+    fn word_at(&self, at: usize) -> Range<usize> {
+        let (mut start, mut end) = self.last_word.get();
+        if !(start..end).contains(&at) {
+            (start, end) = (at, at + 1);
+            while !self.ends_at(start) {
+                start -= 1;
+            }
+            while !self.ends_at(end) {
+                end += 1;
+            }
+            self.last_word.set((start, end));
+        }
+        start..end
     }
 
     /// Whether no word goes on across this place.

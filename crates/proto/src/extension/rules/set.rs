@@ -15,7 +15,7 @@ use super::text::Text;
 use super::words::{FoundWords, Word, Words};
 use crate::base::limits::{
     RULE_PATTERNS_MAX, RULE_REGEX_BYTES_MAX, RULE_REGEX_CACHE_BYTES, RULE_REGEX_CHARS_MAX,
-    RULES_PER_SET_MAX,
+    RULE_REGEX_RULES_MAX, RULES_PER_SET_MAX,
 };
 
 /// A set of rules, compiled.
@@ -124,6 +124,13 @@ impl CompiledSet {
         if patterns > RULE_PATTERNS_MAX {
             let must = format!(
                 "must have at most {RULE_PATTERNS_MAX} patterns together; there are {patterns}"
+            );
+            return Err(fault("rules".to_owned(), must));
+        }
+        let expressions = rules.iter().filter(|rule| rule.kind == Kind::Regex);
+        if expressions.count() > RULE_REGEX_RULES_MAX {
+            let must = format!(
+                "must have at most {RULE_REGEX_RULES_MAX} rules with expressions: join them"
             );
             return Err(fault("rules".to_owned(), must));
         }

@@ -307,6 +307,12 @@ fn what_is_wrong_is_named() {
     });
     let many = CompiledSet::compile(many.collect(), fold());
     assert_eq!(many.expect_err("too many rules").place, "rules");
+    let expressions = (0..9).map(|number| Rule {
+        id: number.to_string(),
+        ..rule(Regex, &["a"], &[], Mask)
+    });
+    let expressions = CompiledSet::compile(expressions.collect(), fold());
+    assert_eq!(expressions.expect_err("too many").place, "rules");
 }
 
 fn numbered(count: usize) -> Vec<String> {

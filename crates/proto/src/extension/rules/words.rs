@@ -123,7 +123,10 @@ impl Words {
                     } else {
                         &mut found.hits
                     };
-                    list.push((word.rule, reading.source(&at, word.is_open)));
+                    let hit = (word.rule, reading.source(&at, word.is_open));
+                    if list.last() != Some(&hit) {
+                        list.push(hit);
+                    }
                 }
             }
         }
