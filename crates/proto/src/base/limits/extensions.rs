@@ -191,7 +191,7 @@ pub const HELD_PER_ROOM_MAX: usize = 500;
 /// Messages that all rooms of one shard hold so, some 50 MB.
 pub const HELD_MAX: usize = 50_000;
 /// How long a message is held: then nobody remembers what it answered, and it is denied.
-pub const HELD_FOR: Duration = Duration::from_secs(120);
+pub const HELD_FOR: Duration = Duration::from_mins(2);
 /// From a message to the verdict of a review after its delivery: time for a language model.
 pub const AFTER_REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests to handlers after delivery at one time: half of all, so that slow ones never take the others' place.

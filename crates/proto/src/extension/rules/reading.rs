@@ -216,10 +216,10 @@ fn tokens(letters: &[Letter]) -> Vec<Token> {
 }
 
 /// Longest runs of tokens that are such, each but the first tied to the one before.
-fn groups<'a>(
-    tokens: &'a [Token],
+fn groups(
+    tokens: &[Token],
     is_such: impl Fn(&Token) -> bool,
     is_tied: impl Fn(&Token) -> bool,
-) -> impl Iterator<Item = &'a [Token]> {
+) -> impl Iterator<Item = &[Token]> {
     tokens.chunk_by(move |before, after| is_such(before) && is_such(after) && is_tied(after))
 }

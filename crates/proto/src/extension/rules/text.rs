@@ -215,11 +215,10 @@ impl Between {
 
     fn end(&mut self) -> Break {
         let Self { signs, has_space } = std::mem::take(self);
-        match (has_space, signs) {
-            (true, _) => Break::Space,
-            (false, 0) => Break::None,
-            (false, 1..=SIGNS_MAX) => Break::Signs,
-            (false, _) => Break::Space,
+        match signs {
+            0 if !has_space => Break::None,
+            1..=SIGNS_MAX if !has_space => Break::Signs,
+            _ => Break::Space,
         }
     }
 }
@@ -251,15 +250,31 @@ fn sort(c: char) -> Sort {
         };
     }
     match c {
-        '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{3001}'..='\u{3003}' => Sort::Sign,
-        '\u{3008}'..='\u{3020}' | '\u{3030}' | '\u{30fb}' | '\u{964}' | '\u{965}' => Sort::Sign,
-        '\u{a1}' | '\u{a6}'..='\u{a9}' | '\u{ab}'..='\u{b7}' | '\u{bb}' | '\u{bf}' => Sort::Sign,
+        '\u{2010}'..='\u{2027}'
+        | '\u{2030}'..='\u{205e}'
+        | '\u{3001}'..='\u{3003}'
+        | '\u{3008}'..='\u{3020}'
+        | '\u{3030}'
+        | '\u{30fb}'
+        | '\u{964}'
+        | '\u{965}'
+        | '\u{a1}'
+        | '\u{a6}'..='\u{a9}'
+        | '\u{ab}'..='\u{b7}'
+        | '\u{bb}'
+        | '\u{bf}' => Sort::Sign,
+        // Thai, Lao, Burmese, Khmer; Chinese, Japanese, Korean.
+        '\u{e00}'..='\u{eff}'
+        | '\u{1000}'..='\u{109f}'
+        | '\u{1780}'..='\u{17ff}'
+        | '\u{2e80}'..='\u{2fdf}'
+        | '\u{3005}'..='\u{3007}'
+        | '\u{3021}'..='\u{9fff}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{20000}'..='\u{3ffff}' => Sort::Script,
+        // Indian scripts, whose signs of vowels are no letters to Unicode.
         '\u{900}'..='\u{dff}' => Sort::Letter,
-        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' => Sort::Script,
-        '\u{2e80}'..='\u{2fdf}' | '\u{3005}'..='\u{3007}' | '\u{3021}'..='\u{9fff}' => Sort::Script,
-        '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}' => {
-            Sort::Script
-        }
         c if c.is_whitespace() || c.is_control() => Sort::Space,
         c if c.is_alphanumeric() => Sort::Letter,
         _ => Sort::Emblem,
