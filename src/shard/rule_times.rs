@@ -48,8 +48,7 @@ impl RuleTimes {
         let counts: Vec<(Duration, u64)> = counts.collect();
         let seconds = Duration::from_nanos(sum(&|times| times.sum_nanos.get())).as_secs_f64();
         let above = sum(&|times| times.above.get());
-        page.family(&SECONDS)
-            .histogram(counts.into_iter(), above, seconds);
+        page.family(&SECONDS).histogram(counts, above, seconds);
     }
 }
 

@@ -131,7 +131,9 @@ pub(super) async fn decide(control: &Control, call: Authorized) -> Result<Answer
     let said = control.decide(room, decision, "").await;
     let said = said.map_err(|refused| match refused {
         Refused::NoSuchRoom => Fault::not_found(&id),
-        refused => messages::fault(control, refused, Operation::DecideHeld, &arn.text),
+        refused @ (Refused::Rate | Refused::Denied(_) | Refused::Busy | Refused::Late) => {
+            messages::fault(control, refused, Operation::DecideHeld, &arn.text)
+        }
     })?;
     let sent = said.map(|said| send_time(said.sent));
     Ok((200, Some(json!({"messageId": id, "sendTime": sent}))))
@@ -161,15 +163,15 @@ fn read(mut input: Input, at: usize) -> Result<Rule, Fault> {
     let seconds = input.integer("seconds", 1..=BAN_SECONDS_MAX);
     let reason = input.text("reason", 0..=REASON_CHARS_MAX, ANY);
     // A misspelt member must not make a rule milder than it is meant.
-    input.finish_known().map_err(|fault| match fault {
-        Fault::Fields(faults) => {
-            let named = faults.into_iter().map(|FieldFault { name, message }| {
-                let name = format!("rules.{at}.{name}");
-                FieldFault { name, message }
-            });
-            Fault::Fields(named.collect())
-        }
-        other => other,
+    input.finish_known().map_err(|fault| {
+        let Fault::Fields(faults) = fault else {
+            return fault;
+        };
+        let named = faults.into_iter().map(|FieldFault { name, message }| {
+            let name = format!("rules.{at}.{name}");
+            FieldFault { name, message }
+        });
+        Fault::Fields(named.collect())
     })?;
     Ok(Rule {
         id,
@@ -184,7 +186,7 @@ fn read(mut input: Input, at: usize) -> Result<Rule, Fault> {
 
 fn show(set: &RuleSetRecord) -> Map<String, Value> {
     let (known, _) = set.known();
-    let time = |ms| Value::from(send_time(UnixTime::from_millis(ms)).to_string());
+    let time = |ms| Value::from(send_time(UnixTime::from_millis(ms)));
     let patterns: usize = known.iter().map(Rule::pattern_count).sum();
     Map::from_iter([
         ("name".to_owned(), set.name().into()),

@@ -89,9 +89,8 @@ impl HomeRoom {
         };
         let held = usize::try_from(metrics.held_for_crew.get()).unwrap_or(usize::MAX);
         match ruling.action {
-            Action::Mask | Action::Shadow => return Ok(Some(ruling)),
             Action::Hold if waiting.is_full() || held >= HELD_MAX => return Err(OVER_RATE),
-            Action::Hold => return Ok(Some(ruling)),
+            Action::Mask | Action::Shadow | Action::Hold => return Ok(Some(ruling)),
             Action::Reject => {}
             Action::Timeout => {
                 let order = time_out(room, speech.sender_json, &ruling);

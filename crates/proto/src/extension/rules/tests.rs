@@ -221,11 +221,11 @@ fn the_strictest_decides() {
 /// Goal: what is not valid is refused by its place, and what would hit everything by mistake is not taken.
 #[test]
 fn what_is_wrong_is_named() {
+    use Action::{Mask, Reject, Timeout};
+    use Kind::{Caps, Links, Regex, Repeats};
     let long = "x".repeat(65);
     let nested = format!("{}a{}", "(".repeat(60), ")".repeat(60));
     let of = |rule: Rule| CompiledSet::compile(vec![rule], fold()).map_err(|fault| fault.place);
-    use Action::{Mask, Reject, Timeout};
-    use Kind::{Caps, Links, Regex, Repeats};
     for (wrong, place) in [
         (
             Rule {
