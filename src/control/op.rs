@@ -124,14 +124,10 @@ async fn dispatch(
         O::GetTally => tallies::get(control, call).await,
         O::PinMessage => pins::pin(control, call).await,
         O::UnpinMessage => pins::unpin(control, call).await,
-        O::CreateBan => bans::create(control, call).await,
-        O::DeleteBan => bans::delete(control, call).await,
-        O::ListBans => bans::list(control, call).await,
-        O::PutRuleSet => rules::put(control, call).await,
-        O::GetRuleSet => rules::get(control, call).await,
-        O::ListRuleSets => rules::list(control, call).await,
-        O::DeleteRuleSet => rules::delete(control, call).await,
-        O::TestRuleSet => rules::test(control, call).await,
+        O::CreateBan | O::DeleteBan | O::ListBans => bans::call(control, operation, call).await,
+        O::PutRuleSet | O::GetRuleSet | O::ListRuleSets | O::DeleteRuleSet | O::TestRuleSet => {
+            rules::of_sets(control, operation, call).await
+        }
         O::DecideHeld => rules::decide(control, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,

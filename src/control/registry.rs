@@ -206,26 +206,10 @@ impl Registry {
         }
         let replica = Replica::new(settings, rows.copy.clone());
         let [rooms, logging, bans, rule_sets] = stored;
-        for (id, value) in &rooms {
-            if let Some(id) = RoomId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
-        for (id, value) in &logging {
-            if let Some(id) = LoggingId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
-        for (id, value) in &bans {
-            if let Some(id) = BanId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
-        for (id, value) in &rule_sets {
-            if let Some(id) = RuleSetId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
+        rows.note_all::<RoomId>(&replica, &rooms);
+        rows.note_all::<LoggingId>(&replica, &logging);
+        rows.note_all::<BanId>(&replica, &bans);
+        rows.note_all::<RuleSetId>(&replica, &rule_sets);
         Ok(Self {
             store,
             keep: Keep::Cluster(Box::new(replica)),

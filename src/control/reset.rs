@@ -18,6 +18,14 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::EMULATOR_RESET_CALLS;
 
 impl Control {
+    async fn reset_rules(&self) -> Result<(), Fault> {
+        for id in self.registry.rule_sets.each(RuleSetRecord::id) {
+            self.registry.remove_rule_set(id).await?;
+        }
+        self.gateway.shared().rules.clear();
+        Ok(())
+    }
+
     /// Brings the server back to its start: the ready rooms alone, as new; no viewer, no logging configuration, new
     /// sealing keys, full budgets, the machine's wall clock, with `--seed` the first ids again. Counters of `/metrics` go on.
     /// Returns the ARNs of the ready rooms by their names.
@@ -57,11 +65,7 @@ impl Control {
             removed.map_err(EmulatorFault::Record)?;
         }
         self.gateway.bans().clear();
-        for id in self.registry.rule_sets.each(RuleSetRecord::id) {
-            let removed = self.registry.remove_rule_set(id).await;
-            removed.map_err(EmulatorFault::Record)?;
-        }
-        self.gateway.shared().rules.clear();
+        self.reset_rules().await.map_err(EmulatorFault::Record)?;
         if random::repeat_ids_again() {
             for shard in 0..self.gateway.shard_count() {
                 let seed =

@@ -1,8 +1,9 @@
 //! The control thread's interface to the shards: room settings, moderation and events in, answers out.
 
+mod moderation;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +12,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::bans::SharedBans;
 use super::command::{
-    Answer, ApiMessage, BanOrder, ChangedSettings, Command, Doors, Eviction, PendingConnection,
-    Refused, Said, UserEvent,
+    Answer, ApiMessage, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
+    Said, UserEvent,
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
@@ -25,7 +25,6 @@ use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
 use uproar_proto::base::rate::Rate;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::cluster::crowd::{RoomUser, join_users};
-use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::room::RoomSettings;
@@ -70,59 +69,6 @@ impl Gateway {
     /// What the shards share.
     pub fn shared(&self) -> &SharedBudgets {
         &self.shared
-    }
-
-    /// Decides a held message, at its room's home; the answer is its id and time.
-    ///
-    /// # Errors
-    ///
-    /// `NoSuchRoom`: it is not held. `Denied` with [`DENIED_AS_ASKED`]: on a node of a cluster, it is denied.
-    pub async fn decide(
-        &self,
-        room: RoomId,
-        decision: Decision,
-        by: &str,
-    ) -> Result<Said, Refused> {
-        let by = by.into();
-        let decide = |answer| Command::Decide {
-            room,
-            decision,
-            by,
-            answer,
-        };
-        self.ask(room, self.said_max, decide).await
-    }
-
-    /// The bans that all shards look at.
-    pub fn bans(&self) -> &SharedBans {
-        &self.shared.bans
-    }
-
-    /// Has every shard do what a ban asks of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gateway::ask_each`].
-    pub async fn follow_ban(&self, order: &BanOrder) -> Result<(), Refused> {
-        let follow = |answer| Command::Ban(Box::new(order.clone()), answer);
-        self.ask_each(follow, SHARD_ANSWER_MAX).await.map(drop)
-    }
-
-    /// The addresses of a user's connections in a room on this server.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gateway::ask_each`].
-    pub async fn addresses_of(&self, room: RoomId, user_id: &str) -> Result<Vec<IpAddr>, Refused> {
-        let addresses = |answer| {
-            let user_id = user_id.into();
-            Command::Survey(Survey::Addresses {
-                room,
-                user_id,
-                answer,
-            })
-        };
-        Ok(self.ask_each(addresses, SHARD_ANSWER_MAX).await?.concat())
     }
 
     /// Makes it the gateway of a cluster's node: what is said in a room is answered by the cluster's log, which stands

@@ -10,6 +10,7 @@ use crate::control::bans::{Source, Wanted};
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, BAN_MODE};
+use crate::control::operation::Operation;
 use crate::control::record::BanRecord;
 use crate::control::state::Control;
 use uproar_proto::base::clock::UnixTime;
@@ -20,7 +21,22 @@ use uproar_proto::extension::new_ban::{Cause, NewBan};
 
 const ROOM: &str = "roomIdentifier";
 
-pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+/// Those of bans.
+pub(super) async fn call(
+    control: &Control,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    if operation == Operation::CreateBan {
+        create(control, call).await
+    } else if operation == Operation::DeleteBan {
+        delete(control, call).await
+    } else {
+        list(control, call).await
+    }
+}
+
+async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let by = call.key_id.clone();
     let mut input = call.into_input();
     let room = room_text(&mut input);
@@ -61,7 +77,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     Ok((200, Some(show(control, &ban).into())))
 }
 
-pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let room = room_text(&mut input);
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
@@ -74,7 +90,7 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
     }
 }
 
-pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let room = room_text(&mut input);
     let page: Page<BanId> = Page::read(&mut input);

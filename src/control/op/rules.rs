@@ -27,7 +27,26 @@ use uproar_proto::chat::encode::send_time;
 use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::rules::{Action, CompiledSet, Hit, Kind, Message, Rule, judge};
 
-pub(super) async fn put(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+/// Those of the sets: each by its name.
+pub(super) async fn of_sets(
+    control: &Control,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    if operation == Operation::PutRuleSet {
+        put(control, call).await
+    } else if operation == Operation::GetRuleSet {
+        get(control, call).await
+    } else if operation == Operation::ListRuleSets {
+        list(control, call).await
+    } else if operation == Operation::DeleteRuleSet {
+        delete(control, call).await
+    } else {
+        test(control, call).await
+    }
+}
+
+async fn put(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let name = name(&mut input);
     let entries = input.objects("rules", RULES_PER_SET_MAX);
@@ -48,7 +67,7 @@ pub(super) async fn put(control: &Control, call: Authorized) -> Result<Answer, F
     Ok((200, Some(show(&set).into())))
 }
 
-pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn get(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let name = name(&mut input);
     input.finish()?;
@@ -58,7 +77,7 @@ pub(super) async fn get(control: &Control, call: Authorized) -> Result<Answer, F
     Ok((200, Some(shown.into())))
 }
 
-pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let page: Page<RuleSetId> = Page::read(&mut input);
     input.finish()?;
@@ -67,7 +86,7 @@ pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, 
     Ok(page.answer(cache, "ruleSets", |_| true, show))
 }
 
-pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let name = name(&mut input);
     input.finish()?;
@@ -79,7 +98,7 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
 }
 
 /// Tells what a set would make of a text, without a room and uncounted.
-pub(super) async fn test(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn test(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let name = name(&mut input);
     let content = input.required_text("content", 1..=CONTENT_CHARS_MAX, ANY);

@@ -9,6 +9,7 @@ use super::facts::{COPY_ROW, CopyMark};
 use super::key;
 use super::replica::Replica;
 use crate::cluster::bucket::Revision;
+use crate::control::arn::ResourceId;
 use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord, RuleSetRecord};
 use crate::control::store::Write;
 use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
@@ -86,6 +87,19 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Notes the revisions of stored records.
+    pub(super) fn note_all<I: ResourceId>(
+        &mut self,
+        replica: &Replica,
+        stored: &[(String, Vec<u8>)],
+    ) {
+        for (id, value) in stored {
+            if let Some(id) = I::parse(id) {
+                self.note(replica, id, value);
+            }
+        }
+    }
+
     /// Reads the rows of the table of a cluster's copy. What is not understood counts as absent: then all is fetched
     /// anew.
     pub(super) fn read(rows: Vec<(String, Vec<u8>)>) -> Self {
@@ -101,12 +115,7 @@ impl Rows {
     }
 
     /// Notes the revision of a stored record. Without one nothing of the copy counts as whole.
-    pub(super) fn note<I: crate::control::arn::ResourceId>(
-        &mut self,
-        replica: &Replica,
-        id: I,
-        value: &[u8],
-    ) {
+    pub(super) fn note<I: ResourceId>(&mut self, replica: &Replica, id: I, value: &[u8]) {
         let key = key::of_record(id);
         let revision = self.revisions.get(&key).copied();
         if revision.is_none()

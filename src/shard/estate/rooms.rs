@@ -5,6 +5,7 @@
 
 mod memory;
 pub mod merge;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 
@@ -51,8 +52,6 @@ const NOTED_USERS: u32 = 9;
 const NOTED_TEXTS: u32 = 10;
 /// Tallies and reactions (`uproar_proto::extension::Tallies::carry`).
 const TALLIES: u32 = 20;
-/// A message that waits for a moderator; repeated, in order.
-const WAITING: u32 = 40;
 /// The most viewers at once, and when that was, in nanoseconds since 1970.
 const PEAK: u32 = 11;
 const PEAK_AT: u32 = 12;
@@ -69,11 +68,6 @@ const FRAMES: u32 = 1;
 const PLAIN_BYTES: u32 = 2;
 const DEFLATED_BYTES: u32 = 3;
 const APPENDED: u32 = 4;
-
-// The fields of a message that waits for a moderator.
-const WAITING_MESSAGE: u32 = 1;
-const WAITING_UNTIL: u32 = 2;
-const WAITING_RULE: u32 = 3;
 
 // The fields of a message under review.
 const CONTENT: u32 = 1;
@@ -203,11 +197,7 @@ impl RoomWriter {
         until: Tick,
         rule: &str,
     ) {
-        self.0.nested(WAITING, |fields| {
-            fields.nested(WAITING_MESSAGE, |fields| message.write(fields));
-            fields.number(WAITING_UNTIL, until.nanos());
-            fields.bytes(WAITING_RULE, rule.as_bytes());
-        });
+        waiting::write(&mut self.0, |fields| message.write(fields), (until, rule));
     }
 
     /// A message under review, in order.
@@ -486,8 +476,9 @@ impl RoomEstate {
             PendingMessage::read(message)?;
             pending.push(bytes.slice_ref(message));
         }
-        let waiting = fields.all(WAITING);
-        let waiting = waiting.filter_map(|waiting| read_waiting(waiting, bytes, shift));
+        let waiting = fields.all(waiting::WAITING);
+        let waiting = waiting.filter_map(|waiting| waiting::read(waiting, bytes, shift));
+        let waiting = waiting.filter(|(message, ..)| PendingMessage::read(message).is_ok());
         let waiting = waiting.collect();
         let piece = |number| bytes.slice_ref(fields.get(number).unwrap_or_default());
         let batches = read_batches(fields, (piece(PLAIN), piece(DEFLATED)), shift)?;
@@ -533,16 +524,6 @@ impl RoomEstate {
                 .binary_search_by(|frames| behind.cmp(frames))
                 .is_ok()
     }
-}
-
-/// One that is not whole is left out.
-fn read_waiting(waiting: &[u8], bytes: &Bytes, shift: Shift) -> Option<(Bytes, Tick, Box<str>)> {
-    let fields = Tagged::parse(waiting).ok()?;
-    let message = fields.need(WAITING_MESSAGE).ok()?;
-    PendingMessage::read(message).ok()?;
-    let until = shift.tick(fields.need_number(WAITING_UNTIL).ok()?);
-    let rule = fields.need_text(WAITING_RULE).ok()?.into();
-    Some((bytes.slice_ref(message), until, rule))
 }
 
 fn read_notes(bytes: &[u8], shift: Shift) -> Vec<Note> {

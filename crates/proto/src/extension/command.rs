@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
+use super::alias::{Alias, OFF};
 use super::bans::BanMode;
 use super::held::Decision;
 use super::new_ban::{self, NewBan};
@@ -195,68 +196,6 @@ const VERBS: &[Row] = &[
     },
 ];
 
-/// A slash command under a name that moderators know from elsewhere.
-struct Alias {
-    word: &'static str,
-    verb: &'static str,
-    fixed: &'static [(&'static str, &'static str)],
-    arguments: &'static [&'static str],
-}
-
-const ALIASES: &[Alias] = &[
-    mode("slow", &[("key", "slow")], &["value", "seconds"]),
-    mode("slowoff", &[("key", "slow"), ("value", OFF)], &[]),
-    mode(
-        "emoteonly",
-        &[("key", "emotes"), ("value", "only")],
-        &["seconds"],
-    ),
-    mode("emoteonlyoff", &[("key", "emotes"), ("value", OFF)], &[]),
-    mode("uniquechat", &[("key", "unique")], &["value", "seconds"]),
-    mode("uniquechatoff", &[("key", "unique"), ("value", OFF)], &[]),
-    // Words, or the id of a message.
-    Alias {
-        word: "pin",
-        verb: "pin",
-        fixed: &[],
-        arguments: &["text"],
-    },
-    Alias {
-        word: "ban",
-        verb: "ban",
-        fixed: &[],
-        arguments: &["user", "reason"],
-    },
-    Alias {
-        word: "shadow",
-        verb: "shadow",
-        fixed: &[],
-        arguments: &["user", "reason"],
-    },
-    Alias {
-        word: "untimeout",
-        verb: "unban",
-        fixed: &[],
-        arguments: &["user"],
-    },
-];
-
-const fn mode(
-    word: &'static str,
-    fixed: &'static [(&'static str, &'static str)],
-    arguments: &'static [&'static str],
-) -> Alias {
-    Alias {
-        word,
-        verb: "set",
-        fixed,
-        arguments,
-    }
-}
-
-/// The value that switches a mode off.
-const OFF: &str = "off";
-
 impl Commands {
     /// Those of a room with these settings.
     pub fn of(settings: Option<&Settings>) -> Self {
@@ -392,7 +331,7 @@ fn by_attributes(attributes: Arguments) -> Result<Asked, CommandFault> {
 
 fn by_slash(words: &str) -> Result<Asked, CommandFault> {
     let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
-    let alias = ALIASES.iter().find(|alias| alias.word == word);
+    let alias = Alias::of(word);
     let (row, names, fixed) = if let Some(alias) = alias {
         (verb_named(alias.verb)?, alias.arguments, alias.fixed)
     } else {

@@ -3,6 +3,7 @@
 //!
 //! A room without such tags has none of it, and behaves as IVS Chat's.
 
+mod alias;
 pub mod bans;
 pub mod command;
 pub mod held;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::memory::{FORGOTTEN, PLACES, REMEMBERED};
+use super::waiting::WAITING;
 use super::{
     BATCH, BUDGET, DEFLATED, DELETIONS, DISCONNECTS, FRAMES_SO_FAR, FREEZING, ID, LAST_SENT, LOGS,
-    NOTED_TEXTS, NOTED_USERS, PEAK, PEAK_AT, PENDING, PLAIN, ROOM, SENDS, TALLIES, WAITING,
+    NOTED_TEXTS, NOTED_USERS, PEAK, PEAK_AT, PENDING, PLAIN, ROOM, SENDS, TALLIES,
 };
 use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
