@@ -13,6 +13,7 @@ use uproar_proto::base::limits::{PARSE_PADDING_BYTES, WINDOW_AGE_MAX, WINDOW_BYT
 use uproar_proto::base::segment::{Piece, Segment};
 use uproar_proto::base::wheel::Wheel;
 use uproar_proto::chat::{ErrorCode, Parser, encode, request_id_scan, texts};
+use uproar_proto::extension::rules::{Action, CompiledSet, Fold, Kind, Rule, judge};
 use uproar_proto::http;
 use uproar_proto::room::audience::{Audience, MemberIndex};
 use uproar_proto::room::log::{Batch, Next, Window};
@@ -50,6 +51,14 @@ pub(super) const CASES: &[Case] = &[
     case("log_next_far", "500 batches behind", 1, MANY, next_far),
     case("walk", "a member of 10,000", 10_000, (1, 10), walk),
     case("timer", "a deadline set and met", 1, (600, 2_000), timer),
+    case("rules", "a message held to 10,000 words", 1, MANY, rules),
+    case(
+        "rules_long",
+        "500 letters and digits of it",
+        1,
+        MANY,
+        rules_long,
+    ),
     case("head_parse", "an upgrade request", 1, MANY, head_parse),
     case("token_open", "a chat token opened", 1, MANY, token_open),
     case("token_seal", "a chat token sealed", 1, MANY, token_seal),
@@ -369,6 +378,40 @@ fn token_open() -> Call {
 }
 
 /// A browser's WebSocket handshake with a chat token.
+/// As many words as a set may have, and a message without any of them.
+fn held_to_rules(content: String) -> Call {
+    let word = |number: u32| {
+        let letters = (0..4).map(|place| {
+            let digit = (number / 26_u32.pow(place)) % 26;
+            char::from_u32(u32::from('a') + digit).expect("a letter")
+        });
+        format!("q{}x*", letters.collect::<String>())
+    };
+    let rule = Rule {
+        id: "words".to_owned(),
+        kind: Kind::Words,
+        patterns: (0..10_000).map(word).collect(),
+        allow: Vec::new(),
+        action: Action::Reject,
+        seconds: None,
+        reason: String::new(),
+    };
+    let fold = Fold::default();
+    let set = CompiledSet::compile(vec![rule], &fold).expect("valid");
+    Box::new(move || {
+        let found = judge([&set], black_box(&content), &fold);
+        assert!(found.is_none(), "it has none of the words");
+    })
+}
+
+fn rules() -> Call {
+    held_to_rules("Hello everybody, what a goal that was, did you see it?".to_owned())
+}
+
+fn rules_long() -> Call {
+    held_to_rules("did anyone see it @ 20:45 or b4 that?! ".repeat(13)[..500].to_owned())
+}
+
 fn head_parse() -> Call {
     let (ring, claims) = keyring_and_claims();
     let token = ring.seal(&claims, [9; 12]);

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::hash::Hash;
 
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 
 /// Longest ARN the API accepts, in characters.
 pub(super) const ARN_CHARS_MAX: usize = 128;
@@ -39,6 +39,7 @@ macro_rules! resource_id {
 resource_id!(RoomId, "room");
 resource_id!(LoggingId, "logging-configuration");
 resource_id!(BanId, "ban");
+resource_id!(RuleSetId, "rule-set");
 
 /// A resource that can have tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

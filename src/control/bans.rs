@@ -31,6 +31,8 @@ pub(super) enum Source {
     Client,
     /// A kick in a room with `uproar:kick`.
     Kick,
+    /// A rule that a message hit.
+    Rule,
 }
 
 impl Source {
@@ -39,6 +41,7 @@ impl Source {
             Self::Api => "api",
             Self::Client => "client",
             Self::Kick => "kick",
+            Self::Rule => "rule",
         }
     }
 }

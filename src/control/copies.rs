@@ -99,6 +99,9 @@ impl NodeEffects for Copies {
         for (id, ban) in changes.bans {
             self.control.follow_ban(id, ban.as_ref()).await;
         }
+        for (id, set) in changes.rule_sets {
+            self.control.follow_rule_set(id, set).await;
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Input {
                 pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
             Some(pairs.collect::<Vec<_>>().join(" "))
         };
-        let found = ["userId", "id", "messageId", "content"]
+        let found = ["userId", "id", "messageId", "content", "name"]
             .into_iter()
             .find_map(text);
         found.or_else(list).or_else(tags).unwrap_or_default()

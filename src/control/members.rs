@@ -22,7 +22,8 @@ use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::command::{CommandFault, Set};
-use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::held::Decision;
+use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::pin::PinRequest;
 
 impl Control {
@@ -92,6 +93,7 @@ impl Control {
             return;
         }
         let by = match (sender_json, verb) {
+            ("", Verb::Ban(ban)) if ban.cause == Cause::Rule => By::Rule("uproar:rules"),
             ("", Verb::Ban(_)) => By::Rule("uproar:kick"),
             ("", _) => return,
             _ => By::User(encode::sender_name(sender_json)),
@@ -151,7 +153,11 @@ impl Control {
                 Ok(done.to_owned())
             }
             Verb::Ban(ban) => {
-                let by = moderator(sender_json, &ban.user_id)?;
+                let by = match ban.cause {
+                    Cause::Asked => moderator(sender_json, &ban.user_id)?,
+                    Cause::Kick => "uproar:kick".to_owned(),
+                    Cause::Rule => "uproar:rules".to_owned(),
+                };
                 let banned = self.ban_member(room, ban, by).await;
                 banned.map_err(|fault| refusal(&fault))
             }
@@ -159,6 +165,7 @@ impl Control {
                 moderator(sender_json, user_id)?;
                 self.unban_member(room, user_id).await
             }
+            Verb::Decide(decision) => self.decide_member(room, decision, sender_json).await,
             // A room's home counts them.
             Verb::Vote(_) | Verb::React(_) => Err((ErrorCode::Internal, "".into())),
         }
@@ -193,12 +200,30 @@ impl Control {
         }
     }
 
+    async fn decide_member(
+        &self,
+        room: RoomId,
+        decision: &Decision,
+        sender_json: &str,
+    ) -> Result<String, CommandFault> {
+        let by = encode::sender_name(sender_json);
+        match self.decide(room, decision.clone(), &by).await {
+            Ok(Some(_)) => Ok(format!("{} is allowed", decision.id)),
+            Ok(None) => Ok(format!("{} is denied", decision.id)),
+            Err(Refused::NoSuchRoom) => {
+                let text = "The message is not held, or not any more";
+                Err((ErrorCode::NotFound, text.into()))
+            }
+            Err(refused) => Err(refused_in_room(&refused)),
+        }
+    }
+
     /// Bans a user as a moderator says, or because of a kick; returns what is so now, for people.
     async fn ban_member(&self, room: RoomId, ban: &NewBan, by: String) -> Result<String, Fault> {
-        let source = if ban.is_kick {
-            Source::Kick
-        } else {
-            Source::Client
+        let source = match ban.cause {
+            Cause::Asked => Source::Client,
+            Cause::Kick => Source::Kick,
+            Cause::Rule => Source::Rule,
         };
         let wanted = Wanted {
             room: Some(room),
@@ -292,11 +317,8 @@ impl Control {
 
 /// Why a pin by id alone is refused.
 const NOT_REMEMBERED: &str = "The message is not remembered; give its text, too";
-/// The moderator who bans or unbans a user, or who kicked him: nobody else than herself.
+/// The moderator who bans or unbans a user: anybody but herself.
 fn moderator(sender_json: &str, user_id: &str) -> Result<String, CommandFault> {
-    if sender_json.is_empty() {
-        return Ok("uproar:kick".to_owned());
-    }
     let by = encode::sender_name(sender_json);
     if by == user_id {
         let text = "You cannot ban or unban yourself";
@@ -325,6 +347,7 @@ fn subject(verb: &Verb) -> (String, &str) {
         Verb::Unban(user_id) => (user_id.to_string(), ""),
         Verb::Purge { user_id, reason } => (user_id.to_string(), reason),
         Verb::Clear(reason) => (String::new(), reason),
+        Verb::Decide(decision) => (decision.id.as_str().to_owned(), &decision.reason),
     }
 }
 

@@ -28,6 +28,7 @@ pub mod record_cache;
 pub mod registry;
 mod reset;
 pub mod review;
+pub mod rules;
 mod server_order;
 mod state;
 pub mod store;

@@ -16,6 +16,7 @@ pub(super) mod purge;
 pub(super) mod request;
 mod resource;
 pub mod rooms;
+mod rules;
 mod server;
 mod speech;
 mod tags;
@@ -140,9 +141,11 @@ async fn carry_out(
         O::GetTally => tallies::get(control, call).await,
         O::PinMessage => pins::pin(control, call).await,
         O::UnpinMessage => pins::unpin(control, call).await,
-        O::CreateBan => bans::create(control, call).await,
-        O::DeleteBan => bans::delete(control, call).await,
-        O::ListBans => bans::list(control, call).await,
+        O::CreateBan | O::DeleteBan | O::ListBans => bans::call(control, operation, call).await,
+        O::PutRuleSet | O::GetRuleSet | O::ListRuleSets | O::DeleteRuleSet | O::TestRuleSet => {
+            rules::of_sets(control, operation, call).await
+        }
+        O::DecideHeld => rules::decide(control, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
         O::ListAuditRecords => audit::list(control, call).await,

@@ -132,6 +132,12 @@ operations! {
     ClearRoom                  POST   "/uproar/v1/ClearRoom"          Member("roomIdentifier"), 100
     ListAuditRecords           POST   "/uproar/v1/ListAuditRecords"   Member("roomIdentifier"), 20
     EraseUser                  POST   "/uproar/v1/EraseUser"          Nowhere,                 5
+    PutRuleSet                 POST   "/uproar/v1/PutRuleSet"         Nowhere,                 100
+    GetRuleSet                 POST   "/uproar/v1/GetRuleSet"         Nowhere,                 100
+    ListRuleSets               POST   "/uproar/v1/ListRuleSets"       Nowhere,                 20
+    DeleteRuleSet              POST   "/uproar/v1/DeleteRuleSet"      Nowhere,                 100
+    TestRuleSet                POST   "/uproar/v1/TestRuleSet"        Nowhere,                 100
+    DecideHeld                 POST   "/uproar/v1/DecideHeld"         Member("roomIdentifier"), 100
 }
 
 impl Operation {
@@ -216,6 +222,10 @@ impl Operation {
                 | Self::UnpinMessage
                 | Self::TagResource
                 | Self::UntagResource
+                | Self::EraseUser
+                | Self::PutRuleSet
+                | Self::DeleteRuleSet
+                | Self::DecideHeld
         )
     }
 

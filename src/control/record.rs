@@ -2,6 +2,7 @@
 
 mod ban;
 mod extension;
+mod rule_set;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::arn::{ResourceId, resource_id};
 use super::store::Table;
 pub use ban::BanRecord;
 pub use extension::{ExtensionRecord, Override, PinRecord};
+pub use rule_set::RuleSetRecord;
 use uproar_proto::base::id::{LoggingId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::room::RoomSettings;

@@ -12,6 +12,7 @@ pub(crate) mod key;
 mod metrics;
 mod node;
 mod replica;
+mod rule_sets;
 mod secret;
 mod settle;
 mod shared;
@@ -32,10 +33,12 @@ use replica::Replica;
 
 use super::arn::{Account, resource_id};
 use super::fault::Fault;
-use super::record::{BanRecord, Destination, LoggingRecord, LoggingState, Record, RoomRecord};
+use super::record::{
+    BanRecord, Destination, LoggingRecord, LoggingState, Record, RoomRecord, RuleSetRecord,
+};
 use super::record_cache::RecordCache;
 use super::store::{Store, StoreError, Table, Write};
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 use uproar_proto::room::RoomSettings;
 
 /// Everything the control plane stores.
@@ -49,6 +52,8 @@ pub struct Registry {
     pub logging: RecordCache<LoggingRecord>,
     /// Bans.
     pub bans: RecordCache<BanRecord>,
+    /// Sets of rules.
+    pub rule_sets: RecordCache<RuleSetRecord>,
     // Logging configurations that rooms are being attached to, with the number of those rooms;
     // never zero.
     attaching: RefCell<HashMap<LoggingId, usize>>,
@@ -154,6 +159,7 @@ impl Registry {
         let rooms = RecordCache::load(store.take(RoomRecord::TABLE))?;
         let logging = RecordCache::load(store.take(LoggingRecord::TABLE))?;
         let bans = RecordCache::load(store.take(BanRecord::TABLE))?;
+        let rule_sets = RecordCache::load(store.take(RuleSetRecord::TABLE))?;
         // A deletion that was in progress in a cluster was not acknowledged.
         for id in logging.each(LoggingRecord::id) {
             logging.mark(id, |record| record.state = LoggingState::Active);
@@ -164,6 +170,7 @@ impl Registry {
             rooms,
             logging,
             bans,
+            rule_sets,
             attaching: RefCell::default(),
             extensions: Cell::new(false),
         })
@@ -176,7 +183,12 @@ impl Registry {
     /// `NotACopy`: the records are of a server alone, or of another cluster.
     pub fn load_copy(mut store: Store, settings: ReplicaSettings) -> Result<Self, CopyError> {
         let mut rows = Rows::read(store.take(Table::Cluster));
-        let tables = [RoomRecord::TABLE, LoggingRecord::TABLE, BanRecord::TABLE];
+        let tables = [
+            RoomRecord::TABLE,
+            LoggingRecord::TABLE,
+            BanRecord::TABLE,
+            RuleSetRecord::TABLE,
+        ];
         let stored = tables.map(|table| store.take(table));
         let records = stored.iter().map(Vec::len).sum();
         match &rows.copy {
@@ -193,28 +205,18 @@ impl Registry {
             Some(_) | None => {}
         }
         let replica = Replica::new(settings, rows.copy.clone());
-        let [rooms, logging, bans] = stored;
-        for (id, value) in &rooms {
-            if let Some(id) = RoomId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
-        for (id, value) in &logging {
-            if let Some(id) = LoggingId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
-        for (id, value) in &bans {
-            if let Some(id) = BanId::parse(id) {
-                rows.note(&replica, id, value);
-            }
-        }
+        let [rooms, logging, bans, rule_sets] = stored;
+        rows.note_all::<RoomId>(&replica, &rooms);
+        rows.note_all::<LoggingId>(&replica, &logging);
+        rows.note_all::<BanId>(&replica, &bans);
+        rows.note_all::<RuleSetId>(&replica, &rule_sets);
         Ok(Self {
             store,
             keep: Keep::Cluster(Box::new(replica)),
             rooms: RecordCache::load(rooms)?,
             logging: RecordCache::load(logging)?,
             bans: RecordCache::load(bans)?,
+            rule_sets: RecordCache::load(rule_sets)?,
             attaching: RefCell::default(),
             extensions: Cell::new(false),
         })

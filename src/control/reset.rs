@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::emulator::{Emulator, EmulatorFault};
 use super::fault::Fault;
 use super::op::rooms::create_ready;
-use super::record::{BanRecord, LoggingRecord, Record, ResourceHeader, RoomRecord};
+use super::record::{BanRecord, LoggingRecord, Record, ResourceHeader, RoomRecord, RuleSetRecord};
 use super::state::Control;
 use crate::clock;
 use crate::random;
@@ -18,6 +18,14 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::EMULATOR_RESET_CALLS;
 
 impl Control {
+    async fn reset_rules(&self) -> Result<(), Fault> {
+        for id in self.registry.rule_sets.each(RuleSetRecord::id) {
+            self.registry.remove_rule_set(id).await?;
+        }
+        self.gateway.shared().rules.clear();
+        Ok(())
+    }
+
     /// Brings the server back to its start: the ready rooms alone, as new; no viewer, no logging configuration, new
     /// sealing keys, full budgets, the machine's wall clock, with `--seed` the first ids again. Counters of `/metrics` go on.
     /// Returns the ARNs of the ready rooms by their names.
@@ -57,6 +65,7 @@ impl Control {
             removed.map_err(EmulatorFault::Record)?;
         }
         self.gateway.bans().clear();
+        self.reset_rules().await.map_err(EmulatorFault::Record)?;
         if random::repeat_ids_again() {
             for shard in 0..self.gateway.shard_count() {
                 let seed =

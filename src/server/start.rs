@@ -24,6 +24,7 @@ use crate::control::access::Keys;
 use crate::control::access::keyfile::KeyFile;
 use crate::control::archive;
 use crate::control::registry::Registry;
+use crate::control::rules::load_rules;
 use crate::durable::Watched;
 use crate::net::backend::Kind;
 use crate::shard::handshake::{HandshakeConfig, LiveKeyring, Pages};
@@ -229,6 +230,7 @@ fn start_threads(
         shards.budgets.bans.put(id, ban);
     }
     let audit = audit::start(settings, &shards.budgets, supervisor)?;
+    load_rules(&loaded.registry.rule_sets_in_force(), &shards.budgets);
     let end = shards.archive.take().expect("requested, and taken once");
     let archive = archive::start(settings.archive.clone(), end, clock, supervisor)
         .map_err(|cause| StartError::Archive { cause })?;

@@ -28,6 +28,7 @@ use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
 use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::command::CommandFault;
+use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::reactions::Taps;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyOrder};
 use uproar_proto::extension::tally::Ballot;
@@ -218,6 +219,17 @@ impl PublishRequest {
     pub fn with_speaker(mut self, speaker: Speaker) -> Self {
         self.speaker = speaker;
         self
+    }
+
+    /// The same with another text, of a message.
+    #[must_use]
+    pub fn saying(&self, content: &str) -> Self {
+        let (request, sender_json) = self.request();
+        let [_, detail, request_id] = request.texts();
+        let request = chat::Request::from_texts(self.action, [content, detail, request_id]);
+        let mut buffer = bytes::BytesMut::new();
+        let said = Self::new(&mut buffer, &request, sender_json, self.ip(), self.sender);
+        said.with_speaker(self.speaker)
     }
 
     /// Returns the request as the client made it, and the sender as JSON.
@@ -518,6 +530,17 @@ pub enum Command<S> {
     Tally(RoomId, Box<TallyOrder>, oneshot::Sender<TallyAnswer>),
     /// From the control thread: a ban is in force, or is not any more. Answered once it holds for the connections here.
     Ban(Box<BanOrder>, oneshot::Sender<()>),
+    /// From the control thread: a held message is decided, by this moderator.
+    Decide {
+        /// The room.
+        room: RoomId,
+        /// What is decided.
+        decision: Decision,
+        /// Who decides; empty: a back end.
+        by: Box<str>,
+        /// Gets the message's id and time.
+        answer: Answer<Said>,
+    },
     /// From the control thread: announce that a message is deleted.
     DeleteMessage {
         /// The message's room.

@@ -41,6 +41,7 @@
 //! `settle` come within a turn, and `flush_mailboxes` after it.
 
 mod admission;
+mod asides;
 mod bans;
 mod cluster;
 mod commands;
@@ -201,6 +202,7 @@ impl<W: Io> Core<W> {
                 deflater: Deflater::default(),
                 lines: Limiter::default(),
                 outbox: Outbox::new(parts.id, parts.mailboxes, parts.requests, to_cluster),
+                asides: Vec::new(),
                 orders: None,
             },
             doors: Vec::new(),

@@ -1,6 +1,7 @@
-//! Why requests to a room do not enter its log at once: chat modes, reviews, or the order of a cluster.
+//! Why requests to a room do not enter its log at once: chat modes, rules, reviews, or the order of a cluster.
 
 use super::review::Held;
+use super::room_ruled::Ruled;
 use super::room_tallies::RoomTallies;
 use uproar_proto::extension::Modes;
 use uproar_proto::room::review::Pending;
@@ -14,6 +15,8 @@ pub(super) struct Detour {
     pub(super) reviewed: Option<Pending<Held>>,
     /// What the room's chat modes remember; present while its tags ask for one.
     pub(super) modes: Option<Modes>,
+    /// What its rules are, and what they hold; present while its tags ask for some, and until the last message is decided.
+    pub(super) ruled: Option<Box<Ruled>>,
     /// What is counted of its members' votes and reactions; present while there is something.
     pub(super) tallies: Option<Box<RoomTallies>>,
     /// Whether a cluster orders the room, as all rooms of its nodes.
@@ -34,6 +37,7 @@ impl Detour {
         self.is_clustered
             || self.reviewed.is_some()
             || self.modes.is_some()
+            || self.ruled.is_some()
             || self.tallies.is_some()
     }
 }

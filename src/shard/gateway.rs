@@ -1,8 +1,9 @@
 //! The control thread's interface to the shards: room settings, moderation and events in, answers out.
 
+mod moderation;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::bans::SharedBans;
 use super::command::{
-    Answer, ApiMessage, BanOrder, ChangedSettings, Command, Doors, Eviction, PendingConnection,
-    Refused, Said, UserEvent,
+    Answer, ApiMessage, ChangedSettings, Command, Doors, Eviction, PendingConnection, Refused,
+    Said, UserEvent,
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
+pub use super::shard_room::ruled::DENIED_AS_ASKED;
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};
@@ -65,41 +66,9 @@ impl Gateway {
         self
     }
 
-    /// The bans that all shards look at.
-    pub fn bans(&self) -> &SharedBans {
-        &self.shared.bans
-    }
-
-    /// What the shards share, for other threads to look at.
+    /// What the shards share.
     pub fn shared(&self) -> &SharedBudgets {
         &self.shared
-    }
-
-    /// Has every shard do what a ban asks of it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gateway::ask_each`].
-    pub async fn follow_ban(&self, order: &BanOrder) -> Result<(), Refused> {
-        let follow = |answer| Command::Ban(Box::new(order.clone()), answer);
-        self.ask_each(follow, SHARD_ANSWER_MAX).await.map(drop)
-    }
-
-    /// The addresses of a user's connections in a room on this server.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gateway::ask_each`].
-    pub async fn addresses_of(&self, room: RoomId, user_id: &str) -> Result<Vec<IpAddr>, Refused> {
-        let addresses = |answer| {
-            let user_id = user_id.into();
-            Command::Survey(Survey::Addresses {
-                room,
-                user_id,
-                answer,
-            })
-        };
-        Ok(self.ask_each(addresses, SHARD_ANSWER_MAX).await?.concat())
     }
 
     /// Makes it the gateway of a cluster's node: what is said in a room is answered by the cluster's log, which stands

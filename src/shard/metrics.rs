@@ -8,6 +8,7 @@ use crate::exposition::{Exposition, Family, Labels};
 pub use super::figure::Figure;
 
 use super::close_reason::CloseReason;
+use super::rule_times::RuleTimes;
 use super::times::{Observed, Times};
 use uproar_proto::base::limits::{RINGS_MAX, USED_TOKENS_MAX};
 
@@ -36,6 +37,8 @@ macro_rules! metrics {
             pub moderation: Times,
             /// From an accept to the admission.
             pub handshake: Times,
+            /// What rules took to judge messages.
+            pub rules: RuleTimes,
             // One for each reason, at its position in `CloseReason::ALL`.
             closed: [Figure; CloseReason::ALL.len()],
         }
@@ -94,6 +97,7 @@ fn render_times(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
     handshake.render(&mut page.family(&HANDSHAKE), &[]);
     let moderation = Observed::of(shards.iter().map(|shard| &shard.moderation));
     moderation.render(&mut page.family(&MODERATION), &[]);
+    RuleTimes::render(shards.iter().map(|shard| &shard.rules), page);
     let mut areas = page.family(&MEMORY);
     for (area, bytes) in memory(shards) {
         areas.add(&[("area", area)], bytes);
@@ -245,7 +249,7 @@ metrics! {
     rejected_age: counter "messages_rejected_total" [code = "403", reason = "age"], "Publish requests that were refused, by error code.";
     rejected_emotes: counter "messages_rejected_total" [code = "406", reason = "emotes"], "Publish requests that were refused, by error code.";
     rejected_timed_out: counter "messages_rejected_total" [code = "403", reason = "timeout"], "Publish requests that were refused, by error code.";
-    kick_bans_lost: counter "kick_bans_lost_total", "Kicks in rooms with uproar:kick that banned nobody: the control thread had too many orders.";
+    kick_bans_lost: counter "kick_bans_lost_total", "Kicks in rooms with uproar:kick, and rules, that banned nobody: the control thread had too many orders.";
     shadowed: counter "shadowed_messages_total", "Messages that their senders alone got: a ban keeps them from the room.";
     bytes_received: counter "bytes_received_total", "Bytes received on established connections.";
     bytes_sent: counter "bytes_sent_total", "Bytes for viewers that the kernel accepted.";
@@ -289,6 +293,9 @@ metrics! {
     tallies_open: gauge "tallies_open", "Open tallies of rooms that are counted here.";
     tally_voters: gauge "tally_voters", "Voters that open tallies remember.";
     reactions: counter "reactions_total", "Taps of members' reactions.";
+    held_for_crew: gauge "held", "Messages that rules hold until a moderator decides.";
+    held_over: counter "held_expired_total", "Messages that were held and denied because nobody decided in time.";
+    after_shed: counter "after_review_shed_total", "Messages that were not reviewed after their delivery: the mailbox to the control thread was full.";
     stands: gauge "resume_places", "Viewers of whom rooms remember where they stand or stood.";
     stands_forgotten: counter "resume_places_forgotten_total", "Viewers whose place was forgotten before its time: the shard remembers as many as it may.";
     history_full: counter "history_joins_total" [result = "full"], "Joins of rooms that remember messages, by what they got.";

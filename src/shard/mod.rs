@@ -7,6 +7,7 @@
 
 mod accept;
 mod archived;
+mod aside;
 pub mod bans;
 pub mod carry;
 pub mod close_reason;
@@ -34,7 +35,10 @@ mod pace;
 mod parked;
 mod requests;
 pub mod review;
+mod room_ruled;
 mod room_tallies;
+pub mod rule_times;
+pub mod rules;
 pub mod run;
 pub mod settings;
 mod shard_room;

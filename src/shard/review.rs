@@ -27,6 +27,28 @@ pub struct ReviewRequest {
     pub content_chars_max: u16,
     /// A verdict after this instant is ignored.
     pub deadline: Tick,
+    /// The function that reviews it after its delivery, as an ARN; `None`: the room's handler decides before.
+    pub afterwards: Option<Box<str>>,
+}
+
+impl ReviewRequest {
+    /// Asks a function about a message that is said.
+    pub fn afterwards(
+        (room, id): (RoomId, FrameId),
+        publish_request: PublishRequest,
+        function: Box<str>,
+        deadline: Tick,
+    ) -> Self {
+        Self {
+            room,
+            ticket: Ticket::NONE,
+            id,
+            publish_request,
+            content_chars_max: u16::MAX,
+            deadline,
+            afterwards: Some(function),
+        }
+    }
 }
 
 impl Refusable for ReviewRequest {}
@@ -109,6 +131,12 @@ impl<R: Copy + PartialEq> ReviewQueue<R> {
             self.deadlines.push_back((deadline, room));
         }
         is_asked
+    }
+
+    /// Asks for a review of a message that is said; `false`: the control thread is behind.
+    #[must_use]
+    pub fn ask_afterwards(&mut self, request: ReviewRequest) -> bool {
+        self.requests.offer(request).is_ok()
     }
 
     /// Whether no message is under review.

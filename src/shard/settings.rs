@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::bans::SharedBans;
+use super::rules::SharedRules;
 use crate::audit::AuditLog;
 use uproar_proto::base::hash::fnv1a_64;
 use uproar_proto::base::id::RoomId;
@@ -145,6 +146,8 @@ pub struct AccountBudgets {
     pub bans: SharedBans,
     /// Where moderation is noted.
     pub audit: AuditLog,
+    /// What operators' rules make of messages; as little a budget.
+    pub rules: SharedRules,
     /// Budget of remembered messages for joining viewers, in bytes.
     pub history: SharedBudget,
     connections: AtomicUsize,

@@ -7,11 +7,13 @@ mod memory;
 mod moded;
 mod purge;
 pub(super) mod remembering;
+pub(super) mod ruled;
 mod tallied;
 
 use std::borrow::Cow;
 
 use self::remembering::Remembering;
+use super::aside::Aside;
 use super::command::{
     Answer, ApiMessage, Eviction, MemberCounts, PublishRequest, Said, SenderAddress,
 };
@@ -100,7 +102,7 @@ pub(super) struct HomeRoom {
 pub(super) enum Published {
     /// It is in the room's order; the room must be flushed.
     Appended(FrameId),
-    /// Its review handler decides.
+    /// Its review handler decides, or a moderator; or its sender alone has it.
     Held(FrameId),
     /// The home of the room's hash slot decides: it is to be asked.
     ForCluster(Box<PublishRequest>),
@@ -121,6 +123,8 @@ pub(super) struct PublishContext<'a> {
     pub budgets: &'a AccountBudgets,
     /// The shard's counters.
     pub metrics: &'a ShardMetrics,
+    /// What is to be said beside the room's log, at the end of the turn.
+    pub asides: &'a mut Vec<Aside>,
     /// The time of this turn.
     pub now: Now,
 }
@@ -218,6 +222,7 @@ impl HomeRoom {
         let is_reviewed = settings.review.is_some();
         self.room.set_settings(settings);
         self.follow_modes();
+        self.follow_rules();
         self.renew_greeting();
         self.follow_memory();
         if is_reviewed {
@@ -335,9 +340,9 @@ impl HomeRoom {
                     speaker: speaker(),
                 };
                 if detour.reviewed.is_none() {
-                    self.admit(&speech, context)?;
-                    let id = self.append(request, sender_json, &mut context.encoding());
-                    return Ok(Published::Appended(id));
+                    let ruling = self.admit(place.0, &speech, context)?;
+                    let said = (request, sender_json);
+                    return Ok(self.say_ruled(place.0, said, ruling, context, owned));
                 }
                 let held = Held {
                     publish_request: owned(),
@@ -416,6 +421,7 @@ impl HomeRoom {
             && self.room.budget() == Budget::default()
             && self.reviewed().is_none_or(Pending::is_empty)
             && self.modes().is_none_or(Modes::is_empty)
+            && self.ruled().is_none_or(|ruled| ruled.waiting.is_empty())
             && self.tallies().is_none()
             && self.viewers.is_none()
             && self.remembering.as_ref().is_none_or(|kept| kept.is_empty())

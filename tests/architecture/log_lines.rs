@@ -72,6 +72,7 @@ fn lines_that_strangers_can_cause_are_limited() {
         ("control/archive/deliver.rs", "configuration"),
         // One a second of each handler, of which there are as many as rooms' owners configured.
         ("control/review/mod.rs", "was not reviewed"),
+        ("control/review/afterwards.rs", "was not reviewed"),
         // Authorized callers, at their own rate of 5 a second.
         ("control/put_room.rs", "did not reach its shard"),
         // Once a start; once a change of what the cluster's registry is to a node, or of the number of nodes; records and

@@ -94,6 +94,7 @@ async fn metrics(control: &Control) -> String {
     rooms::render(control, &mut page).await;
     control.render_bans(&mut page);
     control.gateway.shared().audit.render(&mut page);
+    control.render_rules(&mut page);
     page.into_text()
 }
 

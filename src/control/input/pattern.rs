@@ -2,7 +2,9 @@
 
 use crate::control::arn::is_arn;
 use uproar_proto::base::id::{FrameId, LoggingId};
+use uproar_proto::chat::review::is_function_arn;
 use uproar_proto::extension::bans::BanMode;
+use uproar_proto::extension::rules::{Action, Kind, is_rule_name};
 use uproar_proto::extension::settings::is_role;
 use uproar_proto::extension::tally::TallyPlan;
 use uproar_proto::token::Capability;
@@ -33,7 +35,7 @@ pub(in crate::control) const NAME: Pattern = Pattern {
 /// A Lambda function, or nothing.
 pub(in crate::control) const LAMBDA_ARN: Pattern = Pattern {
     text: "^$|^arn:aws:lambda:[a-z0-9-]+:[0-9]{12}:function:.+",
-    admits: |text| text.is_empty() || is_lambda_arn(text).is_some(),
+    admits: |text| text.is_empty() || is_function_arn(text),
 };
 
 /// A logging configuration.
@@ -70,6 +72,30 @@ pub(in crate::control) const ROLE: Pattern = Pattern {
 pub(in crate::control) const BAN_MODE: Pattern = Pattern {
     text: "timeout|ban|shadow",
     admits: |text| BanMode::parse(text).is_some(),
+};
+
+/// The name of a set of rules, or the id of a rule.
+pub(in crate::control) const RULE_NAME: Pattern = Pattern {
+    text: "[a-zA-Z0-9-_]{1,32}",
+    admits: is_rule_name,
+};
+
+/// What a rule looks for.
+pub(in crate::control) const RULE_KIND: Pattern = Pattern {
+    text: "words|regex|links|caps|repeats",
+    admits: |text| Kind::parse(text).is_some(),
+};
+
+/// What becomes of a message that a rule hits.
+pub(in crate::control) const RULE_ACTION: Pattern = Pattern {
+    text: "mask|hold|shadow|reject|timeout",
+    admits: |text| Action::parse(text).is_some(),
+};
+
+/// What a moderator decides of a message that is held.
+pub(in crate::control) const DECISION: Pattern = Pattern {
+    text: "allow|deny",
+    admits: |text| matches!(text, "allow" | "deny"),
 };
 
 /// A message's id.
@@ -110,14 +136,3 @@ pub(in crate::control) const STREAM: Pattern = Pattern {
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
     },
 };
-
-fn is_lambda_arn(text: &str) -> Option<()> {
-    let rest = text.strip_prefix("arn:aws:lambda:")?;
-    let (region, rest) = rest.split_once(':')?;
-    let (account, rest) = rest.split_once(':')?;
-    let name = rest.strip_prefix("function:")?;
-    let of_region = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let region_holds = !region.is_empty() && region.bytes().all(of_region);
-    let account_holds = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    (region_holds && account_holds && !name.is_empty()).then_some(())
-}

@@ -19,11 +19,26 @@ use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::{BAN_SECONDS_MAX, REASON_CHARS_MAX, USER_ID_CHARS_MAX};
 use uproar_proto::extension::bans::BanMode;
-use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::new_ban::{Cause, NewBan};
 
 const ROOM: &str = "roomIdentifier";
 
-pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+/// Those of bans.
+pub(super) async fn call(
+    control: &Control,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    if operation == Operation::CreateBan {
+        create(control, call).await
+    } else if operation == Operation::DeleteBan {
+        delete(control, call).await
+    } else {
+        list(control, call).await
+    }
+}
+
+async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let by = call.key_id.clone();
     let mut input = call.into_input();
     let room = room_text(&mut input);
@@ -50,7 +65,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
             mode,
             seconds,
             reason: reason.unwrap_or_default().into(),
-            is_kick: false,
+            cause: Cause::Asked,
         },
         by,
         source: Source::Api,
@@ -69,7 +84,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     Ok((200, Some(show(control, &ban).into())))
 }
 
-pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let room = room_text(&mut input);
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
@@ -82,7 +97,7 @@ pub(super) async fn delete(control: &Control, call: Authorized) -> Result<Answer
     }
 }
 
-pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let mut input = call.into_input();
     let room = room_text(&mut input);
     let page: Page<BanId> = Page::read(&mut input);

@@ -20,7 +20,7 @@ use crate::control::access::keyfile::ExportedKey;
 use crate::control::arn::{Account, ResourceId};
 use crate::control::store::{Store, StoreError, Table, Write};
 use crate::random;
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 use uproar_proto::base::limits::BUCKET_RETRY;
 
 /// Writes in progress at once.
@@ -259,6 +259,9 @@ async fn write_all(
     }
     for (id, value) in node.store.take(Table::Bans) {
         left.extend(BanId::parse(&id).map(|id| plain(id, value)));
+    }
+    for (id, value) in node.store.take(Table::RuleSets) {
+        left.extend(RuleSetId::parse(&id).map(|id| plain(id, value)));
     }
     let keys = node.access_keys.drain(..);
     let secrets = keys.map(|(id, value)| (key::of_access_key(&id), value));

@@ -188,6 +188,11 @@ impl Registry {
             Subject::Ban(id) => apply_record(replica, &self.bans, id, value, revision, |ban| {
                 Effect::Ban(id, ban)
             }),
+            Subject::RuleSet(id) => {
+                apply_record(replica, &self.rule_sets, id, value, revision, |set| {
+                    Effect::RuleSet(id, set)
+                })
+            }
             Subject::AccessKey(id) => {
                 let opened = value.map(|value| open_secret(replica, &key, value));
                 let effect = match opened {

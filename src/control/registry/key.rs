@@ -2,13 +2,14 @@
 
 use super::facts::FACTS_KEY;
 use crate::control::arn::ResourceId;
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 
 /// Key of the ring of sealing keys, sealed.
 pub(crate) const RING_KEY: &str = "secret.ring";
 const ROOM: &str = "room.";
 const LOGGING: &str = "logging.";
 const BAN: &str = "ban.";
+const RULE_SET: &str = "rules.";
 pub(super) const ACCESS_KEY: &str = "secret.key.";
 const TICK: &str = "tick.";
 
@@ -18,6 +19,7 @@ pub(super) enum Subject<'a> {
     Room(RoomId),
     Logging(LoggingId),
     Ban(BanId),
+    RuleSet(RuleSetId),
     /// An access key, by its id.
     AccessKey(&'a str),
     Ring,
@@ -39,6 +41,9 @@ impl<'a> Subject<'a> {
         if let Some(id) = key.strip_prefix(BAN) {
             return BanId::parse(id).map_or(Self::Unknown, Self::Ban);
         }
+        if let Some(id) = key.strip_prefix(RULE_SET) {
+            return RuleSetId::parse(id).map_or(Self::Unknown, Self::RuleSet);
+        }
         if let Some(id) = key.strip_prefix(ACCESS_KEY) {
             return Self::AccessKey(id);
         }
@@ -57,6 +62,8 @@ pub(super) fn of_record<I: ResourceId>(id: I) -> String {
         ROOM
     } else if I::KIND == BanId::KIND {
         BAN
+    } else if I::KIND == RuleSetId::KIND {
+        RULE_SET
     } else {
         LOGGING
     };
@@ -91,6 +98,8 @@ mod tests {
         assert_eq!(Subject::of(&of_record(logging)), Subject::Logging(logging));
         let ban = BanId::parse("TC6fLHr7ycLt").expect("an id");
         assert_eq!(Subject::of(&of_record(ban)), Subject::Ban(ban));
+        let set = RuleSetId::of("house");
+        assert_eq!(Subject::of(&of_record(set)), Subject::RuleSet(set));
         assert_eq!(
             Subject::of(&of_access_key("AKUP1")),
             Subject::AccessKey("AKUP1")

@@ -9,9 +9,10 @@ use super::facts::{COPY_ROW, CopyMark};
 use super::key;
 use super::replica::Replica;
 use crate::cluster::bucket::Revision;
-use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord};
+use crate::control::arn::ResourceId;
+use crate::control::record::{BanRecord, Destination, LoggingRecord, RoomRecord, RuleSetRecord};
 use crate::control::store::Write;
-use uproar_proto::base::id::{BanId, LoggingId, RoomId};
+use uproar_proto::base::id::{BanId, LoggingId, RoomId, RuleSetId};
 use uproar_proto::room::RoomSettings;
 
 /// Where a node's changes go.
@@ -43,6 +44,8 @@ pub struct RecordChanges {
     pub logging: HashMap<LoggingId, Option<Destination>>,
     /// Bans.
     pub bans: HashMap<BanId, Option<BanRecord>>,
+    /// Sets of rules.
+    pub rule_sets: HashMap<RuleSetId, Option<RuleSetRecord>>,
 }
 
 /// A change that is in memory, on its way to all else.
@@ -60,6 +63,7 @@ pub(super) enum Effect {
     Room(RoomId, Option<RoomRecord>),
     Logging(LoggingId, Option<LoggingRecord>),
     Ban(BanId, Option<BanRecord>),
+    RuleSet(RuleSetId, Option<RuleSetRecord>),
     Keys(KeyChange),
     /// From here on the database is a whole copy.
     Copy(CopyMark),
@@ -83,6 +87,19 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Notes the revisions of stored records.
+    pub(super) fn note_all<I: ResourceId>(
+        &mut self,
+        replica: &Replica,
+        stored: &[(String, Vec<u8>)],
+    ) {
+        for (id, value) in stored {
+            if let Some(id) = I::parse(id) {
+                self.note(replica, id, value);
+            }
+        }
+    }
+
     /// Reads the rows of the table of a cluster's copy. What is not understood counts as absent: then all is fetched
     /// anew.
     pub(super) fn read(rows: Vec<(String, Vec<u8>)>) -> Self {
@@ -98,12 +115,7 @@ impl Rows {
     }
 
     /// Notes the revision of a stored record. Without one nothing of the copy counts as whole.
-    pub(super) fn note<I: crate::control::arn::ResourceId>(
-        &mut self,
-        replica: &Replica,
-        id: I,
-        value: &[u8],
-    ) {
+    pub(super) fn note<I: ResourceId>(&mut self, replica: &Replica, id: I, value: &[u8]) {
         let key = key::of_record(id);
         let revision = self.revisions.get(&key).copied();
         if revision.is_none()

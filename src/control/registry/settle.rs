@@ -90,6 +90,7 @@ impl Registry {
                     records.logging.insert(id, destination);
                 }
                 Effect::Ban(id, ban) => drop(records.bans.insert(id, ban)),
+                Effect::RuleSet(id, set) => drop(records.rule_sets.insert(id, set)),
                 Effect::Keys(change) => keys.push(change),
                 Effect::Copy(mark) => *copy = Some(mark),
             }

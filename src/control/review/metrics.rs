@@ -42,6 +42,8 @@ const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000, 500
 pub struct ReviewMetrics {
     // By position in OUTCOMES.
     outcomes: [Cell<u64>; OUTCOMES.len()],
+    // The same of reviews after delivery.
+    afterwards: [Cell<u64>; OUTCOMES.len()],
     // The last one counts times above every bound.
     buckets: [Cell<u64>; BOUNDS_MS.len() + 1],
     // Sum of the times in the buckets.
@@ -55,10 +57,7 @@ pub struct ReviewMetrics {
 impl ReviewMetrics {
     /// Counts a review that ended `elapsed` after its message arrived.
     pub(super) fn note(&self, outcome: Outcome, elapsed: Duration) {
-        let index = OUTCOMES.iter().position(|(other, _)| *other == outcome);
-        if let Some(count) = index.and_then(|index| self.outcomes.get(index)) {
-            count.update(|count| count + 1);
-        }
+        count(&self.outcomes, outcome);
         if matches!(outcome, Outcome::Busy | Outcome::Unconfigured) {
             // No handler was called: the zeros would distort its times.
             return;
@@ -71,11 +70,20 @@ impl ReviewMetrics {
         self.seconds.update(|sum| sum + elapsed.as_secs_f64());
     }
 
+    /// Counts a review after delivery that ended.
+    pub(super) fn note_afterwards(&self, outcome: Outcome) {
+        count(&self.afterwards, outcome);
+    }
+
     /// Adds them to `/metrics`.
     pub fn render(&self, page: &mut Exposition) {
         let mut requests = page.family(&REQUESTS);
         for ((_, label), count) in OUTCOMES.iter().zip(&self.outcomes) {
             requests.add(&[("result", label)], count.get());
+        }
+        let mut afterwards = page.family(&AFTERWARDS);
+        for ((_, label), count) in OUTCOMES.iter().zip(&self.afterwards) {
+            afterwards.add(&[("result", label)], count.get());
         }
         let bounds = BOUNDS_MS.map(Duration::from_millis);
         let counts = bounds.into_iter().zip(self.buckets.iter().map(Cell::get));
@@ -87,6 +95,17 @@ impl ReviewMetrics {
     }
 }
 
+fn count(counts: &[Cell<u64>; OUTCOMES.len()], outcome: Outcome) {
+    let index = OUTCOMES.iter().position(|(other, _)| *other == outcome);
+    if let Some(count) = index.and_then(|index| counts.get(index)) {
+        count.update(|count| count + 1);
+    }
+}
+
+const AFTERWARDS: Family = Family::counter(
+    "uproar_after_reviews_total",
+    "Reviews after delivery that ended, by result.",
+);
 const REQUESTS: Family = Family::counter(
     "uproar_review_requests_total",
     "Reviews that ended, by result.",

@@ -5,6 +5,7 @@
 //! own requests. The deadline covers the wait too; the room's home shard enforces it, here it only
 //! ends the call.
 
+mod afterwards;
 mod client;
 mod metrics;
 mod settings;
@@ -32,9 +33,10 @@ use crate::shard::review::ReviewRequest;
 use client::{CallFault, HandlerClient};
 use metrics::Outcome;
 use settings::Target;
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::{
-    REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX, REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX,
-    REVIEW_WAITING_PER_HANDLER_MAX,
+    AFTER_REVIEW_IN_FLIGHT_MAX, REVIEW_HANDLERS_MAX, REVIEW_IN_FLIGHT_MAX,
+    REVIEW_IN_FLIGHT_PER_HANDLER_MAX, REVIEW_OPEN_MAX, REVIEW_WAITING_PER_HANDLER_MAX,
 };
 use uproar_proto::base::rate::{Budget, Rate};
 use uproar_proto::chat::review::{
@@ -53,12 +55,16 @@ pub struct Reviews {
     // From a message's arrival to its deadline; the shards' one.
     timeout: Cell<Duration>,
     client: RefCell<Rc<HandlerClient>>,
-    // By the function's ARN; above REVIEW_HANDLERS_MAX those without a review are dropped.
-    handlers: RefCell<HashMap<String, Rc<Handler>>>,
-    // Free requests of all handlers together.
+    // Above REVIEW_HANDLERS_MAX those without a review are dropped.
+    handlers: RefCell<HashMap<HandlerKey, Rc<Handler>>>,
+    // Free requests of all handlers together, and those of them after delivery.
     requests: Semaphore,
+    requests_afterwards: Semaphore,
     metrics: Rc<ReviewMetrics>,
 }
+
+/// A function's ARN, and whether it is asked after delivery: a slow one does not wait in line with those that are asked before.
+type HandlerKey = (String, bool);
 
 /// One handler, with the bounds that isolate it from the others.
 struct Handler {
@@ -152,6 +158,7 @@ impl Reviews {
             client: RefCell::new(Rc::new(client)),
             handlers: RefCell::default(),
             requests: Semaphore::new(REVIEW_IN_FLIGHT_MAX),
+            requests_afterwards: Semaphore::new(AFTER_REVIEW_IN_FLIGHT_MAX),
             metrics,
         }))
     }
@@ -191,6 +198,10 @@ impl Reviews {
     }
 
     fn take(self: &Rc<Self>, request: ReviewRequest) {
+        if let Some(function) = &request.afterwards {
+            let function = function.to_string();
+            return self.take_afterwards(function, request);
+        }
         let room = self.control.registry.rooms.get(request.room);
         let attached = room.and_then(|room| room.reviewer().cloned());
         let Some(Attached { uri, .. }) = attached else {
@@ -200,7 +211,7 @@ impl Reviews {
                 .rule(request.room, request.ticket, None);
             return;
         };
-        let handler = self.handler(uri);
+        let handler = self.handler((uri, false));
         let metrics = &self.metrics;
         if metrics.open.get() >= REVIEW_OPEN_MAX
             || handler.waiting.get() >= REVIEW_WAITING_PER_HANDLER_MAX
@@ -228,8 +239,13 @@ impl Reviews {
         let (_own, _all) = {
             let _waiting = Counted::new(&handler.waiting);
             let own = handler.requests.acquire().await;
+            let afterwards = if request.afterwards.is_some() {
+                Some(self.requests_afterwards.acquire().await)
+            } else {
+                None
+            };
             let all = self.requests.acquire().await;
-            (own, all)
+            (own, (afterwards, all))
         };
         let _in_flight = Counted::new(&self.metrics.in_flight);
         let message = request.publish_request.message();
@@ -262,32 +278,26 @@ impl Reviews {
     /// Counts and logs the result, and sends the verdict to the room.
     fn finish(&self, handler: &Handler, request: &ReviewRequest, outcome: Result<Verdict, Fault>) {
         let now = self.control.clock.now().tick;
-        let counted = match &outcome {
-            Ok(Verdict::Allow(_)) => Outcome::Allow,
-            Ok(Verdict::Deny(_)) => Outcome::Deny,
-            Err(fault) => fault.outcome(),
-        };
+        let counted = counted(&outcome);
         // The deadline was set when the message arrived.
         let left = request.deadline.since(now);
         let late = now.since(request.deadline);
         self.metrics
             .note(counted, self.timeout.get().saturating_sub(left) + late);
-        if let Err(fault) = &outcome {
-            let mut budget = handler.complaints.get();
-            if budget.take(COMPLAINTS, now) {
-                let (function, room) = (&handler.function, request.room);
-                tracing::warn!(function, %room, %fault, "a message was not reviewed: the room's fallbackResult decides");
-            }
-            handler.complaints.set(budget);
+        if let Err(fault) = &outcome
+            && handler.may_complain(now)
+        {
+            let (function, room) = (&handler.function, request.room);
+            tracing::warn!(function, %room, %fault, "a message was not reviewed: the room's fallbackResult decides");
         }
         self.control
             .gateway
             .rule(request.room, request.ticket, outcome.ok());
     }
 
-    fn handler(&self, function: String) -> Rc<Handler> {
+    fn handler(&self, key: HandlerKey) -> Rc<Handler> {
         let mut handlers = self.handlers.borrow_mut();
-        if let Some(handler) = handlers.get(&function) {
+        if let Some(handler) = handlers.get(&key) {
             return Rc::clone(handler);
         }
         if handlers.len() >= REVIEW_HANDLERS_MAX {
@@ -295,14 +305,32 @@ impl Reviews {
             handlers.retain(|_, handler| Rc::strong_count(handler) > 1);
         }
         let handler = Rc::new(Handler {
-            target: RefCell::new(self.target(&function)),
+            target: RefCell::new(self.target(&key.0)),
             requests: Semaphore::new(REVIEW_IN_FLIGHT_PER_HANDLER_MAX),
             waiting: Cell::new(0),
             complaints: Cell::default(),
-            function: function.clone(),
+            function: key.0.clone(),
         });
-        handlers.insert(function, Rc::clone(&handler));
+        handlers.insert(key, Rc::clone(&handler));
         handler
+    }
+}
+
+impl Handler {
+    /// Whether a log line may say that it has failed.
+    fn may_complain(&self, now: Tick) -> bool {
+        let mut budget = self.complaints.get();
+        let may = budget.take(COMPLAINTS, now);
+        self.complaints.set(budget);
+        may
+    }
+}
+
+fn counted(outcome: &Result<Verdict, Fault>) -> Outcome {
+    match outcome {
+        Ok(Verdict::Allow(_)) => Outcome::Allow,
+        Ok(Verdict::Deny(_)) => Outcome::Deny,
+        Err(fault) => fault.outcome(),
     }
 }
 

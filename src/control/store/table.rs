@@ -11,13 +11,21 @@ pub enum Table {
     Logging,
     /// Bans.
     Bans,
+    /// Sets of rules.
+    RuleSets,
     /// Of a node of a cluster: which state of the cluster's registry this database is a copy of, and the revision
     /// of each record. Empty otherwise.
     Cluster,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 4] = [Self::Rooms, Self::Logging, Self::Bans, Self::Cluster];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Rooms,
+        Self::Logging,
+        Self::Bans,
+        Self::RuleSets,
+        Self::Cluster,
+    ];
 
     /// Its name in the database, and in messages.
     pub const fn name(self) -> &'static str {
@@ -25,6 +33,7 @@ impl Table {
             Self::Rooms => "rooms",
             Self::Logging => "logging-configurations",
             Self::Bans => "bans",
+            Self::RuleSets => "rule-sets",
             Self::Cluster => "cluster",
         }
     }

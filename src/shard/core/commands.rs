@@ -114,6 +114,12 @@ impl<W: Io> Core<W> {
                 self.follow_ban(&order);
                 let _asker_gone = answer.send(());
             }
+            Command::Decide {
+                room,
+                decision,
+                by,
+                answer,
+            } => rooms.decide(room, (&decision, &by), answer, env),
             Command::DeleteMessage {
                 room,
                 id,

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::outbox::Outbox;
 use crate::logging::Limiter;
+use crate::shard::aside::Aside;
 use crate::shard::command::MemberOrder;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::ReviewQueue;
@@ -38,6 +39,8 @@ pub(super) struct Env<S> {
     pub(super) lines: Limiter,
     /// The mailboxes to the other shards.
     pub(super) outbox: Outbox<S>,
+    /// What rooms have to say beside their logs, until the end of the turn.
+    pub(super) asides: Vec<Aside>,
     /// Where members' commands go that the control thread carries out, if it does.
     pub(super) orders: Option<mpsc::Sender<MemberOrder>>,
 }
@@ -65,6 +68,7 @@ impl<S> Env<S> {
             settings: &self.settings,
             budgets: &self.budgets,
             metrics: &self.metrics,
+            asides: &mut self.asides,
             now: self.now,
         }
     }

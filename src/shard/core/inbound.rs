@@ -306,8 +306,16 @@ impl Refusals {
 
 /// The address that goes with a request: only a review handler learns it.
 fn address_for_review(settings: Option<&RoomSettings>, ip: IpAddr) -> String {
-    let review = settings.and_then(|settings| settings.review);
-    review.map(|_| ip.to_string()).unwrap_or_default()
+    let is_reviewed = settings.is_some_and(|settings| {
+        let extension = settings.extension.as_deref();
+        let asked = extension.map(|extension| &extension.settings);
+        settings.review.is_some() || asked.is_some_and(|asked| asked.after_review.is_some())
+    });
+    if is_reviewed {
+        ip.to_string()
+    } else {
+        String::new()
+    }
 }
 
 fn count_request(metrics: &ShardMetrics, action: Action) {

@@ -10,7 +10,7 @@ use uproar_proto::chat::{ErrorCode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::command::{Choice, CommandFault};
-use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::tally::Ballot;
 use uproar_proto::extension::traits::role_in;
@@ -43,7 +43,8 @@ pub(super) fn carry_out<S>(
         | Verb::Ban(_)
         | Verb::Unban(_)
         | Verb::Purge { .. }
-        | Verb::Clear(_) => hand_over(verb, by, env).map(|()| None),
+        | Verb::Clear(_)
+        | Verb::Decide(_) => hand_over(verb, by, env).map(|()| None),
         Verb::Vote(Choice { tally, option }) => {
             let ballot = Ballot {
                 tally,
@@ -125,7 +126,7 @@ pub(super) fn ban_kicked<S>(room: RoomId, eviction: &Eviction, seconds: u32, env
             mode: BanMode::Ban,
             seconds: Some(seconds),
             reason: eviction.reason.clone(),
-            is_kick: true,
+            cause: Cause::Kick,
         }),
     };
     let orders = env.orders.as_ref();

@@ -9,6 +9,7 @@ mod estate;
 mod extended;
 mod figures;
 pub(super) mod flush;
+mod held;
 mod logged;
 mod memory;
 mod publish;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::admission::Admitted;
 use super::rooms::flush::FlushDue;
-use super::rooms::{Delivery, Flushed};
+use super::rooms::{Delivery, Flushed, Rooms};
 use super::stage::Stage;
 use super::{Core, Plan, Turn};
 use crate::logging::Overdue;
@@ -21,6 +21,7 @@ impl<W: Io> Core<W> {
     pub fn settle(&mut self) -> Plan {
         debug_assert_eq!(self.turn, Turn::Begun, "settle follows begin");
         self.turn = Turn::Settled;
+        self.say_asides();
         let plan = if self.freeze.stage == Stage::Serving {
             self.settle_serving()
         } else {
@@ -57,12 +58,14 @@ impl<W: Io> Core<W> {
         wake = wake.min(flush_due).min(drain_due);
         let (release_due, next) = (self.rooms.release_due(), self.next_aging);
         let viewers_due = self.rooms.viewers_due(next);
+        let held_due = Rooms::held_due(next, &self.env);
         for due in [
             cluster_due,
             review_due,
             tallies_due,
             release_due,
             viewers_due,
+            held_due,
         ] {
             wake = due.map_or(wake, |due| wake.min(due));
         }
@@ -77,6 +80,8 @@ impl<W: Io> Core<W> {
             self.admission.expire(&self.env);
             self.rooms.age_logs(&self.env);
             self.rooms.age_modes(&self.env);
+            self.rooms.end_held(&mut self.env);
+            self.say_asides();
             self.rooms.tell_viewers(&mut self.env);
             self.rooms.tell_archived(&mut self.env);
             self.env.lines.overdue(now).for_each(Overdue::log);

@@ -172,6 +172,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::Recalled(..)
         | Command::Tally(..)
         | Command::Ban(..)
+        | Command::Decide { .. }
         | Command::DeleteMessage { .. }
         | Command::Purge { .. }
         | Command::DisconnectUser { .. }

@@ -5,6 +5,7 @@
 
 mod memory;
 pub mod merge;
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 
@@ -189,6 +190,16 @@ impl RoomWriter {
         }
     }
 
+    /// A message that waits for a moderator until then, because of this rule; in order.
+    pub(in crate::shard) fn waiting(
+        &mut self,
+        message: &PendingMessage<'_>,
+        until: Tick,
+        rule: &str,
+    ) {
+        waiting::write(&mut self.0, |fields| message.write(fields), (until, rule));
+    }
+
     /// A message under review, in order.
     pub(in crate::shard) fn pending(&mut self, message: &PendingMessage<'_>) {
         self.0.nested(PENDING, |fields| message.write(fields));
@@ -344,6 +355,8 @@ pub(in crate::shard) struct RoomEstate {
     pub remembered: (Vec<(u64, Tick, Bytes)>, u64),
     /// Where viewers stood who left.
     pub places: Vec<(Key, Stand, Tick)>,
+    /// Messages that wait for a moderator, until when, and why.
+    pub waiting: Vec<(Bytes, Tick, Box<str>)>,
     /// Messages under review, in order; each was read once, without a fault.
     pub pending: Vec<Bytes>,
     /// Batches, oldest first, and when each was appended.
@@ -463,6 +476,10 @@ impl RoomEstate {
             PendingMessage::read(message)?;
             pending.push(bytes.slice_ref(message));
         }
+        let waiting = fields.all(waiting::WAITING);
+        let waiting = waiting.filter_map(|waiting| waiting::read(waiting, bytes, shift));
+        let waiting = waiting.filter(|(message, ..)| PendingMessage::read(message).is_ok());
+        let waiting = waiting.collect();
         let piece = |number| bytes.slice_ref(fields.get(number).unwrap_or_default());
         let batches = read_batches(fields, (piece(PLAIN), piece(DEFLATED)), shift)?;
         let mut behind: Vec<u64> = Vec::with_capacity(batches.len());
@@ -489,6 +506,7 @@ impl RoomEstate {
                 fields.number(memory::FORGOTTEN)?.unwrap_or(0),
             ),
             places: memory::read_places(fields.get(memory::PLACES).unwrap_or_default(), shift),
+            waiting,
             pending,
             batches,
             behind,

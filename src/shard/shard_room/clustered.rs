@@ -2,17 +2,21 @@
 
 use bytes::BytesMut;
 
+use super::ruled::{DENIED_AS_ASKED, KEPT};
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
 use crate::shard::review::Held;
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{Action, Request, encode};
+use uproar_proto::chat::{self, ErrorCode, Request, encode};
 use uproar_proto::cluster::engine::RequestKey;
 use uproar_proto::cluster::message::{Ask, AskKind};
 use uproar_proto::cluster::record::{Entry, Eviction};
 use uproar_proto::extension::Speech;
+use uproar_proto::extension::held::Decision;
+use uproar_proto::extension::rules::Action;
 use uproar_proto::room::order::{NewEvent, NewMessage};
 use uproar_proto::room::review::Pending;
 use uproar_proto::ws::Deflater;
@@ -40,7 +44,15 @@ impl HomeRoom {
             self.hold((ask.room, room_slot), held, &speech, context)?;
             return Ok(None);
         }
-        self.charge_ask(ask.kind, &speech, context)?;
+        if is_message {
+            return self
+                .author_said(key, ask, &speech, buffer, context)
+                .map(Some);
+        }
+        if ask.kind == AskKind::Decide {
+            return self.author_decided(key, ask, buffer, context).map(Some);
+        }
+        self.charge_ask(ask.kind, context)?;
         note_ask(ask, context);
         let sent = match ask.kind {
             AskKind::Purge => self.write_purge(buffer, Some(subject), (detail, ask), context),
@@ -50,6 +62,7 @@ impl HomeRoom {
             | AskKind::DisconnectUser
             | AskKind::Event
             | AskKind::Tally
+            | AskKind::Decide
             | AskKind::Probe => self.write(buffer, ask, now),
         };
         let evicts = ask.kind == AskKind::DisconnectUser;
@@ -59,26 +72,87 @@ impl HomeRoom {
         });
         Ok(Some(Entry {
             // Of an event it says that it can wait for the pace.
-            is_urgent: ask.kind != AskKind::SendMessage && !ask.is_exempt,
+            is_urgent: !ask.is_exempt,
             eviction,
             ..entry(key, ask.room, sent, buffer.split().freeze())
         }))
+    }
+
+    /// Decides a message: by the room's modes, rules and rates.
+    fn author_said(
+        &mut self,
+        key: RequestKey,
+        ask: &Ask,
+        speech: &Speech<'_>,
+        buffer: &mut BytesMut,
+        context: &mut PublishContext<'_>,
+    ) -> Result<Entry, RequestFault> {
+        let now = context.now.unix;
+        let ruling = self.admit(ask.room, speech, context)?;
+        if ruling.is_none() && self.reviewer().is_none() {
+            let sent = self.write(buffer, ask, now);
+            return Ok(entry(key, ask.room, sent, buffer.split().freeze()));
+        }
+        let mut asked = held(&mut BytesMut::new(), key, ask, now).publish_request;
+        if let Some(ruling) = ruling {
+            asked = ruling.applied(asked);
+            if ruling.action != Action::Mask {
+                self.keep((ask.room, ask.id), asked, &ruling, context);
+                return Err((ErrorCode::NotAcceptable, KEPT.into()));
+            }
+        }
+        let sent = self
+            .room
+            .author_message(buffer, ask.id, now, asked.message());
+        if !ask.is_exempt {
+            self.ask_afterwards((ask.room, ask.id), &asked, context);
+        }
+        Ok(entry(key, ask.room, sent, buffer.split().freeze()))
+    }
+
+    /// Decides a message that waits for a moderator.
+    fn author_decided(
+        &mut self,
+        key: RequestKey,
+        ask: &Ask,
+        buffer: &mut BytesMut,
+        context: &mut PublishContext<'_>,
+    ) -> Result<Entry, RequestFault> {
+        let [id, reason, verb, by, _] = ask.texts.get();
+        let wrong = (ErrorCode::BadRequest, "".into());
+        let decision = Decision {
+            id: FrameId::parse(id).ok_or(wrong)?,
+            allows: verb == "allow",
+            reason: reason.into(),
+        };
+        let asked = self.take_waiting(ask.room, (&decision, by), context)?;
+        if !decision.allows {
+            return Err((ErrorCode::NotAcceptable, DENIED_AS_ASKED.into()));
+        }
+        let now = context.now.unix;
+        let sent = self
+            .room
+            .author_message(buffer, decision.id, now, asked.message());
+        self.ask_afterwards((ask.room, decision.id), &asked, context);
+        Ok(entry(key, ask.room, sent, buffer.split().freeze()))
     }
 
     /// Charges a request that came by the cluster, as those of members and of the API are charged where there is none.
     fn charge_ask(
         &mut self,
         kind: AskKind,
-        speech: &Speech<'_>,
         context: &PublishContext<'_>,
     ) -> Result<(), RequestFault> {
         let action = match kind {
-            AskKind::SendMessage => return self.admit(speech, context),
-            AskKind::DeleteMessage | AskKind::Purge | AskKind::Clear => Action::DeleteMessage,
-            AskKind::DisconnectUser => Action::DisconnectUser,
+            AskKind::DeleteMessage | AskKind::Purge | AskKind::Clear => chat::Action::DeleteMessage,
+            AskKind::DisconnectUser => chat::Action::DisconnectUser,
             AskKind::Event if self.room.is_full() => return Err(OVER_RATE),
             // The control plane has charged it; a probe is nobody's.
-            AskKind::Event | AskKind::Tally | AskKind::Probe => return Ok(()),
+            AskKind::Event
+            | AskKind::Tally
+            | AskKind::SendMessage
+            | AskKind::Decide
+            | AskKind::Probe => return Ok(()),
         };
         self.charge(action, context.now.tick, context.settings, context.budgets)
     }
@@ -107,7 +181,9 @@ impl HomeRoom {
             }
             AskKind::Event => (subject, detail.to_owned()),
             // No room gets them; or they are written apart.
-            AskKind::Tally | AskKind::Probe | AskKind::Purge | AskKind::Clear => return now,
+            AskKind::Tally | AskKind::Decide | AskKind::Probe | AskKind::Purge | AskKind::Clear => {
+                return now;
+            }
         };
         let event = NewEvent {
             name,
@@ -125,6 +201,7 @@ impl HomeRoom {
         (reason, ask): (&str, &Ask),
         context: &mut PublishContext<'_>,
     ) -> UnixTime {
+        self.forget_waiting(user_id);
         let purge_event = &context.settings.purge_event;
         let (before, last) = self.purge_events(user_id, reason, purge_event);
         context.metrics.purged.add_len(self.remembered_of(user_id));
@@ -183,7 +260,8 @@ fn note_ask(ask: &Ask, context: &PublishContext<'_>) {
         | AskKind::Tally
         | AskKind::Probe
         | AskKind::Purge
-        | AskKind::Clear => return,
+        | AskKind::Clear
+        | AskKind::Decide => return,
     };
     context.note_act(ask.room, (action, subject, detail), sender_json);
 }

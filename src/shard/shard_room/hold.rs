@@ -1,12 +1,24 @@
 //! Messages of a reviewed room between their arrival and its log.
 
+use super::ruled::KEPT;
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::estate::rooms::Decided;
 use crate::shard::review::{Held, ReviewRequest};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
+use uproar_proto::chat::ErrorCode;
+use uproar_proto::cluster::engine::RequestKey;
 use uproar_proto::extension::Speech;
+use uproar_proto::extension::rules::Action;
 use uproar_proto::room::review::{Fallback, Full};
+
+/// The end of a request whose message is kept from the room; on a node of a cluster its home is told.
+fn kept(id: FrameId, key: Option<RequestKey>) -> Result<FrameId, RequestFault> {
+    match key {
+        Some(_) => Err((ErrorCode::NotAcceptable, KEPT.into())),
+        None => Ok(id),
+    }
+}
 
 impl HomeRoom {
     /// Gives a message its place in the room's order and asks for its review. The verdict appends
@@ -23,8 +35,27 @@ impl HomeRoom {
         }
         let ticket = self.pending_queue().next_ticket();
         ticket.map_err(|_full| OVER_RATE)?;
-        self.admit(speech, context)?;
         let id = held.id;
+        let ruling = self.admit(room, speech, context)?;
+        let held = match ruling {
+            None => held,
+            Some(ruling) => {
+                let Held {
+                    publish_request,
+                    key,
+                    ..
+                } = held;
+                let publish_request = ruling.applied(publish_request);
+                if ruling.action != Action::Mask {
+                    self.keep((room, id), publish_request, &ruling, context);
+                    return kept(id, key);
+                }
+                Held {
+                    publish_request,
+                    ..held
+                }
+            }
+        };
         let kept = match self.room.settings().review {
             Some(fallback) => self.ask((room, slot), held, fallback, context),
             // The handler was detached: the message waits behind those that it still decides.
@@ -53,6 +84,7 @@ impl HomeRoom {
             publish_request: held.publish_request.clone(),
             content_chars_max,
             deadline,
+            afterwards: None,
         };
         if !context.review_queue.ask(slot, request) {
             // The fallback decides once the message is next in order.

@@ -2,33 +2,40 @@
 
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault};
 use crate::shard::metrics::ShardMetrics;
+use crate::shard::rules::Ruling;
 use uproar_proto::base::clock::Tick;
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::MODE_RECORDS_MAX;
 use uproar_proto::chat::Action;
-use uproar_proto::extension::modes::{self, ModeFault};
+use uproar_proto::extension::modes::{self, Judged, ModeFault};
 use uproar_proto::extension::recent::Note;
 use uproar_proto::extension::{Modes, Speech};
 
 impl HomeRoom {
-    /// Lets a message pass: by the room's modes, then by the rates of the account and the room. One that is refused is
-    /// charged to none, and nothing is remembered of it.
+    /// Lets a message pass: by the room's modes, by its rules, then by the rates of the account and the room. One that is
+    /// refused is charged to none, and nothing is remembered of it. Returns what its rules make of it.
     pub(in crate::shard) fn admit(
         &mut self,
+        room: RoomId,
         speech: &Speech<'_>,
-        context: &PublishContext<'_>,
-    ) -> Result<(), RequestFault> {
+        context: &mut PublishContext<'_>,
+    ) -> Result<Option<Ruling>, RequestFault> {
         let (now, settings) = (context.now, context.settings);
-        let extension = self.room.settings().extension.clone();
-        let (Some(extension), Some(modes)) = (extension, self.modes()) else {
-            return self.charge(Action::SendMessage, now.tick, settings, context.budgets);
+        let Some(extension) = self.room.settings().extension.clone() else {
+            self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
+            return Ok(None);
         };
         let asked = &extension.settings;
         let refusal = |fault: ModeFault| fault.refusal();
-        let judged = modes.judge(asked, speech, now).map_err(refusal)?;
-        if let Err(fault) = modes::judge_text(asked, speech) {
-            let is_over = settings.room_rates && self.room.is_over_rate(now.tick);
-            return Err(if is_over { OVER_RATE } else { refusal(fault) });
+        let mut judged = Judged::default();
+        if let Some(modes) = self.modes() {
+            judged = modes.judge(asked, speech, now).map_err(refusal)?;
+            if let Err(fault) = modes::judge_text(asked, speech) {
+                let is_over = settings.room_rates && self.room.is_over_rate(now.tick);
+                return Err(if is_over { OVER_RATE } else { refusal(fault) });
+            }
         }
+        let ruling = self.ruling(room, speech, context)?;
         self.charge(Action::SendMessage, now.tick, settings, context.budgets)?;
         // In a reviewed room too: waits count from here, whatever the verdict. Who tries words against the handler waits as
         // others do, and nobody has two messages under review within his wait.
@@ -38,7 +45,7 @@ impl HomeRoom {
             let added = modes.len() - before;
             limit(modes, added, context.metrics);
         }
-        Ok(())
+        Ok(ruling)
     }
 
     /// What the room's modes remember, if it has some.

@@ -108,6 +108,10 @@ id_type! {
     BanId
 }
 id_type! {
+    /// A set of rules: a hash of its name.
+    RuleSetId
+}
+id_type! {
     /// A message, event or error frame, or an API operation: one id space. Unique, not secret.
     FrameId
 }

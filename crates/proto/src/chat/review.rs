@@ -205,6 +205,22 @@ fn cut(text: &str, chars_max: usize) -> &str {
         .map_or(text, |(end, _)| &text[..end])
 }
 
+/// Whether a text is the ARN of a Lambda function.
+pub fn is_function_arn(text: &str) -> bool {
+    let parts = || {
+        let rest = text.strip_prefix("arn:aws:lambda:")?;
+        let (region, rest) = rest.split_once(':')?;
+        let (account, rest) = rest.split_once(':')?;
+        Some((region, account, rest.strip_prefix("function:")?))
+    };
+    parts().is_some_and(|(region, account, name)| {
+        let of_region = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let region_holds = !region.is_empty() && region.bytes().all(of_region);
+        let account_holds = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        region_holds && account_holds && !name.is_empty()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::encode::sender_json;

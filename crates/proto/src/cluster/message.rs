@@ -115,6 +115,9 @@ pub enum AskKind {
     Purge,
     /// All messages of the room are: texts are nothing, reason.
     Clear,
+    /// A held message is decided: texts are its id, a reason, `allow` or `deny`, and who decides. If it is allowed, it becomes
+    /// this request's frame, with its own id.
+    Decide,
     /// Shows that the path through the home and the log works; answered by the engine, no room gets it.
     Probe,
 }
@@ -217,7 +220,7 @@ impl AskTexts {
 const WITHDRAWN: u8 = 0;
 
 impl AskKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::SendMessage,
         Self::DeleteMessage,
         Self::DisconnectUser,
@@ -226,6 +229,7 @@ impl AskKind {
         Self::Tally,
         Self::Purge,
         Self::Clear,
+        Self::Decide,
     ];
 
     const fn byte(self) -> u8 {
@@ -237,6 +241,7 @@ impl AskKind {
             Self::Probe => 5,
             // Those between may be given to others.
             Self::Tally => 9,
+            Self::Decide => 10,
             Self::Purge => 6,
             Self::Clear => 7,
         }

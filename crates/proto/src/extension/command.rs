@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
+use super::alias::{Alias, OFF};
 use super::bans::BanMode;
+use super::held::Decision;
 use super::new_ban::{self, NewBan};
 use super::pin::PinRequest;
 use super::reactions::Taps;
@@ -64,6 +66,8 @@ pub enum Verb {
     },
     /// All messages of the room are taken back; why.
     Clear(Box<str>),
+    /// A held message is said, or is not.
+    Decide(Decision),
 }
 
 /// A vote, as its member writes it.
@@ -178,69 +182,19 @@ const VERBS: &[Row] = &[
         arguments: &["reason"],
         read: |arguments| reason(arguments).map(Verb::Clear),
     },
-];
-
-/// A slash command under a name that moderators know from elsewhere.
-struct Alias {
-    word: &'static str,
-    verb: &'static str,
-    fixed: &'static [(&'static str, &'static str)],
-    arguments: &'static [&'static str],
-}
-
-const ALIASES: &[Alias] = &[
-    mode("slow", &[("key", "slow")], &["value", "seconds"]),
-    mode("slowoff", &[("key", "slow"), ("value", OFF)], &[]),
-    mode(
-        "emoteonly",
-        &[("key", "emotes"), ("value", "only")],
-        &["seconds"],
-    ),
-    mode("emoteonlyoff", &[("key", "emotes"), ("value", OFF)], &[]),
-    mode("uniquechat", &[("key", "unique")], &["value", "seconds"]),
-    mode("uniquechatoff", &[("key", "unique"), ("value", OFF)], &[]),
-    // Words, or the id of a message.
-    Alias {
-        word: "pin",
-        verb: "pin",
-        fixed: &[],
-        arguments: &["text"],
+    Row {
+        name: "allow",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["id"],
+        read: |arguments| Decision::read(true, arguments).map(Verb::Decide),
     },
-    Alias {
-        word: "ban",
-        verb: "ban",
-        fixed: &[],
-        arguments: &["user", "reason"],
-    },
-    Alias {
-        word: "shadow",
-        verb: "shadow",
-        fixed: &[],
-        arguments: &["user", "reason"],
-    },
-    Alias {
-        word: "untimeout",
-        verb: "unban",
-        fixed: &[],
-        arguments: &["user"],
+    Row {
+        name: "deny",
+        needs: Some(Capability::DeleteMessage),
+        arguments: &["id", "reason"],
+        read: |arguments| Decision::read(false, arguments).map(Verb::Decide),
     },
 ];
-
-const fn mode(
-    word: &'static str,
-    fixed: &'static [(&'static str, &'static str)],
-    arguments: &'static [&'static str],
-) -> Alias {
-    Alias {
-        word,
-        verb: "set",
-        fixed,
-        arguments,
-    }
-}
-
-/// The value that switches a mode off.
-const OFF: &str = "off";
 
 impl Commands {
     /// Those of a room with these settings.
@@ -266,6 +220,7 @@ impl Verb {
             Self::Unban(_) => "unban",
             Self::Purge { .. } => "purge",
             Self::Clear(_) => "clear",
+            Self::Decide(decision) => decision.verb(),
         }
     }
 }
@@ -376,7 +331,7 @@ fn by_attributes(attributes: Arguments) -> Result<Asked, CommandFault> {
 
 fn by_slash(words: &str) -> Result<Asked, CommandFault> {
     let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
-    let alias = ALIASES.iter().find(|alias| alias.word == word);
+    let alias = Alias::of(word);
     let (row, names, fixed) = if let Some(alias) = alias {
         (verb_named(alias.verb)?, alias.arguments, alias.fixed)
     } else {
@@ -804,7 +759,7 @@ mod tests {
             mode,
             seconds,
             reason: reason.into(),
-            is_kick: false,
+            cause: new_ban::Cause::Asked,
         })
     }
 

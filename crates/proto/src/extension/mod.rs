@@ -3,13 +3,16 @@
 //!
 //! A room without such tags has none of it, and behaves as IVS Chat's.
 
+mod alias;
 pub mod bans;
 pub mod command;
+pub mod held;
 pub mod modes;
 pub mod new_ban;
 pub mod pin;
 pub mod reactions;
 pub mod recent;
+pub mod rules;
 pub mod settings;
 pub mod speaker;
 pub mod speech;

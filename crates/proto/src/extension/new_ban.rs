@@ -20,8 +20,19 @@ pub struct NewBan {
     pub seconds: Option<u32>,
     /// Why, for people.
     pub reason: Box<str>,
-    /// Whether nobody asked: it came with a kick.
-    pub is_kick: bool,
+    /// What it came with.
+    pub cause: Cause,
+}
+
+/// What a ban comes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// A kick, in a room with `uproar:kick`.
+    Kick,
+    /// A message that a rule hit.
+    Rule,
 }
 
 impl NewBan {
@@ -54,7 +65,7 @@ impl NewBan {
             mode,
             seconds,
             reason: reason.into(),
-            is_kick: false,
+            cause: Cause::Asked,
         })
     }
 }

@@ -39,6 +39,10 @@ pub struct Settings {
     pub history_age: Option<u32>,
     /// Seconds within which a viewer who comes back gets what he missed.
     pub resume: Option<u32>,
+    /// Sets of rules that its messages are held to.
+    pub rules: Option<Roles>,
+    /// The function that reviews messages after their delivery, as an ARN.
+    pub after_review: Option<Box<str>>,
     /// Whether a moderator's message that begins with a slash is a command.
     pub slash: bool,
     /// Whether the room's state is kept from its members.

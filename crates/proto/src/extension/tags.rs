@@ -6,8 +6,9 @@ use super::{PREFIX, is_ours};
 use crate::base::limits::{
     AGE_SECONDS_MAX, BAN_SECONDS_MAX, HISTORY_AGE_SECONDS_MAX, HISTORY_AGE_SECONDS_MIN,
     HISTORY_MESSAGES_MAX, REACTIONS_MILLIS_MAX, REACTIONS_MILLIS_MIN, RESUME_SECONDS_MAX,
-    SLOW_SECONDS_MAX, UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
+    RULE_SETS_PER_ROOM_MAX, SLOW_SECONDS_MAX, UNIQUE_SECONDS_MAX, VIEWERS_SECONDS_MAX,
 };
+use crate::chat::review::is_function_arn;
 
 /// A tag: what it is called, which values it takes, and what they mean.
 #[derive(Debug, Clone, Copy)]
@@ -197,6 +198,39 @@ pub const TAGS: &[Tag] = &[
         show: |settings| number(settings.resume),
     },
     Tag {
+        name: "rules",
+        must: "must be at most 8 names of rule sets joined by +, as in house+de",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            let names = Roles::parse(value)?;
+            let is_few = names.iter().count() <= RULE_SETS_PER_ROOM_MAX;
+            settings.rules = Some(names);
+            is_few.then_some(())
+        },
+        show: |settings| {
+            let names = settings.rules.as_ref();
+            names.map(|names| names.joined("+")).unwrap_or_default()
+        },
+    },
+    Tag {
+        name: "after-review",
+        must: "must be a function, as in arn:aws:lambda:eu-central-1:123456789012:function:name",
+        is_mode: false,
+        shown_as: None,
+        read: |value, settings| {
+            settings.after_review = Some(value.into());
+            is_function_arn(value).then_some(())
+        },
+        show: |settings| {
+            settings
+                .after_review
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned()
+        },
+    },
+    Tag {
         name: "commands",
         must: "must be slash",
         is_mode: false,
@@ -363,6 +397,16 @@ mod tests {
             ("history", &["1", "200"], &["0", "201"]),
             ("history-age", &["60", "86400"], &["59", "86401"]),
             ("resume", &["0", "1", "600"], &["601", "00", ""]),
+            (
+                "rules",
+                &["house", "house+de", "a+b+c+d+e+f+g+h"],
+                &["", "+", "a b", "a+b+c+d+e+f+g+h+i"],
+            ),
+            (
+                "after-review",
+                &["arn:aws:lambda:eu-central-1:123456789012:function:f"],
+                &["", "f", "arn:aws:lambda:eu-central-1:1:function:f"],
+            ),
             ("commands", &["slash"], &["on"]),
             ("state", &["on", "off"], &["true"]),
         ] {

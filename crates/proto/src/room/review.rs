@@ -23,6 +23,11 @@ pub enum Fallback {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// No pending message has it.
+    pub const NONE: Self = Self(u64::MAX);
+}
+
 /// The room holds as many messages as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

@@ -109,14 +109,24 @@ impl<W: Io> Connections<W> {
                 user_id: user_id.as_str().into(),
                 frame: frame.clone(),
             };
-            self.tell_user(&event, rooms, env);
-            env.outbox.send_to_others(|| {
-                let (answer, _nobody_asks) = oneshot::channel();
-                Command::SendUserEvent(Box::new(event.clone()), answer)
-            });
-            if rooms.is_clustered() {
-                env.outbox.tell_cluster(ToCluster::TellUser(event));
-            }
+            self.tell_everywhere(event, rooms, env);
+        }
+    }
+
+    /// Sends an event through its connections to all shards, and to all nodes of a cluster.
+    pub(in crate::shard::core) fn tell_everywhere(
+        &mut self,
+        event: UserEvent,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
+        self.tell_user(&event, rooms, env);
+        env.outbox.send_to_others(|| {
+            let (answer, _nobody_asks) = oneshot::channel();
+            Command::SendUserEvent(Box::new(event.clone()), answer)
+        });
+        if rooms.is_clustered() {
+            env.outbox.tell_cluster(ToCluster::TellUser(event));
         }
     }
 
@@ -141,6 +151,10 @@ impl<W: Io> Connections<W> {
         rooms: &mut Rooms,
         env: &mut Env<W::Socket>,
     ) -> u64 {
+        if *event.user_id == *UserEvent::CREW {
+            self.tell_crew(event.room, &event.frame, rooms, env);
+            return 0;
+        }
         let mut told = 0;
         for slot in self.of_user(event.room, &event.user_id, rooms) {
             told += u64::from(self.tell_own(slot, event.room, &event.frame, rooms, env));

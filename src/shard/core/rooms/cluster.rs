@@ -7,6 +7,7 @@ use crate::shard::cluster::ToCluster;
 use crate::shard::command::{self, Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
 use crate::shard::core::member_commands::ban_kicked;
 use crate::shard::requests::{Asker, Decidable};
+use crate::shard::shard_room::ruled::KEPT;
 use crate::shard::shard_room::{HomeRoom, OVER_RATE, RequestFault, ShardRoom};
 use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -165,6 +166,10 @@ impl Rooms {
                 let (code, text) = match outcome {
                     // Its echo is on its way.
                     Outcome::Committed => return Told::Nothing,
+                    // The home has told its user.
+                    Outcome::Refused(ErrorCode::NotAcceptable, text) if *text == *KEPT => {
+                        return Told::Nothing;
+                    }
                     Outcome::Refused(code, text) => (code, text),
                     Outcome::Unknown => (ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()),
                 };
@@ -271,6 +276,7 @@ impl Rooms {
     /// Drops what is under review in rooms of a hash slot whose home is another node now, and ends their tallies.
     pub(in crate::shard::core) fn fence<S>(&mut self, slot: HashSlot, env: &Env<S>) {
         self.end_tallies_of(slot, env);
+        self.forget_held_of(slot);
         let Some(requests) = &mut self.requests else {
             return;
         };

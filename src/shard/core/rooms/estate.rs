@@ -14,8 +14,8 @@ use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
-use uproar_proto::base::clock::{Now, Tick};
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
@@ -98,6 +98,10 @@ impl Rooms {
                     home.viewers.get_or_insert_default().inherit_peak(peak, at);
                 }
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
+                for (message, until, rule) in &part.waiting {
+                    inherit_waiting(home, message, *until, rule, env.id);
+                    env.metrics.held_for_crew.add(1);
+                }
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
         }
@@ -215,30 +219,59 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
         debug_assert!(tallies.waiting.is_empty(), "votes were handed on");
         room.tallies(&tallies.counted.carry());
     }
+    for (id, until, held) in home.ruled().iter().flat_map(|ruled| ruled.waiting.all()) {
+        let message = pending(&held.publish_request, id, home.room.last_sent());
+        room.waiting(&message, until, &held.rule);
+    }
     for (held, state) in home
         .reviewed()
         .iter()
         .flat_map(|pending| pending.messages())
     {
-        let message = held.publish_request.message();
-        let SenderAddress { shard, connection } = held.publish_request.sender;
+        let decided = match state {
+            State::Waiting(fallback) => Decided::Waits(fallback),
+            State::Allowed(rewrite) => Decided::Allowed(rewrite.cloned()),
+        };
         room.pending(&PendingMessage {
-            content: message.content,
-            attributes_json: message.attributes_json,
-            request_id: message.request_id,
-            sender_json: message.sender_json,
-            ip: held.publish_request.ip(),
-            id: held.id,
-            sent: held.sent,
-            tag: SenderTag {
-                shard: u64::try_from(shard).expect("a few shards"),
-                key: connection,
-            },
-            decided: match state {
-                State::Waiting(fallback) => Decided::Waits(fallback),
-                State::Allowed(rewrite) => Decided::Allowed(rewrite.cloned()),
-            },
+            decided,
+            ..pending(&held.publish_request, held.id, held.sent)
         });
+    }
+}
+
+/// A message that is not said yet, as it is carried.
+fn pending(asked: &PublishRequest, id: FrameId, sent: UnixTime) -> PendingMessage<'_> {
+    let message = asked.message();
+    let SenderAddress { shard, connection } = asked.sender;
+    PendingMessage {
+        content: message.content,
+        attributes_json: message.attributes_json,
+        request_id: message.request_id,
+        sender_json: message.sender_json,
+        ip: asked.ip(),
+        id,
+        sent,
+        tag: SenderTag {
+            shard: u64::try_from(shard).expect("a few shards"),
+            key: connection,
+        },
+        decided: Decided::Allowed(None),
+    }
+}
+
+/// Holds a message for moderators that another process held. Its sender is told by name, wherever that is now.
+fn inherit_waiting(home: &mut HomeRoom, message: &[u8], until: Tick, rule: &str, here: ShardId) {
+    if let Ok(message) = PendingMessage::read(message) {
+        let nowhere = SenderAddress {
+            shard: here,
+            ..SenderAddress::NOWHERE
+        };
+        let Held {
+            publish_request,
+            id,
+            ..
+        } = held(&mut BytesMut::new(), &message, nowhere);
+        home.inherit_waiting(id, until, (publish_request, rule.into()));
     }
 }
 

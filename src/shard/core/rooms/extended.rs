@@ -112,5 +112,7 @@ impl Rooms {
 fn has_modes(table: &Table<ShardRoom>, room_slot: Slot<ShardRoom>) -> bool {
     let shard_room = table.get(room_slot);
     let home = shard_room.and_then(|shard_room| shard_room.home.as_deref());
-    home.is_some_and(|home| home.modes().is_some() || home.memory().is_some())
+    home.is_some_and(|home| {
+        home.modes().is_some() || home.memory().is_some() || home.ruled().is_some()
+    })
 }

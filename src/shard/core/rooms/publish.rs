@@ -191,7 +191,12 @@ impl Rooms {
     }
 
     /// Answers a call of the API: at once, or once the event is in the spool if the room is logged.
-    fn answer(&mut self, room: RoomId, answer: Answer<Said>, outcome: Result<FrameId, Refused>) {
+    pub(super) fn answer(
+        &mut self,
+        room: RoomId,
+        answer: Answer<Said>,
+        outcome: Result<FrameId, Refused>,
+    ) {
         let is_on = self.gate.is_on();
         let outcome = outcome.and_then(|id| {
             let (_, home) = self.home_mut(room).ok_or(Refused::NoSuchRoom)?;
@@ -205,7 +210,7 @@ impl Rooms {
     }
 
     /// Lets `work` have the home of a room, then sees to it that what was appended is flushed.
-    fn with_home<S>(
+    pub(super) fn with_home<S>(
         &mut self,
         room_slot: Slot<ShardRoom>,
         env: &mut Env<S>,
@@ -242,4 +247,4 @@ impl Rooms {
     }
 }
 
-const NO_ROOM: RequestFault = (ErrorCode::NotFound, Cow::Borrowed(texts::NO_ROOM));
+pub(super) const NO_ROOM: RequestFault = (ErrorCode::NotFound, Cow::Borrowed(texts::NO_ROOM));

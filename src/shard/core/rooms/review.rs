@@ -83,6 +83,15 @@ impl Rooms {
         while let Some((held, rewrite)) = home.reviewed_mut().and_then(Pending::release) {
             released += 1;
             let message = held.allowed(rewrite.as_ref());
+            if home.reviewer().is_some() {
+                let asked = held.publish_request.saying(message.content);
+                let (place, now) = ((*id, held.id), env.now.tick);
+                let request = home.review_afterwards(place, &asked, now);
+                let is_asked = request.map(|request| self.review_queue.ask_afterwards(request));
+                if is_asked == Some(false) {
+                    env.metrics.after_shed.inc();
+                }
+            }
             if let (Some(key), Some(requests)) = (held.key, &mut self.requests) {
                 let room = &mut home.room;
                 let sent = room.author_message(&mut requests.buffer, held.id, held.sent, message);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::memory::{FORGOTTEN, PLACES, REMEMBERED};
+use super::waiting::WAITING;
 use super::{
     BATCH, BUDGET, DEFLATED, DELETIONS, DISCONNECTS, FRAMES_SO_FAR, FREEZING, ID, LAST_SENT, LOGS,
     NOTED_TEXTS, NOTED_USERS, PEAK, PEAK_AT, PENDING, PLAIN, ROOM, SENDS, TALLIES,
@@ -14,10 +15,11 @@ use uproar_proto::tagged::{Fault, Fields, Tagged};
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
 /// Fields of a room that its home has.
-const OF_HOME: [u32; 12] = [
+const OF_HOME: [u32; 13] = [
     BUDGET,
     LAST_SENT,
     PENDING,
+    WAITING,
     NOTED_USERS,
     NOTED_TEXTS,
     TALLIES,

@@ -184,3 +184,49 @@ pub const AUDIT_MIB_MAX: u32 = 65_536;
 pub const AUDIT_PAGE_MAX: u32 = 100;
 /// Bytes of the audit that one call of ListAuditRecords looks through.
 pub const AUDIT_SCAN_BYTES: usize = 8 * 1024 * 1024;
+
+// ---- Rules ----
+
+/// Sets of rules of a server or a cluster: a list for each language and a few of the house. It also bounds the label `set` of
+/// a metric.
+pub const RULE_SETS_MAX: usize = 50;
+/// Characters of a set's name, and of a rule's id: people type them.
+pub const RULE_NAME_CHARS_MAX: usize = 32;
+/// Sets that one room follows: each costs a pass over each message.
+pub const RULE_SETS_PER_ROOM_MAX: usize = 8;
+/// Rules of a set: a handful of actions with their exceptions, with room.
+pub const RULES_PER_SET_MAX: usize = 100;
+/// Patterns of a set, of all its rules, what they allow included: the largest public word lists have a few thousand.
+pub const RULE_PATTERNS_MAX: usize = 10_000;
+/// Bytes of a set as JSON: all that one call may carry. Compiled it takes some ten times as much.
+pub const RULE_SET_BYTES_MAX: usize = 256 * 1024;
+const _: () = assert!(RULE_SET_BYTES_MAX <= super::BODY_BYTES_MAX);
+/// Characters of a word or phrase. It bounds how many patterns end at one place of a message.
+pub const RULE_WORD_CHARS_MAX: usize = 64;
+/// Rules of a set with regular expressions: each goes over the message by itself.
+pub const RULE_REGEX_RULES_MAX: usize = 8;
+/// Characters of a regular expression.
+pub const RULE_REGEX_CHARS_MAX: usize = 512;
+/// Bytes of one rule's compiled regular expressions: some twenty `\w`. Matching takes at most its states times the length of a message, so it
+/// also bounds the time that a bad expression costs.
+pub const RULE_REGEX_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of what one rule's regular expressions keep to be fast, for each thread that uses them.
+pub const RULE_REGEX_CACHE_BYTES: usize = 256 * 1024;
+/// Letters that a message has at least before its capitals count: a short cry is none.
+pub const CAPS_LETTERS_MIN: usize = 10;
+/// Percent of a message's letters above which capitals are too many.
+pub const CAPS_PERCENT_MAX: usize = 70;
+/// Times that a character may follow itself, from which on it is too often.
+pub const REPEATED_CHARS: usize = 10;
+/// Times that a word may follow itself, from which on it is too often.
+pub const REPEATED_WORDS: usize = 5;
+/// Messages of a room that are held for its moderators: more than a team reads in [`HELD_FOR`].
+pub const HELD_PER_ROOM_MAX: usize = 500;
+/// Messages that all rooms of one shard hold so, some 50 MB.
+pub const HELD_MAX: usize = 50_000;
+/// How long a message is held: then nobody remembers what it answered, and it is denied.
+pub const HELD_FOR: Duration = Duration::from_mins(2);
+/// From a message to the verdict of a review after its delivery: time for a language model.
+pub const AFTER_REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests to handlers after delivery at one time: half of all, so that slow ones never take the others' place.
+pub const AFTER_REVIEW_IN_FLIGHT_MAX: usize = super::REVIEW_IN_FLIGHT_MAX / 2;

@@ -28,8 +28,10 @@ impl Engine {
                 (Quota::DELETIONS, moderations)
             }
             AskKind::DisconnectUser => (Quota::DISCONNECTS, moderations),
-            // The control plane has charged an event; a probe is nobody's.
-            AskKind::Event | AskKind::Tally | AskKind::Probe => (Quota::SENDS, None),
+            // The control plane has charged an event, and a held message was charged when it came; a probe is nobody's.
+            AskKind::Event | AskKind::Tally | AskKind::Decide | AskKind::Probe => {
+                (Quota::SENDS, None)
+            }
         };
         match rate {
             Some(rate) => self.charge(quota, rate, Waiter::Request(key, ask)),

@@ -1,0 +1,311 @@
+//! A set of rules ready for use, and what it finds in a message.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+
+use super::content::{Action, Kind, Rule, RuleFault};
+use super::fold::Fold;
+use super::links::{self, Link};
+use super::reading::Reading;
+use super::shape;
+use super::text::Text;
+use super::words::{FoundWords, Word, Words};
+use crate::base::limits::{
+    RULE_PATTERNS_MAX, RULE_REGEX_BYTES_MAX, RULE_REGEX_CACHE_BYTES, RULE_REGEX_CHARS_MAX,
+    RULE_REGEX_RULES_MAX, RULES_PER_SET_MAX,
+};
+
+/// A set of rules, compiled.
+#[derive(Debug)]
+pub struct CompiledSet {
+    rules: Vec<Rule>,
+    words: Option<Words>,
+    // The rule of each, and its expressions.
+    regexes: Vec<(usize, Regex)>,
+}
+
+/// A message on its way through sets of rules: it is read once for all of them.
+#[derive(Debug)]
+pub struct Message<'a> {
+    content: &'a str,
+    text: Text,
+    readings: OnceCell<Vec<Reading>>,
+    plain: OnceCell<Plain>,
+}
+
+/// A message's folded characters, for expressions and links.
+#[derive(Debug)]
+struct Plain {
+    text: String,
+    // Where each symbol begins.
+    starts: Vec<usize>,
+}
+
+/// What a rule has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    /// The rule's number in its set.
+    pub rule: usize,
+    /// The bytes of the message.
+    pub source: Range<usize>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a message.
+    pub fn new(content: &'a str, fold: &Fold) -> Self {
+        Self {
+            content,
+            text: Text::new(content, fold),
+            readings: OnceCell::new(),
+            plain: OnceCell::new(),
+        }
+    }
+
+    /// The message as it was sent.
+    pub fn content(&self) -> &'a str {
+        self.content
+    }
+
+    fn readings(&self) -> &[Reading] {
+        self.readings.get_or_init(|| Reading::all(&self.text))
+    }
+
+    fn plain(&self) -> &Plain {
+        self.plain.get_or_init(|| {
+            let symbols = self.text.symbols();
+            let mut text = String::with_capacity(2 * symbols.len());
+            let starts = symbols.iter().map(|symbol| {
+                let start = text.len();
+                text.push(symbol.c);
+                start
+            });
+            let starts = starts.collect();
+            Plain { text, starts }
+        })
+    }
+
+    /// The bytes of the message that these of the plain text came from.
+    fn source(&self, plain: Range<usize>) -> Range<usize> {
+        let starts = &self.plain().starts;
+        let first = starts.partition_point(|start| *start <= plain.start);
+        let behind = starts.partition_point(|start| *start < plain.end);
+        let symbols = self.text.symbols();
+        let from = symbols
+            .get(first.saturating_sub(1))
+            .map_or(0, |symbol| symbol.from);
+        let to = symbols
+            .get(behind.saturating_sub(1))
+            .map_or(0, |symbol| symbol.to);
+        wide(from..to)
+    }
+}
+
+fn wide(range: Range<u32>) -> Range<usize> {
+    let wide = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    wide(range.start)..wide(range.end)
+}
+
+impl CompiledSet {
+    /// Compiles rules.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the first of them that is not valid.
+    pub fn compile(rules: Vec<Rule>, fold: &Fold) -> Result<Self, RuleFault> {
+        let fault = |place: String, must: String| RuleFault { place, must };
+        if rules.is_empty() || rules.len() > RULES_PER_SET_MAX {
+            let must = format!("must be 1 to {RULES_PER_SET_MAX} rules");
+            return Err(fault("rules".to_owned(), must));
+        }
+        let patterns: usize = rules.iter().map(Rule::pattern_count).sum();
+        if patterns > RULE_PATTERNS_MAX {
+            let must = format!(
+                "must have at most {RULE_PATTERNS_MAX} patterns together; there are {patterns}"
+            );
+            return Err(fault("rules".to_owned(), must));
+        }
+        let expressions = rules.iter().filter(|rule| rule.kind == Kind::Regex);
+        if expressions.count() > RULE_REGEX_RULES_MAX {
+            let must = format!(
+                "must have at most {RULE_REGEX_RULES_MAX} rules with expressions: join them"
+            );
+            return Err(fault("rules".to_owned(), must));
+        }
+        let (mut words, mut regexes) = (Vec::new(), Vec::new());
+        for (at, rule) in rules.iter().enumerate() {
+            if let Some((member, must)) = rule.check() {
+                return Err(fault(format!("rules.{at}.{member}"), must));
+            }
+            if rules.iter().take(at).any(|other| other.id == rule.id) {
+                let must = "must be another one: a rule has it already".to_owned();
+                return Err(fault(format!("rules.{at}.id"), must));
+            }
+            match rule.kind {
+                Kind::Words => {
+                    for (member, patterns) in [("patterns", &rule.patterns), ("allow", &rule.allow)]
+                    {
+                        for (number, pattern) in patterns.iter().enumerate() {
+                            let place = || format!("rules.{at}.{member}.{number}");
+                            let word = Word::read(pattern, (at, member == "allow"), fold);
+                            words.push(word.map_err(|must| fault(place(), must))?);
+                        }
+                    }
+                }
+                Kind::Regex => regexes.push((at, compile(at, &rule.patterns)?)),
+                Kind::Links => {
+                    if let Some(number) = rule.allow.iter().position(|host| !is_host(host)) {
+                        let must = "must be the name of a host, as example.com".to_owned();
+                        return Err(fault(format!("rules.{at}.allow.{number}"), must));
+                    }
+                }
+                Kind::Caps | Kind::Repeats => {}
+            }
+        }
+        let words = Words::compile(words).map_err(|must| fault("rules".to_owned(), must))?;
+        Ok(Self {
+            rules,
+            words,
+            regexes,
+        })
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What its rules find in a message.
+    pub fn hits(&self, message: &Message<'_>) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        if let Some(words) = &self.words {
+            let mut found = FoundWords::default();
+            for reading in message.readings() {
+                words.find(reading, &mut found);
+            }
+            let FoundWords {
+                hits: words,
+                allowed,
+            } = found;
+            for (rule, source) in words {
+                let covers = |(other, by): &(usize, Range<u32>)| {
+                    *other == rule && by.start <= source.start && source.end <= by.end
+                };
+                if !allowed.iter().any(covers) {
+                    let source = wide(source);
+                    hits.push(Hit { rule, source });
+                }
+            }
+        }
+        for (rule, regex) in &self.regexes {
+            for found in regex.find_iter(&*message.plain().text) {
+                let source = message.source(found.range());
+                let rule = *rule;
+                hits.push(Hit { rule, source });
+            }
+        }
+        self.shapes(message, &mut hits);
+        hits
+    }
+
+    fn shapes(&self, message: &Message<'_>, hits: &mut Vec<Hit>) {
+        let content = message.content;
+        let whole = |rule| Hit {
+            rule,
+            source: 0..content.len(),
+        };
+        for (at, rule) in self.rules.iter().enumerate() {
+            match rule.kind {
+                Kind::Links => {
+                    for Link { whole, host } in links::links(&message.plain().text) {
+                        let host = content.get(message.source(host)).unwrap_or_default();
+                        if !links::is_allowed(host, &rule.allow) {
+                            let source = message.source(whole);
+                            hits.push(Hit { rule: at, source });
+                        }
+                    }
+                }
+                Kind::Caps if shape::is_loud(content) => hits.push(whole(at)),
+                Kind::Repeats if shape::is_repetitive(message.text.symbols()) => {
+                    hits.push(whole(at));
+                }
+                Kind::Words | Kind::Regex | Kind::Caps | Kind::Repeats => {}
+            }
+        }
+    }
+
+    /// The strictest action of these hits, and its first rule.
+    pub(super) fn strictest(&self, hits: &[Hit]) -> Option<&Rule> {
+        let rules = hits.iter().filter_map(|hit| self.rules.get(hit.rule));
+        rules.min_by_key(|rule| std::cmp::Reverse(rule.action))
+    }
+
+    /// Those of these hits that are masked.
+    pub(super) fn masked<'h>(
+        &self,
+        hits: &'h [Hit],
+    ) -> impl Iterator<Item = Range<usize>> + use<'h, '_> {
+        hits.iter().filter_map(|hit| {
+            let rule = self.rules.get(hit.rule)?;
+            (rule.action == Action::Mask).then(|| hit.source.clone())
+        })
+    }
+}
+
+/// Compiles the expressions of a rule into one.
+fn compile(at: usize, patterns: &[String]) -> Result<Regex, RuleFault> {
+    let syntax = syntax::Config::new().case_insensitive(true).nest_limit(50);
+    for (number, pattern) in patterns.iter().enumerate() {
+        let place = format!("rules.{at}.patterns.{number}");
+        if pattern.chars().count() > RULE_REGEX_CHARS_MAX {
+            let must = format!("must have at most {RULE_REGEX_CHARS_MAX} characters");
+            return Err(RuleFault { place, must });
+        }
+        let must = match syntax::parse_with(pattern, &syntax) {
+            Err(error) => format!(
+                "must be a regular expression: {}",
+                last_line(&error.to_string())
+            ),
+            Ok(parsed) => match parsed.properties().minimum_len() {
+                None => "must match something".to_owned(),
+                Some(0) => "must not match the empty text: it would hit every message".to_owned(),
+                Some(_) => continue,
+            },
+        };
+        return Err(RuleFault { place, must });
+    }
+    let config = Regex::config()
+        .nfa_size_limit(Some(RULE_REGEX_BYTES_MAX))
+        .hybrid_cache_capacity(RULE_REGEX_CACHE_BYTES);
+    let built = Regex::builder()
+        .configure(config)
+        .syntax(syntax)
+        .build_many(patterns);
+    built.map_err(|error| RuleFault {
+        place: format!("rules.{at}.patterns"),
+        must: match error.size_limit() {
+            Some(_) => format!(
+                "must be smaller: compiled they may have {RULE_REGEX_BYTES_MAX} bytes together"
+            ),
+            None => format!(
+                "must be regular expressions: {}",
+                last_line(&error.to_string())
+            ),
+        },
+    })
+}
+
+/// What an error says, without its picture.
+fn last_line(text: &str) -> &str {
+    let line = text.lines().next_back().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line)
+}
+
+fn is_host(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    (1..=253).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && name.split('.').all(|label| !label.is_empty())
+}

@@ -1,0 +1,282 @@
+//! A message as rules read it: its letters, each once however often it is repeated, and where they came from.
+
+use super::fold::Fold;
+
+/// A message, folded once for all rules.
+#[derive(Debug)]
+pub(super) struct Text {
+    // One for each character that folding leaves.
+    symbols: Vec<Symbol>,
+    // Whether a digit or a sign may stand for a letter, and whether one of them may stand for two.
+    has_digits: bool,
+    has_ones: bool,
+    // For each symbol whether its word, digits and signs included, has a letter; empty without any digit.
+    in_words: Vec<bool>,
+}
+
+/// A folded character, and the bytes of the message that it came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Symbol {
+    pub(super) c: char,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    sort: Sort,
+}
+
+impl Symbol {
+    pub(super) fn sort(&self) -> Sort {
+        self.sort
+    }
+}
+
+/// What a character is to a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// A letter or digit of a word that has its end at a space or sign.
+    Letter,
+    /// A character of a script without spaces between words.
+    Script,
+    /// An emoji, or another sign that means something.
+    Emblem,
+    /// A sign between words.
+    Sign,
+    /// White space.
+    Space,
+}
+
+/// What is between a letter and the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Break {
+    None,
+    /// Up to three signs or emojis.
+    Signs,
+    Space,
+}
+
+/// A letter, and how often it follows itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Letter {
+    pub(super) c: char,
+    pub(super) run: u32,
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) sort: Sort,
+    pub(super) before: Break,
+}
+
+/// As which letters digits and signs are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digits {
+    /// As they are.
+    Plain,
+    /// As letters that they look like; a one as this letter.
+    Letters(char),
+}
+
+/// Signs between two letters of one word, at most: more are a pause.
+const SIGNS_MAX: u32 = 3;
+
+impl Text {
+    /// Folds a message.
+    pub(super) fn new(content: &str, fold: &Fold) -> Self {
+        let mut symbols: Vec<Symbol> = Vec::with_capacity(content.len());
+        let (mut has_digits, mut has_ones) = (false, false);
+        let mut from = 0;
+        for source in content.chars() {
+            let to = from + u32::try_from(source.len_utf8()).unwrap_or(4);
+            let before = symbols.len();
+            fold.char(source, &mut |c| {
+                let sort = sort(c);
+                if c.is_ascii() && sort != Sort::Space && !c.is_ascii_alphabetic() {
+                    has_digits |= as_letter(c, 'i').is_some();
+                    has_ones |= matches!(c, '1' | '!' | '|');
+                }
+                symbols.push(Symbol { c, from, to, sort });
+            });
+            if before == symbols.len()
+                && let Some(last) = symbols.last_mut()
+            {
+                // A mark belongs to what it stands on.
+                last.to = to;
+            }
+            from = to;
+        }
+        let in_words = if has_digits {
+            in_words(&symbols)
+        } else {
+            Vec::new()
+        };
+        Self {
+            symbols,
+            has_digits,
+            has_ones,
+            in_words,
+        }
+    }
+
+    /// The ways to read its digits.
+    pub(super) fn readings(&self) -> impl Iterator<Item = Digits> {
+        let all = [
+            (true, Digits::Plain),
+            (self.has_digits, Digits::Letters('i')),
+            (self.has_ones, Digits::Letters('l')),
+        ];
+        all.into_iter()
+            .filter_map(|(is_there, digits)| is_there.then_some(digits))
+    }
+
+    /// Its folded characters.
+    pub(super) fn symbols(&self) -> &[Symbol] {
+        &self.symbols
+    }
+
+    /// Its letters, read so; `None`: no digit is read as a letter.
+    pub(super) fn letters(&self, digits: Digits) -> Option<Vec<Letter>> {
+        let mut letters: Vec<Letter> = Vec::with_capacity(self.symbols.len());
+        let mut between = Between::default();
+        let mut has_read = digits == Digits::Plain;
+        for (at, symbol) in self.symbols.iter().enumerate() {
+            let mut symbol = *symbol;
+            if let Digits::Letters(one) = digits
+                && !symbol.c.is_ascii_alphabetic()
+                && let Some(c) = as_letter(symbol.c, one)
+                && self.stands_for_letter(at)
+            {
+                (symbol.c, symbol.sort, has_read) = (c, Sort::Letter, true);
+            }
+            if between.takes(symbol.sort) {
+                continue;
+            }
+            let before = between.end();
+            match letters.last_mut() {
+                Some(last) if last.c == symbol.c && before == Break::None => {
+                    last.run += 1;
+                    last.to = symbol.to;
+                }
+                _ => letters.push(Letter {
+                    c: symbol.c,
+                    run: 1,
+                    from: symbol.from,
+                    to: symbol.to,
+                    sort: symbol.sort,
+                    before,
+                }),
+            }
+        }
+        has_read.then_some(letters)
+    }
+
+    /// Whether the digit or sign at this place is part of a word with letters, or stands alone. Numbers are no words.
+    fn stands_for_letter(&self, at: usize) -> bool {
+        let of = |at: usize| self.symbols.get(at);
+        let neighbours = [at.checked_sub(1).and_then(of), of(at + 1)];
+        let in_word = neighbours.map(|symbol| symbol.is_some_and(is_part));
+        let is_sign = of(at).is_some_and(|symbol| matches!(symbol.c, '!' | '|' | '+' | '('));
+        match in_word {
+            [false, false] => !is_sign,
+            [true, true] => self.in_words.get(at).is_some_and(|in_word| *in_word),
+            // At the end of a word these are signs.
+            _ => !is_sign && self.in_words.get(at).is_some_and(|in_word| *in_word),
+        }
+    }
+}
+
+/// Whether a character may be part of a word, as a letter or in place of one.
+fn is_part(symbol: &Symbol) -> bool {
+    symbol.sort == Sort::Letter || as_letter(symbol.c, 'i').is_some()
+}
+
+fn in_words(symbols: &[Symbol]) -> Vec<bool> {
+    let mut in_words = Vec::with_capacity(symbols.len());
+    for word in symbols.chunk_by(|a, b| is_part(a) == is_part(b)) {
+        let has_letter = word.iter().any(|symbol| symbol.c.is_alphabetic());
+        in_words.extend(std::iter::repeat_n(has_letter, word.len()));
+    }
+    in_words
+}
+
+/// Signs and spaces since the last letter.
+#[derive(Default)]
+struct Between {
+    signs: u32,
+    has_space: bool,
+}
+
+impl Between {
+    /// Takes what is no letter.
+    fn takes(&mut self, sort: Sort) -> bool {
+        match sort {
+            Sort::Letter | Sort::Script | Sort::Emblem => return false,
+            Sort::Sign => self.signs += 1,
+            Sort::Space => self.has_space = true,
+        }
+        true
+    }
+
+    fn end(&mut self) -> Break {
+        let Self { signs, has_space } = std::mem::take(self);
+        match signs {
+            0 if !has_space => Break::None,
+            1..=SIGNS_MAX if !has_space => Break::Signs,
+            _ => Break::Space,
+        }
+    }
+}
+
+/// Which letter a digit or sign looks like.
+fn as_letter(c: char, one: char) -> Option<char> {
+    Some(match c {
+        '0' => 'o',
+        '1' | '!' | '|' => one,
+        '3' | '€' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '7' | '+' => 't',
+        '8' => 'b',
+        '9' => 'g',
+        '(' => 'c',
+        _ => return None,
+    })
+}
+
+fn sort(c: char) -> Sort {
+    if c.is_ascii() {
+        return if c.is_ascii_alphanumeric() {
+            Sort::Letter
+        } else if c.is_ascii_whitespace() || c.is_ascii_control() {
+            Sort::Space
+        } else {
+            Sort::Sign
+        };
+    }
+    match c {
+        '\u{2010}'..='\u{2027}'
+        | '\u{2030}'..='\u{205e}'
+        | '\u{3001}'..='\u{3003}'
+        | '\u{3008}'..='\u{3020}'
+        | '\u{3030}'
+        | '\u{30fb}'
+        | '\u{964}'
+        | '\u{965}'
+        | '\u{a1}'
+        | '\u{a6}'..='\u{a9}'
+        | '\u{ab}'..='\u{b7}'
+        | '\u{bb}'
+        | '\u{bf}' => Sort::Sign,
+        // Thai, Lao, Burmese, Khmer; Chinese, Japanese, Korean.
+        '\u{e00}'..='\u{eff}'
+        | '\u{1000}'..='\u{109f}'
+        | '\u{1780}'..='\u{17ff}'
+        | '\u{2e80}'..='\u{2fdf}'
+        | '\u{3005}'..='\u{3007}'
+        | '\u{3021}'..='\u{9fff}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{20000}'..='\u{3ffff}' => Sort::Script,
+        // Indian scripts, whose signs of vowels are no letters to Unicode.
+        '\u{900}'..='\u{dff}' => Sort::Letter,
+        c if c.is_whitespace() || c.is_control() => Sort::Space,
+        c if c.is_alphanumeric() => Sort::Letter,
+        _ => Sort::Emblem,
+    }
+}
