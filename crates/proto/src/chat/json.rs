@@ -29,8 +29,6 @@ pub(super) fn string(out: &mut impl BufMut, text: &str) {
 }
 
 /// Returns the most bytes that [`string`] writes: exact except for one byte in escapes of two.
-// Apart: how well the loop is compiled must not depend on what is around a call.
-#[inline(never)]
 pub(super) fn string_bytes_max(text: &str) -> usize {
     // Counted in bytes, at most 128 at a time: so the compiler counts sixteen at once.
     let escapes: usize = text
