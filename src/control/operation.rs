@@ -209,6 +209,7 @@ impl Operation {
                 | Self::DeleteMessages
                 | Self::DisconnectUser
                 | Self::DeleteUserMessages
+                | Self::EraseUser
                 | Self::ClearRoom
                 | Self::CreateBan
                 | Self::DeleteBan
