@@ -215,6 +215,7 @@ impl Operation {
                 | Self::DeleteMessages
                 | Self::DisconnectUser
                 | Self::DeleteUserMessages
+                | Self::EraseUser
                 | Self::ClearRoom
                 | Self::CreateBan
                 | Self::DeleteBan
@@ -222,7 +223,6 @@ impl Operation {
                 | Self::UnpinMessage
                 | Self::TagResource
                 | Self::UntagResource
-                | Self::EraseUser
                 | Self::PutRuleSet
                 | Self::DeleteRuleSet
                 | Self::DecideHeld

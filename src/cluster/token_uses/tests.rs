@@ -307,9 +307,10 @@ fn a_used_token_keeps_out_itself_only() {
     let mut ends = Vec::new();
     for sent in brokers.sent.take() {
         let (number, ..) = sent[0];
-        let outcome = match brokers.take(&sent) {
-            true => AppendOutcome::Ok(Sequence(1)),
-            false => AppendOutcome::WrongLast,
+        let outcome = if brokers.take(&sent) {
+            AppendOutcome::Ok(Sequence(1))
+        } else {
+            AppendOutcome::WrongLast
         };
         let (done, question) = uses.answered(number, outcome, now);
         ends.extend(done);
