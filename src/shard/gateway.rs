@@ -367,9 +367,9 @@ impl Gateway {
             wanted,
             answer,
         };
-        self.deliver(self.home(room), Command::Survey(survey));
-        let answered = tokio::time::timeout(SHARD_ANSWER_MAX, answered).await;
-        let answered = answered.map_err(|_elapsed| Refused::Late)?;
+        self.tell_home(room, Command::Survey(survey));
+        let answered = tokio::time::timeout(SHARD_ANSWER_MAX, answered);
+        let answered = answered.await.map_err(|_elapsed| Refused::Late)?;
         let remembered = answered.map_err(|_stopping| Refused::Busy)?;
         remembered.ok_or(Refused::NoSuchRoom)
     }
@@ -510,9 +510,7 @@ impl Gateway {
     /// for room by itself, up to `STOP_RETRIES_MAX` tries.
     pub fn stop(&self) {
         let mut mailboxes = self.mailboxes.borrow_mut();
-        for mailbox in mailboxes.iter_mut() {
-            mailbox.deliver(Command::Stop);
-        }
+        (mailboxes.iter_mut()).for_each(|mailbox| mailbox.deliver(Command::Stop));
         for _ in 0..STOP_RETRIES_MAX {
             if !flush_all(&mut mailboxes) {
                 return;
