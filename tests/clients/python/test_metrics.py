@@ -40,6 +40,13 @@ def used(server) -> None:
     call(server, "POST", "/uproar/v1/GetRoomStats", json.dumps({"roomIdentifier": arn}).encode())
     ban = {"roomIdentifier": arn, "userId": "troll", "mode": "ban", "seconds": 60}
     call(server, "POST", "/uproar/v1/CreateBan", json.dumps(ban).encode())
+    rules = [{"id": "words", "kind": "words", "patterns": ["metric"], "action": "mask", "reason": ""}]
+    call(server, "POST", "/uproar/v1/PutRuleSet", json.dumps({"name": "metrics", "rules": rules}).encode())
+    boto.tag_resource(resourceArn=arn, tags={"uproar:rules": "metrics"})
+    viewer = WebSocket(server.messaging_port, server.token(arn, "u", ["SEND_MESSAGE"]))
+    viewer.say("a metric", "r2")
+    viewer.receive_until(lambda frame: frame.get("Content") == "a ***")
+    viewer.close()
 
 
 def test_promtool_has_nothing_to_say(server):
