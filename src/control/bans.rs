@@ -63,6 +63,7 @@ pub(super) struct Wanted {
 
 impl Control {
     /// Bans a user. When it returns the ban is on disk and in force on this server; in a cluster on the others a moment later.
+    /// One that follows from a kick or a rule never takes the place of one that lasts as long: then that one is returned.
     ///
     /// # Errors
     ///
@@ -88,7 +89,15 @@ impl Control {
             by: wanted.by.clone(),
             networks,
         };
-        self.registry.put_ban(record.clone()).await?;
+        if matches!(wanted.source, Source::Kick | Source::Rule) {
+            let stays = |there: &BanRecord| there.outlasts(&record, now_ms);
+            let there = self.registry.put_ban_unless(record.clone(), stays).await?;
+            if let Some(there) = there {
+                return Ok(there);
+            }
+        } else {
+            self.registry.put_ban(record.clone()).await?;
+        }
         *self
             .bans_made
             .borrow_mut()

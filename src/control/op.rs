@@ -132,15 +132,13 @@ async fn carry_out(
         O::SendMessages => speech::send_messages(control, call).await,
         O::SendUserEvent => user_event::send(control, call).await,
         O::ListMessages => history::list_messages(control, call).await,
-        O::DeleteUserMessages => purge::delete_user_messages(control, call).await,
-        O::ClearRoom => purge::clear_room(control, call).await,
+        O::DeleteUserMessages | O::ClearRoom => purge::call(control, operation, call).await,
         O::EraseUser => erase::erase_user(control, call).await,
         O::DeleteMessages => messages::delete_messages(control, call).await,
         O::StartTally => tallies::start(control, call).await,
         O::StopTally => tallies::stop(control, call).await,
         O::GetTally => tallies::get(control, call).await,
-        O::PinMessage => pins::pin(control, call).await,
-        O::UnpinMessage => pins::unpin(control, call).await,
+        O::PinMessage | O::UnpinMessage => pins::call(control, operation, call).await,
         O::CreateBan | O::DeleteBan | O::ListBans => bans::call(control, operation, call).await,
         O::PutRuleSet | O::GetRuleSet | O::ListRuleSets | O::DeleteRuleSet | O::TestRuleSet => {
             rules::of_sets(control, operation, call).await

@@ -13,6 +13,7 @@ use crate::shard::command::Command;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{CLUSTER_HERE, RECALL_MAX, RECALLS_AT_ONCE};
 use uproar_proto::cluster::crowd::{About, Recalled, decode_recalled};
+use uproar_proto::extension::Settings;
 use uproar_proto::room::RoomSettings;
 
 impl Control {
@@ -20,14 +21,15 @@ impl Control {
     /// the rest comes later, or not at all. Call it once the node follows every log, within a `LocalSet`.
     pub async fn recall(self: &Rc<Self>) {
         self.registry.shards_have_all().await;
-        let rooms = self.rooms_that_remember();
+        let remembers = |asked: &Settings| asked.recall().is_some().then_some(());
+        let rooms = self.rooms_with(remembers);
         if rooms.is_empty() {
             return;
         }
         self.others_are_heard().await;
         let turns = Arc::new(Semaphore::new(RECALLS_AT_ONCE));
         let mut asked = JoinSet::new();
-        for room in rooms {
+        for (room, ()) in rooms {
             let (control, turns) = (Rc::clone(self), Arc::clone(&turns));
             asked.spawn_local(async move {
                 // It is never closed.
@@ -56,15 +58,15 @@ impl Control {
         }
     }
 
-    /// The rooms whose tags ask for a memory.
-    pub(super) fn rooms_that_remember(&self) -> Vec<RoomId> {
-        let remembers = |settings: &RoomSettings| {
-            let extension = settings.extension.as_deref();
-            extension.is_some_and(|extension| extension.settings.recall().is_some())
-        };
+    /// The rooms of whose settings beyond IVS Chat `wanted` says something.
+    pub(super) fn rooms_with<T>(
+        &self,
+        wanted: impl Fn(&Settings) -> Option<T>,
+    ) -> Vec<(RoomId, T)> {
+        let said = |settings: &RoomSettings| wanted(&settings.extension.as_deref()?.settings);
         let rooms = self.registry.room_settings().into_iter();
-        let rooms = rooms.filter(|(_, settings)| remembers(settings));
-        rooms.map(|(room, _)| room).collect()
+        let rooms = rooms.filter_map(|(room, settings)| said(&settings).map(|said| (room, said)));
+        rooms.collect()
     }
 
     async fn recall_room(&self, room: RoomId) {

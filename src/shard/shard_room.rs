@@ -495,8 +495,9 @@ impl HomeRoom {
         }
     }
 
-    /// Notes that a message is deleted: a pinned one is not shown any more.
+    /// Notes that a message is deleted: a pinned one is not shown any more, one that waits for a moderator never said.
     pub(super) fn note_deleted(&mut self, id: &str) {
+        self.forget_waiting_message(id);
         let extension = self.room.settings().extension.as_deref();
         let pinned = extension.and_then(|extension| extension.pinned);
         self.unpinned = pinned.filter(|pinned| pinned.as_str() == id);

@@ -9,6 +9,7 @@ use super::request::Answer;
 use super::resource::find_or_wait;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, MESSAGE_ID};
+use crate::control::operation::Operation;
 use crate::control::pins::Pinning;
 use crate::control::record::RoomRecord;
 use crate::control::state::Control;
@@ -18,7 +19,19 @@ use uproar_proto::base::limits::{CONTENT_CHARS_MAX, PIN_SECONDS_MAX, USER_ID_CHA
 use uproar_proto::chat::encode::send_time;
 use uproar_proto::extension::pin::PinRequest;
 
-pub(super) async fn pin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn call(
+    control: &Rc<Control>,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    if operation == Operation::PinMessage {
+        pin(control, call).await
+    } else {
+        unpin(control, call).await
+    }
+}
+
+async fn pin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let id = input.text("messageId", 12..=12, MESSAGE_ID);
     let text = input.text("content", 1..=CONTENT_CHARS_MAX, ANY);
@@ -45,7 +58,7 @@ pub(super) async fn pin(control: &Rc<Control>, call: Authorized) -> Result<Answe
     Ok((200, Some(json!({"messageId": pin.id, "until": until}))))
 }
 
-pub(super) async fn unpin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
+async fn unpin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
     let (input, arn) = call.into_resource();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;

@@ -15,12 +15,22 @@ use crate::shard::command::Refused;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::extension::Settings;
 use uproar_proto::extension::speech::Key;
 
-pub(super) async fn delete_user_messages(
+pub(super) async fn call(
     control: &Control,
+    operation: Operation,
     call: Authorized,
 ) -> Result<Answer, Fault> {
+    if operation == Operation::ClearRoom {
+        clear_room(control, call).await
+    } else {
+        delete_user_messages(control, call).await
+    }
+}
+
+async fn delete_user_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     let reason = input
@@ -36,7 +46,7 @@ pub(super) async fn delete_user_messages(
     Ok((200, Some(json!({"deleted": deleted}))))
 }
 
-pub(super) async fn clear_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn clear_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let reason = input
         .text("reason", 1..=REASON_CHARS_MAX, ANY)
@@ -63,18 +73,20 @@ pub(in crate::control) async fn purge(
     Ok(remembered.len())
 }
 
-/// Takes back all messages of a user in all rooms that remember some of them; how many they are. It ends at the first
-/// refusal; doing it again does no harm.
+/// Takes back all messages of a user in all rooms that remember some of them, or hold them for moderators; how many they are. It
+/// ends at the first refusal; doing it again does no harm.
 pub(in crate::control) async fn purge_everywhere(
     control: &Control,
     user_id: &str,
     reason: &str,
 ) -> Result<usize, Refused> {
     let mut purged = 0;
-    for room in control.rooms_that_remember() {
+    let keeps = |asked: &Settings| asked.recall().is_some() || asked.rules.is_some();
+    for (room, holds) in control.rooms_with(|asked| keeps(asked).then(|| asked.rules.is_some())) {
         let wanted = Wanted::OfUser(Key::of_user(user_id));
         match control.gateway.remembered(room, wanted).await {
-            Ok(found) if found.is_empty() => {}
+            // Of a cluster's node the room's home alone knows what it holds.
+            Ok(found) if found.is_empty() && !(holds && control.registry.is_shared()) => {}
             // It was deleted meanwhile, and its memory with it.
             Err(Refused::NoSuchRoom) => {}
             Ok(_) => purged += purge(control, room, user_id, reason).await?,

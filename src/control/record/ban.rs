@@ -47,6 +47,14 @@ impl BanRecord {
         self.room.as_deref().and_then(RoomId::parse)
     }
 
+    /// Whether it is in force, and lasts as long as another one or longer.
+    pub fn outlasts(&self, other: &Self, now_ms: u64) -> bool {
+        let is_longer = |until_ms: u64| {
+            until_ms > now_ms && other.until_ms.is_some_and(|other| other <= until_ms)
+        };
+        self.until_ms.is_none_or(is_longer)
+    }
+
     /// What is in force. What is left of its time counts from now by the monotonic clock.
     pub fn in_force(&self, now: Now) -> Ban {
         let networks = self.networks.iter().take(BAN_ADDRESSES_MAX);

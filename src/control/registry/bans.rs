@@ -32,6 +32,23 @@ impl Registry {
         }
     }
 
+    /// The same, unless one is there of which `stays` says so: that one is returned, whichever node has stored it.
+    pub async fn put_ban_unless(
+        &self,
+        ban: BanRecord,
+        stays: impl Fn(&BanRecord) -> bool,
+    ) -> Result<Option<BanRecord>, Fault> {
+        let _one_at_a_time = self.bans.changing(ban.id()).await;
+        if let Keep::Cluster(replica) = &self.keep {
+            return self.put_shared_unless(replica, &ban, stays).await;
+        }
+        let there = self.bans.get(ban.id()).filter(stays);
+        if there.is_none() {
+            self.put(ban).await?;
+        }
+        Ok(there)
+    }
+
     /// Removes a ban; `false` if it does not exist.
     pub async fn remove_ban(&self, id: BanId) -> Result<bool, Fault> {
         let _one_at_a_time = self.bans.changing(id).await;

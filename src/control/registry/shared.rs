@@ -109,6 +109,40 @@ impl Registry {
         replica.in_time(putting).await
     }
 
+    /// Writes a record in place of what is in the bucket under its key, unless `stays` says that this one is to stay: then it is
+    /// returned.
+    pub(super) async fn put_shared_unless<R: Cached>(
+        &self,
+        replica: &Replica,
+        record: &R,
+        stays: impl Fn(&R) -> bool,
+    ) -> Result<Option<R>, Fault> {
+        let key = key::of_record(record.id());
+        let putting = async {
+            loop {
+                let there = R::cache(self).get(record.id()).zip(replica.version(&key));
+                let written = match there {
+                    Some((there, _)) if stays(&there) => return Some(there),
+                    Some((_, version)) => {
+                        let write = BucketWrite {
+                            key: key.clone(),
+                            value: Some(encode(record)),
+                            expected: Expected::At(version.revision),
+                        };
+                        replica.write_known(write).await
+                    }
+                    None => create(replica, &key, encode(record)).await,
+                };
+                if let Ok(revision) = written {
+                    replica.settled(revision).await;
+                    return None;
+                }
+                replica.tick().await;
+            }
+        };
+        replica.in_time(putting).await
+    }
+
     /// Removes a record as it is in the bucket; `false` if it does not exist.
     pub(super) async fn remove_shared<R: Cached>(
         &self,

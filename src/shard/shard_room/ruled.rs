@@ -17,6 +17,7 @@ use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::held::{DECIDED, Decision, HELD, IS_HELD};
 use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::rules::Action;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::{Speech, Verb};
 
 /// In place of a refusal's text, between the nodes of a cluster: the sender was told already.
@@ -274,6 +275,26 @@ impl HomeRoom {
                 user_id.is_some_and(|user_id| !encode::is_sender(sender_json, user_id))
             });
         }
+    }
+
+    /// Forgets a message that waits: it is deleted before it was said.
+    pub(super) fn forget_waiting_message(&mut self, id: &str) {
+        if let (Some(id), Some(ruled)) = (FrameId::parse(id), self.ruled_mut()) {
+            ruled.waiting.take(id);
+        }
+    }
+
+    /// The messages of a user that wait.
+    pub(in crate::shard) fn waiting_of(&self, user: Key) -> impl Iterator<Item = FrameId> {
+        let waiting = self
+            .ruled()
+            .into_iter()
+            .flat_map(|ruled| ruled.waiting.all());
+        let is_theirs = move |held: &HeldForCrew| {
+            let sender_json = held.publish_request.message().sender_json;
+            Key::of_user(&encode::sender_name(sender_json)) == user
+        };
+        waiting.filter_map(move |(id, _, held)| is_theirs(held).then_some(id))
     }
 
     /// The function that reviews messages after their delivery.

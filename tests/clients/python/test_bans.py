@@ -244,6 +244,29 @@ def test_a_kick_bans(server, boto):
     assert figure(server, 'bans_total{mode="ban",source="kick"}') >= 2
 
 
+def test_a_kick_takes_nothing_from_a_longer_ban(server, boto):
+    """Goal: where kicks ban, a ban's own kick, and one that follows, leave it as long and as strong as it was made."""
+    room = boto.create_room(tags={"uproar:kick": "2", "uproar:state": "off"})["arn"]
+    mod, bob, short = (join(server, room, user) for user in ("mod", "bob", "short"))
+    client = api(server)
+    made = ban(client, room, "bob", "ban", addresses=True)
+    assert bob.receive_close().code == 1000
+    ban(client, room, "shady", "shadow")
+    ban(client, room, "short", "timeout", seconds=1)
+    for user in ("bob", "shady", "short"):
+        assert mod.send_json({"Action": "DISCONNECT_USER", "UserId": user, "Reason": "out"})
+        mod.receive_until(lambda frame: frame.get("EventName") == "aws:DISCONNECT_USER" and frame["Attributes"]["UserId"] == user)
+    assert short.receive_close().code == 1000
+    # The kick's ban of the last one is there, so those of the others were considered.
+    while "ban" != (listed := {one["userId"]: one for one in client.list_bans(roomIdentifier=room)["bans"]})["short"]["mode"]:
+        time.sleep(0.01)
+    assert listed["short"]["by"] == "uproar:kick", "what lasts longer takes its place"
+    assert listed["bob"]["addresses"] == made["addresses"] == ["127.0.0.1"]
+    assert "until" not in listed["bob"] and listed["bob"]["by"] != "uproar:kick"
+    assert (listed["shady"]["mode"], "until" in listed["shady"]) == ("shadow", False)
+    unban(client, room, "bob")
+
+
 def test_addresses(server, room):
     client = api(server)
     bob = join(server, room, "bob")

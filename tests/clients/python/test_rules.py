@@ -155,6 +155,23 @@ def test_a_held_message_waits_for_a_moderator(server, by):
         assert figure(server, "held") == 0
 
 
+@pytest.mark.parametrize("memory", [{}, {"history": "50"}])
+def test_what_is_taken_back_is_never_said(server, memory):
+    """Goal: a held message that is deleted, or whose user is erased or banned with a purge, waits no more."""
+    arn = ruled(server, rule(action="hold"), **memory)
+    client = api(server)
+    ways = {
+        "deleted": lambda user, held: client.delete_messages(roomIdentifier=arn, ids=[held]),
+        "erased": lambda user, held: client.erase_user(userId=user),
+        "purged": lambda user, held: client.create_ban(userId=user, mode="timeout", seconds=60, purge=True),
+    }
+    for user, take_back in ways.items():
+        held = say(join(server, arn, user), "bad of it")["Id"]
+        take_back(user, held)
+        status, code, _ = refused(client.decide_held, roomIdentifier=arn, messageId=held, decision="allow")
+        assert (status, code) == (404, "ResourceNotFoundException"), user
+
+
 def test_who_may_decide(server):
     arn = ruled(server, rule(action="hold"))
     alice, eve = join(server, arn, "alice"), join(server, arn, "eve", [*SEND, "DISCONNECT_USER"])

@@ -130,17 +130,22 @@ impl Rooms {
         wanted: Wanted,
     ) -> Option<Vec<Bytes>> {
         let home = self.get(self.find(room)?)?.home.as_deref()?;
-        let Some(memory) = home.memory() else {
-            return Some(Vec::new());
-        };
+        let memory = home.memory().into_iter();
         let payload = |found: &Remembered| Bytes::copy_from_slice(found.payload());
         Some(match wanted {
-            Wanted::Message(id) => memory.find(id).map(payload).into_iter().collect(),
+            Wanted::Message(id) => memory
+                .flat_map(|memory| memory.find(id))
+                .map(payload)
+                .collect(),
             Wanted::OfUser(user) => memory
-                .of_user(user)
+                .flat_map(|memory| memory.of_user(user))
+                .chain(home.waiting_of(user))
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))
                 .collect(),
-            Wanted::Before(id, most) => memory.before(id, most).map(payload).collect(),
+            Wanted::Before(id, most) => memory
+                .flat_map(|memory| memory.before(id, most))
+                .map(payload)
+                .collect(),
         })
     }
 }
