@@ -140,4 +140,30 @@ mod tests {
         let far = Some(Tick::from_nanos(u64::MAX / 2));
         assert!(endless.in_force(now).until > far, "no sum overflows");
     }
+
+    /// Goal: what lasts as long or longer outlasts; what is over does not.
+    #[test]
+    fn the_longer_ban_outlasts() {
+        let ending = |until_ms| BanRecord {
+            header: ResourceHeader::new(BanId::of(None, "bob"), 0),
+            room: None,
+            user_id: "bob".to_owned(),
+            mode: "ban".to_owned(),
+            until_ms,
+            reason: String::new(),
+            by: String::new(),
+            networks: Vec::new(),
+        };
+        for (there, new, stays) in [
+            (None, None, true),
+            (None, Some(90), true),
+            (Some(90), None, false),
+            (Some(90), Some(90), true),
+            (Some(89), Some(90), false),
+            (Some(40), Some(30), false),
+        ] {
+            let outlasts = ending(there).outlasts(&ending(new), 50);
+            assert_eq!(outlasts, stays, "{there:?} {new:?}");
+        }
+    }
 }
