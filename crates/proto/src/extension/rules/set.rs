@@ -219,12 +219,13 @@ impl CompiledSet {
         for (at, rule) in self.rules.iter().enumerate() {
             match rule.kind {
                 Kind::Links => {
-                    for Link { whole, host } in links::links(&message.plain().text) {
+                    let is_allowed = |host| {
                         let host = content.get(message.source(host)).unwrap_or_default();
-                        if !links::is_allowed(host, &rule.allow) {
-                            let source = message.source(whole);
-                            hits.push(Hit { rule: at, source });
-                        }
+                        links::is_allowed(host, &rule.allow)
+                    };
+                    for Link { whole, .. } in links::links(&message.plain().text, is_allowed) {
+                        let source = message.source(whole);
+                        hits.push(Hit { rule: at, source });
                     }
                 }
                 Kind::Caps if shape::is_loud(content) => hits.push(whole(at)),

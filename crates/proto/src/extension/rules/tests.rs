@@ -156,6 +156,8 @@ fn links_capitals_and_repetitions() {
         ("yоutube.com", "***"),
         ("ｅｖｉｌ．ｃｏｍ", "***"),
         ("nothing. here", "nothing. here"),
+        ("so https://youtube.com:443@evil.zz/ no", "so *** no"),
+        ("youtube.com,https://evil.zz", "youtube.com,***"),
     ] {
         assert_eq!(masked(&links, text), wanted, "{text}");
     }
