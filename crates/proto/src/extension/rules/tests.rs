@@ -102,6 +102,34 @@ fn stars_exceptions_and_doubled_letters() {
     assert_eq!(masked(&one, "k1ll kil I"), "*** kil I");
 }
 
+/// Goal: a short form is another word than it would be without its apostrophe, and numbers are no words though each digit
+/// stands alone.
+#[test]
+fn short_forms_and_numbers_are_no_disguise() {
+    let set = compile(vec![words(&["hell", "ill", "ass", "cant"], &[])]);
+    for text in [
+        "he'll he’ll He`ll be",
+        "I'll",
+        "can't",
+        "4 5 5",
+        "I have 4, 5, 5",
+        "it is 4.5.5",
+        "IP 4.5.5.1",
+        "4-5-5",
+    ] {
+        assert_eq!(masked(&set, text), text, "{text}");
+    }
+    for (text, wanted) in [
+        ("he'l'l h'e'l'l", "*** ***"),
+        ("h'ell hell's", "*** ***'s"),
+        ("a 5 5", "***"),
+        ("4 s 5", "***"),
+        ("a55 45s", "*** ***"),
+    ] {
+        assert_eq!(masked(&set, text), wanted, "{text}");
+    }
+}
+
 /// Goal: words of other scripts are found as they are written, and in capitals; a look-alike is read both ways.
 #[test]
 fn other_scripts() {
