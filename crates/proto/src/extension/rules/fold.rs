@@ -1,6 +1,9 @@
 //! Characters as rules read them: small letters without marks, in their plain form, each look-alike as what it looks like.
 
-use icu_normalizer::DecomposingNormalizerBorrowed;
+use std::ops::Range;
+
+use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
 /// Characters below this are looked up; others are worked out each time.
 const TABLE_CHARS: u32 = 0x3000;
@@ -54,6 +57,34 @@ impl Fold {
             .for_each(|c| self.char(c, &mut |c| folded.push(c)));
         folded
     }
+}
+
+/// A text as it is written, composed and without characters that have no width: each character with the bytes of the text
+/// that it came from.
+pub(super) fn composed(text: &str) -> Vec<(char, Range<usize>)> {
+    let compose = ComposingNormalizerBorrowed::new_nfc();
+    let classes = CanonicalCombiningClassMapBorrowed::new();
+    let is_colour = |c| matches!(c, '\u{1f3fb}'..='\u{1f3ff}');
+    let mut composed = Vec::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    while let Some((from, first)) = chars.next() {
+        let mut to = from + first.len_utf8();
+        let is_alone = chars.peek().is_none_or(|(_, c)| !is_mark(*c));
+        if is_alone && (first.is_ascii_graphic() || first == ' ') {
+            composed.push((first, from..to));
+            continue;
+        }
+        let mut letter = vec![first];
+        while let Some((at, mark)) = chars.next_if(|(_, c)| is_mark(*c) && !is_colour(*c)) {
+            letter.push(mark);
+            to = at + mark.len_utf8();
+        }
+        let has_width = |c: &char| !is_mark(*c) || is_colour(*c) || classes.get_u8(*c) != 0;
+        letter.retain(has_width);
+        let whole = compose.normalize_iter(letter.into_iter());
+        composed.extend(whole.map(|c| (c, from..to)));
+    }
+    composed
 }
 
 /// Whether a character beyond the table is of a script whose characters have no other form: most Chinese, Japanese and
@@ -181,6 +212,24 @@ mod tests {
             ("\u{200b}\u{301}", ""),
         ] {
             assert_eq!(fold.text(text), wanted, "{text}");
+        }
+    }
+
+    /// Goal: expressions see letters with their marks as one character, and none without width.
+    #[test]
+    fn letters_are_composed() {
+        for (text, wanted) in [
+            ("e\u{301}\u{200b}é", "éé"),
+            ("Дура\u{ad}к й", "Дурак й"),
+            ("\u{200b}\u{301}x", "\u{301}x"),
+            ("Ｘß👍🏽\u{fe0f} b4d", "Ｘß👍🏽 b4d"),
+            ("", ""),
+        ] {
+            let composed = composed(text);
+            let read: String = composed.iter().map(|(c, _)| *c).collect();
+            assert_eq!(read, wanted, "{text}");
+            let ends = composed.iter().map(|(_, from)| from.end);
+            assert_eq!(ends.max().unwrap_or(0), text.len(), "{text}");
         }
     }
 

@@ -150,9 +150,30 @@ fn other_scripts() {
     }
 }
 
-/// Goal: expressions see folded text with its signs, and the place that they hit is the message's.
+/// Goal: expressions see folded text with its signs, and the text as it is written; the place that they hit is the message's.
 #[test]
 fn expressions_see_folded_text() {
+    for (pattern, text) in [
+        ("дурак", "ДУРАК"),
+        ("д.рак", "ду\u{200b}рак"),
+        ("[а-я]+ок", "прок"),
+        ("é", "e\u{301}"),
+        ("e\u{301}", "É"),
+        ("ß", "ß"),
+        ("Ｘ", "Ｘ"),
+        (r"\p{Greek}{3}", "καλ"),
+        ("x", "Ｘ"),
+        ("(?-i)[A-Z]+", "LOUD"),
+    ] {
+        let set = compile(vec![rule(Kind::Regex, &[pattern], &[], Action::Mask)]);
+        let hits = set.hits(&Message::new(text, fold()));
+        assert_eq!(hits.len(), 1, "{pattern} {hits:?}");
+        assert_eq!(
+            hits.first().map(|hit| hit.source.clone()),
+            Some(0..text.len()),
+            "{pattern}"
+        );
+    }
     let set = compile(vec![rule(
         Kind::Regex,
         &[r"\b\d{3}-\d{4}\b", r"free\s+MONEY", "ß+x"],
