@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
-use icu_normalizer::properties::CanonicalCombiningClassMapBorrowed;
+use icu_normalizer::properties::{
+    CanonicalCombiningClassMapBorrowed, CanonicalCompositionBorrowed,
+};
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
+
+use super::marks::Marks;
 
 /// Characters below this are looked up; others are worked out each time.
 const TABLE_CHARS: u32 = 0x3000;
@@ -17,6 +21,7 @@ const SEVERAL: u16 = 0xffff;
 pub struct Fold {
     // By code point. Invariant: `TABLE_CHARS` entries.
     table: Box<[u16]>,
+    marks: Marks,
 }
 
 impl Default for Fold {
@@ -32,7 +37,8 @@ impl Default for Fold {
             }
         };
         let table = (0..TABLE_CHARS).map(fold).collect();
-        Self { table }
+        let marks = Marks::default();
+        Self { table, marks }
     }
 }
 
@@ -48,6 +54,11 @@ impl Fold {
             None if stays(c) => out(c),
             None => fold_slowly(c, out),
         }
+    }
+
+    /// Whether a folded character leaves nothing behind this one, since it is a mark of another script.
+    pub(super) fn is_astray(&self, c: char, before: Option<char>) -> bool {
+        !c.is_ascii() && !stays(c) && self.marks.is_astray(c, before)
     }
 
     /// A text as rules read it, with spaces and signs as they are.
@@ -85,6 +96,16 @@ pub(super) fn composed(text: &str) -> Vec<(char, Range<usize>)> {
         composed.extend(whole.map(|c| (c, from..to)));
     }
     composed
+}
+
+/// A Japanese letter with the sign of its voice that comes behind it, which is another letter.
+pub(super) fn voiced(letter: char, sign: char) -> Option<char> {
+    let sign = match sign {
+        '\u{3099}' | '\u{ff9e}' => '\u{3099}',
+        '\u{309a}' | '\u{ff9f}' => '\u{309a}',
+        _ => return None,
+    };
+    CanonicalCompositionBorrowed::new().compose(letter, sign)
 }
 
 /// Whether a character beyond the table is of a script whose characters have no other form: most Chinese, Japanese and
@@ -125,11 +146,12 @@ fn in_a_box(c: char) -> Option<char> {
 /// vowels that are letters of their word, as in Hindi, stay.
 fn is_mark(c: char) -> bool {
     matches!(c,
-        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{ad}'
+        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}'
         | '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}'
         | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}' | '\u{5c5}' | '\u{5c7}'
         | '\u{610}'..='\u{61c}' | '\u{640}' | '\u{64b}'..='\u{65f}' | '\u{670}' | '\u{6d6}'..='\u{6dc}'
         | '\u{6df}'..='\u{6e8}' | '\u{6ea}'..='\u{6ed}'
+        | '\u{951}'..='\u{954}' | '\u{302a}'..='\u{302f}' | '\u{3099}' | '\u{309a}'
         | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

@@ -1,6 +1,6 @@
 //! A message as rules read it: its letters, each once however often it is repeated, and where they came from.
 
-use super::fold::Fold;
+use super::fold::{Fold, voiced};
 
 /// A message, folded once for all rules.
 #[derive(Debug)]
@@ -90,6 +90,9 @@ impl Text {
             let to = from + u32::try_from(source.len_utf8()).unwrap_or(4);
             let before = symbols.len();
             fold.char(source, &mut |c| {
+                if fold.is_astray(c, symbols.last().map(|last| last.c)) {
+                    return;
+                }
                 let sort = sort(c);
                 if c.is_ascii() && sort != Sort::Space && !c.is_ascii_alphabetic() {
                     has_digits |= as_letter(c, 'i').is_some();
@@ -102,6 +105,7 @@ impl Text {
             {
                 // A mark belongs to what it stands on.
                 last.to = to;
+                last.c = voiced(last.c, source).unwrap_or(last.c);
             }
             from = to;
         }
