@@ -1,6 +1,13 @@
 //! Characters as rules read them: small letters without marks, in their plain form, each look-alike as what it looks like.
 
-use icu_normalizer::DecomposingNormalizerBorrowed;
+use std::ops::Range;
+
+use icu_normalizer::properties::{
+    CanonicalCombiningClassMapBorrowed, CanonicalCompositionBorrowed,
+};
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
+
+use super::marks::Marks;
 
 /// Characters below this are looked up; others are worked out each time.
 const TABLE_CHARS: u32 = 0x3000;
@@ -14,6 +21,7 @@ const SEVERAL: u16 = 0xffff;
 pub struct Fold {
     // By code point. Invariant: `TABLE_CHARS` entries.
     table: Box<[u16]>,
+    marks: Marks,
 }
 
 impl Default for Fold {
@@ -29,7 +37,8 @@ impl Default for Fold {
             }
         };
         let table = (0..TABLE_CHARS).map(fold).collect();
-        Self { table }
+        let marks = Marks::default();
+        Self { table, marks }
     }
 }
 
@@ -47,6 +56,11 @@ impl Fold {
         }
     }
 
+    /// Whether a folded character leaves nothing behind this one, since it is a mark of another script.
+    pub(super) fn is_astray(&self, c: char, before: Option<char>) -> bool {
+        !c.is_ascii() && !stays(c) && self.marks.is_astray(c, before)
+    }
+
     /// A text as rules read it, with spaces and signs as they are.
     pub fn text(&self, text: &str) -> String {
         let mut folded = String::with_capacity(text.len());
@@ -54,6 +68,44 @@ impl Fold {
             .for_each(|c| self.char(c, &mut |c| folded.push(c)));
         folded
     }
+}
+
+/// A text as it is written, composed and without characters that have no width: each character with the bytes of the text
+/// that it came from.
+pub(super) fn composed(text: &str) -> Vec<(char, Range<usize>)> {
+    let compose = ComposingNormalizerBorrowed::new_nfc();
+    let classes = CanonicalCombiningClassMapBorrowed::new();
+    let is_colour = |c| matches!(c, '\u{1f3fb}'..='\u{1f3ff}');
+    let mut composed = Vec::with_capacity(text.len());
+    let mut chars = text.char_indices().peekable();
+    while let Some((from, first)) = chars.next() {
+        let mut to = from + first.len_utf8();
+        let is_alone = chars.peek().is_none_or(|(_, c)| !is_mark(*c));
+        if is_alone && (first.is_ascii_graphic() || first == ' ') {
+            composed.push((first, from..to));
+            continue;
+        }
+        let mut letter = vec![first];
+        while let Some((at, mark)) = chars.next_if(|(_, c)| is_mark(*c) && !is_colour(*c)) {
+            letter.push(mark);
+            to = at + mark.len_utf8();
+        }
+        let has_width = |c: &char| !is_mark(*c) || is_colour(*c) || classes.get_u8(*c) != 0;
+        letter.retain(has_width);
+        let whole = compose.normalize_iter(letter.into_iter());
+        composed.extend(whole.map(|c| (c, from..to)));
+    }
+    composed
+}
+
+/// A Japanese letter with the sign of its voice that comes behind it, which is another letter.
+pub(super) fn voiced(letter: char, sign: char) -> Option<char> {
+    let sign = match sign {
+        '\u{3099}' | '\u{ff9e}' => '\u{3099}',
+        '\u{309a}' | '\u{ff9f}' => '\u{309a}',
+        _ => return None,
+    };
+    CanonicalCompositionBorrowed::new().compose(letter, sign)
 }
 
 /// Whether a character beyond the table is of a script whose characters have no other form: most Chinese, Japanese and
@@ -94,11 +146,12 @@ fn in_a_box(c: char) -> Option<char> {
 /// vowels that are letters of their word, as in Hindi, stay.
 fn is_mark(c: char) -> bool {
     matches!(c,
-        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{ad}'
+        '\0'..='\u{8}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}'
         | '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}'
         | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}' | '\u{5c2}' | '\u{5c4}' | '\u{5c5}' | '\u{5c7}'
         | '\u{610}'..='\u{61c}' | '\u{640}' | '\u{64b}'..='\u{65f}' | '\u{670}' | '\u{6d6}'..='\u{6dc}'
         | '\u{6df}'..='\u{6e8}' | '\u{6ea}'..='\u{6ed}'
+        | '\u{951}'..='\u{954}' | '\u{302a}'..='\u{302f}' | '\u{3099}' | '\u{309a}'
         | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -181,6 +234,24 @@ mod tests {
             ("\u{200b}\u{301}", ""),
         ] {
             assert_eq!(fold.text(text), wanted, "{text}");
+        }
+    }
+
+    /// Goal: expressions see letters with their marks as one character, and none without width.
+    #[test]
+    fn letters_are_composed() {
+        for (text, wanted) in [
+            ("e\u{301}\u{200b}é", "éé"),
+            ("Дура\u{ad}к й", "Дурак й"),
+            ("\u{200b}\u{301}x", "\u{301}x"),
+            ("Ｘß👍🏽\u{fe0f} b4d", "Ｘß👍🏽 b4d"),
+            ("", ""),
+        ] {
+            let composed = composed(text);
+            let read: String = composed.iter().map(|(c, _)| *c).collect();
+            assert_eq!(read, wanted, "{text}");
+            let ends = composed.iter().map(|(_, from)| from.end);
+            assert_eq!(ends.max().unwrap_or(0), text.len(), "{text}");
         }
     }
 

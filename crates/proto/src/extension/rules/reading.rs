@@ -96,6 +96,7 @@ impl Reading {
                 Some(last) if last.c == letter.c => {
                     last.run += letter.run;
                     last.to = letter.to;
+                    last.is_of_digits &= letter.is_of_digits;
                 }
                 _ => joined.push(Letter {
                     before: Break::None,
@@ -183,8 +184,21 @@ struct Token {
     // Whether it is one letter, however often; whether it is of letters that have words.
     is_single: bool,
     is_word: bool,
-    // Whether signs or emojis alone are between it and the one before.
+    // Whether signs or emojis alone are between it and the one before, and it is no end of a short form.
     is_cut: bool,
+}
+
+/// Ends of short forms behind an apostrophe, as in "he'll": with what is before they are another word than without it.
+const SHORT_FORMS: &[&str] = &["ll", "re", "ve", "s", "d", "m"];
+
+/// Whether letters behind an apostrophe are a short form's end; also the "t" of "can't".
+fn is_short_form(letters: &[Letter], before: Option<&Letter>) -> bool {
+    if letters.iter().map(|letter| letter.run).sum::<u32>() > 2 {
+        return false;
+    }
+    let of = |letter: &Letter| (0..letter.run).map(|_| letter.c).collect::<String>();
+    let end: String = letters.iter().map(of).collect();
+    SHORT_FORMS.contains(&&*end) || (end == "t" && before.is_some_and(|letter| letter.c == 'n'))
 }
 
 fn tokens(letters: &[Letter]) -> Vec<Token> {
@@ -211,6 +225,17 @@ fn tokens(letters: &[Letter]) -> Vec<Token> {
             }),
         }
         (is_open, has_space) = (true, false);
+    }
+    for token in &mut tokens {
+        let own = letters.get(token.letters.clone()).unwrap_or_default();
+        let has_apostrophe = own
+            .first()
+            .is_some_and(|letter| letter.before == Break::Apostrophe);
+        if has_apostrophe {
+            let before = token.letters.start.checked_sub(1);
+            let before = before.and_then(|before| letters.get(before));
+            token.is_cut &= !is_short_form(own, before);
+        }
     }
     tokens
 }

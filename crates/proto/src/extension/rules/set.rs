@@ -7,7 +7,7 @@ use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 
 use super::content::{Action, Kind, Rule, RuleFault};
-use super::fold::Fold;
+use super::fold::{self, Fold};
 use super::links::{self, Link};
 use super::reading::Reading;
 use super::shape;
@@ -34,14 +34,41 @@ pub struct Message<'a> {
     text: Text,
     readings: OnceCell<Vec<Reading>>,
     plain: OnceCell<Plain>,
+    // For expressions: absent, if it is the plain text.
+    composed: OnceCell<Option<Plain>>,
 }
 
-/// A message's folded characters, for expressions and links.
+/// A message's characters, folded or composed alone, for expressions and links.
 #[derive(Debug)]
 struct Plain {
     text: String,
-    // Where each symbol begins.
+    // Where each character begins, and the bytes of the message that it came from.
     starts: Vec<usize>,
+    sources: Vec<Range<usize>>,
+}
+
+impl Plain {
+    fn new(chars: impl Iterator<Item = (char, Range<usize>)>) -> Self {
+        let (mut text, mut starts, mut sources) = (String::new(), Vec::new(), Vec::new());
+        for (c, source) in chars {
+            starts.push(text.len());
+            text.push(c);
+            sources.push(source);
+        }
+        Self {
+            text,
+            starts,
+            sources,
+        }
+    }
+
+    /// The bytes of the message that these of the text came from.
+    fn source(&self, bytes: Range<usize>) -> Range<usize> {
+        let first = self.starts.partition_point(|start| *start <= bytes.start);
+        let behind = self.starts.partition_point(|start| *start < bytes.end);
+        let of = |at: usize| self.sources.get(at.saturating_sub(1));
+        of(first).map_or(0, |source| source.start)..of(behind).map_or(0, |source| source.end)
+    }
 }
 
 /// What a rule has found.
@@ -61,6 +88,7 @@ impl<'a> Message<'a> {
             text: Text::new(content, fold),
             readings: OnceCell::new(),
             plain: OnceCell::new(),
+            composed: OnceCell::new(),
         }
     }
 
@@ -75,31 +103,18 @@ impl<'a> Message<'a> {
 
     fn plain(&self) -> &Plain {
         self.plain.get_or_init(|| {
-            let symbols = self.text.symbols();
-            let mut text = String::with_capacity(2 * symbols.len());
-            let starts = symbols.iter().map(|symbol| {
-                let start = text.len();
-                text.push(symbol.c);
-                start
-            });
-            let starts = starts.collect();
-            Plain { text, starts }
+            let symbols = self.text.symbols().iter();
+            Plain::new(symbols.map(|symbol| (symbol.c, wide(symbol.from..symbol.to))))
         })
     }
 
-    /// The bytes of the message that these of the plain text came from.
-    fn source(&self, plain: Range<usize>) -> Range<usize> {
-        let starts = &self.plain().starts;
-        let first = starts.partition_point(|start| *start <= plain.start);
-        let behind = starts.partition_point(|start| *start < plain.end);
-        let symbols = self.text.symbols();
-        let from = symbols
-            .get(first.saturating_sub(1))
-            .map_or(0, |symbol| symbol.from);
-        let to = symbols
-            .get(behind.saturating_sub(1))
-            .map_or(0, |symbol| symbol.to);
-        wide(from..to)
+    /// The texts that expressions see: folded, and as it is written.
+    fn texts(&self) -> impl Iterator<Item = &Plain> {
+        let composed = self.composed.get_or_init(|| {
+            let is_other = self.content != self.plain().text;
+            is_other.then(|| Plain::new(fold::composed(self.content).into_iter()))
+        });
+        std::iter::once(self.plain()).chain(composed)
     }
 }
 
@@ -200,11 +215,15 @@ impl CompiledSet {
             }
         }
         for (rule, regex) in &self.regexes {
-            for found in regex.find_iter(&*message.plain().text) {
-                let source = message.source(found.range());
-                let rule = *rule;
-                hits.push(Hit { rule, source });
-            }
+            let texts = message.texts().flat_map(|text| {
+                let found = regex.find_iter(&*text.text);
+                found.map(|found| text.source(found.range()))
+            });
+            let mut sources: Vec<Range<usize>> = texts.collect();
+            sources.sort_unstable_by_key(|source| (source.start, source.end));
+            sources.dedup();
+            let rule = *rule;
+            hits.extend(sources.into_iter().map(|source| Hit { rule, source }));
         }
         self.shapes(message, &mut hits);
         hits
@@ -219,12 +238,14 @@ impl CompiledSet {
         for (at, rule) in self.rules.iter().enumerate() {
             match rule.kind {
                 Kind::Links => {
-                    for Link { whole, host } in links::links(&message.plain().text) {
-                        let host = content.get(message.source(host)).unwrap_or_default();
-                        if !links::is_allowed(host, &rule.allow) {
-                            let source = message.source(whole);
-                            hits.push(Hit { rule: at, source });
-                        }
+                    let text = message.plain();
+                    let is_allowed = |host| {
+                        let host = content.get(text.source(host)).unwrap_or_default();
+                        links::is_allowed(host, &rule.allow)
+                    };
+                    for Link { whole, .. } in links::links(&text.text, is_allowed) {
+                        let source = text.source(whole);
+                        hits.push(Hit { rule: at, source });
                     }
                 }
                 Kind::Caps if shape::is_loud(content) => hits.push(whole(at)),
@@ -254,16 +275,23 @@ impl CompiledSet {
     }
 }
 
-/// Compiles the expressions of a rule into one.
+/// Compiles the expressions of a rule into one. What they say is composed as messages are.
 fn compile(at: usize, patterns: &[String]) -> Result<Regex, RuleFault> {
     let syntax = syntax::Config::new().case_insensitive(true).nest_limit(50);
-    for (number, pattern) in patterns.iter().enumerate() {
+    let composed = |pattern: &String| {
+        fold::composed(pattern)
+            .into_iter()
+            .map(|(c, _)| c)
+            .collect()
+    };
+    let composed: Vec<String> = patterns.iter().map(composed).collect();
+    for (number, (pattern, composed)) in patterns.iter().zip(&composed).enumerate() {
         let place = format!("rules.{at}.patterns.{number}");
         if pattern.chars().count() > RULE_REGEX_CHARS_MAX {
             let must = format!("must have at most {RULE_REGEX_CHARS_MAX} characters");
             return Err(RuleFault { place, must });
         }
-        let must = match syntax::parse_with(pattern, &syntax) {
+        let must = match syntax::parse_with(composed, &syntax) {
             Err(error) => format!(
                 "must be a regular expression: {}",
                 last_line(&error.to_string())
@@ -282,7 +310,7 @@ fn compile(at: usize, patterns: &[String]) -> Result<Regex, RuleFault> {
     let built = Regex::builder()
         .configure(config)
         .syntax(syntax)
-        .build_many(patterns);
+        .build_many(&composed);
     built.map_err(|error| RuleFault {
         place: format!("rules.{at}.patterns"),
         must: match error.size_limit() {

@@ -102,6 +102,34 @@ fn stars_exceptions_and_doubled_letters() {
     assert_eq!(masked(&one, "k1ll kil I"), "*** kil I");
 }
 
+/// Goal: a short form is another word than it would be without its apostrophe, and numbers are no words though each digit
+/// stands alone.
+#[test]
+fn short_forms_and_numbers_are_no_disguise() {
+    let set = compile(vec![words(&["hell", "ill", "ass", "cant"], &[])]);
+    for text in [
+        "he'll he’ll He`ll be",
+        "I'll",
+        "can't",
+        "4 5 5",
+        "I have 4, 5, 5",
+        "it is 4.5.5",
+        "IP 4.5.5.1",
+        "4-5-5",
+    ] {
+        assert_eq!(masked(&set, text), text, "{text}");
+    }
+    for (text, wanted) in [
+        ("he'l'l h'e'l'l", "*** ***"),
+        ("h'ell hell's", "*** ***'s"),
+        ("a 5 5", "***"),
+        ("4 s 5", "***"),
+        ("a55 45s", "*** ***"),
+    ] {
+        assert_eq!(masked(&set, text), wanted, "{text}");
+    }
+}
+
 /// Goal: words of other scripts are found as they are written, and in capitals; a look-alike is read both ways.
 #[test]
 fn other_scripts() {
@@ -122,9 +150,30 @@ fn other_scripts() {
     }
 }
 
-/// Goal: expressions see folded text with its signs, and the place that they hit is the message's.
+/// Goal: expressions see folded text with its signs, and the text as it is written; the place that they hit is the message's.
 #[test]
 fn expressions_see_folded_text() {
+    for (pattern, text) in [
+        ("дурак", "ДУРАК"),
+        ("д.рак", "ду\u{200b}рак"),
+        ("[а-я]+ок", "прок"),
+        ("é", "e\u{301}"),
+        ("e\u{301}", "É"),
+        ("ß", "ß"),
+        ("Ｘ", "Ｘ"),
+        (r"\p{Greek}{3}", "καλ"),
+        ("x", "Ｘ"),
+        ("(?-i)[A-Z]+", "LOUD"),
+    ] {
+        let set = compile(vec![rule(Kind::Regex, &[pattern], &[], Action::Mask)]);
+        let hits = set.hits(&Message::new(text, fold()));
+        assert_eq!(hits.len(), 1, "{pattern} {hits:?}");
+        assert_eq!(
+            hits.first().map(|hit| hit.source.clone()),
+            Some(0..text.len()),
+            "{pattern}"
+        );
+    }
     let set = compile(vec![rule(
         Kind::Regex,
         &[r"\b\d{3}-\d{4}\b", r"free\s+MONEY", "ß+x"],
@@ -156,6 +205,8 @@ fn links_capitals_and_repetitions() {
         ("yоutube.com", "***"),
         ("ｅｖｉｌ．ｃｏｍ", "***"),
         ("nothing. here", "nothing. here"),
+        ("so https://youtube.com:443@evil.zz/ no", "so *** no"),
+        ("youtube.com,https://evil.zz", "youtube.com,***"),
     ] {
         assert_eq!(masked(&links, text), wanted, "{text}");
     }

@@ -1,6 +1,6 @@
 //! A message as rules read it: its letters, each once however often it is repeated, and where they came from.
 
-use super::fold::Fold;
+use super::fold::{Fold, voiced};
 
 /// A message, folded once for all rules.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(super) enum Sort {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Break {
     None,
+    /// An apostrophe.
+    Apostrophe,
     /// Up to three signs or emojis.
     Signs,
     Space,
@@ -62,6 +64,8 @@ pub(super) struct Letter {
     pub(super) to: u32,
     pub(super) sort: Sort,
     pub(super) before: Break,
+    /// Whether all of it are digits that are read as letters.
+    pub(super) is_of_digits: bool,
 }
 
 /// As which letters digits and signs are read.
@@ -86,6 +90,9 @@ impl Text {
             let to = from + u32::try_from(source.len_utf8()).unwrap_or(4);
             let before = symbols.len();
             fold.char(source, &mut |c| {
+                if fold.is_astray(c, symbols.last().map(|last| last.c)) {
+                    return;
+                }
                 let sort = sort(c);
                 if c.is_ascii() && sort != Sort::Space && !c.is_ascii_alphabetic() {
                     has_digits |= as_letter(c, 'i').is_some();
@@ -98,6 +105,7 @@ impl Text {
             {
                 // A mark belongs to what it stands on.
                 last.to = to;
+                last.c = voiced(last.c, source).unwrap_or(last.c);
             }
             from = to;
         }
@@ -137,14 +145,16 @@ impl Text {
         let mut has_read = digits == Digits::Plain;
         for (at, symbol) in self.symbols.iter().enumerate() {
             let mut symbol = *symbol;
+            let mut is_of_digits = false;
             if let Digits::Letters(one) = digits
                 && !symbol.c.is_ascii_alphabetic()
                 && let Some(c) = as_letter(symbol.c, one)
                 && self.stands_for_letter(at)
             {
+                is_of_digits = symbol.c.is_ascii_digit();
                 (symbol.c, symbol.sort, has_read) = (c, Sort::Letter, true);
             }
-            if between.takes(symbol.sort) {
+            if between.takes(&symbol) {
                 continue;
             }
             let before = between.end();
@@ -152,6 +162,7 @@ impl Text {
                 Some(last) if last.c == symbol.c && before == Break::None => {
                     last.run += 1;
                     last.to = symbol.to;
+                    last.is_of_digits &= is_of_digits;
                 }
                 _ => letters.push(Letter {
                     c: symbol.c,
@@ -160,13 +171,15 @@ impl Text {
                     to: symbol.to,
                     sort: symbol.sort,
                     before,
+                    is_of_digits,
                 }),
             }
         }
         has_read.then_some(letters)
     }
 
-    /// Whether the digit or sign at this place is part of a word with letters, or stands alone. Numbers are no words.
+    /// Whether the digit or sign at this place is part of a word with letters, or stands alone. Numbers are no words, and what
+    /// is found in digits that stand alone must have a letter beside them.
     fn stands_for_letter(&self, at: usize) -> bool {
         let of = |at: usize| self.symbols.get(at);
         let neighbours = [at.checked_sub(1).and_then(of), of(at + 1)];
@@ -200,22 +213,31 @@ fn in_words(symbols: &[Symbol]) -> Vec<bool> {
 struct Between {
     signs: u32,
     has_space: bool,
+    has_apostrophe: bool,
 }
 
 impl Between {
     /// Takes what is no letter.
-    fn takes(&mut self, sort: Sort) -> bool {
-        match sort {
+    fn takes(&mut self, symbol: &Symbol) -> bool {
+        match symbol.sort {
             Sort::Letter | Sort::Script | Sort::Emblem => return false,
-            Sort::Sign => self.signs += 1,
+            Sort::Sign => {
+                self.signs += 1;
+                self.has_apostrophe |= matches!(symbol.c, '\'' | '`' | '\u{2018}' | '\u{2019}');
+            }
             Sort::Space => self.has_space = true,
         }
         true
     }
 
     fn end(&mut self) -> Break {
-        let Self { signs, has_space } = std::mem::take(self);
+        let Self {
+            signs,
+            has_space,
+            has_apostrophe,
+        } = std::mem::take(self);
         match signs {
+            1 if has_apostrophe && !has_space => Break::Apostrophe,
             0 if !has_space => Break::None,
             1..=SIGNS_MAX if !has_space => Break::Signs,
             _ => Break::Space,

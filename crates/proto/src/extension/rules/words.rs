@@ -112,6 +112,10 @@ impl Words {
             let Some(at) = reading.at(hit.range()) else {
                 continue;
             };
+            if at.letters.iter().all(|letter| letter.is_of_digits) {
+                // A number that is spelled out.
+                continue;
+            }
             for word in words.into_iter().flatten() {
                 let fits = |(is_edge, is_open): (&bool, &bool)| *is_edge || *is_open;
                 let mut runs = at.letters.iter().zip(&word.runs);
