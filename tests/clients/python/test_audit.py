@@ -156,3 +156,17 @@ def test_each_node_writes_what_it_carried_out(cluster):
     while not found and time.monotonic() < deadline:
         found = [one for node in nodes for one in lines(node) if one["target"] == "M2YcHkgffEvU"]
     assert [(one["by"]["id"], one["action"]) for one in found] == [("mod", "DELETE_MESSAGE")], "once, not once a node"
+
+
+def test_a_removed_directory_is_begun_anew_and_told():
+    with Server() as server:
+        arn = room(server)
+        ban(server, arn, "before")
+        directory = Path(server.data_dir) / "audit"
+        for file in directory.iterdir():
+            file.unlink()
+        directory.rmdir()
+        ban(server, arn, "after")
+        told = [(one["action"], one["target"]) for one in lines(server)]
+        assert told == [("gap", ""), ("CreateBan", "after")]
+        assert "somebody has removed the audit file" in server.log()
