@@ -47,6 +47,7 @@ fn without_extensions_there_are_no_features() {
     for target in ["/demo/features?on=1", "/demo/poll?stop=demo-1"] {
         let (status, text) = answer(false, target, "localhost");
         assert_eq!(status, 409, "{target}");
+        assert!(text.starts_with("HTTP/1.1 409 Conflict\r\n"), "{text}");
         assert!(text.contains("extensions.enabled"), "{text}");
     }
 }
