@@ -50,8 +50,13 @@ impl Entry {
             "reason": self.reason,
             "result": self.result,
         });
-        // JSON escapes line breaks: a record is one line whatever is in it.
-        out.extend_from_slice(line.to_string().as_bytes());
+        // JSON escapes the line breaks of ASCII; with these a record is one line to every tool, whatever is in it.
+        let line = line
+            .to_string()
+            .replace('\u{85}', "\\u0085")
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029");
+        out.extend_from_slice(line.as_bytes());
         out.push(b'\n');
     }
 }

@@ -10,6 +10,7 @@ use super::read::Page;
 use super::*;
 use crate::durable::faults::{Plan, Scratch, plans, under};
 use uproar_proto::base::clock::UnixTime;
+use uproar_proto::base::number::wide;
 
 fn entry(target: &str, room: &str) -> Entry {
     Entry {
@@ -52,6 +53,22 @@ fn a_record_is_a_line() {
         "room": "arn:r", "target": "M1", "reason": "spam\nand more", "result": "ok",
     });
     assert_eq!(page.records, [wanted]);
+}
+
+/// Goal: no text has a character that a tool takes for the end of a line, in Python or JavaScript either.
+#[test]
+fn no_text_tears_a_line() {
+    let scratch = Scratch::new();
+    let target = "a\u{85}b\u{2028}c\u{2029}d\r\u{b}\u{c}\u{1c}";
+    let mut files = Files::new(scratch.0.clone(), 1 << 30);
+    files.append(&line(target)).expect("written");
+    let text = fs::read_to_string(path(&scratch.0, 1)).expect("a file");
+    let breaks = |c: &char| c.is_control() || ['\u{2028}', '\u{2029}'].contains(c);
+    assert_eq!(text.chars().filter(breaks).collect::<String>(), "\n");
+    assert_eq!(
+        targets(&page(&scratch.0, None, None, 1).expect("read")),
+        [target]
+    );
 }
 
 /// Goal: pages go through all files, newest first, once each, and a room's are its own.
@@ -188,6 +205,119 @@ fn the_log_counts_what_becomes_of_records() {
     assert_eq!(targets(&page), [(AUDIT_QUEUE_MAX - 1).to_string()]);
 }
 
+fn record(log: &AuditLog, target: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(log.record(entry(target, "arn:r")));
+}
+
+/// Goal: the removal of the directory, of the file that is written, or of that with another one in its place loses no later
+/// record, and the next file says that one was removed; its number is a new one.
+#[test]
+fn removed_files_are_begun_anew() {
+    let remove: [fn(&Path); 3] = [
+        |directory| fs::remove_dir_all(directory).expect("removed"),
+        |directory| fs::remove_file(path(directory, 2)).expect("removed"),
+        |directory| {
+            fs::write(directory.join("x"), "").expect("written");
+            fs::rename(directory.join("x"), path(directory, 2)).expect("replaced");
+        },
+    ];
+    for remove in remove {
+        let scratch = Scratch::new();
+        let directory = scratch.0.join("audit");
+        // Another process, which has the first file.
+        let mut other = Files::new(directory.clone(), 1 << 30);
+        other.append(&line("old")).expect("written");
+        let log = AuditLog::default();
+        let work = log
+            .open(directory.clone(), 1 << 30, String::new())
+            .expect("first");
+        let thread = std::thread::spawn(move || run(work, || {}));
+        record(&log, "1");
+        remove(&directory);
+        record(&log, "2");
+        log.close();
+        thread.join().expect("it ends");
+        let page = page(&directory, None, None, 9).expect("read");
+        assert_eq!(targets(&page).get(..2), Some(&["2", ""][..]));
+        assert_eq!(page.records[1]["action"], "gap");
+        assert!(path(&directory, 3).exists(), "no number names two files");
+        assert_eq!(log.figures.lost_disk.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// Goal: a file that was removed while nothing is noted is told of all the same, once.
+#[test]
+fn a_removal_is_noticed_while_nothing_is_noted() {
+    let scratch = Scratch::new();
+    let log = AuditLog::default();
+    let work = log
+        .open(scratch.0.clone(), 1 << 30, String::new())
+        .expect("first");
+    let thread = std::thread::spawn(move || run(work, || {}));
+    record(&log, "1");
+    fs::remove_file(path(&scratch.0, 1)).expect("removed");
+    while !path(&scratch.0, 2).exists() {
+        std::thread::yield_now();
+    }
+    log.close();
+    thread.join().expect("it ends");
+    assert_eq!(
+        targets(&page(&scratch.0, None, None, 9).expect("read")),
+        [""]
+    );
+}
+
+/// Goal: while no new file can be made the full one goes on, within a bound; beyond it records are refused, as the caller
+/// counts and logs.
+#[test]
+fn a_full_file_does_not_go_on_for_ever() {
+    let scratch = Scratch::new();
+    let bytes = wide(line("1").len());
+    let mut files = Files::new(scratch.0.clone(), 1 << 30).with_file_bytes(2 * bytes);
+    files.append(&line("1")).expect("written");
+    files.append(&line("2")).expect("written");
+    let without_next = Plan {
+        fails: vec![0],
+        ..Plan::default()
+    };
+    let mut kept = Vec::new();
+    for target in ["3", "4", "5", "6"] {
+        let append = || files.append(&line(target)).is_ok();
+        let (is_kept, operations) = under(without_next.clone(), append);
+        assert_eq!(operations.first().map(String::as_str), Some("create"));
+        kept.extend(is_kept.then_some(target));
+    }
+    assert_eq!(kept, ["3", "4"]);
+    files.append(&line("7")).expect("a new file");
+    let page = page(&scratch.0, None, None, 9).expect("read");
+    assert_eq!(targets(&page), ["7", "4", "3", "2", "1"]);
+}
+
+/// Goal: what is missing at the end is told in the file if the disk takes it again by then.
+#[test]
+fn a_gap_is_told_at_the_end() {
+    let scratch = Scratch::new();
+    let log = AuditLog::default();
+    let directory = scratch.0.join("audit");
+    fs::write(&directory, "in the way").expect("a file instead of the directory");
+    let work = log
+        .open(directory.clone(), 1 << 30, String::new())
+        .expect("first");
+    let thread = std::thread::spawn(move || run(work, || {}));
+    record(&log, "1");
+    record(&log, "2");
+    fs::remove_file(&directory).expect("out of the way");
+    log.close();
+    thread.join().expect("it ends");
+    let page = page(&directory, None, None, 9).expect("read");
+    assert_eq!(targets(&page), ["2"], "how many are missing");
+    assert_eq!(page.records[0]["action"], "gap");
+}
+
 /// Goal: records that the disk refuses are counted, and the file tells of them once it takes records again.
 #[test]
 fn a_gap_is_told_in_the_file() {
@@ -198,19 +328,11 @@ fn a_gap_is_told_in_the_file() {
     let work = log.open(directory.clone(), 1 << 30, String::new());
     let work = work.expect("first");
     let thread = std::thread::spawn(move || run(work, || {}));
-    let record = |target: &'static str| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        runtime
-            .expect("a runtime")
-            .block_on(log.record(entry(target, "arn:r")));
-    };
-    record("1");
-    record("2");
+    record(&log, "1");
+    record(&log, "2");
     assert_eq!(log.figures.lost_disk.load(Ordering::Relaxed), 2);
     fs::remove_file(&directory).expect("out of the way");
-    record("3");
+    record(&log, "3");
     log.close();
     thread.join().expect("it ends");
     let page = page(&directory, None, None, 9).expect("read");

@@ -21,6 +21,7 @@ pub fn run(work: AuditWork, beat: impl Fn()) {
         work,
         unsynced: None,
         missing: 0,
+        removed: false,
         time: UnixTime::default(),
         lines: Vec::new(),
         waiting: Vec::new(),
@@ -28,7 +29,7 @@ pub fn run(work: AuditWork, beat: impl Fn()) {
     while writer.turn() {
         beat();
     }
-    writer.sync();
+    writer.end();
 }
 
 struct Writer {
@@ -38,6 +39,8 @@ struct Writer {
     unsynced: Option<Instant>,
     // Records that the disk has refused since the last one that it took.
     missing: u64,
+    // Whether somebody has removed files that the next one is to tell of.
+    removed: bool,
     // Of the newest record.
     time: UnixTime,
     // Reused.
@@ -51,6 +54,7 @@ impl Writer {
         let first = match self.work.jobs.recv_timeout(AUDIT_SYNC_INTERVAL) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
+                self.look();
                 self.sync();
                 return true;
             }
@@ -73,6 +77,8 @@ impl Writer {
         }
         if count > 0 {
             self.write(count);
+        } else {
+            self.look();
         }
         for waiting in self.waiting.drain(..) {
             // The caller has gone.
@@ -87,12 +93,41 @@ impl Writer {
         true
     }
 
+    /// Looks whether the files are still there, while nothing is to be written.
+    fn look(&mut self) {
+        self.check();
+        if self.removed {
+            self.lines.clear();
+            self.write(0);
+        }
+    }
+
+    /// Notices that somebody has removed the file that is written.
+    fn check(&mut self) {
+        if self.files.are_removed() {
+            self.removed = true;
+            // Synced with it, or gone.
+            self.unsynced = None;
+            let directory = self.work.directory.display();
+            tracing::error!(
+                %directory,
+                "somebody has removed the audit file that was written: its records are gone, and a new one begins"
+            );
+        }
+    }
+
+    /// Writes these lines, of so many records, behind those that tell of what is missing before them.
     fn write(&mut self, count: u64) {
+        self.check();
         let figures = &self.work.figures;
+        let mut lines = Vec::new();
+        if self.removed {
+            removal(self.time).write(&mut lines);
+        }
         if self.missing > 0 {
-            // First what is missing before it, so that the file tells of its gaps.
-            let mut lines = Vec::new();
             gap(self.missing, self.time).write(&mut lines);
+        }
+        if !lines.is_empty() {
             lines.append(&mut self.lines);
             self.lines = lines;
         }
@@ -108,7 +143,7 @@ impl Writer {
                         "the audit file is written again, behind a gap"
                     );
                 }
-                self.missing = 0;
+                (self.missing, self.removed) = (0, false);
                 figures.written.fetch_add(count, Ordering::Relaxed);
                 self.unsynced.get_or_insert_with(now);
             }
@@ -126,6 +161,22 @@ impl Writer {
         }
     }
 
+    /// The last turn: what is missing is told in the file if it can be, else in the log, since nobody will know it later.
+    fn end(&mut self) {
+        self.lines.clear();
+        if self.missing > 0 || self.removed {
+            self.write(0);
+        }
+        if self.missing > 0 {
+            let directory = self.work.directory.display();
+            tracing::error!(
+                %directory, missing = self.missing,
+                "acts of moderation are missing in the audit file, which the disk still refuses: it will not tell of them"
+            );
+        }
+        self.sync();
+    }
+
     fn sync(&mut self) {
         if self.unsynced.take().is_none() {
             return;
@@ -140,13 +191,23 @@ impl Writer {
 
 /// Says in the file that records are missing.
 fn gap(missing: u64, time: UnixTime) -> Entry {
+    lost(missing.to_string(), "the disk refused these records", time)
+}
+
+/// Says in the file that the one before it was removed, with how many records nobody knows.
+fn removal(time: UnixTime) -> Entry {
+    let why = "somebody removed the file that was written before";
+    lost(String::new(), why, time)
+}
+
+fn lost(target: String, why: &str, time: UnixTime) -> Entry {
     Entry {
         time,
         by: By::Rule("audit"),
         action: "gap",
         room: String::new(),
-        target: missing.to_string(),
-        reason: "the disk refused these records".to_owned(),
+        target,
+        reason: why.to_owned(),
         result: "lost".to_owned(),
     }
 }

@@ -47,29 +47,28 @@ impl Input {
         self.members.get(name).and_then(Value::as_str)
     }
 
-    /// What a call of moderation is aimed at, for the audit file: a user, messages, or the keys of tags; not consumed.
-    pub(super) fn target(&self) -> String {
-        let text = |name| self.peek(name).map(str::to_owned);
-        let list = || {
-            let ids = self.members.get("ids")?.as_array()?;
-            Some(
-                ids.iter()
-                    .filter_map(Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-        };
-        let tags = || {
-            let tags = self.members.get("tags")?.as_object()?;
-            let pairs = tags.iter();
-            let pairs =
-                pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-            Some(pairs.collect::<Vec<_>>().join(" "))
-        };
-        let found = ["userId", "id", "messageId", "content", "name"]
-            .into_iter()
-            .find_map(text);
-        found.or_else(list).or_else(tags).unwrap_or_default()
+    /// A string of a nested object, not consumed.
+    pub(super) fn peek_in(&self, object: &str, name: &str) -> Option<&str> {
+        self.members.get(object)?.get(name)?.as_str()
+    }
+
+    /// A member that is a string, or strings with a space between each two, not consumed.
+    pub(super) fn peek_all(&self, name: &str) -> Option<String> {
+        match self.members.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Array(texts) => {
+                let texts = texts.iter().filter_map(Value::as_str);
+                Some(texts.collect::<Vec<_>>().join(" "))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// The strings of a nested object, not consumed.
+    pub(super) fn peek_pairs(&self, object: &str) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.members.get(object).and_then(Value::as_object);
+        let pairs = pairs.into_iter().flatten();
+        pairs.map(|(key, value)| (&**key, value.as_str().unwrap_or_default()))
     }
 
     /// A string with a number of code points in `chars` that matches a pattern.

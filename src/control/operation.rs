@@ -207,7 +207,8 @@ impl Operation {
         all.find(|operation| operation.name() == name)
     }
 
-    /// Whether it takes something away from somebody, or holds people back: the audit file has it.
+    /// Whether it takes something away from somebody, or holds people back: the audit file has it. Of SendEvent and the tags'
+    /// operations only what does so.
     pub(super) const fn is_moderation(self) -> bool {
         matches!(
             self,
@@ -221,6 +222,7 @@ impl Operation {
                 | Self::DeleteBan
                 | Self::PinMessage
                 | Self::UnpinMessage
+                | Self::SendEvent
                 | Self::TagResource
                 | Self::UntagResource
                 | Self::PutRuleSet

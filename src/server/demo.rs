@@ -1,7 +1,8 @@
 //! The demo page of `uproar dev`: chat in two browser tabs, without installation.
 //!
 //! Owns: files of the page, its tokens, and its endpoints (docs/demo.md). All are GET, the one method beside HEAD that the
-//! messaging listener knows; what changes something wants a key that only this page can read.
+//! messaging listener knows; what changes something wants a key that only this page can read, and none of them answers to
+//! a stranger's name that leads to this machine (DNS rebinding), whose page could read the key too.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -96,6 +97,8 @@ pub(super) struct Demo {
     clock: Clock,
     token_life_seconds: AtomicU64,
     scheme: &'static str,
+    // Whether the room can have features.
+    extensions: bool,
     data_dir: PathBuf,
     // That of --tls, which nobody trusts yet.
     certificate: Option<PathBuf>,
@@ -133,6 +136,7 @@ impl Demo {
             clock,
             token_life_seconds: AtomicU64::new(settings.token_life.as_secs()),
             scheme,
+            extensions: settings.extensions,
             data_dir: settings.data_dir.clone(),
             certificate: (settings.mode.is_dev_with_tls())
                 .then(|| settings.data_dir.join(DEV_CERTIFICATE)),
@@ -254,7 +258,7 @@ impl Demo {
 
     /// Switches the room's features on or off; the answer is the number of this order.
     fn features(&self, query: &str) -> Answer {
-        let room = self.keyed_room(query)?;
+        let room = self.featured_room(query)?;
         let order = match value(query, "on").as_deref() {
             Some("1") => FeatureOrder::Switch(true),
             Some("0") => FeatureOrder::Switch(false),
@@ -265,7 +269,7 @@ impl Demo {
 
     /// Begins a poll, or ends one; the answer is the number of this order.
     fn poll(&self, query: &str) -> Answer {
-        let room = self.keyed_room(query)?;
+        let room = self.featured_room(query)?;
         if let Some(id) = value(query, "stop") {
             return follow(room, |_| Ok(FeatureOrder::StopPoll(id)));
         }
@@ -289,6 +293,15 @@ impl Demo {
             let why = "You are banned from this room. A moderator can lift it.\n";
             Err((403, why.to_owned()))
         })
+    }
+
+    /// The room, for who has the page's key, on a server with extensions.
+    fn featured_room(&self, query: &str) -> Result<&Room, Refusal> {
+        if !self.extensions {
+            let why = "This server has no features: extensions.enabled is false\n";
+            return Err((409, why.to_owned()));
+        }
+        self.keyed_room(query)
     }
 
     /// The room, for who has the page's key.
@@ -334,15 +347,24 @@ fn value(query: &str, name: &str) -> Option<String> {
     String::from_utf8(percent_decode(pair)).ok()
 }
 
+/// Refuses who calls this server by a name that may be a stranger's.
+fn check_name(host: &str) -> Result<(), Refusal> {
+    let refusal = || {
+        let call = "call this server by an address, as localhost, or by a name without dots";
+        (403, format!("Host is {host}: {call}\n"))
+    };
+    http::is_own_name(host).then_some(()).ok_or_else(refusal)
+}
+
 impl Pages for Demo {
-    fn answer(&self, _method: &str, target: &str, out: &mut Vec<u8>) -> bool {
+    fn answer(&self, target: &str, host: &str, out: &mut Vec<u8>) -> bool {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let answer = match path {
-            "/demo/token" => self.token(query),
-            "/demo/room" => self.figures(query),
-            "/demo/storm" => self.storm(query),
-            "/demo/features" => self.features(query),
-            "/demo/poll" => self.poll(query),
+        let endpoint = match path {
+            "/demo/token" => Self::token,
+            "/demo/room" => Self::figures,
+            "/demo/storm" => Self::storm,
+            "/demo/features" => Self::features,
+            "/demo/poll" => Self::poll,
             _ => {
                 let file = FILES.iter().find(|(name, ..)| *name == path);
                 if let Some((_, content_type, content)) = file {
@@ -351,10 +373,13 @@ impl Pages for Demo {
                 return file.is_some();
             }
         };
-        match answer {
+        match check_name(host).and_then(|()| endpoint(self, query)) {
             Ok(json) => http::plain(out, 200, "application/json", json.as_bytes()),
             Err((status, why)) => http::plain(out, status, TEXT, why.as_bytes()),
         }
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

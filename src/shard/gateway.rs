@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -495,6 +496,11 @@ impl Gateway {
     /// Whether rooms' own rates hold.
     pub fn room_rates(&self) -> bool {
         self.settings.borrow().room_rates
+    }
+
+    /// The event that takes back what a user said.
+    pub fn purge_event(&self) -> Arc<str> {
+        Arc::clone(&self.settings.borrow().purge_event)
     }
 
     fn home(&self, room: RoomId) -> ShardId {

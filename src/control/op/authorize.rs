@@ -40,17 +40,6 @@ pub(super) struct ResourceArn {
     pub(super) text: String,
 }
 
-/// What a call of moderation is about.
-#[derive(Debug)]
-pub(super) struct Subject {
-    /// The room's ARN; empty: all rooms.
-    pub(super) room: String,
-    /// A message, a user, or tags.
-    pub(super) target: String,
-    /// Why.
-    pub(super) reason: String,
-}
-
 impl Authorized {
     /// The members of the body.
     pub(super) fn into_input(self) -> Input {
@@ -76,17 +65,17 @@ impl Authorized {
         (self.input, ResourceArn { field, text })
     }
 
-    /// What a call of moderation is about, for the audit file: room, target and reason, as they were given.
-    pub(super) fn subject(&self) -> Subject {
-        let room = match self.location {
+    /// The members of the body, to look at before the call is carried out.
+    pub(super) fn input(&self) -> &Input {
+        &self.input
+    }
+
+    /// The ARN of its resource, as it was given.
+    pub(super) fn resource_text(&self) -> Option<&str> {
+        match self.location {
             ResourceLocation::Member(name) => self.input.peek(name),
             ResourceLocation::Path => self.path_arn.as_deref(),
             ResourceLocation::Nowhere => None,
-        };
-        Subject {
-            room: room.unwrap_or_default().to_owned(),
-            target: self.input.target(),
-            reason: self.input.peek("reason").unwrap_or_default().to_owned(),
         }
     }
 

@@ -12,8 +12,9 @@ use uproar_proto::token::Keyring;
 
 /// Answers plain HTTP requests of the messaging listener: the demo page, where there is one.
 pub trait Pages: Send + Sync {
-    /// Appends the whole HTTP answer to `out`, or returns `false` for 404.
-    fn answer(&self, method: &str, target: &str, out: &mut Vec<u8>) -> bool;
+    /// Appends the whole HTTP answer to a request for `target`, by a page or a user who calls the server `host`, to `out`,
+    /// or returns `false` for 404.
+    fn answer(&self, target: &str, host: &str, out: &mut Vec<u8>) -> bool;
 }
 
 /// The sealing keys, replaced as a whole while handshakes read them.

@@ -185,12 +185,16 @@ async fn read_preface(stream: &impl Stream, partial: &mut PartialRequest) -> Res
 /// Appends the answer to a plain HTTP request: a page, or 404.
 fn page<B: Hosted>(acceptor: &Acceptor<B>, plain: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    let (method, target) = match http::parse(plain) {
-        Ok(Request::Plain { method, target, .. }) => (method, target),
-        Ok(Request::Upgrade(_)) | Err(_) => ("GET", ""),
+    let (method, target, host) = match http::parse(plain) {
+        Ok(Request::Plain {
+            method,
+            target,
+            host,
+        }) => (method, target, host),
+        Ok(Request::Upgrade(_)) | Err(_) => ("GET", "", ""),
     };
     let pages = acceptor.config.pages.as_ref();
-    if !pages.is_some_and(|pages| pages.answer(method, target, out)) {
+    if !pages.is_some_and(|pages| pages.answer(target, host, out)) {
         http::plain(out, 404, "text/plain; charset=utf-8", NOT_FOUND);
     }
     if method == "HEAD" {

@@ -52,7 +52,7 @@ def test_the_api_is_noted_with_its_key_and_outcome():
             ("CreateBan", "bob", "spam", "ok"),
             ("DeleteBan", "nobody", "", "404"),
             ("DeleteMessages", "M2YcHkgffEvU M2YcHkgffEvV", "refunded", "ok"),
-            ("TagResource", "team=blue uproar:talk=none", "", "ok"),
+            ("TagResource", "uproar:talk=none", "", "ok"),
             ("UntagResource", "uproar:talk", "", "ok"),
         ], "neither what was not valid, nor what is no moderation"
         assert {one["by"]["kind"] for one in listed} == {"key"} and {one["by"]["id"] for one in listed} == {"AKIDUPROARDEV0000000"}
@@ -156,3 +156,34 @@ def test_each_node_writes_what_it_carried_out(cluster):
     while not found and time.monotonic() < deadline:
         found = [one for node in nodes for one in lines(node) if one["target"] == "M2YcHkgffEvU"]
     assert [(one["by"]["id"], one["action"]) for one in found] == [("mod", "DELETE_MESSAGE")], "once, not once a node"
+
+
+def test_a_removed_directory_is_begun_anew_and_told():
+    with Server() as server:
+        arn = room(server)
+        ban(server, arn, "before")
+        directory = Path(server.data_dir) / "audit"
+        for file in directory.iterdir():
+            file.unlink()
+        directory.rmdir()
+        ban(server, arn, "after")
+        told = [(one["action"], one["target"]) for one in lines(server)]
+        assert told == [("gap", ""), ("CreateBan", "after")]
+        assert "somebody has removed the audit file" in server.log()
+
+
+def test_an_event_that_purges_is_noted_and_no_other():
+    with Server() as server:
+        arn = room(server, {"uproar:history": "10"})
+        for name in ("goal", "app:DELETE_BY_USER"):
+            server.boto().send_event(roomIdentifier=arn, eventName=name, attributes={"userId": "bob", "Reason": "spam"})
+        told = [(one["action"], one["target"], one["reason"], one["room"]) for one in lines(server)]
+        assert told == [("SendEvent", "bob", "spam", arn)]
+
+
+def test_a_tag_of_ones_own_is_none_of_ours():
+    with Server() as server:
+        arn = room(server)
+        server.boto().tag_resource(resourceArn=arn, tags={"team": "blue uproar:talk=none"})
+        ban(server, arn, "bob")
+        assert [one["action"] for one in lines(server)] == ["CreateBan"], "a tag of one's own is no moderation"

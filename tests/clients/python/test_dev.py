@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -119,3 +120,16 @@ def test_lobby_has_one_arn_for_ever(tmp_path):
     with Server(tmp_path) as server:
         room = server.boto_cached.get_room(identifier=LOBBY)
         assert (room["name"], room["maximumMessageLength"]) == ("lobby", 500)
+
+
+def test_a_strangers_name_gets_no_token():
+    with Server() as server:
+        for host, status in (("evil.example", 403), (f"evil.example:{server.messaging_port}", 403), ("localhost", 200), ("[::1]", 200)):
+            url = f"http://127.0.0.1:{server.messaging_port}/demo/token?user=u&role=moderator"
+            request = urllib.request.Request(url, headers={"Host": host})
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    found = answer.status
+            except urllib.error.HTTPError as error:
+                found = error.code
+            assert found == status, host

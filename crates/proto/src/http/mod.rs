@@ -6,6 +6,7 @@
 
 mod answer;
 mod fault;
+mod host;
 mod request;
 mod scanner;
 #[cfg(test)]
@@ -13,5 +14,6 @@ mod tests;
 
 pub use answer::{cut_body, plain, refusal, switching_protocols};
 pub use fault::HeadFault;
+pub use host::is_own_name;
 pub use request::{Request, Upgrade, field_values, parse};
 pub use scanner::{HeadScanner, is_without_tls};

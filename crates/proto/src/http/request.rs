@@ -53,6 +53,8 @@ pub enum Request<'a> {
         method: &'a str,
         /// Path and query.
         target: &'a str,
+        /// `Host`; empty: it is not ASCII.
+        host: &'a str,
     },
 }
 
@@ -93,7 +95,7 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
     if version != 1 {
         return Err(HeadFault::Version);
     }
-    fields.once("Host")?;
+    let host = text(fields.once("Host")?).unwrap_or_default();
     if fields.has("Transfer-Encoding") || fields.all("Content-Length").any(|value| value != b"0") {
         return Err(HeadFault::Body);
     }
@@ -104,7 +106,11 @@ pub fn parse(head: &[u8]) -> Result<Request<'_>, HeadFault> {
         return Err(HeadFault::Method);
     }
     if !fields.want_upgrade() {
-        return Ok(Request::Plain { method, target });
+        return Ok(Request::Plain {
+            method,
+            target,
+            host,
+        });
     }
     if method != "GET" {
         return Err(HeadFault::Method);

@@ -114,6 +114,7 @@ fn a_request_with_an_upgrade_field_gets_no_page() {
     let page = Request::Plain {
         method: "GET",
         target: "/",
+        host: "h",
     };
     assert_eq!(parse(text.as_bytes()), Ok(page));
     for hint in [
