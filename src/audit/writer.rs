@@ -116,7 +116,7 @@ impl Writer {
         }
     }
 
-    /// Writes these lines, of so many records, behind those that tell of what is missing before them.
+    /// Writes these lines, of `count` records, behind those that tell of what is missing before them.
     fn write(&mut self, count: u64) {
         self.check();
         let figures = &self.work.figures;

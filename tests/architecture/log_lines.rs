@@ -35,6 +35,9 @@ fn lines_that_strangers_can_cause_are_limited() {
         // Orders at the admin socket, which are the server's own user's: one line each, and a member comes in two.
         ("server/operator/join.rs", "a member"),
         ("control/operator.rs", "api"),
+        // Once a removal of the file by somebody on the machine; once a stop.
+        ("audit/writer.rs", "somebody has removed"),
+        ("audit/writer.rs", "will not tell of them"),
         // Once a drain.
         ("server/drain", ""),
         ("supervisor/mod.rs", "must live"),
