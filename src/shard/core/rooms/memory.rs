@@ -134,7 +134,7 @@ impl Rooms {
         let payload = |found: &Remembered| Bytes::copy_from_slice(found.payload());
         Some(match wanted {
             Wanted::Message(id) => memory
-                .flat_map(|memory| memory.find(id))
+                .filter_map(|memory| memory.find(id))
                 .map(payload)
                 .collect(),
             Wanted::OfUser(user) => memory
