@@ -98,7 +98,7 @@ fn next(text: &str, mut rest: usize) -> Option<(usize, Range<usize>)> {
     }
 }
 
-/// The sign behind a scheme whose name has so many bytes.
+/// The sign behind a scheme whose name has `length` bytes.
 fn behind_scheme(behind: &str, length: usize) -> Option<&'static str> {
     let signs = BEHIND_SCHEMES.iter().copied();
     // A disk of Windows is no scheme.
