@@ -3,7 +3,6 @@
 //! Nothing here waits: what a connection does not take now is given up, since the engine asks again and whatever it
 //! asks for is harmless when it comes late.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -14,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::connect::told;
-use super::names::{Names, Part, part_of};
+use super::names::{Names, Part, part_of, push_hex};
 use super::token_uses::{Answer as UseAnswer, Appends, Question};
 use uproar_proto::base::limits::CLUSTER_ANSWER_MAX;
 use uproar_proto::cluster::engine::AppendOutcome;
@@ -272,9 +271,7 @@ impl Appends for Calls {
             return false;
         };
         let mut batch = String::with_capacity(2 * unique.len());
-        for byte in unique {
-            let _infallible = write!(batch, "{byte:02x}");
-        }
+        push_hex(&mut batch, unique);
         self.is_connected()
             && uses.iter().enumerate().all(|(at, (_, token, claimant))| {
                 let mut headers = HeaderMap::new();

@@ -68,9 +68,7 @@ impl Names {
     /// The subject of a token's use.
     pub(super) fn token(&self, token: TokenId) -> String {
         let mut subject = format!("up.{}.tok.", self.cluster);
-        for byte in token.as_bytes() {
-            let _infallible = write!(subject, "{byte:02x}");
-        }
+        push_hex(&mut subject, token.as_bytes());
         subject
     }
 
@@ -112,6 +110,13 @@ impl Names {
     /// The subject of a key of the bucket.
     pub(super) fn key(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket())
+    }
+}
+
+/// Appends bytes as two digits each.
+pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _infallible = write!(text, "{byte:02x}");
     }
 }
 

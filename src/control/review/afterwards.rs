@@ -3,12 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
-use super::{Counted, Fault, Handler, Reviews, counted};
+use super::{Fault, Handler, Reviews, counted};
 use crate::shard::command::Refused;
 use crate::shard::review::ReviewRequest;
-use uproar_proto::base::limits::{REVIEW_OPEN_MAX, REVIEW_WAITING_PER_HANDLER_MAX};
 use uproar_proto::chat::review::Verdict;
 
 /// Attempts to delete a denied message while a rate is used up, a second apart.
@@ -18,31 +17,18 @@ impl Reviews {
     /// Has a message reviewed that its room's members have. What fails leaves it there.
     pub(super) fn take_afterwards(self: &Rc<Self>, function: String, request: ReviewRequest) {
         let handler = self.handler((function, true));
-        let metrics = &self.metrics;
-        if metrics.open.get() >= REVIEW_OPEN_MAX
-            || handler.waiting.get() >= REVIEW_WAITING_PER_HANDLER_MAX
-        {
+        if self.is_full(&handler) {
             return self.left(&handler, &request, &Fault::Busy);
         }
         let reviews = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let deadline = Instant::from_std(reviews.control.clock.instant(request.deadline));
-            let review = timeout_at(deadline, reviews.review(&handler, &request));
-            let outcome = {
-                let _open = Counted::new(&reviews.metrics.open);
-                review.await.unwrap_or(Err(Fault::Timeout))
-            };
-            match outcome {
-                Ok(Verdict::Deny(reason)) => {
-                    reviews
-                        .metrics
-                        .note_afterwards(counted(&Ok(Verdict::Deny("".into()))));
-                    reviews.delete(&request, &reason).await;
-                }
-                Ok(allowed @ Verdict::Allow(_)) => {
-                    reviews.metrics.note_afterwards(counted(&Ok(allowed)));
-                }
-                Err(fault) => reviews.left(&handler, &request, &fault),
+            let outcome = reviews.verdict(&handler, &request).await;
+            if let Err(fault) = &outcome {
+                return reviews.left(&handler, &request, fault);
+            }
+            reviews.metrics.note_afterwards(counted(&outcome));
+            if let Ok(Verdict::Deny(reason)) = outcome {
+                reviews.delete(&request, &reason).await;
             }
         });
     }

@@ -212,23 +212,29 @@ impl Reviews {
             return;
         };
         let handler = self.handler((uri, false));
-        let metrics = &self.metrics;
-        if metrics.open.get() >= REVIEW_OPEN_MAX
-            || handler.waiting.get() >= REVIEW_WAITING_PER_HANDLER_MAX
-        {
+        if self.is_full(&handler) {
             self.finish(&handler, &request, Err(Fault::Busy));
             return;
         }
         let reviews = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let deadline = Instant::from_std(reviews.control.clock.instant(request.deadline));
-            let review = timeout_at(deadline, reviews.review(&handler, &request));
-            let outcome = {
-                let _open = Counted::new(&reviews.metrics.open);
-                review.await.unwrap_or(Err(Fault::Timeout))
-            };
+            let outcome = reviews.verdict(&handler, &request).await;
             reviews.finish(&handler, &request, outcome);
         });
+    }
+
+    /// Whether one more review would be too many.
+    fn is_full(&self, handler: &Handler) -> bool {
+        self.metrics.open.get() >= REVIEW_OPEN_MAX
+            || handler.waiting.get() >= REVIEW_WAITING_PER_HANDLER_MAX
+    }
+
+    /// What a handler says of a message, in the request's time.
+    async fn verdict(&self, handler: &Handler, request: &ReviewRequest) -> Result<Verdict, Fault> {
+        let deadline = Instant::from_std(self.control.clock.instant(request.deadline));
+        let _open = Counted::new(&self.metrics.open);
+        let review = timeout_at(deadline, self.review(handler, request));
+        review.await.unwrap_or(Err(Fault::Timeout))
     }
 
     async fn review(&self, handler: &Handler, request: &ReviewRequest) -> Result<Verdict, Fault> {

@@ -27,6 +27,15 @@ function executable() {
   return found;
 }
 
+/** For `Page.run`: elements that stick out of the window; those in `aside`, as code that scrolls in its frame, may. */
+export const tooWide = (aside = "pre") => {
+  const wide = [...document.querySelectorAll("body *")].filter((element) => {
+    const { right, width } = element.getBoundingClientRect();
+    return width > 0 && right > innerWidth + 1 && !element.closest(aside);
+  });
+  return wide.map((element) => element.outerHTML.slice(0, 80));
+};
+
 export class Browser {
   #profile = mkdtempSync(path.join(os.tmpdir(), "uproar-chromium-"));
   #asked = new Map();

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { Browser } from "./browser.mjs";
+import { Browser, tooWide } from "./browser.mjs";
 import { Server, flakyProxy, until } from "./harness.mjs";
 
 let browser, server;
@@ -353,15 +353,6 @@ test("a storm does not outlive its server, however that ends", async () => {
 });
 
 // -- everybody can use it --
-
-/** Elements that stick out of the window, code aside, which scrolls in its frame. */
-const tooWide = () => {
-  const wide = [...document.querySelectorAll("body *")].filter((element) => {
-    const { right, width } = element.getBoundingClientRect();
-    return width > 0 && right > innerWidth + 1 && !element.closest("pre");
-  });
-  return wide.map((element) => element.outerHTML.slice(0, 80));
-};
 
 test("axe finds nothing, in both schemes and all views", async () => {
   const fresh = await browser.open(server.url.replace(/^ws/, "http"));

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rawws import READ_SECONDS, WebSocket, Wire
-from review_handler import ReviewHandler
+from review_handler import FUNCTION, ReviewHandler
 from uproar import BINARY, Server
 
 COUNTER = itertools.count()
@@ -157,6 +157,16 @@ def arena(server, room):
         assert server.process.poll() is None, server.log()
     finally:
         arena.close()
+
+
+@pytest.fixture(scope="module")
+def reviewing_server(tmp_path_factory, handler):
+    """A server whose function `mapped` is the handler, and whose rooms spread over its shards from their first members on."""
+    file = tmp_path_factory.mktemp("reviewing") / "uproar.toml"
+    functions = json.dumps([f"{FUNCTION}mapped={handler.url}/check"])
+    file.write_text(f"[delivery]\nspread_members = 1\n[review]\ntimeout_ms = 10000\nfunctions = {functions}\n")
+    with Server(extra=("--config", str(file))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

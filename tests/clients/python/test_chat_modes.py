@@ -24,12 +24,8 @@ LONG = "3600"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, handler):
-    file = tmp_path_factory.mktemp("modes") / "uproar.toml"
-    functions = json.dumps([f"{FUNCTION}mapped={handler.url}/check"])
-    file.write_text(f"[delivery]\nspread_members = 1\n[review]\ntimeout_ms = 10000\nfunctions = {functions}\n")
-    with Server(extra=("--config", str(file))) as server:
-        yield server
+def server(reviewing_server):
+    return reviewing_server
 
 
 def extended(tmp_path, is_on: bool, **rest) -> Server:
