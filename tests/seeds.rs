@@ -1,8 +1,14 @@
 //! Worlds by seeds, on all cores.
 
 use std::ops::AddAssign;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// A run that has this many failures ends: more say nothing new.
+const FAILURES_MAX: usize = 10;
+/// Worlds between two lines of progress: runs by hand take an hour and more.
+const PROGRESS: u64 = 500;
 
 /// Returns the number in an environment variable.
 pub(crate) fn number(name: &str) -> Option<u64> {
@@ -10,29 +16,65 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     Some(value.parse().expect("a number"))
 }
 
-/// Lives the world of each seed below `worlds`, and sums what they saw.
+/// What worlds have shown so far.
+#[derive(Default)]
+struct Shown<T> {
+    next: u64,
+    ended: u64,
+    counts: T,
+    failed: Vec<u64>,
+}
+
+/// Lives as many worlds, of the seeds from `UPROAR_SIMULATION_FIRST` or 0 on, and sums what they saw.
+///
+/// # Panics
+///
+/// At the end, with the seeds of all worlds that failed.
 pub(crate) fn all<T: Default + AddAssign + Send>(worlds: u64, live: impl Fn(u64) -> T + Sync) -> T {
-    let next = AtomicU64::new(0);
+    let begun = Instant::now();
+    let first = number("UPROAR_SIMULATION_FIRST").unwrap_or(0);
+    let shown = Mutex::new(Shown {
+        next: first,
+        ended: 0,
+        counts: T::default(),
+        failed: Vec::new(),
+    });
     let share = || {
-        let mut counts = T::default();
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= worlds {
-                return counts;
+            let seed = {
+                let mut shown = shown.lock().expect("no panic while it is held");
+                if shown.next >= first + worlds || shown.failed.len() >= FAILURES_MAX {
+                    return;
+                }
+                shown.next += 1;
+                shown.next - 1
+            };
+            let counts = catch_unwind(AssertUnwindSafe(|| live(seed)));
+            let mut shown = shown.lock().expect("no panic while it is held");
+            shown.ended += 1;
+            match counts {
+                Ok(counts) => shown.counts += counts,
+                Err(_shown) => shown.failed.push(seed),
             }
-            counts += live(seed);
+            if shown.ended.is_multiple_of(PROGRESS) {
+                let (ended, failed) = (shown.ended, shown.failed.len());
+                let minutes = begun.elapsed().as_secs() / 60;
+                println!("{ended} worlds after {minutes} min, {failed} failed, now {seed}");
+            }
         }
     };
-    let mut counts = T::default();
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let shares: Vec<_> = (0..threads).map(|_| scope.spawn(share)).collect();
-        for share in shares {
-            counts += share
-                .join()
-                .unwrap_or_else(|failure| resume_unwind(failure));
+        for _ in 0..threads {
+            scope.spawn(share);
         }
     });
+    let shown = shown.into_inner().expect("no panic while it is held");
+    let Shown { counts, failed, .. } = shown;
+    assert!(
+        failed.is_empty(),
+        "worlds failed, as printed above: {failed:?}"
+    );
     counts
 }
 
