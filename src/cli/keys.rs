@@ -208,13 +208,19 @@ fn make(data_dir: &Path) -> Result<(), Failure> {
     if data_dir.is_dir() {
         return Ok(());
     }
-    let made = durable::private_directory()
-        .recursive(true)
-        .create(data_dir);
-    made.map_err(|error| Failure::Run(format!("{}: {error}", data_dir.display())))?;
+    let shown = data_dir.display();
+    let owner = durable::private_directory_like_its_parent(data_dir).map_err(|error| {
+        let user = rustix::process::geteuid().as_raw();
+        let remedy = if error.kind() == std::io::ErrorKind::PermissionDenied {
+            format!("; as root: install -d -m 700 -o {user} {shown}")
+        } else {
+            String::new()
+        };
+        Failure::Run(format!("{shown}: {error}{remedy}"))
+    })?;
     logging::print(&format!(
-        "uproar: made {}; the server must run as its owner\n",
-        data_dir.display()
+        "uproar: made {shown}, which belongs to user {owner}; a server of another user needs it to be its own: \
+         chown -R USER {shown}\n"
     ));
     Ok(())
 }

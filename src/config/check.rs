@@ -20,12 +20,10 @@ impl Check<'_> {
         if holds {
             return Ok(());
         }
-        // `keys` is one value, a list.
-        let whole = if key.starts_with("keys") { "keys" } else { key };
         Err(ConfigError::Value {
             key,
             value: value.to_string(),
-            origin: self.0.of(whole),
+            origin: self.0.of(key),
             must: must.into(),
         })
     }

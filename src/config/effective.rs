@@ -13,13 +13,18 @@ impl Effective {
     pub(super) fn new(raw: &Raw, sources: &Sources) -> Self {
         let text = toml::to_string(raw).expect("strings, numbers and lists");
         let mut section = String::new();
+        let mut keys = raw.keys.iter();
+        let mut key_of_variables = false;
         let mut out = String::new();
         for line in text.lines() {
             if let Some(name) = line.strip_prefix('[') {
                 name.trim_matches(['[', ']']).clone_into(&mut section);
                 out.push_str(line);
+                if section == "keys" {
+                    key_of_variables = keys.next().is_some_and(|key| key.is_of_variables);
+                }
             } else if let Some((name, _value)) = line.split_once(" = ") {
-                let key = if section == "keys" {
+                let key = if section == "keys" && !key_of_variables {
                     section.clone()
                 } else {
                     format!("{section}.{name}")

@@ -52,6 +52,16 @@ pub enum ConfigError {
         /// The key or keys that have none.
         required: &'static str,
     },
+    /// The secret of an access key cannot be read.
+    #[error("configuration: keys.secret_file {path}: {detail} ({origin})")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        detail: String,
+        /// Who names the file.
+        origin: Source,
+    },
     /// A value is out of its range.
     #[error("configuration: {key} is {value} ({origin}); it must be {must}")]
     Value {

@@ -12,7 +12,7 @@ use super::mode::Mode;
 use super::raw::{Profile, Raw};
 use super::schema::SCHEMA;
 use super::source::{Source, Sources};
-use super::{names, types, variables};
+use super::{access_keys, names, types, variables};
 
 /// One value of one layer.
 struct Entry {
@@ -55,8 +55,12 @@ pub(super) fn merge(
     let mut table = Table::try_from(defaults(mode, profile, shards))
         .expect("defaults are strings, numbers and lists");
     let mut sources = Sources::default();
+    let mut access_key = Table::new();
     for Entry { key, value, source } in entries {
         match key.split_once('.') {
+            Some(("keys", name)) => {
+                access_key.insert(name.to_owned(), value);
+            }
             Some((section, name)) => {
                 if let Some(Value::Table(section)) = table.get_mut(section) {
                     section.insert(name.to_owned(), value);
@@ -68,7 +72,11 @@ pub(super) fn merge(
         }
         sources.set(key, source);
     }
-    let raw = Raw::deserialize(table).map_err(|error| {
+    let is_given = !access_key.is_empty();
+    if is_given {
+        add_access_key(&mut table, access_key, &sources)?;
+    }
+    let mut raw = Raw::deserialize(table).map_err(|error| {
         let detail = error.to_string().trim_end().replace('\n', " ");
         let blamed = sources.named_in(&detail);
         let plain = blamed.and_then(|(key, _)| types::too_large(&detail, key));
@@ -77,7 +85,34 @@ pub(super) fn merge(
             detail: plain.unwrap_or(detail),
         }
     })?;
+    if let Some(last) = raw.keys.last_mut().filter(|_| is_given) {
+        last.is_of_variables = true;
+    }
     Ok((raw, sources))
+}
+
+/// Adds the key that variables give to those of the file.
+fn add_access_key(
+    table: &mut Table,
+    access_key: Table,
+    sources: &Sources,
+) -> Result<(), ConfigError> {
+    for key in access_keys::VARIABLES {
+        let origin = sources.of(key);
+        if origin != Source::Default && !access_key.contains_key("id") {
+            let required = "keys.id";
+            return Err(ConfigError::Requires {
+                key,
+                origin,
+                required,
+            });
+        }
+    }
+    // Anything else is refused as what it is.
+    if let Some(Value::Array(keys)) = table.get_mut("keys") {
+        keys.push(Value::Table(access_key));
+    }
+    Ok(())
 }
 
 #[expect(

@@ -3,6 +3,7 @@
 //! Precedence: flag, environment (`UPROAR_SECTION__KEY`), file, default. An unknown name is an error at start, not a
 //! mystery at night.
 
+mod access_keys;
 mod acme;
 mod admission;
 mod check;
@@ -129,7 +130,9 @@ fn settle(
     if matches!(mode, Mode::Dev { .. }) {
         raw.keys.push(raw::Key {
             id: DEV_KEY_ID.to_owned(),
-            secret: DEV_SECRET.to_owned(),
+            secret: Some(DEV_SECRET.to_owned()),
+            secret_file: None,
+            is_of_variables: false,
         });
     }
     let own_data_dir = matches!(mode, Mode::Dev { .. })
@@ -140,6 +143,7 @@ fn settle(
         raw.server.data_dir = taken_over.clone().unwrap_or_else(made);
     }
     let effective = Effective::new(&raw, &sources);
+    access_keys::read_secrets(&mut raw.keys, &sources)?;
     let values = Values::of(&raw, &sources);
     let mut settings = resolve::resolve(mode, raw, &sources)?;
     settings.data_is_own = own_data_dir;

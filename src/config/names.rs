@@ -2,6 +2,7 @@
 
 use toml::Value;
 
+use super::access_keys;
 use super::error::ConfigError;
 use super::schema::SCHEMA;
 use super::source::Source;
@@ -34,7 +35,10 @@ pub(super) fn is_known(key: &str) -> bool {
 /// A value of a key's type.
 pub(super) fn kind(key: &str) -> Option<&'static Value> {
     let (section, name) = key.split_once('.')?;
-    SCHEMA.get(section)?.as_table()?.get(name)
+    let section = SCHEMA.get(section)?;
+    // Of `[[keys]]` the sample has one.
+    let one = section.as_array().and_then(|all| all.first());
+    one.unwrap_or(section).as_table()?.get(name)
 }
 
 pub(super) fn unknown_key(key: &str, source: Source) -> ConfigError {
@@ -76,9 +80,10 @@ pub(super) fn unknown_variable(variable: &str, path: &str, source: Source) -> Co
 
 /// Variables without their `UPROAR_`.
 fn variables() -> impl Iterator<Item = String> {
-    // A variable cannot hold a list of tables.
+    // A variable cannot hold a list of tables: three of them give one.
     keys()
         .filter(|key| key.contains('.'))
+        .chain(access_keys::VARIABLES.map(str::to_owned))
         .map(|key| key.replace('.', "__").to_ascii_uppercase())
 }
 

@@ -397,8 +397,12 @@ impl Default for Cluster {
 #[serde(deny_unknown_fields)]
 pub(super) struct Key {
     pub(super) id: String,
-    #[serde(serialize_with = "hidden")]
-    pub(super) secret: String,
+    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<String>,
+    pub(super) secret_file: Option<PathBuf>,
+    /// Whether variables give it, not the file.
+    #[serde(skip)]
+    pub(super) is_of_variables: bool,
 }
 
 impl std::fmt::Debug for Key {

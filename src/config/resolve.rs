@@ -1,24 +1,17 @@
 //! Checks every value; the result is valid.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use zeroize::Zeroizing;
 
 use super::acme::AcmeSettings;
 use super::check::Check;
 use super::dev::DevSettings;
 use super::error::ConfigError;
-use super::mode::{DEV_KEY_ID, Mode};
-use super::raw::{
-    Audit, Delivery, Key, Quotas, Raw, Server, SlowClient, Tls, TlsListeners, TokenUses,
-};
+use super::mode::Mode;
+use super::raw::{Audit, Delivery, Quotas, Raw, Server, SlowClient, Tls, TlsListeners, TokenUses};
 use super::settings::{DrainSettings, Local, Settings, TlsFiles};
 use super::source::{Source, Sources};
-use super::{acme, admission, cluster, listen, logging, names, review};
-use crate::control::access::AccessKey;
-use crate::control::access::keyfile::KeyFile;
+use super::{access_keys, acme, admission, cluster, listen, logging, names, review};
 use crate::control::arn::Account;
 use crate::control::operation::Operation;
 use crate::control::throttle::Rates;
@@ -30,9 +23,6 @@ use uproar_proto::base::limits::{
 use uproar_proto::base::rate::Rate;
 use uproar_proto::room::audience::SlowPolicy;
 use uproar_proto::room::log::Window;
-
-/// The secret of the one key in `sample.toml`.
-pub(super) const SAMPLE_SECRET: &str = "change-me-to-something-long-and-random";
 
 pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Settings, ConfigError> {
     let check = Check(sources);
@@ -66,7 +56,7 @@ pub(super) fn resolve(mode: Mode, raw: Raw, sources: &Sources) -> Result<Setting
         data_is_temporary: dev && sources.of("server.data_dir") == Source::Default,
         data_is_own: false,
         take_over: None,
-        keys: keys(raw.keys, &data_dir, dev, &check)?,
+        keys: access_keys::resolve(raw.keys, &data_dir, dev, &check)?,
         data_dir,
         shard,
         review,
@@ -209,56 +199,6 @@ fn drain_time(key: &'static str, seconds: u64, check: &Check<'_>) -> Result<Dura
     let must = "0 to 86400: seconds of at most a day";
     check.holds(seconds <= DRAIN_MAX.as_secs(), key, seconds, must)?;
     Ok(Duration::from_secs(seconds))
-}
-
-fn keys(
-    given: Vec<Key>,
-    data_dir: &Path,
-    dev: bool,
-    check: &Check<'_>,
-) -> Result<Vec<AccessKey>, ConfigError> {
-    check.holds(
-        !given.is_empty() || KeyFile::of(data_dir).exists(),
-        "keys",
-        "empty",
-        "at least one [[keys]] with id and secret in the file, or one made by `uproar keys create`",
-    )?;
-    for (place, Key { id, secret }) in given.iter().enumerate() {
-        check.holds(
-            given.iter().take(place).all(|before| before.id != *id),
-            "keys.id",
-            id,
-            "an id that no other of the [[keys]] has",
-        )?;
-        check.holds(
-            id != DEV_KEY_ID || dev,
-            "keys.id",
-            id,
-            "a key of your own: this one is public",
-        )?;
-        let valid = (16..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-        check.holds(valid, "keys.id", id, "16 to 128 letters and digits")?;
-        check.holds(
-            secret.chars().count() >= 16,
-            "keys.secret",
-            match secret.chars().count() {
-                1 => "1 character long".to_owned(),
-                count => format!("{count} characters long"),
-            },
-            "at least 16 characters",
-        )?;
-        check.holds(
-            secret != SAMPLE_SECRET,
-            "keys.secret",
-            "that of the sample",
-            "a secret of your own: that one is public",
-        )?;
-    }
-    let key = |Key { id, secret }| AccessKey {
-        id,
-        secret: Zeroizing::new(secret),
-    };
-    Ok(given.into_iter().map(key).collect())
 }
 
 /// Parses entries such as `CreateChatToken=20000`.

@@ -89,11 +89,16 @@ fn secrets_are_not_printed() {
 #[test]
 fn the_sample_has_every_key_and_its_default() {
     let own = |text: &str| {
-        assert!(text.contains(resolve::SAMPLE_SECRET));
-        text.replace(resolve::SAMPLE_SECRET, "0123456789abcdef")
+        assert!(text.contains(access_keys::SAMPLE_SECRET));
+        text.replace(access_keys::SAMPLE_SECRET, "0123456789abcdef")
     };
     // Not those of ACME beside the files of a certificate: a server has one of both.
-    let whole = SCHEMA.to_string();
+    let mut whole = SCHEMA.clone();
+    // Nor a file beside a secret.
+    let keys = whole["keys"].as_array_mut().expect("a list");
+    let one = keys[0].as_table_mut().expect("a key");
+    one.remove("secret_file").expect("the sample has it");
+    let whole = whole.to_string();
     let lines = whole.lines().filter(|line| !line.starts_with("acme_"));
     let whole = lines.collect::<Vec<_>>().join("\n");
     let _valid = settings(Mode::Serve, &own(&whole));
@@ -420,7 +425,8 @@ fn mistakes_are_named() {
         ("UPROAR_SERVER__SHARDS", "two", "server.shards"),
         ("UPROAR_SERVER__SHRADS", "2", "mean UPROAR_SERVER__SHARDS?"),
         ("UPROAR_SERVER_SHARDS", "2", "mean UPROAR_SERVER__SHARDS?"),
-        ("UPROAR_KEYS__ID", "x", "UPROAR_KEYS__ID is not known"),
+        ("UPROAR_KEYS__0__ID", "x", "mean UPROAR_KEYS__ID?"),
+        ("UPROAR_KEY_SECRET", "x", "mean UPROAR_KEYS__SECRET?"),
         ("UPROAR_LOG", "debug", "UPROAR_LOG__FILTER"),
         ("UPROAR_FOO", "1", "UPROAR_FOO is not known"),
         ("UPROAR_SERVER__PIN", "yes", "it must be true or false"),

@@ -68,7 +68,8 @@ impl Values {
             values.insert(key.to_owned(), Shown::Secret(hash(secret)));
         }
         let keys = raw.keys.iter();
-        let keys = keys.map(|Key { id, secret }| (id.clone(), hash(secret)));
+        let secret = |key: &Key| hash(key.secret.as_deref().unwrap_or_default());
+        let keys = keys.map(|key| (key.id.clone(), secret(key)));
         values.insert("keys".to_owned(), Shown::Keys(keys.collect()));
         let given = values
             .keys()

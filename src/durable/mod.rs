@@ -7,6 +7,7 @@
 
 mod append;
 mod directory;
+mod exposure;
 #[cfg(test)]
 pub(crate) mod faults;
 mod operation;
@@ -14,7 +15,8 @@ mod replace;
 mod watched;
 
 pub(crate) use append::Appender;
-pub(crate) use directory::private_directory;
+pub(crate) use directory::{private_directory, private_directory_like_its_parent};
+pub(crate) use exposure::exposed;
 pub(crate) use operation::{keep, remove};
 pub(crate) use replace::{
     Access, Owner, Survives, give_to_directory_owner, lock, overwrite, publish, replace,

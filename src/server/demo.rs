@@ -61,6 +61,11 @@ pub(super) const FILES: &[(&str, &str, &[u8])] = &[
         include_bytes!("demo/composer.js"),
     ),
     ("/demo/dom.js", SCRIPT, include_bytes!("demo/dom.js")),
+    (
+        "/demo/element.js",
+        SCRIPT,
+        include_bytes!("../control/http/console/page/element.js"),
+    ),
     ("/demo/extras.js", SCRIPT, include_bytes!("demo/extras.js")),
     (
         "/demo/features.js",

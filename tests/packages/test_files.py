@@ -50,7 +50,7 @@ def test_a_pod_has_time_to_drain(manifest: Path):
     (workload,) = (each for each in resources(manifest) if each["kind"] == "StatefulSet")
     pod = workload["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    variables = {each["name"]: each["value"] for each in container.get("env", [])}
+    variables = {each["name"]: each.get("value") for each in container.get("env", [])}
     drain = sum(int(variables.get(f"UPROAR_DRAIN__{name}", 0)) for name in ("NOTICE_S", "OVER_S"))
     assert pod["terminationGracePeriodSeconds"] >= drain + 10
     readiness = container["readinessProbe"]

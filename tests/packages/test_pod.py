@@ -61,14 +61,12 @@ def test_a_pod_makes_the_cluster_and_joins_it(broker: int, place: Path):
     mounted = place / "mounted"
     files = {
         "cluster.key": os.urandom(32),
+        "secret": b"a-secret-of-this-test-alone-1234",
         "uproar.toml": f"""
 [messaging]
 listen = "127.0.0.1:{messaging}"
 [control]
 listen = "127.0.0.1:{control}"
-[[keys]]
-id = "AKIDMYAPPLICATION001"
-secret = "a-secret-of-this-test-alone-1234"
 [cluster]
 name = "main"
 replicas = 1
@@ -93,7 +91,9 @@ secret_file = "{mounted}/cluster.key"
         [*AS_THE_POD, program, "cluster", "init", *options, f"--data-dir={directories[0]}"], capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
-    server = subprocess.Popen([*AS_THE_POD, program, "serve", *options, f"--data-dir={directories[1]}"])
+    key = {"UPROAR_KEYS__ID": "AKIDMYAPPLICATION001", "UPROAR_KEYS__SECRET_FILE": f"{mounted}/secret"}
+    command = [*AS_THE_POD, program, "serve", *options, f"--data-dir={directories[1]}"]
+    server = subprocess.Popen(command, env=os.environ | key)
 
     def ready() -> bool:
         try:

@@ -112,8 +112,12 @@ impl KeyFile {
     }
 
     /// Whether there are keys, or were.
-    pub fn exists(&self) -> bool {
-        self.path.exists()
+    ///
+    /// # Errors
+    ///
+    /// This user may not look.
+    pub fn exists(&self) -> io::Result<bool> {
+        self.path.try_exists()
     }
 
     /// The file of the keys, to be checked for changes.

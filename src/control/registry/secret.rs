@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
@@ -14,10 +13,6 @@ use crate::random;
 use uproar_proto::base::limits::CLUSTER_SECRET_BYTES;
 
 const NONCE_BYTES: usize = 12;
-/// Mode bits that grant access to group and others.
-const OTHERS: u32 = 0o077;
-/// The same where the group may read: a secret that Kubernetes mounts is root's, and the pod's group reads it.
-const OTHERS_BUT_READING_GROUP: u32 = 0o037;
 
 /// Why the secret cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +73,7 @@ impl ClusterSecret {
             cause,
         };
         let metadata = fs::metadata(path).map_err(io)?;
-        let mode = metadata.mode() & 0o7777;
-        if mode & forbidden(metadata.uid(), rustix::process::geteuid().as_raw()) != 0 {
+        if let Some(mode) = durable::exposed(&metadata) {
             let path = path.to_owned();
             return Err(SecretError::Open { path, mode });
         }
@@ -143,15 +137,6 @@ impl ClusterSecret {
     }
 }
 
-/// The mode bits that a file of this owner must not have when a process of this user reads it.
-fn forbidden(owner: u32, reader: u32) -> u32 {
-    if owner == 0 && reader != 0 {
-        OTHERS_BUT_READING_GROUP
-    } else {
-        OTHERS
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -199,21 +184,5 @@ mod tests {
         fs::write(&path, [1; 31]).expect("writes");
         let short = ClusterSecret::read(&path).expect_err("short").to_string();
         assert!(short.contains("31 bytes"), "{short}");
-    }
-    /// Goal: what Kubernetes mounts is taken, and nothing that a stranger or another member of one's own group reads.
-    #[test]
-    fn a_group_may_read_what_is_roots_and_no_more() {
-        for (owner, reader, mode, is_private) in [
-            (0, 65532, 0o440, true),
-            (0, 65532, 0o640, true),
-            (0, 65532, 0o660, false),
-            (0, 65532, 0o444, false),
-            (65532, 65532, 0o400, true),
-            (65532, 65532, 0o440, false),
-            (0, 0, 0o440, false),
-        ] {
-            let is_allowed = mode & forbidden(owner, reader) == 0;
-            assert_eq!(is_allowed, is_private, "{owner} {reader} {mode:o}");
-        }
     }
 }

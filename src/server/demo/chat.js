@@ -63,7 +63,7 @@ function addAndJoin() {
 
 /** What an empty room offers: something to press. */
 function welcome(viewer) {
-  const act = (text, click) => h("button", { type: "button", click }, text);
+  const act = (text, onclick) => h("button", { type: "button", onclick }, text);
   return [
     h(
       "div",

@@ -27,16 +27,16 @@ export function openRoomBox(anchor, modes, send) {
   const choice = (label, options, chosen, change) => {
     const known = chosen in options ? options : { ...options, [chosen]: chosen };
     const list = Object.entries(known).map(([value, text]) => h("option", { value, selected: value === chosen }, text));
-    const select = h("select", { change: () => change(select.value) }, ...list);
+    const select = h("select", { onchange: () => change(select.value) }, ...list);
     return h("label", {}, label, " ", select);
   };
   const emotes = h("input", {
     type: "checkbox",
     checked: modes.Emotes === "only",
-    change: () => set("emotes", emotes.checked ? "only" : "off"),
+    onchange: () => set("emotes", emotes.checked ? "only" : "off"),
   });
   let asked = false;
-  const clear = h("button", { type: "button", class: "danger", click: () => {
+  const clear = h("button", { type: "button", class: "danger", onclick: () => {
     if (asked) {
       box.hidePopover();
       send("clear", { "uproar:reason": "cleared" });

@@ -1,19 +1,9 @@
 // Elements, by script: text from outside becomes text nodes, never markup.
 
+export { el as h } from "./element.js";
+
 export const byId = (id) => document.getElementById(id);
 export const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
-
-/** An element with attributes, listeners where a value is a function, and children: elements and texts. */
-export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (typeof value === "function") element.addEventListener(key, value);
-    else if (value === true) element.setAttribute(key, "");
-    else if (value !== false && value !== undefined) element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
 
 export const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 

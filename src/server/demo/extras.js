@@ -27,7 +27,7 @@ export class Extras {
     this.pin = h("div", { class: "pinned", role: "region", "aria-label": "Pinned message", hidden: true });
     this.cards = h("div", { class: "polls" });
     this.crowd = h("span", { class: "crowd" });
-    this.roomMenu = h("button", { type: "button", class: "quiet room-menu", "aria-haspopup": "dialog", "aria-expanded": "false", click: () => openRoomBox(this.roomMenu, this.modes, this.#command) }, icon("tune"), " Room");
+    this.roomMenu = h("button", { type: "button", class: "quiet room-menu", "aria-haspopup": "dialog", "aria-expanded": "false", onclick: () => openRoomBox(this.roomMenu, this.modes, this.#command) }, icon("tune"), " Room");
   }
 
   get above() {
@@ -144,7 +144,7 @@ export class Extras {
   #pinned({ Pinned: id, PinnedText: text, PinnedUser: user, PinnedBy: by }) {
     this.pin.hidden = !id;
     if (!id) return;
-    const lift = h("button", { type: "button", class: "quiet unpin", "aria-label": "Unpin", click: () => this.#command("unpin", {}) }, icon("close"));
+    const lift = h("button", { type: "button", class: "quiet unpin", "aria-label": "Unpin", onclick: () => this.#command("unpin", {}) }, icon("close"));
     const from = [user, by && `pinned by ${by}`].filter(Boolean).join(", ");
     this.pin.replaceChildren(icon("pin"), h("p", {}, h("span", { class: "pinned-text" }, text), " ", h("span", { class: "faint" }, from)), lift);
   }
@@ -165,7 +165,7 @@ export class Extras {
   #ban({ UserId: user, Mode: mode, Seconds: seconds, Reason: reason, By: by }) {
     const time = seconds ? ` for ${seconds} s` : "";
     const why = reason ? `: ${reason}` : "";
-    const lift = this.viewer.isModerator() && h("button", { type: "button", class: "lift", click: () => this.#command("unban", { "uproar:user": user }) }, "Lift");
+    const lift = this.viewer.isModerator() && h("button", { type: "button", class: "lift", onclick: () => this.#command("unban", { "uproar:user": user }) }, "Lift");
     this.viewer.log.note(`${user} is ${BAN_WORDS[mode] ?? mode}${time}${why} (by ${by || "a back end"})`, { action: lift });
     if (user === this.viewer.user && mode === "timeout") this.viewer.composer.wait("timeout", seconds ? Number(seconds) : NaN);
   }

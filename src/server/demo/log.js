@@ -33,7 +33,7 @@ export class Log {
     this.empty = h("div", { class: "empty" });
     // A list of its own: a log's children are no list items.
     this.element = h("div", { class: "messages", role: "log", "aria-label": "Messages", tabindex: "0" }, this.list);
-    this.newer = h("button", { class: "newer", type: "button", hidden: true, click: () => this.toEnd() });
+    this.newer = h("button", { class: "newer", type: "button", hidden: true, onclick: () => this.toEnd() });
     // Lines of messages by their ids, and lines that wait to be shown.
     this.lines = new Map();
     this.waiting = [];

@@ -36,11 +36,11 @@ function place(at, box) {
 export function openMenu(anchor, label, items) {
   const box = h("div", { class: "box menu", popover: "auto", role: "menu", "aria-label": label });
   const buttons = items.map(([text, act, danger]) => {
-    const click = () => {
+    const onclick = () => {
       box.hidePopover();
       act();
     };
-    return h("button", { type: "button", role: "menuitem", tabindex: "-1", class: danger ? "danger" : "", click }, text);
+    return h("button", { type: "button", role: "menuitem", tabindex: "-1", class: danger ? "danger" : "", onclick }, text);
   });
   box.append(h("p", { class: "menu-title", "aria-hidden": "true" }, label), ...buttons);
   box.addEventListener("keydown", (event) => {

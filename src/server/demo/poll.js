@@ -17,7 +17,7 @@ export class Poll {
     this.title = h("h2");
     this.options = h("div", { class: "options" });
     this.foot = h("p", { class: "foot faint" });
-    this.away = h("button", { type: "button", class: "quiet away", "aria-label": "Close this poll", hidden: true, click: () => this.remove() }, icon("close"));
+    this.away = h("button", { type: "button", class: "quiet away", "aria-label": "Close this poll", hidden: true, onclick: () => this.remove() }, icon("close"));
     this.element = h("section", { class: "poll" }, h("div", { class: "head" }, this.title, this.away), this.options, this.foot);
     this.rows = [];
     this.ticking = setInterval(() => this.#foot(), TICK_MS);
@@ -46,7 +46,7 @@ export class Poll {
     this.rows = this.texts.map((text, at) => {
       const share = h("span", { class: "share" });
       const check = h("span", { class: "check", hidden: true }, icon("check"));
-      const row = h("button", { type: "button", class: "option", click: () => this.#choose(at + 1) }, h("span", { class: "text" }, text), check, share);
+      const row = h("button", { type: "button", class: "option", onclick: () => this.#choose(at + 1) }, h("span", { class: "text" }, text), check, share);
       return { row, share, check };
     });
     this.options.replaceChildren(...this.rows.map(({ row }) => row));

@@ -26,7 +26,7 @@ export class Reactions {
     if (names.join() === [...this.counts.keys()].join()) return;
     this.counts = new Map(names.map((name) => [name, h("span", { class: "count" })]));
     const buttons = names.map((name) =>
-      h("button", { type: "button", class: `react ${name}`, "aria-label": `React: ${name}`, title: name, click: () => this.#tap(name) }, icon(name) ?? name, this.counts.get(name)),
+      h("button", { type: "button", class: `react ${name}`, "aria-label": `React: ${name}`, title: name, onclick: () => this.#tap(name) }, icon(name) ?? name, this.counts.get(name)),
     );
     this.bar.replaceChildren(...buttons);
   }

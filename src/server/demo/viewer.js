@@ -55,13 +55,13 @@ export class Viewer {
       { class: "who" },
       this.name,
       this.badge,
-      h("button", { class: "change quiet", type: "button", click: () => this.#edit() }, "Change"),
+      h("button", { class: "change quiet", type: "button", onclick: () => this.#edit() }, "Change"),
     );
     this.who.append(this.extras.roomMenu);
-    if (leave) this.who.append(h("button", { class: "leave quiet", type: "button", click: () => leave(this) }, "Leave"));
+    if (leave) this.who.append(h("button", { class: "leave quiet", type: "button", onclick: () => leave(this) }, "Leave"));
     this.status = h("span", { class: "state", "data-state": "idle", role: "status" }, "Not connected");
     this.countdown = h("span", { class: "countdown", "aria-hidden": "true" });
-    this.now = h("button", { class: "now", type: "button", hidden: true, click: () => this.client.connect() }, "Try now");
+    this.now = h("button", { class: "now", type: "button", hidden: true, onclick: () => this.client.connect() }, "Try now");
     this.latency = h("span", { class: "latency" });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.question = h("dialog", { class: "question", "aria-label": "Kick yourself?" });
@@ -126,9 +126,9 @@ export class Viewer {
     };
     this.question.replaceChildren(
       h("p", {}, `${name} is you. Kick yourself? It ends your own session, here and in every tab.`),
-      h("button", { type: "button", autofocus: true, click: close() }, "Stay"),
+      h("button", { type: "button", autofocus: true, onclick: close() }, "Stay"),
       " ",
-      h("button", { type: "button", class: "danger", click: close(kick) }, "Kick me"),
+      h("button", { type: "button", class: "danger", onclick: close(kick) }, "Kick me"),
     );
     this.question.showModal();
   }

@@ -6,10 +6,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
+import { after, before } from "node:test";
 
 import { WebSocket } from "ws";
 
-import { until } from "./harness.mjs";
+import { Server, until } from "./harness.mjs";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 // Chromium's first start on a loaded machine reads 300 MB.
@@ -197,4 +198,18 @@ class Page {
     await this.resize(width, height, dark);
     return Buffer.from((await this.ask("Page.captureScreenshot", { format: "png" })).data, "base64");
   }
+}
+
+/** A server and a browser for the tests of a file, which end with it: `{ server, browser }` once the tests run. */
+export function stage(options = { quotas: "open" }, extra = []) {
+  const both = {};
+  before(async () => {
+    both.server = await Server.start(options);
+    both.browser = await Browser.launch(extra);
+  });
+  after(async () => {
+    await both.browser?.close();
+    await both.server?.stop();
+  });
+  return both;
 }

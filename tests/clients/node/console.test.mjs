@@ -3,62 +3,29 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { promisify } from "node:util";
 
-import { Browser } from "./browser.mjs";
+import { stage } from "./browser.mjs";
+import { press, roomHash, shows, signIn, submit } from "./console.mjs";
 import { Server, binary, credentials, until } from "./harness.mjs";
 
 const run = promisify(execFile);
 const HURT = "<img src=x onerror=document.title='hurt'>";
 
-let browser, server;
-before(async () => {
-  server = await Server.start({ quotas: "open" });
-  browser = await Browser.launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const staged = stage();
 
-const uproar = async (...words) => (await run(binary, [...words, "--data-dir", server.dataDir])).stdout.trim();
+const uproar = async (...words) => (await run(binary, [...words, "--data-dir", staged.server.dataDir])).stdout.trim();
 const key = async (...words) => {
   const made = await uproar("keys", "create", ...words);
   const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY } = Object.fromEntries(made.split("\n").map((line) => line.split("=")));
   return { accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY };
 };
 
-// -- what people do on the page; these functions run in it --
-
-const submit = (selector, values) => {
-  const form = document.querySelector(selector);
-  for (const [name, value] of Object.entries(values)) {
-    const field = form.elements[name];
-    if (field.type === "checkbox") field.checked = value;
-    else field.value = value;
-    field.dispatchEvent(new Event("input", { bubbles: true }));
-  }
-  form.requestSubmit();
-};
-const press = (name, root = "body") => {
-  const named = (button) => (button.getAttribute("aria-label") ?? button.textContent) === name;
-  const found = [...document.querySelectorAll(`${root} button`)].filter(named);
-  if (found.length !== 1) throw new Error(`${found.length} buttons are called ${name}`);
-  found[0].click();
-};
-const shows = (text, root = "body") => document.querySelector(root)?.innerText.includes(text);
-
-async function signedIn({ accessKeyId: id, secretAccessKey: secret } = credentials, hash = "", kept = false) {
-  const page = await browser.open(`${server.controlUrl}/console${hash}`);
-  await page.run(submit, ".sign-in", { id, secret, kept });
-  await page.until(() => document.querySelector("main h1"), "it is signed in");
-  return page;
-}
-const roomHash = (arn) => `#/room/${encodeURIComponent(arn)}`;
+const signedIn = (key = credentials, hash = "", kept = false) => signIn(staged, key, hash, kept);
 
 test("a stranger sees a form, and the page allows nothing that it does not need", async () => {
-  const answer = await fetch(`${server.controlUrl}/console`);
+  const answer = await fetch(`${staged.server.controlUrl}/console`);
   const policy = answer.headers.get("content-security-policy");
   assert.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; /);
   for (const part of ["frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'", "require-trusted-types-for 'script'"]) {
@@ -69,15 +36,15 @@ test("a stranger sees a form, and the page allows nothing that it does not need"
   assert.ok(!/ (style|on[a-z]+)=|<style|<script>/.test(text), "nothing inline");
   assert.ok(!text.includes("lobby") && !text.includes("arn:"), "nothing of the server");
   for (const operation of ["GetStats", "GetServer", "FindRooms", "DrainServer"]) {
-    const refused = await fetch(`${server.controlUrl}/uproar/v1/${operation}`, { method: "POST", body: "{}" });
+    const refused = await fetch(`${staged.server.controlUrl}/uproar/v1/${operation}`, { method: "POST", body: "{}" });
     assert.equal(refused.status, 403, operation);
     assert.equal((await refused.json()).message, "Request is missing Authentication Token");
   }
-  const page = await browser.open(`${server.controlUrl}/console#/rooms`);
+  const page = await staged.browser.open(`${staged.server.controlUrl}/console#/rooms`);
   await page.until(() => document.querySelector(".sign-in"), "the form");
   await page.run(submit, ".sign-in", { id: credentials.accessKeyId, secret: "wrong" });
   await page.until(() => document.querySelector(".problem:not([hidden])")?.textContent, "it is refused");
-  assert.equal(await page.run(() => document.querySelector("main")), null);
+  assert.equal(await page.run(() => document.querySelector(".shell")), null);
   assert.equal(await page.run(() => Object.keys(sessionStorage).length), 0, "a refused key is not kept");
 });
 
@@ -87,7 +54,7 @@ test("the secret stays in the page: it is in no request and, unless it is to be 
   assert.equal(await page.run(() => Object.keys(sessionStorage).length + Object.keys(localStorage).length), 0);
   assert.equal(await page.run(() => document.cookie), "");
   const hosts = new Set(page.requests.map((url) => new URL(url).host).filter(Boolean));
-  assert.deepEqual([...hosts], [new URL(server.controlUrl).host], "nothing from anywhere else");
+  assert.deepEqual([...hosts], [new URL(staged.server.controlUrl).host], "nothing from anywhere else");
   assert.ok(page.requests.every((url) => !url.includes(credentials.secretAccessKey)));
   await page.ask("Page.reload");
   await page.until(() => document.querySelector(".sign-in"), "it asks again");
@@ -101,7 +68,7 @@ test("the secret stays in the page: it is in no request and, unless it is to be 
 
 test("the overview shows viewers, rates and fan-out, and a fresh page the minutes before", async () => {
   const arn = await uproar("room", "create", "overview");
-  const people = await Promise.all(["ann", "bob", "cleo"].map((name) => server.join(arn, name)));
+  const people = await Promise.all(["ann", "bob", "cleo"].map((name) => staged.server.join(arn, name)));
   const page = await signedIn();
   await page.until(() => document.querySelector(".tile b")?.textContent === "3", "three viewers");
   const talk = setInterval(() => people[0].send("hello").catch(() => {}), 50);
@@ -126,8 +93,8 @@ test("a room is created and found; what is said in it is text, and is deleted; u
   const arn = decodeURIComponent((await page.run(() => location.hash)).split("/room/")[1]);
   await page.until(() => document.querySelector(".tail .badge").textContent === "live", "it listens");
 
-  const mallory = await server.join(arn, HURT, { capabilities: ["SEND_MESSAGE"], attributes: { badge: HURT } });
-  const bob = await server.join(arn, "bob");
+  const mallory = await staged.server.join(arn, HURT, { capabilities: ["SEND_MESSAGE"], attributes: { badge: HURT } });
+  const bob = await staged.server.join(arn, "bob");
   await mallory.send(HURT);
   await page.until(shows, "the message", HURT, ".messages .content");
   await page.run(submit, ".side form", { name: "goal", attributes: `team=${HURT}\nat=90` });
@@ -186,7 +153,7 @@ test("a search finds rooms by a part of their name, in any case", async () => {
 test("a key that only looks sees everything and changes nothing", async () => {
   const arn = await uproar("room", "create", "looked-at");
   const observer = await key("--role", "observe");
-  const ann = await server.join(arn, "ann");
+  const ann = await staged.server.join(arn, "ann");
   const page = await signedIn(observer, roomHash(arn));
   await page.until(() => document.querySelector(".tail .badge").textContent === "live", "it listens");
   await ann.send("seen");
@@ -198,7 +165,7 @@ test("a key that only looks sees everything and changes nothing", async () => {
   await page.run(press, "Reload");
   await page.until(shows, "another refusal", "ivschat:ReloadServer", "#notes");
   const mint = await key("--role", "mint");
-  const other = await browser.open(`${server.controlUrl}/console`);
+  const other = await staged.browser.open(`${staged.server.controlUrl}/console`);
   await other.run(submit, ".sign-in", { id: mint.accessKeyId, secret: mint.secretAccessKey });
   await other.until(shows, "no view for it", "not authorized to perform: ivschat:Get", ".problem");
   await uproar("keys", "revoke", observer.accessKeyId);
@@ -209,7 +176,7 @@ test("a key that only looks sees everything and changes nothing", async () => {
 });
 
 test("by keyboard alone, with names for those who do not see; a phone shows all without scrolling sideways", async () => {
-  const page = await browser.open(`${server.controlUrl}/console`);
+  const page = await staged.browser.open(`${staged.server.controlUrl}/console`);
   await page.until(() => document.activeElement?.name === "id", "the form has the focus");
   const type = (text) => page.ask("Input.insertText", { text });
   const strike = async (name, code) => {
@@ -222,7 +189,7 @@ test("by keyboard alone, with names for those who do not see; a phone shows all 
   await strike("Tab", 9);
   await type(credentials.secretAccessKey);
   await strike("Enter", 13);
-  await page.until(() => document.querySelector("main h1"), "it is signed in");
+  await page.until(() => document.querySelector(".shell h1"), "it is signed in");
   for (let strikes = 0; !(await page.run(() => document.activeElement.textContent === "Operations")); strikes += 1) {
     assert.ok(strikes < 12, "the views are reached by Tab");
     await strike("Tab", 9);
@@ -252,7 +219,7 @@ test("by keyboard alone, with names for those who do not see; a phone shows all 
 
 test("a drain is begun, seen and cancelled; a reload tells what it changed; an upgrade carries the page over", async () => {
   const own = await Server.start({ quotas: "open" });
-  const page = await browser.open(`${own.controlUrl}/console#/operations`);
+  const page = await staged.browser.open(`${own.controlUrl}/console#/operations`);
   await page.run(submit, ".sign-in", { id: credentials.accessKeyId, secret: credentials.secretAccessKey });
   await page.until(shows, "the server", "Open files, at most");
   const made = await run(binary, ["room", "create", "kept", "--data-dir", own.dataDir]);

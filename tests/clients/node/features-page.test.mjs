@@ -1,22 +1,14 @@
 // The demo page with its features on, in a real browser: what IVS Chat lacks, as moderators and viewers meet it.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Browser, tooWide } from "./browser.mjs";
+import { stage, tooWide } from "./browser.mjs";
 import { Server, until } from "./harness.mjs";
 
-let browser, server;
-const pageUrl = () => server.url.replace(/^ws/, "http");
+const staged = stage();
+const pageUrl = () => staged.server.url.replace(/^ws/, "http");
 
-before(async () => {
-  server = await Server.start({ quotas: "open" });
-  browser = await Browser.launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
 
 // -- what people do on the page; these functions run in it --
 
@@ -40,7 +32,7 @@ const openMenuOf = (text) => {
 };
 
 async function viewer(name, role = "viewer") {
-  const page = await browser.open(`${pageUrl()}/?user=${name}&role=${role}`);
+  const page = await staged.browser.open(`${pageUrl()}/?user=${name}&role=${role}`);
   await page.until(isIn, `${name} is connected`, "connected");
   return page;
 }
@@ -78,7 +70,7 @@ test("the room is IVS Chat's until somebody throws the switch, and again afterwa
   assert.equal(await page.run(seen), 0, "nothing of it");
   const arn = (await (await fetch(`${pageUrl()}/demo/token?user=u`)).json()).room;
   // On the wire, too: a message with our attribute is a message, with it, for everybody.
-  const raw = await server.join(arn, "raw");
+  const raw = await staged.server.join(arn, "raw");
   const events = raw.events.length;
   await raw.send("plain data", { "uproar:do": "clear" });
   await page.until(shows, "everybody gets it", "plain data");
@@ -230,7 +222,7 @@ test("the endpoints want the page's key, and a poll wants options", async () => 
 test("a server without extensions says so, and keeps the switch shut", async () => {
   const own = await Server.start({ environment: { UPROAR_EXTENSIONS__ENABLED: "false" } });
   try {
-    const page = await browser.open(`${own.url.replace(/^ws/, "http")}/?user=u#features`);
+    const page = await staged.browser.open(`${own.url.replace(/^ws/, "http")}/?user=u#features`);
     await page.until(() => document.getElementById("features-none").checkVisibility(), "it is said");
     assert.equal(await page.run(() => document.getElementById("features-switch").disabled), true);
   } finally {

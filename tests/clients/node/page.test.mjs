@@ -2,20 +2,12 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Browser, tooWide } from "./browser.mjs";
+import { stage, tooWide } from "./browser.mjs";
 import { Server, flakyProxy, until } from "./harness.mjs";
 
-let browser, server;
-before(async () => {
-  server = await Server.start({ quotas: "open" });
-  browser = await Browser.launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const staged = stage();
 
 // -- what people do on the page; these functions run in it --
 
@@ -37,15 +29,15 @@ const press = (text, button) => {
 const isIn = (state) => document.querySelector(".state").dataset.state === state;
 const shows = (text) => document.querySelector(".messages").innerText.includes(text);
 
-async function viewer(name, role = "viewer", url = server.url) {
-  const page = await browser.open(url.replace(/^ws/, "http"));
+async function viewer(name, role = "viewer", url = staged.server.url) {
+  const page = await staged.browser.open(url.replace(/^ws/, "http"));
   await page.run(join, name, role);
   await page.until(isIn, `${name} is connected`, "connected");
   return page;
 }
 
 test("pages forbid what they do not need", async () => {
-  const answer = await fetch(server.url.replace(/^ws/, "http"));
+  const answer = await fetch(staged.server.url.replace(/^ws/, "http"));
   assert.match(answer.headers.get("content-security-policy"), /^default-src 'none'; script-src 'self';/);
   assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
   assert.ok(!/ (style|on[a-z]+)=|<style/.test(await answer.text()), "nothing inline");
@@ -65,7 +57,7 @@ test("two tabs chat; the sender sees the round trip", async () => {
     assert.deepEqual(page.faults, []);
     // Nothing from anywhere else.
     const hosts = new Set(page.requests.map((url) => new URL(url).host).filter(Boolean));
-    assert.deepEqual([...hosts], [`127.0.0.1:${server.messagingPort}`]);
+    assert.deepEqual([...hosts], [`127.0.0.1:${staged.server.messagingPort}`]);
   }
 });
 
@@ -99,7 +91,7 @@ test("a moderator deletes and kicks; a kicked viewer stays out", async () => {
 });
 
 test("a lost connection comes back with a fresh token", async () => {
-  const proxy = await flakyProxy(server.messagingPort);
+  const proxy = await flakyProxy(staged.server.messagingPort);
   const page = await viewer("roamer", "viewer", proxy.url);
   const count = (part) => page.requests.filter((url) => url.includes(part)).length;
   const asked = count("/demo/token");
@@ -189,7 +181,7 @@ test("a server that is gone is said in plain words, counted down, and found agai
 test("the first screen says where one is, and what to press", async () => {
   const own = await Server.start({ quotas: "open" });
   try {
-    const page = await browser.open(own.url.replace(/^ws/, "http"));
+    const page = await staged.browser.open(own.url.replace(/^ws/, "http"));
     await page.until(() => document.getElementById("room").innerText === "lobby 0 viewers", "room and count");
     assert.match(await page.run(() => document.querySelector(".empty").innerText), /Join.*under any name/s);
     await page.run(join, "newcomer", "viewer");
@@ -281,7 +273,7 @@ const slide = (id, value) => {
 const viewersAre = (count) => document.getElementById("room-viewers").textContent === count;
 /** Viewers of the lobby, by the page's endpoint, which looks when it is asked. */
 async function present() {
-  const url = `${server.url.replace(/^ws/, "http")}/demo/room`;
+  const url = `${staged.server.url.replace(/^ws/, "http")}/demo/room`;
   await fetch(url);
   // Longer than the pause between two looks.
   await new Promise((resolve) => setTimeout(resolve, 250));
@@ -316,7 +308,7 @@ test("a storm comes, is measured, follows its sliders, and goes with its page", 
 });
 
 test("nobody else can start a storm, nor a larger one", async () => {
-  const url = server.url.replace(/^ws/, "http");
+  const url = staged.server.url.replace(/^ws/, "http");
   const ask = async (query) => {
     const answer = await fetch(`${url}/demo/storm?${query}`);
     return [answer.status, await answer.text()];
@@ -355,7 +347,7 @@ test("a storm does not outlive its server, however that ends", async () => {
 // -- everybody can use it --
 
 test("axe finds nothing, in both schemes and all views", async () => {
-  const fresh = await browser.open(server.url.replace(/^ws/, "http"));
+  const fresh = await staged.browser.open(staged.server.url.replace(/^ws/, "http"));
   await fresh.resize(360, 740);
   assert.deepEqual([await fresh.accessibility(), await fresh.run(tooWide)], [[], []], "the first screen");
   const page = await viewer("axe", "moderator");
@@ -428,7 +420,7 @@ test("a second viewer beside the first, and code for this server", async () => {
   await page.run(() => document.getElementById("tab-code").click());
   await page.until(() => document.querySelectorAll("#code pre").length > 0, "the snippets");
   const code = await page.run(() => document.getElementById("code").innerText);
-  assert.ok(code.includes(server.controlUrl) && code.includes(server.url) && code.includes(":room/"), code);
+  assert.ok(code.includes(staged.server.controlUrl) && code.includes(staged.server.url) && code.includes(":room/"), code);
   // Of this program and this server's keys, not of whatever is on the path.
   assert.match(code, /\n\/\S+\/uproar token create --data-dir \S+ \\\n +--room arn:/);
   assert.deepEqual(page.faults, []);

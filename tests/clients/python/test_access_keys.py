@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -232,6 +235,71 @@ def test_keys_can_be_made_before_the_first_start(tmp_path):
         key = dict(line.split("=", 1) for line in made.stdout.splitlines())
         pair = {"id": key["AWS_ACCESS_KEY_ID"], "secret": key["AWS_SECRET_ACCESS_KEY"]}
         assert boto(server, pair).list_rooms()["rooms"] is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_a_server_of_another_user_is_told_whose_the_directory_is():
+    """Goal: root makes a key where the directory's parent is the server's user's, and that user's server starts; where the
+    parent is root's, the server says that it may not look, rather than that there is no key."""
+    user = 65532
+    as_the_server = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    with tempfile.TemporaryDirectory(prefix="uproar-owners-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        program = place / "uproar"
+        shutil.copy(BINARY, program)
+        for parent, owner in (("theirs", user), ("roots", 0)):
+            (place / parent).mkdir()
+            os.chown(place / parent, owner, owner)
+            data_dir = place / parent / "below" / "data"
+            made = subprocess.run(
+                [program, "keys", "create", "--role", "admin", "--data-dir", data_dir], capture_output=True, text=True
+            )
+            assert made.returncode == 0 and f"belongs to user {owner}" in made.stderr, made.stderr
+            found = [(path.stat().st_uid, path.stat().st_mode & 0o777) for path in (data_dir, data_dir.parent)]
+            assert found == [(owner, 0o700), (owner, 0o755)]
+            flags = ["--messaging-listen=127.0.0.1:0", "--control-listen=127.0.0.1:0", "--data-dir", data_dir]
+            server = subprocess.Popen([*as_the_server, program, "serve", *flags], stderr=subprocess.PIPE, text=True)
+            said = ""
+            for line in server.stderr:
+                said += line
+                if '"ready"' in line:
+                    server.terminate()
+            code = server.wait(60)
+            if owner == user:
+                assert code == 0, said
+            else:
+                assert code == 2 and "Permission denied" in said and str(data_dir) in said, said
+        refused = subprocess.run(
+            [*as_the_server, program, "keys", "create", "--role", "admin", "--data-dir", place / "roots" / "new"],
+            capture_output=True,
+            text=True,
+        )
+        remedy = f"as root: install -d -m 700 -o {user} {place}/roots/new"
+        assert refused.returncode == 1 and remedy in refused.stderr, refused.stderr
+
+
+@pytest.mark.parametrize("name", ["UPROAR_KEYS__SECRET", "UPROAR_KEYS__SECRET_FILE"])
+def test_one_key_by_variables_alone(tmp_path, monkeypatch, name):
+    """Goal: a server without a configuration file, as in a container, has one key; a child of it, as an upgrade makes it, too."""
+    secret = "of-the-environment-1"
+    value = secret
+    if name.endswith("FILE"):
+        path = tmp_path / "secret"
+        path.touch(mode=0o400)
+        path.write_text(secret + "\n")
+        value = str(path)
+    monkeypatch.setenv("UPROAR_KEYS__ID", "AKIDBYVARIABLES00001")
+    monkeypatch.setenv(name, value)
+    server = Server(tmp_path / "data")
+    server.command[1:2] = ["serve"]
+    with server:
+        pair = {"id": "AKIDBYVARIABLES00001", "secret": secret}
+        assert boto(server, pair).list_rooms()["rooms"] == []
+        upgraded = server.run("upgrade", "--data-dir", str(server.data_dir))
+        assert upgraded.returncode == 0, upgraded
+        assert boto(server, pair).list_rooms()["rooms"] == []
+        assert secret not in server.log()
 
 
 def test_a_file_that_others_can_read_stops_the_start_with_a_remedy(tmp_path):

@@ -350,6 +350,30 @@ def test_keys_of_the_file_and_of_the_data_directory(fresh):
     assert rejected(fresh.boto_cached) and not rejected(boto(fresh, stored))
 
 
+def test_a_secret_in_a_file_is_renewed_by_a_reload(fresh, tmp_path):
+    """Goal: the new content counts, the old is refused; a file that others may read, or an empty one, changes nothing."""
+    key_id, secret = OTHER_KEY
+    path = tmp_path / "secret"
+    path.touch(mode=0o600)
+    path.write_text(secret + "\n")
+    whole = fresh.file.read_text()
+    fresh.file.write_text(f'{whole}[[keys]]\nid = "{key_id}"\nsecret_file = "{path}"\n')
+    other = fresh.boto(aws_access_key_id=key_id, aws_secret_access_key=secret)
+    result, lines = fresh.hang_up()
+    assert (result, changed(lines)) == ("ok", {"keys": f"added {key_id}"}) and not rejected(other)
+    for content, mode, blamed in (("a new secret of it", 0o644, "mode 0644"), ("", 0o600, "empty")):
+        path.write_text(content)
+        path.chmod(mode)
+        result, lines = fresh.hang_up()
+        assert result == "error" and blamed in json.dumps(lines) and not rejected(other)
+    path.write_text("a new secret of it")
+    result, lines = fresh.hang_up()
+    assert (result, changed(lines)) == ("ok", {"keys": f"new secret of {key_id}"})
+    assert rejected(other)
+    assert not rejected(fresh.boto(aws_access_key_id=key_id, aws_secret_access_key="a new secret of it"))
+    assert "a new secret" not in fresh.log_path.read_text() and secret not in fresh.log_path.read_text()
+
+
 @covers("quotas.operations", "quotas.api_rates")
 def test_rates_of_the_api(fresh):
     rooms = fresh.boto_cached

@@ -455,6 +455,8 @@ pub const BUCKET_RETRY: Duration = Duration::from_millis(100);
 pub const BUCKET_SILENT_MAX: Duration = Duration::from_secs(1);
 /// From a call in a cluster to its answer. After it the caller is told 500: the outcome is not known.
 pub const REGISTRY_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a file with the secret of an access key. Somebody who names another file by mistake is told so.
+pub const ACCESS_SECRET_FILE_BYTES_MAX: u64 = 4096;
 /// Bytes of a cluster's secret, the key of AES-256-GCM.
 pub const CLUSTER_SECRET_BYTES: usize = 32;
 /// Connections of the control listener; fewer if the limit on open files does not allow as many.

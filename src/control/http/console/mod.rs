@@ -25,6 +25,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("api.js", SCRIPT, include_str!("page/api.js")),
     ("chart.js", SCRIPT, include_str!("page/chart.js")),
     ("dom.js", SCRIPT, include_str!("page/dom.js")),
+    ("element.js", SCRIPT, include_str!("page/element.js")),
     ("figures.js", SCRIPT, include_str!("page/figures.js")),
     ("format.js", SCRIPT, include_str!("page/format.js")),
     ("main.js", SCRIPT, include_str!("page/main.js")),

@@ -1,24 +1,8 @@
-// Elements from plain values. Texts become text nodes: there is no way from a text to markup here.
+// What the console's views are made of.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { el, svg } from "./element.js";
 
-function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "value" || name === "checked") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : String(value));
-  }
-  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
-/** An element; `on…` attributes are listeners, absent children are left out. */
-export const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
-
-/** The same of a picture. */
-export const svg = (tag, attributes = {}, ...children) =>
-  fill(document.createElementNS(SVG, tag), attributes, children);
+export { el, svg };
 
 const ICONS = {
   overview: "M3 12h4l3-8 4 16 3-8h4",
@@ -62,7 +46,7 @@ export function confirmed(question, { detail = "", action, typed = "" }) {
     el("form", { method: "dialog" },
       el("h2", { id: "question" }, question),
       detail && el("p", {}, detail),
-      input && el("label", {}, "Type ", el("strong", {}, typed), " to confirm", input),
+      input && el("label", {}, el("span", {}, "Type ", el("strong", {}, typed), " to confirm"), input),
       el("menu", {}, el("button", { value: "no", formnovalidate: true }, "Cancel"), go)));
   document.body.append(dialog);
   dialog.showModal();

@@ -20,7 +20,7 @@ let leave = () => {};
 function signOut(problem = "") {
   leave();
   forget();
-  app.replaceChildren(signIn(enter, problem));
+  app.replaceChildren(el("main", { id: "main" }, signIn(enter, problem)));
   app.querySelector("input")?.focus();
 }
 
@@ -37,7 +37,7 @@ function serve(api, figures) {
   const links = LINKS.map(([view, name]) => el("a", { href: `#/${view}` }, icon(view), el("span", {}, name)));
   const state = el("p", { class: "state" });
   const main = el("main", { id: "main", tabindex: "-1" });
-  const out = el("button", { class: "quiet", onclick: () => signOut() }, icon("out"), el("span", {}, "Sign out"));
+  const out = el("button", { class: "quiet", "aria-label": "Sign out", onclick: () => signOut() }, icon("out"), el("span", {}, "Sign out"));
   app.replaceChildren(el("div", { class: "shell" },
     el("header", {}, el("p", { class: "brand" }, "Uproar"), state,
       el("p", { class: "who" }, el("span", { class: "muted" }, "Key "), api.id), out),
@@ -57,7 +57,8 @@ function serve(api, figures) {
     main.replaceChildren(...VIEWS[view](scene, decodeURIComponent(argument)));
     document.title = `${main.querySelector("h1").textContent} – Uproar console`;
     window.scrollTo(0, 0);
-    if (isFirst !== true) main.focus();
+    // Without its scrolling, which would push the heading below the header.
+    if (isFirst !== true) main.focus({ preventScroll: true });
   };
   const follow = () => go(false);
   window.addEventListener("hashchange", follow);
@@ -123,7 +124,7 @@ function stateOf({ stats, isLost }) {
 
 const kept = remembered();
 if (!window.isSecureContext) {
-  app.replaceChildren(el("div", { class: "sign-in" }, el("h1", {}, "Uproar console"), el("p", { class: "problem", role: "alert" },
+  app.replaceChildren(el("main", { id: "main", class: "sign-in" }, el("h1", {}, "Uproar console"), el("p", { class: "problem", role: "alert" },
     "Browsers sign requests only on https:// or localhost, since anybody on the way could change a plain page. ",
     "Give the control listener a certificate, or forward its port: "),
     el("pre", { tabindex: "0" }, `ssh -L 8081:${location.host} server`), el("p", {}, "and open http://localhost:8081/console")));

@@ -1,0 +1,100 @@
+// The operator's page on the nodes of a cluster: each shows its own viewers and rooms, and how many nodes live. The Python
+// harness runs the processes (cluster.py).
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import path from "node:path";
+import readline from "node:readline";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { IvschatClient } from "@aws-sdk/client-ivschat";
+
+import { Browser } from "./browser.mjs";
+import { press, roomHash, shows, signIn } from "./console.mjs";
+import { Server, binary, within } from "./harness.mjs";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const python = process.env.TEST_PYTHON ?? path.resolve(here, "../../../target/clients/venv/bin/python");
+const START_MS_MAX = 180_000;
+
+let harness, key, browser;
+const nodes = [];
+
+before(async () => {
+  harness = spawn(python, [path.resolve(here, "../python/cluster.py")], {
+    env: { ...process.env, UPROAR_BIN: binary, PYTEST_XDIST_WORKER: "gw2" },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  harness.lines = readline.createInterface({ input: harness.stdout })[Symbol.asyncIterator]();
+  const { value, done } = await within(harness.lines.next(), START_MS_MAX);
+  assert.ok(!done, "the harness ended");
+  const told = JSON.parse(value);
+  key = told.key;
+  for (const { name, messaging, control } of told.nodes) {
+    const controlUrl = `http://127.0.0.1:${control}`;
+    const api = new IvschatClient({ region: "us-west-2", endpoint: controlUrl, credentials: key, maxAttempts: 5 });
+    nodes.push(Object.assign(new Server(), { name, api, controlUrl, url: `ws://127.0.0.1:${messaging}` }));
+  }
+  browser = await Browser.launch();
+});
+
+after(async () => {
+  await browser?.close();
+  harness.stdin.end();
+  await once(harness, "exit");
+});
+
+const order = async (verb, name) => {
+  harness.stdin.write(`${verb} ${name}\n`);
+  const { done } = await within(harness.lines.next(), START_MS_MAX);
+  assert.ok(!done, `the harness ended at ${verb} ${name}`);
+};
+const viewers = (count) => document.querySelector(".tile b")?.textContent === count;
+
+test("each node shows its own viewers, and acts on the room of all", async () => {
+  const arn = await nodes[0].room({ name: "shared" });
+  const members = [];
+  for (const [at, count] of [1, 2, 3].entries()) {
+    for (let n = 0; n < count; n += 1) members.push(await nodes[at].join(arn, `user-${at}-${n}`));
+  }
+  const pages = [];
+  for (const [at, node] of nodes.entries()) {
+    const page = await signIn({ browser, server: node }, key);
+    await page.until(viewers, `${node.name} has ${at + 1}`, String(at + 1));
+    await page.until(shows, "its cluster", `${node.name} in trial: 3 nodes live`);
+    assert.ok(await page.run(shows, "All is well."), node.name);
+    assert.deepEqual(await page.accessibility(), [], node.name);
+    pages.push(page);
+  }
+  const [, , last] = pages;
+  await last.run((hash) => (location.hash = hash), roomHash(arn));
+  await last.until(() => document.querySelector(".tail .badge").textContent === "live", "it listens");
+  await members[0].send("from another node");
+  await last.until(shows, "what is said elsewhere", "from another node", ".messages");
+  await last.run(press, "Delete the message of user-0-0");
+  await last.until(() => document.querySelector(".messages .deleted"), "it is struck");
+  await last.run(press, "Kick user-2-0", ".people");
+  await last.run(press, "Kick", "dialog");
+  await last.until(shows, "it is done", "user-2-0 was disconnected.", "#notes");
+  await last.run(() => (location.hash = "#/overview"));
+  await last.until(viewers, "two are left", "2");
+  assert.deepEqual(pages.flatMap((page) => page.faults), []);
+  members.forEach((member) => member.leave());
+});
+
+test("a node that is killed is missed on the others' pages, and its own says that nobody answers", async () => {
+  const [first, second] = nodes;
+  const pages = [await signIn({ browser, server: first }, key), await signIn({ browser, server: second }, key)];
+  await pages[0].until(shows, "three live", "3 nodes live");
+  await order("kill", second.name);
+  await pages[0].ask("Page.bringToFront");
+  await pages[0].until(shows, "two are left", "2 nodes live");
+  await pages[1].ask("Page.bringToFront");
+  await pages[1].until(() => document.querySelector("header .badge").textContent === "no answer", "its end shows");
+  await order("start", second.name);
+  await pages[1].until(() => document.querySelector("header .badge").textContent === "serving", "it is back");
+  await pages[0].ask("Page.bringToFront");
+  await pages[0].until(shows, "three live again", "3 nodes live");
+});
