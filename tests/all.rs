@@ -17,6 +17,7 @@ mod doors;
 mod estate;
 mod estate_limits;
 mod fairness;
+mod redaction;
 mod rings;
 mod seeds;
 mod simulation;

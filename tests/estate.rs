@@ -17,6 +17,7 @@ use uproar::shard::settings::ShardSettings;
 use uproar_proto::base::clock::{Now, Shift};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::ErrorCode;
+use uproar_proto::room::RoomSettings;
 use uproar_testing::client::{frame, request, text};
 use uproar_testing::io::FakeIo;
 use uproar_testing::parts::{GREETING, alone, room_settings, start};
@@ -32,11 +33,19 @@ pub(crate) struct Process {
     pub(crate) room: RoomId,
     pub(crate) metrics: Arc<ShardMetrics>,
     shards: usize,
-    now: Now,
+    /// The room's settings, unless they are the usual ones.
+    settings: Option<RoomSettings>,
+    pub(crate) now: Now,
     /// What each connection got, by its key.
     got: Vec<(Key, Vec<u8>)>,
     /// How many bytes the sockets take in a turn.
     pub(crate) most: usize,
+    /// Those that take all.
+    pub(crate) fast: Vec<Key>,
+    /// Sockets that are full stay so.
+    pub(crate) is_stuck: bool,
+    /// How many bytes the sockets of the process that takes over take in a turn, at first.
+    pub(crate) most_after: usize,
     /// How long it stays frozen.
     pause: Duration,
 }
@@ -46,7 +55,7 @@ fn room() -> RoomId {
 }
 
 impl Process {
-    fn new(now: Now) -> Self {
+    pub(crate) fn new(now: Now) -> Self {
         Self::of(ShardSettings::aws(1), room(), now)
     }
 
@@ -71,11 +80,23 @@ impl Process {
             room,
             metrics,
             shards,
+            settings: None,
             now,
             got: Vec::new(),
             most: usize::MAX,
+            fast: Vec::new(),
+            is_stuck: false,
+            most_after: usize::MAX,
             pause: Duration::ZERO,
         }
+    }
+
+    /// Gives the room these settings, here and in the process that takes over.
+    pub(crate) fn set_room(&mut self, settings: RoomSettings) {
+        let (answer, _answered) = oneshot::channel();
+        let put = Command::PutRoom(self.room, settings.clone(), answer);
+        self.core.command(put);
+        self.settings = Some(settings);
     }
 
     /// A process with this many viewers that were greeted; every other one takes compressed messages.
@@ -101,33 +122,42 @@ impl Process {
     pub(crate) fn turns(&mut self, count: usize) {
         for _ in 0..count {
             self.pass(Duration::from_millis(1));
-            for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
-                self.core.writable(key, outgoing);
+            if !self.is_stuck || self.core.io().waits_ended {
+                for (key, outgoing) in std::mem::take(&mut self.core.io_mut().waits) {
+                    self.core.writable(key, outgoing);
+                }
             }
             for key in std::mem::take(&mut self.core.io_mut().cancelled) {
                 let cancelled = std::io::Error::from_raw_os_error(ECANCELED);
                 self.core.received(key, None, &Err(cancelled), false);
             }
-            for (key, outgoing) in std::mem::take(&mut self.core.io_mut().sends) {
-                let len = outgoing.remaining().min(self.most);
-                if len == 0 {
-                    let full = std::io::ErrorKind::WouldBlock.into();
-                    self.core.sent(key, outgoing, &Err(full));
-                    continue;
-                }
-                match self.got.iter_mut().find(|(other, _)| *other == key) {
-                    Some((_, got)) => got.extend(outgoing.copy(len)),
-                    None => self.got.push((key, outgoing.copy(len))),
-                }
-                self.core.sent(key, outgoing, &Ok(len));
-            }
+            self.complete_sends();
             self.core.settle();
             self.core.check();
             self.core.flush_mailboxes();
         }
     }
 
-    fn pass(&mut self, by: Duration) {
+    /// The sockets take what is being sent.
+    pub(crate) fn complete_sends(&mut self) {
+        for (key, outgoing) in std::mem::take(&mut self.core.io_mut().sends) {
+            let is_fast = self.fast.contains(&key);
+            let most = if is_fast { usize::MAX } else { self.most };
+            let len = outgoing.remaining().min(most);
+            if len == 0 {
+                let full = std::io::ErrorKind::WouldBlock.into();
+                self.core.sent(key, outgoing, &Err(full));
+                continue;
+            }
+            match self.got.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, got)) => got.extend(outgoing.copy(len)),
+                None => self.got.push((key, outgoing.copy(len))),
+            }
+            self.core.sent(key, outgoing, &Ok(len));
+        }
+    }
+
+    pub(crate) fn pass(&mut self, by: Duration) {
         self.now = Now {
             tick: self.now.tick.after(by),
             unix: self.now.unix.after(by),
@@ -185,7 +215,7 @@ impl Process {
     }
 
     /// Freezes, and returns the process that takes over, serving.
-    fn hand_over(&mut self) -> Self {
+    pub(crate) fn hand_over(&mut self) -> Self {
         self.freeze();
         let (rooms, records) = self.export();
         self.pass(self.pause);
@@ -204,9 +234,13 @@ impl Process {
             unix: self.now.unix,
         };
         let mut new = Self::of(settings, self.room, now);
+        if let Some(settings) = &self.settings {
+            new.set_room(settings.clone());
+        }
         let carried = new.inherit(rooms, records);
         let not_carried = carried.not_carried().map(|(_, count)| count);
         assert_eq!(not_carried.sum::<u64>(), 0);
+        new.most = self.most_after;
         new.turns(2);
         assert!(new.core.io().sends.is_empty() && new.core.io().receives.is_empty());
         new.pass(Duration::ZERO);

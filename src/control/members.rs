@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use super::record::{Override, Record, RoomRecord};
 use super::state::Control;
 use crate::audit::{By, Entry};
 use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
+use crate::shard::estate::unfinished::Act;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
 use uproar_proto::chat::{ErrorCode, encode, texts};
@@ -28,16 +31,15 @@ use uproar_proto::extension::pin::PinRequest;
 
 impl Control {
     /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
-    pub async fn serve_members(
-        self: Rc<Self>,
-        mut orders: mpsc::Receiver<MemberOrder>,
-    ) -> Infallible {
+    pub async fn serve_members(self: Rc<Self>, orders: mpsc::Receiver<MemberOrder>) -> Infallible {
+        self.orders.replace(Some(orders));
         loop {
+            let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
+                Some(orders) => orders.poll_recv(context),
+                None => Poll::Pending,
+            });
             tokio::select! {
-                Some(order) = orders.recv() => {
-                    let control = Rc::clone(&self);
-                    tokio::task::spawn_local(async move { control.answer_member(order).await });
-                }
+                Some(order) = next => self.accept(order),
                 () = sleep(OVERRIDES_LOOK) => {
                     self.lift_overrides().await;
                     self.remove_old_bans().await;
@@ -46,7 +48,46 @@ impl Control {
         }
     }
 
-    async fn answer_member(self: &Rc<Self>, order: MemberOrder) {
+    /// Begins to carry a command out. While another process may have the database, what the server does by itself is
+    /// deferred: nobody would ask again. A member is told to.
+    fn accept(self: &Rc<Self>, order: MemberOrder) {
+        let is_ending = self.phase.is_ending();
+        if is_ending && let Some(act) = Act::of(&order) {
+            let mut deferred = self.deferred.borrow_mut();
+            if deferred.len() < CALLS_OPEN_MAX {
+                deferred.push(act);
+            }
+            return;
+        }
+        let (control, open) = (Rc::clone(self), Rc::clone(&self.open_calls));
+        tokio::task::spawn_local(
+            async move { control.answer_member(order, open, is_ending).await },
+        );
+    }
+
+    /// What the server is to do by itself and has not begun, for the process that takes over. Call it when no shard has
+    /// anything more to say; it stays here in case that process fails.
+    pub fn unfinished(self: &Rc<Self>) -> Vec<Act> {
+        let waiting = || self.orders.borrow_mut().as_mut()?.try_recv().ok();
+        while let Some(order) = waiting() {
+            self.accept(order);
+        }
+        self.deferred.borrow().clone()
+    }
+
+    /// Does what another process has left to be done.
+    pub fn take_up(self: &Rc<Self>, acts: Vec<Act>) {
+        for act in acts {
+            self.accept(act.order());
+        }
+    }
+
+    /// Does what was deferred, now that it may write again.
+    pub(super) fn resume_deferred(self: &Rc<Self>) {
+        self.take_up(self.deferred.take());
+    }
+
+    async fn answer_member(self: &Rc<Self>, order: MemberOrder, open: Rc<()>, is_ending: bool) {
         let MemberOrder {
             room,
             sender,
@@ -55,7 +96,14 @@ impl Control {
             verb,
         } = order;
         let name = verb.name();
-        let outcome = self.carry_out(room, &verb, &sender_json).await;
+        let outcome = if is_ending {
+            let text = "The server is being handed over to a new process; say it again in a moment";
+            Err((ErrorCode::TooManyRequests, text.into()))
+        } else if Rc::strong_count(&open) > CALLS_OPEN_MAX {
+            Err((ErrorCode::TooManyRequests, texts::RATE.into()))
+        } else {
+            self.carry_out(room, &verb, &sender_json).await
+        };
         let result = match &outcome {
             Ok(_) => "ok",
             Err((ErrorCode::BadRequest, _)) => "400",
@@ -117,14 +165,6 @@ impl Control {
         verb: &Verb,
         sender_json: &str,
     ) -> Result<String, CommandFault> {
-        let open = Rc::clone(&self.open_calls);
-        if Rc::strong_count(&open) > CALLS_OPEN_MAX {
-            return Err((ErrorCode::TooManyRequests, texts::RATE.into()));
-        }
-        if self.phase.is_ending() {
-            let text = "The server is being handed over to a new process; say it again in a moment";
-            return Err((ErrorCode::TooManyRequests, text.into()));
-        }
         match verb {
             Verb::Set(set) => {
                 let set = self.set_mode(room, set).await;

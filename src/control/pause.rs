@@ -110,6 +110,7 @@ impl Drop for Paused {
     fn drop(&mut self) {
         self.0.registry.reopen_store();
         self.0.phase.set(Phase::Serving);
+        self.0.resume_deferred();
     }
 }
 

@@ -23,12 +23,13 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Unready};
 use crate::exposition::Exposition;
 use crate::shard::cluster::Search;
-use crate::shard::command::Command;
+use crate::shard::command::{Command, MemberOrder};
+use crate::shard::estate::unfinished::Act;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
 use crate::shard::times::Times;
 use crate::supervisor::Supervisor;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
 use uproar_proto::cluster::engine::MessageRates;
 
@@ -117,6 +118,11 @@ pub struct Control {
     pub(super) open_tails: Rc<()>,
     /// Answered calls by operation and HTTP status.
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+    /// Where shards put members' commands, once they are carried out.
+    pub(super) orders: RefCell<Option<mpsc::Receiver<MemberOrder>>>,
+    /// What the server is to do by itself once it may write again, or in the process that takes over; at most
+    /// `CALLS_OPEN_MAX`.
+    pub(super) deferred: RefCell<Vec<Act>>,
     /// Commands of members that were carried out here, by verb and result.
     pub(super) member_orders: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// Bans that were made, by mode and source.
@@ -278,6 +284,8 @@ impl Control {
             metrics,
             open_calls: Rc::default(),
             open_tails: Rc::default(),
+            orders: RefCell::default(),
+            deferred: RefCell::default(),
             requests: RefCell::default(),
             member_orders: RefCell::default(),
             bans_made: RefCell::default(),

@@ -10,8 +10,9 @@
 
 use std::io;
 
+use bytes::Bytes;
 use uproar_proto::base::segment::Run;
-use uproar_proto::room::redaction::Redacted;
+use uproar_proto::room::redaction::{self, Redacted};
 
 /// Identifies a connection in completions: the bits of its slot, below 2^62.
 pub type Key = u64;
@@ -77,23 +78,36 @@ impl SendBuffer {
         self.bytes()[..len].to_vec()
     }
 
-    /// What is left to send, without frames that were taken back since it began.
-    #[must_use]
-    pub fn without(self, redacted: &Redacted) -> Self {
-        match self.rest_without(redacted) {
-            Some(rest) => Self::owned(rest),
-            None => self,
+    /// Wraps whole frames for this connection alone, of which `done` bytes are sent.
+    pub fn frames(frames: Bytes, done: usize) -> Self {
+        debug_assert!(done <= frames.len(), "a part of it");
+        Self {
+            payload: Payload::Shared(Run::of(&redaction::alone(frames))),
+            done,
         }
     }
 
+    /// What is left to send, without frames that were taken back since it began.
+    #[must_use]
+    pub fn without(self, redacted: &Redacted) -> Self {
+        self.rest_without(redacted).unwrap_or(self)
+    }
+
     /// Copies what is left to send without frames that were taken back since it began; `None`: there are none.
-    pub fn rest_without(&self, redacted: &Redacted) -> Option<Vec<u8>> {
+    pub fn rest_without(&self, redacted: &Redacted) -> Option<Self> {
         let Payload::Shared(run) = &self.payload else {
             return None;
         };
-        // SAFETY: as `Run::as_ptr` promises, that many bytes are initialised, immutable and alive.
-        let all = unsafe { std::slice::from_raw_parts(run.as_ptr(), run.len()) };
-        redacted.rest(run.number(), all, self.done)
+        let (rest, begun) = redacted.rest(run.number(), all(run), self.done)?;
+        Some(Self::frames(rest, begun))
+    }
+
+    /// The number of the bytes not yet sent that end the frame which has begun; `None`: they are not known to be frames.
+    pub fn begun_left(&self) -> Option<usize> {
+        match &self.payload {
+            Payload::Shared(run) => Some(redaction::begun_left(all(run), self.done)),
+            Payload::Owned(_) => None,
+        }
     }
 
     /// Marks `sent` more bytes as sent.
@@ -109,6 +123,12 @@ impl SendBuffer {
             Payload::Owned(bytes) => Some(bytes),
         }
     }
+}
+
+/// All bytes of a run.
+fn all(run: &Run) -> &[u8] {
+    // SAFETY: as `Run::as_ptr` promises, that many bytes are initialised, immutable and alive while the run lives.
+    unsafe { std::slice::from_raw_parts(run.as_ptr(), run.len()) }
 }
 
 /// Counts queued sends.

@@ -14,12 +14,15 @@ use super::vitals::Opened;
 use super::{ChosenIo, Ready, StartError, demo};
 use crate::config::{DEV_ROOM, DEV_ROOM_ID, ReadyRoom};
 use crate::control::Control;
+use crate::control::review::Reviews;
+use crate::shard::estate::Unfinished;
 use crate::shard::gateway::Gateway;
 use uproar_proto::base::id::RoomId;
 
 /// What lets viewers in.
 pub(super) struct Doors {
     pub(super) control: Rc<Control>,
+    pub(super) reviews: Rc<Reviews>,
     pub(super) drains: Rc<Drains>,
     pub(super) pages: Option<Arc<demo::Demo>>,
     pub(super) gateway: Gateway,
@@ -53,6 +56,9 @@ impl Doors {
         // Whoever waits for it lives as long as the server.
         let _told = self.opened.send(Opened { is_handed_over });
         if let Some(taken_over) = taken_over {
+            let Unfinished { acts, reviews } = taken_over.unfinished();
+            self.control.take_up(acts);
+            self.reviews.take_up(reviews);
             tokio::task::spawn_local(taken_over.serving());
         }
         Ok(())

@@ -165,6 +165,7 @@ impl Serving {
         let (opened, is_opened) = oneshot::channel();
         let doors = Doors {
             control: Rc::clone(&plane.control),
+            reviews: Rc::clone(&plane.reviews),
             drains: Rc::clone(&plane.drains),
             pages: plane.pages.clone(),
             gateway: gateway.clone(),
@@ -178,7 +179,7 @@ impl Serving {
             supervisor,
             reload: Rc::clone(&plane.reload),
             drains: Rc::clone(&plane.drains),
-            upgrade: Rc::new(upgrade.of(&plane.control)),
+            upgrade: Rc::new(upgrade.of(&plane.control, &plane.reviews)),
             cluster: of_cluster.clone(),
             operator: plane.operator(gateway, &shards.metrics, (of_cluster, facts)),
         };

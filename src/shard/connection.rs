@@ -186,14 +186,14 @@ impl Lane {
 
     /// Makes a lane with what another process has in it; `None` if that is nothing.
     pub(super) fn inherited(
-        frames: &[u8],
+        (frames, replay): (&[u8], &[u8]),
         pong: &[u8],
         close: Option<(&[u8], Cursor)>,
     ) -> Option<Box<Self>> {
         let lane = Self {
             frames: frames.into(),
             pong: pong.into(),
-            replay: Bytes::new(),
+            replay: Bytes::copy_from_slice(replay),
             finish: close.map(|(frame, after)| Finish {
                 after,
                 frame: frame.into(),

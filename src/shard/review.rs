@@ -13,7 +13,7 @@ use uproar_proto::room::order::NewMessage;
 use uproar_proto::room::review::Ticket;
 
 /// Asks the control thread for the review of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReviewRequest {
     /// Its room.
     pub room: RoomId,

@@ -15,6 +15,7 @@ use uproar_proto::cluster::crowd::{Recalled, RoomUser};
 use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::unique::UniqueUsers;
 use uproar_proto::extension::viewers::Audience;
+use uproar_proto::room::memory::Place;
 
 /// How a room does, as its home shard counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +133,8 @@ pub enum Survey {
 pub enum Wanted {
     /// The one with this id.
     Message(FrameId),
-    /// So many of those before this one; without one, the newest.
-    Before(Option<FrameId>, usize),
+    /// Those before this place; without one, all.
+    Before(Option<Place>),
     /// All of a user's: their ids.
     OfUser(Key),
 }

@@ -17,6 +17,8 @@ pub struct FakeIo {
     pub slow: HashSet<Key>,
     /// Connections whose receive was cancelled: the owner completes it.
     pub cancelled: Vec<Key>,
+    /// The shard has ended every wait: the owner completes them.
+    pub waits_ended: bool,
     /// Number of connections that the shard has cut.
     pub cut: usize,
 }
@@ -45,8 +47,9 @@ impl Io for FakeIo {
         self.cancelled.push(key);
     }
 
-    // The owner completes every wait in its next turn.
-    fn cancel_waits(&mut self) {}
+    fn cancel_waits(&mut self) {
+        self.waits_ended = true;
+    }
 
     fn shutdown(&mut self, (): &(), _: Shutdown) {
         self.cut += 1;

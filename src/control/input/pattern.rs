@@ -7,6 +7,7 @@ use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::rules::{Action, Kind, is_rule_name};
 use uproar_proto::extension::settings::is_role;
 use uproar_proto::extension::tally::TallyPlan;
+use uproar_proto::room::memory::Place;
 use uproar_proto::token::Capability;
 
 /// A pattern that a string must match.
@@ -102,6 +103,12 @@ pub(in crate::control) const DECISION: Pattern = Pattern {
 pub(in crate::control) const MESSAGE_ID: Pattern = Pattern {
     text: "[a-zA-Z0-9]+",
     admits: |text| FrameId::parse(text).is_some(),
+};
+
+/// Before a message: its id, or what a page said of the next one.
+pub(in crate::control) const MESSAGE_PLACE: Pattern = Pattern {
+    text: "[a-zA-Z0-9]+(-[0-9]+-[0-9]+)?",
+    admits: |text| Place::parse(text).is_some(),
 };
 
 /// Event names; names of the service's own events are excluded.

@@ -11,13 +11,14 @@ mod metrics;
 mod settings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
+use rtrb::Consumer;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -61,6 +62,11 @@ pub struct Reviews {
     requests: Semaphore,
     requests_afterwards: Semaphore,
     metrics: Rc<ReviewMetrics>,
+    // Where the shards' requests come from, once they are handled.
+    receivers: RefCell<Vec<Consumer<ReviewRequest>>>,
+    // Reviews after delivery that have no outcome yet, oldest first, and the number of the next one.
+    afterwards: RefCell<BTreeMap<u64, Rc<ReviewRequest>>>,
+    next_afterwards: Cell<u64>,
 }
 
 /// A function's ARN, and whether it is asked after delivery: a slow one does not wait in line with those that are asked before.
@@ -160,6 +166,9 @@ impl Reviews {
             requests: Semaphore::new(REVIEW_IN_FLIGHT_MAX),
             requests_afterwards: Semaphore::new(AFTER_REVIEW_IN_FLIGHT_MAX),
             metrics,
+            receivers: RefCell::default(),
+            afterwards: RefCell::default(),
+            next_afterwards: Cell::new(0),
         }))
     }
 
@@ -180,21 +189,30 @@ impl Reviews {
 
     /// Handles the shards' requests, forever. Call within a `LocalSet`.
     pub async fn serve(self: Rc<Self>, reviews: ReviewReceivers) -> io::Result<Infallible> {
-        let ReviewReceivers {
-            mut receivers,
-            bell,
-        } = reviews;
+        let ReviewReceivers { receivers, bell } = reviews;
         let event = Event::new(bell.event())?;
+        let shards = receivers.len();
+        self.receivers.replace(receivers);
         loop {
-            for consumer in &mut receivers {
+            for shard in 0..shards {
                 for _ in 0..REQUESTS_PER_TURN_MAX {
-                    let Ok(request) = consumer.pop() else { break };
+                    let Some(request) = self.next_of(shard) else {
+                        break;
+                    };
                     self.take(request);
                 }
             }
-            let has_items = || receivers.iter().any(|receiver| !receiver.is_empty());
+            let has_items = || {
+                let receivers = self.receivers.borrow();
+                receivers.iter().any(|receiver| !receiver.is_empty())
+            };
             bell.sleep(has_items, event.wait()).await?;
         }
+    }
+
+    /// The next request of a shard, if there is one.
+    fn next_of(&self, shard: usize) -> Option<ReviewRequest> {
+        self.receivers.borrow_mut().get_mut(shard)?.pop().ok()
     }
 
     fn take(self: &Rc<Self>, request: ReviewRequest) {

@@ -1,6 +1,6 @@
 //! Faults on purpose, at named points of a take-over: how tests reach states that a fault leaves once in years.
 //!
-//! `UPROAR_TAKE_OVER_FAULT=POINT:ACTION` in the environment of the old process, which the new one inherits. It stays in
+//! `UPROAR_TAKE_OVER_FAULT=POINT:ACTION`, several with `,` between, in the environment of the old process, which the new one inherits. It stays in
 //! release builds, so that what is tested is what is shipped: who can set a process's environment can kill it, too, and
 //! nothing looks at the variable but a take-over.
 //!
@@ -56,6 +56,9 @@ pub(super) fn hello(name: &str) -> Option<String> {
 
 fn action_at(point: &str) -> Option<String> {
     let variable = std::env::var(VARIABLE).ok()?;
-    let (named, action) = variable.split_once(':')?;
-    (named == point).then(|| action.to_owned())
+    let faults = variable
+        .split(',')
+        .filter_map(|fault| fault.split_once(':'));
+    let action = faults.into_iter().find(|(named, _)| *named == point);
+    action.map(|(_, action)| action.to_owned())
 }

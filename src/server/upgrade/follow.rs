@@ -18,6 +18,7 @@ use crate::clock::{self, Clock};
 use crate::cluster::Cluster;
 use crate::logging;
 use crate::shard::command::Command;
+use crate::shard::estate::Unfinished;
 use crate::shard::gateway::Gateway;
 use crate::supervisor;
 use crate::takeover::messages::{Counts, New as Say, Old as Said, Report};
@@ -134,6 +135,11 @@ impl Follower {
             }
             event = self.next().await?;
         }
+    }
+
+    /// Takes what the old process's control thread had to do still.
+    pub(in crate::server) fn unfinished(&self) -> Unfinished {
+        self.taker.unfinished()
     }
 
     /// Tells the old process that this one serves, and sees to its end. Call when everything works: the operator is

@@ -18,7 +18,7 @@ use crate::net::pass::Connection;
 use crate::net::sealed::seal;
 use crate::server::drain::{Leaving, handed_over};
 use crate::shard::command::{Command, Refused};
-use crate::shard::estate::merge_rooms;
+use crate::shard::estate::{Unfinished, merge_rooms};
 use crate::takeover::messages::{Old as Say, Report};
 use crate::takeover::old::Step;
 use uproar_proto::base::limits::{LOG_PAUSE_MAX, TAKE_OVER_HANDSHAKES_MAX, TAKE_OVER_PAUSE_MAX};
@@ -174,7 +174,14 @@ impl Steps {
             )?),
             None => None,
         };
-        let rooms = merge_rooms(&parts, logs.as_ref()).map_err(|error| error.to_string())?;
+        let rooms = merge_rooms(&parts, logs.as_ref());
+        let mut rooms = rooms.map_err(|error| error.to_string())?;
+        // Shards are frozen: nothing comes behind it.
+        let unfinished = Unfinished {
+            acts: self.subject.control.unfinished(),
+            reviews: self.subject.reviews.unfinished(),
+        };
+        rooms.extend(unfinished.into_bytes());
         let file = seal("uproar rooms", &[&rooms]).map_err(|error| error.to_string())?;
         self.say(&Say::Rooms, &[file])
     }

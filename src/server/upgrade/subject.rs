@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::cluster::{Cluster, Unready};
 use crate::control::Control;
 use crate::control::archive::Archive;
+use crate::control::review::Reviews;
 use crate::net::backend::Kind;
 use crate::net::rings::Rings;
 use crate::shard::gateway::Gateway;
@@ -40,6 +41,7 @@ pub(in crate::server) struct Upgrade {
 pub(in crate::server) struct Subject {
     pub(super) upgrade: Upgrade,
     pub(super) control: Rc<Control>,
+    pub(super) reviews: Rc<Reviews>,
     /// The file this process was started from, as it was named then: it may be another one when it is asked for.
     pub(super) program: PathBuf,
     // Why the end of this process would be the end of the container that it runs in, if so.
@@ -51,10 +53,11 @@ const INITS_OF_ONE: [&str; 4] = ["tini", "docker-init", "dumb-init", "catatonit"
 
 impl Upgrade {
     /// With the control plane.
-    pub(in crate::server) fn of(self, control: &Rc<Control>) -> Subject {
+    pub(in crate::server) fn of(self, control: &Rc<Control>, reviews: &Rc<Reviews>) -> Subject {
         Subject {
             upgrade: self,
             control: Rc::clone(control),
+            reviews: Rc::clone(reviews),
             program: std::env::current_exe().unwrap_or_else(|_| "uproar".into()),
             ends_container: ends_container(),
         }

@@ -14,7 +14,7 @@ use crate::net::pass::Connection;
 use crate::net::sealed::unseal;
 use crate::shard::carry::{self, CarryFault};
 use crate::shard::command::Command;
-use crate::shard::estate::{Carried, Inherited, RoomsEstate};
+use crate::shard::estate::{Carried, Inherited, RoomsEstate, Unfinished};
 use crate::shard::gateway::Gateway;
 use crate::supervisor::blocking;
 use crate::takeover::messages::Counts;
@@ -30,6 +30,7 @@ pub(super) struct Taker {
     carried: Cell<Carried>,
     // How far members were given the cluster's logs.
     logs: Cell<Option<LogsEstate>>,
+    unfinished: Cell<Unfinished>,
 }
 
 /// A batch on its way from a stream's thread to a shard, and back with the number that were taken.
@@ -47,6 +48,7 @@ impl Taker {
             old_shards,
             carried: Cell::default(),
             logs: Cell::default(),
+            unfinished: Cell::default(),
         }
     }
 
@@ -69,13 +71,20 @@ impl Taker {
         self.logs.take()
     }
 
+    /// Takes what the old process's control thread had to do still.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        self.unfinished.take()
+    }
+
     /// Gives every shard the rooms' state.
     pub(super) fn rooms(&self, mut descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let file = descriptors
             .pop()
             .ok_or("no memory file came with the rooms")?;
         let bytes = unseal(file, TAKE_OVER_ROOMS_BYTES_MAX).map_err(|error| error.to_string())?;
-        let rooms = RoomsEstate::parse(bytes, self.shift).map_err(|error| error.to_string())?;
+        let rooms = RoomsEstate::parse(bytes, self.shift);
+        let mut rooms = rooms.map_err(|error| error.to_string())?;
+        self.unfinished.set(rooms.take_unfinished());
         self.logs.set(rooms.logs().cloned());
         let broken = rooms.broken();
         if broken > 0 {

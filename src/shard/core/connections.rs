@@ -194,6 +194,7 @@ impl<W: Io> Connections<W> {
             shard_room.heard = pending.arrival.heard;
             let member = (slot.to_bits(), pending.user_hash);
             join(connection, member, shard_room, env);
+            note_replay(connection, shard_room);
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -391,6 +392,17 @@ fn replay<S>(lane: &mut Lane, replay: Option<Box<Replay>>, env: &mut Env<S>) {
         let told = lane.push(|out| replay.announce(out, env.ids.next_id(), env.now.unix));
         debug_assert!(told.is_ok(), "an event fits behind a greeting");
         lane.set_replay(replay.frames);
+    }
+}
+
+/// Notes that remembered frames wait for a member, if they do: what is taken back meanwhile is cut out of them.
+fn note_replay<F>(connection: &Connection<F>, shard_room: &mut ShardRoom) {
+    let waits = connection
+        .lane
+        .as_ref()
+        .is_some_and(|lane| lane.has_replay());
+    if let (Some(member), true) = (connection.member, waits) {
+        shard_room.audience.replay_waits(member);
     }
 }
 

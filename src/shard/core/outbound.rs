@@ -23,12 +23,11 @@ use crate::net::tls::TlsError;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::connection::{Connection, Phase, Sending};
 use uproar_proto::base::limits::{RESUMES_PER_TURN_MAX, SEALED_SEND_BYTES_MAX};
-use uproar_proto::base::segment::Run;
 use uproar_proto::base::table::Slot;
 use uproar_proto::room::audience::{Audience, MemberIndex, SlowPolicy};
 use uproar_proto::room::log::Cursor;
 use uproar_proto::room::log::Next;
-use uproar_proto::room::redaction::{self, Redacted};
+use uproar_proto::room::redaction::Redacted;
 
 /// The slot of a connection whose rings are `W`.
 pub(super) type ConnectionSlot<W> = Slot<Connection<<W as Io>::FixedFile>>;
@@ -204,12 +203,14 @@ impl<W: Io> Outbound<W> {
         &mut self,
         slot: ConnectionSlot<W>,
         connection: &mut Connection<W::FixedFile>,
-        membership: Membership<'_>,
+        mut membership: Membership<'_>,
         replay: Bytes,
         env: &Env<W::Socket>,
     ) -> Delivered {
-        let replay = SendBuffer::shared(Run::of(&redaction::greeting(replay)));
-        let redacted = (membership.as_ref()).and_then(|(_, audience)| audience.log().redacted());
+        let replay = SendBuffer::frames(replay, 0);
+        let redacted = membership
+            .as_mut()
+            .and_then(|(member, audience)| audience.replay_goes(*member));
         let replay = match redacted {
             Some(redacted) => replay.without(redacted),
             None => replay,
@@ -401,7 +402,8 @@ impl<W: Io> Outbound<W> {
         !self.continuations.is_empty()
     }
 
-    /// Sends the rest of a partial send. The stall timer starts anew: the client must read again.
+    /// Sends the rest of a partial send, without what was taken back since it began. The stall timer starts anew: the client
+    /// must read again.
     pub(super) fn send_rest(
         &mut self,
         slot: ConnectionSlot<W>,
@@ -410,7 +412,11 @@ impl<W: Io> Outbound<W> {
         env: &Env<W::Socket>,
     ) {
         let rest = match redacted {
-            Some(redacted) => rest.without(redacted),
+            Some(redacted) => {
+                // Every frame is looked at, compressed ones with more work than sealing them would be.
+                self.sealing.sealed(rest.remaining());
+                rest.without(redacted)
+            }
             None => rest,
         };
         debug_assert_eq!(connection.sending, Sending::Queued);

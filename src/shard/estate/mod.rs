@@ -9,15 +9,18 @@
 //! | [`rooms`] | the rooms of all shards: rates, messages under review, what members have not got yet |
 //! | [`viewer`] | one viewer: session, bytes that were not sent, place in the room |
 //! | [`carried`] | how many viewers are carried over, and why others are not |
+//! | [`unfinished`] | what the control thread has to do still |
 //! | [`order`] | what a hand-over asks of a shard's driver |
 
 pub mod carried;
 pub mod order;
 pub mod rooms;
+pub mod unfinished;
 pub mod viewer;
 
 pub use carried::{Carried, NotCarried, SenderTag, ViewersCursor};
 pub use order::Order;
 pub use rooms::RoomsEstate;
 pub use rooms::merge::merge_rooms;
+pub use unfinished::Unfinished;
 pub use viewer::{Inherited, Viewers};

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::carried::SenderTag;
+use super::unfinished::Unfinished;
 use crate::shard::shard_room::remembering::Remembering;
 use uproar_proto::base::clock::{Shift, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -38,6 +39,7 @@ const FREEZING: u32 = 4;
 const ROOM: u32 = 5;
 /// On a node of a cluster: how far its members were given each log (`uproar_proto::cluster::engine::LogsEstate`).
 const LOGS: u32 = 6;
+// 7 and 8 are what is unfinished (`super::unfinished`).
 
 // The fields of a room.
 const ID: u32 = 1;
@@ -231,7 +233,8 @@ impl RoomWriter {
 }
 
 impl<'a> PendingMessage<'a> {
-    fn write(&self, fields: &mut Fields) {
+    /// Writes it.
+    pub(in crate::shard) fn write(&self, fields: &mut Fields) {
         for (number, text) in [
             (CONTENT, self.content),
             (ATTRIBUTES, self.attributes_json),
@@ -336,6 +339,7 @@ pub struct RoomsEstate {
     senders: HashSet<SenderTag>,
     broken: usize,
     logs: Option<LogsEstate>,
+    unfinished: Unfinished,
 }
 
 /// One room of an estate.
@@ -386,6 +390,7 @@ impl RoomsEstate {
             },
             freezing: fields.number(FREEZING)?.map(|since| shift.tick(since)),
             logs: fields.get(LOGS).map(LogsEstate::decode).transpose()?,
+            unfinished: Unfinished::read(fields),
             ..Self::default()
         };
         for room in fields.all(ROOM) {
@@ -420,6 +425,11 @@ impl RoomsEstate {
     /// How far its members were given the logs of its cluster, if it is of one.
     pub fn logs(&self) -> Option<&LogsEstate> {
         self.logs.as_ref()
+    }
+
+    /// Takes what the control thread of its process had to do still.
+    pub fn take_unfinished(&mut self) -> Unfinished {
+        std::mem::take(&mut self.unfinished)
     }
 
     /// Returns a room.

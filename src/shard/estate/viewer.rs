@@ -49,6 +49,12 @@ const TRAITS: u32 = 17;
 /// When it was admitted; older versions left it out.
 const BEGAN: u32 = 18;
 
+/// How many bytes of [`REST`] end the frame that has begun; left out where the rest is not known to be frames, and by older
+/// versions.
+const BEGUN_LEFT: u32 = 19;
+/// How many bytes at the end of [`LANE`] are remembered frames of the room; left out if none are, and by older versions.
+const REPLAY_BYTES: u32 = 20;
+
 /// Within [`SEALED`], beside [`SESSION`].
 const TLS: u32 = 1;
 
@@ -96,8 +102,12 @@ pub(in crate::shard) struct Viewer<'a> {
     pub closing: Option<(Tick, bool)>,
     /// The rest of its last send, at most [`SEND_BYTES_MAX`] bytes.
     pub rest: &'a [u8],
+    /// See [`BEGUN_LEFT`].
+    pub begun_left: Option<usize>,
     /// Frames for it alone.
     pub lane: &'a [u8],
+    /// Remembered frames of the room that follow them.
+    pub replay: &'a [u8],
     /// The answer to its newest ping.
     pub pong: &'a [u8],
     /// Its Close frame, and the frames of the room after the frame's place.
@@ -155,9 +165,16 @@ impl Viewer<'_> {
                 fields.bytes(CLOSE_AWAITED, &[]);
             }
         }
-        for (number, bytes) in [(REST, self.rest), (LANE, self.lane), (PONG, self.pong)] {
+        let own = [self.lane, self.replay].concat();
+        for (number, bytes) in [(REST, self.rest), (LANE, &own), (PONG, self.pong)] {
             if !bytes.is_empty() {
                 fields.bytes(number, bytes);
+            }
+        }
+        let replay_bytes = (!self.replay.is_empty()).then_some(self.replay.len());
+        for (number, count) in [(BEGUN_LEFT, self.begun_left), (REPLAY_BYTES, replay_bytes)] {
+            if let Some(count) = count {
+                fields.number(number, u64::try_from(count).expect("of memory"));
             }
         }
         if let Some((frame, behind)) = self.close {
@@ -188,6 +205,14 @@ impl<'a> Viewer<'a> {
         let deadline = fields.number(CLOSE_DEADLINE)?;
         let awaited = fields.get(CLOSE_AWAITED).is_some();
         let closing = deadline.map(|nanos| (shift.tick(nanos), awaited));
+        let count = |number| -> Result<Option<usize>, Fault> {
+            let count = fields.number(number)?.map(usize::try_from);
+            count.transpose().map_err(|_| Fault::Value(number))
+        };
+        let own = fields.get(LANE).unwrap_or_default();
+        let lane_bytes = own.len().checked_sub(count(REPLAY_BYTES)?.unwrap_or(0));
+        let parts = lane_bytes.and_then(|bytes| own.split_at_checked(bytes));
+        let (lane, replay) = parts.ok_or(Fault::Value(REPLAY_BYTES))?;
         let viewer = Self {
             room,
             ip: address(fields).ok_or(Fault::Value(ADDRESS))?,
@@ -201,7 +226,9 @@ impl<'a> Viewer<'a> {
             },
             closing,
             rest: fields.get(REST).unwrap_or_default(),
-            lane: fields.get(LANE).unwrap_or_default(),
+            begun_left: count(BEGUN_LEFT)?,
+            lane,
+            replay,
             pong: fields.get(PONG).unwrap_or_default(),
             close: match fields.get(CLOSE_FRAME) {
                 Some(frame) => Some((frame, fields.number(CLOSE_BEHIND)?.unwrap_or(0))),

@@ -67,7 +67,7 @@ class ReviewHandler:
     `deny [reason]`, `rewrite TEXT`, `slow MILLISECONDS TEXT` (allowed after that time), `tenfold TEXT`, `attributes JSON`, `raw TEXT` (the answer itself), `hex BYTES`,
     `status N`, `failed-denial N` (DENY with status N), `faulty-denial`,
     `fault` (an error of the function), `huge`, `drop` (no answer, connection closed), `hang` (no answer
-    until released). Anything else is allowed as it is.
+    until released), `hang-deny [reason]` (the same, then a denial). Anything else is allowed as it is.
     """
 
     def __init__(self, tls=None) -> None:
@@ -141,6 +141,9 @@ class ReviewHandler:
                 verdict |= {"Padding": "x" * 100_000}
             case "hang":
                 self.released.wait(60)
+            case "hang-deny":
+                self.released.wait(60)
+                verdict = {"ReviewResult": "DENY", "Attributes": {"Reason": rest}}
             case "drop":
                 http.close_connection = True
                 http.connection.close()

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::log::{Batch, Cursor, Log, Next, Window};
+use super::redaction::Redacted;
 use crate::base::clock::Tick;
 use crate::base::id::FrameId;
 
@@ -37,7 +38,7 @@ struct Member {
     deflated: bool,
     // The walk skipped it because a send was pending: the completion must send the log.
     skipped: bool,
-    // What else is known of it: `HIDDEN`, `CREW`.
+    // What else is known of it: `HIDDEN`, `CREW`, `CARRIES`, `REPLAYED`.
     marks: u8,
 }
 
@@ -45,6 +46,11 @@ struct Member {
 const HIDDEN: u8 = 1;
 /// The mark of a member that moderates.
 const CREW: u8 = 2;
+
+/// The mark of a member whose last send may carry what was taken back since it began.
+const CARRIES: u8 = 4;
+/// The mark of a member for whom remembered frames wait.
+const REPLAYED: u8 = 8;
 
 /// How a member whose cursor fell out of the window is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -213,8 +219,44 @@ impl Audience {
         if self.is_empty() {
             return Vec::new();
         }
+        let mut is_sending = false;
+        for member in self.members.iter_mut().filter(|member| member.sending) {
+            member.marks |= CARRIES;
+            is_sending = true;
+        }
         let slowest = self.slowest();
-        self.log.redact(ids, slowest)
+        self.log.redact(ids, slowest, is_sending)
+    }
+
+    /// What was taken back since the rest of a send began; `None`: the rest carries nothing of it. Asked for each rest once:
+    /// it goes on without that. `None` instead of a member: who has left the room.
+    #[inline]
+    pub fn redacted_since(&mut self, index: Option<MemberIndex>) -> Option<&Redacted> {
+        self.log.redacted()?;
+        if let Some(index) = index {
+            let member = self.member_mut(index);
+            if member.marks & CARRIES == 0 {
+                return None;
+            }
+            member.marks &= !CARRIES;
+        }
+        self.log.redacted()
+    }
+
+    /// Whether the rest of a member's send may carry what was taken back since it began.
+    pub fn may_carry(&self, index: MemberIndex) -> bool {
+        self.member(index).marks & CARRIES != 0
+    }
+
+    /// Notes that remembered frames wait for a member.
+    pub fn replay_waits(&mut self, index: MemberIndex) {
+        self.member_mut(index).marks |= REPLAYED;
+    }
+
+    /// Notes that they are sent; what was taken back meanwhile.
+    pub fn replay_goes(&mut self, index: MemberIndex) -> Option<&Redacted> {
+        self.member_mut(index).marks &= !REPLAYED;
+        self.log.redacted()
     }
 
     /// Whether a member whose user id may be the one with this hash has not got the batch that begins there.
@@ -225,7 +267,8 @@ impl Audience {
 
     /// Drops old batches from the log.
     pub fn expire(&mut self, window: Window, now: Tick) {
-        if self.log.redacted().is_some() && !self.members.iter().any(|member| member.sending) {
+        let is_needed = |member: &Member| member.sending || member.marks & REPLAYED != 0;
+        if self.log.redacted().is_some() && !self.members.iter().any(is_needed) {
             self.log.end_redaction();
         }
         if self.walk_left == 0 {
@@ -705,6 +748,31 @@ mod tests {
         for member in &model.members {
             assert!(member.sending || member.owed == 0, "{member:?}");
         }
+    }
+
+    /// Goal: what was taken back is known as long as sends that began before may carry it, or remembered frames wait; and of
+    /// sends that began later nobody asks.
+    #[test]
+    fn what_was_taken_back_is_known_while_it_is_needed() {
+        let mut audience = Audience::default();
+        let sending = audience.join(1, 1, false);
+        let waiting = audience.join(2, 2, false);
+        append(&mut audience);
+        audience.send_started(sending);
+        audience.replay_waits(waiting);
+        audience.redact(&[FrameId::from_random(1)]);
+        assert!(audience.redacted_since(Some(waiting)).is_none());
+        assert!(audience.may_carry(sending) && audience.redacted_since(None).is_some());
+        assert!(audience.redacted_since(Some(sending)).is_some());
+        assert!(
+            audience.redacted_since(Some(sending)).is_none(),
+            "asked once"
+        );
+        let _due = audience.send_completed(sending);
+        audience.expire(WINDOW, Tick::default());
+        assert!(audience.replay_goes(waiting).is_some(), "it waits still");
+        audience.expire(WINDOW, Tick::default());
+        assert!(audience.log().redacted().is_none());
     }
 
     /// Goal: a member served by the completion of a send, between two visits of a walk, and a batch

@@ -193,11 +193,19 @@ impl Log {
     }
 
     /// Takes messages out of the batches from `cursor` on, where the slowest reader stands. Returns the JSON of each, and
-    /// where its batch begins: readers who stand there or before have not got it.
-    pub fn redact(&mut self, ids: &[FrameId], cursor: Cursor) -> Vec<(Cursor, Vec<u8>)> {
+    /// where its batch begins: readers who stand there or before have not got it. `is_sending`: sends have begun, of
+    /// these batches and of those before.
+    pub fn redact(
+        &mut self,
+        ids: &[FrameId],
+        cursor: Cursor,
+        is_sending: bool,
+    ) -> Vec<(Cursor, Vec<u8>)> {
         let mut gone = Vec::new();
         let redacted = self.redacted.get_or_insert_default();
-        redacted.note(ids);
+        let sent = if is_sending { self.batches.len() } else { 0 };
+        let sent = self.batches.iter().take(sent).map(|kept| &kept.batch);
+        redacted.note(ids, sent);
         for kept in self.batches.iter_mut().rev() {
             if kept.start < cursor.0 {
                 break;

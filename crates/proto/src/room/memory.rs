@@ -2,6 +2,7 @@
 //!
 //! Frames are kept as members got them. What was taken back is not remembered, only that it was: who comes back learns it.
 
+mod place;
 mod precede;
 mod replay;
 mod replaying;
@@ -16,6 +17,7 @@ use crate::base::limits::RESUME_MESSAGES_MAX;
 use crate::extension::Recall;
 use crate::extension::speech::Key;
 use crate::ws;
+pub use place::Place;
 use replay::Snapshot;
 pub use replay::{Replay, Start};
 
@@ -268,15 +270,17 @@ impl Memory {
             .map(|(_, found)| found)
     }
 
-    /// Up to `most` messages, newest first, of those before the one with this id; none if that is not known.
-    pub fn before(&self, id: Option<FrameId>, most: usize) -> impl Iterator<Item = &Remembered> {
-        let mut found = id.is_none();
-        let older = self.messages().rev().filter(move |(known, _)| {
-            let is_older = found;
-            found |= Some(*known) == id;
-            is_older
+    /// Messages before a place, newest first; none if that place is not known.
+    pub fn before(&self, place: Option<Place>) -> impl Iterator<Item = &Remembered> {
+        let newest_first = || self.messages().rev().map(|(_, remembered)| remembered);
+        let skipped = place.map_or(0, |place| {
+            let mut ids = self.messages().rev();
+            match ids.position(|(id, _)| id == place.id) {
+                Some(at) => at + 1,
+                None => place.skipped(newest_first()),
+            }
         });
-        older.map(|(_, remembered)| remembered).take(most)
+        newest_first().skip(skipped)
     }
 
     /// The ids of a user's messages, newest first.

@@ -9,12 +9,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 
 use super::batch::Batch;
-use crate::base::id::FrameId;
+use crate::base::id::{FrameId, ID_CHARS};
 use crate::base::limits::REDACTED_FRAMES_MAX;
 use crate::base::segment::Piece;
 use crate::chat::encode;
 use crate::extension::speech::Key;
-use crate::ws;
+use crate::ws::{self, Inflater};
 
 /// What an event asks to take back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub enum Redaction {
     All,
 }
 
-/// Lineage of the allocations that greet who joins: of no room log.
-const GREETING: u32 = u32::MAX - 1;
+/// Lineage of the allocations for one connection alone: of no room log.
+const ALONE: u32 = u32::MAX - 1;
 /// Lineages of pieces that were made anew count from here, beyond those of a room: by the log of a shard, and by the home.
 const REBUILT: u32 = 1 << 31;
 /// See [`REBUILT`].
@@ -72,9 +72,14 @@ impl Redaction {
     }
 }
 
+/// How the JSON of a message begins, up to its id.
+const MESSAGE_BEGIN: &[u8] = b"{\"Type\":\"MESSAGE\",\"Id\":\"";
+/// Bytes that tell a message's id.
+const HEAD_BYTES: usize = MESSAGE_BEGIN.len() + ID_CHARS;
+
 /// The id of the message that a frame's payload is; `None`: it is another one.
 pub fn message_id(payload: &[u8]) -> Option<FrameId> {
-    let id = payload.strip_prefix(b"{\"Type\":\"MESSAGE\",\"Id\":\"")?;
+    let id = payload.strip_prefix(MESSAGE_BEGIN)?;
     FrameId::from_bytes(id.first_chunk()?)
 }
 
@@ -114,18 +119,21 @@ pub fn asker(payload: &[u8]) -> Option<(String, String)> {
     (!asked.request_id.is_empty()).then_some((asked.sender.user_id, asked.request_id))
 }
 
-/// A piece of remembered frames for one who joins.
-pub fn greeting(frames: Bytes) -> Piece {
-    Piece::rebuilt(frames, GREETING)
+/// A piece of whole frames for one connection alone.
+pub fn alone(frames: Bytes) -> Piece {
+    Piece::rebuilt(frames, ALONE)
 }
 
-/// Frames that were taken back of late: sends that had begun before carry them still.
+/// Messages that were taken back of late: sends that had begun before carry them still.
 #[derive(Debug, Default)]
 pub struct Redacted {
-    // Messages, newest last.
+    // All of them, newest last.
     ids: VecDeque<FrameId>,
-    // Their frames in the room's log, newest last.
-    frames: VecDeque<Place>,
+    // Their compressed frames in the room's log, newest last: these do not tell their ids.
+    places: VecDeque<Place>,
+    // Those of them whose compressed frames were not found there, newest last: the log has dropped them, or has made them anew
+    // while sends carry what was there before.
+    lost: VecDeque<FrameId>,
     // Number of pieces made anew: each is an allocation of its own.
     rebuilt: u32,
     is_home: bool,
@@ -148,10 +156,36 @@ impl Redacted {
         }
     }
 
-    /// Notes messages that are taken back.
-    pub fn note(&mut self, ids: &[FrameId]) {
+    /// Notes messages that are taken back; `batches` may have them: all that a log keeps.
+    pub fn note<'a>(&mut self, ids: &[FrameId], batches: impl Iterator<Item = &'a Batch>) {
         self.ids.extend(ids);
         keep(&mut self.ids);
+        let mut found = Vec::new();
+        for batch in batches {
+            let Some(deflated) = &batch.deflated else {
+                continue;
+            };
+            // Sends may carry the piece that this one was made from.
+            let is_first = deflated.number() >> 32 < u64::from(REBUILT)
+                || deflated.number() >> 32 >= u64::from(REBUILT_AT_HOME);
+            let both = ws::payloads(batch.plain.bytes()).zip(ws::split(deflated.bytes()));
+            for (payload, (whole, _)) in both {
+                let Some(id) = message_id(payload).filter(|id| ids.contains(id)) else {
+                    continue;
+                };
+                self.places.push_back(Place {
+                    allocation: deflated.number(),
+                    address: whole.as_ptr().addr(),
+                });
+                if is_first {
+                    found.push(id);
+                }
+            }
+        }
+        keep(&mut self.places);
+        self.lost
+            .extend(ids.iter().filter(|id| !found.contains(id)));
+        keep(&mut self.lost);
     }
 
     /// Returns a batch without these messages; `None`: it has none of them. A batch of nothing else keeps its place by an
@@ -174,16 +208,10 @@ impl Redacted {
     fn rebuild(&mut self, piece: &Piece, gone: &[bool]) -> Piece {
         let mut kept = BytesMut::with_capacity(piece.len());
         for ((whole, _), is_gone) in ws::split(piece.bytes()).zip(gone) {
-            if *is_gone {
-                self.frames.push_back(Place {
-                    allocation: piece.number(),
-                    address: whole.as_ptr().addr(),
-                });
-            } else {
+            if !is_gone {
                 kept.put_slice(whole);
             }
         }
-        keep(&mut self.frames);
         if kept.is_empty() {
             ws::pong(&mut kept, b"");
         }
@@ -196,48 +224,92 @@ impl Redacted {
         Piece::rebuilt(kept.freeze(), first + self.rebuilt)
     }
 
-    /// Returns what is left to send of `all`, which lies in this allocation and of which `done` bytes are sent; `None`:
-    /// nothing of it was taken back. A frame that has begun is ended.
-    pub fn rest(&self, allocation: u64, all: &[u8], done: usize) -> Option<Vec<u8>> {
-        let begin = all.as_ptr().addr();
-        let is_here = |place: &&Place| {
-            place.allocation == allocation
-                && (begin + done..begin + all.len()).contains(&place.address)
-        };
-        let places: Vec<usize> = self
-            .frames
-            .iter()
-            .filter(is_here)
-            .map(|place| place.address)
-            .collect();
-        let is_greeting = allocation == u64::from(GREETING) << 32;
-        if places.is_empty() && !is_greeting {
+    /// Returns `all`, whole frames in this allocation of which `done` bytes are sent, from the frame on that has begun and
+    /// without those that were taken back, and how much of it is sent; `None`: nothing that is left was taken back. A frame
+    /// that has begun is ended.
+    pub fn rest(&self, allocation: u64, all: &[u8], done: usize) -> Option<(Bytes, usize)> {
+        let mut inflater = Inflater::default();
+        let (mut rest, mut begun) = (BytesMut::new(), 0);
+        let (mut at, mut is_cut) = (0, false);
+        for (whole, payload) in ws::split(all) {
+            let end = at + whole.len();
+            if end > done {
+                let mut is_gone = || self.takes(allocation, (whole, payload), &mut inflater);
+                if at >= done && is_gone() {
+                    is_cut = true;
+                } else {
+                    begun = begun.max(done.saturating_sub(at));
+                    rest.extend_from_slice(whole);
+                }
+            }
+            at = end;
+        }
+        if !is_cut {
             return None;
         }
-        let mut rest = Vec::with_capacity(all.len() - done);
-        let mut cut = false;
-        for (whole, payload) in ws::split(all) {
-            let address = whole.as_ptr().addr();
-            let sent = (begin + done).saturating_sub(address);
-            let is_gone = || {
-                places.contains(&address)
-                    || is_greeting && message_id(payload).is_some_and(|id| self.ids.contains(&id))
-            };
-            if sent == 0 && is_gone() {
-                cut = true;
-            } else {
-                rest.extend_from_slice(whole.get(sent..).unwrap_or_default());
-            }
-        }
-        if cut && rest.is_empty() {
+        if rest.is_empty() {
             // A send has bytes.
-            let mut nothing = BytesMut::new();
-            ws::pong(&mut nothing, b"");
-            rest.extend_from_slice(&nothing);
+            ws::pong(&mut rest, b"");
         }
-        cut.then_some(rest)
+        Some((rest.freeze(), begun))
+    }
+
+    /// Whether a frame is a message that was taken back.
+    fn takes(
+        &self,
+        allocation: u64,
+        (whole, payload): (&[u8], &[u8]),
+        inflater: &mut Inflater,
+    ) -> bool {
+        if !ws::is_deflated(whole) {
+            return message_id(payload).is_some_and(|id| self.ids.contains(&id));
+        }
+        let place = Place {
+            allocation,
+            address: whole.as_ptr().addr(),
+        };
+        let lost = if allocation == u64::from(ALONE) << 32 {
+            &self.ids
+        } else {
+            &self.lost
+        };
+        let mut is_lost = || {
+            let head = inflater.beginning::<HEAD_BYTES>(payload);
+            let id = head.and_then(|head| message_id(&head));
+            id.is_some_and(|id| lost.contains(&id))
+        };
+        self.places.contains(&place) || !lost.is_empty() && is_lost()
     }
 }
+
+/// Where the frame ends that has begun, behind the `done` bytes of whole frames that are sent: so many bytes.
+pub fn begun_left(all: &[u8], done: usize) -> usize {
+    let mut end = 0;
+    for (whole, _) in ws::split(all) {
+        if end >= done {
+            break;
+        }
+        end += whole.len();
+    }
+    end.saturating_sub(done)
+}
+
+/// Whole frames of what is left of a send that another process has begun, and how much of them is sent: its first `left`
+/// bytes end a frame, which gets a header of their length.
+pub fn inherited(rest: &[u8], left: usize) -> Option<(Bytes, usize)> {
+    let (ends, frames) = rest.split_at_checked(left)?;
+    let mut all = BytesMut::with_capacity(rest.len() + HEADER_BYTES_MAX);
+    let mut begun = 0;
+    if left > 0 {
+        ws::message(&mut all, false, ends);
+        begun = all.len() - left;
+    }
+    all.extend_from_slice(frames);
+    (frames.is_empty() || ws::is_whole(frames)).then(|| (all.freeze(), begun))
+}
+
+/// Most bytes before a server frame's payload.
+const HEADER_BYTES_MAX: usize = 10;
 
 /// Lets the oldest go.
 fn keep<T>(newest: &mut VecDeque<T>) {
@@ -331,7 +403,7 @@ mod tests {
         /// Goal: batches lose exactly the frames that are taken back, in both encodings, and what is left of a send that
         /// had begun is whole frames behind the one that has begun.
         #[test]
-        fn frames_are_cut(gone in proptest::collection::vec(any::<bool>(), 1..12), done in 0..3_000_usize, deflates: bool) {
+        fn frames_are_cut(gone in proptest::collection::vec(any::<bool>(), 1..12), done in 0..3_000_usize, deflates: bool, is_kept: bool) {
             let (mut ids, mut deflater) = (FrameIds::seeded(3), Deflater::default());
             let all: Vec<(FrameId, BytesMut)> = gone.iter().enumerate().map(|(at, _)| {
                 let id = ids.next_id();
@@ -349,7 +421,7 @@ mod tests {
             };
             let taken: Vec<FrameId> = all.iter().zip(&gone).filter(|(_, gone)| **gone).map(|((id, _), _)| *id).collect();
             let mut redacted = Redacted::default();
-            redacted.note(&taken);
+            redacted.note(&taken, is_kept.then_some(&batch).into_iter());
             let cut = redacted.cut(&batch, &taken);
             prop_assert_eq!(cut.is_some(), gone.contains(&true));
             let piece = |batch: &Batch| if deflates { batch.deflated.clone().expect("both") } else { batch.plain.clone() };
@@ -372,29 +444,74 @@ mod tests {
                 .flat_map(|((start, bytes), _)| bytes[done.saturating_sub(*start).min(bytes.len())..].to_vec()).collect();
             let is_cut = whole.iter().zip(&gone).any(|((start, _), gone)| *gone && *start >= done);
             let wanted = if wanted.is_empty() { vec![0x8A, 0] } else { wanted };
-            prop_assert_eq!(rest, is_cut.then_some(wanted));
-            prop_assert_eq!(redacted.rest(1, sent.bytes(), 0), None, "of another allocation");
+            let unsent = |(frames, begun): &(Bytes, usize)| frames[*begun..].to_vec();
+            prop_assert_eq!(rest.as_ref().map(unsent), is_cut.then_some(wanted));
+            if let Some((frames, begun)) = &rest {
+                prop_assert!(frames.starts_with(&[0x8A]) || ws::is_whole(frames));
+                prop_assert_eq!(begun_left(frames, *begun), begun_left(sent.bytes(), done));
+            }
+            // As another process goes on with it.
+            let left = begun_left(sent.bytes(), done);
+            let (frames, begun) = inherited(&sent.bytes()[done..], left).expect("whole frames");
+            prop_assert_eq!(&frames[begun..], &sent.bytes()[done..]);
+            let rest = redacted.rest(alone(frames.clone()).number(), &frames, begun);
+            prop_assert_eq!(rest.is_some(), is_cut);
         }
     }
 
-    /// Goal: a greeting is cut by the ids of its messages, since its frames lie in no log.
+    /// Goal: what one connection alone gets is cut as well, again and again.
     #[test]
-    fn greetings_are_cut() {
+    fn frames_for_one_are_cut() {
         let mut ids = FrameIds::seeded(4);
-        let [a, b] = [ids.next_id(), ids.next_id()];
-        let (one, two) = (message(a, "x", &[], "one"), message(b, "x", &[], "two"));
-        let piece = greeting([&one[..], &two[..]].concat().into());
+        let [a, b, c] = [ids.next_id(), ids.next_id(), ids.next_id()];
+        let [one, two, three] = [(a, "one"), (b, "two"), (c, "three")]
+            .map(|(id, content)| message(id, "x", &[], content));
+        let piece = alone([&one[..], &two[..], &three[..]].concat().into());
         let mut redacted = Redacted::default();
         assert_eq!(redacted.rest(piece.number(), piece.bytes(), 0), None);
-        redacted.note(&[a]);
+        redacted.note(&[b], std::iter::empty());
+        let (rest, begun) = redacted
+            .rest(piece.number(), piece.bytes(), 1)
+            .expect("cut");
         assert_eq!(
-            redacted.rest(piece.number(), piece.bytes(), 0),
-            Some(two.to_vec())
+            (&rest[..], begun),
+            (&[&one[..], &three[..]].concat()[..], 1)
         );
-        assert_eq!(
-            redacted.rest(piece.number(), piece.bytes(), 1),
-            None,
-            "it has begun"
-        );
+        redacted.note(&[a, c], std::iter::empty());
+        let (rest, begun) = redacted.rest(piece.number(), &rest, 1).expect("cut");
+        assert_eq!((&rest[..], begun), (&one[..], 1), "it has begun");
+        assert_eq!(redacted.rest(piece.number(), &rest, begun), None);
+    }
+
+    /// Goal: a compressed frame is found in a send that began before its batch was made anew.
+    #[test]
+    fn batches_are_made_anew_twice() {
+        let (mut ids, mut deflater) = (FrameIds::seeded(5), Deflater::default());
+        let said: Vec<(FrameId, BytesMut)> = (0..3)
+            .map(|_| {
+                let id = ids.next_id();
+                (id, message(id, "bob", &[], &"chat ".repeat(20)))
+            })
+            .collect();
+        let (mut plain, mut deflated) = (Vec::new(), BytesMut::new());
+        for (_, frame) in &said {
+            let payload = ws::payloads(frame).next().expect("a frame");
+            deflater.message(&mut deflated, 12, true, payload);
+            plain.extend_from_slice(frame);
+        }
+        let sent = Piece::alone(deflated.freeze());
+        let mut batch = Batch {
+            plain: Piece::alone(plain.into()),
+            deflated: Some(sent.clone()),
+            frames: 3,
+        };
+        let mut redacted = Redacted::default();
+        for (id, _) in &said[..2] {
+            redacted.note(&[*id], std::iter::once(&batch));
+            batch = redacted.cut(&batch, &[*id]).expect("it has it");
+        }
+        let (last, _) = ws::split(sent.bytes()).last().expect("three");
+        let rest = redacted.rest(sent.number(), sent.bytes(), 0).expect("cut");
+        assert_eq!(rest, (Bytes::copy_from_slice(last), 0));
     }
 }

@@ -167,6 +167,23 @@ impl Inflater {
         Ok((&mut self.output, len))
     }
 
+    /// Returns how a compressed message begins: its first `N` plain bytes; `None`: it has fewer, or is none.
+    pub fn beginning<const N: usize>(&mut self, payload: &[u8]) -> Option<[u8; N]> {
+        let state = self.state.get_or_insert_with(|| Decompress::new(false));
+        state.reset(false);
+        let mut head = [0; N];
+        for input in [payload, &TAIL] {
+            let written = usize::try_from(state.total_out()).ok()?;
+            state
+                .decompress(input, &mut head[written..], FlushDecompress::Sync)
+                .ok()?;
+            if usize::try_from(state.total_out()) == Ok(N) {
+                return Some(head);
+            }
+        }
+        None
+    }
+
     /// Returns the memory that begins with the last message's plain bytes and their padding.
     pub(super) fn padded(&mut self) -> &mut [u8] {
         &mut self.output
@@ -328,6 +345,8 @@ mod tests {
                 prop_assert!(deflated.len() < bytes.len());
                 let (padded, len) = inflater.inflate(deflated, 1 << 16).expect("valid");
                 prop_assert_eq!(&padded[..len], bytes);
+                let beginning = inflater.beginning::<36>(deflated);
+                prop_assert_eq!(beginning.as_ref().map(|head| &head[..]), bytes.get(..36));
                 let mut reader = flate2::write::DeflateDecoder::new(Vec::new());
                 reader.write_all(deflated).expect("valid");
                 reader.write_all(&TAIL).expect("valid");
@@ -339,6 +358,7 @@ mod tests {
         /// Goal: no bytes panic, and the bound holds for all of them.
         #[test]
         fn any_bytes_end_in_bounds(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _any = Inflater::default().beginning::<36>(&bytes);
             if let Ok(plain) = inflate(&bytes, 5_000) {
                 prop_assert!(plain.len() <= 5_000);
             }

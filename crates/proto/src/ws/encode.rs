@@ -60,6 +60,11 @@ pub fn split(mut frames: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// Whether a server frame's payload is compressed (RFC 7692 §6).
+pub fn is_deflated(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & 0x40 != 0)
+}
+
 /// Whether these bytes are whole server frames, at least one.
 pub fn is_whole(frames: &[u8]) -> bool {
     let bytes = |payload: &[u8]| {

@@ -17,7 +17,7 @@ mod violation;
 pub use bounds::Bounds;
 pub use decoder::{Decoder, Step};
 pub use deflate::{Deflater, Inflater};
-pub use encode::{close, is_whole, message, payloads, ping, pong, split};
+pub use encode::{close, is_deflated, is_whole, message, payloads, ping, pong, split};
 pub(crate) use encode::{close_empty, text_frame};
 pub use item::{Item, Payload, Span};
 pub use violation::Violation;

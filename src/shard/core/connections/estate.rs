@@ -199,16 +199,25 @@ impl<W: Io> Connections<W> {
             if let (Some(member), false) = (connection.member, viewer.rest.is_empty()) {
                 shard_room.audience.send_started(member);
             }
+            if let (Some(member), false) = (connection.member, viewer.replay.is_empty()) {
+                shard_room.audience.replay_waits(member);
+            }
             shard_room.audience.log().head()
         });
         let close = viewer.close.map(|(frame, behind)| {
             let after = head.before(behind).unwrap_or_default();
             (frame, after)
         });
-        connection.lane = Lane::inherited(viewer.lane, viewer.pong, close);
+        connection.lane = Lane::inherited((viewer.lane, viewer.replay), viewer.pong, close);
         if !viewer.rest.is_empty() {
             connection.sending = Sending::WaitsWritable;
-            let rest = SendBuffer::owned(viewer.rest.to_vec());
+            let frames = viewer
+                .begun_left
+                .and_then(|left| redaction::inherited(viewer.rest, left));
+            let rest = match frames {
+                Some((frames, done)) => SendBuffer::frames(frames, done),
+                None => SendBuffer::owned(viewer.rest.to_vec()),
+            };
             self.outbound.queue_rest(slot, Some(connection), rest);
         }
     }
@@ -237,12 +246,20 @@ fn record<F, S>(
     cursor: &mut ViewersCursor,
     (rooms, env): (&Rooms, &Env<S>),
 ) -> Result<Vec<u8>, NotCarried> {
-    let rest = rests.get(&slot.to_bits()).map_or(Vec::new(), |rest| {
+    let rest = rests.get(&slot.to_bits()).map(|rest| {
         let shard_room = rooms.get(connection.shard_room);
-        let redacted = shard_room.and_then(|room| room.audience.log().redacted());
+        let audience = shard_room
+            .map(|shard_room| &shard_room.audience)
+            .filter(|audience| {
+                let member = connection.member;
+                member.is_none_or(|member| audience.may_carry(member))
+            });
+        let redacted = audience.and_then(|audience| audience.log().redacted());
         let cut = redacted.and_then(|redacted| rest.rest_without(redacted));
-        cut.unwrap_or_else(|| rest.copy(usize::MAX))
+        let rest = cut.as_ref().unwrap_or(rest);
+        (rest.copy(usize::MAX), rest.begun_left())
     });
+    let (rest, begun_left) = rest.unwrap_or_default();
     if cursor.rest_bytes + rest.len() > ESTATE_RESTS_BYTES_MAX / env.settings.shard_count {
         return Err(NotCarried::Backlog);
     }
@@ -258,7 +275,7 @@ fn record<F, S>(
         .map(Lane::parts)
         .unwrap_or_default();
     let redacted = shard_room.and_then(|shard_room| shard_room.audience.log().redacted());
-    let own = own_frames(&lane, redacted);
+    let replay = remembered(&lane, redacted);
     let viewer = Viewer {
         room: membership.map(|(_, shard_room)| shard_room.id),
         ip: connection.ip,
@@ -275,7 +292,9 @@ fn record<F, S>(
             Phase::Open | Phase::Released { .. } | Phase::HalfClosed { .. } | Phase::Dead => None,
         },
         rest: &rest,
-        lane: &own,
+        begun_left,
+        lane: lane.frames,
+        replay: &replay,
         pong: lane.pong,
         close: lane.close.map(|(frame, after)| (frame, behind(after))),
         tls: tls.as_deref().map_or(&[], Vec::as_slice),
@@ -291,13 +310,12 @@ fn record<F, S>(
     Ok(record)
 }
 
-/// Frames for a connection alone, and the remembered ones behind them, without what was taken back since.
-fn own_frames(lane: &LaneParts<'_>, redacted: Option<&Redacted>) -> Vec<u8> {
-    let mut own = lane.frames.to_vec();
-    if !lane.replay.is_empty() {
-        let replay = redaction::greeting(Bytes::copy_from_slice(lane.replay));
-        let cut = redacted.and_then(|redacted| redacted.rest(replay.number(), replay.bytes(), 0));
-        own.extend_from_slice(cut.as_deref().unwrap_or(lane.replay));
-    }
-    own
+/// The remembered frames that wait for a connection, without what was taken back since.
+fn remembered(lane: &LaneParts<'_>, redacted: Option<&Redacted>) -> Bytes {
+    let replay = Bytes::copy_from_slice(lane.replay);
+    let cut = redacted.and_then(|redacted| {
+        let piece = redaction::alone(replay.clone());
+        redacted.rest(piece.number(), piece.bytes(), 0)
+    });
+    cut.map_or(replay, |(cut, _)| cut)
 }

@@ -69,8 +69,9 @@ impl<W: Io> Connections<W> {
                 continue;
             };
             if let Some(rest) = rest {
-                let shard_room = rooms.get(connection.shard_room);
-                let redacted = shard_room.and_then(|room| room.audience.log().redacted());
+                let (shard_room, member) =
+                    (rooms.get_mut(connection.shard_room), connection.member);
+                let redacted = shard_room.and_then(|room| room.audience.redacted_since(member));
                 self.outbound
                     .send_rest(slot, connection, (rest, redacted), env);
             } else {

@@ -142,8 +142,8 @@ impl Rooms {
                 .chain(home.waiting_of(user))
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))
                 .collect(),
-            Wanted::Before(id, most) => memory
-                .flat_map(|memory| memory.before(id, most))
+            Wanted::Before(place) => memory
+                .flat_map(|memory| memory.before(place))
                 .map(payload)
                 .collect(),
         })

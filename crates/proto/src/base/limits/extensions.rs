@@ -144,7 +144,7 @@ pub const HISTORY_JOIN_BYTES_MAX: usize = 64 * 1024;
 pub const REMEMBERED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Viewers of whom the rooms of one shard remember where they stand or stood: some 24 MB.
 pub const STANDS_MAX: usize = 262_144;
-/// Deleted frames of a room that are cut out of sends which slow readers have begun; the oldest are let go first.
+/// Deleted messages of a room that are cut out of sends which slow readers have begun; the oldest are let go first.
 pub const REDACTED_FRAMES_MAX: usize = 1_024;
 /// Bytes of remembered frames that a node answers to one that has just begun: a quarter of what brokers take in one message.
 pub const RECALLED_BYTES_MAX: usize = 256 * 1024;
