@@ -37,7 +37,11 @@ fuzz_target!(|data: &[u8]| {
     let Ok(set) = CompiledSet::compile(vec![rule], &FOLD) else {
         return;
     };
-    let hits = set.hits(&Message::new(&message, &FOLD));
+    let whole = Message::new(&message, &FOLD);
+    let hits = set.hits(&whole);
+    if kind == Kind::Words {
+        assert_eq!(hits, set.word_hits(&whole), "a look sees no less");
+    }
     for hit in &hits {
         let found = message
             .get(hit.source.clone())

@@ -7,6 +7,7 @@ use icu_normalizer::properties::{
 };
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
+use super::look::{Glyph, Glyphs};
 use super::marks::Marks;
 
 /// Characters below this are looked up; others are worked out each time.
@@ -22,6 +23,7 @@ pub struct Fold {
     // By code point. Invariant: `TABLE_CHARS` entries.
     table: Box<[u16]>,
     marks: Marks,
+    glyphs: Glyphs,
 }
 
 impl Default for Fold {
@@ -38,7 +40,12 @@ impl Default for Fold {
         };
         let table = (0..TABLE_CHARS).map(fold).collect();
         let marks = Marks::default();
-        Self { table, marks }
+        let glyphs = Glyphs::new(|c, out| fold_slowly(c, &mut |c| out(c)), |c| marks.has(c));
+        Self {
+            table,
+            marks,
+            glyphs,
+        }
     }
 }
 
@@ -59,6 +66,19 @@ impl Fold {
     /// Whether a folded character leaves nothing behind this one, since it is a mark of another script.
     pub(super) fn is_astray(&self, c: char, before: Option<char>) -> bool {
         !c.is_ascii() && !stays(c) && self.marks.is_astray(c, before)
+    }
+
+    /// What characters become to a look.
+    pub(super) fn glyphs(&self) -> &Glyphs {
+        &self.glyphs
+    }
+
+    /// What a character becomes to a look that becomes several; `None`: what is before it must be known.
+    pub(super) fn glyphs_of(&self, c: char) -> Option<Vec<Glyph>> {
+        let mut folded = Vec::new();
+        self.char(c, &mut |c| folded.push(c));
+        let is_whole = !folded.is_empty() && !folded.iter().any(|c| self.marks.has(*c));
+        is_whole.then(|| folded.into_iter().map(Glyph::of_folded).collect())
     }
 
     /// A text as rules read it, with spaces and signs as they are.
@@ -110,7 +130,7 @@ pub(super) fn voiced(letter: char, sign: char) -> Option<char> {
 
 /// Whether a character beyond the table is of a script whose characters have no other form: most Chinese, Japanese and
 /// Korean text. Syllables of Korean are left whole, since their parts are letters of other words.
-fn stays(c: char) -> bool {
+pub(super) fn stays(c: char) -> bool {
     matches!(c, '\u{3041}'..='\u{3096}' | '\u{30a0}'..='\u{30fe}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
 }
 

@@ -40,7 +40,7 @@ impl Marks {
         self.has(c) && before.is_none_or(|before| script(before) != script(c))
     }
 
-    fn has(&self, c: char) -> bool {
+    pub(super) fn has(&self, c: char) -> bool {
         if c < FIRST {
             return false;
         }

@@ -6,6 +6,7 @@
 mod content;
 mod fold;
 mod links;
+mod look;
 mod marks;
 mod reading;
 mod set;

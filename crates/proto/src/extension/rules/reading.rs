@@ -41,7 +41,7 @@ pub(super) struct Found<'a> {
 }
 
 /// Letters that stand alone one after the other, from which on they spell a word.
-const SPELLED_MIN: usize = 3;
+pub(super) const SPELLED_MIN: usize = 3;
 
 impl Reading {
     /// All ways to read a message.

@@ -9,6 +9,7 @@ use regex_automata::util::syntax;
 use super::content::{Action, Kind, Rule, RuleFault};
 use super::fold::{self, Fold};
 use super::links::{self, Link};
+use super::look::Look;
 use super::reading::Reading;
 use super::shape;
 use super::text::Text;
@@ -31,7 +32,10 @@ pub struct CompiledSet {
 #[derive(Debug)]
 pub struct Message<'a> {
     content: &'a str,
-    text: Text,
+    fold: &'a Fold,
+    text: OnceCell<Text>,
+    // At words, and within them.
+    looks: [OnceCell<Look>; 2],
     readings: OnceCell<Vec<Reading>>,
     plain: OnceCell<Plain>,
     // For expressions: absent, if it is the plain text.
@@ -82,10 +86,12 @@ pub struct Hit {
 
 impl<'a> Message<'a> {
     /// Reads a message.
-    pub fn new(content: &'a str, fold: &Fold) -> Self {
+    pub fn new(content: &'a str, fold: &'a Fold) -> Self {
         Self {
             content,
-            text: Text::new(content, fold),
+            fold,
+            text: OnceCell::new(),
+            looks: Default::default(),
             readings: OnceCell::new(),
             plain: OnceCell::new(),
             composed: OnceCell::new(),
@@ -97,13 +103,32 @@ impl<'a> Message<'a> {
         self.content
     }
 
+    fn text(&self) -> &Text {
+        self.text.get_or_init(|| Text::new(self.content, self.fold))
+    }
+
+    /// What a look at it sees.
+    fn look(&self, is_in_words: bool) -> &Look {
+        let [words, in_words] = &self.looks;
+        if is_in_words {
+            in_words.get_or_init(|| self.looked::<true>())
+        } else {
+            words.get_or_init(|| self.looked::<false>())
+        }
+    }
+
+    fn looked<const IN_WORDS: bool>(&self) -> Look {
+        Look::at::<IN_WORDS>(self.content, self.fold)
+            .unwrap_or_else(|| Look::at_symbols::<IN_WORDS>(self.text().symbols()))
+    }
+
     fn readings(&self) -> &[Reading] {
-        self.readings.get_or_init(|| Reading::all(&self.text))
+        self.readings.get_or_init(|| Reading::all(self.text()))
     }
 
     fn plain(&self) -> &Plain {
         self.plain.get_or_init(|| {
-            let symbols = self.text.symbols().iter();
+            let symbols = self.text().symbols().iter();
             Plain::new(symbols.map(|symbol| (symbol.c, wide(symbol.from..symbol.to))))
         })
     }
@@ -195,24 +220,10 @@ impl CompiledSet {
     /// What its rules find in a message.
     pub fn hits(&self, message: &Message<'_>) -> Vec<Hit> {
         let mut hits = Vec::new();
-        if let Some(words) = &self.words {
-            let mut found = FoundWords::default();
-            for reading in message.readings() {
-                words.find(reading, &mut found);
-            }
-            let FoundWords {
-                hits: words,
-                allowed,
-            } = found;
-            for (rule, source) in words {
-                let covers = |(other, by): &(usize, Range<u32>)| {
-                    *other == rule && by.start <= source.start && source.end <= by.end
-                };
-                if !allowed.iter().any(covers) {
-                    let source = wide(source);
-                    hits.push(Hit { rule, source });
-                }
-            }
+        if let Some(words) = &self.words
+            && words.may_hit(message.look(words.is_in_words()))
+        {
+            hits.extend(read_words(words, message));
         }
         for (rule, regex) in &self.regexes {
             let texts = message.texts().flat_map(|text| {
@@ -227,6 +238,12 @@ impl CompiledSet {
         }
         self.shapes(message, &mut hits);
         hits
+    }
+
+    /// What its words find in a message that is read whether or not a look at it says that it may have some.
+    pub fn word_hits(&self, message: &Message<'_>) -> Vec<Hit> {
+        let words = self.words.iter();
+        words.flat_map(|words| read_words(words, message)).collect()
     }
 
     fn shapes(&self, message: &Message<'_>, hits: &mut Vec<Hit>) {
@@ -249,7 +266,7 @@ impl CompiledSet {
                     }
                 }
                 Kind::Caps if shape::is_loud(content) => hits.push(whole(at)),
-                Kind::Repeats if shape::is_repetitive(message.text.symbols()) => {
+                Kind::Repeats if shape::is_repetitive(message.text().symbols()) => {
                     hits.push(whole(at));
                 }
                 Kind::Words | Kind::Regex | Kind::Caps | Kind::Repeats => {}
@@ -273,6 +290,27 @@ impl CompiledSet {
             (rule.action == Action::Mask).then(|| hit.source.clone())
         })
     }
+}
+
+/// Finds words in each reading of a message.
+fn read_words(words: &Words, message: &Message<'_>) -> Vec<Hit> {
+    let mut found = FoundWords::default();
+    for reading in message.readings() {
+        words.find(reading, &mut found);
+    }
+    let FoundWords { hits, allowed } = found;
+    let is_hit = |(rule, source): &(usize, Range<u32>)| {
+        let covers = |(other, by): &(usize, Range<u32>)| {
+            other == rule && by.start <= source.start && source.end <= by.end
+        };
+        !allowed.iter().any(covers)
+    };
+    let hits = hits.into_iter().filter(is_hit);
+    let hits = hits.map(|(rule, source)| Hit {
+        rule,
+        source: wide(source),
+    });
+    hits.collect()
 }
 
 /// Compiles the expressions of a rule into one. What they say is composed as messages are.

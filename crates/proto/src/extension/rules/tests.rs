@@ -428,6 +428,23 @@ proptest! {
         }
     }
 
+    /// Goal: a look never takes a message for less than it is: what reading it finds, a look lets through. Method: few
+    /// letters, with digits, signs, marks, scripts and spaces that are read in several ways, so that words are found often.
+    #[test]
+    fn a_look_sees_no_less_than_a_reading(
+        patterns in proptest::collection::vec("[*]?[abil]{1,4}[*]?|[*]?[abtsd1]{1,3}[ .'][abt04]{1,3}[*]?|[*]?[a坏人👍]{1,3}[*]?", 1..4),
+        contents in proptest::collection::vec("[abil1! ]{1,12}|[abtsd0457@$(+'’.\\- \u{1}]{1,16}|[ab坏人👍\u{301}\u{200b}€@. ]{1,10}|([a-d@!.] ?){2,8}|[ab.]{1,3}[.]{0,5}[ab'.t]{1,6}", 1..6),
+    ) {
+        let fold = fold();
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        if let Ok(set) = CompiledSet::compile(vec![words(&patterns, &[])], fold) {
+            for content in contents.iter().chain([&contents.join(" "), &contents.concat()]) {
+                let message = Message::new(content, fold);
+                prop_assert_eq!(set.hits(&message), set.word_hits(&message), "{:?} in {:?}", patterns, content);
+            }
+        }
+    }
+
     /// Goal: whatever an expression is, it is refused or it ends, and its hits are parts of the message.
     #[test]
     fn expressions_end(pattern in "\\PC{0,16}|[ab(|)*+?.{}0-9\\\\\\[\\]^$-]{1,16}", content in "[ab]{0,60}|\\PC{0,60}") {

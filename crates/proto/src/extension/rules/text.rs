@@ -78,7 +78,7 @@ pub(super) enum Digits {
 }
 
 /// Signs between two letters of one word, at most: more are a pause.
-const SIGNS_MAX: u32 = 3;
+pub(super) const SIGNS_MAX: u32 = 3;
 
 impl Text {
     /// Folds a message.
@@ -246,7 +246,7 @@ impl Between {
 }
 
 /// Which letter a digit or sign looks like.
-fn as_letter(c: char, one: char) -> Option<char> {
+pub(super) fn as_letter(c: char, one: char) -> Option<char> {
     Some(match c {
         '0' => 'o',
         '1' | '!' | '|' => one,
@@ -261,7 +261,7 @@ fn as_letter(c: char, one: char) -> Option<char> {
     })
 }
 
-fn sort(c: char) -> Sort {
+pub(super) fn sort(c: char) -> Sort {
     if c.is_ascii() {
         return if c.is_ascii_alphanumeric() {
             Sort::Letter

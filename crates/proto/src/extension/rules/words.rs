@@ -6,6 +6,7 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::fold::Fold;
+use super::look::{Filter, Look};
 use super::reading::Reading;
 use super::text::{Digits, Text};
 use crate::base::limits::RULE_WORD_CHARS_MAX;
@@ -16,6 +17,8 @@ pub(super) struct Words {
     // Finds texts; each stands for the words of `by_text` at its number.
     automaton: AhoCorasick,
     by_text: Vec<Vec<Word>>,
+    // What messages with a word that is not allowed have.
+    filter: Filter,
 }
 
 /// A word or phrase.
@@ -86,6 +89,8 @@ impl Words {
         if words.is_empty() {
             return Ok(None);
         }
+        let forbidden = words.iter().filter(|word| !word.is_allowed);
+        let filter = Filter::new(forbidden.map(|word| (&*word.text, word.is_open)));
         let mut numbers: HashMap<String, usize> = HashMap::new();
         let (mut texts, mut by_text): (Vec<String>, Vec<Vec<Word>>) = (Vec::new(), Vec::new());
         for word in words {
@@ -102,7 +107,21 @@ impl Words {
         // A table of all transitions would take a hundred times the memory.
         builder.kind(Some(AhoCorasickKind::ContiguousNFA));
         let automaton = builder.build(&texts).map_err(|error| error.to_string())?;
-        Ok(Some(Self { automaton, by_text }))
+        Ok(Some(Self {
+            automaton,
+            by_text,
+            filter,
+        }))
+    }
+
+    /// Whether a look must go into words.
+    pub(super) fn is_in_words(&self) -> bool {
+        self.filter.is_in_words()
+    }
+
+    /// Whether a message may have one of them.
+    pub(super) fn may_hit(&self, look: &Look) -> bool {
+        self.filter.may_hit(look)
     }
 
     /// Adds the words of one reading.
