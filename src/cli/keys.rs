@@ -40,8 +40,8 @@ pub(super) enum KeysCommand {
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("rights").required(true).multiple(true)))]
 pub(super) struct Create {
-    /// For whom: admin every operation; mint CreateChatToken only; moderate SendEvent, DeleteMessage, DisconnectUser;
-    /// observe what the operator's page shows; operate all that can be done on it
+    /// For whom: admin every operation; mint CreateChatToken only; moderate events, deletions, kicks, bans, pins,
+    /// and what rules hold; observe what the operator's page shows; operate all that can be done on it
     #[arg(long, value_enum, group = "rights")]
     role: Option<Role>,
     /// An operation it may call, beside those of its role; repeat for more
@@ -82,7 +82,18 @@ const OBSERVE: &[Operation] = &[
 const MODERATE: &[Operation] = &[
     Operation::SendEvent,
     Operation::DeleteMessage,
+    Operation::DeleteMessages,
+    Operation::DeleteUserMessages,
+    Operation::ClearRoom,
     Operation::DisconnectUser,
+    Operation::CreateBan,
+    Operation::DeleteBan,
+    Operation::ListBans,
+    Operation::PinMessage,
+    Operation::UnpinMessage,
+    Operation::ListMessages,
+    Operation::ListHeld,
+    Operation::DecideHeld,
 ];
 
 /// What the page does besides.

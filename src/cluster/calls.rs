@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::connect::told;
-use super::names::{Names, Part, part_of, push_hex};
+use super::names::{Names, Part, part_of};
 use super::token_uses::{Answer as UseAnswer, Appends, Question};
+use uproar_proto::base::hex::push_hex;
 use uproar_proto::base::limits::CLUSTER_ANSWER_MAX;
 use uproar_proto::cluster::engine::AppendOutcome;
 use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};

@@ -3,8 +3,7 @@
 //! Eight streams of logs, so that the brokers share the leading of them, and a slow one holds up an eighth. One of token uses:
 //! only uses of one stream can be one append.
 
-use std::fmt::Write;
-
+use uproar_proto::base::hex::push_hex;
 use uproar_proto::cluster::{HashSlot, Incarnation};
 use uproar_proto::token::TokenId;
 
@@ -110,13 +109,6 @@ impl Names {
     /// The subject of a key of the bucket.
     pub(super) fn key(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket())
-    }
-}
-
-/// Appends bytes as two digits each.
-pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _infallible = write!(text, "{byte:02x}");
     }
 }
 

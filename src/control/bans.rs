@@ -112,12 +112,13 @@ impl Control {
         Ok(record)
     }
 
-    /// Stores a ban that is in force, with other texts or addresses.
+    /// Stores a ban that is in force, with other texts or addresses. Nobody is told of it again.
     ///
     /// # Errors
     ///
     /// The disk refuses: the one before is in force.
-    pub(super) async fn replace_ban(&self, ban: BanRecord) -> Result<(), Fault> {
+    pub(super) async fn replace_ban(&self, mut ban: BanRecord) -> Result<(), Fault> {
+        ban.note_change(self.clock.now().unix.millis());
         self.registry.put_ban(ban.clone()).await?;
         if !self.registry.is_shared() {
             let in_force = ban.in_force(self.clock.now());
@@ -150,7 +151,7 @@ impl Control {
             return;
         };
         // What was there when this node came is old news.
-        let is_news = self.registry.standing() == Standing::Current;
+        let is_news = self.registry.standing() == Standing::Current && ban.is_new();
         self.enforce(ban, is_news, false).await;
     }
 

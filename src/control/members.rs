@@ -248,8 +248,8 @@ impl Control {
     ) -> Result<String, CommandFault> {
         let by = encode::sender_name(sender_json);
         match self.decide(room, decision.clone(), &by).await {
-            Ok(Some(_)) => Ok(format!("{} is allowed", decision.id)),
-            Ok(None) => Ok(format!("{} is denied", decision.id)),
+            Ok(_) if decision.allows => Ok(format!("{} is allowed", decision.id)),
+            Ok(_) => Ok(format!("{} is denied", decision.id)),
             Err(Refused::NoSuchRoom) => {
                 let text = "The message is not held, or not any more";
                 Err((ErrorCode::NotFound, text.into()))

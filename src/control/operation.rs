@@ -138,6 +138,7 @@ operations! {
     DeleteRuleSet              POST   "/uproar/v1/DeleteRuleSet"      Nowhere,                 100
     TestRuleSet                POST   "/uproar/v1/TestRuleSet"        Nowhere,                 100
     DecideHeld                 POST   "/uproar/v1/DecideHeld"         Member("roomIdentifier"), 100
+    ListHeld                   POST   "/uproar/v1/ListHeld"           Member("roomIdentifier"), 20
 }
 
 impl Operation {
@@ -207,8 +208,8 @@ impl Operation {
         all.find(|operation| operation.name() == name)
     }
 
-    /// Whether it takes something away from somebody, or holds people back: the audit file has it. Of SendEvent and the tags'
-    /// operations only what does so.
+    /// Whether it takes something away from somebody, or holds people back: the audit file has it. Of SendEvent,
+    /// SendUserEvent and the tags' operations only what does so.
     pub(super) const fn is_moderation(self) -> bool {
         matches!(
             self,
@@ -223,6 +224,7 @@ impl Operation {
                 | Self::PinMessage
                 | Self::UnpinMessage
                 | Self::SendEvent
+                | Self::SendUserEvent
                 | Self::TagResource
                 | Self::UntagResource
                 | Self::PutRuleSet
@@ -291,6 +293,31 @@ mod tests {
                     "{operation:?} has {member}"
                 );
             }
+        }
+    }
+
+    /// Goal: whoever reads the model, or the reference that is made of it, finds each operation and each member in words.
+    #[test]
+    fn the_shipped_model_says_what_everything_is() {
+        let path = "deploy/botocore/uproar/2026-11-01/service-2.json";
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+        let model: Value = serde_json::from_str(&text.expect("it is shipped")).expect("JSON");
+        let says = |value: &Value| {
+            value["documentation"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        };
+        let operations = model["operations"].as_object().expect("an object");
+        for (name, operation) in operations {
+            assert!(says(operation), "{name} is not told");
+        }
+        let shapes = model["shapes"].as_object().expect("an object").iter();
+        let members = shapes.flat_map(|(shape, described)| {
+            let members = described["members"].as_object().into_iter().flatten();
+            members.map(move |(member, described)| (shape, member, described))
+        });
+        for (shape, member, described) in members {
+            assert!(says(described), "{shape}.{member} is not told");
         }
     }
 

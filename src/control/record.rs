@@ -1,5 +1,23 @@
 //! Rooms and logging configurations as the control plane stores them.
 
+/// Makes a struct with a `header` a stored resource: with ids of this type, in this table.
+macro_rules! stored {
+    ($record:ty, $id:ty, $table:expr) => {
+        impl $crate::control::record::Record for $record {
+            type Id = $id;
+            const TABLE: Table = $table;
+
+            fn header(&self) -> &ResourceHeader {
+                &self.header
+            }
+
+            fn header_mut(&mut self) -> &mut ResourceHeader {
+                &mut self.header
+            }
+        }
+    };
+}
+
 mod ban;
 mod extension;
 mod rule_set;
@@ -149,18 +167,7 @@ impl RoomRecord {
     }
 }
 
-impl Record for RoomRecord {
-    type Id = RoomId;
-    const TABLE: Table = Table::Rooms;
-
-    fn header(&self) -> &ResourceHeader {
-        &self.header
-    }
-
-    fn header_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.header
-    }
-}
+stored!(RoomRecord, RoomId, Table::Rooms);
 
 /// The destination of a room's records: `destinationConfiguration`, written as the API writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,15 +236,4 @@ pub struct LoggingRecord {
     pub state: LoggingState,
 }
 
-impl Record for LoggingRecord {
-    type Id = LoggingId;
-    const TABLE: Table = Table::Logging;
-
-    fn header(&self) -> &ResourceHeader {
-        &self.header
-    }
-
-    fn header_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.header
-    }
-}
+stored!(LoggingRecord, LoggingId, Table::Logging);

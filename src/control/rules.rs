@@ -9,7 +9,7 @@ use super::state::Control;
 use crate::exposition::{Exposition, Family};
 use crate::logging::{Kind, local};
 use crate::shard::command::{Refused, Said};
-use crate::shard::gateway::DENIED_AS_ASKED;
+use crate::shard::gateway::{DENIED_AS_ASKED, KEPT};
 use crate::shard::settings::AccountBudgets;
 use crate::supervisor::blocking;
 use uproar_proto::base::id::{RoomId, RuleSetId};
@@ -125,7 +125,8 @@ impl Control {
         let allows = decision.allows;
         match self.gateway.decide(room, decision, by).await {
             Ok(said) => Ok(allows.then_some(said)),
-            Err(Refused::Denied(text)) if *text == *DENIED_AS_ASKED => Ok(None),
+            // Of a user under a shadow ban it is given back, and nobody else hears it.
+            Err(Refused::Denied(text)) if [DENIED_AS_ASKED, KEPT].contains(&&*text) => Ok(None),
             Err(refused) => Err(refused),
         }
     }

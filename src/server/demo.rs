@@ -4,7 +4,6 @@
 //! messaging listener knows; what changes something wants a key that only this page can read, and none of them answers to
 //! a stranger's name that leads to this machine (DNS rebinding), whose page could read the key too.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,6 +24,7 @@ use crate::random;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::{LiveKeyring, Pages};
 use crate::shard::settings::SharedBudgets;
+use uproar_proto::base::hex::hex;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SESSION_MINUTES_DEFAULT, USER_ID_CHARS_MAX};
 use uproar_proto::extension::bans::BanMode;
@@ -170,10 +170,7 @@ impl Demo {
             return Ok(());
         };
         let key = random::bytes::<KEY_BYTES>().map_err(StartError::Runtime)?;
-        let key = key.iter().fold(String::new(), |mut text, byte| {
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        });
+        let key = hex(&key);
         let place = Place::of(messaging, tls, self.data_dir.clone(), arn);
         let (window, watch) = Window::open(id, place, (control, gateway));
         let first = self.room.set(Room {

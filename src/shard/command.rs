@@ -28,7 +28,7 @@ use uproar_proto::chat::review::Verdict;
 use uproar_proto::chat::{self, Action, ErrorCode};
 use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::command::CommandFault;
-use uproar_proto::extension::held::Decision;
+use uproar_proto::extension::held::{Decision, HeldPage, HeldPlace};
 use uproar_proto::extension::reactions::Taps;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyOrder};
 use uproar_proto::extension::tally::Ballot;
@@ -540,6 +540,17 @@ pub enum Command<S> {
         by: Box<str>,
         /// Gets the message's id and time.
         answer: Answer<Said>,
+    },
+    /// From the control thread: tell which messages of a room wait for a moderator, so many of those behind a place.
+    ListHeld {
+        /// The room.
+        room: RoomId,
+        /// Behind which; `None`: from the oldest on.
+        place: Option<HeldPlace>,
+        /// How many.
+        most: u32,
+        /// Gets them.
+        answer: Answer<HeldPage>,
     },
     /// From the control thread: announce that a message is deleted.
     DeleteMessage {

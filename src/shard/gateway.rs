@@ -19,7 +19,7 @@ use super::command::{
 };
 use super::mailbox::MailboxSender;
 use super::settings::{ShardId, ShardSettings, SharedBudgets};
-pub use super::shard_room::ruled::DENIED_AS_ASKED;
+pub use super::shard_room::ruled::{DENIED_AS_ASKED, KEPT};
 use super::survey::{Presence, RoomFigures, Survey, TopRooms, Wanted, merge};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CALL_ANSWER_MAX, SHARD_ANSWER_MAX};

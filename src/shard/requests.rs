@@ -19,6 +19,7 @@ use uproar_proto::base::table::Table;
 use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
+use uproar_proto::extension::held::HeldPage;
 use uproar_proto::extension::tallies::TallyAnswer;
 
 /// Who made a request that the cluster decides.
@@ -42,6 +43,8 @@ pub(super) enum Asker {
     },
     /// The API, of a room's tallies.
     Tally(oneshot::Sender<TallyAnswer>),
+    /// The API, of a room's held messages.
+    Held(Answer<HeldPage>),
     /// Members who voted, in the order of their votes.
     Voters(Vec<Voter>),
     /// The server itself, which tells members of something.

@@ -44,6 +44,25 @@ pub struct Ruling {
     pub masked: Option<Box<str>>,
 }
 
+impl Ruling {
+    /// What a shadow ban makes of a message that these rules were asked about: where others' is said, its user alone gets it.
+    pub fn in_shadow(ruling: Option<Self>) -> Self {
+        let said = ruling.unwrap_or_else(|| Self {
+            action: Action::Shadow,
+            rule: "".into(),
+            reason: "".into(),
+            seconds: None,
+            masked: None,
+        });
+        let action = match said.action {
+            Action::Mask | Action::Shadow => Action::Shadow,
+            // What waits for a moderator waits; what is refused is refused.
+            Action::Hold | Action::Reject | Action::Timeout => said.action,
+        };
+        Self { action, ..said }
+    }
+}
+
 impl SharedRules {
     /// What folds texts.
     pub fn fold(&self) -> &Fold {

@@ -20,6 +20,7 @@ use super::command::{
 use super::detour::Detour;
 use super::metrics::ShardMetrics;
 use super::review::{Held, ReviewQueue};
+use super::rules::Ruling;
 use super::settings::{AccountBudgets, ShardId, ShardSettings};
 use bytes::BytesMut;
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
@@ -329,18 +330,28 @@ impl HomeRoom {
         context: &mut PublishContext<'_>,
         (speaker, owned): (impl FnOnce() -> Speaker, impl FnOnce() -> PublishRequest),
     ) -> Result<Published, RequestFault> {
-        if let Some(detour) = &self.detour {
-            if detour.is_clustered {
-                return Ok(Published::ForCluster(Box::new(owned())));
-            }
-            if let Request::SendMessage { content, .. } = *request {
+        if let Some(detour) = &self.detour
+            && detour.is_clustered
+        {
+            return Ok(Published::ForCluster(Box::new(owned())));
+        }
+        if let Request::SendMessage { content, .. } = *request {
+            let speaker = speaker();
+            let detour = self.detour.as_deref();
+            if detour.is_some() || speaker.is_shadowed {
+                let is_reviewed = detour.is_some_and(|detour| detour.reviewed.is_some());
                 let speech = Speech {
                     content,
                     sender_json,
-                    speaker: speaker(),
+                    speaker,
                 };
-                if detour.reviewed.is_none() {
+                if !is_reviewed {
                     let ruling = self.admit(place.0, &speech, context)?;
+                    let ruling = if speaker.is_shadowed {
+                        Some(Ruling::in_shadow(ruling))
+                    } else {
+                        ruling
+                    };
                     let said = (request, sender_json);
                     return Ok(self.say_ruled(place.0, said, ruling, context, owned));
                 }

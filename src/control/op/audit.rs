@@ -38,7 +38,8 @@ impl Draft {
             return None;
         }
         let input = call.input();
-        let (target, reason) = if operation == Operation::SendEvent {
+        let sends_event = [Operation::SendEvent, Operation::SendUserEvent].contains(&operation);
+        let (target, reason) = if sends_event {
             purge(&control.gateway.purge_event(), input)?
         } else if operation == Operation::TagResource {
             (tagged(input)?, String::new())

@@ -48,12 +48,16 @@ pub(super) fn event_name(control: &Control, input: &mut Input) -> String {
     name
 }
 
+/// Why something is done to members, for them; may be left out.
+pub(super) fn reason(input: &mut Input) -> String {
+    let reason = input.text("reason", 1..=REASON_CHARS_MAX, ANY);
+    reason.unwrap_or_default()
+}
+
 pub(super) async fn delete_message(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let id = input.required_text("id", 12..=12, MESSAGE_ID);
-    let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, ANY)
-        .unwrap_or_default();
+    let reason = reason(&mut input);
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     // First, so that a crash leaves no deleted text pinned.
@@ -70,9 +74,7 @@ pub(super) async fn delete_message(control: &Control, call: Authorized) -> Resul
 pub(super) async fn delete_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let ids = input.list("ids", SAID_PER_CALL_MAX, MESSAGE_ID);
-    let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, ANY)
-        .unwrap_or_default();
+    let reason = reason(&mut input);
     let ids = input.finish_with("ids", ids.filter(|ids| !ids.is_empty()))?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;
@@ -90,9 +92,7 @@ pub(super) async fn delete_messages(control: &Control, call: Authorized) -> Resu
 pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
-    let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, ANY)
-        .unwrap_or_default();
+    let reason = reason(&mut input);
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let disconnected = at_shard(control, async || {

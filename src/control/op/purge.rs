@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::authorize::Authorized;
-use super::messages;
+use super::messages::{self, reason};
 use super::request::Answer;
 use super::resource::find_or_wait;
 use crate::control::fault::Fault;
@@ -14,7 +14,7 @@ use crate::control::state::Control;
 use crate::shard::command::Refused;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::base::limits::{REASON_CHARS_MAX, USER_ID_CHARS_MAX};
+use uproar_proto::base::limits::USER_ID_CHARS_MAX;
 use uproar_proto::extension::Settings;
 use uproar_proto::extension::speech::Key;
 
@@ -33,9 +33,7 @@ pub(super) async fn call(
 async fn delete_user_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
-    let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, ANY)
-        .unwrap_or_default();
+    let reason = reason(&mut input);
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;
@@ -48,9 +46,7 @@ async fn delete_user_messages(control: &Control, call: Authorized) -> Result<Ans
 
 async fn clear_room(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
-    let reason = input
-        .text("reason", 1..=REASON_CHARS_MAX, ANY)
-        .unwrap_or_default();
+    let reason = reason(&mut input);
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;

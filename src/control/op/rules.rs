@@ -1,30 +1,23 @@
-//! PutRuleSet, GetRuleSet, ListRuleSets, DeleteRuleSet, TestRuleSet: what operators' rules are; DecideHeld: what becomes of
-//! a message that they hold.
+//! PutRuleSet, GetRuleSet, ListRuleSets, DeleteRuleSet, TestRuleSet: what operators' rules are.
 
 use serde_json::{Map, Value, json};
 
 use super::authorize::Authorized;
 use super::listing::Page;
-use super::messages;
 use super::request::Answer;
-use super::resource::find_or_wait;
 use crate::control::fault::{Fault, FieldFault};
 use crate::control::input::Input;
-use crate::control::input::pattern::{
-    ANY, DECISION, MESSAGE_ID, RULE_ACTION, RULE_KIND, RULE_NAME,
-};
+use crate::control::input::pattern::{ANY, RULE_ACTION, RULE_KIND, RULE_NAME};
 use crate::control::operation::Operation;
-use crate::control::record::{RoomRecord, RuleSetRecord};
+use crate::control::record::RuleSetRecord;
 use crate::control::state::Control;
-use crate::shard::command::Refused;
 use uproar_proto::base::clock::UnixTime;
-use uproar_proto::base::id::{FrameId, RuleSetId};
+use uproar_proto::base::id::RuleSetId;
 use uproar_proto::base::limits::{
     BAN_SECONDS_MAX, CONTENT_CHARS_MAX, REASON_CHARS_MAX, RULE_NAME_CHARS_MAX, RULE_PATTERNS_MAX,
     RULE_SET_BYTES_MAX, RULES_PER_SET_MAX,
 };
 use uproar_proto::chat::encode::send_time;
-use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::rules::{Action, CompiledSet, Hit, Kind, Message, Rule, judge};
 
 /// Those of the sets: each by its name.
@@ -132,30 +125,6 @@ async fn test(control: &Control, call: Authorized) -> Result<Answer, Fault> {
             "matches": matches,
         })),
     ))
-}
-
-pub(super) async fn decide(control: &Control, call: Authorized) -> Result<Answer, Fault> {
-    let (mut input, arn) = call.into_resource();
-    let id = input.required_text("messageId", 12..=12, MESSAGE_ID);
-    let decision = input.required_text("decision", 1..=5, DECISION);
-    let reason = input.text("reason", 0..=REASON_CHARS_MAX, ANY);
-    input.finish_known()?;
-    let room = find_or_wait::<RoomRecord>(control, &arn).await?;
-    control.registry.shards_have_all().await;
-    let decision = Decision {
-        id: FrameId::parse(&id).ok_or_else(|| Fault::not_found(&id))?,
-        allows: decision == "allow",
-        reason: reason.unwrap_or_default().into(),
-    };
-    let said = control.decide(room, decision, "").await;
-    let said = said.map_err(|refused| match refused {
-        Refused::NoSuchRoom => Fault::not_found(&id),
-        refused @ (Refused::Rate | Refused::Denied(_) | Refused::Busy | Refused::Late) => {
-            messages::fault(control, refused, Operation::DecideHeld, &arn.text)
-        }
-    })?;
-    let sent = said.map(|said| send_time(said.sent));
-    Ok((200, Some(json!({"messageId": id, "sendTime": sent}))))
 }
 
 fn name(input: &mut Input) -> String {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Record, ResourceHeader};
+use super::ResourceHeader;
 use crate::control::store::Table;
 use uproar_proto::base::clock::{Now, Tick, UnixTime};
 use uproar_proto::base::id::{BanId, RoomId};
@@ -47,6 +47,17 @@ impl BanRecord {
         self.room.as_deref().and_then(RoomId::parse)
     }
 
+    /// Notes that its texts or addresses have changed, while it stays the ban that it is.
+    pub fn note_change(&mut self, now_ms: u64) {
+        let behind = self.header.created_ms.saturating_add(1);
+        self.header.touch(now_ms.max(behind));
+    }
+
+    /// Whether it is as it was made: then those who moderate do not know of it yet.
+    pub fn is_new(&self) -> bool {
+        self.header.updated_ms == self.header.created_ms
+    }
+
     /// Whether it is in force, and lasts as long as another one or longer.
     pub fn outlasts(&self, other: &Self, now_ms: u64) -> bool {
         let is_longer = |until_ms: u64| {
@@ -79,18 +90,7 @@ fn tick_at(unix_ms: u64, now: Now) -> Tick {
     Tick::from_nanos(now.tick.nanos().saturating_add(left))
 }
 
-impl Record for BanRecord {
-    type Id = BanId;
-    const TABLE: Table = Table::Bans;
-
-    fn header(&self) -> &ResourceHeader {
-        &self.header
-    }
-
-    fn header_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.header
-    }
-}
+stored!(BanRecord, BanId, Table::Bans);
 
 #[cfg(test)]
 mod tests {

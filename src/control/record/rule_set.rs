@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Record, ResourceHeader};
+use super::ResourceHeader;
 use crate::control::store::Table;
 use uproar_proto::base::id::RuleSetId;
 use uproar_proto::extension::rules::Rule;
@@ -36,18 +36,7 @@ impl RuleSetRecord {
     }
 }
 
-impl Record for RuleSetRecord {
-    type Id = RuleSetId;
-    const TABLE: Table = Table::RuleSets;
-
-    fn header(&self) -> &ResourceHeader {
-        &self.header
-    }
-
-    fn header_mut(&mut self) -> &mut ResourceHeader {
-        &mut self.header
-    }
-}
+stored!(RuleSetRecord, RuleSetId, Table::RuleSets);
 
 #[cfg(test)]
 mod tests {

@@ -64,25 +64,8 @@ impl Registry {
         id: R::Id,
         edit: impl Fn(&mut R) -> Result<(), Fault>,
     ) -> Result<Option<(R, Revision)>, Fault> {
-        let key = key::of_record(id);
-        loop {
-            let found = R::cache(self).get(id).zip(replica.version(&key));
-            let Some((mut record, version)) = found else {
-                return Ok(None);
-            };
-            edit(&mut record)?;
-            let write = BucketWrite {
-                key: key.clone(),
-                value: Some(encode(&record)),
-                expected: Expected::At(version.revision),
-            };
-            if let Ok(revision) = replica.write_known(write).await {
-                replica.settled(revision).await;
-                return Ok(Some((record, revision)));
-            }
-            replica.figures.conflict();
-            replica.tick().await;
-        }
+        let edited = |mut record: R| edit(&mut record).map(|()| record);
+        self.replace_now(replica, id, edited).await
     }
 
     /// Writes a record, whatever is in the bucket under its key.
@@ -118,22 +101,21 @@ impl Registry {
         stays: impl Fn(&R) -> bool,
     ) -> Result<Option<R>, Fault> {
         let key = key::of_record(record.id());
+        let put = |there: R| {
+            if stays(&there) {
+                Err(there)
+            } else {
+                Ok(record.clone())
+            }
+        };
         let putting = async {
             loop {
-                let there = R::cache(self).get(record.id()).zip(replica.version(&key));
-                let written = match there {
-                    Some((there, _)) if stays(&there) => return Some(there),
-                    Some((_, version)) => {
-                        let write = BucketWrite {
-                            key: key.clone(),
-                            value: Some(encode(record)),
-                            expected: Expected::At(version.revision),
-                        };
-                        replica.write_known(write).await
-                    }
-                    None => create(replica, &key, encode(record)).await,
-                };
-                if let Ok(revision) = written {
+                match self.replace_now(replica, record.id(), &put).await {
+                    Ok(Some(_)) => return None,
+                    Ok(None) => {}
+                    Err(there) => return Some(there),
+                }
+                if let Ok(revision) = create(replica, &key, encode(record)).await {
                     replica.settled(revision).await;
                     return None;
                 }
@@ -141,6 +123,35 @@ impl Registry {
             }
         };
         replica.in_time(putting).await
+    }
+
+    /// Writes what `replace` makes of the record that is in the bucket, again if another change comes first; `None`: there is
+    /// none, now.
+    async fn replace_now<R: Cached, E>(
+        &self,
+        replica: &Replica,
+        id: R::Id,
+        replace: impl Fn(R) -> Result<R, E>,
+    ) -> Result<Option<(R, Revision)>, E> {
+        let key = key::of_record(id);
+        loop {
+            let found = R::cache(self).get(id).zip(replica.version(&key));
+            let Some((record, version)) = found else {
+                return Ok(None);
+            };
+            let record = replace(record)?;
+            let write = BucketWrite {
+                key: key.clone(),
+                value: Some(encode(&record)),
+                expected: Expected::At(version.revision),
+            };
+            if let Ok(revision) = replica.write_known(write).await {
+                replica.settled(revision).await;
+                return Ok(Some((record, revision)));
+            }
+            replica.figures.conflict();
+            replica.tick().await;
+        }
     }
 
     /// Removes a record as it is in the bucket; `false` if it does not exist.

@@ -540,3 +540,102 @@ fn bans_of_all_nodes_are_the_same_everywhere() {
         });
     }
 }
+
+/// Goal: a ban that is to leave longer ones alone does so whichever node has stored them, at once too: in the end each user has
+/// the longest that was asked for, and every call is answered with what stays. Method: each node asks for another length.
+#[test]
+fn the_longest_ban_stays_whoever_asks_last() {
+    let ending = |number: u32, until_ms: u64| BanRecord {
+        until_ms: Some(until_ms),
+        ..ban(number, "")
+    };
+    for seed in 0..SEEDS {
+        run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_faults(ALL);
+            let asked = nodes.iter().zip([20, 40, 30]);
+            let asked = asked.flat_map(|(node, ms)| (0..4).map(move |number| (node, number, ms)));
+            let asked = asked.map(|(node, number, until_ms)| {
+                let registry = Rc::clone(&node.registry);
+                async move {
+                    let wanted = ending(number, until_ms);
+                    let stays = |there: &BanRecord| there.outlasts(&ending(number, until_ms), 10);
+                    let stayed = registry
+                        .put_ban_unless(wanted, stays)
+                        .await
+                        .expect("in time");
+                    assert!(stayed.is_none_or(|stayed| stayed.until_ms >= Some(until_ms)));
+                }
+            });
+            all(asked.collect::<Vec<_>>()).await;
+            model.heal();
+            for node in &nodes {
+                node.registry.barrier().await.expect("a quorum");
+                let found = node.registry.bans.each(|ban| ban.until_ms);
+                assert_eq!(found, [Some(40); 4], "seed {seed}, {}", node.name);
+            }
+        });
+    }
+}
+
+fn rule_set(name: &str, word: &str) -> RuleSetRecord {
+    let mut header = ResourceHeader::new(RuleSetId::of(name), 1_000);
+    header.name = Some(name.to_owned());
+    let rule =
+        serde_json::json!({"id": "r", "kind": "words", "patterns": [word], "action": "mask"});
+    RuleSetRecord {
+        header,
+        rules: vec![rule],
+    }
+}
+
+/// Goal: sets of rules that all nodes put and remove at once are the same everywhere in the end, whatever is lost between nodes
+/// and brokers; each name has one, and an acknowledged removal that nothing follows holds.
+#[test]
+fn rule_sets_of_all_nodes_are_the_same_everywhere() {
+    for seed in 0..SEEDS {
+        run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_faults(ALL);
+            let changes = nodes
+                .iter()
+                .flat_map(|node| (0..4).map(move |number| (node, number)));
+            let changes = changes.map(|(node, number)| {
+                let (registry, word) = (Rc::clone(&node.registry), node.name);
+                async move {
+                    let set = rule_set(&format!("set{number}"), word);
+                    registry.put_rule_set(set.clone()).await.expect("in time");
+                    if number == 3 {
+                        registry.remove_rule_set(set.id()).await.expect("in time");
+                    }
+                }
+            });
+            all(changes.collect::<Vec<_>>()).await;
+            model.heal();
+            for node in &nodes {
+                node.registry.barrier().await.expect("a quorum");
+            }
+            let gone = nodes[0]
+                .registry
+                .remove_rule_set(RuleSetId::of("set3"))
+                .await;
+            gone.expect("in time");
+            let stored = model.values("rules.");
+            let mut expected: Vec<Vec<u8>> =
+                stored.iter().map(|(_, value)| value.to_vec()).collect();
+            expected.sort();
+            assert_eq!(expected.len(), 3, "one of each name: {stored:?}");
+            for node in &nodes {
+                node.registry.barrier().await.expect("a quorum");
+                let sets = &node.registry.rule_sets;
+                let mut found = sets.each(|set| serde_json::to_vec(set).expect("JSON"));
+                found.sort();
+                assert_eq!(found, expected, "memory of {}, seed {seed}", node.name);
+            }
+        });
+    }
+}

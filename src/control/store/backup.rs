@@ -9,7 +9,6 @@
 //! The hash covers everything before the closing line. A server may run meanwhile: the copy is
 //! the state after one of its commits.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{StoreError, Table, builder, schema};
 use crate::durable::{self, Access, Survives};
+use uproar_proto::base::hex::hex;
 use uproar_proto::base::limits::BACKUP_LINE_BYTES_MAX;
 
 const WHAT: &str = "store";
@@ -277,13 +277,6 @@ fn read_copy(mut input: impl BufRead) -> Result<Content, (usize, String)> {
         content.rows.push(row);
     }
     content.ok_or((number, "empty".to_owned()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _infallible = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

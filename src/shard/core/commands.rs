@@ -120,6 +120,12 @@ impl<W: Io> Core<W> {
                 by,
                 answer,
             } => rooms.decide(room, (&decision, &by), answer, env),
+            Command::ListHeld {
+                room,
+                place,
+                most,
+                answer,
+            } => rooms.list_held(room, (place, most), answer, env),
             Command::DeleteMessage {
                 room,
                 id,

@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
-
 use super::env::Env;
 use super::member_commands::Commander;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::chat::{ErrorCode, Request, encode};
+use uproar_proto::chat::{Action, ErrorCode, Request, encode};
 use uproar_proto::extension::bans::BanMode;
 use uproar_proto::extension::command::CommandFault;
 use uproar_proto::extension::modes::timed_out;
@@ -17,8 +15,8 @@ use uproar_proto::extension::modes::timed_out;
 pub(super) enum Held {
     /// It is refused, with this text.
     Refused(ErrorCode, Cow<'static, str>),
-    /// Its user alone gets it.
-    Shadowed(Bytes),
+    /// Its user alone gets it, if the room takes it.
+    Shadowed,
 }
 
 /// Looks up what a ban makes of a request; `None`: the room gets it.
@@ -27,35 +25,19 @@ pub(super) fn held<S>(
     room: RoomId,
     request: &Request<'_>,
     sender_json: &str,
-    env: &mut Env<S>,
+    env: &Env<S>,
 ) -> Option<Held> {
     let user_id = encode::sender_name(sender_json);
     let now = env.now.tick;
     let own = env.budgets.bans.of_user(room, &user_id, now)?;
-    let Request::SendMessage {
-        content,
-        attributes_json,
-        request_id,
-    } = *request
-    else {
+    if request.action() != Action::SendMessage {
         return None;
-    };
-    if own.mode != BanMode::Shadow {
-        let (code, text) = timed_out(own.seconds_left(now));
-        return Some(Held::Refused(code, text));
     }
-    let message = encode::Message {
-        id: env.ids.next_id(),
-        request_id,
-        attributes_json,
-        content,
-        sent: env.now.unix,
-        sender_json,
-    };
-    let mut frame = BytesMut::with_capacity(message.bytes_max());
-    encode::message(&mut frame, &message);
-    env.metrics.shadowed.inc();
-    Some(Held::Shadowed(frame.freeze()))
+    if own.mode == BanMode::Shadow {
+        return Some(Held::Shadowed);
+    }
+    let (code, text) = timed_out(own.seconds_left(now));
+    Some(Held::Refused(code, text))
 }
 
 /// Refuses the commands of whoever is timed out: moderators, too.

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::env::Env;
 use super::held::{Held, held, held_command};
@@ -49,8 +49,6 @@ pub(super) struct Outcome {
     pub(super) deliver: bool,
     /// The client's side of the closing handshake is done.
     pub(super) peer_closed: bool,
-    /// Messages that come back to their user alone.
-    pub(super) shadowed: Vec<Bytes>,
 }
 
 impl Inbound {
@@ -124,7 +122,6 @@ impl Inbound {
         } = connection;
         let window_bits = session.window_bits();
         let (capabilities, traits) = (session.capabilities(), traits.as_deref());
-        let speaker = || Speaker::of(capabilities, traits);
         let is_held = traits.is_some_and(|traits| traits.is_held);
         let input = Input::new(buffer, len, content_chars_max.into());
         let mut input = input.with_commands(commands);
@@ -140,20 +137,20 @@ impl Inbound {
                     if let Some(id) = room {
                         frames::note_request(id, &request, sender_json);
                     }
-                    if is_held
-                        && let Some(room) = room
-                        && let Some(held) = held(room, &request, sender_json, env)
-                    {
-                        match held {
-                            Held::Refused(code, text) => {
+                    let mut is_shadowed = false;
+                    if is_held && let Some(room) = room {
+                        match held(room, &request, sender_json, env) {
+                            Some(Held::Refused(code, text)) => {
                                 let (lane, id) =
                                     (lane.get_or_insert_default(), request.request_id());
                                 refusals.refuse((code, &text), id, lane, env);
+                                continue;
                             }
-                            Held::Shadowed(frame) => outcome.shadowed.push(frame),
+                            Some(Held::Shadowed) => is_shadowed = true,
+                            None => {}
                         }
-                        continue;
                     }
+                    let speaker = || Speaker::of(capabilities, traits).shadowed(is_shadowed);
                     let owned =
                         || PublishRequest::new(request_buffer, &request, sender_json, &ip, sender);
                     let asked = (&request, sender_json);

@@ -173,6 +173,7 @@ pub(super) fn waits_for_thaw<S>(command: &Command<S>) -> bool {
         | Command::Tally(..)
         | Command::Ban(..)
         | Command::Decide { .. }
+        | Command::ListHeld { .. }
         | Command::DeleteMessage { .. }
         | Command::Purge { .. }
         | Command::DisconnectUser { .. }

@@ -87,6 +87,8 @@ const FALLBACK: u32 = 10;
 /// Present if a verdict allowed it: the handler's content and attributes.
 const REWRITE_CONTENT: u32 = 11;
 const REWRITE_ATTRIBUTES: u32 = 12;
+/// Present if its user alone gets it.
+const SHADOWED: u32 = 13;
 
 /// The account's budgets: until when each is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub(in crate::shard) struct PendingMessage<'a> {
     pub sent: UnixTime,
     pub tag: SenderTag,
     pub decided: Decided,
+    /// Whether its user alone gets it.
+    pub is_shadowed: bool,
 }
 
 /// What is decided of a message under review.
@@ -248,6 +252,9 @@ impl<'a> PendingMessage<'a> {
         fields.number(SENT, self.sent.nanos());
         fields.number(TAG_SHARD, self.tag.shard);
         fields.number(TAG_KEY, self.tag.key);
+        if self.is_shadowed {
+            fields.number(SHADOWED, 1);
+        }
         match &self.decided {
             Decided::Waits(fallback) => {
                 fields.number(FALLBACK, u64::from(*fallback == Fallback::Allow));
@@ -300,6 +307,7 @@ impl<'a> PendingMessage<'a> {
                 shard: fields.need_number(TAG_SHARD)?,
                 key: fields.need_number(TAG_KEY)?,
             },
+            is_shadowed: fields.number(SHADOWED)?.is_some(),
             decided,
         };
         if message.frame_bytes_max() > usize::from(u16::MAX) {

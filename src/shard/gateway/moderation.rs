@@ -8,7 +8,7 @@ use crate::shard::command::{BanOrder, Command, Refused, Said};
 use crate::shard::survey::Survey;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::SHARD_ANSWER_MAX;
-use uproar_proto::extension::held::Decision;
+use uproar_proto::extension::held::{Decision, HeldPage, HeldPlace};
 
 impl Gateway {
     /// Decides a held message, at its room's home; the answer is its id and time.
@@ -30,6 +30,26 @@ impl Gateway {
             answer,
         };
         self.ask(room, self.said_max, decide).await
+    }
+
+    /// Some of the messages of a room that wait for a moderator, behind a place, from its home.
+    ///
+    /// # Errors
+    ///
+    /// `NoSuchRoom`, `Busy`, `Late`.
+    pub async fn list_held(
+        &self,
+        room: RoomId,
+        place: Option<HeldPlace>,
+        most: u32,
+    ) -> Result<HeldPage, Refused> {
+        let list = |answer| Command::ListHeld {
+            room,
+            place,
+            most,
+            answer,
+        };
+        self.ask(room, self.said_max, list).await
     }
 
     /// The bans that all shards look at.

@@ -2,11 +2,12 @@
 
 use bytes::BytesMut;
 
-use super::ruled::{DENIED_AS_ASKED, KEPT};
+use super::ruled::{DENIED_AS_ASKED, KEPT, give_back};
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
 use crate::shard::command::{self, PublishRequest, SenderAddress};
 use crate::shard::review::Held;
+use crate::shard::rules::Ruling;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
@@ -63,6 +64,7 @@ impl HomeRoom {
             | AskKind::Event
             | AskKind::Tally
             | AskKind::Decide
+            | AskKind::Held
             | AskKind::Probe => self.write(buffer, ask, now),
         };
         let evicts = ask.kind == AskKind::DisconnectUser;
@@ -89,6 +91,11 @@ impl HomeRoom {
     ) -> Result<Entry, RequestFault> {
         let now = context.now.unix;
         let ruling = self.admit(ask.room, speech, context)?;
+        let ruling = if ask.speaker.is_shadowed {
+            Some(Ruling::in_shadow(ruling))
+        } else {
+            ruling
+        };
         if ruling.is_none() && self.reviewer().is_none() {
             let sent = self.write(buffer, ask, now);
             return Ok(entry(key, ask.room, sent, buffer.split().freeze()));
@@ -126,6 +133,10 @@ impl HomeRoom {
             reason: reason.into(),
         };
         let asked = self.take_waiting(ask.room, (&decision, by), context)?;
+        if decision.allows && asked.speaker.is_shadowed {
+            give_back((ask.room, decision.id), asked.message(), context);
+            return Err((ErrorCode::NotAcceptable, KEPT.into()));
+        }
         if !decision.allows {
             return Err((ErrorCode::NotAcceptable, DENIED_AS_ASKED.into()));
         }
@@ -152,6 +163,7 @@ impl HomeRoom {
             | AskKind::Tally
             | AskKind::SendMessage
             | AskKind::Decide
+            | AskKind::Held
             | AskKind::Probe => return Ok(()),
         };
         self.charge(action, context.now.tick, context.settings, context.budgets)
@@ -181,9 +193,12 @@ impl HomeRoom {
             }
             AskKind::Event => (subject, detail.to_owned()),
             // No room gets them; or they are written apart.
-            AskKind::Tally | AskKind::Decide | AskKind::Probe | AskKind::Purge | AskKind::Clear => {
-                return now;
-            }
+            AskKind::Tally
+            | AskKind::Decide
+            | AskKind::Held
+            | AskKind::Probe
+            | AskKind::Purge
+            | AskKind::Clear => return now,
         };
         let event = NewEvent {
             name,
@@ -201,7 +216,7 @@ impl HomeRoom {
         (reason, ask): (&str, &Ask),
         context: &mut PublishContext<'_>,
     ) -> UnixTime {
-        self.forget_waiting(user_id);
+        self.forget_waiting(user_id, context.metrics);
         let purge_event = &context.settings.purge_event;
         let (before, last) = self.purge_events(user_id, reason, purge_event);
         context.metrics.purged.add_len(self.remembered_of(user_id));
@@ -248,7 +263,6 @@ impl HomeRoom {
     }
 }
 
-/// Makes what is held of a message until its verdict.
 /// Notes what a moderator has asked for; what the API has, its node notes.
 fn note_ask(ask: &Ask, context: &PublishContext<'_>) {
     let [subject, detail, _, sender_json, _] = ask.texts.get();
@@ -261,11 +275,13 @@ fn note_ask(ask: &Ask, context: &PublishContext<'_>) {
         | AskKind::Probe
         | AskKind::Purge
         | AskKind::Clear
+        | AskKind::Held
         | AskKind::Decide => return,
     };
     context.note_act(ask.room, (action, subject, detail), sender_json);
 }
 
+/// Makes what is held of a message until its verdict.
 fn held(buffer: &mut BytesMut, key: RequestKey, ask: &Ask, sent: UnixTime) -> Held {
     let [content, attributes_json, request_id, sender_json, ip] = ask.texts.get();
     let request = Request::SendMessage {
@@ -276,7 +292,7 @@ fn held(buffer: &mut BytesMut, key: RequestKey, ask: &Ask, sent: UnixTime) -> He
     let publish_request =
         PublishRequest::new(buffer, &request, sender_json, ip, SenderAddress::NOWHERE);
     Held {
-        publish_request,
+        publish_request: publish_request.with_speaker(ask.speaker),
         id: ask.id,
         sent,
         key: Some(key),

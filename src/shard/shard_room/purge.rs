@@ -23,7 +23,7 @@ impl HomeRoom {
         let (before, (name, attributes)) =
             self.purge_events(user_id, reason, &settings.purge_event);
         context.metrics.purged.add_len(self.remembered_of(user_id));
-        self.forget_waiting(user_id);
+        self.forget_waiting(user_id, context.metrics);
         self.moderated.get_or_insert(context.now.tick);
         let mut encoding = context.encoding();
         for (name, attributes) in before {

@@ -6,24 +6,30 @@ use serde_json::{Map, Value};
 use super::{HomeRoom, OVER_RATE, PublishContext, Published, RequestFault};
 use crate::shard::aside::Aside;
 use crate::shard::command::{MemberOrder, PublishRequest, SenderAddress};
+use crate::shard::metrics::ShardMetrics;
 use crate::shard::review::ReviewRequest;
 use crate::shard::room_ruled::{HeldForCrew, Ruled};
 use crate::shard::rules::Ruling;
-use uproar_proto::base::clock::Tick;
+use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{AFTER_REVIEW_TIMEOUT, HELD_FOR, HELD_MAX};
 use uproar_proto::chat::{ErrorCode, Request, encode};
 use uproar_proto::extension::bans::BanMode;
-use uproar_proto::extension::held::{DECIDED, Decision, HELD, IS_HELD};
+use uproar_proto::extension::held::{
+    DECIDED, Decision, HELD, HeldMessage, HeldPage, HeldPlace, IS_HELD,
+};
 use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::rules::Action;
 use uproar_proto::extension::speech::Key;
 use uproar_proto::extension::{Speech, Verb};
+use uproar_proto::room::order::NewMessage;
 
 /// In place of a refusal's text, between the nodes of a cluster: the sender was told already.
-pub(in crate::shard) const KEPT: &str = "uproar:kept";
+pub const KEPT: &str = "uproar:kept";
 /// The same: a held message is denied, as was asked for.
 pub const DENIED_AS_ASKED: &str = "uproar:denied";
+/// [`HELD_FOR`] in milliseconds.
+const HELD_FOR_MS: u64 = 1000 * HELD_FOR.as_secs();
 /// What a sender is told whose message a rule refuses without a reason.
 const REFUSED: &str = "The message was not accepted by the room's rules";
 /// What a moderator is told of a message that does not wait.
@@ -142,31 +148,17 @@ impl HomeRoom {
         ruling: &Ruling,
         context: &mut PublishContext<'_>,
     ) {
-        let is_held = ruling.action == Action::Hold;
         let message = asked.message();
-        let user_id = encode::sender_name(message.sender_json);
-        let attributes_json = if is_held {
-            marked(message.attributes_json)
-        } else {
-            message.attributes_json.to_owned()
-        };
-        let echo = encode::Message {
-            id,
-            request_id: message.request_id,
-            attributes_json: &attributes_json,
-            content: message.content,
-            sent: context.now.unix,
-            sender_json: message.sender_json,
-        };
-        let mut frame = BytesMut::with_capacity(echo.bytes_max());
-        encode::message(&mut frame, &echo);
-        context
-            .asides
-            .push(Aside::user(room, &user_id, frame.freeze()));
-        if !is_held {
-            context.metrics.shadowed.inc();
-            return;
+        if ruling.action != Action::Hold {
+            return give_back((room, id), message, context);
         }
+        let user_id = encode::sender_name(message.sender_json);
+        let attributes_json = marked(message.attributes_json);
+        let marked = NewMessage {
+            attributes_json: &attributes_json,
+            ..message
+        };
+        tell_sender((room, id), marked, context);
         let seconds = HELD_FOR.as_secs().to_string();
         let told = [
             ("MessageId", id.as_str()),
@@ -216,7 +208,10 @@ impl HomeRoom {
     ) -> Result<Published, RequestFault> {
         let asked = self.take_waiting(room, (decision, by), context)?;
         let id = decision.id;
-        if !decision.allows {
+        if decision.allows && asked.speaker.is_shadowed {
+            give_back((room, id), asked.message(), context);
+        }
+        if !decision.allows || asked.speaker.is_shadowed {
             return Ok(Published::Held(id));
         }
         let sent = context.now.unix;
@@ -245,6 +240,41 @@ impl HomeRoom {
         Ok(held.publish_request)
     }
 
+    /// Some of the messages that wait, behind a place, the oldest first.
+    pub(in crate::shard) fn held_page(
+        &self,
+        place: Option<HeldPlace>,
+        most: u32,
+        now: Now,
+    ) -> HeldPage {
+        let Some(ruled) = self.ruled() else {
+            return HeldPage::default();
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut waiting = ruled.waiting.behind(place);
+        let (mut messages, mut last) = (Vec::new(), None);
+        for (id, until, held) in waiting.by_ref().take(most) {
+            let message = held.publish_request.message();
+            let left = u64::try_from(until.since(now.tick).as_millis()).unwrap_or(u64::MAX);
+            let ends_ms = now.unix.millis().saturating_add(left);
+            messages.push(HeldMessage {
+                id: id.as_str().to_owned(),
+                sender_json: message.sender_json.to_owned(),
+                content: message.content.to_owned(),
+                attributes_json: message.attributes_json.to_owned(),
+                rule: held.rule.to_string(),
+                sent_ms: ends_ms.saturating_sub(HELD_FOR_MS),
+                ends_ms,
+            });
+            last = Some(HeldPlace::behind(id, until));
+        }
+        let next = last.filter(|_| waiting.next().is_some());
+        HeldPage {
+            messages,
+            next: next.map(|place| place.to_string()),
+        }
+    }
+
     /// Denies messages that have waited for too long; how many still wait.
     pub(in crate::shard) fn end_waiting(
         &mut self,
@@ -268,17 +298,24 @@ impl HomeRoom {
     }
 
     /// Forgets what waits of a user, or of everybody.
-    pub(in crate::shard) fn forget_waiting(&mut self, user_id: Option<&str>) {
+    pub(in crate::shard) fn forget_waiting(
+        &mut self,
+        user_id: Option<&str>,
+        metrics: &ShardMetrics,
+    ) {
         if let Some(ruled) = self.ruled_mut() {
+            let before = ruled.waiting.len();
             ruled.waiting.retain(|held| {
                 let sender_json = held.publish_request.message().sender_json;
                 user_id.is_some_and(|user_id| !encode::is_sender(sender_json, user_id))
             });
+            not_held_any_more(before - ruled.waiting.len(), metrics);
         }
     }
 
     /// Forgets a message that waits: it is deleted before it was said.
     pub(super) fn forget_waiting_message(&mut self, id: &str) {
+        // The gauge follows within a second.
         if let (Some(id), Some(ruled)) = (FrameId::parse(id), self.ruled_mut()) {
             ruled.waiting.take(id);
         }
@@ -344,6 +381,43 @@ impl Ruling {
     }
 }
 
+/// Gives a message back to its sender alone: nobody else is told of it.
+pub(in crate::shard) fn give_back(
+    place: (RoomId, FrameId),
+    message: NewMessage<'_>,
+    context: &mut PublishContext<'_>,
+) {
+    tell_sender(place, message, context);
+    context.metrics.shadowed.inc();
+}
+
+/// Sends a message to all connections of its sender.
+fn tell_sender(
+    (room, id): (RoomId, FrameId),
+    message: NewMessage<'_>,
+    context: &mut PublishContext<'_>,
+) {
+    let echo = encode::Message {
+        id,
+        request_id: message.request_id,
+        attributes_json: message.attributes_json,
+        content: message.content,
+        sent: context.now.unix,
+        sender_json: message.sender_json,
+    };
+    let mut frame = BytesMut::with_capacity(echo.bytes_max());
+    encode::message(&mut frame, &echo);
+    let user_id = encode::sender_name(message.sender_json);
+    let frame = frame.freeze();
+    context.asides.push(Aside::user(room, &user_id, frame));
+}
+
+fn not_held_any_more(count: usize, metrics: &ShardMetrics) {
+    let count = u64::try_from(count).expect("a number in memory");
+    let held = &metrics.held_for_crew;
+    held.set(held.get().saturating_sub(count));
+}
+
 /// The time-out that a rule gives.
 fn time_out(room: RoomId, sender_json: &str, ruling: &Ruling) -> MemberOrder {
     MemberOrder {
@@ -368,8 +442,7 @@ fn tell_decided(
     (result, by, reason): (&str, &str, &str),
     context: &mut PublishContext<'_>,
 ) {
-    let held_count = &context.metrics.held_for_crew;
-    held_count.set(held_count.get().saturating_sub(1));
+    not_held_any_more(1, context.metrics);
     let told = [
         ("MessageId", id.as_str()),
         ("Result", result),

@@ -58,6 +58,17 @@ describe("bans", () => {
     assert.deepEqual([...bob.events, ...twin.events], []);
   });
 
+  test("a shadow waits in slow mode as others do", async () => {
+    const arn = await server.room({ tags: { "uproar:slow": "3600", "uproar:state": "off" } });
+    const [bob, eve] = [await server.join(arn, "bob", SEND), await server.join(arn, "eve", SEND)];
+    await server.call("CreateBan", { roomIdentifier: arn, userId: "bob", mode: "shadow" });
+    for (const one of [bob, eve]) {
+      await within(one.send(`first of ${one === bob ? "bob" : "eve"}`));
+      assert.match((await refusal(one.send("second"))).errorMessage, /^slow mode: wait \d+ s$/);
+    }
+    assert.deepEqual(texts(eve), ["first of eve"]);
+  });
+
   test("the client's own kick bans where the room says so", async () => {
     const arn = await server.room({ tags: { "uproar:kick": "600", "uproar:state": "off" } });
     const [mod, bob] = [await server.join(arn, "mod"), await server.join(arn, "bob", SEND)];

@@ -76,6 +76,51 @@ def test_time_outs_and_shadows(cluster):
         assert heard == []
 
 
+def test_an_erasure_tells_of_no_ban_again(cluster):
+    """Goal: EraseUser takes a ban's texts away on all nodes, and moderators of none hear of the ban a second time."""
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    crew = [join(node, room, "crew", [*SEND, "DELETE_MESSAGE"]) for node in cluster.nodes]
+    ban(api(first, *KEY), room, "erased", "timeout", seconds=3600, reason="a name")
+    for mod in crew:
+        assert mod.receive_until(lambda frame: frame.get("EventName") == "uproar:ban")[0]["Attributes"]["Reason"] == "a name"
+    assert api(second, *KEY).erase_user(userId="erased")["bans"] == 1
+    for node in cluster.nodes:
+        while api(node, *KEY).list_bans(roomIdentifier=room)["bans"][0]["reason"]:
+            print("not yet")
+    for mod, node in zip(crew, cluster.nodes):
+        # Behind it, in the order of the registry: what is told of the first is told by now.
+        ban(api(node, *KEY), room, f"behind {node.messaging_port}", "timeout", seconds=60)
+        told = lambda frame: frame.get("EventName") == "uproar:ban" and frame["Attributes"]["UserId"].startswith("behind")
+        heard = mod.receive_until(told)[1]
+        assert not [frame for frame in heard if frame.get("EventName") == "uproar:ban" and frame["Attributes"]["UserId"] == "erased"]
+        assert 3000 < left(join(node, room, "erased")) <= 3600, "the ban itself stays"
+
+
+def test_a_shadow_waits_as_others_do(cluster):
+    """Goal: the home judges a shadow's messages, from whichever node they come."""
+    first, second, *_ = cluster.nodes
+    (room,) = cluster.rooms(1)
+    cluster.boto(first).tag_resource(resourceArn=room, tags={"uproar:slow": "3600", "uproar:state": "off"})
+    ban(api(second, *KEY), room, "bob", "shadow")
+    crew = [join(node, room, "crew", [*SEND, "DELETE_MESSAGE"]) for node in cluster.nodes]
+    for node in cluster.nodes:
+        while not any(one["userId"] == "bob" for one in api(node, *KEY).list_bans(roomIdentifier=room)["bans"]):
+            print("not yet")
+    bobs, eves = [[join(node, room, user) for node in cluster.nodes] for user in ("bob", "eve")]
+    while outcome(eves[0], "slow?") == "said":
+        print("the tag is not here yet")
+    said = outcome(bobs[0], "first")
+    assert said == "said" or said.startswith("429 slow mode"), said
+    for bob in bobs:
+        assert outcome(bob, "second").startswith("429 slow mode: wait ")
+    assert all(one.say("mark", "mark") for one in crew)
+    for eve in eves:
+        for _ in crew:
+            heard = eve.receive_until(lambda frame: frame.get("Content") == "mark")[1]
+            assert not [frame for frame in heard if frame.get("Content") in ("first", "second")]
+
+
 def test_a_kick_bans_once_for_all(cluster):
     first, second, *_ = cluster.nodes
     (room,) = cluster.rooms(1)

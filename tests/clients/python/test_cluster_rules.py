@@ -81,6 +81,10 @@ def test_a_held_message_is_decided_from_any_node(cluster):
         assert echo["Attributes"] == {"uproar:held": "1"}
         for mod in mods:
             told(mod, "uproar:held", echo)
+        for other in cluster.nodes:
+            (waits,) = api(other, *KEY).list_held(roomIdentifier=arn)["messages"]
+            assert (waits["messageId"], waits["content"], waits["rule"]) == (echo["Id"], f"bad {number}", "hold/r")
+            assert waits["sender"]["userId"] == "alice" and waits["endsAt"] > waits["sendTime"]
         assert mods[number].say("x", "d", Attributes={"uproar:do": "allow", "uproar:id": echo["Id"]})
         for eve in eves:
             heard = hears(eve)
@@ -93,6 +97,7 @@ def test_a_held_message_is_decided_from_any_node(cluster):
         result = told(alice, "uproar:decided", denied)
         assert (result["Result"], result["Reason"]) == ("denied", "no")
         assert refused(api(node, *KEY).decide_held, roomIdentifier=arn, messageId=denied["Id"], decision="allow")[0] == 404
+        assert api(node, *KEY).list_held(roomIdentifier=arn)["messages"] == []
     assert say(eves[0], "mark")["Content"] == "mark"
     for eve in eves[1:]:
         assert hears(eve)["Content"] == "mark"

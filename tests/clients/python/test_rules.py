@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import subprocess
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 
 from doc_pages import blocks
 from rawws import WebSocket
 from review_handler import FUNCTION
-from test_bans import figure, left
-from test_chat_modes import MODULES, SEND, join, outcome, room, say, tag
+from test_bans import ban, figure, left
+from test_chat_modes import MODULES, SEND, extended, join, outcome, room, say, tag
 from test_extensions import hears_nothing_else
 from test_server_speaks import api, fields, refused
+from test_store import LIMITED
 from uproar import ACCESS_KEY, ALL_CAPABILITIES, REPOSITORY, SECRET_KEY, Server
 
 CREW = ["SEND_MESSAGE", "DELETE_MESSAGE"]
@@ -166,6 +169,94 @@ def test_what_is_taken_back_is_never_said(server, memory):
         take_back(user, held)
         status, code, _ = refused(client.decide_held, roomIdentifier=arn, messageId=held, decision="allow")
         assert (status, code) == (404, "ResourceNotFoundException"), user
+
+
+SLOW = {"slow": "3600"}
+ROLES_ONLY = {"talk": "sub+vip"}
+EMOTES = {"emotes": "only"}
+
+
+@pytest.mark.parametrize("tags, texts", [
+    (SLOW, ["one", "two"]),
+    ({"unique": "user:600"}, ["one", "one", "two"]),
+    ({"unique": "room:600"}, ["one", "two", "one"]),
+    (ROLES_ONLY, ["one"]),
+    ({"talk": "none"}, ["one"]),
+    (EMOTES, ["one", ":wave:"]),
+    ({}, ["bad one", "so meh, really", "fine"]),
+    ({"kick": "60", **SLOW}, ["bad one", "so meh, really", "fine"]),
+], ids=str)
+def test_a_shadow_is_judged_as_others_are(server, tags, texts):
+    """Goal: nobody can tell from answers that a shadow ban is in force: modes, rules and waits are those of others; and nobody
+    else hears anything. Method: two rooms alike, the same words of a user under a shadow ban and of one without."""
+    answers = []
+    for mode in ("shadow", None):
+        arn = ruled(server, rule(reason="no"), rule(patterns=["meh"], action="mask", id="m"), **tags)
+        bob, mod = join(server, arn, "bob"), join(server, arn, "mod", CREW)
+        if mode:
+            ban(api(server), arn, "bob", mode)
+        told = [say(bob, text) for text in texts]
+        answers.append([(one["Type"], one.get("Content"), one.get("ErrorCode"), one.get("ErrorMessage")) for one in told])
+        assert mod.say("mark", "mark")
+        heard = mod.receive_until(lambda frame: frame.get("RequestId") == "mark")[1]
+        said = [frame["Content"] for frame in heard if frame["Type"] == "MESSAGE"]
+        assert said == ([] if mode else [one[1] for one in answers[-1] if one[0] == "MESSAGE"])
+    waits = lambda told: [str(one).replace("3599", "3600") for one in told]
+    assert waits(answers[0]) == waits(answers[1])
+
+
+def test_what_a_shadow_says_keeps_nobody_from_saying_it(server):
+    arn = room(server, {"unique": "room:600", "state": "off"})
+    ban(api(server), arn, "bob", "shadow")
+    bob, eve = join(server, arn, "bob"), join(server, arn, "eve")
+    assert outcome(eve, "seen") == "said"
+    assert [outcome(bob, text) for text in ("unseen", "unseen", "seen")] == ["said", "406 repeated message", "406 repeated message"]
+    assert outcome(eve, "unseen") == "said"
+
+
+def test_a_shadow_uses_the_rooms_rate_up(tmp_path):
+    """Goal: a shadow meets the room's rate, alone in it too: with as many messages as any user is refused some."""
+    with extended(tmp_path, True, quotas="aws") as server:
+        arn = server.boto_cached.create_room(maximumMessageRatePerSecond=1)["arn"]
+        ban(api(server), arn, "bob", "shadow")
+        bobs = [join(server, arn, "bob") for _ in range(4)]
+        for number in range(4):
+            for at, bob in enumerate(bobs):
+                assert bob.say("x", f"{at}.{number}")
+        answers = []
+        for at, bob in enumerate(bobs):
+            for number in range(4):
+                answers.append(bob.receive_until(lambda frame: frame.get("RequestId") == f"{at}.{number}")[0])
+        assert {one.get("ErrorCode") for one in answers} == {None, 429}
+
+
+def test_what_is_held_of_a_shadow_is_allowed_for_itself(server):
+    arn = ruled(server, rule(action="hold"))
+    ban(api(server), arn, "bob", "shadow")
+    bob, eve, mod = join(server, arn, "bob"), join(server, arn, "eve"), join(server, arn, "mod", CREW)
+    echo = say(bob, "bad")
+    assert echo["Attributes"] == {"uproar:held": "1"}
+    assert event(mod, "uproar:held")["MessageId"] == echo["Id"]
+    done = api(server).decide_held(roomIdentifier=arn, messageId=echo["Id"], decision="allow")
+    assert done["messageId"] == echo["Id"]
+    heard = bob.receive_until(lambda frame: frame.get("Id") == echo["Id"])[0]
+    assert (heard["Type"], heard["Content"], heard["Attributes"]) == ("MESSAGE", "bad", None)
+    assert event(mod, "uproar:decided")["Result"] == "allowed"
+    hears_nothing_else(eve, mod)
+    denied = say(bob, "bad again")
+    api(server).decide_held(roomIdentifier=arn, messageId=denied["Id"], decision="deny", reason="no")
+    told = bob.receive_until(lambda frame: frame.get("EventName") == "uproar:decided" and frame["Attributes"]["MessageId"] == denied["Id"])[0]
+    assert told["Attributes"]["Result"] == "denied"
+
+
+def test_a_shadow_is_reviewed_as_others_are(server):
+    settings = {"messageReviewHandler": {"uri": f"{FUNCTION}mapped", "fallbackResult": "DENY"}}
+    arn = room(server, {"state": "off"}, **settings)
+    ban(api(server), arn, "bob", "shadow")
+    bob, eve = join(server, arn, "bob"), join(server, arn, "eve")
+    assert outcome(bob, "deny not here") == "406 not here"
+    assert say(bob, "rewrite nicer")["Content"] == "nicer"
+    hears_nothing_else(eve)
 
 
 def test_who_may_decide(server):
@@ -367,11 +458,20 @@ def test_sets_and_held_messages_survive(tmp_path):
         alice, mod = join(server, arn, "alice"), join(server, arn, "mod", CREW)
         assert outcome(alice, "bad") == "406 no"
         first, second = say(alice, "odd one"), say(alice, "odd two")
+        ban(api(server), arn, "sly", "shadow")
+        sly = join(server, arn, "sly")
+        shadowed = say(sly, "odd three")
+        listed = api(server).list_held(roomIdentifier=arn)["messages"]
         server.upgrade()
         assert outcome(alice, "bad") == "406 no"
-        assert figure(server, "held") == 2
+        assert figure(server, "held") == 3
+        carried = api(server).list_held(roomIdentifier=arn)["messages"]
+        assert [(one["messageId"], one["rule"]) for one in carried] == [(one["messageId"], one["rule"]) for one in listed]
+        assert mod.say("x", "s", Attributes={"uproar:do": "allow", "uproar:id": shadowed["Id"]})
+        assert sly.receive_until(lambda frame: frame.get("Id") == shadowed["Id"] and "Content" in frame)[0]["Attributes"] is None
         assert mod.say("x", "d", Attributes={"uproar:do": "allow", "uproar:id": first["Id"]})
-        heard = mod.receive_until(lambda frame: frame.get("Id") == first["Id"] and frame["Type"] == "MESSAGE")[0]
+        heard, others = mod.receive_until(lambda frame: frame.get("Id") == first["Id"] and frame["Type"] == "MESSAGE")
+        assert not [frame for frame in others if frame.get("Content") == "odd three"], "a shadow's is still a shadow's"
         assert (heard["Content"], heard["Sender"]["UserId"]) == ("odd one", "alice")
         assert event(alice, "uproar:decided")["Result"] == "allowed"
         server.kill()
@@ -435,3 +535,70 @@ def test_the_pages_code_runs(server, tmp_path):
     assert hears(alice)["Content"] == "see evil.com"
     tag(server, arn, {"rules": "none"})
     api(server).delete_rule_set(name="house")
+
+
+def test_a_refused_write_puts_no_rules(tmp_path):
+    """Goal: while the disk takes nothing a call fails and puts no set in force; what was acknowledged holds, then and through
+    SIGKILL. Method: cap the size of files (RLIMIT_FSIZE) at what the database has, and put sets as large as may be."""
+    with Server(tmp_path, wrapper=LIMITED) as server:
+        client, pid = api(server), server.process.pid
+        arn = ruled(server, rule(reason="first"))
+        cap = max((tmp_path / "rooms.redb").stat().st_size, server.log_path.stat().st_size + 65_536)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (cap, resource.RLIM_INFINITY))
+        kept, lost = [], []
+        for number in range(45):
+            name, words = f"fill{number}", [f"{at}y{number}z" for at in range(9_000)]
+            try:
+                client.put_rule_set(name=name, rules=[rule(patterns=words)])
+                kept.append(name)
+            except ClientError as error:
+                assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+                lost.append(name)
+                if len(lost) == 3:
+                    break
+        assert len(lost) == 3, "the cap did not bite"
+        for name in lost:
+            assert refused(client.get_rule_set, name=name)[0] == 404
+            assert f'rule_hits_total{{set="{name}"' not in server.metrics(), "it is not in force"
+        assert outcome(join(server, arn, "alice"), "bad") == "406 first"
+        server.kill()
+        server.start()
+        client = api(server)
+        assert {one["name"] for one in pages(client)} == {*kept, server.boto().list_tags_for_resource(resourceArn=arn)["tags"]["uproar:rules"]}
+        assert outcome(join(server, arn, "bob"), "bad") == "406 first"
+        client.put_rule_set(name=lost[0], rules=[rule()])
+
+
+def test_moderators_who_come_late_find_what_is_held(server):
+    """Goal: what waits is listed, the oldest first, page by page, with all that a moderator needs, and is gone once it is decided."""
+    client = api(server)
+    arn = ruled(server, rule(action="hold"), rule(patterns=["meh"], action="mask", id="m"))
+    assert client.list_held(roomIdentifier=arn)["messages"] == []
+    token = server.boto().create_chat_token(roomIdentifier=arn, userId="alice", capabilities=SEND, attributes={"name": "Al"})["token"]
+    alice, bob = WebSocket(server.messaging_port, token), join(server, arn, "bob")
+    begun, before = time.time(), figure(server, "held")
+    assert alice.say("bad, meh", "a", Attributes={"k": "v"})
+    first = alice.receive_until(lambda frame: frame.get("RequestId") == "a")[0]
+    others = [say(bob, f"bad {number}") for number in range(4)]
+    found, token = [], None
+    while True:
+        page = client.list_held(roomIdentifier=arn, maxResults=2, **({"nextToken": token} if token else {}))
+        assert len(page["messages"]) <= 2
+        found += page["messages"]
+        if not (token := page.get("nextToken")):
+            break
+    assert [one["messageId"] for one in found] == [first["Id"], *(one["Id"] for one in others)]
+    shown = found[0]
+    assert (shown["content"], shown["attributes"]) == ("bad, ***", {"k": "v"})
+    assert shown["sender"] == {"userId": "alice", "attributes": {"name": "Al"}}
+    assert shown["rule"].endswith("/r")
+    assert begun - 1 < shown["sendTime"].timestamp() < time.time() + 1
+    assert (shown["endsAt"] - shown["sendTime"]).total_seconds() == 120
+    client.decide_held(roomIdentifier=arn, messageId=first["Id"], decision="deny")
+    client.delete_user_messages(roomIdentifier=arn, userId="bob")
+    assert client.list_held(roomIdentifier=arn)["messages"] == []
+    assert figure(server, "held") <= before, "the gauge is of now"
+    for arguments, name in (({"maxResults": 0}, "maxResults"), ({"maxResults": 51}, "maxResults"), ({"nextToken": "x"}, "nextToken")):
+        status, _, answer = refused(client.list_held, roomIdentifier=arn, **arguments)
+        assert (status, fields(answer)) == (400, [name])
+    assert refused(client.list_held, roomIdentifier=arn[:-4] + "zzzz")[0] == 404

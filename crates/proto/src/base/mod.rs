@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod clock;
 pub mod hash;
+pub mod hex;
 pub mod id;
 pub mod limits;
 pub mod meter;

@@ -118,6 +118,9 @@ pub enum AskKind {
     /// A held message is decided: texts are its id, a reason, `allow` or `deny`, and who decides. If it is allowed, it becomes
     /// this request's frame, with its own id.
     Decide,
+    /// A page of the messages that wait for a moderator: texts are the token of the page before, and how many. As of
+    /// [`AskKind::Tally`], the answer is a refusal.
+    Held,
     /// Shows that the path through the home and the log works; answered by the engine, no room gets it.
     Probe,
 }
@@ -220,7 +223,7 @@ impl AskTexts {
 const WITHDRAWN: u8 = 0;
 
 impl AskKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::SendMessage,
         Self::DeleteMessage,
         Self::DisconnectUser,
@@ -230,6 +233,7 @@ impl AskKind {
         Self::Purge,
         Self::Clear,
         Self::Decide,
+        Self::Held,
     ];
 
     const fn byte(self) -> u8 {
@@ -242,6 +246,7 @@ impl AskKind {
             // Those between may be given to others.
             Self::Tally => 9,
             Self::Decide => 10,
+            Self::Held => 11,
             Self::Purge => 6,
             Self::Clear => 7,
         }
@@ -257,7 +262,7 @@ impl AskKind {
 /// Bytes of a request without its texts, where it is written.
 const ASK_BYTES: usize = 4 + 1 + 12 + 12 + 1 + 16 + 4 + SPEAKER_BYTES;
 /// Bytes of its speaker.
-const SPEAKER_BYTES: usize = 1 + 1 + 8;
+const SPEAKER_BYTES: usize = 1 + 1 + 8 + 1;
 
 impl Ask {
     /// Returns how many bytes it takes in a message.
@@ -275,6 +280,7 @@ impl Ask {
         out.put_u8(self.speaker.capabilities.bits());
         out.put_u8(self.speaker.has_exempt_role.into());
         out.put_u64_le(self.speaker.since);
+        out.put_u8(self.speaker.is_shadowed.into());
     }
 
     fn read(section: &mut Section<'_>) -> Result<Option<Self>, WireFault> {
@@ -310,6 +316,8 @@ fn read_speaker(section: &mut Section<'_>) -> Result<Speaker, WireFault> {
         capabilities: capabilities.unwrap_or_default(),
         has_exempt_role: section.u8()? != 0,
         since: section.u64()?,
+        // Older servers keep a shadow's messages to themselves.
+        is_shadowed: !section.is_empty() && section.u8()? != 0,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::clock::Tick;
 use crate::base::id::FrameId;
 use crate::base::limits::{HELD_PER_ROOM_MAX, REASON_CHARS_MAX};
@@ -51,6 +53,63 @@ impl Decision {
     /// The name of its verb.
     pub const fn verb(&self) -> &'static str {
         if self.allows { "allow" } else { "deny" }
+    }
+}
+
+/// A message that waits, as moderators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldMessage {
+    /// Its id.
+    pub id: String,
+    /// `Sender`, as JSON.
+    pub sender_json: String,
+    /// Its text, masked where rules mask.
+    pub content: String,
+    /// Its attributes, as JSON.
+    pub attributes_json: String,
+    /// The rule that holds it, with its set.
+    pub rule: String,
+    /// When it was sent, in milliseconds since 1970.
+    pub sent_ms: u64,
+    /// When it is denied if nobody has decided, the same.
+    pub ends_ms: u64,
+}
+
+/// Some of the messages that wait, the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeldPage {
+    /// The messages.
+    pub messages: Vec<HeldMessage>,
+    /// Where others follow.
+    pub next: Option<String>,
+}
+
+/// A place in a list of messages that wait: behind one of them, whether it still does or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldPlace {
+    id: FrameId,
+    until: Tick,
+}
+
+impl HeldPlace {
+    /// The place behind this message, which waits until then.
+    pub const fn behind(id: FrameId, until: Tick) -> Self {
+        Self { id, until }
+    }
+
+    /// Reads what [`HeldPlace`] shows.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, until) = text.split_once('.')?;
+        Some(Self {
+            id: FrameId::parse(id)?,
+            until: Tick::from_nanos(until.parse().ok()?),
+        })
+    }
+}
+
+impl std::fmt::Display for HeldPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.id.as_str(), self.until.nanos())
     }
 }
 
@@ -108,6 +167,16 @@ impl<T> Waiting<T> {
             .map(|(id, until, message)| (*id, *until, message))
     }
 
+    /// Those behind a place, with their ends. If its message does not wait any more, those that end later.
+    pub fn behind(&self, place: Option<HeldPlace>) -> impl Iterator<Item = (FrameId, Tick, &T)> {
+        let from = place.map_or(0, |HeldPlace { id, until }| {
+            let mut all = self.messages.iter();
+            let found = all.position(|(held, ..)| *held == id).map(|at| at + 1);
+            found.unwrap_or_else(|| self.messages.partition_point(|(_, end, _)| *end <= until))
+        });
+        self.all().skip(from)
+    }
+
     /// Their number.
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -142,6 +211,35 @@ mod tests {
             (Some(499), None)
         );
         assert!(waiting.put(id(500), Tick::from_nanos(1), 500));
+    }
+
+    /// Goal: pages have each message that waits all the time exactly once, whatever leaves meanwhile.
+    #[test]
+    fn pages_miss_none() {
+        let mut waiting = Waiting::default();
+        for number in 0..10 {
+            assert!(waiting.put(id(number.into()), Tick::from_nanos(number + 1), number));
+        }
+        let (mut place, mut seen) = (None, Vec::new());
+        for leaves in [1_u128, 3, 6, 9] {
+            let page: Vec<_> = waiting
+                .behind(place)
+                .take(2)
+                .map(|(id, until, at)| (id, until, *at))
+                .collect();
+            let (last, until, _) = *page.last().expect("some wait");
+            seen.extend(page.iter().map(|(.., at)| *at));
+            let text = HeldPlace::behind(last, until).to_string();
+            place = HeldPlace::parse(&text);
+            assert!(place.is_some(), "{text}");
+            waiting.take(id(leaves));
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 7, 8]);
+        assert!(
+            ["", ".", "a.1", "M2YcHkgffEvU.", "M2YcHkgffEvU.x"]
+                .iter()
+                .all(|text| HeldPlace::parse(text).is_none())
+        );
     }
 
     proptest! {

@@ -169,15 +169,16 @@ impl Modes {
             judged.sender = Some(key);
         }
         if let Some(unique) = settings.unique {
-            let key = match unique.scope {
-                UniqueScope::User => Key::of_text_by(sender_json, content),
-                UniqueScope::Room => Key::of_text(content),
-            };
-            let wait = self.texts.wait(key, seconds(unique.seconds), now.tick);
-            if wait.is_some() {
+            let of_all = (unique.scope == UniqueScope::Room).then(|| Key::of_text(content));
+            // What nobody else has seen keeps nobody else from saying it.
+            let is_own = of_all.is_none() || speaker.is_shadowed;
+            let own = is_own.then(|| Key::of_text_by(sender_json, content));
+            let age = seconds(unique.seconds);
+            let mut keys = [of_all, own].into_iter().flatten();
+            if keys.any(|key| self.texts.wait(key, age, now.tick).is_some()) {
                 return Err(ModeFault::Repeated);
             }
-            judged.text = Some(key);
+            judged.text = own.or(of_all);
         }
         Ok(judged)
     }

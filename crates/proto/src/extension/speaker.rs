@@ -12,6 +12,8 @@ pub struct Speaker {
     pub has_exempt_role: bool,
     /// Since when the user is known, in seconds since 1970; 0: nothing is known.
     pub since: u64,
+    /// Whether a ban keeps what the user says from everybody else: it is judged as others' is, then given back.
+    pub is_shadowed: bool,
 }
 
 impl Speaker {
@@ -20,6 +22,7 @@ impl Speaker {
         capabilities: Capabilities::NONE,
         has_exempt_role: true,
         since: 0,
+        is_shadowed: false,
     };
 
     /// The holder of a token.
@@ -28,6 +31,16 @@ impl Speaker {
             capabilities,
             has_exempt_role: traits.is_some_and(Traits::is_exempt),
             since: traits.and_then(|traits| traits.since).unwrap_or(0),
+            is_shadowed: false,
+        }
+    }
+
+    /// The same, under a shadow ban or not.
+    #[must_use]
+    pub fn shadowed(self, is_shadowed: bool) -> Self {
+        Self {
+            is_shadowed,
+            ..self
         }
     }
 

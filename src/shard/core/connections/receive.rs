@@ -131,9 +131,6 @@ impl<W: Io> Connections<W> {
             }
             return;
         }
-        if !outcome.shadowed.is_empty() {
-            self.echo_to_user(slot, &outcome.shadowed, rooms, env);
-        }
         if let Some(ending) = &outcome.ending {
             self.finish(slot, ending, rooms, env);
         }

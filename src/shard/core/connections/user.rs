@@ -87,32 +87,6 @@ impl<W: Io> Connections<W> {
         true
     }
 
-    /// Gives a user's messages back to all connections of that user, and to nobody else.
-    #[cold]
-    pub(super) fn echo_to_user(
-        &mut self,
-        slot: ConnectionSlot<W>,
-        messages: &[Bytes],
-        rooms: &mut Rooms,
-        env: &mut Env<W::Socket>,
-    ) {
-        let found = self.table.get(slot).and_then(|connection| {
-            let room = rooms.get(connection.shard_room)?.id;
-            Some((room, encode::sender_name(connection.session.sender_json())))
-        });
-        let Some((room, user_id)) = found else {
-            return;
-        };
-        for frame in messages {
-            let event = UserEvent {
-                room,
-                user_id: user_id.as_str().into(),
-                frame: frame.clone(),
-            };
-            self.tell_everywhere(event, rooms, env);
-        }
-    }
-
     /// Sends an event through its connections to all shards, and to all nodes of a cluster.
     pub(in crate::shard::core) fn tell_everywhere(
         &mut self,

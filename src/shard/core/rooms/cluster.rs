@@ -2,7 +2,7 @@
 //! frames on their way to members.
 
 use super::tallies::{self, CastOutcome};
-use super::{Env, Rooms};
+use super::{Env, Rooms, held};
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{self, Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
 use crate::shard::core::member_commands::ban_kicked;
@@ -185,6 +185,10 @@ impl Rooms {
                 let _caller_gone = answer.send(tallies::answer(outcome));
                 Told::Nothing
             }
+            Asker::Held(answer) => {
+                let _caller_gone = answer.send(held::answer(outcome));
+                Told::Nothing
+            }
             Asker::Voters(voters) => Told::Voted(tallies::outcomes(voters, outcome)),
             Asker::Nobody => Told::Nothing,
         }
@@ -202,6 +206,10 @@ impl Rooms {
             }
             return;
         };
+        if ask.kind == AskKind::Held {
+            let answer = self.author_held(room_slot, &ask, env);
+            return refuse_request(key, (ErrorCode::NotAcceptable, &answer), env);
+        }
         if ask.kind == AskKind::Tally {
             let answer = self.author_tally(room_slot, &ask, env);
             return refuse_request(key, (ErrorCode::NotAcceptable, &answer), env);
@@ -276,7 +284,7 @@ impl Rooms {
     /// Drops what is under review in rooms of a hash slot whose home is another node now, and ends their tallies.
     pub(in crate::shard::core) fn fence<S>(&mut self, slot: HashSlot, env: &Env<S>) {
         self.end_tallies_of(slot, env);
-        self.forget_held_of(slot);
+        self.forget_held_of(slot, &env.metrics);
         let Some(requests) = &mut self.requests else {
             return;
         };

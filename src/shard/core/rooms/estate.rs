@@ -20,6 +20,7 @@ use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_
 use uproar_proto::base::rate::Budget;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::Request;
+use uproar_proto::extension::Speaker;
 use uproar_proto::extension::recent::Recent;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::review::State;
@@ -256,6 +257,7 @@ fn pending(asked: &PublishRequest, id: FrameId, sent: UnixTime) -> PendingMessag
             key: connection,
         },
         decided: Decided::Allowed(None),
+        is_shadowed: asked.speaker.is_shadowed,
     }
 }
 
@@ -300,8 +302,10 @@ fn held(buffer: &mut BytesMut, message: &PendingMessage<'_>, sender: SenderAddre
         request_id: message.request_id,
     };
     let (sender_json, ip) = (message.sender_json, message.ip);
+    let speaker = Speaker::default().shadowed(message.is_shadowed);
+    let publish_request = PublishRequest::new(buffer, &request, sender_json, ip, sender);
     Held {
-        publish_request: PublishRequest::new(buffer, &request, sender_json, ip, sender),
+        publish_request: publish_request.with_speaker(speaker),
         id: message.id,
         sent: message.sent,
         key: None,

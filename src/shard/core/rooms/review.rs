@@ -3,14 +3,17 @@
 //! The home shard decides when a deadline has passed: a verdict that comes later or twice is
 //! ignored.
 
+use super::cluster::refuse_request;
 use super::{Env, Rooms};
 use crate::shard::cluster::{ToCluster, entry};
 use crate::shard::command::Said;
 use crate::shard::review::Held;
 use crate::shard::shard_room::ShardRoom;
+use crate::shard::shard_room::ruled::{KEPT, give_back};
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
+use uproar_proto::chat::ErrorCode;
 use uproar_proto::chat::review::Verdict;
 use uproar_proto::room::review::{Denied, Pending, Ticket};
 
@@ -83,6 +86,14 @@ impl Rooms {
         while let Some((held, rewrite)) = home.reviewed_mut().and_then(Pending::release) {
             released += 1;
             let message = held.allowed(rewrite.as_ref());
+            if held.publish_request.speaker.is_shadowed {
+                let mut context = env.publish_context(&mut self.review_queue);
+                give_back((*id, held.id), message, &mut context);
+                if let Some(key) = held.key {
+                    refuse_request(key, (ErrorCode::NotAcceptable, KEPT), env);
+                }
+                continue;
+            }
             if home.reviewer().is_some() {
                 let asked = held.publish_request.saying(message.content);
                 let (place, now) = ((*id, held.id), env.now.tick);

@@ -172,7 +172,7 @@ impl Rooms {
 
     /// Asks the home of a room's hash slot for what this server itself wants. Without a place for the request its asker is
     /// not answered, which counts as unknown.
-    fn ask_own<S>(
+    pub(super) fn ask_own<S>(
         &mut self,
         room: RoomId,
         (kind, subject, detail, is_exempt): (AskKind, &str, &str, bool),

@@ -198,7 +198,8 @@ pub const RULE_SETS_PER_ROOM_MAX: usize = 8;
 pub const RULES_PER_SET_MAX: usize = 100;
 /// Patterns of a set, of all its rules, what they allow included: the largest public word lists have a few thousand.
 pub const RULE_PATTERNS_MAX: usize = 10_000;
-/// Bytes of a set as JSON: all that one call may carry. Compiled it takes some ten times as much.
+/// Bytes of a set as JSON: all that one call may carry. Compiled it takes some ten times as much: its automaton, and at most 0.4 MB of hashes
+/// to pass over what has none of its words.
 pub const RULE_SET_BYTES_MAX: usize = 256 * 1024;
 const _: () = assert!(RULE_SET_BYTES_MAX <= super::BODY_BYTES_MAX);
 /// Characters of a word or phrase. It bounds how many patterns end at one place of a message.
@@ -226,6 +227,8 @@ pub const HELD_PER_ROOM_MAX: usize = 500;
 pub const HELD_MAX: usize = 50_000;
 /// How long a message is held: then nobody remembers what it answered, and it is denied.
 pub const HELD_FOR: Duration = Duration::from_mins(2);
+/// Held messages in one answer of ListHeld: some 10 KB each at the worst, within one message between the nodes of a cluster.
+pub const HELD_PAGE_MAX: u32 = 50;
 /// From a message to the verdict of a review after its delivery: time for a language model.
 pub const AFTER_REVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests to handlers after delivery at one time: half of all, so that slow ones never take the others' place.

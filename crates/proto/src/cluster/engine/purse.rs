@@ -29,7 +29,7 @@ impl Engine {
             }
             AskKind::DisconnectUser => (Quota::DISCONNECTS, moderations),
             // The control plane has charged an event, and a held message was charged when it came; a probe is nobody's.
-            AskKind::Event | AskKind::Tally | AskKind::Decide | AskKind::Probe => {
+            AskKind::Event | AskKind::Tally | AskKind::Decide | AskKind::Held | AskKind::Probe => {
                 (Quota::SENDS, None)
             }
         };

@@ -66,6 +66,7 @@ fn ask() -> Ask {
             capabilities: [Capability::DisconnectUser].into_iter().collect(),
             has_exempt_role: true,
             since: 1_700_000_000,
+            is_shadowed: true,
         },
         is_exempt: true,
         texts: AskTexts::new(&mut BytesMut::new(), texts),
@@ -269,8 +270,8 @@ fn requests_of_older_servers_are_read() {
     let end = section + usize::try_from(asked).expect("short");
     let older = [
         &payload[..length],
-        &(asked - 10).to_le_bytes(),
-        &payload[section..end - 10],
+        &(asked - 11).to_le_bytes(),
+        &payload[section..end - 11],
         &payload[end..],
     ]
     .concat();

@@ -249,6 +249,10 @@ struct Looking<const IN_WORDS: bool> {
 
 /// What is between two spaces.
 #[derive(Debug, Default, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not a state"
+)]
 struct Token {
     words: u32,
     // Whether signs came behind its last word.
@@ -292,7 +296,15 @@ impl<const IN_WORDS: bool> Looking<IN_WORDS> {
                     }
                     (token, from) = (Token::default(), at + 1);
                 }
-                other => {
+                other @ (Kind::Nothing
+                | Kind::Unread
+                | Kind::SignLetter
+                | Kind::InnerLetter
+                | Kind::Apostrophe
+                | Kind::Sign
+                | Kind::Script
+                | Kind::Emblem
+                | Kind::Unsure) => {
                     token.is_behind_inner =
                         other == Kind::InnerLetter && (word.count > 0 || token.is_behind_inner);
                     all.end_word(&mut word);
@@ -378,11 +390,8 @@ impl<const IN_WORDS: bool> Looking<IN_WORDS> {
                     continue;
                 }
                 let is_inner = at > 0 && at < last;
-                let stands = match kind {
-                    Kind::SignLetter => has_letter || last == 0,
-                    Kind::InnerLetter => has_letter && is_inner,
-                    _ => false,
-                };
+                let stands = (kind == Kind::SignLetter && (has_letter || last == 0))
+                    || (kind == Kind::InnerLetter && has_letter && is_inner);
                 if stands {
                     is_read = true;
                     alone += usize::from(last == 0);
