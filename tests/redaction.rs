@@ -73,6 +73,12 @@ fn delete(process: &mut Process, id: &str) {
     });
 }
 
+fn delete_all(process: &mut Process, ids: &[Box<str>]) {
+    for id in ids {
+        delete(process, id);
+    }
+}
+
 fn purge(process: &mut Process, user: usize) {
     let (answer, _answered) = oneshot::channel();
     process.pass(Duration::ZERO);
@@ -245,7 +251,7 @@ fn a_rest_goes_on_without_deleted_text() {
                 stop(&mut process);
             }
             match way {
-                Way::Together | Way::Late => ids.iter().for_each(|id| delete(&mut process, id)),
+                Way::Together | Way::Late => delete_all(&mut process, &ids),
                 Way::Apart => {
                     for id in &ids {
                         before.insert(id.clone(), lengths(&process));
@@ -257,8 +263,9 @@ fn a_rest_goes_on_without_deleted_text() {
                 Way::Purge => purge(&mut process, 0),
             }
             if way != Way::Apart {
-                ids.iter()
-                    .for_each(|id| drop(before.insert(id.clone(), lengths(&process))));
+                for id in &ids {
+                    before.insert(id.clone(), lengths(&process));
+                }
             }
             drain(&mut process);
             let all = if way == Way::Purge {
@@ -321,13 +328,13 @@ fn a_rest_goes_on_without_it_in_another_process() {
             if !is_late {
                 // Nothing is sent before the export.
                 old.is_stuck = true;
-                ids.iter().for_each(|id| delete(&mut old, id));
+                delete_all(&mut old, &ids);
             }
             let mut new = old.hand_over();
             stop(&mut new);
             new.fast = vec![new.keys()[0]];
             if is_late {
-                ids.iter().for_each(|id| delete(&mut new, id));
+                delete_all(&mut new, &ids);
                 new.turns(1);
             }
             new.most = FEW;
@@ -385,7 +392,7 @@ fn a_join_beside_a_deletion_goes_on_without_the_text() {
             if let Some(is_late) = hands_over {
                 if !is_late {
                     process.is_stuck = true;
-                    ids.iter().for_each(|id| delete(&mut process, id));
+                    delete_all(&mut process, &ids);
                 }
                 process.most = 0;
                 process.most_after = 0;
@@ -397,7 +404,7 @@ fn a_join_beside_a_deletion_goes_on_without_the_text() {
                 process = new;
             }
             if hands_over != Some(false) {
-                ids.iter().for_each(|id| delete(&mut process, id));
+                delete_all(&mut process, &ids);
             }
             process.turns(1);
             process.most = FEW;
@@ -535,7 +542,7 @@ fn what_tls_has_not_sealed_goes_without_deleted_text() {
         stop(&mut process);
         let ids = ["SECRET 2", "SECRET 4", "SECRET 5"].map(|text| id_of(&process, text));
         let before = process.got(key).len();
-        ids.iter().for_each(|id| delete(&mut process, id));
+        delete_all(&mut process, &ids);
         drain(&mut process);
         let got = process.got(key);
         // The first record has all of the first batch.

@@ -185,8 +185,14 @@ fn encode_error() -> Call {
     let mut out = BytesMut::with_capacity(4096);
     Box::new(move || {
         out.clear();
-        let code = ErrorCode::TooManyRequests;
-        encode::error(&mut out, ids.next_id(), REQUEST_ID, code, texts::RATE);
+        let error = encode::Error {
+            id: ids.next_id(),
+            request_id: REQUEST_ID,
+            code: ErrorCode::TooManyRequests,
+            message: texts::RATE,
+            retry_after: None,
+        };
+        encode::error(&mut out, &error);
         black_box(out.len());
     })
 }

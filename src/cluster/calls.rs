@@ -12,9 +12,9 @@ use futures_util::FutureExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::connect::told;
 use super::names::{Names, Part, part_of};
 use super::token_uses::{Answer as UseAnswer, Appends, Question};
+use crate::logging::with_causes;
 use uproar_proto::base::hex::push_hex;
 use uproar_proto::base::limits::CLUSTER_ANSWER_MAX;
 use uproar_proto::cluster::engine::AppendOutcome;
@@ -256,7 +256,7 @@ impl Calls {
             .client
             .send_request(subject, request.timeout(Some(time_max)))
             .await;
-        let answer = answer.map_err(|error| CallFault::Unanswered(told(&error)))?;
+        let answer = answer.map_err(|error| CallFault::Unanswered(with_causes(&error)))?;
         Ok(answer.payload)
     }
 }

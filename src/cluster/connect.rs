@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::choice::{Choice, Line};
 use super::fault::ClusterFault;
 use super::settings::ClusterSettings;
+use crate::logging::with_causes;
 use crate::random;
 use uproar_proto::base::limits::{
     CLUSTER_BROKER_SILENT, CLUSTER_COMMANDS_MAX, CLUSTER_CONNECT_MAX, CLUSTER_RECONNECT_JITTER,
@@ -145,7 +146,7 @@ pub(super) async fn connect(
     let connected = options.connect(servers).await;
     let client = connected.map_err(|error| ClusterFault::Silent {
         servers: settings.servers.join(", "),
-        cause: told(&error),
+        cause: with_causes(&error),
     })?;
     // If the connection's task has ended already, the client is of no use to anybody.
     choice.began(line, &client.server_pool().await.unwrap_or_default());
@@ -180,20 +181,6 @@ pub(super) fn check(broker: &ServerInfo) -> Result<(), ClusterFault> {
 fn version(text: &str) -> Option<[u32; 2]> {
     let mut parts = text.split(['.', '-']).map(str::parse);
     Some([parts.next()?.ok()?, parts.next()?.ok()?])
-}
-
-/// An error with its causes.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -20,11 +20,12 @@ use super::bucket::{
     Bucket, BucketEnd, BucketRequest, BucketWrite, Change, Expected, InspectFault, Inspected,
     Revision, WriteFault, channel,
 };
-use super::connect::{self, told};
+use super::connect;
 use super::fault::ClusterFault;
 use super::names::Names;
 use super::settings::ClusterSettings;
 use super::setup;
+use crate::logging::with_causes;
 use uproar_proto::base::limits::{BUCKET_ANSWER_MAX, BUCKET_RETRY};
 
 /// Marks the removal of a key, as NATS' own tools read and write it.
@@ -110,7 +111,7 @@ impl Kv {
             Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 Err(WriteFault::Conflict)
             }
-            Ok(Err(error)) => unknown(told(&error)),
+            Ok(Err(error)) => unknown(with_causes(&error)),
             Err(_elapsed) => unknown(format!("none within {BUCKET_ANSWER_MAX:?}")),
         }
     }
@@ -128,7 +129,7 @@ impl Kv {
                     Some((Revision(found.sequence), value))
                 }
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => None,
-                Err(error) => return Err(unknown(told(&error))),
+                Err(error) => return Err(unknown(with_causes(&error))),
             };
             Ok(Inspected { found, last })
         };
@@ -144,7 +145,7 @@ impl Kv {
             {
                 return InspectFault::NoBucket;
             }
-            InspectFault::Unknown(told(&error))
+            InspectFault::Unknown(with_causes(&error))
         })
     }
 
@@ -180,7 +181,7 @@ impl Kv {
 
     async fn consumer(&self, after: Revision) -> Result<Ordered, String> {
         let begun = async {
-            let stream = self.stream().await.map_err(|fault| told(&fault))?;
+            let stream = self.stream().await.map_err(|fault| with_causes(&fault))?;
             let config = OrderedConfig {
                 deliver_subject: self.brokers.client().new_inbox(),
                 filter_subject: self.names.key(">"),
@@ -191,9 +192,9 @@ impl Kv {
                 ..OrderedConfig::default()
             };
             let consumer = stream.create_consumer(config).await;
-            let consumer = consumer.map_err(|error| told(&error))?;
+            let consumer = consumer.map_err(|error| with_causes(&error))?;
             let messages = consumer.messages().await;
-            messages.map_err(|error| told(&error))
+            messages.map_err(|error| with_causes(&error))
         };
         let begun = timeout(BUCKET_ANSWER_MAX, begun).await;
         begun.unwrap_or_else(|_| Err("no answer".to_owned()))
@@ -210,7 +211,7 @@ impl Kv {
         while let Some(message) = messages.next().await {
             let message = match message {
                 Ok(message) => message,
-                Err(error) => return told(&error),
+                Err(error) => return with_causes(&error),
             };
             let revision = match message.info() {
                 Ok(info) => Revision(info.stream_sequence),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::connect::{self, told};
+use super::connect;
 use super::fault::ClusterFault;
 use super::names::Names;
 use super::settings::ClusterSettings;
+use crate::logging::with_causes;
 use uproar_proto::base::limits::CLUSTER_SILENT;
 use uproar_proto::cluster::here::Here;
 use uproar_proto::token::KeyId;
@@ -29,7 +30,7 @@ pub async fn await_key(
     let here = client.subscribe(Names::new(&settings.name).here()).await;
     let mut here = here.map_err(|error| ClusterFault::Refused {
         what: "to listen to the nodes".to_owned(),
-        cause: told(&error),
+        cause: with_causes(&error),
     })?;
     let begun = Instant::now();
     let mut heard: HashMap<_, (Instant, String, bool)> = HashMap::new();

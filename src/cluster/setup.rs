@@ -9,10 +9,11 @@ use async_nats::jetstream::stream::{
 use async_nats::jetstream::{Context, ErrorCode};
 use tokio::time::Instant;
 
-use super::connect::{self, told};
+use super::connect;
 use super::fault::ClusterFault;
 use super::names::{Names, PARTS, Part};
 use super::settings::ClusterSettings;
+use crate::logging::with_causes;
 use uproar_proto::base::limits::{
     BUCKET_HISTORY, CLUSTER_CALL_MAX, CLUSTER_HERE, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX,
     CLUSTER_PEERS_MAX, CLUSTER_TOKEN_AGE_SPARE,
@@ -40,7 +41,7 @@ pub async fn setup(settings: &ClusterSettings) -> Result<(), ClusterFault> {
         let made = patiently(make, |error| passes(&error.kind())).await;
         made.map_err(|error| ClusterFault::Refused {
             what: format!("to make stream {stream}"),
-            cause: told(&error),
+            cause: with_causes(&error),
         })?;
     }
     let look = async || check(&brokers, settings).await;
@@ -101,7 +102,7 @@ pub(super) async fn check(
                 let GetStreamErrorKind::JetStream(refusal) = error.kind() else {
                     return Err(ClusterFault::Silent {
                         servers: settings.servers.join(", "),
-                        cause: format!("{stream}: {}", told(&error)),
+                        cause: format!("{stream}: {}", with_causes(&error)),
                     });
                 };
                 if refusal.code() == 404 {

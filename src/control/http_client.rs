@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs::default_provider;
 
+use crate::logging::with_causes;
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::sigv4::Scope;
 use uproar_proto::sigv4::sign::{Credentials, Outgoing, sign};
@@ -134,7 +135,7 @@ impl HttpClient {
             }
             other => other,
         };
-        let response = response.map_err(|error| CallError::Connection(chain(&error)))?;
+        let response = response.map_err(|error| CallError::Connection(with_causes(&error)))?;
         Ok(self.read(response).await)
     }
 
@@ -153,7 +154,7 @@ impl HttpClient {
                 Ok(Ok(data)) => data,
                 Ok(Err(_trailers)) => continue,
                 Err(error) => {
-                    answer.cut = Some(CallError::Connection(chain(&error)));
+                    answer.cut = Some(CallError::Connection(with_causes(&error)));
                     break;
                 }
             };
@@ -218,15 +219,4 @@ fn connector(secure: bool) -> io::Result<HttpsConnector<HttpConnector>> {
     http.enforce_http(false);
     http.set_nodelay(true);
     Ok(builder.https_or_http().enable_http1().wrap_connector(http))
-}
-
-/// An error and its causes: hyper's own text is only "client error".
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut out = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        out = format!("{out}: {cause}");
-        source = cause.source();
-    }
-    out
 }

@@ -18,4 +18,4 @@ pub(crate) use kind::Kind;
 pub(crate) use limiter::{Limiter, Overdue};
 pub(crate) use metrics::render;
 pub(crate) use start::{flush, pass_on, print, set_filter, start, whole};
-pub(crate) use text::bounded;
+pub(crate) use text::{bounded, with_causes};

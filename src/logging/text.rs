@@ -13,6 +13,20 @@ pub(crate) fn bounded(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// An error and its causes, each once: many a library's own text is only "client error".
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// One event, one line: any control character left within `line` is escaped. `ESC` stays if `colours` are on;
 /// `tracing` has escaped those of values.
 pub(super) fn one_line(line: &[u8], colours: bool) -> Vec<u8> {

@@ -10,6 +10,7 @@ use crate::cluster::choice::Line;
 use crate::cluster::connect;
 use crate::cluster::handle::{Order, REQUEST_MAX, Snapshot};
 use crate::cluster::state::is_majority_near;
+use crate::logging::with_causes;
 use crate::shard::cluster::TokenOutcome;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::limits::{CLUSTER_APART_MAX, CLUSTER_MUTE_MAX};
@@ -66,7 +67,7 @@ impl Node<'_> {
                     let answered = client.send_request(subject, request.timeout(Some(REQUEST_MAX)));
                     let answered = answered.await.map(|answer| answer.payload);
                     let answered =
-                        answered.map_err(|error| std::io::Error::other(connect::told(&error)));
+                        answered.map_err(|error| std::io::Error::other(with_causes(&error)));
                     let _gone = answer.send(answered);
                 });
             }

@@ -22,7 +22,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use crate::control::http_client::chain;
+use crate::logging::with_causes;
 use uproar_proto::base::limits::{
     ACME_ANSWER_BYTES_MAX, ACME_CALL_TIMEOUT, ACME_RETRY_AFTER_MAX, WATCHED_FILE_BYTES_MAX,
 };
@@ -103,7 +103,7 @@ impl Caller {
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Result<BytesResponse, CallFault> {
-        let broken = |error: &dyn StdError| CallFault::Connection(chain(error));
+        let broken = |error: &dyn StdError| CallFault::Connection(with_causes(error));
         let response = self.http.request(request).await;
         let response = response.map_err(|error| broken(&error))?;
         self.hear(&response);

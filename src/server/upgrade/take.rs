@@ -82,9 +82,9 @@ impl Taker {
             .pop()
             .ok_or("no memory file came with the rooms")?;
         let bytes = unseal(file, TAKE_OVER_ROOMS_BYTES_MAX).map_err(|error| error.to_string())?;
-        let rooms = RoomsEstate::parse(bytes, self.shift);
-        let mut rooms = rooms.map_err(|error| error.to_string())?;
-        self.unfinished.set(rooms.take_unfinished());
+        let unfinished = Unfinished::read(&bytes).map_err(|error| error.to_string())?;
+        self.unfinished.set(unfinished);
+        let rooms = RoomsEstate::parse(bytes, self.shift).map_err(|error| error.to_string())?;
         self.logs.set(rooms.logs().cloned());
         let broken = rooms.broken();
         if broken > 0 {

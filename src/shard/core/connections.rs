@@ -194,7 +194,6 @@ impl<W: Io> Connections<W> {
             shard_room.heard = pending.arrival.heard;
             let member = (slot.to_bits(), pending.user_hash);
             join(connection, member, shard_room, env);
-            note_replay(connection, shard_room);
         }
         if !self.is_quiet {
             connection.receiving = Receiving::Armed;
@@ -384,6 +383,7 @@ fn join<F, S>(
     let member = shard_room.audience.join(key, user_hash, deflated);
     connection.member = Some(member);
     mark(connection, shard_room, env);
+    note_replay(connection, shard_room);
 }
 
 /// Puts what the room remembers behind the greeting.

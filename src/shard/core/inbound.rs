@@ -12,7 +12,7 @@ use super::env::Env;
 use super::held::{Held, held, held_command};
 use super::log_lines::Line;
 use super::member_commands::{self, Commander};
-use super::refusal::RefusalFrame;
+use super::refusal::refusal;
 use super::rooms::Rooms;
 use crate::net::io::Key;
 use crate::shard::close_reason::CloseReason;
@@ -22,7 +22,7 @@ use crate::shard::frames;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::ShardSettings;
 use uproar_proto::base::id::RoomId;
-use uproar_proto::chat::{Action, ErrorCode, Refusal};
+use uproar_proto::chat::{Action, ErrorCode, Refusal, encode};
 use uproar_proto::extension::{Command, Commands, Speaker, command};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::session::{Effect, Ending, Input, Session, SessionContext};
@@ -243,16 +243,16 @@ impl Refusals {
         });
         match done {
             Ok(Some((verb, text))) => {
-                let answer = command::Answer {
+                let answer = encode::Message {
                     id: env.ids.next_id(),
                     request_id: by.request_id,
-                    verb,
-                    text: &text,
+                    attributes_json: &command::answer_attributes(verb),
+                    content: &text,
                     sent: env.now.unix,
                     sender_json: by.sender_json,
                 };
                 let lane = lane.get_or_insert_default();
-                let pushed = lane.push(|out| command::answer(out, &answer));
+                let pushed = lane.push(|out| encode::message(out, &answer));
                 self.overflow |= pushed.is_err();
                 true
             }
@@ -278,14 +278,14 @@ impl Refusals {
         env: &mut Env<S>,
     ) {
         let id = env.ids.next_id();
-        let error = RefusalFrame::count(&env.metrics, id, request_id, (code, message));
+        let error = refusal(&env.metrics, id, request_id, (code, message));
         self.count += 1;
         let line = Line::of(&mut env.lines, env.now.tick, code, id, message);
         self.lines.extend(line);
         if frames::are_kept() {
-            error.encode(&mut self.kept);
+            encode::error(&mut self.kept, &error);
         }
-        let pushed = lane.push(|out| error.encode(out));
+        let pushed = lane.push(|out| encode::error(out, &error));
         self.overflow |= pushed.is_err();
     }
 

@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::carried::SenderTag;
-use super::unfinished::Unfinished;
 use crate::shard::shard_room::remembering::Remembering;
 use uproar_proto::base::clock::{Shift, Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
@@ -347,7 +346,6 @@ pub struct RoomsEstate {
     senders: HashSet<SenderTag>,
     broken: usize,
     logs: Option<LogsEstate>,
-    unfinished: Unfinished,
 }
 
 /// One room of an estate.
@@ -398,7 +396,6 @@ impl RoomsEstate {
             },
             freezing: fields.number(FREEZING)?.map(|since| shift.tick(since)),
             logs: fields.get(LOGS).map(LogsEstate::decode).transpose()?,
-            unfinished: Unfinished::read(fields),
             ..Self::default()
         };
         for room in fields.all(ROOM) {
@@ -433,11 +430,6 @@ impl RoomsEstate {
     /// How far its members were given the logs of its cluster, if it is of one.
     pub fn logs(&self) -> Option<&LogsEstate> {
         self.logs.as_ref()
-    }
-
-    /// Takes what the control thread of its process had to do still.
-    pub fn take_unfinished(&mut self) -> Unfinished {
-        std::mem::take(&mut self.unfinished)
     }
 
     /// Returns a room.

@@ -231,19 +231,24 @@ impl Unfinished {
         fields.into_bytes()
     }
 
-    /// Reads it out of an estate. What is not understood is left out.
-    pub(super) fn read(estate: Tagged<'_>) -> Self {
+    /// Reads it out of an estate of rooms. What is not understood is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Cut`] if the estate is no fields.
+    pub fn read(estate: &[u8]) -> Result<Self, Fault> {
+        let estate = Tagged::parse(estate)?;
         let all = |number| {
             let fields = estate.all(number).map(Tagged::parse);
             fields.flatten().collect::<Vec<_>>()
         };
-        Self {
+        Ok(Self {
             acts: all(ACT).into_iter().flat_map(Act::read).collect(),
             reviews: all(REVIEW)
                 .into_iter()
                 .flat_map(AfterReview::read)
                 .collect(),
-        }
+        })
     }
 }
 
@@ -301,8 +306,8 @@ mod tests {
         broken.nested(REVIEW, |review| review.bytes(ROOM, room.as_bytes()));
         estate.extend(broken.into_bytes());
         estate.extend(unfinished.clone().into_bytes());
-        let mut read = RoomsEstate::parse(estate, Shift::default()).expect("an estate");
-        assert_eq!(read.take_unfinished(), unfinished);
-        assert_eq!(read.take_unfinished(), Unfinished::default());
+        assert_eq!(Unfinished::read(&estate), Ok(unfinished));
+        assert_eq!(Unfinished::read(b"\x07\x02x"), Err(Fault::Cut));
+        assert!(RoomsEstate::parse(estate, Shift::default()).is_ok());
     }
 }

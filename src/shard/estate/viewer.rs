@@ -205,14 +205,7 @@ impl<'a> Viewer<'a> {
         let deadline = fields.number(CLOSE_DEADLINE)?;
         let awaited = fields.get(CLOSE_AWAITED).is_some();
         let closing = deadline.map(|nanos| (shift.tick(nanos), awaited));
-        let count = |number| -> Result<Option<usize>, Fault> {
-            let count = fields.number(number)?.map(usize::try_from);
-            count.transpose().map_err(|_| Fault::Value(number))
-        };
-        let own = fields.get(LANE).unwrap_or_default();
-        let lane_bytes = own.len().checked_sub(count(REPLAY_BYTES)?.unwrap_or(0));
-        let parts = lane_bytes.and_then(|bytes| own.split_at_checked(bytes));
-        let (lane, replay) = parts.ok_or(Fault::Value(REPLAY_BYTES))?;
+        let (lane, replay) = own_frames(fields)?;
         let viewer = Self {
             room,
             ip: address(fields).ok_or(Fault::Value(ADDRESS))?,
@@ -226,7 +219,7 @@ impl<'a> Viewer<'a> {
             },
             closing,
             rest: fields.get(REST).unwrap_or_default(),
-            begun_left: count(BEGUN_LEFT)?,
+            begun_left: count(fields, BEGUN_LEFT)?,
             lane,
             replay,
             pong: fields.get(PONG).unwrap_or_default(),
@@ -255,6 +248,20 @@ impl<'a> Viewer<'a> {
         let session = session.ok_or(Fault::Missing(SESSION))?;
         Ok((viewer, session))
     }
+}
+
+/// Returns the frames for the viewer alone, and the remembered ones that follow them.
+fn own_frames(record: Tagged<'_>) -> Result<(&[u8], &[u8]), Fault> {
+    let all = record.get(LANE).unwrap_or_default();
+    let replay_bytes = count(record, REPLAY_BYTES)?.unwrap_or(0);
+    let lane_bytes = all.len().checked_sub(replay_bytes);
+    let parts = lane_bytes.and_then(|bytes| all.split_at_checked(bytes));
+    parts.ok_or(Fault::Value(REPLAY_BYTES))
+}
+
+fn count(record: Tagged<'_>, number: u32) -> Result<Option<usize>, Fault> {
+    let count = record.number(number)?.map(usize::try_from);
+    count.transpose().map_err(|_| Fault::Value(number))
 }
 
 /// Returns what a record says of the user.

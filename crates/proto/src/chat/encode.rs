@@ -79,6 +79,21 @@ impl Event<'_> {
     }
 }
 
+/// An ERROR frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Error<'a> {
+    /// `Id`.
+    pub id: FrameId,
+    /// `RequestId`; empty if it answers none.
+    pub request_id: &'a str,
+    /// `ErrorCode`.
+    pub code: ErrorCode,
+    /// `ErrorMessage`.
+    pub message: &'a str,
+    /// When the request may be made again, in seconds from now. Clients of IVS Chat ignore it.
+    pub retry_after: Option<u64>,
+}
+
 /// Appends a MESSAGE frame; no allocation if `out` has [`Message::bytes_max`] bytes to spare.
 pub fn message(out: &mut BytesMut, message: &Message<'_>) {
     text_frame(out, |out| {
@@ -110,33 +125,17 @@ pub fn event(out: &mut BytesMut, event: &Event<'_>) {
 }
 
 /// Appends an ERROR frame.
-pub fn error(out: &mut BytesMut, id: FrameId, request_id: &str, code: ErrorCode, message: &str) {
+pub fn error(out: &mut BytesMut, error: &Error<'_>) {
     text_frame(out, |out| {
-        head(out, "ERROR", id, request_id);
+        head(out, "ERROR", error.id, error.request_id);
         out.put_slice(b",\"ErrorCode\":");
-        out.put_slice(code.number().to_string().as_bytes());
+        out.put_slice(error.code.number().to_string().as_bytes());
         out.put_slice(b",\"ErrorMessage\":");
-        string(out, message);
-        out.put_u8(b'}');
-    });
-}
-
-/// Appends an ERROR frame of a refusal that time lifts, with the seconds that are left. Clients of IVS Chat ignore them.
-pub fn error_for(
-    out: &mut BytesMut,
-    id: FrameId,
-    request_id: &str,
-    (code, message): (ErrorCode, &str),
-    seconds: u64,
-) {
-    text_frame(out, |out| {
-        head(out, "ERROR", id, request_id);
-        out.put_slice(b",\"ErrorCode\":");
-        out.put_slice(code.number().to_string().as_bytes());
-        out.put_slice(b",\"ErrorMessage\":");
-        string(out, message);
-        out.put_slice(b",\"RetryAfter\":");
-        out.put_slice(seconds.to_string().as_bytes());
+        string(out, error.message);
+        if let Some(seconds) = error.retry_after {
+            out.put_slice(b",\"RetryAfter\":");
+            out.put_slice(seconds.to_string().as_bytes());
+        }
         out.put_u8(b'}');
     });
 }
@@ -311,18 +310,19 @@ mod tests {
             r#"{"Reason":"Kicked","UserId":"aaa.7235"}"#
         );
 
-        let mut out = BytesMut::new();
-        error(
-            &mut out,
-            id(),
-            "r",
-            ErrorCode::TooManyRequests,
-            super::super::texts::RATE,
-        );
-        assert_eq!(
-            payload(&out),
-            r#"{"Type":"ERROR","Id":"M2YcHkgffEvU","RequestId":"r","ErrorCode":429,"ErrorMessage":"rate limit exceeded"}"#
-        );
+        for (retry_after, end) in [(None, "}"), (Some(7), r#","RetryAfter":7}"#)] {
+            let mut out = BytesMut::new();
+            let refused = Error {
+                id: id(),
+                request_id: "r",
+                code: ErrorCode::TooManyRequests,
+                message: super::super::texts::RATE,
+                retry_after,
+            };
+            error(&mut out, &refused);
+            let start = r#"{"Type":"ERROR","Id":"M2YcHkgffEvU","RequestId":"r","ErrorCode":429,"ErrorMessage":"rate limit exceeded""#;
+            assert_eq!(payload(&out), format!("{start}{end}"));
+        }
     }
 
     /// Goal: a user is distinguished from others whose name has the same start or quotes.

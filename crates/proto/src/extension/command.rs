@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
-
 use super::alias::{Alias, OFF};
 use super::bans::BanMode;
 use super::held::Decision;
@@ -16,7 +14,6 @@ use super::settings::is_role;
 use super::tags::{TAGS, Tag, TagFault};
 use super::tally::TallyPlan;
 use super::{PREFIX, Settings, Speaker, is_ours};
-use crate::base::clock::UnixTime;
 use crate::base::id::FrameId;
 use crate::base::limits::{
     CONTENT_CHARS_MAX, OVERRIDE_SECONDS_MAX, PIN_SECONDS_MAX, REASON_CHARS_MAX,
@@ -225,39 +222,10 @@ impl Verb {
     }
 }
 
-/// Appends the answer to a command, for its sender alone: a message, so that the promise of an official client resolves.
-pub fn answer(out: &mut BytesMut, answer: &Answer<'_>) {
-    let attributes = encode::attributes_json([
-        (DO, answer.verb),
-        ("uproar:private", "1"),
-        ("uproar:result", "ok"),
-    ]);
-    let message = encode::Message {
-        id: answer.id,
-        request_id: answer.request_id,
-        attributes_json: &attributes,
-        content: answer.text,
-        sent: answer.sent,
-        sender_json: answer.sender_json,
-    };
-    encode::message(out, &message);
-}
-
-/// What the sender of a command gets.
-#[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
-    /// `Id`.
-    pub id: FrameId,
-    /// The sender's own id for the request.
-    pub request_id: &'a str,
-    /// The verb's name.
-    pub verb: &'a str,
-    /// What was done, for people.
-    pub text: &'a str,
-    /// `SendTime`.
-    pub sent: UnixTime,
-    /// `Sender` of the command.
-    pub sender_json: &'a str,
+/// `Attributes` of the answer to a command of this name, for its sender alone: a message, so that the promise of an official client
+/// resolves.
+pub fn answer_attributes(verb: &str) -> String {
+    encode::attributes_json([(DO, verb), ("uproar:private", "1"), ("uproar:result", "ok")])
 }
 
 /// Reads the command that a request is; `None`: it is none, and everybody may get it.

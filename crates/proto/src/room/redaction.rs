@@ -282,7 +282,7 @@ impl Redacted {
     }
 }
 
-/// Where the frame ends that has begun, behind the `done` bytes of whole frames that are sent: so many bytes.
+/// The number of bytes that end the frame which has begun, behind the `done` bytes of whole frames that are sent.
 pub fn begun_left(all: &[u8], done: usize) -> usize {
     let mut end = 0;
     for (whole, _) in ws::split(all) {

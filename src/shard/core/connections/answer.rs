@@ -9,6 +9,7 @@ use crate::shard::core::outbound::ConnectionSlot;
 use crate::shard::core::rooms::Rooms;
 use crate::shard::core::rooms::tallies::CastOutcome;
 use uproar_proto::base::table::Slot;
+use uproar_proto::chat::encode;
 use uproar_proto::extension::command;
 
 impl<W: Io> Connections<W> {
@@ -89,14 +90,14 @@ impl<W: Io> Connections<W> {
             return None;
         }
         let lane = connection.lane.get_or_insert_default();
-        let answer = command::Answer {
+        let answer = encode::Message {
             id: env.ids.next_id(),
             request_id,
-            verb,
-            text,
+            attributes_json: &command::answer_attributes(verb),
+            content: text,
             sent: env.now.unix,
             sender_json: connection.session.sender_json(),
         };
-        Some(lane.push(|out| command::answer(out, &answer)).is_ok())
+        Some(lane.push(|out| encode::message(out, &answer)).is_ok())
     }
 }

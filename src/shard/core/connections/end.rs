@@ -154,9 +154,14 @@ impl<W: Io> Connections<W> {
             return;
         };
         // A full lane means that the client does not read; the Close frame carries the same reason.
-        let error = |out: &mut BytesMut| {
-            encode::error(out, id, "", ErrorCode::Unauthorized, texts::SESSION_OVER);
+        let over = encode::Error {
+            id,
+            request_id: "",
+            code: ErrorCode::Unauthorized,
+            message: texts::SESSION_OVER,
+            retry_after: None,
         };
+        let error = |out: &mut BytesMut| encode::error(out, &over);
         let _full = connection.lane().push(error);
         if let Some(shard_room) = rooms.get(connection.shard_room) {
             frames::note_own(shard_room.id, connection.session.sender_json(), error);

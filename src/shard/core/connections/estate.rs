@@ -15,6 +15,7 @@ use crate::shard::core::rooms::Rooms;
 use crate::shard::estate::viewer::{BEHIND, Viewer};
 use crate::shard::estate::{Inherited, NotCarried, RoomsEstate, SenderTag, Viewers, ViewersCursor};
 use crate::shard::settings::Reservation;
+use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
@@ -22,6 +23,7 @@ use uproar_proto::base::limits::{
 };
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode;
+use uproar_proto::room::audience::MemberIndex;
 use uproar_proto::room::log::Cursor;
 use uproar_proto::room::redaction::{self, Redacted};
 use uproar_proto::session::Session;
@@ -246,24 +248,13 @@ fn record<F, S>(
     cursor: &mut ViewersCursor,
     (rooms, env): (&Rooms, &Env<S>),
 ) -> Result<Vec<u8>, NotCarried> {
-    let rest = rests.get(&slot.to_bits()).map(|rest| {
-        let shard_room = rooms.get(connection.shard_room);
-        let audience = shard_room
-            .map(|shard_room| &shard_room.audience)
-            .filter(|audience| {
-                let member = connection.member;
-                member.is_none_or(|member| audience.may_carry(member))
-            });
-        let redacted = audience.and_then(|audience| audience.log().redacted());
-        let cut = redacted.and_then(|redacted| rest.rest_without(redacted));
-        let rest = cut.as_ref().unwrap_or(rest);
-        (rest.copy(usize::MAX), rest.begun_left())
-    });
+    let rest = rests.get(&slot.to_bits());
+    let shard_room = rooms.get(connection.shard_room);
+    let rest = rest.map(|rest| unsent(rest, connection.member, shard_room));
     let (rest, begun_left) = rest.unwrap_or_default();
     if cursor.rest_bytes + rest.len() > ESTATE_RESTS_BYTES_MAX / env.settings.shard_count {
         return Err(NotCarried::Backlog);
     }
-    let shard_room = rooms.get(connection.shard_room);
     let head = shard_room.map(|shard_room| shard_room.audience.log().head());
     let behind = |place: Cursor| head.unwrap_or(place).frames_since(place);
     let membership = connection.member.zip(shard_room);
@@ -308,6 +299,21 @@ fn record<F, S>(
     }
     cursor.rest_bytes += rest.len();
     Ok(record)
+}
+
+/// What is left of a send, without what was taken back since it began, and how many of its bytes end the frame that has begun.
+fn unsent(
+    rest: &SendBuffer,
+    member: Option<MemberIndex>,
+    shard_room: Option<&ShardRoom>,
+) -> (Vec<u8>, Option<usize>) {
+    let audience = shard_room.map(|shard_room| &shard_room.audience);
+    let carrier =
+        audience.filter(|audience| member.is_none_or(|member| audience.may_carry(member)));
+    let redacted = carrier.and_then(|audience| audience.log().redacted());
+    let cut = redacted.and_then(|redacted| rest.rest_without(redacted));
+    let rest = cut.as_ref().unwrap_or(rest);
+    (rest.copy(usize::MAX), rest.begun_left())
 }
 
 /// The remembered frames that wait for a connection, without what was taken back since.

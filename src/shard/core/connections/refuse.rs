@@ -9,14 +9,14 @@ use crate::shard::command::{Command, PublishRequest, Refusal, SenderAddress};
 use crate::shard::core::env::Env;
 use crate::shard::core::log_lines::Line;
 use crate::shard::core::outbound::ConnectionSlot;
-use crate::shard::core::refusal::RefusalFrame;
+use crate::shard::core::refusal::refusal;
 use crate::shard::core::rooms::Rooms;
 use crate::shard::core::rooms::cluster::{RefusedMember, refuse_request};
 use crate::shard::frames;
 use crate::shard::review::Held;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::{ErrorCode, texts};
+use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::room::review::Denied;
 
 impl<W: Io> Connections<W> {
@@ -56,7 +56,7 @@ impl<W: Io> Connections<W> {
     ) {
         let mut frame = BytesMut::new();
         let fault = (code, message);
-        RefusalFrame::count(&env.metrics, id, request_id, fault).encode(&mut frame);
+        encode::error(&mut frame, &refusal(&env.metrics, id, request_id, fault));
         let refusal = Refusal {
             frame: frame.freeze(),
             id,

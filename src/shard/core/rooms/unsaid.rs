@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use super::{Env, Rooms};
 use crate::shard::command::{Command, UserEvent, user_hash};
-use crate::shard::core::refusal::RefusalFrame;
+use crate::shard::core::refusal;
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::chat::ErrorCode;
+use uproar_proto::chat::{ErrorCode, encode};
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::redaction;
@@ -60,7 +60,8 @@ fn refusal<S>(
     }
     let mut frame = BytesMut::new();
     let id = env.ids.next_id();
-    RefusalFrame::count(&env.metrics, id, &request_id, TAKEN_BACK).encode(&mut frame);
+    let error = refusal::refusal(&env.metrics, id, &request_id, TAKEN_BACK);
+    encode::error(&mut frame, &error);
     Some(UserEvent {
         room,
         user_id: user_id.into(),
