@@ -1,16 +1,17 @@
 //! `uproar token`: tokens sealed offline with the server's key file.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufWriter, Write};
 use std::time::Duration;
 
 use clap::Subcommand;
 
 use super::cluster::shared_keys;
 use super::failure::Failure;
-use super::output::show;
+use super::output::{printable, show};
 use super::place::Place;
 use crate::clock;
 use crate::server::{load_keyring, nonce, rotate_keyring};
+use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{
     ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
@@ -21,6 +22,8 @@ use uproar_proto::token::{Capability, TokenRequest, mint};
 pub(super) enum TokenCommand {
     /// Print one token a line
     Create(Create),
+    /// Say what a token says, and whether it is good; exit 1 if it is not. Whether it was used, the server alone knows
+    Check(Check),
     /// Seal tokens with a new key from now on; tokens already made stay good
     RotateKey(RotateKey),
 }
@@ -28,6 +31,15 @@ pub(super) enum TokenCommand {
 /// Where the key file is.
 #[derive(Debug, clap::Args)]
 pub(super) struct RotateKey {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The token.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// The token; -: the first line of standard input, which no list of processes shows
+    token: String,
     #[command(flatten)]
     place: Place,
 }
@@ -66,6 +78,7 @@ pub(super) struct Create {
 pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(create) => print(create),
+        TokenCommand::Check(check) => check.run(),
         TokenCommand::RotateKey(rotate) => {
             let placed = rotate.place.existing()?;
             match shared_keys::of(&placed)? {
@@ -102,6 +115,51 @@ fn print(create: &Create) -> Result<(), Failure> {
             Err(Failure::Run(error.to_string()))
         }
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<(), Failure> {
+        let placed = self.place.existing()?;
+        let keyring = load_keyring(&placed.data_dir)?;
+        let token = match &*self.token {
+            "-" => {
+                let mut line = String::new();
+                let read = io::stdin().lock().read_line(&mut line);
+                read.map_err(|error| Failure::Run(format!("standard input: {error}")))?;
+                line
+            }
+            given => given.to_owned(),
+        };
+        let token = token.trim();
+        let mut scratch = Vec::new();
+        // What one says that has expired is known, too.
+        let opened = keyring.open(token, &mut scratch, UnixTime::from_secs(0));
+        let opened = opened.map_err(|error| Failure::Run(error.to_string()))?;
+        let names = Capability::ALL.into_iter();
+        let names = names.filter(|one| opened.capabilities().contains(*one));
+        let names: Vec<_> = names.map(Capability::name).collect();
+        let attributes = opened.attributes();
+        let attributes: Vec<_> = attributes
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let or_none = |list: Vec<String>| match &*list {
+            [] => "none".to_owned(),
+            list => list.join(", "),
+        };
+        show(&format!(
+            "room         {}\nuser         {}\nmay          {}\nattributes   {}\nconnects to  {}\nsession to   {}\n",
+            placed.account.arn(opened.room()),
+            printable(opened.user_id()),
+            or_none(names.into_iter().map(str::to_owned).collect()),
+            printable(&or_none(attributes)),
+            opened.expires().rfc3339(),
+            opened.session_end().rfc3339(),
+        ));
+        match keyring.open(token, &mut Vec::new(), clock::unix_now()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::Run(error.to_string())),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<String, String> {
     file.take(most + 1)
         .read_to_string(&mut secret)
         .map_err(text)?;
-    if secret.len() as u64 > most {
+    if usize::try_from(most).is_ok_and(|most| secret.len() > most) {
         return Err(format!("it has more than {most} bytes"));
     }
     // Editors and `echo` end a line.
@@ -195,7 +195,10 @@ mod tests {
     const ID: &str = "AKIDEXAMPLE000000001";
     const SECRET: &str = "topmost-0123456789";
 
-    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    /// Names and values.
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    fn load(text: &str, variables: Variables) -> Result<Loaded, String> {
         let file = Some((Path::new("uproar.toml"), text));
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let outcome = settle(
@@ -329,7 +332,7 @@ mod tests {
     fn a_key_has_an_id_and_one_secret() {
         let key = format!("[[keys]]\nid = \"{ID}\"\n");
         let both = format!("{key}secret = \"{SECRET}\"\nsecret_file = \"/s\"\n");
-        let cases: [(&str, &[(&str, &str)], &str); 7] = [
+        let cases: [(&str, Variables, &str); 7] = [
             (
                 &key,
                 &[],

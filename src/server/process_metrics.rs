@@ -4,6 +4,7 @@
 //! Read from `/proc` at each scrape: 48 µs, nearly all of it in the kernel. Unreadable values are left out.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -19,6 +20,7 @@ pub(super) struct ProcessMetrics {
     // Since the Unix epoch.
     started: UnixTime,
     io: Kind,
+    data_dir: PathBuf,
 }
 
 /// Fields of `/proc/self/stat`.
@@ -38,9 +40,13 @@ struct Sockets {
 
 impl ProcessMetrics {
     /// Call at the process's start.
-    pub(super) fn new(io: Kind) -> Self {
+    pub(super) fn new(io: Kind, data_dir: PathBuf) -> Self {
         let started = clock::unix_now();
-        Self { started, io }
+        Self {
+            started,
+            io,
+            data_dir,
+        }
     }
 
     /// Adds everything to `/metrics`.
@@ -70,6 +76,16 @@ impl ProcessMetrics {
         memory(page);
         descriptors(page);
         sockets(page);
+        self.disk(page);
+    }
+
+    /// The file system of the data directory, as this user may fill it.
+    fn disk(&self, page: &mut Exposition) {
+        let Ok(found) = rustix::fs::statvfs(&self.data_dir) else {
+            return;
+        };
+        page.single(&DISK_FREE, found.f_bavail * found.f_frsize);
+        page.single(&DISK, found.f_blocks * found.f_frsize);
     }
 }
 
@@ -100,6 +116,14 @@ const OPEN_FDS: Family = Family::gauge(
     "Open file descriptors; viewers take one each with epoll, none with io_uring.",
 );
 const MAX_FDS: Family = Family::gauge("process_max_fds", "Limit on open file descriptors.");
+const DISK_FREE: Family = Family::gauge(
+    "uproar_data_disk_free_bytes",
+    "Space that the server may still fill on the file system of its data directory, in bytes.",
+);
+const DISK: Family = Family::gauge(
+    "uproar_data_disk_bytes",
+    "Size of the file system of the data directory, in bytes.",
+);
 const TCP_MEMORY: Family = Family::gauge(
     "uproar_kernel_tcp_memory_bytes",
     "The kernel's memory for TCP sockets, of all processes, in bytes.",
@@ -227,7 +251,7 @@ mod tests {
     #[test]
     fn this_process_is_shown() {
         let mut page = Exposition::new();
-        ProcessMetrics::new(Kind::Epoll).render(&mut page);
+        ProcessMetrics::new(Kind::Epoll, std::env::temp_dir()).render(&mut page);
         let out = page.into_text();
         let value = |name: &str| -> f64 {
             let mut lines = out

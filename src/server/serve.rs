@@ -341,7 +341,7 @@ impl Serving {
             reviews: Rc::default(),
             drain: Rc::new(Progress::new(shards)),
             supervisor: self.supervisor.clone(),
-            process: ProcessMetrics::new(self.io.kind),
+            process: ProcessMetrics::new(self.io.kind, self.settings.data_dir.clone()),
             listeners: Rc::clone(&self.listeners),
             take_overs: Rc::clone(&upgrade.figures),
             loads: Loads::start(shards),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -331,8 +332,12 @@ def test_one_key_by_variables_alone(tmp_path, monkeypatch, name):
         assert boto(server, pair).list_rooms()["rooms"] == []
         upgraded = server.run("upgrade", "--data-dir", str(server.data_dir))
         assert upgraded.returncode == 0, upgraded
-        assert boto(server, pair).list_rooms()["rooms"] == []
-        assert secret not in server.log()
+        try:
+            assert boto(server, pair).list_rooms()["rooms"] == []
+            assert secret not in server.log()
+        finally:
+            # Nobody's child here.
+            os.kill(int(re.match(r"process (\d+) serves", upgraded.stdout)[1]), signal.SIGTERM)
 
 
 def test_a_file_that_others_can_read_stops_the_start_with_a_remedy(tmp_path):

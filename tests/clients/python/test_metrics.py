@@ -93,6 +93,7 @@ def test_the_process_is_described_as_the_kernel_sees_it(server):
     pid = server.process.pid
     assert value(text, "process_max_fds") == resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
     assert 0 < value(text, "process_open_fds") < 1_000
+    assert 0 < value(text, "uproar_data_disk_free_bytes") <= value(text, "uproar_data_disk_bytes")
     assert value(text, "process_threads") == len(os.listdir(f"/proc/{pid}/task"))
     assert value(text, "process_resident_memory_bytes") > 1 << 20
     started = value(text, "process_start_time_seconds")

@@ -209,8 +209,10 @@ def test_a_key_without_an_effect_to_see_is_taken_over(server, key):
 
 
 def test_an_unchanged_file_is_a_reload_without_changes(server):
+    begun = int(time.time())
     result, lines = server.reload()
     assert result == "ok" and not changed(lines), lines
+    assert metric(server, "config_last_reload_success_timestamp_seconds") >= begun
 
 
 def test_a_value_that_a_flag_hides_is_no_change():

@@ -1,10 +1,11 @@
-"""Chat tokens: single use, sealed, one spelling; and `uproar token create`."""
+"""Chat tokens: single use, sealed, one spelling; and `uproar token create` and `check`."""
 
 from __future__ import annotations
 
 import base64
 import re
 import threading
+import time
 
 import pytest
 
@@ -127,6 +128,31 @@ def test_the_command_line_mints_what_it_was_asked_for(server, room):
             "UserId": "bob é",
             "Attributes": {"name": "Bob", "mood": "a=b"},
         }
+
+
+def test_the_command_line_says_what_a_token_says(server, room):
+    """Goal: a good one is exit 0, and expired, changed and foreign ones are exit 1 with the server's own reason; a name with
+    control characters does not reach the terminal."""
+    options = ("--data-dir", str(server.data_dir))
+    make = lambda *rest: server.run("token", "create", *options, "--room", room, *rest).stdout.strip()
+    good = make("--user", "bob\x1b[31m", "--capability", "SEND_MESSAGE", "--attribute", "mood=a=b")
+    done = server.run("token", "check", good, *options)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    said = {name: value.strip() for name, value in said.items()}
+    assert (said["room"], said["may"], said["attributes"]) == (room, "SEND_MESSAGE", "mood=a=b")
+    assert said["user"].startswith("bob") and "\x1b" not in done.stdout
+    brief = make("--user", "u", "--session-seconds", "1")
+    time.sleep(2.1)
+    for token, reason, is_read in (
+        (brief, "expired", True),
+        (good[:-2] + ("AA" if not good.endswith("AA") else "BA"), "not genuine", False),
+        ("x", "malformed", False),
+    ):
+        done = server.run("token", "check", token, *options)
+        assert done.returncode == 1 and reason in done.stderr, done
+        assert ("room" in done.stdout) == is_read
+    assert refused(server.messaging_port, brief) == 401
 
 
 BAD_REQUESTS = {
