@@ -30,6 +30,10 @@ struct Shown<T> {
 /// # Panics
 ///
 /// At the end, with the seeds of all worlds that failed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run has taken is told, and decides nothing"
+)]
 pub(crate) fn all<T: Default + AddAssign + Send>(worlds: u64, live: impl Fn(u64) -> T + Sync) -> T {
     let begun = Instant::now();
     let first = number("UPROAR_SIMULATION_FIRST").unwrap_or(0);

@@ -195,6 +195,8 @@ impl AfterReview {
             id: self.id,
             sent: UnixTime::default(),
             tag: SenderTag { shard: 0, key: 0 },
+            // What nobody else got is not reviewed afterwards.
+            is_shadowed: false,
             decided: Decided::Allowed(None),
         };
         fields.nested(MESSAGE, |fields| message.write(fields));
