@@ -55,6 +55,24 @@ pub(super) fn merge(
     let mut table = Table::try_from(defaults(mode, profile, shards))
         .expect("defaults are strings, numbers and lists");
     let mut sources = Sources::default();
+    let has_access_key = put(entries, &mut table, &mut sources)?;
+    let mut raw = Raw::deserialize(table).map_err(|error| {
+        let detail = error.to_string().trim_end().replace('\n', " ");
+        let blamed = sources.named_in(&detail);
+        let plain = blamed.and_then(|(key, _)| types::too_large(&detail, key));
+        ConfigError::Type {
+            origin: blamed.map(|(_, source)| source.clone()),
+            detail: plain.unwrap_or(detail),
+        }
+    })?;
+    if let Some(last) = raw.keys.last_mut().filter(|_| has_access_key) {
+        last.is_of_variables = true;
+    }
+    Ok((raw, sources))
+}
+
+/// Puts each value in its place. Says whether variables give an access key; it is the last one.
+fn put(entries: Vec<Entry>, table: &mut Table, sources: &mut Sources) -> Result<bool, ConfigError> {
     let mut access_key = Table::new();
     for Entry { key, value, source } in entries {
         match key.split_once('.') {
@@ -74,21 +92,9 @@ pub(super) fn merge(
     }
     let is_given = !access_key.is_empty();
     if is_given {
-        add_access_key(&mut table, access_key, &sources)?;
+        add_access_key(table, access_key, sources)?;
     }
-    let mut raw = Raw::deserialize(table).map_err(|error| {
-        let detail = error.to_string().trim_end().replace('\n', " ");
-        let blamed = sources.named_in(&detail);
-        let plain = blamed.and_then(|(key, _)| types::too_large(&detail, key));
-        ConfigError::Type {
-            origin: blamed.map(|(_, source)| source.clone()),
-            detail: plain.unwrap_or(detail),
-        }
-    })?;
-    if let Some(last) = raw.keys.last_mut().filter(|_| is_given) {
-        last.is_of_variables = true;
-    }
-    Ok((raw, sources))
+    Ok(is_given)
 }
 
 /// Adds the key that variables give to those of the file.
