@@ -144,8 +144,7 @@ async fn carry_out(
         O::PutRuleSet | O::GetRuleSet | O::ListRuleSets | O::DeleteRuleSet | O::TestRuleSet => {
             rules::of_sets(control, operation, call).await
         }
-        O::DecideHeld => held::decide(control, call).await,
-        O::ListHeld => held::list(control, call).await,
+        O::DecideHeld | O::ListHeld => held::call(control, operation, call).await,
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
         O::ListAuditRecords => audit::list(control, call).await,

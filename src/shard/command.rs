@@ -541,7 +541,7 @@ pub enum Command<S> {
         /// Gets the message's id and time.
         answer: Answer<Said>,
     },
-    /// From the control thread: tell which messages of a room wait for a moderator, so many of those behind a place.
+    /// From the control thread: tell which messages of a room wait for a moderator, some of those behind a place.
     ListHeld {
         /// The room.
         room: RoomId,

@@ -21,7 +21,19 @@ use uproar_proto::extension::held::{Decision, HeldMessage, HeldPlace};
 /// Of a place in the list.
 const TOKEN_CHARS_MAX: usize = 64;
 
-pub(super) async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+pub(super) async fn call(
+    control: &Control,
+    operation: Operation,
+    call: Authorized,
+) -> Result<Answer, Fault> {
+    if operation == Operation::ListHeld {
+        list(control, call).await
+    } else {
+        decide(control, call).await
+    }
+}
+
+async fn list(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let most = input.integer("maxResults", 1..=HELD_PAGE_MAX);
     let token = input.text("nextToken", 0..=TOKEN_CHARS_MAX, ANY);
@@ -65,7 +77,7 @@ fn show(message: &HeldMessage) -> Value {
     })
 }
 
-pub(super) async fn decide(control: &Control, call: Authorized) -> Result<Answer, Fault> {
+async fn decide(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
     let id = input.required_text("messageId", 12..=12, MESSAGE_ID);
     let decision = input.required_text("decision", 1..=5, DECISION);

@@ -86,7 +86,7 @@ const FALLBACK: u32 = 10;
 /// Present if a verdict allowed it: the handler's content and attributes.
 const REWRITE_CONTENT: u32 = 11;
 const REWRITE_ATTRIBUTES: u32 = 12;
-/// Present if its user alone gets it.
+/// 1 if its user alone gets it.
 const SHADOWED: u32 = 13;
 
 /// The account's budgets: until when each is used.
@@ -251,9 +251,7 @@ impl<'a> PendingMessage<'a> {
         fields.number(SENT, self.sent.nanos());
         fields.number(TAG_SHARD, self.tag.shard);
         fields.number(TAG_KEY, self.tag.key);
-        if self.is_shadowed {
-            fields.number(SHADOWED, 1);
-        }
+        fields.number(SHADOWED, self.is_shadowed.into());
         match &self.decided {
             Decided::Waits(fallback) => {
                 fields.number(FALLBACK, u64::from(*fallback == Fallback::Allow));
@@ -280,6 +278,7 @@ impl<'a> PendingMessage<'a> {
         }
         let fields = Tagged::parse(bytes)?;
         let id = fields.need(FRAME_ID)?.try_into().ok();
+        let id = id.and_then(FrameId::from_bytes);
         let decided = match fields.number(FALLBACK)? {
             Some(0) => Decided::Waits(Fallback::Deny),
             Some(_) => Decided::Waits(Fallback::Allow),
@@ -298,15 +297,13 @@ impl<'a> PendingMessage<'a> {
             request_id: fields.need_text(REQUEST_ID)?,
             sender_json: fields.need_text(SENDER)?,
             ip: fields.need_text(IP)?,
-            id: id
-                .and_then(FrameId::from_bytes)
-                .ok_or(Fault::Value(FRAME_ID))?,
+            id: id.ok_or(Fault::Value(FRAME_ID))?,
             sent: UnixTime::from_nanos(fields.need_number(SENT)?),
             tag: SenderTag {
                 shard: fields.need_number(TAG_SHARD)?,
                 key: fields.need_number(TAG_KEY)?,
             },
-            is_shadowed: fields.number(SHADOWED)?.is_some(),
+            is_shadowed: fields.number(SHADOWED)? == Some(1),
             decided,
         };
         if message.frame_bytes_max() > usize::from(u16::MAX) {

@@ -2,7 +2,7 @@
 //! frames on their way to members.
 
 use super::tallies::{self, CastOutcome};
-use super::{Env, Rooms, held};
+use super::{Env, Rooms};
 use crate::shard::cluster::ToCluster;
 use crate::shard::command::{self, Answer, PublishRequest, Refused, Said, SenderAddress, Voter};
 use crate::shard::core::member_commands::ban_kicked;
@@ -18,6 +18,7 @@ use uproar_proto::cluster::engine::{Outcome, RequestKey, Ticket};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::{Entry, Eviction};
 use uproar_proto::extension::Speaker;
+use uproar_proto::extension::held::HeldPage;
 use uproar_proto::room::redaction::Redaction;
 use uproar_proto::ws;
 
@@ -186,7 +187,7 @@ impl Rooms {
                 Told::Nothing
             }
             Asker::Held(answer) => {
-                let _caller_gone = answer.send(held::answer(outcome));
+                let _caller_gone = answer.send(held_page(outcome));
                 Told::Nothing
             }
             Asker::Voters(voters) => Told::Voted(tallies::outcomes(voters, outcome)),
@@ -368,5 +369,16 @@ pub(super) fn kind(action: Action) -> AskKind {
         Action::SendMessage => AskKind::SendMessage,
         Action::DeleteMessage => AskKind::DeleteMessage,
         Action::DisconnectUser => AskKind::DisconnectUser,
+    }
+}
+
+/// What a back end is told of the home's answer about held messages.
+fn held_page(outcome: Outcome) -> Result<HeldPage, Refused> {
+    match outcome {
+        Outcome::Refused(ErrorCode::NotAcceptable, text) => {
+            serde_json::from_str(&text).map_err(|_no_page| Refused::Late)
+        }
+        Outcome::Refused(ErrorCode::NotFound, _) => Err(Refused::NoSuchRoom),
+        Outcome::Refused(..) | Outcome::Committed | Outcome::Unknown => Err(Refused::Late),
     }
 }

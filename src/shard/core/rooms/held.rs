@@ -10,9 +10,7 @@ use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::HELD_PAGE_MAX;
 use uproar_proto::base::table::Slot;
-use uproar_proto::chat::ErrorCode;
 use uproar_proto::cluster::HashSlot;
-use uproar_proto::cluster::engine::Outcome;
 use uproar_proto::cluster::message::{Ask, AskKind};
 use uproar_proto::extension::held::{Decision, HeldPage, HeldPlace};
 
@@ -123,16 +121,5 @@ impl Rooms {
                 home.forget_waiting(None, metrics);
             }
         }
-    }
-}
-
-/// What a back end is told of the home's answer.
-pub(super) fn answer(outcome: Outcome) -> Result<HeldPage, Refused> {
-    match outcome {
-        Outcome::Refused(ErrorCode::NotAcceptable, text) => {
-            serde_json::from_str(&text).map_err(|_no_page| Refused::Late)
-        }
-        Outcome::Refused(ErrorCode::NotFound, _) => Err(Refused::NoSuchRoom),
-        Outcome::Refused(..) | Outcome::Committed | Outcome::Unknown => Err(Refused::Late),
     }
 }

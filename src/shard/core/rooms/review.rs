@@ -15,6 +15,7 @@ use uproar_proto::base::id::RoomId;
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::ErrorCode;
 use uproar_proto::chat::review::Verdict;
+use uproar_proto::cluster::engine::RequestKey;
 use uproar_proto::room::review::{Denied, Pending, Ticket};
 
 impl Rooms {
@@ -86,30 +87,22 @@ impl Rooms {
         while let Some((held, rewrite)) = home.reviewed_mut().and_then(Pending::release) {
             released += 1;
             let message = held.allowed(rewrite.as_ref());
+            let mut context = env.publish_context(&mut self.review_queue);
             if held.publish_request.speaker.is_shadowed {
-                let mut context = env.publish_context(&mut self.review_queue);
                 give_back((*id, held.id), message, &mut context);
-                if let Some(key) = held.key {
-                    refuse_request(key, (ErrorCode::NotAcceptable, KEPT), env);
-                }
+                tell_kept(held.key, env);
                 continue;
             }
             if home.reviewer().is_some() {
-                let asked = held.publish_request.saying(message.content);
-                let (place, now) = ((*id, held.id), env.now.tick);
-                let request = home.review_afterwards(place, &asked, now);
-                let is_asked = request.map(|request| self.review_queue.ask_afterwards(request));
-                if is_asked == Some(false) {
-                    env.metrics.after_shed.inc();
-                }
+                let said = held.publish_request.saying(message.content);
+                home.ask_afterwards((*id, held.id), &said, &mut context);
             }
             if let (Some(key), Some(requests)) = (held.key, &mut self.requests) {
                 let room = &mut home.room;
                 let sent = room.author_message(&mut requests.buffer, held.id, held.sent, message);
                 let entry = entry(key, *id, sent, requests.buffer.split().freeze());
-                let epoch = key.epoch;
-                env.outbox
-                    .tell_cluster(ToCluster::Authored { epoch, entry });
+                let (epoch, outbox) = (key.epoch, &mut env.outbox);
+                outbox.tell_cluster(ToCluster::Authored { epoch, entry });
             } else {
                 ordered = true;
                 home.room
@@ -120,8 +113,8 @@ impl Rooms {
                 }
             }
         }
-        let left = home.reviewed().map_or(0, Pending::len);
-        self.review_queue.left(before - left);
+        self.review_queue
+            .left(before - home.reviewed().map_or(0, Pending::len));
         if home.room.settings().review.is_none() {
             home.end_reviews();
         }
@@ -130,5 +123,12 @@ impl Rooms {
         if ordered {
             self.note_unflushed(room_slot, env.now.tick);
         }
+    }
+}
+
+/// Tells the cluster, if a message came from there, that its user alone has it.
+fn tell_kept<S>(key: Option<RequestKey>, env: &mut Env<S>) {
+    if let Some(key) = key {
+        refuse_request(key, (ErrorCode::NotAcceptable, KEPT), env);
     }
 }

@@ -7,7 +7,7 @@ use icu_normalizer::properties::{
 };
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
-use super::look::{Glyph, Glyphs};
+use super::glyph::{Glyph, Glyphs};
 use super::marks::Marks;
 
 /// Characters below this are looked up; others are worked out each time.

@@ -4,13 +4,17 @@
 //! is text in, a finding out: no clock, no room, nobody to tell.
 
 mod content;
+mod filter;
 mod fold;
+mod glyph;
+mod hash;
 mod links;
 mod look;
 mod marks;
 mod reading;
 mod set;
 mod shape;
+mod sort;
 #[cfg(test)]
 mod tests;
 mod text;

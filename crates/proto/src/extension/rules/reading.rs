@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::text::{Break, Letter, Sort, Text};
+use super::sort::Sort;
+use super::text::{Break, Letter, Text};
 
 /// One way to read a message.
 #[derive(Debug)]

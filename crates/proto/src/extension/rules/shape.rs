@@ -1,6 +1,7 @@
 //! Messages that are too loud, whatever they say: in capitals, or the same again and again.
 
-use super::text::{Sort, Symbol};
+use super::sort::Sort;
+use super::text::Symbol;
 use crate::base::limits::{CAPS_LETTERS_MIN, CAPS_PERCENT_MAX, REPEATED_CHARS, REPEATED_WORDS};
 
 /// Whether a message is in capitals.

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
+use super::filter::Filter;
 use super::fold::Fold;
-use super::look::{Filter, Look};
+use super::look::Look;
 use super::reading::Reading;
 use super::text::{Digits, Text};
 use crate::base::limits::RULE_WORD_CHARS_MAX;
