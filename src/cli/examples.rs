@@ -92,7 +92,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "uproar token create --room arn:aws:ivschat:us-west-2:123456789012:room/lobby0000000 --user bob --capability SEND_MESSAGE",
         ],
     ),
-    ("token check", &["uproar token check - < token.txt"]),
+    ("token check", &["uproar token check -"]),
     (
         "token rotate-key",
         &["uproar token rotate-key --config /etc/uproar/uproar.toml"],
