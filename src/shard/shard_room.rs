@@ -509,9 +509,16 @@ impl HomeRoom {
     /// Notes that a message is deleted: a pinned one is not shown any more, one that waits for a moderator never said.
     pub(super) fn note_deleted(&mut self, id: &str) {
         self.forget_waiting_message(id);
+        if let Some(id) = FrameId::parse(id) {
+            self.note_unpinned(id);
+        }
+    }
+
+    /// Notes that a message is deleted, which may be the pinned one.
+    fn note_unpinned(&mut self, id: FrameId) {
         let extension = self.room.settings().extension.as_deref();
         let pinned = extension.and_then(|extension| extension.pinned);
-        self.unpinned = pinned.filter(|pinned| pinned.as_str() == id);
+        self.unpinned = pinned.filter(|pinned| *pinned == id).or(self.unpinned);
     }
 
     /// Charges the rates of the account and the room, which hold across shards. A room that cannot

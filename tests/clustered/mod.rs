@@ -3,15 +3,18 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use uproar::shard::command::{AdmitError, Command, Eviction, Refused};
-use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::id::{FrameId, LoggingId};
 use uproar_proto::base::limits::{JOIN_PARKED_MAX, UNKNOWN_ROOM_WAIT};
 use uproar_proto::chat::review::{Rewrite, Verdict};
 use uproar_proto::cluster::Sequence;
 use uproar_proto::cluster::record::Entry;
+use uproar_proto::extension::pin::Pin;
+use uproar_proto::extension::{Extension, Settings, Verb};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::review::Fallback;
 use uproar_testing::parts::room_settings;
@@ -123,6 +126,47 @@ fn calls_are_answered_by_the_log() {
     world.send(viewers[2], &says("still here?"));
     world.turns(4);
     assert!(world.heard(viewers[0]).is_empty(), "it is out");
+}
+
+/// Goal: the pin of a deleted message is taken back also if the home does not know of it yet: by the node that does.
+/// Method: the home's record is older than that of the other node, where the message is deleted.
+#[test]
+fn a_node_that_knows_a_pin_takes_it_back() {
+    let mut world = World::with_room();
+    let pin = Pin {
+        id: FrameId::parse("abcdefghijkl").unwrap(),
+        text: "pin me".into(),
+        user: "".into(),
+        by: "".into(),
+        until: None,
+    };
+    let now = world.now.unix;
+    let extension = Extension::new(room(), Settings::default(), Some(&pin), (1, now));
+    let pinned = RoomSettings {
+        extension: Some(Arc::new(extension)),
+        ..room_settings()
+    };
+    world.put_room(1, pinned);
+    let [mut at_home, mut elsewhere] = [0, 1].map(|node| {
+        let (orders, ordered) = mpsc::channel(4);
+        world.home_shard(node).core.set_orders(orders);
+        ordered
+    });
+    for id in ["abcdefghijkm", "abcdefghijkl"] {
+        assert!(elsewhere.try_recv().is_err(), "another message's is kept");
+        let mut deleted = world.command(1, |answer| Command::DeleteMessage {
+            room: room(),
+            id: id.into(),
+            reason: "".into(),
+            answer,
+        });
+        world.turns(5);
+        assert!(matches!(deleted.try_recv(), Ok(Ok(_))));
+    }
+    let order = elsewhere.try_recv().expect("the pin is taken back");
+    assert!(matches!(order.verb, Verb::Unpin(Some(id)) if id == pin.id));
+    assert!(elsewhere.try_recv().is_err(), "once");
+    assert!(at_home.try_recv().is_err(), "the home knows of no pin");
 }
 
 /// Goal: without a word of the log a sender gets ERROR 500 and a caller `Late`, and nothing waits on.

@@ -2,6 +2,8 @@
 
 mod history;
 mod moderation;
+mod schedule;
+mod viewers;
 mod votes;
 
 use clap::{Args, Subcommand};
@@ -10,6 +12,7 @@ use crate::harness::error::Failure;
 use crate::harness::program::Environment;
 use history::History;
 use moderation::Moderation;
+use viewers::ViewerEvents;
 use votes::Votes;
 
 /// Flags of `uproar bench features`.
@@ -25,6 +28,8 @@ enum Measure {
     History(History),
     /// From a deletion to the last viewer of a large room, beside a room at its limit
     Moderation(Moderation),
+    /// Events of the number of viewers, beside messages to a large room
+    Viewers(ViewerEvents),
     /// Votes per second in one tally, each answered
     Votes(Votes),
 }
@@ -34,6 +39,7 @@ impl Features {
         match &self.measure {
             Measure::History(history) => history.run(environment),
             Measure::Moderation(moderation) => moderation.run(environment),
+            Measure::Viewers(viewers) => viewers.run(environment),
             Measure::Votes(votes) => votes.run(environment),
         }
     }

@@ -19,8 +19,9 @@ use uproar_proto::extension::Speech;
 use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::rules::Action;
 use uproar_proto::room::order::{NewEvent, NewMessage};
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::review::Pending;
-use uproar_proto::ws::Deflater;
+use uproar_proto::ws::{self, Deflater};
 
 impl HomeRoom {
     /// Decides a request: charges the rates, and encodes what is to be appended into `buffer`. The room's log is left
@@ -183,7 +184,7 @@ impl HomeRoom {
                 return self.room.author_message(buffer, ask.id, now, message);
             }
             AskKind::DeleteMessage => {
-                self.note_deleted(subject);
+                self.forget_waiting_message(subject);
                 let attributes_json = encode::deleted_attributes(subject, detail);
                 (encode::DELETED, attributes_json)
             }
@@ -250,6 +251,20 @@ impl HomeRoom {
         self.detour
             .as_ref()
             .is_some_and(|detour| detour.is_clustered)
+    }
+
+    /// Notes what a committed frame takes back; returns whether it does. Each node has its pin taken back, not the home
+    /// alone: whoever deletes a message that he saw pinned is on a node that knows of the pin, which the home may not yet.
+    pub(in crate::shard) fn note_taken_back(&mut self, frame: &[u8], purge_event: &str) -> bool {
+        let mut takes_back = false;
+        for payload in ws::payloads(frame) {
+            let redaction = Redaction::read(payload, purge_event);
+            takes_back |= redaction.is_some();
+            if let Some(Redaction::Message(id)) = redaction {
+                self.note_unpinned(id);
+            }
+        }
+        takes_back
     }
 
     /// Appends a committed frame, and notes whom to evict once it is flushed.

@@ -418,6 +418,13 @@ def test_features_moderation():
     assert result["moderation_seconds_p99_bound"] > 0
 
 
+def test_features_viewers():
+    result = bench("features viewers", "--viewers", "20", "--rate", "20", "--every", "1", "--seconds", "3")
+    assert result["without"]["messages"] == result["with"]["messages"] == 20 * 60
+    assert result["without"]["events"] == 0 and result["with"]["events"] >= 20
+    assert result["with"]["event_bytes"] > 100 * result["with"]["events"]
+
+
 def test_features_history():
     result = bench("features history", "--joins", "50", "--messages", "20")
     assert (result["full"], result["refused"]) == (50, 0)

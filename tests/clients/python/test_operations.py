@@ -102,8 +102,8 @@ def test_kubernetes_waits_for_the_whole_drain():
     [workload] = [each for each in yaml.safe_load_all(PODS) if each["kind"] == "StatefulSet"]
     pod = workload["spec"]["template"]["spec"]
     [container] = pod["containers"]
-    variables = {each["name"]: int(each["value"]) for each in container["env"]}
-    drain = variables["UPROAR_DRAIN__NOTICE_S"] + variables["UPROAR_DRAIN__OVER_S"]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    drain = int(variables["UPROAR_DRAIN__NOTICE_S"]) + int(variables["UPROAR_DRAIN__OVER_S"])
     assert pod["terminationGracePeriodSeconds"] == drain + 10
     assert "lifecycle" not in container
     for name, page in (("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):

@@ -9,6 +9,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::schedule::Schedule;
 use crate::harness::ages::{Ages, histogram};
 use crate::harness::caller::Caller;
 use crate::harness::error::{BenchError, Failure};
@@ -93,13 +94,13 @@ impl Moderation {
                 deleted += 1;
             }
             // In the middle between two deletions: what is measured is the way of a deletion, not of a message before it.
-            let middle = elapsed.saturating_sub(deletions.interval / 2);
+            let middle = elapsed.saturating_sub(deletions.interval() / 2);
             while replaced < deleted.min(deletions.due(middle)) {
                 crowd.speak()?;
                 replaced += 1;
             }
-            crowd.receive(messages.wait(said, elapsed))?;
-            let is_over = deleted == deletions.total && said == messages.total;
+            crowd.receive(messages.wait(said, elapsed, TURN))?;
+            let is_over = deleted == deletions.total() && said == messages.total();
             if is_over && crowd.is_done(deleted) || elapsed > self.measured + DRAIN_MAX {
                 break;
             }
@@ -155,41 +156,6 @@ impl Moderation {
             "moderation_seconds_p99_bound": report.server_p99,
             "server_busy": report.busy,
         })
-    }
-}
-
-/// Something that is due by the clock.
-struct Schedule {
-    interval: Duration,
-    total: u64,
-}
-
-impl Schedule {
-    fn new(rate: u32, measured: Duration) -> Self {
-        let interval = Duration::from_secs(1) / rate;
-        let total = measured.as_nanos() / interval.as_nanos();
-        Self {
-            interval,
-            total: u64::try_from(total).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// How many are due by now.
-    fn due(&self, elapsed: Duration) -> u64 {
-        let due = elapsed.as_nanos() / self.interval.as_nanos() + 1;
-        u64::try_from(due).unwrap_or(u64::MAX).min(self.total)
-    }
-
-    /// When one is due, in nanoseconds.
-    fn at(&self, number: u64) -> u64 {
-        u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX) * number
-    }
-
-    /// How long nothing is due.
-    fn wait(&self, next: u64, elapsed: Duration) -> Duration {
-        Duration::from_nanos(self.at(next))
-            .saturating_sub(elapsed)
-            .min(TURN)
     }
 }
 

