@@ -26,12 +26,15 @@ const FEW: usize = 23;
 
 /// A process whose room remembers; its first viewer, who says everything, takes what he gets at once.
 fn remembering() -> Process {
-    let mut process = Process::new(start());
-    let settings = Settings {
+    of_settings(Settings {
         history: Some(50),
         resume: Some(60),
         ..Settings::default()
-    };
+    })
+}
+
+fn of_settings(settings: Settings) -> Process {
+    let mut process = Process::new(start());
     let changed = (1, start().unix);
     let extension = Extension::new(process.room, settings, None, changed);
     let settings = RoomSettings {
@@ -80,11 +83,16 @@ fn delete_all(process: &mut Process, ids: &[Box<str>]) {
 }
 
 fn purge(process: &mut Process, user: usize) {
+    take_back(process, Some(&format!("{user:040}")));
+}
+
+/// Takes back what a user said, or everything.
+fn take_back(process: &mut Process, user_id: Option<&str>) {
     let (answer, _answered) = oneshot::channel();
     process.pass(Duration::ZERO);
     process.core.command(Command::Purge {
         room: process.room,
-        user_id: Some(format!("{user:040}").into()),
+        user_id: user_id.map(Into::into),
         reason: "x".into(),
         answer,
     });
@@ -422,6 +430,53 @@ fn a_join_beside_a_deletion_goes_on_without_the_text() {
             assert_eq!(events.count(), 2, "{case}");
         }
         tally.end();
+    }
+}
+
+/// Goal: a purge and a clear also take back what was not sent yet and is not remembered, or no longer. What somebody else said
+/// stays if one user is purged. Method: a room that remembers one message, and one that remembers none.
+#[test]
+fn what_is_not_remembered_is_taken_back_too() {
+    for history in [None, Some(1)] {
+        for clears in [false, true] {
+            let mut process = of_settings(Settings {
+                history,
+                ..Settings::default()
+            });
+            process.admit(5, true);
+            process.fast = process.keys()[..1].to_vec();
+            process.most = FEW;
+            // One for each viewer, so that all have a send that goes on.
+            say(&mut process, "fine 0");
+            process.turns(1);
+            for number in 1..20 {
+                let (who, word) = if number % 5 == 0 {
+                    (4, "fine")
+                } else {
+                    (0, "SECRET")
+                };
+                let request = format!(r#"{{"Action":"SEND_MESSAGE","Content":"{word} {number}"}}"#);
+                process.receive(process.keys()[who], &text(request.as_bytes()));
+                process.turns(1);
+            }
+            stop(&mut process);
+            let user = format!("{:040}", 0);
+            take_back(&mut process, (!clears).then_some(&*user));
+            drain(&mut process);
+            for key in &process.keys()[1..4] {
+                let got = frames(process.got(*key));
+                let count = |word: &str| {
+                    let is_of = |frame: &&serde_json::Value| {
+                        let content = frame["Content"].as_str().unwrap_or_default();
+                        content.starts_with(word)
+                    };
+                    got.iter().filter(is_of).count()
+                };
+                // The frame that had begun is ended.
+                assert!(count("SECRET") <= 1, "{history:?} {clears}: {got:?}");
+                assert!(clears || count("fine") == 4, "{history:?}: {got:?}");
+            }
+        }
     }
 }
 

@@ -71,8 +71,8 @@ fn read(path: &Path) -> Result<String, String> {
     }
     if let Some(mode) = durable::exposed(&found) {
         return Err(format!(
-            "it has mode {mode:04o}: others may read it; it must be 0600, or 0640 and root's. If anybody has, replace \
-             the key"
+            "it has mode {mode:04o}: others may read it; it must be 0600, or 0640 and root's where the server is \
+             another user's. If anybody has, replace the key"
         ));
     }
     let mut secret = String::new();

@@ -37,6 +37,7 @@ use uproar_proto::room::RoomSettings;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::memory::Replay;
 use uproar_proto::room::order::NewMessage;
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::review::Ticket;
 use uproar_proto::session::Grant;
 use uproar_proto::token::TokenId;
@@ -484,8 +485,8 @@ pub enum Command<S> {
     Install(Box<PendingConnection<S>>, RoomSettings, Reservation),
     /// To a shard with members: append to the room log and fan out. The first of its messages came at this instant.
     Batch(RoomId, Batch, Tick),
-    /// To a shard with members: take these messages out of what they have not got yet.
-    Redact(RoomId, Arc<[FrameId]>),
+    /// To a shard with members: take this out of what they have not got yet.
+    Redact(RoomId, Arc<[Redaction]>),
     /// To a shard with members, behind a batch: a deletion or disconnect in it was accepted at this instant.
     Moderated(RoomId, Tick),
     /// To every other shard: close the connection that this token opened before, if there is one.

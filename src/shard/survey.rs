@@ -129,7 +129,7 @@ pub enum Survey {
 }
 
 /// Which remembered messages are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// The one with this id.
     Message(FrameId),

@@ -107,7 +107,7 @@ pub(in crate::control) const MESSAGE_ID: Pattern = Pattern {
 
 /// Before a message: its id, or what a page said of the next one.
 pub(in crate::control) const MESSAGE_PLACE: Pattern = Pattern {
-    text: "[a-zA-Z0-9]+(-[0-9]+-[0-9]+)?",
+    text: "[a-zA-Z0-9]+(-[0-9]+-[0-9]+-[a-zA-Z0-9]*)?",
     admits: |text| Place::parse(text).is_some(),
 };
 

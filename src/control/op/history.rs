@@ -14,11 +14,11 @@ use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::limits::HISTORY_MESSAGES_MAX;
-use uproar_proto::room::memory::Place;
+use uproar_proto::room::memory::{PLACE_CHARS_MAX, Place};
 
 pub(super) async fn list_messages(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let (mut input, arn) = call.into_resource();
-    let before = input.text("before", 12..=48, MESSAGE_PLACE);
+    let before = input.text("before", 12..=PLACE_CHARS_MAX, MESSAGE_PLACE);
     let most = input.integer("maxResults", 1..=HISTORY_MESSAGES_MAX);
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;

@@ -62,7 +62,7 @@ impl<W: Io> Core<W> {
             Command::Batch(room, batch, accepted) => {
                 rooms.take_batch(room, (batch, accepted), env);
             }
-            Command::Redact(room, ids) => rooms.redact(room, &ids, env),
+            Command::Redact(room, redactions) => rooms.redact(room, &redactions, env),
             Command::Recalled(room, recalled, answer) => {
                 rooms.take_recalled(room, &recalled, env);
                 let _asker_gone = answer.send(());

@@ -9,7 +9,7 @@ use uproar_proto::extension::Recall;
 use uproar_proto::extension::speech::Key;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::memory::{Memory, Replay, Start};
-use uproar_proto::room::redaction::{Redacted, Redaction};
+use uproar_proto::room::redaction::{self, Redacted, Redaction};
 use uproar_proto::room::stands::Stands;
 use uproar_proto::ws;
 
@@ -45,32 +45,45 @@ impl Remembering {
     }
 
     /// Remembers a batch whose first frame has this number. Returns it without what it takes back itself, if that is
-    /// anything, and all messages that events in it take back.
+    /// anything, and what events in it take back: each message that is known by its id, and whole users.
     pub(in crate::shard) fn observe(
         &mut self,
         batch: &Batch,
         first: u64,
         now: Tick,
         (purge_event, metrics): (&str, &ShardMetrics),
-    ) -> (Option<Batch>, Vec<FrameId>) {
+    ) -> (Option<Batch>, Vec<Redaction>) {
         let frames = batch.plain.bytes();
-        let gone = if let Some(memory) = &mut self.memory {
-            let before = memory.bytes();
-            let gone = memory.note(frames, (first, batch.frames), now, purge_event);
-            limit(memory, before, metrics);
-            gone
-        } else {
-            let deleted = |payload| match Redaction::read(payload, purge_event)? {
-                Redaction::Message(id) => Some(id),
-                Redaction::User(_) | Redaction::All => None,
-            };
-            ws::payloads(frames).filter_map(deleted).collect()
+        let redactions = taken_back(frames, purge_event);
+        let mut gone = match &mut self.memory {
+            Some(memory) => {
+                let before = memory.bytes();
+                let gone = memory.note(frames, (first, batch.frames), now, purge_event);
+                limit(memory, before, metrics);
+                gone
+            }
+            None => redactions
+                .iter()
+                .filter_map(|(_, redaction)| redaction.message())
+                .collect(),
         };
-        if gone.is_empty() {
-            return (None, gone);
+        // Beside it there is what is said in this batch and not remembered, or not any more.
+        for (at, redaction) in redactions
+            .iter()
+            .filter(|(_, redaction)| redaction.is_wide())
+        {
+            let before = frames.get(..*at).unwrap_or_default();
+            redaction::add_taken([before], &[*redaction], &mut gone);
+        }
+        if redactions.is_empty() && gone.is_empty() {
+            return (None, Vec::new());
         }
         metrics.redacted.add_len(gone.len());
-        (self.redacted.cut(batch, &gone), gone)
+        let cut = self.redacted.cut(batch, &gone);
+        let all = redactions.into_iter().map(|(_, redaction)| redaction);
+        let wide = all.filter(|redaction| redaction.is_wide());
+        let all = gone.into_iter().map(Redaction::Message).chain(wide);
+        (cut, all.collect())
     }
 
     /// What a user gets who joins at this frame of the room; `None`: the room remembers nothing.
@@ -164,4 +177,15 @@ pub(super) fn limit(memory: &mut Memory, before: usize, metrics: &ShardMetrics) 
 
 fn held(figure: &crate::shard::figure::Figure) -> usize {
     usize::try_from(figure.get()).unwrap_or(usize::MAX)
+}
+
+/// What events among these frames take back, and where each begins.
+fn taken_back(frames: &[u8], purge_event: &str) -> Vec<(usize, Redaction)> {
+    let start = frames.as_ptr().addr();
+    ws::split(frames)
+        .filter_map(|(whole, payload)| {
+            let redaction = Redaction::read(payload, purge_event)?;
+            Some((whole.as_ptr().addr() - start, redaction))
+        })
+        .collect()
 }

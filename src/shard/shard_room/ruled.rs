@@ -210,8 +210,9 @@ impl HomeRoom {
         let id = decision.id;
         if decision.allows && asked.speaker.is_shadowed {
             give_back((room, id), asked.message(), context);
+            return Err((ErrorCode::NotAcceptable, KEPT.into()));
         }
-        if !decision.allows || asked.speaker.is_shadowed {
+        if !decision.allows {
             return Ok(Published::Held(id));
         }
         let sent = context.now.unix;

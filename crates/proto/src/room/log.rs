@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use super::batch::Batch;
-use super::redaction::{self, Redacted};
+use super::redaction::{self, Redacted, Redaction};
 use crate::base::clock::Tick;
 use crate::base::id::FrameId;
 use crate::base::limits::SEND_BYTES_MAX;
@@ -190,6 +190,17 @@ impl Log {
         self.batches.clear();
         self.bytes = 0;
         self.redacted = None;
+    }
+
+    /// Adds the kept messages to `ids` that are taken back, if not by their ids: also what no memory has, or no longer.
+    pub fn add_taken(&self, redactions: &[Redaction], ids: &mut Vec<FrameId>) {
+        if redactions.iter().any(|redaction| redaction.is_wide()) {
+            let kept = self
+                .batches
+                .iter()
+                .map(|kept| &kept.batch.plain.bytes()[..]);
+            redaction::add_taken(kept, redactions, ids);
+        }
     }
 
     /// Takes messages out of the batches from `cursor` on, where the slowest reader stands. Returns the JSON of each, and

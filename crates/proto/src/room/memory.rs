@@ -17,7 +17,7 @@ use crate::base::limits::RESUME_MESSAGES_MAX;
 use crate::extension::Recall;
 use crate::extension::speech::Key;
 use crate::ws;
-pub use place::Place;
+pub use place::{PLACE_CHARS_MAX, Place};
 use replay::Snapshot;
 pub use replay::{Replay, Start};
 
@@ -271,16 +271,10 @@ impl Memory {
     }
 
     /// Messages before a place, newest first; none if that place is not known.
-    pub fn before(&self, place: Option<Place>) -> impl Iterator<Item = &Remembered> {
-        let newest_first = || self.messages().rev().map(|(_, remembered)| remembered);
-        let skipped = place.map_or(0, |place| {
-            let mut ids = self.messages().rev();
-            match ids.position(|(id, _)| id == place.id) {
-                Some(at) => at + 1,
-                None => place.skipped(newest_first()),
-            }
-        });
-        newest_first().skip(skipped)
+    pub fn before(&self, place: Option<&Place>) -> impl Iterator<Item = &Remembered> {
+        let newest_first = self.messages().rev();
+        let skipped = place.map_or(0, |place| place.skipped(newest_first.clone()));
+        newest_first.skip(skipped).map(|(_, remembered)| remembered)
     }
 
     /// The ids of a user's messages, newest first.
@@ -292,7 +286,7 @@ impl Memory {
         })
     }
 
-    fn messages(&self) -> impl DoubleEndedIterator<Item = (FrameId, &Remembered)> {
+    fn messages(&self) -> impl DoubleEndedIterator<Item = (FrameId, &Remembered)> + Clone {
         self.kept
             .iter()
             .filter_map(|remembered| match remembered.kind {

@@ -3,7 +3,7 @@
 //! Cursors count frames, those that were taken back too: they stay valid.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
@@ -44,6 +44,19 @@ impl Redaction {
             Self::User(purged) => purged == sender,
             Self::All => true,
         }
+    }
+
+    /// The one message that it takes back; `None`: it takes back all of somebody, or all.
+    pub fn message(self) -> Option<FrameId> {
+        match self {
+            Self::Message(id) => Some(id),
+            Self::User(_) | Self::All => None,
+        }
+    }
+
+    /// Whether it takes back more than one message.
+    pub fn is_wide(self) -> bool {
+        self.message().is_none()
     }
 
     /// Reads the payload of a frame; `None`: it takes nothing back. `purge_event` is the name of the event that takes back
@@ -98,6 +111,24 @@ pub fn sender_json(payload: &[u8]) -> Option<&str> {
 pub fn taken<'a>(batch: &'a Batch, ids: &'a [FrameId]) -> impl Iterator<Item = &'a [u8]> {
     let is_taken = |payload: &&[u8]| message_id(payload).is_some_and(|id| ids.contains(&id));
     ws::payloads(batch.plain.bytes()).filter(is_taken)
+}
+
+/// Adds the messages among these frames to `ids` that are taken back, if not by their ids: those that are not there yet.
+pub fn add_taken<'a>(
+    frames: impl IntoIterator<Item = &'a [u8]>,
+    redactions: &[Redaction],
+    ids: &mut Vec<FrameId>,
+) {
+    let known: HashSet<FrameId> = ids.iter().copied().collect();
+    let payloads = frames.into_iter().flat_map(ws::payloads);
+    let taken = payloads.filter_map(|payload| {
+        let id = message_id(payload).filter(|id| !known.contains(id))?;
+        let sender = Key::of_sender(sender_json(payload).unwrap_or_default());
+        let mut wide = redactions.iter().filter(|redaction| redaction.is_wide());
+        wide.any(|redaction| redaction.takes(id, sender))
+            .then_some(id)
+    });
+    ids.extend(taken);
 }
 
 /// Who waits for the echo of a message, by its JSON: the sender's id, and the sender's own id for the request; `None`: nobody

@@ -11,11 +11,12 @@ use crate::shard::departed::Departed;
 use crate::shard::shard_room::HomeRoom;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::clock::Tick;
-use uproar_proto::base::id::{FrameId, RoomId};
+use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{RESUME_MESSAGES_MAX, RESUME_SETTLED};
 use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::speech::Key;
 use uproar_proto::room::memory::Remembered;
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::stands::Stand;
 
 impl Rooms {
@@ -87,11 +88,12 @@ impl Rooms {
     pub(in crate::shard::core) fn redact<S>(
         &mut self,
         room: RoomId,
-        ids: &[FrameId],
+        redactions: &[Redaction],
         env: &mut Env<S>,
     ) {
         if let Some(shard_room) = self.find(room).and_then(|slot| self.table.get_mut(slot)) {
-            unsaid::redact(room, (&mut shard_room.audience, ids), &mut self.unsaid, env);
+            let taken = (&mut shard_room.audience, redactions);
+            unsaid::redact(room, taken, &mut self.unsaid, env);
         }
     }
 
@@ -143,7 +145,7 @@ impl Rooms {
                 .map(|id| Bytes::copy_from_slice(id.as_bytes()))
                 .collect(),
             Wanted::Before(place) => memory
-                .flat_map(|memory| memory.before(place))
+                .flat_map(|memory| memory.before(place.as_ref()))
                 .map(payload)
                 .collect(),
         })
@@ -151,10 +153,15 @@ impl Rooms {
 }
 
 /// Sends messages to be taken back to each other shard that has members, by the home's count of them.
-pub(super) fn send_redaction<S>(room: RoomId, members: &[u32], ids: &[FrameId], env: &mut Env<S>) {
-    let (here, ids) = (env.id, Arc::<[_]>::from(ids));
+pub(super) fn send_redaction<S>(
+    room: RoomId,
+    members: &[u32],
+    redactions: &[Redaction],
+    env: &mut Env<S>,
+) {
+    let (here, redactions) = (env.id, Arc::<[_]>::from(redactions));
     for shard in (0..members.len()).filter(|shard| *shard != here && members[*shard] > 0) {
-        let redact = Command::Redact(room, Arc::clone(&ids));
+        let redact = Command::Redact(room, Arc::clone(&redactions));
         env.outbox.send(shard, redact);
     }
 }

@@ -11,7 +11,7 @@ use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::{ErrorCode, encode};
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::log::Batch;
-use uproar_proto::room::redaction;
+use uproar_proto::room::redaction::{self, Redaction};
 
 /// What such a sender is told, as for a message that a review denies.
 const TAKEN_BACK: (ErrorCode, &str) = (ErrorCode::NotAcceptable, "removed by a moderator");
@@ -19,11 +19,13 @@ const TAKEN_BACK: (ErrorCode, &str) = (ErrorCode::NotAcceptable, "removed by a m
 /// Takes messages out of what members here have not got yet; adds what their senders here are told.
 pub(super) fn redact<S>(
     room: RoomId,
-    (audience, ids): (&mut Audience, &[FrameId]),
+    (audience, redactions): (&mut Audience, &[Redaction]),
     unsaid: &mut Vec<UserEvent>,
     env: &mut Env<S>,
 ) {
-    for (begin, payload) in audience.redact(ids) {
+    let mut ids = by_id(redactions);
+    audience.log().add_taken(redactions, &mut ids);
+    for (begin, payload) in audience.redact(&ids) {
         let is_behind = |user_id: &str| audience.is_behind(user_hash(user_id), begin);
         unsaid.extend(refusal(room, &payload, is_behind, env));
     }
@@ -33,11 +35,11 @@ pub(super) fn redact<S>(
 /// shards.
 pub(super) fn unsay<S>(
     room: RoomId,
-    (batch, ids): (&Batch, &[FrameId]),
+    (batch, redactions): (&Batch, &[Redaction]),
     unsaid: &mut Vec<UserEvent>,
     env: &mut Env<S>,
 ) {
-    for payload in redaction::taken(batch, ids) {
+    for payload in redaction::taken(batch, &by_id(redactions)) {
         if let Some(event) = refusal(room, payload, |_| true, env) {
             env.outbox.send_to_others(|| {
                 let (answer, _nobody_asks) = oneshot::channel();
@@ -46,6 +48,13 @@ pub(super) fn unsay<S>(
             unsaid.push(event);
         }
     }
+}
+
+fn by_id(redactions: &[Redaction]) -> Vec<FrameId> {
+    let ids = redactions
+        .iter()
+        .filter_map(|redaction| redaction.message());
+    ids.collect()
 }
 
 fn refusal<S>(

@@ -141,6 +141,12 @@ fn fold_slowly(c: char, out: &mut impl FnMut(char)) {
     if let Some(letter) = in_a_box(c) {
         return out(letter);
     }
+    // Unicode's own tables make a sigma of it, and letters of the word before of these signs.
+    match c {
+        'ϲ' | 'Ϲ' => return out('c'),
+        '™' | '℠' => return out(c),
+        _ => {}
+    }
     let compatible = DecomposingNormalizerBorrowed::new_nfkd();
     for part in compatible.normalize_iter(std::iter::once(c)) {
         for small in part.to_lowercase() {
@@ -186,7 +192,7 @@ fn look_alike(c: char, out: &mut impl FnMut(char)) {
     let one = match c {
         // Cyrillic, Greek, Armenian, phonetic signs and small capitals.
         'а' | 'α' | 'ɑ' | 'ᴀ' => 'a',
-        'в' | 'β' | 'ʙ' | 'ƀ' | 'ɓ' => 'b',
+        'в' | 'ь' | 'β' | 'ʙ' | 'ƀ' | 'ɓ' => 'b',
         'с' | 'ᴄ' | 'ϲ' | 'ƈ' | '¢' => 'c',
         'ԁ' | 'ᴅ' | 'đ' | 'ɗ' | 'ɖ' => 'd',
         'е' | 'ε' | 'ᴇ' | 'ɛ' | 'ə' | 'ҽ' | 'є' => 'e',
@@ -211,6 +217,8 @@ fn look_alike(c: char, out: &mut impl FnMut(char)) {
         'х' | 'χ' => 'x',
         'у' | 'ʏ' | 'ү' => 'y',
         'ᴢ' | 'ʐ' => 'z',
+        // At the end of a word.
+        'ς' => 'σ',
         // The full stop of names on the Internet.
         '\u{3002}' => '.',
         'ß' => return "ss".chars().for_each(out),
@@ -244,6 +252,8 @@ mod tests {
             ("дурак", "дypak"),
             ("ДУРАК", "дypak"),
             ("ё", "e"),
+            ("ΜΑΛΑΚΑΣ μαλάκας λόγοσ", "maλakaσ maλakaσ λoγoσ"),
+            ("Ьad ϲunt bad™", "bad cunt bad™"),
             ("한국어 カタカナ 漢字", "한국어 カタカナ 漢字"),
             ("हिन्दी", "हिन्दी"),
             ("👍🏽\u{fe0f}", "👍"),
