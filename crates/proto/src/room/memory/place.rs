@@ -81,7 +81,8 @@ impl Place {
         if let Some(at) = self.next.iter().find_map(|next| place(*next)) {
             return at;
         }
-        let Some((time, alike)) = self.sent else {
+        let Some((time, alike)) = self.sent.filter(|_| self.next.len() == NEXT_MAX) else {
+            // All that was older is named, and gone.
             return usize::MAX;
         };
         let times = all.map(|(_, remembered)| sent(remembered.payload()).unwrap_or_default());
