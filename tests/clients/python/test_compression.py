@@ -101,7 +101,8 @@ def test_the_last_one_to_take_it_leaves_and_another_comes(arena, server):
     for _ in range(5):
         socket = join(arena, "guest")
         arena.speaker.say("with " + "words " * 30)
-        assert socket.receive()["Content"].startswith("with") and socket.inflated == 1
+        # What was said to the guest before may come to this one, too.
+        assert socket.receive_until(lambda frame: frame["Content"].startswith("with "))[0] and socket.inflated >= 1
         socket.close()
         arena.speaker.say("without " + "words " * 30)
     assert len(arena.verify()) == 10

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from emulator import Emulator, wait
@@ -115,6 +116,10 @@ def test_other_machines_only_by_a_flag_that_names_the_risk(tmp_path):
     assert refused.returncode == 2 and "--allow-remote-with-public-key" in refused.stderr, refused.stderr
     with Emulator("--allow-remote-with-public-key", runtime=tmp_path) as server:
         assert server.facts["control"].startswith("http://127.0.0.1:")
-        started = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-        ready = next(line for line in started if line["message"] == "ready")
+        ready = None
+        # The file that says ready is there before the line.
+        while ready is None:
+            started = [json.loads(line) for line in server.log().splitlines() if line.startswith("{") and line.endswith("}")]
+            ready = next((line for line in started if line["message"] == "ready"), None)
+            time.sleep(0.01)
         assert ready["messaging"].startswith("0.0.0.0:") and ready["control"].startswith("0.0.0.0:")
