@@ -2,35 +2,21 @@
 // harness runs the processes (cluster.py).
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import path from "node:path";
-import readline from "node:readline";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { IvschatClient } from "@aws-sdk/client-ivschat";
 
 import { Browser } from "./browser.mjs";
+import { startCluster } from "./cluster-processes.mjs";
 import { press, roomHash, shows, signIn } from "./console.mjs";
-import { Server, binary, within } from "./harness.mjs";
+import { Server } from "./harness.mjs";
 
-const here = path.dirname(fileURLToPath(import.meta.url));
-const python = process.env.TEST_PYTHON ?? path.resolve(here, "../../../target/clients/venv/bin/python");
-const START_MS_MAX = 180_000;
-
-let harness, key, browser;
+let processes, key, browser;
 const nodes = [];
 
 before(async () => {
-  harness = spawn(python, [path.resolve(here, "../python/cluster.py")], {
-    env: { ...process.env, UPROAR_BIN: binary, PYTEST_XDIST_WORKER: "gw2" },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  harness.lines = readline.createInterface({ input: harness.stdout })[Symbol.asyncIterator]();
-  const { value, done } = await within(harness.lines.next(), START_MS_MAX);
-  assert.ok(!done, "the harness ended");
-  const told = JSON.parse(value);
+  processes = await startCluster();
+  const { told } = processes;
   key = told.key;
   for (const { name, messaging, control } of told.nodes) {
     const controlUrl = `http://127.0.0.1:${control}`;
@@ -42,15 +28,9 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  harness.stdin.end();
-  await once(harness, "exit");
+  await processes.end();
 });
 
-const order = async (verb, name) => {
-  harness.stdin.write(`${verb} ${name}\n`);
-  const { done } = await within(harness.lines.next(), START_MS_MAX);
-  assert.ok(!done, `the harness ended at ${verb} ${name}`);
-};
 const viewers = (count) => document.querySelector(".tile b")?.textContent === count;
 
 test("each node shows its own viewers, and acts on the room of all", async () => {
@@ -88,12 +68,12 @@ test("a node that is killed is missed on the others' pages, and its own says tha
   const [first, second] = nodes;
   const pages = [await signIn({ browser, server: first }, key), await signIn({ browser, server: second }, key)];
   await pages[0].until(shows, "three live", "3 nodes live");
-  await order("kill", second.name);
+  await processes.order("kill", second.name);
   await pages[0].ask("Page.bringToFront");
   await pages[0].until(shows, "two are left", "2 nodes live");
   await pages[1].ask("Page.bringToFront");
   await pages[1].until(() => document.querySelector("header .badge").textContent === "no answer", "its end shows");
-  await order("start", second.name);
+  await processes.order("start", second.name);
   await pages[1].until(() => document.querySelector("header .badge").textContent === "serving", "it is back");
   await pages[0].ask("Page.bringToFront");
   await pages[0].until(shows, "three live again", "3 nodes live");

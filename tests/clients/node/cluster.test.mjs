@@ -2,37 +2,24 @@
 // viewers a new token, and nobody a message that was taken. The Python harness runs the processes (cluster.py).
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import path from "node:path";
-import readline from "node:readline";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
 import { GetRoomCommand, IvschatClient, SendEventCommand } from "@aws-sdk/client-ivschat";
 import { DeleteMessageRequest, DisconnectUserRequest } from "amazon-ivs-chat-messaging";
 
-import { Server, binary, until, within } from "./harness.mjs";
+import { startCluster } from "./cluster-processes.mjs";
+import { Server, until, within } from "./harness.mjs";
 
-const here = path.dirname(fileURLToPath(import.meta.url));
-const python = process.env.TEST_PYTHON ?? path.resolve(here, "../../../target/clients/venv/bin/python");
 const CLIENTS = 30;
-const START_MS_MAX = 180_000;
 
-/** The harness's process, and the server that all nodes together are to clients. */
-let harness, cluster;
+/** The processes, and the server that all nodes together are to clients. */
+let processes, cluster;
 const everybody = [];
 
 before(async () => {
-  harness = spawn(python, [path.resolve(here, "../python/cluster.py")], {
-    env: { ...process.env, UPROAR_BIN: binary, PYTEST_XDIST_WORKER: "gw2" },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  harness.lines = readline.createInterface({ input: harness.stdout })[Symbol.asyncIterator]();
-  const { value, done } = await within(harness.lines.next(), START_MS_MAX);
-  assert.ok(!done, "the harness ended");
-  const { viewers, api, nodes, key } = JSON.parse(value);
+  processes = await startCluster();
+  const { viewers, api, nodes, key } = processes.told;
   cluster = new Server();
   cluster.nodes = nodes;
   cluster.url = `ws://127.0.0.1:${viewers}`;
@@ -44,15 +31,8 @@ before(async () => {
 
 after(async () => {
   for (const member of everybody) member.leave();
-  harness.stdin.end();
-  await once(harness, "exit");
+  await processes.end();
 });
-
-async function order(verb, name) {
-  harness.stdin.write(`${verb} ${name}\n`);
-  const { done } = await within(harness.lines.next(), START_MS_MAX);
-  assert.ok(!done, `the harness ended at ${verb} ${name}`);
-}
 
 /** Members of a room on all nodes, connected; they note where each connection begins in what they hear. */
 async function join(arn, count) {
@@ -150,10 +130,10 @@ test("a node is killed, twice: its clients come back by themselves, and nothing 
   const members = await join(arn, CLIENTS);
   await trial(arn, members, async () => {
     for (const { name } of cluster.nodes.slice(0, 2)) {
-      await order("kill", name);
+      await processes.order("kill", name);
       await until(() => members.every((member) => member.room.state === "connected"), "all are back");
       await sleep(1000);
-      await order("start", name);
+      await processes.order("start", name);
     }
   });
   const again = members.filter((member) => member.tokens > 1).length;
@@ -169,7 +149,7 @@ test("a node is restarted: its clients move by themselves, with one new token ea
   const arn = await cluster.room();
   const members = await join(arn, CLIENTS);
   await trial(arn, members, async () => {
-    await order("restart", cluster.nodes[2].name);
+    await processes.order("restart", cluster.nodes[2].name);
   });
   assert.ok(members.some((member) => member.tokens === 2), "nobody was on the node that was restarted");
   for (const member of members) {
