@@ -5,7 +5,7 @@ use super::{Env, Rooms};
 use crate::shard::command::{Answer, Refused, Said};
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::requests::Asker;
-use crate::shard::shard_room::{Published, ShardRoom};
+use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::HELD_PAGE_MAX;
@@ -28,16 +28,13 @@ impl Rooms {
             let texts = [id.as_str(), &*decision.reason, decision.verb(), by];
             return self.ask_for_api(room, (AskKind::Decide, texts, false), answer, env);
         }
-        let mut is_said = false;
         let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
             self.with_home(room_slot, env, |home, _, context| {
-                let decided = home.decide(room, (decision, by), context)?;
-                is_said = matches!(decided, Published::Appended(_));
-                Ok(decided)
+                home.decide(room, (decision, by), context)
             })
         });
         let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
-        if is_said || outcome.is_err() {
+        if decision.allows || outcome.is_err() {
             return self.answer(room, answer, outcome);
         }
         let sent = env.now.unix;
