@@ -9,11 +9,8 @@ use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use uproar_proto::cluster::crowd::{Crowd, decode_addresses, decode_users, encode_users};
 use uproar_proto::cluster::here::Here;
-use uproar_proto::cluster::message::{AskTexts, Message, MessageContent};
+use uproar_proto::cluster::message::{AskTexts, Message, MessageContent, SPEAKER_BYTES};
 use uproar_proto::extension::unique::UniqueUsers;
-
-/// Capabilities, role, time.
-const SPEAKER_BYTES: usize = 1 + 1 + 8;
 
 fuzz_target!(|data: &[u8]| {
     let data = Bytes::copy_from_slice(data);

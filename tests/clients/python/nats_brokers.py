@@ -330,6 +330,17 @@ class NatsClient:
         reads."""
         return self.wait(self.read_all(stream, after), 60)
 
+    def read_through(self, stream: str, last: int) -> list[Stored]:
+        """All records, once the replica that answers has the one of that sequence."""
+        deadline = time.monotonic() + QUORUM_SECONDS_MAX
+        while True:
+            with contextlib.suppress(OSError, asyncio.TimeoutError, NoRespondersError):
+                records = self.read(stream)
+                if records and records[-1].sequence >= last:
+                    return records
+            assert time.monotonic() < deadline, f"{stream} is never read through {last}"
+            time.sleep(0.1)
+
     async def read_all(self, stream: str, after: int) -> list[Stored]:
         records: list[Stored] = []
         inbox = self.nc.new_inbox()

@@ -10,8 +10,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +18,6 @@ from botocore.exceptions import ClientError
 
 from raw_api import call
 from test_control_plane import GHOST, code, refusal
-from test_server_speaks import api
 from uproar import BINARY, Server
 
 DENIED = ("AccessDeniedException", 403)
@@ -103,36 +100,6 @@ def test_an_admin_key_is_good_at_once_and_refused_once_revoked(server):
         assert time.monotonic() < deadline, "the revoked key is still good"
     again = keys(server.data_dir, "revoke", key["id"])
     assert again.returncode == 1 and key["id"] in again.stderr
-
-
-MODERATES = {
-    "DeleteMessages", "DeleteUserMessages", "ClearRoom", "CreateBan", "DeleteBan", "ListBans", "PinMessage", "UnpinMessage",
-    "ListMessages", "ListHeld", "DecideHeld",
-}
-
-
-@pytest.mark.parametrize("role, allowed", [("mint", set()), ("moderate", MODERATES)])
-def test_a_role_has_its_extensions_and_no_other(server, role, allowed):
-    """Goal: a moderator's key does all that the feature pages say of moderators, and nothing else beyond the service."""
-    key = create(server, "--role", role)
-    operations = api(server).meta.service_model.operation_names
-    assert allowed <= set(operations)
-    for operation in operations:
-        status = bearer(server, key, operation)
-        assert (status != 403) == (operation in allowed), (operation, status)
-
-
-def bearer(server, key: dict[str, str], operation: str, body: dict | None = None) -> int:
-    """The status of a call beyond the service; without a body with nothing but a room that does not exist."""
-    request = urllib.request.Request(
-        f"{server.control_url}/uproar/v1/{operation}", data=json.dumps(body or {"roomIdentifier": ROOM}).encode(),
-        headers={"content-type": "application/json", "authorization": f"Bearer {key['id']}:{key['secret']}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 @pytest.mark.parametrize("role", ROLES)

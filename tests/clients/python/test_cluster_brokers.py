@@ -57,7 +57,7 @@ def test_a_conditional_append_survives_the_death_of_the_leader(brokers):
         dead = next(broker for broker in brokers.all if not broker.is_alive())
         dead.start()
         brokers.await_current()
-        records = client.read(STREAM)
+        records = client.read_through(STREAM, last)
     assert [record.payload for record in records] == [b"%d" % number for number in range(60)]
     assert [record.sequence for record in records] == sorted({record.sequence for record in records})
 
@@ -80,7 +80,7 @@ def test_a_stopped_leader_and_a_lame_duck_lose_nothing(brokers):
         leaving.await_end()
         leaving.start()
         brokers.await_current()
-        assert [record.payload for record in client.read(STREAM)] == [b"%d" % number for number in range(90)]
+        assert [record.payload for record in client.read_through(STREAM, last)] == [b"%d" % number for number in range(90)]
 
 
 def test_the_network_in_between_cuts_and_swallows(brokers):

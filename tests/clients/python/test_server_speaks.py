@@ -6,6 +6,8 @@ import gzip
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from aws import eventually
 from doc_pages import blocks
 from rawws import WebSocket
 from review_handler import FUNCTION, ReviewHandler
+from test_access_keys import ROOM, create
 from test_extensions import MODEL, hears_nothing_else, join
 from uproar import ACCESS_KEY, REGION, REPOSITORY, SECRET_KEY, Server
 
@@ -324,3 +327,33 @@ def test_the_example_of_the_page_does_what_it_says(server, boto, room):
     hears = eve.receive_until(lambda frame: frame.get("EventName") == "aws:DELETE_MESSAGE")
     assert [frame["Type"] for frame in hears[1]] == ["MESSAGE"]
     assert json.dumps(hears[0]) == json.dumps(heard[0])
+
+
+MODERATES = {
+    "DeleteMessages", "DeleteUserMessages", "ClearRoom", "CreateBan", "DeleteBan", "ListBans", "PinMessage", "UnpinMessage",
+    "ListMessages", "ListHeld", "DecideHeld",
+}
+
+
+@pytest.mark.parametrize("role, allowed", [("mint", set()), ("moderate", MODERATES)])
+def test_a_role_has_its_extensions_and_no_other(server, role, allowed):
+    """Goal: a moderator's key does all that the feature pages say of moderators, and nothing else beyond the service."""
+    key = create(server, "--role", role)
+    operations = api(server).meta.service_model.operation_names
+    assert allowed <= set(operations)
+    for operation in operations:
+        status = bearer(server, key, operation)
+        assert (status != 403) == (operation in allowed), (operation, status)
+
+
+def bearer(server, key: dict[str, str], operation: str, body: dict | None = None) -> int:
+    """The status of a call beyond the service; without a body with nothing but a room that does not exist."""
+    request = urllib.request.Request(
+        f"{server.control_url}/uproar/v1/{operation}", data=json.dumps(body or {"roomIdentifier": ROOM}).encode(),
+        headers={"content-type": "application/json", "authorization": f"Bearer {key['id']}:{key['secret']}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code

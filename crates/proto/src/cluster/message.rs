@@ -261,8 +261,8 @@ impl AskKind {
 
 /// Bytes of a request without its texts, where it is written.
 const ASK_BYTES: usize = 4 + 1 + 12 + 12 + 1 + 16 + 4 + SPEAKER_BYTES;
-/// Bytes of its speaker.
-const SPEAKER_BYTES: usize = 1 + 1 + 8 + 1;
+/// Bytes of a request's speaker, behind its texts: capabilities, role, time, shadow. Older servers write fewer or none.
+pub const SPEAKER_BYTES: usize = 1 + 1 + 8 + 1;
 
 impl Ask {
     /// Returns how many bytes it takes in a message.
