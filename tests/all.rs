@@ -22,3 +22,4 @@ mod rings;
 mod seeds;
 mod simulation;
 mod tiny_ring;
+mod viewers;

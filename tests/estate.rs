@@ -17,6 +17,7 @@ use uproar::shard::settings::ShardSettings;
 use uproar_proto::base::clock::{Now, Shift};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::chat::ErrorCode;
+use uproar_proto::extension::{Extension, Settings};
 use uproar_proto::room::RoomSettings;
 use uproar_testing::client::{frame, request, text};
 use uproar_testing::io::FakeIo;
@@ -89,6 +90,18 @@ impl Process {
             most_after: usize::MAX,
             pause: Duration::ZERO,
         }
+    }
+
+    /// A process whose room has these settings beyond IVS Chat.
+    pub(crate) fn tagged(settings: Settings) -> Self {
+        let mut process = Self::new(start());
+        let changed = (1, start().unix);
+        let extension = Extension::new(process.room, settings, None, changed);
+        process.set_room(RoomSettings {
+            extension: Some(Arc::new(extension)),
+            ..room_settings()
+        });
+        process
     }
 
     /// Gives the room these settings, here and in the process that takes over.

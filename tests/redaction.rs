@@ -12,11 +12,10 @@ use uproar::net::io::Key;
 use uproar::net::tls::{Tls, tell_secrets};
 use uproar::shard::command::{ApiMessage, Command};
 use uproar_proto::chat::encode;
-use uproar_proto::extension::{Extension, Settings};
-use uproar_proto::room::RoomSettings;
+use uproar_proto::extension::Settings;
 use uproar_proto::ws::{self, Inflater};
 use uproar_testing::client::text;
-use uproar_testing::parts::{GREETING, room_settings, start};
+use uproar_testing::parts::GREETING;
 use uproar_testing::single_shard::viewer;
 
 use crate::estate::Process;
@@ -26,23 +25,11 @@ const FEW: usize = 23;
 
 /// A process whose room remembers; its first viewer, who says everything, takes what he gets at once.
 fn remembering() -> Process {
-    of_settings(Settings {
+    Process::tagged(Settings {
         history: Some(50),
         resume: Some(60),
         ..Settings::default()
     })
-}
-
-fn of_settings(settings: Settings) -> Process {
-    let mut process = Process::new(start());
-    let changed = (1, start().unix);
-    let extension = Extension::new(process.room, settings, None, changed);
-    let settings = RoomSettings {
-        extension: Some(Arc::new(extension)),
-        ..room_settings()
-    };
-    process.set_room(settings);
-    process
 }
 
 /// The same with three slow viewers beside him; the second and the fourth take compressed messages.
@@ -439,7 +426,7 @@ fn a_join_beside_a_deletion_goes_on_without_the_text() {
 fn what_is_not_remembered_is_taken_back_too() {
     for history in [None, Some(1)] {
         for clears in [false, true] {
-            let mut process = of_settings(Settings {
+            let mut process = Process::tagged(Settings {
                 history,
                 ..Settings::default()
             });

@@ -218,7 +218,11 @@ impl Control {
         sender_json: &str,
     ) -> Result<String, CommandFault> {
         let by = encode::sender_name(sender_json);
-        let of = Pinning { by: &by, user: "" };
+        let of = Pinning {
+            by: &by,
+            user: "",
+            attributes: None,
+        };
         match self.pin(room, asked, of).await {
             Ok(_) => Ok("pinned".to_owned()),
             Err(Fault::NotFound { .. }) if asked.text.is_none() => {

@@ -1,5 +1,6 @@
 //! Pinned messages: in the record of their room, so that they outlast everything.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,15 @@ pub(super) struct Pinning<'a> {
     pub(super) by: &'a str,
     /// The message's sender, if that is told.
     pub(super) user: &'a str,
+    /// Its attributes, if they are told.
+    pub(super) attributes: Option<BTreeMap<String, String>>,
+}
+
+/// What a pinned message says.
+struct PinnedMessage {
+    text: String,
+    user: String,
+    attributes: BTreeMap<String, String>,
 }
 
 impl Control {
@@ -34,14 +44,16 @@ impl Control {
         asked: &PinRequest,
         of: Pinning<'_>,
     ) -> Result<PinRecord, Fault> {
-        let remembered = match (&asked.text, asked.id) {
+        let said = match (&asked.text, asked.id) {
+            (Some(text), _) => Some(PinnedMessage {
+                text: text.to_string(),
+                user: of.user.to_owned(),
+                attributes: BTreeMap::new(),
+            }),
             (None, Some(id)) => self.remembered(room, id).await,
-            _ => None,
+            (None, None) => None,
         };
-        let text = asked.text.as_deref();
-        let text = text.or(remembered.as_ref().map(|(text, _)| &**text));
-        let user = remembered.as_ref().map_or(of.user, |(_, user)| user);
-        let Some(text) = text else {
+        let Some(said) = said else {
             let resource_id = asked.id.map(|id| id.as_str().to_owned());
             return Err(Fault::NotFound {
                 resource_id: resource_id.unwrap_or_default(),
@@ -56,9 +68,10 @@ impl Control {
         let now_ms = self.clock.now().unix.millis();
         let pin = PinRecord {
             id: id.as_str().to_owned(),
-            text: text.to_string(),
-            user: user.to_owned(),
+            text: said.text,
+            user: said.user,
             by: of.by.to_owned(),
+            attributes: of.attributes.unwrap_or(said.attributes),
             until_ms: asked
                 .seconds
                 .map(|seconds| now_ms + 1000 * u64::from(seconds)),
@@ -84,16 +97,20 @@ impl Control {
         Ok(pin)
     }
 
-    /// Text and sender of a message that the room remembers.
-    async fn remembered(&self, room: RoomId, id: FrameId) -> Option<(String, String)> {
+    /// A message that the room remembers.
+    async fn remembered(&self, room: RoomId, id: FrameId) -> Option<PinnedMessage> {
         let wanted = Wanted::Message(id);
         let found = self.gateway.remembered(room, wanted).await.ok()?;
         let message: Value = serde_json::from_slice(found.first()?).ok()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        Some((
-            text(&message["Content"])?,
-            text(&message["Sender"]["UserId"])?,
-        ))
+        let attributes = message["Attributes"].as_object().into_iter().flatten();
+        Some(PinnedMessage {
+            text: text(&message["Content"])?,
+            user: text(&message["Sender"]["UserId"])?,
+            attributes: attributes
+                .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+                .collect(),
+        })
     }
 
     /// Takes the pin of a room back; `only`: if it is this message. Whether it was pinned.

@@ -138,6 +138,7 @@ fn a_node_that_knows_a_pin_takes_it_back() {
         text: "pin me".into(),
         user: "".into(),
         by: "".into(),
+        attributes_json: "".into(),
         until: None,
     };
     let now = world.now.unix;

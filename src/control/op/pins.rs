@@ -7,6 +7,7 @@ use serde_json::json;
 use super::authorize::Authorized;
 use super::request::Answer;
 use super::resource::find_or_wait;
+use super::speech;
 use crate::control::fault::Fault;
 use crate::control::input::pattern::{ANY, MESSAGE_ID};
 use crate::control::operation::Operation;
@@ -36,6 +37,7 @@ async fn pin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
     let id = input.text("messageId", 12..=12, MESSAGE_ID);
     let text = input.text("content", 1..=CONTENT_CHARS_MAX, ANY);
     let user = input.text("userId", 1..=USER_ID_CHARS_MAX, ANY);
+    let attributes = speech::attributes(&mut input);
     let seconds = input.integer("seconds", 1..=PIN_SECONDS_MAX);
     if !input.is_faulty() && id.is_none() && text.is_none() {
         input.fault("content", "is required without messageId");
@@ -50,6 +52,7 @@ async fn pin(control: &Rc<Control>, call: Authorized) -> Result<Answer, Fault> {
     let of = Pinning {
         by: "",
         user: user.as_deref().unwrap_or_default(),
+        attributes,
     };
     let pin = control.pin(room, &asked, of).await?;
     let until = pin

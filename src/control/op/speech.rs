@@ -1,5 +1,7 @@
 //! SendMessage, SendMessages: what a back end says in a room, as if one of its members did.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::authorize::Authorized;
@@ -62,10 +64,8 @@ pub(super) async fn send_messages(control: &Control, call: Authorized) -> Result
     Ok((200, Some(json!({"results": results}))))
 }
 
-/// Reads a message. Attributes of ours nobody gives, so that no answer of the server's is forged; a sender may have a
-/// badge from keys that may give tokens one.
-fn read(input: &mut Input, allows_ours: bool) -> ApiMessage {
-    let content = input.required_text("content", 1..=CONTENT_CHARS_MAX, ANY);
+/// Reads the attributes of a message, of which none is ours.
+pub(super) fn attributes(input: &mut Input) -> Option<BTreeMap<String, String>> {
     let attributes = input.attributes("attributes");
     for key in attributes.iter().flatten().map(|(key, _)| key) {
         if is_ours(key) {
@@ -73,6 +73,14 @@ fn read(input: &mut Input, allows_ours: bool) -> ApiMessage {
             input.fault(&format!("attributes.{key}"), must);
         }
     }
+    attributes
+}
+
+/// Reads a message. Attributes of ours nobody gives, so that no answer of the server's is forged; a sender may have a
+/// badge from keys that may give tokens one.
+fn read(input: &mut Input, allows_ours: bool) -> ApiMessage {
+    let content = input.required_text("content", 1..=CONTENT_CHARS_MAX, ANY);
+    let attributes = attributes(input);
     let is_exempt = input.boolean("exempt").unwrap_or_default();
     if !input.has("sender") {
         input.fault("sender", "is required");
@@ -96,7 +104,7 @@ fn read(input: &mut Input, allows_ours: bool) -> ApiMessage {
         let pairs = attributes.iter().map(|(key, value)| (&**key, &**value));
         sender_json(&user_id, pairs)
     });
-    let json = |attributes: std::collections::BTreeMap<String, String>| {
+    let json = |attributes: BTreeMap<String, String>| {
         attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)))
     };
     ApiMessage {

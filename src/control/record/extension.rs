@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Record, RoomRecord};
 use uproar_proto::base::clock::UnixTime;
 use uproar_proto::base::id::FrameId;
+use uproar_proto::chat::encode::attributes_json;
 use uproar_proto::extension::{Extension, PREFIX, Pin, Settings, is_ours, tags};
 
 type Tags = BTreeMap<String, String>;
@@ -37,6 +38,9 @@ pub struct PinRecord {
     pub user: String,
     /// The moderator who pinned it; empty: a back end.
     pub by: String,
+    /// Its attributes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
     /// Until when, in milliseconds since the epoch; absent: until it is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
@@ -49,11 +53,15 @@ impl PinRecord {
 
     /// As shards have it; `None`: its id is none.
     fn pin(&self) -> Option<Pin> {
+        let pairs = self.attributes.iter();
+        let pairs = pairs.map(|(key, value)| (&**key, &**value));
+        let attributes = (!self.attributes.is_empty()).then(|| attributes_json(pairs));
         Some(Pin {
             id: FrameId::parse(&self.id)?,
             text: self.text.as_str().into(),
             user: self.user.as_str().into(),
             by: self.by.as_str().into(),
+            attributes_json: attributes.unwrap_or_default().into(),
             until: self.until_ms.map(UnixTime::from_millis),
         })
     }
@@ -269,6 +277,7 @@ mod tests {
             text: "hello".to_owned(),
             user: String::new(),
             by: "mod".to_owned(),
+            attributes: [("k".to_owned(), "v".to_owned())].into(),
             until_ms,
         };
         assert!(!room.pin(pin(None), 1), "untagged");

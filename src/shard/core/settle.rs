@@ -190,6 +190,7 @@ impl<W: Io> Core<W> {
         unflushed.retain(
             |room_slot| match self.rooms.flush_due(*room_slot, &self.env) {
                 FlushDue::Now => {
+                    self.rooms.tell_viewers_along(*room_slot, &mut self.env);
                     let flushed = self.rooms.flush(*room_slot, &mut self.env);
                     self.follow_flush(*room_slot, flushed);
                     false

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_pin_of_the_api_is_told_and_outlasts_a_kill(tmp_path):
         assert client.unpin_message(roomIdentifier=arn)["unpinned"] is True
         assert "PinnedText" not in pinned(late, Pinned="")
         assert client.unpin_message(roomIdentifier=arn)["unpinned"] is False
+
+
+def test_a_pin_has_the_attributes_of_its_message(server):
+    client, arn = api(server), room(server, {"uproar:history": "10"})
+    alice, mod = join(server, arn, "alice"), join(server, arn, "mod", MOD)
+    given = {"link": 'https://example.com/?a="b"', "é": ""}
+    client.pin_message(roomIdentifier=arn, content="with a link", attributes=given)
+    told = pinned(alice, PinnedText="with a link")
+    assert json.loads(told["PinnedAttributes"]) == given
+    client.pin_message(roomIdentifier=arn, content="without")
+    assert "PinnedAttributes" not in pinned(alice, PinnedText="without")
+    assert alice.say("said", "said", Attributes={"color": "red"})
+    said = alice.receive_until(lambda frame: frame.get("RequestId") == "said")[0]
+    assert command(mod, "pin", id=said["Id"]) == "pinned"
+    assert json.loads(pinned(alice, PinnedText="said")["PinnedAttributes"]) == {"color": "red"}
+    client.pin_message(roomIdentifier=arn, messageId=said["Id"], attributes={"by": "host"})
+    assert json.loads(pinned(alice, PinnedText="said", PinnedBy="")["PinnedAttributes"]) == {"by": "host"}
+    for wrong in ({"uproar:held": "1"}, {"k": "v" * 1025}, {"k": 1}):
+        status, _, answer = refused(client.pin_message, roomIdentifier=arn, content="x", attributes=wrong)
+        assert status == 400 and fields(answer)[0].startswith("attributes"), answer
 
 
 def test_moderators_pin_and_others_do_not(server):

@@ -15,6 +15,8 @@ pub struct Pin {
     pub user: Box<str>,
     /// The moderator who pinned it; empty: a back end.
     pub by: Box<str>,
+    /// Its attributes, as JSON; empty: it has none.
+    pub attributes_json: Box<str>,
     /// Until when; `None`: until it is changed.
     pub until: Option<UnixTime>,
 }
@@ -25,13 +27,17 @@ impl Pin {
         let Some(pin) = pin else {
             return vec![(PINNED, String::new())];
         };
-        vec![
+        let mut shown = vec![
             (PINNED, pin.id.as_str().to_owned()),
             ("PinnedText", pin.text.to_string()),
             ("PinnedUser", pin.user.to_string()),
             ("PinnedBy", pin.by.to_string()),
             ("PinnedUntil", pin.until.map(send_time).unwrap_or_default()),
-        ]
+        ];
+        if !pin.attributes_json.is_empty() {
+            shown.push(("PinnedAttributes", pin.attributes_json.to_string()));
+        }
+        shown
     }
 }
 

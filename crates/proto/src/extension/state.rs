@@ -174,6 +174,7 @@ mod tests {
             text: "\",\"Slow\":\"9".into(),
             user: "alice".into(),
             by: "mod1".into(),
+            attributes_json: r#"{"link":"example.com"}"#.into(),
             until: Some(UnixTime::from_secs(1_755_150_520)),
         };
         let now = UnixTime::from_secs(1);
@@ -190,6 +191,7 @@ mod tests {
             (&told["PinnedUser"], &told["PinnedBy"]),
             (&"alice".into(), &"mod1".into())
         );
+        assert_eq!(told["PinnedAttributes"], *pin.attributes_json);
         assert_eq!(told["PinnedUntil"], "2025-08-14T05:48:40Z");
         let without = Extension::new(room(), Settings::default(), None, (1, now));
         assert_ne!(without.state(), extension.state());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::clock::{Tick, UnixTime};
 use crate::base::limits::{
-    VIEWERS_FORGOTTEN, VIEWERS_LARGE, VIEWERS_LARGE_PAUSE, VIEWERS_REPORT_PAUSE, VIEWERS_VAST,
-    VIEWERS_VAST_PAUSE,
+    VIEWERS_FORGOTTEN, VIEWERS_HEAD_START_MAX, VIEWERS_LARGE, VIEWERS_LARGE_PAUSE,
+    VIEWERS_REPORT_PAUSE, VIEWERS_VAST, VIEWERS_VAST_PAUSE,
 };
 
 /// `EventName` of the number of viewers.
@@ -52,6 +52,25 @@ pub struct Told {
     pub joined: u64,
     /// Those that left since then.
     pub left: u64,
+}
+
+/// How members would get the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By a send of its own to each of them.
+    Alone,
+    /// With frames that go to all of them now: it costs its bytes only.
+    Along,
+}
+
+impl Way {
+    /// How much sooner than asked the number goes, so that a room in which somebody speaks needs no send for it.
+    fn head_start(self, seconds: u32) -> Duration {
+        match self {
+            Self::Alone => Duration::ZERO,
+            Self::Along => (Duration::from_secs(seconds.into()) / 10).min(VIEWERS_HEAD_START_MAX),
+        }
+    }
 }
 
 /// The viewers of one room, on its home shard.
@@ -169,14 +188,14 @@ impl Viewers {
         sum
     }
 
-    /// What members here are to be told now, every `seconds` or less often; `None`: nothing, since it is not due, nothing has
-    /// changed, or nobody is here. Call it once a second or so.
-    pub fn tell(&mut self, seconds: u32, now: Tick) -> Option<Told> {
+    /// What members here are to be told now, every `seconds` or so, or less often; `None`: nothing, since it is not due,
+    /// nothing has changed, or nobody is here. Call it once a second or so, and whenever other frames go to all of them.
+    pub fn tell(&mut self, seconds: u32, way: Way, now: Tick) -> Option<Told> {
         if self.here.connections == 0 {
             return None;
         }
         let audience = self.audience(now);
-        let pause = pause(seconds, audience.connections);
+        let pause = pause(seconds, audience.connections).saturating_sub(way.head_start(seconds));
         let before = self.told;
         if before.is_some_and(|(at, _)| now.since(at) < pause) {
             return None;
@@ -232,9 +251,7 @@ fn pause(seconds: u32, connections: u64) -> Duration {
     } else {
         Duration::ZERO
     };
-    // Half a second less: the look once a second is late by its own jitter, and must not wait for the next one.
-    let asked = Duration::from_secs(seconds.into());
-    asked.max(least).saturating_sub(Duration::from_millis(500))
+    Duration::from_secs(seconds.into()).max(least)
 }
 
 #[cfg(test)]
@@ -251,7 +268,7 @@ mod tests {
     }
 
     fn told(viewers: &mut Viewers, second: u64) -> Option<(u64, u64, u64, u64)> {
-        let told = viewers.tell(5, at(second).0)?;
+        let told = viewers.tell(5, Way::Alone, at(second).0)?;
         Some((told.count, told.peak, told.joined, told.left))
     }
 
@@ -288,13 +305,37 @@ mod tests {
     /// Goal: the interval grows with the room.
     #[test]
     fn large_rooms_are_told_less_often() {
-        let seconds = |connections| {
-            let pause = pause(1, connections);
-            (pause + Duration::from_millis(500)).as_secs()
-        };
+        let seconds = |connections| pause(1, connections).as_secs();
         let sizes = [10, 10_000, 10_001, 100_000, 100_001];
         assert_eq!(sizes.map(seconds), [1, 1, 5, 5, 15]);
-        assert_eq!(pause(60, 100_001).as_secs(), 59, "a longer one stays");
+        assert_eq!(pause(60, 100_001).as_secs(), 60, "a longer one stays");
+    }
+
+    /// Goal: with other frames the number goes a little sooner, and so nothing is left to be told alone.
+    #[test]
+    fn it_goes_along_before_it_goes_alone() {
+        for (seconds, head_start) in [(1, 100), (5, 500), (300, 500)] {
+            let mut viewers = Viewers::default();
+            viewers.arrive(1, 0, at(0));
+            let due = u64::from(seconds) * 1_000;
+            let after = |millis: u64| Tick::from_nanos(millis * 1_000_000);
+            assert!(
+                viewers.tell(seconds, Way::Along, after(0)).is_some(),
+                "the first at once"
+            );
+            viewers.arrive(1, 0, at(0));
+            assert_eq!(
+                viewers.tell(seconds, Way::Along, after(due - head_start - 1)),
+                None
+            );
+            assert_eq!(viewers.tell(seconds, Way::Alone, after(due - 1)), None);
+            assert!(
+                viewers
+                    .tell(seconds, Way::Along, after(due - head_start))
+                    .is_some()
+            );
+            assert_eq!(viewers.tell(seconds, Way::Alone, after(due)), None);
+        }
     }
 
     /// Goal: the sum has each node once, forgets those that fall silent, and their viewers left; back again they came.
@@ -357,7 +398,7 @@ mod tests {
                         viewers.hear(kind.into(), count, at(second));
                     }
                 }
-                if let Some(told) = viewers.tell(1, at(second).0) {
+                if let Some(told) = viewers.tell(1, Way::Alone, at(second).0) {
                     prop_assert!(told.left == 0 || sum + told.joined - told.left == told.count);
                     prop_assert_eq!(told.count, viewers.audience(at(second).0).viewers);
                     prop_assert!(told.peak >= told.count);

@@ -10,7 +10,7 @@ use uproar_proto::base::clock::{Now, Tick};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode::{self, attributes_json};
-use uproar_proto::extension::viewers::{Count, Told, VIEWERS};
+use uproar_proto::extension::viewers::{Count, Told, VIEWERS, Way};
 
 impl Rooms {
     /// Notes that a room at home here may tell its number of viewers.
@@ -52,8 +52,11 @@ impl Rooms {
                 return false;
             };
             let home = shard_room.home.as_deref_mut();
-            if let Some(told) = home.and_then(|home| due(home, seconds, env.now.tick)) {
-                self.tell_members(*room_slot, told, env);
+            if let Some(home) = home
+                && let Some(told) = due(home, seconds, Way::Alone, env.now.tick)
+            {
+                tell_members(home, told, env);
+                self.note_unflushed(*room_slot, env.now.tick);
             }
             true
         });
@@ -68,23 +71,22 @@ impl Rooms {
         }
     }
 
-    fn tell_members<S>(&mut self, room_slot: Slot<ShardRoom>, told: Told, env: &mut Env<S>) {
-        let Some(home) = self.home_in(room_slot) else {
+    /// Adds the number of viewers to what a flush of the room is about to send, if it is due.
+    pub(in crate::shard::core) fn tell_viewers_along<S>(
+        &mut self,
+        room_slot: Slot<ShardRoom>,
+        env: &mut Env<S>,
+    ) {
+        if self.watched.told.is_empty() {
             return;
-        };
-        // A message that follows has no earlier time.
-        let sent = home.room.last_sent().max(env.now.unix);
-        let frame = frame(
-            told,
-            env.ids.next_id(),
-            Now {
-                unix: sent,
-                ..env.now
-            },
-        );
-        home.room.tell(&mut env.deflater, &frame);
-        home.room.saw(sent);
-        self.note_unflushed(room_slot, env.now.tick);
+        }
+        if let Some(shard_room) = self.table.get_mut(room_slot)
+            && let Some(seconds) = interval(shard_room)
+            && let Some(home) = shard_room.home.as_deref_mut()
+            && let Some(told) = due(home, seconds, Way::Along, env.now.tick)
+        {
+            tell_members(home, told, env);
+        }
     }
 
     /// Takes another node's counts of rooms at home here.
@@ -109,11 +111,23 @@ fn interval(shard_room: &ShardRoom) -> Option<u32> {
     shard_room.settings.extension.as_ref()?.settings.viewers
 }
 
-fn due(home: &mut HomeRoom, seconds: u32, now: Tick) -> Option<Told> {
+fn due(home: &mut HomeRoom, seconds: u32, way: Way, now: Tick) -> Option<Told> {
     if home.room.is_full() {
         return None;
     }
-    home.viewers.as_mut()?.tell(seconds, now)
+    home.viewers.as_mut()?.tell(seconds, way, now)
+}
+
+fn tell_members<S>(home: &mut HomeRoom, told: Told, env: &mut Env<S>) {
+    // A message that follows has no earlier time.
+    let sent = home.room.last_sent().max(env.now.unix);
+    let now = Now {
+        unix: sent,
+        ..env.now
+    };
+    let frame = frame(told, env.ids.next_id(), now);
+    home.room.tell(&mut env.deflater, &frame);
+    home.room.saw(sent);
 }
 
 /// Adds what other nodes are to be told of a room; returns whether it is to be looked at again.

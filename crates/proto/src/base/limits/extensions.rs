@@ -40,6 +40,9 @@ pub const VIEWERS_VAST: u64 = 100_000;
 pub const VIEWERS_LARGE_PAUSE: Duration = Duration::from_secs(5);
 /// See [`VIEWERS_LARGE`].
 pub const VIEWERS_VAST_PAUSE: Duration = Duration::from_secs(15);
+/// How much sooner than its tag asks a room is told its number of viewers together with a message: half a second has several
+/// messages of a room that talks, and a tenth of the interval changes no rate that somebody asked for.
+pub const VIEWERS_HEAD_START_MAX: Duration = Duration::from_millis(500);
 /// Viewers that a node of a cluster has told of count for this long: a node that dies takes its viewers with it.
 pub const VIEWERS_FORGOTTEN: Duration = Duration::from_secs(5);
 /// Number of viewers that has not changed is told to other nodes again after this: twice within
