@@ -1,5 +1,6 @@
 //! Bans: stored first, then in force, then told. What is acknowledged is on disk; what the disk refuses is not in force.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -61,6 +62,21 @@ pub(super) struct Wanted {
     pub(super) addresses: bool,
 }
 
+/// The place of a ban on its way to the disk.
+struct Place<'a> {
+    coming: &'a RefCell<Vec<(Option<RoomId>, BanId)>>,
+    id: BanId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut coming = self.coming.borrow_mut();
+        if let Some(at) = coming.iter().position(|(_, id)| *id == self.id) {
+            coming.swap_remove(at);
+        }
+    }
+}
+
 impl Control {
     /// Bans a user. When it returns the ban is on disk and in force on this server; in a cluster on the others a moment later.
     /// One that follows from a kick or a rule never takes the place of one that lasts as long: then that one is returned.
@@ -71,7 +87,7 @@ impl Control {
     pub(super) async fn ban(&self, wanted: Wanted) -> Result<BanRecord, Fault> {
         let Wanted { room, ban, .. } = &wanted;
         let id = BanId::of(*room, &ban.user_id);
-        self.check_place(*room, id)?;
+        let _place = self.take_place(*room, id)?;
         let networks = if wanted.addresses {
             self.networks(*room, &ban.user_id).await?
         } else {
@@ -239,14 +255,26 @@ impl Control {
         Some(frame.freeze())
     }
 
-    fn check_place(&self, room: Option<RoomId>, id: BanId) -> Result<(), Fault> {
+    /// Takes a place for a ban that may be new, until it is in force or has failed: of many calls at once none is one too many.
+    fn take_place(&self, room: Option<RoomId>, id: BanId) -> Result<Place<'_>, Fault> {
+        let coming = &self.bans_coming;
         let full = self.gateway.bans().look(|bans| {
-            let is_new = !bans.contains(id);
-            let of_room = is_new && bans.count(room) >= BANS_PER_ROOM_MAX;
-            let of_all = is_new && bans.len() >= BANS_MAX;
+            let coming = coming.borrow();
+            let is_new = |of: BanId| !bans.contains(of);
+            if !is_new(id) || coming.iter().any(|(_, of)| *of == id) {
+                return None;
+            }
+            let new = coming.iter().filter(|(_, of)| is_new(*of));
+            let new_in_room = new.clone().filter(|(of, _)| *of == room).count();
+            let of_room = bans.count(room) + new_in_room >= BANS_PER_ROOM_MAX;
+            let of_all = bans.len() + new.count() >= BANS_MAX;
             (of_room.then_some(BANS_PER_ROOM_MAX)).or(of_all.then_some(BANS_MAX))
         });
-        full.map_or(Ok(()), |limit| Err(Fault::Quota { limit, of: "bans" }))
+        if let Some(limit) = full {
+            return Err(Fault::Quota { limit, of: "bans" });
+        }
+        coming.borrow_mut().push((room, id));
+        Ok(Place { coming, id })
     }
 
     /// What the addresses of a user's connections are barred by.

@@ -30,6 +30,7 @@ use crate::shard::handshake::LiveKeyring;
 use crate::shard::times::Times;
 use crate::supervisor::Supervisor;
 use tokio::sync::{mpsc, watch};
+use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
 use uproar_proto::cluster::engine::MessageRates;
 
@@ -127,6 +128,8 @@ pub struct Control {
     pub(super) member_orders: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// Bans that were made, by mode and source.
     pub(super) bans_made: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    /// New bans on their way to the disk: they have their places already. At most `CALLS_OPEN_MAX`, and those of members.
+    pub(super) bans_coming: RefCell<Vec<(Option<RoomId>, BanId)>>,
     /// How long each operation's calls took, by class of status.
     pub(super) call_times: RefCell<BTreeMap<(&'static str, &'static str), Times>>,
 }
@@ -289,6 +292,7 @@ impl Control {
             requests: RefCell::default(),
             member_orders: RefCell::default(),
             bans_made: RefCell::default(),
+            bans_coming: RefCell::default(),
             call_times: RefCell::default(),
         })
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import http.client
+import json
 import re
 import resource
 import subprocess
@@ -18,7 +21,7 @@ from test_clocks import AHEAD, LIBRARY, Clock
 from test_extensions import hears_nothing_else
 from test_server_speaks import api, fields, refused
 from test_store import LIMITED
-from uproar import ALL_CAPABILITIES, REPOSITORY, Server
+from uproar import ACCESS_KEY, ALL_CAPABILITIES, REPOSITORY, SECRET_KEY, Server
 
 LONG = 3600
 
@@ -436,3 +439,46 @@ def test_the_pages_client_moderates(server, boto, tmp_path):
     )
     assert re.findall("(?m)^shown: (.*)$", done.stdout) == ["bob is timed out for 600 s"], done
     assert 500 < left(bob) <= 600
+
+
+def test_a_room_has_ten_thousand_bans_and_not_one_more(server, boto, room):
+    """Goal: the limit is exact although many ask at once; what is there can be changed, and a place that is free again is
+    given. Others' rooms have places of their own."""
+    key = f"Bearer {ACCESS_KEY}:{SECRET_KEY}"
+    limit, asked_at_once = 10_000, 16
+
+    def create(first: int) -> list[int]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.control_port, timeout=60)
+        statuses = []
+        for number in range(first, limit + 100, asked_at_once):
+            body = json.dumps({"roomIdentifier": room, "userId": f"u{number}", "mode": "ban"})
+            headers = {"content-type": "application/json", "authorization": key}
+            connection.request("POST", "/uproar/v1/CreateBan", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+        return statuses
+
+    with concurrent.futures.ThreadPoolExecutor(asked_at_once) as pool:
+        statuses = sum(pool.map(create, range(asked_at_once)), [])
+    assert (statuses.count(200), statuses.count(402)) == (limit, 100)
+    client = api(server)
+    listed, token = [], {}
+    while True:
+        page = client.list_bans(roomIdentifier=room, maxResults=50, **token)
+        listed += [one["userId"] for one in page["bans"]]
+        if "nextToken" not in page:
+            break
+        token = {"nextToken": page["nextToken"]}
+    assert len(set(listed)) == len(listed) == limit
+    there, new = listed[0], "one more"
+    status, code, answer = refused(client.create_ban, roomIdentifier=room, userId=new, mode="timeout", seconds=60)
+    assert (status, code) == (402, "ServiceQuotaExceededException") and "10000" in json.dumps(answer), answer
+    ban(client, room, there, "timeout", seconds=600)
+    ban(client, boto.create_room()["arn"], new, "ban")
+    unban(client, room, there)
+    ban(client, room, new, "ban")
+    with pytest.raises(ClientError):
+        boto.create_chat_token(roomIdentifier=room, userId=new)
+    boto.create_chat_token(roomIdentifier=room, userId=there)

@@ -296,6 +296,8 @@ fn what_is_wrong_is_named() {
         (words(&["ok", ""], &[]), "rules.0.patterns.1"),
         (words(&["ok", "*"], &[]), "rules.0.patterns.1"),
         (words(&["!?"], &[]), "rules.0.patterns.0"),
+        (words(&["c++"], &[]), "rules.0.patterns.0"),
+        (words(&["bad", "$"], &[]), "rules.0.patterns.1"),
         (words(&["\u{200b}\u{301}"], &[]), "rules.0.patterns.0"),
         (words(&["f*ck"], &[]), "rules.0.patterns.0"),
         (words(&[&long], &[]), "rules.0.patterns.0"),

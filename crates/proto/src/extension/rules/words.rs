@@ -70,6 +70,14 @@ impl Word {
             let must = "must have a letter, a digit or an emoji; signs are for regular expressions";
             return Err(must.to_owned());
         }
+        let has_signs = inner.chars().any(|c| c.is_ascii_punctuation());
+        if has_signs && reading.text.chars().count() == 1 {
+            return Err(format!(
+                "must have more than one letter or digit beside signs: messages are read without signs, and it would hit each \
+                 {} that stands alone",
+                reading.text
+            ));
+        }
         Ok(Self {
             runs: reading.runs(),
             text: reading.text,
