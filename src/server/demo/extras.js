@@ -9,8 +9,10 @@ import { Poll } from "/demo/poll.js";
 import { Reactions } from "/demo/reactions.js";
 
 const BAN_WORDS = { timeout: "timed out", ban: "banned", shadow: "shadow banned" };
-// The card of a poll shows a vote, the sums show taps.
-const SHOWN_ELSEWHERE = new Set(["react", "vote"]);
+// The card of a poll shows a vote, the sums show taps, and a held message says what became of it.
+const SHOWN_ELSEWHERE = new Set(["react", "vote", "allow", "deny"]);
+// As many as a room holds.
+const HELD_KEPT = 500;
 
 export class Extras {
   /** `viewer` has `client`, `log`, `composer`, `user` and `isModerator()`. */
@@ -18,6 +20,8 @@ export class Extras {
     this.viewer = viewer;
     this.modes = {};
     this.polls = new Map();
+    // Lines about messages that wait for a moderator, by their ids.
+    this.waiting = new Map();
     // Messages of the room's memory that are still to come.
     this.older = null;
     // Texts of pins that were asked for by id, in case that the room does not remember it.
@@ -97,6 +101,8 @@ export class Extras {
       "uproar:reactions": () => this.reactions.show(attributes),
       "uproar:tally": () => this.#tally(attributes),
       "uproar:ban": () => this.#ban(attributes),
+      "uproar:held": () => this.#held(attributes),
+      "uproar:decided": () => this.#decided(attributes),
       "uproar:clear": () => this.#clear(attributes),
       "app:DELETE_BY_USER": () => this.#purge(attributes),
     }[name];
@@ -166,8 +172,25 @@ export class Extras {
     const time = seconds ? ` for ${seconds} s` : "";
     const why = reason ? `: ${reason}` : "";
     const lift = this.viewer.isModerator() && h("button", { type: "button", class: "lift", onclick: () => this.#command("unban", { "uproar:user": user }) }, "Lift");
-    this.viewer.log.note(`${user} is ${BAN_WORDS[mode] ?? mode}${time}${why} (by ${by || "a back end"})`, { action: lift });
+    this.viewer.log.note(`${user} is ${BAN_WORDS[mode] ?? mode}${time}${why} (by ${by || "a back end"})`, { actions: lift ? [lift] : [] });
     if (user === this.viewer.user && mode === "timeout") this.viewer.composer.wait("timeout", seconds ? Number(seconds) : NaN);
+  }
+
+  /** A rule holds a message back until a moderator decides; they alone are told. */
+  #held({ MessageId: id, UserId: user, Content: text, Rule: rule }) {
+    const decide = (verb, label) => h("button", { type: "button", class: "lift", onclick: () => this.#command(verb, { "uproar:id": id }) }, label);
+    const actions = [decide("allow", "Allow"), decide("deny", "Deny")];
+    const line = this.viewer.log.note(`${user}: ${text}`, { kind: "waits", tag: `waits for a moderator (${rule})`, actions });
+    this.waiting.set(id, line);
+    if (this.waiting.size > HELD_KEPT) this.waiting.delete(this.waiting.keys().next().value);
+  }
+
+  #decided({ MessageId: id, Result: result, By: by, Reason: reason }) {
+    const what = [result, by && `by ${by}`, reason].filter(Boolean).join(", ");
+    this.viewer.log.settle(this.waiting.get(id), what);
+    this.waiting.delete(id);
+    if (result === "allowed") this.viewer.log.tag(id, "");
+    else this.viewer.log.remove(id, `never said: ${what}`);
   }
 
   #purge({ UserId: user, Reason: reason }) {

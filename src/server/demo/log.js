@@ -81,10 +81,27 @@ export class Log {
     return true;
   }
 
-  /** What is no message. `kind` is a class, `tag` says who sees it, `action` is a button. */
-  note(text, { kind = "", tag, action } = {}) {
+  /** What is no message; its line. `kind` is a class, `tag` says who sees it, `actions` are buttons. */
+  note(text, { kind = "", tag, actions = [] } = {}) {
     const words = h("p", {}, text, ...(tag ? [" ", h("span", { class: "tag" }, tag)] : []));
-    this.#append(h("li", { class: `note ${kind}` }, words, ...(action ? [action] : [])));
+    const line = h("li", { class: `note ${kind}` }, words, ...actions);
+    this.#append(line);
+    return line;
+  }
+
+  /** There is nothing more to do about a note: its tag says why. */
+  settle(line, why) {
+    if (!line) return;
+    if (line.contains(document.activeElement)) this.element.focus();
+    for (const button of line.querySelectorAll("button")) button.remove();
+    line.querySelector(".tag").textContent = why;
+  }
+
+  /** Says something of a message beside its text; nothing: not any more. */
+  tag(id, text) {
+    const line = this.lines.get(id);
+    line?.querySelector(".tag")?.remove();
+    if (text) line?.querySelector("p").append(" ", h("span", { class: "tag" }, text));
   }
 
   /** A line between what was and what is. */
@@ -106,6 +123,7 @@ export class Log {
     line.classList.add("deleted");
     line.querySelector(".content").textContent = why || "deleted";
     line.querySelector(".tools")?.remove();
+    this.tag(id, "");
   }
 
   /** What stands in place of messages until there are any. */

@@ -169,6 +169,7 @@ export class Viewer {
     const isNew = this.log.message(frame, { own, isOlder });
     if (isOlder) return this.extras.remembered(isNew);
     if (own) this.extras.said();
+    if (frame.Attributes?.["uproar:held"]) this.log.tag(frame.Id, "waits for a moderator");
     if (roundTripMs === undefined) return;
     this.latency.textContent = `own message back in ${roundTripMs.toFixed(1)} ms`;
   }

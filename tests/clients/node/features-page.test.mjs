@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { TagResourceCommand, UntagResourceCommand } from "@aws-sdk/client-ivschat";
+
 import { stage, tooWide } from "./browser.mjs";
 import { Server, until } from "./harness.mjs";
 
@@ -170,6 +172,36 @@ test("a time-out, its end by a moderator, a purge and a ban, as both sides see t
   await rude.run(() => document.querySelector(".join").requestSubmit());
   await rude.until(() => document.querySelector(".state").textContent.startsWith("You are banned from this room"), "and stays out, told why");
   assert.deepEqual(host.faults, []);
+});
+
+test("a held message waits for a moderator, who allows one and denies another", async () => {
+  const host = await viewer("held-host", "moderator");
+  const guest = await viewer("held-guest");
+  const other = await viewer("held-other");
+  await featured(true, host, guest, other);
+  const { room } = await (await fetch(`${pageUrl()}/demo/token?user=u`)).json();
+  await staged.server.call("PutRuleSet", { name: "desk", rules: [{ id: "unsure", kind: "words", patterns: ["hmm"], action: "hold" }] });
+  await staged.server.client().send(new TagResourceCommand({ resourceArn: room, tags: { "uproar:rules": "desk" } }));
+  const decide = (text, label) => {
+    const line = [...document.querySelectorAll(".messages .waits")].find((item) => item.textContent.includes(text));
+    [...line.querySelectorAll("button")].find((button) => button.textContent === label).click();
+  };
+  for (const text of ["hmm good", "hmm bad"]) {
+    await guest.run(say, text);
+    await host.until(shows, "the host is asked", `held-guest: ${text}`);
+    await guest.until(shows, "the sender knows", "waits for a moderator");
+  }
+  assert.deepEqual(await host.accessibility(), []);
+  await host.run(decide, "hmm good", "Allow");
+  await other.until(shows, "it is said", "hmm good");
+  await host.run(decide, "hmm bad", "Deny");
+  await host.until(shows, "it is settled", "denied, by held-host");
+  await guest.until(shows, "the sender is told", "never said: denied, by held-host");
+  assert.equal(await guest.run(shows, "waits for a moderator"), false);
+  assert.equal(await other.run(shows, "hmm bad"), false);
+  assert.equal(await host.run(() => document.querySelectorAll(".messages .waits button").length), 0);
+  await staged.server.client().send(new UntagResourceCommand({ resourceArn: room, tagKeys: ["uproar:rules"] }));
+  assert.deepEqual([host.faults, guest.faults, other.faults], [[], [], []]);
 });
 
 test("a poll is opened, voted in once, and closed; hearts are summed", async () => {
