@@ -1,8 +1,11 @@
 //! Fairness: rooms of all sizes share a shard's turns.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use uproar::net::io::Key;
+use uproar::net::io::{Key, Queued};
+use uproar::shard::command::Command;
+use uproar::shard::times::Observed;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::{SEND_STALL_MAX, SENDS_PER_TURN_MAX};
 
@@ -78,6 +81,42 @@ fn no_member_waits_longer_than_a_round() {
         }
         assert_eq!(last.len(), sizes.iter().sum::<usize>());
     }
+}
+
+/// Goal: messages right behind a deletion do not hold it up, nor its figure: it is told once the last member has it. Method: a
+/// message in each turn from the second one on.
+#[test]
+fn messages_behind_a_deletion_do_not_hold_it_up() {
+    let mut shard = SingleShard::new(2_000, 0);
+    let sender = shard.core.io().receives[0];
+    let frame = client::text(request().as_bytes());
+    let (answer, _answered) = tokio::sync::oneshot::channel();
+    shard.core.command(Command::DeleteMessage {
+        room: shard.room,
+        id: "M2YcHkgffEvU".into(),
+        reason: "rude".into(),
+        answer,
+    });
+    let mut served = HashMap::new();
+    for turn in 1..=3 * 2_000 / SENDS_PER_TURN_MAX {
+        shard.core.settle();
+        let nothing = Queued { sends: 0, bytes: 0 };
+        shard.core.note_cost(nothing, Duration::ZERO);
+        let told: u64 = Observed::of([&shard.metrics.moderation])
+            .counts
+            .iter()
+            .sum();
+        for (key, outgoing) in std::mem::take(&mut shard.core.io_mut().sends) {
+            served.entry(key).or_insert(turn);
+            let len = outgoing.remaining();
+            shard.core.begin(shard.now);
+            shard.core.sent(key, outgoing, &Ok(len));
+        }
+        assert_eq!(told, u64::from(served.len() == 2_000), "in turn {turn}");
+        shard.receive(sender, &frame);
+    }
+    let last = served.values().max();
+    assert_eq!(last, Some(&2_000_usize.div_ceil(SENDS_PER_TURN_MAX)));
 }
 
 /// Goal: a room of three beside one of 2,000 waits for a slice of it, not for all of it.

@@ -137,7 +137,7 @@ const DELIVERY: Family = Family::histogram(
 );
 const MODERATION: Family = Family::histogram(
     "uproar_moderation_seconds",
-    "Time from the acceptance of a deletion, a purge or a disconnect until the last send of its room on a shard is submitted.",
+    "Time from the acceptance of a deletion, a purge or a disconnect until the last member of its room on a shard is sent it.",
 );
 const HANDSHAKE: Family = Family::histogram(
     "uproar_handshake_seconds",

@@ -5,6 +5,7 @@ mod clustered;
 mod hold;
 mod memory;
 mod moded;
+pub(super) mod moderated;
 mod purge;
 pub(super) mod remembering;
 pub(super) mod ruled;
@@ -12,6 +13,7 @@ mod tallied;
 
 use std::borrow::Cow;
 
+use self::moderated::Moderated;
 use self::remembering::Remembering;
 use super::aside::Aside;
 use super::command::{
@@ -57,8 +59,8 @@ pub(super) struct ShardRoom {
     pub accepted: Option<Tick>,
     /// When the first of the messages came that members here are being served with.
     pub spreading: Option<Tick>,
-    /// When the first of the deletions and disconnects was accepted that members here are being served with.
-    pub moderated: Option<Tick>,
+    /// The deletions and disconnects that members here are being served with.
+    pub moderated: Option<Moderated>,
     /// Away from home: number of the log's head among the room's frames, as the home counts them.
     pub heard: u64,
 }

@@ -1,12 +1,14 @@
 //! One shard with a room and its members, more if wanted, whose sends complete in the next turn: whole, or to
 //! some members in small parts. The core runs unchanged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uproar::net::io::{Key, SendBuffer};
 use uproar::shard::command::{Command, PendingConnection, user_hash};
 use uproar::shard::core::Core;
 use uproar::shard::estate::ViewersCursor;
+use uproar::shard::metrics::ShardMetrics;
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::RoomId;
 use uproar_proto::chat::encode;
@@ -24,6 +26,8 @@ const ECANCELED: i32 = 125;
 pub struct SingleShard {
     /// The shard's state machine.
     pub core: Core<FakeIo>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
     /// Its first room.
     pub room: RoomId,
     /// The time; every turn moves it on.
@@ -39,9 +43,10 @@ impl SingleShard {
     /// every ten take compressed messages.
     pub fn new(members: usize, deflated: usize) -> Self {
         let room = RoomId::parse("abcdefghijkl").expect("twelve letters");
-        let now = start();
+        let (now, parts) = (start(), alone(FakeIo::default()));
         let mut shard = Self {
-            core: Core::new(alone(FakeIo::default()), now),
+            metrics: Arc::clone(&parts.metrics),
+            core: Core::new(parts, now),
             room,
             now,
             delivered_bytes: 0,

@@ -36,6 +36,7 @@ use crate::shard::pace::Pace;
 use crate::shard::requests::Requests;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
 use crate::shard::settings::{ShardId, ShardSettings};
+use crate::shard::shard_room::moderated::Moderated;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use crate::shard::watched::Watched;
 use uproar_proto::base::clock::Tick;
@@ -120,7 +121,13 @@ pub(super) enum Flushed {
 pub(super) struct Spread {
     pub(super) since: Tick,
     pub(super) members: usize,
-    /// When the first deletion or disconnect of it was accepted.
+}
+
+/// What has ended with a slice of a walk.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) walk: Option<Spread>,
+    /// Every member was offered the deletions and disconnects of which the first was accepted then.
     pub(super) moderated: Option<Tick>,
 }
 
@@ -441,20 +448,29 @@ impl Rooms {
         Some((room_slot, slice))
     }
 
-    /// Puts a room at the end of the queue again if members of it are still to be served; returns the walk if it has
-    /// ended.
-    pub(super) fn end_slice(&mut self, room_slot: Slot<ShardRoom>) -> Option<Spread> {
-        let shard_room = self.table.get_mut(room_slot)?;
-        shard_room.walking = shard_room.audience.is_walking();
+    /// Puts a room at the end of the queue again if members of it are still to be served; returns what has ended.
+    pub(super) fn end_slice(&mut self, room_slot: Slot<ShardRoom>) -> Ended {
+        let Some(shard_room) = self.table.get_mut(room_slot) else {
+            return Ended::default();
+        };
+        let audience = &shard_room.audience;
+        // Messages behind a deletion may keep the walk going.
+        let is_over = |moderated: &mut Moderated| audience.has_offered(moderated.until);
+        let moderated = shard_room.moderated.take_if(is_over);
+        let mut ended = Ended {
+            walk: None,
+            moderated: moderated.map(|moderated| moderated.since),
+        };
+        shard_room.walking = audience.is_walking();
         if shard_room.walking {
             self.walking.push_back(room_slot);
-            return None;
+        } else {
+            ended.walk = shard_room.spreading.take().map(|since| Spread {
+                since,
+                members: audience.len(),
+            });
         }
-        Some(Spread {
-            since: shard_room.spreading.take()?,
-            members: shard_room.audience.len(),
-            moderated: shard_room.moderated.take(),
-        })
+        ended
     }
 
     /// Whether members of some room must be served.

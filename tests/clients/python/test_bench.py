@@ -410,12 +410,17 @@ def test_features_votes():
 
 
 def test_features_moderation():
-    flags = ("--viewers", "50", "--beside", "5", "--rate", "5", "--seconds", "2")
+    flags = ("--viewers", "50", "--beside", "5", "--rate", "5", "--seconds", "2", "--behind", "20")
     result = bench("features moderation", *flags)
-    assert (result["sent"], result["complete"], result["refused"]) == (10, 10, 0)
-    for ages in ("last_viewer_us", "each_viewer_us", "beside_us"):
-        check_ages(result[ages])
-    assert result["moderation_seconds_p99_bound"] > 0
+    assert result["behind"]["pause_ms"] == 20
+    for measured in (result, result["behind"]):
+        assert (measured["sent"], measured["complete"], measured["refused"]) == (10, 10, 0)
+        for ages in ("last_viewer_us", "each_viewer_us", "beside_us"):
+            check_ages(measured[ages])
+        assert measured["moderation_seconds_p99_bound"] > 0
+        assert measured["moderation_seconds_mean"] > 0
+        # 100 messages a second to 5 beside are 2 sends a deletion and viewer.
+        assert measured["sends_per_deletion_and_viewer"] > 3
 
 
 def test_features_viewers():

@@ -13,7 +13,7 @@ use super::schedule::Schedule;
 use crate::harness::ages::{Ages, histogram};
 use crate::harness::caller::Caller;
 use crate::harness::error::{BenchError, Failure};
-use crate::harness::flags::{count, seconds};
+use crate::harness::flags::{count, millis, seconds};
 use crate::harness::message;
 use crate::harness::poll::Poll;
 use crate::harness::program::Environment;
@@ -38,7 +38,10 @@ pub(crate) struct Moderation {
     /// Messages per second in the room beside it: the limit of a room is 100
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     beside_rate: u32,
-    /// Length of the measurement, in seconds
+    /// Measure a second time, with each message this long behind a deletion, whose way to the viewers it meets; 0: right behind it
+    #[arg(long, value_name = "MS", value_parser = millis(0..=1000))]
+    behind: Option<Duration>,
+    /// Length of a measurement, in seconds
     #[arg(long = "seconds", default_value = "30", value_name = "SECONDS", value_parser = seconds())]
     measured: Duration,
 }
@@ -56,8 +59,18 @@ struct Report {
     beside: Ages,
     /// The bound of `uproar_moderation_seconds` below which 99 % of this server's walks are, in seconds.
     server_p99: Option<f64>,
-    /// Share of a core that the server was busy.
+    /// What the server did meanwhile.
+    server: Work,
+}
+
+/// What the server did in a measurement; nothing of what is not known.
+struct Work {
+    /// Mean of `uproar_moderation_seconds`: from a deletion's acceptance until its last send is submitted.
+    walk: Option<Duration>,
+    /// Share of a core that it was busy.
     busy: Option<f64>,
+    /// Sends for each deletion and viewer, the messages beside included: 2 are one of the deletion and one of its message.
+    sends: Option<f64>,
 }
 
 impl Moderation {
@@ -67,18 +80,33 @@ impl Moderation {
         let mut server = target.server_for(environment.program, 1, connections)?;
         let room = server.add_room(r#"{"uproar:history":"50"}"#)?;
         let mut crowd = Crowd::connect(self, &server, room, &Progress::new(connections))?;
-        let report = self.measure(&mut crowd, &server)?;
-        print(
-            self.target.json,
-            &environment.machine,
-            self.json(&report),
-            &self.lines(&report),
-        );
+        // In the middle between two deletions: what is measured is the way of a deletion, not of a message beside it.
+        let middle = Duration::from_secs(1) / self.rate / 2;
+        let report = self.measure(&mut crowd, &server, middle)?;
+        let (mut lines, mut json) = (self.lines(&report), self.json(&report));
+        if let Some(pause) = self.behind {
+            let report = self.measure(&mut crowd, &server, pause)?;
+            let ms = pause.as_millis();
+            let work = format!("the same, with a message {ms} ms behind each deletion");
+            lines.push(("behind", work));
+            lines.extend(report.lines());
+            json["behind"] = report.json();
+            json["behind"]["pause_ms"] = json!(ms);
+        }
+        print(self.target.json, &environment.machine, json, &lines);
         Ok(())
     }
 
-    fn measure(&self, crowd: &mut Crowd, server: &ServerUnderTest) -> Result<Report, BenchError> {
-        let buckets = server.buckets(MODERATION);
+    /// Measures with a message `pause` behind each deletion, in place of the deleted one.
+    fn measure(
+        &self,
+        crowd: &mut Crowd,
+        server: &ServerUnderTest,
+        pause: Duration,
+    ) -> Result<Report, BenchError> {
+        crowd.seen.forget();
+        let (buckets, walks) = (server.buckets(MODERATION), server.sum_and_count(MODERATION));
+        let sends = server.sends();
         let (before, begun) = (server.usage(), Instant::now());
         crowd.begin = begun;
         let deletions = Schedule::new(self.rate, self.measured);
@@ -93,9 +121,10 @@ impl Moderation {
             while deleted < deletions.due(elapsed) && crowd.delete(deletions.at(deleted))? {
                 deleted += 1;
             }
-            // In the middle between two deletions: what is measured is the way of a deletion, not of a message before it.
-            let middle = elapsed.saturating_sub(deletions.interval() / 2);
-            while replaced < deleted.min(deletions.due(middle)) {
+            let due = elapsed
+                .checked_sub(pause)
+                .map_or(0, |since| deletions.due(since));
+            while replaced < deleted.min(due) {
                 crowd.speak()?;
                 replaced += 1;
             }
@@ -106,55 +135,81 @@ impl Moderation {
             }
         }
         let busy = server.busy_since(before);
-        let share = busy.map(|busy| busy.as_secs_f64() / begun.elapsed().as_secs_f64());
-        Ok(crowd.report(deleted, below(&buckets, &server.buckets(MODERATION)), share))
+        let viewed = (deleted * self.viewers as u64).max(1) as f64;
+        let work = Work {
+            walk: mean(walks, server.sum_and_count(MODERATION)),
+            busy: busy.map(|busy| busy.as_secs_f64() / begun.elapsed().as_secs_f64()),
+            sends: (sends.zip(server.sends()))
+                .map(|(before, after)| after.since(before).sends / viewed),
+        };
+        let bound = below(&buckets, &server.buckets(MODERATION));
+        Ok(crowd.report(deleted, bound, work))
     }
 
     fn lines(&self, report: &Report) -> Vec<(&'static str, String)> {
-        let bound = report.server_p99;
+        let work = format!(
+            "{} deletions a second among {} viewers, beside {} messages a second among {}",
+            self.rate, self.viewers, self.beside_rate, self.beside
+        );
+        [("work", work)].into_iter().chain(report.lines()).collect()
+    }
+
+    fn json(&self, report: &Report) -> Value {
+        let mut json = report.json();
+        json["viewers"] = self.viewers.into();
+        json["deletions_per_second"] = self.rate.into();
+        json["beside"] = self.beside.into();
+        json["beside_per_second"] = self.beside_rate.into();
+        json
+    }
+}
+
+impl Report {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let (bound, walk) = (self.server_p99, self.server.walk);
+        let figures = [
+            walk.map(|walk| format!("mean {:.1} ms", walk.as_secs_f64() * 1e3)),
+            bound.map(|bound| format!("99 % at most {bound} s")),
+        ];
+        let figures: Vec<String> = figures.into_iter().flatten().collect();
+        let sends = self.server.sends;
         vec![
-            (
-                "work",
-                format!(
-                    "{} deletions a second among {} viewers, beside {} messages a second among {}",
-                    self.rate, self.viewers, self.beside_rate, self.beside
-                ),
-            ),
             (
                 "came",
                 format!(
                     "{} of {} to all viewers, {} refused",
-                    report.complete, report.sent, report.refused
+                    self.complete, self.sent, self.refused
                 ),
             ),
-            ("last viewer", report.last.line()),
-            ("each viewer", report.each.line()),
-            ("beside", report.beside.line()),
+            ("last viewer", self.last.line()),
+            ("each viewer", self.each.line()),
+            ("beside", self.beside.line()),
             (
                 "its own figure",
-                bound.map_or_else(
-                    || "unknown".to_owned(),
-                    |bound| format!("99 % of uproar_moderation_seconds are at most {bound} s"),
-                ),
+                format!("uproar_moderation_seconds: {}", figures.join(", ")),
             ),
-            ("busy", format!("{} of a core", percent(report.busy))),
+            (
+                "sends",
+                sends.map_or_else(String::new, |sends| {
+                    format!("{sends:.2} a deletion and viewer, those beside included")
+                }),
+            ),
+            ("busy", format!("{} of a core", percent(self.server.busy))),
         ]
     }
 
-    fn json(&self, report: &Report) -> Value {
+    fn json(&self) -> Value {
         json!({
-            "viewers": self.viewers,
-            "deletions_per_second": self.rate,
-            "beside": self.beside,
-            "beside_per_second": self.beside_rate,
-            "sent": report.sent,
-            "complete": report.complete,
-            "refused": report.refused,
-            "last_viewer_us": report.last.json(),
-            "each_viewer_us": report.each.json(),
-            "beside_us": report.beside.json(),
-            "moderation_seconds_p99_bound": report.server_p99,
-            "server_busy": report.busy,
+            "sent": self.sent,
+            "complete": self.complete,
+            "refused": self.refused,
+            "last_viewer_us": self.last.json(),
+            "each_viewer_us": self.each.json(),
+            "beside_us": self.beside.json(),
+            "moderation_seconds_p99_bound": self.server_p99,
+            "moderation_seconds_mean": self.server.walk.map(|walk| walk.as_secs_f64()),
+            "sends_per_deletion_and_viewer": self.server.sends,
+            "server_busy": self.server.busy,
         })
     }
 }
@@ -209,13 +264,7 @@ impl Crowd {
             poll,
             begin: Instant::now(),
             text: String::new(),
-            seen: Seen {
-                said: Vec::new(),
-                came: HashMap::new(),
-                each: histogram(),
-                beside: histogram(),
-                refused: 0,
-            },
+            seen: Seen::new(),
         };
         // What the first ones delete.
         for _ in 0..AHEAD {
@@ -293,7 +342,7 @@ impl Crowd {
             .map(|(_, age)| *age)
     }
 
-    fn report(&self, sent: u64, server_p99: Option<f64>, busy: Option<f64>) -> Report {
+    fn report(&self, sent: u64, server_p99: Option<f64>, server: Work) -> Report {
         let mut last = histogram();
         for age in self.complete() {
             last.saturating_record(age);
@@ -306,12 +355,31 @@ impl Crowd {
             each: Ages::of(&self.seen.each),
             beside: Ages::of(&self.seen.beside),
             server_p99,
-            busy,
+            server,
         }
     }
 }
 
 impl Seen {
+    fn new() -> Self {
+        Self {
+            said: Vec::new(),
+            came: HashMap::new(),
+            each: histogram(),
+            beside: histogram(),
+            refused: 0,
+        }
+    }
+
+    /// Begins anew, with the messages that may be deleted.
+    fn forget(&mut self) {
+        let said = std::mem::take(&mut self.said);
+        *self = Self {
+            said,
+            ..Self::new()
+        };
+    }
+
     /// Reads a frame of the large room.
     fn read(&mut self, viewer: usize, now: u64, payload: &[u8]) {
         if payload.starts_with(ERROR) {
@@ -349,6 +417,13 @@ fn below(before: &[(f64, f64)], after: &[(f64, f64)]) -> Option<f64> {
     enough.map(|(bound, _)| *bound)
 }
 
+/// The mean of the values that came between two readings of a histogram's sum, in seconds, and count.
+fn mean(before: Option<(f64, f64)>, after: Option<(f64, f64)>) -> Option<Duration> {
+    let ((sum_before, count_before), (sum, count)) = before.zip(after)?;
+    let mean = (sum - sum_before) / (count - count_before);
+    Duration::try_from_secs_f64(mean).ok()
+}
+
 /// The server's own figure.
 const MODERATION: &str = "uproar_moderation_seconds";
 /// How an ERROR frame and an EVENT frame begin, and where the id of a MESSAGE frame stands.
@@ -374,13 +449,7 @@ mod tests {
     /// Goal: a deletion's age is that of its last viewer, other events are none, and the moderator learns ids to delete.
     #[test]
     fn frames_are_told_apart() {
-        let mut seen = Seen {
-            said: Vec::new(),
-            came: HashMap::new(),
-            each: histogram(),
-            beside: histogram(),
-            refused: 0,
-        };
+        let mut seen = Seen::new();
         let deletion =
             br#"{"Type":"EVENT","Id":"AAAAAAAAAAAA","RequestId":"live-00000000000f4240"}"#;
         seen.read(0, 3_000_000, deletion);
@@ -408,6 +477,17 @@ mod tests {
             (seen.refused, seen.said),
             (1, vec!["BBBBBBBBBBBB".to_owned()])
         );
+        seen.forget();
+        assert!(seen.came.is_empty() && seen.each.is_empty() && seen.refused == 0);
+        assert_eq!(seen.said.len(), 1, "the next measurement deletes it");
+    }
+
+    #[test]
+    fn a_mean_is_of_what_came_between() {
+        let mean = |before, after| mean(Some(before), Some(after));
+        let milliseconds = Duration::from_millis;
+        assert_eq!(mean((1.0, 4.0), (1.5, 14.0)), Some(milliseconds(50)));
+        assert_eq!(mean((1.0, 4.0), (1.0, 4.0)), None, "nothing came");
     }
 
     #[test]

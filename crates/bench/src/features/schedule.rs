@@ -19,11 +19,6 @@ impl Schedule {
         }
     }
 
-    /// Time between two.
-    pub(super) fn interval(&self) -> Duration {
-        self.interval
-    }
-
     /// How many there are.
     pub(super) fn total(&self) -> u64 {
         self.total

@@ -253,6 +253,18 @@ impl ServerUnderTest {
             .collect()
     }
 
+    /// Returns the sum, in seconds, and the count of a histogram of its metrics; `None` if its control listener is not known.
+    pub(crate) fn sum_and_count(&self, name: &str) -> Option<(f64, f64)> {
+        let page = api::get(self.control?, "/metrics").ok()?;
+        let figure = |end: &str| {
+            let start = format!("{name}_{end} ");
+            let mut lines = page.lines();
+            let value = lines.find_map(|line| line.strip_prefix(&*start))?;
+            value.trim().parse().ok()
+        };
+        Some((figure("sum")?, figure("count")?))
+    }
+
     /// Returns the access of `user` to room number `room`.
     pub(crate) fn access(&self, room: usize, user: &str) -> Result<ViewerAccess, BenchError> {
         let token = match &self.software {

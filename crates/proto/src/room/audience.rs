@@ -316,6 +316,12 @@ impl Audience {
         self.walk_left > 0
     }
 
+    /// Whether every member was offered the log up to there. Of a walk that goes on, because more was appended meanwhile, this is
+    /// known when a round ends.
+    pub fn has_offered(&self, cursor: Cursor) -> bool {
+        self.walk_left == 0 || self.offered >= cursor
+    }
+
     /// Returns a member's next run.
     #[inline]
     pub fn next(&self, index: MemberIndex) -> Next {
@@ -510,6 +516,29 @@ mod tests {
             10,
             "nine old members and the new one"
         );
+    }
+
+    /// Goal: what members were offered is known although messages that follow keep the walk going. Method: append once more
+    /// after each member but the last.
+    #[test]
+    fn a_round_ends_although_the_walk_goes_on() {
+        let mut audience = Audience::default();
+        for key in 0..4 {
+            audience.join(key, 0, false);
+        }
+        assert!(audience.has_offered(audience.log().head()));
+        append(&mut audience);
+        let first = audience.log().head();
+        for _ in 0..3 {
+            let _served = audience.walk().expect("a member is behind");
+            append(&mut audience);
+            assert!(!audience.has_offered(first));
+        }
+        let _last = audience.walk().expect("one was offered nothing");
+        assert!(audience.is_walking() && audience.has_offered(first));
+        assert!(!audience.has_offered(audience.log().head()));
+        while audience.walk().is_some() {}
+        assert!(audience.has_offered(audience.log().head()));
     }
 
     /// Goal: a member that joins during a walk costs no other member its visit. Method: the walk

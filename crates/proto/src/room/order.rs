@@ -83,8 +83,8 @@ pub struct Room {
     segments: u32,
     // Number of frames pending in `segment`; 0 exactly if no byte is pending.
     pending_frames: u32,
-    // Frames since the last flush that nobody said.
-    unsaid: u32,
+    // Messages and events of somebody since the last flush.
+    said: u32,
     // Batches cut because a segment was full, still to be flushed before the pending part.
     cut: Vec<Batch>,
     // Invariant: the sum of their bytes, in both encodings.
@@ -110,7 +110,7 @@ impl Room {
             deflated: None,
             segments: 1,
             pending_frames: 0,
-            unsaid: 0,
+            said: 0,
             cut: Vec::new(),
             cut_bytes: 0,
             flushed: Tick::default(),
@@ -202,6 +202,7 @@ impl Room {
         self.append(deflater, message.bytes_max(), |out| {
             encode::message(out, &message);
         });
+        self.said += 1;
     }
 
     /// Announces an event. Events are not charged to the room's rate and do not wait for the pace.
@@ -223,6 +224,7 @@ impl Room {
         self.append(encode_context.deflater, event.bytes_max(), |out| {
             encode::event(out, &event);
         });
+        self.said += 1;
         self.urgent = true;
         id
     }
@@ -247,14 +249,17 @@ impl Room {
 
     /// Hands out everything appended since the last flush, in order.
     pub fn flush(&mut self, now: Tick, mut take: impl FnMut(Batch)) {
-        self.cut_pending();
+        let newest = self.pending_batch();
         self.flushed = now;
         self.urgent = false;
-        self.cut_bytes = 0;
-        let frames: u32 = self.cut.iter().map(|batch| batch.frames).sum();
-        let unsaid = std::mem::take(&mut self.unsaid);
-        self.meter.add(frames.saturating_sub(unsaid), now);
-        self.cut.drain(..).for_each(&mut take);
+        self.meter.add(std::mem::take(&mut self.said), now);
+        // Most flushes have one batch.
+        if !self.cut.is_empty() {
+            self.cut_bytes = 0;
+            self.cut.drain(..).for_each(&mut take);
+        }
+        newest.into_iter().for_each(take);
+        self.check();
     }
 
     /// Frees the memory of the segments of a room without new messages.
@@ -333,16 +338,21 @@ impl Room {
     }
 
     fn cut_pending(&mut self) {
-        if let Some(plain) = self.segment.cut() {
-            let batch = Batch {
-                plain,
-                deflated: self.deflated.as_mut().and_then(|deflated| deflated.cut()),
-                frames: std::mem::take(&mut self.pending_frames),
-            };
+        if let Some(batch) = self.pending_batch() {
             self.cut_bytes += batch.bytes();
             self.cut.push(batch);
         }
         self.check();
+    }
+
+    /// Cuts off what is pending, in both encodings.
+    fn pending_batch(&mut self) -> Option<Batch> {
+        let plain = self.segment.cut()?;
+        Some(Batch {
+            plain,
+            deflated: self.deflated.as_mut().and_then(|deflated| deflated.cut()),
+            frames: std::mem::take(&mut self.pending_frames),
+        })
     }
 }
 

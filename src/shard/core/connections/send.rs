@@ -108,9 +108,7 @@ impl<W: Io> Connections<W> {
         {
             let (served, last) = self.serve_slice(room_slot, slice, rooms, env);
             sends_left -= served;
-            if let Some(spread) = rooms.end_slice(room_slot) {
-                self.spreads.note(spread, last);
-            }
+            self.spreads.note(rooms.end_slice(room_slot), last);
         }
         if !rooms.is_walking() {
             self.continue_sends(sends_left, rooms, env);
@@ -156,15 +154,10 @@ impl<W: Io> Connections<W> {
         env: &Env<W::Socket>,
     ) {
         let now = env.now.tick.after(elapsed);
-        for Spread {
-            since,
-            members,
-            moderated,
-        } in self.spreads.ended.drain(..)
-        {
-            if let Some(since) = moderated {
-                env.metrics.moderation.observe(now.since(since));
-            }
+        for since in self.spreads.moderated.drain(..) {
+            env.metrics.moderation.observe(now.since(since));
+        }
+        for Spread { since, members } in self.spreads.ended.drain(..) {
             if let Some(times) = env.metrics.fanout.get(size_class(members)) {
                 times.observe(now.since(since));
             }

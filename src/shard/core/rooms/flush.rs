@@ -8,6 +8,7 @@ use super::{Delivery, Env, Flushed, Rooms};
 use crate::net::io::Queued;
 use crate::shard::command::{Command, Eviction, UserEvent};
 use crate::shard::core::member_commands;
+use crate::shard::shard_room::moderated::Moderated;
 use crate::shard::shard_room::remembering::Remembering;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use uproar_proto::base::clock::Tick;
@@ -140,8 +141,7 @@ impl Rooms {
         if let Some(since) = home.moderated.take() {
             send_moderated((*id, &home.members), since, env);
             if !audience.is_empty() {
-                // What a walk that goes on tells of is older.
-                moderated.get_or_insert(since);
+                Moderated::note(moderated, since, audience);
             }
         }
         let evictions = std::mem::take(&mut home.evictions);
@@ -195,8 +195,7 @@ impl Rooms {
         if let Some(since) = since {
             send_moderated((*id, members), since, env);
             if !audience.is_empty() {
-                // What a walk that goes on tells of is older.
-                moderated.get_or_insert(since);
+                Moderated::note(moderated, since, audience);
             }
         }
         if !audience.is_empty() {
@@ -238,7 +237,7 @@ impl Rooms {
         let shard_room = self.find(room).and_then(|slot| self.table.get_mut(slot));
         match shard_room {
             Some(shard_room) if shard_room.walking => {
-                shard_room.moderated.get_or_insert(since);
+                Moderated::note(&mut shard_room.moderated, since, &shard_room.audience);
             }
             Some(_) => env.metrics.moderation.observe(env.now.tick.since(since)),
             None => {}

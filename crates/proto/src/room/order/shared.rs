@@ -61,6 +61,7 @@ impl Room {
     /// With `urgent` the next flush does not wait for the pace.
     pub fn adopt(&mut self, deflater: &mut Deflater, frame: &[u8], sent: UnixTime, urgent: bool) {
         self.append(deflater, frame.len(), |out| out.extend_from_slice(frame));
+        self.said += 1;
         self.urgent |= urgent;
         self.saw(sent);
     }
@@ -69,7 +70,6 @@ impl Room {
     /// for the pace.
     pub fn tell(&mut self, deflater: &mut Deflater, frame: &[u8]) {
         self.append(deflater, frame.len(), |out| out.extend_from_slice(frame));
-        self.unsaid += 1;
     }
 
     /// Notes a frame of the room that is not in its log here: no later one has an earlier time.
