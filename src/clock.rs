@@ -44,6 +44,11 @@ pub(crate) fn ahead() -> Duration {
     Duration::from_nanos(WALL_AHEAD.load(Ordering::Relaxed))
 }
 
+/// How far ticks are ahead of the machine's clock, in nanoseconds.
+pub(crate) fn ticks_ahead() -> u64 {
+    TICKS_AHEAD.load(Ordering::Relaxed)
+}
+
 /// Sets the wall clock back to the machine's.
 pub(crate) fn follow_machine() {
     WALL_AHEAD.store(0, Ordering::Relaxed);

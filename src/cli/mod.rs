@@ -195,7 +195,6 @@ enum ConfigCommand {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    server::small_pages();
     let parsed = described().try_get_matches();
     let parsed = parsed.and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     let arguments = parsed.unwrap_or_else(|mut error| {

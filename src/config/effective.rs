@@ -2,8 +2,11 @@
 
 use std::fmt::{self, Write};
 
+use sha2::{Digest, Sha256};
+
 use super::raw::Raw;
 use super::source::Sources;
+use uproar_proto::base::hex::hex;
 
 /// All values of a start, as TOML. Secrets are hidden.
 #[derive(Debug)]
@@ -34,6 +37,11 @@ impl Effective {
             out.push('\n');
         }
         Self(out)
+    }
+
+    /// The SHA-256 of what is printed, in hexadecimal digits. Secrets are hidden, so it tells nothing of them.
+    pub(super) fn sha256(&self) -> String {
+        hex(&Sha256::digest(&self.0))
     }
 }
 

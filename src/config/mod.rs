@@ -70,7 +70,8 @@ pub struct Loaded {
 impl Loaded {
     /// Settings, and what a server keeps to read the configuration again.
     pub fn running(self, mode: Mode, flags: Flags) -> (Settings, Running) {
-        (self.settings, Running::new(mode, flags, self.values))
+        let read = (self.values, self.effective.sha256());
+        (self.settings, Running::new(mode, flags, read))
     }
 }
 

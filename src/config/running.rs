@@ -11,6 +11,7 @@ pub struct Running {
     mode: Mode,
     flags: Flags,
     values: Values,
+    sha256: String,
 }
 
 /// The configuration as it is now.
@@ -21,20 +22,27 @@ pub struct Reread {
     /// The keys whose values differ, in their order by name.
     pub changes: Vec<Change>,
     values: Values,
+    sha256: String,
 }
 
 impl Running {
-    pub(super) fn new(mode: Mode, flags: Flags, values: Values) -> Self {
+    pub(super) fn new(mode: Mode, flags: Flags, (values, sha256): (Values, String)) -> Self {
         Self {
             mode,
             flags,
             values,
+            sha256,
         }
     }
 
     /// The configuration file.
     pub fn file(&self) -> Option<&Path> {
         self.flags.config.as_deref()
+    }
+
+    /// The SHA-256 of what `--print-config` shows of what the server has taken over.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// Reads the file again, under the same environment and flags as at the start. A value that they hide is no
@@ -52,11 +60,12 @@ impl Running {
             settings: loaded.settings,
             changes: self.values.changes(&loaded.values),
             values: loaded.values,
+            sha256: loaded.effective.sha256(),
         })
     }
 
     /// Notes that the server has taken over what it read.
     pub fn took(&mut self, reread: Reread) {
-        self.values = reread.values;
+        (self.values, self.sha256) = (reread.values, reread.sha256);
     }
 }

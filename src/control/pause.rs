@@ -87,7 +87,7 @@ impl Control {
     }
 
     /// Calls that wait for the disk or a shard, whether or not their callers do.
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         Rc::strong_count(&self.open_calls) - 1
     }
 }

@@ -27,8 +27,10 @@ use crate::shard::command::{Command, MemberOrder};
 use crate::shard::estate::unfinished::Act;
 use crate::shard::gateway::Gateway;
 use crate::shard::handshake::LiveKeyring;
+use crate::shard::review::ReviewRequest;
 use crate::shard::times::Times;
 use crate::supervisor::Supervisor;
+use rtrb::Consumer;
 use tokio::sync::{mpsc, watch};
 use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
@@ -121,6 +123,8 @@ pub struct Control {
     pub(super) requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
     /// Where shards put members' commands, once they are carried out.
     pub(super) orders: RefCell<Option<mpsc::Receiver<MemberOrder>>>,
+    /// Where shards put requests for reviews, once they are handled.
+    pub(super) review_requests: RefCell<Vec<Consumer<ReviewRequest>>>,
     /// What the server is to do by itself once it may write again, or in the process that takes over; at most
     /// `CALLS_OPEN_MAX`.
     pub(super) deferred: RefCell<Vec<Act>>,
@@ -288,6 +292,7 @@ impl Control {
             open_calls: Rc::default(),
             open_tails: Rc::default(),
             orders: RefCell::default(),
+            review_requests: RefCell::default(),
             deferred: RefCell::default(),
             requests: RefCell::default(),
             member_orders: RefCell::default(),

@@ -55,7 +55,7 @@ pub(crate) use error::StartError;
 pub(crate) use io::ChosenIo;
 pub(crate) use keys::{load_keyring, nonce, open_or_make, rotate_keyring};
 pub(crate) use orders::Ended;
-pub(crate) use preflight::{raise_descriptor_limit, small_pages};
+pub(crate) use preflight::raise_descriptor_limit;
 pub(crate) use process::Process;
 pub(crate) use ready_file::{ReadyFacts, reachable};
 pub(crate) use remedy::ring_remedy;

@@ -161,15 +161,6 @@ pub(super) fn data_directory(path: &Path, fresh: bool) -> Result<Directory, Star
     Ok(directory)
 }
 
-/// Disables huge pages for this process: they made no delivery cheaper (docs/results/2026-11.md), and the
-/// allocator's spare memory would be counted in steps of 2 MiB for each thread. First of all: what was touched before stays
-/// huge, 6 MiB of a server that has just started.
-pub(crate) fn small_pages() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "transparent huge pages stay on");
-    }
-}
-
 /// Raises the limit on open files to its maximum; returns the resulting limit.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -121,6 +121,7 @@ impl Reload {
         let outcome = state.run().await;
         state.live.notifier.reloaded();
         self.reloads.count(&outcome);
+        self.reloads.loaded(state.running.sha256());
         match &outcome {
             Ok(changed) => changed.log(),
             Err(refused) => tracing::error!(error = %refused, "nothing is reloaded"),

@@ -336,7 +336,7 @@ impl Serving {
             acme: Wanted::of(self.settings.acme.as_ref(), &self.tls, self.clock),
             cluster,
             shards: shards.to_vec(),
-            reloads: Arc::default(),
+            reloads: Arc::new(reload::Reloads::new(self.running.sha256())),
             tls: Rc::clone(&self.tls),
             reviews: Rc::default(),
             drain: Rc::new(Progress::new(shards)),

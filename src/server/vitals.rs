@@ -14,8 +14,9 @@ use super::heartbeat::Heartbeat;
 use super::notify::Notifier;
 use crate::config::Settings;
 use crate::control::Control;
+use crate::net::program;
 use crate::shard::metrics::ShardMetrics;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, blocking};
 
 /// Interval of the status line. It is for people, who look rarely; an unchanged one is not repeated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
@@ -24,6 +25,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// times what is lost if one request is.
 const START_LOOK: Duration = Duration::from_secs(10);
 const START_EXTENSION: Duration = Duration::from_mins(1);
+
+/// From ready to the end of what a start does once. A server for one test has ended by then, and its first calls and viewers wait
+/// for nothing.
+const START_OVER: Duration = Duration::from_secs(1);
 
 /// Viewers can connect.
 pub(super) struct Opened {
@@ -71,7 +76,10 @@ impl Vitals {
                 heartbeat.credit(control);
             }
             notifier.ready();
-            heartbeat.run(control).await
+            tokio::select! {
+                never = heartbeat.run(control) => never,
+                never = unmap_program() => never,
+            }
         };
         tokio::select! {
             never = beating => never,
@@ -85,6 +93,16 @@ impl Vitals {
     pub(super) async fn ending(&mut self, control: &Control) {
         self.heartbeat.last(control).await;
     }
+}
+
+/// Gives back, once the start is over, what only the start needed of the program.
+async fn unmap_program() -> Infallible {
+    sleep(START_OVER).await;
+    match blocking(program::unmap_clean).await {
+        Ok(bytes) => tracing::debug!(bytes, "the program is unmapped until it is used"),
+        Err(error) => tracing::debug!(%error, "the program stays mapped"),
+    }
+    pending().await
 }
 
 /// Waits until the server is open; meanwhile the manager hears that the start takes longer.

@@ -1,4 +1,4 @@
-//! One number that one thread writes and others read.
+//! Numbers that one thread writes and others read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,6 +38,30 @@ impl Figure {
     }
 
     /// Returns the figure.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The greatest of some values. One thread raises it, another one takes it.
+#[derive(Debug, Default)]
+pub struct Peak(AtomicU64);
+
+impl Peak {
+    /// Notes a value.
+    pub fn raise(&self, value: u64) {
+        // If the reader takes it in between, this value counts for its next time.
+        if value > self.get() {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the greatest value since this was last called; 0 if there was none.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns the same, and leaves it.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::exposition::{Exposition, Family, Labels};
 
-pub use super::figure::Figure;
+pub use super::figure::{Figure, Peak};
 
 use super::close_reason::CloseReason;
 use super::rule_times::RuleTimes;
@@ -37,6 +37,8 @@ macro_rules! metrics {
             pub moderation: Times,
             /// From an accept to the admission.
             pub handshake: Times,
+            /// The longest turn since it was last taken, in nanoseconds.
+            pub longest_turn: Peak,
             /// What rules took to judge messages.
             pub rules: RuleTimes,
             // One for each reason, at its position in `CloseReason::ALL`.

@@ -45,5 +45,6 @@ mod shard_room;
 pub mod survey;
 pub mod times;
 pub mod tokens;
+mod turn_timer;
 pub mod user_event;
 mod watched;

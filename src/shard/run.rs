@@ -23,6 +23,7 @@ use super::handshake::HandshakeConfig;
 use super::handshake::acceptor::{Acceptor, OwnShard};
 use super::handshake::enter::reject;
 use super::inbox::Inbox;
+use super::turn_timer::TurnTimer;
 use crate::clock::Clock;
 use crate::net::capacity::divide;
 use crate::net::event::Event;
@@ -108,6 +109,7 @@ struct Driver<B: Hosted> {
     batch: usize,
     // When the CPU time is read next.
     next_load: Tick,
+    timer: TurnTimer,
 }
 
 impl<B: Hosted> Driver<B> {
@@ -147,6 +149,7 @@ impl<B: Hosted> Driver<B> {
             bell_event,
             batch,
             next_load: Tick::default(),
+            timer: TurnTimer::default(),
         })
     }
 
@@ -181,7 +184,11 @@ impl<B: Hosted> Driver<B> {
                     self.acceptor.shard.bell.press();
                     self.bell_event.wait().await?;
                 }
-                Plan::Wait(until) => self.sleep(until).await?,
+                Plan::Wait(until) => {
+                    let longest = &self.acceptor.shard.metrics.longest_turn;
+                    self.timer.end(self.clock.now().tick, longest);
+                    self.sleep(until).await?;
+                }
             }
         }
     }
@@ -191,7 +198,10 @@ impl<B: Hosted> Driver<B> {
         let mut core = self.core.borrow_mut();
         let mut plan = Plan::Now;
         for _ in 0..TURNS_MAX {
-            core.begin(self.clock.now());
+            let now = self.clock.now();
+            self.timer
+                .begin(now.tick, &self.acceptor.shard.metrics.longest_turn);
+            core.begin(now);
             self.inbox.take(&mut core);
             for _ in 0..COMPLETIONS_PER_TURN_MAX {
                 let Some(completion) = core.io_mut().next_completion() else {

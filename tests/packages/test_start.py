@@ -1,14 +1,16 @@
-"""How large the static binary is and how soon it serves."""
+"""How large the static binary is, how soon it serves, and what it keeps in memory."""
 
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import time
 from pathlib import Path
 
 from conftest import FIGURES, TARGET
 
+from emulator import Emulator
 from rawws import WebSocket
 from uproar import BINARY, Server
 
@@ -46,3 +48,16 @@ def test_size_and_start():
     for file in sorted((TARGET / "packages").iterdir()):
         FIGURES.append(f"{file.stat().st_size / 1e6:8.1f} MB  {file.name}")
     assert megabytes < 40
+
+
+def test_a_ready_server_is_small():
+    """Goal: at most 15 MB for a `dev` server that waits for its first caller. Method: until it has given back what only its
+    start needed; with two shards, and no page of the operator's or a scrape in between."""
+    with Emulator("--shards", "2") as server:
+        status = Path(f"/proc/{server.process.pid}/status")
+        resident = lambda: int(re.search(r"^VmRSS:\s+(\d+) kB$", status.read_text(), re.M).group(1))
+        begun, deadline = resident(), time.monotonic() + 60
+        while (now := resident()) > 15_000:
+            assert time.monotonic() < deadline, f"{now} KiB are resident"
+            time.sleep(0.02)
+        FIGURES.append(f"x86_64, static, `dev` of two shards: {begun / 1024:.1f} MiB resident when ready, {now / 1024:.1f} a second later")

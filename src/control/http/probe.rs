@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
+use rtrb::Consumer;
+use tokio::sync::mpsc::Receiver;
 
 use super::body::{Answered, whole};
 use super::rooms;
@@ -89,6 +91,7 @@ async fn metrics(control: &Control) -> String {
         let labels = [("operation", *operation), ("status", *status)];
         Observed::of([times]).render(&mut seconds, &labels);
     }
+    queue(control, &mut page);
     page.single(&CONNECTIONS_MAX, control.gateway.connections_max());
     page.single(&ROOMS_LIMIT, ROOMS_MAX);
     rooms::render(control, &mut page).await;
@@ -96,6 +99,21 @@ async fn metrics(control: &Control) -> String {
     control.gateway.shared().audit.render(&mut page);
     control.render_rules(&mut page);
     page.into_text()
+}
+
+/// Adds what the control thread has to do.
+fn queue(control: &Control, page: &mut Exposition) {
+    let orders = control.orders.borrow();
+    let reviews = control.review_requests.borrow();
+    let waiting = [
+        ("calls", control.calls()),
+        ("commands", orders.as_ref().map_or(0, Receiver::len)),
+        ("reviews", reviews.iter().map(Consumer::slots).sum()),
+    ];
+    let mut series = page.family(&QUEUE);
+    for (kind, count) in waiting {
+        series.add(&[("kind", kind)], count);
+    }
 }
 
 /// Adds the calls of the extensions' operations, and members' commands.
@@ -120,6 +138,10 @@ fn extension_requests(control: &Control, page: &mut Exposition) {
 const EXTENSION_REQUESTS: Family = Family::counter(
     "uproar_extension_requests_total",
     "Calls of the operations that IVS Chat does not have, and members' commands that the control thread has answered, by result.",
+);
+const QUEUE: Family = Family::gauge(
+    "uproar_control_queue",
+    "What the control thread has to do: calls and commands that wait for the disk or a shard, and commands and reviews that it has not looked at.",
 );
 const CALL_SECONDS: Family = Family::histogram(
     "uproar_api_request_seconds",

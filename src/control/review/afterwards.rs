@@ -54,7 +54,7 @@ impl Reviews {
     /// The reviews after delivery that have no outcome yet, for the process that takes over: it asks again. Call it when no
     /// shard has anything more to say; they go on here in case that process fails.
     pub fn unfinished(self: &Rc<Self>) -> Vec<AfterReview> {
-        let shards = self.receivers.borrow().len();
+        let shards = self.control.review_requests.borrow().len();
         for shard in 0..shards {
             while let Some(request) = self.next_of(shard) {
                 self.take(request);

@@ -18,7 +18,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use rtrb::Consumer;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,8 +61,6 @@ pub struct Reviews {
     requests: Semaphore,
     requests_afterwards: Semaphore,
     metrics: Rc<ReviewMetrics>,
-    // Where the shards' requests come from, once they are handled.
-    receivers: RefCell<Vec<Consumer<ReviewRequest>>>,
     // Reviews after delivery that have no outcome yet, oldest first, and the number of the next one.
     afterwards: RefCell<BTreeMap<u64, Rc<ReviewRequest>>>,
     next_afterwards: Cell<u64>,
@@ -166,7 +163,6 @@ impl Reviews {
             requests: Semaphore::new(REVIEW_IN_FLIGHT_MAX),
             requests_afterwards: Semaphore::new(AFTER_REVIEW_IN_FLIGHT_MAX),
             metrics,
-            receivers: RefCell::default(),
             afterwards: RefCell::default(),
             next_afterwards: Cell::new(0),
         }))
@@ -192,7 +188,7 @@ impl Reviews {
         let ReviewReceivers { receivers, bell } = reviews;
         let event = Event::new(bell.event())?;
         let shards = receivers.len();
-        self.receivers.replace(receivers);
+        self.control.review_requests.replace(receivers);
         loop {
             for shard in 0..shards {
                 for _ in 0..REQUESTS_PER_TURN_MAX {
@@ -203,7 +199,7 @@ impl Reviews {
                 }
             }
             let has_items = || {
-                let receivers = self.receivers.borrow();
+                let receivers = self.control.review_requests.borrow();
                 receivers.iter().any(|receiver| !receiver.is_empty())
             };
             bell.sleep(has_items, event.wait()).await?;
@@ -212,7 +208,12 @@ impl Reviews {
 
     /// The next request of a shard, if there is one.
     fn next_of(&self, shard: usize) -> Option<ReviewRequest> {
-        self.receivers.borrow_mut().get_mut(shard)?.pop().ok()
+        self.control
+            .review_requests
+            .borrow_mut()
+            .get_mut(shard)?
+            .pop()
+            .ok()
     }
 
     fn take(self: &Rc<Self>, request: ReviewRequest) {

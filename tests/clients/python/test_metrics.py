@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import hashlib
 import json
 import os
 import re
@@ -238,3 +240,84 @@ def test_the_first_rooms_are_named(naming):
     assert shown == {f"uproar_{name}" for name in re.findall(r"^\| `(\w+)` \|", table, re.M)}
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_longest_turn_is_shown(server):
+    """Goal: turns of each shard are timed as they pass, in seconds. Method: viewers on both shards; a turn takes some
+    microseconds at least, and nothing here stands still for a minute."""
+    arn = server.boto_cached.create_room(name="turns", maximumMessageRatePerSecond=100)["arn"]
+    viewers = [WebSocket(server.messaging_port, server.token(arn, f"u{number}")) for number in range(16)]
+    for viewer in viewers:
+        viewer.say("hello")
+    turns = re.findall(r'^uproar_shard_turn_seconds_max\{shard="(\d)"\} (\S+)$', server.metrics(), re.M)
+    assert [shard for shard, _ in turns] == ["0", "1"]
+    assert all(1e-6 < float(seconds) < 60 for _, seconds in turns), turns
+    for viewer in viewers:
+        viewer.close()
+
+
+def test_a_turned_clock_is_no_long_turn():
+    """Goal: an emulator whose clock is turned does not show a turn of an hour. Method: turn it while viewers talk, and look."""
+    with Server() as server:
+        arn = server.boto_cached.create_room(name="turned", maximumMessageRatePerSecond=100)["arn"]
+        viewer = WebSocket(server.messaging_port, server.token(arn, "u"))
+        for _ in range(5):
+            viewer.say("hello")
+            turned = json.dumps({"advance_seconds": 3_600}).encode()
+            urllib.request.urlopen(f"{server.control_url}/emulator/clock", turned, timeout=60).close()
+        turns = re.findall(r"^uproar_shard_turn_seconds_max\{.*\} (\S+)$", server.metrics(), re.M)
+        assert len(turns) == 2 and all(float(seconds) < 600 for seconds in turns), turns
+
+
+def test_calls_in_progress_are_in_the_queue(server):
+    """Goal: a call that waits for the disk is counted while it does, and not afterwards. Method: eight callers create
+    rooms, each of which is synced to the disk, until a look sees one; then all end."""
+    queue = lambda kind: value(server.metrics(), f'uproar_control_queue{{kind="{kind}"}}')
+    over = threading.Event()
+
+    def create(number: int) -> None:
+        while not over.is_set():
+            call(server, "POST", "/CreateRoom", json.dumps({"name": f"queue-{number}"}).encode())
+
+    with concurrent.futures.ThreadPoolExecutor(8) as callers:
+        creating = [callers.submit(create, number) for number in range(8)]
+        deadline = time.monotonic() + 60
+        try:
+            while queue("calls") == 0:
+                assert time.monotonic() < deadline, "no call is seen in progress"
+        finally:
+            over.set()
+        for one in creating:
+            one.result()
+    while queue("calls") > 0:
+        assert time.monotonic() < deadline, "calls that have ended are counted"
+    assert queue("commands") == queue("reviews") == 0
+
+
+def test_the_configuration_is_told_by_its_hash(tmp_path):
+    """Goal: the hash is that of what `--print-config` prints, before and after a reload; a refused one leaves it, and a secret
+    does not change it. Method: a file that is changed four times."""
+    path = tmp_path / "uproar.toml"
+    key = '[[keys]]\nid = "AKIDOFTHEMETRICS1"\nsecret = "{}"\n'
+    plain = lambda minutes, secret: f"[tokens]\nlife_minutes = {minutes}\n" + key.format(secret * 8)
+    path.write_text(plain(5, "one-"))
+    with Server(extra=("--config", str(path))) as server:
+        shown = lambda: re.findall(r'^uproar_config_info\{sha256="(.*)"\} 1$', server.metrics(), re.M)
+        reload = lambda: server.run("reload", "--data-dir", str(server.data_dir)).returncode
+
+        def printed() -> list[str]:
+            text = subprocess.run([*server.command, "--print-config"], capture_output=True, check=True).stdout
+            assert b"life_minutes" in text and b"one-one" not in text
+            return [hashlib.sha256(text).hexdigest()]
+
+        first = shown()
+        assert first == printed()
+        path.write_text(plain(6, "one-"))
+        assert shown() == first, "nothing is taken over yet"
+        assert reload() == 0
+        second = shown()
+        assert second == printed() != first
+        path.write_text(plain("0 # not allowed", "one-"))
+        assert reload() != 0 and shown() == second
+        path.write_text(plain(6, "two-"))
+        assert reload() == 0 and shown() == second == printed()
