@@ -474,8 +474,8 @@ mod tests {
         }
         assert_eq!(seen.came, HashMap::from([(1_000_000, (3, 8000))]));
         assert_eq!(
-            (seen.refused, seen.said),
-            (1, vec!["BBBBBBBBBBBB".to_owned()])
+            (seen.refused, &*seen.said),
+            (1, &["BBBBBBBBBBBB".to_owned()][..])
         );
         seen.forget();
         assert!(seen.came.is_empty() && seen.each.is_empty() && seen.refused == 0);
