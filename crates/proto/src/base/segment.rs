@@ -75,7 +75,6 @@ impl Segment {
     }
 
     /// Everything written since the last cut; `None` if nothing was.
-    #[inline]
     pub fn cut(&mut self) -> Option<Piece> {
         if self.tail.is_empty() {
             return None;
