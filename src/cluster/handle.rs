@@ -188,6 +188,11 @@ impl Cluster {
         self.state.load().figures.nodes.max(1)
     }
 
+    /// Number of hash slots whose home is this node.
+    pub fn slots_home(&self) -> usize {
+        self.state.load().figures.slots_home
+    }
+
     /// The account's rates of messages from now on, of all nodes together.
     pub fn set_rates(&self, rates: MessageRates) {
         self.order(Order::Rates(rates));

@@ -213,7 +213,7 @@ mod tests {
                 "rooms": u32::MAX, "handshakes": u32::MAX, "totals": totals, "shards": vec![shard.clone(); 128],
                 "memory": {"resident": 1_u64 << 40, "room_logs": 1_u64 << 40, "connections": 1_u64 << 40, "used_tokens": 1_u64 << 40},
                 "fanout": {"bounds_us": [1_000, 2_000], "counts": [grown, grown, grown]},
-                "cluster": {"name": "c".repeat(64), "node": "n".repeat(64), "nodes": 64, "unready": "u".repeat(300)},
+                "cluster": {"name": "c".repeat(64), "node": "n".repeat(64), "nodes": 64, "slots_home": 256, "slots": 256, "unready": "u".repeat(300)},
             })
         };
         let rooms = Value::from(vec![room; 20]);

@@ -54,8 +54,8 @@ fn state(look: &Look) -> String {
     let unready = cluster["unready"].as_str();
     let unready = unready.map_or_else(String::new, |why| format!(": {}", printable(why)));
     format!(
-        "{state}; node {node} of {name}, {} nodes live{unready}",
-        cluster["nodes"]
+        "{state}; node {node} of {name}, {} nodes live, home of {} slots{unready}",
+        cluster["nodes"], cluster["slots_home"]
     )
 }
 

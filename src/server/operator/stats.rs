@@ -12,6 +12,7 @@ use crate::server::process_metrics::resident_bytes;
 use crate::shard::close_reason::CloseReason;
 use crate::shard::metrics::{Figure, ShardMetrics, fanout, memory};
 use crate::shard::times::Observed;
+use uproar_proto::base::limits::HASH_SLOTS;
 
 impl Operator {
     /// Tells everything. It reads counters, and asks nobody.
@@ -64,6 +65,8 @@ impl Operator {
             "name": node.settings.name.as_str(),
             "node": node.settings.node.as_str(),
             "nodes": node.cluster.live_nodes(),
+            "slots_home": node.cluster.slots_home(),
+            "slots": HASH_SLOTS,
             "unready": ready.err(),
         })
     }

@@ -64,6 +64,38 @@ test("each node shows its own viewers, and acts on the room of all", async () =>
   members.forEach((member) => member.leave());
 });
 
+const SLOTS = /Home of\s*(\d+) of 256 hash slots/;
+const slots = (page) => page.run((pattern) => Number(document.body.innerText.match(new RegExp(pattern))?.[1]), SLOTS.source);
+
+/** Waits until what the pages say of their nodes' slots makes 256, each having some; the pages show one after the other. */
+async function allSlots(pages) {
+  for (;;) {
+    const homes = [];
+    for (const page of pages) {
+      await page.ask("Page.bringToFront");
+      homes.push((await slots(page)) || 0);
+    }
+    if (homes.every((count) => count > 0) && homes.reduce((sum, count) => sum + count) === 256) return homes;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+test("the operations view of each node says of how many hash slots it is the home, also after a node was killed", async () => {
+  const pages = [];
+  for (const node of nodes) {
+    const page = await signIn({ browser, server: node }, key);
+    await page.run(() => (location.hash = "#/operations"));
+    await page.until(shows, "no trouble", "In step with its cluster.");
+    assert.deepEqual(await page.accessibility(), [], node.name);
+    pages.push(page);
+  }
+  await allSlots(pages);
+  await processes.order("kill", nodes[2].name);
+  await allSlots(pages.slice(0, 2));
+  await processes.order("start", nodes[2].name);
+  await allSlots(pages);
+});
+
 test("a node that is killed is missed on the others' pages, and its own says that nobody answers", async () => {
   const [first, second] = nodes;
   const pages = [await signIn({ browser, server: first }, key), await signIn({ browser, server: second }, key)];

@@ -5,6 +5,7 @@ the cluster's, figures the node's. Method: three real brokers, two nodes; words 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -57,4 +58,5 @@ def test_a_node_says_that_it_is_one(cluster):
     here, _ = cluster.nodes
     told = json.loads(do(here, "stats", "--json"))["cluster"]
     assert (told["node"], told["nodes"], told["unready"]) == (here.name, 2, None)
-    assert f"node {here.name} of" in do(here, "top", "--once")
+    assert told["slots"] == 256 and 0 < told["slots_home"] < 256, told
+    assert re.search(rf"node {here.name} of .*, home of [1-9]\d* slots", do(here, "top", "--once"))

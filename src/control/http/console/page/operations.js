@@ -12,6 +12,7 @@ export function operations(scene) {
   const logs = el("div");
   const about = el("div");
   const destinations = el("ul", { class: "plain" });
+  const cluster = el("div");
   const drain = drainCard(scene);
   every(LOOK_MS, () => attempt(async () => {
     const server = await api.call("GetServer");
@@ -30,6 +31,7 @@ export function operations(scene) {
       ["Open files, at most", server.openFilesMax && whole(server.openFilesMax)],
       ["Taken over", server.takeOvers.takenOver ? `${whole(server.takeOvers.carried)} viewers, pause ${Math.round(server.takeOvers.pauseS * 1000)} ms` : null],
     ]));
+    cluster.replaceChildren(...clusterOf(stats));
     logs.replaceChildren(...logsOf(server.logs));
   }));
   every(6 * LOOK_MS, () => attempt(async () => {
@@ -50,7 +52,8 @@ export function operations(scene) {
       card("Warnings", warnings),
       card("Certificate", certificate),
       card("Chat logs", destinations, logs),
-      card("Server", about)),
+      card("Server", about),
+      ...(figures.stats.cluster ? [card("Cluster", cluster)] : [])),
   ];
 }
 
@@ -93,6 +96,20 @@ function drainCard(scene) {
         : "By the configuration: all at once.");
     },
   };
+}
+
+/** What this node knows of its cluster; nothing for a server alone. */
+function clusterOf({ cluster }) {
+  if (!cluster) return [];
+  return [
+    facts([
+      ["This node", cluster.node],
+      ["Cluster", cluster.name],
+      ["Nodes live", whole(cluster.nodes)],
+      ["Home of", `${whole(cluster.slotsHome)} of ${whole(cluster.slots)} hash slots`],
+    ]),
+    cluster.unready ? el("p", { class: "warning" }, cluster.unready) : el("p", { class: "muted" }, "In step with its cluster."),
+  ];
 }
 
 const reload = ({ api, attempt }) =>
