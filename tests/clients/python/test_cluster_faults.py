@@ -34,8 +34,8 @@ def leading(cluster, kind: str = "LOG") -> Broker:
 
 
 def test_the_leading_broker_is_killed(cluster):
-    """Goal: SIGKILL of the broker that leads most streams delays its slots by an election, and loses nothing. §5 of the
-    design: 4-9 s; requests are kept for 15 s, so none may be refused."""
+    """Goal: SIGKILL of the broker that leads most streams delays its slots by an election, and loses nothing. An
+    election takes 4-9 s; requests are kept for 15 s, so none may be refused."""
     with Trial(cluster) as trial, ApiCalls(cluster) as calls:
         trial.talk(2)
         for _ in range(size(1, 5)):

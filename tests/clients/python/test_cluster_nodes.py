@@ -17,8 +17,8 @@ cluster = started()
 KILLS = size(5, 20)
 FENCED = "a node that goes on, until it says that it was replaced"
 STANDSTILLS = size([1.5, 8], [1.5, 5, 8, 20, 40])
-# The oracle decides; these bounds are there so that a cluster that stands still is not taken for a slow one. §5 of the
-# design says 0.6 s and 3.5 s, and a busy machine may take far longer.
+# The oracle decides; these bounds are there so that a cluster that stands still is not taken for a slow one. Planned it
+# takes 0.6 s, after a kill 3.5 s, and a busy machine may take far longer.
 TAKEOVER_SECONDS_MAX = 15
 
 
