@@ -42,8 +42,8 @@ struct Open {
 /// What the thread is asked for.
 #[derive(Debug)]
 enum Job {
-    /// Write this, and say so when it is done or has failed.
-    Write(Entry, Option<oneshot::Sender<()>>),
+    /// Write this, and say so when it is done or has failed. In a box, since the queue's places are in memory from the start.
+    Write(Box<Entry>, Option<oneshot::Sender<()>>),
     /// Take a turn.
     Wake,
 }
@@ -109,7 +109,7 @@ impl AuditLog {
     /// Notes what was done, and does not wait. `entry` is not made while it is off.
     pub fn note(&self, entry: impl FnOnce() -> Entry) {
         if self.is_on() {
-            self.send(Job::Write(entry(), None));
+            self.send(Job::Write(Box::new(entry()), None));
         }
     }
 
@@ -123,7 +123,7 @@ impl AuditLog {
             return;
         }
         let (done, is_done) = oneshot::channel();
-        self.send(Job::Write(entry, Some(done)));
+        self.send(Job::Write(Box::new(entry), Some(done)));
         // What did not fit the queue is counted there, and its end is at once.
         if tokio::time::timeout(AUDIT_WRITE_WAIT_MAX, is_done)
             .await
